@@ -1,0 +1,228 @@
+//! The settings: what can be set, what it means, and what stands if nothing is said.
+//!
+//! `config::load` reads them; every other module takes the part it needs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::domain::ids::TenantId;
+
+/// Everything the gateway can be told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The listeners.
+    pub server: ServerSettings,
+    /// The vendor.
+    pub vendor: VendorSettings,
+    /// Where analyses are kept.
+    pub store: StoreSettings,
+    /// Finished analyses in memory.
+    pub cache: CacheSettings,
+    /// Callbacks.
+    pub callbacks: CallbackSettings,
+    /// How much each tenant may ask.
+    pub rate_limit: RateLimitSettings,
+    /// Who signs the tokens of callers.
+    pub auth: AuthSettings,
+    /// Log output.
+    pub log: LogSettings,
+    /// Who the callers work for.
+    pub tenants: BTreeMap<TenantId, TenantSettings>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// The API's address.
+    pub listen: SocketAddr,
+    /// The address of metrics and probes; never to be reached from outside.
+    pub admin_listen: SocketAddr,
+    /// How long a drain may take after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// The most bytes of a request's body.
+    pub max_body_bytes: usize,
+    /// Where the API is reached from outside; the document's `servers` entry. Absent: `/`.
+    pub public_url: Option<Url>,
+}
+
+/// `[vendor]`
+#[derive(Debug, Clone)]
+pub struct VendorSettings {
+    /// The vendor's address; a path in it is kept as a prefix.
+    pub base_url: Url,
+    /// One deadline over connection, headers and body.
+    pub request_timeout: Duration,
+    /// The most bytes of an answer, after decompression.
+    pub max_response_bytes: usize,
+    /// Requests under way at once, per tenant.
+    pub max_concurrency: usize,
+    /// When to ask for a result.
+    pub polling: PollingSettings,
+}
+
+/// `[vendor.polling]`
+#[derive(Debug, Clone)]
+pub struct PollingSettings {
+    /// From the vendor's acceptance to the first look.
+    pub first_after: Duration,
+    /// The shortest pause between two looks.
+    pub min_interval: Duration,
+    /// The longest pause between two looks.
+    pub max_interval: Duration,
+    /// The next pause as a share of the job's age.
+    pub growth: f64,
+    /// From the submission to giving up.
+    pub deadline: Duration,
+    /// How long "not found" means "not yet".
+    pub not_found_grace: Duration,
+    /// How long an answer without turns and tags means "not yet".
+    pub empty_grace: Duration,
+    /// From completion to the one more look that catches late tags.
+    pub settle_after: Duration,
+}
+
+/// `[store]`
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// `sqlite://path` or `postgres://…`. May carry a password: never printed.
+    pub url: StoreUrl,
+    /// How long finished analyses are kept.
+    pub retention: Duration,
+}
+
+/// Where the store is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A file on this machine.
+    Sqlite(PathBuf),
+}
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+        }
+    }
+}
+
+/// `[cache]`
+#[derive(Debug, Clone)]
+pub struct CacheSettings {
+    /// The most bytes of finished analyses held in memory; 0 turns the cache off.
+    pub max_bytes: u64,
+    /// How long one may stay.
+    pub time_to_live: Duration,
+}
+
+/// `[callbacks]`
+#[derive(Debug, Clone)]
+pub struct CallbackSettings {
+    /// One deadline over DNS, connection, TLS, headers and body.
+    pub timeout: Duration,
+    /// Whether `http://` receivers are taken.
+    pub allow_http: bool,
+    /// Networks that receivers may be in although they are not public.
+    pub allow_networks: Vec<IpNet>,
+    /// The pauses before the second and every later attempt.
+    pub retry_schedule: Vec<Duration>,
+}
+
+/// `[rate_limit]`, per tenant.
+#[derive(Debug, Clone)]
+pub struct RateLimitSettings {
+    /// Requests a second, sustained.
+    pub requests_per_second: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// Whose tokens are taken.
+    pub issuers: Vec<IssuerSettings>,
+}
+
+/// One of `[[auth.issuers]]`.
+#[derive(Debug, Clone)]
+pub struct IssuerSettings {
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// A token's `aud` must name one of these.
+    pub audiences: Vec<String>,
+    /// The algorithms its keys may be used with; never `none`.
+    pub algorithms: Vec<jsonwebtoken::Algorithm>,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// The claim that names the tenant.
+    pub tenant_claim: String,
+    /// The claim that lists the scopes: a text of words, or a list of texts.
+    pub scope_claim: String,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A JWK Set fetched over HTTP and refreshed.
+    JwksUrl {
+        /// Its address.
+        url: Url,
+        /// How often it is fetched anew.
+        refresh: Duration,
+        /// How long the last good set serves while it cannot be fetched.
+        max_stale: Duration,
+        /// The shortest pause between two fetches that an unknown `kid` causes.
+        refetch_pause: Duration,
+    },
+    /// A JWK Set in a file, read anew when it changes.
+    JwksFile(PathBuf),
+    /// One PEM public key in a file, read anew when it changes.
+    PublicKeyFile(PathBuf),
+    /// One shared secret in a file, read anew when it changes.
+    HmacSecretFile(PathBuf),
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is logged: a `tracing` filter such as `info` or `info,alovoice_gateway=debug`.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+/// `[tenants.<id>]`
+#[derive(Debug, Clone)]
+pub struct TenantSettings {
+    /// Where its vendor token is.
+    pub vendor_token: SecretSource,
+    /// Where the secret that signs its callbacks is; without one, callbacks are refused.
+    pub callback_secret: Option<SecretSource>,
+    /// Its own limit, instead of `[rate_limit]`.
+    pub rate_limit: Option<RateLimitSettings>,
+    /// Its own number of vendor requests at once, instead of `vendor.max_concurrency`.
+    pub max_concurrency: Option<usize>,
+}
+
+/// Where a secret is. The secret itself is never in the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file, read anew when it changes.
+    File(PathBuf),
+    /// In an environment variable.
+    Env(String),
+}

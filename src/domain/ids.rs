@@ -1,0 +1,195 @@
+//! The names of things, each parsed once at the edge and valid ever after.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::clock::{Entropy, Timestamp};
+
+/// Why a text is not a valid name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Empty, or longer than the rule allows.
+    #[error("must have 1 to {max} characters, has {actual}")]
+    Length {
+        /// The most characters allowed.
+        max: usize,
+        /// How many there were.
+        actual: usize,
+    },
+    /// A character outside the allowed set.
+    #[error("has the character {found:?}; allowed are {allowed}")]
+    Character {
+        /// The first offender.
+        found: char,
+        /// The allowed set, as shown to a caller.
+        allowed: &'static str,
+    },
+    /// `.` and `..` would be swallowed as path segments.
+    #[error("must be neither \".\" nor \"..\"")]
+    DotSegment,
+}
+
+fn check(
+    text: &str,
+    max: usize,
+    allowed: &'static str,
+    is_allowed: fn(char) -> bool,
+) -> Result<(), InvalidId> {
+    if let Some(found) = text.chars().find(|c| !is_allowed(*c)) {
+        return Err(InvalidId::Character { found, allowed });
+    }
+    if text.is_empty() || text.len() > max {
+        return Err(InvalidId::Length { max, actual: text.len() });
+    }
+    if matches!(text, "." | "..") {
+        return Err(InvalidId::DotSegment);
+    }
+    Ok(())
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $max:expr, $allowed:expr, $is_allowed:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The most characters a name of this kind may have.
+            pub const MAX_LEN: usize = $max;
+
+            /// Checks the rule and takes the text.
+            ///
+            /// # Errors
+            /// [`InvalidId`] names the broken rule.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                check(text, $max, $allowed, $is_allowed)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The text, as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// The vendor's name of a recorded call: 1 to 128 of `A-Za-z0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
+    ///
+    /// Every allowed character may stand bare in a URL's path segment (RFC 3986, 3.3).
+    CallId, 128, "A-Z a-z 0-9 . _ ~ : @ + = -",
+    |c| c.is_ascii_alphanumeric() || "._~:@+=-".contains(c)
+}
+
+text_id! {
+    /// A customer with one vendor token, as named in the settings: 1 to 64 of `A-Za-z0-9 . _ -`.
+    TenantId, 64, "A-Z a-z 0-9 . _ -",
+    |c| c.is_ascii_alphanumeric() || "._-".contains(c)
+}
+
+macro_rules! generated_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id, ordered by time (UUID version 7, RFC 9562).
+            pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
+                let mut random = [0; 10];
+                entropy.fill(&mut random);
+                let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+
+            /// Reads the text form back; `None` if it is not one.
+            pub fn parse(text: &str) -> Option<Self> {
+                Uuid::try_parse(text.strip_prefix($prefix)?).ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+generated_id! {
+    /// An event's id: `evt_…`. It is the `webhook-id` of every delivery of that event.
+    EventId, "evt_"
+}
+generated_id! {
+    /// A delivery's id: `dlv_…`.
+    DeliveryId, "dlv_"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_ids_keep_the_alphabet_and_the_bounds() {
+        for good in ["1716207617.42", "a", "A~b:c@d+e=f-g_h.i", &"x".repeat(128), "..."] {
+            assert_eq!(CallId::parse(good).unwrap().as_str(), good);
+        }
+        assert_eq!(CallId::parse(""), Err(InvalidId::Length { max: 128, actual: 0 }));
+        assert_eq!(CallId::parse(&"x".repeat(129)), Err(InvalidId::Length { max: 128, actual: 129 }));
+        for dots in [".", ".."] {
+            assert_eq!(CallId::parse(dots), Err(InvalidId::DotSegment));
+        }
+        for bad in ["a b", "a/b", "a%2fb", "ü", "a\0", "a?b", "a#b", "a\n"] {
+            assert!(matches!(CallId::parse(bad), Err(InvalidId::Character { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn generated_ids_read_back_and_differ_in_kind() {
+        struct Fixed;
+        impl Entropy for Fixed {
+            fn fill(&self, bytes: &mut [u8]) {
+                bytes.fill(7);
+            }
+        }
+        let event = EventId::generate(Timestamp::from_millis(1_716_207_617_000), &Fixed);
+        assert_eq!(EventId::parse(&event.to_string()), Some(event));
+        assert_eq!(DeliveryId::parse(&event.to_string()), None);
+    }
+}

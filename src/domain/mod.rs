@@ -1,0 +1,9 @@
+//! The pure heart: names, states, transitions, schedules. No I/O, no async, no framework.
+
+pub mod callback_url;
+pub mod clock;
+pub mod ids;
+pub mod secrets;
+pub mod tags;
+pub mod trace;
+pub mod transcript;

@@ -1,0 +1,112 @@
+//! Secrets: never printed, wiped when dropped, shown in one named way.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+
+/// Why a text cannot serve as the secret it is meant to be. It never repeats the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSecret {
+    /// Nothing but white space.
+    #[error("is empty")]
+    Empty,
+    /// White space or a control character inside.
+    #[error("has white space or a control character in it")]
+    Whitespace,
+    /// Not of the form that Standard Webhooks asks for.
+    #[error("must be \"whsec_\" followed by base64 of 24 to 64 bytes")]
+    NotAWebhookSecret,
+}
+
+/// What opens the vendor's door: a segment of the vendor's URLs and nothing else, ever.
+#[derive(Clone)]
+pub struct VendorToken(SecretString);
+
+impl VendorToken {
+    /// Takes a token; a trailing line break is not part of it.
+    ///
+    /// # Errors
+    /// If it is empty or has white space inside.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(InvalidSecret::Empty);
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(InvalidSecret::Whitespace);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The token itself, for the vendor's URL.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for VendorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VendorToken(…)")
+    }
+}
+
+/// The key that signs callbacks (Standard Webhooks, `whsec_…`): 24 to 64 bytes.
+pub struct CallbackSecret(SecretBox<[u8]>);
+
+impl CallbackSecret {
+    /// Reads the `whsec_` form.
+    ///
+    /// # Errors
+    /// If the prefix is missing, the rest is not base64, or the key's length is out of bounds.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let encoded = text.trim().strip_prefix("whsec_").ok_or(InvalidSecret::NotAWebhookSecret)?;
+        let key = STANDARD.decode(encoded).map_err(|_| InvalidSecret::NotAWebhookSecret)?;
+        if !(24..=64).contains(&key.len()) {
+            return Err(InvalidSecret::NotAWebhookSecret);
+        }
+        Ok(Self(SecretBox::new(key.into_boxed_slice())))
+    }
+
+    /// The key's bytes, for the signature.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose_secret()
+    }
+}
+
+impl Clone for CallbackSecret {
+    fn clone(&self) -> Self {
+        Self(SecretBox::new(self.expose().into()))
+    }
+}
+
+impl fmt::Debug for CallbackSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallbackSecret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_loses_its_line_break_and_is_never_printed() {
+        let token = VendorToken::parse("s3cr3t\r\n").unwrap();
+        assert_eq!(token.expose(), "s3cr3t");
+        assert_eq!(format!("{token:?}"), "VendorToken(…)");
+        assert_eq!(VendorToken::parse("\n").unwrap_err(), InvalidSecret::Empty);
+        assert_eq!(VendorToken::parse("a b").unwrap_err(), InvalidSecret::Whitespace);
+    }
+
+    #[test]
+    fn a_callback_secret_is_of_the_standard_form() {
+        let secret = CallbackSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        assert_eq!(secret.expose().len(), 24);
+        assert_eq!(format!("{secret:?}"), "CallbackSecret(…)");
+        for bad in ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_c2hvcnQ=", "whsec_!"] {
+            assert_eq!(CallbackSecret::parse(bad).unwrap_err(), InvalidSecret::NotAWebhookSecret);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Who said what, and when.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A side of the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    /// The one who works with the CRM.
+    Operator,
+    /// The one who called or was called.
+    Client,
+    /// Any other word of the vendor's, kept as it came. Empty if there was none.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl Speaker {
+    /// From the vendor's `direction`.
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "operator" => Self::Operator,
+            "client" => Self::Client,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// The word as callers see it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Operator => "operator",
+            Self::Client => "client",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// One fragment of talk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Turn {
+    /// The vendor's name of the fragment; tags refer to it.
+    #[schema(example = "664b423209f8892adba7206f")]
+    pub fragment_id: Option<String>,
+    /// Who speaks: `operator`, `client`, or another word of the vendor's.
+    #[schema(value_type = String, example = "operator")]
+    pub speaker: Speaker,
+    /// Its begin, in milliseconds from the start of the call.
+    #[schema(example = 1120, minimum = 0)]
+    pub begin_ms: i64,
+    /// Its end, in milliseconds from the start of the call.
+    #[schema(example = 2960, minimum = 0)]
+    pub end_ms: i64,
+    /// The words.
+    #[schema(example = "assalomu alaykum")]
+    pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speaker_is_one_word_in_json_both_ways() {
+        for word in ["operator", "client", "robot", ""] {
+            let json = serde_json::to_value(Speaker::from_word(word)).unwrap();
+            assert_eq!(json, word);
+            assert_eq!(serde_json::from_value::<Speaker>(json).unwrap(), Speaker::from_word(word));
+        }
+    }
+}

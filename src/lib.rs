@@ -1,0 +1,4 @@
+//! A gateway in front of AloVoice speech analytics.
+
+pub mod config;
+pub mod domain;
