@@ -2,3 +2,6 @@
 
 pub mod config;
 pub mod domain;
+pub mod metrics;
+pub mod store;
+pub mod vendor;

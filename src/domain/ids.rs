@@ -161,6 +161,11 @@ generated_id! {
     DeliveryId, "dlv_"
 }
 
+generated_id! {
+    /// A request's id, where the caller gave none: `req_…`.
+    RequestId, "req_"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

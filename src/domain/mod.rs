@@ -1,9 +1,17 @@
 //! The pure heart: names, states, transitions, schedules. No I/O, no async, no framework.
 
+pub mod analysis;
 pub mod callback_url;
 pub mod clock;
+pub mod deliveries;
+pub mod events;
 pub mod ids;
+pub mod lifecycle;
+pub mod polling;
+pub mod resource;
+pub mod retries;
 pub mod secrets;
 pub mod tags;
+pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;

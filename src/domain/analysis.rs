@@ -1,0 +1,333 @@
+//! Our record of one call: what is known of it, and what is to be done next.
+//!
+//! How it moves from state to state is told in [`super::lifecycle`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::callback_url::CallbackUrl;
+use super::clock::Timestamp;
+use super::ids::{CallId, TenantId};
+use super::tags::Tag;
+use super::trace::TraceContext;
+use super::transcript::Turn;
+
+/// How far an analysis has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Taken, not yet with the vendor.
+    Queued,
+    /// With the vendor.
+    Processing,
+    /// The result is here.
+    Completed,
+    /// There will be none.
+    Failed,
+}
+
+impl Status {
+    /// Every status, in the order of life.
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Processing, Self::Completed, Self::Failed];
+
+    /// The word in the API, the store and the metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads [`Status::as_str`] back.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether nothing more is expected, bar a revision.
+    pub const fn is_finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+/// Why an analysis failed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The vendor did not know the call beyond the grace period.
+    CallNotFound,
+    /// The vendor refused the call for a reason that will not go away.
+    VendorRejected,
+    /// No result came before the deadline.
+    DeadlineExceeded,
+    /// Up to the deadline the vendor's answers could not be read.
+    ResultUnreadable,
+}
+
+/// The `error` of a failed analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// Why.
+    pub code: FailureCode,
+    /// Why, for people.
+    #[schema(example = "the vendor did not know the call for 10 minutes")]
+    pub detail: String,
+    /// Whether a submission with `reanalyze` may do better.
+    pub retryable: bool,
+}
+
+/// What went wrong at the last try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultCode {
+    /// No connection to the vendor.
+    VendorUnreachable,
+    /// The vendor did not answer in time.
+    VendorTimeout,
+    /// The vendor answered with an error of its own.
+    VendorError,
+    /// The vendor asked for fewer requests.
+    VendorThrottled,
+    /// The vendor refused the tenant's token; the operator can mend it.
+    TokenRefused,
+    /// The vendor does not know the call (yet).
+    CallNotFound,
+    /// The vendor's answer could not be read.
+    AnswerUnreadable,
+}
+
+impl FaultCode {
+    /// The word in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VendorUnreachable => "unreachable",
+            Self::VendorTimeout => "timeout",
+            Self::VendorError => "error",
+            Self::VendorThrottled => "throttled",
+            Self::TokenRefused => "token_refused",
+            Self::CallNotFound => "not_found",
+            Self::AnswerUnreadable => "unreadable",
+        }
+    }
+}
+
+/// The `last_error` of an analysis: the fault it still waits to get over, or could not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastError {
+    /// What went wrong.
+    pub code: FaultCode,
+    /// The same for people. Never holds a secret.
+    #[schema(example = "the vendor answered 401")]
+    pub detail: String,
+    /// When.
+    #[serde(serialize_with = "rfc3339", deserialize_with = "rfc3339_back")]
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
+fn rfc3339<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    at.serialize(serializer)
+}
+
+fn rfc3339_back<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+    Ok(Timestamp::from_millis(parsed.as_millisecond()))
+}
+
+/// What the caller wants to find again in the resource and in callbacks: a JSON object of up to 4 KiB.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Metadata(serde_json::Map<String, serde_json::Value>);
+
+/// The object was larger than [`Metadata::MAX_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must have at most {max} bytes as compact JSON, has {0}", max = Metadata::MAX_BYTES)]
+pub struct MetadataTooLarge(usize);
+
+impl Metadata {
+    /// The most bytes it may have as compact JSON.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// Checks the size and takes the object.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub fn parse(object: serde_json::Map<String, serde_json::Value>) -> Result<Self, MetadataTooLarge> {
+        let metadata = Self(object);
+        let size = metadata.to_json().len();
+        if size > Self::MAX_BYTES { Err(MetadataTooLarge(size)) } else { Ok(metadata) }
+    }
+
+    /// As compact JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::Value::Object(self.0.clone()).to_string()
+    }
+}
+
+/// What the vendor found out, in our words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnalysisResult {
+    /// The vendor's own id of the analysis. It differs between the vendor's methods: never compare it.
+    pub ai_call_id: Option<String>,
+    /// When the call began.
+    pub begin_time: Option<Timestamp>,
+    /// Who said what, in the order of time.
+    pub transcript: Vec<Turn>,
+    /// Which rules matched.
+    pub tags: Vec<Tag>,
+    /// Where the recording is, relative to the vendor's host; `None` if the vendor named another host.
+    pub audio_path: Option<String>,
+}
+
+/// A result together with the answer it was read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Obtained {
+    /// In our words.
+    pub result: AnalysisResult,
+    /// In the vendor's, byte for byte.
+    pub vendor_answer: Bytes,
+    /// The answer's `ETag`.
+    pub etag: Option<String>,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Send the call to the vendor.
+    Submit,
+    /// A submit was begun and its outcome is not known: ask for the result before sending another.
+    Confirm,
+    /// Ask for the result.
+    Poll,
+    /// Look once more, for late tags.
+    Settle,
+}
+
+impl Stage {
+    /// Every stage.
+    pub const ALL: [Self; 4] = [Self::Submit, Self::Confirm, Self::Poll, Self::Settle];
+
+    /// The word in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Confirm => "confirm",
+            Self::Poll => "poll",
+            Self::Settle => "settle",
+        }
+    }
+
+    /// Reads [`Stage::as_str`] back.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == word)
+    }
+}
+
+/// Work that waits to be done, and how it went so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// What is next.
+    pub stage: Stage,
+    /// Not before this moment. While the work is leased, the lease's end.
+    pub due_at: Timestamp,
+    /// When this round began: the submission, or the request to analyse again.
+    pub started_at: Timestamp,
+    /// When the vendor took the call in this round.
+    pub accepted_at: Option<Timestamp>,
+    /// Looks at the result so far in this round.
+    pub polls: u32,
+    /// Faults in a row.
+    pub errors: u32,
+    /// The `ETag` of the vendor's last answer.
+    pub etag: Option<String>,
+    /// Since when the answers have had neither turns nor tags.
+    pub empty_since: Option<Timestamp>,
+}
+
+impl Work {
+    /// A round's beginning: to be submitted at once.
+    pub const fn begin(now: Timestamp) -> Self {
+        Self {
+            stage: Stage::Submit,
+            due_at: now,
+            started_at: now,
+            accepted_at: None,
+            polls: 0,
+            errors: 0,
+            etag: None,
+            empty_since: None,
+        }
+    }
+}
+
+/// One call of one tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The call.
+    pub call_id: CallId,
+    /// How far it has come.
+    pub status: Status,
+    /// 0 until there is a result, then counted up with every change of it.
+    pub revision: u32,
+    /// The first submission.
+    pub submitted_at: Timestamp,
+    /// When it completed or failed.
+    pub finished_at: Option<Timestamp>,
+    /// What the caller gave along.
+    pub metadata: Metadata,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// What went wrong at the last try.
+    pub last_error: Option<LastError>,
+    /// The trace of the submission.
+    pub trace: TraceContext,
+    /// What is next; `None` when nothing is.
+    pub work: Option<Work>,
+}
+
+/// What a caller asks for.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The call.
+    pub call_id: CallId,
+    /// Where to announce the outcome.
+    pub callback: Option<CallbackUrl>,
+    /// To be found again.
+    pub metadata: Option<Metadata>,
+    /// Whether to analyse a finished call anew.
+    pub reanalyze: bool,
+    /// The trace of the request.
+    pub trace: TraceContext,
+}
+
+impl Analysis {
+    /// A call that was never submitted before.
+    pub fn begin(tenant: TenantId, submission: Submission, now: Timestamp) -> Self {
+        Self {
+            tenant,
+            call_id: submission.call_id,
+            status: Status::Queued,
+            revision: 0,
+            submitted_at: now,
+            finished_at: None,
+            metadata: submission.metadata.unwrap_or_default(),
+            failure: None,
+            last_error: None,
+            trace: submission.trace,
+            work: Some(Work::begin(now)),
+        }
+    }
+
+    /// How long until it is worth asking again; `None` when nothing more is expected.
+    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
+        Some(work.due_at.since(now).max(Duration::from_secs(1)))
+    }
+}

@@ -1,0 +1,84 @@
+//! What happened to an analysis, as the feed and the callbacks tell it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::clock::{Entropy, Timestamp};
+use super::ids::{CallId, EventId, TenantId};
+use super::resource::AnalysisResource;
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub enum EventKind {
+    /// The result is here.
+    #[serde(rename = "analysis.completed")]
+    AnalysisCompleted,
+    /// There will be none.
+    #[serde(rename = "analysis.failed")]
+    AnalysisFailed,
+    /// The result changed afterwards.
+    #[serde(rename = "analysis.updated")]
+    AnalysisUpdated,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::AnalysisCompleted, Self::AnalysisFailed, Self::AnalysisUpdated];
+
+    /// The `type` in the body, the store and the metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnalysisCompleted => "analysis.completed",
+            Self::AnalysisFailed => "analysis.failed",
+            Self::AnalysisUpdated => "analysis.updated",
+        }
+    }
+}
+
+/// One event, ready to be written: its body is what every receiver gets, byte for byte.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its id, and the `webhook-id` of its deliveries.
+    pub id: EventId,
+    /// What happened.
+    pub kind: EventKind,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// To which call.
+    pub call_id: CallId,
+    /// When.
+    pub at: Timestamp,
+    /// `{"type", "timestamp", "data"}` as JSON.
+    pub body: Bytes,
+}
+
+/// The body of an event: of a callback and of a row in the feed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventBody<'a> {
+    /// What happened.
+    pub r#type: EventKind,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub timestamp: Timestamp,
+    /// The analysis as it stood then.
+    pub data: &'a AnalysisResource,
+}
+
+impl Event {
+    /// Writes down what happened to `analysis`.
+    ///
+    /// # Errors
+    /// If the analysis cannot be written as JSON, which would be a fault of this program.
+    pub fn new(
+        kind: EventKind,
+        tenant: TenantId,
+        analysis: &AnalysisResource,
+        at: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, serde_json::Error> {
+        let body = serde_json::to_vec(&EventBody { r#type: kind, timestamp: at, data: analysis })?;
+        let id = EventId::generate(at, entropy);
+        Ok(Self { id, kind, tenant, call_id: analysis.call_id.clone(), at, body: body.into() })
+    }
+}

@@ -1,0 +1,348 @@
+//! How an analysis moves from state to state. Pure: the store runs it inside the transaction that writes it.
+//!
+//! ```text
+//!            submit            confirm (outcome unknown)          poll                     settle
+//! queued ──────────► accepted ────────────────────────► processing ──► completed ──► (revision) ──► rest
+//!    ▲                          vendor denies the call │         │
+//!    └─────────────────────────────────────────────────┘         └──► failed
+//! ```
+//!
+//! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`), so that a crash at any
+//! moment finds a row that asks for the result first and sends the call again only if the vendor denies it.
+
+use std::time::Duration;
+
+use super::analysis::{
+    Analysis, AnalysisResult, Failure, FailureCode, FaultCode, LastError, Obtained, Stage, Status, Submission,
+    Work,
+};
+use super::clock::Timestamp;
+use super::events::EventKind;
+use super::polling::PollingPolicy;
+
+/// A try that did not get an answer to work with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What it was.
+    pub code: FaultCode,
+    /// The same for people. Never holds a secret.
+    pub detail: String,
+    /// The vendor's `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+/// How a submit went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmitOutcome {
+    /// The vendor has the call.
+    Accepted,
+    /// The vendor certainly does not have it: it was not reached, or said so.
+    NotTaken(Fault),
+    /// The vendor may have it: no answer, or one that does not tell.
+    Unknown(Fault),
+    /// The vendor refused the call for good, with this status.
+    Rejected(u16),
+}
+
+/// What a look at the result found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PollOutcome {
+    /// A result with talk in it.
+    Ready(Box<Obtained>),
+    /// A well-formed result without talk: not ready, or nobody spoke.
+    Empty(Box<Obtained>),
+    /// Not ready, in whatever form.
+    NotReady {
+        /// The answer's `ETag`.
+        etag: Option<String>,
+    },
+    /// 304: as before.
+    Unchanged,
+    /// 404.
+    NotFound,
+    /// Another final refusal, with this status.
+    Rejected(u16),
+    /// No answer to work with.
+    Fault(Fault),
+}
+
+/// Something that was found out about an analysis.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// A submit ended.
+    Submitted(SubmitOutcome),
+    /// A look ended.
+    Polled(PollOutcome),
+}
+
+/// What a transition looks at besides the analysis itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The present moment.
+    pub now: Timestamp,
+    /// The rules of waiting.
+    pub policy: &'a PollingPolicy,
+    /// 0 to 1.
+    pub jitter: f64,
+    /// The result held so far.
+    pub current: Option<&'a AnalysisResult>,
+}
+
+/// What a transition wants written besides the analysis itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Effect {
+    /// To be announced.
+    pub event: Option<EventKind>,
+    /// To be kept in the place of what was held.
+    pub obtained: Option<Box<Obtained>>,
+}
+
+impl Effect {
+    fn none() -> Self {
+        Self::default()
+    }
+}
+
+impl Analysis {
+    /// Takes a step; the work must be under way.
+    pub fn apply(&mut self, step: Step, context: &Context<'_>) -> Effect {
+        let Some(work) = self.work.take() else { return Effect::none() };
+        let effect = match step {
+            Step::Submitted(outcome) => self.submitted(work, outcome, context),
+            Step::Polled(outcome) if work.stage == Stage::Settle => self.settled(work, outcome, context),
+            Step::Polled(outcome) => self.polled(work, outcome, context),
+        };
+        if let Some(work) = &mut self.work
+            && !matches!(work.stage, Stage::Settle)
+        {
+            // The last look happens on the deadline, not an interval after it.
+            let deadline = work.started_at + context.policy.deadline;
+            work.due_at = work.due_at.min(deadline.max(context.now + context.policy.min_interval));
+        }
+        effect
+    }
+
+    /// Takes a finished answer for a call that was never submitted here.
+    pub fn adopt(&mut self, obtained: Box<Obtained>, context: &Context<'_>) -> Effect {
+        let work = self.work.take().unwrap_or_else(|| Work::begin(context.now));
+        self.complete(work, obtained, context)
+    }
+
+    /// A further submission: replaces metadata, and begins a new round if asked to and none is under way.
+    ///
+    /// A completed analysis stays completed while it is analysed anew; a failed one begins again.
+    pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
+        if let Some(metadata) = &submission.metadata {
+            self.metadata = metadata.clone();
+        }
+        if submission.reanalyze && !self.is_under_way() {
+            self.work = Some(Work::begin(now));
+            self.last_error = None;
+            self.trace = submission.trace;
+            if self.status == Status::Failed {
+                self.status = Status::Queued;
+                self.failure = None;
+                self.finished_at = None;
+            }
+        }
+    }
+
+    /// Whether an outcome is still to come.
+    pub fn is_under_way(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle)
+    }
+
+    fn submitted(&mut self, mut work: Work, outcome: SubmitOutcome, context: &Context<'_>) -> Effect {
+        match outcome {
+            SubmitOutcome::Accepted => {
+                self.accepted(&mut work, context.now);
+                work.due_at = context.now + context.policy.first_after;
+                self.work = Some(work);
+                Effect::none()
+            }
+            SubmitOutcome::NotTaken(fault) => {
+                let unknown_call = fault.code == FaultCode::CallNotFound;
+                if unknown_call && context.now.since(work.started_at) >= context.policy.not_found_grace {
+                    return self.fail(FailureCode::CallNotFound, not_found_detail(context.policy), context.now);
+                }
+                work.stage = Stage::Submit;
+                self.faulted(work, fault, context)
+            }
+            SubmitOutcome::Unknown(fault) => {
+                work.stage = Stage::Confirm;
+                self.faulted(work, fault, context)
+            }
+            SubmitOutcome::Rejected(status) => self.rejected(status, context.now),
+        }
+    }
+
+    fn polled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
+        let now = context.now;
+        let confirming = work.stage == Stage::Confirm;
+        work.polls = work.polls.saturating_add(1);
+        match outcome {
+            PollOutcome::Ready(obtained) => {
+                let as_before = context.current.is_some_and(|current| *current == obtained.result);
+                let since = work.accepted_at.unwrap_or(now);
+                if as_before && now.since(since) < context.policy.empty_grace {
+                    // Analysed anew, and the vendor still shows the old result.
+                    return self.wait(work, None, context);
+                }
+                return self.complete(work, obtained, context);
+            }
+            PollOutcome::Empty(obtained) => {
+                let since = *work.empty_since.get_or_insert(now);
+                if now.since(since) >= context.policy.empty_grace {
+                    return self.complete(work, obtained, context);
+                }
+                // No ETag: the look that ends the grace period needs the answer, not a 304.
+                return self.wait(work, None, context);
+            }
+            PollOutcome::NotReady { etag } => {
+                work.empty_since = None;
+                return self.wait(work, etag, context);
+            }
+            PollOutcome::Unchanged => {
+                let etag = work.etag.take();
+                return self.wait(work, etag, context);
+            }
+            PollOutcome::NotFound if confirming => {
+                // The vendor denies the call: the submit of unknown outcome was not taken.
+                work.stage = Stage::Submit;
+                work.due_at = now;
+            }
+            PollOutcome::NotFound => {
+                if now.since(work.accepted_at.unwrap_or(work.started_at)) >= context.policy.not_found_grace {
+                    return self.fail(FailureCode::CallNotFound, not_found_detail(context.policy), now);
+                }
+                work.empty_since = None;
+                return self.wait(work, None, context);
+            }
+            PollOutcome::Rejected(status) => return self.rejected(status, now),
+            PollOutcome::Fault(fault) => return self.faulted(work, fault, context),
+        }
+        self.work = Some(work);
+        Effect::none()
+    }
+
+    fn settled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
+        const SETTLE_TRIES: u32 = 3;
+        match outcome {
+            PollOutcome::Ready(obtained) if context.current != Some(&obtained.result) => {
+                self.revision = self.revision.saturating_add(1);
+                Effect { event: Some(EventKind::AnalysisUpdated), obtained: Some(obtained) }
+            }
+            PollOutcome::Fault(fault) => {
+                work.errors = work.errors.saturating_add(1);
+                if work.errors < SETTLE_TRIES {
+                    work.due_at = context.now + delay(&fault, work.errors, context);
+                    self.work = Some(work);
+                }
+                Effect::none()
+            }
+            // Whatever else it says now, a completed analysis does not step back.
+            _ => Effect::none(),
+        }
+    }
+
+    fn accepted(&mut self, work: &mut Work, now: Timestamp) {
+        if self.status == Status::Queued {
+            self.status = Status::Processing;
+        }
+        self.last_error = None;
+        work.stage = Stage::Poll;
+        work.accepted_at.get_or_insert(now);
+        work.errors = 0;
+    }
+
+    /// The vendor has the call and no result yet.
+    fn wait(&mut self, mut work: Work, etag: Option<String>, context: &Context<'_>) -> Effect {
+        self.accepted(&mut work, context.now);
+        if self.is_over(&work, context) {
+            return self.fail(
+                FailureCode::DeadlineExceeded,
+                "the vendor had no result before the deadline".to_owned(),
+                context.now,
+            );
+        }
+        let age = context.now.since(work.accepted_at.unwrap_or(context.now));
+        work.due_at = context.now + context.policy.interval(age);
+        work.etag = etag;
+        self.work = Some(work);
+        Effect::none()
+    }
+
+    fn faulted(&mut self, mut work: Work, fault: Fault, context: &Context<'_>) -> Effect {
+        work.errors = work.errors.saturating_add(1);
+        work.due_at = context.now + delay(&fault, work.errors, context);
+        let over = self.is_over(&work, context);
+        let code = match fault.code {
+            FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
+            _ => FailureCode::DeadlineExceeded,
+        };
+        let detail = format!("no result before the deadline; the last try: {}", fault.detail);
+        self.last_error = Some(LastError { code: fault.code, detail: fault.detail, at: context.now });
+        if over {
+            return self.fail(code, detail, context.now);
+        }
+        self.work = Some(work);
+        Effect::none()
+    }
+
+    fn is_over(&self, work: &Work, context: &Context<'_>) -> bool {
+        context.now.since(work.started_at) >= context.policy.deadline
+    }
+
+    fn complete(&mut self, mut work: Work, obtained: Box<Obtained>, context: &Context<'_>) -> Effect {
+        let first = self.status != Status::Completed;
+        self.status = Status::Completed;
+        self.revision = self.revision.saturating_add(1);
+        self.finished_at = Some(context.now);
+        self.failure = None;
+        self.last_error = None;
+        work.stage = Stage::Settle;
+        work.due_at = context.now + context.policy.settle_after;
+        work.errors = 0;
+        work.etag.clone_from(&obtained.etag);
+        self.work = Some(work);
+        let event = if first { EventKind::AnalysisCompleted } else { EventKind::AnalysisUpdated };
+        Effect { event: Some(event), obtained: Some(obtained) }
+    }
+
+    fn rejected(&mut self, status: u16, now: Timestamp) -> Effect {
+        self.fail(FailureCode::VendorRejected, format!("the vendor answered {status}"), now)
+    }
+
+    /// Ends the round without a result. What was completed before stays so, and only says why it is not newer.
+    fn fail(&mut self, code: FailureCode, detail: String, now: Timestamp) -> Effect {
+        self.work = None;
+        if self.status == Status::Completed {
+            let code = match code {
+                FailureCode::CallNotFound => FaultCode::CallNotFound,
+                FailureCode::ResultUnreadable => FaultCode::AnswerUnreadable,
+                FailureCode::VendorRejected => FaultCode::VendorError,
+                FailureCode::DeadlineExceeded => FaultCode::VendorTimeout,
+            };
+            self.last_error = Some(LastError { code, detail, at: now });
+            return Effect::none();
+        }
+        self.status = Status::Failed;
+        self.finished_at = Some(now);
+        self.failure = Some(Failure { code, detail, retryable: code != FailureCode::VendorRejected });
+        Effect { event: Some(EventKind::AnalysisFailed), obtained: None }
+    }
+}
+
+fn not_found_detail(policy: &PollingPolicy) -> String {
+    format!("the vendor did not know the call for {} seconds", policy.not_found_grace.as_secs())
+}
+
+fn delay(fault: &Fault, errors: u32, context: &Context<'_>) -> Duration {
+    let backoff = match fault.code {
+        // Only the operator can mend it: asking often does not help.
+        FaultCode::TokenRefused => context.policy.max_interval,
+        _ => context.policy.backoff(errors, context.jitter),
+    };
+    let floor = fault.retry_after.unwrap_or_default().min(PollingPolicy::MAX_RETRY_AFTER);
+    backoff.max(floor)
+}

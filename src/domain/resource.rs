@@ -1,0 +1,83 @@
+//! An analysis as callers see it: in answers, in callbacks, in the feed.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
+use super::clock::Timestamp;
+use super::ids::CallId;
+use super::tags::Tag;
+use super::talk_metrics::TalkMetrics;
+use super::transcript::Turn;
+
+/// The analysis of one call. What the vendor has not given yet is `null`.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Analysis)]
+pub struct AnalysisResource {
+    /// The call, as the vendor names it.
+    #[schema(value_type = String, example = "1716207617.42")]
+    pub call_id: CallId,
+    /// How far it has come.
+    pub status: Status,
+    /// 0 until there is a result, then counted up with every change of it.
+    pub revision: u32,
+    /// The vendor's own id of the analysis.
+    #[schema(example = "664b400ccccc3235a7cd17f")]
+    pub ai_call_id: Option<String>,
+    /// When the call began.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub begin_time: Option<Timestamp>,
+    /// When it was first submitted.
+    #[schema(value_type = String, format = DateTime)]
+    pub submitted_at: Timestamp,
+    /// When the result came.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub completed_at: Option<Timestamp>,
+    /// What was given along with the submission.
+    #[schema(value_type = Object)]
+    pub metadata: Metadata,
+    /// Why there will be no result.
+    pub error: Option<Failure>,
+    /// What went wrong at the last try.
+    pub last_error: Option<LastError>,
+    /// Who said what, in the order of time.
+    pub transcript: Option<Vec<Turn>>,
+    /// Which quality rules matched.
+    pub tags: Option<Vec<Tag>>,
+    /// How the talk went.
+    pub talk_metrics: Option<TalkMetrics>,
+    /// Where the recording is, relative to this service.
+    #[schema(example = "/v1/analyses/1716207617.42/audio")]
+    pub audio_url: Option<String>,
+}
+
+impl AnalysisResource {
+    /// What is known of `analysis`, with its result if there is one.
+    pub fn new(analysis: &Analysis, result: Option<AnalysisResult>) -> Self {
+        let mut resource = Self {
+            call_id: analysis.call_id.clone(),
+            status: analysis.status,
+            revision: analysis.revision,
+            ai_call_id: None,
+            begin_time: None,
+            submitted_at: analysis.submitted_at,
+            completed_at: analysis.finished_at.filter(|_| analysis.status == Status::Completed),
+            metadata: analysis.metadata.clone(),
+            error: analysis.failure.clone(),
+            last_error: analysis.last_error.clone(),
+            transcript: None,
+            tags: None,
+            talk_metrics: None,
+            audio_url: None,
+        };
+        if let Some(result) = result {
+            resource.talk_metrics = Some(TalkMetrics::of(&result.transcript));
+            resource.audio_url = result.audio_path.map(|_| format!("/v1/analyses/{}/audio", analysis.call_id));
+            resource.ai_call_id = result.ai_call_id;
+            resource.begin_time = result.begin_time;
+            resource.transcript = Some(result.transcript);
+            resource.tags = Some(result.tags);
+        }
+        resource
+    }
+}
