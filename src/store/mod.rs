@@ -1,0 +1,279 @@
+//! Where analyses, events and deliveries live: one trait, made for two engines, and the only place with SQL.
+//!
+//! What every engine promises:
+//!
+//! - An answer means that the change is on disk.
+//! - A change of state, its event and its deliveries are one transaction. The transition itself is the domain's
+//!   ([`crate::domain::lifecycle`]), run on the row as it stands inside that transaction.
+//! - Work is claimed by lease: a claim pushes `due_at` to the lease's end and raises the row's fence, and every
+//!   later write carries that fence. A worker that stalled past its lease gets [`StoreError::LeaseLost`].
+//! - Claiming a submit writes down that its outcome is unknown, before the request leaves.
+//! - No transaction is open while anything outside is waited for.
+
+pub mod sqlite;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Status, Submission};
+use crate::domain::clock::{Clock, Entropy, Timestamp};
+use crate::domain::deliveries::Delivery;
+use crate::domain::events::EventKind;
+use crate::domain::ids::{CallId, DeliveryId, TenantId};
+use crate::domain::lifecycle::Step;
+use crate::domain::polling::PollingPolicy;
+use crate::domain::retries::Next;
+use crate::domain::trace::TraceContext;
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The work has a new owner, or is gone: the caller must forget it.
+    #[error("the lease was lost")]
+    LeaseLost,
+    /// The store cannot be used now; later it may.
+    #[error("the store cannot be used: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row that this program did not write, or a later version of it did.
+    #[error("the store holds a value that cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// What an engine needs from the rest of the house.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The time of every write.
+    pub clock: Arc<dyn Clock>,
+    /// For ids and jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// The rules of the transitions.
+    pub policy: PollingPolicy,
+}
+
+/// An analysis with its result, if it has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The record.
+    pub analysis: Analysis,
+    /// What the vendor found out.
+    pub result: Option<AnalysisResult>,
+}
+
+/// Which of an analysis' work is claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Calls to be sent to the vendor.
+    Submits,
+    /// Results to be asked for.
+    Polls,
+}
+
+/// The right to write the outcome of a piece of work, until its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub(crate) row: i64,
+    pub(crate) fence: i64,
+}
+
+/// A claimed analysis.
+#[derive(Debug, Clone)]
+pub struct ClaimedWork {
+    /// Carries every later write.
+    pub lease: Lease,
+    /// The analysis as it was claimed. A claimed submit already stands as unconfirmed.
+    pub analysis: Analysis,
+}
+
+/// A claimed delivery, whose attempt is already written down.
+#[derive(Debug, Clone)]
+pub struct ClaimedDelivery {
+    /// Carries every later write.
+    pub lease: Lease,
+    /// The delivery; `attempts` counts this one.
+    pub delivery: Delivery,
+    /// What to send, byte for byte.
+    pub body: Bytes,
+}
+
+/// What a claim brought.
+#[derive(Debug, Clone)]
+pub struct Claims<T> {
+    /// The claimed work.
+    pub claimed: Vec<T>,
+    /// When the next of what was not claimed is due, as far as the claim looked.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A tenant's receiver: its deliveries share one allowance.
+pub type ReceiverKey = (TenantId, String);
+
+/// How many deliveries may be claimed.
+#[derive(Debug, Clone, Default)]
+pub struct DeliverySlots {
+    /// In all.
+    pub total: usize,
+    /// Of one receiver.
+    pub per_receiver: usize,
+    /// What each receiver already has under way.
+    pub busy: HashMap<ReceiverKey, usize>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub struct FinishedAttempt {
+    /// A bounded word for it.
+    pub outcome: &'static str,
+    /// The receiver's status, if it gave one.
+    pub status: Option<u16>,
+    /// From the first byte to the last, or to the fault.
+    pub latency: Duration,
+    /// The fault, for people.
+    pub detail: Option<String>,
+    /// The first bytes of the receiver's answer.
+    pub response: Vec<u8>,
+    /// What follows.
+    pub next: Next,
+}
+
+/// What a step changed.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The analysis as it stands now.
+    pub analysis: Analysis,
+    /// What was announced.
+    pub event: Option<EventKind>,
+    /// Looks at the result in the round that the step was part of.
+    pub polls: u32,
+}
+
+/// Numbers over everything, for the metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Analyses by status.
+    pub analyses: HashMap<Status, u64>,
+    /// How long the oldest piece of due work has waited, by queue.
+    pub work_lag: HashMap<Queue, Duration>,
+    /// Deliveries whose outcome is open.
+    pub pending_deliveries: u64,
+    /// How long the oldest due delivery has waited.
+    pub delivery_lag: Duration,
+}
+
+/// Something was committed that others may wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An analysis changed.
+    Analysis(TenantId, CallId),
+    /// A queue got something due at once.
+    Work(Queue),
+    /// A delivery is due at once.
+    Delivery,
+}
+
+/// The store. Methods on one tenant's data take the tenant first; the others say `across_tenants`.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Takes a submission: a new analysis, or a change of the one that stands.
+    async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError>;
+
+    /// Takes a finished answer for a call that was never submitted; one that stands is left alone.
+    async fn adopt(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        trace: TraceContext,
+        obtained: Box<Obtained>,
+    ) -> Result<(), StoreError>;
+
+    /// The analysis of a call.
+    async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError>;
+
+    /// The vendor's answer that the result was read from, byte for byte.
+    async fn find_vendor_answer(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<Bytes>, StoreError>;
+
+    /// Claims due work, for each tenant as many as it has slots.
+    async fn claim_work_across_tenants(
+        &self,
+        queue: Queue,
+        slots: Vec<(TenantId, usize)>,
+        lease: Duration,
+    ) -> Result<Claims<ClaimedWork>, StoreError>;
+
+    /// Writes what was found out, with everything that follows from it.
+    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
+
+    /// Claims due deliveries, fairly over receivers, and writes down the attempts that begin with it.
+    async fn claim_deliveries_across_tenants(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<Claims<ClaimedDelivery>, StoreError>;
+
+    /// Writes how an attempt ended.
+    async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError>;
+
+    /// Gives back what this process still holds, so that another may go on at once.
+    async fn release_across_tenants(&self) -> Result<(), StoreError>;
+
+    /// Numbers for the metrics.
+    async fn stats_across_tenants(&self) -> Result<Stats, StoreError>;
+
+    /// Every attempt of a delivery, the first one first: when, how it ended, and the status.
+    async fn attempts(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Vec<RecordedAttempt>, StoreError>;
+
+    /// The deliveries of a call, the oldest first.
+    async fn deliveries_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<RecordedDelivery>, StoreError>;
+
+    /// Whether the store can be written to.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Everything committed from now on that others may wait for.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// A delivery as it stands in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Where it goes.
+    pub url: String,
+    /// `pending`, `delivered` or `failed`.
+    pub status: String,
+    /// Attempts begun.
+    pub attempts: u32,
+}
+
+/// An attempt as it stands in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedAttempt {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How it ended; `None` while it is under way, or if its process died.
+    pub outcome: Option<String>,
+    /// The receiver's status.
+    pub status: Option<u16>,
+    /// From the first byte to the last.
+    pub latency: Option<Duration>,
+    /// The first bytes of the receiver's answer.
+    pub response: Vec<u8>,
+}
