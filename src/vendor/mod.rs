@@ -1,0 +1,235 @@
+//! The vendor's client. The vendor's words (`stalk`, `aicallid`) stop here, and so does its token: it is put into
+//! a URL in one line of this file, and no error, log or answer that leaves this module holds a URL.
+
+mod answer;
+mod slots;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use crate::config::VendorSettings;
+use crate::domain::analysis::FaultCode;
+use crate::domain::clock::{Clock, Entropy};
+use crate::domain::ids::CallId;
+use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
+use crate::domain::retries::parse_retry_after;
+use crate::domain::secrets::VendorToken;
+use crate::domain::trace::TraceContext;
+use crate::metrics::Metrics;
+
+pub use self::slots::VendorSlots;
+
+/// An `ETag` longer than this is not worth keeping.
+const MAX_ETAG_BYTES: usize = 256;
+
+/// Speaks the vendor's two methods.
+pub struct VendorClient {
+    http: Client,
+    base_url: Url,
+    max_response_bytes: usize,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    metrics: Arc<Metrics>,
+}
+
+/// On whose behalf a request is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The tenant's token.
+    pub token: &'a VendorToken,
+    /// The call.
+    pub call_id: &'a CallId,
+    /// The trace it belongs to.
+    pub trace: TraceContext,
+}
+
+impl VendorClient {
+    /// Prepares the client; no connection is made yet.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn new(
+        settings: &VendorSettings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, reqwest::Error> {
+        let http = Client::builder()
+            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry the token, in the path, to wherever it points.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(settings.request_timeout)
+            // Shorter than the whole, so that "never reached" can be told from "no answer".
+            .connect_timeout(settings.request_timeout / 2)
+            .build()?;
+        Ok(Self {
+            http,
+            base_url: settings.base_url.clone(),
+            max_response_bytes: settings.max_response_bytes,
+            clock,
+            entropy,
+            metrics,
+        })
+    }
+
+    /// `callsendai`: hands the call over for analysis.
+    pub async fn submit(&self, request: Request<'_>) -> SubmitOutcome {
+        let began = Instant::now();
+        let outcome = self.try_submit(request).await;
+        self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
+        outcome
+    }
+
+    /// `callgetairesult`: asks for the result; `etag` makes an unchanged one free.
+    pub async fn result(&self, request: Request<'_>, etag: Option<&str>) -> PollOutcome {
+        let began = Instant::now();
+        let outcome = self.try_result(request, etag).await.unwrap_or_else(PollOutcome::Fault);
+        self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
+        outcome
+    }
+
+    async fn try_submit(&self, request: Request<'_>) -> SubmitOutcome {
+        let response = match self.send("callsendai", request, None).await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
+            Err(error) => return SubmitOutcome::Unknown(transport(&error)),
+        };
+        let status = response.status();
+        if let Some(fault) = self.fault_of_status(status, response.headers()) {
+            return match fault.code {
+                FaultCode::TokenRefused | FaultCode::VendorThrottled => SubmitOutcome::NotTaken(fault),
+                _ => SubmitOutcome::Unknown(fault),
+            };
+        }
+        match status {
+            StatusCode::NOT_FOUND => SubmitOutcome::NotTaken(Fault {
+                code: FaultCode::CallNotFound,
+                detail: "the vendor does not know the call (404)".to_owned(),
+                retry_after: None,
+            }),
+            _ if status.is_client_error() => SubmitOutcome::Rejected(status.as_u16()),
+            _ => match self.read(response, request.token).await {
+                Ok(body) if body.is_empty() || answer::is_json(&body) => SubmitOutcome::Accepted,
+                // A page of HTML, say: whether the call was taken is for the result to tell.
+                Ok(_) => SubmitOutcome::Unknown(unreadable("the vendor's answer is not JSON")),
+                Err(fault) => SubmitOutcome::Unknown(fault),
+            },
+        }
+    }
+
+    async fn try_result(&self, request: Request<'_>, etag: Option<&str>) -> Result<PollOutcome, Fault> {
+        let response =
+            self.send("callgetairesult", request, etag).await.map_err(|error| transport(&error))?;
+        let status = response.status();
+        if let Some(fault) = self.fault_of_status(status, response.headers()) {
+            return Err(fault);
+        }
+        let etag = response
+            .headers()
+            .get(ETAG)
+            .and_then(|value| value.to_str().ok())
+            .filter(|etag| etag.len() <= MAX_ETAG_BYTES)
+            .map(str::to_owned);
+        match status {
+            StatusCode::NOT_MODIFIED => Ok(PollOutcome::Unchanged),
+            StatusCode::NOT_FOUND => Ok(PollOutcome::NotFound),
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(PollOutcome::NotReady { etag: None }),
+            _ if status.is_client_error() => Ok(PollOutcome::Rejected(status.as_u16())),
+            _ => {
+                let body = self.read(response, request.token).await?;
+                answer::read(body, etag, &self.base_url).map_err(unreadable)
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        request: Request<'_>,
+        etag: Option<&str>,
+    ) -> Result<Response, reqwest::Error> {
+        let mut url = self.base_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            // The one line that shows a vendor token.
+            path.pop_if_empty().extend([method, request.token.expose(), request.call_id.as_str()]);
+        }
+        let mut http = self.http.get(url).header("traceparent", request.trace.child(&*self.entropy));
+        if let Some(etag) = etag {
+            http = http.header(IF_NONE_MATCH, etag);
+        }
+        http.send().await.map_err(reqwest::Error::without_url)
+    }
+
+    /// The statuses that mean the same for both methods: try again later.
+    fn fault_of_status(&self, status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+        let code = match status.as_u16() {
+            401 | 403 => FaultCode::TokenRefused,
+            429 => FaultCode::VendorThrottled,
+            304 => return None,
+            300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
+            _ => return None,
+        };
+        let retry_after = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| parse_retry_after(text, self.clock.now()));
+        Some(Fault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
+    }
+
+    /// Reads a body up to the limit, counted after decompression.
+    async fn read(&self, mut response: Response, token: &VendorToken) -> Result<Bytes, Fault> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {
+            if body.len() + chunk.len() > self.max_response_bytes {
+                return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(answer::without_token(body.freeze(), token))
+    }
+}
+
+fn transport(error: &reqwest::Error) -> Fault {
+    let (code, detail) = if error.is_timeout() {
+        (FaultCode::VendorTimeout, "the vendor did not answer in time")
+    } else if error.is_connect() {
+        (FaultCode::VendorUnreachable, "no connection to the vendor")
+    } else {
+        (FaultCode::VendorUnreachable, "the connection to the vendor broke")
+    };
+    Fault { code, detail: detail.to_owned(), retry_after: None }
+}
+
+fn broken_body(error: &reqwest::Error) -> Fault {
+    if error.is_timeout() { transport(error) } else { unreadable("the vendor's answer ended early or is damaged") }
+}
+
+fn unreadable(detail: impl Into<String>) -> Fault {
+    Fault { code: FaultCode::AnswerUnreadable, detail: detail.into(), retry_after: None }
+}
+
+const fn submit_label(outcome: &SubmitOutcome) -> &'static str {
+    match outcome {
+        SubmitOutcome::Accepted => "accepted",
+        SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) => fault.code.as_str(),
+        SubmitOutcome::Rejected(_) => "rejected",
+    }
+}
+
+const fn poll_label(outcome: &PollOutcome) -> &'static str {
+    match outcome {
+        PollOutcome::Ready(_) => "ready",
+        PollOutcome::Empty(_) => "empty",
+        PollOutcome::NotReady { .. } => "not_ready",
+        PollOutcome::Unchanged => "unchanged",
+        PollOutcome::NotFound => "not_found",
+        PollOutcome::Rejected(_) => "rejected",
+        PollOutcome::Fault(fault) => fault.code.as_str(),
+    }
+}
