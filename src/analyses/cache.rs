@@ -1,0 +1,117 @@
+//! Finished analyses in memory, as the bytes that are answered. Bounded by bytes and by time.
+//!
+//! A read that began before a change must not put the older state back after it. So each key has an epoch
+//! (shared by a few keys), raised by every invalidation, and an entry is only taken if the epoch is still the one
+//! from before the read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::sync::Cache;
+
+use super::Representation;
+use crate::config::CacheSettings;
+use crate::domain::ids::{CallId, TenantId};
+
+/// What names an analysis.
+pub(super) type Key = (TenantId, CallId);
+
+/// Few enough to be small, many enough that one call's change seldom disturbs another's read.
+const EPOCHS: usize = 1024;
+/// What an entry costs besides its bytes, roughly.
+const ENTRY_OVERHEAD: usize = 256;
+
+pub(super) struct RepresentationCache {
+    entries: Cache<Key, Arc<Representation>>,
+    epochs: Box<[AtomicU64]>,
+}
+
+/// A key's epoch before a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Epoch(u64);
+
+impl RepresentationCache {
+    pub(super) fn new(settings: &CacheSettings) -> Self {
+        let weigh = |(tenant, call_id): &Key, representation: &Arc<Representation>| {
+            let bytes = representation.body.len() + tenant.as_str().len() + call_id.as_str().len();
+            u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+        };
+        let entries = Cache::builder()
+            .max_capacity(settings.max_bytes)
+            .weigher(weigh)
+            .time_to_live(settings.time_to_live)
+            .build();
+        Self { entries, epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Representation>> {
+        self.entries.get(key)
+    }
+
+    pub(super) fn epoch(&self, key: &Key) -> Epoch {
+        Epoch(self.counter(key).load(Ordering::SeqCst))
+    }
+
+    /// Takes what was read, unless the key was invalidated since `before`.
+    pub(super) fn insert(&self, key: Key, before: Epoch, representation: Arc<Representation>) {
+        if self.epoch(&key) != before {
+            return;
+        }
+        self.entries.insert(key.clone(), representation);
+        // An invalidation between the check and the insertion has raised the epoch first.
+        if self.epoch(&key) != before {
+            self.entries.invalidate(&key);
+        }
+    }
+
+    pub(super) fn invalidate(&self, key: &Key) {
+        self.counter(key).fetch_add(1, Ordering::SeqCst);
+        self.entries.invalidate(key);
+    }
+
+    pub(super) fn invalidate_all(&self) {
+        for epoch in &self.epochs {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        }
+        self.entries.invalidate_all();
+    }
+
+    /// Bytes held now.
+    pub(super) fn bytes(&self) -> u64 {
+        self.entries.run_pending_tasks();
+        self.entries.weighted_size()
+    }
+
+    fn counter(&self, key: &Key) -> &AtomicU64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        &self.epochs[usize::try_from(hasher.finish() % EPOCHS as u64).unwrap_or(0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn cache() -> RepresentationCache {
+        RepresentationCache::new(&CacheSettings { max_bytes: 1 << 20, time_to_live: Duration::from_secs(60) })
+    }
+
+    fn key() -> Key {
+        (TenantId::parse("acme").unwrap(), CallId::parse("1").unwrap())
+    }
+
+    #[test]
+    fn a_read_from_before_a_change_is_not_kept() {
+        let cache = cache();
+        let before = cache.epoch(&key());
+        cache.invalidate(&key());
+        cache.insert(key(), before, Arc::new(Representation::for_test(b"old")));
+        assert!(cache.get(&key()).is_none());
+        cache.insert(key(), cache.epoch(&key()), Arc::new(Representation::for_test(b"new")));
+        assert_eq!(cache.get(&key()).unwrap().body, &b"new"[..]);
+    }
+}

@@ -1,0 +1,75 @@
+//! Calls that were never submitted here: the vendor is asked once, however many callers want to know.
+
+use std::time::Duration;
+
+use moka::future::Cache;
+
+use super::cache::Key;
+use super::{AnalysesError, Parts};
+use crate::domain::lifecycle::PollOutcome;
+use crate::domain::trace::TraceContext;
+use crate::tenants::Tenant;
+use crate::vendor::Request;
+
+/// How long a miss is remembered.
+const MISS_TIME_TO_LIVE: Duration = Duration::from_secs(10);
+/// The most misses remembered: a flood of made-up ids pushes out its own.
+const MAX_MISSES: u64 = 10_000;
+
+/// Keys the vendor has no finished answer for.
+pub(super) struct Lookups(Cache<Key, ()>);
+
+/// How a lookup ends without a miss to remember.
+#[derive(Debug, Clone)]
+enum Ended {
+    Adopted,
+    Unavailable { retry_after: Option<Duration> },
+    Store(String),
+}
+
+impl Lookups {
+    pub(super) fn new() -> Self {
+        Self(Cache::builder().max_capacity(MAX_MISSES).time_to_live(MISS_TIME_TO_LIVE).build())
+    }
+
+    /// Returns when the store has the call.
+    pub(super) async fn adopt(
+        &self,
+        parts: &Parts,
+        tenant: &Tenant,
+        key: &Key,
+        trace: TraceContext,
+    ) -> Result<(), AnalysesError> {
+        match self.0.try_get_with_by_ref(key, ask(parts, tenant, key, trace)).await {
+            Ok(()) => Err(AnalysesError::NotFound),
+            Err(ended) => match &*ended {
+                Ended::Adopted => Ok(()),
+                Ended::Unavailable { retry_after } => {
+                    Err(AnalysesError::VendorUnavailable { retry_after: *retry_after })
+                }
+                Ended::Store(message) => {
+                    Err(AnalysesError::Store(crate::store::StoreError::Unavailable(message.clone().into())))
+                }
+            },
+        }
+    }
+}
+
+/// `Ok` is a miss: what the cache is to remember. Everything else is not.
+async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<(), Ended> {
+    let Some(_slot) = parts.vendor_slots.take(tenant.id()).await else { return Ok(()) };
+    let token = tenant.vendor_token();
+    let request = Request { token: &token, call_id: &key.1, trace };
+    match parts.vendor.result(request, None).await {
+        PollOutcome::Ready(obtained) => {
+            let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
+            Err(adopted.map_or_else(|error| Ended::Store(error.to_string()), |()| Ended::Adopted))
+        }
+        PollOutcome::Empty(_)
+        | PollOutcome::NotReady { .. }
+        | PollOutcome::Unchanged
+        | PollOutcome::NotFound
+        | PollOutcome::Rejected(_) => Ok(()),
+        PollOutcome::Fault(fault) => Err(Ended::Unavailable { retry_after: fault.retry_after }),
+    }
+}

@@ -1,0 +1,305 @@
+//! The use cases: submit a call, get its analysis (from memory, from the store, from the vendor), wait for it.
+
+mod cache;
+mod lookup;
+mod waiters;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use self::cache::{Key, RepresentationCache};
+use self::lookup::Lookups;
+use self::waiters::Waiters;
+use crate::callbacks::{Forbidden, Guard};
+use crate::config::CacheSettings;
+use crate::domain::analysis::{Status, Submission};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::ids::CallId;
+use crate::domain::resource::AnalysisResource;
+use crate::domain::trace::TraceContext;
+use crate::domain::transcript::Turn;
+use crate::metrics::Metrics;
+use crate::store::{Change, Found, Store, StoreError};
+use crate::tenants::Tenant;
+use crate::vendor::{VendorClient, VendorSlots};
+
+/// Why a use case did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalysesError {
+    /// Neither the tenant nor its vendor account has this call.
+    #[error("there is no analysis of this call")]
+    NotFound,
+    /// There is an analysis, but no result (yet).
+    #[error("the analysis has no result")]
+    NoResult {
+        /// How far it is.
+        status: Status,
+        /// When to ask again.
+        retry_after: Option<Duration>,
+    },
+    /// The callback's URL points where none may go.
+    #[error("the callback's address is forbidden")]
+    CallbackForbidden(#[from] Forbidden),
+    /// Callbacks are signed, and this tenant has nothing to sign with.
+    #[error("the tenant has no callback secret")]
+    NoCallbackSecret,
+    /// The call is not known here, and the vendor could not be asked.
+    #[error("the vendor could not be asked")]
+    VendorUnavailable {
+        /// The vendor's `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An analysis as it is answered.
+#[derive(Debug, Clone)]
+pub struct Representation {
+    /// The resource as JSON.
+    pub body: Bytes,
+    /// Its strong entity tag, in quotes.
+    pub etag: String,
+    /// How far the analysis is.
+    pub status: Status,
+    /// When to ask again, while it is unfinished.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Representation {
+    fn new(found: Found) -> Result<Self, StoreError> {
+        let status = found.analysis.status;
+        let retry_at = found.analysis.work.as_ref().filter(|_| !status.is_finished()).map(|work| work.due_at);
+        let resource = AnalysisResource::new(&found.analysis, found.result);
+        let body = serde_json::to_vec(&resource).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        Ok(Self { etag: entity_tag(&body), body: body.into(), status, retry_at })
+    }
+
+    #[cfg(test)]
+    fn for_test(body: &'static [u8]) -> Self {
+        Self { body: Bytes::from_static(body), etag: entity_tag(body), status: Status::Completed, retry_at: None }
+    }
+}
+
+/// A strong entity tag of these bytes (RFC 9110, 8.8.3).
+pub fn entity_tag(body: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]))
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The analysis as it stands.
+    pub representation: Representation,
+    /// Whether an outcome is still to come.
+    pub under_way: bool,
+}
+
+/// A call's talk.
+#[derive(Debug)]
+pub struct Transcript {
+    /// The call.
+    pub call_id: CallId,
+    /// Which state of the result.
+    pub revision: u32,
+    /// When the call began.
+    pub begin_time: Option<Timestamp>,
+    /// Who said what.
+    pub turns: Vec<Turn>,
+}
+
+/// What the use cases need from the rest of the house.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Whom to ask for calls that were never submitted.
+    pub vendor: Arc<VendorClient>,
+    /// How much of that each tenant may do at once.
+    pub vendor_slots: Arc<VendorSlots>,
+    /// Where callbacks may go.
+    pub guard: Arc<Guard>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends waits early.
+    pub draining: CancellationToken,
+}
+
+/// The use cases.
+pub struct Analyses {
+    parts: Parts,
+    cache: RepresentationCache,
+    lookups: Lookups,
+    waiters: Waiters,
+}
+
+impl Analyses {
+    /// Puts the parts together.
+    pub fn new(parts: Parts, cache: &CacheSettings) -> Self {
+        Self { parts, cache: RepresentationCache::new(cache), lookups: Lookups::new(), waiters: Waiters::default() }
+    }
+
+    /// Checks a submission's callback without writing anything.
+    ///
+    /// # Errors
+    /// If it may not go there, or could not be signed.
+    pub fn admit(&self, tenant: &Tenant, submission: &Submission) -> Result<(), AnalysesError> {
+        if let Some(callback) = &submission.callback {
+            self.parts.guard.admit(callback)?;
+            if tenant.callback_secrets().is_empty() {
+                return Err(AnalysesError::NoCallbackSecret);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a submission; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// As [`Analyses::admit`], and if the store fails.
+    pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<Submitted, AnalysesError> {
+        self.admit(tenant, &submission)?;
+        let key = (tenant.id().clone(), submission.call_id.clone());
+        let found = self.parts.store.submit(tenant.id(), submission).await?;
+        self.cache.invalidate(&key);
+        let under_way = found.analysis.is_under_way();
+        Ok(Submitted { representation: Representation::new(found)?, under_way })
+    }
+
+    /// The analysis of a call; with `wait`, when it is finished or the time is up.
+    ///
+    /// # Errors
+    /// [`AnalysesError::NotFound`] also for another tenant's call.
+    pub async fn get(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        wait: Option<Duration>,
+        trace: TraceContext,
+    ) -> Result<Arc<Representation>, AnalysesError> {
+        let key = (tenant.id().clone(), call_id.clone());
+        let Some(wait) = wait else { return self.read(tenant, &key, trace).await };
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            // Joined before the read, so that no change falls between the two.
+            let mut waiting = self.waiters.join(key.clone());
+            let representation = self.read(tenant, &key, trace).await?;
+            if representation.status.is_finished() {
+                return Ok(representation);
+            }
+            tokio::select! {
+                () = waiting.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(representation),
+                () = self.parts.draining.cancelled() => return Ok(representation),
+            }
+        }
+    }
+
+    /// The talk of a call.
+    ///
+    /// # Errors
+    /// [`AnalysesError::NoResult`] until the analysis is completed.
+    pub async fn transcript(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        trace: TraceContext,
+    ) -> Result<Transcript, AnalysesError> {
+        let Found { analysis, result } =
+            self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
+        let retry_after = analysis.retry_after(self.parts.clock.now());
+        let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
+        Ok(Transcript {
+            call_id: analysis.call_id,
+            revision: analysis.revision,
+            begin_time: result.begin_time,
+            turns: result.transcript,
+        })
+    }
+
+    /// The vendor's answer that the result was read from, byte for byte.
+    ///
+    /// # Errors
+    /// [`AnalysesError::NoResult`] until the analysis is completed.
+    pub async fn vendor_answer(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        trace: TraceContext,
+    ) -> Result<Bytes, AnalysesError> {
+        if let Some(answer) = self.parts.store.find_vendor_answer(tenant.id(), call_id).await? {
+            return Ok(answer);
+        }
+        let found = self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
+        let retry_after = found.analysis.retry_after(self.parts.clock.now());
+        let none = AnalysesError::NoResult { status: found.analysis.status, retry_after };
+        self.parts.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
+    }
+
+    /// Bytes of finished analyses in memory.
+    pub fn cached_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Forgets what changed and wakes who waits for it, until the store is gone or `stop` says so.
+    pub async fn follow_changes(&self, stop: CancellationToken) {
+        let mut changes = self.parts.store.changes();
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return,
+            };
+            match change {
+                Ok(Change::Analysis(tenant, call_id)) => {
+                    let key = (tenant, call_id);
+                    self.cache.invalidate(&key);
+                    self.waiters.wake(&key);
+                }
+                Ok(Change::Work(_) | Change::Delivery) => {}
+                Err(RecvError::Lagged(_)) => {
+                    self.cache.invalidate_all();
+                    self.waiters.wake_all();
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        tenant: &Tenant,
+        key: &Key,
+        trace: TraceContext,
+    ) -> Result<Arc<Representation>, AnalysesError> {
+        if let Some(representation) = self.cache.get(key) {
+            self.parts.metrics.cache_hits.inc();
+            return Ok(representation);
+        }
+        self.parts.metrics.cache_misses.inc();
+        let epoch = self.cache.epoch(key);
+        let representation = Arc::new(Representation::new(self.find(tenant, key, trace).await?)?);
+        if representation.status.is_finished() {
+            self.cache.insert(key.clone(), epoch, Arc::clone(&representation));
+        }
+        Ok(representation)
+    }
+
+    /// From the store, or else from the vendor.
+    async fn find(&self, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<Found, AnalysesError> {
+        let store = &self.parts.store;
+        if let Some(found) = store.find_analysis(&key.0, &key.1).await? {
+            return Ok(found);
+        }
+        self.lookups.adopt(&self.parts, tenant, key, trace).await?;
+        store.find_analysis(&key.0, &key.1).await?.ok_or(AnalysesError::NotFound)
+    }
+}

@@ -1,0 +1,60 @@
+//! Requests that wait for a call to finish (`Prefer: wait`).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::cache::Key;
+
+/// One signal for each call that somebody waits for; calls that nobody waits for cost nothing.
+#[derive(Default)]
+pub(super) struct Waiters(Mutex<HashMap<Key, watch::Sender<()>>>);
+
+/// A place in the queue; gone when dropped.
+pub(super) struct Waiting<'a> {
+    waiters: &'a Waiters,
+    key: Key,
+    signal: Option<watch::Receiver<()>>,
+}
+
+impl Waiters {
+    /// From now on, no change of `key` is missed.
+    pub(super) fn join(&self, key: Key) -> Waiting<'_> {
+        let mut signals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let signal = signals.entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Waiting { waiters: self, key, signal: Some(signal) }
+    }
+
+    pub(super) fn wake(&self, key: &Key) {
+        if let Some(signal) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+            signal.send_replace(());
+        }
+    }
+
+    pub(super) fn wake_all(&self) {
+        for signal in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            signal.send_replace(());
+        }
+    }
+}
+
+impl Waiting<'_> {
+    /// Returns after the next change, or one that came since joining.
+    pub(super) async fn changed(&mut self) {
+        if let Some(signal) = &mut self.signal {
+            // The sender lives as long as this place does.
+            let _ = signal.changed().await;
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut signals = self.waiters.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.signal = None;
+        if signals.get(&self.key).is_some_and(|signal| signal.receiver_count() == 0) {
+            signals.remove(&self.key);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Delivers callbacks: each attempt is on disk before it is made, and its outcome after.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::{Report, Wake, Worker};
+use crate::callbacks::{Outgoing, Sender, Sent};
+use crate::domain::clock::{Clock, Entropy};
+use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
+use crate::metrics::Metrics;
+use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, ReceiverKey, Store, StoreError};
+use crate::tenants::Tenants;
+
+/// Attempts under way at once: bounds the bodies in memory.
+const MAX_CONCURRENCY: usize = 128;
+/// Attempts under way at once to one receiver: a slow one holds up its own alone.
+const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
+/// Beyond an attempt's deadline, for the claim before and the write after it.
+const LEASE_MARGIN: Duration = Duration::from_secs(20);
+
+/// Works on the deliveries.
+pub struct Deliverer {
+    /// Where they are.
+    pub store: Arc<dyn Store>,
+    /// What sends them.
+    pub sender: Sender,
+    /// When to try again.
+    pub schedule: RetrySchedule,
+    /// Whose secrets sign them.
+    pub tenants: Arc<Tenants>,
+    /// An attempt's deadline.
+    pub timeout: Duration,
+    /// What each receiver has under way.
+    pub busy: Mutex<HashMap<ReceiverKey, usize>>,
+    /// Woken when a place becomes free.
+    pub wake: Wake,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For jitter and span ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl Worker for Deliverer {
+    fn name(&self) -> &'static str {
+        "deliverer"
+    }
+
+    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let lease = self.timeout + LEASE_MARGIN;
+        let claims = self.store.claim_deliveries_across_tenants(self.slots(), lease).await?;
+        let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
+        for claimed in claims.claimed {
+            let delivery = &claimed.delivery;
+            let span = tracing::info_span!(
+                "delivery",
+                tenant = %delivery.tenant,
+                call_id = %delivery.call_id,
+                delivery = %delivery.id,
+                attempt = delivery.attempts,
+                trace_id = %delivery.trace,
+            );
+            let place = Place::take(Arc::clone(&self), &claimed);
+            tasks.spawn(async move { place.0.deliver(claimed).await }.instrument(span));
+        }
+        Ok(report)
+    }
+}
+
+impl Deliverer {
+    fn slots(&self) -> DeliverySlots {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let total = MAX_CONCURRENCY.saturating_sub(busy.values().sum());
+        DeliverySlots { total, per_receiver: MAX_CONCURRENCY_PER_RECEIVER, busy }
+    }
+
+    async fn deliver(&self, claimed: ClaimedDelivery) {
+        let delivery = &claimed.delivery;
+        let secrets = self.tenants.get(&delivery.tenant).map(|tenant| tenant.callback_secrets());
+        let sent = match secrets {
+            Some(secrets) if !secrets.is_empty() => {
+                let id = delivery.event_id.to_string();
+                let traceparent = delivery.trace.child(&*self.entropy);
+                let outgoing = Outgoing {
+                    url: &delivery.url,
+                    id: &id,
+                    timestamp: self.clock.now(),
+                    secrets: &secrets,
+                    body: claimed.body,
+                    traceparent: &traceparent,
+                };
+                self.sender.send(&outgoing).await
+            }
+            _ => unsigned(),
+        };
+        let outcome = &sent.outcome;
+        let label = outcome.label();
+        self.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
+        let next = self.schedule.next(delivery.attempts, outcome, self.clock.now(), self.entropy.fraction());
+        match next {
+            Next::Delivered => tracing::info!(status = sent.status, "a callback was delivered"),
+            Next::RetryAt(at) => tracing::warn!(outcome = label, retry_at = %at, "a callback was not delivered"),
+            Next::GiveUp(reason) => tracing::error!(outcome = label, ?reason, "a callback is given up"),
+        }
+        let attempt = FinishedAttempt {
+            outcome: label,
+            status: sent.status,
+            latency: sent.latency,
+            detail: (next != Next::Delivered).then(|| outcome.to_string()),
+            response: sent.response,
+            next,
+        };
+        match self.store.finish_attempt(claimed.lease, attempt).await {
+            Ok(()) => {}
+            Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the attempt did"),
+            // The lease runs out, and the delivery is attempted again: at least once, never less.
+            Err(error) => tracing::error!(%error, "the outcome of an attempt could not be written"),
+        }
+    }
+}
+
+fn unsigned() -> Sent {
+    let detail = "the tenant has no callback secret to sign with".to_owned();
+    Sent {
+        outcome: AttemptOutcome::Forbidden { detail },
+        latency: Duration::ZERO,
+        response: Vec::new(),
+        status: None,
+    }
+}
+
+/// A receiver's place in the count of what is under way; given back when dropped, also by a panic.
+struct Place(Arc<Deliverer>, ReceiverKey);
+
+impl Place {
+    fn take(deliverer: Arc<Deliverer>, claimed: &ClaimedDelivery) -> Self {
+        let receiver = (claimed.delivery.tenant.clone(), claimed.delivery.url.receiver());
+        *deliverer
+            .busy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(receiver.clone())
+            .or_default() += 1;
+        Self(deliverer, receiver)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = busy.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                busy.remove(&self.1);
+            }
+        }
+        drop(busy);
+        self.0.wake.wake();
+    }
+}

@@ -1,0 +1,123 @@
+//! What goes on without a caller: handing calls over, asking for results, delivering callbacks, keeping keys and
+//! secrets fresh.
+//!
+//! A worker is a step under the one loop in this file. A step claims what is due and has room, starts it, and
+//! reports; the loop takes the next step when something became due, a place became free, or the report says when.
+
+mod deliverer;
+mod refresher;
+mod vendor_worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::deliverer::Deliverer;
+pub use self::refresher::{KeyRefresher, SecretRefresher};
+pub use self::vendor_worker::VendorWorker;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::store::{Change, Queue, Store, StoreError};
+
+/// The longest pause between two steps: bounds the harm of a clock that was set back, and of a missed signal.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The pause after a step that failed, because the store did.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+
+/// What a step found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Pieces of work that were started.
+    pub started: usize,
+    /// When there will be more, as far as is known.
+    pub next_due: Option<Timestamp>,
+}
+
+/// One kind of work.
+#[async_trait]
+pub trait Worker: Send + Sync {
+    /// Its name in logs.
+    fn name(&self) -> &'static str;
+
+    /// Starts what is due and has room, on `tasks`; does not wait for it.
+    ///
+    /// # Errors
+    /// If the store fails; nothing is lost then, the next step tries again.
+    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError>;
+}
+
+/// Wakes a worker's loop. Signals that come together count as one; none is lost.
+#[derive(Clone, Default)]
+pub struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// There is something to do.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Takes steps until `stop`. What was started goes on in `tasks`.
+pub async fn run(
+    worker: Arc<dyn Worker>,
+    wake: Wake,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let pause = match Arc::clone(&worker).step(&tasks).await {
+            Ok(report) if report.started > 0 => continue,
+            Ok(report) => report.next_due.map_or(MAX_PAUSE, |due| due.since(clock.now()).min(MAX_PAUSE)),
+            Err(error) => {
+                tracing::error!(worker = worker.name(), %error, "a step failed");
+                PAUSE_AFTER_FAULT
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // Elapsed or woken: either way it is time for a step.
+            _ = tokio::time::timeout(pause, wake.0.notified()) => {}
+        }
+    }
+}
+
+/// The loops' wakes, and what wakes them.
+#[derive(Clone, Default)]
+pub struct Wakes {
+    /// The submitter's.
+    pub submitter: Wake,
+    /// The poller's.
+    pub poller: Wake,
+    /// The deliverer's.
+    pub deliverer: Wake,
+}
+
+impl Wakes {
+    /// Passes on what the store commits, until `stop`.
+    pub async fn follow(self, store: Arc<dyn Store>, stop: CancellationToken) {
+        let mut changes = store.changes();
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return,
+            };
+            match change {
+                Ok(Change::Work(Queue::Submits)) => self.submitter.wake(),
+                Ok(Change::Work(Queue::Polls)) => self.poller.wake(),
+                Ok(Change::Delivery) => self.deliverer.wake(),
+                Ok(Change::Analysis(..)) => {}
+                Err(RecvError::Lagged(_)) => {
+                    self.submitter.wake();
+                    self.poller.wake();
+                    self.deliverer.wake();
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+}

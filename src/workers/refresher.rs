@@ -1,0 +1,75 @@
+//! Keeps the keys of issuers and the secrets of tenants fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+
+use super::{Report, Worker};
+use crate::auth::Verifier;
+use crate::domain::clock::Clock;
+use crate::metrics::Metrics;
+use crate::store::StoreError;
+use crate::tenants::{ReloadOutcome, Tenants};
+
+/// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
+/// symlinks, and network file systems do not tell of changes.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Fetches the key sets that are due.
+pub struct KeyRefresher {
+    /// Whose keys.
+    pub verifier: Arc<Verifier>,
+}
+
+#[async_trait]
+impl Worker for KeyRefresher {
+    fn name(&self) -> &'static str {
+        "key_refresher"
+    }
+
+    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        self.verifier.refresh_once().await;
+        Ok(Report { started: 0, next_due: Some(self.verifier.next_refresh()) })
+    }
+}
+
+/// Reads the tenants' secret files anew.
+pub struct SecretRefresher {
+    /// Whose secrets.
+    pub tenants: Arc<Tenants>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl Worker for SecretRefresher {
+    fn name(&self) -> &'static str {
+        "secret_refresher"
+    }
+
+    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        for reload in self.tenants.reload_once() {
+            let (tenant, secret) = (&reload.tenant, reload.what.file_key());
+            let outcome = match &reload.outcome {
+                ReloadOutcome::Changed => {
+                    tracing::info!(%tenant, secret, "a secret changed");
+                    "changed"
+                }
+                ReloadOutcome::Failed(error) => {
+                    tracing::error!(%tenant, secret, %error, "a secret cannot be read; the old one stays");
+                    "failed"
+                }
+                ReloadOutcome::Recovered => {
+                    tracing::info!(%tenant, secret, "a secret can be read again");
+                    "recovered"
+                }
+            };
+            self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+        }
+        Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
+    }
+}

@@ -1,0 +1,110 @@
+//! The submitter and the poller: the same claim, the same way back, another method of the vendor's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::{Report, Wake, Worker};
+use crate::domain::events::EventKind;
+use crate::domain::lifecycle::Step;
+use crate::metrics::Metrics;
+use crate::store::{Applied, ClaimedWork, Queue, Store, StoreError};
+use crate::tenants::Tenants;
+use crate::vendor::{Request, VendorClient, VendorSlots};
+
+/// Beyond the vendor's deadline, for the claim before and the write after the request.
+const LEASE_MARGIN: Duration = Duration::from_secs(20);
+
+/// Works on one queue of analyses.
+pub struct VendorWorker {
+    /// Which.
+    pub queue: Queue,
+    /// Where the work is.
+    pub store: Arc<dyn Store>,
+    /// Whom it is done with.
+    pub vendor: Arc<VendorClient>,
+    /// How much of it each tenant may have at once.
+    pub slots: Arc<VendorSlots>,
+    /// On whose behalf.
+    pub tenants: Arc<Tenants>,
+    /// The vendor's deadline.
+    pub request_timeout: Duration,
+    /// Woken when a place becomes free.
+    pub wake: Wake,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl Worker for VendorWorker {
+    fn name(&self) -> &'static str {
+        match self.queue {
+            Queue::Submits => "submitter",
+            Queue::Polls => "poller",
+        }
+    }
+
+    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let lease = self.request_timeout + LEASE_MARGIN;
+        let claims = self.store.claim_work_across_tenants(self.queue, self.slots.free(), lease).await?;
+        let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
+        for claimed in claims.claimed {
+            let analysis = &claimed.analysis;
+            let span = tracing::info_span!(
+                "analysis",
+                worker = self.name(),
+                tenant = %analysis.tenant,
+                call_id = %analysis.call_id,
+                trace_id = %analysis.trace,
+            );
+            let worker = Arc::clone(&self);
+            tasks.spawn(async move { worker.work(claimed).await }.instrument(span));
+        }
+        Ok(report)
+    }
+}
+
+impl VendorWorker {
+    async fn work(&self, claimed: ClaimedWork) {
+        let analysis = &claimed.analysis;
+        // A tenant that is not configured has no slots, so nothing of it is claimed.
+        let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
+        let Some(slot) = self.slots.take(&analysis.tenant).await else { return };
+        let token = tenant.vendor_token();
+        let request = Request { token: &token, call_id: &analysis.call_id, trace: analysis.trace };
+        let step = match self.queue {
+            Queue::Submits => Step::Submitted(self.vendor.submit(request).await),
+            Queue::Polls => {
+                let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
+                Step::Polled(self.vendor.result(request, etag).await)
+            }
+        };
+        drop(slot);
+        match self.store.apply(claimed.lease, step).await {
+            Ok(applied) => self.observe(&applied),
+            Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the work did"),
+            // The lease runs out, and what was begun is asked for again.
+            Err(error) => tracing::error!(%error, "the outcome could not be written"),
+        }
+        self.wake.wake();
+    }
+
+    fn observe(&self, applied: &Applied) {
+        let analysis = &applied.analysis;
+        if let Some(error) = &analysis.last_error {
+            tracing::warn!(code = error.code.as_str(), detail = error.detail, "the vendor did not help");
+        }
+        let Some(event) = applied.event else { return };
+        tracing::info!(event = event.as_str(), revision = analysis.revision, "an analysis changed");
+        self.metrics.events.with_label_values(&[event.as_str()]).inc();
+        if event == EventKind::AnalysisCompleted
+            && let Some(at) = analysis.finished_at
+        {
+            self.metrics.completion.observe(at.since(analysis.submitted_at).as_secs_f64());
+            self.metrics.polls.observe(f64::from(applied.polls));
+        }
+    }
+}
