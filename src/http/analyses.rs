@@ -1,0 +1,177 @@
+//! `/v1/analyses`
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
+use super::conditional::{is_unchanged, preferred_wait};
+use super::input::{CallPath, JsonBody, NoParameters, StrictQuery};
+use super::observe::RequestTrace;
+use super::problem::{ApiError, FieldError, Problem, retry_after};
+use super::state::ApiState;
+use crate::analyses::Representation;
+use crate::domain::analysis::{Metadata, Submission};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::CallId;
+use crate::domain::resource::AnalysisResource;
+use crate::domain::trace::TraceContext;
+
+/// A call to be analysed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitAnalysis {
+    /// The call, as the vendor names it: 1 to 128 of `A-Z a-z 0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42")]
+    call_id: String,
+    /// Where to announce the outcome. A URL given again for the same call counts once.
+    #[serde(default)]
+    callback: Option<Callback>,
+    /// Given back in the resource and in callbacks: an object of up to 4 KiB.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, example = json!({"ticket": "T-1"}))]
+    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Whether to have a finished call analysed anew. Without it, the vendor gets each call once.
+    #[serde(default)]
+    reanalyze: bool,
+}
+
+/// Where to announce an outcome.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Callback {
+    /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment. It gets a
+    /// POST signed as Standard Webhooks asks, until it answers 2xx.
+    #[schema(max_length = 2048, format = Uri, example = "https://crm.example.uz/hooks/alovoice")]
+    url: String,
+}
+
+impl SubmitAnalysis {
+    /// Checks every field, and tells of all that break a rule.
+    fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
+        let mut errors = Vec::new();
+        let call_id = noting(&mut errors, "#/call_id", CallId::parse(&self.call_id));
+        let callback = self
+            .callback
+            .and_then(|callback| noting(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.url)));
+        let metadata =
+            self.metadata.and_then(|object| noting(&mut errors, "#/metadata", Metadata::parse(object)));
+        match call_id {
+            Some(call_id) if errors.is_empty() => {
+                Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
+            }
+            _ => Err(ApiError::invalid(errors)),
+        }
+    }
+}
+
+fn noting<T>(
+    errors: &mut Vec<FieldError>,
+    pointer: &str,
+    parsed: Result<T, impl std::fmt::Display>,
+) -> Option<T> {
+    parsed
+        .map_err(|error| errors.push(FieldError { pointer: pointer.to_owned(), detail: error.to_string() }))
+        .ok()
+}
+
+/// Submit a call
+///
+/// The call is handed to the vendor once, however often it is submitted. The answer comes when the submission is
+/// on disk; the outcome is announced to `callback`, or can be asked for at `Location`. Submitting a call that is
+/// finished delivers its event to a new `callback` at once; submitting one that is under way adds the `callback`
+/// and replaces `metadata` if given.
+#[utoipa::path(
+    post, path = "/v1/analyses", operation_id = "submit_analysis", tag = "analyses",
+    request_body = SubmitAnalysis,
+    responses(
+        (status = 202, description = "Taken; an outcome is still to come", body = AnalysisResource,
+            headers(("Location" = String, description = "Where the analysis is"),
+                    ("Retry-After" = u64, description = "When it is worth asking, in seconds"))),
+        (status = 200, description = "Already finished", body = AnalysisResource,
+            headers(("Location" = String, description = "Where the analysis is"))),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A valid token is required", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token lacks a scope, or its tenant is not known", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not of type JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The request breaks a rule", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not available now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = ["analyses:write"]))
+)]
+pub async fn submit_analysis(
+    state: web::Data<ApiState>,
+    caller: Authorized<AnalysesWrite>,
+    trace: RequestTrace,
+    _query: StrictQuery<NoParameters>,
+    body: JsonBody<SubmitAnalysis>,
+) -> Result<HttpResponse, ApiError> {
+    let submission = body.0.into_submission(trace.0)?;
+    let location = format!("/v1/analyses/{}", submission.call_id);
+    let submitted = state.analyses.submit(&caller.tenant, submission).await?;
+    let representation = submitted.representation;
+    let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
+    response.insert_header((header::LOCATION, location));
+    describe(&mut response, &representation, state.clock.now());
+    Ok(response.body(representation.body))
+}
+
+/// Get the analysis of a call
+///
+/// While it is unfinished, `Retry-After` says when to ask again; with `Prefer: wait=N` the answer waits up to N
+/// seconds (60 at most) for the outcome. A call that was never submitted is asked for at the vendor once; a
+/// finished answer is taken over and served, and needs no submission.
+#[utoipa::path(
+    get, path = "/v1/analyses/{call_id}", operation_id = "get_analysis", tag = "analyses",
+    params(
+        ("call_id" = String, Path, description = "The call", min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the analysis is finished, or after N seconds", example = "wait=30"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state already known"),
+    ),
+    responses(
+        (status = 200, description = "The analysis as it stands", body = AnalysisResource,
+            headers(("ETag" = String, description = "Names this state"),
+                    ("Retry-After" = u64, description = "While it is unfinished: when to ask again, in seconds"))),
+        (status = 304, description = "As known"),
+        (status = 401, description = "A valid token is required", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token lacks a scope, or its tenant is not known", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The call is not known", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The request breaks a rule", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not available now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = ["analyses:read"]))
+)]
+pub async fn get_analysis(
+    request: HttpRequest,
+    state: web::Data<ApiState>,
+    caller: Authorized<AnalysesRead>,
+    trace: RequestTrace,
+    call: CallPath,
+    _query: StrictQuery<NoParameters>,
+) -> Result<HttpResponse, ApiError> {
+    let wait = preferred_wait(&request);
+    let representation = state.analyses.get(&caller.tenant, &call.0, wait, trace.0).await?;
+    let unchanged = is_unchanged(&request, &representation.etag);
+    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    if let Some(wait) = wait {
+        response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
+    }
+    describe(&mut response, &representation, state.clock.now());
+    Ok(if unchanged { response.finish() } else { response.body(representation.body.clone()) })
+}
+
+fn describe(response: &mut actix_web::HttpResponseBuilder, representation: &Representation, now: Timestamp) {
+    response
+        .content_type(header::ContentType::json())
+        .insert_header((header::ETAG, representation.etag.as_str()))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")))
+        .insert_header((header::VARY, HeaderValue::from_static("Authorization, Prefer")));
+    if let Some(at) = representation.retry_at {
+        response.insert_header((header::RETRY_AFTER, retry_after(at.since(now))));
+    }
+}

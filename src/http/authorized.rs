@@ -1,0 +1,83 @@
+//! Authorization stands in a handler's signature: a handler that takes [`Authorized<S>`] runs for callers with a
+//! valid token, a configured tenant, the scope `S` and room in the tenant's rate.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, web};
+
+use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
+use super::state::ApiState;
+use crate::auth::bearer;
+use crate::tenants::Tenant;
+
+/// A scope, as a type.
+pub trait Scope: 'static {
+    /// Its name in tokens.
+    const NAME: &'static str;
+}
+
+/// `analyses:read`
+pub struct AnalysesRead;
+/// `analyses:write`
+pub struct AnalysesWrite;
+
+impl Scope for AnalysesRead {
+    const NAME: &'static str = "analyses:read";
+}
+impl Scope for AnalysesWrite {
+    const NAME: &'static str = "analyses:write";
+}
+
+/// The tenant of a caller who may do what `S` names.
+pub struct Authorized<S> {
+    /// On whose behalf.
+    pub tenant: Arc<Tenant>,
+    scope: PhantomData<S>,
+}
+
+impl<S: Scope> FromRequest for Authorized<S> {
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(authorize::<S>(&request).await?) })
+    }
+}
+
+async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, ApiError> {
+    let state = request
+        .app_data::<web::Data<ApiState>>()
+        .ok_or_else(|| ApiError::new(super::problem::INTERNAL, "the service is not set up"))?;
+    let values = request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let verified = match bearer(values) {
+        Ok(token) => state.verifier.verify(token).await,
+        Err(rejection) => Err(rejection),
+    };
+    let caller = verified.inspect_err(|rejection| {
+        state.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
+    })?;
+    let Some(tenant) = state.tenants.get(&caller.tenant) else {
+        state.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
+        return Err(ApiError::new(UNKNOWN_TENANT, "the tenant that the token names is not configured"));
+    };
+    if !caller.scopes.contains(S::NAME) {
+        state.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", S::NAME);
+        let error = ApiError::new(INSUFFICIENT_SCOPE, format!("the token lacks the scope {}", S::NAME));
+        return Err(match HeaderValue::from_str(&challenge) {
+            Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => error,
+        });
+    }
+    state.limits.take(tenant.id()).map_err(|wait| {
+        state.metrics.rate_limited.inc();
+        ApiError::new(RATE_LIMITED, "the tenant asks for more than it may").with_retry_after(wait)
+    })?;
+    Ok(Authorized { tenant, scope: PhantomData })
+}

@@ -1,0 +1,62 @@
+//! Preferences and conditions that a request's headers carry.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::IF_NONE_MATCH;
+
+/// The longest wait that is granted: shorter than the idle time-outs of common ingresses allow for.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// `Prefer: wait=N` (RFC 7240, 4.3), capped at [`MAX_WAIT`]. The first one counts; what is malformed is ignored,
+/// as the RFC asks.
+pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
+    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
+    })?;
+    Some(Duration::from_secs(seconds).min(MAX_WAIT))
+}
+
+/// Whether `If-None-Match` names this entity tag, by weak comparison (RFC 9110, 13.1.2).
+pub fn is_unchanged(request: &HttpRequest, etag: &str) -> bool {
+    request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok()).any(|value| {
+        value.trim() == "*"
+            || value.split(',').any(|known| {
+                let known = known.trim();
+                known.strip_prefix("W/").unwrap_or(known) == etag
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_found_among_preferences_and_capped() {
+        let wait = |value| preferred_wait(&TestRequest::get().insert_header(("prefer", value)).to_http_request());
+        assert_eq!(wait("wait=5"), Some(Duration::from_secs(5)));
+        assert_eq!(wait("return=minimal, Wait = \"7\"; x=y"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("wait=100000"), Some(MAX_WAIT));
+        for none in ["wait", "wait=", "wait=-1", "wait=soon", "respond-async"] {
+            assert_eq!(wait(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn entity_tags_compare_weakly() {
+        let unchanged = |value| {
+            is_unchanged(&TestRequest::get().insert_header(("if-none-match", value)).to_http_request(), "\"a\"")
+        };
+        for yes in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
+            assert!(unchanged(yes), "{yes}");
+        }
+        for no in ["\"b\"", "a", ""] {
+            assert!(!unchanged(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The OpenAPI document, generated from the handlers, and the pages for people.
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use url::Url;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, Server};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::problem::{self, ApiError, NOT_FOUND};
+use super::{analyses, transcripts, vendor_answers};
+
+/// Where the document is.
+pub const DOCUMENT_PATH: &str = "/openapi.json";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "AloVoice gateway",
+        description = "Speech analytics of recorded AloVoice calls: submit a call once, know the moment its analysis \
+            is ready, get it clean and complete.\n\nEvery operation needs `Authorization: Bearer <JWT>`; the token's \
+            tenant decides whose calls are seen. Times are RFC 3339 in UTC, offsets are milliseconds from the start \
+            of the call. Errors are RFC 9457 `application/problem+json`. Unknown fields and query parameters are \
+            errors.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        analyses::submit_analysis,
+        analyses::get_analysis,
+        transcripts::get_transcript,
+        vendor_answers::get_vendor_answer,
+    ),
+    tags((name = "analyses", description = "The analysis of recorded calls")),
+    modifiers(&BearerTokens)
+)]
+struct ApiDocument;
+
+struct BearerTokens;
+
+impl Modify for BearerTokens {
+    fn modify(&self, document: &mut Document) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required."))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The document, with the address that callers use.
+pub fn document(public_url: Option<&Url>) -> Document {
+    let mut document = ApiDocument::openapi();
+    let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
+    document.servers = Some(vec![Server::new(if server.is_empty() { "/" } else { server })]);
+    document
+}
+
+/// Swagger UI, with the document beside it.
+pub fn swagger_ui(public_url: Option<&Url>) -> SwaggerUi {
+    let config = Config::new([DOCUMENT_PATH])
+        .display_operation_id(true)
+        .display_request_duration(true)
+        .try_it_out_enabled(true)
+        // Else every page view asks an outside service about the document.
+        .validator_url("none");
+    SwaggerUi::new("/swagger-ui/{_:.*}").url(DOCUMENT_PATH, document(public_url)).config(config)
+}
+
+/// `/problems/{code}`: what a kind of problem means and what to do.
+pub async fn get_problem(code: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let kind = problem::ALL
+        .iter()
+        .find(|kind| kind.code == *code)
+        .ok_or_else(|| ApiError::new(NOT_FOUND, "there is no such kind of problem"))?;
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title>\
+         <h1>{title}</h1><p>Code <code>{code}</code>, status {status}.</p><p>{advice}</p></html>",
+        code = kind.code,
+        title = kind.title,
+        status = kind.status.as_u16(),
+        advice = kind.advice,
+    );
+    Ok(HttpResponse::Ok()
+        .content_type(header::ContentType::html())
+        .insert_header((header::CACHE_CONTROL, "public, max-age=3600"))
+        .body(page))
+}

@@ -1,0 +1,142 @@
+//! Bodies, query parameters and path segments, read strictly: what is misspelt must not pass in silence.
+
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+
+use super::problem::{ApiError, BODY_TOO_LARGE, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE};
+use super::state::ApiState;
+use crate::domain::ids::CallId;
+
+/// A JSON body.
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            let limit = request.app_data::<web::Data<ApiState>>().map_or(0, |state| state.max_body_bytes);
+            let body = read(&request, payload, limit).await?;
+            Ok(Self(parse(&body)?))
+        })
+    }
+}
+
+async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<web::BytesMut, ApiError> {
+    let unsupported = |detail: &str| ApiError::new(UNSUPPORTED_MEDIA_TYPE, detail);
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(unsupported("content encodings are not taken"));
+    }
+    let is_json = request.mime_type().ok().flatten().is_some_and(|mime| {
+        let charset = mime.get_param("charset");
+        mime.essence_str() == "application/json" && charset.is_none_or(|charset| charset == "utf-8")
+    });
+    if !is_json {
+        return Err(unsupported("the body must be of type application/json in UTF-8"));
+    }
+    let too_large = || ApiError::new(BODY_TOO_LARGE, format!("a body may have at most {limit} bytes"));
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = web::BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// First whether it is JSON at all, then whether it has the right form: the two are different mistakes.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let malformed = |error: &serde_json::Error| {
+        // serde_json's messages name a position, never more of the text than a key.
+        ApiError::new(MALFORMED_BODY, format!("the body is not JSON: {error}"))
+    };
+    let deserializer = &mut serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let inner = error.inner();
+        if inner.is_data() {
+            let pointer = pointer(error.path());
+            ApiError::invalid_field(pointer, without_position(inner))
+        } else {
+            malformed(inner)
+        }
+    })?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+/// A path of keys and indices as the JSON pointer of RFC 6901, in the fragment form of RFC 9457's examples.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = "#".to_owned();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { variant } => pointer.push_str(&format!("/{variant}")),
+            Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// The query parameters.
+pub struct StrictQuery<T>(pub T);
+
+/// For operations that take none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParameters {}
+
+impl<T: DeserializeOwned> FromRequest for StrictQuery<T> {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let deserializer = serde_html_form::Deserializer::from_bytes(request.query_string().as_bytes());
+        ready(serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
+            let name = error.path().to_string();
+            let pointer = if name == "." { "?".to_owned() } else { format!("?{name}") };
+            ApiError::invalid_field(pointer, error.into_inner()).into()
+        }))
+    }
+}
+
+/// The call of `/v1/analyses/{call_id}…`. A name that no call can have is a call that is not found.
+pub struct CallPath(pub CallId);
+
+impl FromRequest for CallPath {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().query("call_id");
+        ready(CallId::parse(text).map(Self).map_err(|error| {
+            ApiError::invalid_field("{call_id}", error).into()
+        }))
+    }
+}
+
+/// The answer to every path that is none of ours.
+pub async fn not_found() -> Result<actix_web::HttpResponse, ApiError> {
+    Err(ApiError::new(NOT_FOUND, "there is nothing at this path"))
+}

@@ -1,0 +1,52 @@
+//! The web: the only place that knows the framework, but for the server's start in [`crate::app`].
+//!
+//! A request passes `observe` (id, trace, log, metrics), is routed here, and its handler's signature says what it
+//! needs: who may call ([`authorized`]), what it reads ([`input`]). Errors come from one table ([`problem`]).
+
+pub mod admin;
+pub mod analyses;
+pub mod authorized;
+pub mod conditional;
+pub mod document;
+pub mod input;
+pub mod observe;
+pub mod problem;
+pub mod state;
+pub mod tagged;
+pub mod transcripts;
+pub mod vendor_answers;
+
+use actix_web::{Resource, web};
+use url::Url;
+
+use self::problem::ApiError;
+
+/// The routes of the API's port.
+pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
+    config
+        .service(only("/v1/analyses", "POST").route(web::post().to(analyses::submit_analysis)))
+        .service(read("/v1/analyses/{call_id}", analyses::get_analysis))
+        .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
+        .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
+        .service(read("/problems/{code}", document::get_problem))
+        .service(web::redirect("/swagger-ui", "/swagger-ui/"))
+        .service(document::swagger_ui(public_url))
+        .default_service(web::to(input::not_found));
+}
+
+/// A path that is read: GET, and HEAD for the headers alone.
+fn read<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: actix_web::Handler<Args> + Clone,
+    Args: actix_web::FromRequest + 'static,
+    H::Output: actix_web::Responder + 'static,
+{
+    only(path, "GET, HEAD").route(web::get().to(handler.clone())).route(web::head().to(handler))
+}
+
+/// A path that refuses all methods but these.
+fn only(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        Err::<actix_web::HttpResponse, _>(ApiError::method_not_allowed(methods))
+    }))
+}

@@ -1,0 +1,139 @@
+//! What every request passes through: its id, its trace, its log line, its metrics, and the last word on errors.
+
+use std::future::{Ready, ready};
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use tracing::Instrument;
+
+use super::problem::{self, ApiError, ProblemKind};
+use super::state::ApiState;
+use crate::domain::clock::{Clock, Entropy};
+use crate::domain::ids::RequestId;
+use crate::domain::trace::TraceContext;
+
+/// The header that carries a request's id, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A caller's request id may have so many characters; a longer or odd one is replaced.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The trace of a request: the caller's, or a new one.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestTrace(pub TraceContext);
+
+impl FromRequest for RequestTrace {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let known = request.extensions().get::<Self>().copied();
+        ready(known.ok_or_else(|| ApiError::new(problem::INTERNAL, "the request has no trace").into()))
+    }
+}
+
+/// The middleware.
+///
+/// # Errors
+/// None of its own.
+pub async fn observe(
+    state: web::Data<ApiState>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let began = Instant::now();
+    let _in_flight = InFlight::begin(&state);
+    let request_id = request_id(&request, &*state.clock, &*state.entropy);
+    let trace = trace(&request, &*state.entropy);
+    request.extensions_mut().insert(RequestTrace(trace));
+    let method = request.method().clone();
+    let span = tracing::info_span!("request", request_id, trace_id = %trace, %method, path = request.path());
+
+    // Errors of handlers and extractors are answers by now; `as_problem` finds them in the response.
+    let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
+    let _entered = span.enter();
+    let mut response = as_problem(response, &request_id);
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+    let status = response.status();
+    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let labels = [route.as_str(), method_label(method.as_str()), status.as_str()];
+    let took = began.elapsed();
+    state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
+    if status.is_server_error() {
+        tracing::error!(status = status.as_u16(), took_ms = took.as_millis(), "a request failed");
+    } else {
+        tracing::debug!(status = status.as_u16(), took_ms = took.as_millis(), "a request was answered");
+    }
+    Ok(response)
+}
+
+struct InFlight<'a>(&'a ApiState);
+
+impl<'a> InFlight<'a> {
+    fn begin(state: &'a ApiState) -> Self {
+        state.metrics.http_in_flight.inc();
+        Self(state)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    /// Also when the caller goes away half way.
+    fn drop(&mut self) {
+        self.0.metrics.http_in_flight.dec();
+    }
+}
+
+/// The caller's id if it is fit for a log line and a header, else a new one.
+fn request_id(request: &ServiceRequest, clock: &dyn Clock, entropy: &dyn Entropy) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let fit = |id: &&str| {
+        (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:+/=@".contains(&b))
+    };
+    match given.filter(fit) {
+        Some(id) => id.to_owned(),
+        None => RequestId::generate(clock.now(), entropy).to_string(),
+    }
+}
+
+fn trace(request: &ServiceRequest, entropy: &dyn Entropy) -> TraceContext {
+    let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    given.and_then(TraceContext::parse).unwrap_or_else(|| TraceContext::start(entropy))
+}
+
+/// Methods are free text on the wire; a metric's labels must not be.
+fn method_label(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
+/// Gives every error the body of RFC 9457, with the request's id.
+fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let known = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    let problem = match known {
+        Some(error) => error.respond(request_id),
+        // The framework's own errors have a status alone.
+        None => ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id),
+    };
+    response.into_response(problem)
+}
+
+fn kind_of(status: actix_web::http::StatusCode) -> ProblemKind {
+    problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(problem::INTERNAL)
+}

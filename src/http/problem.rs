@@ -1,0 +1,262 @@
+//! Errors as callers see them: RFC 9457 `application/problem+json`, from one table.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::analyses::AnalysesError;
+use crate::auth::Rejection;
+use crate::store::StoreError;
+
+/// A kind of problem: its page is at `/problems/{code}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProblemKind {
+    /// The last part of its `type`.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A short name.
+    pub title: &'static str,
+    /// What it means and what to do, for its page.
+    pub advice: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $code:literal, $status:ident, $title:literal, $advice:literal;)*) => {
+        $(#[doc = $title] pub const $name: ProblemKind = ProblemKind {
+            code: $code, status: StatusCode::$status, title: $title, advice: $advice,
+        };)*
+        /// Every kind there is.
+        pub const ALL: &[ProblemKind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    INVALID_REQUEST = "invalid_request", UNPROCESSABLE_ENTITY, "The request breaks a rule",
+        "Each entry of `errors` names a field (a JSON pointer into the body, `?name` for a query parameter, `{name}` \
+         for a part of the path) and the rule it breaks. Mend the request; sending it again as it is will not help.";
+    MALFORMED_BODY = "malformed_body", BAD_REQUEST, "The body is not JSON",
+        "The body could not be read as JSON. `detail` says where it went wrong.";
+    CALLBACK_FORBIDDEN = "callback_forbidden", UNPROCESSABLE_ENTITY, "The callback may not go there",
+        "Callbacks go to public addresses over https only, unless the operator of this service allows more.";
+    UNAUTHORIZED = "unauthorized", UNAUTHORIZED, "A valid token is required",
+        "Send exactly one header `Authorization: Bearer <JWT>` with a token that is valid now. `WWW-Authenticate` says \
+         what was wrong with the one that came.";
+    INSUFFICIENT_SCOPE = "insufficient_scope", FORBIDDEN, "The token lacks a scope",
+        "Ask the issuer for a token with the scope that `WWW-Authenticate` names.";
+    UNKNOWN_TENANT = "unknown_tenant", FORBIDDEN, "The tenant is not known here",
+        "The token is valid, but the tenant it names is not configured. Ask the operator of this service.";
+    NOT_FOUND = "not_found", NOT_FOUND, "There is no such thing",
+        "Neither this service nor the vendor has it for your tenant, or the path is misspelt.";
+    METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
+        "The header `Allow` lists the methods it takes.";
+    NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "No acceptable form",
+        "None of the media types in `Accept` is to be had here.";
+    NO_RESULT = "no_result", CONFLICT, "There is no result",
+        "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
+    BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "Send less at once; `detail` says how much is taken.";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not of type JSON",
+        "Send `Content-Type: application/json`, in UTF-8 and without a content encoding.";
+    RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests",
+        "Your tenant asks for more than it may. `Retry-After` says when the next request will be taken.";
+    INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something broke here",
+        "This is a fault of the service. Give its operator the `request_id`.";
+    UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Not available now",
+        "Something that is needed for this request cannot be reached. Nothing was lost: try again after `Retry-After`.";
+}
+
+/// Where a request breaks which rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// A JSON pointer into the body (`#/callback/url`), `?name` for a query parameter, `{name}` for a part of the path.
+    #[schema(example = "#/call_id")]
+    pub pointer: String,
+    /// The rule.
+    #[schema(example = "must have 1 to 128 characters, has 0")]
+    pub detail: String,
+}
+
+/// The body of an error (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// A page that explains this kind of problem.
+    #[schema(example = "/problems/invalid_request")]
+    pub r#type: String,
+    /// The kind, for programs.
+    #[schema(example = "invalid_request")]
+    pub code: &'static str,
+    /// The kind, for people.
+    #[schema(example = "The request breaks a rule")]
+    pub title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    pub status: u16,
+    /// What went wrong this time.
+    pub detail: String,
+    /// The request, as it is named in the logs.
+    pub request_id: String,
+    /// For bad input: each field and its rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<FieldError>,
+}
+
+/// An error on its way to the caller.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {detail}", kind.code)]
+pub struct ApiError {
+    kind: ProblemKind,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    /// A problem of this kind.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+    }
+
+    /// Bad input.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] => format!("{} {}", only.pointer, only.detail),
+            several => format!("{} fields break a rule", several.len()),
+        };
+        Self { errors, ..Self::new(INVALID_REQUEST, detail) }
+    }
+
+    /// Bad input in one place.
+    pub fn invalid_field(pointer: impl Into<String>, detail: impl ToString) -> Self {
+        Self::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.to_string() }])
+    }
+
+    /// A method that the path does not take.
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(METHOD_NOT_ALLOWED, format!("the path takes {allowed}"))
+            .with_header(header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// Adds a header, if its value can be one.
+    pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Says when to try again, in whole seconds and at least one.
+    pub fn with_retry_after(self, after: Duration) -> Self {
+        self.with_header(header::RETRY_AFTER, retry_after(after))
+    }
+
+    /// The kind of problem.
+    pub const fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
+    /// The fields that break a rule.
+    pub fn into_errors(self) -> Vec<FieldError> {
+        self.errors
+    }
+
+    /// The whole answer.
+    pub fn respond(&self, request_id: &str) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.kind.status);
+        for (name, value) in &self.headers {
+            response.append_header((name.clone(), value.clone()));
+        }
+        let problem = Problem {
+            r#type: format!("/problems/{}", self.kind.code),
+            code: self.kind.code,
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail: self.detail.clone(),
+            request_id: request_id.to_owned(),
+            errors: self.errors.clone(),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        response.content_type("application/problem+json").body(body)
+    }
+}
+
+/// `Retry-After` in whole seconds, rounded up, at least one.
+pub fn retry_after(after: Duration) -> HeaderValue {
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    HeaderValue::from(seconds.max(1))
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.kind.status
+    }
+
+    /// The middleware [`super::observe`] answers again, with the request's id.
+    fn error_response(&self) -> HttpResponse {
+        self.respond("")
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        if rejection.is_unavailable() {
+            return Self::new(UNAVAILABLE, rejection.to_string()).with_retry_after(Duration::from_secs(5));
+        }
+        let challenge = match rejection.error() {
+            None => "Bearer".to_owned(),
+            Some(error) => format!("Bearer error=\"{error}\", error_description=\"{rejection}\""),
+        };
+        let error = Self::new(UNAUTHORIZED, rejection.to_string());
+        match HeaderValue::from_str(&challenge) {
+            Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => error,
+        }
+    }
+}
+
+impl From<AnalysesError> for ApiError {
+    fn from(error: AnalysesError) -> Self {
+        match error {
+            AnalysesError::NotFound => Self::new(NOT_FOUND, "there is no analysis of this call"),
+            AnalysesError::NoResult { status, retry_after } => {
+                let problem = Self::new(NO_RESULT, format!("the analysis is {}", status.as_str()));
+                match retry_after {
+                    Some(after) => problem.with_retry_after(after),
+                    None => problem,
+                }
+            }
+            AnalysesError::CallbackForbidden(forbidden) => {
+                let field = FieldError { pointer: "#/callback/url".to_owned(), detail: forbidden.to_string() };
+                Self { errors: vec![field], ..Self::new(CALLBACK_FORBIDDEN, forbidden.to_string()) }
+            }
+            AnalysesError::NoCallbackSecret => Self::invalid_field(
+                "#/callback",
+                "cannot be taken: no callback secret is configured for the tenant, and callbacks are signed",
+            ),
+            AnalysesError::VendorUnavailable { retry_after } => {
+                Self::new(UNAVAILABLE, "the call is not known here, and the vendor could not be asked")
+                    .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
+            }
+            AnalysesError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(source) => {
+                tracing::error!(error = %source, "the store cannot be used");
+                Self::new(UNAVAILABLE, "the store cannot be used now").with_retry_after(Duration::from_secs(1))
+            }
+            StoreError::Corrupt(message) => {
+                tracing::error!(error = message, "the store holds a value that cannot be read");
+                Self::new(INTERNAL, "a record cannot be read")
+            }
+            StoreError::LeaseLost => Self::new(INTERNAL, "a record changed under way"),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `/v1/analyses/{call_id}/vendor-answer`
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::authorized::{AnalysesRead, Authorized};
+use super::input::{CallPath, NoParameters, StrictQuery};
+use super::observe::RequestTrace;
+use super::problem::{ApiError, Problem};
+use super::state::ApiState;
+use super::tagged::tagged_json;
+
+/// Get the vendor's own answer
+///
+/// The JSON that the analysis was read from, byte for byte as it came, with every field that this API does not
+/// know. Its form is the vendor's and may change without notice.
+#[utoipa::path(
+    get, path = "/v1/analyses/{call_id}/vendor-answer", operation_id = "get_vendor_answer", tag = "analyses",
+    params(
+        ("call_id" = String, Path, description = "The call", min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state already known"),
+    ),
+    responses(
+        (status = 200, description = "The vendor's answer", body = Object,
+            headers(("ETag" = String, description = "Names this state"))),
+        (status = 304, description = "As known"),
+        (status = 401, description = "A valid token is required", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token lacks a scope, or its tenant is not known", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The call is not known", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The analysis has no result (yet)", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The request breaks a rule", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not available now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = ["analyses:read"]))
+)]
+pub async fn get_vendor_answer(
+    request: HttpRequest,
+    state: web::Data<ApiState>,
+    caller: Authorized<AnalysesRead>,
+    trace: RequestTrace,
+    call: CallPath,
+    _query: StrictQuery<NoParameters>,
+) -> Result<HttpResponse, ApiError> {
+    let answer = state.analyses.vendor_answer(&caller.tenant, &call.0, trace.0).await?;
+    Ok(tagged_json(&request, answer))
+}
