@@ -1,6 +1,4 @@
-//! The settings: what can be set, what it means, and what stands if nothing is said.
-//!
-//! `config::load` reads them; every other module takes the part it needs.
+//! What can be set, and what it means.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +11,7 @@ use url::Url;
 use crate::domain::ids::TenantId;
 
 /// Everything the gateway can be told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The listeners.
     pub server: ServerSettings,
@@ -36,7 +34,7 @@ pub struct Settings {
 }
 
 /// `[server]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServerSettings {
     /// The API's address.
     pub listen: SocketAddr,
@@ -51,7 +49,7 @@ pub struct ServerSettings {
 }
 
 /// `[vendor]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VendorSettings {
     /// The vendor's address; a path in it is kept as a prefix.
     pub base_url: Url,
@@ -66,7 +64,7 @@ pub struct VendorSettings {
 }
 
 /// `[vendor.polling]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PollingSettings {
     /// From the vendor's acceptance to the first look.
     pub first_after: Duration,
@@ -87,9 +85,9 @@ pub struct PollingSettings {
 }
 
 /// `[store]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
-    /// `sqlite://path` or `postgres://…`. May carry a password: never printed.
+    /// `sqlite://path`.
     pub url: StoreUrl,
     /// How long finished analyses are kept.
     pub retention: Duration,
@@ -111,7 +109,7 @@ impl std::fmt::Debug for StoreUrl {
 }
 
 /// `[cache]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CacheSettings {
     /// The most bytes of finished analyses held in memory; 0 turns the cache off.
     pub max_bytes: u64,
@@ -120,7 +118,7 @@ pub struct CacheSettings {
 }
 
 /// `[callbacks]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CallbackSettings {
     /// One deadline over DNS, connection, TLS, headers and body.
     pub timeout: Duration,
@@ -133,7 +131,7 @@ pub struct CallbackSettings {
 }
 
 /// `[rate_limit]`, per tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RateLimitSettings {
     /// Requests a second, sustained.
     pub requests_per_second: u32,
@@ -142,14 +140,14 @@ pub struct RateLimitSettings {
 }
 
 /// `[auth]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AuthSettings {
     /// Whose tokens are taken.
     pub issuers: Vec<IssuerSettings>,
 }
 
 /// One of `[[auth.issuers]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct IssuerSettings {
     /// The `iss` of its tokens.
     pub issuer: String,
@@ -188,7 +186,7 @@ pub enum KeySource {
 }
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogSettings {
     /// How lines look.
     pub format: LogFormat,
@@ -206,11 +204,11 @@ pub enum LogFormat {
 }
 
 /// `[tenants.<id>]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TenantSettings {
     /// Where its vendor token is.
     pub vendor_token: SecretSource,
-    /// Where the secret that signs its callbacks is; without one, callbacks are refused.
+    /// Where the secrets that sign its callbacks are; without them, callbacks are refused.
     pub callback_secret: Option<SecretSource>,
     /// Its own limit, instead of `[rate_limit]`.
     pub rate_limit: Option<RateLimitSettings>,

@@ -1,0 +1,151 @@
+//! Environment variables over the file: `GATEWAY_STORE__URL` is the key `store.url`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Table, Value};
+
+use super::problems::Problem;
+use super::reader::{element_path, key_path};
+
+const PREFIX: &str = "GATEWAY_";
+/// The config file's path: read by the command line, not a setting.
+const CONFIG_FILE: &str = "GATEWAY_CONFIG";
+/// The one list whose elements are tables, so that a level of digits is an index there (and a name under `tenants`).
+const LIST_OF_TABLES: &str = "auth.issuers";
+
+/// Which variable set which path.
+pub(super) type Origins = BTreeMap<String, String>;
+
+/// The environment of this process, for [`load`](super::load).
+///
+/// Unlike [`std::env::vars`] it does not panic over text that is not Unicode; what cannot be read becomes `U+FFFD`, and the
+/// rule of the setting judges that.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// Puts each `GATEWAY_` variable in its place in the table, as text: only the rule of the key knows what it should be.
+pub(super) fn overlay(
+    table: &mut Table,
+    environment: impl Iterator<Item = (String, String)>,
+    problems: &mut Vec<Problem>,
+) -> Origins {
+    let mut variables: Vec<Variable> = environment.filter_map(Variable::parse).collect();
+    let homes_of_secrets = homes_of_secrets(table, &variables);
+    variables.retain(|variable| !homes_of_secrets.contains(&variable.name));
+    // In the order of indices, "2" before "10", so that issuers can be appended one by one.
+    variables.sort_by_cached_key(|variable| {
+        variable.levels.iter().map(|level| (level.len(), level.clone())).collect::<Vec<_>>()
+    });
+    let mut origins = Origins::new();
+    for variable in variables {
+        match variable.place(table, "", &variable.levels) {
+            Ok((path, place)) => match origins.insert(path.clone(), variable.name.clone()) {
+                Some(other) => problems
+                    .push(Problem { path, detail: format!("is set by both {other} and {}", variable.name) }),
+                None => *place = Value::String(variable.text),
+            },
+            Err(problem) => problems.push(problem),
+        }
+    }
+    origins
+}
+
+/// The variables that settings name as the homes of secrets: no settings, even if they begin with the prefix.
+fn homes_of_secrets(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
+    let tenants = table.get("tenants").and_then(Value::as_table);
+    let in_file = tenants
+        .into_iter()
+        .flat_map(Table::values)
+        .filter_map(Value::as_table)
+        .flatten()
+        .filter(|(key, _)| key.ends_with("_env"))
+        .filter_map(|(_, name)| name.as_str());
+    let in_variables = variables
+        .iter()
+        .filter(|variable| variable.levels.last().is_some_and(|level| level.ends_with("_env")))
+        .map(|variable| variable.text.as_str());
+    in_file.chain(in_variables).map(str::to_owned).collect()
+}
+
+/// A variable that is meant for the settings.
+struct Variable {
+    name: String,
+    levels: Vec<String>,
+    text: String,
+}
+
+impl Variable {
+    fn parse((name, text): (String, String)) -> Option<Self> {
+        let folded = name.to_ascii_uppercase();
+        let path = folded.strip_prefix(PREFIX).filter(|_| folded != CONFIG_FILE)?;
+        let levels = path.split("__").map(str::to_ascii_lowercase).collect();
+        Some(Self { name, levels, text })
+    }
+
+    /// Finds or makes the place, inside the table at `path`, that the variable's `levels` name.
+    fn place<'t>(
+        &self,
+        table: &'t mut Table,
+        path: &str,
+        levels: &[String],
+    ) -> Result<(String, &'t mut Value), Problem> {
+        let (level, inner) =
+            levels.split_first().map_or(("", levels), |(level, inner)| (level.as_str(), inner));
+        let key = self.key_like(table, path, level)?;
+        let path = key_path(path, &key);
+        let place = table.entry(key).or_insert_with(|| match inner {
+            [] => Value::String(String::new()),
+            _ if path == LIST_OF_TABLES => Value::Array(Vec::new()),
+            _ => Value::Table(Table::new()),
+        });
+        match (inner, place) {
+            ([], place) => Ok((path, place)),
+            ([index, inner @ ..], Value::Array(elements)) => {
+                let (path, element) = self.element(elements, &path, index)?;
+                match (inner, element) {
+                    ([], element) => Ok((path, element)),
+                    (inner, Value::Table(element)) => self.place(element, &path, inner),
+                    _ => Err(self.problem(&path, "has no keys inside")),
+                }
+            }
+            (inner, Value::Table(table)) => self.place(table, &path, inner),
+            _ => Err(self.problem(&path, "has no keys inside")),
+        }
+    }
+
+    /// A key that the file has is matched in any case, since variables are upper-case by custom and tenants need not be.
+    fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, Problem> {
+        let mut alike = table.keys().filter(|key| key.eq_ignore_ascii_case(level));
+        match (table.contains_key(level), alike.next(), alike.next()) {
+            (true, ..) | (_, None, _) => Ok(level.to_owned()),
+            (_, Some(key), None) => Ok(key.clone()),
+            (_, Some(one), Some(other)) => {
+                Err(self.problem(path, &format!("has both {one:?} and {other:?}: which one is meant?")))
+            }
+        }
+    }
+
+    fn element<'t>(
+        &self,
+        elements: &'t mut Vec<Value>,
+        path: &str,
+        level: &str,
+    ) -> Result<(String, &'t mut Value), Problem> {
+        let count = elements.len();
+        let index = level
+            .parse()
+            .ok()
+            .filter(|index| *index <= count)
+            .ok_or_else(|| self.problem(path, &format!("the next index is {count}; got {level:?}")))?;
+        if index == count {
+            elements.push(Value::Table(Table::new()));
+        }
+        Ok((element_path(path, index), &mut elements[index]))
+    }
+
+    fn problem(&self, path: &str, detail: &str) -> Problem {
+        Problem { path: path.to_owned(), detail: format!("{detail} (from {})", self.name) }
+    }
+}

@@ -1,0 +1,165 @@
+//! The sections with their defaults and bounds; `auth.issuers` and `tenants` have files of their own.
+
+use std::time::Duration;
+
+use super::issuers::auth;
+use super::reader::Section;
+use super::rules::{
+    base_url, boolean, duration, integer, log_filter, number, one_of, parsed, size, store_url,
+};
+use super::settings::{
+    CacheSettings, CallbackSettings, LogFormat, LogSettings, PollingSettings, RateLimitSettings,
+    ServerSettings, Settings, StoreSettings, VendorSettings,
+};
+use super::tenants::tenants;
+use super::units::HumanDuration;
+
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Requests that one tenant may have under way at the vendor.
+pub(super) const CONCURRENCY: std::ops::RangeInclusive<i64> = 1..=1024;
+/// Requests a second, and at once.
+pub(super) const RATE: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+const MOST_RETRIES: usize = 32;
+
+/// The whole.
+pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
+    let server = s.section("server", server);
+    let vendor = s.section("vendor", vendor);
+    let store = s.section("store", store);
+    let cache = s.section("cache", cache);
+    let callbacks = s.section("callbacks", callbacks);
+    let rate_limit = s.section("rate_limit", rate_limit);
+    let auth = s.section("auth", auth);
+    let log = s.section("log", log);
+    let tenants = s.section("tenants", |s| tenants(s, rate_limit.as_ref()));
+    Some(Settings {
+        server: server?,
+        vendor: vendor?,
+        store: store?,
+        cache: cache?,
+        callbacks: callbacks?,
+        rate_limit: rate_limit?,
+        auth: auth?,
+        log: log?,
+        tenants: tenants?,
+    })
+}
+
+fn server(s: &mut Section<'_>) -> Option<ServerSettings> {
+    let address = || parsed("an IP address and a port such as \"0.0.0.0:8080\"");
+    let listen = s.read("listen", "0.0.0.0:8080", address());
+    let admin_listen = s.read("admin_listen", "0.0.0.0:9090", address());
+    let shutdown_grace = s.read("shutdown_grace", "25s", duration(Duration::ZERO..=60 * MINUTE));
+    let max_body_bytes = s.read("max_body_bytes", "4MiB", size(KIB..=64 * MIB));
+    let public_url = s.optional("public_url", base_url);
+    // Port 0 asks the system for a free port, so two of them differ.
+    if listen.is_some_and(|listen: std::net::SocketAddr| listen.port() != 0 && Some(listen) == admin_listen) {
+        s.problem("admin_listen", "must differ from server.listen: metrics and probes are not for callers");
+    }
+    Some(ServerSettings {
+        listen: listen?,
+        admin_listen: admin_listen?,
+        shutdown_grace: shutdown_grace?,
+        max_body_bytes: max_body_bytes?,
+        public_url: public_url?,
+    })
+}
+
+fn vendor(s: &mut Section<'_>) -> Option<VendorSettings> {
+    let base_url = s.read("base_url", "https://cld.alovoice.uz", base_url);
+    let request_timeout = s.read("request_timeout", "10s", duration(MILLISECOND..=5 * MINUTE));
+    let max_response_bytes = s.read("max_response_bytes", "16MiB", size(KIB..=GIB));
+    let max_concurrency = s.read("max_concurrency", 32, integer(CONCURRENCY));
+    let polling = s.section("polling", polling);
+    Some(VendorSettings {
+        base_url: base_url?,
+        request_timeout: request_timeout?,
+        max_response_bytes: max_response_bytes?,
+        max_concurrency: max_concurrency?,
+        polling: polling?,
+    })
+}
+
+fn polling(s: &mut Section<'_>) -> Option<PollingSettings> {
+    let pause = || duration(Duration::ZERO..=365 * DAY);
+    // No interval of nothing: it would ask the vendor without a pause.
+    let interval = || duration(MILLISECOND..=365 * DAY);
+    let first_after = s.read("first_after", "10s", pause());
+    let min_interval = s.read("min_interval", "5s", interval());
+    let max_interval = s.read("max_interval", "5m", interval());
+    let growth = s.read("growth", 0.1, number(0.0..=10.0));
+    let deadline = s.read("deadline", "24h", interval());
+    let not_found_grace = s.read("not_found_grace", "10m", pause());
+    let empty_grace = s.read("empty_grace", "10m", pause());
+    let settle_after = s.read("settle_after", "2m", pause());
+    if let (Some(least), Some(most)) = (min_interval, max_interval)
+        && least > most
+    {
+        let (least, most) = (HumanDuration(least), HumanDuration(most));
+        s.problem(
+            "min_interval",
+            format!("must be at most max_interval, which is \"{most}\"; got \"{least}\""),
+        );
+    }
+    Some(PollingSettings {
+        first_after: first_after?,
+        min_interval: min_interval?,
+        max_interval: max_interval?,
+        growth: growth?,
+        deadline: deadline?,
+        not_found_grace: not_found_grace?,
+        empty_grace: empty_grace?,
+        settle_after: settle_after?,
+    })
+}
+
+fn store(s: &mut Section<'_>) -> Option<StoreSettings> {
+    let url = s.read("url", "sqlite://alovoice-gateway.db", store_url);
+    let retention = s.read("retention", "90d", duration(1000 * MILLISECOND..=36_500 * DAY));
+    Some(StoreSettings { url: url?, retention: retention? })
+}
+
+fn cache(s: &mut Section<'_>) -> Option<CacheSettings> {
+    let max_bytes = s.read("max_bytes", "256MiB", size(0..=1024 * GIB));
+    let time_to_live = s.read("time_to_live", "24h", duration(MILLISECOND..=365 * DAY));
+    Some(CacheSettings { max_bytes: max_bytes?, time_to_live: time_to_live? })
+}
+
+fn callbacks(s: &mut Section<'_>) -> Option<CallbackSettings> {
+    let timeout = s.read("timeout", "15s", duration(MILLISECOND..=5 * MINUTE));
+    let allow_http = s.read("allow_http", false, boolean);
+    let allow_networks =
+        s.list("allow_networks", &[], parsed("a network such as \"10.0.0.0/8\" or \"fd00::/8\""));
+    let retry_schedule = s.list(
+        "retry_schedule",
+        &["5s", "5m", "30m", "2h", "5h", "10h", "10h"],
+        duration(Duration::ZERO..=30 * DAY),
+    );
+    if let Some(count) = retry_schedule.as_ref().map(Vec::len).filter(|count| *count > MOST_RETRIES) {
+        s.problem("retry_schedule", format!("must have at most {MOST_RETRIES} pauses; got {count}"));
+    }
+    Some(CallbackSettings {
+        timeout: timeout?,
+        allow_http: allow_http?,
+        allow_networks: allow_networks?,
+        retry_schedule: retry_schedule?,
+    })
+}
+
+fn rate_limit(s: &mut Section<'_>) -> Option<RateLimitSettings> {
+    let requests_per_second = s.read("requests_per_second", 100, integer(RATE));
+    let burst = s.read("burst", 200, integer(RATE));
+    Some(RateLimitSettings { requests_per_second: requests_per_second?, burst: burst? })
+}
+
+fn log(s: &mut Section<'_>) -> Option<LogSettings> {
+    let format = s.read("format", "json", one_of(&[("json", LogFormat::Json), ("human", LogFormat::Human)]));
+    let filter = s.read("filter", "info", log_filter);
+    Some(LogSettings { format: format?, filter: filter? })
+}

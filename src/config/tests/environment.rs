@@ -1,0 +1,133 @@
+//! Variables over the file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{KeySource, SecretSource, StoreUrl};
+use crate::domain::ids::TenantId;
+
+fn with(variables: &[(&str, &str)]) -> Settings {
+    load_with(LEAST, variables).unwrap()
+}
+
+fn problems_with(variables: &[(&str, &str)]) -> String {
+    load_with(LEAST, variables).unwrap_err().to_string()
+}
+
+#[test]
+fn a_variable_stands_over_the_file_whatever_the_type() {
+    let settings = load_with(
+        &format!("{LEAST}\n[store]\nurl = \"sqlite://file.db\""),
+        &[
+            ("GATEWAY_STORE__URL", "sqlite:///data/x.db"),
+            ("gateway_vendor__polling__growth", "0.5"),
+            ("GATEWAY_VENDOR__MAX_CONCURRENCY", "7"),
+            ("GATEWAY_CACHE__MAX_BYTES", "0"),
+            ("GATEWAY_CALLBACKS__ALLOW_HTTP", "true"),
+            ("GATEWAY_CALLBACKS__ALLOW_NETWORKS", "10.0.0.0/8, fd00::/8"),
+            ("GATEWAY_CALLBACKS__RETRY_SCHEDULE", "[\"1s\", \"2s\"]"),
+            ("GATEWAY_CONFIG", "gateway.toml"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(settings.store.url, StoreUrl::Sqlite(PathBuf::from("/data/x.db")));
+    assert_eq!((settings.vendor.polling.growth, settings.vendor.max_concurrency), (0.5, 7));
+    assert_eq!((settings.cache.max_bytes, settings.callbacks.allow_http), (0, true));
+    assert_eq!(settings.callbacks.allow_networks.len(), 2);
+    assert_eq!(settings.callbacks.retry_schedule, [1, 2].map(Duration::from_secs));
+    assert!(with(&[("GATEWAY_CALLBACKS__RETRY_SCHEDULE", "")]).callbacks.retry_schedule.is_empty());
+}
+
+#[test]
+fn everything_can_come_from_variables() {
+    let variables = [
+        ("GATEWAY_AUTH__ISSUERS__0__ISSUER", "me"),
+        ("GATEWAY_AUTH__ISSUERS__0__AUDIENCES", "a,b"),
+        ("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", "HS256"),
+        ("GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE", "s"),
+        ("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_ENV", "GATEWAY_ACME_TOKEN"),
+        // Named by the one above, so no setting in spite of its prefix.
+        ("GATEWAY_ACME_TOKEN", "s3cr3t"),
+        ("GATEWAY_TENANTS__42__VENDOR_TOKEN_FILE", "f"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = load(None, variables.into_iter()).unwrap();
+    assert_eq!(settings.auth.issuers[0].audiences, ["a", "b"]);
+    let token = &settings.tenants[&TenantId::parse("acme").unwrap()].vendor_token;
+    assert_eq!(token, &SecretSource::Env("GATEWAY_ACME_TOKEN".to_owned()));
+    assert!(settings.tenants.contains_key(&TenantId::parse("42").unwrap()));
+}
+
+#[test]
+fn an_issuer_is_named_by_its_index() {
+    let settings = with(&[
+        ("GATEWAY_AUTH__ISSUERS__0__JWKS_URL", "https://other.example.uz/keys"),
+        ("GATEWAY_AUTH__ISSUERS__1__ISSUER", "dev"),
+        ("GATEWAY_AUTH__ISSUERS__1__AUDIENCES", "a"),
+        ("GATEWAY_AUTH__ISSUERS__1__ALGORITHMS", "ES256"),
+        ("GATEWAY_AUTH__ISSUERS__1__PUBLIC_KEY_FILE", "dev.pem"),
+    ]);
+    let KeySource::JwksUrl { url, .. } = &settings.auth.issuers[0].keys else { panic!() };
+    assert_eq!(url.host_str(), Some("other.example.uz"));
+    assert_eq!(settings.auth.issuers[1].issuer, "dev");
+    let skipped = problems_with(&[("GATEWAY_AUTH__ISSUERS__5__ISSUER", "dev")]);
+    assert_eq!(
+        skipped,
+        "auth.issuers: the next index is 1; got \"5\" (from GATEWAY_AUTH__ISSUERS__5__ISSUER)"
+    );
+}
+
+#[test]
+fn a_tenant_keeps_the_case_of_the_file() {
+    let file = LEAST.replace("acme", "AcMe");
+    let settings = load_with(&file, &[("GATEWAY_TENANTS__ACME__MAX_CONCURRENCY", "3")]).unwrap();
+    assert_eq!(settings.tenants[&TenantId::parse("AcMe").unwrap()].max_concurrency, Some(3));
+    assert_eq!(settings.tenants.len(), 1);
+    let two = format!("{file}\n[tenants.aCmE]\nvendor_token_env = \"E\"");
+    let found = load_with(&two, &[("GATEWAY_TENANTS__ACME__BURST", "3")]).unwrap_err().to_string();
+    assert!(found.starts_with("tenants: has both \"AcMe\" and \"aCmE\": which one is meant?"), "{found}");
+}
+
+#[test]
+fn problems_name_the_variable_and_show_no_secret() {
+    let found = problems_with(&[
+        ("GATEWAY_STORE__URL", "postgres://u:s3cr3t@db/x"),
+        ("GATEWAY_VENDOR__BASE_URL", "https://u:s3cr3t@vendor"),
+        ("GATEWAY_VENDOR__REQUEST_TIMEOUT", "10"),
+        ("GATEWAY_STORE__URI", "s3cr3t"),
+        ("GATEWAY_STROE__URL", "s3cr3t"),
+        ("GATEWAY_LISTEN", "s3cr3t"),
+        ("GATEWAY_CACHE", "s3cr3t"),
+        ("GATEWAY_LOG__FORMAT__KIND", "json"),
+        ("GATEWAY_SERVER__LISTEN", "u:s3cr3t@host"),
+        ("gateway_log__filter", "info"),
+        ("GATEWAY_LOG__FILTER", "warn"),
+    ]);
+    insta::assert_snapshot!(found, @r#"
+    log.filter: is set by both gateway_log__filter and GATEWAY_LOG__FILTER
+    server.listen: must be an IP address and a port such as "0.0.0.0:8080" (from GATEWAY_SERVER__LISTEN)
+    vendor.base_url: must be a URL without a user name or password (from GATEWAY_VENDOR__BASE_URL)
+    vendor.request_timeout: must be a duration such as "15s", from "1ms" to "5m"; got "10" (from GATEWAY_VENDOR__REQUEST_TIMEOUT)
+    store.url: PostgreSQL is not supported by this version (from GATEWAY_STORE__URL)
+    store.uri: unknown setting; did you mean "url"? (from GATEWAY_STORE__URI)
+    cache: must be a table (from GATEWAY_CACHE)
+    log.format: must be one of "json", "human"; got a table (from GATEWAY_LOG__FORMAT__KIND)
+    listen: unknown setting; known here: server, vendor, store, cache, callbacks, rate_limit, auth, log, tenants (from GATEWAY_LISTEN)
+    stroe: unknown setting; did you mean "store"? (from GATEWAY_STROE__URL)
+    "#);
+    assert!(!found.contains("s3cr3t"), "{found}");
+}
+
+proptest! {
+    #[test]
+    fn no_variable_makes_it_panic(
+        name in "GATEWAY_(AUTH|TENANTS|STORE|CALLBACKS|.{0,3})(__(ISSUERS|0|1|URL|ACME|ALLOW_NETWORKS|.{0,3})){0,4}",
+        text in r#"|0|a,b|\[.{0,5}\]|\["a"\]|.{0,9}"#,
+    ) {
+        let _ = load_with(LEAST, &[(&name, &text)]);
+    }
+}

@@ -1,0 +1,46 @@
+mod environment;
+mod rules;
+mod whole;
+
+use std::io::Write;
+
+use super::{Problems, Settings, load};
+
+/// An issuer and a tenant: what has no default.
+const LEAST: &str = r#"
+[[auth.issuers]]
+issuer = "https://sso.example.uz/realms/crm"
+audiences = ["alovoice-gateway"]
+algorithms = ["RS256"]
+jwks_url = "https://sso.example.uz/realms/crm/protocol/openid-connect/certs"
+[tenants.acme]
+vendor_token_file = "/run/secrets/alovoice/acme"
+"#;
+
+fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Problems> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Some(file.path()), variables)
+}
+
+/// The settings of `text` after the least that is needed.
+fn settings(text: &str) -> Settings {
+    load_with(&format!("{LEAST}\n{text}"), &[]).unwrap()
+}
+
+/// What is wrong with `text` after the least that is needed.
+fn problems(text: &str) -> String {
+    load_with(&format!("{LEAST}\n{text}"), &[]).unwrap_err().to_string()
+}
+
+/// What is wrong with an issuer that has nothing but `text`, and the three keys that all need unless `text` has them.
+fn issuer_problems(text: &str) -> String {
+    let mut issuer = String::from("[tenants.acme]\nvendor_token_env = \"ACME\"\n[[auth.issuers]]\n");
+    for (key, value) in [("issuer", "\"me\""), ("audiences", "[\"us\"]"), ("algorithms", "[\"RS256\"]")] {
+        if !text.contains(&format!("{key} =")) {
+            issuer.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    load_with(&(issuer + text), &[]).map_or_else(|problems| problems.to_string(), |_| String::new())
+}

@@ -1,0 +1,93 @@
+//! From a file's or variable's text to a secret, and the reasons why not.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
+
+/// No secret is larger; whoever names `/dev/zero` by mistake is told so and does not fill the memory.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Why a secret cannot be had. It never repeats the text, nor what may be the secret in the place of its file or variable.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableSecret {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", shown(.file))]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A directory, a device, a pipe.
+    #[error("{} is not a regular file", shown(.0))]
+    NotAFile(PathBuf),
+    /// Far beyond any secret.
+    #[error("{} is larger than a secret can be (64 KiB)", shown(.0))]
+    TooLarge(PathBuf),
+    /// Not UTF-8.
+    #[error("{} is not a text in UTF-8", shown(.0))]
+    NotText(PathBuf),
+    /// The environment has no such variable.
+    #[error("the environment variable of this name is not set")]
+    NotSet,
+    /// The text cannot be such a secret.
+    #[error("the secret {0}")]
+    Invalid(#[from] InvalidSecret),
+}
+
+/// What does not begin like a path may be a token that was put where its file's path belongs.
+fn shown(file: &Path) -> String {
+    let path = file.display().to_string();
+    if path.starts_with(['/', '.']) { format!("{path:?}") } else { "the file".to_owned() }
+}
+
+/// What is made of a secret's text.
+pub(super) trait FromSecretText: Sized {
+    /// Reads the text.
+    fn from_secret_text(text: &str) -> Result<Self, InvalidSecret>;
+
+    /// Whether both are the same secret.
+    fn is_same(&self, other: &Self) -> bool;
+}
+
+impl FromSecretText for VendorToken {
+    fn from_secret_text(text: &str) -> Result<Self, InvalidSecret> {
+        Self::parse(text)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+/// Several secrets with white space between them.
+impl FromSecretText for Vec<CallbackSecret> {
+    fn from_secret_text(text: &str) -> Result<Self, InvalidSecret> {
+        let secrets = text.split_whitespace().map(CallbackSecret::parse).collect::<Result<Self, _>>()?;
+        if secrets.is_empty() { Err(InvalidSecret::Empty) } else { Ok(secrets) }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.iter().map(CallbackSecret::expose).eq(other.iter().map(CallbackSecret::expose))
+    }
+}
+
+/// Reads a secret from a file.
+pub(super) fn read<T: FromSecretText>(file: &Path) -> Result<T, UnusableSecret> {
+    let unreadable = |source| UnusableSecret::Unreadable { file: file.to_owned(), source };
+    // Before it is opened: to open a pipe would wait for its writer.
+    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        return Err(UnusableSecret::NotAFile(file.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(UnusableSecret::TooLarge(file.to_owned()));
+    }
+    let bytes = secrecy::SecretSlice::from(bytes);
+    let text = std::str::from_utf8(secrecy::ExposeSecret::expose_secret(&bytes))
+        .map_err(|_| UnusableSecret::NotText(file.to_owned()))?;
+    Ok(T::from_secret_text(text)?)
+}

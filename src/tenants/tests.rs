@@ -1,0 +1,175 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+const FIRST: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SECOND: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+fn defaults() -> DefaultLimits {
+    let rate_limit = RateLimitSettings { requests_per_second: 100, burst: 200 };
+    DefaultLimits { max_concurrency: 32, rate_limit }
+}
+
+fn in_files(vendor_token: &Path, callback_secret: Option<&Path>) -> TenantSettings {
+    TenantSettings {
+        vendor_token: SecretSource::File(vendor_token.to_owned()),
+        callback_secret: callback_secret.map(|path| SecretSource::File(path.to_owned())),
+        rate_limit: None,
+        max_concurrency: None,
+    }
+}
+
+fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn load_acme(settings: TenantSettings) -> Result<Tenants, Problems> {
+    Tenants::load(&BTreeMap::from([(acme(), settings)]), &defaults(), |_| None)
+}
+
+/// What a look had to tell, as text.
+fn look(tenants: &Tenants) -> Vec<String> {
+    let tell = |reload: Reload| match reload.outcome {
+        ReloadOutcome::Changed => format!("{:?} changed", reload.what),
+        ReloadOutcome::Failed(error) => format!("{:?}: {error}", reload.what),
+        ReloadOutcome::Recovered => format!("{:?} recovered", reload.what),
+    };
+    tenants.reload_once().into_iter().map(tell).collect()
+}
+
+#[test]
+fn limits_and_secrets_come_from_files_and_variables() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    fs::write(&file, "t0ken\n").unwrap();
+    let own = TenantSettings {
+        vendor_token: SecretSource::Env("BETA_TOKEN".to_owned()),
+        callback_secret: Some(SecretSource::Env("BETA_SECRETS".to_owned())),
+        rate_limit: Some(RateLimitSettings { requests_per_second: 1, burst: 2 }),
+        max_concurrency: Some(3),
+    };
+    let beta = TenantId::parse("beta").unwrap();
+    let settings = BTreeMap::from([(acme(), in_files(&file, None)), (beta.clone(), own)]);
+    let tenants = Tenants::load(&settings, &defaults(), |name| match name {
+        "BETA_TOKEN" => Some("b3ta".to_owned()),
+        "BETA_SECRETS" => Some(format!("{FIRST} {SECOND}")),
+        _ => None,
+    })
+    .unwrap();
+
+    assert_eq!(tenants.ids().map(TenantId::as_str).collect::<Vec<_>>(), ["acme", "beta"]);
+    let acme = tenants.get(&acme()).unwrap();
+    assert_eq!((acme.vendor_token().expose(), acme.callback_secrets().len()), ("t0ken", 0));
+    assert_eq!((acme.max_concurrency(), acme.rate_limit()), (32, &defaults().rate_limit));
+    let beta = tenants.get(&beta).unwrap();
+    assert_eq!((beta.vendor_token().expose(), beta.callback_secrets().len()), ("b3ta", 2));
+    assert_eq!((beta.max_concurrency(), beta.rate_limit().burst), (3, 2));
+    assert!(tenants.get(&TenantId::parse("ACME").unwrap()).is_none());
+    assert!(tenants.reload_once().is_empty());
+    let printed = format!("{tenants:?}");
+    assert!(!printed.contains("t0ken") && !printed.contains("b3ta"), "{printed}");
+}
+
+#[test]
+fn every_secret_that_cannot_be_had_is_named_at_once_and_none_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let spaced = dir.path().join("spaced");
+    fs::write(&spaced, "s3cr3t t0ken\n").unwrap();
+    let large = dir.path().join("large");
+    fs::write(&large, "x".repeat(65 * 1024)).unwrap();
+    let binary = dir.path().join("binary");
+    fs::write(&binary, [0xff]).unwrap();
+    let name = |text| TenantId::parse(text).unwrap();
+    let mut unset = in_files(&large, Some(&binary));
+    unset.callback_secret = Some(SecretSource::Env("S3CR3T".to_owned()));
+    let settings = BTreeMap::from([
+        (name("a"), in_files(Path::new("/no/such/file"), Some(dir.path()))),
+        (name("b"), in_files(&spaced, Some(&spaced))),
+        (name("c"), in_files(&large, Some(&binary))),
+        (name("d"), in_files(Path::new("s3cr3t"), None)),
+        (name("e"), unset),
+    ]);
+    let problems = Tenants::load(&settings, &defaults(), |_| None).unwrap_err().to_string();
+
+    assert!(!problems.to_lowercase().contains("s3cr3t"), "{problems}");
+    let dir = dir.path().display();
+    let expected = format!(
+        "tenants.a.vendor_token_file: cannot read \"/no/such/file\": No such file or directory (os error 2)
+tenants.a.callback_secret_file: \"{dir}\" is not a regular file
+tenants.b.vendor_token_file: the secret has white space or a control character in it
+tenants.b.callback_secret_file: the secret must be \"whsec_\" followed by base64 of 24 to 64 bytes
+tenants.c.vendor_token_file: \"{dir}/large\" is larger than a secret can be (64 KiB)
+tenants.c.callback_secret_file: \"{dir}/binary\" is not a text in UTF-8
+tenants.d.vendor_token_file: cannot read the file: No such file or directory (os error 2)
+tenants.e.vendor_token_file: \"{dir}/large\" is larger than a secret can be (64 KiB)
+tenants.e.callback_secret_env: the environment variable of this name is not set"
+    );
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn a_rewritten_file_counts_from_the_next_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let (token, secrets) = (dir.path().join("token"), dir.path().join("secrets"));
+    fs::write(&token, "old").unwrap();
+    fs::write(&secrets, FIRST).unwrap();
+    let tenants = load_acme(in_files(&token, Some(&secrets))).unwrap();
+    let tenant = tenants.get(&acme()).unwrap();
+
+    fs::write(&token, "new\n").unwrap();
+    fs::write(&secrets, format!("{SECOND}\n{FIRST}\n")).unwrap();
+    assert_eq!(tenant.vendor_token().expose(), "old");
+    assert_eq!(look(&tenants), ["VendorToken changed", "CallbackSecrets changed"]);
+    assert_eq!(tenant.vendor_token().expose(), "new");
+    let second = CallbackSecret::parse(SECOND).unwrap();
+    assert_eq!(tenant.callback_secrets()[0].expose(), second.expose());
+    assert_eq!(tenant.callback_secrets().len(), 2);
+
+    fs::write(&token, "new").unwrap();
+    assert!(look(&tenants).is_empty(), "a line break is no change");
+}
+
+#[test]
+fn a_bad_file_keeps_the_old_secret_and_is_told_once_for_each_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    fs::write(&token, "old").unwrap();
+    let tenants = load_acme(in_files(&token, None)).unwrap();
+    let tenant = tenants.get(&acme()).unwrap();
+
+    fs::write(&token, "").unwrap();
+    assert_eq!(look(&tenants), ["VendorToken: the secret is empty"]);
+    assert!(look(&tenants).is_empty(), "nothing new");
+    fs::remove_file(&token).unwrap();
+    assert_eq!(look(&tenants).len(), 1, "another reason");
+    assert_eq!(tenant.vendor_token().expose(), "old");
+    fs::write(&token, "old").unwrap();
+    assert_eq!(look(&tenants), ["VendorToken recovered"]);
+    fs::write(&token, "").unwrap();
+    assert_eq!(look(&tenants), ["VendorToken: the secret is empty"]);
+    fs::write(&token, "new").unwrap();
+    assert_eq!(look(&tenants), ["VendorToken changed"]);
+    assert_eq!(tenant.vendor_token().expose(), "new");
+}
+
+/// Kubernetes mounts `token → ..data/token` and `..data → ..one`, and swaps `..data` by a rename.
+#[cfg(unix)]
+#[test]
+fn a_swapped_symlink_is_seen() {
+    use std::os::unix::fs::symlink;
+
+    let dir = tempfile::tempdir().unwrap();
+    for (version, token) in [("..one", "old"), ("..two", "new")] {
+        fs::create_dir(dir.path().join(version)).unwrap();
+        fs::write(dir.path().join(version).join("token"), token).unwrap();
+    }
+    symlink("..one", dir.path().join("..data")).unwrap();
+    symlink("..data/token", dir.path().join("token")).unwrap();
+    let tenants = load_acme(in_files(&dir.path().join("token"), None)).unwrap();
+
+    symlink("..two", dir.path().join("..data_tmp")).unwrap();
+    fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
+    assert_eq!(look(&tenants), ["VendorToken changed"]);
+    assert_eq!(tenants.get(&acme()).unwrap().vendor_token().expose(), "new");
+}
