@@ -1,0 +1,165 @@
+//! The vendor's JSON, as documented and as bent by a [`Behaviour`].
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::behaviour::Behaviour;
+use super::dialogues::Side;
+use super::talk::{Talk, hex_id};
+use crate::domain::ids::CallId;
+
+/// What the answers about one call are made of.
+pub(super) struct Answers<'a> {
+    pub(super) call_id: &'a CallId,
+    pub(super) behaviour: Behaviour,
+    /// A URL on a host that is not the vendor's.
+    pub(super) elsewhere: &'a Url,
+}
+
+impl Answers<'_> {
+    /// The answer to a submit. Its `aicallid` is not that of the result, as in the vendor's examples.
+    pub(super) fn submitted(&self) -> Value {
+        let mut answer = self.head("submit");
+        bend_numbers(&mut answer, self.behaviour);
+        json!({ "answer": answer })
+    }
+
+    /// The answer while there is no result yet.
+    pub(super) fn unfinished(&self) -> Value {
+        match self.behaviour {
+            Behaviour::NotReadyNull => json!({ "answer": null }),
+            Behaviour::NotReadyMissing => json!({}),
+            Behaviour::NotReadyString => json!({ "answer": "not ready" }),
+            Behaviour::NotReadyEmpty => {
+                let mut answer = self.head("result");
+                answer["stalk"] = json!([]);
+                answer["tags"] = json!([]);
+                json!({ "answer": answer })
+            }
+            _ => json!({ "answer": self.head("result") }),
+        }
+    }
+
+    /// The result, when this many finished answers went before.
+    pub(super) fn finished(&self, answers_before: u32) -> Value {
+        let talk = Talk::of(self.call_id);
+        let mut stalk = stalk_of(&talk);
+        let mut tags = tags_of(&talk);
+        match self.behaviour {
+            Behaviour::Silent => {
+                stalk.clear();
+                tags.clear();
+            }
+            Behaviour::TagsLate if answers_before == 0 => tags.clear(),
+            Behaviour::TagsMore if answers_before == 0 => tags.truncate(1),
+            Behaviour::Changed if answers_before > 0 => stalk[0]["text"] = json!("alo eshitaman"),
+            Behaviour::DirectionOther => bend_directions(&mut stalk),
+            Behaviour::Unordered => {
+                stalk[1]["begin"] = stalk[0]["begin"].clone();
+                stalk.reverse();
+            }
+            Behaviour::MissingFields => {
+                lose_fields(&mut stalk, &["fragment_id", "begin", "end", "direction", "text"]);
+                lose_fields(&mut tags, &["value", "tag_type", "visible", "name"]);
+            }
+            Behaviour::TagTypes => add_surprises(&mut stalk, &mut tags),
+            _ => {}
+        }
+        let mut answer = self.head("result");
+        answer["stalk"] = Value::Array(stalk);
+        answer["tags"] = Value::Array(tags);
+        if self.behaviour == Behaviour::TagTypes {
+            answer["score"] = json!({ "total": 87.5 });
+        }
+        bend_numbers(&mut answer, self.behaviour);
+        json!({ "answer": answer })
+    }
+
+    fn head(&self, method: &str) -> Value {
+        let stereoaudio = match self.behaviour {
+            Behaviour::AudioElsewhere => self.elsewhere.to_string(),
+            _ => format!("/stereo/{}", self.call_id),
+        };
+        json!({
+            "begin_time": Talk::of(self.call_id).begin_time,
+            "aicallid": hex_id(self.call_id, method),
+            "stereoaudio": stereoaudio,
+        })
+    }
+}
+
+fn stalk_of(talk: &Talk) -> Vec<Value> {
+    let turns = talk.turns.iter().map(|turn| {
+        json!({
+            "begin": turn.begin_ms,
+            "end": turn.end_ms,
+            "direction": match turn.side { Side::Operator => "operator", Side::Client => "client" },
+            "text": turn.text,
+            "fragment_id": turn.fragment_id,
+        })
+    });
+    turns.collect()
+}
+
+fn tags_of(talk: &Talk) -> Vec<Value> {
+    let tags = talk.tags.iter().map(|tag| {
+        let mut json = json!({ "name": tag.name, "value": tag.value, "visible": null, "tag_type": "rule" });
+        if let Some((index, match_text)) = tag.found {
+            let turn = &talk.turns[index];
+            json["begin"] = json!(turn.begin_ms);
+            json["end"] = json!(turn.end_ms);
+            json["match_text"] = json!(match_text);
+            json["fragment_id"] = json!(turn.fragment_id);
+        }
+        json
+    });
+    tags.collect()
+}
+
+/// Turns numbers into strings of digits.
+fn bend_numbers(answer: &mut Value, behaviour: Behaviour) {
+    match behaviour {
+        Behaviour::BeginTimeString => quote(&mut answer["begin_time"]),
+        Behaviour::NumbersAsStrings => quote(answer),
+        _ => {}
+    }
+}
+
+fn quote(value: &mut Value) {
+    match value {
+        Value::Number(number) => *value = Value::String(number.to_string()),
+        Value::Array(items) => items.iter_mut().for_each(quote),
+        Value::Object(fields) => fields.values_mut().for_each(quote),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+fn bend_directions(stalk: &mut [Value]) {
+    for (turn, direction) in stalk.iter_mut().skip(1).zip([json!("robot"), json!(""), json!(null), json!(2)])
+    {
+        turn["direction"] = direction;
+    }
+}
+
+/// Takes the first field out of the first item, the second out of the second, and so on.
+fn lose_fields(items: &mut [Value], names: &[&str]) {
+    for (item, name) in items.iter_mut().zip(names.iter().cycle()) {
+        if let Some(fields) = item.as_object_mut() {
+            fields.remove(*name);
+        }
+    }
+}
+
+fn add_surprises(stalk: &mut [Value], tags: &mut Vec<Value>) {
+    for turn in stalk {
+        turn["emotion"] = json!("neutral");
+    }
+    for (tag, value) in tags.iter_mut().zip([json!(3), json!(true), json!(null), json!(["a", { "b": 1 }])]) {
+        tag["value"] = value;
+        tag["weight"] = json!(0.5);
+    }
+    let kinds = ["neural", "", "script"]
+        .map(|kind| json!({ "name": "Тон", "value": { "level": 2 }, "visible": true, "tag_type": kind }));
+    tags.extend(kinds);
+    tags.push(json!({ "name": "Без вида", "value": "", "visible": null, "tag_type": null }));
+}

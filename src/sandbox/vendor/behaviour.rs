@@ -1,0 +1,166 @@
+//! How a call plays out, chosen by its id.
+//!
+//! A call id reads `[known-][BEHAVIOUR[-forever]~]ANYTHING`: `submit-reset~7`, `result-500-forever~a`, `known-gzip~1`,
+//! `1716207617.42`. `known-` makes the call one that the vendor has finished without being asked here. A fault lasts for
+//! the first [`FAULTY_REQUESTS`] requests of its kind for that call, or with `-forever` for good.
+
+use crate::domain::ids::{CallId, InvalidId};
+
+/// How many requests a passing fault spoils.
+pub const FAULTY_REQUESTS: u32 = 2;
+
+macro_rules! behaviours {
+    ($($variant:ident $name:literal $description:literal)*) => {
+        /// One way in which the vendor's answers differ from its own page.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Behaviour {
+            $(#[doc = $description] $variant,)*
+        }
+
+        impl Behaviour {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name, as a call id begins with it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it does, in one line.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => $description,)* }
+            }
+        }
+    };
+}
+
+behaviours! {
+    Documented "documented" "Answers as the vendor's page says; unfinished answers are objects without `stalk`."
+    // Unfinished, in every form.
+    NotReadyNull "not-ready-null" "Unfinished: `answer` is null."
+    NotReadyMissing "not-ready-missing" "Unfinished: there is no `answer`."
+    NotReadyString "not-ready-string" "Unfinished: `answer` is a string."
+    NotReadyNoStalk "not-ready-no-stalk" "Unfinished: `answer` is an object without `stalk`."
+    NotReadyEmpty "not-ready-empty" "Unfinished: `stalk` and `tags` are empty."
+    NotReady202 "not-ready-202" "Unfinished: 202."
+    NotReady204 "not-ready-204" "Unfinished: 204 without a body."
+    NotReady404 "not-ready-404" "Unfinished: 404, as if the call were unknown."
+    NeverReady "never-ready" "Never finishes."
+    Silent "silent" "Finishes with `stalk` and `tags` empty: nobody spoke."
+    // What a finished answer says.
+    TagsLate "tags-late" "Finished, the first answer has no tags yet; they come with the second."
+    TagsMore "tags-more" "Finished, the first answer has the first tag only; the others come with the second."
+    Changed "changed" "Finished, the second answer has another text."
+    BeginTimeString "begin-time-string" "`begin_time` is a string of digits."
+    NumbersAsStrings "numbers-as-strings" "All numbers are strings."
+    DirectionOther "direction-other" "Some turns have a `direction` that is neither `operator` nor `client`."
+    Unordered "unordered" "Turns come in reverse order, and the first two overlap wholly."
+    MissingFields "missing-fields" "Each turn and tag lacks a field, a different one in turn."
+    TagTypes "tag-types" "Unknown tag types, values that are no strings, unknown fields everywhere."
+    AudioElsewhere "audio-elsewhere" "`stereoaudio` is an absolute URL on another host."
+    // Caching and encoding.
+    NoEtag "no-etag" "Answers have no `ETag`."
+    EtagIgnored "etag-ignored" "`If-None-Match` is ignored."
+    Gzip "gzip" "Results are compressed, whether asked for or not."
+    // Recordings, for good.
+    AudioMissing "audio-404" "There is no recording: 404 at its address."
+    Audio500 "audio-500" "The recording's address answers 500."
+    AudioRedirect "audio-redirect" "The recording's address redirects to another host."
+    AudioTruncated "audio-truncated" "The recording ends half way, short of its announced length."
+    // Faults of both methods.
+    Redirect "redirect" "Fault of both methods: 302 to another host, with the token in the address."
+    // Faults of submit.
+    Submit202 "submit-202" "Submit fault: takes the call and answers 202."
+    Submit204 "submit-204" "Submit fault: takes the call and answers 204 without a body."
+    SubmitHtml "submit-html" "Submit fault: takes the call and answers 200 with a page of HTML."
+    SubmitHtmlLost "submit-html-lost" "Submit fault: answers 200 with a page of HTML and does not take the call."
+    SubmitReset "submit-reset" "Submit fault: takes the call and resets the connection."
+    SubmitResetLost "submit-reset-lost" "Submit fault: resets the connection and does not take the call."
+    SubmitHang "submit-hang" "Submit fault: takes the call and never answers."
+    SubmitHangLost "submit-hang-lost" "Submit fault: never answers and does not take the call."
+    Submit500Taken "submit-500-taken" "Submit fault: takes the call and answers 500."
+    Submit500Lost "submit-500-lost" "Submit fault: answers 500 and does not take the call."
+    Submit400 "submit-400" "Submit fault: 400."
+    Submit401 "submit-401" "Submit fault: 401, though the token is good."
+    Submit403 "submit-403" "Submit fault: 403, though the token is good."
+    Submit404 "submit-404" "Submit fault: 404, the recording has not arrived yet."
+    Submit429 "submit-429" "Submit fault: 429 with `Retry-After: 1`."
+    // Faults of result.
+    Result400 "result-400" "Result fault: 400."
+    Result401 "result-401" "Result fault: 401, though the token is good."
+    Result403 "result-403" "Result fault: 403, though the token is good."
+    Result404 "result-404" "Result fault: 404, though the call is known."
+    Result429 "result-429" "Result fault: 429 with `Retry-After: 1`."
+    Result500 "result-500" "Result fault: 500."
+    Result503 "result-503" "Result fault: 503 with `Retry-After: 1`."
+    Result503Date "result-503-date" "Result fault: 503 with a date in `Retry-After`, two seconds ahead."
+    ResultHtml "result-html" "Result fault: 200 with a page of HTML."
+    Reset "reset" "Result fault: resets the connection."
+    Hang "hang" "Result fault: never answers."
+    Truncated "truncated" "Result fault: closes the connection in the middle of the finished answer."
+    TruncatedGzip "truncated-gzip" "Result fault: the whole message of the announced length, but compressed bytes end too soon."
+    GzipBomb "gzip-bomb" "Result fault: a megabyte that unpacks to a gigabyte."
+    Huge "huge" "Result fault: 100 MiB of JSON with no announced length."
+    Drip "drip" "Result fault: a byte now and then, without end."
+}
+
+impl Behaviour {
+    /// A call id that shows this behaviour.
+    ///
+    /// # Errors
+    /// If `rest` makes it an invalid id.
+    pub fn call_id(self, rest: &str) -> Result<CallId, InvalidId> {
+        CallId::parse(&format!("{}~{rest}", self.name()))
+    }
+}
+
+/// What a call id asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scenario {
+    /// Whether the vendor has finished the call without a submit.
+    pub is_known: bool,
+    /// How its answers differ from the vendor's page.
+    pub behaviour: Behaviour,
+    /// Whether a fault stays for good.
+    pub is_forever: bool,
+}
+
+impl Scenario {
+    /// Reads a call id; one that names no behaviour is [`Behaviour::Documented`].
+    pub fn parse(call_id: &CallId) -> Self {
+        let text = call_id.as_str();
+        let (is_known, text) = text.strip_prefix("known-").map_or((false, text), |rest| (true, rest));
+        let name = text.split_once('~').map_or("", |(name, _)| name);
+        let (is_forever, name) = name.strip_suffix("-forever").map_or((false, name), |name| (true, name));
+        let behaviour = Behaviour::ALL.iter().copied().find(|behaviour| behaviour.name() == name);
+        Self { is_known, behaviour: behaviour.unwrap_or(Behaviour::Documented), is_forever }
+    }
+
+    /// Whether the request of this number, counted from one, meets the fault.
+    pub(super) fn is_faulty(self, number: u32) -> bool {
+        self.is_forever || number <= FAULTY_REQUESTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (bool, Behaviour, bool) {
+        let scenario = Scenario::parse(&CallId::parse(text).unwrap());
+        (scenario.is_known, scenario.behaviour, scenario.is_forever)
+    }
+
+    #[test]
+    fn a_call_id_names_its_behaviour() {
+        for behaviour in Behaviour::ALL {
+            let scenario = Scenario::parse(&behaviour.call_id("1").unwrap());
+            assert_eq!(scenario, Scenario { is_known: false, behaviour: *behaviour, is_forever: false });
+        }
+        assert_eq!(parse("1716207617.42"), (false, Behaviour::Documented, false));
+        assert_eq!(parse("known-1"), (true, Behaviour::Documented, false));
+        assert_eq!(parse("known-gzip~1"), (true, Behaviour::Gzip, false));
+        assert_eq!(parse("result-500-forever~1~2"), (false, Behaviour::Result500, true));
+        assert_eq!(parse("gzip"), (false, Behaviour::Documented, false));
+    }
+}

@@ -1,0 +1,200 @@
+//! One call's talk, the same each time it is asked for: all of it follows from the call id.
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::dialogues::{DIALOGUES, Dialogue, FAREWELLS, GREETINGS, Side};
+use crate::domain::ids::CallId;
+
+/// Calls without a time in their id began within a month of the vendor's example.
+const EXAMPLE_BEGIN: i64 = 1_716_207_617;
+const MONTH_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+const MILLIS_PER_LETTER: i64 = 65;
+/// What follows the last word on the recording.
+const TAIL_MILLIS: i64 = 800;
+
+/// Who says what, from when to when.
+pub(super) struct Turn {
+    pub(super) side: Side,
+    pub(super) text: &'static str,
+    pub(super) begin_ms: i64,
+    pub(super) end_ms: i64,
+    pub(super) fragment_id: String,
+}
+
+/// A rule's verdict, with the turn and the words that it found, if it was about words.
+pub(super) struct Tag {
+    pub(super) name: &'static str,
+    pub(super) value: &'static str,
+    pub(super) found: Option<(usize, &'static str)>,
+}
+
+/// A whole call.
+pub(super) struct Talk {
+    /// Unix seconds.
+    pub(super) begin_time: i64,
+    pub(super) turns: Vec<Turn>,
+    pub(super) tags: Vec<Tag>,
+}
+
+impl Talk {
+    /// The talk of this call.
+    pub(super) fn of(call_id: &CallId) -> Self {
+        let seed = Seed::of(call_id);
+        let which = usize::from(seed.byte(0)) % DIALOGUES.len();
+        let dialogue = &DIALOGUES[which];
+        let turns = spoken(dialogue, &seed);
+        let tags = judged(dialogue, &turns);
+        Self { begin_time: begin_time(call_id, &seed), turns, tags }
+    }
+
+    /// How long the recording is.
+    pub(super) fn duration_ms(&self) -> i64 {
+        self.turns.iter().map(|turn| turn.end_ms).max().unwrap_or(0) + TAIL_MILLIS
+    }
+}
+
+/// 24 hexadecimal digits that name something about this call, as `purpose` says.
+pub(super) fn hex_id(call_id: &CallId, purpose: &str) -> String {
+    let digest = digest(&SHA256, format!("{purpose} {call_id}").as_bytes());
+    digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Chance that is always the same for a call.
+struct Seed([u8; 32]);
+
+impl Seed {
+    fn of(call_id: &CallId) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, call_id.as_str().as_bytes()).as_ref());
+        Self(bytes)
+    }
+
+    fn byte(&self, index: usize) -> u8 {
+        self.0[index % self.0.len()]
+    }
+
+    fn number(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+/// Asterisk names a call by the second it began in; other names tell nothing.
+fn begin_time(call_id: &CallId, seed: &Seed) -> i64 {
+    let digits = call_id.as_str().split('.').next().filter(|digits| digits.len() == 10);
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| {
+        let offset = seed.number() % MONTH_SECONDS;
+        EXAMPLE_BEGIN.saturating_add_unsigned(offset)
+    })
+}
+
+/// Lays the lines out in time: mostly with a short pause between, now and then over each other.
+fn spoken(dialogue: &Dialogue, seed: &Seed) -> Vec<Turn> {
+    let mut ids = FragmentIds::of(seed);
+    let mut end_ms = 0;
+    let mut last_side = None;
+    let mut turns = Vec::with_capacity(dialogue.lines.len());
+    for (index, &(side, text)) in dialogue.lines.iter().enumerate() {
+        let chance = i64::from(seed.byte(index + 1));
+        let pause = match chance % 8 {
+            _ if last_side.is_none() => 1_120,
+            _ if last_side == Some(side) => 4_000 + chance * 10, // somebody looks something up
+            0 => -700,                                           // an interruption
+            1 => -300,
+            2 => 3_200,
+            _ => 240 + chance * 4,
+        };
+        let letters = i64::try_from(text.chars().count()).unwrap_or(0);
+        // The vendor's times are multiples of 40 ms.
+        let begin_ms = (end_ms + pause) / 40 * 40;
+        end_ms = (begin_ms + 400 + letters * MILLIS_PER_LETTER) / 40 * 40;
+        last_side = Some(side);
+        turns.push(Turn { side, text, begin_ms, end_ms, fragment_id: ids.next() });
+    }
+    turns
+}
+
+/// Ids that count upwards, as those of the vendor's store do.
+struct FragmentIds {
+    prefix: u64,
+    counter: u32,
+}
+
+impl FragmentIds {
+    fn of(seed: &Seed) -> Self {
+        Self { prefix: seed.number(), counter: u32::from(seed.byte(9)) << 16 | u32::from(seed.byte(10)) }
+    }
+
+    fn next(&mut self) -> String {
+        self.counter += 1;
+        format!("{:016x}{:08x}", self.prefix, self.counter)
+    }
+}
+
+/// Applies the rules; the names are the vendor's, with its spelling.
+fn judged(dialogue: &Dialogue, turns: &[Turn]) -> Vec<Tag> {
+    let mut tags = Vec::new();
+    if !dialogue.company_is_named {
+        tags.push(Tag { name: "Нет представления компании", value: "", found: None });
+    }
+    if !dialogue.more_is_offered {
+        tags.push(Tag {
+            name: "Нет дополнительной информации", value: "", found: None
+        });
+    }
+    for (name, value, phrases) in
+        [("Приветсвие", "Приветствие", GREETINGS), ("Прощание", "Прощание", FAREWELLS)]
+    {
+        let of_operator = turns.iter().enumerate().filter(|(_, turn)| turn.side == Side::Operator);
+        for (index, turn) in of_operator {
+            let matches = phrases.iter().filter(|phrase| has_words(turn.text, phrase));
+            tags.extend(matches.map(|phrase| Tag { name, value, found: Some((index, *phrase)) }));
+        }
+    }
+    tags
+}
+
+/// Whether these words are in the text as whole words: "xayrli kun" is no "xayr".
+fn has_words(text: &str, words: &str) -> bool {
+    format!(" {text} ").contains(&format!(" {words} "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dialogue_is_a_plausible_talk() {
+        for (index, dialogue) in DIALOGUES.iter().enumerate() {
+            let seed = Seed([u8::try_from(index).unwrap() * 37; 32]);
+            let turns = spoken(dialogue, &seed);
+            assert!((10..=20).contains(&turns.len()));
+            assert!(turns.iter().all(|turn| turn.begin_ms >= 0 && turn.end_ms > turn.begin_ms));
+            assert!(turns.windows(2).all(|pair| pair[0].begin_ms < pair[1].begin_ms));
+            let tags = judged(dialogue, &turns);
+            assert!(tags.iter().any(|tag| tag.name == "Приветсвие"), "dialogue {index}");
+            assert!(
+                tags.iter().filter_map(|tag| tag.found).all(|(turn, text)| turns[turn].text.contains(text))
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_named_by_its_second_began_in_it() {
+        let talk = Talk::of(&CallId::parse("1716209468.7").unwrap());
+        assert_eq!(talk.begin_time, 1_716_209_468);
+        let other = Talk::of(&CallId::parse("a").unwrap());
+        assert!((EXAMPLE_BEGIN..EXAMPLE_BEGIN + 2_592_000).contains(&other.begin_time));
+    }
+
+    #[test]
+    fn talks_differ_between_calls_and_some_overlap() {
+        let talks: Vec<_> =
+            (0..60).map(|n| Talk::of(&CallId::parse(&format!("call-{n}")).unwrap())).collect();
+        let lengths: std::collections::BTreeSet<_> = talks.iter().map(Talk::duration_ms).collect();
+        assert!(lengths.len() > 30);
+        let overlaps = |talk: &Talk| talk.turns.windows(2).any(|pair| pair[1].begin_ms < pair[0].end_ms);
+        assert!(talks.iter().any(overlaps) && !talks.iter().all(overlaps));
+        assert!(talks.iter().all(|talk| talk.duration_ms() < 130_000), "the recording stays under 4 MB");
+    }
+}
