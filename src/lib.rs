@@ -1,4 +1,5 @@
 //! A gateway in front of AloVoice speech analytics.
 
+pub mod auth;
 pub mod config;
 pub mod domain;
