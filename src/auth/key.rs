@@ -61,7 +61,7 @@ pub(super) struct Key {
 
 enum Material {
     Public(signature::ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 impl Key {
@@ -121,7 +121,7 @@ impl Key {
     pub(super) fn from_secret(content: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
         let secret = without_line_break(content);
         let uses = AlgorithmFamily::Hmac.algorithms().iter().filter(|algorithm| allowed.contains(algorithm));
-        let uses = uses.map(|&it| Ok((it, Material::Secret(secret_key(secret, it)?))));
+        let uses = uses.map(|&it| Ok((it, Material::Secret(Box::new(secret_key(secret, it)?)))));
         let uses = uses.collect::<Result<Vec<_>, KeyFault>>()?;
         if uses.is_empty() { Err(KeyFault::NotAllowed) } else { Ok(Self { id: None, uses }) }
     }
@@ -182,7 +182,7 @@ fn material(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Result<Ma
             public(&signature::ED25519, &coordinate(&it.x, 32)?)
         }
         (_, AlgorithmParameters::OctetKey(OctetKeyParameters { value, .. })) => {
-            Ok(Material::Secret(secret_key(&decode(value)?, algorithm)?))
+            Ok(Material::Secret(Box::new(secret_key(&decode(value)?, algorithm)?)))
         }
         (_, AlgorithmParameters::RSA(it)) => rsa(it, rsa_scheme(algorithm)?),
         _ => Err(KeyFault::Unsupported),

@@ -46,7 +46,7 @@ pub enum RefreshOutcome {
 }
 
 /// Told of every look at any issuer's keys, whether it was due or an unknown `kid` asked for it.
-pub type RefreshObserver = Arc<dyn Fn(&Refresh) + Send + Sync>;
+pub(super) type RefreshObserver = Arc<dyn Fn(&Refresh) + Send + Sync>;
 
 /// One issuer's keys.
 pub(super) struct KeyRing {

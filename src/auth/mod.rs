@@ -30,7 +30,7 @@ pub use bearer::bearer;
 pub use caller::{Caller, Scopes};
 pub use development_token::{DevelopmentToken, MintError};
 pub use key::KeyFault;
-pub use key_ring::{Refresh, RefreshObserver, RefreshOutcome};
+pub use key_ring::{Refresh, RefreshOutcome};
 pub use key_source::KeySourceError;
 pub use rejection::Rejection;
 pub use verifier::{IssuerFault, Verifier, VerifierError};

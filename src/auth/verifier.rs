@@ -12,7 +12,7 @@ use moka::sync::Cache;
 use super::caller::Caller;
 use super::claims::{Claims, Validity};
 use super::jws::Jws;
-use super::key_ring::{KeyRing, RefreshObserver};
+use super::key_ring::{KeyRing, Refresh, RefreshObserver};
 use super::key_source::KeySourceError;
 use super::rejection::Rejection;
 use crate::config::{AuthSettings, IssuerSettings, KeySource};
@@ -76,15 +76,17 @@ impl Verifier {
     /// Loads the keys that lie in files. Those behind an address come with the first [`Self::refresh_once`], or
     /// with the first token that needs them.
     ///
-    /// `observer` is told of every look at a key source after this one.
+    /// `observer` is told of every look at a key source after this one, whether it was due or an unknown `kid`
+    /// asked for it. It is called where requests are served, so it must not block.
     ///
     /// # Errors
     /// Names every issuer whose file cannot be used, the file and the reason.
     pub fn new(
         settings: &AuthSettings,
         clock: Arc<dyn Clock>,
-        observer: RefreshObserver,
+        observer: impl Fn(&Refresh) + Send + Sync + 'static,
     ) -> Result<Self, VerifierError> {
+        let observer: RefreshObserver = Arc::new(observer);
         let (mut issuers, mut faults) = (HashMap::new(), Vec::new());
         for issuer in &settings.issuers {
             match KeyRing::open(issuer, Arc::clone(&clock), Arc::clone(&observer)) {

@@ -22,14 +22,14 @@ struct Shared {
     open: watch::Sender<bool>,
 }
 
-pub struct JwksServer {
-    pub url: Url,
+pub(crate) struct JwksServer {
+    pub(crate) url: Url,
     shared: Arc<Shared>,
 }
 
 impl JwksServer {
     /// Starts with a set of these keys.
-    pub async fn start(keys: &[Value]) -> Self {
+    pub(crate) async fn start(keys: &[Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap()).parse().unwrap();
         let shared = Arc::new(Shared {
@@ -48,32 +48,32 @@ impl JwksServer {
         server
     }
 
-    pub fn publish(&self, keys: &[Value]) {
+    pub(crate) fn publish(&self, keys: &[Value]) {
         self.answer(200, "", json!({ "keys": keys }).to_string());
     }
 
-    pub fn answer(&self, status: u16, headers: &str, body: impl Into<Vec<u8>>) {
+    pub(crate) fn answer(&self, status: u16, headers: &str, body: impl Into<Vec<u8>>) {
         let answer = Answer { status, headers: headers.to_owned(), body: body.into() };
         *self.shared.answer.lock().unwrap() = answer;
     }
 
     /// How often it was asked.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         *self.shared.requests.borrow()
     }
 
     /// Waits until it was asked so often.
-    pub async fn asked(&self, times: usize) {
+    pub(crate) async fn asked(&self, times: usize) {
         self.shared.requests.subscribe().wait_for(|requests| *requests >= times).await.unwrap();
     }
 
     /// Keeps answers back.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.shared.open.send_replace(false);
     }
 
     /// Lets them go.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.shared.open.send_replace(true);
     }
 }
@@ -89,9 +89,8 @@ async fn serve(mut connection: TcpStream, shared: Arc<Shared>) {
     shared.open.subscribe().wait_for(|open| *open).await.unwrap();
     let Answer { status, headers, body } = shared.answer.lock().unwrap().clone();
     let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
-    );
+    let head =
+        format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
     // The client may hang up on an answer that is too large.
     let _ = connection.write_all(&[head.as_bytes(), &body].concat()).await;
 }

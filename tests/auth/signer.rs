@@ -12,7 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 /// Somebody with a private key.
-pub enum Signer {
+pub(crate) enum Signer {
     Hmac(Vec<u8>),
     Rsa(&'static rsa::KeyPair),
     P256(EcdsaKeyPair),
@@ -24,29 +24,29 @@ pub enum Signer {
 static RSA: LazyLock<RsaKeyPair> = LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
 
 impl Signer {
-    pub fn rsa() -> Self {
+    pub(crate) fn rsa() -> Self {
         Self::Rsa(&RSA)
     }
 
-    pub fn p256() -> Self {
+    pub(crate) fn p256() -> Self {
         Self::P256(EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
-    pub fn p384() -> Self {
+    pub(crate) fn p384() -> Self {
         Self::P384(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap())
     }
 
-    pub fn ed25519() -> Self {
+    pub(crate) fn ed25519() -> Self {
         Self::Ed25519(Ed25519KeyPair::generate().unwrap())
     }
 
     /// A token with this header and these claims; signed as its header says, if this key can, else in its own way.
-    pub fn token(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
         self.sign(header["alg"].as_str().unwrap_or_default(), &unsigned(header, claims))
     }
 
     /// Adds the signature to `header.claims`.
-    pub fn sign(&self, algorithm: &str, message: &str) -> String {
+    pub(crate) fn sign(&self, algorithm: &str, message: &str) -> String {
         let bytes = message.as_bytes();
         let signature = match self {
             Self::Hmac(secret) => {
@@ -79,7 +79,7 @@ impl Signer {
     }
 
     /// The key as others may see it, with `extra` members.
-    pub fn jwk(&self, extra: &Value) -> Value {
+    pub(crate) fn jwk(&self, extra: &Value) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = |curve: &str, key: &EcdsaKeyPair| {
             let (x, y) = key.public_key().as_ref()[1..].split_at(key.public_key().as_ref().len() / 2);
@@ -103,7 +103,7 @@ impl Signer {
     }
 
     /// The public key as a PEM file.
-    pub fn public_pem(&self) -> String {
+    pub(crate) fn public_pem(&self) -> String {
         let der = match self {
             Self::Hmac(_) => panic!("a secret has no public part"),
             Self::Rsa(key) => key.public_key().as_der().unwrap().as_ref().to_vec(),
@@ -115,13 +115,13 @@ impl Signer {
 }
 
 /// `header.claims`, both encoded.
-pub fn unsigned(header: &Value, claims: &Value) -> String {
+pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", encode(header), encode(claims))
 }
 
 /// A PEM file (RFC 7468).
-pub fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap());
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.collect::<Vec<_>>().join("\n"))
