@@ -1,0 +1,60 @@
+//! The one `Authorization` header.
+
+use super::rejection::Rejection;
+
+/// Takes the token from the values of a request's `Authorization` headers (RFC 6750, 2.1).
+///
+/// # Errors
+/// [`Rejection::Missing`], [`Rejection::SeveralHeaders`] or [`Rejection::NotBearer`], and
+/// [`Rejection::Malformed`] if what follows the scheme is not of a token's alphabet.
+pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str, Rejection> {
+    let mut values = values.into_iter();
+    let value = values.next().ok_or(Rejection::Missing)?;
+    if values.next().is_some() {
+        return Err(Rejection::SeveralHeaders);
+    }
+    let value = value.trim_ascii();
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, token) = value.split_at(end);
+    if !scheme.eq_ignore_ascii_case(b"Bearer") {
+        return Err(Rejection::NotBearer);
+    }
+    let token = token.trim_ascii_start();
+    if token.is_empty() || !token.iter().all(is_token_byte) {
+        return Err(Rejection::Malformed("it is empty or has a character that no token has"));
+    }
+    std::str::from_utf8(token).map_err(|_| Rejection::Malformed("it is not text"))
+}
+
+/// The alphabet of `b64token` (RFC 6750, 2.1). A comma, with which some proxies fold two headers into one, is not
+/// in it.
+fn is_token_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(values: &[&'a str]) -> Result<&'a str, &'static str> {
+        bearer(values.iter().map(|value| value.as_bytes())).map_err(|rejection| rejection.reason())
+    }
+
+    #[test]
+    fn one_header_of_the_scheme_bearer() {
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", "Bearer a.b.c "] {
+            assert_eq!(read(&[value]), Ok("a.b.c"));
+        }
+        assert_eq!(read(&[]), Err("missing"));
+        assert_eq!(read(&["Bearer a.b.c", "Bearer a.b.c"]), Err("several_headers"));
+        assert_eq!(read(&["Basic YTpi", "Bearer a.b.c"]), Err("several_headers"));
+        for value in ["Basic YTpi", "a.b.c", "", "Bearer:a.b.c", "BearerX a", "DPoP a.b.c"] {
+            assert_eq!(read(&[value]), Err("not_bearer"), "{value:?}");
+        }
+        for value in ["Bearer", "Bearer ", "Bearer a b", "Bearer a, Bearer b", "Bearer \u{e9}", "Bearer a\tb"]
+        {
+            assert_eq!(read(&[value]), Err("malformed"), "{value:?}");
+        }
+        assert_eq!(bearer([&b"Bearer \xff"[..]]).unwrap_err().reason(), "malformed");
+    }
+}

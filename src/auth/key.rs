@@ -1,0 +1,232 @@
+//! One key, pinned to the algorithms it may be used with from the moment it is loaded.
+
+use aws_lc_rs::rsa::PublicKeyComponents;
+use aws_lc_rs::{hmac, signature};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, OctetKeyParameters, PublicKeyUse,
+    RSAKeyParameters,
+};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+
+/// Why a key cannot be used. It never repeats any part of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// Not of the form of a key.
+    #[error("is not a key that can be read")]
+    Unreadable,
+    /// A PEM file with something other than a public key in it.
+    #[error("must be a PEM file with one PUBLIC KEY in it, not a private key or a certificate")]
+    NotAPublicKey,
+    /// `use` or `key_ops` of the JWK exclude it (RFC 7517, 4.2 and 4.3).
+    #[error("is not meant for the verification of signatures")]
+    NotForSignatures,
+    /// A type, curve or algorithm we do not know, or ones that do not go together.
+    #[error("is of a type, curve or algorithm that is not supported")]
+    Unsupported,
+    /// None of the issuer's algorithms works with it.
+    #[error("fits none of the issuer's algorithms")]
+    NotAllowed,
+    /// An RSA key under 2,048 bits (RFC 7518, 3.3).
+    #[error("has {bits} bits; RSA keys must have 2048 to 8192")]
+    RsaSize {
+        /// The length of its modulus.
+        bits: usize,
+    },
+    /// An HMAC secret shorter than its hash (RFC 7518, 3.2).
+    #[error("has {actual} bytes; secrets for {algorithm:?} must have at least {least}")]
+    SecretTooShort {
+        /// The algorithm it is too short for.
+        algorithm: Algorithm,
+        /// The length of that algorithm's hash.
+        least: usize,
+        /// Its own length.
+        actual: usize,
+    },
+    /// A shared secret in a set that is published.
+    #[error("is a shared secret, which has no place in a set that is fetched")]
+    PublishedSecret,
+    /// Right in form, but no key: a point off the curve, an even exponent.
+    #[error("is not a valid key of its type")]
+    Invalid,
+}
+
+/// One key.
+pub(super) struct Key {
+    id: Option<String>,
+    /// What it may be used with, each parsed once: a token's `alg` can do no more than choose among these.
+    uses: Vec<(Algorithm, Material)>,
+}
+
+enum Material {
+    Public(signature::ParsedPublicKey),
+    Secret(Box<hmac::Key>),
+}
+
+impl Key {
+    /// From a member of a JWK Set (RFC 7517), for use with those of the issuer's algorithms that fit it.
+    pub(super) fn from_jwk(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, KeyFault> {
+        let common = &jwk.common;
+        let for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
+            && common.key_operations.as_ref().is_none_or(|it| it.contains(&KeyOperations::Verify));
+        if !for_signatures {
+            return Err(KeyFault::NotForSignatures);
+        }
+        let mut fitting = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => AlgorithmFamily::Rsa.algorithms().to_vec(),
+            AlgorithmParameters::OctetKey(_) => AlgorithmFamily::Hmac.algorithms().to_vec(),
+            AlgorithmParameters::EllipticCurve(it) if it.curve == EllipticCurve::P256 => {
+                vec![Algorithm::ES256]
+            }
+            AlgorithmParameters::EllipticCurve(it) if it.curve == EllipticCurve::P384 => {
+                vec![Algorithm::ES384]
+            }
+            AlgorithmParameters::OctetKeyPair(it) if it.curve == EllipticCurve::Ed25519 => {
+                vec![Algorithm::EdDSA]
+            }
+            _ => return Err(KeyFault::Unsupported),
+        };
+        if let Some(pinned) = common.key_algorithm {
+            let pinned = Algorithm::try_from(pinned).map_err(|_| KeyFault::Unsupported)?;
+            fitting.retain(|algorithm| *algorithm == pinned);
+            if fitting.is_empty() {
+                return Err(KeyFault::Unsupported);
+            }
+        }
+        fitting.retain(|algorithm| allowed.contains(algorithm));
+        if fitting.is_empty() {
+            return Err(KeyFault::NotAllowed);
+        }
+        let uses = fitting.into_iter().map(|algorithm| Ok((algorithm, material(&jwk.algorithm, algorithm)?)));
+        Ok(Self { id: common.key_id.clone(), uses: uses.collect::<Result<_, KeyFault>>()? })
+    }
+
+    /// From a PEM file with a public key in it. It has no id: it is the issuer's only key, whatever a `kid` says.
+    pub(super) fn from_pem(pem: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
+        let has = |label: &[u8]| pem.windows(label.len()).any(|window| window == label);
+        if !has(b"-----BEGIN PUBLIC KEY-----") && !has(b"-----BEGIN RSA PUBLIC KEY-----") {
+            return Err(KeyFault::NotAPublicKey);
+        }
+        let key = DecodingKey::from_rsa_pem(pem)
+            .or_else(|_| DecodingKey::from_ec_pem(pem))
+            .or_else(|_| DecodingKey::from_ed_pem(pem))
+            .map_err(|_| KeyFault::Unreadable)?;
+        // By way of a JWK, so that there is one place that knows what makes a key good.
+        let jwk = Jwk::from_decoding_key(&key, None).map_err(|_| KeyFault::Unsupported)?;
+        Self::from_jwk(&jwk, allowed)
+    }
+
+    /// From the content of a secret file; a trailing line break is not part of the secret. It has no id either.
+    pub(super) fn from_secret(content: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
+        let secret = without_line_break(content);
+        let uses = AlgorithmFamily::Hmac.algorithms().iter().filter(|algorithm| allowed.contains(algorithm));
+        let uses = uses.map(|&it| Ok((it, Material::Secret(Box::new(secret_key(secret, it)?)))));
+        let uses = uses.collect::<Result<Vec<_>, KeyFault>>()?;
+        if uses.is_empty() { Err(KeyFault::NotAllowed) } else { Ok(Self { id: None, uses }) }
+    }
+
+    /// The `kid` it is published under.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Whether it may be used with this algorithm.
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+        self.uses.iter().any(|(it, _)| *it == algorithm)
+    }
+
+    /// Whether the signature is this key's, made with this algorithm.
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        self.uses.iter().filter(|(it, _)| *it == algorithm).any(|(_, material)| match material {
+            Material::Public(key) => key.verify_sig(message, signature).is_ok(),
+            Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+        })
+    }
+}
+
+/// A secret file's content without the one line break that editors and `echo` put at its end.
+pub(super) fn without_line_break(content: &[u8]) -> &[u8] {
+    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    content.strip_suffix(b"\r").unwrap_or(content)
+}
+
+/// Makes an HMAC key of a secret that is at least as long as the algorithm's hash (RFC 7518, 3.2).
+pub(super) fn secret_key(secret: &[u8], algorithm: Algorithm) -> Result<hmac::Key, KeyFault> {
+    let hash = match algorithm {
+        Algorithm::HS256 => hmac::HMAC_SHA256,
+        Algorithm::HS384 => hmac::HMAC_SHA384,
+        Algorithm::HS512 => hmac::HMAC_SHA512,
+        _ => return Err(KeyFault::Unsupported),
+    };
+    let least = hash.digest_algorithm().output_len();
+    if secret.len() < least {
+        return Err(KeyFault::SecretTooShort { algorithm, least, actual: secret.len() });
+    }
+    Ok(hmac::Key::new(hash, secret))
+}
+
+fn material(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Result<Material, KeyFault> {
+    let public = |scheme, bytes: &[u8]| {
+        let key = signature::ParsedPublicKey::new(scheme, bytes).map_err(|_| KeyFault::Invalid)?;
+        Ok(Material::Public(key))
+    };
+    match (algorithm, parameters) {
+        (Algorithm::ES256, AlgorithmParameters::EllipticCurve(it)) => {
+            public(&signature::ECDSA_P256_SHA256_FIXED, &point(&it.x, &it.y, 32)?)
+        }
+        (Algorithm::ES384, AlgorithmParameters::EllipticCurve(it)) => {
+            public(&signature::ECDSA_P384_SHA384_FIXED, &point(&it.x, &it.y, 48)?)
+        }
+        (Algorithm::EdDSA, AlgorithmParameters::OctetKeyPair(it)) => {
+            public(&signature::ED25519, &coordinate(&it.x, 32)?)
+        }
+        (_, AlgorithmParameters::OctetKey(OctetKeyParameters { value, .. })) => {
+            Ok(Material::Secret(Box::new(secret_key(&decode(value)?, algorithm)?)))
+        }
+        (_, AlgorithmParameters::RSA(it)) => rsa(it, rsa_scheme(algorithm)?),
+        _ => Err(KeyFault::Unsupported),
+    }
+}
+
+fn rsa_scheme(algorithm: Algorithm) -> Result<&'static signature::RsaParameters, KeyFault> {
+    match algorithm {
+        Algorithm::RS256 => Ok(&signature::RSA_PKCS1_2048_8192_SHA256),
+        Algorithm::RS384 => Ok(&signature::RSA_PKCS1_2048_8192_SHA384),
+        Algorithm::RS512 => Ok(&signature::RSA_PKCS1_2048_8192_SHA512),
+        Algorithm::PS256 => Ok(&signature::RSA_PSS_2048_8192_SHA256),
+        Algorithm::PS384 => Ok(&signature::RSA_PSS_2048_8192_SHA384),
+        Algorithm::PS512 => Ok(&signature::RSA_PSS_2048_8192_SHA512),
+        _ => Err(KeyFault::Unsupported),
+    }
+}
+
+fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Result<Material, KeyFault> {
+    // Some issuers write the sign byte of DER, against RFC 7518, 6.3.1.1.
+    let unsigned =
+        |text: &str| Ok(decode(text)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
+    let (n, e) = (unsigned(&key.n)?, unsigned(&key.e)?);
+    let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    if !(2048..=8192).contains(&bits) {
+        return Err(KeyFault::RsaSize { bits });
+    }
+    // An exponent of 1 would make every message its own signature (RFC 8017, 3.1, asks for an odd one from 3).
+    if e == [1] || e.last().is_none_or(|byte| byte % 2 == 0) {
+        return Err(KeyFault::Invalid);
+    }
+    let key = PublicKeyComponents { n, e }.to_parsed_public_key(scheme).map_err(|_| KeyFault::Invalid)?;
+    Ok(Material::Public(key))
+}
+
+/// An uncompressed point (SEC 1, 2.3.3).
+fn point(x: &str, y: &str, size: usize) -> Result<Vec<u8>, KeyFault> {
+    Ok([vec![4], coordinate(x, size)?, coordinate(y, size)?].concat())
+}
+
+fn coordinate(text: &str, size: usize) -> Result<Vec<u8>, KeyFault> {
+    decode(text).and_then(|bytes| if bytes.len() == size { Ok(bytes) } else { Err(KeyFault::Invalid) })
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, KeyFault> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Unreadable)
+}

@@ -1,0 +1,13 @@
+//! Tokens against the real verifier: real keys made at run time, a real HTTP server for key sets, a clock set by hand.
+
+#![expect(clippy::unwrap_used, reason = "what fails while the stage is set fails the test")]
+
+mod jwks_server;
+mod key_files;
+mod key_sets;
+mod minting;
+mod outages;
+mod signer;
+mod stage;
+mod tokens;
+mod unknown_keys;

@@ -1,0 +1,162 @@
+//! Keys behind an address: fetched, kept through an outage, withdrawn.
+
+use std::io::Write;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jsonwebtoken::Algorithm::{ES256, HS256};
+use serde_json::json;
+
+use alovoice_gateway::config::KeySource;
+
+use crate::jwks_server::JwksServer;
+use crate::signer::Signer;
+use crate::stage::{MAX_STALE, REFRESH, SECRET, Stage, address, claims, file, issuer};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test]
+async fn keys_are_fetched_in_the_background_and_a_removed_one_stops_working() {
+    let (old, new) = (Signer::p256(), Signer::p256());
+    let server = JwksServer::start(&[old.jwk(&json!({"kid": "old"}))]).await;
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    assert_eq!((server.requests(), stage.pause()), (0, Duration::ZERO));
+    assert_eq!(stage.refresh_after(Duration::ZERO).await, ["updated"]);
+    assert_eq!(stage.pause(), REFRESH);
+
+    let token = old.token(&json!({"alg": "ES256", "kid": "old"}), &claims());
+    assert_eq!(stage.verdict(&token).await, "ok");
+    assert!(stage.refresh_after(REFRESH - seconds(1)).await.is_empty());
+    assert_eq!(stage.refresh_after(seconds(1)).await, ["unchanged"]);
+    assert_eq!(stage.verdict(&token).await, "ok");
+
+    server.publish(&[new.jwk(&json!({"kid": "new"}))]);
+    assert_eq!(stage.refresh_after(REFRESH).await, ["updated"]);
+    assert_eq!(stage.verdict(&token).await, "unknown_key", "although it was remembered");
+    let token = new.token(&json!({"alg": "ES256", "kid": "new"}), &claims());
+    assert_eq!(stage.verdict(&token).await, "ok");
+}
+
+#[tokio::test]
+async fn the_last_good_set_is_kept_through_an_outage_for_a_bounded_time() {
+    let signer = Signer::p256();
+    let keys = [signer.jwk(&json!({"kid": "k"}))];
+    let server = JwksServer::start(&keys).await;
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    stage.refresh_after(Duration::ZERO).await;
+    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
+    let fresh = |number: u32| {
+        let mut claims = claims();
+        claims["jti"] = number.into();
+        signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims)
+    };
+    assert_eq!(stage.verdict(&token).await, "ok");
+
+    server.answer(503, "", "");
+    assert_eq!(stage.refresh_after(REFRESH).await, ["failed: answered with status 503"]);
+    let mut waited = REFRESH;
+    for pause in [5, 10, 20, 40, 60, 60] {
+        assert_eq!(stage.pause(), seconds(pause));
+        assert_eq!(stage.refresh_after(seconds(pause)).await, ["failed: answered with status 503"]);
+        waited += seconds(pause);
+    }
+    stage.clock.advance(MAX_STALE - waited);
+    assert_eq!((stage.verdict(&token).await, stage.verdict(&fresh(1)).await), ("ok", "ok"));
+    stage.clock.advance(Duration::from_millis(1));
+    let asked = server.requests();
+    for token in [&token, &fresh(2)] {
+        let rejection = stage.verifier.verify(token).await.unwrap_err();
+        assert_eq!((rejection.reason(), rejection.is_unavailable()), ("keys_unavailable", true));
+        assert_eq!(rejection.error(), None);
+    }
+    assert_eq!(server.requests(), asked, "nobody waits for an issuer that is known to be down");
+
+    server.publish(&keys);
+    assert_eq!(stage.refresh_after(seconds(60)).await, ["unchanged"]);
+    assert_eq!(stage.verdict(&token).await, "ok");
+    assert_eq!(stage.pause(), REFRESH);
+}
+
+#[tokio::test]
+async fn what_is_no_key_set_is_a_failure_and_changes_nothing() {
+    let signer = Signer::p256();
+    let server = JwksServer::start(&[signer.jwk(&json!({"kid": "k"}))]).await;
+    let elsewhere = JwksServer::start(&[signer.jwk(&json!({"kid": "k"}))]).await;
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    stage.refresh_after(Duration::ZERO).await;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&vec![b' '; 1024 * 1024 + 1]).unwrap();
+    let packed = packed.finish().unwrap();
+    let encryption = json!({"keys": [signer.jwk(&json!({"use": "enc"}))]}).to_string();
+    for (status, headers, body, reason) in [
+        (200, String::new(), b"<html>".to_vec(), "is not a JWK Set (line 1, column 1)"),
+        (200, String::new(), b"{\"keys\":[]}".to_vec(), "is a JWK Set without keys"),
+        (
+            200,
+            String::new(),
+            encryption.into_bytes(),
+            "has no usable key among its 1; the first is not meant for",
+        ),
+        (200, String::new(), vec![b' '; 1024 * 1024 + 1], "is larger than 1 MiB"),
+        (200, "Content-Encoding: gzip\r\n".to_owned(), packed, "is larger than 1 MiB"),
+        (302, format!("Location: {}\r\n", elsewhere.url), Vec::new(), "answered with status 302"),
+        (204, String::new(), Vec::new(), "answered with status 204"),
+    ] {
+        server.answer(status, &headers, body);
+        let heard = stage.refresh_after(stage.pause()).await;
+        assert!(heard.len() == 1 && heard[0].starts_with(&format!("failed: {reason}")), "{heard:?}");
+        // An ECDSA signature never comes out the same, so it is the set that is asked here and not the memory.
+        let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
+        assert_eq!(stage.verdict(&token).await, "ok");
+    }
+    assert_eq!(elsewhere.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_set_in_gzip_is_read() {
+    let signer = Signer::p256();
+    let server = JwksServer::start(&[]).await;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(json!({"keys": [signer.jwk(&json!({}))]}).to_string().as_bytes()).unwrap();
+    server.answer(200, "Content-Encoding: gzip\r\n", packed.finish().unwrap());
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    assert_eq!(stage.refresh_after(Duration::ZERO).await, ["updated"]);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_without_the_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address_of_nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let url = format!("http://user:hunter2@{address_of_nobody}/keys").parse().unwrap();
+    let stage = Stage::new(vec![issuer(&[ES256], address(&url))]);
+    let heard = stage.refresh_after(Duration::ZERO).await;
+    assert!(heard[0].starts_with("failed: cannot be fetched: ") && heard[0].contains("refused"), "{heard:?}");
+    assert!(!heard[0].contains("hunter2"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn sources_do_not_wait_for_one_another() {
+    let signer = Signer::p256();
+    let slow = JwksServer::start(&[signer.jwk(&json!({}))]).await;
+    slow.hold();
+    let (_directory, path) = file(SECRET);
+    let mut other = issuer(&[HS256], KeySource::HmacSecretFile(path.clone()));
+    other.issuer = "https://other.test".to_owned();
+    let stage = Stage::new(vec![issuer(&[ES256], address(&slow.url)), other]);
+    std::fs::write(&path, [b'n'; 32]).unwrap();
+    stage.clock.advance(seconds(5));
+    let new = crate::stage::claims_with(&json!({"iss": "https://other.test"}));
+    let new = Signer::Hmac(vec![b'n'; 32]).token(&json!({"alg": "HS256"}), &new);
+    tokio::join!(stage.verifier.refresh_once(), async {
+        slow.asked(1).await;
+        while stage.verdict(&new).await != "ok" {
+            tokio::task::yield_now().await;
+        }
+        slow.release();
+    });
+    assert_eq!(stage.heard(), ["updated", "updated"]);
+}

@@ -1,0 +1,133 @@
+//! A token that names a key we have not seen: the issuer may have a new one.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jsonwebtoken::Algorithm::ES256;
+use serde_json::{Value, json};
+
+use crate::jwks_server::JwksServer;
+use crate::signer::Signer;
+use crate::stage::{REFETCH_PAUSE, Stage, address, claims, issuer};
+
+fn header(kid: &str) -> Value {
+    json!({"alg": "ES256", "kid": kid})
+}
+
+struct Rotation {
+    old: Signer,
+    new: Signer,
+    server: JwksServer,
+    stage: Stage,
+}
+
+impl Rotation {
+    /// The old key has been fetched, the new one is published but not yet known to us.
+    async fn begin() -> Self {
+        let (old, new) = (Signer::p256(), Signer::p256());
+        let server = JwksServer::start(&[old.jwk(&json!({"kid": "old"}))]).await;
+        let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+        assert_eq!(stage.refresh_after(Duration::ZERO).await, ["updated"]);
+        server.publish(&[old.jwk(&json!({"kid": "old"})), new.jwk(&json!({"kid": "new"}))]);
+        Self { old, new, server, stage }
+    }
+}
+
+#[tokio::test]
+async fn one_refetch_serves_a_hundred_callers() {
+    let Rotation { new, server, stage, .. } = Rotation::begin().await;
+    server.hold();
+    let tokens = (0..100).map(|_| new.token(&header("new"), &claims())).collect::<Vec<_>>();
+    let callers = join_all(tokens.iter().map(|token| stage.verdict(token)));
+    let (verdicts, ()) = tokio::join!(callers, async {
+        server.asked(2).await;
+        server.release();
+    });
+    assert_eq!(verdicts, ["ok"; 100]);
+    assert_eq!(server.requests(), 2);
+    assert_eq!(stage.heard(), ["updated"]);
+}
+
+#[tokio::test]
+async fn known_keys_do_not_wait() {
+    let Rotation { old, new, server, stage } = Rotation::begin().await;
+    server.hold();
+    let unknown = new.token(&header("new"), &claims());
+    let (verdict, ()) = tokio::join!(stage.verdict(&unknown), async {
+        server.asked(2).await;
+        assert_eq!(stage.verdict(&old.token(&header("old"), &claims())).await, "ok");
+        server.release();
+    });
+    assert_eq!(verdict, "ok");
+}
+
+#[tokio::test]
+async fn one_refetch_within_the_pause() {
+    let Rotation { new, server, stage, .. } = Rotation::begin().await;
+    for number in 0..10 {
+        let token = new.token(&header(&format!("invented-{number}")), &claims());
+        assert_eq!(stage.verdict(&token).await, "unknown_key");
+    }
+    assert_eq!(server.requests(), 2);
+    stage.clock.advance(REFETCH_PAUSE - Duration::from_millis(1));
+    assert_eq!(stage.verdict(&new.token(&header("invented"), &claims())).await, "unknown_key");
+    assert_eq!(server.requests(), 2);
+    stage.clock.advance(Duration::from_millis(1));
+    assert_eq!(stage.verdict(&new.token(&header("invented"), &claims())).await, "unknown_key");
+    assert_eq!(server.requests(), 3);
+    assert_eq!(stage.verdict(&new.token(&header("new"), &claims())).await, "ok");
+}
+
+#[tokio::test]
+async fn a_failed_refetch_counts_too_and_loses_nothing() {
+    let Rotation { old, new, server, stage } = Rotation::begin().await;
+    server.answer(500, "", "");
+    for _ in 0..3 {
+        assert_eq!(stage.verdict(&new.token(&header("new"), &claims())).await, "unknown_key");
+    }
+    assert_eq!(server.requests(), 2);
+    assert_eq!(stage.heard(), ["failed: answered with status 500"]);
+    assert_eq!(stage.verdict(&old.token(&header("old"), &claims())).await, "ok");
+    assert_eq!(stage.pause(), Duration::from_secs(5), "and the background tries again soon");
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_takes_nothing_from_the_others() {
+    let Rotation { new, server, stage, .. } = Rotation::begin().await;
+    server.hold();
+    let token = new.token(&header("new"), &claims());
+    {
+        let mut hasty = std::pin::pin!(stage.verdict(&token));
+        tokio::select! {
+            biased;
+            _ = &mut hasty => panic!("it cannot have an answer yet"),
+            () = server.asked(2) => {}
+        }
+    }
+    let (verdict, ()) = tokio::join!(stage.verdict(&token), async { server.release() });
+    assert_eq!((verdict, server.requests()), ("ok", 2));
+}
+
+#[tokio::test]
+async fn the_first_callers_wait_for_the_first_fetch() {
+    let signer = Signer::p256();
+    let server = JwksServer::start(&[signer.jwk(&json!({"kid": "k"}))]).await;
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    let tokens = (0..10).map(|_| signer.token(&header("k"), &claims())).collect::<Vec<_>>();
+    let callers = join_all(tokens.iter().map(|token| stage.verdict(token)));
+    let (verdicts, ()) = tokio::join!(callers, stage.verifier.refresh_once());
+    assert_eq!(verdicts, ["ok"; 10]);
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn keys_never_had_are_our_trouble_and_not_the_tokens() {
+    let server = JwksServer::start(&[]).await;
+    server.answer(500, "", "");
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    let token = Signer::p256().token(&header("k"), &claims());
+    for _ in 0..5 {
+        assert_eq!(stage.verdict(&token).await, "keys_unavailable");
+    }
+    assert_eq!(server.requests(), 1);
+}
