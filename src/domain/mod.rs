@@ -3,6 +3,7 @@
 pub mod callback_url;
 pub mod clock;
 pub mod ids;
+pub mod retries;
 pub mod secrets;
 pub mod tags;
 pub mod trace;
