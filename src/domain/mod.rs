@@ -6,5 +6,6 @@ pub mod ids;
 pub mod retries;
 pub mod secrets;
 pub mod tags;
+pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;
