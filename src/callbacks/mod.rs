@@ -1,6 +1,6 @@
 //! Callbacks on their way out: signed, kept away from inside addresses, sent once.
 //!
-//! - [`sign`] makes the `webhook-signature` (Standard Webhooks).
+//! - [`mod@sign`] makes the `webhook-signature` (Standard Webhooks).
 //! - [`guard`] says which receivers are allowed: at submission by the URL, at delivery by every address.
 //! - [`resolve`] looks names up for the HTTP client and lets through what the guard allows.
 //! - [`send`] makes one attempt and says what became of it.
