@@ -1,0 +1,240 @@
+//! How the talk went: who spoke how long, how fast, over whom, and how long nobody did.
+//!
+//! Turns whose end is not after their begin are dropped, negative begins cut to 0. The intervals of each side are
+//! merged, so that a side never counts twice. Turns of other speakers make the call longer and count nowhere else.
+
+mod intervals;
+mod words;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use self::intervals::{Interval, Merged};
+use super::transcript::{Speaker, Turn};
+
+/// The numbers of one call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TalkMetrics {
+    /// The last end of a turn.
+    #[schema(example = 235_880, minimum = 0)]
+    pub duration_ms: i64,
+    /// The operator's side.
+    pub operator: SideMetrics,
+    /// The client's side.
+    pub client: SideMetrics,
+    /// Time in which both sides speak.
+    #[schema(example = 2_310, minimum = 0)]
+    pub overtalk_ms: i64,
+    /// Time in which neither side speaks.
+    #[schema(example = 40_120, minimum = 0)]
+    pub silence_ms: i64,
+    /// The longest stretch of it.
+    #[schema(example = 6_500, minimum = 0)]
+    pub longest_silence_ms: i64,
+    /// The sum of its stretches of more than 3 s: "non-talk time" as Amazon Connect defines it.
+    #[schema(example = 12_400, minimum = 0)]
+    pub non_talk_ms: i64,
+    /// How often the next turn is the other side's, for each minute of the call.
+    #[schema(example = 9.4, minimum = 0.0)]
+    pub speaker_switches_per_minute: f64,
+    /// The median silence between the client's end and the operator's begin; `null` if there is none.
+    #[schema(example = 840, minimum = 0)]
+    pub median_response_ms: Option<i64>,
+    /// The bounds that these numbers were made with.
+    pub thresholds: Thresholds,
+}
+
+/// The numbers of one side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SideMetrics {
+    /// How long it speaks.
+    #[schema(example = 120_440, minimum = 0)]
+    pub talk_ms: i64,
+    /// Its part of both sides' talk, of 1.
+    #[schema(example = 0.6154, minimum = 0.0, maximum = 1.0)]
+    pub talk_share: f64,
+    /// Its words for each minute of its talk.
+    #[schema(example = 131.5, minimum = 0.0)]
+    pub words_per_minute: f64,
+    /// The longest stretch in which it alone speaks, pauses of up to 3 s and short remarks of the other side included.
+    #[schema(example = 31_200, minimum = 0)]
+    pub longest_monologue_ms: i64,
+    /// Its turns that begin while the other side is speaking and go on over it for more than 500 ms.
+    #[schema(example = 2)]
+    pub interruptions: usize,
+}
+
+/// The bounds between, say, a pause and a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Thresholds {
+    /// A silence over this is non-talk.
+    #[schema(example = 3_000)]
+    pub non_talk_ms: i64,
+    /// A pause over this ends a monologue.
+    #[schema(example = 3_000)]
+    pub monologue_pause_ms: i64,
+    /// A remark under this, inside a monologue, does not end it.
+    #[schema(example = 500)]
+    pub backchannel_ms: i64,
+    /// A turn over this, on top of the other side's, interrupts it.
+    #[schema(example = 500)]
+    pub interruption_overlap_ms: i64,
+}
+
+/// The bounds in use.
+const THRESHOLDS: Thresholds = Thresholds {
+    non_talk_ms: 3_000,
+    monologue_pause_ms: 3_000,
+    backchannel_ms: 500,
+    interruption_overlap_ms: 500,
+};
+
+/// One side: its turns as they came and as they cover the time line.
+#[derive(Default)]
+struct Side {
+    turns: Vec<Interval>,
+    words: usize,
+    talk: Merged,
+}
+
+impl TalkMetrics {
+    /// The numbers of these turns, in whatever order they come.
+    pub fn of(turns: &[Turn]) -> Self {
+        let (operator, client) = (Side::of(turns, &Speaker::Operator), Side::of(turns, &Speaker::Client));
+        let duration = turns.iter().filter_map(interval).map(|turn| turn.end).max().unwrap_or(0);
+        let both = operator.talk.union(&client.talk);
+        let silences = Merged::of(Interval::new(0, duration)).without(&both);
+        let lengths = || silences.iter().map(Interval::length);
+        Self {
+            duration_ms: duration,
+            overtalk_ms: operator.talk.length() - operator.talk.without(&client.talk).length(),
+            silence_ms: silences.length(),
+            longest_silence_ms: lengths().max().unwrap_or(0),
+            non_talk_ms: lengths().filter(|length| *length > THRESHOLDS.non_talk_ms).sum(),
+            speaker_switches_per_minute: per_minute(switches(&operator, &client), duration),
+            median_response_ms: median(responses(&operator.talk, &client.talk)),
+            operator: operator.metrics(&client),
+            client: client.metrics(&operator),
+            thresholds: THRESHOLDS,
+        }
+    }
+}
+
+impl Side {
+    fn of(turns: &[Turn], speaker: &Speaker) -> Self {
+        let mut side = Self::default();
+        for turn in turns.iter().filter(|turn| turn.speaker == *speaker) {
+            if let Some(interval) = interval(turn) {
+                side.turns.push(interval);
+                side.words += words::count(&turn.text);
+            }
+        }
+        side.talk = Merged::of(side.turns.iter().copied());
+        side
+    }
+
+    fn metrics(&self, other: &Self) -> SideMetrics {
+        let talk = self.talk.length();
+        SideMetrics {
+            talk_ms: talk,
+            talk_share: share(talk, other.talk.length()),
+            words_per_minute: per_minute(self.words, talk),
+            longest_monologue_ms: longest_monologue(&self.talk, &other.talk),
+            interruptions: self.turns.iter().filter(|turn| interrupts(**turn, &other.talk)).count(),
+        }
+    }
+}
+
+fn interval(turn: &Turn) -> Option<Interval> {
+    Interval::new(turn.begin_ms, turn.end_ms)
+}
+
+/// Who begins in the same moment as the other interrupts nobody.
+fn interrupts(turn: Interval, other: &Merged) -> bool {
+    other.at(turn.begin).is_some_and(|spoken| {
+        spoken.begin < turn.begin
+            && turn.end.min(spoken.end) - turn.begin > THRESHOLDS.interruption_overlap_ms
+    })
+}
+
+/// How often the speaker changes from one turn to the next, by begin.
+fn switches(operator: &Side, client: &Side) -> usize {
+    let operators = operator.turns.iter().map(|turn| (*turn, Speaker::Operator.as_str()));
+    let clients = client.turns.iter().map(|turn| (*turn, Speaker::Client.as_str()));
+    let mut order: Vec<_> = operators.chain(clients).collect();
+    order.sort_unstable();
+    order.windows(2).filter(|pair| pair[0].1 != pair[1].1).count()
+}
+
+/// The silences, of 0 ms too, that the client's talk ends in and the operator's begins from.
+///
+/// A gap in which somebody speaks is none: an operator already speaking, or a client who goes on first, gives no
+/// response.
+fn responses(operator: &Merged, client: &Merged) -> Vec<i64> {
+    client
+        .iter()
+        .filter_map(|asked| {
+            let answer = operator.from(asked.end).filter(|_| {
+                // Not under way already; one that begins just now is an answer.
+                operator.at(asked.end).is_none_or(|spoken| spoken.begin == asked.end)
+            })?;
+            let goes_on = client.from(asked.end).is_some_and(|next| next.begin < answer.begin);
+            (!goes_on).then_some(answer.begin - asked.end)
+        })
+        .collect()
+}
+
+/// The longest run of a side's talk in which it alone speaks.
+///
+/// Two passes: the first finds the runs as if no short remark counted, and so which remarks lie wholly inside one;
+/// the second lets all the others end a run.
+fn longest_monologue(side: &Merged, other: &Merged) -> i64 {
+    let (short, long): (Vec<_>, Vec<_>) =
+        other.iter().partition(|remark| remark.length() < THRESHOLDS.backchannel_ms);
+    let lenient = Merged::of(runs(side, &Merged::of(long.iter().copied())));
+    let outside =
+        short.into_iter().filter(|remark| !lenient.at(remark.begin).is_some_and(|run| run.contains(*remark)));
+    let breaks = Merged::of(long.into_iter().chain(outside));
+    runs(side, &breaks).into_iter().map(Interval::length).max().unwrap_or(0)
+}
+
+/// The side's talk outside `breaks`, joined over pauses that are short enough and free of them.
+fn runs(side: &Merged, breaks: &Merged) -> Vec<Interval> {
+    let mut runs: Vec<Interval> = Vec::new();
+    for piece in side.without(breaks).iter() {
+        match runs.last_mut() {
+            Some(run)
+                if piece.begin - run.end <= THRESHOLDS.monologue_pause_ms
+                    && breaks.from(run.end).is_none_or(|next| next.begin >= piece.begin) =>
+            {
+                run.end = piece.end;
+            }
+            _ => runs.push(piece),
+        }
+    }
+    runs
+}
+
+/// The middle one; of two in the middle their mean, rounded down.
+fn median(mut values: Vec<i64>) -> Option<i64> {
+    values.sort_unstable();
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { values[middle - 1].midpoint(upper) })
+}
+
+/// A part of the whole that it makes with the rest, to four decimals; 0 of nothing.
+#[expect(clippy::cast_precision_loss, reason = "the result has four decimals")]
+fn share(part: i64, rest: i64) -> f64 {
+    let whole = part as f64 + rest as f64;
+    if whole == 0.0 { 0.0 } else { (part as f64 / whole * 1e4).round() / 1e4 }
+}
+
+/// A rate to one decimal; 0 in no time.
+#[expect(clippy::cast_precision_loss, reason = "the result has one decimal")]
+fn per_minute(count: usize, ms: i64) -> f64 {
+    if ms == 0 { 0.0 } else { (count as f64 * 60_000.0 / ms as f64 * 10.0).round() / 10.0 }
+}
+
+#[cfg(test)]
+mod tests;

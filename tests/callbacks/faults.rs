@@ -1,0 +1,119 @@
+//! Receivers that answer badly, or not at all.
+
+use super::*;
+
+const fn failed(error: AttemptError) -> AttemptOutcome {
+    AttemptOutcome::Failed { error }
+}
+
+async fn attempt(settings: &CallbackSettings, then: Then) -> Sent {
+    let receiver = Receiver::start(then).await;
+    send(&Sender::new(settings).unwrap(), &receiver.url("/hook")).await
+}
+
+#[tokio::test]
+async fn one_that_never_answers_is_a_timeout() {
+    for begin in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"] {
+        let sent = attempt(&impatient(), Then::Stall(begin.into())).await;
+        assert_eq!((sent.outcome, sent.status), (failed(AttemptError::Timeout), None), "{begin:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_never_ends_its_body_has_said_enough() {
+    // Long enough for the head to arrive on a busy machine; the receivers stall side by side.
+    let patient = CallbackSettings { timeout: Duration::from_secs(1), ..settings() };
+    let attempt = |status| {
+        let head = format!("HTTP/1.1 {status} Any\r\ncontent-length: 100\r\n\r\nso far");
+        attempt(&patient, Then::Stall(head.into()))
+    };
+    let (ok, gone, error) = tokio::join!(attempt(200), attempt(410), attempt(500));
+    assert_eq!(ok.outcome, AttemptOutcome::Delivered { status: 200 });
+    assert_eq!(gone.outcome, AttemptOutcome::Gone);
+    assert_eq!(error.outcome, AttemptOutcome::Refused { status: 500, retry_after: None });
+    assert!([ok, gone, error].iter().all(|sent| sent.response == b"so far"));
+}
+
+#[tokio::test]
+async fn one_that_closes_too_early_gave_an_answer_if_its_status_came() {
+    for begin in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\n"] {
+        let sent = attempt(&settings(), Then::Close(begin.into())).await;
+        assert_eq!(sent.outcome, failed(AttemptError::Closed), "{begin:?}");
+    }
+    let head = "HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\nhalf";
+    let sent = attempt(&settings(), Then::Close(head.into())).await;
+    assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 202 });
+    assert_eq!(sent.response, b"half");
+}
+
+#[tokio::test]
+async fn one_that_speaks_something_else_is_told_apart() {
+    let sent = attempt(&settings(), Then::Answer("SSH-2.0-OpenSSH_9.6\r\n\r\n".into())).await;
+    assert_eq!(sent.outcome, failed(AttemptError::Protocol));
+}
+
+#[tokio::test]
+async fn one_that_is_not_there_refuses_the_connection() {
+    let url = {
+        let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/hook", receiver.local_addr().unwrap())
+    };
+    let sent = send(&Sender::new(&settings()).unwrap(), &url).await;
+    assert_eq!(sent.outcome, failed(AttemptError::Connect));
+}
+
+#[tokio::test]
+async fn one_that_does_not_speak_tls_is_a_tls_fault() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/hook", listener.local_addr().unwrap());
+    for answer in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), b""] {
+        let receiver = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // Read first: closing with unread bytes would reset the connection instead of ending it.
+            let mut hello = vec![0; 16 * 1024];
+            tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+        };
+        let sender = Sender::new(&settings()).unwrap();
+        let (sent, ()) = tokio::join!(send(&sender, &url), receiver);
+        assert_eq!(sent.outcome, failed(AttemptError::Tls), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_an_endless_body_four_kibibytes_are_kept() {
+    for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"] {
+        let sent = attempt(&settings(), Then::Repeat(head.into(), vec![b'x'; 1000])).await;
+        assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 200 });
+        assert_eq!(sent.response, vec![b'x'; 4096]);
+    }
+}
+
+#[tokio::test]
+async fn an_endless_head_is_not_taken_in() {
+    let sent = attempt(&settings(), Then::Repeat("HTTP/1.1 200 OK\r\nx: ".into(), vec![b'x'; 1000])).await;
+    assert_eq!(sent.outcome, failed(AttemptError::Protocol));
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_kept_as_it_came() {
+    let body = b"\x1f\x8b\x08 and no gzip after all";
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len())
+            .into_bytes();
+    answer.extend(body);
+    let sent = attempt(&settings(), Then::Answer(answer)).await;
+    assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 200 });
+    assert_eq!(sent.response, body);
+}
+
+#[tokio::test]
+async fn headers_and_bodies_may_be_any_bytes() {
+    let mut answer =
+        b"HTTP/1.1 503 \xff\xfe\r\nretry-after: \xd0\xbf\xff\r\nx-\x6eame: \x80\r\ncontent-length: 2\r\n\r\n"
+            .to_vec();
+    answer.extend([0xff, 0x00]);
+    let sent = attempt(&settings(), Then::Answer(answer)).await;
+    assert_eq!(sent.outcome, AttemptOutcome::Refused { status: 503, retry_after: None });
+    assert_eq!(sent.response, [0xff, 0x00]);
+}

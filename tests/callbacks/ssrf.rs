@@ -1,0 +1,148 @@
+//! Receivers that are inside, whatever they call themselves.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use alovoice_gateway::callbacks::Lookup;
+
+use super::*;
+
+/// Names that resolve to whatever a test says; each lookup of a name gives the next of its answers.
+#[derive(Default)]
+struct Names {
+    answers: Mutex<HashMap<&'static str, Vec<Vec<IpAddr>>>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Names {
+    fn new(name: &'static str, answers: &[&[&str]]) -> Arc<Self> {
+        let parse = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
+        // Last first, so that the next answer is popped.
+        let answers = answers.iter().rev().map(parse).collect();
+        Arc::new(Self { answers: Mutex::new(HashMap::from([(name, answers)])), asked: Mutex::default() })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Lookup for Names {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        self.asked.lock().unwrap().push(name.to_owned());
+        let mut answers = self.answers.lock().unwrap();
+        answers.get_mut(name).and_then(Vec::pop).ok_or_else(|| io::Error::other("no such name"))
+    }
+}
+
+/// A receiver on this machine, which the settings let callbacks go to.
+async fn receiver() -> Receiver {
+    Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await
+}
+
+#[track_caller]
+fn assert_forbidden(sent: &Sent, kind: &str) {
+    let AttemptOutcome::Forbidden { detail } = &sent.outcome else { panic!("{:?}", sent.outcome) };
+    assert!(detail.contains(kind), "{detail}");
+    assert_eq!((sent.status, sent.response.len()), (None, 0));
+}
+
+#[tokio::test]
+async fn one_forbidden_address_refuses_the_name() {
+    for (addresses, kind) in [
+        (["127.0.0.1", "10.0.0.5"], "private"),
+        (["169.254.169.254", "127.0.0.1"], "link-local"),
+        (["127.0.0.1", "::ffff:192.168.0.1"], "private"),
+        (["127.0.0.1", "64:ff9b::a9fe:a9fe"], "link-local"),
+        (["127.0.0.1", "fd00::1"], "unique local"),
+    ] {
+        let mut receiver = receiver().await;
+        let names = Names::new("crm.example.uz", &[&addresses]);
+        let sender = Sender::with_lookup(&settings(), names.clone()).unwrap();
+        let url = format!("http://crm.example.uz:{}/hook", receiver.address.port());
+        assert_forbidden(&send(&sender, &url).await, kind);
+        assert!(receiver.is_untouched(), "{addresses:?}");
+        assert_eq!(names.asked(), ["crm.example.uz"]);
+    }
+}
+
+#[tokio::test]
+async fn the_checked_address_is_the_one_connected_to() {
+    let receiver = receiver().await;
+    // Whoever asks again gets an inside address.
+    let names = Names::new("crm.example.uz", &[&["127.0.0.1"], &["10.0.0.5"]]);
+    let sender = Sender::with_lookup(&settings(), names.clone()).unwrap();
+    let url = format!("http://crm.example.uz:{}/hook", receiver.address.port());
+    assert_eq!(send(&sender, &url).await.outcome, AttemptOutcome::Delivered { status: 204 });
+    assert_eq!(names.asked(), ["crm.example.uz"]);
+    // The next attempt goes over the connection that is open, to the address that was checked.
+    assert_eq!(send(&sender, &url).await.outcome, AttemptOutcome::Delivered { status: 204 });
+    assert_eq!((names.asked().len(), receiver.connections()), (1, 1));
+    // A new connection is a new lookup and a new check.
+    let port = receiver.address.port().wrapping_add(1);
+    assert_forbidden(&send(&sender, &format!("http://crm.example.uz:{port}/hook")).await, "private");
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_literal_address_is_refused_in_every_spelling() {
+    let mut receiver = receiver().await;
+    let nothing_inside = CallbackSettings { allow_networks: Vec::new(), ..settings() };
+    let names = Names::new("unused", &[]);
+    let sender = Sender::with_lookup(&nothing_inside, names.clone()).unwrap();
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.1",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "localhost",
+        "a.localhost",
+    ] {
+        let url = format!("http://{host}:{}/hook", receiver.address.port());
+        assert_forbidden(&send(&sender, &url).await, "loopback");
+    }
+    assert!(receiver.is_untouched());
+    assert!(names.asked().is_empty());
+}
+
+#[tokio::test]
+async fn http_is_refused_unless_allowed() {
+    let mut receiver = receiver().await;
+    let sender = Sender::new(&CallbackSettings { allow_http: false, ..settings() }).unwrap();
+    assert_forbidden(&send(&sender, &receiver.url("/hook")).await, "https only");
+    assert!(receiver.is_untouched());
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_a_dns_fault() {
+    let names = Names::new("empty.example.uz", &[&[]]);
+    let sender = Sender::with_lookup(&settings(), names).unwrap();
+    for name in ["empty.example.uz", "unknown.example.uz"] {
+        let sent = send(&sender, &format!("http://{name}/hook")).await;
+        assert_eq!(sent.outcome, AttemptOutcome::Failed { error: AttemptError::Dns });
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_that_never_ends_is_a_timeout() {
+    struct Never;
+
+    #[async_trait::async_trait]
+    impl Lookup for Never {
+        async fn lookup(&self, _name: &str) -> io::Result<Vec<IpAddr>> {
+            std::future::pending().await
+        }
+    }
+
+    let sender = Sender::with_lookup(&impatient(), Arc::new(Never)).unwrap();
+    let sent = send(&sender, "http://crm.example.uz/hook").await;
+    assert_eq!(sent.outcome, AttemptOutcome::Failed { error: AttemptError::Timeout });
+}
