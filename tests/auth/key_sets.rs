@@ -1,7 +1,7 @@
 //! Choosing a key from a set.
 
 use alovoice_gateway::config::KeySource;
-use jsonwebtoken::Algorithm::{self, ES256, ES384, HS256, PS256, RS256};
+use jsonwebtoken::Algorithm::{self, ES256, ES384, EdDSA, HS256, PS256, RS256};
 use serde_json::{Value, json};
 
 use crate::jwks_server::JwksServer;
@@ -50,25 +50,25 @@ async fn without_a_kid_the_fitting_keys_are_tried_up_to_eight() {
 #[tokio::test]
 async fn a_key_says_what_it_may_be_used_for() {
     let rsa = Signer::rsa();
-    for (extra, algorithm, usable) in [
-        (json!({}), "RS256", true),
-        (json!({"use": "sig", "key_ops": ["verify"]}), "PS256", true),
-        (json!({"alg": "RS256"}), "RS256", true),
-        (json!({"alg": "RS256"}), "PS256", false),
-        (json!({"alg": "RS512"}), "RS256", false),
-        (json!({"alg": "RSA-OAEP"}), "RS256", false),
-        (json!({"alg": "ES256"}), "RS256", false),
-        (json!({"alg": "none"}), "RS256", false),
-        (json!({"use": "enc"}), "RS256", false),
-        (json!({"use": "SIG"}), "RS256", false),
-        (json!({"key_ops": ["sign", "encrypt"]}), "RS256", false),
-        (json!({"key_ops": []}), "RS256", false),
-        (json!({"kty": "EC"}), "RS256", false),
-        (json!({"n": "AQAB"}), "RS256", false),
-        (json!({"e": "AQ"}), "RS256", false),
-        (json!({"e": "AA"}), "RS256", false),
-        (json!({"n": "not base64!"}), "RS256", false),
-        (json!({"kid": 7}), "RS256", false),
+    for (extra, algorithm, verdict) in [
+        (json!({}), "RS256", "ok"),
+        (json!({"use": "sig", "key_ops": ["verify"]}), "PS256", "ok"),
+        (json!({"alg": "RS256"}), "RS256", "ok"),
+        (json!({"alg": "RS256"}), "PS256", "algorithm"),
+        (json!({"alg": "RS512"}), "RS256", "unknown_key"),
+        (json!({"alg": "RSA-OAEP"}), "RS256", "unknown_key"),
+        (json!({"alg": "ES256"}), "RS256", "unknown_key"),
+        (json!({"alg": "none"}), "RS256", "unknown_key"),
+        (json!({"use": "enc"}), "RS256", "unknown_key"),
+        (json!({"use": "SIG"}), "RS256", "unknown_key"),
+        (json!({"key_ops": ["sign", "encrypt"]}), "RS256", "unknown_key"),
+        (json!({"key_ops": []}), "RS256", "unknown_key"),
+        (json!({"kty": "EC"}), "RS256", "unknown_key"),
+        (json!({"n": "AQAB"}), "RS256", "unknown_key"),
+        (json!({"e": "AQ"}), "RS256", "unknown_key"),
+        (json!({"e": "AA"}), "RS256", "unknown_key"),
+        (json!({"n": "not base64!"}), "RS256", "unknown_key"),
+        (json!({"kid": 7}), "RS256", "unknown_key"),
     ] {
         // A usable neighbour, so that the set as a whole is good.
         let neighbour = Signer::p256().jwk(&json!({"kid": "neighbour"}));
@@ -78,8 +78,8 @@ async fn a_key_says_what_it_may_be_used_for() {
             &[ES256, RS256, PS256],
             &[json!({"odd": 1}), json!(7), rsa.jwk(&other), neighbour],
         );
-        let verdict = stage.verdict(&rsa.token(&json!({"alg": algorithm, "kid": "k"}), &claims())).await;
-        assert_eq!(verdict == "ok", usable, "{extra} {algorithm}: {verdict}");
+        let token = rsa.token(&json!({"alg": algorithm, "kid": "k"}), &claims());
+        assert_eq!(stage.verdict(&token).await, verdict, "{extra} {algorithm}");
     }
 }
 
@@ -93,6 +93,20 @@ async fn curves_do_not_mix() {
         let stage = stage_with_set(&[ES256, ES384], &[bad, p384.jwk(&json!({"kid": "good"}))]);
         let token = p256.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
         assert_eq!(stage.verdict(&token).await, "unknown_key");
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_another_wrapping_is_no_key() {
+    let signer = Signer::ed25519();
+    let wrapped = signer.public_pem().lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let wrapped = wrapped.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    for (x, verdict) in [(signer.jwk(&json!({}))["x"].clone(), "ok"), (json!(wrapped), "unknown_key")] {
+        let keys =
+            [signer.jwk(&json!({"kid": "k", "x": x})), Signer::p256().jwk(&json!({"kid": "neighbour"}))];
+        let stage = stage_with_set(&[EdDSA, ES256], &keys);
+        let token = signer.token(&json!({"alg": "EdDSA", "kid": "k"}), &claims());
+        assert_eq!(stage.verdict(&token).await, verdict);
     }
 }
 

@@ -131,7 +131,7 @@ async fn a_refused_connection_is_told_without_the_address() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address_of_nobody = listener.local_addr().unwrap();
     drop(listener);
-    let url = format!("http://user:hunter2@{address_of_nobody}/keys").parse().unwrap();
+    let url = format!("http://user:hunter2@{address_of_nobody}/keys?code=hunter2").parse().unwrap();
     let stage = Stage::new(vec![issuer(&[ES256], address(&url))]);
     let heard = stage.refresh_after(Duration::ZERO).await;
     assert!(heard[0].starts_with("failed: cannot be fetched: ") && heard[0].contains("refused"), "{heard:?}");

@@ -54,6 +54,7 @@ impl Stage {
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&heard);
         let observer = move |refresh: &Refresh| {
+            assert!(!format!("{refresh:?}").contains("hunter2"), "an address is told nowhere");
             let outcome = match &refresh.outcome {
                 RefreshOutcome::Updated => "updated".to_owned(),
                 RefreshOutcome::Unchanged => "unchanged".to_owned(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::jwks_server::JwksServer;
 use crate::signer::Signer;
-use crate::stage::{REFETCH_PAUSE, Stage, address, claims, issuer};
+use crate::stage::{REFETCH_PAUSE, REFRESH, Stage, address, claims, issuer};
 
 fn header(kid: &str) -> Value {
     json!({"alg": "ES256", "kid": kid})
@@ -59,6 +59,19 @@ async fn known_keys_do_not_wait() {
         server.release();
     });
     assert_eq!(verdict, "ok");
+}
+
+#[tokio::test]
+async fn a_refresh_under_way_serves_them_too() {
+    let Rotation { new, server, stage, .. } = Rotation::begin().await;
+    server.hold();
+    stage.clock.advance(REFRESH);
+    let token = new.token(&header("new"), &claims());
+    let ((), (verdict, ())) = tokio::join!(stage.verifier.refresh_once(), async {
+        server.asked(2).await;
+        tokio::join!(stage.verdict(&token), async { server.release() })
+    });
+    assert_eq!((verdict, server.requests()), ("ok", 2));
 }
 
 #[tokio::test]
