@@ -1,9 +1,11 @@
 //! A gateway in front of AloVoice speech analytics.
 
 pub mod analyses;
+pub mod app;
 pub mod auth;
 pub mod callbacks;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod http;

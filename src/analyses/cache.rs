@@ -53,14 +53,14 @@ impl RepresentationCache {
     }
 
     /// Takes what was read, unless the key was invalidated since `before`.
-    pub(super) fn insert(&self, key: Key, before: Epoch, representation: Arc<Representation>) {
-        if self.epoch(&key) != before {
+    pub(super) fn insert(&self, key: &Key, before: Epoch, representation: Arc<Representation>) {
+        if self.epoch(key) != before {
             return;
         }
         self.entries.insert(key.clone(), representation);
         // An invalidation between the check and the insertion has raised the epoch first.
-        if self.epoch(&key) != before {
-            self.entries.invalidate(&key);
+        if self.epoch(key) != before {
+            self.entries.invalidate(key);
         }
     }
 
@@ -109,9 +109,9 @@ mod tests {
         let cache = cache();
         let before = cache.epoch(&key());
         cache.invalidate(&key());
-        cache.insert(key(), before, Arc::new(Representation::for_test(b"old")));
+        cache.insert(&key(), before, Arc::new(Representation::for_test(b"old")));
         assert!(cache.get(&key()).is_none());
-        cache.insert(key(), cache.epoch(&key()), Arc::new(Representation::for_test(b"new")));
+        cache.insert(&key(), cache.epoch(&key()), Arc::new(Representation::for_test(b"new")));
         assert_eq!(cache.get(&key()).unwrap().body, &b"new"[..]);
     }
 }

@@ -84,7 +84,12 @@ impl Representation {
 
     #[cfg(test)]
     fn for_test(body: &'static [u8]) -> Self {
-        Self { body: Bytes::from_static(body), etag: entity_tag(body), status: Status::Completed, retry_at: None }
+        Self {
+            body: Bytes::from_static(body),
+            etag: entity_tag(body),
+            status: Status::Completed,
+            retry_at: None,
+        }
     }
 }
 
@@ -145,7 +150,12 @@ pub struct Analyses {
 impl Analyses {
     /// Puts the parts together.
     pub fn new(parts: Parts, cache: &CacheSettings) -> Self {
-        Self { parts, cache: RepresentationCache::new(cache), lookups: Lookups::new(), waiters: Waiters::default() }
+        Self {
+            parts,
+            cache: RepresentationCache::new(cache),
+            lookups: Lookups::new(),
+            waiters: Waiters::default(),
+        }
     }
 
     /// Checks a submission's callback without writing anything.
@@ -288,7 +298,7 @@ impl Analyses {
         let epoch = self.cache.epoch(key);
         let representation = Arc::new(Representation::new(self.find(tenant, key, trace).await?)?);
         if representation.status.is_finished() {
-            self.cache.insert(key.clone(), epoch, Arc::clone(&representation));
+            self.cache.insert(key, epoch, Arc::clone(&representation));
         }
         Ok(representation)
     }

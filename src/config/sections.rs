@@ -8,11 +8,12 @@ use super::rules::{
     base_url, boolean, duration, integer, log_filter, number, one_of, parsed, size, store_url,
 };
 use super::settings::{
-    CacheSettings, CallbackSettings, LogFormat, LogSettings, PollingSettings, RateLimitSettings,
-    ServerSettings, Settings, StoreSettings, VendorSettings,
+    CacheSettings, CallbackSettings, LogFormat, LogSettings, RateLimitSettings, ServerSettings, Settings,
+    StoreSettings, VendorSettings,
 };
 use super::tenants::tenants;
 use super::units::HumanDuration;
+use crate::domain::polling::PollingPolicy;
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const MINUTE: Duration = Duration::from_mins(1);
@@ -86,7 +87,7 @@ fn vendor(s: &mut Section<'_>) -> Option<VendorSettings> {
     })
 }
 
-fn polling(s: &mut Section<'_>) -> Option<PollingSettings> {
+fn polling(s: &mut Section<'_>) -> Option<PollingPolicy> {
     let pause = || duration(Duration::ZERO..=365 * DAY);
     // No interval of nothing: it would ask the vendor without a pause.
     let interval = || duration(MILLISECOND..=365 * DAY);
@@ -107,7 +108,7 @@ fn polling(s: &mut Section<'_>) -> Option<PollingSettings> {
             format!("must be at most max_interval, which is \"{most}\"; got \"{least}\""),
         );
     }
-    Some(PollingSettings {
+    Some(PollingPolicy {
         first_after: first_after?,
         min_interval: min_interval?,
         max_interval: max_interval?,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::domain::ids::TenantId;
+use crate::domain::polling::PollingPolicy;
 
 /// Everything the gateway can be told.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,28 +61,7 @@ pub struct VendorSettings {
     /// Requests under way at once, per tenant.
     pub max_concurrency: usize,
     /// When to ask for a result.
-    pub polling: PollingSettings,
-}
-
-/// `[vendor.polling]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct PollingSettings {
-    /// From the vendor's acceptance to the first look.
-    pub first_after: Duration,
-    /// The shortest pause between two looks.
-    pub min_interval: Duration,
-    /// The longest pause between two looks.
-    pub max_interval: Duration,
-    /// The next pause as a share of the job's age.
-    pub growth: f64,
-    /// From the submission to giving up.
-    pub deadline: Duration,
-    /// How long "not found" means "not yet".
-    pub not_found_grace: Duration,
-    /// How long an answer without turns and tags means "not yet".
-    pub empty_grace: Duration,
-    /// From completion to the one more look that catches late tags.
-    pub settle_after: Duration,
+    pub polling: PollingPolicy,
 }
 
 /// `[store]`

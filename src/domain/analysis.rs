@@ -124,19 +124,8 @@ pub struct LastError {
     #[schema(example = "the vendor answered 401")]
     pub detail: String,
     /// When.
-    #[serde(serialize_with = "rfc3339", deserialize_with = "rfc3339_back")]
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-}
-
-fn rfc3339<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    at.serialize(serializer)
-}
-
-fn rfc3339_back<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let parsed: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-    Ok(Timestamp::from_millis(parsed.as_millisecond()))
 }
 
 /// What the caller wants to find again in the resource and in callbacks: a JSON object of up to 4 KiB.

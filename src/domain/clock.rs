@@ -3,11 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment, in whole milliseconds since the Unix epoch; written as RFC 3339 in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -54,6 +53,14 @@ impl fmt::Display for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(timestamp.as_millisecond()))
     }
 }
 
@@ -107,6 +114,15 @@ mod tests {
         assert_eq!(Timestamp::from_millis(1_716_207_617_000).to_string(), "2024-05-20T12:20:17Z");
         assert_eq!(Timestamp::from_millis(1_716_207_617_042).to_string(), "2024-05-20T12:20:17.042Z");
         assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), jiff::Timestamp::MAX.to_string());
+    }
+
+    #[test]
+    fn reads_back_what_it_writes() {
+        for millis in [0, 1_716_207_617_000, 1_716_207_617_042, -1] {
+            let at = Timestamp::from_millis(millis);
+            let json = serde_json::to_string(&at).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@
 use std::time::Duration;
 
 use super::analysis::{
-    Analysis, AnalysisResult, Failure, FailureCode, FaultCode, LastError, Obtained, Stage, Status, Submission,
-    Work,
+    Analysis, AnalysisResult, Failure, FailureCode, FaultCode, LastError, Obtained, Stage, Status,
+    Submission, Work,
 };
 use super::clock::Timestamp;
 use super::events::EventKind;
@@ -163,7 +163,11 @@ impl Analysis {
             SubmitOutcome::NotTaken(fault) => {
                 let unknown_call = fault.code == FaultCode::CallNotFound;
                 if unknown_call && context.now.since(work.started_at) >= context.policy.not_found_grace {
-                    return self.fail(FailureCode::CallNotFound, not_found_detail(context.policy), context.now);
+                    return self.fail(
+                        FailureCode::CallNotFound,
+                        not_found_detail(context.policy),
+                        context.now,
+                    );
                 }
                 work.stage = Stage::Submit;
                 self.faulted(work, fault, context)

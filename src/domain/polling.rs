@@ -65,7 +65,10 @@ mod tests {
     #[test]
     fn the_interval_is_a_share_of_the_age_between_floor_and_cap() {
         let seconds = |age| policy().interval(Duration::from_secs(age)).as_secs();
-        assert_eq!([seconds(0), seconds(50), seconds(100), seconds(3000), seconds(90_000)], [5, 5, 10, 300, 300]);
+        assert_eq!(
+            [seconds(0), seconds(50), seconds(100), seconds(3000), seconds(90_000)],
+            [5, 5, 10, 300, 300]
+        );
     }
 
     #[test]

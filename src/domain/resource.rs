@@ -72,7 +72,8 @@ impl AnalysisResource {
         };
         if let Some(result) = result {
             resource.talk_metrics = Some(TalkMetrics::of(&result.transcript));
-            resource.audio_url = result.audio_path.map(|_| format!("/v1/analyses/{}/audio", analysis.call_id));
+            resource.audio_url =
+                result.audio_path.map(|_| format!("/v1/analyses/{}/audio", analysis.call_id));
             resource.ai_call_id = result.ai_call_id;
             resource.begin_time = result.begin_time;
             resource.transcript = Some(result.transcript);

@@ -47,7 +47,9 @@ async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> 
     }
     match tokio::time::timeout(STORE_PATIENCE, state.store.check()).await {
         Ok(Ok(())) => HttpResponse::Ok().body("ok\n"),
-        Ok(Err(_)) | Err(_) => HttpResponse::ServiceUnavailable().body("not ready: the store cannot be used\n"),
+        Ok(Err(_)) | Err(_) => {
+            HttpResponse::ServiceUnavailable().body("not ready: the store cannot be used\n")
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
-use super::input::{CallPath, JsonBody, NoParameters, StrictQuery};
+use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
 use super::observe::RequestTrace;
 use super::problem::{ApiError, FieldError, Problem, retry_after};
 use super::state::ApiState;
@@ -24,11 +24,17 @@ use crate::domain::trace::TraceContext;
 #[serde(deny_unknown_fields)]
 pub struct SubmitAnalysis {
     /// The call, as the vendor names it: 1 to 128 of `A-Z a-z 0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[A-Za-z0-9._~:@+=-]+$",
+        example = "1716207617.42"
+    )]
     call_id: String,
     /// Where to announce the outcome. A URL given again for the same call counts once.
     #[serde(default)]
-    callback: Option<Callback>,
+    #[schema(value_type = Option<Callback>)]
+    callback: Option<Object<Callback>>,
     /// Given back in the resource and in callbacks: an object of up to 4 KiB.
     #[serde(default)]
     #[schema(value_type = Option<Object>, example = json!({"ticket": "T-1"}))]
@@ -44,7 +50,7 @@ pub struct SubmitAnalysis {
 pub struct Callback {
     /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment. It gets a
     /// POST signed as Standard Webhooks asks, until it answers 2xx.
-    #[schema(max_length = 2048, format = Uri, example = "https://crm.example.uz/hooks/alovoice")]
+    #[schema(max_length = 2048, example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
 }
 
@@ -55,7 +61,7 @@ impl SubmitAnalysis {
         let call_id = noting(&mut errors, "#/call_id", CallId::parse(&self.call_id));
         let callback = self
             .callback
-            .and_then(|callback| noting(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.url)));
+            .and_then(|callback| noting(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.0.url)));
         let metadata =
             self.metadata.and_then(|object| noting(&mut errors, "#/metadata", Metadata::parse(object)));
         match call_id {

@@ -14,7 +14,9 @@ pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
+        name.trim()
+            .eq_ignore_ascii_case("wait")
+            .then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
     })?;
     Some(Duration::from_secs(seconds).min(MAX_WAIT))
 }
@@ -38,7 +40,8 @@ mod tests {
 
     #[test]
     fn a_wait_is_found_among_preferences_and_capped() {
-        let wait = |value| preferred_wait(&TestRequest::get().insert_header(("prefer", value)).to_http_request());
+        let wait =
+            |value| preferred_wait(&TestRequest::get().insert_header(("prefer", value)).to_http_request());
         assert_eq!(wait("wait=5"), Some(Duration::from_secs(5)));
         assert_eq!(wait("return=minimal, Wait = \"7\"; x=y"), Some(Duration::from_secs(7)));
         assert_eq!(wait("wait=100000"), Some(MAX_WAIT));
@@ -50,7 +53,10 @@ mod tests {
     #[test]
     fn entity_tags_compare_weakly() {
         let unchanged = |value| {
-            is_unchanged(&TestRequest::get().insert_header(("if-none-match", value)).to_http_request(), "\"a\"")
+            is_unchanged(
+                &TestRequest::get().insert_header(("if-none-match", value)).to_http_request(),
+                "\"a\"",
+            )
         };
         for yes in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
             assert!(unchanged(yes), "{yes}");

@@ -1,17 +1,27 @@
 //! Bodies, query parameters and path segments, read strictly: what is misspelt must not pass in silence.
 
+use std::fmt;
 use std::future::{Future, Ready, ready};
+use std::marker::PhantomData;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use super::problem::{ApiError, BODY_TOO_LARGE, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE};
+use super::problem::{
+    ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
+};
 use super::state::ApiState;
 use crate::domain::ids::CallId;
+
+/// How long a caller may take to send a body.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
@@ -26,7 +36,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
         Box::pin(async move {
             let limit = request.app_data::<web::Data<ApiState>>().map_or(0, |state| state.max_body_bytes);
             let body = read(&request, payload, limit).await?;
-            Ok(Self(parse(&body)?))
+            Ok(Self(parse::<Object<T>>(&body)?.0))
         })
     }
 }
@@ -49,14 +59,18 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
         return Err(too_large());
     }
     let mut body = web::BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
-        if body.len() + chunk.len() > limit {
-            return Err(too_large());
+    let whole = async {
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+        Ok(body)
+    };
+    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
+    tokio::time::timeout(BODY_PATIENCE, whole).await.map_err(too_slow)?
 }
 
 /// First whether it is JSON at all, then whether it has the right form: the two are different mistakes.
@@ -65,12 +79,12 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         // serde_json's messages name a position, never more of the text than a key.
         ApiError::new(MALFORMED_BODY, format!("the body is not JSON: {error}"))
     };
-    let deserializer = &mut serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(deserializer).map_err(|error| {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let inner = error.inner();
         if inner.is_data() {
             let pointer = pointer(error.path());
-            ApiError::invalid_field(pointer, without_position(inner))
+            ApiError::invalid_field(pointer, &without_position(inner))
         } else {
             malformed(inner)
         }
@@ -86,7 +100,10 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     for segment in path {
         match segment {
             Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
             Segment::Enum { variant } => pointer.push_str(&format!("/{variant}")),
             Segment::Unknown => {}
         }
@@ -97,6 +114,30 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// A JSON object. On its own, a struct of serde's also takes an array of its fields in order.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
 }
 
 /// The query parameters.
@@ -116,7 +157,7 @@ impl<T: DeserializeOwned> FromRequest for StrictQuery<T> {
         ready(serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
             let name = error.path().to_string();
             let pointer = if name == "." { "?".to_owned() } else { format!("?{name}") };
-            ApiError::invalid_field(pointer, error.into_inner()).into()
+            ApiError::invalid_field(pointer, &error.into_inner()).into()
         }))
     }
 }
@@ -130,9 +171,11 @@ impl FromRequest for CallPath {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let text = request.match_info().query("call_id");
-        ready(CallId::parse(text).map(Self).map_err(|error| {
-            ApiError::invalid_field("{call_id}", error).into()
-        }))
+        ready(
+            CallId::parse(text)
+                .map(Self)
+                .map_err(|error| ApiError::invalid_field("{call_id}", &error).into()),
+        )
     }
 }
 

@@ -129,11 +129,13 @@ fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceRe
     let problem = match known {
         Some(error) => error.respond(request_id),
         // The framework's own errors have a status alone.
-        None => ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id),
+        None => {
+            ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
+        }
     };
     response.into_response(problem)
 }
 
-fn kind_of(status: actix_web::http::StatusCode) -> ProblemKind {
+fn kind_of(status: actix_web::http::StatusCode) -> &'static ProblemKind {
     problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(problem::INTERNAL)
 }

@@ -27,11 +27,11 @@ pub struct ProblemKind {
 
 macro_rules! kinds {
     ($($name:ident = $code:literal, $status:ident, $title:literal, $advice:literal;)*) => {
-        $(#[doc = $title] pub const $name: ProblemKind = ProblemKind {
+        $(#[doc = $title] pub const $name: &ProblemKind = &ProblemKind {
             code: $code, status: StatusCode::$status, title: $title, advice: $advice,
         };)*
         /// Every kind there is.
-        pub const ALL: &[ProblemKind] = &[$($name),*];
+        pub const ALL: &[&ProblemKind] = &[$($name),*];
     };
 }
 
@@ -60,6 +60,8 @@ kinds! {
         "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "Send less at once; `detail` says how much is taken.";
+    BODY_TOO_SLOW = "body_too_slow", REQUEST_TIMEOUT, "The body came too slowly",
+        "Send the whole body at once.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not of type JSON",
         "Send `Content-Type: application/json`, in UTF-8 and without a content encoding.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests",
@@ -110,7 +112,7 @@ pub struct Problem {
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {detail}", kind.code)]
 pub struct ApiError {
-    kind: ProblemKind,
+    kind: &'static ProblemKind,
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
@@ -118,7 +120,7 @@ pub struct ApiError {
 
 impl ApiError {
     /// A problem of this kind.
-    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
 
@@ -132,7 +134,7 @@ impl ApiError {
     }
 
     /// Bad input in one place.
-    pub fn invalid_field(pointer: impl Into<String>, detail: impl ToString) -> Self {
+    pub fn invalid_field(pointer: impl Into<String>, detail: &(impl std::fmt::Display + ?Sized)) -> Self {
         Self::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.to_string() }])
     }
 
@@ -154,7 +156,7 @@ impl ApiError {
     }
 
     /// The kind of problem.
-    pub const fn kind(&self) -> ProblemKind {
+    pub const fn kind(&self) -> &'static ProblemKind {
         self.kind
     }
 
@@ -229,7 +231,8 @@ impl From<AnalysesError> for ApiError {
                 }
             }
             AnalysesError::CallbackForbidden(forbidden) => {
-                let field = FieldError { pointer: "#/callback/url".to_owned(), detail: forbidden.to_string() };
+                let field =
+                    FieldError { pointer: "#/callback/url".to_owned(), detail: forbidden.to_string() };
                 Self { errors: vec![field], ..Self::new(CALLBACK_FORBIDDEN, forbidden.to_string()) }
             }
             AnalysesError::NoCallbackSecret => Self::invalid_field(
@@ -250,7 +253,8 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(source) => {
                 tracing::error!(error = %source, "the store cannot be used");
-                Self::new(UNAVAILABLE, "the store cannot be used now").with_retry_after(Duration::from_secs(1))
+                Self::new(UNAVAILABLE, "the store cannot be used now")
+                    .with_retry_after(Duration::from_secs(1))
             }
             StoreError::Corrupt(message) => {
                 tracing::error!(error = message, "the store holds a value that cannot be read");

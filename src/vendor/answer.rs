@@ -53,7 +53,10 @@ pub(super) fn read(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<
         begin_time: answer.get("begin_time").and_then(number).and_then(unix_seconds),
         transcript,
         tags: tags.into_iter().flatten().filter_map(Value::as_object).map(tag).collect(),
-        audio_path: answer.get("stereoaudio").and_then(Value::as_str).and_then(|path| own_path(base_url, path)),
+        audio_path: answer
+            .get("stereoaudio")
+            .and_then(Value::as_str)
+            .and_then(|path| own_path(base_url, path)),
     };
     let obtained = Box::new(Obtained { result, vendor_answer: body, etag });
     Ok(if silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
@@ -139,8 +142,16 @@ mod tests {
     #[test]
     fn every_form_of_not_ready_is_not_ready() {
         for json in [
-            "", "{}", "null", "[]", "\"wait\"", r#"{"answer": null}"#, r#"{"answer": "processing"}"#,
-            r#"{"answer": {}}"#, r#"{"answer": {"stalk": null}}"#, r#"{"answer": []}"#,
+            "",
+            "{}",
+            "null",
+            "[]",
+            "\"wait\"",
+            r#"{"answer": null}"#,
+            r#"{"answer": "processing"}"#,
+            r#"{"answer": {}}"#,
+            r#"{"answer": {"stalk": null}}"#,
+            r#"{"answer": []}"#,
         ] {
             assert_eq!(read_text(json), Ok(PollOutcome::NotReady { etag: None }), "{json}");
         }
@@ -173,9 +184,12 @@ mod tests {
         };
         assert_eq!(path("/stereo/1").as_deref(), Some("/stereo/1"));
         assert_eq!(path("https://cld.alovoice.uz/stereo/1").as_deref(), Some("/stereo/1"));
-        for elsewhere in
-            ["https://evil.example/1", "//evil.example/1", "http://cld.alovoice.uz/1", "https://u@cld.alovoice.uz/1"]
-        {
+        for elsewhere in [
+            "https://evil.example/1",
+            "//evil.example/1",
+            "http://cld.alovoice.uz/1",
+            "https://u@cld.alovoice.uz/1",
+        ] {
             assert_eq!(path(elsewhere), None, "{elsewhere}");
         }
     }

@@ -207,7 +207,11 @@ fn transport(error: &reqwest::Error) -> Fault {
 }
 
 fn broken_body(error: &reqwest::Error) -> Fault {
-    if error.is_timeout() { transport(error) } else { unreadable("the vendor's answer ended early or is damaged") }
+    if error.is_timeout() {
+        transport(error)
+    } else {
+        unreadable("the vendor's answer ended early or is damaged")
+    }
 }
 
 fn unreadable(detail: impl Into<String>) -> Fault {

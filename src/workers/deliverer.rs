@@ -106,7 +106,9 @@ impl Deliverer {
         let next = self.schedule.next(delivery.attempts, outcome, self.clock.now(), self.entropy.fraction());
         match next {
             Next::Delivered => tracing::info!(status = sent.status, "a callback was delivered"),
-            Next::RetryAt(at) => tracing::warn!(outcome = label, retry_at = %at, "a callback was not delivered"),
+            Next::RetryAt(at) => {
+                tracing::warn!(outcome = label, retry_at = %at, "a callback was not delivered");
+            }
             Next::GiveUp(reason) => tracing::error!(outcome = label, ?reason, "a callback is given up"),
         }
         let attempt = FinishedAttempt {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     AuthSettings, CacheSettings, CallbackSettings, IssuerSettings, KeySource, LogFormat, LogSettings,
-    PollingSettings, RateLimitSettings, SecretSource, ServerSettings, StoreSettings, StoreUrl,
-    TenantSettings, VendorSettings,
+    RateLimitSettings, SecretSource, ServerSettings, StoreSettings, StoreUrl, TenantSettings, VendorSettings,
 };
 use crate::domain::ids::TenantId;
+use crate::domain::polling::PollingPolicy;
 
 const DOCUMENTED: &str = r#"
 [server]
@@ -81,7 +81,7 @@ fn documented() -> Settings {
             request_timeout: seconds(10),
             max_response_bytes: 16 << 20,
             max_concurrency: 32,
-            polling: PollingSettings {
+            polling: PollingPolicy {
                 first_after: seconds(10),
                 min_interval: seconds(5),
                 max_interval: seconds(300),

@@ -124,7 +124,8 @@ pub(super) fn apply(
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
     let current = if analysis.revision > 0 { result(connection, lease.row)? } else { None };
-    let polls = analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
+    let polls =
+        analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
     let effect = analysis.apply(step, &context(around, current.as_ref()));
     update(connection, lease.row, &analysis, true)?;
     let event = effect.event;
@@ -209,13 +210,16 @@ fn result(connection: &Connection, row: i64) -> Result<Option<AnalysisResult>, S
         .prepare_cached("SELECT result FROM results WHERE analysis = ?")?
         .query_row([row], |row| row.get(0))
         .optional()?;
-    text.map(|text| serde_json::from_str(&text).map_err(|error| StoreError::Corrupt(error.to_string()))).transpose()
+    text.map(|text| serde_json::from_str(&text).map_err(|error| StoreError::Corrupt(error.to_string())))
+        .transpose()
 }
 
 fn insert(connection: &Connection, analysis: &Analysis) -> Result<i64, StoreError> {
     connection
-        .prepare_cached("INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, metadata, trace) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)")?
+        .prepare_cached(
+            "INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, metadata, trace) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )?
         .execute(params![
             analysis.tenant.as_str(),
             analysis.call_id.as_str(),

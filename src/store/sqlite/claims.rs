@@ -38,8 +38,9 @@ pub(super) fn work(
          WHERE {condition} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         analyses::COLUMNS
     );
-    let next =
-        format!("SELECT due_at FROM analyses WHERE {condition} AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1");
+    let next = format!(
+        "SELECT due_at FROM analyses WHERE {condition} AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1"
+    );
     let (mut claim, mut next) = (connection.prepare_cached(&claim)?, connection.prepare_cached(&next)?);
     let mut claims = Claims { claimed: Vec::new(), next_due: None };
     for (tenant, free) in slots.iter().filter(|(_, free)| *free > 0) {
@@ -95,15 +96,15 @@ fn pending_receivers(connection: &Connection) -> Result<Vec<ReceiverKey>, StoreE
     )?;
     let mut found: Vec<(String, String)> = Vec::new();
     let mut last = (String::new(), String::new());
-    while let Some(next) = step
-        .query_row(params![last.0, last.1], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?
+    while let Some(next) =
+        step.query_row(params![last.0, last.1], |row| Ok((row.get(0)?, row.get(1)?))).optional()?
     {
         found.push(next);
         last.clone_from(&found[found.len() - 1]);
     }
     if !found.is_empty() {
-        let turn: i64 = connection.prepare_cached("SELECT abs(random() / 2)")?.query_row([], |row| row.get(0))?;
+        let turn: i64 =
+            connection.prepare_cached("SELECT abs(random() / 2)")?.query_row([], |row| row.get(0))?;
         let middle = usize::try_from(turn).unwrap_or(0) % found.len();
         found.rotate_left(middle);
     }
@@ -175,12 +176,14 @@ fn claim_delivery(
 
 /// Makes everything that is leased due at once. Only for when no other process can hold a lease.
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
-    connection.execute("UPDATE analyses SET leased = 0, due_at = ? WHERE leased = 1 AND stage IS NOT NULL", [
-        now.as_millis(),
-    ])?;
-    connection.execute("UPDATE deliveries SET leased = 0, due_at = ? WHERE leased = 1 AND status = 'pending'", [
-        now.as_millis(),
-    ])?;
+    connection.execute(
+        "UPDATE analyses SET leased = 0, due_at = ? WHERE leased = 1 AND stage IS NOT NULL",
+        [now.as_millis()],
+    )?;
+    connection.execute(
+        "UPDATE deliveries SET leased = 0, due_at = ? WHERE leased = 1 AND status = 'pending'",
+        [now.as_millis()],
+    )?;
     Ok(())
 }
 

@@ -52,8 +52,12 @@ pub(super) fn announce_latest(
 ) -> Result<(), StoreError> {
     let (tenant, call_id) = (&analysis.tenant, &analysis.call_id);
     let latest = connection
-        .prepare_cached("SELECT seq, id FROM events WHERE tenant = ? AND call_id = ? ORDER BY seq DESC LIMIT 1")?
-        .query_row(params![tenant.as_str(), call_id.as_str()], |row| Ok((row.get("seq")?, event_id(row, "id")?)))
+        .prepare_cached(
+            "SELECT seq, id FROM events WHERE tenant = ? AND call_id = ? ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row(params![tenant.as_str(), call_id.as_str()], |row| {
+            Ok((row.get("seq")?, event_id(row, "id")?))
+        })
         .optional()?;
     if let Some((seq, id)) = latest {
         let now = around.clock.now();

@@ -19,8 +19,8 @@ use tokio::sync::broadcast;
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::{
-    Applied, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt, Found, Lease, Queue,
-    RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+    Applied, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt, Found, Lease,
+    Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
@@ -111,6 +111,33 @@ impl SqliteStore {
     }
 }
 
+/// Whether [`SqliteStore::open`] would work, without changing anything.
+///
+/// # Errors
+/// [`OpenError`] says why it would not.
+pub fn inspect(path: &Path) -> Result<(), OpenError> {
+    if !path.exists() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return folder
+            .metadata()
+            .map(|_| ())
+            .map_err(|source| OpenError::Io { path: folder.to_owned(), source });
+    }
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
+    schema_version(&connection, path).map(|_| ())
+}
+
+fn schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
+    let found: usize = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    if found > MIGRATIONS.len() {
+        return Err(OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
+    }
+    Ok(found)
+}
+
 fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -137,11 +164,7 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let transaction = connection.transaction().map_err(sqlite)?;
-    let found: usize =
-        transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
-    if found > MIGRATIONS.len() {
-        return Err(OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
-    }
+    let found = schema_version(&transaction, path)?;
     for migration in &MIGRATIONS[found..] {
         transaction.execute_batch(migration).map_err(sqlite)?;
     }
@@ -229,9 +252,7 @@ impl Store for SqliteStore {
 
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
         let now = self.surroundings.clock.now();
-        self.writer
-            .run(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?)))
-            .await
+        self.writer.run(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
     }
 
     async fn stats_across_tenants(&self) -> Result<Stats, StoreError> {

@@ -1,0 +1,174 @@
+//! What the commands do.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{self, StartError};
+use crate::auth::{DevelopmentToken, Refresh, RefreshOutcome, Verifier};
+use crate::cli::{Cli, Command, ConfigArgs, TokenArgs};
+use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings, StoreUrl};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::http::document;
+use crate::sandbox::demonstration;
+use crate::store::sqlite;
+use crate::telemetry;
+
+/// Why a command failed, as its exit code tells it.
+#[derive(Debug)]
+pub enum Failed {
+    /// A fault at run time: 1.
+    Fault(String),
+    /// Wrong usage or settings: 2.
+    Usage(String),
+}
+
+impl Failed {
+    /// A fault at run time.
+    pub fn fault(error: impl Display) -> Self {
+        Self::Fault(error.to_string())
+    }
+
+    fn usage(error: impl Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    fn of_start(error: &StartError) -> Self {
+        if error.is_of_settings() { Self::usage(error) } else { Self::fault(error) }
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// [`Failed`], to be told on standard error.
+pub async fn run(cli: Cli) -> Result<(), Failed> {
+    match cli.command {
+        Command::Serve(arguments) => serve(&load(&arguments)?).await,
+        Command::Sandbox(arguments) => demonstration::run(&arguments, shutdown_signal()).await,
+        Command::Token(arguments) => print(&token(&arguments)?),
+        Command::Openapi => print(&openapi()?),
+        Command::Check(arguments) => check(&load(&arguments)?).await,
+    }
+}
+
+/// The OpenAPI document, as it is committed.
+///
+/// # Errors
+/// If it cannot be written as JSON, which would be a fault of this program.
+pub fn openapi() -> Result<String, Failed> {
+    document::document(None).to_pretty_json().map_err(Failed::fault)
+}
+
+fn load(arguments: &ConfigArgs) -> Result<Settings, Failed> {
+    config::load(arguments.config.as_deref(), config::process_environment()).map_err(Failed::usage)
+}
+
+fn print(text: &str) -> Result<(), Failed> {
+    writeln!(std::io::stdout(), "{text}").map_err(Failed::fault)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+async fn serve(settings: &Settings) -> Result<(), Failed> {
+    telemetry::init(&settings.log).map_err(Failed::fault)?;
+    let gateway = app::start(settings, &variable).await.map_err(|error| Failed::of_start(&error))?;
+    shutdown_signal().await;
+    if gateway.drain().await { Ok(()) } else { Err(Failed::fault("not everything was finished in time")) }
+}
+
+/// Ends at SIGTERM or Ctrl-C.
+async fn shutdown_signal() {
+    let interrupted = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+        }
+        // Without a handler, SIGTERM ends the process at once: what is on disk is on disk.
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be handled");
+            let _ = interrupted.await;
+        }
+    }
+}
+
+fn token(arguments: &TokenArgs) -> Result<String, Failed> {
+    let settings = load(&arguments.config)?;
+    let (issuer, path) = hmac_issuer(&settings, arguments.issuer.as_deref())?;
+    let secret = std::fs::read(path)
+        .map_err(|error| Failed::usage(format!("cannot read {}: {error}", path.display())))?;
+    let (Some(algorithm), Some(audience)) = (issuer.algorithms.first(), issuer.audiences.first()) else {
+        return Err(Failed::usage("the issuer has no algorithm or no audience"));
+    };
+    let token = DevelopmentToken {
+        algorithm: *algorithm,
+        issuer: &issuer.issuer,
+        audience,
+        tenant_claim: &issuer.tenant_claim,
+        tenant: &arguments.tenant,
+        scope_claim: &issuer.scope_claim,
+        scopes: &arguments.scope,
+        subject: Some(&arguments.subject),
+        lifetime: arguments.expires_in,
+    };
+    token.mint(&secret, SystemClock.now()).map_err(Failed::usage)
+}
+
+fn hmac_issuer<'a>(
+    settings: &'a Settings,
+    wanted: Option<&str>,
+) -> Result<(&'a IssuerSettings, &'a std::path::Path), Failed> {
+    let fits = |issuer: &&IssuerSettings| wanted.is_none_or(|wanted| issuer.issuer == wanted);
+    let mut candidates = settings.auth.issuers.iter().filter(fits).filter_map(|issuer| match &issuer.keys {
+        KeySource::HmacSecretFile(path) => Some((issuer, path.as_path())),
+        KeySource::JwksUrl { .. } | KeySource::JwksFile(_) | KeySource::PublicKeyFile(_) => None,
+    });
+    match (candidates.next(), candidates.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Failed::usage("no such issuer has an hmac_secret_file: only those can mint tokens")),
+        (Some(_), Some(_)) => {
+            Err(Failed::usage("several issuers have an hmac_secret_file: say which by --issuer"))
+        }
+    }
+}
+
+/// Everything that would keep `serve` from working, at once.
+async fn check(settings: &Settings) -> Result<(), Failed> {
+    let mut wrong = Vec::new();
+    if let Err(Problems(problems)) = app::tenants(settings, &variable) {
+        wrong.extend(problems);
+    }
+    let (found, mut faults) = (Arc::new(std::sync::Mutex::new(Vec::new())), Vec::new());
+    let sink = Arc::clone(&found);
+    let note = move |refresh: &Refresh| {
+        if let RefreshOutcome::Failed(error) = &refresh.outcome
+            && let Ok(mut faults) = sink.lock()
+        {
+            faults.push(format!("issuer {}: {error}", refresh.issuer));
+        }
+    };
+    match Verifier::new(&settings.auth, Arc::new(SystemClock), note) {
+        Ok(verifier) => verifier.refresh_once().await,
+        Err(error) => wrong.push(Problem { path: "auth.issuers".to_owned(), detail: error.to_string() }),
+    }
+    if let Ok(mut found) = found.lock() {
+        faults.append(&mut found);
+    }
+    let StoreUrl::Sqlite(path) = &settings.store.url;
+    if let Err(error) = sqlite::inspect(path) {
+        faults.push(format!("store: {error}"));
+    }
+    let told = wrong.iter().map(ToString::to_string).chain(faults).collect::<Vec<_>>().join("\n");
+    match (wrong.is_empty(), told.is_empty()) {
+        (true, true) => print("the settings are good, the issuers' keys and the store can be used"),
+        (true, false) => Err(Failed::Fault(told)),
+        (false, _) => Err(Failed::Usage(told)),
+    }
+}

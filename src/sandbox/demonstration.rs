@@ -1,0 +1,231 @@
+//! `alovoice-gateway sandbox`: gateway, vendor stand-in, development issuer and a receiver of callbacks in one
+//! process, to see a call go all the way without settings or accounts.
+
+use std::fs;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::Algorithm;
+
+use super::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
+use super::vendor::{Ready, VendorOptions, VendorStandIn};
+use crate::app::{self, Gateway};
+use crate::auth::DevelopmentToken;
+use crate::callbacks::{SignedHeaders, verify};
+use crate::cli::SandboxArgs;
+use crate::commands::Failed;
+use crate::config::{self, Settings};
+use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::domain::ids::TenantId;
+use crate::domain::secrets::CallbackSecret;
+use crate::telemetry;
+
+const ISSUER: &str = "https://issuer.sandbox.invalid";
+const AUDIENCE: &str = "alovoice-gateway";
+const TENANT: &str = "demo";
+const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
+const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
+/// How long the stand-in takes for an analysis.
+const PROCESSING: Duration = Duration::from_secs(4);
+
+/// Runs the sandbox until `stop`.
+///
+/// # Errors
+/// If an address is taken or the data directory cannot be written.
+pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Result<(), Failed> {
+    let home = Home::open(arguments.data_dir.clone()).map_err(Failed::fault)?;
+    let secrets = Secrets::generate(&SystemEntropy)?;
+    let vendor = VendorStandIn::start(VendorOptions {
+        address: arguments.vendor_listen,
+        tokens: vec![secrets.vendor_token.clone()],
+        processing: Ready::AfterDuration(PROCESSING),
+        clock: Arc::new(SystemClock),
+    })
+    .await
+    .map_err(|error| taken("--vendor-listen", arguments.vendor_listen, &error))?;
+    let receiver = Receiver::start(ReceiverOptions {
+        on_received: Some(announce(secrets.callback.clone())),
+        ..ReceiverOptions::default()
+    })
+    .await
+    .map_err(Failed::fault)?;
+
+    let settings = settings(arguments, &home.path, &secrets, &vendor)?;
+    telemetry::init(&settings.log).map_err(Failed::fault)?;
+    let gateway = app::start(&settings, &|name| std::env::var(name).ok()).await.map_err(Failed::fault)?;
+    let token = secrets.mint()?;
+    write!(io::stdout(), "{}", welcome(&gateway, &receiver, &token)).map_err(Failed::fault)?;
+
+    stop.await;
+    gateway.drain().await;
+    vendor.stop().await;
+    receiver.stop().await;
+    Ok(())
+}
+
+fn taken(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
+    Failed::fault(format!("cannot listen on {address}: {error}; choose another address by {flag}"))
+}
+
+/// Where the sandbox keeps its files; gone with it, unless the caller named the place.
+struct Home {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Home {
+    fn open(chosen: Option<PathBuf>) -> io::Result<Self> {
+        let temporary = chosen.is_none();
+        let unnamed =
+            || std::env::temp_dir().join(format!("alovoice-gateway-sandbox-{}", std::process::id()));
+        let path = chosen.unwrap_or_else(unnamed);
+        fs::create_dir_all(&path)?;
+        Ok(Self { path, temporary })
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Left behind, it is a small folder among temporary files.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Made up at every start.
+struct Secrets {
+    vendor_token: String,
+    hmac: String,
+    callback_text: String,
+    callback: CallbackSecret,
+}
+
+impl Secrets {
+    fn generate(entropy: &dyn Entropy) -> Result<Self, Failed> {
+        let random = || {
+            let mut bytes = [0; 32];
+            entropy.fill(&mut bytes);
+            STANDARD.encode(bytes)
+        };
+        let callback_text = format!("whsec_{}", random());
+        let callback = CallbackSecret::parse(&callback_text).map_err(Failed::fault)?;
+        let vendor_token = random().replace(['/', '+', '='], "x");
+        Ok(Self { vendor_token, hmac: random(), callback_text, callback })
+    }
+
+    fn mint(&self) -> Result<String, Failed> {
+        let tenant = TenantId::parse(TENANT).map_err(Failed::fault)?;
+        let token = DevelopmentToken {
+            algorithm: Algorithm::HS256,
+            issuer: ISSUER,
+            audience: AUDIENCE,
+            tenant_claim: "tenant",
+            tenant: &tenant,
+            scope_claim: "scope",
+            scopes: SCOPES,
+            subject: Some("sandbox"),
+            lifetime: TOKEN_LIFETIME,
+        };
+        token.mint(self.hmac.as_bytes(), SystemClock.now()).map_err(Failed::fault)
+    }
+}
+
+/// The settings, through the same door as everybody's: the environment's form.
+fn settings(
+    arguments: &SandboxArgs,
+    home: &Path,
+    secrets: &Secrets,
+    vendor: &VendorStandIn,
+) -> Result<Settings, Failed> {
+    let file = |name: &str, content: &str| -> Result<String, Failed> {
+        let path = home.join(name);
+        fs::write(&path, content).map_err(Failed::fault)?;
+        Ok(path.display().to_string())
+    };
+    let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());
+    let issuer = |key: &str| format!("GATEWAY_AUTH__ISSUERS__0__{key}");
+    let set = |key: &str, value: &str| (format!("GATEWAY_{key}"), value.to_owned());
+    let pairs = [
+        set("SERVER__LISTEN", &arguments.listen.to_string()),
+        set("SERVER__ADMIN_LISTEN", &arguments.admin_listen.to_string()),
+        set("VENDOR__BASE_URL", vendor.base_url().as_str()),
+        set("VENDOR__POLLING__FIRST_AFTER", "2s"),
+        set("VENDOR__POLLING__MIN_INTERVAL", "1s"),
+        set("VENDOR__POLLING__SETTLE_AFTER", "5s"),
+        set("STORE__URL", &format!("sqlite://{}", home.join("gateway.db").display())),
+        set("CALLBACKS__ALLOW_HTTP", "true"),
+        set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
+        set("LOG__FORMAT", "human"),
+        set("LOG__FILTER", "warn"),
+        (issuer("ISSUER"), ISSUER.to_owned()),
+        (issuer("AUDIENCES"), AUDIENCE.to_owned()),
+        (issuer("ALGORITHMS"), "HS256".to_owned()),
+        (issuer("HMAC_SECRET_FILE"), file("hmac-secret", &secrets.hmac)?),
+        (tenant("VENDOR_TOKEN_FILE"), file("vendor-token", &secrets.vendor_token)?),
+        (tenant("CALLBACK_SECRET_FILE"), file("callback-secret", &secrets.callback_text)?),
+    ];
+    config::load(None, pairs.into_iter()).map_err(Failed::fault)
+}
+
+/// Verifies every callback as a receiver should, and says so.
+fn announce(secret: CallbackSecret) -> OnReceived {
+    Arc::new(move |received: &Received| {
+        let header = |name| received.header(name).unwrap_or_default();
+        let id = header("webhook-id");
+        let signed = SignedHeaders {
+            id,
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature"),
+        };
+        let secrets = std::slice::from_ref(&secret);
+        let verdict = match verify(secrets, signed, &received.body, SystemClock.now()) {
+            Ok(()) => "signature verified".to_owned(),
+            Err(error) => format!("REFUSED: {error}"),
+        };
+        let event: serde_json::Value = serde_json::from_slice(&received.body).unwrap_or_default();
+        let (kind, call_id) = (&event["type"], &event["data"]["call_id"]);
+        // With standard output closed there is nobody to tell.
+        let _ = writeln!(io::stdout(), "receiver: {kind} of call {call_id}, webhook-id {id}, {verdict}");
+    })
+}
+
+fn welcome(gateway: &Gateway, receiver: &Receiver, token: &str) -> String {
+    let (api, admin, hook) = (gateway.api(), gateway.admin(), receiver.hook("ok"));
+    format!(
+        r#"AloVoice gateway, sandbox: gateway, vendor stand-in and receiver are running.
+
+Swagger UI   {api}swagger-ui/     (Authorize with the token below)
+Metrics      {admin}metrics
+
+Token, of tenant "{TENANT}", valid for 8 hours:
+
+{token}
+
+Paste these into another terminal:
+
+TOKEN={token}
+
+# 1. Submit a call: 202, and the outcome will be announced
+curl -si {api}v1/analyses -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d '{{"call_id": "1716207617.42", "callback": {{"url": "{hook}"}}, "metadata": {{"ticket": "T-1"}}}}'
+
+# 2. Wait for its analysis: completed, after some seconds
+curl -s {api}v1/analyses/1716207617.42 -H "Authorization: Bearer $TOKEN" -H "Prefer: wait=30"
+
+# 3. Who said what
+curl -s {api}v1/analyses/1716207617.42/transcript -H "Authorization: Bearer $TOKEN"
+
+# 4. See the metrics move
+curl -s {admin}metrics | grep -E "^alovoice_gateway_(analyses|events_total|vendor_request_duration_seconds_count|callback_attempt_duration_seconds_count)"
+
+The receiver of callbacks tells here what it gets. Ctrl-C ends everything.
+
+"#
+    )
+}
