@@ -22,32 +22,37 @@ pub struct AnalysisResource {
     /// 0 until there is a result, then counted up with every change of it.
     pub revision: u32,
     /// The vendor's own id of the analysis.
-    #[schema(example = "664b400ccccc3235a7cd17f")]
+    #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
     /// When the call began.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
     /// When it was first submitted.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
     /// When the result came.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
     /// What was given along with the submission.
     #[schema(value_type = Object)]
     pub metadata: Metadata,
     /// Why there will be no result.
+    #[schema(required = true)]
     pub error: Option<Failure>,
     /// What went wrong at the last try.
+    #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// Who said what, in the order of time.
+    #[schema(required = true)]
     pub transcript: Option<Vec<Turn>>,
     /// Which quality rules matched.
+    #[schema(required = true)]
     pub tags: Option<Vec<Tag>>,
     /// How the talk went.
+    #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
     /// Where the recording is, relative to this service.
-    #[schema(example = "/v1/analyses/1716207617.42/audio")]
+    #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }
 

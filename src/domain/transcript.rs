@@ -40,16 +40,16 @@ impl Speaker {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Turn {
     /// The vendor's name of the fragment; tags refer to it.
-    #[schema(example = "664b423209f8892adba7206f")]
+    #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
     /// Who speaks: `operator`, `client`, or another word of the vendor's.
     #[schema(value_type = String, example = "operator")]
     pub speaker: Speaker,
     /// Its begin, in milliseconds from the start of the call.
-    #[schema(example = 1120, minimum = 0)]
+    #[schema(example = 1120)]
     pub begin_ms: i64,
     /// Its end, in milliseconds from the start of the call.
-    #[schema(example = 2960, minimum = 0)]
+    #[schema(example = 2960)]
     pub end_ms: i64,
     /// The words.
     #[schema(example = "assalomu alaykum")]

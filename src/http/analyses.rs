@@ -9,7 +9,8 @@ use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
 use super::observe::RequestTrace;
-use super::problem::{ApiError, FieldError, Problem, retry_after};
+use super::problem::{ApiError, FieldError, retry_after};
+use super::problem_responses::{BodyProblems, CallProblems, CommonProblems};
 use super::state::ApiState;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission};
@@ -98,14 +99,7 @@ fn noting<T>(
                     ("Retry-After" = u64, description = "When it is worth asking, in seconds"))),
         (status = 200, description = "Already finished", body = AnalysisResource,
             headers(("Location" = String, description = "Where the analysis is"))),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A valid token is required", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token lacks a scope, or its tenant is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not of type JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The request breaks a rule", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not available now", body = Problem, content_type = "application/problem+json"),
+        BodyProblems, CommonProblems,
     ),
     security(("bearer" = ["analyses:write"]))
 )]
@@ -143,12 +137,7 @@ pub async fn submit_analysis(
             headers(("ETag" = String, description = "Names this state"),
                     ("Retry-After" = u64, description = "While it is unfinished: when to ask again, in seconds"))),
         (status = 304, description = "As known"),
-        (status = 401, description = "A valid token is required", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token lacks a scope, or its tenant is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The call is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The request breaks a rule", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not available now", body = Problem, content_type = "application/problem+json"),
+        CallProblems, CommonProblems,
     ),
     security(("bearer" = ["analyses:read"]))
 )]

@@ -31,6 +31,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
     ),
+    components(schemas(problem::Problem, problem::FieldError)),
     tags((name = "analyses", description = "The analysis of recorded calls")),
     modifiers(&BearerTokens)
 )]

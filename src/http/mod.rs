@@ -11,6 +11,7 @@ pub mod document;
 pub mod input;
 pub mod observe;
 pub mod problem;
+pub mod problem_responses;
 pub mod state;
 pub mod tagged;
 pub mod transcripts;

@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::authorized::{AnalysesRead, Authorized};
 use super::input::{CallPath, NoParameters, StrictQuery};
 use super::observe::RequestTrace;
-use super::problem::{ApiError, Problem};
+use super::problem::ApiError;
+use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
 use super::tagged::tagged_json;
 
@@ -23,13 +24,7 @@ use super::tagged::tagged_json;
         (status = 200, description = "The vendor's answer", body = Object,
             headers(("ETag" = String, description = "Names this state"))),
         (status = 304, description = "As known"),
-        (status = 401, description = "A valid token is required", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token lacks a scope, or its tenant is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The call is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The analysis has no result (yet)", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The request breaks a rule", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not available now", body = Problem, content_type = "application/problem+json"),
+        CallProblems, ResultProblems, CommonProblems,
     ),
     security(("bearer" = ["analyses:read"]))
 )]

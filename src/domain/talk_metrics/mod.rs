@@ -38,7 +38,7 @@ pub struct TalkMetrics {
     #[schema(example = 9.4, minimum = 0.0)]
     pub speaker_switches_per_minute: f64,
     /// The median silence between the client's end and the operator's begin; `null` if there is none.
-    #[schema(example = 840, minimum = 0)]
+    #[schema(required = true, example = 840, minimum = 0)]
     pub median_response_ms: Option<i64>,
     /// The bounds that these numbers were made with.
     pub thresholds: Thresholds,
