@@ -21,13 +21,14 @@ use crate::config::CacheSettings;
 use crate::domain::analysis::{Status, Submission};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::CallId;
+use crate::domain::lifecycle::Fault;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Turn;
 use crate::metrics::Metrics;
 use crate::store::{Change, Found, Store, StoreError};
 use crate::tenants::Tenant;
-use crate::vendor::{VendorClient, VendorSlots};
+use crate::vendor::{Recording, VendorClient, VendorSlots};
 
 /// Why a use case did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +44,16 @@ pub enum AnalysesError {
         /// When to ask again.
         retry_after: Option<Duration>,
     },
+    /// The vendor has no recording of the call.
+    #[error("there is no recording of this call")]
+    NoRecording,
     /// The callback's URL points where none may go.
     #[error("the callback's address is forbidden")]
     CallbackForbidden(#[from] Forbidden),
     /// Callbacks are signed, and this tenant has nothing to sign with.
     #[error("the tenant has no callback secret")]
     NoCallbackSecret,
-    /// The call is not known here, and the vendor could not be asked.
+    /// The vendor had to be asked, and could not be.
     #[error("the vendor could not be asked")]
     VendorUnavailable {
         /// The vendor's `Retry-After`.
@@ -253,6 +257,29 @@ impl Analyses {
         let retry_after = found.analysis.retry_after(self.parts.clock.now());
         let none = AnalysesError::NoResult { status: found.analysis.status, retry_after };
         self.parts.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
+    }
+
+    /// Opens the recording of a call, to be streamed; `asked` holds the headers of [`ASKED`](crate::vendor::ASKED).
+    ///
+    /// # Errors
+    /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the vendor
+    /// named none on its own host.
+    pub async fn recording(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        head: bool,
+        asked: &[(&'static str, Vec<u8>)],
+        trace: TraceContext,
+    ) -> Result<Recording, AnalysesError> {
+        let Found { analysis, result } =
+            self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
+        let retry_after = analysis.retry_after(self.parts.clock.now());
+        let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
+        let path = result.audio_path.ok_or(AnalysesError::NoRecording)?;
+        let unavailable = |fault: Fault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
+        let recording = self.parts.vendor.recording(&path, head, asked).await.map_err(unavailable)?;
+        if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }
 
     /// Bytes of finished analyses in memory.

@@ -25,7 +25,12 @@ pub trait Scope: 'static {
 pub struct AnalysesRead;
 /// `analyses:write`
 pub struct AnalysesWrite;
+/// `audio:read`
+pub struct AudioRead;
 
+impl Scope for AudioRead {
+    const NAME: &'static str = "audio:read";
+}
 impl Scope for AnalysesRead {
     const NAME: &'static str = "analyses:read";
 }

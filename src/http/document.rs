@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, transcripts, vendor_answers};
+use super::{analyses, audio, transcripts, vendor_answers};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -30,6 +30,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         analyses::get_analysis,
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
+        audio::get_audio,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
     tags((name = "analyses", description = "The analysis of recorded calls")),

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod analyses;
+pub mod audio;
 pub mod authorized;
 pub mod conditional;
 pub mod document;
@@ -29,6 +30,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/v1/analyses/{call_id}", analyses::get_analysis))
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
+        .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))
         .service(document::swagger_ui(public_url))

@@ -136,6 +136,8 @@ fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceRe
     response.into_response(problem)
 }
 
+/// The kind with this status, or at least of its class.
 fn kind_of(status: actix_web::http::StatusCode) -> &'static ProblemKind {
-    problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(problem::INTERNAL)
+    let of_class = if status.is_client_error() { problem::MALFORMED_REQUEST } else { problem::INTERNAL };
+    problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(of_class)
 }

@@ -41,6 +41,8 @@ kinds! {
          for a part of the path) and the rule it breaks. Mend the request; sending it again as it is will not help.";
     MALFORMED_BODY = "malformed_body", BAD_REQUEST, "The body is not JSON",
         "The body could not be read as JSON. `detail` says where it went wrong.";
+    MALFORMED_REQUEST = "malformed_request", BAD_REQUEST, "The request is not HTTP as it should be",
+        "The request's head could not be read as HTTP. Look at what stands between you and this service.";
     CALLBACK_FORBIDDEN = "callback_forbidden", UNPROCESSABLE_ENTITY, "The callback may not go there",
         "Callbacks go to public addresses over https only, unless the operator of this service allows more.";
     UNAUTHORIZED = "unauthorized", UNAUTHORIZED, "A valid token is required",
@@ -62,6 +64,10 @@ kinds! {
         "Send the whole body at once.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not of type JSON",
         "Send `Content-Type: application/json`, in UTF-8 and without a content encoding.";
+    PRECONDITION_FAILED = "precondition_failed", PRECONDITION_FAILED, "It is not in the state that was asked for",
+        "The condition in `If-Match` or `If-Unmodified-Since` does not hold.";
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "There is no such part",
+        "`Content-Range` tells how long the whole is.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests",
         "Your tenant asks for more than it may. `Retry-After` says when the next request will be taken.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something broke here",
@@ -221,6 +227,7 @@ impl From<AnalysesError> for ApiError {
     fn from(error: AnalysesError) -> Self {
         match error {
             AnalysesError::NotFound => Self::new(NOT_FOUND, "there is no analysis of this call"),
+            AnalysesError::NoRecording => Self::new(NOT_FOUND, "there is no recording of this call"),
             AnalysesError::NoResult { status, retry_after } => {
                 let problem = Self::new(NO_RESULT, format!("the analysis is {}", status.as_str()));
                 match retry_after {
@@ -238,7 +245,7 @@ impl From<AnalysesError> for ApiError {
                 "cannot be taken: no callback secret is configured for the tenant, and callbacks are signed",
             ),
             AnalysesError::VendorUnavailable { retry_after } => {
-                Self::new(UNAVAILABLE, "the call is not known here, and the vendor could not be asked")
+                Self::new(UNAVAILABLE, "the vendor has to be asked for this, and cannot be now")
                     .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
             }
             AnalysesError::Store(error) => error.into(),

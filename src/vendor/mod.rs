@@ -2,6 +2,7 @@
 //! a URL in one line of this file, and no error, log or answer that leaves this module holds a URL.
 
 mod answer;
+mod recordings;
 mod slots;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
 use crate::metrics::Metrics;
 
+use self::recordings::Recordings;
+pub use self::recordings::{ASKED, Recording};
 pub use self::slots::VendorSlots;
 
 /// An `ETag` longer than this is not worth keeping.
@@ -30,6 +33,7 @@ const MAX_ETAG_BYTES: usize = 256;
 /// Speaks the vendor's two methods.
 pub struct VendorClient {
     http: Client,
+    recordings: Recordings,
     base_url: Url,
     max_response_bytes: usize,
     clock: Arc<dyn Clock>,
@@ -70,6 +74,7 @@ impl VendorClient {
             .build()?;
         Ok(Self {
             http,
+            recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout)?,
             base_url: settings.base_url.clone(),
             max_response_bytes: settings.max_response_bytes,
             clock,
@@ -92,6 +97,31 @@ impl VendorClient {
         let outcome = self.try_result(request, etag).await.unwrap_or_else(PollOutcome::Fault);
         self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
         outcome
+    }
+
+    /// Opens the recording at a path of the vendor's host; `asked` holds headers of [`ASKED`].
+    ///
+    /// # Errors
+    /// If the vendor does not answer, or not with a recording: 200, 206, 304, 404, 412 and 416 are the caller's.
+    pub async fn recording(
+        &self,
+        path: &str,
+        head: bool,
+        asked: &[(&'static str, Vec<u8>)],
+    ) -> Result<Recording, Fault> {
+        let began = Instant::now();
+        let opened =
+            self.recordings.open(path, head, asked).await.and_then(|recording| match recording.status() {
+                200 | 206 | 304 | 404 | 412 | 416 => Ok(recording),
+                status => Err(Fault {
+                    code: FaultCode::VendorError,
+                    detail: format!("the vendor answered {status}"),
+                    retry_after: None,
+                }),
+            });
+        let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
+        self.metrics.vendor_request("recording", outcome, began.elapsed());
+        opened
     }
 
     async fn try_submit(&self, request: Request<'_>) -> SubmitOutcome {
