@@ -61,10 +61,17 @@ impl Wake {
     }
 }
 
+/// A worker and what wakes it.
+pub struct Post {
+    /// The worker.
+    pub worker: Arc<dyn Worker>,
+    /// What wakes it.
+    pub wake: Wake,
+}
+
 /// Takes steps until `stop`. What was started goes on in `tasks`.
 pub async fn run(
-    worker: Arc<dyn Worker>,
-    wake: Wake,
+    Post { worker, wake }: Post,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     stop: CancellationToken,
