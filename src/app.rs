@@ -120,7 +120,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let (api_server, api) = serve_api(settings, &state, &loops)?;
     let (admin_server, admin) = serve_admin(settings, &state, &readiness, &loops)?;
     // Those who listen for changes begin before those who make them.
-    loops.spawn(wakes.follow(shared.store.clone(), stopping.clone()));
+    loops.spawn(wakes.follow(shared.store.clone(), shared.vendor_slots.clone(), stopping.clone()));
     let until = stopping.clone();
     loops.spawn(async move { analyses.follow_changes(until).await });
     for post in crew {

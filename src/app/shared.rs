@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     tenants: Arc<Tenants>,
     vendor: Arc<VendorClient>,
-    vendor_slots: Arc<VendorSlots>,
+    pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
 }
 
@@ -67,8 +67,8 @@ impl Shared {
         verifier: &Arc<Verifier>,
         wakes: &Wakes,
     ) -> Result<Vec<Post>, StartError> {
-        let submitter = self.vendor_worker(Queue::Submits, settings, &wakes.submitter);
-        let poller = self.vendor_worker(Queue::Polls, settings, &wakes.poller);
+        let submitter = self.vendor_worker(Queue::Submits, settings);
+        let poller = self.vendor_worker(Queue::Polls, settings);
         let deliverer = self.deliverer(settings, &wakes.deliverer)?;
         let secrets = SecretRefresher {
             tenants: self.tenants.clone(),
@@ -84,7 +84,7 @@ impl Shared {
         ])
     }
 
-    fn vendor_worker(&self, queue: Queue, settings: &Settings, wake: &Wake) -> VendorWorker {
+    fn vendor_worker(&self, queue: Queue, settings: &Settings) -> VendorWorker {
         VendorWorker {
             queue,
             store: self.store.clone(),
@@ -92,7 +92,7 @@ impl Shared {
             slots: self.vendor_slots.clone(),
             tenants: self.tenants.clone(),
             request_timeout: settings.vendor.request_timeout,
-            wake: wake.clone(),
+            clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         }
     }
