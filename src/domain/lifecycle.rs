@@ -131,6 +131,13 @@ impl Analysis {
             }
             PollOutcome::NotFound if confirming => {
                 // The vendor denies the call: the submit of unknown outcome was not taken.
+                if self.is_over(&work, context) {
+                    return self.fail(
+                        FailureCode::DeadlineExceeded,
+                        "the vendor did not take the call before the deadline".to_owned(),
+                        now,
+                    );
+                }
                 work.stage = Stage::Submit;
                 work.due_at = now;
             }
