@@ -113,6 +113,10 @@ impl Analysis {
                 }
                 return self.complete(work, obtained, context);
             }
+            PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
+                // Analysed anew, and the vendor cleared the old result: nothing takes the place of talk.
+                return self.wait(work, None, context);
+            }
             PollOutcome::Empty(obtained) => {
                 let since = *work.empty_since.get_or_insert(now);
                 if now.since(since) >= context.policy.empty_grace {
