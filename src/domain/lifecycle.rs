@@ -255,10 +255,14 @@ impl Analysis {
                 FailureCode::CallNotFound => FaultCode::CallNotFound,
                 FailureCode::ResultUnreadable => FaultCode::AnswerUnreadable,
                 FailureCode::VendorRejected => FaultCode::VendorError,
-                FailureCode::DeadlineExceeded => FaultCode::VendorTimeout,
+                // What stood in the way to the end, if anything did.
+                FailureCode::DeadlineExceeded => {
+                    self.last_error.as_ref().map_or(FaultCode::VendorTimeout, |last| last.code)
+                }
             };
             self.last_error = Some(LastError { code, detail, at: now });
-            return Effect::none();
+            // Whoever asked for it waits for an end.
+            return Effect { event: Some(EventKind::AnalysisUpdated), obtained: None };
         }
         self.status = Status::Failed;
         self.finished_at = Some(now);
