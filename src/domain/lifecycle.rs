@@ -11,6 +11,8 @@
 //! moment finds a row that asks for the result first and sends the call again only if the vendor denies it.
 
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
