@@ -85,7 +85,7 @@ pub(super) fn adopt(
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
     let effect = analysis.adopt(obtained, &context(around, None));
     let row = insert(connection, &analysis)?;
-    let changes = follow(connection, around, row, &analysis, effect)?.changes;
+    let changes = follow(connection, around, row, &analysis, effect, None)?.changes;
     Ok(Done { value: (), changes })
 }
 
@@ -129,20 +129,22 @@ pub(super) fn apply(
     let effect = analysis.apply(step, &context(around, current.as_ref()));
     update(connection, lease.row, &analysis, true)?;
     let event = effect.event;
-    let mut changes = follow(connection, around, lease.row, &analysis, effect)?.changes;
+    let mut changes = follow(connection, around, lease.row, &analysis, effect, current)?.changes;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.push(Change::Work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls }));
     }
     Ok(Done { value: Applied { analysis, event, polls }, changes })
 }
 
-/// Writes what a transition wants besides the row itself: the result, the event, its deliveries.
+/// Writes what a transition wants besides the row itself: the result, the event, its deliveries. The event tells
+/// of the result `held` if there is no new one.
 fn follow(
     connection: &Connection,
     around: &Surroundings,
     row: i64,
     analysis: &Analysis,
     effect: Effect,
+    held: Option<AnalysisResult>,
 ) -> Result<Done<()>, StoreError> {
     let mut changes = vec![Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone())];
     if let Some(obtained) = &effect.obtained {
@@ -154,7 +156,7 @@ fn follow(
             .execute(params![row, json(&obtained.result)?, &obtained.vendor_answer[..]])?;
     }
     if let Some(kind) = effect.event {
-        let result = effect.obtained.map(|obtained| obtained.result);
+        let result = effect.obtained.map(|obtained| obtained.result).or(held);
         let event = write_event(connection, around, analysis, kind, result)?;
         if deliveries::announce(connection, around, row, &event, analysis.trace)? {
             changes.push(Change::Delivery);
