@@ -6,5 +6,8 @@
 
 mod caller;
 mod contract;
+mod deadlines;
 mod journey;
+mod revisions;
 mod stage;
+mod vendor_forms;
