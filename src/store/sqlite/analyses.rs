@@ -86,7 +86,9 @@ pub(super) fn adopt(
     let context = context(around, None);
     let effect = analysis.adopt(obtained, &context);
     let row = insert(connection, &analysis)?;
-    let changes = follow(connection, around, row, &analysis, effect, context.now)?.changes;
+    let mut changes = follow(connection, around, row, &analysis, effect, context.now)?.changes;
+    // The look that catches late tags.
+    changes.push(Change::Work(Queue::Polls));
     Ok(Done { value: (), changes })
 }
 
