@@ -58,6 +58,11 @@ impl Output {
         find(&read).unwrap_or_else(|| panic!("ended without {what}:\n{}", read.lines.join("\n")))
     }
 
+    /// The lines that have come.
+    pub(crate) fn so_far(&self) -> Vec<String> {
+        self.0.borrow().lines.clone()
+    }
+
     /// Everything, when the process has ended.
     pub(crate) async fn whole(&self) -> String {
         let mut read = self.0.clone();

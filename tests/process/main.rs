@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod commands;
 mod crash;
 mod gateway;
+mod sandbox;
 mod stage;
+mod stop;

@@ -8,7 +8,7 @@ use crate::gateway::{Serving, within};
 use crate::stage::{SCOPES, Stage};
 
 /// In blocks of 512 bytes, or of 1,024 where `sh` is bash: room for an empty store and not for many calls.
-const BLOCKS: &str = "400";
+const BLOCKS: &str = "1600";
 
 #[tokio::test]
 async fn what_cannot_be_written_is_not_promised() {
