@@ -137,7 +137,7 @@ impl Serving {
     /// Starts `serve` and waits until it says that it is ready, and is.
     pub(crate) async fn start(command: Command, client: &Client) -> Self {
         let process = Gateway::start(command);
-        let ready = process.stderr.line("the word that it is ready", |line| line.contains("ready")).await;
+        let ready = process.stderr.line("the word that it is ready", is_ready).await;
         let [api, admin] = addresses(&ready);
         let answer = client.get(admin.join("readyz").unwrap()).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
@@ -151,6 +151,11 @@ impl Serving {
     pub(crate) async fn stop(self) {
         self.process.stop().await;
     }
+}
+
+/// Other lines speak of readiness too, with everything logged; this one has the two addresses.
+fn is_ready(line: &str) -> bool {
+    line.contains("ready") && line.matches("http://").count() == 2
 }
 
 /// The two addresses in a line, whatever its format.

@@ -8,6 +8,7 @@
 mod commands;
 mod crash;
 mod gateway;
+mod leaks;
 mod sandbox;
 mod stage;
 mod stop;

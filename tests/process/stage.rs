@@ -22,7 +22,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef";
-pub(crate) const CALLBACK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";
+pub(crate) const CALLBACK_SECRET: &str = "whsec_Y2FsbGJhY2stc2VjcmV0LWNhbmFyeS0wMTIzNDU2Nzg5";
 pub(crate) const SCOPES: &str = "analyses:read analyses:write";
 
 pub(crate) struct Stage {

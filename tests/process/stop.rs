@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::gateway::{Gateway, within};
+use crate::gateway::{Gateway, Serving, within};
 use crate::stage::{SCOPES, Stage};
 
 /// A submission of which all but the last byte is sent.
@@ -21,18 +21,28 @@ async fn begin_submission(stage: &Stage, address: &str, call_id: &str) -> (TcpSt
     (connection, *last)
 }
 
+/// Waits until the gateway counts so many requests that it is answering.
+async fn until_in_flight(stage: &Stage, gateway: &Serving, count: usize) {
+    let wanted = format!("alovoice_gateway_http_requests_in_flight {count}");
+    let metrics = gateway.admin.join("metrics").unwrap();
+    loop {
+        let page = stage.client.get(metrics.clone()).send().await.unwrap().text().await.unwrap();
+        if page.lines().any(|line| line == wanted) {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn sigterm_lets_the_request_under_way_finish() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let address = gateway.api.socket_addrs(|| None).unwrap()[0].to_string();
-    let waiting = stage.get(&gateway, "known-never-ready~1", "");
-    assert_eq!(waiting.await.status(), StatusCode::NOT_FOUND);
     let (mut connection, last_byte) = begin_submission(&stage, &address, "at-the-end").await;
-    // An answer on another connection shows that the server has begun to read: accepted are they in order.
     assert_eq!(stage.submit(&gateway, "never-ready~1").await.unwrap().status(), StatusCode::ACCEPTED);
     let waiter = stage.get(&gateway, "never-ready~1", "wait=60");
     let drain = async {
+        within("both to be under way", until_in_flight(&stage, &gateway, 2)).await;
         gateway.process.terminate();
         gateway.process.stderr.line("the drain's begin", |line| line.contains("draining")).await;
         let readiness = stage.client.get(gateway.admin.join("readyz").unwrap()).send().await.unwrap();
