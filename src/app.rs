@@ -3,38 +3,31 @@
 //! Down means: not ready at once, no new work claimed, waits ended early; then requests and work under way finish
 //! within the grace period; then leases are given back; and the admin port is the last to go.
 
+mod servers;
+mod shared;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::analyses::{Analyses, Parts};
+use self::servers::{serve_admin, serve_api};
+use self::shared::Shared;
 use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};
-use crate::callbacks::{Guard, Sender};
-use crate::config::{Problems, Settings, StoreUrl};
-use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::domain::retries::RetrySchedule;
-use crate::http::admin::{self, Readiness};
-use crate::http::observe::observe;
-use crate::http::state::{ApiState, RateLimits};
+use crate::config::{Problems, Settings};
+use crate::http::admin::Readiness;
 use crate::metrics::Metrics;
-use crate::store::sqlite::{OpenError, SqliteStore};
-use crate::store::{Queue, Store, Surroundings};
+use crate::store::Store;
+use crate::store::sqlite::OpenError;
 use crate::tenants::{DefaultLimits, Tenants};
-use crate::vendor::{VendorClient, VendorSlots};
-use crate::workers::{self, Deliverer, KeyRefresher, SecretRefresher, VendorWorker, Wake, Wakes, Worker};
+use crate::workers::{self, Wakes};
 
-/// How long a client may take for a request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept; longer than the idle time-outs of ingresses (60 s), so that they close first.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Of the grace period, what is kept for giving leases back and closing the store.
 const CLOSING_SHARE: Duration = Duration::from_secs(1);
 
@@ -114,104 +107,28 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
 /// # Errors
 /// [`StartError`] says what stood in the way.
 pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gateway, StartError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
-    let tenants = Arc::new(tenants(settings, variables)?);
-    let verifier = Verifier::new(&settings.auth, Arc::clone(&clock), refresh_observer(&metrics))?;
+    let shared = Shared::build(settings, variables)?;
+    let verifier = Verifier::new(&settings.auth, shared.clock.clone(), refresh_observer(&shared.metrics))?;
     let verifier = Arc::new(verifier);
-    let vendor =
-        VendorClient::new(&settings.vendor, Arc::clone(&clock), Arc::clone(&entropy), Arc::clone(&metrics))
-            .map_err(StartError::part("the vendor's client"))?;
-    let vendor = Arc::new(vendor);
-    let slots = tenants.ids().filter_map(|id| Some((id.clone(), tenants.get(id)?.max_concurrency())));
-    let vendor_slots = Arc::new(VendorSlots::new(slots));
-    let sender = Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?;
-
-    let surroundings = Surroundings {
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        policy: settings.vendor.polling.clone(),
-    };
-    let StoreUrl::Sqlite(path) = &settings.store.url;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path, surroundings)?);
-
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let parts = Parts {
-        store: Arc::clone(&store),
-        vendor: Arc::clone(&vendor),
-        vendor_slots: Arc::clone(&vendor_slots),
-        guard: Arc::new(Guard::new(&settings.callbacks)),
-        clock: Arc::clone(&clock),
-        metrics: Arc::clone(&metrics),
-        draining: draining.clone(),
-    };
-    let analyses = Arc::new(Analyses::new(parts, &settings.cache));
-
     let (wakes, work, loops) = (Wakes::default(), TaskTracker::new(), TaskTracker::new());
-    let vendor_worker = |queue, wake: &Wake| VendorWorker {
-        queue,
-        store: Arc::clone(&store),
-        vendor: Arc::clone(&vendor),
-        slots: Arc::clone(&vendor_slots),
-        tenants: Arc::clone(&tenants),
-        request_timeout: settings.vendor.request_timeout,
-        wake: wake.clone(),
-        metrics: Arc::clone(&metrics),
-    };
-    let deliverer = Deliverer {
-        store: Arc::clone(&store),
-        sender,
-        schedule: RetrySchedule::new(settings.callbacks.retry_schedule.clone()),
-        tenants: Arc::clone(&tenants),
-        timeout: settings.callbacks.timeout,
-        busy: Mutex::default(),
-        wake: wakes.deliverer.clone(),
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        metrics: Arc::clone(&metrics),
-    };
-    let secret_refresher = SecretRefresher {
-        tenants: Arc::clone(&tenants),
-        clock: Arc::clone(&clock),
-        metrics: Arc::clone(&metrics),
-    };
-    let crew: [(Arc<dyn Worker>, Wake); 5] = [
-        (Arc::new(vendor_worker(Queue::Submits, &wakes.submitter)), wakes.submitter.clone()),
-        (Arc::new(vendor_worker(Queue::Polls, &wakes.poller)), wakes.poller.clone()),
-        (Arc::new(deliverer), wakes.deliverer.clone()),
-        (Arc::new(KeyRefresher { verifier: Arc::clone(&verifier) }), Wake::default()),
-        (Arc::new(secret_refresher), Wake::default()),
-    ];
+    let analyses = Arc::new(shared.analyses(settings, &draining));
+    let crew = shared.crew(settings, &verifier, &wakes)?;
+    let state = web::Data::new(shared.state(settings, &analyses, verifier));
 
-    let limits = tenants.ids().filter_map(|id| tenants.get(id)).collect::<Vec<_>>();
-    let limits = RateLimits::new(limits.iter().map(|tenant| (tenant.id().clone(), tenant.rate_limit())));
-    let state = web::Data::new(ApiState {
-        analyses: Arc::clone(&analyses),
-        verifier,
-        tenants,
-        limits,
-        store: Arc::clone(&store),
-        max_body_bytes: settings.server.max_body_bytes,
-        clock: Arc::clone(&clock),
-        entropy,
-        metrics,
-    });
     let readiness = Readiness::default();
     let (api_server, api) = serve_api(settings, &state, &loops)?;
     let (admin_server, admin) = serve_admin(settings, &state, &readiness, &loops)?;
-
     // Those who listen for changes begin before those who make them.
-    loops.spawn(wakes.follow(Arc::clone(&store), stopping.clone()));
-    let follower = Arc::clone(&analyses);
+    loops.spawn(wakes.follow(shared.store.clone(), shared.vendor_slots.clone(), stopping.clone()));
     let until = stopping.clone();
-    loops.spawn(async move { follower.follow_changes(until).await });
-    for (worker, wake) in crew {
-        loops.spawn(workers::run(worker, wake, Arc::clone(&clock), work.clone(), draining.clone()));
+    loops.spawn(async move { analyses.follow_changes(until).await });
+    for post in crew {
+        loops.spawn(workers::run(post, shared.clock.clone(), work.clone(), draining.clone()));
     }
     readiness.set(true);
     tracing::info!(%api, %admin, "ready");
-    let grace = settings.server.shutdown_grace;
+    let (store, grace) = (shared.store, settings.server.shutdown_grace);
     Ok(Gateway {
         api,
         admin,
@@ -286,72 +203,4 @@ fn refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync +
         };
         metrics.jwks_refreshes.with_label_values(&[outcome]).inc();
     }
-}
-
-fn serve_api(
-    settings: &Settings,
-    state: &web::Data<ApiState>,
-    loops: &TaskTracker,
-) -> Result<(ServerHandle, Url), StartError> {
-    let (address, public_url) = (settings.server.listen, settings.server.public_url.clone());
-    let state = state.clone();
-    let server = HttpServer::new(move || {
-        let public_url = public_url.clone();
-        App::new()
-            .app_data(state.clone())
-            .wrap(from_fn(observe))
-            .configure(move |config| crate::http::configure(config, public_url.as_ref()))
-    })
-    .client_request_timeout(HEAD_PATIENCE)
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(settings.server.shutdown_grace.as_secs())
-    .disable_signals()
-    .bind(address)
-    .map_err(|source| StartError::Listen { address, source })?;
-    let url = url_of(&server.addrs());
-    let server = server.run();
-    let handle = server.handle();
-    loops.spawn(log_end(server));
-    Ok((handle, url))
-}
-
-fn serve_admin(
-    settings: &Settings,
-    state: &web::Data<ApiState>,
-    readiness: &Readiness,
-    loops: &TaskTracker,
-) -> Result<(ServerHandle, Url), StartError> {
-    let address = settings.server.admin_listen;
-    let (state, readiness) = (state.clone(), web::Data::new(readiness.clone()));
-    let server = HttpServer::new(move || {
-        App::new().app_data(state.clone()).app_data(readiness.clone()).configure(admin::configure)
-    })
-    .workers(1)
-    .shutdown_timeout(1)
-    .disable_signals()
-    .bind(address)
-    .map_err(|source| StartError::Listen { address, source })?;
-    let url = url_of(&server.addrs());
-    let server = server.run();
-    let handle = server.handle();
-    loops.spawn(log_end(server));
-    Ok((handle, url))
-}
-
-async fn log_end(server: actix_web::dev::Server) {
-    if let Err(error) = server.await {
-        tracing::error!(%error, "a server failed");
-    }
-}
-
-/// Where a server that was just bound is to be found from this machine.
-fn url_of(addresses: &[SocketAddr]) -> Url {
-    let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant"));
-    if let Some(address) = addresses.first() {
-        if !address.ip().is_unspecified() {
-            let _ = url.set_ip_host(address.ip());
-        }
-        let _ = url.set_port(Some(address.port()));
-    }
-    url
 }

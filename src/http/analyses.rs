@@ -9,6 +9,7 @@ use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
 use super::observe::RequestTrace;
+use super::parameters::{CallParameter, KnownState};
 use super::problem::{ApiError, FieldError, retry_after};
 use super::problem_responses::{BodyProblems, CallProblems, CommonProblems};
 use super::state::ApiState;
@@ -128,9 +129,9 @@ pub async fn submit_analysis(
 #[utoipa::path(
     get, path = "/v1/analyses/{call_id}", operation_id = "get_analysis", tag = "analyses",
     params(
-        ("call_id" = String, Path, description = "The call", min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42"),
+        CallParameter,
         ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the analysis is finished, or after N seconds", example = "wait=30"),
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state already known"),
+        KnownState,
     ),
     responses(
         (status = 200, description = "The analysis as it stands", body = AnalysisResource,

@@ -8,6 +8,7 @@ use futures_util::TryStreamExt;
 use super::authorized::{AudioRead, Authorized};
 use super::input::{CallPath, NoParameters, StrictQuery};
 use super::observe::RequestTrace;
+use super::parameters::CallParameter;
 use super::problem::{ApiError, PRECONDITION_FAILED, Problem, RANGE_NOT_SATISFIABLE};
 use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
@@ -19,7 +20,7 @@ use crate::vendor::{ASKED, Recording};
 #[utoipa::path(
     get, path = "/v1/analyses/{call_id}/audio", operation_id = "get_audio", tag = "analyses",
     params(
-        ("call_id" = String, Path, description = "The call", min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42"),
+        CallParameter,
         ("Range" = Option<String>, Header, description = "A part of it", example = "bytes=0-1023"),
     ),
     responses(

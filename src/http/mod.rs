@@ -11,6 +11,7 @@ pub mod conditional;
 pub mod document;
 pub mod input;
 pub mod observe;
+pub mod parameters;
 pub mod problem;
 pub mod problem_responses;
 pub mod state;

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::authorized::{AnalysesRead, Authorized};
 use super::input::{CallPath, NoParameters, StrictQuery};
 use super::observe::RequestTrace;
+use super::parameters::{CallParameter, KnownState};
 use super::problem::ApiError;
 use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
@@ -44,10 +45,7 @@ impl From<Transcript> for TranscriptResource {
 /// Who said what, in the order of time, without the rest of the analysis.
 #[utoipa::path(
     get, path = "/v1/analyses/{call_id}/transcript", operation_id = "get_transcript", tag = "analyses",
-    params(
-        ("call_id" = String, Path, description = "The call", min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42"),
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state already known"),
-    ),
+    params(CallParameter, KnownState),
     responses(
         (status = 200, description = "The transcript", body = TranscriptResource,
             headers(("ETag" = String, description = "Names this state"))),

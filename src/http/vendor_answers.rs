@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::authorized::{AnalysesRead, Authorized};
 use super::input::{CallPath, NoParameters, StrictQuery};
 use super::observe::RequestTrace;
+use super::parameters::{CallParameter, KnownState};
 use super::problem::ApiError;
 use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
@@ -16,10 +17,7 @@ use super::tagged::tagged_json;
 /// know. Its form is the vendor's and may change without notice.
 #[utoipa::path(
     get, path = "/v1/analyses/{call_id}/vendor-answer", operation_id = "get_vendor_answer", tag = "analyses",
-    params(
-        ("call_id" = String, Path, description = "The call", min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$", example = "1716207617.42"),
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state already known"),
-    ),
+    params(CallParameter, KnownState),
     responses(
         (status = 200, description = "The vendor's answer", body = Object,
             headers(("ETag" = String, description = "Names this state"))),

@@ -117,6 +117,8 @@ pub type ReceiverKey = (TenantId, String);
 pub struct DeliverySlots {
     /// In all.
     pub total: usize,
+    /// Bytes of bodies in all; the claim ends with the one that passes it.
+    pub bytes: usize,
     /// Of one receiver.
     pub per_receiver: usize,
     /// What each receiver already has under way.

@@ -115,9 +115,9 @@ impl Tenants {
         self.by_id.get(id).cloned()
     }
 
-    /// The names of all tenants, in order.
-    pub fn ids(&self) -> impl Iterator<Item = &TenantId> {
-        self.by_id.keys()
+    /// Every tenant, in the order of their names.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.by_id.values()
     }
 
     /// Looks at every secret file again and takes what is new; tells what changed, newly fails, or is well again.

@@ -58,7 +58,7 @@ fn limits_and_secrets_come_from_files_and_variables() {
     })
     .unwrap();
 
-    assert_eq!(tenants.ids().map(TenantId::as_str).collect::<Vec<_>>(), ["acme", "beta"]);
+    assert_eq!(tenants.all().map(|tenant| tenant.id().as_str()).collect::<Vec<_>>(), ["acme", "beta"]);
     let acme = tenants.get(&acme()).unwrap();
     assert_eq!((acme.vendor_token().expose(), acme.callback_secrets().len()), ("t0ken", 0));
     assert_eq!((acme.max_concurrency(), acme.rate_limit()), (32, &defaults().rate_limit));

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 
 use self::recordings::Recordings;
 pub use self::recordings::{ASKED, Recording};
-pub use self::slots::VendorSlots;
+pub use self::slots::{VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;

@@ -3,26 +3,60 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::ids::TenantId;
 
 /// Every tenant's allowance.
-pub struct VendorSlots(HashMap<TenantId, Arc<Semaphore>>);
+pub struct VendorSlots {
+    by_tenant: HashMap<TenantId, Arc<Semaphore>>,
+    freed: Arc<Notify>,
+}
+
+/// The right to have one request under way; given back when dropped.
+pub struct VendorSlot {
+    permit: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
 
 impl VendorSlots {
     /// From each tenant's number.
     pub fn new(tenants: impl IntoIterator<Item = (TenantId, usize)>) -> Self {
-        Self(tenants.into_iter().map(|(tenant, slots)| (tenant, Arc::new(Semaphore::new(slots)))).collect())
+        let semaphores = tenants.into_iter().map(|(tenant, slots)| (tenant, Arc::new(Semaphore::new(slots))));
+        Self { by_tenant: semaphores.collect(), freed: Arc::default() }
     }
 
     /// How many each tenant has free now.
     pub fn free(&self) -> Vec<(TenantId, usize)> {
-        self.0.iter().map(|(tenant, slots)| (tenant.clone(), slots.available_permits())).collect()
+        self.by_tenant.iter().map(|(tenant, slots)| (tenant.clone(), slots.available_permits())).collect()
+    }
+
+    /// Takes a free one; `None` if there is none now.
+    pub fn try_take(&self, tenant: &TenantId) -> Option<VendorSlot> {
+        let permit = Arc::clone(self.by_tenant.get(tenant)?).try_acquire_owned().ok()?;
+        Some(self.slot(permit))
     }
 
     /// Waits for a free one and takes it; `None` if the tenant is not configured.
-    pub async fn take(&self, tenant: &TenantId) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(self.0.get(tenant)?).acquire_owned().await.ok()
+    pub async fn take(&self, tenant: &TenantId) -> Option<VendorSlot> {
+        let permit = Arc::clone(self.by_tenant.get(tenant)?).acquire_owned().await.ok()?;
+        Some(self.slot(permit))
+    }
+
+    /// Returns when one was given back since the last time. For one listener.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    fn slot(&self, permit: OwnedSemaphorePermit) -> VendorSlot {
+        VendorSlot { permit: Some(permit), freed: Arc::clone(&self.freed) }
+    }
+}
+
+impl Drop for VendorSlot {
+    fn drop(&mut self) {
+        // Given back before it is told.
+        self.permit = None;
+        self.freed.notify_one();
     }
 }

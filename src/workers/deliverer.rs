@@ -16,8 +16,10 @@ use crate::metrics::Metrics;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, ReceiverKey, Store, StoreError};
 use crate::tenants::Tenants;
 
-/// Attempts under way at once: bounds the bodies in memory.
+/// Attempts under way at once.
 const MAX_CONCURRENCY: usize = 128;
+/// Bytes of bodies under way at once, bar the one that passes it.
+const MAX_BYTES: usize = 64 << 20;
 /// Attempts under way at once to one receiver: a slow one holds up its own alone.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 /// Beyond an attempt's deadline, for the claim before and the write after it.
@@ -35,8 +37,8 @@ pub struct Deliverer {
     pub tenants: Arc<Tenants>,
     /// An attempt's deadline.
     pub timeout: Duration,
-    /// What each receiver has under way.
-    pub busy: Mutex<HashMap<ReceiverKey, usize>>,
+    /// What is under way.
+    pub busy: Mutex<Busy>,
     /// Woken when a place becomes free.
     pub wake: Wake,
     /// The time.
@@ -45,6 +47,13 @@ pub struct Deliverer {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub struct Busy {
+    receivers: HashMap<ReceiverKey, usize>,
+    bytes: usize,
 }
 
 #[async_trait]
@@ -68,7 +77,7 @@ impl Worker for Deliverer {
                 trace_id = %delivery.trace,
             );
             let place = Place::take(Arc::clone(&self), &claimed);
-            tasks.spawn(async move { place.0.deliver(claimed).await }.instrument(span));
+            tasks.spawn(async move { place.deliverer.deliver(claimed).await }.instrument(span));
         }
         Ok(report)
     }
@@ -76,9 +85,13 @@ impl Worker for Deliverer {
 
 impl Deliverer {
     fn slots(&self) -> DeliverySlots {
-        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let total = MAX_CONCURRENCY.saturating_sub(busy.values().sum());
-        DeliverySlots { total, per_receiver: MAX_CONCURRENCY_PER_RECEIVER, busy }
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        DeliverySlots {
+            total: MAX_CONCURRENCY.saturating_sub(busy.receivers.values().sum()),
+            bytes: MAX_BYTES.saturating_sub(busy.bytes),
+            per_receiver: MAX_CONCURRENCY_PER_RECEIVER,
+            busy: busy.receivers.clone(),
+        }
     }
 
     async fn deliver(&self, claimed: ClaimedDelivery) {
@@ -138,32 +151,36 @@ fn unsigned() -> Sent {
     }
 }
 
-/// A receiver's place in the count of what is under way; given back when dropped, also by a panic.
-struct Place(Arc<Deliverer>, ReceiverKey);
+/// A delivery's place in the count of what is under way; given back when dropped, also by a panic.
+struct Place {
+    deliverer: Arc<Deliverer>,
+    receiver: ReceiverKey,
+    bytes: usize,
+}
 
 impl Place {
     fn take(deliverer: Arc<Deliverer>, claimed: &ClaimedDelivery) -> Self {
         let receiver = (claimed.delivery.tenant.clone(), claimed.delivery.url.receiver());
-        *deliverer
-            .busy
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(receiver.clone())
-            .or_default() += 1;
-        Self(deliverer, receiver)
+        let bytes = claimed.body.len();
+        let mut busy = deliverer.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        *busy.receivers.entry(receiver.clone()).or_default() += 1;
+        busy.bytes += bytes;
+        drop(busy);
+        Self { deliverer, receiver, bytes }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = busy.get_mut(&self.1) {
+        let mut busy = self.deliverer.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.bytes -= self.bytes;
+        if let Some(count) = busy.receivers.get_mut(&self.receiver) {
             *count -= 1;
             if *count == 0 {
-                busy.remove(&self.1);
+                busy.receivers.remove(&self.receiver);
             }
         }
         drop(busy);
-        self.0.wake.wake();
+        self.deliverer.wake.wake();
     }
 }

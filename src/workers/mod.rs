@@ -22,6 +22,7 @@ pub use self::refresher::{KeyRefresher, SecretRefresher};
 pub use self::vendor_worker::VendorWorker;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, Store, StoreError};
+use crate::vendor::VendorSlots;
 
 /// The longest pause between two steps: bounds the harm of a clock that was set back, and of a missed signal.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -61,10 +62,17 @@ impl Wake {
     }
 }
 
+/// A worker and what wakes it.
+pub struct Post {
+    /// The worker.
+    pub worker: Arc<dyn Worker>,
+    /// What wakes it.
+    pub wake: Wake,
+}
+
 /// Takes steps until `stop`. What was started goes on in `tasks`.
 pub async fn run(
-    worker: Arc<dyn Worker>,
-    wake: Wake,
+    Post { worker, wake }: Post,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -98,12 +106,17 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// Passes on what the store commits, until `stop`.
-    pub async fn follow(self, store: Arc<dyn Store>, stop: CancellationToken) {
+    /// Passes on what the store commits and what places become free, until `stop`.
+    pub async fn follow(self, store: Arc<dyn Store>, slots: Arc<VendorSlots>, stop: CancellationToken) {
         let mut changes = store.changes();
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
+                () = slots.freed() => {
+                    self.submitter.wake();
+                    self.poller.wake();
+                    continue;
+                }
                 () = stop.cancelled() => return,
             };
             match change {

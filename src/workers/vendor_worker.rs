@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{Report, Wake, Worker};
+use super::{Report, Worker};
+use crate::domain::clock::Clock;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
 use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Queue, Store, StoreError};
 use crate::tenants::Tenants;
-use crate::vendor::{Request, VendorClient, VendorSlots};
+use crate::vendor::{Request, VendorClient, VendorSlot, VendorSlots};
 
 /// Beyond the vendor's deadline, for the claim before and the write after the request.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
@@ -32,8 +33,8 @@ pub struct VendorWorker {
     pub tenants: Arc<Tenants>,
     /// The vendor's deadline.
     pub request_timeout: Duration,
-    /// Woken when a place becomes free.
-    pub wake: Wake,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -60,19 +61,31 @@ impl Worker for VendorWorker {
                 call_id = %analysis.call_id,
                 trace_id = %analysis.trace,
             );
+            // Taken here and not in the task, so that the next step's claim counts it.
+            let slot = self.slots.try_take(&analysis.tenant);
             let worker = Arc::clone(&self);
-            tasks.spawn(async move { worker.work(claimed).await }.instrument(span));
+            tasks.spawn(async move { worker.work(claimed, slot).await }.instrument(span));
         }
         Ok(report)
     }
 }
 
 impl VendorWorker {
-    async fn work(&self, claimed: ClaimedWork) {
+    async fn work(&self, claimed: ClaimedWork, slot: Option<VendorSlot>) {
         let analysis = &claimed.analysis;
         // A tenant that is not configured has no slots, so nothing of it is claimed.
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
-        let Some(slot) = self.slots.take(&analysis.tenant).await else { return };
+        // Between counting and claiming, a lookup may have taken the place: then this waits for the next.
+        let slot = match slot {
+            Some(slot) => Some(slot),
+            None => self.slots.take(&analysis.tenant).await,
+        };
+        // A process that was stopped, or waited long, must not send what another may have taken over.
+        let lease_end = analysis.work.as_ref().map_or(self.clock.now(), |work| work.due_at);
+        if self.clock.now() + self.request_timeout > lease_end {
+            tracing::warn!("the lease is too short for the request");
+            return;
+        }
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace: analysis.trace };
         let step = match self.queue {
@@ -82,14 +95,14 @@ impl VendorWorker {
                 Step::Polled(self.vendor.result(request, etag).await)
             }
         };
+        let applied = self.store.apply(claimed.lease, step).await;
         drop(slot);
-        match self.store.apply(claimed.lease, step).await {
+        match applied {
             Ok(applied) => self.observe(&applied),
             Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the work did"),
             // The lease runs out, and what was begun is asked for again.
             Err(error) => tracing::error!(%error, "the outcome could not be written"),
         }
-        self.wake.wake();
     }
 
     fn observe(&self, applied: &Applied) {

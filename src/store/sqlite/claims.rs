@@ -72,12 +72,17 @@ pub(super) fn deliveries(
     lease: Duration,
 ) -> Result<Claims<ClaimedDelivery>, StoreError> {
     let mut claims = Claims { claimed: Vec::new(), next_due: None };
-    let mut left = slots.total;
+    let (mut left, mut bytes) = (slots.total, slots.bytes);
     for receiver in pending_receivers(connection)? {
         let busy = slots.busy.get(&receiver).copied().unwrap_or(0);
         let free = slots.per_receiver.saturating_sub(busy).min(left);
         for row in due_of(connection, &receiver, now, free)? {
-            claims.claimed.push(claim_delivery(connection, row, now, lease)?);
+            if bytes == 0 {
+                return Ok(claims);
+            }
+            let claimed = claim_delivery(connection, row, now, lease)?;
+            bytes = bytes.saturating_sub(claimed.body.len());
+            claims.claimed.push(claimed);
         }
         left = slots.total - claims.claimed.len();
         if free > 0 {

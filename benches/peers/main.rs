@@ -1,0 +1,70 @@
+//! Side by side with peers, in one run: `cargo bench --bench peers`.
+//!
+//! The server under test has one core to itself, the load (`wrk`) the other. Runs alternate, so that a change of the
+//! machine's mood meets both sides; medians are compared. Needs Linux, two cores, `taskset` and `wrk`.
+
+#![expect(clippy::print_stdout, reason = "a table is what this prints")]
+
+mod bare;
+mod gateway;
+mod inserts;
+mod load;
+
+use std::process::ExitCode;
+
+use load::{Load, median};
+
+/// Runs of each side.
+const ROUNDS: usize = 5;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, mode, port, body] = arguments.as_slice()
+        && mode == "bare"
+    {
+        return bare::serve(port, body);
+    }
+    println!(
+        "| what | peer | gateway (req/s) | peer (req/s) | ratio | target |\n| --- | --- | --- | --- | --- | --- |"
+    );
+    cached_get().await;
+    submit().await;
+    ExitCode::SUCCESS
+}
+
+/// A finished analysis from memory with a valid HS256 token, against the same bytes without any check.
+async fn cached_get() {
+    let gateway = gateway::start().await;
+    let url = format!("{}v1/analyses/known-1", gateway.api);
+    let body = gateway.get(&url).await;
+    let bare = bare::start(&body);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(Load::get(&url, Some(&gateway.token)).run());
+        theirs.push(Load::get(&bare.url, None).run());
+    }
+    row("cached `get_analysis`, HS256", "bare actix-web handler, same bytes", &mut ours, &mut theirs, 0.8);
+}
+
+/// Durable submissions over 32 connections, against bare inserts of the same row, 32 to a commit.
+async fn submit() {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let gateway = gateway::start().await;
+        ours.push(Load::submit(&format!("{}v1/analyses", gateway.api), &gateway.token).run());
+        theirs.push(inserts::run());
+    }
+    row(
+        "durable `submit_analysis`, 32 connections",
+        "bare inserts, 32 to a commit",
+        &mut ours,
+        &mut theirs,
+        0.5,
+    );
+}
+
+fn row(what: &str, peer: &str, ours: &mut [f64], theirs: &mut [f64], target: f64) {
+    let (ours, theirs) = (median(ours), median(theirs));
+    println!("| {what} | {peer} | {ours:.0} | {theirs:.0} | {:.2} | {target} |", ours / theirs);
+}

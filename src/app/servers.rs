@@ -1,0 +1,89 @@
+//! The two servers: the API's, and the admin port.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use super::StartError;
+use crate::config::Settings;
+use crate::http::admin::{self, Readiness};
+use crate::http::observe::observe;
+use crate::http::state::ApiState;
+
+/// How long a client may take for a request's head.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept; longer than the idle time-outs of ingresses (60 s), so that they close first.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+pub(super) fn serve_api(
+    settings: &Settings,
+    state: &web::Data<ApiState>,
+    loops: &TaskTracker,
+) -> Result<(ServerHandle, Url), StartError> {
+    let (address, public_url) = (settings.server.listen, settings.server.public_url.clone());
+    let state = state.clone();
+    let server = HttpServer::new(move || {
+        let public_url = public_url.clone();
+        App::new()
+            .app_data(state.clone())
+            .wrap(from_fn(observe))
+            .configure(move |config| crate::http::configure(config, public_url.as_ref()))
+    })
+    .client_request_timeout(HEAD_PATIENCE)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(settings.server.shutdown_grace.as_secs())
+    .disable_signals()
+    .bind(address)
+    .map_err(|source| StartError::Listen { address, source })?;
+    let url = url_of(&server.addrs());
+    let server = server.run();
+    let handle = server.handle();
+    loops.spawn(log_end(server));
+    Ok((handle, url))
+}
+
+pub(super) fn serve_admin(
+    settings: &Settings,
+    state: &web::Data<ApiState>,
+    readiness: &Readiness,
+    loops: &TaskTracker,
+) -> Result<(ServerHandle, Url), StartError> {
+    let address = settings.server.admin_listen;
+    let (state, readiness) = (state.clone(), web::Data::new(readiness.clone()));
+    let server = HttpServer::new(move || {
+        App::new().app_data(state.clone()).app_data(readiness.clone()).configure(admin::configure)
+    })
+    .workers(1)
+    .shutdown_timeout(1)
+    .disable_signals()
+    .bind(address)
+    .map_err(|source| StartError::Listen { address, source })?;
+    let url = url_of(&server.addrs());
+    let server = server.run();
+    let handle = server.handle();
+    loops.spawn(log_end(server));
+    Ok((handle, url))
+}
+
+async fn log_end(server: actix_web::dev::Server) {
+    if let Err(error) = server.await {
+        tracing::error!(%error, "a server failed");
+    }
+}
+
+/// Where a server that was just bound is to be found from this machine.
+fn url_of(addresses: &[SocketAddr]) -> Url {
+    let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant"));
+    if let Some(address) = addresses.first() {
+        if !address.ip().is_unspecified() {
+            let _ = url.set_ip_host(address.ip());
+        }
+        let _ = url.set_port(Some(address.port()));
+    }
+    url
+}

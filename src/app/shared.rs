@@ -1,0 +1,134 @@
+//! The parts of the house, each built once from the settings.
+
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{StartError, Variables, tenants};
+use crate::analyses::{Analyses, Parts};
+use crate::auth::Verifier;
+use crate::callbacks::{Guard, Sender};
+use crate::config::{Settings, StoreUrl};
+use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::domain::retries::RetrySchedule;
+use crate::http::state::{ApiState, RateLimits};
+use crate::metrics::Metrics;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Queue, Store, Surroundings};
+use crate::tenants::Tenants;
+use crate::vendor::{VendorClient, VendorSlots};
+use crate::workers::{Deliverer, KeyRefresher, Post, SecretRefresher, VendorWorker, Wake, Wakes};
+
+/// What several parts of the house use, built once.
+pub(super) struct Shared {
+    pub(super) clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pub(super) metrics: Arc<Metrics>,
+    tenants: Arc<Tenants>,
+    vendor: Arc<VendorClient>,
+    pub(super) vendor_slots: Arc<VendorSlots>,
+    pub(super) store: Arc<dyn Store>,
+}
+
+impl Shared {
+    pub(super) fn build(settings: &Settings, variables: Variables<'_>) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
+        let tenants = Arc::new(tenants(settings, variables)?);
+        let vendor = VendorClient::new(&settings.vendor, clock.clone(), entropy.clone(), metrics.clone())
+            .map_err(StartError::part("the vendor's client"))?;
+        let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
+        let vendor_slots = Arc::new(VendorSlots::new(slots));
+        let policy = settings.vendor.polling.clone();
+        let surroundings = Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy };
+        let StoreUrl::Sqlite(path) = &settings.store.url;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path, surroundings)?);
+        Ok(Self { clock, entropy, metrics, tenants, vendor: Arc::new(vendor), vendor_slots, store })
+    }
+
+    pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
+        let parts = Parts {
+            store: self.store.clone(),
+            vendor: self.vendor.clone(),
+            vendor_slots: self.vendor_slots.clone(),
+            guard: Arc::new(Guard::new(&settings.callbacks)),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            draining: draining.clone(),
+        };
+        Analyses::new(parts, &settings.cache)
+    }
+
+    /// Every worker, with what wakes it.
+    pub(super) fn crew(
+        &self,
+        settings: &Settings,
+        verifier: &Arc<Verifier>,
+        wakes: &Wakes,
+    ) -> Result<Vec<Post>, StartError> {
+        let submitter = self.vendor_worker(Queue::Submits, settings);
+        let poller = self.vendor_worker(Queue::Polls, settings);
+        let deliverer = self.deliverer(settings, &wakes.deliverer)?;
+        let secrets = SecretRefresher {
+            tenants: self.tenants.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        Ok(vec![
+            Post { worker: Arc::new(submitter), wake: wakes.submitter.clone() },
+            Post { worker: Arc::new(poller), wake: wakes.poller.clone() },
+            Post { worker: Arc::new(deliverer), wake: wakes.deliverer.clone() },
+            Post { worker: Arc::new(KeyRefresher { verifier: verifier.clone() }), wake: Wake::default() },
+            Post { worker: Arc::new(secrets), wake: Wake::default() },
+        ])
+    }
+
+    fn vendor_worker(&self, queue: Queue, settings: &Settings) -> VendorWorker {
+        VendorWorker {
+            queue,
+            store: self.store.clone(),
+            vendor: self.vendor.clone(),
+            slots: self.vendor_slots.clone(),
+            tenants: self.tenants.clone(),
+            request_timeout: settings.vendor.request_timeout,
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn deliverer(&self, settings: &Settings, wake: &Wake) -> Result<Deliverer, StartError> {
+        Ok(Deliverer {
+            store: self.store.clone(),
+            sender: Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?,
+            schedule: RetrySchedule::new(settings.callbacks.retry_schedule.clone()),
+            tenants: self.tenants.clone(),
+            timeout: settings.callbacks.timeout,
+            busy: Mutex::default(),
+            wake: wake.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    pub(super) fn state(
+        &self,
+        settings: &Settings,
+        analyses: &Arc<Analyses>,
+        verifier: Arc<Verifier>,
+    ) -> ApiState {
+        let limits = self.tenants.all().map(|tenant| (tenant.id().clone(), tenant.rate_limit()));
+        ApiState {
+            analyses: analyses.clone(),
+            verifier,
+            limits: RateLimits::new(limits),
+            tenants: self.tenants.clone(),
+            store: self.store.clone(),
+            max_body_bytes: settings.server.max_body_bytes,
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
