@@ -13,8 +13,6 @@ pub struct Mention {
     pub line: usize,
     /// From the root: `crate::store::Store`, `tokio::time`. A glob ends with `*`.
     pub path: Vec<String>,
-    /// Whether it stands under `#[cfg(test)]`.
-    pub in_tests: bool,
 }
 
 /// What a source says.
@@ -34,7 +32,8 @@ impl Source {
         let tokens: TokenStream = text.parse().expect("the source is Rust");
         let mut source = Self::default();
         let module = module.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        source.walk(tokens, &module, false);
+        let in_tests = module.last().is_some_and(|name| name == "tests");
+        source.walk(tokens, &module, in_tests);
         source
     }
 
@@ -64,7 +63,7 @@ impl Source {
                 TokenTree::Ident(ident) if ident == "use" && !is_punct(tokens.front(), '<') => {
                     let end = tokens.iter().position(|token| is_punct(Some(token), ';'));
                     let tree = tokens.drain(..end.unwrap_or(tokens.len())).collect();
-                    self.tree(&[], tree, module, tested);
+                    self.tree(&[], tree, module);
                 }
                 TokenTree::Ident(ident) if ident == "mod" && names_a_body(&tokens) => {
                     let inner = tokens.pop_front().map(|name| name.to_string()).unwrap_or_default();
@@ -84,8 +83,8 @@ impl Source {
                     if !tested {
                         self.identifiers.extend(path.iter().map(|name| (line, name.clone())));
                     }
-                    if path.len() > 1 || path[0] == "extern" {
-                        self.mention(line, path, module, tested);
+                    if path.len() > 1 {
+                        self.mention(line, path, module);
                     }
                 }
             }
@@ -93,13 +92,7 @@ impl Source {
     }
 
     /// One level of a `use` tree: `a::b`, `a::{b, c::d}`, `a::*`, `a as b`.
-    fn tree(
-        &mut self,
-        prefix: &[String],
-        mut tokens: VecDeque<TokenTree>,
-        module: &[String],
-        in_tests: bool,
-    ) {
+    fn tree(&mut self, prefix: &[String], mut tokens: VecDeque<TokenTree>, module: &[String]) {
         while !tokens.is_empty() {
             let end = tokens.iter().position(|token| is_punct(Some(token), ','));
             let branch = tokens.drain(..end.unwrap_or(tokens.len())).collect::<Vec<_>>();
@@ -115,20 +108,20 @@ impl Source {
                     TokenTree::Ident(ident) => path.push(plain(&ident.to_string())),
                     TokenTree::Punct(punct) if punct.as_char() == '*' => path.push("*".to_owned()),
                     TokenTree::Group(group) => {
-                        self.tree(&path, group.stream().into_iter().collect(), module, in_tests);
+                        self.tree(&path, group.stream().into_iter().collect(), module);
                         is_open = true;
                     }
                     TokenTree::Punct(_) | TokenTree::Literal(_) => {}
                 }
             }
             if let Some(line) = line.filter(|_| !is_open) {
-                self.mention(line, path, module, in_tests);
+                self.mention(line, path, module);
             }
         }
     }
 
     /// Notes a path, with `self` and `super` resolved.
-    fn mention(&mut self, line: usize, path: Vec<String>, module: &[String], in_tests: bool) {
+    fn mention(&mut self, line: usize, path: Vec<String>, module: &[String]) {
         let mut from = module.len();
         let mut rest = path.as_slice();
         let is_relative = matches!(path[0].as_str(), "self" | "super");
@@ -146,7 +139,7 @@ impl Source {
         } else {
             path
         };
-        self.mentions.push(Mention { line, path, in_tests });
+        self.mentions.push(Mention { line, path });
     }
 }
 
