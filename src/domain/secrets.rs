@@ -44,6 +44,16 @@ impl VendorToken {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// Whether both are the same token.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+
+    /// `text` without this token in it, if it was in it.
+    pub fn erased_from(&self, text: &str) -> Option<String> {
+        text.contains(self.expose()).then(|| text.replace(self.expose(), "[token]"))
+    }
 }
 
 impl fmt::Debug for VendorToken {
@@ -72,6 +82,11 @@ impl CallbackSecret {
     /// The key's bytes, for the signature.
     pub fn expose(&self) -> &[u8] {
         self.0.expose_secret()
+    }
+
+    /// Whether both are the same key.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
     }
 }
 

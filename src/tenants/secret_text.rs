@@ -57,7 +57,7 @@ impl FromSecretText for VendorToken {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
+        self.matches(other)
     }
 }
 
@@ -69,7 +69,7 @@ impl FromSecretText for Vec<CallbackSecret> {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.iter().map(CallbackSecret::expose).eq(other.iter().map(CallbackSecret::expose))
+        self.len() == other.len() && self.iter().zip(other).all(|(one, other)| one.matches(other))
     }
 }
 

@@ -18,11 +18,7 @@ pub(super) fn is_json(body: &[u8]) -> bool {
 
 /// Takes the token out of an answer that repeats it: what the vendor says is kept and shown.
 pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
-    let token = token.expose();
-    match std::str::from_utf8(&body) {
-        Ok(text) if text.contains(token) => Bytes::from(text.replace(token, "[token]")),
-        _ => body,
-    }
+    std::str::from_utf8(&body).ok().and_then(|text| token.erased_from(text)).map_or(body, Bytes::from)
 }
 
 /// What an answer of status 200 says.

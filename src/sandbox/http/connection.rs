@@ -183,10 +183,25 @@ fn head_of(response: &Response, keeps_alive: bool) -> String {
 }
 
 fn reason_of(status: u16) -> &'static str {
-    actix_web::http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("Unknown")
+    match status {
+        200 => "OK",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 | 302 | 307 | 308 => "Redirect",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        410 => "Gone",
+        416 => "Range Not Satisfiable",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Other",
+    }
 }
 
 async fn wait_for_the_end(stream: &mut TcpStream, stopping: &CancellationToken) -> io::Result<()> {
