@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 /// A path that a source names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mention {
+pub(crate) struct Mention {
     /// Where.
     pub line: usize,
     /// From the root: `crate::store::Store`, `tokio::time`. A glob ends with `*`.
@@ -17,7 +17,7 @@ pub struct Mention {
 
 /// What a source says.
 #[derive(Debug, Default)]
-pub struct Source {
+pub(crate) struct Source {
     /// The paths of two segments and more, and all that `use` names.
     pub mentions: Vec<Mention>,
     /// Identifiers outside of tests, with their lines: what methods are called.
@@ -28,7 +28,7 @@ pub struct Source {
 
 impl Source {
     /// Reads the file of a module, such as `["store", "sqlite"]`.
-    pub fn read(text: &str, module: &[&str]) -> Self {
+    pub(crate) fn read(text: &str, module: &[&str]) -> Self {
         let tokens: TokenStream = text.parse().expect("the source is Rust");
         let mut source = Self::default();
         let module = module.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
