@@ -23,6 +23,38 @@ const fn condition(queue: Queue) -> &'static str {
     }
 }
 
+/// Takes the tenant, the present, the most to claim, and the lease's end. A claimed submit stands as unconfirmed
+/// from this commit on: after a crash its outcome is unknown.
+pub(super) fn claim_sql(queue: Queue) -> String {
+    format!(
+        "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
+         fence = fence + 1, leased = 1, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
+         WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
+        condition(queue),
+        analyses::COLUMNS
+    )
+}
+
+/// Takes the tenant and the present.
+pub(super) fn next_work_sql(queue: Queue) -> String {
+    let condition = condition(queue);
+    format!(
+        "SELECT due_at FROM analyses WHERE {condition} AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1"
+    )
+}
+
+/// Takes the receiver before.
+pub(super) const NEXT_RECEIVER: &str = "SELECT tenant, receiver FROM deliveries \
+     WHERE status = 'pending' AND (tenant, receiver) > (?, ?) ORDER BY tenant, receiver LIMIT 1";
+
+/// Takes the receiver, the present, and the most to claim.
+pub(super) const DUE_DELIVERIES: &str = "SELECT row FROM deliveries \
+     WHERE status = 'pending' AND tenant = ? AND receiver = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
+
+/// Takes the receiver and the present.
+pub(super) const NEXT_DELIVERY: &str = "SELECT due_at FROM deliveries \
+     WHERE status = 'pending' AND tenant = ? AND receiver = ? AND due_at > ? ORDER BY due_at LIMIT 1";
+
 pub(super) fn work(
     connection: &Connection,
     queue: Queue,
@@ -30,18 +62,8 @@ pub(super) fn work(
     now: Timestamp,
     lease: Duration,
 ) -> Result<Claims<ClaimedWork>, StoreError> {
-    let condition = condition(queue);
-    // A claimed submit stands as unconfirmed from this commit on: after a crash its outcome is unknown.
-    let claim = format!(
-        "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
-         fence = fence + 1, leased = 1, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
-         WHERE {condition} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
-        analyses::COLUMNS
-    );
-    let next = format!(
-        "SELECT due_at FROM analyses WHERE {condition} AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1"
-    );
-    let (mut claim, mut next) = (connection.prepare_cached(&claim)?, connection.prepare_cached(&next)?);
+    let mut claim = connection.prepare_cached(&claim_sql(queue))?;
+    let mut next = connection.prepare_cached(&next_work_sql(queue))?;
     let mut claims = Claims { claimed: Vec::new(), next_due: None };
     for (tenant, free) in slots.iter().filter(|(_, free)| *free > 0) {
         let limit = i64::try_from(*free).unwrap_or(i64::MAX);
@@ -95,10 +117,7 @@ pub(super) fn deliveries(
 /// The receivers with anything pending, each found by one step along the index however much it has waiting.
 /// In a changing order, lest the first take all when there is less room than work.
 fn pending_receivers(connection: &Connection) -> Result<Vec<ReceiverKey>, StoreError> {
-    let mut step = connection.prepare_cached(
-        "SELECT tenant, receiver FROM deliveries WHERE status = 'pending' AND (tenant, receiver) > (?, ?) \
-         ORDER BY tenant, receiver LIMIT 1",
-    )?;
+    let mut step = connection.prepare_cached(NEXT_RECEIVER)?;
     let mut found: Vec<(String, String)> = Vec::new();
     let mut last = (String::new(), String::new());
     while let Some(next) =
@@ -126,10 +145,7 @@ fn due_of(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<i64>, StoreError> {
-    let mut due = connection.prepare_cached(
-        "SELECT row FROM deliveries WHERE status = 'pending' AND tenant = ? AND receiver = ? AND due_at <= ? \
-         ORDER BY due_at LIMIT ?",
-    )?;
+    let mut due = connection.prepare_cached(DUE_DELIVERIES)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = due.query_map(params![tenant.as_str(), receiver, now.as_millis(), limit], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -141,10 +157,7 @@ fn next_of(
     now: Timestamp,
 ) -> Result<Option<i64>, StoreError> {
     Ok(connection
-        .prepare_cached(
-            "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ? AND receiver = ? \
-             AND due_at > ? ORDER BY due_at LIMIT 1",
-        )?
+        .prepare_cached(NEXT_DELIVERY)?
         .query_row(params![tenant.as_str(), receiver, now.as_millis()], |row| row.get(0))
         .optional()?)
 }

@@ -3,11 +3,14 @@
 mod analyses;
 mod claims;
 mod deliveries;
+mod file;
+#[cfg(test)]
+mod plans;
 mod readers;
 mod writer;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tokio::sync::broadcast;
 
+pub use self::file::{OpenError, inspect};
+use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::{
@@ -27,46 +32,10 @@ use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
 use crate::domain::trace::TraceContext;
 
-/// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
 /// What the change feed holds for a slow listener before it is told that it missed some.
 const CHANGE_BACKLOG: usize = 4096;
-
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process works on it; two would take each other's leases for those of a dead one.
-    #[error("{0} is in use by another process")]
-    InUse(PathBuf),
-    /// A later version of this program wrote it.
-    #[error("{path} has schema {found}, this version knows up to {known}")]
-    TooNew {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: usize,
-        /// The newest this program knows.
-        known: usize,
-    },
-    /// The file or its lock could not be opened.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// `SQLite` refused.
-    #[error("{path}: {source}")]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-}
 
 /// A store in one file.
 pub struct SqliteStore {
@@ -109,67 +78,6 @@ impl SqliteStore {
         let surroundings = Arc::new(surroundings);
         Ok(Self { writer, readers: Readers::new(readers), changes, surroundings, _lock: lock })
     }
-}
-
-/// Whether [`SqliteStore::open`] would work, without changing anything.
-///
-/// # Errors
-/// [`OpenError`] says why it would not.
-pub fn inspect(path: &Path) -> Result<(), OpenError> {
-    if !path.exists() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        return folder
-            .metadata()
-            .map(|_| ())
-            .map_err(|source| OpenError::Io { path: folder.to_owned(), source });
-    }
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
-    schema_version(&connection, path).map(|_| ())
-}
-
-fn schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
-    let found: usize = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
-    if found > MIGRATIONS.len() {
-        return Err(OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
-    }
-    Ok(found)
-}
-
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock_path = PathBuf::from(name);
-    let io = |source| OpenError::Io { path: lock_path.clone(), source };
-    let lock = OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // FULL syncs the log at every commit: an answered submission survives the loss of power.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let transaction = connection.transaction().map_err(sqlite)?;
-    let found = schema_version(&transaction, path)?;
-    for migration in &MIGRATIONS[found..] {
-        transaction.execute_batch(migration).map_err(sqlite)?;
-    }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(sqlite)?;
-    transaction.commit().map_err(sqlite)
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+type TestJob = fn(&Connection) -> Result<Done<()>, StoreError>;
+
 /// A writer on a new file with one table, and another connection to see what is on disk.
 fn writer() -> (tempfile::TempDir, Writer, Connection) {
     let folder = tempfile::tempdir().unwrap();
@@ -24,10 +26,7 @@ fn on_disk(connection: &Connection) -> Vec<i64> {
 }
 
 /// Queues jobs while the thread is held up, so that they make one group, and gives their outcomes.
-async fn in_one_group<const N: usize>(
-    writer: &Writer,
-    jobs: [fn(&Connection) -> Result<Done<()>, StoreError>; N],
-) -> Vec<Result<(), StoreError>> {
+async fn in_one_group<const N: usize>(writer: &Writer, jobs: [TestJob; N]) -> Vec<Result<(), StoreError>> {
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
     let (begun, has_begun) = oneshot::channel();
     let hold = writer.run(move |_| {

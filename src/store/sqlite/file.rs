@@ -1,0 +1,122 @@
+//! The file itself: whose it is, which schema it has, and how it is opened.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works on it; two would take each other's leases for those of a dead one.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// A later version of this program wrote it.
+    #[error("{path} has schema {found}, this version knows up to {known}")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: usize,
+        /// The newest this program knows.
+        known: usize,
+    },
+    /// The file or its lock could not be opened.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `SQLite` refused.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}
+
+/// Whether [`SqliteStore::open`](super::SqliteStore::open) would work, without changing anything.
+///
+/// # Errors
+/// [`OpenError`] says why it would not.
+pub fn inspect(path: &Path) -> Result<(), OpenError> {
+    if !path.exists() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return folder
+            .metadata()
+            .map(|_| ())
+            .map_err(|source| OpenError::Io { path: folder.to_owned(), source });
+    }
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
+    schema_version(&connection, path).map(|_| ())
+}
+
+/// The file, as it is opened to be looked at. Even a reader makes a log and leaves it behind, perhaps as another
+/// user than the service's; it does not if it is told that nobody writes, and without a log nobody does.
+fn inspected(path: &Path) -> OsString {
+    if beside(path, "-wal").exists() {
+        return path.into();
+    }
+    let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{escaped}?immutable=1").into()
+}
+
+/// The file's name with an ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
+    let found: usize = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    if found > MIGRATIONS.len() {
+        return Err(OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
+    }
+    Ok(found)
+}
+
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let lock_path = beside(path, ".lock");
+    let io = |source| OpenError::Io { path: lock_path.clone(), source };
+    let lock = OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+pub(super) fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL syncs the log at every commit: an answered submission survives the loss of power.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let transaction = connection.transaction().map_err(sqlite)?;
+    let found = schema_version(&transaction, path)?;
+    for migration in &MIGRATIONS[found..] {
+        transaction.execute_batch(migration).map_err(sqlite)?;
+    }
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(sqlite)?;
+    transaction.commit().map_err(sqlite)
+}

@@ -1,0 +1,57 @@
+//! Claiming costs the same however much rests in the store: every query on that way walks an index to what it wants.
+
+use rusqlite::Connection;
+
+use super::super::Queue;
+use super::claims::{DUE_DELIVERIES, NEXT_DELIVERY, NEXT_RECEIVER, claim_sql, next_work_sql};
+use super::file::{MIGRATIONS, prepare};
+
+/// How `SQLite` says that it will find what a query asks for, whether or not the index alone is enough for it.
+fn plan(sql: &str) -> Vec<String> {
+    let connection = Connection::open_in_memory().unwrap();
+    for migration in MIGRATIONS {
+        connection.execute_batch(migration).unwrap();
+    }
+    let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    // What is bound does not change the plan.
+    let nothing = vec![None::<i64>; explained.parameter_count()];
+    let lines = explained.query_map(rusqlite::params_from_iter(nothing), |row| row.get("detail")).unwrap();
+    lines.map(|line: Result<String, _>| line.unwrap().replace("COVERING INDEX", "INDEX")).collect()
+}
+
+#[test]
+fn a_claim_of_work_walks_the_index_of_its_queue() {
+    for (queue, index) in [(Queue::Submits, "analyses_to_submit"), (Queue::Polls, "analyses_to_poll")] {
+        assert_eq!(
+            plan(&claim_sql(queue)),
+            [
+                "SEARCH analyses USING INTEGER PRIMARY KEY (rowid=?)".to_owned(),
+                "LIST SUBQUERY 1".to_owned(),
+                format!("SEARCH analyses USING INDEX {index} (tenant=? AND due_at<?)"),
+            ]
+        );
+        assert_eq!(
+            plan(&next_work_sql(queue)),
+            [format!("SEARCH analyses USING INDEX {index} (tenant=? AND due_at>?)")]
+        );
+    }
+}
+
+#[test]
+fn a_claim_of_deliveries_walks_from_receiver_to_receiver() {
+    let search = |terms| [format!("SEARCH deliveries USING INDEX deliveries_due ({terms})")];
+    assert_eq!(plan(NEXT_RECEIVER), search("(tenant,receiver)>(?,?)"));
+    assert_eq!(plan(DUE_DELIVERIES), search("tenant=? AND receiver=? AND due_at<?"));
+    assert_eq!(plan(NEXT_DELIVERY), search("tenant=? AND receiver=? AND due_at>?"));
+}
+
+#[test]
+fn every_commit_of_the_writer_is_synced() {
+    const FULL: i64 = 2;
+    let folder = tempfile::tempdir().unwrap();
+    let connection = Connection::open(folder.path().join("store.db")).unwrap();
+    prepare(&connection).unwrap();
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((mode.as_str(), number("synchronous"), number("foreign_keys")), ("wal", FULL, 1));
+}

@@ -1,0 +1,175 @@
+//! Who works on what, and for how long.
+
+use std::time::Duration;
+
+use alovoice_gateway::domain::analysis::{Stage, Status};
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::store::{ClaimedWork, Queue, StoreError};
+
+use crate::harness::{
+    Harness, LEASE, START, acme, anew, call_id, globex, metadata, ready, submission, with_metadata,
+};
+
+const ACCEPTED: Step = Step::Submitted(SubmitOutcome::Accepted);
+
+fn calls(claimed: &[ClaimedWork]) -> Vec<&str> {
+    claimed.iter().map(|claimed| claimed.analysis.call_id.as_str()).collect()
+}
+
+pub(crate) async fn only_what_is_due_is_claimed_and_the_next_moment_told(harness: Harness) {
+    let claim = async |queue| {
+        let slots = vec![(acme(), 100), (globex(), 100)];
+        let claims = harness.store.claim_work_across_tenants(queue, slots, LEASE).await.unwrap();
+        (claims.claimed.len(), claims.next_due.map(|due| due.since(START).as_secs()))
+    };
+    assert_eq!(claim(Queue::Submits).await, (0, None));
+    harness.submit(submission("1")).await;
+    harness.hand_over().await;
+    harness.advance(5);
+    harness.store.submit(&globex(), submission("2")).await.unwrap();
+    assert_eq!(claim(Queue::Polls).await, (0, Some(10)));
+    assert_eq!(claim(Queue::Submits).await, (1, None));
+    assert_eq!(claim(Queue::Polls).await, (0, Some(10)));
+    harness.advance(5);
+    // Then the lease of the second call ends, at 35 s.
+    assert_eq!(claim(Queue::Polls).await, (1, Some(35)));
+}
+
+pub(crate) async fn each_tenant_has_its_own_slots(harness: Harness) {
+    for call in ["1", "2", "3"] {
+        harness.submit(submission(call)).await;
+        harness.store.submit(&globex(), submission(call)).await.unwrap();
+    }
+    let idle = alovoice_gateway::domain::ids::TenantId::parse("initech").unwrap();
+    let slots = vec![(acme(), 2), (globex(), 0), (idle, 5)];
+    let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
+    let tenants: Vec<_> = claims.claimed.iter().map(|claimed| claimed.analysis.tenant.as_str()).collect();
+    assert_eq!(tenants, ["acme", "acme"]);
+
+    let slots = vec![(acme(), 100), (globex(), 100)];
+    let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
+    let of = |tenant| claims.claimed.iter().filter(|claimed| claimed.analysis.tenant == tenant).count();
+    assert_eq!((of(acme()), of(globex())), (1, 3));
+}
+
+pub(crate) async fn the_oldest_is_claimed_first(harness: Harness) {
+    for call in ["3", "1", "2"] {
+        harness.submit(submission(call)).await;
+        harness.advance(1);
+    }
+    for expected in ["3", "1", "2"] {
+        let slots = vec![(acme(), 1)];
+        let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
+        assert_eq!(calls(&claims.claimed), [expected]);
+    }
+}
+
+pub(crate) async fn a_claimed_submit_stands_as_unconfirmed(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    let written = harness.find("1").await.analysis;
+    assert_eq!(claimed.analysis, written);
+    let work = written.work.unwrap();
+    assert_eq!((work.stage, work.due_at, written.status), (Stage::Confirm, START + LEASE, Status::Queued));
+
+    // Its process died: somebody asks for the result before the call is sent again.
+    harness.advance(LEASE.as_secs());
+    assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
+    let confirm = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound)).await.unwrap();
+    assert_eq!(calls(&harness.claim(Queue::Submits).await), ["1"]);
+}
+
+pub(crate) async fn what_is_leased_is_not_claimed_again(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let first = harness.claim_one(Queue::Submits).await;
+    harness.advance(LEASE.as_secs() - 1);
+    for queue in [Queue::Submits, Queue::Polls] {
+        assert_eq!(harness.claim(queue).await.len(), 0);
+    }
+    harness.advance(1);
+    let second = harness.claim_one(Queue::Polls).await;
+    assert_ne!(first.lease, second.lease);
+}
+
+pub(crate) async fn a_stale_lease_overwrites_nothing(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let stale = harness.claim_one(Queue::Submits).await;
+    harness.advance(LEASE.as_secs());
+    let fresh = harness.claim_one(Queue::Polls).await;
+    let before = harness.find("1").await;
+    harness.changes();
+
+    let lost = harness.store.apply(stale.lease, ready("eski")).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    assert_eq!(harness.find("1").await, before);
+    assert_eq!(harness.changes(), []);
+
+    harness.store.apply(fresh.lease, ready("yangi")).await.unwrap();
+    let found = harness.find("1").await;
+    assert_eq!((found.analysis.revision, found.result), (1, Some(crate::harness::obtained("yangi").result)));
+    let late = harness.store.apply(stale.lease, ready("eski")).await;
+    assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
+}
+
+pub(crate) async fn a_lease_that_ran_out_is_good_until_somebody_else_has_it(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.advance(LEASE.as_secs() * 2);
+    let applied = harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
+    assert_eq!(applied.analysis.status, Status::Processing);
+}
+
+pub(crate) async fn a_lease_ends_with_its_step(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
+    let again = harness.store.apply(claimed.lease, ready("salom")).await;
+    assert!(matches!(again, Err(StoreError::LeaseLost)), "{again:?}");
+    assert_eq!(harness.find("1").await.analysis.status, Status::Processing);
+}
+
+pub(crate) async fn new_metadata_leaves_a_lease_alone(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    let changed = harness.submit(with_metadata("1", "T-2")).await;
+    assert_eq!(changed.analysis.work, claimed.analysis.work);
+    assert_eq!(harness.claim(Queue::Polls).await.len(), 0);
+    let applied = harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
+    assert_eq!((applied.analysis.status, applied.analysis.metadata), (Status::Processing, metadata("T-2")));
+}
+
+pub(crate) async fn a_new_round_takes_the_lease_of_a_settle(harness: Harness) {
+    harness.complete(submission("1"), "salom").await;
+    harness.advance(120);
+    let settle = harness.claim_one(Queue::Polls).await;
+    assert_eq!(settle.analysis.work.unwrap().stage, Stage::Settle);
+    harness.submit(anew("1")).await;
+    let lost = harness.store.apply(settle.lease, ready("salom yana")).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+
+    let submit = harness.claim_one(Queue::Submits).await;
+    let lost = harness.store.apply(settle.lease, ready("salom yana")).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    let applied = harness.store.apply(submit.lease, ACCEPTED).await.unwrap();
+    assert_eq!((applied.analysis.status, applied.analysis.revision), (Status::Completed, 1));
+}
+
+pub(crate) async fn released_work_is_due_at_once(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.advance(1);
+    harness.store.release_across_tenants().await.unwrap();
+    let lost = harness.store.apply(claimed.lease, ACCEPTED).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    let again = harness.claim_one(Queue::Polls).await;
+    assert_eq!(again.analysis.call_id, call_id("1"));
+
+    // What nobody held keeps its time.
+    harness.submit(submission("2")).await;
+    harness.hand_over().await;
+    harness.store.release_across_tenants().await.unwrap();
+    assert_eq!(calls(&harness.claim(Queue::Polls).await), ["1"]);
+    let due = harness.find("2").await.analysis.work.unwrap().due_at;
+    assert_eq!(due, START + Duration::from_secs(11));
+}

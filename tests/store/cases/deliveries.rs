@@ -1,0 +1,199 @@
+//! Callbacks on their way: attempts, retries, and a fair share for every receiver.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use alovoice_gateway::domain::retries::{GiveUpReason, Next};
+use alovoice_gateway::store::{ClaimedDelivery, DeliverySlots, StoreError};
+use futures_util::future::join_all;
+
+use crate::harness::{
+    Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, submission, trace,
+    with_callback,
+};
+
+const A: &str = "https://a.example/";
+const B: &str = "https://b.example/";
+
+fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {
+    claimed.iter().map(|claimed| claimed.delivery.url.as_str().to_owned()).collect()
+}
+
+/// Finished calls, each with a delivery to `url` that is due.
+async fn flood(harness: &Harness, url: &str, count: usize) {
+    let host = url.trim_start_matches("https://").trim_end_matches('/');
+    // All at once: they share a few commits.
+    join_all((0..count).map(async |number| {
+        let call = format!("{host}-{number}");
+        harness.store.adopt(&acme(), &call_id(&call), trace(), obtained("salom")).await.unwrap();
+        harness.submit(with_callback(&call, url)).await;
+    }))
+    .await;
+}
+
+pub(crate) async fn an_attempt_is_written_down_before_it_is_made(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
+    let claimed = harness.claim_delivery().await;
+    assert_eq!(claimed.delivery.attempts, 1);
+    assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
+    let attempts = harness.store.attempts(&acme(), claimed.delivery.id).await.unwrap();
+    assert_eq!(attempts.len(), 1);
+    assert_eq!((attempts[0].number, attempts[0].started_at), (1, START + Duration::from_secs(10)));
+    assert_eq!((&attempts[0].outcome, attempts[0].status, attempts[0].latency), (&None, None, None));
+    assert_eq!(attempts[0].response, b"");
+}
+
+pub(crate) async fn a_delivered_one_is_done(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let claimed = harness.claim_delivery().await;
+    harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    assert_eq!(harness.deliveries("1").await, [("delivered".to_owned(), 1)]);
+    let attempts = harness.store.attempts(&acme(), claimed.delivery.id).await.unwrap();
+    assert_eq!((attempts[0].outcome.as_deref(), attempts[0].status), (Some("delivered"), Some(204)));
+    assert_eq!(attempts[0].latency, Some(Duration::from_millis(42)));
+    assert_eq!(attempts[0].response, b"thanks");
+    harness.advance(1_000_000);
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
+}
+
+pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let first = harness.claim_delivery().await;
+    let retry_at = START + Duration::from_secs(20);
+    let failed = finished("refused", Some(503), Next::RetryAt(retry_at));
+    harness.store.finish_attempt(first.lease, failed).await.unwrap();
+    assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
+
+    let slots = DeliverySlots { total: 100, per_receiver: 100, busy: HashMap::new() };
+    let early = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
+    assert_eq!((early.claimed.len(), early.next_due), (0, Some(retry_at)));
+    harness.advance(10);
+    let second = harness.claim_delivery().await;
+    assert_eq!(second.delivery.attempts, 2);
+    assert_eq!(second.delivery.id, first.delivery.id);
+    assert_eq!((second.delivery.event_id, &second.body), (first.delivery.event_id, &first.body));
+
+    harness.store.finish_attempt(second.lease, delivered()).await.unwrap();
+    let attempts = harness.store.attempts(&acme(), first.delivery.id).await.unwrap();
+    let outcomes: Vec<_> =
+        attempts.iter().map(|attempt| (attempt.number, attempt.outcome.as_deref(), attempt.status)).collect();
+    assert_eq!(outcomes, [(1, Some("refused"), Some(503)), (2, Some("delivered"), Some(204))]);
+}
+
+pub(crate) async fn a_hopeless_one_is_given_up(harness: Harness) {
+    harness.announce("1", &[A, B]).await;
+    for (claimed, reason) in
+        harness.claim_deliveries(100, 100).await.iter().zip([GiveUpReason::Gone, GiveUpReason::Exhausted])
+    {
+        let attempt = finished("gone", None, Next::GiveUp(reason));
+        harness.store.finish_attempt(claimed.lease, attempt).await.unwrap();
+    }
+    let failed = ("failed".to_owned(), 1);
+    assert_eq!(harness.deliveries("1").await, [failed.clone(), failed]);
+    harness.advance(1_000_000);
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
+}
+
+pub(crate) async fn a_stale_attempt_overwrites_nothing(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let stale = harness.claim_delivery().await;
+    harness.advance(LEASE.as_secs());
+    let fresh = harness.claim_delivery().await;
+    assert_eq!(fresh.delivery.attempts, 2);
+
+    let lost = harness.store.finish_attempt(stale.lease, delivered()).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 2)]);
+    let attempts = harness.store.attempts(&acme(), fresh.delivery.id).await.unwrap();
+    assert!(attempts.iter().all(|attempt| attempt.outcome.is_none()), "{attempts:?}");
+
+    harness.store.finish_attempt(fresh.lease, delivered()).await.unwrap();
+    for lease in [stale.lease, fresh.lease] {
+        let gave_up = finished("gone", Some(410), Next::GiveUp(GiveUpReason::Gone));
+        let lost = harness.store.finish_attempt(lease, gave_up).await;
+        assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    }
+    assert_eq!(harness.deliveries("1").await, [("delivered".to_owned(), 2)]);
+}
+
+pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness) {
+    flood(&harness, A, 5).await;
+    flood(&harness, B, 5).await;
+    let claim = async |busy: usize| {
+        let busy = HashMap::from([((acme(), "https://a.example".to_owned()), busy)]);
+        let slots = DeliverySlots { total: 100, per_receiver: 3, busy };
+        let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
+        let urls = receivers(&claims.claimed);
+        let of = |url: &str| urls.iter().filter(|claimed| *claimed == url).count();
+        (of(A), of(B))
+    };
+    assert_eq!(claim(2).await, (1, 3));
+    assert_eq!(claim(3).await, (0, 2));
+    assert_eq!(claim(4).await, (0, 0));
+    assert_eq!(claim(0).await, (3, 0));
+}
+
+pub(crate) async fn a_flood_to_one_receiver_leaves_room_for_another(harness: Harness) {
+    flood(&harness, A, 1000).await;
+    harness.advance(60);
+    flood(&harness, B, 1).await;
+    let claimed = harness.claim_deliveries(100, 8).await;
+    let urls = receivers(&claimed);
+    assert_eq!(urls.iter().filter(|url| *url == A).count(), 8);
+    assert_eq!(urls.iter().filter(|url| *url == B).count(), 1);
+}
+
+pub(crate) async fn two_tenants_of_one_receiver_do_not_share_its_slots(harness: Harness) {
+    flood(&harness, A, 3).await;
+    harness.store.adopt(&globex(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
+    harness.store.submit(&globex(), with_callback("1", A)).await.unwrap();
+    let claimed = harness.claim_deliveries(100, 2).await;
+    let of = |tenant| claimed.iter().filter(|claimed| claimed.delivery.tenant == tenant).count();
+    assert_eq!((of(acme()), of(globex())), (2, 1));
+}
+
+pub(crate) async fn no_more_are_claimed_than_there_is_room_for(harness: Harness) {
+    flood(&harness, A, 3).await;
+    flood(&harness, B, 3).await;
+    for expected in [4, 2, 0] {
+        assert_eq!(harness.claim_deliveries(4, 100).await.len(), expected);
+    }
+    harness.submit(submission("1")).await;
+    assert_eq!(harness.claim_deliveries(0, 100).await.len(), 0);
+}
+
+pub(crate) async fn every_receiver_gets_its_turn_when_there_is_less_room_than_work(harness: Harness) {
+    const PLENTY: usize = 64;
+    flood(&harness, A, PLENTY).await;
+    flood(&harness, B, PLENTY).await;
+    let mut seen = HashSet::new();
+    // Which one comes first is left to chance: that it is the same one 64 times is out of the question.
+    for _ in 0..PLENTY {
+        seen.extend(receivers(&harness.claim_deliveries(1, 1).await));
+    }
+    assert_eq!(seen, HashSet::from([A.to_owned(), B.to_owned()]));
+}
+
+pub(crate) async fn released_deliveries_are_due_at_once(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let claimed = harness.claim_delivery().await;
+    harness.store.release_across_tenants().await.unwrap();
+    let lost = harness.store.finish_attempt(claimed.lease, delivered()).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    assert_eq!(harness.claim_delivery().await.delivery.attempts, 2);
+
+    // What is done stays done.
+    harness.announce("2", &[B]).await;
+    let claimed = harness.claim_delivery().await;
+    harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    harness.store.release_across_tenants().await.unwrap();
+    assert_eq!(harness.deliveries("2").await, [("delivered".to_owned(), 1)]);
+}
+
+pub(crate) async fn deliveries_of_another_tenant_are_not_shown(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let claimed = harness.claim_delivery().await;
+    assert_eq!(harness.store.deliveries_of_call(&globex(), &call_id("1")).await.unwrap(), []);
+    assert_eq!(harness.store.attempts(&globex(), claimed.delivery.id).await.unwrap(), []);
+}

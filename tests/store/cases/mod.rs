@@ -1,0 +1,7 @@
+//! The cases. None of them knows which engine it runs on.
+
+pub(crate) mod claims;
+pub(crate) mod contention;
+pub(crate) mod deliveries;
+pub(crate) mod submissions;
+pub(crate) mod transitions;

@@ -1,0 +1,146 @@
+//! Taking calls in: submitting, submitting again, adopting.
+
+use alovoice_gateway::domain::analysis::{Metadata, Stage, Status, Work};
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::store::{Change, Queue};
+
+use crate::harness::{
+    Harness, START, acme, anew, call_id, globex, metadata, obtained, submission, told, trace, with_callback,
+    with_metadata,
+};
+
+pub(crate) async fn a_new_call_is_queued_and_found(harness: Harness) {
+    let found = harness.submit(with_metadata("1", "T-1")).await;
+    let analysis = &found.analysis;
+    assert_eq!((analysis.status, analysis.revision), (Status::Queued, 0));
+    assert_eq!((&analysis.tenant, &analysis.call_id), (&acme(), &call_id("1")));
+    assert_eq!((analysis.submitted_at, analysis.finished_at), (START, None));
+    assert_eq!(analysis.metadata, metadata("T-1"));
+    assert_eq!(analysis.trace, trace());
+    assert_eq!(analysis.work, Some(Work::begin(START)));
+    assert_eq!(found.result, None);
+    assert_eq!(harness.find("1").await, found);
+    assert_eq!(harness.store.find_analysis(&acme(), &call_id("2")).await.unwrap(), None);
+    assert_eq!(harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap(), None);
+}
+
+pub(crate) async fn a_call_submitted_again_is_the_same_call(harness: Harness) {
+    let first = harness.submit(with_metadata("1", "T-1")).await;
+    harness.advance(5);
+    for again in [submission("1"), anew("1")] {
+        assert_eq!(harness.submit(again).await, first);
+    }
+    assert_eq!(harness.find("1").await, first);
+    assert_eq!(harness.claim(Queue::Submits).await.len(), 1);
+}
+
+pub(crate) async fn metadata_is_replaced_if_given(harness: Harness) {
+    let finished = harness.complete(with_metadata("1", "T-1"), "salom").await;
+    let changed = harness.submit(with_metadata("1", "T-2")).await;
+    assert_eq!(changed.analysis.metadata, metadata("T-2"));
+    assert_eq!((changed.analysis.work, changed.result), (finished.analysis.work, finished.result));
+
+    harness.submit(with_metadata("2", "T-1")).await;
+    assert_eq!(harness.submit(with_metadata("2", "T-2")).await.analysis.metadata, metadata("T-2"));
+    harness.submit(submission("2")).await;
+    assert_eq!(harness.find("2").await.analysis.metadata, metadata("T-2"));
+    assert_eq!(harness.submit(submission("3")).await.analysis.metadata, Metadata::default());
+}
+
+pub(crate) async fn callbacks_count_once(harness: Harness) {
+    for url in ["https://a.example/", "https://b.example/", "HTTPS://A.example:443"] {
+        harness.submit(with_callback("1", url)).await;
+    }
+    harness.complete(with_callback("1", "https://a.example/"), "salom").await;
+    harness.submit(with_callback("1", "https://b.example/")).await;
+    let deliveries = harness.store.deliveries_of_call(&acme(), &call_id("1")).await.unwrap();
+    let mut urls: Vec<_> = deliveries.iter().map(|delivery| delivery.url.as_str()).collect();
+    urls.sort_unstable();
+    assert_eq!(urls, ["https://a.example/", "https://b.example/"]);
+}
+
+pub(crate) async fn tenants_do_not_see_each_other(harness: Harness) {
+    let ours = harness.complete(submission("1"), "salom").await;
+    let find = || async { harness.store.find_analysis(&globex(), &call_id("1")).await.unwrap() };
+    assert_eq!(find().await, None);
+    assert_eq!(harness.store.find_vendor_answer(&globex(), &call_id("1")).await.unwrap(), None);
+
+    let theirs = harness.store.submit(&globex(), with_metadata("1", "G-1")).await.unwrap();
+    assert_eq!(theirs.analysis.status, Status::Queued);
+    assert_eq!(find().await, Some(theirs));
+    assert_eq!(harness.find("1").await, ours);
+
+    // What is claimed for one does not show the other's.
+    assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
+}
+
+pub(crate) async fn what_is_written_reads_back_unchanged(harness: Harness) {
+    let found = harness.complete(with_metadata("1", "Ўзбекча \u{0} \"' %"), "assalomu aʼlaykum 🙂").await;
+    assert_eq!(found.result.as_ref(), Some(&obtained("assalomu aʼlaykum 🙂").result));
+    assert_eq!(found.analysis.metadata, metadata("Ўзбекча \u{0} \"' %"));
+    let answer = harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap();
+    assert_eq!(answer, Some(obtained("assalomu aʼlaykum 🙂").vendor_answer));
+}
+
+pub(crate) async fn a_late_callback_hears_the_latest_event_at_once(harness: Harness) {
+    harness.complete(submission("1"), "salom").await;
+    assert_eq!(harness.deliveries("1").await, []);
+    harness.advance(120);
+    let settle = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(settle.lease, crate::harness::ready("salom yana")).await.unwrap();
+    harness.changes();
+
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    assert_eq!(harness.changes(), [Change::Delivery]);
+    let delivery = harness.claim_delivery().await;
+    let (kind, data) = told(&delivery);
+    assert_eq!((kind.as_str(), &data["revision"]), ("analysis.updated", &2.into()));
+
+    // Known by now: nothing is sent twice.
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
+}
+
+pub(crate) async fn a_callback_given_with_a_call_under_way_waits_for_its_end(harness: Harness) {
+    harness.complete(submission("1"), "salom").await;
+    harness.submit(anew("1")).await;
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    assert_eq!(harness.deliveries("1").await, []);
+    harness.hand_over().await;
+    harness.advance(10);
+    let poll = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(poll.lease, crate::harness::ready("salom yana")).await.unwrap();
+    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.updated");
+}
+
+pub(crate) async fn adopting_is_done_once(harness: Harness) {
+    for words in ["salom", "boshqa"] {
+        harness.store.adopt(&acme(), &call_id("1"), trace(), obtained(words)).await.unwrap();
+        harness.advance(1);
+    }
+    let found = harness.find("1").await;
+    assert_eq!((found.analysis.status, found.analysis.revision), (Status::Completed, 1));
+    assert_eq!((found.analysis.submitted_at, found.analysis.finished_at), (START, Some(START)));
+    assert_eq!(found.result, Some(obtained("salom").result));
+    assert_eq!(found.analysis.work.unwrap().stage, Stage::Settle);
+    let answer = harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap();
+    assert_eq!(answer, Some(obtained("salom").vendor_answer));
+
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.completed");
+}
+
+pub(crate) async fn adopting_leaves_what_stands_alone(harness: Harness) {
+    let standing = harness.submit(with_callback("1", "https://a.example/")).await;
+    harness.changes();
+    harness.store.adopt(&acme(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
+    assert_eq!(harness.find("1").await, standing);
+    assert_eq!(harness.changes(), []);
+    assert_eq!(harness.deliveries("1").await, []);
+
+    let submit = harness.claim_one(Queue::Submits).await;
+    harness.store.adopt(&acme(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
+    let step = Step::Polled(PollOutcome::Rejected(400));
+    let applied = harness.store.apply(submit.lease, step).await.unwrap();
+    assert_eq!(applied.analysis.status, Status::Failed);
+}

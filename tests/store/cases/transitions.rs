@@ -1,0 +1,186 @@
+//! A change of state with everything that follows from it.
+
+use std::time::Duration;
+
+use alovoice_gateway::domain::analysis::{FaultCode, Status};
+use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::lifecycle::{Fault, PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::store::{Change, Queue, StoreError};
+
+use crate::harness::{
+    Harness, LEASE, acme, anew, call_id, delivered, globex, obtained, ready, submission, told, with_callback,
+};
+
+fn analysis_changed(call: &str) -> Change {
+    Change::Analysis(acme(), call_id(call))
+}
+
+/// The event that is under way to the call's only callback.
+async fn announced(harness: &Harness) -> (String, serde_json::Value) {
+    let delivery = harness.claim_delivery().await;
+    harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
+    told(&delivery)
+}
+
+pub(crate) async fn a_completion_its_event_and_its_deliveries_come_together(harness: Harness) {
+    harness.announce("1", &["https://a.example/", "https://a.example/2", "https://b.example/"]).await;
+    let found = harness.find("1").await;
+    assert_eq!((found.analysis.status, found.analysis.revision), (Status::Completed, 1));
+    assert_eq!(found.result, Some(obtained("salom").result));
+
+    let deliveries = harness.claim_deliveries(100, 100).await;
+    assert_eq!(deliveries.len(), 3);
+    for delivery in &deliveries {
+        assert_eq!(delivery.delivery.event_id, deliveries[0].delivery.event_id, "one event");
+        assert_eq!(delivery.body, deliveries[0].body);
+        assert_eq!((&delivery.delivery.tenant, &delivery.delivery.call_id), (&acme(), &call_id("1")));
+        assert_eq!(delivery.delivery.trace, found.analysis.trace);
+    }
+    let (kind, data) = told(&deliveries[0]);
+    assert_eq!(kind, "analysis.completed");
+    assert_eq!((&data["status"], &data["revision"]), (&"completed".into(), &1.into()));
+    assert_eq!(data["transcript"][0]["text"], "salom");
+}
+
+pub(crate) async fn a_failure_is_announced_too(harness: Harness) {
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    let step = Step::Submitted(SubmitOutcome::Rejected(400));
+    let applied = harness.store.apply(claimed.lease, step).await.unwrap();
+    assert_eq!((applied.event, &applied.analysis.work), (Some(EventKind::AnalysisFailed), &None));
+    assert_eq!(harness.find("1").await.analysis, applied.analysis);
+    let (kind, data) = announced(&harness).await;
+    assert_eq!((kind.as_str(), &data["error"]["code"]), ("analysis.failed", &"vendor_rejected".into()));
+}
+
+pub(crate) async fn a_revision_is_announced_again(harness: Harness) {
+    harness.announce("1", &["https://a.example/"]).await;
+    assert_eq!(announced(&harness).await.0, "analysis.completed");
+    harness.advance(120);
+    let settle = harness.claim_one(Queue::Polls).await;
+    let applied = harness.store.apply(settle.lease, ready("salom yana")).await.unwrap();
+    assert_eq!((applied.event, applied.analysis.revision), (Some(EventKind::AnalysisUpdated), 2));
+    let (kind, data) = announced(&harness).await;
+    assert_eq!((kind.as_str(), &data["revision"]), ("analysis.updated", &2.into()));
+    assert_eq!(data["transcript"][0]["text"], "salom yana");
+    assert_eq!(harness.find("1").await.result, Some(obtained("salom yana").result));
+    let answer = harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap();
+    assert_eq!(answer, Some(obtained("salom yana").vendor_answer));
+}
+
+pub(crate) async fn a_settle_that_finds_nothing_new_ends_in_silence(harness: Harness) {
+    harness.announce("1", &["https://a.example/"]).await;
+    announced(&harness).await;
+    harness.advance(120);
+    let settle = harness.claim_one(Queue::Polls).await;
+    let applied = harness.store.apply(settle.lease, ready("salom")).await.unwrap();
+    assert_eq!((applied.event, applied.analysis.work), (None, None));
+    assert_eq!(harness.deliveries("1").await, [("delivered".to_owned(), 1)]);
+    harness.advance(100_000);
+    assert_eq!(harness.claim(Queue::Polls).await.len(), 0);
+}
+
+pub(crate) async fn a_failed_call_begins_again_when_asked_to(harness: Harness) {
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
+    announced(&harness).await;
+    harness.submit(submission("1")).await;
+    assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
+
+    let again = harness.complete(anew("1"), "salom").await.analysis;
+    assert_eq!((again.status, again.revision, again.failure), (Status::Completed, 1, None));
+    assert_eq!(announced(&harness).await.0, "analysis.completed");
+}
+
+pub(crate) async fn a_new_round_without_a_result_tells_of_the_one_that_stands(harness: Harness) {
+    harness.announce("1", &["https://a.example/"]).await;
+    announced(&harness).await;
+    harness.submit(anew("1")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
+    let (kind, data) = announced(&harness).await;
+    assert_eq!((kind.as_str(), &data["status"]), ("analysis.updated", &"completed".into()));
+    assert_eq!(data["last_error"]["code"], "vendor_error");
+    assert_eq!((&data["revision"], &data["transcript"][0]["text"]), (&1.into(), &"salom".into()));
+    assert_eq!(harness.find("1").await.result, Some(obtained("salom").result));
+}
+
+pub(crate) async fn polls_are_counted_by_round(harness: Harness) {
+    harness.submit(submission("1")).await;
+    harness.hand_over().await;
+    let fault = Fault { code: FaultCode::VendorError, detail: "502".to_owned(), retry_after: None };
+    let steps = [
+        Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()) }),
+        Step::Polled(PollOutcome::Fault(fault)),
+        ready("salom"),
+    ];
+    let mut polls = Vec::new();
+    for step in steps {
+        harness.advance(60);
+        let claimed = harness.claim_one(Queue::Polls).await;
+        let applied = harness.store.apply(claimed.lease, step).await.unwrap();
+        assert_eq!(harness.find("1").await.analysis, applied.analysis, "every column is written and read");
+        polls.push(applied.polls);
+    }
+    assert_eq!(polls, [1, 2, 3]);
+    harness.submit(anew("1")).await;
+    assert_eq!(harness.find("1").await.analysis.work.unwrap().polls, 0);
+}
+
+pub(crate) async fn changes_are_told_after_the_commit(harness: Harness) {
+    harness.submit(with_callback("1", "https://a.example/")).await;
+    assert_eq!(harness.changes(), [Change::Work(Queue::Submits)]);
+    let claimed = harness.claim_one(Queue::Submits).await;
+    assert_eq!(harness.changes(), []);
+
+    let accepted = Step::Submitted(SubmitOutcome::Accepted);
+    harness.store.apply(claimed.lease, accepted.clone()).await.unwrap();
+    assert_eq!(harness.changes(), [analysis_changed("1"), Change::Work(Queue::Polls)]);
+    let lost = harness.store.apply(claimed.lease, accepted).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    assert_eq!(harness.changes(), []);
+
+    harness.advance(10);
+    let claimed = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
+    let changes = harness.changes();
+    assert_eq!(changes, [analysis_changed("1"), Change::Delivery, Change::Work(Queue::Polls)]);
+    // Whoever is told finds it.
+    assert_eq!(harness.find("1").await.analysis.status, Status::Completed);
+
+    harness.submit(anew("1")).await;
+    assert_eq!(harness.changes(), [analysis_changed("1"), Change::Work(Queue::Submits)]);
+    harness.submit(submission("1")).await;
+    assert_eq!(harness.changes(), []);
+}
+
+pub(crate) async fn the_stats_count_what_is_there(harness: Harness) {
+    let seconds = Duration::from_secs;
+    let stats = || async { harness.store.stats_across_tenants().await.unwrap() };
+    let empty = stats().await;
+    assert!(Status::ALL.iter().all(|status| empty.analyses[status] == 0), "{empty:?}");
+    assert_eq!((empty.pending_deliveries, empty.delivery_lag), (0, Duration::ZERO));
+
+    harness.announce("1", &["https://a.example/", "https://b.example/"]).await; // takes 10 s
+    harness.submit(submission("2")).await;
+    harness.hand_over().await;
+    harness.advance(40);
+    harness.submit(submission("3")).await;
+    harness.store.submit(&globex(), submission("1")).await.unwrap();
+    harness.advance(3);
+    let now = stats().await;
+    let counted = Status::ALL.map(|status| now.analyses[&status]);
+    assert_eq!(counted, [2, 1, 1, 0], "queued, processing, completed, failed");
+    assert_eq!((now.work_lag[&Queue::Submits], now.work_lag[&Queue::Polls]), (seconds(3), seconds(33)));
+    assert_eq!((now.pending_deliveries, now.delivery_lag), (2, seconds(43)));
+
+    // What is under way does not lag, until its lease runs out.
+    harness.claim(Queue::Polls).await;
+    harness.claim_deliveries(100, 100).await;
+    let leased = stats().await;
+    assert_eq!((leased.work_lag[&Queue::Polls], leased.delivery_lag), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(leased.pending_deliveries, 2);
+    harness.advance(LEASE.as_secs() + 1);
+    assert_eq!(stats().await.delivery_lag, seconds(1));
+}

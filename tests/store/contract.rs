@@ -1,0 +1,79 @@
+//! The list of the cases, for each engine to be instantiated with.
+
+/// Makes a test of every case, each with a harness of its own from `$open`.
+#[macro_export]
+macro_rules! contract {
+    ($open:path) => {
+        $crate::contract! { $open =>
+            submissions: [
+                a_new_call_is_queued_and_found,
+                a_call_submitted_again_is_the_same_call,
+                metadata_is_replaced_if_given,
+                callbacks_count_once,
+                tenants_do_not_see_each_other,
+                what_is_written_reads_back_unchanged,
+                a_late_callback_hears_the_latest_event_at_once,
+                a_callback_given_with_a_call_under_way_waits_for_its_end,
+                adopting_is_done_once,
+                adopting_leaves_what_stands_alone,
+            ],
+            claims: [
+                only_what_is_due_is_claimed_and_the_next_moment_told,
+                each_tenant_has_its_own_slots,
+                the_oldest_is_claimed_first,
+                a_claimed_submit_stands_as_unconfirmed,
+                what_is_leased_is_not_claimed_again,
+                a_stale_lease_overwrites_nothing,
+                a_lease_that_ran_out_is_good_until_somebody_else_has_it,
+                a_lease_ends_with_its_step,
+                new_metadata_leaves_a_lease_alone,
+                a_new_round_takes_the_lease_of_a_settle,
+                released_work_is_due_at_once,
+            ],
+            transitions: [
+                a_completion_its_event_and_its_deliveries_come_together,
+                a_failure_is_announced_too,
+                a_revision_is_announced_again,
+                a_settle_that_finds_nothing_new_ends_in_silence,
+                a_failed_call_begins_again_when_asked_to,
+                a_new_round_without_a_result_tells_of_the_one_that_stands,
+                polls_are_counted_by_round,
+                changes_are_told_after_the_commit,
+                the_stats_count_what_is_there,
+            ],
+            deliveries: [
+                an_attempt_is_written_down_before_it_is_made,
+                a_delivered_one_is_done,
+                a_failed_attempt_is_repeated_when_its_time_comes,
+                a_hopeless_one_is_given_up,
+                a_stale_attempt_overwrites_nothing,
+                a_busy_receiver_keeps_its_share_and_no_more,
+                a_flood_to_one_receiver_leaves_room_for_another,
+                two_tenants_of_one_receiver_do_not_share_its_slots,
+                no_more_are_claimed_than_there_is_room_for,
+                every_receiver_gets_its_turn_when_there_is_less_room_than_work,
+                released_deliveries_are_due_at_once,
+                deliveries_of_another_tenant_are_not_shown,
+            ],
+            contention: [
+                no_row_is_claimed_twice_and_no_submission_is_lost,
+                many_submissions_of_one_call_make_one_row,
+                many_adoptions_of_one_call_make_one_event,
+                no_delivery_is_claimed_twice,
+                one_of_many_steps_with_one_lease_counts,
+            ],
+        }
+    };
+    ($open:path => $($group:ident: [$($case:ident),* $(,)?],)*) => {
+        $(
+            mod $group {
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $case() {
+                        $crate::cases::$group::$case($open()).await;
+                    }
+                )*
+            }
+        )*
+    };
+}

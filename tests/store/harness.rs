@@ -1,0 +1,244 @@
+//! A store of either engine, with a clock set by hand, and the words that the cases are written in.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alovoice_gateway::domain::analysis::{AnalysisResult, Metadata, Obtained, Submission};
+use alovoice_gateway::domain::callback_url::CallbackUrl;
+use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
+use alovoice_gateway::domain::ids::{CallId, TenantId};
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::domain::polling::PollingPolicy;
+use alovoice_gateway::domain::retries::Next;
+use alovoice_gateway::domain::trace::TraceContext;
+use alovoice_gateway::domain::transcript::{Speaker, Turn};
+use alovoice_gateway::store::{
+    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Found, Queue, Store, Surroundings,
+};
+use tokio::sync::broadcast;
+
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+const TRACEPARENT: &str = "00-fbf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// Stands still until it is set on.
+pub(crate) struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts: no two fillings are alike.
+pub(crate) struct CountingEntropy(AtomicU64);
+
+impl Entropy for CountingEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        let count = self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        for (byte, next) in bytes.iter_mut().rev().zip(count.iter().rev().chain(std::iter::repeat(&0))) {
+            *byte = *next;
+        }
+    }
+}
+
+pub(crate) fn policy() -> PollingPolicy {
+    let seconds = Duration::from_secs;
+    PollingPolicy {
+        first_after: seconds(10),
+        min_interval: seconds(5),
+        max_interval: seconds(300),
+        growth: 0.1,
+        deadline: seconds(86_400),
+        not_found_grace: seconds(600),
+        empty_grace: seconds(600),
+        settle_after: seconds(120),
+    }
+}
+
+/// What an engine is opened with, and the clock in it.
+pub(crate) fn surroundings() -> (Surroundings, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock(AtomicI64::new(START.as_millis())));
+    let entropy = Arc::new(CountingEntropy(AtomicU64::new(1)));
+    (Surroundings { clock: clock.clone(), entropy, policy: policy() }, clock)
+}
+
+/// What every case is given.
+pub(crate) struct Harness {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<ManualClock>,
+    changes: Mutex<broadcast::Receiver<Change>>,
+    /// Whatever must live as long as the store does.
+    _keep: Box<dyn Send + Sync>,
+}
+
+impl Harness {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<ManualClock>,
+        keep: impl Send + Sync + 'static,
+    ) -> Self {
+        let changes = Mutex::new(store.changes());
+        Self { store, clock, changes, _keep: Box::new(keep) }
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// What was announced since it was last asked.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let mut changes = self.changes.lock().unwrap();
+        std::iter::from_fn(|| changes.try_recv().ok()).collect()
+    }
+
+    pub(crate) async fn submit(&self, submission: Submission) -> Found {
+        self.store.submit(&acme(), submission).await.unwrap()
+    }
+
+    pub(crate) async fn find(&self, call: &str) -> Found {
+        self.store.find_analysis(&acme(), &call_id(call)).await.unwrap().unwrap()
+    }
+
+    /// Claims what is due of acme's.
+    pub(crate) async fn claim(&self, queue: Queue) -> Vec<ClaimedWork> {
+        let slots = vec![(acme(), 100)];
+        self.store.claim_work_across_tenants(queue, slots, LEASE).await.unwrap().claimed
+    }
+
+    /// Claims the one thing that is due of acme's.
+    pub(crate) async fn claim_one(&self, queue: Queue) -> ClaimedWork {
+        let [claimed] = <[ClaimedWork; 1]>::try_from(self.claim(queue).await).unwrap();
+        claimed
+    }
+
+    /// Hands every call that waits for it over to the vendor.
+    pub(crate) async fn hand_over(&self) {
+        for claimed in self.claim(Queue::Submits).await {
+            self.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
+        }
+    }
+
+    /// Submits a call and sees it through to a result with these words. A settle waits afterwards.
+    pub(crate) async fn complete(&self, submission: Submission, words: &str) -> Found {
+        let call = submission.call_id.clone();
+        self.submit(submission).await;
+        self.hand_over().await;
+        self.advance(10);
+        let claimed = self.claim_one(Queue::Polls).await;
+        self.store.apply(claimed.lease, ready(words)).await.unwrap();
+        self.find(call.as_str()).await
+    }
+
+    /// Completes a call that is to be announced at these places.
+    pub(crate) async fn announce(&self, call: &str, callbacks: &[&str]) {
+        for callback in callbacks {
+            self.submit(with_callback(call, callback)).await;
+        }
+        self.complete(submission(call), "salom").await;
+    }
+
+    pub(crate) async fn claim_deliveries(&self, total: usize, per_receiver: usize) -> Vec<ClaimedDelivery> {
+        let slots = DeliverySlots { total, per_receiver, busy: HashMap::new() };
+        self.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap().claimed
+    }
+
+    pub(crate) async fn claim_delivery(&self) -> ClaimedDelivery {
+        let [claimed] = <[ClaimedDelivery; 1]>::try_from(self.claim_deliveries(100, 100).await).unwrap();
+        claimed
+    }
+
+    /// The `status` and `attempts` of a call's deliveries.
+    pub(crate) async fn deliveries(&self, call: &str) -> Vec<(String, u32)> {
+        let deliveries = self.store.deliveries_of_call(&acme(), &call_id(call)).await.unwrap();
+        deliveries.into_iter().map(|delivery| (delivery.status, delivery.attempts)).collect()
+    }
+}
+
+pub(crate) fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+pub(crate) fn globex() -> TenantId {
+    TenantId::parse("globex").unwrap()
+}
+
+pub(crate) fn call_id(call: &str) -> CallId {
+    CallId::parse(call).unwrap()
+}
+
+pub(crate) fn trace() -> TraceContext {
+    TraceContext::parse(TRACEPARENT).unwrap()
+}
+
+pub(crate) fn submission(call: &str) -> Submission {
+    Submission { call_id: call_id(call), callback: None, metadata: None, reanalyze: false, trace: trace() }
+}
+
+pub(crate) fn with_callback(call: &str, url: &str) -> Submission {
+    Submission { callback: Some(CallbackUrl::parse(url).unwrap()), ..submission(call) }
+}
+
+pub(crate) fn with_metadata(call: &str, ticket: &str) -> Submission {
+    Submission { metadata: Some(metadata(ticket)), ..submission(call) }
+}
+
+pub(crate) fn anew(call: &str) -> Submission {
+    Submission { reanalyze: true, ..submission(call) }
+}
+
+pub(crate) fn metadata(ticket: &str) -> Metadata {
+    let object = serde_json::json!({ "ticket": ticket });
+    Metadata::parse(object.as_object().unwrap().clone()).unwrap()
+}
+
+pub(crate) fn obtained(words: &str) -> Box<Obtained> {
+    let turn = Turn {
+        fragment_id: Some("664b423209f8892adba7206f".to_owned()),
+        speaker: Speaker::Operator,
+        begin_ms: 1120,
+        end_ms: 2960,
+        text: words.to_owned(),
+    };
+    let result = AnalysisResult {
+        ai_call_id: Some("664b400ccccc3235a7cd17f".to_owned()),
+        begin_time: Some(START),
+        transcript: vec![turn],
+        tags: Vec::new(),
+        audio_path: Some("/stereo/1".to_owned()),
+    };
+    Box::new(Obtained { result, vendor_answer: format!("as said: {words}").into(), etag: None })
+}
+
+pub(crate) fn ready(words: &str) -> Step {
+    Step::Polled(PollOutcome::Ready(obtained(words)))
+}
+
+pub(crate) fn finished(outcome: &'static str, status: Option<u16>, next: Next) -> FinishedAttempt {
+    FinishedAttempt {
+        outcome,
+        status,
+        latency: Duration::from_millis(42),
+        detail: None,
+        response: b"thanks".to_vec(),
+        next,
+    }
+}
+
+pub(crate) fn delivered() -> FinishedAttempt {
+    finished("delivered", Some(204), Next::Delivered)
+}
+
+/// The `type`, and the `data` of an event's body.
+pub(crate) fn told(delivery: &ClaimedDelivery) -> (String, serde_json::Value) {
+    let mut body: serde_json::Value = serde_json::from_slice(&delivery.body).unwrap();
+    (body["type"].as_str().unwrap().to_owned(), body["data"].take())
+}

@@ -1,0 +1,8 @@
+//! What every engine of the store promises, case by case, and what only one of them does.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
+
+mod cases;
+mod contract;
+mod harness;
+mod sqlite;
