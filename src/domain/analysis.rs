@@ -236,6 +236,8 @@ pub struct Work {
     pub etag: Option<String>,
     /// Since when the answers have had neither turns nor tags.
     pub empty_since: Option<Timestamp>,
+    /// Since when the vendor has not known the call.
+    pub missing_since: Option<Timestamp>,
 }
 
 impl Work {
@@ -250,6 +252,7 @@ impl Work {
             errors: 0,
             etag: None,
             empty_since: None,
+            missing_since: None,
         }
     }
 }

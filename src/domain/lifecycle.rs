@@ -77,13 +77,14 @@ impl Analysis {
         match outcome {
             SubmitOutcome::Accepted => {
                 self.accepted(&mut work, context.now);
+                work.missing_since = None;
                 work.due_at = context.now + context.policy.first_after;
                 self.work = Some(work);
                 Effect::none()
             }
             SubmitOutcome::NotTaken(fault) => {
                 let unknown_call = fault.code == FaultCode::CallNotFound;
-                if unknown_call && context.now.since(work.started_at) >= context.policy.not_found_grace {
+                if unknown_call && is_missing(&mut work, context) {
                     return self.fail(
                         FailureCode::CallNotFound,
                         not_found_detail(context.policy),
@@ -120,6 +121,7 @@ impl Analysis {
                 return self.wait(work, None, context);
             }
             PollOutcome::Empty(obtained) => {
+                work.missing_since = None;
                 let since = *work.empty_since.get_or_insert(now);
                 if now.since(since) >= context.policy.empty_grace {
                     return self.complete(work, obtained, context);
@@ -127,11 +129,16 @@ impl Analysis {
                 // No ETag: the look that ends the grace period needs the answer, not a 304.
                 return self.wait(work, None, context);
             }
-            PollOutcome::NotReady { etag } => {
-                work.empty_since = None;
-                return self.wait(work, etag, context);
+            PollOutcome::NotReady { etag, retry_after } => {
+                (work.empty_since, work.missing_since) = (None, None);
+                let effect = self.wait(work, etag, context);
+                if let (Some(work), Some(floor)) = (&mut self.work, retry_after) {
+                    work.due_at = work.due_at.max(context.now + floor.min(PollingPolicy::MAX_RETRY_AFTER));
+                }
+                return effect;
             }
             PollOutcome::Unchanged => {
+                work.missing_since = None;
                 let etag = work.etag.take();
                 return self.wait(work, etag, context);
             }
@@ -148,7 +155,7 @@ impl Analysis {
                 work.due_at = now;
             }
             PollOutcome::NotFound => {
-                if now.since(work.accepted_at.unwrap_or(work.started_at)) >= context.policy.not_found_grace {
+                if is_missing(&mut work, context) {
                     return self.fail(FailureCode::CallNotFound, not_found_detail(context.policy), now);
                 }
                 work.empty_since = None;
@@ -271,6 +278,12 @@ impl Analysis {
         self.failure = Some(Failure { code, detail, retryable: code != FailureCode::VendorRejected });
         Effect { event: Some(EventKind::AnalysisFailed), obtained: None }
     }
+}
+
+/// Whether the vendor has not known the call for so long that it will not.
+fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
+    let since = *work.missing_since.get_or_insert(context.now);
+    context.now.since(since) >= context.policy.not_found_grace
 }
 
 fn not_found_detail(policy: &PollingPolicy) -> String {

@@ -27,14 +27,14 @@ pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
 /// If it is not JSON, or holds talk in no known form.
 pub(super) fn read(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<PollOutcome, &'static str> {
     if body.is_empty() {
-        return Ok(PollOutcome::NotReady { etag });
+        return Ok(not_ready(etag));
     }
     let value: Value = serde_json::from_slice(&body).map_err(|_| "the vendor's answer is not JSON")?;
     let Some(answer) = value.get("answer").and_then(Value::as_object) else {
-        return Ok(PollOutcome::NotReady { etag });
+        return Ok(not_ready(etag));
     };
     let Some(stalk) = answer.get("stalk").and_then(Value::as_array) else {
-        return Ok(PollOutcome::NotReady { etag });
+        return Ok(not_ready(etag));
     };
     let mut transcript: Vec<Turn> = stalk.iter().filter_map(Value::as_object).map(turn).collect();
     if transcript.is_empty() && !stalk.is_empty() {
@@ -56,6 +56,10 @@ pub(super) fn read(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<
     };
     let obtained = Box::new(Obtained { result, vendor_answer: body, etag });
     Ok(if silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
+}
+
+fn not_ready(etag: Option<String>) -> PollOutcome {
+    PollOutcome::NotReady { etag, retry_after: None }
 }
 
 fn turn(fragment: &Map<String, Value>) -> Turn {
@@ -149,7 +153,7 @@ mod tests {
             r#"{"answer": {"stalk": null}}"#,
             r#"{"answer": []}"#,
         ] {
-            assert_eq!(read_text(json), Ok(PollOutcome::NotReady { etag: None }), "{json}");
+            assert_eq!(read_text(json), Ok(not_ready(None)), "{json}");
         }
         for json in ["<html>", "{\"answer\": {\"stalk\": [", "{\"answer\": {\"stalk\": [1]}}"] {
             assert!(read_text(json).is_err(), "{json}");

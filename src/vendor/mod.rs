@@ -6,7 +6,7 @@ mod recordings;
 mod slots;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
@@ -169,7 +169,10 @@ impl VendorClient {
         match status {
             StatusCode::NOT_MODIFIED => Ok(PollOutcome::Unchanged),
             StatusCode::NOT_FOUND => Ok(PollOutcome::NotFound),
-            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(PollOutcome::NotReady { etag: None }),
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
+                let retry_after = self.retry_after(response.headers());
+                Ok(PollOutcome::NotReady { etag: None, retry_after })
+            }
             _ if status.is_client_error() => Ok(PollOutcome::Rejected(status.as_u16())),
             _ => {
                 let body = self.read(response, request.token).await?;
@@ -205,11 +208,13 @@ impl VendorClient {
             300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
             _ => return None,
         };
-        let retry_after = headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| parse_retry_after(text, self.clock.now()));
+        let retry_after = self.retry_after(headers);
         Some(Fault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+        parse_retry_after(text, self.clock.now())
     }
 
     /// Reads a body up to the limit, counted after decompression.

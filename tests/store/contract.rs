@@ -48,6 +48,7 @@ macro_rules! contract {
                 a_hopeless_one_is_given_up,
                 a_stale_attempt_overwrites_nothing,
                 a_busy_receiver_keeps_its_share_and_no_more,
+                a_claim_ends_with_the_body_that_passes_the_bytes,
                 a_flood_to_one_receiver_leaves_room_for_another,
                 two_tenants_of_one_receiver_do_not_share_its_slots,
                 no_more_are_claimed_than_there_is_room_for,

@@ -42,6 +42,8 @@ pub enum PollOutcome {
     NotReady {
         /// The answer's `ETag`.
         etag: Option<String>,
+        /// The vendor's `Retry-After`.
+        retry_after: Option<Duration>,
     },
     /// 304: as before.
     Unchanged,

@@ -79,7 +79,7 @@ fn empty() -> Step {
 }
 
 fn not_ready() -> Step {
-    Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()) })
+    Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None })
 }
 
 fn failing(code: FaultCode) -> Step {

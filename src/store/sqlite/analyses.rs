@@ -18,7 +18,7 @@ use crate::domain::trace::TraceContext;
 
 /// What [`read`] expects of a row, in any order.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
-     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, fence";
+     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, fence";
 
 pub(super) fn submit(
     connection: &Connection,
@@ -266,7 +266,7 @@ fn update(connection: &Connection, row: i64, analysis: &Analysis, with_work: boo
         .prepare_cached(
             "UPDATE analyses SET stage = :stage, due_at = :due_at, started_at = :started_at, \
              accepted_at = :accepted_at, polls = :polls, errors = :errors, etag = :etag, \
-             empty_since = :empty_since, leased = 0 WHERE id = :id",
+             empty_since = :empty_since, missing_since = :missing_since, leased = 0 WHERE id = :id",
         )?
         .execute(named_params! {
             ":id": row,
@@ -278,6 +278,7 @@ fn update(connection: &Connection, row: i64, analysis: &Analysis, with_work: boo
             ":errors": work.map_or(0, |work| work.errors),
             ":etag": work.and_then(|work| work.etag.as_deref()),
             ":empty_since": work.and_then(|work| work.empty_since).map(Timestamp::as_millis),
+            ":missing_since": work.and_then(|work| work.missing_since).map(Timestamp::as_millis),
         })?;
     Ok(())
 }
@@ -296,6 +297,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Analysis, rusqlite::Error> {
             errors: row.get("errors")?,
             etag: row.get("etag")?,
             empty_since: time_if_any(row, "empty_since")?,
+            missing_since: time_if_any(row, "missing_since")?,
         }),
     };
     let status: String = row.get("status")?;

@@ -102,7 +102,13 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
 
 pub(super) fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        // Some network file systems: without shared memory, readers and the writer would stand in each other's way.
+        let message =
+            format!("write-ahead logging is not to be had here (journal_mode {mode}); use a local disk");
+        return Err(rusqlite::Error::InvalidPath(message.into()));
+    }
     // FULL syncs the log at every commit: an answered submission survives the loss of power.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

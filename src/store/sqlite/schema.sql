@@ -21,6 +21,7 @@ CREATE TABLE analyses (
     errors       INTEGER NOT NULL DEFAULT 0,
     etag         TEXT,
     empty_since  INTEGER,
+    missing_since INTEGER,
     -- Raised by every claim; due_at is then the lease's end.
     fence        INTEGER NOT NULL DEFAULT 0,
     leased       INTEGER NOT NULL DEFAULT 0,

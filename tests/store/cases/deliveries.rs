@@ -65,7 +65,7 @@ pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Ha
     harness.store.finish_attempt(first.lease, failed).await.unwrap();
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
 
-    let slots = DeliverySlots { total: 100, per_receiver: 100, busy: HashMap::new() };
+    let slots = DeliverySlots { total: 100, bytes: usize::MAX, per_receiver: 100, busy: HashMap::new() };
     let early = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
     assert_eq!((early.claimed.len(), early.next_due), (0, Some(retry_at)));
     harness.advance(10);
@@ -122,7 +122,7 @@ pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness
     flood(&harness, B, 5).await;
     let claim = async |busy: usize| {
         let busy = HashMap::from([((acme(), "https://a.example".to_owned()), busy)]);
-        let slots = DeliverySlots { total: 100, per_receiver: 3, busy };
+        let slots = DeliverySlots { total: 100, bytes: usize::MAX, per_receiver: 3, busy };
         let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
         let urls = receivers(&claims.claimed);
         let of = |url: &str| urls.iter().filter(|claimed| *claimed == url).count();
@@ -132,6 +132,15 @@ pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness
     assert_eq!(claim(3).await, (0, 2));
     assert_eq!(claim(4).await, (0, 0));
     assert_eq!(claim(0).await, (3, 0));
+}
+
+pub(crate) async fn a_claim_ends_with_the_body_that_passes_the_bytes(harness: Harness) {
+    flood(&harness, A, 5).await;
+    for (bytes, claimed) in [(0, 0), (1, 1), (usize::MAX, 4)] {
+        let slots = DeliverySlots { total: 100, bytes, per_receiver: 100, busy: HashMap::new() };
+        let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
+        assert_eq!(claims.claimed.len(), claimed, "{bytes}");
+    }
 }
 
 pub(crate) async fn a_flood_to_one_receiver_leaves_room_for_another(harness: Harness) {

@@ -111,7 +111,7 @@ pub(crate) async fn polls_are_counted_by_round(harness: Harness) {
     harness.hand_over().await;
     let fault = Fault { code: FaultCode::VendorError, detail: "502".to_owned(), retry_after: None };
     let steps = [
-        Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()) }),
+        Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None }),
         Step::Polled(PollOutcome::Fault(fault)),
         ready("salom"),
     ];

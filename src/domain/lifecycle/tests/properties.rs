@@ -44,7 +44,7 @@ fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
 fn unfinished_outcomes() -> impl Strategy<Value = PollOutcome> {
     prop_oneof![
         Just(PollOutcome::Empty(obtained(""))),
-        Just(PollOutcome::NotReady { etag: None }),
+        Just(PollOutcome::NotReady { etag: None, retry_after: None }),
         Just(PollOutcome::Unchanged),
         Just(PollOutcome::NotFound),
         faults().prop_map(PollOutcome::Fault),

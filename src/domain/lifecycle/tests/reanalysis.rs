@@ -102,11 +102,6 @@ fn a_round_that_brings_nothing_is_announced_with_the_result_that_stands() {
         (over, failing(FaultCode::TokenRefused), "completed, last error token_refused → analysis.updated"),
         (over, failing(FaultCode::AnswerUnreadable), "completed, last error unreadable → analysis.updated"),
         (
-            after(AGAIN + 600),
-            Step::Polled(PollOutcome::NotFound),
-            "completed, last error not_found → analysis.updated",
-        ),
-        (
             after(AGAIN + 60),
             Step::Polled(PollOutcome::Rejected(400)),
             "completed, last error error → analysis.updated",
@@ -117,6 +112,14 @@ fn a_round_that_brings_nothing_is_announced_with_the_result_that_stands() {
         assert_eq!(story.line(now, step.clone()), line, "{step:?}");
         assert_eq!((story.analysis.revision, story.analysis.failure), (1, None));
     }
+}
+
+#[test]
+fn a_round_whose_call_goes_missing_ends_with_the_result_that_stands() {
+    let mut story = anew_accepted();
+    story.step(after(AGAIN + 60), Step::Polled(PollOutcome::NotFound));
+    let line = story.line(after(AGAIN + 660), Step::Polled(PollOutcome::NotFound));
+    assert_eq!(line, "completed, last error not_found → analysis.updated");
 }
 
 #[test]

@@ -8,6 +8,7 @@ const DEADLINE: u64 = 86_400;
 fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
     let unknown = || Step::Submitted(SubmitOutcome::NotTaken(fault(FaultCode::CallNotFound)));
     let mut story = Story::begin();
+    story.step(START, unknown());
     assert_eq!(story.line(after(599), unknown()), "queued, submit in 5 s, last error not_found");
     let line = story.line(after(600), unknown());
     assert_eq!(line, "failed, CallNotFound, last error not_found → analysis.failed");
@@ -15,12 +16,29 @@ fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
 }
 
 #[test]
-fn a_missing_result_counts_from_the_acceptance_and_not_from_the_submission() {
-    let mut story = Story::begin();
-    story.step(after(500), Step::Submitted(SubmitOutcome::Accepted));
+fn a_missing_result_counts_from_the_first_time_it_was_missing() {
+    let mut story = Story::accepted();
     let not_found = || Step::Polled(PollOutcome::NotFound);
-    assert_eq!(story.line(after(1099), not_found()), "processing, poll in 59 s");
-    assert_eq!(story.line(after(1100), not_found()), "failed, CallNotFound → analysis.failed");
+    assert_eq!(story.line(after(3600), not_found()), "processing, poll in 300 s");
+    assert_eq!(story.line(after(4199), not_found()), "processing, poll in 300 s");
+    assert_eq!(story.line(after(4200), not_found()), "failed, CallNotFound → analysis.failed");
+}
+
+#[test]
+fn a_call_that_was_found_again_may_be_missing_anew() {
+    for between in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
+        let mut story = Story::accepted();
+        story.step(after(100), Step::Polled(PollOutcome::NotFound));
+        story.step(after(600), between);
+        assert_eq!(story.line(after(800), Step::Polled(PollOutcome::NotFound)), "processing, poll in 80 s");
+    }
+}
+
+#[test]
+fn a_vendor_that_says_when_is_not_asked_before() {
+    let mut story = Story::accepted();
+    let later = PollOutcome::NotReady { etag: None, retry_after: Some(Duration::from_secs(90)) };
+    assert_eq!(story.line(after(10), Step::Polled(later)), "processing, poll in 90 s");
 }
 
 #[test]
