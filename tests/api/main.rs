@@ -7,7 +7,15 @@
 mod caller;
 mod contract;
 mod deadlines;
+mod deliveries;
+mod draining;
+mod issuer;
 mod journey;
+mod operations;
+mod outages;
+mod read_through;
+mod representations;
 mod revisions;
 mod stage;
+mod submissions;
 mod vendor_forms;
