@@ -6,7 +6,7 @@ use alovoice_gateway::store::Queue;
 use serde_json::json;
 use url::Url;
 
-use crate::stage::{Stage, acme};
+use crate::stage::{Stage, acme, call};
 
 #[tokio::test]
 async fn a_request_under_way_is_finished_and_the_gateway_is_not_ready() {
@@ -58,11 +58,12 @@ async fn a_callback_under_way_is_finished() {
     stage.receiver.set_held(true);
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
     stage.receiver.next().await;
-    let store = stage.gateway.store();
+    let (store, readyz) = (stage.gateway.store(), stage.gateway.admin().join("readyz").unwrap());
     let draining = tokio::spawn(stage.gateway.drain());
+    assert_eq!(reqwest::get(readyz).await.unwrap().status(), 503);
     stage.receiver.set_held(false);
     assert!(draining.await.unwrap(), "everything was finished in time");
-    let delivery = store.deliveries_of_call(&acme(), &crate::stage::call("1")).await.unwrap().remove(0);
+    let delivery = store.deliveries_of_call(&acme(), &call("1")).await.unwrap().remove(0);
     assert_eq!((delivery.status.as_str(), delivery.attempts), ("delivered", 1));
 }
 
