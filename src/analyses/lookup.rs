@@ -57,6 +57,12 @@ impl Lookups {
 
 /// `Ok` is a miss: what the cache is to remember. Everything else is not.
 async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<(), Ended> {
+    // Another lookup may have ended since the caller looked: lookups of a key come one after another.
+    match parts.store.find_analysis(&key.0, &key.1).await {
+        Ok(Some(_)) => return Err(Ended::Adopted),
+        Ok(None) => {}
+        Err(error) => return Err(Ended::Store(error.to_string())),
+    }
     let Some(_slot) = parts.vendor_slots.take(tenant.id()).await else { return Ok(()) };
     let token = tenant.vendor_token();
     let request = Request { token: &token, call_id: &key.1, trace };

@@ -80,7 +80,7 @@ pub struct Representation {
 impl Representation {
     fn new(found: Found) -> Result<Self, StoreError> {
         let status = found.analysis.status;
-        let retry_at = found.analysis.work.as_ref().filter(|_| !status.is_finished()).map(|work| work.due_at);
+        let retry_at = found.analysis.retry_at();
         let resource = AnalysisResource::new(&found.analysis, found.result);
         let body = serde_json::to_vec(&resource).map_err(|error| StoreError::Corrupt(error.to_string()))?;
         Ok(Self { etag: entity_tag(&body), body: body.into(), status, retry_at })

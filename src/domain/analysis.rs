@@ -224,6 +224,8 @@ pub struct Work {
     pub stage: Stage,
     /// Not before this moment. While the work is leased, the lease's end.
     pub due_at: Timestamp,
+    /// Whether a worker has it now.
+    pub leased: bool,
     /// When this round began: the submission, or the request to analyse again.
     pub started_at: Timestamp,
     /// When the vendor took the call in this round.
@@ -246,6 +248,7 @@ impl Work {
         Self {
             stage: Stage::Submit,
             due_at: now,
+            leased: false,
             started_at: now,
             accepted_at: None,
             polls: 0,
@@ -317,9 +320,15 @@ impl Analysis {
         }
     }
 
-    /// How long until it is worth asking again; `None` when nothing more is expected.
-    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+    /// When it is worth asking again; `None` when nothing more is expected.
+    pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
-        Some(work.due_at.since(now).max(Duration::from_secs(1)))
+        // What is under way at the vendor is over in a moment, and not at the lease's end.
+        Some(if work.leased { work.started_at } else { work.due_at })
+    }
+
+    /// How long until then.
+    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }
 }

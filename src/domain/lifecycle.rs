@@ -27,7 +27,8 @@ use super::polling::PollingPolicy;
 impl Analysis {
     /// Takes a step; the work must be under way.
     pub fn apply(&mut self, step: Step, context: &Context<'_>) -> Effect {
-        let Some(work) = self.work.take() else { return Effect::none() };
+        let Some(mut work) = self.work.take() else { return Effect::none() };
+        work.leased = false;
         let effect = match step {
             Step::Submitted(outcome) => self.submitted(work, outcome, context),
             Step::Polled(outcome) if work.stage == Stage::Settle => self.settled(work, outcome, context),

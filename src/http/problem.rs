@@ -189,10 +189,15 @@ impl ApiError {
     }
 }
 
-/// `Retry-After` in whole seconds, rounded up, at least one.
+/// `Retry-After` in whole seconds.
 pub fn retry_after(after: Duration) -> HeaderValue {
-    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    HeaderValue::from(seconds.max(1))
+    HeaderValue::from(whole_seconds(after))
+}
+
+/// Rounded up, at least one.
+pub fn whole_seconds(duration: Duration) -> u64 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    seconds.max(1)
 }
 
 impl ResponseError for ApiError {

@@ -40,7 +40,23 @@ pub struct ApiState {
 }
 
 /// Requests a second, for each tenant.
-pub struct RateLimits(HashMap<TenantId, DefaultDirectRateLimiter>);
+pub struct RateLimits(HashMap<TenantId, TenantLimit>);
+
+struct TenantLimit {
+    quota: Quota,
+    limiter: DefaultDirectRateLimiter,
+}
+
+/// A tenant asked for more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// How long to wait.
+    pub wait: Duration,
+    /// How many requests it may make in a [`window`](Self::window).
+    pub quota: u32,
+    /// How long it takes until all of them may be made again.
+    pub window: Duration,
+}
 
 impl RateLimits {
     /// From each tenant's settings.
@@ -48,7 +64,8 @@ impl RateLimits {
         let limiter = |settings: &RateLimitSettings| {
             let rate = NonZeroU32::new(settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
             let burst = NonZeroU32::new(settings.burst).unwrap_or(NonZeroU32::MIN);
-            RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
+            let quota = Quota::per_second(rate).allow_burst(burst);
+            TenantLimit { quota, limiter: RateLimiter::direct(quota) }
         };
         Self(tenants.into_iter().map(|(tenant, settings)| (tenant, limiter(settings))).collect())
     }
@@ -56,9 +73,13 @@ impl RateLimits {
     /// Counts a request.
     ///
     /// # Errors
-    /// How long to wait, if there were too many.
-    pub fn take(&self, tenant: &TenantId) -> Result<(), Duration> {
-        let Some(limiter) = self.0.get(tenant) else { return Ok(()) };
-        limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    /// [`Exceeded`], if there were too many.
+    pub fn take(&self, tenant: &TenantId) -> Result<(), Exceeded> {
+        let Some(TenantLimit { quota, limiter }) = self.0.get(tenant) else { return Ok(()) };
+        limiter.check().map_err(|not_until| Exceeded {
+            wait: not_until.wait_time_from(DefaultClock::default().now()),
+            quota: quota.burst_size().get(),
+            window: quota.burst_size_replenished_in(),
+        })
     }
 }

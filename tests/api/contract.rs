@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::caller::Answer;
+use crate::stage::VENDOR_TOKENS;
 
 /// The document, as the command prints it.
 pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
@@ -63,8 +64,11 @@ impl Operation {
     }
 }
 
-/// Holds an answer against the document; other paths than the document's may answer what they like.
+/// Holds an answer against the document; other paths than the document's may answer what they like. No answer at all
+/// may have a vendor token in it.
 pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
+    let whole = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
+    assert!(VENDOR_TOKENS.iter().all(|token| !whole.contains(token)), "{method} {path} shows a token");
     let Some(operation) = Operation::find(method, path) else { return };
     let (name, status) = (&operation.definition["operationId"], answer.status);
     let definition = &operation.definition["responses"][status.to_string()];

@@ -274,7 +274,7 @@ fn signed_headers(received: &Received) -> SignedHeaders<'_> {
 }
 
 /// By our own rules and by the reference library's.
-fn assert_is_signed(received: &Received, secret: &str) {
+pub(crate) fn assert_is_signed(received: &Received, secret: &str) {
     let own = CallbackSecret::parse(secret).unwrap();
     verify(&[own], signed_headers(received), &received.body, SystemClock.now()).unwrap();
     let mut headers = reqwest::header::HeaderMap::new();

@@ -4,10 +4,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod authorization;
 mod caller;
 mod contract;
 mod deadlines;
+mod deliveries;
+mod draining;
+mod input;
+mod issuer;
 mod journey;
+mod openapi;
+mod operations;
+mod outages;
+mod problems;
+mod read_through;
+mod representations;
 mod revisions;
 mod stage;
+mod submissions;
 mod vendor_forms;

@@ -10,7 +10,7 @@ use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
-use alovoice_gateway::store::{Found, RecordedDelivery, Store};
+use alovoice_gateway::store::{Found, RecordedAttempt, RecordedDelivery, Store};
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
 
@@ -30,6 +30,13 @@ pub(crate) const VENDOR_TOKENS: [&str; 3] =
 
 /// A long time: what is not to happen in a test is due after it.
 pub(crate) const LATER: &str = "1h";
+
+/// What outlives the gateway.
+pub(crate) struct Remains {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) receiver: Receiver,
+    _home: TempDir,
+}
 
 pub(crate) struct Stage {
     pub(crate) gateway: Gateway,
@@ -55,9 +62,7 @@ impl Stage {
         let home = TempDir::new().unwrap();
         let mut settings = defaults(&home, &vendor);
         for (key, value) in changes {
-            let key = format!("GATEWAY_{key}");
-            settings.retain(|(known, _)| *known != key);
-            settings.push((key, (*value).to_owned()));
+            set(&mut settings, key, value);
         }
         let gateway = start(&settings).await;
         Self { gateway, vendor, receiver, home, http: reqwest::Client::new(), settings }
@@ -68,6 +73,12 @@ impl Stage {
         assert!(self.gateway.drain().await, "everything was finished in time");
         let gateway = start(&self.settings).await;
         Self { gateway, ..self }
+    }
+
+    /// The same with another setting.
+    pub(crate) async fn restart_with(mut self, (key, value): (&str, &str)) -> Self {
+        set(&mut self.settings, key, value);
+        self.restart().await
     }
 
     /// Who works for this tenant and may do everything.
@@ -127,8 +138,26 @@ impl Stage {
         self.gateway.store().deliveries_of_call(&acme(), &call_id).await.unwrap()
     }
 
-    pub(crate) fn store(&self) -> Arc<dyn Store> {
-        self.gateway.store()
+    /// Drains the gateway, so that nothing is under way any more, and gives what it leaves behind.
+    pub(crate) async fn close(self) -> Remains {
+        let store = self.gateway.store();
+        assert!(self.gateway.drain().await, "everything was finished in time");
+        Remains { store, receiver: self.receiver, _home: self.home }
+    }
+
+    /// Waits until so many requests are being answered.
+    pub(crate) async fn in_flight(&self, requests: usize) {
+        let line = format!("alovoice_gateway_http_requests_in_flight {requests}\n");
+        while !self.admin("metrics").await.1.contains(&line) {}
+    }
+}
+
+impl Remains {
+    /// The one delivery of a call of `acme`, and its attempts.
+    pub(crate) async fn delivery(&self, call_id: &str) -> (RecordedDelivery, Vec<RecordedAttempt>) {
+        let deliveries = self.store.deliveries_of_call(&acme(), &call(call_id)).await.unwrap();
+        let [delivery] = &deliveries[..] else { panic!("there is one delivery: {deliveries:?}") };
+        (delivery.clone(), self.store.attempts(&acme(), delivery.id).await.unwrap())
     }
 }
 
@@ -164,6 +193,12 @@ pub(crate) fn development_token<'a>(tenant: &'a TenantId, scopes: &'a str) -> De
 async fn start(settings: &[(String, String)]) -> Gateway {
     let settings = config::load(None, settings.iter().cloned()).unwrap();
     app::start(&settings, &|_| None).await.unwrap()
+}
+
+fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
+    let key = format!("GATEWAY_{key}");
+    settings.retain(|(known, _)| *known != key);
+    settings.push((key, value.to_owned()));
 }
 
 fn write(home: &TempDir, name: &str, content: &str) -> String {

@@ -18,7 +18,8 @@ use crate::domain::trace::TraceContext;
 
 /// What [`read`] expects of a row, in any order.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
-     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, fence";
+     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
+     missing_since, fence, leased";
 
 pub(super) fn submit(
     connection: &Connection,
@@ -291,6 +292,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Analysis, rusqlite::Error> {
         Some(stage) => Some(Work {
             stage: Stage::from_word(&stage).ok_or_else(|| unreadable("stage", &stage))?,
             due_at: time(row, "due_at")?,
+            leased: row.get("leased")?,
             started_at: time(row, "started_at")?,
             accepted_at: time_if_any(row, "accepted_at")?,
             polls: row.get("polls")?,

@@ -1,0 +1,180 @@
+//! What a request may not say, and how it is told.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::stage::Stage;
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn every_field_that_breaks_a_rule_is_named() {
+    let stage = Stage::start().await;
+    let big = "x".repeat(5000);
+    let long = "x".repeat(129);
+    let long_url = format!("https://crm.example/{big}");
+    for (submission, pointers) in [
+        (json!({}), vec!["#"]),
+        (json!({"call_id": ""}), vec!["#/call_id"]),
+        (json!({"call_id": "."}), vec!["#/call_id"]),
+        (json!({"call_id": ".."}), vec!["#/call_id"]),
+        (json!({"call_id": "a/b"}), vec!["#/call_id"]),
+        (json!({"call_id": "сall"}), vec!["#/call_id"]),
+        (json!({"call_id": long}), vec!["#/call_id"]),
+        (json!({"call_id": 1}), vec!["#/call_id"]),
+        (json!({"call_id": null}), vec!["#/call_id"]),
+        (json!({"call_id": "1", "calback": {}}), vec!["#/calback"]),
+        (json!({"call_id": "1", "reanalyze": "yes"}), vec!["#/reanalyze"]),
+        (json!({"call_id": "1", "reanalyze": null}), vec!["#/reanalyze"]),
+        (json!({"call_id": "1", "metadata": "text"}), vec!["#/metadata"]),
+        (json!({"call_id": "1", "metadata": ["a"]}), vec!["#/metadata"]),
+        (json!({"call_id": "1", "metadata": {"a": big}}), vec!["#/metadata"]),
+        (json!({"call_id": "1", "callback": "https://crm.example/"}), vec!["#/callback"]),
+        (json!({"call_id": "1", "callback": ["https://crm.example/"]}), vec!["#/callback"]),
+        (json!({"call_id": "1", "callback": {}}), vec!["#/callback"]),
+        (json!({"call_id": "1", "callback": {"url": 7}}), vec!["#/callback/url"]),
+        (
+            json!({"call_id": "1", "callback": {"url": "https://crm.example/", "uri": ""}}),
+            vec!["#/callback/uri"],
+        ),
+        (json!({"call_id": "1", "callback": {"url": "/relative"}}), vec!["#/callback/url"]),
+        (json!({"call_id": "1", "callback": {"url": "ftp://crm.example/"}}), vec!["#/callback/url"]),
+        (json!({"call_id": "1", "callback": {"url": "https://u:p@crm.example/"}}), vec!["#/callback/url"]),
+        (json!({"call_id": "1", "callback": {"url": "https://crm.example/#part"}}), vec!["#/callback/url"]),
+        (json!({"call_id": "1", "callback": {"url": long_url}}), vec!["#/callback/url"]),
+        (
+            json!({"call_id": "", "callback": {"url": "ftp://crm.example/"}, "metadata": {"a": big}}),
+            vec!["#/call_id", "#/callback/url", "#/metadata"],
+        ),
+        (json!(["1"]), vec!["#"]),
+        (json!("1"), vec!["#"]),
+        (json!(null), vec!["#"]),
+    ] {
+        let answer = stage.acme().submit(submission.clone()).await;
+        assert_eq!(answer.status, 422, "{submission}");
+        assert_eq!(answer.pointers(), pointers, "{submission}");
+    }
+    assert!(stage.vendor.calls().is_empty(), "nothing of it was taken");
+}
+
+#[tokio::test]
+async fn a_problem_says_what_and_where() {
+    let stage = Stage::start().await;
+    let headers = [JSON, ("x-request-id", "req-7")];
+    let body = r#"{"call_id": "a b", "callback": {"url": "ftp://crm.example/"}}"#;
+    let answer = stage.acme().post_with(&headers, body).await;
+    insta::assert_json_snapshot!(answer.problem(422, "invalid_request"), @r##"
+    {
+      "code": "invalid_request",
+      "detail": "2 fields break a rule",
+      "errors": [
+        {
+          "detail": "has the character ' '; allowed are A-Z a-z 0-9 . _ ~ : @ + = -",
+          "pointer": "#/call_id"
+        },
+        {
+          "detail": "has the scheme \"ftp\"; allowed are \"https\" and, if the operator allows it, \"http\"",
+          "pointer": "#/callback/url"
+        }
+      ],
+      "request_id": "req-7",
+      "status": 422,
+      "title": "The request breaks a rule",
+      "type": "/problems/invalid_request"
+    }
+    "##);
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn metadata_may_have_four_kibibytes_and_no_more() {
+    let stage = Stage::start().await;
+    // `{"a":"…"}` has 8 bytes around the text.
+    let of = |length: usize| json!({"call_id": "1", "metadata": {"a": "x".repeat(length - 8)}});
+    assert_eq!(stage.acme().submit(of(4097)).await.pointers(), ["#/metadata"]);
+    assert_eq!(stage.acme().submit(of(4096)).await.status, 202);
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_malformed() {
+    let stage = Stage::start().await;
+    for body in ["", "{", "{\"call_id\": \"1\"} x", "{\"call_id\": \"1\",}", "call_id=1", "\u{feff}{}"] {
+        let answer = stage.acme().post_with(&[JSON], body).await;
+        answer.problem(400, "malformed_body");
+    }
+    let answer = stage.acme().post_with(&[JSON], b"{\"call_id\": \"\xff\"}".to_vec()).await;
+    answer.problem(400, "malformed_body");
+    let deep = "[".repeat(100_000);
+    stage
+        .acme()
+        .post_with(&[JSON], format!("{{\"metadata\": {{\"a\": {deep}"))
+        .await
+        .problem(400, "malformed_body");
+}
+
+#[tokio::test]
+async fn a_field_that_is_given_twice_is_an_error() {
+    let stage = Stage::start().await;
+    let answer = stage.acme().post_with(&[JSON], r#"{"call_id": "1", "call_id": "2"}"#).await;
+    assert_eq!(answer.status, 422);
+}
+
+#[tokio::test]
+async fn a_body_is_json_and_says_so() {
+    let stage = Stage::start().await;
+    let body = r#"{"call_id": "1"}"#;
+    for headers in [
+        &[][..],
+        &[("content-type", "text/plain")],
+        &[("content-type", "application/x-www-form-urlencoded")],
+        &[("content-type", "application/json; charset=latin1")],
+        &[("content-type", "nonsense")],
+        &[JSON, ("content-encoding", "gzip")],
+    ] {
+        stage.acme().post_with(headers, body).await.problem(415, "unsupported_media_type");
+    }
+    for content_type in
+        ["application/json", "application/json; charset=utf-8", "Application/JSON; charset=UTF-8"]
+    {
+        let answer = stage.acme().post_with(&[("content-type", content_type)], body).await;
+        assert_eq!(answer.status, 202, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let stage = Stage::with(&[("SERVER__MAX_BODY_BYTES", "1KiB")]).await;
+    let body = json!({"call_id": "1", "metadata": {"a": "x".repeat(1024)}}).to_string();
+    let announced = stage.acme().post_with(&[JSON], body).await;
+    assert_eq!(announced.problem(413, "body_too_large")["detail"], "a body may have at most 1024 bytes");
+    let exact = format!("{:<1024}", r#"{"call_id": "1"}"#);
+    assert_eq!(stage.acme().post_with(&[JSON], exact).await.status, 202);
+}
+
+#[tokio::test]
+async fn unknown_query_parameters_are_errors() {
+    let stage = Stage::start().await;
+    for path in
+        ["/v1/analyses/1?wait=5", "/v1/analyses/1/transcript?format=json", "/v1/analyses/1/vendor-answer?x"]
+    {
+        let answer = stage.acme().get(path).await;
+        assert!(answer.pointers()[0].starts_with('?'), "{answer:?}");
+    }
+    let answer =
+        stage.acme().send(Method::POST, "/v1/analyses?dry_run=1", &[JSON], r#"{"call_id": "1"}"#).await;
+    assert_eq!(answer.pointers(), ["?dry_run"]);
+}
+
+#[tokio::test]
+async fn a_name_that_no_call_can_have_is_an_error_in_the_path_too() {
+    let stage = Stage::start().await;
+    let long = "x".repeat(129);
+    for call_id in ["a%20b", "a%2Fb", "%D1%81", "a%00", "a,b", long.as_str()] {
+        for part in ["", "/transcript", "/vendor-answer"] {
+            let answer = stage.acme().get(&format!("/v1/analyses/{call_id}{part}")).await;
+            assert_eq!(answer.pointers(), ["{call_id}"], "{call_id}");
+        }
+    }
+    let encoded = stage.acme().get("/v1/analyses/known%2D1").await;
+    assert_eq!((encoded.status, &encoded.json()["call_id"]), (200, &json!("known-1")));
+}

@@ -1,0 +1,91 @@
+//! The OpenAPI document: committed, served, and shown. That answers are as it says is seen to by `contract`.
+
+use alovoice_gateway::commands;
+use serde_json::json;
+
+use crate::contract::{self, DOCUMENT, Operation};
+use crate::stage::Stage;
+
+#[test]
+fn the_committed_document_is_the_one_of_this_version() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let generated = commands::openapi().unwrap_or_else(|error| panic!("{error:?}"));
+    assert!(
+        committed.trim_end() == generated,
+        "openapi/openapi.json is not of this version: cargo run -- openapi > openapi/openapi.json"
+    );
+}
+
+#[tokio::test]
+async fn the_document_is_served_without_a_token() {
+    let stage = Stage::start().await;
+    let answer = stage.acme().anonymous().get("/openapi.json").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    assert_eq!(answer.json(), *DOCUMENT);
+}
+
+#[tokio::test]
+async fn the_document_names_the_address_that_callers_use() {
+    let stage = Stage::with(&[("SERVER__PUBLIC_URL", "https://api.example.uz/voice/")]).await;
+    let served = stage.acme().anonymous().get("/openapi.json").await.json();
+    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice"}]));
+}
+
+#[tokio::test]
+async fn the_pages_for_people_show_the_document() {
+    let stage = Stage::start().await;
+    let page = stage.acme().anonymous().get("/swagger-ui/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    let script = stage.acme().anonymous().get("/swagger-ui/swagger-initializer.js").await;
+    assert_eq!(script.status, 200);
+    assert!(script.text().contains("/openapi.json"), "{}", script.text());
+    assert!(!script.text().contains("petstore"), "{}", script.text());
+    let short = stage.acme().anonymous().get("/swagger-ui").await;
+    assert_eq!((short.status, short.body), (200, page.body), "the short form leads there");
+}
+
+#[test]
+fn every_operation_tells_what_it_answers() {
+    let mut names = Vec::new();
+    for Operation { path, definition, .. } in Operation::all() {
+        names.push(definition["operationId"].as_str().unwrap());
+        assert!(definition["summary"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
+        assert!(definition["description"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
+        for (status, response) in definition["responses"].as_object().unwrap() {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{path} {status}");
+            if status.as_str() >= "400" {
+                let schema = &response["content"]["application/problem+json"]["schema"];
+                assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{path} {status}");
+            }
+        }
+        for status in ["401", "403", "429", "503"] {
+            assert!(definition["responses"][status].is_object(), "{path} {status}");
+        }
+    }
+    insta::assert_json_snapshot!(names, @r#"
+    [
+      "submit_analysis",
+      "get_analysis",
+      "get_transcript",
+      "get_vendor_answer"
+    ]
+    "#);
+}
+
+/// The net that catches undocumented answers has no hole.
+#[test]
+fn an_answer_that_differs_from_the_document_is_found() {
+    let schema = json!({"$ref": "#/components/schemas/Problem"});
+    let problem = json!({"type": "/problems/x", "code": "x", "title": "X", "status": 400, "detail": "d", "request_id": "r"});
+    assert_eq!(contract::errors(&schema, &problem), Vec::<String>::new());
+    for (field, value) in [("status", json!("400")), ("detail", json!(null)), ("undocumented", json!(1))] {
+        let mut wrong = problem.clone();
+        wrong[field] = value;
+        assert_eq!(contract::errors(&schema, &wrong).len(), 1, "{field}");
+    }
+    let mut short = problem;
+    short.as_object_mut().unwrap().remove("code");
+    assert_eq!(contract::errors(&schema, &short).len(), 1);
+}

@@ -1,0 +1,134 @@
+//! Calls that were never submitted here: the vendor is asked, once.
+
+use alovoice_gateway::sandbox::vendor::Operation;
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, VENDOR_TOKENS, call};
+
+#[tokio::test]
+async fn a_call_that_the_vendor_has_finished_is_taken_over() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let adopted = acme.analysis("known-1").await;
+    assert_eq!((adopted.status, &adopted.json()["status"]), (200, &json!("completed")));
+    assert_eq!(adopted.json()["revision"], 1);
+    stage.vendor.set_down(true);
+    assert_eq!(acme.analysis("known-1").await.body, adopted.body);
+
+    // Its event was written: whoever asks for it afterwards gets it.
+    let later = acme.submit(json!({"call_id": "known-1", "callback": {"url": stage.hook("ok")}})).await;
+    assert_eq!(later.status, 200);
+    let event: Value = serde_json::from_slice(&stage.receiver.next().await.body).unwrap();
+    assert_eq!((&event["type"], &event["data"]), (&json!("analysis.completed"), &adopted.json()));
+
+    let stage = stage.restart().await;
+    assert_eq!(stage.acme().analysis("known-1").await.body, adopted.body);
+    assert_eq!((stage.vendor.submits(&call("known-1")), stage.vendor.polls(&call("known-1"))), (0, 1));
+}
+
+#[tokio::test]
+async fn its_parts_are_reason_enough_to_ask() {
+    let stage = Stage::start().await;
+    for part in ["transcript", "vendor-answer"] {
+        let call_id = format!("known-{part}");
+        let answer = stage.acme().get(&format!("/v1/analyses/{call_id}/{part}")).await;
+        assert_eq!(answer.status, 200, "{part}");
+        assert_eq!(stage.acme().analysis(&call_id).await.status, 200);
+        assert_eq!(stage.vendor.polls(&call(&call_id)), 1);
+    }
+}
+
+#[tokio::test]
+async fn many_callers_are_one_request_to_the_vendor() {
+    let stage = Stage::start().await;
+    stage.vendor.set_held(true);
+    let asking: Vec<_> = (0..50)
+        .map(|_| {
+            let acme = stage.acme();
+            tokio::spawn(async move { acme.analysis("known-1").await })
+        })
+        .collect();
+    stage.in_flight(50).await;
+    stage.vendor.set_held(false);
+    let mut bodies = Vec::new();
+    for asking in asking {
+        let answer = asking.await.unwrap();
+        assert_eq!(answer.status, 200);
+        bodies.push(answer.body);
+    }
+    bodies.dedup();
+    assert_eq!((bodies.len(), stage.vendor.calls().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_miss_is_remembered_for_a_while() {
+    let stage = Stage::start().await;
+    for _ in 0..2 {
+        stage.acme().analysis("1").await.problem(404, "not_found");
+    }
+    assert_eq!(stage.vendor.polls(&call("1")), 1);
+    stage.globex().analysis("1").await.problem(404, "not_found");
+    assert_eq!(stage.vendor.polls(&call("1")), 2, "another tenant's account may have it");
+    // A submission is not kept from anything by it.
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    assert_eq!(stage.acme().analysis("1").await.status, 200);
+    assert_eq!(stage.acme().outcome("1").await["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_call_that_the_vendor_has_not_finished_is_not_taken_over() {
+    let stage = Stage::start().await;
+    for call_id in ["never-ready~1", "not-ready-202~1", "not-ready-204~1", "not-ready-null~1", "silent~1"] {
+        let mut url = stage.vendor.base_url();
+        url.set_path(&format!("callsendai/{}/{call_id}", VENDOR_TOKENS[0]));
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
+        stage.acme().analysis(call_id).await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_that_cannot_be_asked_is_no_miss() {
+    let stage = Stage::start().await;
+    stage.vendor.set_down(true);
+    for _ in 0..2 {
+        let answer = stage.acme().analysis("known-1").await;
+        answer.problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), "5");
+    }
+    stage.vendor.set_down(false);
+    assert_eq!(stage.acme().analysis("known-1").await.status, 200);
+
+    for (call_id, retry_after) in
+        [("known-result-503~1", "1"), ("known-result-429~1", "1"), ("known-result-401~1", "5")]
+    {
+        for _ in 0..2 {
+            let answer = stage.acme().analysis(call_id).await;
+            answer.problem(503, "unavailable");
+            assert_eq!(answer.header("retry-after"), retry_after, "{call_id}");
+        }
+        assert_eq!(stage.acme().analysis(call_id).await.status, 200, "{call_id}");
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed_with_the_token_in_it() {
+    let stage = Stage::start().await;
+    stage.acme().analysis("known-redirect~1").await.problem(503, "unavailable");
+    assert!(stage.vendor.calls().iter().all(|request| request.operation == Operation::Result));
+}
+
+#[tokio::test]
+async fn a_wait_for_a_call_that_nobody_has_is_over_at_once() {
+    let stage = Stage::start().await;
+    let answer = stage.acme().get_with("/v1/analyses/1", &[("prefer", "wait=60")]).await;
+    answer.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn late_tags_of_a_call_that_was_taken_over_are_a_revision() {
+    let stage = Stage::with(&[("VENDOR__POLLING__SETTLE_AFTER", "2ms")]).await;
+    let first = stage.acme().analysis("known-tags-late~1").await.json();
+    assert_eq!((&first["revision"], &first["tags"]), (&json!(1), &json!([])));
+    assert_eq!(stage.at_rest("known-tags-late~1").await.analysis.revision, 2);
+    assert_ne!(stage.acme().analysis("known-tags-late~1").await.json()["tags"], json!([]));
+}

@@ -1,0 +1,139 @@
+//! What is read: entity tags, conditions, HEAD, the transcript, and what is told while there is no result.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::stage::Stage;
+
+const READINGS: [&str; 3] = ["/v1/analyses/1", "/v1/analyses/1/transcript", "/v1/analyses/1/vendor-answer"];
+
+async fn finished() -> Stage {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    stage.acme().outcome("1").await;
+    stage
+}
+
+#[tokio::test]
+async fn what_is_known_is_not_sent_again() {
+    let stage = finished().await;
+    let mut tags = Vec::new();
+    for path in READINGS {
+        let whole = stage.acme().get(path).await;
+        assert_eq!((whole.status, whole.header("cache-control")), (200, "private, no-cache"), "{path}");
+        let tag = whole.header("etag").to_owned();
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+            let answer = stage.acme().get_with(path, &[("if-none-match", &known)]).await;
+            assert_eq!((answer.status, answer.header("etag")), (304, tag.as_str()), "{path} {known}");
+        }
+        let other = stage.acme().get_with(path, &[("if-none-match", "\"other\"")]).await;
+        assert_eq!((other.status, other.body), (200, whole.body), "{path}");
+        tags.push(tag);
+    }
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), 3, "each representation has its own tag");
+}
+
+#[tokio::test]
+async fn head_answers_the_headers_alone() {
+    let stage = finished().await;
+    for path in READINGS {
+        let get = stage.acme().get(path).await;
+        let head = stage.acme().send(Method::HEAD, path, &[], "").await;
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        for same in ["etag", "content-type", "content-length", "cache-control", "vary"] {
+            assert_eq!(head.header(same), get.header(same), "{same} of {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_transcript_is_the_talk_of_the_analysis() {
+    let stage = finished().await;
+    let analysis = stage.acme().analysis("1").await.json();
+    let transcript = stage.acme().get("/v1/analyses/1/transcript").await.json();
+    let wanted = json!({
+        "call_id": "1", "revision": 1, "begin_time": analysis["begin_time"], "transcript": analysis["transcript"],
+    });
+    assert_eq!(transcript, wanted);
+}
+
+#[tokio::test]
+async fn before_the_result_there_is_when_to_ask_again() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
+    for part in ["transcript", "vendor-answer"] {
+        let answer = stage.acme().get(&format!("/v1/analyses/never-ready~1/{part}")).await;
+        answer.problem(409, "no_result");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    let analysis = stage.acme().analysis("never-ready~1").await;
+    assert_eq!((analysis.status, analysis.header("retry-after")), (200, "1"));
+}
+
+#[tokio::test]
+async fn a_failed_analysis_has_no_transcript_and_will_have_none() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "submit-400~1"})).await;
+    stage.acme().outcome("submit-400~1").await;
+    for part in ["transcript", "vendor-answer"] {
+        let answer = stage.acme().get(&format!("/v1/analyses/submit-400~1/{part}")).await;
+        answer.problem(409, "no_result");
+        assert!(!answer.has("retry-after"), "{part}");
+    }
+    assert!(!stage.acme().analysis("submit-400~1").await.has("retry-after"));
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_outcome_or_with_the_time() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    acme.submitted(json!({"call_id": "1"})).await;
+    let outcome = acme.get_with("/v1/analyses/1", &[("prefer", "respond-async, wait=30")]).await;
+    assert_eq!(
+        (outcome.json()["status"].as_str(), outcome.header("preference-applied")),
+        (Some("completed"), "wait=30")
+    );
+    assert!(!outcome.has("retry-after"));
+
+    acme.submitted(json!({"call_id": "never-ready~1"})).await;
+    for (asked, applied) in [("wait=0", "wait=0"), ("wait=1", "wait=1")] {
+        let answer = acme.get_with("/v1/analyses/never-ready~1", &[("prefer", asked)]).await;
+        assert_eq!((answer.status, answer.header("preference-applied")), (200, applied));
+        assert_ne!(answer.json()["status"], "completed");
+        assert!(answer.has("retry-after"));
+    }
+}
+
+#[tokio::test]
+async fn all_who_wait_are_woken() {
+    let stage = Stage::start().await;
+    stage.vendor.set_held(true);
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let acme = stage.acme();
+            tokio::spawn(async move { acme.outcome("1").await })
+        })
+        .collect();
+    stage.in_flight(20).await;
+    stage.vendor.set_held(false);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap()["status"], "completed");
+    }
+}
+
+#[tokio::test]
+async fn a_finished_analysis_is_read_from_memory_the_second_time() {
+    let stage = finished().await;
+    let first = stage.acme().analysis("1").await;
+    let hits = |metrics: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix("alovoice_gateway_cache_hits_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let before = hits(&stage.admin("metrics").await.1);
+    let second = stage.acme().analysis("1").await;
+    assert_eq!(second.body, first.body);
+    assert_eq!(hits(&stage.admin("metrics").await.1), before + 1);
+}
