@@ -17,11 +17,10 @@ function browserProgram() {
   return program;
 }
 
-/** Opens an operation, fills its form, executes it, and gives the block with the answer. */
+/** Opens an operation, fills its form (the gateway has "Try it out" pressed already), executes it, and gives the block with the answer. */
 async function tryOut(page, operationId, fill) {
   const operation = page.locator(`#operations-analyses-${operationId}`);
   await operation.locator(".opblock-summary-control").click();
-  await operation.locator(".try-out__btn").click();
   await fill(operation);
   await operation.locator(".execute").click();
   const answer = operation.locator(".live-responses-table .response").first();
@@ -48,6 +47,17 @@ async function main() {
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
   page.setDefaultTimeout(60_000);
+  try {
+    const shown = await useTheApi(page);
+    console.log(JSON.stringify({ ...shown, errors }));
+  } finally {
+    // Of the answer, or of what stood in its way.
+    await page.screenshot({ path: screenshot });
+    await browser.close();
+  }
+}
+
+async function useTheApi(page) {
   await page.goto(url);
 
   await page.locator(".btn.authorize").first().click();
@@ -69,9 +79,7 @@ async function main() {
   const getStatus = await got.locator(".response-col_status").innerText();
   const body = await got.locator(".response-col_description .highlight-code code").first().innerText();
   await got.scrollIntoViewIfNeeded();
-  await page.screenshot({ path: screenshot });
-  await browser.close();
-  console.log(JSON.stringify({ submit: submitStatus, get: getStatus, body, errors }));
+  return { submit: submitStatus, get: getStatus, body };
 }
 
 main().catch((error) => {
