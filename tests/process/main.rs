@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod gateway;
 mod leaks;
+mod peers;
 mod sandbox;
 mod stage;
 mod stop;

@@ -61,6 +61,7 @@ impl Stage {
             ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
             ("STORE__URL", &database),
             ("VENDOR__BASE_URL", &vendor),
+            ("VENDOR__REQUEST_TIMEOUT", "2s"),
             ("VENDOR__POLLING__FIRST_AFTER", "10ms"),
             ("VENDOR__POLLING__MIN_INTERVAL", "10ms"),
             ("VENDOR__POLLING__MAX_INTERVAL", "100ms"),

@@ -34,7 +34,7 @@ impl fmt::Display for Tally {
         let Self { promised, unanswered, submits, accepted, callbacks } = self;
         write!(
             f,
-            "{promised} calls promised, 0 lost; {unanswered} sent without an answer; \
+            "{promised} calls promised and kept; {unanswered} sent without an answer; \
              {submits} submits, {accepted} of them taken; {callbacks} callbacks"
         )
     }

@@ -1,0 +1,165 @@
+//! Tools that others wrote, and what they say about the gateway. `tests/tools` installs them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::gateway::within;
+use crate::sandbox::Sandbox;
+use crate::stage::{AUDIENCE, CALLBACK_SECRET, SCOPES, Stage};
+
+const HOUSE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A tool in target/tools.
+fn tool(name: &str) -> PathBuf {
+    let path = Path::new(HOUSE).join("target/tools").join(name);
+    assert!(path.exists(), "{} is missing: run tests/tools first", path.display());
+    path
+}
+
+/// A script of tests/peers, under the Python that has the tools.
+fn python(script: &str) -> Command {
+    let mut command = Command::new(tool("python/bin/python"));
+    command.arg(Path::new(HOUSE).join("tests/peers").join(script));
+    command
+}
+
+/// Runs a tool with this on its standard input, while the vendor and the receiver go on.
+async fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Output {
+    let input = input.into();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&input).unwrap();
+        child.wait_with_output().unwrap()
+    });
+    within("a tool", ended).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn standardwebhooks_for_python_verifies_a_callback() {
+    let stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    assert_eq!(stage.submit(&gateway, "1716207617.42").await.unwrap().status(), 202);
+    let received = within("a callback", stage.receiver.next()).await;
+    gateway.stop().await;
+
+    let headers: serde_json::Map<_, _> =
+        received.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let body = text(&received.body);
+    let callback = json!({"secret": CALLBACK_SECRET, "headers": headers, "body": body});
+    let output = run(python("verify_callback.py"), callback.to_string()).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "analysis.completed 1716207617.42\n");
+
+    let mut forged = callback;
+    forged["body"] = json!(body.replace("1716207617.42", "1716207617.43"));
+    let output = run(python("verify_callback.py"), forged.to_string()).await;
+    assert!(text(&output.stderr).contains("WebhookVerificationError"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn promtool_has_nothing_to_say_about_the_metrics() {
+    let stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    assert_eq!(stage.submit(&gateway, "result-500~1").await.unwrap().status(), 202);
+    assert_eq!(stage.get(&gateway, "result-500~1", "wait=60").await.status(), 200);
+    within("a callback", stage.receiver.next()).await;
+    assert_eq!(
+        stage.client.get(gateway.api.join("v1/analyses/1").unwrap()).send().await.unwrap().status(),
+        401
+    );
+    let page = stage.client.get(gateway.admin.join("metrics").unwrap()).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("alovoice_gateway_token_rejections_total{"), "{page}");
+    gateway.stop().await;
+
+    let check = |page: String| async {
+        let mut promtool = Command::new(tool("promtool"));
+        promtool.args(["check", "metrics"]);
+        let output = run(promtool, page).await;
+        (output.status.success(), [text(&output.stdout), text(&output.stderr)].concat())
+    };
+    assert_eq!(check(page.clone()).await, (true, String::new()));
+    let (is_good, told) = check(format!("{page}# TYPE Odd counter\nOdd 1\n")).await;
+    assert!(!is_good && told.contains("Odd"), "{told}");
+}
+
+#[tokio::test]
+async fn openapi_spec_validator_accepts_the_document() {
+    let stage = Stage::set_up().await;
+    let document = stage.command(&["openapi"]).output().unwrap().stdout;
+    let output = run(python("validate_openapi.py"), document.clone()).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let mut broken: Value = serde_json::from_slice(&document).unwrap();
+    broken["paths"]["/v1/analyses"]["post"]["responses"] = json!("none");
+    let output = run(python("validate_openapi.py"), broken.to_string()).await;
+    assert!(!output.status.success());
+}
+
+#[tokio::test]
+async fn tokens_of_pyjwt_are_taken() {
+    let mut stage = Stage::set_up().await;
+    let home = stage.home.path().to_str().unwrap().to_owned();
+    let mut issuers = python("mint_tokens.py");
+    issuers.args([&home, AUDIENCE, "acme", SCOPES, "a-secret-that-two-parties-share-0123456789"]);
+    let output = run(issuers, "").await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let tokens: Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    let issuers = [
+        ("rs256", "RS256", "PUBLIC_KEY_FILE", "rs256.pem"),
+        ("es256", "ES256", "JWKS_FILE", "es256.json"),
+        ("eddsa", "EdDSA", "PUBLIC_KEY_FILE", "eddsa.pem"),
+        ("hs256", "HS256", "HMAC_SECRET_FILE", "hs256.txt"),
+    ];
+    for (number, (name, algorithm, source, file)) in (1..).zip(issuers) {
+        let mut set = |key: &str, value: &str| stage.set(&format!("AUTH__ISSUERS__{number}__{key}"), value);
+        set("ISSUER", &format!("https://{name}.test"));
+        set("AUDIENCES", AUDIENCE);
+        set("ALGORITHMS", algorithm);
+        set(source, &format!("{home}/{file}"));
+    }
+    let gateway = stage.serve().await;
+    for (name, status) in [("rs256", 200), ("es256", 200), ("eddsa", 200), ("hs256", 200), ("stranger", 401)]
+    {
+        let call = gateway.api.join("v1/analyses/known-1").unwrap();
+        let answer = stage.client.get(call).bearer_auth(tokens[name].as_str().unwrap()).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{name}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_newcomer_tries_the_api_out_in_a_browser() {
+    let stage = Stage::set_up().await;
+    let sandbox = Sandbox::start(&stage).await;
+    let screenshot = Path::new(HOUSE).join("target/swagger-ui.png");
+    let mut browser = Command::new("node");
+    browser
+        .arg(Path::new(HOUSE).join("tests/browser/swagger_ui.cjs"))
+        .args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42"])
+        .arg(&screenshot)
+        .env("NODE_PATH", tool("browser/node_modules"))
+        .env("HOME", stage.home.path());
+    let output = run(browser, "").await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&shown["submit"], &shown["get"], &shown["errors"]),
+        (&json!("202"), &json!("200"), &json!([]))
+    );
+    let body = shown["body"].as_str().unwrap();
+    let analysis: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert_eq!((&analysis["call_id"], &analysis["status"]), (&json!("1716207617.42"), &json!("completed")));
+    assert!(analysis["transcript"].as_array().is_some_and(|turns| !turns.is_empty()), "{body}");
+    assert!(std::fs::read(&screenshot).unwrap().starts_with(b"\x89PNG"));
+    sandbox.process.stop().await;
+}
