@@ -17,7 +17,7 @@ pub enum EventKind {
     /// There will be none.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// The result changed afterwards.
+    /// Something changed afterwards: the result, or why analysing anew brought none.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
 }

@@ -10,98 +10,19 @@
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`), so that a crash at any
 //! moment finds a row that asks for the result first and sends the call again only if the vendor denies it.
 
+mod steps;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
+pub use self::steps::{Context, Effect, Fault, PollOutcome, Step, SubmitOutcome};
 use super::analysis::{
-    Analysis, AnalysisResult, Failure, FailureCode, FaultCode, LastError, Obtained, Stage, Status,
-    Submission, Work,
+    Analysis, Failure, FailureCode, FaultCode, LastError, Obtained, Stage, Status, Submission, Work,
 };
 use super::clock::Timestamp;
 use super::events::EventKind;
 use super::polling::PollingPolicy;
-
-/// A try that did not get an answer to work with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// What it was.
-    pub code: FaultCode,
-    /// The same for people. Never holds a secret.
-    pub detail: String,
-    /// The vendor's `Retry-After`.
-    pub retry_after: Option<Duration>,
-}
-
-/// How a submit went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SubmitOutcome {
-    /// The vendor has the call.
-    Accepted,
-    /// The vendor certainly does not have it: it was not reached, or said so.
-    NotTaken(Fault),
-    /// The vendor may have it: no answer, or one that does not tell.
-    Unknown(Fault),
-    /// The vendor refused the call for good, with this status.
-    Rejected(u16),
-}
-
-/// What a look at the result found.
-#[derive(Debug, Clone, PartialEq)]
-pub enum PollOutcome {
-    /// A result with talk in it.
-    Ready(Box<Obtained>),
-    /// A well-formed result without talk: not ready, or nobody spoke.
-    Empty(Box<Obtained>),
-    /// Not ready, in whatever form.
-    NotReady {
-        /// The answer's `ETag`.
-        etag: Option<String>,
-    },
-    /// 304: as before.
-    Unchanged,
-    /// 404.
-    NotFound,
-    /// Another final refusal, with this status.
-    Rejected(u16),
-    /// No answer to work with.
-    Fault(Fault),
-}
-
-/// Something that was found out about an analysis.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// A submit ended.
-    Submitted(SubmitOutcome),
-    /// A look ended.
-    Polled(PollOutcome),
-}
-
-/// What a transition looks at besides the analysis itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The present moment.
-    pub now: Timestamp,
-    /// The rules of waiting.
-    pub policy: &'a PollingPolicy,
-    /// 0 to 1.
-    pub jitter: f64,
-    /// The result held so far.
-    pub current: Option<&'a AnalysisResult>,
-}
-
-/// What a transition wants written besides the analysis itself.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Effect {
-    /// To be announced.
-    pub event: Option<EventKind>,
-    /// To be kept in the place of what was held.
-    pub obtained: Option<Box<Obtained>>,
-}
-
-impl Effect {
-    fn none() -> Self {
-        Self::default()
-    }
-}
 
 impl Analysis {
     /// Takes a step; the work must be under way.
@@ -194,6 +115,10 @@ impl Analysis {
                 }
                 return self.complete(work, obtained, context);
             }
+            PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
+                // Analysed anew, and the vendor cleared the old result: nothing takes the place of talk.
+                return self.wait(work, None, context);
+            }
             PollOutcome::Empty(obtained) => {
                 let since = *work.empty_since.get_or_insert(now);
                 if now.since(since) >= context.policy.empty_grace {
@@ -212,6 +137,13 @@ impl Analysis {
             }
             PollOutcome::NotFound if confirming => {
                 // The vendor denies the call: the submit of unknown outcome was not taken.
+                if self.is_over(&work, context) {
+                    return self.fail(
+                        FailureCode::DeadlineExceeded,
+                        "the vendor did not take the call before the deadline".to_owned(),
+                        now,
+                    );
+                }
                 work.stage = Stage::Submit;
                 work.due_at = now;
             }
@@ -325,10 +257,14 @@ impl Analysis {
                 FailureCode::CallNotFound => FaultCode::CallNotFound,
                 FailureCode::ResultUnreadable => FaultCode::AnswerUnreadable,
                 FailureCode::VendorRejected => FaultCode::VendorError,
-                FailureCode::DeadlineExceeded => FaultCode::VendorTimeout,
+                // What stood in the way to the end, if anything did.
+                FailureCode::DeadlineExceeded => {
+                    self.last_error.as_ref().map_or(FaultCode::VendorTimeout, |last| last.code)
+                }
             };
             self.last_error = Some(LastError { code, detail, at: now });
-            return Effect::none();
+            // Whoever asked for it waits for an end.
+            return Effect { event: Some(EventKind::AnalysisUpdated), obtained: None };
         }
         self.status = Status::Failed;
         self.finished_at = Some(now);

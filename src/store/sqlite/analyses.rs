@@ -83,9 +83,12 @@ pub(super) fn adopt(
     }
     let submission = Submission { call_id, callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
-    let effect = analysis.adopt(obtained, &context(around, None));
+    let context = context(around, None);
+    let effect = analysis.adopt(obtained, &context);
     let row = insert(connection, &analysis)?;
-    let changes = follow(connection, around, row, &analysis, effect)?.changes;
+    let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
+    // The look that catches late tags.
+    changes.push(Change::Work(Queue::Polls));
     Ok(Done { value: (), changes })
 }
 
@@ -126,23 +129,26 @@ pub(super) fn apply(
     let current = if analysis.revision > 0 { result(connection, lease.row)? } else { None };
     let polls =
         analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
-    let effect = analysis.apply(step, &context(around, current.as_ref()));
+    let context = context(around, current.as_ref());
+    let effect = analysis.apply(step, &context);
     update(connection, lease.row, &analysis, true)?;
     let event = effect.event;
-    let mut changes = follow(connection, around, lease.row, &analysis, effect)?.changes;
+    let mut changes = follow(connection, around, lease.row, &analysis, effect, &context)?.changes;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.push(Change::Work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls }));
     }
     Ok(Done { value: Applied { analysis, event, polls }, changes })
 }
 
-/// Writes what a transition wants besides the row itself: the result, the event, its deliveries.
+/// Writes what a transition wants besides the row itself: the result, the event, its deliveries. The event tells
+/// of the result held before if there is no new one.
 fn follow(
     connection: &Connection,
     around: &Surroundings,
     row: i64,
     analysis: &Analysis,
     effect: Effect,
+    context: &Context<'_>,
 ) -> Result<Done<()>, StoreError> {
     let mut changes = vec![Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone())];
     if let Some(obtained) = &effect.obtained {
@@ -154,8 +160,8 @@ fn follow(
             .execute(params![row, json(&obtained.result)?, &obtained.vendor_answer[..]])?;
     }
     if let Some(kind) = effect.event {
-        let result = effect.obtained.map(|obtained| obtained.result);
-        let event = write_event(connection, around, analysis, kind, result)?;
+        let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
+        let event = write_event(connection, around, analysis, kind, result, context.now)?;
         if deliveries::announce(connection, around, row, &event, analysis.trace)? {
             changes.push(Change::Delivery);
         }
@@ -169,9 +175,9 @@ fn write_event(
     analysis: &Analysis,
     kind: EventKind,
     result: Option<AnalysisResult>,
+    now: Timestamp,
 ) -> Result<(i64, Event), StoreError> {
     let resource = AnalysisResource::new(analysis, result);
-    let now = around.clock.now();
     let event = Event::new(kind, analysis.tenant.clone(), &resource, now, &*around.entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
     connection

@@ -176,6 +176,9 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error {
             rusqlite::Error::FromSqlConversionFailure(_, _, source) => Self::Corrupt(source.to_string()),
+            rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
+                Self::Corrupt(error.to_string())
+            }
             other => Self::Unavailable(Box::new(other)),
         }
     }

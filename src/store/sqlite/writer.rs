@@ -1,9 +1,10 @@
 //! The one connection that writes, on a thread of its own.
 //!
 //! Jobs that wait while a commit is under way share the next one, so that the price of durability (one fsync of
-//! the write-ahead log) is paid per group and not per request. Each job runs in a savepoint: one that fails
-//! takes nothing of the others with it.
+//! the write-ahead log) is paid per group and not per request. Each job runs in a savepoint: one that fails or
+//! panics takes nothing of the others with it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -96,13 +97,18 @@ fn in_savepoint<T>(
     job: impl FnOnce(&Connection) -> Result<Done<T>, StoreError>,
 ) -> Result<Done<T>, StoreError> {
     connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-    let outcome = job(connection);
-    if outcome.is_err() && !connection.is_autocommit() {
-        connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+    // What the job leaves half done is undone below, and nothing else is shared with it.
+    let outcome = catch_unwind(AssertUnwindSafe(|| job(connection)))
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the write panicked".into())));
+    if connection.is_autocommit() {
+        return outcome;
     }
-    if !connection.is_autocommit() {
-        connection.prepare_cached("RELEASE job")?.execute([])?;
+    if outcome.is_err() && connection.execute_batch("ROLLBACK TO job").is_err() {
+        // Half a job must not reach the disk: the whole group fails instead.
+        connection.execute_batch("ROLLBACK")?;
+        return outcome;
     }
+    connection.prepare_cached("RELEASE job")?.execute([])?;
     outcome
 }
 
@@ -135,3 +141,6 @@ fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Job>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! Every transition in one table for each stage, then the rules of waiting one by one.
+
+mod properties;
+mod reanalysis;
+mod waiting;
+
+use std::time::Duration;
+
+use super::*;
+use crate::domain::analysis::{AnalysisResult, Metadata};
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::trace::TraceContext;
+use crate::domain::transcript::{Speaker, Turn};
+
+const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn policy() -> PollingPolicy {
+    let seconds = Duration::from_secs;
+    PollingPolicy {
+        first_after: seconds(10),
+        min_interval: seconds(5),
+        max_interval: seconds(300),
+        growth: 0.1,
+        deadline: seconds(86_400),
+        not_found_grace: seconds(600),
+        empty_grace: seconds(600),
+        settle_after: seconds(120),
+    }
+}
+
+fn after(seconds: u64) -> Timestamp {
+    START + Duration::from_secs(seconds)
+}
+
+fn submission(reanalyze: bool) -> Submission {
+    Submission {
+        call_id: CallId::parse("1716207617.42").unwrap(),
+        callback: None,
+        metadata: None,
+        reanalyze,
+        trace: TraceContext::parse(TRACEPARENT).unwrap(),
+    }
+}
+
+/// A result in which these words were said; with no words, nobody spoke.
+fn obtained(words: &str) -> Box<Obtained> {
+    let turn = |text: &str| Turn {
+        fragment_id: None,
+        speaker: Speaker::Client,
+        begin_ms: 0,
+        end_ms: 1000,
+        text: text.to_owned(),
+    };
+    let result = AnalysisResult {
+        ai_call_id: None,
+        begin_time: None,
+        transcript: words.split_whitespace().map(turn).collect(),
+        tags: Vec::new(),
+        audio_path: None,
+    };
+    Box::new(Obtained { result, vendor_answer: words.to_owned().into(), etag: Some("\"r\"".to_owned()) })
+}
+
+fn fault(code: FaultCode) -> Fault {
+    Fault { code, detail: "it did not help".to_owned(), retry_after: None }
+}
+
+fn busy(seconds: u64) -> Fault {
+    Fault { retry_after: Some(Duration::from_secs(seconds)), ..fault(FaultCode::VendorThrottled) }
+}
+
+fn ready(words: &str) -> Step {
+    Step::Polled(PollOutcome::Ready(obtained(words)))
+}
+
+fn empty() -> Step {
+    Step::Polled(PollOutcome::Empty(obtained("")))
+}
+
+fn not_ready() -> Step {
+    Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()) })
+}
+
+fn failing(code: FaultCode) -> Step {
+    Step::Polled(PollOutcome::Fault(fault(code)))
+}
+
+/// An analysis together with the result that the store would hold for it.
+#[derive(Clone)]
+struct Story {
+    analysis: Analysis,
+    held: Option<AnalysisResult>,
+}
+
+impl Story {
+    /// Submitted at [`START`].
+    fn begin() -> Self {
+        let tenant = TenantId::parse("acme").unwrap();
+        Self { analysis: Analysis::begin(tenant, submission(false), START), held: None }
+    }
+
+    /// Taken by the vendor at once.
+    fn accepted() -> Self {
+        let mut story = Self::begin();
+        story.step(START, Step::Submitted(SubmitOutcome::Accepted));
+        story
+    }
+
+    /// Completed after a minute with the words "salom".
+    fn completed() -> Self {
+        let mut story = Self::accepted();
+        story.step(after(60), ready("salom"));
+        story
+    }
+
+    fn at_stage(stage: Stage) -> Self {
+        match stage {
+            Stage::Submit | Stage::Confirm => Self::begin(),
+            Stage::Poll => Self::accepted(),
+            Stage::Settle => Self::completed(),
+        }
+    }
+
+    /// What a claim writes down before the request leaves.
+    fn claim(&mut self) {
+        if let Some(work) = &mut self.analysis.work
+            && work.stage == Stage::Submit
+        {
+            work.stage = Stage::Confirm;
+        }
+    }
+
+    fn step(&mut self, now: Timestamp, step: Step) -> Effect {
+        self.claim();
+        let policy = policy();
+        let context = Context { now, policy: &policy, jitter: 0.0, current: self.held.as_ref() };
+        let effect = self.analysis.apply(step, &context);
+        if let Some(obtained) = &effect.obtained {
+            self.held = Some(obtained.result.clone());
+        }
+        effect
+    }
+
+    /// The step, and in a line what it leads to.
+    fn line(&mut self, now: Timestamp, step: Step) -> String {
+        let effect = self.step(now, step);
+        let mut line = self.analysis.status.as_str().to_owned();
+        if let Some(work) = &self.analysis.work {
+            let wait = work.due_at.since(now).as_secs();
+            line.push_str(&format!(", {} in {wait} s", work.stage.as_str()));
+        }
+        if let Some(failure) = &self.analysis.failure {
+            line.push_str(&format!(", {:?}", failure.code));
+        }
+        if let Some(last) = &self.analysis.last_error {
+            line.push_str(&format!(", last error {}", last.code.as_str()));
+        }
+        if let Some(event) = effect.event {
+            line.push_str(&format!(" → {}", event.as_str()));
+        }
+        line
+    }
+
+    fn work(&self) -> &Work {
+        self.analysis.work.as_ref().unwrap()
+    }
+
+    fn due_in(&self, now: Timestamp) -> u64 {
+        self.work().due_at.since(now).as_secs()
+    }
+}
+
+/// Plays each step a minute after the submission, from the same beginning.
+fn check(stage: Stage, table: &[(Step, &str)]) {
+    for (step, expected) in table {
+        let line = Story::at_stage(stage).line(after(60), step.clone());
+        assert_eq!(line, *expected, "{stage:?}: {step:?}");
+    }
+}
+
+#[test]
+fn a_submit_is_accepted_or_repeated_or_confirmed_or_refused() {
+    use SubmitOutcome as S;
+    let table = [
+        (S::Accepted, "processing, poll in 10 s"),
+        (S::NotTaken(fault(FaultCode::VendorUnreachable)), "queued, submit in 5 s, last error unreachable"),
+        (S::NotTaken(fault(FaultCode::CallNotFound)), "queued, submit in 5 s, last error not_found"),
+        (S::NotTaken(fault(FaultCode::TokenRefused)), "queued, submit in 300 s, last error token_refused"),
+        (S::NotTaken(busy(77)), "queued, submit in 77 s, last error throttled"),
+        (S::Unknown(fault(FaultCode::VendorTimeout)), "queued, confirm in 5 s, last error timeout"),
+        (S::Unknown(busy(77)), "queued, confirm in 77 s, last error throttled"),
+        (S::Rejected(400), "failed, VendorRejected → analysis.failed"),
+    ];
+    check(Stage::Submit, &table.map(|(outcome, line)| (Step::Submitted(outcome), line)));
+}
+
+#[test]
+fn an_unknown_outcome_is_confirmed_before_the_call_is_sent_again() {
+    check(
+        Stage::Confirm,
+        &[
+            (ready("salom"), "completed, settle in 120 s → analysis.completed"),
+            (empty(), "processing, poll in 5 s"),
+            (not_ready(), "processing, poll in 5 s"),
+            (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
+            (Step::Polled(PollOutcome::NotFound), "queued, submit in 0 s"),
+            (Step::Polled(PollOutcome::Rejected(410)), "failed, VendorRejected → analysis.failed"),
+            (failing(FaultCode::VendorTimeout), "queued, confirm in 5 s, last error timeout"),
+            (failing(FaultCode::AnswerUnreadable), "queued, confirm in 5 s, last error unreadable"),
+        ],
+    );
+}
+
+#[test]
+fn a_look_finds_a_result_or_waits() {
+    check(
+        Stage::Poll,
+        &[
+            (ready("salom"), "completed, settle in 120 s → analysis.completed"),
+            (empty(), "processing, poll in 6 s"),
+            (not_ready(), "processing, poll in 6 s"),
+            (Step::Polled(PollOutcome::Unchanged), "processing, poll in 6 s"),
+            (Step::Polled(PollOutcome::NotFound), "processing, poll in 6 s"),
+            (Step::Polled(PollOutcome::Rejected(400)), "failed, VendorRejected → analysis.failed"),
+            (Step::Polled(PollOutcome::Fault(busy(77))), "processing, poll in 77 s, last error throttled"),
+            (failing(FaultCode::TokenRefused), "processing, poll in 300 s, last error token_refused"),
+            (failing(FaultCode::AnswerUnreadable), "processing, poll in 5 s, last error unreadable"),
+        ],
+    );
+}
+
+#[test]
+fn the_last_look_revises_or_leaves_it() {
+    check(
+        Stage::Settle,
+        &[
+            (ready("salom"), "completed"),
+            (ready("salom yana"), "completed → analysis.updated"),
+            (empty(), "completed"),
+            (not_ready(), "completed"),
+            (Step::Polled(PollOutcome::Unchanged), "completed"),
+            (Step::Polled(PollOutcome::NotFound), "completed"),
+            (Step::Polled(PollOutcome::Rejected(400)), "completed"),
+            (failing(FaultCode::VendorTimeout), "completed, settle in 5 s"),
+        ],
+    );
+}
+
+#[test]
+fn what_rests_takes_no_step() {
+    let mut story = Story::completed();
+    story.step(after(180), Step::Polled(PollOutcome::Unchanged));
+    let rested = story.analysis.clone();
+    assert_eq!(story.step(after(240), ready("boshqa")), Effect::default());
+    assert_eq!(story.analysis, rested);
+}
+
+#[test]
+fn a_completion_and_its_revision_are_counted_and_dated() {
+    let mut story = Story::completed();
+    assert_eq!((story.analysis.revision, story.analysis.finished_at), (1, Some(after(60))));
+    let effect = story.step(after(180), ready("salom yana"));
+    assert_eq!((story.analysis.revision, story.analysis.finished_at), (2, Some(after(60))));
+    assert_eq!(effect.obtained, Some(obtained("salom yana")));
+}
+
+#[test]
+fn an_answer_never_asked_for_is_adopted_and_settles() {
+    let mut story = Story::begin();
+    let policy = policy();
+    let context = Context { now: START, policy: &policy, jitter: 0.0, current: None };
+    let effect = story.analysis.adopt(obtained("salom"), &context);
+    assert_eq!(effect.event, Some(EventKind::AnalysisCompleted));
+    assert_eq!((story.analysis.status, story.analysis.revision), (Status::Completed, 1));
+    assert_eq!((story.work().stage, story.due_in(START)), (Stage::Settle, 120));
+    assert_eq!(story.work().etag.as_deref(), Some("\"r\""));
+}

@@ -1,0 +1,192 @@
+//! What holds whatever the vendor, the clock and the callers do.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINUTE: i64 = 60_000;
+
+/// What may happen next.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// A caller submits the call once more.
+    Submission { reanalyze: bool },
+    /// The work is claimed and its process dies.
+    Crash,
+    /// The work is done: the first answers a submit, the second a look.
+    Work(SubmitOutcome, PollOutcome),
+}
+
+fn faults() -> impl Strategy<Value = Fault> {
+    let codes = prop::sample::select(vec![
+        FaultCode::VendorUnreachable,
+        FaultCode::VendorTimeout,
+        FaultCode::VendorError,
+        FaultCode::VendorThrottled,
+        FaultCode::TokenRefused,
+        FaultCode::CallNotFound,
+        FaultCode::AnswerUnreadable,
+    ]);
+    (codes, prop::option::of(any::<Duration>()))
+        .prop_map(|(code, retry_after)| Fault { retry_after, ..fault(code) })
+}
+
+fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
+    prop_oneof![
+        2 => Just(SubmitOutcome::Accepted),
+        2 => faults().prop_map(SubmitOutcome::NotTaken),
+        2 => faults().prop_map(SubmitOutcome::Unknown),
+        1 => Just(SubmitOutcome::Rejected(400)),
+    ]
+}
+
+/// Every answer but a result with talk and a final refusal, which end a round at once.
+fn unfinished_outcomes() -> impl Strategy<Value = PollOutcome> {
+    prop_oneof![
+        Just(PollOutcome::Empty(obtained(""))),
+        Just(PollOutcome::NotReady { etag: None }),
+        Just(PollOutcome::Unchanged),
+        Just(PollOutcome::NotFound),
+        faults().prop_map(PollOutcome::Fault),
+    ]
+}
+
+fn poll_outcomes() -> impl Strategy<Value = PollOutcome> {
+    prop_oneof![
+        6 => unfinished_outcomes(),
+        2 => prop::sample::select(vec!["salom", "yana"]).prop_map(|words| PollOutcome::Ready(obtained(words))),
+        1 => Just(PollOutcome::Rejected(400)),
+    ]
+}
+
+fn happenings() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        1 => any::<bool>().prop_map(|reanalyze| Happening::Submission { reanalyze }),
+        1 => Just(Happening::Crash),
+        6 => (submit_outcomes(), poll_outcomes()).prop_map(|(submit, poll)| Happening::Work(submit, poll)),
+    ]
+}
+
+/// Mostly small steps, some over the deadline, some backwards.
+fn jumps() -> impl Strategy<Value = i64> {
+    prop_oneof![4 => 0..20 * MINUTE, 1 => 0..3000 * MINUTE, 1 => -3000 * MINUTE..0]
+}
+
+/// What the stage asks for.
+fn step_of(stage: Stage, submit: SubmitOutcome, poll: PollOutcome) -> Step {
+    if stage == Stage::Submit { Step::Submitted(submit) } else { Step::Polled(poll) }
+}
+
+/// Whether `step`, taken at `stage`, may plan a submit.
+fn denies_the_call(stage: Stage, step: &Step) -> bool {
+    matches!(
+        (stage, step),
+        (_, Step::Submitted(SubmitOutcome::NotTaken(_)))
+            | (Stage::Confirm, Step::Polled(PollOutcome::NotFound))
+    )
+}
+
+/// What every state must look like, however it came to be.
+fn check_state(analysis: &Analysis) -> Result<(), TestCaseError> {
+    prop_assert_eq!(analysis.status == Status::Failed, analysis.failure.is_some());
+    prop_assert_eq!(analysis.status.is_finished(), analysis.finished_at.is_some());
+    prop_assert_eq!(analysis.status == Status::Completed, analysis.revision > 0);
+    prop_assert!(analysis.status.is_finished() || analysis.is_under_way(), "stranded");
+    prop_assert!(analysis.status != Status::Failed || analysis.work.is_none(), "failed and at work");
+    Ok(())
+}
+
+/// What a step may and may not do; gives back what it announced.
+fn check_step(story: &mut Story, now: Timestamp, step: Step) -> Result<Option<EventKind>, TestCaseError> {
+    let before = story.analysis.clone();
+    let began = before.work.clone().unwrap();
+    let may_submit = denies_the_call(began.stage, &step);
+    let confirming = began.stage == Stage::Confirm;
+    let effect = story.step(now, step);
+    let analysis = &story.analysis;
+
+    prop_assert!(before.status != Status::Completed || analysis.status == Status::Completed, "a step back");
+    prop_assert_eq!(analysis.revision, before.revision + u32::from(effect.obtained.is_some()));
+    prop_assert!(effect.obtained.is_none() || effect.event.is_some(), "a result that nobody hears of");
+    match effect.event {
+        Some(EventKind::AnalysisUpdated) => prop_assert_eq!(before.status, Status::Completed),
+        Some(EventKind::AnalysisCompleted) => prop_assert!(!before.status.is_finished()),
+        Some(EventKind::AnalysisFailed) => prop_assert!(!before.status.is_finished()),
+        None => prop_assert!(
+            analysis.status == before.status || analysis.status == Status::Processing,
+            "an end that nobody hears of"
+        ),
+    }
+    if let Some(work) = &analysis.work {
+        let at_once = work.stage == Stage::Submit && work.due_at == now;
+        prop_assert!(work.stage != Stage::Submit || may_submit, "the vendor may have the call");
+        prop_assert!(!at_once || confirming, "only a denied call is sent at once");
+        prop_assert!(at_once || work.due_at >= now + policy().min_interval, "a hot loop");
+        if work.stage != Stage::Settle {
+            let latest = (work.started_at + policy().deadline).max(now + policy().min_interval);
+            prop_assert!(work.due_at <= latest, "due long after the deadline");
+        }
+        prop_assert_eq!(work.started_at, began.started_at);
+    }
+    check_state(analysis)?;
+    Ok(effect.event)
+}
+
+proptest! {
+    #[test]
+    fn no_story_breaks_a_rule(plot in prop::collection::vec((jumps(), happenings()), 1..60)) {
+        let mut story = Story::begin();
+        let mut now = START;
+        let mut ends = 0;
+        for (jump, happening) in plot {
+            now = Timestamp::from_millis(now.as_millis() + jump);
+            match happening {
+                Happening::Submission { reanalyze } => {
+                    let before = story.analysis.clone();
+                    story.analysis.resubmitted(&submission(reanalyze), now);
+                    let restarted = reanalyze && !before.is_under_way();
+                    prop_assert_eq!(story.analysis != before, restarted);
+                    if restarted && before.status == Status::Failed {
+                        ends = 0;
+                    }
+                    check_state(&story.analysis)?;
+                }
+                Happening::Crash => story.claim(),
+                Happening::Work(submit, poll) => {
+                    let Some(stage) = story.analysis.work.as_ref().map(|work| work.stage) else { continue };
+                    let event = check_step(&mut story, now, step_of(stage, submit, poll))?;
+                    ends += u32::from(matches!(
+                        event,
+                        Some(EventKind::AnalysisCompleted | EventKind::AnalysisFailed)
+                    ));
+                    prop_assert!(ends <= 1, "the same end twice");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_round_ends_soon_after_its_deadline_and_asks_no_more_than_allowed(
+        answers in prop::collection::vec((submit_outcomes(), unfinished_outcomes()), 1..20),
+        anew in any::<bool>(),
+    ) {
+        let mut story = if anew { Story::completed() } else { Story::begin() };
+        let started = after(if anew { 1000 } else { 0 });
+        story.analysis.resubmitted(&submission(anew), started);
+        let mut now = started;
+        let mut at_once = 0;
+        // The vendor says the same over and over, and every piece of work is done the moment it is due.
+        for (submit, poll) in answers.into_iter().cycle() {
+            if !story.analysis.is_under_way() {
+                break;
+            }
+            let work = story.work().clone();
+            at_once = if work.due_at > now { 0 } else { at_once + 1 };
+            prop_assert!(at_once <= 1, "asked again and again at one moment");
+            now = now.max(work.due_at);
+            check_step(&mut story, now, step_of(work.stage, submit, poll))?;
+        }
+        // The look on the deadline, and one more at a call that was accepted no sooner.
+        prop_assert!(now.since(started) <= policy().deadline + policy().min_interval * 2);
+    }
+}

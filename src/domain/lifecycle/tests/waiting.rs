@@ -1,0 +1,182 @@
+//! How long which answer means "not yet".
+
+use super::*;
+
+const DEADLINE: u64 = 86_400;
+
+#[test]
+fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
+    let unknown = || Step::Submitted(SubmitOutcome::NotTaken(fault(FaultCode::CallNotFound)));
+    let mut story = Story::begin();
+    assert_eq!(story.line(after(599), unknown()), "queued, submit in 5 s, last error not_found");
+    let line = story.line(after(600), unknown());
+    assert_eq!(line, "failed, CallNotFound, last error not_found → analysis.failed");
+    assert!(story.analysis.failure.unwrap().retryable);
+}
+
+#[test]
+fn a_missing_result_counts_from_the_acceptance_and_not_from_the_submission() {
+    let mut story = Story::begin();
+    story.step(after(500), Step::Submitted(SubmitOutcome::Accepted));
+    let not_found = || Step::Polled(PollOutcome::NotFound);
+    assert_eq!(story.line(after(1099), not_found()), "processing, poll in 59 s");
+    assert_eq!(story.line(after(1100), not_found()), "failed, CallNotFound → analysis.failed");
+}
+
+#[test]
+fn silence_counts_once_it_lasted() {
+    let mut story = Story::accepted();
+    story.step(after(100), empty());
+    assert_eq!(story.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
+    assert_eq!(story.line(after(699), empty()), "processing, poll in 69 s");
+    assert_eq!(story.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
+}
+
+#[test]
+fn silence_that_is_interrupted_counts_anew() {
+    for between in [not_ready(), Step::Polled(PollOutcome::NotFound)] {
+        let mut story = Story::accepted();
+        story.step(after(100), empty());
+        story.step(after(300), between);
+        story.step(after(500), empty());
+        assert_eq!(story.line(after(1000), empty()), "processing, poll in 100 s");
+        assert_eq!(story.line(after(1100), empty()), "completed, settle in 120 s → analysis.completed");
+    }
+}
+
+#[test]
+fn a_fault_says_nothing_about_silence() {
+    let mut story = Story::accepted();
+    story.step(after(100), empty());
+    story.step(after(500), failing(FaultCode::VendorTimeout));
+    assert_eq!(story.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
+}
+
+#[test]
+fn talk_that_comes_after_silence_was_taken_for_the_result_is_a_revision() {
+    let mut story = Story::accepted();
+    story.step(after(100), empty());
+    story.step(after(700), empty());
+    assert_eq!(story.line(after(820), ready("salom")), "completed → analysis.updated");
+}
+
+#[test]
+fn faults_back_off_and_recovery_forgets_them() {
+    let mut story = Story::accepted();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        story.step(after(60), failing(FaultCode::VendorError));
+        waits.push(story.due_in(after(60)));
+    }
+    // With no jitter the lower half of what doubles from the floor to the cap.
+    assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
+    assert_eq!(story.line(after(60), not_ready()), "processing, poll in 6 s");
+    assert_eq!(story.work().errors, 0);
+    assert_eq!(
+        story.line(after(60), failing(FaultCode::VendorError)),
+        "processing, poll in 5 s, last error error"
+    );
+}
+
+#[test]
+fn a_submit_that_is_taken_at_last_forgets_its_faults() {
+    let mut story = Story::begin();
+    story.step(START, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+    story.step(after(60), Step::Polled(PollOutcome::NotFound));
+    assert!(story.analysis.last_error.is_some(), "the vendor does not have it yet");
+    assert_eq!(story.line(after(60), Step::Submitted(SubmitOutcome::Accepted)), "processing, poll in 10 s");
+}
+
+#[test]
+fn retry_after_is_a_floor_with_a_cap() {
+    let wait = |seconds| {
+        let mut story = Story::accepted();
+        story.step(after(60), Step::Polled(PollOutcome::Fault(busy(seconds))));
+        story.due_in(after(60))
+    };
+    assert_eq!(
+        [wait(0), wait(5), wait(90), wait(3600), wait(86_400), wait(u64::MAX)],
+        [5, 5, 90, 3600, 3600, 3600]
+    );
+}
+
+#[test]
+fn the_last_look_is_on_the_deadline() {
+    let mut story = Story::accepted();
+    assert_eq!(story.line(after(DEADLINE - 100), not_ready()), "processing, poll in 100 s");
+    assert_eq!(
+        story.line(after(DEADLINE), ready("salom")),
+        "completed, settle in 120 s → analysis.completed"
+    );
+}
+
+#[test]
+fn every_stage_ends_on_the_deadline() {
+    let ends = |stage, step: Step| Story::at_stage(stage).line(after(DEADLINE), step);
+    let over = "failed, DeadlineExceeded → analysis.failed";
+    for step in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
+        assert_eq!(ends(Stage::Poll, step.clone()), over);
+        assert_eq!(ends(Stage::Confirm, step), over);
+    }
+    let not_taken = Step::Submitted(SubmitOutcome::NotTaken(fault(FaultCode::TokenRefused)));
+    let unknown = Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
+    assert_eq!(
+        ends(Stage::Submit, not_taken),
+        "failed, DeadlineExceeded, last error token_refused → analysis.failed"
+    );
+    assert_eq!(
+        ends(Stage::Submit, unknown),
+        "failed, DeadlineExceeded, last error timeout → analysis.failed"
+    );
+    for stage in [Stage::Confirm, Stage::Poll] {
+        assert_eq!(
+            ends(stage, failing(FaultCode::VendorError)),
+            "failed, DeadlineExceeded, last error error → analysis.failed"
+        );
+        assert_eq!(
+            ends(stage, failing(FaultCode::AnswerUnreadable)),
+            "failed, ResultUnreadable, last error unreadable → analysis.failed"
+        );
+    }
+}
+
+#[test]
+fn a_call_that_the_vendor_denies_after_the_deadline_is_not_sent_again() {
+    let line = Story::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
+    assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
+}
+
+#[test]
+fn a_call_accepted_after_the_deadline_gets_one_look() {
+    let mut story = Story::begin();
+    let accepted = story.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
+    assert_eq!(accepted, "processing, poll in 5 s");
+    let look = story.line(after(DEADLINE + 65), not_ready());
+    assert_eq!(look, "failed, DeadlineExceeded → analysis.failed");
+}
+
+#[test]
+fn the_etag_of_what_is_not_ready_is_kept_as_long_as_it_stands() {
+    let mut story = Story::accepted();
+    for step in [not_ready(), Step::Polled(PollOutcome::Unchanged), failing(FaultCode::VendorError)] {
+        story.step(after(60), step);
+        assert_eq!(story.work().etag.as_deref(), Some("\"n\""));
+    }
+    story.step(after(60), Step::Polled(PollOutcome::NotFound));
+    assert_eq!(story.work().etag, None);
+}
+
+#[test]
+fn a_settle_that_only_fails_ends() {
+    let mut story = Story::completed();
+    let lines = [(); 3].map(|()| story.line(after(180), failing(FaultCode::VendorTimeout)));
+    assert_eq!(lines, ["completed, settle in 5 s", "completed, settle in 5 s", "completed"]);
+}
+
+#[test]
+fn a_settle_may_come_after_the_deadline() {
+    let mut story = Story::accepted();
+    story.step(after(DEADLINE - 1), ready("salom"));
+    assert_eq!(story.due_in(after(DEADLINE - 1)), 120);
+    assert_eq!(story.line(after(DEADLINE + 119), ready("salom yana")), "completed → analysis.updated");
+}

@@ -1,0 +1,117 @@
+//! The OpenAPI document as a contract: an operation's answers have a status, a type and a form that it tells of.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use alovoice_gateway::commands;
+use jsonschema::Validator;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::caller::Answer;
+
+/// The document, as the command prints it.
+pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let text = commands::openapi().unwrap_or_else(|error| panic!("{error:?}"));
+    serde_json::from_str(&text).unwrap()
+});
+
+/// The document's schemas, in which no object has fields that are not told of.
+static SEALED: LazyLock<Value> = LazyLock::new(|| {
+    let mut components = DOCUMENT["components"].clone();
+    seal(&mut components);
+    components
+});
+
+static VALIDATORS: LazyLock<Mutex<HashMap<String, Validator>>> = LazyLock::new(Mutex::default);
+
+/// An operation of the document.
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    /// With its parameters in braces.
+    pub(crate) path: &'static str,
+    pub(crate) definition: &'static Value,
+}
+
+impl Operation {
+    /// Every one.
+    pub(crate) fn all() -> Vec<Self> {
+        let paths = DOCUMENT["paths"].as_object().unwrap();
+        let of_path = |(path, methods): (&'static String, &'static Value)| {
+            methods.as_object().unwrap().iter().map(move |(method, definition)| Self {
+                method: method.to_ascii_uppercase().parse().unwrap(),
+                path,
+                definition,
+            })
+        };
+        paths.iter().flat_map(of_path).collect()
+    }
+
+    /// The one that a request is for. HEAD is GET without a body.
+    fn find(method: &Method, path: &str) -> Option<Self> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let fits = |template: &str| {
+            let (wanted, given) = (template.split('/'), path.split('/'));
+            wanted.clone().count() == given.clone().count()
+                && wanted.zip(given).all(|(wanted, given)| wanted == given || wanted.starts_with('{'))
+        };
+        Self::all().into_iter().find(|operation| operation.method == method && fits(operation.path))
+    }
+
+    pub(crate) fn scope(&self) -> &'static str {
+        self.definition["security"][0]["bearer"][0].as_str().unwrap()
+    }
+}
+
+/// Holds an answer against the document; other paths than the document's may answer what they like.
+pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
+    let Some(operation) = Operation::find(method, path) else { return };
+    let (name, status) = (&operation.definition["operationId"], answer.status);
+    let definition = &operation.definition["responses"][status.to_string()];
+    assert!(definition.is_object(), "{name} may answer {status}: {answer:?}");
+    let content = definition["content"].as_object();
+    let Some((media_type, content)) = content.and_then(|content| content.iter().next()) else {
+        assert!(answer.body.is_empty(), "{name} answers {status} without a body");
+        return;
+    };
+    assert_eq!(answer.header("content-type"), media_type, "{name} answers {status}");
+    for (header, _) in definition["headers"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, definition)| definition["required"] == true)
+    {
+        assert!(answer.headers.contains_key(header.as_str()), "{name} answers {status} with {header}");
+    }
+    if method == Method::HEAD {
+        assert!(answer.body.is_empty());
+        return;
+    }
+    let instance = answer.json();
+    let errors = errors(&content["schema"], &instance);
+    assert!(errors.is_empty(), "{name} {status}: {errors:#?} in {instance:#}");
+}
+
+/// Where a value is not as a schema of the document says.
+pub(crate) fn errors(schema: &Value, instance: &Value) -> Vec<String> {
+    let mut validators = VALIDATORS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let validator = validators.entry(schema.to_string()).or_insert_with(|| {
+        let mut root = schema.clone();
+        root["components"] = SEALED.clone();
+        jsonschema::draft202012::new(&root).unwrap()
+    });
+    validator.iter_errors(instance).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+fn seal(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("type") == Some(&json!("object")) && fields.contains_key("properties") {
+                fields.insert("additionalProperties".to_owned(), json!(false));
+            }
+            fields.values_mut().for_each(seal);
+        }
+        Value::Array(items) => items.iter_mut().for_each(seal),
+        _ => {}
+    }
+}

@@ -1,0 +1,285 @@
+//! One call all the way: submitted, analysed, served, announced.
+
+use alovoice_gateway::callbacks::{SignedHeaders, verify};
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use alovoice_gateway::domain::secrets::CallbackSecret;
+use alovoice_gateway::sandbox::receiver::Received;
+use alovoice_gateway::sandbox::vendor::Operation;
+use serde_json::{Value, json};
+
+use crate::stage::{ACME_SECRET, GLOBEX_SECRET, Stage, call};
+
+const CALL: &str = "1716207617.42";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+#[tokio::test]
+async fn a_submission_is_answered_with_where_and_when_to_ask() {
+    let stage = Stage::start().await;
+    stage.vendor.set_held(true);
+    let answer = stage.acme().submit(json!({"call_id": CALL, "metadata": {"ticket": "T-1"}})).await;
+    assert_eq!((answer.status, answer.header("location")), (202, "/v1/analyses/1716207617.42"));
+    assert_eq!(answer.header("retry-after"), "1");
+    insta::assert_json_snapshot!(answer.json(), {".submitted_at" => "[time]"}, @r#"
+    {
+      "ai_call_id": null,
+      "audio_url": null,
+      "begin_time": null,
+      "call_id": "1716207617.42",
+      "completed_at": null,
+      "error": null,
+      "last_error": null,
+      "metadata": {
+        "ticket": "T-1"
+      },
+      "revision": 0,
+      "status": "queued",
+      "submitted_at": "[time]",
+      "tags": null,
+      "talk_metrics": null,
+      "transcript": null
+    }
+    "#);
+    let unfinished = stage.acme().get(answer.header("location")).await;
+    assert_eq!((unfinished.status, unfinished.json()), (200, answer.json()));
+    assert!(unfinished.has("retry-after"));
+}
+
+#[tokio::test]
+async fn an_analysis_has_everything_that_the_vendor_gave() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": CALL, "metadata": {"ticket": "T-1", "n": [1, null]}})).await;
+    let mut analysis = stage.acme().outcome(CALL).await;
+    let vendor = stage.acme().get(&format!("/v1/analyses/{CALL}/vendor-answer")).await.json();
+
+    let turns = vendor["answer"]["stalk"].as_array().unwrap().iter().map(turn).collect::<Vec<_>>();
+    assert_eq!(analysis["transcript"], json!(turns));
+    let tags = vendor["answer"]["tags"].as_array().unwrap().iter().map(tag).collect::<Vec<_>>();
+    assert_eq!(analysis["tags"], json!(tags));
+    assert_eq!(analysis["ai_call_id"], vendor["answer"]["aicallid"]);
+    assert_eq!(vendor["answer"]["begin_time"], 1_716_207_617);
+
+    // A few are enough to look at.
+    analysis["transcript"].as_array_mut().unwrap().truncate(1);
+    analysis["tags"].as_array_mut().unwrap().truncate(2);
+    insta::assert_json_snapshot!(analysis, {".submitted_at" => "[time]", ".completed_at" => "[time]"}, @r#"
+    {
+      "ai_call_id": "225225ae62222d1bb686e82a",
+      "audio_url": "/v1/analyses/1716207617.42/audio",
+      "begin_time": "2024-05-20T12:20:17Z",
+      "call_id": "1716207617.42",
+      "completed_at": "[time]",
+      "error": null,
+      "last_error": null,
+      "metadata": {
+        "n": [
+          1,
+          null
+        ],
+        "ticket": "T-1"
+      },
+      "revision": 1,
+      "status": "completed",
+      "submitted_at": "[time]",
+      "tags": [
+        {
+          "begin_ms": null,
+          "end_ms": null,
+          "fragment_id": null,
+          "match_text": null,
+          "name": "Нет дополнительной информации",
+          "type": "rule",
+          "value": "",
+          "visible": null
+        },
+        {
+          "begin_ms": 1120,
+          "end_ms": 6440,
+          "fragment_id": "3c69d109c7304aac00590050",
+          "match_text": "assalomu alaykum",
+          "name": "Приветсвие",
+          "type": "rule",
+          "value": "Приветствие",
+          "visible": null
+        }
+      ],
+      "talk_metrics": {
+        "client": {
+          "interruptions": 0,
+          "longest_monologue_ms": 3120,
+          "talk_ms": 17240,
+          "talk_share": 0.3646,
+          "words_per_minute": 107.9
+        },
+        "duration_ms": 51840,
+        "longest_silence_ms": 3200,
+        "median_response_ms": 920,
+        "non_talk_ms": 3200,
+        "operator": {
+          "interruptions": 2,
+          "longest_monologue_ms": 5000,
+          "talk_ms": 30040,
+          "talk_share": 0.6354,
+          "words_per_minute": 123.8
+        },
+        "overtalk_ms": 3360,
+        "silence_ms": 7920,
+        "speaker_switches_per_minute": 15.0,
+        "thresholds": {
+          "backchannel_ms": 500,
+          "interruption_overlap_ms": 500,
+          "monologue_pause_ms": 3000,
+          "non_talk_ms": 3000
+        }
+      },
+      "transcript": [
+        {
+          "begin_ms": 1120,
+          "end_ms": 6440,
+          "fragment_id": "3c69d109c7304aac00590050",
+          "speaker": "operator",
+          "text": "assalomu alaykum oilaviy klinika qabulxonasi sizga qanday yordam bera olaman"
+        }
+      ]
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_call_is_submitted_once_and_unchanged_looks_are_free() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": CALL})).await;
+    stage.acme().submit(json!({"call_id": CALL})).await;
+    stage.acme().outcome(CALL).await;
+    assert_eq!(stage.acme().submit(json!({"call_id": CALL})).await.status, 200);
+    assert_eq!((stage.vendor.submits(&call(CALL)), stage.vendor.accepted_submits(&call(CALL))), (1, 1));
+    let asked: Vec<_> =
+        stage.vendor.calls().iter().filter(|r| r.operation == Operation::Result).cloned().collect();
+    let conditional: Vec<_> = asked.iter().map(|request| request.if_none_match.is_some()).collect();
+    assert_eq!(conditional, [false, true, true]);
+    assert!(asked.iter().all(|request| request.token_ok));
+}
+
+#[tokio::test]
+async fn the_outcome_is_announced_signed() {
+    let stage = Stage::start().await;
+    let hook = stage.hook("ok");
+    stage
+        .acme()
+        .submitted(json!({"call_id": CALL, "callback": {"url": hook}, "metadata": {"ticket": "T-1"}}))
+        .await;
+    let received = stage.receiver.next().await;
+    assert_eq!((received.method.as_str(), received.path.as_str()), ("POST", "/hook/ok"));
+    assert_eq!(received.header("content-type"), Some("application/json"));
+    assert_is_signed(&received, ACME_SECRET);
+    assert!(received.header("webhook-id").unwrap().starts_with("evt_"));
+
+    let event: Value = serde_json::from_slice(&received.body).unwrap();
+    let analysis = stage.acme().outcome(CALL).await;
+    let wanted =
+        json!({"type": "analysis.completed", "timestamp": analysis["completed_at"], "data": analysis});
+    assert_eq!(event, wanted);
+}
+
+#[tokio::test]
+async fn a_tenants_callbacks_are_signed_with_its_own_secret() {
+    let stage = Stage::start().await;
+    stage.globex().submitted(json!({"call_id": CALL, "callback": {"url": stage.hook("ok")}})).await;
+    let received = stage.receiver.next().await;
+    assert_is_signed(&received, GLOBEX_SECRET);
+    let acme = CallbackSecret::parse(ACME_SECRET).unwrap();
+    verify(&[acme], signed_headers(&received), &received.body, SystemClock.now()).unwrap_err();
+}
+
+#[tokio::test]
+async fn the_callers_trace_reaches_the_vendor_and_the_receiver() {
+    let stage = Stage::start().await;
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let headers = [("content-type", "application/json"), ("traceparent", parent.as_str())];
+    let body = json!({"call_id": CALL, "callback": {"url": stage.hook("ok")}}).to_string();
+    assert_eq!(stage.acme().post_with(&headers, body).await.status, 202);
+    let received = stage.receiver.next().await;
+    let at_the_vendor = stage.vendor.calls().into_iter().map(|request| request.traceparent.unwrap());
+    let mut spans: Vec<_> = at_the_vendor.chain(received.header("traceparent").map(str::to_owned)).collect();
+    assert_eq!(spans.len(), 5, "one submit, three looks, one callback");
+    spans.push(parent);
+    assert!(
+        spans.iter().all(|span| span.starts_with(&format!("00-{TRACE}-")) && span.ends_with("-01")),
+        "{spans:?}"
+    );
+    spans.sort();
+    spans.dedup();
+    assert_eq!(spans.len(), 6, "each request is a span of its own");
+}
+
+#[tokio::test]
+async fn a_failure_is_announced_too() {
+    let stage = Stage::start().await;
+    let (call, hook) = ("submit-400~1", stage.hook("ok"));
+    stage.acme().submitted(json!({"call_id": call, "callback": {"url": hook}})).await;
+    let received = stage.receiver.next().await;
+    assert_is_signed(&received, ACME_SECRET);
+    let event: Value = serde_json::from_slice(&received.body).unwrap();
+    insta::assert_json_snapshot!(event, {".timestamp" => "[time]", ".data.submitted_at" => "[time]"}, @r#"
+    {
+      "data": {
+        "ai_call_id": null,
+        "audio_url": null,
+        "begin_time": null,
+        "call_id": "submit-400~1",
+        "completed_at": null,
+        "error": {
+          "code": "vendor_rejected",
+          "detail": "the vendor answered 400",
+          "retryable": false
+        },
+        "last_error": null,
+        "metadata": {},
+        "revision": 0,
+        "status": "failed",
+        "submitted_at": "[time]",
+        "tags": null,
+        "talk_metrics": null,
+        "transcript": null
+      },
+      "timestamp": "[time]",
+      "type": "analysis.failed"
+    }
+    "#);
+    assert_eq!(event["data"], stage.acme().outcome(call).await);
+}
+
+/// A turn as the API tells it.
+fn turn(vendor: &Value) -> Value {
+    json!({
+        "fragment_id": vendor["fragment_id"], "speaker": vendor["direction"], "text": vendor["text"],
+        "begin_ms": vendor["begin"], "end_ms": vendor["end"],
+    })
+}
+
+/// A tag as the API tells it. What the vendor leaves out is null.
+fn tag(vendor: &Value) -> Value {
+    json!({
+        "name": vendor["name"], "value": vendor["value"], "visible": vendor["visible"], "type": vendor["tag_type"],
+        "begin_ms": vendor["begin"], "end_ms": vendor["end"], "match_text": vendor["match_text"],
+        "fragment_id": vendor["fragment_id"],
+    })
+}
+
+fn signed_headers(received: &Received) -> SignedHeaders<'_> {
+    SignedHeaders {
+        id: received.header("webhook-id").unwrap(),
+        timestamp: received.header("webhook-timestamp").unwrap(),
+        signature: received.header("webhook-signature").unwrap(),
+    }
+}
+
+/// By our own rules and by the reference library's.
+fn assert_is_signed(received: &Received, secret: &str) {
+    let own = CallbackSecret::parse(secret).unwrap();
+    verify(&[own], signed_headers(received), &received.body, SystemClock.now()).unwrap();
+    let mut headers = reqwest::header::HeaderMap::new();
+    for (name, value) in &received.headers {
+        headers.append(name.parse::<reqwest::header::HeaderName>().unwrap(), value.parse().unwrap());
+    }
+    standardwebhooks::Webhook::new(secret).unwrap().verify(&received.body, &headers).unwrap();
+}

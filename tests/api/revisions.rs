@@ -1,0 +1,142 @@
+//! What changes after completion: late tags, and analyses that are asked for anew.
+
+use alovoice_gateway::sandbox::receiver::Received;
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, call};
+
+const SETTLING: &[(&str, &str)] = &[("VENDOR__POLLING__SETTLE_AFTER", "2ms")];
+
+fn event(received: &Received) -> (Value, Value) {
+    let mut body: Value = serde_json::from_slice(&received.body).unwrap();
+    (body["type"].take(), body["data"].take())
+}
+
+/// The next two callbacks, which may overtake each other, by their types.
+async fn two_events(stage: &Stage) -> [(Value, Value); 2] {
+    let mut events = [event(&stage.receiver.next().await), event(&stage.receiver.next().await)];
+    events.sort_by_key(|(kind, _)| kind.to_string());
+    events
+}
+
+#[tokio::test]
+async fn what_comes_late_is_a_revision_with_an_event_of_its_own() {
+    for (call_id, changed) in [("tags-late~1", "tags"), ("tags-more~1", "tags"), ("changed~1", "transcript")]
+    {
+        let stage = Stage::with(SETTLING).await;
+        stage.acme().submitted(json!({"call_id": call_id, "callback": {"url": stage.hook("ok")}})).await;
+        let [(completed, first), (updated, second)] = two_events(&stage).await;
+        assert_eq!(
+            (completed, updated),
+            (json!("analysis.completed"), json!("analysis.updated")),
+            "{call_id}"
+        );
+        assert_eq!((&first["revision"], &second["revision"]), (&json!(1), &json!(2)), "{call_id}");
+        let differing: Vec<_> =
+            first.as_object().unwrap().keys().filter(|key| first[*key] != second[*key]).collect();
+        let with_metrics = ["revision", "talk_metrics", "transcript"];
+        let expected: Vec<_> =
+            if changed == "tags" { vec!["revision", "tags"] } else { with_metrics.to_vec() };
+        assert_eq!(differing, expected, "{call_id}");
+        assert_eq!(stage.acme().analysis(call_id).await.json(), second);
+        assert_eq!(stage.vendor.submits(&call(call_id)), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_settled_result_that_did_not_change_is_no_news() {
+    let stage = Stage::with(SETTLING).await;
+    for call_id in ["1", "etag-ignored~1", "no-etag~1"] {
+        stage.acme().submitted(json!({"call_id": call_id, "callback": {"url": stage.hook("ok")}})).await;
+        let found = stage.at_rest(call_id).await;
+        assert_eq!((found.analysis.revision, stage.vendor.polls(&call(call_id))), (1, 4), "{call_id}");
+        assert_eq!(stage.deliveries(call_id).await.len(), 1, "{call_id}");
+    }
+    let last = stage.vendor.calls().into_iter().rfind(|request| request.call_id == call("1")).unwrap();
+    assert!(last.if_none_match.is_some(), "the settle look is conditional");
+}
+
+#[tokio::test]
+async fn a_completed_analysis_never_steps_back() {
+    // The settle look meets a vendor that is down.
+    let stage = Stage::with(&[("VENDOR__POLLING__SETTLE_AFTER", "100ms")]).await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    let completed = stage.acme().outcome("1").await;
+    stage.vendor.set_down(true);
+    stage.at_rest("1").await;
+    assert_eq!(stage.acme().analysis("1").await.json(), completed);
+}
+
+#[tokio::test]
+async fn a_completed_analysis_that_is_analysed_anew_gets_a_revision() {
+    let stage = Stage::start().await;
+    let (acme, hook) = (stage.acme(), stage.hook("ok"));
+    acme.submitted(json!({"call_id": "changed~1", "callback": {"url": hook}})).await;
+    let first = acme.outcome("changed~1").await;
+    let again = acme.submitted(json!({"call_id": "changed~1", "reanalyze": true})).await;
+    assert_eq!(again, first, "it stays completed while it is analysed anew");
+    let [(_, _), (updated, second)] = two_events(&stage).await;
+    assert_eq!((updated, &second["revision"]), (json!("analysis.updated"), &json!(2)));
+    assert_ne!(
+        second["transcript"], first["transcript"],
+        "the vendor's old result does not count as the new one"
+    );
+    assert_eq!(stage.vendor.submits(&call("changed~1")), 2);
+    assert_eq!(acme.analysis("changed~1").await.json(), second);
+}
+
+#[tokio::test]
+async fn analysed_anew_with_the_same_result_is_a_revision_after_a_while() {
+    let stage = Stage::with(&[("VENDOR__POLLING__EMPTY_GRACE", "20ms")]).await;
+    let (acme, hook) = (stage.acme(), stage.hook("ok"));
+    acme.submitted(json!({"call_id": "1", "callback": {"url": hook}})).await;
+    let first = acme.outcome("1").await;
+    acme.submitted(json!({"call_id": "1", "reanalyze": true})).await;
+    let [_, (updated, second)] = two_events(&stage).await;
+    assert_eq!((updated, &second["revision"]), (json!("analysis.updated"), &json!(2)));
+    assert_eq!(second["transcript"], first["transcript"]);
+}
+
+#[tokio::test]
+async fn a_failed_analysis_that_is_analysed_anew_begins_again() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    acme.submitted(json!({"call_id": "result-400~1"})).await;
+    assert_eq!(acme.outcome("result-400~1").await["status"], "failed");
+    let same = acme.submit(json!({"call_id": "result-400~1"})).await;
+    assert_eq!((same.status, &same.json()["status"]), (200, &json!("failed")));
+    // The stand-in refuses the first two looks; each round has one until it fails.
+    for wanted in ["failed", "completed"] {
+        let again = acme.submitted(json!({"call_id": "result-400~1", "reanalyze": true})).await;
+        assert_eq!((&again["status"], &again["error"]), (&json!("queued"), &Value::Null));
+        assert_eq!(acme.outcome("result-400~1").await["status"], wanted);
+    }
+    assert_eq!(stage.vendor.submits(&call("result-400~1")), 3);
+}
+
+#[tokio::test]
+async fn analysing_anew_what_is_under_way_does_nothing() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
+    stage.vendor.wait_for(|requests| requests.len() > 2).await;
+    stage.acme().submitted(json!({"call_id": "never-ready~1", "reanalyze": true})).await;
+    let seen = stage.vendor.polls(&call("never-ready~1"));
+    stage.vendor.wait_for(|requests| requests.len() > seen + 5).await;
+    assert_eq!(stage.vendor.submits(&call("never-ready~1")), 1);
+}
+
+#[tokio::test]
+async fn a_round_without_a_result_leaves_the_completed_analysis_as_it_was() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    acme.submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
+    let first = acme.outcome("1").await;
+    let [acme_token, globex, initech] = crate::stage::VENDOR_TOKENS.map(str::to_owned);
+    stage.vendor.set_tokens(vec!["another".to_owned(), globex.clone(), initech.clone()]);
+    acme.submitted(json!({"call_id": "1", "reanalyze": true})).await;
+    stage.record("1", |found| found.analysis.last_error.is_some()).await;
+    let waiting = acme.analysis("1").await.json();
+    assert_eq!((&waiting["status"], &waiting["transcript"]), (&json!("completed"), &first["transcript"]));
+    assert_eq!(waiting["last_error"]["code"], "token_refused");
+    stage.vendor.set_tokens(vec![acme_token, globex, initech]);
+}

@@ -1,0 +1,207 @@
+//! A gateway on free ports with everything around it played by stand-ins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alovoice_gateway::app::{self, Gateway};
+use alovoice_gateway::auth::DevelopmentToken;
+use alovoice_gateway::config;
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use alovoice_gateway::domain::ids::{CallId, TenantId};
+use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
+use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use alovoice_gateway::store::{Found, RecordedDelivery, Store};
+use jsonwebtoken::Algorithm;
+use tempfile::TempDir;
+
+use crate::caller::Caller;
+
+pub(crate) const ISSUER: &str = "https://issuer.test";
+pub(crate) const AUDIENCE: &str = "alovoice-gateway";
+pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
+pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write";
+/// Signs the callbacks of `acme`.
+pub(crate) const ACME_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Signs the callbacks of `globex`.
+pub(crate) const GLOBEX_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+/// `initech` has none, and so takes no callbacks.
+pub(crate) const VENDOR_TOKENS: [&str; 3] =
+    ["vendor-token-of-acme", "vendor-token-of-globex", "vendor-token-of-initech"];
+
+/// A long time: what is not to happen in a test is due after it.
+pub(crate) const LATER: &str = "1h";
+
+pub(crate) struct Stage {
+    pub(crate) gateway: Gateway,
+    pub(crate) vendor: VendorStandIn,
+    pub(crate) receiver: Receiver,
+    pub(crate) home: TempDir,
+    http: reqwest::Client,
+    settings: Vec<(String, String)>,
+}
+
+impl Stage {
+    /// Quick at polling and retrying, without a settle look, and without limits that a test could meet by chance.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`.
+    pub(crate) async fn with(changes: &[(&str, &str)]) -> Self {
+        let tokens = VENDOR_TOKENS.map(str::to_owned).to_vec();
+        let vendor =
+            VendorStandIn::start(VendorOptions { tokens, ..VendorOptions::default() }).await.unwrap();
+        let receiver = Receiver::start(ReceiverOptions::default()).await.unwrap();
+        let home = TempDir::new().unwrap();
+        let mut settings = defaults(&home, &vendor);
+        for (key, value) in changes {
+            let key = format!("GATEWAY_{key}");
+            settings.retain(|(known, _)| *known != key);
+            settings.push((key, (*value).to_owned()));
+        }
+        let gateway = start(&settings).await;
+        Self { gateway, vendor, receiver, home, http: reqwest::Client::new(), settings }
+    }
+
+    /// Drains the gateway and starts another on the same store, with other ports.
+    pub(crate) async fn restart(self) -> Self {
+        assert!(self.gateway.drain().await, "everything was finished in time");
+        let gateway = start(&self.settings).await;
+        Self { gateway, ..self }
+    }
+
+    /// Who works for this tenant and may do everything.
+    pub(crate) fn caller(&self, tenant: &str) -> Caller {
+        self.caller_with(&token(tenant, EVERY_SCOPE))
+    }
+
+    /// Who presents this token.
+    pub(crate) fn caller_with(&self, token: &str) -> Caller {
+        Caller::new(self.http.clone(), self.gateway.api().clone(), token)
+    }
+
+    pub(crate) fn acme(&self) -> Caller {
+        self.caller("acme")
+    }
+
+    pub(crate) fn globex(&self) -> Caller {
+        self.caller("globex")
+    }
+
+    /// What the admin port says.
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(self.gateway.admin().join(path).unwrap()).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Where callbacks are answered so.
+    pub(crate) fn hook(&self, answer: &str) -> String {
+        self.receiver.hook(answer).into()
+    }
+
+    /// A file of the gateway's home.
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        write(&self.home, name, content);
+    }
+
+    /// Waits until the store's record of a call of `acme` is so.
+    pub(crate) async fn record(&self, call_id: &str, is_so: impl Fn(&Found) -> bool) -> Found {
+        let (store, call_id) = (self.gateway.store(), CallId::parse(call_id).unwrap());
+        let mut changes = store.changes();
+        loop {
+            match store.find_analysis(&acme(), &call_id).await.unwrap() {
+                Some(found) if is_so(&found) => return found,
+                _ => changes.recv().await.unwrap(),
+            };
+        }
+    }
+
+    /// Waits until nothing is left to do for a call of `acme`.
+    pub(crate) async fn at_rest(&self, call_id: &str) -> Found {
+        self.record(call_id, |found| found.analysis.work.is_none()).await
+    }
+
+    /// The deliveries of a call of `acme`.
+    pub(crate) async fn deliveries(&self, call_id: &str) -> Vec<RecordedDelivery> {
+        let call_id = CallId::parse(call_id).unwrap();
+        self.gateway.store().deliveries_of_call(&acme(), &call_id).await.unwrap()
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        self.gateway.store()
+    }
+}
+
+pub(crate) fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+pub(crate) fn call(text: &str) -> CallId {
+    CallId::parse(text).unwrap()
+}
+
+/// A good token with these scopes.
+pub(crate) fn token(tenant: &str, scopes: &str) -> String {
+    development_token(&TenantId::parse(tenant).unwrap(), scopes)
+        .mint(HMAC.as_bytes(), SystemClock.now())
+        .unwrap()
+}
+
+pub(crate) fn development_token<'a>(tenant: &'a TenantId, scopes: &'a str) -> DevelopmentToken<'a> {
+    DevelopmentToken {
+        algorithm: Algorithm::HS256,
+        issuer: ISSUER,
+        audience: AUDIENCE,
+        tenant_claim: "tenant",
+        tenant,
+        scope_claim: "scope",
+        scopes,
+        subject: None,
+        lifetime: Duration::from_hours(1),
+    }
+}
+
+async fn start(settings: &[(String, String)]) -> Gateway {
+    let settings = config::load(None, settings.iter().cloned()).unwrap();
+    app::start(&settings, &|_| None).await.unwrap()
+}
+
+fn write(home: &TempDir, name: &str, content: &str) -> String {
+    // By a rename, so that nobody sees half of it.
+    let path = home.path().join(name);
+    let new = path.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(new, &path).unwrap();
+    path.display().to_string()
+}
+
+fn defaults(home: &TempDir, vendor: &VendorStandIn) -> Vec<(String, String)> {
+    let [acme, globex, initech] = VENDOR_TOKENS;
+    let pairs = [
+        ("SERVER__LISTEN", "127.0.0.1:0".to_owned()),
+        ("SERVER__ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("VENDOR__BASE_URL", vendor.base_url().into()),
+        ("VENDOR__POLLING__FIRST_AFTER", "2ms".to_owned()),
+        ("VENDOR__POLLING__MIN_INTERVAL", "2ms".to_owned()),
+        ("VENDOR__POLLING__MAX_INTERVAL", "20ms".to_owned()),
+        ("VENDOR__POLLING__EMPTY_GRACE", LATER.to_owned()),
+        ("VENDOR__POLLING__NOT_FOUND_GRACE", LATER.to_owned()),
+        ("VENDOR__POLLING__SETTLE_AFTER", LATER.to_owned()),
+        ("STORE__URL", format!("sqlite://{}", home.path().join("gateway.db").display())),
+        ("CALLBACKS__ALLOW_HTTP", "true".to_owned()),
+        ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
+        ("CALLBACKS__RETRY_SCHEDULE", "1ms,1ms".to_owned()),
+        ("RATE_LIMIT__REQUESTS_PER_SECOND", "1000000".to_owned()),
+        ("RATE_LIMIT__BURST", "1000000".to_owned()),
+        ("AUTH__ISSUERS__0__ISSUER", ISSUER.to_owned()),
+        ("AUTH__ISSUERS__0__AUDIENCES", AUDIENCE.to_owned()),
+        ("AUTH__ISSUERS__0__ALGORITHMS", "HS256".to_owned()),
+        ("AUTH__ISSUERS__0__HMAC_SECRET_FILE", write(home, "hmac", HMAC)),
+        ("TENANTS__ACME__VENDOR_TOKEN_FILE", write(home, "acme-token", acme)),
+        ("TENANTS__ACME__CALLBACK_SECRET_FILE", write(home, "acme-secret", ACME_SECRET)),
+        ("TENANTS__GLOBEX__VENDOR_TOKEN_FILE", write(home, "globex-token", globex)),
+        ("TENANTS__GLOBEX__CALLBACK_SECRET_FILE", write(home, "globex-secret", GLOBEX_SECRET)),
+        ("TENANTS__INITECH__VENDOR_TOKEN_FILE", write(home, "initech-token", initech)),
+    ];
+    pairs.map(|(key, value)| (format!("GATEWAY_{key}"), value)).to_vec()
+}

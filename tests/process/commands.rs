@@ -1,0 +1,118 @@
+//! The commands as a person or a script meets them: what they print, and their exit codes.
+
+use std::process::Output;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::stage::Stage;
+
+fn run(stage: &Stage, arguments: &[&str]) -> Output {
+    stage.command(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Settings with a mistake of each kind, and the keys that a person would have to look at.
+async fn misconfigured() -> (Stage, [&'static str; 6]) {
+    let mut stage = Stage::set_up().await;
+    stage.set("SERVER__LISTEN", "everywhere");
+    stage.set("VENDOR__POLLING__MIN_INTERVAL", "often");
+    stage.set("VENDOR__BASE_ULR", "https://vendor.test");
+    stage.set("STORE__URL", "mysql://somewhere");
+    stage.set("AUTH__ISSUERS__0__ALGORITHMS", "none");
+    stage.unset("TENANTS__ACME__VENDOR_TOKEN_FILE");
+    let keys = [
+        "server.listen",
+        "vendor.polling.min_interval",
+        "vendor.base_ulr",
+        "store.url",
+        "auth.issuers[0].algorithms",
+        "tenants.acme",
+    ];
+    (stage, keys)
+}
+
+#[tokio::test]
+async fn wrong_settings_are_all_named() {
+    let (stage, keys) = misconfigured().await;
+    for arguments in [&["serve"] as &[_], &["check"], &["token", "--tenant", "acme", "--scope", "x"]] {
+        let output = run(&stage, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let told = text(&output.stderr);
+        for key in keys {
+            assert!(told.contains(key), "{arguments:?} does not name {key}:\n{told}");
+        }
+        assert!(output.stdout.is_empty());
+    }
+    assert!(!stage.database().exists());
+}
+
+#[tokio::test]
+async fn check_tells_what_serve_would_stumble_over() {
+    let mut stage = Stage::set_up().await;
+    let output = run(&stage, &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(!stage.database().exists(), "check changes nothing");
+
+    // Nobody listens on port 1.
+    stage.unset("AUTH__ISSUERS__0__HMAC_SECRET_FILE");
+    stage.set("AUTH__ISSUERS__0__ALGORITHMS", "RS256");
+    stage.set("AUTH__ISSUERS__0__JWKS_URL", "http://127.0.0.1:1/jwks");
+    stage.set("STORE__URL", "sqlite:///no/such/folder/gateway.db");
+    let output = run(&stage, &["check"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("https://issuer.test"), "{told}");
+    assert!(told.contains("/no/such/folder"), "{told}");
+
+    stage.set("TENANTS__ACME__VENDOR_TOKEN_FILE", "/no/such/token");
+    stage.set_file("TENANTS__ACME__CALLBACK_SECRET_FILE", "whsec_short");
+    let output = run(&stage, &["check"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    for what in
+        ["/no/such/token", "tenants.acme.callback_secret_file", "https://issuer.test", "/no/such/folder"]
+    {
+        assert!(told.contains(what), "check does not tell of {what}:\n{told}");
+    }
+    assert!(!told.contains("whsec_short"));
+}
+
+#[tokio::test]
+async fn a_token_is_printed_alone_and_taken() {
+    let stage = Stage::set_up().await;
+    let output = run(&stage, &["token", "--tenant", "acme", "--scope", "analyses:read"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    let token = text(&output.stdout).strip_suffix('\n').unwrap();
+    assert_eq!(token.split('.').count(), 3);
+    assert!(!token.contains(char::is_whitespace));
+
+    let gateway = stage.serve().await;
+    let call = gateway.api.join("v1/analyses/known-1").unwrap();
+    let answer = stage.client.get(call.clone()).bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer = stage.client.get(call).bearer_auth(&token[..token.len() - 2]).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    let submit = stage.client.post(gateway.api.join("v1/analyses").unwrap()).bearer_auth(token);
+    assert_eq!(submit.send().await.unwrap().status(), StatusCode::FORBIDDEN, "it has one scope");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_document_is_the_one_that_is_served() {
+    let stage = Stage::set_up().await;
+    let output = run(&stage, &["openapi"]);
+    assert_eq!(output.status.code(), Some(0));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["paths"]["/v1/analyses"]["post"]["operationId"], "submit_analysis");
+
+    let gateway = stage.serve().await;
+    let served = stage.client.get(gateway.api.join("openapi.json").unwrap()).send().await.unwrap();
+    let served: Value = serde_json::from_slice(&served.bytes().await.unwrap()).unwrap();
+    assert_eq!(served, printed);
+    gateway.stop().await;
+}

@@ -1,0 +1,265 @@
+//! A run full of faults, with everything logged, after which no secret is anywhere but where it belongs.
+
+mod callers;
+mod finder;
+
+use std::fs;
+use std::time::Duration;
+
+use alovoice_gateway::sandbox::vendor::Behaviour;
+use reqwest::RequestBuilder;
+use reqwest::header::{HeaderMap, HeaderValue};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use self::callers::{refused_tokens, token_of};
+use self::finder::Finder;
+use crate::gateway::{Serving, within};
+use crate::stage::{CALLBACK_SECRET, HMAC_SECRET, Stage};
+
+/// With characters that are written differently in a path.
+const VENDOR_TOKEN: &str = "vendor/token+canary-7f3c9a51e0b2==";
+/// One that the vendor refuses.
+const REFUSED_VENDOR_TOKEN: &str = "refused/token+canary-0b7de2245c==";
+
+/// How receivers answer, in turn.
+const RECEIVERS: [&str; 6] = ["ok", "redirect", "500-twice", "reset-twice", "410", "hang"];
+
+#[tokio::test]
+async fn no_secret_leaves_in_json_logs() {
+    nothing_leaks("json").await;
+}
+
+#[tokio::test]
+async fn no_secret_leaves_in_logs_for_people() {
+    nothing_leaks("human").await;
+}
+
+async fn nothing_leaks(format: &str) {
+    let stage = faulty_stage(format).await;
+    let mut evidence = Evidence::default();
+    let gateway = stage.serve().await;
+    evidence.note_callers();
+    run_every_behaviour(&stage, &gateway, &mut evidence).await;
+    turn_callers_away(&stage, &gateway, &mut evidence).await;
+    let mistakes = [
+        json!({"call_id": "private", "callback": {"url": "http://10.0.0.1/hook"}}),
+        json!({"call_id": "userinfo", "callback": {"url": "https://user:password@crm.example/hook"}}),
+        json!({"call_id": "../etc/passwd"}),
+        json!({"call_id": "misspelt", "calback": {}}),
+        json!([]),
+    ];
+    for body in mistakes {
+        let request = stage.client.post(gateway.api.join("v1/analyses").unwrap());
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        assert_eq!(evidence.ask(request.bearer_auth(evidence.token("acme"))).await.0, 422, "{body}");
+    }
+    for path in ["openapi.json", "swagger-ui/", "problems/unauthorized", "no/such/page"] {
+        evidence.ask(stage.client.get(gateway.api.join(path).unwrap())).await;
+    }
+    for path in ["metrics", "readyz", "livez"] {
+        let page = evidence.ask(stage.client.get(gateway.admin.join(path).unwrap())).await;
+        assert_eq!(page.0, 200);
+    }
+    evidence.add_files(&stage);
+    gateway.process.terminate();
+    let logs = gateway.process.stderr.whole().await;
+    assert!(logs.contains("hyper_util") && logs.contains("TRACE"), "the filter lets everything through");
+    evidence.texts.push(("the log", logs));
+    evidence.texts.push(("standard output", gateway.process.stdout.whole().await));
+    evidence.add_files(&stage);
+    evidence.add_tables(&stage);
+    evidence.check();
+}
+
+async fn faulty_stage(format: &str) -> Stage {
+    let mut stage = Stage::with_vendor_token(VENDOR_TOKEN).await;
+    for (key, value) in [
+        ("LOG__FILTER", "trace"),
+        ("LOG__FORMAT", format),
+        ("VENDOR__REQUEST_TIMEOUT", "300ms"),
+        ("VENDOR__MAX_RESPONSE_BYTES", "1MiB"),
+        ("VENDOR__POLLING__DEADLINE", "5s"),
+        ("VENDOR__POLLING__NOT_FOUND_GRACE", "1s"),
+        ("VENDOR__POLLING__EMPTY_GRACE", "100ms"),
+        ("VENDOR__POLLING__SETTLE_AFTER", "50ms"),
+        ("CALLBACKS__TIMEOUT", "300ms"),
+        ("CALLBACKS__RETRY_SCHEDULE", "50ms,50ms"),
+    ] {
+        stage.set(key, value);
+    }
+    stage.set_file("TENANTS__GLOBEX__VENDOR_TOKEN_FILE", REFUSED_VENDOR_TOKEN);
+    stage
+}
+
+/// Plays every behaviour, passing and for good, and looks at what came of it in every way there is.
+async fn run_every_behaviour(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
+    let names = Behaviour::ALL.iter().map(|behaviour| behaviour.name());
+    let calls = names.flat_map(|name| {
+        [
+            ("acme", format!("{name}~1")),
+            ("acme", format!("{name}-forever~1")),
+            ("acme", format!("known-{name}~2")),
+        ]
+    });
+    let calls: Vec<_> = calls.chain([("globex", "refused".to_owned())]).collect();
+    for (number, (tenant, call_id)) in
+        calls.iter().enumerate().filter(|(_, (_, id))| !id.starts_with("known-"))
+    {
+        let hook = stage.receiver.hook(&format!("{}/{call_id}", RECEIVERS[number % RECEIVERS.len()]));
+        let mut body = json!({"call_id": call_id, "metadata": {"number": number}});
+        if *tenant == "acme" {
+            body["callback"] = json!({"url": hook});
+        }
+        let request = stage.client.post(gateway.api.join("v1/analyses").unwrap());
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let answer = evidence.ask(request.bearer_auth(evidence.token(tenant))).await;
+        assert_eq!(answer.0, 202, "{call_id}: {}", answer.1);
+    }
+    let mut endings = JoinSet::new();
+    for (tenant, call_id) in calls {
+        let url = gateway.api.join(&format!("v1/analyses/{call_id}")).unwrap();
+        let requests = ["", "/transcript", "/vendor-answer"].map(|part| {
+            let request = stage.client.get(format!("{url}{part}")).header("prefer", "wait=60");
+            request.bearer_auth(evidence.token(tenant))
+        });
+        endings.spawn(async move {
+            let mut answers = Vec::new();
+            for request in requests {
+                answers.push(answer_of(request).await);
+            }
+            (call_id, answers)
+        });
+    }
+    let mut completed = 0;
+    while let Some(ending) = within("the end of every call", endings.join_next()).await {
+        let (call_id, answers) = ending.unwrap();
+        let analysis: Value = serde_json::from_str(&answers[0].1).unwrap();
+        let is_over = ["completed", "failed"].iter().any(|status| analysis["status"] == *status);
+        // What was never submitted may also be unknown, or its vendor at a loss.
+        assert!(is_over || call_id.starts_with("known-"), "{call_id}: {analysis}");
+        completed += usize::from(analysis["status"] == "completed");
+        evidence
+            .texts
+            .extend(answers.into_iter().map(|answer| ("an answer", format!("{}\n{}", answer.2, answer.1))));
+    }
+    assert!(completed >= Behaviour::ALL.len(), "{completed}");
+    let callbacks = stage.receiver.wait_for(|received| received.len() > Behaviour::ALL.len());
+    within("many callbacks", callbacks).await;
+}
+
+async fn turn_callers_away(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
+    let url = gateway.api.join("v1/analyses/documented~1").unwrap();
+    for (token, status) in refused_tokens() {
+        evidence.finder.add_plain("a refused token", &token);
+        if let Some(signature) = token.rsplit('.').next().filter(|signature| signature.len() > 20) {
+            evidence.finder.add_plain("a refused token's signature", signature);
+        }
+        let Ok(header) = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()) else { continue };
+        let answer = evidence.ask(stage.client.get(url.clone()).header("authorization", header)).await;
+        assert_eq!(answer.0, status, "{}", answer.1);
+    }
+    let good = evidence.token("acme");
+    let request = || stage.client.get(url.clone());
+    for (request, status) in [
+        (request().header("authorization", format!("Basic {good}")), 401),
+        (request().bearer_auth(&good).bearer_auth(&good), 401),
+        (request(), 401),
+        (stage.client.get(format!("{url}?access_token={good}")).bearer_auth(&good), 422),
+        (request().header("x-request-id", "request-1").bearer_auth(&good), 200),
+    ] {
+        assert_eq!(evidence.ask(request).await.0, status);
+    }
+}
+
+/// Everything that came out of a gateway, and what must not be in it.
+#[derive(Default)]
+struct Evidence {
+    finder: Finder,
+    texts: Vec<(&'static str, String)>,
+    tokens: Vec<(&'static str, String)>,
+}
+
+impl Evidence {
+    fn note_callers(&mut self) {
+        self.finder.add("the vendor token", VENDOR_TOKEN);
+        self.finder.add("the refused vendor token", REFUSED_VENDOR_TOKEN);
+        self.finder.add("the HMAC secret", HMAC_SECRET);
+        self.finder.add("the callback secret", CALLBACK_SECRET.strip_prefix("whsec_").unwrap());
+        self.finder.add("the callback secret's bytes", "callback-secret-canary-0123456789");
+        for tenant in ["acme", "globex"] {
+            let token = token_of(tenant);
+            self.finder.add_plain("a good token", &token);
+            self.finder.add_plain("a good token's signature", token.rsplit('.').next().unwrap());
+            self.tokens.push((tenant, token));
+        }
+    }
+
+    fn token(&self, tenant: &str) -> String {
+        self.tokens.iter().find(|(name, _)| *name == tenant).unwrap().1.clone()
+    }
+
+    /// Asks, and keeps the answer.
+    async fn ask(&mut self, request: RequestBuilder) -> (u16, String) {
+        let (status, body, head) = answer_of(request).await;
+        self.texts.push(("an answer", format!("{head}\n{body}")));
+        (status, body)
+    }
+
+    /// The raw bytes of the store's files: the database, its log, its lock.
+    fn add_files(&mut self, stage: &Stage) {
+        let before = self.texts.len();
+        for entry in fs::read_dir(stage.home.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with("gateway.db") {
+                let bytes = fs::read(&path).unwrap();
+                self.texts.push(("a file of the store", String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        assert!(self.texts.len() > before);
+    }
+
+    /// Every column of every table: a long value lies in pieces in the file.
+    fn add_tables(&mut self, stage: &Stage) {
+        let database = Connection::open(stage.database()).unwrap();
+        let mut tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let tables: Vec<String> =
+            tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(tables.len() >= 6, "{tables:?}");
+        for table in tables {
+            let mut rows = database.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let columns = rows.column_count();
+            let mut rows = rows.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                for column in 0..columns {
+                    if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = row.get_ref(column).unwrap() {
+                        self.texts.push(("a column", String::from_utf8_lossy(bytes).into_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        let size: usize = self.texts.iter().map(|(_, text)| text.len()).sum();
+        println!("searched {} texts of {size} bytes in all", self.texts.len());
+        let mut found: Vec<String> = Vec::new();
+        for (place, text) in &self.texts {
+            found.extend(self.finder.find(text).into_iter().map(|leak| format!("{place}: {leak}")));
+        }
+        found.truncate(20);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+}
+
+async fn answer_of(request: RequestBuilder) -> (u16, String, String) {
+    let answer = within("an answer", request.timeout(Duration::from_secs(120)).send()).await.unwrap();
+    let (status, head) = (answer.status(), lines_of(answer.headers()));
+    (status.as_u16(), answer.text().await.unwrap(), head)
+}
+
+fn lines_of(headers: &HeaderMap) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {value:?}\n")).collect()
+}

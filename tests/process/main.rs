@@ -1,0 +1,14 @@
+//! The real binary as a process of its own: killed at any moment, stopped, misused, searched for secrets, and seen
+//! through the eyes of tools that others wrote.
+//!
+//! One test binary, since all of it needs the same things around the process (`stage`) and the same grip on it (`gateway`).
+
+#![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
+
+mod commands;
+mod crash;
+mod gateway;
+mod leaks;
+mod sandbox;
+mod stage;
+mod stop;

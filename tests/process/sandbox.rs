@@ -1,0 +1,98 @@
+//! The sandbox as a newcomer meets it: what it prints is run as it stands.
+
+use std::process::Command;
+
+use crate::gateway::Gateway;
+use crate::stage::Stage;
+
+const PORTS: [&str; 6] =
+    ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--vendor-listen", "127.0.0.1:0"];
+
+/// A running sandbox, and what it says at first.
+pub(crate) struct Sandbox {
+    pub(crate) process: Gateway,
+    welcome: Vec<String>,
+}
+
+impl Sandbox {
+    pub(crate) async fn start(stage: &Stage) -> Self {
+        let process = Gateway::start(stage.command(&[&["sandbox"] as &[_], &PORTS].concat()));
+        process.stdout.line("the end of the welcome", |line| line.contains("Ctrl-C ends")).await;
+        let welcome = process.stdout.so_far();
+        Self { process, welcome }
+    }
+
+    fn line(&self, start: &str) -> &str {
+        let line = self.welcome.iter().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no line begins with {start:?}:\n{}", self.welcome.join("\n")))
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.line("TOKEN=").strip_prefix("TOKEN=").unwrap()
+    }
+
+    pub(crate) fn swagger_ui(&self) -> &str {
+        self.line("Swagger UI").split_whitespace().find(|word| word.starts_with("http")).unwrap()
+    }
+
+    /// The commands to paste, in order.
+    fn commands(&self) -> Vec<&str> {
+        self.welcome.iter().map(String::as_str).filter(|line| line.starts_with("curl ")).collect()
+    }
+
+    /// Runs a command as a person would, after the line that sets the token.
+    async fn paste(&self, command: &str) -> String {
+        let script = format!("{}\n{command}\n", self.line("TOKEN="));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env_remove("http_proxy").env("no_proxy", "*");
+        let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}\n{told}\nIs curl on this machine?");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn its_curl_lines_work_as_they_are() {
+    let stage = Stage::set_up().await;
+    let sandbox = Sandbox::start(&stage).await;
+    let [submit, wait, transcript, metrics] = sandbox.commands().try_into().unwrap();
+
+    let before = sandbox.paste(metrics).await;
+    let submitted = sandbox.paste(submit).await;
+    assert!(submitted.starts_with("HTTP/1.1 202 Accepted\r\n"), "{submitted}");
+    let analysis: serde_json::Value = serde_json::from_str(&sandbox.paste(wait).await).unwrap();
+    assert_eq!((&analysis["status"], &analysis["metadata"]["ticket"]), (&"completed".into(), &"T-1".into()));
+    let transcript: serde_json::Value = serde_json::from_str(&sandbox.paste(transcript).await).unwrap();
+    assert_eq!(transcript["call_id"], analysis["call_id"]);
+
+    let told = sandbox.process.stdout.line("the receiver's word", |line| line.starts_with("receiver:")).await;
+    assert!(told.contains("\"analysis.completed\" of call \"1716207617.42\""), "{told}");
+    assert!(told.ends_with("signature verified"), "{told}");
+    let completed = "alovoice_gateway_analyses{status=\"completed\"}";
+    assert!(before.contains(&format!("{completed} 0\n")), "{before}");
+    let after = sandbox.paste(metrics).await;
+    assert!(after.contains(&format!("{completed} 1\n")), "{after}");
+    assert!(after.contains("alovoice_gateway_vendor_request_duration_seconds_count"), "{after}");
+
+    sandbox.process.stop().await;
+    let left_behind: Vec<_> = std::fs::read_dir(stage.home.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("sandbox"))
+        .collect();
+    assert!(left_behind.is_empty(), "{left_behind:?}");
+}
+
+#[tokio::test]
+async fn its_addresses_are_to_be_had_once() {
+    let stage = Stage::set_up().await;
+    let taken = stage.vendor.base_url().socket_addrs(|| None).unwrap()[0].to_string();
+    let mut arguments = ["sandbox"].to_vec();
+    arguments.extend(PORTS);
+    *arguments.last_mut().unwrap() = &taken;
+    let output = stage.command(&arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&taken) && told.contains("--vendor-listen"), "{told}");
+}

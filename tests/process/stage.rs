@@ -1,0 +1,177 @@
+//! What a process stands among: a vendor, a receiver, files, settings, and a caller with tokens.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use alovoice_gateway::auth::DevelopmentToken;
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use alovoice_gateway::domain::ids::{CallId, TenantId};
+use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
+use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use jsonwebtoken::Algorithm;
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::gateway::Serving;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
+pub(crate) const ISSUER: &str = "https://issuer.test";
+pub(crate) const AUDIENCE: &str = "alovoice-gateway";
+pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef";
+pub(crate) const CALLBACK_SECRET: &str = "whsec_Y2FsbGJhY2stc2VjcmV0LWNhbmFyeS0wMTIzNDU2Nzg5";
+pub(crate) const SCOPES: &str = "analyses:read analyses:write";
+
+pub(crate) struct Stage {
+    pub(crate) home: TempDir,
+    pub(crate) vendor: VendorStandIn,
+    pub(crate) receiver: Receiver,
+    pub(crate) client: Client,
+    settings: BTreeMap<String, String>,
+}
+
+impl Stage {
+    pub(crate) async fn set_up() -> Self {
+        Self::with_vendor_token(VendorOptions::TOKEN).await
+    }
+
+    pub(crate) async fn with_vendor_token(token: &str) -> Self {
+        let vendor = VendorOptions { tokens: vec![token.to_owned()], ..VendorOptions::default() };
+        let mut stage = Self {
+            home: TempDir::new().unwrap(),
+            vendor: VendorStandIn::start(vendor).await.unwrap(),
+            receiver: Receiver::start(ReceiverOptions::default()).await.unwrap(),
+            client: Client::builder().no_proxy().build().unwrap(),
+            settings: BTreeMap::new(),
+        };
+        stage.set_defaults(token);
+        stage
+    }
+
+    /// Everything as fast as it can be, so that a kill meets work under way.
+    fn set_defaults(&mut self, vendor_token: &str) {
+        let database = format!("sqlite://{}", self.database().display());
+        let vendor = self.vendor.base_url().to_string();
+        let retries = ["50ms"; 32].join(",");
+        for (key, value) in [
+            ("SERVER__LISTEN", "127.0.0.1:0"),
+            ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
+            ("STORE__URL", &database),
+            ("VENDOR__BASE_URL", &vendor),
+            ("VENDOR__POLLING__FIRST_AFTER", "10ms"),
+            ("VENDOR__POLLING__MIN_INTERVAL", "10ms"),
+            ("VENDOR__POLLING__MAX_INTERVAL", "100ms"),
+            ("CALLBACKS__ALLOW_HTTP", "true"),
+            ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
+            ("CALLBACKS__RETRY_SCHEDULE", &retries),
+            ("RATE_LIMIT__REQUESTS_PER_SECOND", "1000000"),
+            ("RATE_LIMIT__BURST", "1000000"),
+            ("AUTH__ISSUERS__0__ISSUER", ISSUER),
+            ("AUTH__ISSUERS__0__AUDIENCES", AUDIENCE),
+            ("AUTH__ISSUERS__0__ALGORITHMS", "HS256"),
+        ] {
+            self.set(key, value);
+        }
+        for (key, content) in [
+            ("AUTH__ISSUERS__0__HMAC_SECRET_FILE", HMAC_SECRET),
+            ("TENANTS__ACME__VENDOR_TOKEN_FILE", vendor_token),
+            ("TENANTS__ACME__CALLBACK_SECRET_FILE", CALLBACK_SECRET),
+        ] {
+            self.set_file(key, content);
+        }
+    }
+
+    /// Sets a key, named as in the environment but for the prefix.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.settings.insert(format!("GATEWAY_{key}"), value.to_owned());
+    }
+
+    /// Takes a key back.
+    pub(crate) fn unset(&mut self, key: &str) {
+        self.settings.remove(&format!("GATEWAY_{key}"));
+    }
+
+    /// Writes a file and sets a key to its path.
+    pub(crate) fn set_file(&mut self, key: &str, content: &str) {
+        let path = self.home.path().join(key.to_lowercase());
+        fs::write(&path, content).unwrap();
+        self.set(key, path.to_str().unwrap());
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.home.path().join("gateway.db")
+    }
+
+    /// A command of the binary, with these settings and no others.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program(Path::new(BINARY));
+        command.args(arguments);
+        command
+    }
+
+    /// Any program, with these settings.
+    pub(crate) fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.home.path()).env_clear().envs(&self.settings);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("TMPDIR", self.home.path());
+        command
+    }
+
+    pub(crate) async fn serve(&self) -> Serving {
+        Serving::start(self.command(&["serve"]), &self.client).await
+    }
+
+    /// A token with these scopes.
+    pub(crate) fn token(&self, scopes: &str) -> String {
+        let tenant = TenantId::parse("acme").unwrap();
+        let token = DevelopmentToken {
+            algorithm: Algorithm::HS256,
+            issuer: ISSUER,
+            audience: AUDIENCE,
+            tenant_claim: "tenant",
+            tenant: &tenant,
+            scope_claim: "scope",
+            scopes,
+            subject: None,
+            lifetime: Duration::from_secs(3600),
+        };
+        token.mint(HMAC_SECRET.as_bytes(), SystemClock.now()).unwrap()
+    }
+
+    /// A submission that asks for a callback at a path of its own.
+    pub(crate) fn submission(&self, call_id: &str) -> Value {
+        json!({"call_id": call_id, "callback": {"url": self.hook_of(call_id)}})
+    }
+
+    /// Where the outcome of a call is announced.
+    pub(crate) fn hook_of(&self, call_id: &str) -> String {
+        self.receiver.hook(&format!("ok/{call_id}")).to_string()
+    }
+
+    pub(crate) async fn submit(&self, gateway: &Serving, call_id: &str) -> reqwest::Result<Response> {
+        let url = gateway.api.join("v1/analyses").unwrap();
+        let body = self.submission(call_id).to_string();
+        let request = self.client.post(url).header("content-type", "application/json").body(body);
+        request.bearer_auth(self.token(SCOPES)).send().await
+    }
+
+    pub(crate) async fn get(&self, gateway: &Serving, call_id: &str, prefer: &str) -> Response {
+        let url = gateway.api.join(&format!("v1/analyses/{call_id}")).unwrap();
+        let request = self.client.get(url).header("prefer", prefer).bearer_auth(self.token(SCOPES));
+        request.send().await.unwrap()
+    }
+
+    /// The analysis of a call as it stands.
+    pub(crate) async fn analysis(&self, gateway: &Serving, call_id: &str) -> Value {
+        let body = self.get(gateway, call_id, "").await.bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+}
+
+pub(crate) fn id(text: &str) -> CallId {
+    CallId::parse(text).unwrap()
+}
