@@ -1,4 +1,42 @@
 //! A gateway in front of AloVoice speech analytics.
+//!
+//! # The house
+//!
+//! Work flows one way, and siblings never import each other; `tests/architecture.rs` fails on an import against it.
+//!
+//! ```text
+//! domain ← {store, vendor, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, cli, sandbox} ← main
+//! ```
+//!
+//! | part | what is there |
+//! | --- | --- |
+//! | [`domain`] | the pure heart: names, states and transitions, schedules, talk metrics. No I/O, no async, no framework |
+//! | [`store`] | the only place with SQL. A change of state, its event and its deliveries are one transaction |
+//! | [`vendor`] | the vendor's client. Its words (`stalk`, `aicallid`) and its token stop here |
+//! | [`callbacks`] | signs callbacks, keeps them from going inside, sends them |
+//! | [`auth`] | who a token speaks for, and whose keys say so |
+//! | [`analyses`] | the use cases: submit, get, wait; the cache lives here |
+//! | [`workers`] | what goes on without a caller: submit, poll, deliver, refresh keys and secrets |
+//! | [`http`] | the only place with the web framework (but for the servers' start): a file per resource, one table of errors |
+//! | [`app`] | the composition root: builds everything once, runs it, drains it |
+//! | [`commands`], [`cli`], [`sandbox`] | what the program can be told to do, and a vendor to try it against |
+//! | [`config`], [`tenants`], [`metrics`], [`telemetry`] | settings, the tenants and their secrets, what is counted, logs |
+//!
+//! # The life of a request
+//!
+//! `POST /v1/analyses` reaches [`http::observe`], which gives it an id and a trace, and [`http::analyses`], whose
+//! signature asks for [`http::authorized`]: [`auth`] checks the token, [`tenants`] knows the tenant, the rate has room.
+//! The body becomes a [`domain::analysis::Submission`] or a problem that names every field that is wrong.
+//! [`analyses::Analyses::submit`] looks at the callback's address and hands over to [`store::Store`], whose writer
+//! commits it together with what else came in that moment. Only then is 202 answered.
+//!
+//! The commit wakes the submitter ([`workers::VendorWorker`]). It claims the call by a lease with a fencing number,
+//! asks [`vendor::VendorClient`], and what came of that is a step of the state machine in [`domain::lifecycle`],
+//! applied inside the transaction that writes it. The poller does the same until there is a result; that transaction
+//! also writes the event and a delivery for each callback, and wakes the [`workers::Deliverer`] and whoever waits.
+//!
+//! `GET /v1/analyses/{call_id}` is answered from memory if it can be, else from the store, and for a call that was
+//! never submitted, from the vendor: once, however many ask.
 
 pub mod analyses;
 pub mod app;

@@ -8,27 +8,27 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 /// A path that a source names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mention {
+pub(super) struct Mention {
     /// Where.
-    pub line: usize,
+    pub(super) line: usize,
     /// From the root: `crate::store::Store`, `tokio::time`. A glob ends with `*`.
-    pub path: Vec<String>,
+    pub(super) path: Vec<String>,
 }
 
 /// What a source says.
 #[derive(Debug, Default)]
-pub(crate) struct Source {
+pub(super) struct Source {
     /// The paths of two segments and more, and all that `use` names.
-    pub mentions: Vec<Mention>,
+    pub(super) mentions: Vec<Mention>,
     /// Identifiers outside of tests, with their lines: what methods are called.
-    pub identifiers: Vec<(usize, String)>,
+    pub(super) identifiers: Vec<(usize, String)>,
     /// Texts outside of tests, with their lines, as they are written.
-    pub texts: Vec<(usize, String)>,
+    pub(super) texts: Vec<(usize, String)>,
 }
 
 impl Source {
     /// Reads the file of a module, such as `["store", "sqlite"]`.
-    pub(crate) fn read(text: &str, module: &[&str]) -> Self {
+    pub(super) fn read(text: &str, module: &[&str]) -> Self {
         let tokens: TokenStream = text.parse().expect("the source is Rust");
         let mut source = Self::default();
         let module = module.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
