@@ -6,6 +6,7 @@ use moka::future::Cache;
 
 use super::cache::Key;
 use super::{AnalysesError, Parts};
+use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
@@ -69,7 +70,14 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
     match parts.vendor.result(request, None).await {
         PollOutcome::Ready(obtained) => {
             let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
-            Err(adopted.map_or_else(|error| Ended::Store(error.to_string()), |()| Ended::Adopted))
+            Err(match adopted {
+                Ok(()) => {
+                    let kind = EventKind::AnalysisCompleted.as_str();
+                    parts.metrics.events.with_label_values(&[kind]).inc();
+                    Ended::Adopted
+                }
+                Err(error) => Ended::Store(error.to_string()),
+            })
         }
         PollOutcome::Empty(_)
         | PollOutcome::NotReady { .. }

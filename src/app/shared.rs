@@ -41,7 +41,8 @@ impl Shared {
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let vendor_slots = Arc::new(VendorSlots::new(slots));
         let policy = settings.vendor.polling.clone();
-        let surroundings = Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy };
+        let surroundings =
+            Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy, metrics: metrics.clone() };
         let StoreUrl::Sqlite(path) = &settings.store.url;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path, surroundings)?);
         Ok(Self { clock, entropy, metrics, tenants, vendor: Arc::new(vendor), vendor_slots, store })

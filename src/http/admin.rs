@@ -57,7 +57,6 @@ async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> 
 async fn metrics(state: web::Data<ApiState>) -> HttpResponse {
     if let Err(error) = observe_store(&state).await {
         tracing::error!(%error, "the store's numbers cannot be read");
-        state.metrics.store_errors.inc();
     }
     state.metrics.cache_bytes.set(i64::try_from(state.analyses.cached_bytes()).unwrap_or(i64::MAX));
     match state.metrics.render() {

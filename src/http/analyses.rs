@@ -24,6 +24,7 @@ use crate::domain::trace::TraceContext;
 /// A call to be analysed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}}))]
 pub struct SubmitAnalysis {
     /// The call, as the vendor names it: 1 to 128 of `A-Z a-z 0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
     #[schema(

@@ -29,6 +29,7 @@ use crate::domain::lifecycle::Step;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+use crate::metrics::Metrics;
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,8 @@ pub struct Surroundings {
     pub entropy: Arc<dyn Entropy>,
     /// The rules of the transitions.
     pub policy: PollingPolicy,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// An analysis with its result, if it has one.

@@ -14,6 +14,7 @@ use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::Next;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
+use alovoice_gateway::metrics::Metrics;
 use alovoice_gateway::store::{
     Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Found, Queue, Store, Surroundings,
 };
@@ -68,7 +69,15 @@ pub(crate) fn policy() -> PollingPolicy {
 pub(crate) fn surroundings() -> (Surroundings, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(START.as_millis())));
     let entropy = Arc::new(CountingEntropy(AtomicU64::new(1)));
-    (Surroundings { clock: clock.clone(), entropy, policy: policy() }, clock)
+    (
+        Surroundings {
+            clock: clock.clone(),
+            entropy,
+            policy: policy(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        },
+        clock,
+    )
 }
 
 /// What every case is given.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
 pub use self::file::{OpenError, inspect};
@@ -92,11 +92,39 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+impl SqliteStore {
+    async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<Done<T>, StoreError> + Send + 'static,
+    {
+        self.writer.run(job).await.inspect_err(|error| self.count(error))
+    }
+
+    async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.readers.run(query).await.inspect_err(|error| self.count(error))
+    }
+
+    fn count(&self, error: &StoreError) {
+        match error {
+            // A worker's misfortune, not the store's.
+            StoreError::LeaseLost => {}
+            StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+                self.surroundings.metrics.store_errors.inc();
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError> {
         let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
-        self.writer.run(move |connection| analyses::submit(connection, &around, tenant, submission)).await
+        self.write(move |connection| analyses::submit(connection, &around, tenant, submission)).await
     }
 
     async fn adopt(
@@ -107,14 +135,13 @@ impl Store for SqliteStore {
         obtained: Box<Obtained>,
     ) -> Result<(), StoreError> {
         let (around, tenant, call_id) = (Arc::clone(&self.surroundings), tenant.clone(), call_id.clone());
-        self.writer
-            .run(move |connection| analyses::adopt(connection, &around, tenant, call_id, trace, obtained))
+        self.write(move |connection| analyses::adopt(connection, &around, tenant, call_id, trace, obtained))
             .await
     }
 
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.readers.run(move |connection| analyses::find(connection, &tenant, &call_id)).await
+        self.read(move |connection| analyses::find(connection, &tenant, &call_id)).await
     }
 
     async fn find_vendor_answer(
@@ -123,7 +150,7 @@ impl Store for SqliteStore {
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.readers.run(move |connection| analyses::vendor_answer(connection, &tenant, &call_id)).await
+        self.read(move |connection| analyses::vendor_answer(connection, &tenant, &call_id)).await
     }
 
     async fn claim_work_across_tenants(
@@ -133,14 +160,13 @@ impl Store for SqliteStore {
         lease: Duration,
     ) -> Result<Claims<ClaimedWork>, StoreError> {
         let now = self.surroundings.clock.now();
-        self.writer
-            .run(move |connection| claims::work(connection, queue, &slots, now, lease).map(Done::quiet))
+        self.write(move |connection| claims::work(connection, queue, &slots, now, lease).map(Done::quiet))
             .await
     }
 
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
         let around = Arc::clone(&self.surroundings);
-        self.writer.run(move |connection| analyses::apply(connection, &around, lease, step)).await
+        self.write(move |connection| analyses::apply(connection, &around, lease, step)).await
     }
 
     async fn claim_deliveries_across_tenants(
@@ -149,26 +175,24 @@ impl Store for SqliteStore {
         lease: Duration,
     ) -> Result<Claims<ClaimedDelivery>, StoreError> {
         let now = self.surroundings.clock.now();
-        self.writer
-            .run(move |connection| claims::deliveries(connection, &slots, now, lease).map(Done::quiet))
+        self.write(move |connection| claims::deliveries(connection, &slots, now, lease).map(Done::quiet))
             .await
     }
 
     async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError> {
         let now = self.surroundings.clock.now();
-        self.writer
-            .run(move |connection| deliveries::finish(connection, lease, &attempt, now).map(Done::quiet))
+        self.write(move |connection| deliveries::finish(connection, lease, &attempt, now).map(Done::quiet))
             .await
     }
 
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
         let now = self.surroundings.clock.now();
-        self.writer.run(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
+        self.write(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
     }
 
     async fn stats_across_tenants(&self) -> Result<Stats, StoreError> {
         let now = self.surroundings.clock.now();
-        self.readers.run(move |connection| claims::stats(connection, now)).await
+        self.read(move |connection| claims::stats(connection, now)).await
     }
 
     async fn attempts(
@@ -177,7 +201,7 @@ impl Store for SqliteStore {
         delivery: DeliveryId,
     ) -> Result<Vec<RecordedAttempt>, StoreError> {
         let tenant = tenant.clone();
-        self.readers.run(move |connection| deliveries::attempts(connection, &tenant, delivery)).await
+        self.read(move |connection| deliveries::attempts(connection, &tenant, delivery)).await
     }
 
     async fn deliveries_of_call(
@@ -186,17 +210,16 @@ impl Store for SqliteStore {
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.readers.run(move |connection| deliveries::of_call(connection, &tenant, &call_id)).await
+        self.read(move |connection| deliveries::of_call(connection, &tenant, &call_id)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        // Through the writer: a dead disk or a stopped writer must show.
-        self.writer
-            .run(|connection| {
-                connection.prepare_cached("SELECT 1")?.query_row([], |_| Ok(())).optional()?;
-                Ok(Done::quiet(()))
-            })
-            .await
+        // A write that changes nothing and yet has to reach the disk: a dead or full one must show.
+        self.write(|connection| {
+            connection.pragma_update(None, "user_version", file::MIGRATIONS.len())?;
+            Ok(Done::quiet(()))
+        })
+        .await
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {
