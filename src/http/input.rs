@@ -162,7 +162,7 @@ impl<T: DeserializeOwned> FromRequest for StrictQuery<T> {
     }
 }
 
-/// The call of `/v1/analyses/{call_id}…`. A name that no call can have is a call that is not found.
+/// The call of `/v1/analyses/{call_id}…`. A name that no call can have is bad input, as it is in a body.
 pub struct CallPath(pub CallId);
 
 impl FromRequest for CallPath {
