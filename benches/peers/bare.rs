@@ -29,10 +29,11 @@ pub(crate) fn start(body: &str) -> Bare {
         .spawn()
         .expect("taskset is needed");
     let url = format!("http://127.0.0.1:{port}/");
+    let mut bare = Bare { url, process };
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::yield_now();
+        assert!(matches!(bare.process.try_wait(), Ok(None)), "the peer ended");
     }
-    Bare { url, process }
+    bare
 }
 
 /// Serves until it is ended.

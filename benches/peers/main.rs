@@ -17,14 +17,16 @@ use load::{Load, median};
 /// Runs of each side.
 const ROUNDS: usize = 5;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mode, port, body] = arguments.as_slice()
-        && mode == "bare"
-    {
-        return bare::serve(port, body);
+    match arguments.as_slice() {
+        [_, mode, port, body] if mode == "bare" => bare::serve(port, body),
+        _ => compare(),
     }
+}
+
+#[tokio::main]
+async fn compare() -> ExitCode {
     println!(
         "| what | peer | gateway (req/s) | peer (req/s) | ratio | target |\n| --- | --- | --- | --- | --- | --- |"
     );

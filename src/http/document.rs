@@ -79,13 +79,17 @@ pub async fn get_problem(code: web::Path<String>) -> Result<HttpResponse, ApiErr
         .iter()
         .find(|kind| kind.code == *code)
         .ok_or_else(|| ApiError::new(NOT_FOUND, "there is no such kind of problem"))?;
+    // What stands between backticks is code.
+    let parts = kind.advice.split('`').enumerate();
+    let advice: String = parts
+        .map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() })
+        .collect();
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title>\
          <h1>{title}</h1><p>Code <code>{code}</code>, status {status}.</p><p>{advice}</p></html>",
         code = kind.code,
         title = kind.title,
         status = kind.status.as_u16(),
-        advice = kind.advice,
     );
     Ok(HttpResponse::Ok()
         .content_type(header::ContentType::html())

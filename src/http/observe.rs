@@ -71,10 +71,12 @@ pub async fn observe(
     let labels = [route.as_str(), method_label(method.as_str()), status.as_str()];
     let took = began.elapsed();
     state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
-    if status.is_server_error() {
-        tracing::error!(status = status.as_u16(), took_ms = took.as_millis(), "a request failed");
-    } else {
-        tracing::debug!(status = status.as_u16(), took_ms = took.as_millis(), "a request was answered");
+    let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
+    match status {
+        // Somebody else's outage, said where it was met.
+        503 => tracing::warn!(status, took_ms, "a request could not be served now"),
+        500.. => tracing::error!(status, took_ms, "a request failed"),
+        _ => tracing::debug!(status, took_ms, "a request was answered"),
     }
     Ok(response)
 }

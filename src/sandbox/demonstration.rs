@@ -60,7 +60,8 @@ pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Res
     telemetry::init(&settings.log).map_err(Failed::fault)?;
     let gateway = app::start(&settings, &|name| std::env::var(name).ok()).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
-    write!(io::stdout(), "{}", welcome(&gateway, &receiver, &token)).map_err(Failed::fault)?;
+    let welcome = welcome(&gateway, &receiver, &token, &secrets.callback_text);
+    write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;
 
     stop.await;
     gateway.drain().await;
@@ -196,13 +197,14 @@ fn announce(secret: CallbackSecret) -> OnReceived {
     })
 }
 
-fn welcome(gateway: &Gateway, receiver: &Receiver, token: &str) -> String {
+fn welcome(gateway: &Gateway, receiver: &Receiver, token: &str, callback_secret: &str) -> String {
     let (api, admin, hook) = (gateway.api(), gateway.admin(), receiver.hook("ok"));
     format!(
         r#"AloVoice gateway, sandbox: gateway, vendor stand-in and receiver are running.
 
 Swagger UI   {api}swagger-ui/     (Authorize with the token below)
 Metrics      {admin}metrics
+Receiver     {hook}     (callbacks are signed with {callback_secret})
 
 Token, of tenant "{TENANT}", valid for 8 hours:
 
