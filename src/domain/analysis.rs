@@ -154,7 +154,8 @@ impl Metadata {
 
     /// As compact JSON.
     pub fn to_json(&self) -> String {
-        serde_json::Value::Object(self.0.clone()).to_string()
+        // A map with texts for keys can always be written.
+        serde_json::to_string(&self.0).unwrap_or_default()
     }
 }
 

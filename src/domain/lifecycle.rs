@@ -97,6 +97,7 @@ impl Analysis {
             }
             SubmitOutcome::Unknown(fault) => {
                 work.stage = Stage::Confirm;
+                work.missing_since = None;
                 self.faulted(work, fault, context)
             }
             SubmitOutcome::Rejected(status) => self.rejected(status, context.now),
@@ -144,7 +145,6 @@ impl Analysis {
                 return self.wait(work, etag, context);
             }
             PollOutcome::NotFound if confirming => {
-                // The vendor denies the call: the submit of unknown outcome was not taken.
                 if self.is_over(&work, context) {
                     return self.fail(
                         FailureCode::DeadlineExceeded,
@@ -152,8 +152,15 @@ impl Analysis {
                         now,
                     );
                 }
-                work.stage = Stage::Submit;
-                work.due_at = now;
+                // The vendor denies the call: the submit of unknown outcome was not taken. Or it was, and is not known
+                // everywhere yet: a second submit may be billed, so the denial has to last.
+                let since = *work.missing_since.get_or_insert(now);
+                if now.since(since) >= context.policy.first_after {
+                    work.stage = Stage::Submit;
+                    work.due_at = now;
+                } else {
+                    work.due_at = now + context.policy.first_after.max(context.policy.min_interval);
+                }
             }
             PollOutcome::NotFound => {
                 if is_missing(&mut work, context) {

@@ -8,7 +8,7 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::problem::{self, ApiError, ProblemKind};
 use super::state::ApiState;
@@ -51,7 +51,7 @@ pub async fn observe(
     let trace = trace(&request, &*state.entropy);
     request.extensions_mut().insert(RequestTrace(trace));
     let method = request.method().clone();
-    let span = tracing::info_span!("request", request_id, trace_id = %trace, %method, path = request.path());
+    let span = span(&request, &request_id, &trace);
 
     // Errors of handlers and extractors are answers by now; `as_problem` finds them in the response.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
@@ -74,11 +74,23 @@ pub async fn observe(
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
         // Somebody else's outage, said where it was met.
-        503 => tracing::warn!(status, took_ms, "a request could not be served now"),
-        500.. => tracing::error!(status, took_ms, "a request failed"),
+        503 => {
+            tracing::warn!(request_id, trace_id = %trace, status, took_ms, "a request could not be served now");
+        }
+        500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "a request failed"),
         _ => tracing::debug!(status, took_ms, "a request was answered"),
     }
     Ok(response)
+}
+
+/// What log lines of a request carry. A read leaves none when all is well, and is not to pay for what nobody sees.
+fn span(request: &ServiceRequest, request_id: &str, trace: &TraceContext) -> Span {
+    let (method, path) = (request.method(), request.path());
+    if request.method().is_safe() {
+        tracing::debug_span!("request", request_id, trace_id = %trace, %method, path)
+    } else {
+        tracing::info_span!("request", request_id, trace_id = %trace, %method, path)
+    }
 }
 
 struct InFlight<'a>(&'a ApiState);

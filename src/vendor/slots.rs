@@ -26,9 +26,11 @@ impl VendorSlots {
         Self { by_tenant: semaphores.collect(), freed: Arc::default() }
     }
 
-    /// How many each tenant has free now.
+    /// The tenants that have any free now, and how many.
     pub fn free(&self) -> Vec<(TenantId, usize)> {
-        self.by_tenant.iter().map(|(tenant, slots)| (tenant.clone(), slots.available_permits())).collect()
+        let free =
+            |(tenant, slots): (&TenantId, &Arc<Semaphore>)| (tenant.clone(), slots.available_permits());
+        self.by_tenant.iter().map(free).filter(|(_, slots)| *slots > 0).collect()
     }
 
     /// Takes a free one; `None` if there is none now.

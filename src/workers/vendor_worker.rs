@@ -49,8 +49,12 @@ impl Worker for VendorWorker {
     }
 
     async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let slots = self.slots.free();
+        if slots.is_empty() {
+            return Ok(Report::default());
+        }
         let lease = self.request_timeout + LEASE_MARGIN;
-        let claims = self.store.claim_work_across_tenants(self.queue, self.slots.free(), lease).await?;
+        let claims = self.store.claim_work_across_tenants(self.queue, slots, lease).await?;
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {
             let analysis = &claimed.analysis;

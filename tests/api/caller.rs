@@ -10,9 +10,9 @@ use crate::contract;
 
 #[derive(Clone)]
 pub(crate) struct Caller {
-    http: Client,
-    api: Url,
-    authorization: Option<String>,
+    pub(crate) http: Client,
+    pub(crate) api: Url,
+    pub(crate) authorization: Option<String>,
 }
 
 /// A whole answer.

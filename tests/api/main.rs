@@ -18,6 +18,7 @@ mod operations;
 mod outages;
 mod problems;
 mod read_through;
+mod recordings;
 mod representations;
 mod revisions;
 mod stage;

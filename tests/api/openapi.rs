@@ -42,8 +42,10 @@ async fn the_pages_for_people_show_the_document() {
     assert_eq!(script.status, 200);
     assert!(script.text().contains("/openapi.json"), "{}", script.text());
     assert!(!script.text().contains("petstore"), "{}", script.text());
-    let short = stage.acme().anonymous().get("/swagger-ui").await;
-    assert_eq!((short.status, short.body), (200, page.body), "the short form leads there");
+    for short in ["/swagger-ui", "/"] {
+        let answer = stage.acme().anonymous().get(short).await;
+        assert_eq!((answer.status, &answer.body), (200, &page.body), "{short} leads there");
+    }
 }
 
 #[test]
@@ -68,6 +70,7 @@ fn every_operation_tells_what_it_answers() {
     [
       "submit_analysis",
       "get_analysis",
+      "get_audio",
       "get_transcript",
       "get_vendor_answer"
     ]

@@ -11,7 +11,6 @@ use crate::stage::{EVERY_SCOPE, Stage, token};
 async fn what_is_not_there_is_not_found() {
     let stage = Stage::start().await;
     for path in [
-        "/",
         "/v1",
         "/v1/",
         "/v1/analyses/",

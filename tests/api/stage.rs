@@ -19,7 +19,7 @@ use crate::caller::Caller;
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
-pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write";
+pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read";
 /// Signs the callbacks of `acme`.
 pub(crate) const ACME_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Signs the callbacks of `globex`.

@@ -204,7 +204,7 @@ fn an_unknown_outcome_is_confirmed_before_the_call_is_sent_again() {
             (empty(), "processing, poll in 5 s"),
             (not_ready(), "processing, poll in 5 s"),
             (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::NotFound), "queued, submit in 0 s"),
+            (Step::Polled(PollOutcome::NotFound), "queued, confirm in 10 s"),
             (Step::Polled(PollOutcome::Rejected(410)), "failed, VendorRejected → analysis.failed"),
             (failing(FaultCode::VendorTimeout), "queued, confirm in 5 s, last error timeout"),
             (failing(FaultCode::AnswerUnreadable), "queued, confirm in 5 s, last error unreadable"),

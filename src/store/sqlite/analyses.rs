@@ -1,14 +1,14 @@
 //! Analyses, their results, and the events that come of them.
 
 use bytes::Bytes;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
-use serde::de::DeserializeOwned;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
 use super::deliveries;
+use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
-use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Status, Submission, Work};
+use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
@@ -16,26 +16,22 @@ use crate::domain::lifecycle::{Context, Effect, Step};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 
-/// What [`read`] expects of a row, in any order.
-pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
-     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-     missing_since, fence, leased";
-
 pub(super) fn submit(
     connection: &Connection,
     around: &Surroundings,
     tenant: TenantId,
-    submission: Submission,
+    submission: &Submission,
 ) -> Result<Done<Found>, StoreError> {
-    let now = around.clock.now();
-    let callback = submission.callback.clone();
-    if let Some((row, found)) = find_row(connection, &tenant, &submission.call_id)? {
-        return resubmit(connection, around, row, found, &submission);
-    }
-    let analysis = Analysis::begin(tenant, submission, now);
-    let row = insert(connection, &analysis)?;
-    if let Some(url) = callback {
-        deliveries::add_callback(connection, row, &url)?;
+    let analysis = Analysis::begin(tenant, submission.clone(), around.clock.now());
+    // Most calls are new: the insert itself tells, without a look before.
+    let Some(row) = insert(connection, &analysis)? else {
+        let standing = find_row(connection, &analysis.tenant, &analysis.call_id)?;
+        let (row, found) =
+            standing.ok_or_else(|| StoreError::Corrupt("a row is there and is not".to_owned()))?;
+        return resubmit(connection, around, row, found, submission);
+    };
+    if let Some(url) = &submission.callback {
+        deliveries::add_callback(connection, row, url)?;
     }
     let changes = vec![Change::Work(Queue::Submits)];
     Ok(Done { value: Found { analysis, result: None }, changes })
@@ -79,14 +75,11 @@ pub(super) fn adopt(
     trace: TraceContext,
     obtained: Box<Obtained>,
 ) -> Result<Done<()>, StoreError> {
-    if find_row(connection, &tenant, &call_id)?.is_some() {
-        return Ok(Done::quiet(()));
-    }
     let submission = Submission { call_id, callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
     let context = context(around, None);
     let effect = analysis.adopt(obtained, &context);
-    let row = insert(connection, &analysis)?;
+    let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(())) };
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
     // The look that catches late tags.
     changes.push(Change::Work(Queue::Polls));
@@ -221,131 +214,43 @@ fn result(connection: &Connection, row: i64) -> Result<Option<AnalysisResult>, S
         .transpose()
 }
 
-fn insert(connection: &Connection, analysis: &Analysis) -> Result<i64, StoreError> {
-    connection
+/// The new row's number; `None` if the tenant has the call already.
+fn insert(connection: &Connection, analysis: &Analysis) -> Result<Option<i64>, StoreError> {
+    let named = [text(analysis.tenant.as_str()), text(analysis.call_id.as_str())];
+    let submitted_at = Value::from(analysis.submitted_at.as_millis());
+    let inserted = connection
         .prepare_cached(
-            "INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, metadata, trace) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
+             last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
+             missing_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT (tenant, call_id) DO NOTHING",
         )?
-        .execute(params![
-            analysis.tenant.as_str(),
-            analysis.call_id.as_str(),
-            analysis.status.as_str(),
-            analysis.revision,
-            analysis.submitted_at.as_millis(),
-            analysis.metadata.to_json(),
-            json(&analysis.trace)?,
-        ])?;
-    let row = connection.last_insert_rowid();
-    update(connection, row, analysis, true)?;
-    Ok(row)
+        .execute(params_from_iter(
+            named.into_iter().chain([submitted_at]).chain(state(analysis)?).chain(work(analysis)),
+        ))?;
+    Ok((inserted > 0).then(|| connection.last_insert_rowid()))
 }
 
 /// Writes an analysis back. `with_work` also writes the work and ends the lease: a submission that only changes
 /// metadata must leave both to the worker that holds them.
 fn update(connection: &Connection, row: i64, analysis: &Analysis, with_work: bool) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE analyses SET status = :status, revision = :revision, finished_at = :finished_at, \
-             metadata = :metadata, failure = :failure, last_error = :last_error, trace = :trace WHERE id = :id",
-        )?
-        .execute(named_params! {
-            ":id": row,
-            ":status": analysis.status.as_str(),
-            ":revision": analysis.revision,
-            ":finished_at": analysis.finished_at.map(Timestamp::as_millis),
-            ":metadata": analysis.metadata.to_json(),
-            ":failure": analysis.failure.as_ref().map(json).transpose()?,
-            ":last_error": analysis.last_error.as_ref().map(json).transpose()?,
-            ":trace": json(&analysis.trace)?,
-        })?;
-    if !with_work {
-        return Ok(());
+    let state = state(analysis)?.into_iter();
+    let row = [Value::from(row)];
+    if with_work {
+        connection
+            .prepare_cached(
+                "UPDATE analyses SET status = ?, revision = ?, finished_at = ?, metadata = ?, failure = ?, \
+                 last_error = ?, trace = ?, stage = ?, due_at = ?, started_at = ?, accepted_at = ?, polls = ?, \
+                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, leased = 0 WHERE id = ?",
+            )?
+            .execute(params_from_iter(state.chain(work(analysis)).chain(row)))?;
+    } else {
+        connection
+            .prepare_cached(
+                "UPDATE analyses SET status = ?, revision = ?, finished_at = ?, metadata = ?, failure = ?, \
+                 last_error = ?, trace = ? WHERE id = ?",
+            )?
+            .execute(params_from_iter(state.chain(row)))?;
     }
-    let work = analysis.work.as_ref();
-    connection
-        .prepare_cached(
-            "UPDATE analyses SET stage = :stage, due_at = :due_at, started_at = :started_at, \
-             accepted_at = :accepted_at, polls = :polls, errors = :errors, etag = :etag, \
-             empty_since = :empty_since, missing_since = :missing_since, leased = 0 WHERE id = :id",
-        )?
-        .execute(named_params! {
-            ":id": row,
-            ":stage": work.map(|work| work.stage.as_str()),
-            ":due_at": work.map(|work| work.due_at.as_millis()),
-            ":started_at": work.map(|work| work.started_at.as_millis()),
-            ":accepted_at": work.and_then(|work| work.accepted_at).map(Timestamp::as_millis),
-            ":polls": work.map_or(0, |work| work.polls),
-            ":errors": work.map_or(0, |work| work.errors),
-            ":etag": work.and_then(|work| work.etag.as_deref()),
-            ":empty_since": work.and_then(|work| work.empty_since).map(Timestamp::as_millis),
-            ":missing_since": work.and_then(|work| work.missing_since).map(Timestamp::as_millis),
-        })?;
     Ok(())
-}
-
-/// Reads a row of [`COLUMNS`].
-pub(super) fn read(row: &Row<'_>) -> Result<Analysis, rusqlite::Error> {
-    let stage: Option<String> = row.get("stage")?;
-    let work = match stage {
-        None => None,
-        Some(stage) => Some(Work {
-            stage: Stage::from_word(&stage).ok_or_else(|| unreadable("stage", &stage))?,
-            due_at: time(row, "due_at")?,
-            leased: row.get("leased")?,
-            started_at: time(row, "started_at")?,
-            accepted_at: time_if_any(row, "accepted_at")?,
-            polls: row.get("polls")?,
-            errors: row.get("errors")?,
-            etag: row.get("etag")?,
-            empty_since: time_if_any(row, "empty_since")?,
-            missing_since: time_if_any(row, "missing_since")?,
-        }),
-    };
-    let status: String = row.get("status")?;
-    Ok(Analysis {
-        tenant: text_id(row, "tenant", TenantId::parse)?,
-        call_id: text_id(row, "call_id", CallId::parse)?,
-        status: Status::from_word(&status).ok_or_else(|| unreadable("status", &status))?,
-        revision: row.get("revision")?,
-        submitted_at: time(row, "submitted_at")?,
-        finished_at: time_if_any(row, "finished_at")?,
-        metadata: from_json(row, "metadata")?.unwrap_or_default(),
-        failure: from_json(row, "failure")?,
-        last_error: from_json(row, "last_error")?,
-        trace: from_json(row, "trace")?.ok_or_else(|| unreadable("trace", "nothing"))?,
-        work,
-    })
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
-
-fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>, rusqlite::Error> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text).map_err(|_| unreadable(column, &text))).transpose()
-}
-
-pub(super) fn text_id<T, E>(
-    row: &Row<'_>,
-    column: &str,
-    parse: fn(&str) -> Result<T, E>,
-) -> Result<T, rusqlite::Error> {
-    let text: String = row.get(column)?;
-    parse(&text).map_err(|_| unreadable(column, &text))
-}
-
-pub(super) fn time(row: &Row<'_>, column: &str) -> Result<Timestamp, rusqlite::Error> {
-    row.get(column).map(Timestamp::from_millis)
-}
-
-fn time_if_any(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, rusqlite::Error> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
-}
-
-/// A value of ours that does not read back.
-pub(super) fn unreadable(column: &str, value: &str) -> rusqlite::Error {
-    let message = format!("column {column} holds {value:?}");
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, message.into())
 }

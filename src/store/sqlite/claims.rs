@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::{
     ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Lease, Queue, ReceiverKey, Stats, StoreError,
 };
-use super::analyses::{self, unreadable};
 use super::deliveries;
+use super::rows::{self, unreadable};
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -31,7 +31,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          fence = fence + 1, leased = 1, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
          WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         condition(queue),
-        analyses::COLUMNS
+        rows::COLUMNS
     )
 }
 
@@ -80,7 +80,7 @@ pub(super) fn work(
 
 fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, rusqlite::Error> {
     let lease = Lease { row: row.get("id")?, fence: row.get("fence")? };
-    Ok(ClaimedWork { lease, analysis: analyses::read(row)? })
+    Ok(ClaimedWork { lease, analysis: rows::read(row)? })
 }
 
 fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Timestamp> {

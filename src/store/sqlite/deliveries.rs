@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, StoreError, Surroundings};
-use super::analyses::{text_id, time, unreadable};
+use super::rows::{text_id, time, unreadable};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;

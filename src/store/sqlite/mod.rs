@@ -7,6 +7,7 @@ mod file;
 #[cfg(test)]
 mod plans;
 mod readers;
+mod rows;
 mod writer;
 
 use std::fs::File;
@@ -124,7 +125,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError> {
         let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
-        self.write(move |connection| analyses::submit(connection, &around, tenant, submission)).await
+        self.write(move |connection| analyses::submit(connection, &around, tenant, &submission)).await
     }
 
     async fn adopt(

@@ -16,6 +16,20 @@ fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
 }
 
 #[test]
+fn a_denial_has_to_last_before_the_call_is_sent_again() {
+    let unknown = || Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
+    let not_found = || Step::Polled(PollOutcome::NotFound);
+    let mut story = Story::begin();
+    story.step(START, unknown());
+    assert_eq!(story.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
+    assert_eq!(story.line(after(15), not_found()), "queued, submit in 0 s, last error timeout");
+    // Sent once more, and again without an answer: an older denial tells nothing of this one.
+    story.step(after(16), unknown());
+    assert_eq!(story.line(after(21), not_found()), "queued, confirm in 10 s, last error timeout");
+    assert_eq!(story.line(after(31), not_ready()), "processing, poll in 5 s");
+}
+
+#[test]
 fn a_missing_result_counts_from_the_first_time_it_was_missing() {
     let mut story = Story::accepted();
     let not_found = || Step::Polled(PollOutcome::NotFound);

@@ -1,0 +1,73 @@
+//! Recordings: streamed from the vendor's host as they are, in whole or in part, and from nowhere else.
+
+use alovoice_gateway::sandbox::vendor::Operation;
+use reqwest::Method;
+
+use crate::stage::Stage;
+
+fn audio_of(call_id: &str) -> String {
+    format!("/v1/analyses/{call_id}/audio")
+}
+
+#[tokio::test]
+async fn a_recording_comes_as_the_vendor_has_it() {
+    let stage = Stage::start().await;
+    let url = stage.acme().analysis("known-1").await.json()["audio_url"].as_str().unwrap().to_owned();
+    assert_eq!(url, audio_of("known-1"));
+    let whole = stage.acme().get(&url).await;
+    assert_eq!((whole.status, whole.header("content-type")), (200, "audio/wav"));
+    let direct = reqwest::get(stage.vendor.base_url().join("/stereo/known-1").unwrap()).await.unwrap();
+    assert_eq!(whole.body, direct.bytes().await.unwrap());
+    assert_eq!(whole.header("cache-control"), "private, no-cache");
+
+    let head = stage.acme().send(Method::HEAD, &url, &[], "").await;
+    assert_eq!((head.status, head.header("content-length")), (200, whole.header("content-length")));
+    let known = stage.acme().get_with(&url, &[("if-none-match", whole.header("etag"))]).await;
+    assert_eq!((known.status, known.body.len()), (304, 0));
+}
+
+#[tokio::test]
+async fn a_part_of_a_recording_is_that_part() {
+    let stage = Stage::start().await;
+    let url = audio_of("known-1");
+    let whole = stage.acme().get(&url).await;
+    let part = stage.acme().get_with(&url, &[("range", "bytes=44-1043")]).await;
+    assert_eq!((part.status, &part.body[..]), (206, &whole.body[44..1044]));
+    assert_eq!(part.header("content-range"), format!("bytes 44-1043/{}", whole.body.len()));
+    let changed = stage.acme().get_with(&url, &[("range", "bytes=0-9"), ("if-range", "\"other\"")]).await;
+    assert_eq!((changed.status, changed.body.len()), (200, whole.body.len()));
+    let beyond = stage.acme().get_with(&url, &[("range", "bytes=999999999-")]).await;
+    beyond.problem(416, "range_not_satisfiable");
+    assert_eq!(beyond.header("content-range"), format!("bytes */{}", whole.body.len()));
+}
+
+#[tokio::test]
+async fn what_the_vendor_cannot_give_is_said() {
+    let stage = Stage::start().await;
+    for (call_id, status, code) in [
+        ("known-audio-404~1", 404, "not_found"),
+        ("known-audio-elsewhere~1", 404, "not_found"),
+        ("known-audio-500~1", 503, "unavailable"),
+        ("known-audio-redirect~1", 503, "unavailable"),
+        ("not-there~1", 404, "not_found"),
+    ] {
+        stage.acme().get(&audio_of(call_id)).await.problem(status, code);
+    }
+    stage.acme().submitted(serde_json::json!({"call_id": "never-ready~1"})).await;
+    stage.acme().get(&audio_of("never-ready~1")).await.problem(409, "no_result");
+    let visits = stage.vendor.calls();
+    assert!(visits.iter().all(|request| request.operation != Operation::Elsewhere), "{visits:?}");
+    stage.vendor.set_down(true);
+    stage.acme().analysis("known-audio-404~1").await;
+    stage.acme().get(&audio_of("known-audio-500~1")).await.problem(503, "unavailable");
+}
+
+#[tokio::test]
+async fn a_recording_that_breaks_off_is_not_taken_for_the_whole() {
+    let stage = Stage::start().await;
+    let url = stage.acme().api.join(&audio_of("known-audio-truncated~1")).unwrap();
+    let token = stage.acme().authorization.clone().unwrap();
+    let answer = stage.acme().http.get(url).header("authorization", token).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.is_err(), "half a recording passed for a whole one");
+}
