@@ -170,7 +170,7 @@ pub struct Stats {
 }
 
 /// Something was committed that others may wait for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// An analysis changed.
     Analysis(TenantId, CallId),

@@ -4,6 +4,7 @@
 //! the write-ahead log) is paid per group and not per request. Each job runs in a savepoint: one that fails or
 //! panics takes nothing of the others with it.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,7 +21,8 @@ const MAX_WAITING: usize = 1024;
 
 /// What a job leaves behind: a value for its caller, told once the commit is on disk.
 type Settle = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
-type Job = Box<dyn FnOnce(&Connection) -> Settle + Send>;
+/// Adds what others may wait for to that of its group.
+type Job = Box<dyn FnOnce(&Connection, &mut Vec<Change>) -> Settle + Send>;
 
 /// What a job did.
 pub(super) struct Done<T> {
@@ -36,7 +38,6 @@ impl<T> Done<T> {
 
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
-    changes: broadcast::Sender<Change>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -45,8 +46,8 @@ impl Writer {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_groups(&connection, waiting))?;
-        Ok(Self { jobs: Some(jobs), changes, thread: Some(thread) })
+            .spawn(move || write_groups(&connection, waiting, &changes))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Runs a job in the next group and waits until it is on disk.
@@ -56,23 +57,15 @@ impl Writer {
         F: FnOnce(&Connection) -> Result<Done<T>, StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let announce = self.changes.clone();
-        let job: Job = Box::new(move |connection| {
-            let outcome = in_savepoint(connection, job);
+        let job: Job = Box::new(move |connection, changes| {
+            let outcome = in_savepoint(connection, job).map(|done| {
+                changes.extend(done.changes);
+                done.value
+            });
             Box::new(move |committed| {
-                let result = match (outcome, committed) {
-                    (Ok(done), Ok(())) => {
-                        for change in done.changes {
-                            // Nobody listening is fine.
-                            let _ = announce.send(change);
-                        }
-                        Ok(done.value)
-                    }
-                    (Ok(_), Err(error)) => Err(StoreError::Unavailable(Box::new(error))),
-                    (Err(error), _) => Err(error),
-                };
+                let lost = |error| StoreError::Unavailable(Box::new(error));
                 // The caller may have gone; the work is done all the same.
-                let _ = answer.send(result);
+                let _ = answer.send(outcome.and_then(|value| committed.map_err(lost).map(|()| value)));
             })
         });
         let stopped = || StoreError::Unavailable("the write was not done".into());
@@ -112,23 +105,31 @@ fn in_savepoint<T>(
     outcome
 }
 
-fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Job>) {
+fn write_groups(
+    connection: &Connection,
+    mut waiting: mpsc::Receiver<Job>,
+    listeners: &broadcast::Sender<Change>,
+) {
     while let Some(first) = waiting.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             tracing::error!(%error, "the store cannot begin a transaction");
             // Dropped unrun: its caller is told that it was not done.
             continue;
         }
-        let mut settle = vec![first(connection)];
+        let mut changes = Vec::new();
+        let mut settle = vec![first(connection, &mut changes)];
         // A full disk or an I/O error rolls the whole transaction back on its own (`is_autocommit`): then there
         // is nothing to commit, and every job of the group has failed.
         while settle.len() < MAX_GROUP
             && !connection.is_autocommit()
             && let Ok(job) = waiting.try_recv()
         {
-            settle.push(job(connection));
+            settle.push(job(connection, &mut changes));
         }
         let committed = connection.execute_batch("COMMIT").map_err(Arc::new);
+        if committed.is_ok() {
+            announce(changes, listeners);
+        }
         if let Err(error) = &committed {
             tracing::error!(%error, "the store cannot commit");
             if !connection.is_autocommit() {
@@ -138,6 +139,21 @@ fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Job>) {
         }
         for settle in settle {
             settle(committed.clone());
+        }
+    }
+}
+
+/// Tells of a group's changes; that there is work is told once for all of it.
+fn announce(changes: Vec<Change>, listeners: &broadcast::Sender<Change>) {
+    let mut told = HashSet::new();
+    for change in changes {
+        let repeats = match &change {
+            Change::Analysis(..) => false,
+            Change::Work(_) | Change::Delivery => !told.insert(change.clone()),
+        };
+        if !repeats {
+            // Nobody listening is fine.
+            let _ = listeners.send(change);
         }
     }
 }

@@ -6,13 +6,19 @@ type TestJob = fn(&Connection) -> Result<Done<()>, StoreError>;
 
 /// A writer on a new file with one table, and another connection to see what is on disk.
 fn writer() -> (tempfile::TempDir, Writer, Connection) {
+    let (folder, writer, disk, _) = listened_to();
+    (folder, writer, disk)
+}
+
+/// The same, with what it tells of changes.
+fn listened_to() -> (tempfile::TempDir, Writer, Connection, broadcast::Receiver<Change>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
-    let (changes, _) = broadcast::channel(16);
-    (folder, Writer::start(connection, changes).unwrap(), Connection::open(&path).unwrap())
+    let (changes, told) = broadcast::channel(16);
+    (folder, Writer::start(connection, changes).unwrap(), Connection::open(&path).unwrap(), told)
 }
 
 fn insert(connection: &Connection, n: i64) -> Result<Done<()>, StoreError> {
@@ -117,8 +123,7 @@ async fn a_commit_that_fails_fails_its_group_and_the_next_one_works() {
 
 #[tokio::test]
 async fn changes_are_told_once_they_are_on_disk_and_only_then() {
-    let (_folder, writer, disk) = writer();
-    let mut changes = writer.changes.subscribe();
+    let (_folder, writer, disk, mut changes) = listened_to();
     let failed = writer
         .run(|connection| {
             insert(connection, 1)?;
@@ -151,4 +156,19 @@ async fn dropping_the_writer_waits_for_what_it_took() {
     drop(taken);
     drop(writer);
     assert_eq!(on_disk(&disk), [1]);
+}
+
+#[tokio::test]
+async fn that_there_is_work_is_told_once_for_a_group() {
+    let (_folder, writer, _disk, mut changes) = listened_to();
+    in_one_group(&writer, [|connection| told_of(connection, 1), |connection| told_of(connection, 2)]).await;
+    assert_eq!(changes.try_recv(), Ok(Change::Delivery));
+    assert!(changes.try_recv().is_err());
+    writer.run(|connection| told_of(connection, 3)).await.unwrap();
+    assert_eq!(changes.try_recv(), Ok(Change::Delivery));
+}
+
+fn told_of(connection: &Connection, n: i64) -> Result<Done<()>, StoreError> {
+    insert(connection, n)?;
+    Ok(Done { value: (), changes: vec![Change::Delivery] })
 }
