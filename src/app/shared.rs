@@ -17,7 +17,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{VendorClient, VendorSlots};
-use crate::workers::{Deliverer, KeyRefresher, Post, SecretRefresher, VendorWorker, Wake, Wakes};
+use crate::workers::{Deliverer, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes};
 
 /// What several parts of the house use, built once.
 pub(super) struct Shared {
@@ -76,12 +76,18 @@ impl Shared {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
+        let retention = Retention {
+            store: self.store.clone(),
+            period: settings.store.retention,
+            clock: self.clock.clone(),
+        };
         Ok(vec![
             Post { worker: Arc::new(submitter), wake: wakes.submitter.clone() },
             Post { worker: Arc::new(poller), wake: wakes.poller.clone() },
             Post { worker: Arc::new(deliverer), wake: wakes.deliverer.clone() },
             Post { worker: Arc::new(KeyRefresher { verifier: verifier.clone() }), wake: Wake::default() },
             Post { worker: Arc::new(secrets), wake: Wake::default() },
+            Post { worker: Arc::new(retention), wake: Wake::default() },
         ])
     }
 

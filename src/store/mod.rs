@@ -226,6 +226,14 @@ pub trait Store: Send + Sync {
     /// Writes how an attempt ended.
     async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError>;
 
+    /// Deletes analyses at rest and events from before a moment, up to `limit` of each, with all that hangs on
+    /// them; nothing that has work or a delivery to come. How many rows went: fewer than asked for means that all did.
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
     /// Gives back what this process still holds, so that another may go on at once.
     async fn release_across_tenants(&self) -> Result<(), StoreError>;
 

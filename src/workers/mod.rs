@@ -6,6 +6,7 @@
 
 mod deliverer;
 mod refresher;
+mod retention;
 mod vendor_worker;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
 pub use self::refresher::{KeyRefresher, SecretRefresher};
+pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, Store, StoreError};

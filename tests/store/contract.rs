@@ -56,6 +56,13 @@ macro_rules! contract {
                 released_deliveries_are_due_at_once,
                 deliveries_of_another_tenant_are_not_shown,
             ],
+            expiry: [
+                what_is_old_and_at_rest_goes_with_all_that_hangs_on_it,
+                what_is_younger_than_the_retention_stays,
+                what_has_a_delivery_to_come_stays,
+                what_has_work_to_come_stays,
+                it_goes_in_batches,
+            ],
             contention: [
                 no_row_is_claimed_twice_and_no_submission_is_lost,
                 many_submissions_of_one_call_make_one_row,

@@ -3,6 +3,7 @@
 mod analyses;
 mod claims;
 mod deliveries;
+mod expiry;
 mod file;
 #[cfg(test)]
 mod plans;
@@ -29,6 +30,7 @@ use super::{
     Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
 };
 use crate::domain::analysis::{Obtained, Submission};
+use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
 use crate::domain::trace::TraceContext;
@@ -184,6 +186,14 @@ impl Store for SqliteStore {
         let now = self.surroundings.clock.now();
         self.write(move |connection| deliveries::finish(connection, lease, &attempt, now).map(Done::quiet))
             .await
+    }
+
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| expiry::delete(connection, before, limit)).await
     }
 
     async fn release_across_tenants(&self) -> Result<(), StoreError> {

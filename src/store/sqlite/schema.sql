@@ -32,6 +32,7 @@ CREATE TABLE analyses (
 CREATE INDEX analyses_to_submit ON analyses (tenant, due_at) WHERE stage = 'submit';
 CREATE INDEX analyses_to_poll ON analyses (tenant, due_at) WHERE stage <> 'submit';
 CREATE INDEX analyses_by_status ON analyses (status);
+CREATE INDEX analyses_at_rest ON analyses (finished_at) WHERE stage IS NULL;
 
 -- Apart from the analyses, whose rows are rewritten with every step.
 CREATE TABLE results (

@@ -12,7 +12,7 @@ use crate::harness::{
     with_callback,
 };
 
-const A: &str = "https://a.example/";
+pub(super) const A: &str = "https://a.example/";
 const B: &str = "https://b.example/";
 
 fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {

@@ -1,0 +1,39 @@
+//! What is older than the retention goes, in batches small enough to hold nobody up.
+
+use rusqlite::{Connection, params};
+
+use super::super::{Change, StoreError};
+use super::rows::text_id;
+use super::writer::Done;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+
+/// Results, callbacks, deliveries and attempts go with what they hang on.
+pub(super) fn delete(
+    connection: &Connection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Done<usize>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut analyses = connection.prepare_cached(
+        "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses WHERE stage IS NULL AND finished_at < ? \
+         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant \
+         AND deliveries.call_id = analyses.call_id AND deliveries.status = 'pending') \
+         ORDER BY finished_at LIMIT ?) RETURNING tenant, call_id",
+    )?;
+    let deleted = analyses.query_map(params![before.as_millis(), limit], |row| {
+        Ok(Change::Analysis(
+            text_id(row, "tenant", TenantId::parse)?,
+            text_id(row, "call_id", CallId::parse)?,
+        ))
+    })?;
+    let changes: Vec<Change> = deleted.collect::<Result<_, _>>()?;
+    let events = connection
+        .prepare_cached(
+            "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ? AND NOT EXISTS (SELECT 1 \
+             FROM deliveries WHERE deliveries.event = events.seq AND deliveries.status = 'pending') \
+             ORDER BY seq LIMIT ?)",
+        )?
+        .execute(params![before.as_millis(), limit])?;
+    Ok(Done { value: changes.len() + events, changes })
+}

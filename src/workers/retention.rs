@@ -1,0 +1,41 @@
+//! Deletes what is older than `store.retention`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+
+use super::{Report, Worker};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::store::{Store, StoreError};
+
+/// Of analyses and of events, in one transaction: other writers wait no longer than for these.
+const BATCH: usize = 200;
+
+/// Works on what is expired.
+pub struct Retention {
+    /// Where it is.
+    pub store: Arc<dyn Store>,
+    /// How long what is finished is kept.
+    pub period: Duration,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Worker for Retention {
+    fn name(&self) -> &'static str {
+        "retention"
+    }
+
+    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let period = i64::try_from(self.period.as_millis()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(period));
+        let deleted = self.store.delete_expired_across_tenants(before, BATCH).await?;
+        if deleted > 0 {
+            tracing::info!(rows = deleted, "what was older than store.retention is deleted");
+        }
+        Ok(Report { started: deleted, next_due: None })
+    }
+}

@@ -1,0 +1,76 @@
+//! What is older than the retention goes, and nothing that has anything to come.
+
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::store::{Change, Queue};
+
+use super::deliveries::A;
+use crate::harness::{Harness, acme, call_id, delivered, submission};
+
+/// Takes the last look at every completed call: nothing more is to be done for it.
+async fn settle(harness: &Harness) {
+    harness.advance(3600);
+    for claimed in harness.claim(Queue::Polls).await {
+        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    }
+}
+
+async fn delete(harness: &Harness, limit: usize) -> usize {
+    let now = alovoice_gateway::domain::clock::Clock::now(&*harness.clock);
+    harness.store.delete_expired_across_tenants(now, limit).await.unwrap()
+}
+
+pub(crate) async fn what_is_old_and_at_rest_goes_with_all_that_hangs_on_it(harness: Harness) {
+    harness.announce("old", &[A]).await;
+    let delivery = harness.claim_delivery().await;
+    harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
+    settle(&harness).await;
+    harness.submit(submission("new")).await;
+    harness.changes();
+
+    assert_eq!(delete(&harness, 100).await, 2, "an analysis and its event");
+    assert_eq!(harness.changes(), [Change::Analysis(acme(), call_id("old"))]);
+    assert_eq!(harness.store.find_analysis(&acme(), &call_id("old")).await.unwrap(), None);
+    assert_eq!(harness.store.find_vendor_answer(&acme(), &call_id("old")).await.unwrap(), None);
+    assert_eq!(harness.deliveries("old").await, []);
+    assert_eq!(harness.store.attempts(&acme(), delivery.delivery.id).await.unwrap(), []);
+    assert_eq!(harness.find("new").await.analysis.call_id, call_id("new"));
+    assert_eq!(delete(&harness, 100).await, 0);
+}
+
+pub(crate) async fn what_is_younger_than_the_retention_stays(harness: Harness) {
+    harness.announce("1", &[]).await;
+    let finished_at = harness.find("1").await.analysis.finished_at.unwrap();
+    settle(&harness).await;
+    assert_eq!(harness.store.delete_expired_across_tenants(finished_at, 100).await.unwrap(), 0);
+    assert_eq!(harness.find("1").await.analysis.finished_at, Some(finished_at));
+}
+
+pub(crate) async fn what_has_a_delivery_to_come_stays(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    settle(&harness).await;
+    assert_eq!(delete(&harness, 100).await, 0);
+    assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
+    let delivery = harness.claim_delivery().await;
+    harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
+    assert_eq!(delete(&harness, 100).await, 2);
+}
+
+pub(crate) async fn what_has_work_to_come_stays(harness: Harness) {
+    harness.submit(submission("1")).await;
+    harness.advance(1_000_000);
+    assert_eq!(delete(&harness, 100).await, 0);
+    harness.hand_over().await;
+    assert_eq!(delete(&harness, 100).await, 0);
+}
+
+pub(crate) async fn it_goes_in_batches(harness: Harness) {
+    for call in 0..5 {
+        harness.announce(&call.to_string(), &[]).await;
+    }
+    settle(&harness).await;
+    let mut batches = Vec::new();
+    while let deleted @ 1.. = delete(&harness, 2).await {
+        batches.push(deleted);
+    }
+    assert_eq!(batches, [4, 4, 2]);
+}
