@@ -62,6 +62,7 @@ macro_rules! contract {
                 what_has_a_delivery_to_come_stays,
                 what_has_work_to_come_stays,
                 it_goes_in_batches,
+                the_worker_deletes_what_has_outlived_the_period,
             ],
             contention: [
                 no_row_is_claimed_twice_and_no_submission_is_lost,

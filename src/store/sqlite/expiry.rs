@@ -8,6 +8,14 @@ use super::writer::Done;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
+pub(super) const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses \
+     WHERE stage IS NULL AND finished_at < ? AND NOT EXISTS (SELECT 1 FROM deliveries \
+     WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
+     AND deliveries.status = 'pending') ORDER BY finished_at LIMIT ?) RETURNING tenant, call_id";
+pub(super) const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ? \
+     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
+     AND deliveries.status = 'pending') ORDER BY at LIMIT ?)";
+
 /// Results, callbacks, deliveries and attempts go with what they hang on.
 pub(super) fn delete(
     connection: &Connection,
@@ -15,12 +23,7 @@ pub(super) fn delete(
     limit: usize,
 ) -> Result<Done<usize>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut analyses = connection.prepare_cached(
-        "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses WHERE stage IS NULL AND finished_at < ? \
-         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant \
-         AND deliveries.call_id = analyses.call_id AND deliveries.status = 'pending') \
-         ORDER BY finished_at LIMIT ?) RETURNING tenant, call_id",
-    )?;
+    let mut analyses = connection.prepare_cached(DELETE_ANALYSES)?;
     let deleted = analyses.query_map(params![before.as_millis(), limit], |row| {
         Ok(Change::Analysis(
             text_id(row, "tenant", TenantId::parse)?,
@@ -28,12 +31,6 @@ pub(super) fn delete(
         ))
     })?;
     let changes: Vec<Change> = deleted.collect::<Result<_, _>>()?;
-    let events = connection
-        .prepare_cached(
-            "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ? AND NOT EXISTS (SELECT 1 \
-             FROM deliveries WHERE deliveries.event = events.seq AND deliveries.status = 'pending') \
-             ORDER BY seq LIMIT ?)",
-        )?
-        .execute(params![before.as_millis(), limit])?;
+    let events = connection.prepare_cached(DELETE_EVENTS)?.execute(params![before.as_millis(), limit])?;
     Ok(Done { value: changes.len() + events, changes })
 }

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::super::Queue;
 use super::claims::{DUE_DELIVERIES, NEXT_DELIVERY, NEXT_RECEIVER, claim_sql, next_work_sql};
+use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
 use super::file::{MIGRATIONS, prepare};
 
 /// How `SQLite` says that it will find what a query asks for, whether or not the index alone is enough for it.
@@ -43,6 +44,18 @@ fn a_claim_of_deliveries_walks_from_receiver_to_receiver() {
     assert_eq!(plan(NEXT_RECEIVER), search("(tenant,receiver)>(?,?)"));
     assert_eq!(plan(DUE_DELIVERIES), search("tenant=? AND receiver=? AND due_at<?"));
     assert_eq!(plan(NEXT_DELIVERY), search("tenant=? AND receiver=? AND due_at>?"));
+}
+
+#[test]
+fn what_is_expired_is_found_by_its_age() {
+    for (sql, index) in [
+        (DELETE_ANALYSES, "SEARCH analyses USING INDEX analyses_at_rest (finished_at<?)"),
+        (DELETE_EVENTS, "SEARCH events USING INDEX events_by_time (at<?)"),
+    ] {
+        let plan = plan(sql);
+        assert!(plan.iter().any(|line| line == index), "{plan:?}");
+        assert!(plan.iter().all(|line| !line.starts_with("SCAN")), "{plan:?}");
+    }
 }
 
 #[test]

@@ -59,6 +59,7 @@ CREATE TABLE events (
 ) STRICT;
 
 CREATE INDEX events_of_call ON events (tenant, call_id, seq);
+CREATE INDEX events_by_time ON events (at);
 
 CREATE TABLE deliveries (
     row         INTEGER PRIMARY KEY,

@@ -1,7 +1,12 @@
 //! What is older than the retention goes, and nothing that has anything to come.
 
+use std::sync::Arc;
+
+use alovoice_gateway::domain::clock::Clock;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
 use alovoice_gateway::store::{Change, Queue};
+use alovoice_gateway::workers::{Retention, Worker};
+use tokio_util::task::TaskTracker;
 
 use super::deliveries::A;
 use crate::harness::{Harness, acme, call_id, delivered, submission};
@@ -15,8 +20,7 @@ async fn settle(harness: &Harness) {
 }
 
 async fn delete(harness: &Harness, limit: usize) -> usize {
-    let now = alovoice_gateway::domain::clock::Clock::now(&*harness.clock);
-    harness.store.delete_expired_across_tenants(now, limit).await.unwrap()
+    harness.store.delete_expired_across_tenants(harness.clock.now(), limit).await.unwrap()
 }
 
 pub(crate) async fn what_is_old_and_at_rest_goes_with_all_that_hangs_on_it(harness: Harness) {
@@ -73,4 +77,16 @@ pub(crate) async fn it_goes_in_batches(harness: Harness) {
         batches.push(deleted);
     }
     assert_eq!(batches, [4, 4, 2]);
+}
+
+pub(crate) async fn the_worker_deletes_what_has_outlived_the_period(harness: Harness) {
+    harness.announce("1", &[]).await;
+    let finished_at = harness.find("1").await.analysis.finished_at.unwrap();
+    settle(&harness).await;
+    let age = harness.clock.now().since(finished_at);
+    let (store, clock) = (harness.store.clone(), harness.clock.clone());
+    let worker = Arc::new(Retention { store, period: age, clock });
+    assert_eq!(worker.clone().step(&TaskTracker::new()).await.unwrap().started, 0);
+    harness.advance(1);
+    assert_eq!(worker.step(&TaskTracker::new()).await.unwrap().started, 2);
 }
