@@ -210,3 +210,14 @@ async fn a_transaction_that_breaks_loses_what_was_refused_and_nothing_else() {
     harness.store.check().await.unwrap();
     harness.submit(with_callback("2", "https://a.example/")).await;
 }
+
+/// A look at the file would pass on a disk that takes no more writes.
+#[tokio::test]
+async fn a_check_of_the_store_is_a_write_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let harness = open_at(&file_in(&folder), ());
+    let logged = || folder.path().join("store.db-wal").metadata().unwrap().len();
+    let before = logged();
+    harness.store.check().await.unwrap();
+    assert!(logged() > before);
+}
