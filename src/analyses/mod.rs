@@ -2,19 +2,19 @@
 
 mod cache;
 mod lookup;
+mod representation;
 mod waiters;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::{Key, RepresentationCache};
 use self::lookup::Lookups;
+pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::CacheSettings;
@@ -22,7 +22,6 @@ use crate::domain::analysis::{Status, Submission};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::Fault;
-use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Turn;
 use crate::metrics::Metrics;
@@ -62,45 +61,6 @@ pub enum AnalysesError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// An analysis as it is answered.
-#[derive(Debug, Clone)]
-pub struct Representation {
-    /// The resource as JSON.
-    pub body: Bytes,
-    /// Its strong entity tag, in quotes.
-    pub etag: String,
-    /// How far the analysis is.
-    pub status: Status,
-    /// When to ask again, while it is unfinished.
-    pub retry_at: Option<Timestamp>,
-}
-
-impl Representation {
-    fn new(found: Found) -> Result<Self, StoreError> {
-        let status = found.analysis.status;
-        let retry_at = found.analysis.retry_at();
-        let resource = AnalysisResource::new(&found.analysis, found.result);
-        let body = serde_json::to_vec(&resource).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        Ok(Self { etag: entity_tag(&body), body: body.into(), status, retry_at })
-    }
-
-    #[cfg(test)]
-    fn for_test(body: &'static [u8]) -> Self {
-        Self {
-            body: Bytes::from_static(body),
-            etag: entity_tag(body),
-            status: Status::Completed,
-            retry_at: None,
-        }
-    }
-}
-
-/// A strong entity tag of these bytes (RFC 9110, 8.8.3).
-pub fn entity_tag(body: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]))
 }
 
 /// What became of a submission.
