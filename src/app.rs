@@ -81,6 +81,7 @@ pub struct Gateway {
     stopping: CancellationToken,
     api_server: ServerHandle,
     admin_server: ServerHandle,
+    crew: TaskTracker,
     work: TaskTracker,
     loops: TaskTracker,
     store: Arc<dyn Store>,
@@ -111,9 +112,10 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let verifier = Verifier::new(&settings.auth, shared.clock.clone(), refresh_observer(&shared.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let (wakes, work, loops) = (Wakes::default(), TaskTracker::new(), TaskTracker::new());
+    let (wakes, crew) = (Wakes::default(), TaskTracker::new());
+    let (work, loops) = (TaskTracker::new(), TaskTracker::new());
     let analyses = Arc::new(shared.analyses(settings, &draining));
-    let crew = shared.crew(settings, &verifier, &wakes)?;
+    let posts = shared.crew(settings, &verifier, &wakes)?;
     let state = web::Data::new(shared.state(settings, &analyses, verifier));
 
     let readiness = Readiness::default();
@@ -123,8 +125,8 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     loops.spawn(wakes.follow(shared.store.clone(), shared.vendor_slots.clone(), stopping.clone()));
     let until = stopping.clone();
     loops.spawn(async move { analyses.follow_changes(until).await });
-    for post in crew {
-        loops.spawn(workers::run(post, shared.clock.clone(), work.clone(), draining.clone()));
+    for post in posts {
+        crew.spawn(workers::run(post, shared.clock.clone(), work.clone(), draining.clone()));
     }
     readiness.set(true);
     tracing::info!(%api, %admin, "ready");
@@ -137,6 +139,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
         stopping,
         api_server,
         admin_server,
+        crew,
         work,
         loops,
         store,
@@ -165,10 +168,16 @@ impl Gateway {
         tracing::info!("draining");
         self.readiness.set(false);
         self.draining.cancel();
-        self.work.close();
-        self.loops.close();
+        for tasks in [&self.crew, &self.work, &self.loops] {
+            tasks.close();
+        }
         let finished = async {
-            tokio::join!(self.api_server.stop(true), self.work.wait());
+            let work = async {
+                // A claim that is under way still starts its work: first the claims end, then the work.
+                self.crew.wait().await;
+                self.work.wait().await;
+            };
+            tokio::join!(self.api_server.stop(true), work);
         };
         let patience = self.grace.saturating_sub(CLOSING_SHARE);
         let in_time = tokio::time::timeout(patience, finished).await.is_ok();

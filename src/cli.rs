@@ -31,7 +31,7 @@ const TOKEN_HELP: &str = concat!(
     "\
 Example:
   curl -H \"Authorization: Bearer $(alovoice-gateway token --tenant acme --scope analyses:read)\" \\
-    http://127.0.0.1:8080/v1/analyses
+    http://127.0.0.1:8080/v1/analyses/1716207617.42
 
 ",
     settings_help!()
@@ -114,7 +114,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "TENANT", value_parser = TenantId::parse)]
     pub tenant: TenantId,
 
-    /// The scopes, parted by spaces: analyses:read, analyses:write, audio:read, webhooks:manage.
+    /// The scopes, parted by spaces: analyses:read, analyses:write, audio:read.
     #[arg(long, value_name = "SCOPES")]
     pub scope: String,
 

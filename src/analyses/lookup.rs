@@ -12,6 +12,8 @@ use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
 use crate::vendor::Request;
 
+/// How long a lookup waits for its turn.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a miss is remembered.
 const MISS_TIME_TO_LIVE: Duration = Duration::from_secs(10);
 /// The most misses remembered: a flood of made-up ids pushes out its own.
@@ -64,7 +66,14 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
         Ok(None) => {}
         Err(error) => return Err(Ended::Store(error.to_string())),
     }
-    let Some(_slot) = parts.vendor_slots.take(tenant.id()).await else { return Ok(()) };
+    // Lookups have a share of their own, and take from the tenant's whole no more than that: however many calls are
+    // made up, its submits and looks go on.
+    let slots = async {
+        let share = parts.lookup_slots.take(tenant.id()).await;
+        (share, parts.vendor_slots.take(tenant.id()).await)
+    };
+    let busy = |_| Ended::Unavailable { retry_after: Some(LOOKUP_PATIENCE) };
+    let _slots = tokio::time::timeout(LOOKUP_PATIENCE, slots).await.map_err(busy)?;
     let token = tenant.vendor_token();
     let request = Request { token: &token, call_id: &key.1, trace };
     match parts.vendor.result(request, None).await {

@@ -49,10 +49,13 @@ impl Shared {
     }
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
+        let lookups =
+            self.tenants.all().map(|tenant| (tenant.id().clone(), (tenant.max_concurrency() / 4).max(1)));
         let parts = Parts {
             store: self.store.clone(),
             vendor: self.vendor.clone(),
             vendor_slots: self.vendor_slots.clone(),
+            lookup_slots: VendorSlots::new(lookups),
             guard: Arc::new(Guard::new(&settings.callbacks)),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),

@@ -14,6 +14,10 @@ pub enum InvalidLogFilter {
     Syntax(#[from] ParseError),
 }
 
+/// Libraries that cry at what others do wrong: anybody's request that is not HTTP, any receiver's bad certificate. A
+/// filter that names them has the last word.
+const QUIET: &str = "actix_http=off,actix_server=warn,rustls_platform_verifier=off";
+
 /// Reads a filter such as `info` or `info,alovoice_gateway=debug`.
 ///
 /// Stricter than `tracing`, which takes a word that it does not know for a module's name and then logs next to nothing:
@@ -27,7 +31,7 @@ pub fn parse_log_filter(text: &str) -> Result<EnvFilter, InvalidLogFilter> {
     if let Some(unknown) = text.split(',').find(|part| !is_known(part)) {
         return Err(InvalidLogFilter::NeitherLevelNorTarget(unknown.to_owned()));
     }
-    Ok(EnvFilter::builder().parse(text)?)
+    Ok(EnvFilter::builder().parse(format!("{QUIET},{text}"))?)
 }
 
 #[cfg(test)]

@@ -97,7 +97,6 @@ impl Analysis {
             }
             SubmitOutcome::Unknown(fault) => {
                 work.stage = Stage::Confirm;
-                work.missing_since = None;
                 self.faulted(work, fault, context)
             }
             SubmitOutcome::Rejected(status) => self.rejected(status, context.now),
@@ -154,7 +153,7 @@ impl Analysis {
                 }
                 // The vendor denies the call: the submit of unknown outcome was not taken. Or it was, and is not known
                 // everywhere yet: a second submit may be billed, so the denial has to last.
-                let since = *work.missing_since.get_or_insert(now);
+                let since = *work.denied_since.get_or_insert(now);
                 if now.since(since) >= context.policy.first_after {
                     work.stage = Stage::Submit;
                     work.due_at = now;

@@ -10,6 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::StreamExt;
+use percent_encoding::percent_decode_str;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -83,7 +84,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let inner = error.inner();
         if inner.is_data() {
-            let pointer = pointer(error.path());
+            let pointer = shortened(&pointer(error.path()));
             ApiError::invalid_field(pointer, &without_position(inner))
         } else {
             malformed(inner)
@@ -113,7 +114,16 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or_default().to_owned()
+    shortened(text.split(" at line ").next().unwrap_or_default())
+}
+
+/// Messages repeat what the caller sent: enough of it to be recognised.
+fn shortened(text: &str) -> String {
+    const ENOUGH: usize = 200;
+    match text.char_indices().nth(ENOUGH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// A JSON object. On its own, a struct of serde's also takes an array of its fields in order.
@@ -157,7 +167,7 @@ impl<T: DeserializeOwned> FromRequest for StrictQuery<T> {
         ready(serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
             let name = error.path().to_string();
             let pointer = if name == "." { "?".to_owned() } else { format!("?{name}") };
-            ApiError::invalid_field(pointer, &error.into_inner()).into()
+            ApiError::invalid_field(shortened(&pointer), &shortened(&error.into_inner().to_string())).into()
         }))
     }
 }
@@ -170,9 +180,10 @@ impl FromRequest for CallPath {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().query("call_id");
+        // The router leaves what RFC 3986 reserves encoded: clients that encode a `+` mean it all the same.
+        let text = percent_decode_str(request.match_info().query("call_id")).decode_utf8_lossy();
         ready(
-            CallId::parse(text)
+            CallId::parse(&text)
                 .map(Self)
                 .map_err(|error| ApiError::invalid_field("{call_id}", &error).into()),
         )

@@ -29,7 +29,7 @@ use crate::telemetry;
 const ISSUER: &str = "https://issuer.sandbox.invalid";
 const AUDIENCE: &str = "alovoice-gateway";
 const TENANT: &str = "demo";
-const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
+const SCOPES: &str = "analyses:read analyses:write audio:read";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// How long the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);

@@ -122,6 +122,8 @@ pub struct DeliverySlots {
     pub total: usize,
     /// Bytes of bodies in all; the claim ends with the one that passes it.
     pub bytes: usize,
+    /// Of one tenant.
+    pub per_tenant: usize,
     /// Of one receiver.
     pub per_receiver: usize,
     /// What each receiver already has under way.

@@ -68,6 +68,8 @@ impl VendorClient {
             // A redirect would carry the token, in the path, to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            // One submit is one request.
+            .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
             // Shorter than the whole, so that "never reached" can be told from "no answer".
             .connect_timeout(settings.request_timeout / 2)

@@ -20,6 +20,8 @@ use crate::tenants::Tenants;
 const MAX_CONCURRENCY: usize = 128;
 /// Bytes of bodies under way at once, bar the one that passes it.
 const MAX_BYTES: usize = 64 << 20;
+/// Attempts under way at once of one tenant: however many receivers it names, others have room.
+const MAX_CONCURRENCY_PER_TENANT: usize = 32;
 /// Attempts under way at once to one receiver: a slow one holds up its own alone.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 /// Beyond an attempt's deadline, for the claim before and the write after it.
@@ -89,6 +91,7 @@ impl Deliverer {
         DeliverySlots {
             total: MAX_CONCURRENCY.saturating_sub(busy.receivers.values().sum()),
             bytes: MAX_BYTES.saturating_sub(busy.bytes),
+            per_tenant: MAX_CONCURRENCY_PER_TENANT,
             per_receiver: MAX_CONCURRENCY_PER_RECEIVER,
             busy: busy.receivers.clone(),
         }

@@ -52,7 +52,10 @@ impl Worker for SecretRefresher {
     }
 
     async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        for reload in self.tenants.reload_once() {
+        // Files on a mount that hangs must not hold up a thread that others need.
+        let tenants = Arc::clone(&self.tenants);
+        let reloads = tokio::task::spawn_blocking(move || tenants.reload_once()).await.unwrap_or_default();
+        for reload in reloads {
             let (tenant, secret) = (&reload.tenant, reload.what.file_key());
             let outcome = match &reload.outcome {
                 ReloadOutcome::Changed => {

@@ -178,3 +178,38 @@ async fn a_name_that_no_call_can_have_is_an_error_in_the_path_too() {
     let encoded = stage.acme().get("/v1/analyses/known%2D1").await;
     assert_eq!((encoded.status, &encoded.json()["call_id"]), (200, &json!("known-1")));
 }
+
+#[tokio::test]
+async fn a_call_is_found_under_its_encoded_name_too() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "p+1@x:y=z~a"})).await;
+    let plain = stage.acme().outcome("p+1@x:y=z~a").await;
+    for encoded in ["p%2B1%40x%3Ay%3Dz~a", "p%2b1@x%3ay=z%7Ea"] {
+        assert_eq!(stage.acme().analysis(encoded).await.json(), plain, "{encoded}");
+        for part in ["transcript", "vendor-answer", "audio"] {
+            assert_eq!(
+                stage.acme().get(&format!("/v1/analyses/{encoded}/{part}")).await.status,
+                200,
+                "{part}"
+            );
+        }
+    }
+    for hidden in ["a%2Fb", "a%252Bb", "%00"] {
+        stage.acme().analysis(hidden).await.problem(422, "invalid_request");
+    }
+}
+
+#[tokio::test]
+async fn an_error_does_not_send_back_what_was_sent() {
+    let stage = Stage::start().await;
+    let long = "x".repeat(100_000);
+    for body in [
+        json!({ &long: 1 }),
+        json!({"call_id": "1", "metadata": &long}),
+        json!({"call_id": "1", "callback": {&long: 1}}),
+    ] {
+        let answer = stage.acme().submit(body).await;
+        answer.problem(422, "invalid_request");
+        assert!(answer.body.len() < 2000, "{} bytes", answer.body.len());
+    }
+}

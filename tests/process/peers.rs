@@ -142,7 +142,7 @@ async fn a_newcomer_tries_the_api_out_in_a_browser() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let screenshot = Path::new(HOUSE).join("target/swagger-ui.png");
-    let mut browser = Command::new("node");
+    let mut browser = Command::new(tool("node"));
     browser
         .arg(Path::new(HOUSE).join("tests/browser/swagger_ui.cjs"))
         .args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42"])

@@ -156,7 +156,13 @@ impl Harness {
     }
 
     pub(crate) async fn claim_deliveries(&self, total: usize, per_receiver: usize) -> Vec<ClaimedDelivery> {
-        let slots = DeliverySlots { total, bytes: usize::MAX, per_receiver, busy: HashMap::new() };
+        let slots = DeliverySlots {
+            total,
+            bytes: usize::MAX,
+            per_tenant: usize::MAX,
+            per_receiver,
+            busy: HashMap::new(),
+        };
         self.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap().claimed
     }
 

@@ -221,3 +221,14 @@ async fn a_check_of_the_store_is_a_write_to_the_disk() {
     harness.store.check().await.unwrap();
     assert!(logged() > before);
 }
+
+#[test]
+fn the_files_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let _harness = open_at(&file_in(&folder), ());
+    for file in ["store.db", "store.db-wal", "store.db.lock"] {
+        let mode = folder.path().join(file).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}

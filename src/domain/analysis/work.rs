@@ -58,6 +58,8 @@ pub struct Work {
     pub empty_since: Option<Timestamp>,
     /// Since when the vendor has not known the call.
     pub missing_since: Option<Timestamp>,
+    /// Since when the vendor has denied a call whose submit got no answer; a claim of a submit forgets it.
+    pub denied_since: Option<Timestamp>,
 }
 
 impl Work {
@@ -74,6 +76,7 @@ impl Work {
             etag: None,
             empty_since: None,
             missing_since: None,
+            denied_since: None,
         }
     }
 }

@@ -128,6 +128,7 @@ impl Story {
             && work.stage == Stage::Submit
         {
             work.stage = Stage::Confirm;
+            work.denied_since = None;
         }
     }
 

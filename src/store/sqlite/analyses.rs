@@ -222,7 +222,7 @@ fn insert(connection: &Connection, analysis: &Analysis) -> Result<Option<i64>, S
         .prepare_cached(
             "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
              last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-             missing_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             missing_since, denied_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (tenant, call_id) DO NOTHING",
         )?
         .execute(params_from_iter(
@@ -241,7 +241,7 @@ fn update(connection: &Connection, row: i64, analysis: &Analysis, with_work: boo
             .prepare_cached(
                 "UPDATE analyses SET status = ?, revision = ?, finished_at = ?, metadata = ?, failure = ?, \
                  last_error = ?, trace = ?, stage = ?, due_at = ?, started_at = ?, accepted_at = ?, polls = ?, \
-                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, leased = 0 WHERE id = ?",
+                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, denied_since = ?, leased = 0 WHERE id = ?",
             )?
             .execute(params_from_iter(state.chain(work(analysis)).chain(row)))?;
     } else {

@@ -28,6 +28,7 @@ const fn condition(queue: Queue) -> &'static str {
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
+         denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
          fence = fence + 1, leased = 1, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
          WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         condition(queue),
@@ -95,9 +96,19 @@ pub(super) fn deliveries(
 ) -> Result<Claims<ClaimedDelivery>, StoreError> {
     let mut claims = Claims { claimed: Vec::new(), next_due: None };
     let (mut left, mut bytes) = (slots.total, slots.bytes);
+    let mut of_tenant: HashMap<TenantId, usize> = HashMap::new();
+    for ((tenant, _), busy) in &slots.busy {
+        *of_tenant.entry(tenant.clone()).or_default() += busy;
+    }
     for receiver in pending_receivers(connection)? {
+        if left == 0 {
+            // Whoever gives a place back asks again.
+            break;
+        }
+        let under_way = of_tenant.entry(receiver.0.clone()).or_default();
         let busy = slots.busy.get(&receiver).copied().unwrap_or(0);
-        let free = slots.per_receiver.saturating_sub(busy).min(left);
+        let of_receiver = slots.per_receiver.saturating_sub(busy);
+        let free = of_receiver.min(slots.per_tenant.saturating_sub(*under_way)).min(left);
         for row in due_of(connection, &receiver, now, free)? {
             if bytes == 0 {
                 return Ok(claims);
@@ -105,8 +116,9 @@ pub(super) fn deliveries(
             let claimed = claim_delivery(connection, row, now, lease)?;
             bytes = bytes.saturating_sub(claimed.body.len());
             claims.claimed.push(claimed);
+            *under_way += 1;
+            left -= 1;
         }
-        left = slots.total - claims.claimed.len();
         if free > 0 {
             claims.next_due = earlier(claims.next_due, next_of(connection, &receiver, now)?);
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,10 +90,16 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenErr
     Ok(found)
 }
 
+/// Makes the file, if it is not there, for its owner alone: transcripts are nobody else's. `SQLite` gives the files
+/// beside it the same mode.
+pub(super) fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let lock_path = beside(path, ".lock");
     let io = |source| OpenError::Io { path: lock_path.clone(), source };
-    let lock = OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io)?;
+    let lock = private(&lock_path).map_err(io)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),

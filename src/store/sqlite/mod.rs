@@ -58,6 +58,7 @@ impl SqliteStore {
     pub fn open(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
         let lock = lock(path)?;
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        file::private(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let mut connection = Connection::open(path).map_err(sqlite)?;
         prepare(&connection).map_err(sqlite)?;
         migrate(&mut connection, path)?;

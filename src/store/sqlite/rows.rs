@@ -12,7 +12,7 @@ use crate::domain::ids::{CallId, TenantId};
 /// What [`read`] expects of a row, in any order.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
      failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-     missing_since, fence, leased";
+     missing_since, denied_since, fence, leased";
 
 /// Status, revision, end, metadata, failure, last error, trace: in the order of the statements in `analyses`.
 pub(super) fn state(analysis: &Analysis) -> Result<[Value; 7], StoreError> {
@@ -27,8 +27,8 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value; 7], StoreError> {
     ])
 }
 
-/// Stage, due, started, accepted, polls, errors, etag, empty, missing: in the order of the statements in `analyses`.
-pub(super) fn work(analysis: &Analysis) -> [Value; 9] {
+/// Stage, due, started, accepted, polls, errors, etag, empty, missing, denied: in the order of the statements in `analyses`.
+pub(super) fn work(analysis: &Analysis) -> [Value; 10] {
     let work = analysis.work.as_ref();
     let at = |moment: Option<Timestamp>| Value::from(moment.map(Timestamp::as_millis));
     [
@@ -41,6 +41,7 @@ pub(super) fn work(analysis: &Analysis) -> [Value; 9] {
         work.and_then(|work| work.etag.clone()).into(),
         at(work.and_then(|work| work.empty_since)),
         at(work.and_then(|work| work.missing_since)),
+        at(work.and_then(|work| work.denied_since)),
     ]
 }
 
@@ -64,6 +65,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Analysis, rusqlite::Error> {
             etag: row.get("etag")?,
             empty_since: time_if_any(row, "empty_since")?,
             missing_since: time_if_any(row, "missing_since")?,
+            denied_since: time_if_any(row, "denied_since")?,
         }),
     };
     let status: String = row.get("status")?;

@@ -22,6 +22,7 @@ CREATE TABLE analyses (
     etag         TEXT,
     empty_since  INTEGER,
     missing_since INTEGER,
+    denied_since INTEGER,
     -- Raised by every claim; due_at is then the lease's end.
     fence        INTEGER NOT NULL DEFAULT 0,
     leased       INTEGER NOT NULL DEFAULT 0,

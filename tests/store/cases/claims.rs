@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use alovoice_gateway::domain::analysis::{Stage, Status};
-use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::domain::analysis::{FaultCode, Stage, Status};
+use alovoice_gateway::domain::lifecycle::{Fault, PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::store::{ClaimedWork, Queue, StoreError};
 
 use crate::harness::{
@@ -81,6 +81,21 @@ pub(crate) async fn a_claimed_submit_stands_as_unconfirmed(harness: Harness) {
         harness.advance(10);
     }
     assert_eq!(calls(&harness.claim(Queue::Submits).await), ["1"]);
+}
+
+pub(crate) async fn a_denial_from_before_a_submit_tells_nothing_of_it(harness: Harness) {
+    harness.submit(submission("1")).await;
+    let missing = || Fault { code: FaultCode::CallNotFound, detail: "404".to_owned(), retry_after: None };
+    let first = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(first.lease, Step::Submitted(SubmitOutcome::NotTaken(missing()))).await.unwrap();
+    harness.advance(60);
+    // The vendor takes it now, and the process dies before it can write that down.
+    harness.claim_one(Queue::Submits).await;
+    harness.advance(LEASE.as_secs());
+    let confirm = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound)).await.unwrap();
+    assert_eq!(harness.find("1").await.analysis.work.unwrap().stage, Stage::Confirm);
+    assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
 }
 
 pub(crate) async fn what_is_leased_is_not_claimed_again(harness: Harness) {

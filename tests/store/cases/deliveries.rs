@@ -65,7 +65,13 @@ pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Ha
     harness.store.finish_attempt(first.lease, failed).await.unwrap();
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
 
-    let slots = DeliverySlots { total: 100, bytes: usize::MAX, per_receiver: 100, busy: HashMap::new() };
+    let slots = DeliverySlots {
+        total: 100,
+        bytes: usize::MAX,
+        per_tenant: 100,
+        per_receiver: 100,
+        busy: HashMap::new(),
+    };
     let early = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
     assert_eq!((early.claimed.len(), early.next_due), (0, Some(retry_at)));
     harness.advance(10);
@@ -122,7 +128,7 @@ pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness
     flood(&harness, B, 5).await;
     let claim = async |busy: usize| {
         let busy = HashMap::from([((acme(), "https://a.example".to_owned()), busy)]);
-        let slots = DeliverySlots { total: 100, bytes: usize::MAX, per_receiver: 3, busy };
+        let slots = DeliverySlots { total: 100, bytes: usize::MAX, per_tenant: 100, per_receiver: 3, busy };
         let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
         let urls = receivers(&claims.claimed);
         let of = |url: &str| urls.iter().filter(|claimed| *claimed == url).count();
@@ -137,7 +143,8 @@ pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness
 pub(crate) async fn a_claim_ends_with_the_body_that_passes_the_bytes(harness: Harness) {
     flood(&harness, A, 5).await;
     for (bytes, claimed) in [(0, 0), (1, 1), (usize::MAX, 4)] {
-        let slots = DeliverySlots { total: 100, bytes, per_receiver: 100, busy: HashMap::new() };
+        let slots =
+            DeliverySlots { total: 100, bytes, per_tenant: 100, per_receiver: 100, busy: HashMap::new() };
         let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
         assert_eq!(claims.claimed.len(), claimed, "{bytes}");
     }
@@ -151,6 +158,19 @@ pub(crate) async fn a_flood_to_one_receiver_leaves_room_for_another(harness: Har
     let urls = receivers(&claimed);
     assert_eq!(urls.iter().filter(|url| *url == A).count(), 8);
     assert_eq!(urls.iter().filter(|url| *url == B).count(), 1);
+}
+
+pub(crate) async fn a_tenant_of_many_receivers_leaves_room_for_another(harness: Harness) {
+    for receiver in 0..50 {
+        flood(&harness, &format!("https://{receiver}.example/"), 2).await;
+    }
+    harness.store.adopt(&globex(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
+    harness.store.submit(&globex(), with_callback("1", A)).await.unwrap();
+    let busy = HashMap::from([((acme(), "https://elsewhere.example".to_owned()), 3)]);
+    let slots = DeliverySlots { total: 20, bytes: usize::MAX, per_tenant: 10, per_receiver: 8, busy };
+    let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
+    let of = |tenant| claims.claimed.iter().filter(|claimed| claimed.delivery.tenant == tenant).count();
+    assert_eq!((of(acme()), of(globex())), (7, 1));
 }
 
 pub(crate) async fn two_tenants_of_one_receiver_do_not_share_its_slots(harness: Harness) {
