@@ -22,6 +22,7 @@ pub mod vendor_answers;
 use actix_web::{Resource, web};
 use url::Url;
 
+use self::observe::Route;
 use self::problem::ApiError;
 
 /// The routes of the API's port.
@@ -40,7 +41,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
 }
 
 /// A path that is read: GET, and HEAD for the headers alone.
-fn read<H, Args>(path: &str, handler: H) -> Resource
+fn read<H, Args>(path: &'static str, handler: H) -> Resource
 where
     H: actix_web::Handler<Args> + Clone,
     Args: actix_web::FromRequest + 'static,
@@ -50,8 +51,8 @@ where
 }
 
 /// A path that refuses all methods but these.
-fn only(path: &str, methods: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || async move {
+fn only(path: &'static str, methods: &'static str) -> Resource {
+    web::resource(path).app_data(Route(path)).default_service(web::to(move || async move {
         Err::<actix_web::HttpResponse, _>(ApiError::method_not_allowed(methods))
     }))
 }

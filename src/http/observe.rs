@@ -1,5 +1,6 @@
 //! What every request passes through: its id, its trace, its log line, its metrics, and the last word on errors.
 
+use std::borrow::Cow;
 use std::future::{Ready, ready};
 use std::time::Instant;
 
@@ -67,8 +68,8 @@ pub async fn observe(
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
     let status = response.status();
-    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
-    let labels = [route.as_str(), method_label(method.as_str()), status.as_str()];
+    let route = route(response.request());
+    let labels = [route.as_ref(), method_label(method.as_str()), status.as_str()];
     let took = began.elapsed();
     state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
@@ -81,6 +82,18 @@ pub async fn observe(
         _ => tracing::debug!(status, took_ms, "a request was answered"),
     }
     Ok(response)
+}
+
+/// The template of a path, at hand for who answers it.
+#[derive(Debug, Clone, Copy)]
+pub struct Route(pub &'static str);
+
+/// The template of the path that a request matched. The framework can tell, but matches anew to do so.
+fn route(request: &HttpRequest) -> Cow<'static, str> {
+    match request.app_data::<Route>() {
+        Some(Route(template)) => Cow::Borrowed(template),
+        None => request.match_pattern().map_or(Cow::Borrowed("unmatched"), Cow::Owned),
+    }
 }
 
 /// What log lines of a request carry. A read leaves none when all is well, and is not to pay for what nobody sees.
