@@ -2,6 +2,7 @@
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
+use bytes::Bytes;
 use url::Url;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Server};
@@ -62,15 +63,21 @@ pub fn document(public_url: Option<&Url>) -> Document {
     document
 }
 
-/// Swagger UI, with the document beside it.
-pub fn swagger_ui(public_url: Option<&Url>) -> SwaggerUi {
+/// The document as it is served.
+pub fn document_body(public_url: Option<&Url>) -> Bytes {
+    // What the macros made can always be written.
+    Bytes::from(document(public_url).to_json().unwrap_or_default())
+}
+
+/// Swagger UI, for the document.
+pub fn swagger_ui() -> SwaggerUi {
     let config = Config::new([DOCUMENT_PATH])
         .display_operation_id(true)
         .display_request_duration(true)
         .try_it_out_enabled(true)
         // Else every page view asks an outside service about the document.
         .validator_url("none");
-    SwaggerUi::new("/swagger-ui/{_:.*}").url(DOCUMENT_PATH, document(public_url)).config(config)
+    SwaggerUi::new("/swagger-ui/{_:.*}").config(config)
 }
 
 /// `/problems/{code}`: what a kind of problem means and what to do.

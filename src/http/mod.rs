@@ -19,7 +19,8 @@ pub mod tagged;
 pub mod transcripts;
 pub mod vendor_answers;
 
-use actix_web::{Resource, web};
+use actix_web::http::header::ContentType;
+use actix_web::{HttpResponse, Resource, web};
 use url::Url;
 
 use self::observe::Route;
@@ -27,6 +28,11 @@ use self::problem::ApiError;
 
 /// The routes of the API's port.
 pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
+    let body = document::document_body(public_url);
+    let get_document = move || {
+        let body = body.clone();
+        async { HttpResponse::Ok().content_type(ContentType::json()).body(body) }
+    };
     config
         .service(only("/v1/analyses", "POST").route(web::post().to(analyses::submit_analysis)))
         .service(read("/v1/analyses/{call_id}", analyses::get_analysis))
@@ -36,7 +42,8 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))
-        .service(document::swagger_ui(public_url))
+        .service(read(document::DOCUMENT_PATH, get_document))
+        .service(document::swagger_ui())
         .default_service(web::to(input::not_found));
 }
 
@@ -53,6 +60,6 @@ where
 /// A path that refuses all methods but these.
 fn only(path: &'static str, methods: &'static str) -> Resource {
     web::resource(path).app_data(Route(path)).default_service(web::to(move || async move {
-        Err::<actix_web::HttpResponse, _>(ApiError::method_not_allowed(methods))
+        Err::<HttpResponse, _>(ApiError::method_not_allowed(methods))
     }))
 }

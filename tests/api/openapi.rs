@@ -23,6 +23,11 @@ async fn the_document_is_served_without_a_token() {
     let answer = stage.acme().anonymous().get("/openapi.json").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     assert_eq!(answer.json(), *DOCUMENT);
+    let head = stage.acme().anonymous().send(reqwest::Method::HEAD, "/openapi.json", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let other = stage.acme().anonymous().send(reqwest::Method::DELETE, "/openapi.json", &[], "").await;
+    other.problem(405, "method_not_allowed");
+    assert_eq!(other.header("allow"), "GET, HEAD");
 }
 
 #[tokio::test]
