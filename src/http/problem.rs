@@ -159,16 +159,6 @@ impl ApiError {
         self.with_header(header::RETRY_AFTER, retry_after(after))
     }
 
-    /// The kind of problem.
-    pub const fn kind(&self) -> &'static ProblemKind {
-        self.kind
-    }
-
-    /// The fields that break a rule.
-    pub fn into_errors(self) -> Vec<FieldError> {
-        self.errors
-    }
-
     /// The whole answer.
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
