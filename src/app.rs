@@ -118,13 +118,15 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let posts = shared.crew(settings, &verifier, &wakes)?;
     let state = web::Data::new(shared.state(settings, &analyses, verifier));
 
+    // Subscribed before anybody can make a change: a missed one would leave an old answer in the cache.
+    let (for_wakes, for_cache) = (shared.store.changes(), shared.store.changes());
+    loops.spawn(wakes.follow(for_wakes, shared.vendor_slots.clone(), stopping.clone()));
+    let until = stopping.clone();
+    loops.spawn(async move { analyses.follow_changes(for_cache, until).await });
+
     let readiness = Readiness::default();
     let (api_server, api) = serve_api(settings, &state, &loops)?;
     let (admin_server, admin) = serve_admin(settings, &state, &readiness, &loops)?;
-    // Those who listen for changes begin before those who make them.
-    loops.spawn(wakes.follow(shared.store.clone(), shared.vendor_slots.clone(), stopping.clone()));
-    let until = stopping.clone();
-    loops.spawn(async move { analyses.follow_changes(until).await });
     for post in posts {
         crew.spawn(workers::run(post, shared.clock.clone(), work.clone(), draining.clone()));
     }

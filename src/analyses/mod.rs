@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -250,8 +251,7 @@ impl Analyses {
     }
 
     /// Forgets what changed and wakes who waits for it, until the store is gone or `stop` says so.
-    pub async fn follow_changes(&self, stop: CancellationToken) {
-        let mut changes = self.parts.store.changes();
+    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +24,7 @@ pub use self::refresher::{KeyRefresher, SecretRefresher};
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
 use crate::domain::clock::{Clock, Timestamp};
-use crate::store::{Change, Queue, Store, StoreError};
+use crate::store::{Change, Queue, StoreError};
 use crate::vendor::VendorSlots;
 
 /// The longest pause between two steps: bounds the harm of a clock that was set back, and of a missed signal.
@@ -109,8 +110,12 @@ pub struct Wakes {
 
 impl Wakes {
     /// Passes on what the store commits and what places become free, until `stop`.
-    pub async fn follow(self, store: Arc<dyn Store>, slots: Arc<VendorSlots>, stop: CancellationToken) {
-        let mut changes = store.changes();
+    pub async fn follow(
+        self,
+        mut changes: Receiver<Change>,
+        slots: Arc<VendorSlots>,
+        stop: CancellationToken,
+    ) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
