@@ -24,7 +24,7 @@ use crate::config::{Problems, Settings};
 use crate::http::admin::Readiness;
 use crate::metrics::Metrics;
 use crate::store::Store;
-use crate::store::sqlite::OpenError;
+use crate::store::{postgres, sqlite};
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{self, Wakes};
 
@@ -40,9 +40,12 @@ pub enum StartError {
     /// A key file of an issuer cannot be used.
     #[error(transparent)]
     Issuers(#[from] VerifierError),
-    /// The store cannot be opened.
+    /// The store's file cannot be opened.
     #[error("store: {0}")]
-    Store(#[from] OpenError),
+    File(#[from] sqlite::OpenError),
+    /// The store's server cannot be used.
+    #[error("store: {0}")]
+    Server(#[from] postgres::OpenError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -64,7 +67,10 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, rather than the moment.
     pub const fn is_of_settings(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Issuers(_))
+        matches!(
+            self,
+            Self::Settings(_) | Self::Issuers(_) | Self::Server(postgres::OpenError::Settings(_))
+        )
     }
 
     fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(part: &'static str) -> impl FnOnce(E) -> Self {
@@ -108,8 +114,8 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
 /// # Errors
 /// [`StartError`] says what stood in the way.
 pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gateway, StartError> {
-    let shared = Shared::build(settings, variables)?;
-    let verifier = Verifier::new(&settings.auth, shared.clock.clone(), refresh_observer(&shared.metrics))?;
+    let shared = Shared::build(settings, variables).await?;
+    let verifier = Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());
@@ -128,7 +134,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let (api_server, api) = serve_api(settings, &state, &loops)?;
     let (admin_server, admin) = serve_admin(settings, &state, &readiness, &loops)?;
     for post in posts {
-        crew.spawn(workers::run(post, shared.clock.clone(), work.clone(), draining.clone()));
+        crew.spawn(workers::run(post, work.clone(), draining.clone()));
     }
     readiness.set(true);
     tracing::info!(%api, %admin, "ready");

@@ -13,7 +13,7 @@ use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
 use crate::sandbox::demonstration;
-use crate::store::sqlite;
+use crate::store::{postgres, sqlite};
 use crate::telemetry;
 
 /// Why a command failed, as its exit code tells it.
@@ -163,8 +163,13 @@ async fn check(settings: &Settings) -> Result<(), Failed> {
     if let Ok(mut found) = found.lock() {
         faults.append(&mut found);
     }
-    let StoreUrl::Sqlite(path) = &settings.store.url;
-    if let Err(error) = sqlite::inspect(path) {
+    let inspected = match &settings.store.url {
+        StoreUrl::Sqlite(path) => sqlite::inspect(path).map_err(|error| error.to_string()),
+        StoreUrl::Postgres(url) => {
+            postgres::inspect(url, &settings.store).await.map_err(|error| error.to_string())
+        }
+    };
+    if let Err(error) = inspected {
         faults.push(format!("store: {error}"));
     }
     let told = wrong.iter().map(ToString::to_string).chain(faults).collect::<Vec<_>>().join("\n");

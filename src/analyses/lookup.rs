@@ -80,11 +80,13 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
         PollOutcome::Ready(obtained) => {
             let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
             Err(match adopted {
-                Ok(()) => {
+                Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();
                     parts.metrics.events.with_label_values(&[kind]).inc();
                     Ended::Adopted
                 }
+                // Submitted meanwhile, or adopted by another replica.
+                Ok(false) => Ended::Adopted,
                 Err(error) => Ended::Store(error.to_string()),
             })
         }

@@ -264,7 +264,7 @@ impl Analyses {
                     self.waiters.wake(&key);
                 }
                 Ok(Change::Work(_) | Change::Delivery) => {}
-                Err(RecvError::Lagged(_)) => {
+                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.cache.invalidate_all();
                     self.waiters.wake_all();
                 }
@@ -279,13 +279,23 @@ impl Analyses {
         key: &Key,
         trace: TraceContext,
     ) -> Result<Arc<Representation>, AnalysesError> {
-        if let Some(representation) = self.cache.get(key) {
+        let cached = self.cache.get(key);
+        // Cut off from what others change, the store is asked first, and the cache only if it does not answer.
+        let current = cached.is_some() && self.parts.store.is_current();
+        if let (Some(representation), true) = (&cached, current) {
             self.parts.metrics.cache_hits.inc();
-            return Ok(representation);
+            return Ok(Arc::clone(representation));
         }
         self.parts.metrics.cache_misses.inc();
         let epoch = self.cache.epoch(key);
-        let representation = Arc::new(Representation::new(self.find(tenant, key, trace).await?)?);
+        let found = match (self.find(tenant, key, trace).await, cached) {
+            (Err(AnalysesError::Store(StoreError::Unavailable(error))), Some(representation)) => {
+                tracing::warn!(%error, "answered from memory: the store does not answer");
+                return Ok(representation);
+            }
+            (found, _) => found?,
+        };
+        let representation = Arc::new(Representation::new(found)?);
         if representation.status.is_finished() {
             self.cache.insert(key, epoch, Arc::clone(&representation));
         }

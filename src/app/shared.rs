@@ -8,11 +8,12 @@ use super::{StartError, Variables, tenants};
 use crate::analyses::{Analyses, Parts};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
-use crate::config::{Settings, StoreUrl};
-use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::config::{Settings, StoreSettings, StoreUrl};
+use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::retries::RetrySchedule;
 use crate::http::state::{ApiState, RateLimits};
 use crate::metrics::Metrics;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
@@ -21,7 +22,10 @@ use crate::workers::{Deliverer, KeyRefresher, Post, Retention, SecretRefresher, 
 
 /// What several parts of the house use, built once.
 pub(super) struct Shared {
+    /// What schedules and leases go by.
     pub(super) clock: Arc<dyn Clock>,
+    /// What tokens and signatures go by: the machine's.
+    pub(super) wall_clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pub(super) metrics: Arc<Metrics>,
     tenants: Arc<Tenants>,
@@ -31,21 +35,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn build(settings: &Settings, variables: Variables<'_>) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    pub(super) async fn build(settings: &Settings, variables: Variables<'_>) -> Result<Self, StartError> {
+        let wall_clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let steady = Arc::new(SteadyClock::starting_at(SystemClock.now()));
+        let clock: Arc<dyn Clock> = steady.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
         let tenants = Arc::new(tenants(settings, variables)?);
-        let vendor = VendorClient::new(&settings.vendor, clock.clone(), entropy.clone(), metrics.clone())
+        let vendor = VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
             .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let vendor_slots = Arc::new(VendorSlots::new(slots));
         let policy = settings.vendor.polling.clone();
         let surroundings =
             Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy, metrics: metrics.clone() };
-        let StoreUrl::Sqlite(path) = &settings.store.url;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path, surroundings)?);
-        Ok(Self { clock, entropy, metrics, tenants, vendor: Arc::new(vendor), vendor_slots, store })
+        let store = open(&settings.store, surroundings, steady).await?;
+        Ok(Self { clock, wall_clock, entropy, metrics, tenants, vendor: Arc::new(vendor), vendor_slots, store })
     }
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
@@ -84,13 +89,15 @@ impl Shared {
             period: settings.store.retention,
             clock: self.clock.clone(),
         };
+        let keys = Arc::new(KeyRefresher { verifier: verifier.clone() });
+        let post = |worker, wake: Wake| Post { worker, wake, clock: self.clock.clone() };
         Ok(vec![
-            Post { worker: Arc::new(submitter), wake: wakes.submitter.clone() },
-            Post { worker: Arc::new(poller), wake: wakes.poller.clone() },
-            Post { worker: Arc::new(deliverer), wake: wakes.deliverer.clone() },
-            Post { worker: Arc::new(KeyRefresher { verifier: verifier.clone() }), wake: Wake::default() },
-            Post { worker: Arc::new(secrets), wake: Wake::default() },
-            Post { worker: Arc::new(retention), wake: Wake::default() },
+            post(Arc::new(submitter), wakes.submitter.clone()),
+            post(Arc::new(poller), wakes.poller.clone()),
+            post(Arc::new(deliverer), wakes.deliverer.clone()),
+            post(Arc::new(secrets), Wake::default()),
+            post(Arc::new(retention), Wake::default()),
+            Post { worker: keys, wake: Wake::default(), clock: self.wall_clock.clone() },
         ])
     }
 
@@ -117,6 +124,7 @@ impl Shared {
             busy: Mutex::default(),
             wake: wake.clone(),
             clock: self.clock.clone(),
+            wall_clock: self.wall_clock.clone(),
             entropy: self.entropy.clone(),
             metrics: self.metrics.clone(),
         })
@@ -141,4 +149,19 @@ impl Shared {
             metrics: self.metrics.clone(),
         }
     }
+}
+
+/// The store that `store.url` names. Replicas on one server go by its clock.
+async fn open(
+    settings: &StoreSettings,
+    surroundings: Surroundings,
+    clock: Arc<SteadyClock>,
+) -> Result<Arc<dyn Store>, StartError> {
+    Ok(match &settings.url {
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, surroundings)?),
+        StoreUrl::Postgres(url) => {
+            let follow = move |now| clock.set(now);
+            Arc::new(PostgresStore::open(url, settings, surroundings, follow).await?)
+        }
+    })
 }

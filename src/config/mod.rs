@@ -5,7 +5,7 @@
 //! which stops at the first error, but read key by key (`reader`) by rules (`rules`) that note each problem and go on.
 //! What each section holds, with its defaults and bounds, is in `sections`, `issuers` and `tenants`.
 //!
-//! No secret is ever part of the settings, and no problem repeats a value that might hold one.
+//! No secret is part of the settings, but for a password in `store.url`, and no problem repeats a value that might hold one.
 
 mod environment;
 mod issuers;
@@ -28,7 +28,7 @@ pub use problems::{Problem, Problems};
 pub(crate) use reader::key_path;
 pub use settings::{
     AuthSettings, CacheSettings, CallbackSettings, IssuerSettings, KeySource, LogFormat, LogSettings,
-    RateLimitSettings, SecretSource, ServerSettings, Settings, StoreSettings, StoreUrl, TenantSettings,
+    PostgresUrl, RateLimitSettings, SecretSource, ServerSettings, Settings, StoreSettings, StoreUrl, TenantSettings,
     VendorSettings,
 };
 

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::log_filter::parse_log_filter;
-use super::settings::StoreUrl;
+use super::settings::{PostgresUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
 /// Why a value does not fit: what it must be, and whether to show what it is.
@@ -212,7 +212,12 @@ pub(super) fn http_url(given: Given<'_>) -> Result<Url, Misfit> {
 pub(super) fn store_url(given: Given<'_>) -> Result<StoreUrl, Misfit> {
     let url = given.text().unwrap_or_default();
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Err(Misfit::because("PostgreSQL is not supported by this version"));
+        return match Url::parse(url) {
+            Ok(parsed) if parsed.fragment().is_none() => {
+                Ok(StoreUrl::Postgres(PostgresUrl::from(url.to_owned())))
+            }
+            _ => Err(Misfit::because("must be \"postgres://user@host:5432/database\"")),
+        };
     }
     if url.contains(":memory:") {
         return Err(Misfit::because(
@@ -224,7 +229,9 @@ pub(super) fn store_url(given: Given<'_>) -> Result<StoreUrl, Misfit> {
             Err(Misfit::because("must be \"sqlite://path\" without options after the path"))
         }
         Some(path) if !path.is_empty() => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
-        _ => Err(Misfit::because("must be \"sqlite://path\"")),
+        _ => Err(Misfit::because(
+            "must be \"sqlite://path\" or \"postgres://user@host:5432/database\"",
+        )),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::issuers::auth;
 use super::reader::Section;
 use super::rules::{
-    base_url, boolean, duration, integer, log_filter, number, one_of, parsed, size, store_url,
+    base_url, boolean, duration, file, integer, log_filter, number, one_of, parsed, size, store_url,
 };
 use super::settings::{
     CacheSettings, CallbackSettings, LogFormat, LogSettings, RateLimitSettings, ServerSettings, Settings,
@@ -122,8 +122,15 @@ fn polling(s: &mut Section<'_>) -> Option<PollingPolicy> {
 
 fn store(s: &mut Section<'_>) -> Option<StoreSettings> {
     let url = s.read("url", "sqlite://alovoice-gateway.db", store_url);
+    let password_file = s.optional("password_file", file);
+    let max_connections = s.read("max_connections", 16, integer(2..=1000));
     let retention = s.read("retention", "90d", duration(1000 * MILLISECOND..=36_500 * DAY));
-    Some(StoreSettings { url: url?, retention: retention? })
+    Some(StoreSettings {
+        url: url?,
+        password_file: password_file?,
+        max_connections: max_connections?,
+        retention: retention?,
+    })
 }
 
 fn cache(s: &mut Section<'_>) -> Option<CacheSettings> {

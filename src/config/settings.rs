@@ -67,8 +67,12 @@ pub struct VendorSettings {
 /// `[store]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
-    /// `sqlite://path`.
+    /// `sqlite://path` or `postgres://…`, with what belongs to it.
     pub url: StoreUrl,
+    /// A file with the password for a server, read for every new connection, so that it can change.
+    pub password_file: Option<PathBuf>,
+    /// The most connections of this process to a server, bar the one that listens.
+    pub max_connections: usize,
     /// How long finished analyses are kept.
     pub retention: Duration,
 }
@@ -78,12 +82,32 @@ pub struct StoreSettings {
 pub enum StoreUrl {
     /// A file on this machine.
     Sqlite(PathBuf),
+    /// A server, for any number of replicas.
+    Postgres(PostgresUrl),
+}
+
+/// A connection URL as libpq takes it. It may hold a password, so there is no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// The URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for PostgresUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
 }
 
 impl std::fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(_) => f.write_str("postgres://…"),
         }
     }
 }

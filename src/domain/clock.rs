@@ -1,7 +1,8 @@
 //! Time and chance, passed in so that a test can choose both.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -91,6 +92,37 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_millisecond())
+    }
+}
+
+/// Starts at a moment and goes on by the machine's monotonic clock: when somebody sets the machine's clock, leases
+/// neither end early nor last for ever.
+#[derive(Debug)]
+pub struct SteadyClock {
+    base: Instant,
+    /// The time at `base`, in milliseconds.
+    at_base: AtomicI64,
+}
+
+impl SteadyClock {
+    /// It is `now`.
+    pub fn starting_at(now: Timestamp) -> Self {
+        Self { base: Instant::now(), at_base: AtomicI64::new(now.as_millis()) }
+    }
+
+    /// It is `now`, as somebody who is to be followed says.
+    pub fn set(&self, now: Timestamp) {
+        self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.base.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.at_base.load(Ordering::Relaxed).saturating_add(self.elapsed()))
     }
 }
 

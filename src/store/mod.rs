@@ -10,6 +10,8 @@
 //! - Claiming a submit writes down that its outcome is unknown, before the request leaves.
 //! - No transaction is open while anything outside is waited for.
 
+pub mod postgres;
+mod selection;
 pub mod sqlite;
 
 use std::collections::HashMap;
@@ -30,6 +32,9 @@ use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::metrics::Metrics;
+
+/// What the change feed holds for a slow listener before it is told that it missed some.
+const CHANGE_BACKLOG: usize = 4096;
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -112,22 +117,19 @@ pub struct Claims<T> {
     pub next_due: Option<Timestamp>,
 }
 
-/// A tenant's receiver: its deliveries share one allowance.
-pub type ReceiverKey = (TenantId, String);
-
 /// How many deliveries may be claimed.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlots {
+    /// Whose.
+    pub tenants: Vec<TenantId>,
     /// In all.
     pub total: usize,
     /// Bytes of bodies in all; the claim ends with the one that passes it.
     pub bytes: usize,
-    /// Of one tenant.
+    /// Of one tenant, those under way included, whoever has them.
     pub per_tenant: usize,
-    /// Of one receiver.
+    /// Of one tenant's receiver, those under way included.
     pub per_receiver: usize,
-    /// What each receiver already has under way.
-    pub busy: HashMap<ReceiverKey, usize>,
 }
 
 /// How an attempt ended.
@@ -180,6 +182,8 @@ pub enum Change {
     Work(Queue),
     /// A delivery is due at once.
     Delivery,
+    /// What changed is not known: changes may have been missed.
+    Everything,
 }
 
 /// The store. Methods on one tenant's data take the tenant first; the others say `across_tenants`.
@@ -188,14 +192,14 @@ pub trait Store: Send + Sync {
     /// Takes a submission: a new analysis, or a change of the one that stands.
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError>;
 
-    /// Takes a finished answer for a call that was never submitted; one that stands is left alone.
+    /// Takes a finished answer for a call that was never submitted; one that stands is left alone. Whether it was taken.
     async fn adopt(
         &self,
         tenant: &TenantId,
         call_id: &CallId,
         trace: TraceContext,
         obtained: Box<Obtained>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// The analysis of a call.
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError>;
@@ -261,6 +265,10 @@ pub trait Store: Send + Sync {
 
     /// Everything committed from now on that others may wait for.
     fn changes(&self) -> broadcast::Receiver<Change>;
+
+    /// Whether [`Store::changes`] tells of everything that others commit, within seconds. While it does not, what is
+    /// held in memory may be out of date.
+    fn is_current(&self) -> bool;
 }
 
 /// A delivery as it stands in the store.

@@ -1,6 +1,5 @@
 //! Delivers callbacks: each attempt is on disk before it is made, and its outcome after.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
 use crate::metrics::Metrics;
-use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, ReceiverKey, Store, StoreError};
+use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
 use crate::tenants::Tenants;
 
 /// Attempts under way at once.
@@ -43,8 +42,10 @@ pub struct Deliverer {
     pub busy: Mutex<Busy>,
     /// Woken when a place becomes free.
     pub wake: Wake,
-    /// The time.
+    /// The time that schedules go by.
     pub clock: Arc<dyn Clock>,
+    /// The time that signatures go by.
+    pub wall_clock: Arc<dyn Clock>,
     /// For jitter and span ids.
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
@@ -54,7 +55,7 @@ pub struct Deliverer {
 /// What is under way.
 #[derive(Debug, Default)]
 pub struct Busy {
-    receivers: HashMap<ReceiverKey, usize>,
+    attempts: usize,
     bytes: usize,
 }
 
@@ -89,11 +90,11 @@ impl Deliverer {
     fn slots(&self) -> DeliverySlots {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         DeliverySlots {
-            total: MAX_CONCURRENCY.saturating_sub(busy.receivers.values().sum()),
+            tenants: self.tenants.all().map(|tenant| tenant.id().clone()).collect(),
+            total: MAX_CONCURRENCY.saturating_sub(busy.attempts),
             bytes: MAX_BYTES.saturating_sub(busy.bytes),
             per_tenant: MAX_CONCURRENCY_PER_TENANT,
             per_receiver: MAX_CONCURRENCY_PER_RECEIVER,
-            busy: busy.receivers.clone(),
         }
     }
 
@@ -107,7 +108,7 @@ impl Deliverer {
                 let outgoing = Outgoing {
                     url: &delivery.url,
                     id: &id,
-                    timestamp: self.clock.now(),
+                    timestamp: self.wall_clock.now(),
                     secrets: &secrets,
                     body: claimed.body,
                     traceparent: &traceparent,
@@ -157,32 +158,25 @@ fn unsigned() -> Sent {
 /// A delivery's place in the count of what is under way; given back when dropped, also by a panic.
 struct Place {
     deliverer: Arc<Deliverer>,
-    receiver: ReceiverKey,
     bytes: usize,
 }
 
 impl Place {
     fn take(deliverer: Arc<Deliverer>, claimed: &ClaimedDelivery) -> Self {
-        let receiver = (claimed.delivery.tenant.clone(), claimed.delivery.url.receiver());
         let bytes = claimed.body.len();
         let mut busy = deliverer.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        *busy.receivers.entry(receiver.clone()).or_default() += 1;
+        busy.attempts += 1;
         busy.bytes += bytes;
         drop(busy);
-        Self { deliverer, receiver, bytes }
+        Self { deliverer, bytes }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut busy = self.deliverer.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.attempts -= 1;
         busy.bytes -= self.bytes;
-        if let Some(count) = busy.receivers.get_mut(&self.receiver) {
-            *count -= 1;
-            if *count == 0 {
-                busy.receivers.remove(&self.receiver);
-            }
-        }
         drop(busy);
         self.deliverer.wake.wake();
     }

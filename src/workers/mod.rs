@@ -71,12 +71,13 @@ pub struct Post {
     pub worker: Arc<dyn Worker>,
     /// What wakes it.
     pub wake: Wake,
+    /// What its reports go by.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Takes steps until `stop`. What was started goes on in `tasks`.
 pub async fn run(
-    Post { worker, wake }: Post,
-    clock: Arc<dyn Clock>,
+    Post { worker, wake, clock }: Post,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -131,7 +132,7 @@ impl Wakes {
                 Ok(Change::Work(Queue::Polls)) => self.poller.wake(),
                 Ok(Change::Delivery) => self.deliverer.wake(),
                 Ok(Change::Analysis(..)) => {}
-                Err(RecvError::Lagged(_)) => {
+                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.submitter.wake();
                     self.poller.wake();
                     self.deliverer.wake();

@@ -52,6 +52,7 @@ macro_rules! contract {
                 a_claim_ends_with_the_body_that_passes_the_bytes,
                 a_flood_to_one_receiver_leaves_room_for_another,
                 a_tenant_of_many_receivers_leaves_room_for_another,
+                behind_many_to_one_busy_receiver_every_other_is_found,
                 two_tenants_of_one_receiver_do_not_share_its_slots,
                 no_more_are_claimed_than_there_is_room_for,
                 every_receiver_gets_its_turn_when_there_is_less_room_than_work,
@@ -81,7 +82,7 @@ macro_rules! contract {
                 $(
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() {
-                        $crate::cases::$group::$case($open()).await;
+                        $crate::cases::$group::$case($open().await).await;
                     }
                 )*
             }

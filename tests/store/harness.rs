@@ -1,6 +1,5 @@
 //! A store of either engine, with a clock set by hand, and the words that the cases are written in.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -156,13 +155,7 @@ impl Harness {
     }
 
     pub(crate) async fn claim_deliveries(&self, total: usize, per_receiver: usize) -> Vec<ClaimedDelivery> {
-        let slots = DeliverySlots {
-            total,
-            bytes: usize::MAX,
-            per_tenant: usize::MAX,
-            per_receiver,
-            busy: HashMap::new(),
-        };
+        let slots = slots(total, usize::MAX, per_receiver);
         self.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap().claimed
     }
 
@@ -176,6 +169,11 @@ impl Harness {
         let deliveries = self.store.deliveries_of_call(&acme(), &call_id(call)).await.unwrap();
         deliveries.into_iter().map(|delivery| (delivery.status, delivery.attempts)).collect()
     }
+}
+
+/// Slots for deliveries of both tenants, whatever their size.
+pub(crate) fn slots(total: usize, per_tenant: usize, per_receiver: usize) -> DeliverySlots {
+    DeliverySlots { tenants: vec![acme(), globex()], total, bytes: usize::MAX, per_tenant, per_receiver }
 }
 
 pub(crate) fn acme() -> TenantId {

@@ -5,4 +5,5 @@
 mod cases;
 mod contract;
 mod harness;
+mod postgres;
 mod sqlite;

@@ -14,7 +14,7 @@ use crate::harness::{Harness, acme, call_id, submission, surroundings, with_call
 crate::contract!(super::open);
 
 /// An engine on a new file.
-fn open() -> Harness {
+async fn open() -> Harness {
     let folder = tempfile::tempdir().unwrap();
     let path = file_in(&folder);
     open_at(&path, folder)

@@ -96,7 +96,8 @@ fn store_and_cache() {
     refused(
         "store",
         &[
-            ("url = \"postgres://u:s3cr3t@db/x\"", "store.url: PostgreSQL is not supported by this version"),
+            ("url = \"postgres://u:s3cr3t@db:port/x\"", "store.url: must be \"postgres://user@host:5432/database\""),
+            ("max_connections = 1", "store.max_connections: must be a whole number from 2 to 1000"),
             (
                 "url = \"sqlite::memory:\"",
                 "store.url: must name a file, \"sqlite://path\": a store in memory would lose",

@@ -94,6 +94,8 @@ fn documented() -> Settings {
         },
         store: StoreSettings {
             url: StoreUrl::Sqlite(PathBuf::from("alovoice-gateway.db")),
+            password_file: None,
+            max_connections: 16,
             retention: seconds(90 * 24 * HOUR),
         },
         cache: CacheSettings { max_bytes: 256 << 20, time_to_live: seconds(24 * HOUR) },

@@ -74,16 +74,16 @@ pub(super) fn adopt(
     call_id: CallId,
     trace: TraceContext,
     obtained: Box<Obtained>,
-) -> Result<Done<()>, StoreError> {
+) -> Result<Done<bool>, StoreError> {
     let submission = Submission { call_id, callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
     let context = context(around, None);
     let effect = analysis.adopt(obtained, &context);
-    let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(())) };
+    let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(false)) };
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
     // The look that catches late tags.
     changes.push(Change::Work(Queue::Polls));
-    Ok(Done { value: (), changes })
+    Ok(Done { value: true, changes })
 }
 
 pub(super) fn find(

@@ -3,6 +3,7 @@
 mod analyses;
 mod claims;
 mod deliveries;
+mod delivery_claims;
 mod expiry;
 mod file;
 #[cfg(test)]
@@ -13,7 +14,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,12 +22,13 @@ use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
+use self::delivery_claims::Walks;
 pub use self::file::{OpenError, inspect};
 use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::{
-    Applied, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt, Found, Lease,
+    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt, Found, Lease,
     Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
 };
 use crate::domain::analysis::{Obtained, Submission};
@@ -37,8 +39,6 @@ use crate::domain::trace::TraceContext;
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
-/// What the change feed holds for a slow listener before it is told that it missed some.
-const CHANGE_BACKLOG: usize = 4096;
 
 /// A store in one file.
 pub struct SqliteStore {
@@ -46,6 +46,7 @@ pub struct SqliteStore {
     readers: Readers,
     changes: broadcast::Sender<Change>,
     surroundings: Arc<Surroundings>,
+    walks: Arc<Mutex<Walks>>,
     /// Held for the store's life, and let go by the system however the process ends.
     _lock: File,
 }
@@ -80,7 +81,7 @@ impl SqliteStore {
         let writer = Writer::start(connection, changes.clone())
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let surroundings = Arc::new(surroundings);
-        Ok(Self { writer, readers: Readers::new(readers), changes, surroundings, _lock: lock })
+        Ok(Self { writer, readers: Readers::new(readers), changes, surroundings, walks: Arc::default(), _lock: lock })
     }
 }
 
@@ -137,7 +138,7 @@ impl Store for SqliteStore {
         call_id: &CallId,
         trace: TraceContext,
         obtained: Box<Obtained>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (around, tenant, call_id) = (Arc::clone(&self.surroundings), tenant.clone(), call_id.clone());
         self.write(move |connection| analyses::adopt(connection, &around, tenant, call_id, trace, obtained))
             .await
@@ -179,8 +180,12 @@ impl Store for SqliteStore {
         lease: Duration,
     ) -> Result<Claims<ClaimedDelivery>, StoreError> {
         let now = self.surroundings.clock.now();
-        self.write(move |connection| claims::deliveries(connection, &slots, now, lease).map(Done::quiet))
-            .await
+        let walks = Arc::clone(&self.walks);
+        self.write(move |connection| {
+            let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);
+            delivery_claims::claim(connection, &slots, &mut walks, now, lease).map(Done::quiet)
+        })
+        .await
     }
 
     async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError> {
@@ -236,5 +241,10 @@ impl Store for SqliteStore {
 
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+
+    /// Nobody else has the file.
+    fn is_current(&self) -> bool {
+        true
     }
 }

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 use super::super::Queue;
-use super::claims::{DUE_DELIVERIES, NEXT_DELIVERY, NEXT_RECEIVER, claim_sql, next_work_sql};
+use super::claims::{claim_sql, next_work_sql};
+use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
 use super::file::{MIGRATIONS, prepare};
 
@@ -39,11 +40,16 @@ fn a_claim_of_work_walks_the_index_of_its_queue() {
 }
 
 #[test]
-fn a_claim_of_deliveries_walks_from_receiver_to_receiver() {
-    let search = |terms| [format!("SEARCH deliveries USING INDEX deliveries_due ({terms})")];
-    assert_eq!(plan(NEXT_RECEIVER), search("(tenant,receiver)>(?,?)"));
-    assert_eq!(plan(DUE_DELIVERIES), search("tenant=? AND receiver=? AND due_at<?"));
-    assert_eq!(plan(NEXT_DELIVERY), search("tenant=? AND receiver=? AND due_at>?"));
+fn a_claim_of_deliveries_walks_along_indexes() {
+    let search = |index, terms| format!("SEARCH deliveries USING INDEX {index} ({terms})");
+    let event = "SEARCH events USING INTEGER PRIMARY KEY (rowid=?)".to_owned();
+    let (due, by_receiver) = ("deliveries_due", "deliveries_due_by_receiver");
+    assert_eq!(plan(OLDEST), [search(due, "tenant=? AND due_at<?"), event.clone()]);
+    assert_eq!(plan(NEXT), [search(due, "tenant=? AND due_at>?")]);
+    assert_eq!(plan(UNDER_WAY), [search("deliveries_under_way", "tenant=?")]);
+    assert_eq!(plan(NEXT_RECEIVER), [search(by_receiver, "tenant=? AND receiver>?")]);
+    let of_receiver = search(by_receiver, "tenant=? AND receiver=? AND due_at<?");
+    assert_eq!(plan(OLDEST_OF_RECEIVER), [of_receiver, event]);
 }
 
 #[test]

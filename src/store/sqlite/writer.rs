@@ -149,7 +149,7 @@ fn announce(changes: Vec<Change>, listeners: &broadcast::Sender<Change>) {
     for change in changes {
         let repeats = match &change {
             Change::Analysis(..) => false,
-            Change::Work(_) | Change::Delivery => !told.insert(change.clone()),
+            Change::Work(_) | Change::Delivery | Change::Everything => !told.insert(change.clone()),
         };
         if !repeats {
             // Nobody listening is fine.

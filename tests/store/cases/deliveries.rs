@@ -1,6 +1,6 @@
 //! Callbacks on their way: attempts, retries, and a fair share for every receiver.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use alovoice_gateway::domain::retries::{GiveUpReason, Next};
@@ -8,7 +8,7 @@ use alovoice_gateway::store::{ClaimedDelivery, DeliverySlots, StoreError};
 use futures_util::future::join_all;
 
 use crate::harness::{
-    Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, submission, trace,
+    Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, slots, submission, trace,
     with_callback,
 };
 
@@ -65,13 +65,7 @@ pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Ha
     harness.store.finish_attempt(first.lease, failed).await.unwrap();
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
 
-    let slots = DeliverySlots {
-        total: 100,
-        bytes: usize::MAX,
-        per_tenant: 100,
-        per_receiver: 100,
-        busy: HashMap::new(),
-    };
+    let slots = slots(100, 100, 100);
     let early = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
     assert_eq!((early.claimed.len(), early.next_due), (0, Some(retry_at)));
     harness.advance(10);
@@ -125,26 +119,25 @@ pub(crate) async fn a_stale_attempt_overwrites_nothing(harness: Harness) {
 
 pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness) {
     flood(&harness, A, 5).await;
+    let first = harness.claim_deliveries(2, 3).await;
     flood(&harness, B, 5).await;
-    let claim = async |busy: usize| {
-        let busy = HashMap::from([((acme(), "https://a.example".to_owned()), busy)]);
-        let slots = DeliverySlots { total: 100, bytes: usize::MAX, per_tenant: 100, per_receiver: 3, busy };
-        let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
-        let urls = receivers(&claims.claimed);
+    let claim = async || {
+        let urls = receivers(&harness.claim_deliveries(100, 3).await);
         let of = |url: &str| urls.iter().filter(|claimed| *claimed == url).count();
         (of(A), of(B))
     };
-    assert_eq!(claim(2).await, (1, 3));
-    assert_eq!(claim(3).await, (0, 2));
-    assert_eq!(claim(4).await, (0, 0));
-    assert_eq!(claim(0).await, (3, 0));
+    assert_eq!(claim().await, (1, 3));
+    assert_eq!(claim().await, (0, 0));
+    for claimed in first {
+        harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    }
+    assert_eq!(claim().await, (2, 0));
 }
 
 pub(crate) async fn a_claim_ends_with_the_body_that_passes_the_bytes(harness: Harness) {
     flood(&harness, A, 5).await;
     for (bytes, claimed) in [(0, 0), (1, 1), (usize::MAX, 4)] {
-        let slots =
-            DeliverySlots { total: 100, bytes, per_tenant: 100, per_receiver: 100, busy: HashMap::new() };
+        let slots = DeliverySlots { bytes, ..slots(100, 100, 100) };
         let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
         assert_eq!(claims.claimed.len(), claimed, "{bytes}");
     }
@@ -166,11 +159,34 @@ pub(crate) async fn a_tenant_of_many_receivers_leaves_room_for_another(harness: 
     }
     harness.store.adopt(&globex(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
     harness.store.submit(&globex(), with_callback("1", A)).await.unwrap();
-    let busy = HashMap::from([((acme(), "https://elsewhere.example".to_owned()), 3)]);
-    let slots = DeliverySlots { total: 20, bytes: usize::MAX, per_tenant: 10, per_receiver: 8, busy };
-    let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
-    let of = |tenant| claims.claimed.iter().filter(|claimed| claimed.delivery.tenant == tenant).count();
-    assert_eq!((of(acme()), of(globex())), (7, 1));
+    let claim = async |total| {
+        let slots = slots(total, 10, 8);
+        let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
+        let of = |tenant| claims.claimed.iter().filter(|claimed| claimed.delivery.tenant == tenant).count();
+        (of(acme()), of(globex()))
+    };
+    assert_eq!(claim(20).await, (10, 1));
+    assert_eq!(claim(20).await, (0, 0));
+}
+
+pub(crate) async fn behind_many_to_one_busy_receiver_every_other_is_found(harness: Harness) {
+    const OTHERS: usize = 150;
+    flood(&harness, A, 200).await;
+    harness.claim_deliveries(100, 8).await;
+    harness.advance(5);
+    for other in 0..OTHERS {
+        flood(&harness, &format!("https://{other}.example/"), 1).await;
+    }
+    let mut seen = HashSet::new();
+    // Each claim looks at so many receivers and no more; the next goes on where it ended.
+    for _ in 0..OTHERS {
+        seen.extend(receivers(&harness.claim_deliveries(100, 8).await));
+        if seen.len() == OTHERS {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), OTHERS);
+    assert!(!seen.contains(A));
 }
 
 pub(crate) async fn two_tenants_of_one_receiver_do_not_share_its_slots(harness: Harness) {

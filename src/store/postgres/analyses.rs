@@ -1,0 +1,324 @@
+//! Analyses, their results, and the events that come of them.
+
+use bytes::Bytes;
+use deadpool_postgres::Transaction;
+
+use super::super::{Applied, Found, Lease, Queue, StoreError, Surroundings};
+use super::connect::Session;
+use super::deliveries;
+use super::fault::Fault;
+use super::notices::{Address, Changes};
+use super::rows::{COLUMNS, Parameter, Written, json, read};
+use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::clock::Timestamp;
+use crate::domain::events::{Event, EventKind};
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::resource::AnalysisResource;
+use crate::domain::trace::TraceContext;
+
+/// Tenant, call, submission, then state and work; `None` if the tenant has the call already.
+const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
+     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
+     missing_since, denied_since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+     $17, $18, $19, $20) ON CONFLICT (tenant, call_id) DO NOTHING RETURNING id";
+
+/// The row, then state and work. Ends the lease.
+const UPDATE: &str = "UPDATE analyses SET status = $2, revision = $3, finished_at = $4, metadata = $5, failure = $6, \
+     last_error = $7, trace = $8, stage = $9, due_at = $10, started_at = $11, accepted_at = $12, polls = $13, \
+     errors = $14, etag = $15, empty_since = $16, missing_since = $17, denied_since = $18, leased = false \
+     WHERE id = $1";
+
+/// The row, then state: a submission that only changes metadata leaves the work to the worker that holds it.
+const UPDATE_STATE: &str = "UPDATE analyses SET status = $2, revision = $3, finished_at = $4, metadata = $5, \
+     failure = $6, last_error = $7, trace = $8 WHERE id = $1";
+
+pub(super) async fn submit(
+    mut session: Session,
+    around: &Surroundings,
+    address: &Address,
+    tenant: &TenantId,
+    submission: &Submission,
+) -> Result<(Found, Changes), Fault> {
+    let client = session.client()?;
+    let analysis = Analysis::begin(tenant.clone(), submission.clone(), around.clock.now());
+    // Most calls are new: one statement inserts them, and tells if they are not.
+    let insert = client
+        .prepare_cached(&format!(
+            "WITH fresh AS ({INSERT}), noted AS (INSERT INTO callbacks (analysis, url) SELECT id, $21::text FROM fresh \
+             WHERE $21::text IS NOT NULL) SELECT id FROM fresh"
+        ))
+        .await?;
+    let written = Written::new(&analysis)?;
+    let callback = submission.callback.as_ref().map(|url| url.as_str());
+    let (tenant, call) = (tenant.as_str(), analysis.call_id.as_str());
+    let submitted_at = analysis.submitted_at.as_millis();
+    let parameters = inserted(&tenant, &call, &submitted_at, &written).chain([&callback as Parameter<'_>]);
+    if client.query_opt(&insert, &parameters.collect::<Vec<_>>()).await?.is_some() {
+        return Ok((Found { analysis, result: None }, Changes::work(Queue::Submits)));
+    }
+    let transaction = client.transaction().await?;
+    let done = resubmit(&transaction, around, address, &analysis, submission).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+async fn resubmit(
+    transaction: &Transaction<'_>,
+    around: &Surroundings,
+    address: &Address,
+    given: &Analysis,
+    submission: &Submission,
+) -> Result<(Found, Changes), Fault> {
+    let standing = find_locked(transaction, &given.tenant, &given.call_id).await?;
+    // Deleted between the two statements: the next try inserts it.
+    let (row, mut found) = standing.ok_or(Fault::Raced)?;
+    let (now, before) = (around.clock.now(), found.analysis.clone());
+    found.analysis.resubmitted(submission, now);
+    let analysis = &found.analysis;
+    let mut changes = Changes::default();
+    if *analysis != before {
+        update(transaction, row, analysis, analysis.work != before.work).await?;
+        changes.analysis(analysis, before.status.is_finished());
+        if analysis.work != before.work {
+            changes.add_work(Queue::Submits);
+        }
+    }
+    if let Some(url) = &submission.callback
+        && deliveries::add_callback(transaction, row, url).await?
+        && analysis.status.is_finished()
+        && !analysis.is_under_way()
+    {
+        deliveries::announce_latest(transaction, around, analysis, url).await?;
+        changes.add_delivery();
+    }
+    changes.tell_within(transaction, address).await?;
+    Ok((found, changes))
+}
+
+pub(super) async fn adopt(
+    mut session: Session,
+    around: &Surroundings,
+    tenant: &TenantId,
+    call_id: &CallId,
+    trace: TraceContext,
+    obtained: Box<Obtained>,
+) -> Result<(bool, Changes), Fault> {
+    let transaction = session.client()?.transaction().await?;
+    let submission =
+        Submission { call_id: call_id.clone(), callback: None, metadata: None, reanalyze: false, trace };
+    let mut analysis = Analysis::begin(tenant.clone(), submission, around.clock.now());
+    let context = context(around, None);
+    let effect = analysis.adopt(obtained, &context);
+    let Some(row) = insert(&transaction, &analysis).await? else {
+        return Ok((false, Changes::default()));
+    };
+    let mut changes = Changes::default();
+    changes.analysis(&analysis, false);
+    follow(&transaction, around, row, &analysis, effect, &context, &mut changes).await?;
+    transaction.commit().await?;
+    // The look that catches late tags.
+    changes.add_work(Queue::Polls);
+    Ok((true, changes))
+}
+
+pub(super) async fn find(
+    mut session: Session,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Result<Option<Found>, Fault> {
+    let client = session.client()?;
+    // One statement, and so one moment.
+    let find = client
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS}, result FROM analyses LEFT JOIN results ON results.analysis = analyses.id \
+             WHERE tenant = $1 AND call_id = $2"
+        ))
+        .await?;
+    let Some(row) = client.query_opt(&find, &[&tenant.as_str(), &call_id.as_str()]).await? else {
+        return Ok(None);
+    };
+    let analysis = read(&row)?;
+    let result = if analysis.revision > 0 { super::rows::from_json(&row, "result")? } else { None };
+    Ok(Some(Found { analysis, result }))
+}
+
+pub(super) async fn vendor_answer(
+    mut session: Session,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Result<Option<Bytes>, Fault> {
+    let client = session.client()?;
+    let find = client
+        .prepare_cached(
+            "SELECT vendor_answer FROM results JOIN analyses ON analyses.id = results.analysis \
+             WHERE tenant = $1 AND call_id = $2",
+        )
+        .await?;
+    let row = client.query_opt(&find, &[&tenant.as_str(), &call_id.as_str()]).await?;
+    Ok(row.map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from))
+}
+
+pub(super) async fn apply(
+    mut session: Session,
+    around: &Surroundings,
+    address: &Address,
+    lease: Lease,
+    step: Step,
+) -> Result<(Applied, Changes), Fault> {
+    let transaction = session.client()?.transaction().await?;
+    let select = transaction
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM analyses WHERE id = $1 AND fence = $2 AND leased FOR UPDATE"
+        ))
+        .await?;
+    let row =
+        transaction.query_opt(&select, &[&lease.row, &lease.fence]).await?.ok_or(StoreError::LeaseLost)?;
+    let mut analysis = read(&row)?;
+    let was_finished = analysis.status.is_finished();
+    let current = if analysis.revision > 0 { result(&transaction, lease.row).await? } else { None };
+    let polls =
+        analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
+    let context = context(around, current.as_ref());
+    let effect = analysis.apply(step, &context);
+    update(&transaction, lease.row, &analysis, true).await?;
+    let event = effect.event;
+    let mut changes = Changes::default();
+    changes.analysis(&analysis, was_finished);
+    follow(&transaction, around, lease.row, &analysis, effect, &context, &mut changes).await?;
+    changes.tell_within(&transaction, address).await?;
+    transaction.commit().await?;
+    if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
+        changes.add_work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls });
+    }
+    Ok((Applied { analysis, event, polls }, changes))
+}
+
+/// Writes what a transition wants besides the row itself: the result, the event, its deliveries. The event tells
+/// of the result held before if there is no new one.
+async fn follow(
+    transaction: &Transaction<'_>,
+    around: &Surroundings,
+    row: i64,
+    analysis: &Analysis,
+    effect: Effect,
+    context: &Context<'_>,
+    changes: &mut Changes,
+) -> Result<(), Fault> {
+    if let Some(obtained) = &effect.obtained {
+        let upsert = transaction
+            .prepare_cached(
+                "INSERT INTO results (analysis, result, vendor_answer) VALUES ($1, $2, $3) ON CONFLICT (analysis) \
+                 DO UPDATE SET result = excluded.result, vendor_answer = excluded.vendor_answer",
+            )
+            .await?;
+        let result = json(&obtained.result)?;
+        transaction.execute(&upsert, &[&row, &result, &&obtained.vendor_answer[..]]).await?;
+    }
+    if let Some(kind) = effect.event {
+        let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
+        let event = write_event(transaction, around, analysis, kind, result, context.now).await?;
+        if deliveries::announce(transaction, around, row, &event, analysis.trace).await? {
+            changes.add_delivery();
+        }
+    }
+    Ok(())
+}
+
+async fn write_event(
+    transaction: &Transaction<'_>,
+    around: &Surroundings,
+    analysis: &Analysis,
+    kind: EventKind,
+    result: Option<AnalysisResult>,
+    now: Timestamp,
+) -> Result<(i64, Event), Fault> {
+    let resource = AnalysisResource::new(analysis, result);
+    let event = Event::new(kind, analysis.tenant.clone(), &resource, now, &*around.entropy)
+        .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let insert = transaction
+        .prepare_cached(
+            "INSERT INTO events (id, tenant, call_id, kind, at, body) VALUES ($1, $2, $3, $4, $5, $6) RETURNING seq",
+        )
+        .await?;
+    let row = transaction
+        .query_one(
+            &insert,
+            &[
+                &event.id.to_string(),
+                &event.tenant.as_str(),
+                &event.call_id.as_str(),
+                &event.kind.as_str(),
+                &event.at.as_millis(),
+                &&event.body[..],
+            ],
+        )
+        .await?;
+    Ok((row.try_get(0)?, event))
+}
+
+fn context<'a>(around: &'a Surroundings, current: Option<&'a AnalysisResult>) -> Context<'a> {
+    Context { now: around.clock.now(), policy: &around.policy, jitter: around.entropy.fraction(), current }
+}
+
+/// The analysis of a call, which nobody else changes until the transaction ends.
+async fn find_locked(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Result<Option<(i64, Found)>, Fault> {
+    let find = transaction
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE tenant = $1 AND call_id = $2 FOR UPDATE"))
+        .await?;
+    let Some(row) = transaction.query_opt(&find, &[&tenant.as_str(), &call_id.as_str()]).await? else {
+        return Ok(None);
+    };
+    let (id, analysis) = (row.try_get("id")?, read(&row)?);
+    let result = if analysis.revision > 0 { result(transaction, id).await? } else { None };
+    Ok(Some((id, Found { analysis, result })))
+}
+
+async fn result(transaction: &Transaction<'_>, row: i64) -> Result<Option<AnalysisResult>, Fault> {
+    let find = transaction.prepare_cached("SELECT result FROM results WHERE analysis = $1").await?;
+    match transaction.query_opt(&find, &[&row]).await? {
+        Some(row) => super::rows::from_json(&row, "result"),
+        None => Ok(None),
+    }
+}
+
+async fn insert(transaction: &Transaction<'_>, analysis: &Analysis) -> Result<Option<i64>, Fault> {
+    let insert = transaction.prepare_cached(INSERT).await?;
+    let written = Written::new(analysis)?;
+    let (tenant, call) = (analysis.tenant.as_str(), analysis.call_id.as_str());
+    let submitted_at = analysis.submitted_at.as_millis();
+    let parameters: Vec<_> = inserted(&tenant, &call, &submitted_at, &written).collect();
+    Ok(transaction.query_opt(&insert, &parameters).await?.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// What [`INSERT`] is given.
+fn inserted<'a>(
+    tenant: &'a &str,
+    call_id: &'a &str,
+    submitted_at: &'a i64,
+    written: &'a Written,
+) -> impl Iterator<Item = Parameter<'a>> {
+    [tenant as Parameter<'a>, call_id, submitted_at].into_iter().chain(written.state()).chain(written.work())
+}
+
+async fn update(
+    transaction: &Transaction<'_>,
+    row: i64,
+    analysis: &Analysis,
+    with_work: bool,
+) -> Result<(), Fault> {
+    let written = Written::new(analysis)?;
+    let state = [&row as Parameter<'_>].into_iter().chain(written.state());
+    if with_work {
+        let update = transaction.prepare_cached(UPDATE).await?;
+        transaction.execute(&update, &state.chain(written.work()).collect::<Vec<_>>()).await?;
+    } else {
+        let update = transaction.prepare_cached(UPDATE_STATE).await?;
+        transaction.execute(&update, &state.collect::<Vec<_>>()).await?;
+    }
+    Ok(())
+}

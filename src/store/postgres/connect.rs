@@ -1,0 +1,215 @@
+//! Connections to the server: how they are made, how many there are, and how long anything may take.
+
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_postgres::config::Host;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
+
+use super::fault::Fault;
+use super::tls::TlsMode;
+use crate::config::{PostgresUrl, StoreSettings};
+
+/// How long one piece of work may take, from a free connection to its commit.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a free connection, and for a new one.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// What the network leaves unacknowledged for longer than this is lost.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Every session: nothing waits for ever, and an answered write is on disk whatever the server's default.
+const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '15s'; \
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Where the server is, and how to talk to it.
+#[derive(Clone)]
+pub(super) struct Way {
+    config: Config,
+    tls: MakeRustlsConnect,
+    password_file: Option<PathBuf>,
+}
+
+impl Way {
+    /// Reads the settings.
+    pub(super) fn new(url: &PostgresUrl, settings: &StoreSettings) -> Result<Self, String> {
+        let (config, tls) = parse(url)?;
+        Ok(Self { config, tls: tls.connector()?, password_file: settings.password_file.clone() })
+    }
+
+    /// A pool of such connections, none of them made yet.
+    pub(super) fn pool(&self, max_connections: usize) -> Result<Pool, String> {
+        let fast = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_connect(self.config.clone(), self.clone(), fast);
+        Pool::builder(manager)
+            .max_size(max_connections)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(CONNECT_PATIENCE),
+                create: Some(CONNECT_PATIENCE),
+                recycle: Some(CONNECT_PATIENCE),
+            })
+            .build()
+            .map_err(|error| error.to_string())
+    }
+
+    /// A connection of its own, whose notifications go to `heard`.
+    pub(super) async fn listen(
+        &self,
+        heard: UnboundedSender<Notification>,
+    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let (client, mut connection) = self.config().connect(self.tls.clone()).await?;
+        let driving = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    // Nobody listening any more: the end is near.
+                    let _ = heard.send(notification);
+                }
+            }
+        });
+        client.batch_execute(SESSION).await?;
+        Ok((client, driving))
+    }
+
+    /// With the password as it is now.
+    fn config(&self) -> Config {
+        let mut config = self.config.clone();
+        if let Some(path) = &self.password_file {
+            match std::fs::read_to_string(path) {
+                Ok(password) => {
+                    config.password(password.trim_end_matches(['\r', '\n']));
+                }
+                Err(error) => tracing::error!(path = %path.display(), %error, "the password cannot be read"),
+            }
+        }
+        config
+    }
+}
+
+impl Connect for Way {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>> {
+        Box::pin(async {
+            let (client, connection) = self.config().connect(self.tls.clone()).await?;
+            let driving = tokio::spawn(drive(connection));
+            client.batch_execute(SESSION).await?;
+            Ok((client, driving))
+        })
+    }
+}
+
+async fn drive<S, T>(connection: Connection<S, T>)
+where
+    Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
+{
+    if let Err(error) = connection.await {
+        tracing::warn!(%error, "a connection to the database ended");
+    }
+}
+
+fn parse(url: &PostgresUrl) -> Result<(Config, TlsMode), String> {
+    let url = url.expose();
+    let mut stripped = Url::parse(url).map_err(|error| error.to_string())?;
+    let (mut mode, mut roots, mut others) = (None, None, Vec::new());
+    for (key, value) in stripped.query_pairs() {
+        match &*key {
+            "sslmode" => mode = Some(value.into_owned()),
+            "sslrootcert" => roots = Some(value.into_owned()),
+            _ => others.push((key.into_owned(), value.into_owned())),
+        }
+    }
+    stripped.set_query(None);
+    if !others.is_empty() {
+        stripped.query_pairs_mut().extend_pairs(&others);
+    }
+    let tls = TlsMode::parse(mode.as_deref(), roots.as_deref())?;
+    // The parser knows percent-encoding, but not that a plus in a query is a space.
+    let text = stripped.as_str().replace('+', "%20");
+    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| told(&error))?;
+    config.ssl_mode(tls.mode);
+    if config.get_application_name().is_none() {
+        config.application_name("alovoice-gateway");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_PATIENCE);
+    }
+    if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(_))) {
+        config.tcp_user_timeout(NETWORK_PATIENCE).keepalives_idle(Duration::from_secs(30));
+    }
+    Ok((config, tls))
+}
+
+/// An error with its cause, which its own text leaves out.
+fn told(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// A connection on loan for one piece of work. One that outlasted its patience is not given back: its answer may
+/// never come, and the next to use it would wait for that.
+pub(super) struct Session {
+    object: Option<Object>,
+    deadline: Instant,
+}
+
+impl Session {
+    pub(super) async fn take(pool: &Pool) -> Result<Self, PoolError> {
+        let object = pool.get().await?;
+        Ok(Self { object: Some(object), deadline: Instant::now() + PATIENCE })
+    }
+
+    /// The connection.
+    pub(super) fn client(&mut self) -> Result<&mut Object, Fault> {
+        self.object.as_mut().ok_or(Fault::TimedOut)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if Instant::now() >= self.deadline
+            && let Some(object) = self.object.take()
+        {
+            drop(Object::take(object));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<(Config, TlsMode), String> {
+        parse(&PostgresUrl::from(url.to_owned()))
+    }
+
+    #[test]
+    fn a_url_is_read_with_what_libpq_says_of_tls() {
+        let (config, tls) =
+            read("postgres://gateway:p%40ss@db.internal:6432/calls?sslmode=verify-full&sslrootcert=/ca.pem&options=-csearch_path%3Dx")
+                .unwrap();
+        assert_eq!(config.get_user(), Some("gateway"));
+        assert_eq!(config.get_password(), Some(&b"p@ss"[..]));
+        assert_eq!(config.get_dbname(), Some("calls"));
+        assert_eq!(config.get_ports(), [6432]);
+        assert_eq!(config.get_options(), Some("-csearch_path=x"));
+        assert_eq!(config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(tls, TlsMode::parse(Some("verify-full"), Some("/ca.pem")).unwrap());
+    }
+
+    #[test]
+    fn what_it_does_not_know_is_refused() {
+        assert!(read("postgres://db/x?sslmode=maybe").unwrap_err().contains("verify-full"));
+        assert!(read("postgres://db/x?colour=red").unwrap_err().contains("colour"));
+    }
+}

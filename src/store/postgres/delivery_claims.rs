@@ -1,0 +1,192 @@
+//! Who works on which delivery: claims by lease and fence, fairly over tenants and receivers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
+
+use super::super::selection::{Candidate, STRIDE, Selection, WINDOW};
+use super::super::{ClaimedDelivery, Claims, DeliverySlots, Lease};
+use super::connect::Session;
+use super::deliveries;
+use super::fault::Fault;
+use super::rows::number;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// How soon to come again for receivers that were not walked past yet.
+const NEXT_STRIDE: Duration = Duration::from_millis(50);
+
+/// Takes tenants and the present: what is under way, also at other replicas.
+const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
+     WHERE leased AND tenant = ANY($1) AND due_at > $2 AND status = 'pending' GROUP BY tenant, receiver";
+
+/// Takes tenants, the present, and how many to look at of each.
+pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.\"row\", receiver, octet_length(body)::bigint AS size \
+     FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT \"row\", receiver, event, due_at \
+     FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
+     ORDER BY due_at LIMIT $3) AS oldest JOIN events ON seq = oldest.event ORDER BY oldest.due_at";
+
+/// Takes tenants and the present.
+pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+     (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
+     ORDER BY due_at LIMIT 1) AS next";
+
+/// Takes a tenant, the receiver before, the present, how many receivers to walk past, and how many deliveries to
+/// look at of each. The last receiver comes also without any.
+pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (\
+     (SELECT receiver, 1 FROM deliveries WHERE status = 'pending' AND tenant = $1 AND receiver > $2 \
+     ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
+     WHERE next.status = 'pending' AND next.tenant = $1 AND next.receiver > walk.receiver ORDER BY next.receiver LIMIT 1), \
+     steps + 1 FROM walk WHERE walk.receiver IS NOT NULL AND steps < $4) \
+     SELECT walk.receiver, oldest.\"row\", octet_length(body)::bigint AS size FROM walk LEFT JOIN LATERAL \
+     (SELECT \"row\", event, due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = $1 \
+     AND deliveries.receiver = walk.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
+     LEFT JOIN events ON seq = oldest.event WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
+
+/// Takes rows, the present, and the lease's end. What another replica claimed meanwhile is passed over. The attempt
+/// that begins is written down with it.
+const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT \"row\" FROM deliveries WHERE \"row\" = ANY($1) \
+     AND status = 'pending' AND due_at <= $2 FOR UPDATE SKIP LOCKED), \
+     claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
+     FROM mine WHERE deliveries.\"row\" = mine.\"row\" RETURNING deliveries.*), \
+     begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT \"row\", attempts, $2 FROM claimed) \
+     SELECT claimed.\"row\", fence, claimed.id, claimed.tenant, claimed.call_id, events.id AS event_id, url, attempts, \
+     due_at, trace, body FROM claimed JOIN events ON seq = claimed.event";
+
+/// Where each tenant's walk from receiver to receiver goes on.
+pub(super) type Walks = HashMap<TenantId, String>;
+
+pub(super) async fn claim(
+    mut session: Session,
+    slots: &DeliverySlots,
+    walks: &mut Walks,
+    turn: usize,
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Claims<ClaimedDelivery>, Fault> {
+    let client = session.client()?;
+    let mut tenants = slots.tenants.clone();
+    if !tenants.is_empty() {
+        // In a changing order, lest the first take all when there is less room than work.
+        let middle = turn % tenants.len();
+        tenants.rotate_left(middle);
+    }
+    let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
+    let present = now.as_millis();
+    let mut under_way = under_way(client, &names, present).await?;
+    let mut oldest = oldest(client, &names, present).await?;
+    let mut next_due = next(client, &names, present).await?;
+
+    let mut selection = Selection::new(slots);
+    for tenant in &tenants {
+        let Some(heads) = oldest.remove(tenant.as_str()) else { continue };
+        let clogged = heads.len() >= WINDOW;
+        let mut share = selection.tenant(under_way.remove(tenant.as_str()).unwrap_or_default());
+        heads.into_iter().for_each(|candidate| share.offer(candidate));
+        if clogged && share.has_room() {
+            let before = walks.remove(tenant).unwrap_or_default();
+            let (candidates, last) = by_receiver(client, tenant, &before, present, slots.per_receiver).await?;
+            candidates.into_iter().for_each(|candidate| share.offer(candidate));
+            if let Some(last) = last {
+                walks.insert(tenant.clone(), last);
+                next_due = next_due.into_iter().chain([now + NEXT_STRIDE]).min();
+            }
+        }
+    }
+    let rows = selection.into_rows();
+    let claimed = if rows.is_empty() { Vec::new() } else { take(client, &rows, now, lease).await? };
+    if claimed.len() < rows.len() {
+        // Another replica was faster: there may be more behind what it took.
+        next_due = Some(now);
+    }
+    Ok(Claims { claimed, next_due })
+}
+
+async fn under_way(
+    client: &Object,
+    tenants: &[&str],
+    now: i64,
+) -> Result<HashMap<String, HashMap<String, usize>>, Fault> {
+    let statement = client.prepare_cached(UNDER_WAY).await?;
+    let mut found: HashMap<String, HashMap<String, usize>> = HashMap::new();
+    for row in client.query(&statement, &[&tenants, &now]).await? {
+        let of_tenant = found.entry(row.try_get("tenant")?).or_default();
+        of_tenant.insert(row.try_get("receiver")?, number(&row, "number")?);
+    }
+    Ok(found)
+}
+
+async fn oldest(
+    client: &Object,
+    tenants: &[&str],
+    now: i64,
+) -> Result<HashMap<String, Vec<Candidate>>, Fault> {
+    let statement = client.prepare_cached(OLDEST).await?;
+    let window = i64::try_from(WINDOW).unwrap_or(i64::MAX);
+    let mut found: HashMap<String, Vec<Candidate>> = HashMap::new();
+    for row in client.query(&statement, &[&tenants, &now, &window]).await? {
+        let candidate = Candidate {
+            row: row.try_get("row")?,
+            receiver: row.try_get("receiver")?,
+            size: number(&row, "size")?,
+        };
+        found.entry(row.try_get("tenant")?).or_default().push(candidate);
+    }
+    Ok(found)
+}
+
+async fn next(client: &Object, tenants: &[&str], now: i64) -> Result<Option<Timestamp>, Fault> {
+    let statement = client.prepare_cached(NEXT).await?;
+    let due: Option<i64> = client.query_one(&statement, &[&tenants, &now]).await?.try_get(0)?;
+    Ok(due.map(Timestamp::from_millis))
+}
+
+/// What is due of the next receivers, and the last of them if there may be more.
+async fn by_receiver(
+    client: &Object,
+    tenant: &TenantId,
+    before: &str,
+    now: i64,
+    per_receiver: usize,
+) -> Result<(Vec<Candidate>, Option<String>), Fault> {
+    let statement = client.prepare_cached(BY_RECEIVER).await?;
+    let (stride, each) =
+        (i32::try_from(STRIDE).unwrap_or(i32::MAX), i64::try_from(per_receiver).unwrap_or(i64::MAX));
+    let rows = client.query(&statement, &[&tenant.as_str(), &before, &now, &stride, &each]).await?;
+    let (mut candidates, mut receivers, mut last) = (Vec::new(), 0, None::<String>);
+    for row in &rows {
+        let receiver: String = row.try_get("receiver")?;
+        if last.as_ref() != Some(&receiver) {
+            receivers += 1;
+            last = Some(receiver.clone());
+        }
+        if let Some(found) = row.try_get::<_, Option<i64>>("row")? {
+            candidates.push(Candidate { row: found, receiver, size: number(row, "size")? });
+        }
+    }
+    Ok((candidates, last.filter(|_| receivers >= STRIDE)))
+}
+
+async fn take(
+    client: &Object,
+    rows: &[i64],
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Vec<ClaimedDelivery>, Fault> {
+    let claim = client.prepare_cached(CLAIM).await?;
+    let claimed = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
+    Ok(claimed.iter().filter_map(claimed_delivery).collect())
+}
+
+/// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
+fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
+    let read = || {
+        let lease = Lease { row: row.try_get("row")?, fence: row.try_get("fence")? };
+        let body: Vec<u8> = row.try_get("body")?;
+        Ok::<_, Fault>(ClaimedDelivery { lease, delivery: deliveries::read(row)?, body: Bytes::from(body) })
+    };
+    read().inspect_err(|fault| tracing::error!(?fault, "a delivery cannot be read")).ok()
+}

@@ -1,0 +1,43 @@
+//! What is older than the retention goes, in batches small enough to hold nobody up.
+
+use super::super::Change;
+use super::connect::Session;
+use super::fault::Fault;
+use super::notices::{Address, Changes};
+use super::rows::parsed;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+
+/// The lock keeps out a submission that makes one of them live again; two replicas divide the work.
+const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses \
+     WHERE stage IS NULL AND finished_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries \
+     WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
+     AND deliveries.status = 'pending') ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+     RETURNING tenant, call_id";
+const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1 \
+     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
+     AND deliveries.status = 'pending') ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+/// Results, callbacks, deliveries and attempts go with what they hang on.
+pub(super) async fn delete(
+    mut session: Session,
+    address: &Address,
+    before: Timestamp,
+    limit: usize,
+) -> Result<(usize, Changes), Fault> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let transaction = session.client()?.transaction().await?;
+    let analyses = transaction.prepare_cached(DELETE_ANALYSES).await?;
+    let events = transaction.prepare_cached(DELETE_EVENTS).await?;
+    let mut changes = Changes::default();
+    let deleted = transaction.query(&analyses, &[&before.as_millis(), &limit]).await?;
+    for row in &deleted {
+        let (tenant, call_id) =
+            (parsed(row, "tenant", TenantId::parse)?, parsed(row, "call_id", CallId::parse)?);
+        changes.cached(Change::Analysis(tenant, call_id));
+    }
+    let events = transaction.execute(&events, &[&before.as_millis(), &limit]).await?;
+    changes.tell_within(&transaction, address).await?;
+    transaction.commit().await?;
+    Ok((deleted.len() + usize::try_from(events).unwrap_or(usize::MAX), changes))
+}

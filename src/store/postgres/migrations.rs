@@ -1,0 +1,98 @@
+//! The schema: which steps lead to it, and who may take them.
+//!
+//! Steps are taken under an advisory lock, so that replicas that start together take each of them once. A step only
+//! adds (expand); what it makes superfluous goes with a later one (contract), when no replica of the version before
+//! runs any more. The table `gateway_schema` says from which version on a program can live with the schema.
+
+use super::super::StoreError;
+use super::fault::Fault;
+use deadpool_postgres::Object;
+
+/// A step, and the oldest program that can live with its outcome.
+struct Migration {
+    sql: &'static str,
+    compatible_from: i32,
+}
+
+/// The steps from an empty schema to the present one. A program's version is their number.
+const MIGRATIONS: [Migration; 1] =
+    [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
+
+/// Of our own choosing; the schema's name keeps two gateways in one database apart.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
+     (version integer PRIMARY KEY, compatible_from integer NOT NULL, taken_at timestamptz NOT NULL DEFAULT now())";
+
+/// What the database says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Found {
+    version: usize,
+    compatible_from: usize,
+}
+
+/// Takes the steps that are missing.
+pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
+    let transaction = client.transaction().await?;
+    // Whoever is first may take long over a step on a large table.
+    transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
+    transaction.execute(LOCK, &[]).await?;
+    transaction.batch_execute(TABLE).await?;
+    let found = found(&transaction).await?;
+    check(found)?;
+    for (index, step) in MIGRATIONS.iter().enumerate().skip(found.version) {
+        transaction.batch_execute(step.sql).await?;
+        let version = i32::try_from(index + 1).unwrap_or(i32::MAX);
+        transaction
+            .execute(
+                "INSERT INTO gateway_schema (version, compatible_from) VALUES ($1, $2)",
+                &[&version, &step.compatible_from],
+            )
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Whether [`migrate`] would work, without changing anything.
+pub(super) async fn inspect(client: &mut Object) -> Result<(), Fault> {
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    let table: Option<String> =
+        transaction.query_one("SELECT to_regclass('gateway_schema')::text", &[]).await?.try_get(0)?;
+    if table.is_some() { check(found(&transaction).await?) } else { Ok(()) }
+}
+
+async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<Found, Fault> {
+    let row = transaction
+        .query_one(
+            "SELECT coalesce(max(version), 0)::bigint, coalesce(max(compatible_from), 0)::bigint FROM gateway_schema",
+            &[],
+        )
+        .await?;
+    let count = |index| -> Result<usize, Fault> {
+        Ok(usize::try_from(row.try_get::<_, i64>(index)?).unwrap_or(usize::MAX))
+    };
+    Ok(Found { version: count(0)?, compatible_from: count(1)? })
+}
+
+fn check(found: Found) -> Result<(), Fault> {
+    if found.compatible_from > MIGRATIONS.len() {
+        let (version, known) = (found.version, MIGRATIONS.len());
+        let told = format!("the database has schema {version}, this version knows up to {known}");
+        return Err(StoreError::Corrupt(told).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_schema_is_fine_while_it_says_so() {
+        let known = MIGRATIONS.len();
+        assert!(check(Found::default()).is_ok());
+        assert!(check(Found { version: known + 1, compatible_from: known }).is_ok());
+        assert!(check(Found { version: known + 1, compatible_from: known + 1 }).is_err());
+    }
+}

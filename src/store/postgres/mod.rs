@@ -1,0 +1,332 @@
+//! The engine for many: any number of equal replicas on one PostgreSQL database (15 or newer).
+//!
+//! - Statements that lock rows take them one analysis at a time, or pass over what is locked (`SKIP LOCKED`): there is
+//!   no order in which two could wait for each other.
+//! - What a lost connection interrupted is tried again for a while. That is safe: a submission, an adoption and a
+//!   claim may be repeated, and a step whose commit went through unnoticed finds its lease gone.
+//! - Nothing waits for ever: neither for the server, nor for a connection to it.
+
+mod analyses;
+mod claims;
+mod connect;
+mod deliveries;
+mod delivery_claims;
+mod expiry;
+mod fault;
+mod held;
+mod migrations;
+mod notices;
+mod rows;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use deadpool_postgres::Pool;
+use tokio::sync::{Mutex, broadcast};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::connect::{PATIENCE, Session, Way};
+use self::delivery_claims::Walks;
+use self::fault::Fault;
+use self::held::Held;
+use self::notices::{Address, Changes, Currency, Listener, Teller};
+use super::{
+    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt,
+    Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+};
+use crate::config::{PostgresUrl, StoreSettings};
+use crate::domain::analysis::{Obtained, Submission};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, DeliveryId, TenantId};
+use crate::domain::lifecycle::Step;
+use crate::domain::trace::TraceContext;
+
+/// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
+const PERSEVERANCE: Duration = Duration::from_secs(8);
+/// The longest pause between two tries; each is a random share of it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The settings make no sense.
+    #[error("store.url: {0}")]
+    Settings(String),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A store on a server.
+pub struct PostgresStore {
+    pool: Pool,
+    address: Address,
+    teller: Teller,
+    listeners: broadcast::Sender<Change>,
+    currency: Arc<Currency>,
+    work: Held,
+    deliveries: Held,
+    walks: Mutex<Walks>,
+    surroundings: Surroundings,
+    /// Ends what goes on beside the calls.
+    _stop: DropGuard,
+}
+
+impl PostgresStore {
+    /// Connects, brings the schema up to date, and listens to the other replicas. `told_time` hears the server's time
+    /// then and every few seconds: leases are kept by the server's clock, so [`Surroundings::clock`] should follow it.
+    ///
+    /// # Errors
+    /// [`OpenError`] says which of these failed.
+    pub async fn open(
+        url: &PostgresUrl,
+        settings: &StoreSettings,
+        surroundings: Surroundings,
+        told_time: impl Fn(Timestamp) + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let way = Way::new(url, settings).map_err(OpenError::Settings)?;
+        let pool = way.pool(settings.max_connections).map_err(OpenError::Settings)?;
+        let origin = repeated(&surroundings, &pool, |mut session| async move {
+            let client = session.client()?;
+            migrations::migrate(client).await?;
+            let origin = client
+                .query_one("SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')", &[])
+                .await?;
+            Ok((origin.try_get::<_, String>(0)?, origin.try_get::<_, String>(1)?))
+        });
+        let (schema, origin) = origin.await?;
+        // The most bytes that a channel's name may have are 63.
+        let channel = format!("alovoice_gateway.{}", schema.chars().take(20).collect::<String>());
+        let address = Address { channel, origin };
+        let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
+        let (currency, stop) = (Arc::new(Currency::new()), CancellationToken::new());
+        let listener = Listener {
+            way,
+            address: address.clone(),
+            listeners: listeners.clone(),
+            currency: currency.clone(),
+            told_time: Box::new(told_time),
+        };
+        let ears = listener.connect().await.map_err(StoreError::from)?;
+        tokio::spawn(listener.run(ears, stop.clone()));
+        let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
+        Ok(Self {
+            pool,
+            address,
+            teller,
+            listeners,
+            currency,
+            work: Held::default(),
+            deliveries: Held::default(),
+            walks: Mutex::default(),
+            surroundings,
+            _stop: stop.drop_guard(),
+        })
+    }
+}
+
+/// Whether [`PostgresStore::open`] would work, without changing anything.
+///
+/// # Errors
+/// [`OpenError`] says why it would not.
+pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<(), OpenError> {
+    let way = Way::new(url, settings).map_err(OpenError::Settings)?;
+    let pool = way.pool(1).map_err(OpenError::Settings)?;
+    let look = async {
+        let mut session = Session::take(&pool).await?;
+        migrations::inspect(session.client()?).await
+    };
+    let looked = timeout(PATIENCE, look).await.unwrap_or(Err(Fault::TimedOut));
+    Ok(looked.map_err(StoreError::from)?)
+}
+
+/// Does a piece of work on a connection, again if it was interrupted.
+async fn repeated<T, F>(
+    around: &Surroundings,
+    pool: &Pool,
+    work: impl Fn(Session) -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let end = Instant::now() + PERSEVERANCE;
+    loop {
+        let once = async { work(Session::take(pool).await?).await };
+        let fault = match timeout(PATIENCE, once).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(fault)) => fault,
+            Err(_) => Fault::TimedOut,
+        };
+        let pause = PAUSE.mul_f64(around.entropy.fraction());
+        if !fault.is_passing() || Instant::now() + pause >= end {
+            let error = StoreError::from(fault);
+            if !matches!(error, StoreError::LeaseLost) {
+                around.metrics.store_errors.inc();
+            }
+            return Err(error);
+        }
+        tracing::warn!(?fault, "the database was lost; trying again");
+        sleep(pause).await;
+    }
+}
+
+impl PostgresStore {
+    async fn run<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        repeated(&self.surroundings, &self.pool, work).await
+    }
+
+    /// The same for work that changes something, which is told afterwards.
+    async fn change<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<(T, Changes), Fault>>,
+    {
+        let (value, changes) = self.run(work).await?;
+        self.teller.tell(changes);
+        Ok(value)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.surroundings.clock.now()
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError> {
+        let (around, submission) = (&self.surroundings, &submission);
+        self.change(|session| analyses::submit(session, around, &self.address, tenant, submission)).await
+    }
+
+    async fn adopt(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        trace: TraceContext,
+        obtained: Box<Obtained>,
+    ) -> Result<bool, StoreError> {
+        let (around, obtained) = (&self.surroundings, &obtained);
+        self.change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone())).await
+    }
+
+    async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError> {
+        self.run(|session| analyses::find(session, tenant, call_id)).await
+    }
+
+    async fn find_vendor_answer(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.run(|session| analyses::vendor_answer(session, tenant, call_id)).await
+    }
+
+    async fn claim_work_across_tenants(
+        &self,
+        queue: Queue,
+        slots: Vec<(TenantId, usize)>,
+        lease: Duration,
+    ) -> Result<Claims<ClaimedWork>, StoreError> {
+        let slots = &slots;
+        let claims =
+            self.run(|session| claims::work(session, queue, slots, self.now(), lease)).await?;
+        let now = self.now();
+        self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
+        let (around, step) = (&self.surroundings, &step);
+        let applied =
+            self.change(|session| analyses::apply(session, around, &self.address, lease, step.clone())).await;
+        if !matches!(applied, Err(StoreError::Unavailable(_))) {
+            self.work.remove(lease);
+        }
+        applied
+    }
+
+    async fn claim_deliveries_across_tenants(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<Claims<ClaimedDelivery>, StoreError> {
+        let turn = (self.surroundings.entropy.fraction() * 1000.0) as usize;
+        let (slots, walks) = (&slots, &self.walks);
+        let claims = self
+            .run(async |session| {
+                let mut walks = walks.lock().await;
+                delivery_claims::claim(session, slots, &mut walks, turn, self.now(), lease).await
+            })
+            .await?;
+        let now = self.now();
+        self.deliveries.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError> {
+        let attempt = &attempt;
+        let finished = self.run(|session| deliveries::finish(session, lease, attempt, self.now())).await;
+        if !matches!(finished, Err(StoreError::Unavailable(_))) {
+            self.deliveries.remove(lease);
+        }
+        finished
+    }
+
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.change(|session| expiry::delete(session, &self.address, before, limit)).await
+    }
+
+    async fn release_across_tenants(&self) -> Result<(), StoreError> {
+        self.run(|session| held::release(session, &self.work, &self.deliveries, self.now())).await?;
+        let mut changes = Changes::work(Queue::Submits);
+        changes.add_work(Queue::Polls);
+        changes.add_delivery();
+        // At once: the process may be over before the next batch.
+        let told = self.run(|session| notices::tell_now(session, &self.address, &changes)).await;
+        told.or(Ok(()))
+    }
+
+    async fn stats_across_tenants(&self) -> Result<Stats, StoreError> {
+        self.run(|session| claims::stats(session, self.now())).await
+    }
+
+    async fn attempts(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Vec<RecordedAttempt>, StoreError> {
+        self.run(|session| deliveries::attempts(session, tenant, delivery)).await
+    }
+
+    async fn deliveries_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        self.run(|session| deliveries::of_call(session, tenant, call_id)).await
+    }
+
+    /// Always: a database that is away is away for every replica, and none could do better; those that stay in the
+    /// service answer from their caches and say `503` to the rest.
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.listeners.subscribe()
+    }
+
+    fn is_current(&self) -> bool {
+        self.currency.holds()
+    }
+}

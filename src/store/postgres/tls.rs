@@ -1,0 +1,181 @@
+//! TLS to the server, by the `sslmode` and `sslrootcert` of the connection URL, which mean what they mean to libpq
+//! (PostgreSQL's documentation, 32.19.1).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_platform_verifier::Verifier as PlatformVerifier;
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How far the server's certificate is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// Not looked at: keeps out who listens, not who interferes.
+    Nothing,
+    /// It comes from a trusted authority.
+    Authority,
+    /// And it is for the host that was asked for.
+    Host,
+}
+
+/// What a connection URL says about TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TlsMode {
+    pub(super) mode: SslMode,
+    check: Check,
+    /// Trusted authorities in place of the system's.
+    roots: Option<PathBuf>,
+}
+
+impl TlsMode {
+    /// Reads `sslmode` (`prefer` if there is none) and `sslrootcert`.
+    pub(super) fn parse(mode: Option<&str>, roots: Option<&str>) -> Result<Self, String> {
+        let roots = roots.map(PathBuf::from);
+        let (mode, check) = match mode.unwrap_or("prefer") {
+            "disable" => (SslMode::Disable, Check::Nothing),
+            "prefer" => (SslMode::Prefer, Check::Nothing),
+            // With authorities at hand libpq checks them; so does this.
+            "require" if roots.is_some() => (SslMode::Require, Check::Authority),
+            "require" => (SslMode::Require, Check::Nothing),
+            "verify-ca" => (SslMode::Require, Check::Authority),
+            "verify-full" => (SslMode::Require, Check::Host),
+            other => {
+                return Err(format!(
+                    "sslmode={other}: must be disable, prefer, require, verify-ca or verify-full"
+                ));
+            }
+        };
+        Ok(Self { mode, check, roots })
+    }
+
+    /// What makes the connections.
+    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, String> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = match (self.check, &self.roots) {
+            (Check::Nothing, _) => Arc::new(Unverified(provider.signature_verification_algorithms)),
+            (check, roots) => {
+                let inner = self.authorities(roots.as_ref(), &provider)?;
+                if check == Check::Host { inner } else { Arc::new(AnyHost(inner)) }
+            }
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+
+    fn authorities(
+        &self,
+        roots: Option<&PathBuf>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>, String> {
+        let Some(path) = roots else {
+            let verifier = PlatformVerifier::new(provider.clone()).map_err(|error| error.to_string())?;
+            return Ok(Arc::new(verifier));
+        };
+        let unusable = |error: String| format!("sslrootcert {}: {error}", path.display());
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))? {
+            let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+            store.add(certificate).map_err(|error| unusable(error.to_string()))?;
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+            .build()
+            .map_err(|error| unusable(error.to_string()))?;
+        Ok(verifier)
+    }
+}
+
+/// Takes any certificate, but has the handshake's signatures checked.
+#[derive(Debug)]
+struct Unverified(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// Takes a certificate for another host, if its authority is trusted.
+#[derive(Debug)]
+struct AnyHost(Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for AnyHost {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            // The name is the last thing that is looked at.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,179 @@
+//! Who works on which delivery: claims by lease and fence, fairly over tenants and receivers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::selection::{Candidate, STRIDE, Selection, WINDOW};
+use super::super::{ClaimedDelivery, Claims, DeliverySlots, Lease, StoreError};
+use super::claims::earlier;
+use super::deliveries;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// How soon to come again for receivers that were not walked past yet.
+const NEXT_STRIDE: Duration = Duration::from_millis(50);
+
+/// Takes a tenant and the present: what is under way.
+pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
+     WHERE leased = 1 AND tenant = ? AND due_at > ? AND status = 'pending' GROUP BY receiver";
+
+/// Takes a tenant, the present, and how many to look at.
+pub(super) const OLDEST: &str = "SELECT row, receiver, length(body) FROM deliveries JOIN events ON seq = event \
+     WHERE status = 'pending' AND deliveries.tenant = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
+
+/// Takes a tenant and the present.
+pub(super) const NEXT: &str = "SELECT due_at FROM deliveries \
+     WHERE status = 'pending' AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1";
+
+/// Takes a tenant and the receiver before.
+pub(super) const NEXT_RECEIVER: &str = "SELECT receiver FROM deliveries \
+     WHERE status = 'pending' AND tenant = ? AND receiver > ? ORDER BY receiver LIMIT 1";
+
+/// Takes a tenant, a receiver, the present, and how many to look at.
+pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT row, receiver, length(body) FROM deliveries \
+     JOIN events ON seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
+     ORDER BY due_at LIMIT ?";
+
+/// Where each tenant's walk from receiver to receiver goes on.
+pub(super) type Walks = HashMap<TenantId, String>;
+
+pub(super) fn claim(
+    connection: &Connection,
+    slots: &DeliverySlots,
+    walks: &mut Walks,
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Claims<ClaimedDelivery>, StoreError> {
+    let mut next_due = None;
+    let mut selection = Selection::new(slots);
+    for tenant in in_turn(connection, &slots.tenants)? {
+        next_due = earlier(next_due, next(connection, tenant, now)?);
+        if selection.is_full() {
+            continue;
+        }
+        let heads = candidates(connection, OLDEST, params![tenant.as_str(), now.as_millis(), WINDOW])?;
+        if heads.is_empty() {
+            continue;
+        }
+        let clogged = heads.len() >= WINDOW;
+        let mut share = selection.tenant(under_way(connection, tenant, now)?);
+        heads.into_iter().for_each(|candidate| share.offer(candidate));
+        if clogged && share.has_room() {
+            let before = walks.remove(tenant).unwrap_or_default();
+            let (found, last) = by_receiver(connection, tenant, before, now, slots.per_receiver)?;
+            found.into_iter().for_each(|candidate| share.offer(candidate));
+            if let Some(last) = last {
+                walks.insert(tenant.clone(), last);
+                next_due = next_due.into_iter().chain([now + NEXT_STRIDE]).min();
+            }
+        }
+    }
+    let rows = selection.into_rows();
+    let claimed = rows.into_iter().filter_map(|row| take(connection, row, now, lease).transpose());
+    Ok(Claims { claimed: claimed.collect::<Result<_, _>>()?, next_due })
+}
+
+/// In a changing order, lest the first take all when there is less room than work.
+fn in_turn<'a>(
+    connection: &Connection,
+    tenants: &'a [TenantId],
+) -> Result<impl Iterator<Item = &'a TenantId>, StoreError> {
+    let turn: i64 = connection.prepare_cached("SELECT abs(random() / 2)")?.query_row([], |row| row.get(0))?;
+    let middle = usize::try_from(turn).unwrap_or(0) % tenants.len().max(1);
+    let (after, first) = tenants.split_at(middle);
+    Ok(first.iter().chain(after))
+}
+
+fn under_way(
+    connection: &Connection,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<HashMap<String, usize>, StoreError> {
+    let mut counted = connection.prepare_cached(UNDER_WAY)?;
+    let rows = counted
+        .query_map(params![tenant.as_str(), now.as_millis()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn candidates(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Candidate>, StoreError> {
+    let mut found = connection.prepare_cached(sql)?;
+    let read =
+        |row: &Row<'_>| Ok(Candidate { row: row.get(0)?, receiver: row.get(1)?, size: row.get(2)? });
+    let rows = found.query_map(parameters, read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn next(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Option<i64>, StoreError> {
+    Ok(connection
+        .prepare_cached(NEXT)?
+        .query_row(params![tenant.as_str(), now.as_millis()], |row| row.get(0))
+        .optional()?)
+}
+
+/// What is due of the next receivers, and the last of them if there may be more. Each receiver is one step along the
+/// index, however much it has waiting.
+fn by_receiver(
+    connection: &Connection,
+    tenant: &TenantId,
+    mut last: String,
+    now: Timestamp,
+    per_receiver: usize,
+) -> Result<(Vec<Candidate>, Option<String>), StoreError> {
+    let mut step = connection.prepare_cached(NEXT_RECEIVER)?;
+    let mut found = Vec::new();
+    for _ in 0..STRIDE {
+        let next: Option<String> =
+            step.query_row(params![tenant.as_str(), last], |row| row.get(0)).optional()?;
+        let Some(receiver) = next else { return Ok((found, None)) };
+        let of = params![tenant.as_str(), receiver, now.as_millis(), per_receiver];
+        found.extend(candidates(connection, OLDEST_OF_RECEIVER, of)?);
+        last = receiver;
+    }
+    Ok((found, Some(last)))
+}
+
+/// Leases one delivery, and writes its attempt down before it is made. One that cannot be read keeps nobody from the
+/// others; its lease runs out, and it is tried again.
+fn take(
+    connection: &Connection,
+    row: i64,
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Option<ClaimedDelivery>, StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET fence = fence + 1, leased = 1, due_at = ?, attempts = attempts + 1 WHERE row = ?",
+        )?
+        .execute(params![(now + lease).as_millis(), row])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO attempts (delivery, number, started_at) SELECT row, attempts, ? FROM deliveries WHERE row = ?",
+        )?
+        .execute(params![now.as_millis(), row])?;
+    let claimed = connection
+        .prepare_cached(
+            "SELECT row, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, \
+             url, attempts, due_at, trace, body FROM deliveries JOIN events ON seq = event WHERE row = ?",
+        )?
+        .query_row([row], |row| {
+            let lease = Lease { row: row.get("row")?, fence: row.get("fence")? };
+            let body: Vec<u8> = row.get("body")?;
+            Ok(ClaimedDelivery { lease, delivery: deliveries::read(row)?, body: Bytes::from(body) })
+        })
+        .map_err(StoreError::from);
+    match claimed {
+        Ok(claimed) => Ok(Some(claimed)),
+        Err(StoreError::Corrupt(error)) => {
+            tracing::error!(%error, "a delivery cannot be read");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

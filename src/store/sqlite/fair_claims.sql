@@ -1,0 +1,6 @@
+-- A claim of deliveries looks at each tenant's oldest first, and from receiver to receiver only where those are busy.
+
+DROP INDEX deliveries_due;
+CREATE INDEX deliveries_due ON deliveries (tenant, due_at) WHERE status = 'pending';
+CREATE INDEX deliveries_due_by_receiver ON deliveries (tenant, receiver, due_at) WHERE status = 'pending';
+CREATE INDEX deliveries_under_way ON deliveries (tenant, receiver) WHERE leased = 1;
