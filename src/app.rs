@@ -67,10 +67,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, rather than the moment.
     pub const fn is_of_settings(&self) -> bool {
-        matches!(
-            self,
-            Self::Settings(_) | Self::Issuers(_) | Self::Server(postgres::OpenError::Settings(_))
-        )
+        matches!(self, Self::Settings(_) | Self::Issuers(_) | Self::Server(postgres::OpenError::Settings(_)))
     }
 
     fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(part: &'static str) -> impl FnOnce(E) -> Self {
@@ -115,7 +112,8 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
 /// [`StartError`] says what stood in the way.
 pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gateway, StartError> {
     let shared = Shared::build(settings, variables).await?;
-    let verifier = Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
+    let verifier =
+        Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());

@@ -42,15 +42,25 @@ impl Shared {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
         let tenants = Arc::new(tenants(settings, variables)?);
-        let vendor = VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
-            .map_err(StartError::part("the vendor's client"))?;
+        let vendor =
+            VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
+                .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let vendor_slots = Arc::new(VendorSlots::new(slots));
         let policy = settings.vendor.polling.clone();
         let surroundings =
             Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy, metrics: metrics.clone() };
         let store = open(&settings.store, surroundings, steady).await?;
-        Ok(Self { clock, wall_clock, entropy, metrics, tenants, vendor: Arc::new(vendor), vendor_slots, store })
+        Ok(Self {
+            clock,
+            wall_clock,
+            entropy,
+            metrics,
+            tenants,
+            vendor: Arc::new(vendor),
+            vendor_slots,
+            store,
+        })
     }
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {

@@ -229,9 +229,7 @@ pub(super) fn store_url(given: Given<'_>) -> Result<StoreUrl, Misfit> {
             Err(Misfit::because("must be \"sqlite://path\" without options after the path"))
         }
         Some(path) if !path.is_empty() => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
-        _ => Err(Misfit::because(
-            "must be \"sqlite://path\" or \"postgres://user@host:5432/database\"",
-        )),
+        _ => Err(Misfit::because("must be \"sqlite://path\" or \"postgres://user@host:5432/database\"")),
     }
 }
 

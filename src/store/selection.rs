@@ -65,7 +65,10 @@ impl Share<'_, '_> {
     pub(super) fn offer(&mut self, candidate: Candidate) {
         let has_room = self.has_room();
         let of_receiver = self.busy.entry(candidate.receiver).or_default();
-        if has_room && *of_receiver < self.selection.slots.per_receiver && !self.selection.rows.contains(&candidate.row) {
+        if has_room
+            && *of_receiver < self.selection.slots.per_receiver
+            && !self.selection.rows.contains(&candidate.row)
+        {
             *of_receiver += 1;
             self.room -= 1;
             self.selection.bytes = self.selection.bytes.saturating_sub(candidate.size);

@@ -76,11 +76,7 @@ pub struct Post {
 }
 
 /// Takes steps until `stop`. What was started goes on in `tasks`.
-pub async fn run(
-    Post { worker, wake, clock }: Post,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
+pub async fn run(Post { worker, wake, clock }: Post, tasks: TaskTracker, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let pause = match Arc::clone(&worker).step(&tasks).await {
             Ok(report) if report.started > 0 => continue,

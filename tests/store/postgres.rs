@@ -21,7 +21,12 @@ async fn open() -> Harness {
     tokio::spawn(connection);
     client.batch_execute(&format!("CREATE SCHEMA {name}")).await.unwrap();
     let url = PostgresUrl::from(format!("{base}?options=-csearch_path%3D{name}"));
-    let settings = StoreSettings { url: StoreUrl::Postgres(url.clone()), password_file: None, max_connections: 4, retention: Duration::from_secs(1) };
+    let settings = StoreSettings {
+        url: StoreUrl::Postgres(url.clone()),
+        password_file: None,
+        max_connections: 4,
+        retention: Duration::from_secs(1),
+    };
     let (surroundings, clock) = surroundings();
     let store = PostgresStore::open(&url, &settings, surroundings, |_| {}).await.unwrap();
     Harness::new(Arc::new(store), clock, ())

@@ -96,7 +96,10 @@ fn store_and_cache() {
     refused(
         "store",
         &[
-            ("url = \"postgres://u:s3cr3t@db:port/x\"", "store.url: must be \"postgres://user@host:5432/database\""),
+            (
+                "url = \"postgres://u:s3cr3t@db:port/x\"",
+                "store.url: must be \"postgres://user@host:5432/database\"",
+            ),
             ("max_connections = 1", "store.max_connections: must be a whole number from 2 to 1000"),
             (
                 "url = \"sqlite::memory:\"",

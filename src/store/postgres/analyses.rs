@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::notices::{Address, Changes};
 use super::rows::{COLUMNS, Parameter, Written, json, read};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
@@ -50,7 +51,7 @@ pub(super) async fn submit(
         ))
         .await?;
     let written = Written::new(&analysis)?;
-    let callback = submission.callback.as_ref().map(|url| url.as_str());
+    let callback = submission.callback.as_ref().map(CallbackUrl::as_str);
     let (tenant, call) = (tenant.as_str(), analysis.call_id.as_str());
     let submitted_at = analysis.submitted_at.as_millis();
     let parameters = inserted(&tenant, &call, &submitted_at, &written).chain([&callback as Parameter<'_>]);
@@ -268,7 +269,9 @@ async fn find_locked(
     call_id: &CallId,
 ) -> Result<Option<(i64, Found)>, Fault> {
     let find = transaction
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE tenant = $1 AND call_id = $2 FOR UPDATE"))
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM analyses WHERE tenant = $1 AND call_id = $2 FOR UPDATE"
+        ))
         .await?;
     let Some(row) = transaction.query_opt(&find, &[&tenant.as_str(), &call_id.as_str()]).await? else {
         return Ok(None);

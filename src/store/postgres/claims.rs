@@ -56,8 +56,7 @@ pub(super) async fn work(
 ) -> Result<Claims<ClaimedWork>, Fault> {
     let client = session.client()?;
     let tenants: Vec<&str> = slots.iter().map(|(tenant, _)| tenant.as_str()).collect();
-    let free: Vec<i64> =
-        slots.iter().map(|(_, free)| i64::try_from(*free).unwrap_or(i64::MAX)).collect();
+    let free: Vec<i64> = slots.iter().map(|(_, free)| i64::try_from(*free).unwrap_or(i64::MAX)).collect();
     let claim = client.prepare_cached(&claim_sql(queue)).await?;
     let next = client.prepare_cached(&next_work_sql(queue)).await?;
     let (now, end) = (now.as_millis(), (now + lease).as_millis());
@@ -96,7 +95,9 @@ pub(super) async fn stats(mut session: Session, now: Timestamp) -> Result<Stats,
         stats.work_lag.insert(queue, lag(transaction.query_one(&oldest, &[]).await?.try_get(0)?));
     }
     let pending = transaction
-        .prepare_cached("SELECT count(*) AS number, min(due_at) AS oldest FROM deliveries WHERE status = 'pending'")
+        .prepare_cached(
+            "SELECT count(*) AS number, min(due_at) AS oldest FROM deliveries WHERE status = 'pending'",
+        )
         .await?;
     let row = transaction.query_one(&pending, &[]).await?;
     stats.pending_deliveries = number(&row, "number")?;

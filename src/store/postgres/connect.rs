@@ -100,7 +100,8 @@ impl Connect for Way {
     fn connect(
         &self,
         _: &Config,
-    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
+    {
         Box::pin(async {
             let (client, connection) = self.config().connect(self.tls.clone()).await?;
             let driving = tokio::spawn(drive(connection));
@@ -187,6 +188,8 @@ impl Drop for Session {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     fn read(url: &str) -> Result<(Config, TlsMode), String> {

@@ -88,7 +88,8 @@ pub(super) async fn claim(
         heads.into_iter().for_each(|candidate| share.offer(candidate));
         if clogged && share.has_room() {
             let before = walks.remove(tenant).unwrap_or_default();
-            let (candidates, last) = by_receiver(client, tenant, &before, present, slots.per_receiver).await?;
+            let (candidates, last) =
+                by_receiver(client, tenant, &before, present, slots.per_receiver).await?;
             candidates.into_iter().for_each(|candidate| share.offer(candidate));
             if let Some(last) = last {
                 walks.insert(tenant.clone(), last);

@@ -25,7 +25,9 @@ impl Fault {
     /// transactions stood in each other's way.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Postgres(error) => error.code().map_or_else(|| error.is_closed() || is_io(error), is_passing),
+            Self::Postgres(error) => {
+                error.code().map_or_else(|| error.is_closed() || is_io(error), is_passing)
+            }
             Self::Pool(PoolError::Backend(error)) => error.code().is_none_or(is_passing),
             Self::Raced => true,
             Self::Pool(_) | Self::TimedOut | Self::Store(_) => false,
@@ -34,7 +36,7 @@ impl Fault {
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 /// By the classes of PostgreSQL's documentation, appendix A.

@@ -15,11 +15,11 @@ struct Migration {
 }
 
 /// The steps from an empty schema to the present one. A program's version is their number.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
+const MIGRATIONS: [Migration; 1] = [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
 
 /// Of our own choosing; the schema's name keeps two gateways in one database apart.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
+const LOCK: &str =
+    "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
      (version integer PRIMARY KEY, compatible_from integer NOT NULL, taken_at timestamptz NOT NULL DEFAULT now())";

@@ -212,7 +212,8 @@ impl Store for PostgresStore {
         obtained: Box<Obtained>,
     ) -> Result<bool, StoreError> {
         let (around, obtained) = (&self.surroundings, &obtained);
-        self.change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone())).await
+        self.change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone()))
+            .await
     }
 
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError> {
@@ -234,8 +235,7 @@ impl Store for PostgresStore {
         lease: Duration,
     ) -> Result<Claims<ClaimedWork>, StoreError> {
         let slots = &slots;
-        let claims =
-            self.run(|session| claims::work(session, queue, slots, self.now(), lease)).await?;
+        let claims = self.run(|session| claims::work(session, queue, slots, self.now(), lease)).await?;
         let now = self.now();
         self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
         Ok(claims)

@@ -74,7 +74,11 @@ impl Changes {
     }
 
     /// Puts what must not be missed into the transaction.
-    pub(super) async fn tell_within(&self, transaction: &Transaction<'_>, address: &Address) -> Result<(), Fault> {
+    pub(super) async fn tell_within(
+        &self,
+        transaction: &Transaction<'_>,
+        address: &Address,
+    ) -> Result<(), Fault> {
         if !self.cached.is_empty() {
             let notify = transaction.prepare_cached(NOTIFY).await?;
             let notices: Vec<_> = self.cached.iter().map(|change| address.notice(change)).collect();
@@ -202,7 +206,11 @@ async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Cha
 }
 
 /// Tells the others before this returns, for when there may be no later.
-pub(super) async fn tell_now(mut session: Session, address: &Address, changes: &Changes) -> Result<(), Fault> {
+pub(super) async fn tell_now(
+    mut session: Session,
+    address: &Address,
+    changes: &Changes,
+) -> Result<(), Fault> {
     let client = session.client()?;
     let notify = client.prepare_cached(NOTIFY).await?;
     let all = changes.cached.iter().chain(&changes.waking);

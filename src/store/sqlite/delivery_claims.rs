@@ -93,8 +93,8 @@ fn under_way(
     now: Timestamp,
 ) -> Result<HashMap<String, usize>, StoreError> {
     let mut counted = connection.prepare_cached(UNDER_WAY)?;
-    let rows = counted
-        .query_map(params![tenant.as_str(), now.as_millis()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows =
+        counted.query_map(params![tenant.as_str(), now.as_millis()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -104,8 +104,7 @@ fn candidates(
     parameters: impl rusqlite::Params,
 ) -> Result<Vec<Candidate>, StoreError> {
     let mut found = connection.prepare_cached(sql)?;
-    let read =
-        |row: &Row<'_>| Ok(Candidate { row: row.get(0)?, receiver: row.get(1)?, size: row.get(2)? });
+    let read = |row: &Row<'_>| Ok(Candidate { row: row.get(0)?, receiver: row.get(1)?, size: row.get(2)? });
     let rows = found.query_map(parameters, read)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -28,8 +28,8 @@ use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::{
-    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt, Found, Lease,
-    Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt,
+    Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
@@ -81,7 +81,14 @@ impl SqliteStore {
         let writer = Writer::start(connection, changes.clone())
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let surroundings = Arc::new(surroundings);
-        Ok(Self { writer, readers: Readers::new(readers), changes, surroundings, walks: Arc::default(), _lock: lock })
+        Ok(Self {
+            writer,
+            readers: Readers::new(readers),
+            changes,
+            surroundings,
+            walks: Arc::default(),
+            _lock: lock,
+        })
     }
 }
 
