@@ -19,9 +19,10 @@ use crate::domain::ids::TenantId;
 /// How soon to come again for receivers that were not walked past yet.
 const NEXT_STRIDE: Duration = Duration::from_millis(50);
 
-/// Takes tenants and the present: what is under way, also at other replicas.
+/// Takes tenants and the present: what is under way, also at other replicas. The sum keeps the query off the index of
+/// what is to come.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
-     WHERE leased AND tenant = ANY($1) AND due_at > $2 AND status = 'pending' GROUP BY tenant, receiver";
+     WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
 /// Takes tenants, the present, and how many to look at of each.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.\"row\", receiver, octet_length(body)::bigint AS size \
