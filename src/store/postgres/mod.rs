@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::Pool;
 use tokio::sync::{Mutex, broadcast};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::connect::{PATIENCE, Session, Way};
@@ -136,11 +136,12 @@ impl PostgresStore {
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<(), OpenError> {
     let way = Way::new(url, settings).map_err(OpenError::Settings)?;
     let pool = way.pool(1).map_err(OpenError::Settings)?;
+    let deadline = Instant::now() + PATIENCE;
     let look = async {
-        let mut session = Session::take(&pool).await?;
+        let mut session = Session::take(&pool, deadline).await?;
         migrations::inspect(session.client()?).await
     };
-    let looked = timeout(PATIENCE, look).await.unwrap_or(Err(Fault::TimedOut));
+    let looked = timeout_at(deadline, look).await.unwrap_or(Err(Fault::TimedOut));
     Ok(looked.map_err(StoreError::from)?)
 }
 
@@ -155,8 +156,9 @@ where
 {
     let end = Instant::now() + PERSEVERANCE;
     loop {
-        let once = async { work(Session::take(pool).await?).await };
-        let fault = match timeout(PATIENCE, once).await {
+        let deadline = Instant::now() + PATIENCE;
+        let once = async { work(Session::take(pool, deadline).await?).await };
+        let fault = match timeout_at(deadline, once).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::TimedOut,
