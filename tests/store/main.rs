@@ -6,4 +6,7 @@ mod cases;
 mod contract;
 mod harness;
 mod postgres;
+#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[path = "../postgres/mod.rs"]
+mod postgres_server;
 mod sqlite;
