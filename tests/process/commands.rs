@@ -47,7 +47,7 @@ async fn wrong_settings_are_all_named() {
         }
         assert!(output.stdout.is_empty());
     }
-    assert!(!stage.database().exists());
+    assert!(!stage.file().exists());
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn check_tells_what_serve_would_stumble_over() {
     let mut stage = Stage::set_up().await;
     let output = run(&stage, &["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(!stage.database().exists(), "check changes nothing");
+    assert!(!stage.file().exists(), "check changes nothing");
 
     // Nobody listens on port 1.
     stage.unset("AUTH__ISSUERS__0__HMAC_SECRET_FILE");

@@ -10,6 +10,10 @@ mod crash;
 mod gateway;
 mod leaks;
 mod peers;
+#[path = "../postgres/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the gateway has no engine for it yet")]
+mod postgres;
 mod sandbox;
 mod stage;
 mod stop;
+mod store;
