@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{Report, Worker};
+use super::{Report, Worker, lease_for};
 use crate::domain::clock::Clock;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
@@ -15,9 +15,6 @@ use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Queue, Store, StoreError};
 use crate::tenants::Tenants;
 use crate::vendor::{Request, VendorClient, VendorSlot, VendorSlots};
-
-/// Beyond the vendor's deadline, for the claim before and the write after the request.
-const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
 /// Works on one queue of analyses.
 pub struct VendorWorker {
@@ -53,7 +50,7 @@ impl Worker for VendorWorker {
         if slots.is_empty() {
             return Ok(Report::default());
         }
-        let lease = self.request_timeout + LEASE_MARGIN;
+        let lease = lease_for(self.request_timeout);
         let claims = self.store.claim_work_across_tenants(self.queue, slots, lease).await?;
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {

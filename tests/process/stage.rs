@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::gateway::Serving;
-use crate::postgres::{Database, Link, Server};
+use crate::postgres::database::Database;
+use crate::postgres::link::Link;
+use crate::postgres::server::Server;
 use crate::store::Store;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
@@ -43,7 +45,6 @@ impl Stage {
     }
 
     /// With a database of the server that the tests share.
-    #[expect(dead_code, reason = "the gateway has no engine for it yet")]
     pub(crate) async fn set_up_on_postgres() -> Self {
         Self::on(Server::shared().await.fresh_database().await).await
     }
@@ -87,6 +88,7 @@ impl Stage {
             ("VENDOR__POLLING__FIRST_AFTER", "10ms"),
             ("VENDOR__POLLING__MIN_INTERVAL", "10ms"),
             ("VENDOR__POLLING__MAX_INTERVAL", "100ms"),
+            ("CALLBACKS__TIMEOUT", "2s"),
             ("CALLBACKS__ALLOW_HTTP", "true"),
             ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
             ("CALLBACKS__RETRY_SCHEDULE", &retries),

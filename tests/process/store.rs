@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use sqlx::{AssertSqlSafe, Executor, Row};
 
-use crate::postgres::Database;
+use crate::postgres::database::Database;
 
 /// What its tables are called does not depend on the engine.
 pub(crate) enum Store {
@@ -32,9 +31,8 @@ impl Store {
                 Connection::open(path).unwrap().query_row(count, [call_id], |row| row.get(0)).unwrap()
             }
             Self::Database(database) => {
-                let count =
-                    sqlx::query_scalar("SELECT count(*) FROM events WHERE call_id = $1").bind(call_id);
-                count.fetch_one(&mut database.connect().await).await.unwrap()
+                let count = "SELECT count(*) FROM events WHERE call_id = $1";
+                database.connect().await.query_one(count, &[&call_id]).await.unwrap().get(0)
             }
         };
         usize::try_from(count).unwrap()
@@ -51,7 +49,7 @@ impl Store {
                 attempts.map(Result::unwrap).collect()
             }
             Self::Database(database) => {
-                let attempts = database.connect().await.fetch_all(attempts).await.unwrap();
+                let attempts = database.connect().await.query(attempts, &[]).await.unwrap();
                 attempts.iter().map(|row| (row.get(0), row.get(1))).collect()
             }
         }
@@ -88,15 +86,16 @@ fn texts_of_file(file: &Connection) -> Vec<String> {
 
 /// A row is one text; in it bytes are shown as the letters they are.
 async fn texts_of_database(database: &Database) -> Vec<String> {
-    let mut connection = database.connect().await;
-    connection.execute("SET bytea_output = 'escape'").await.unwrap();
+    let client = database.connect().await;
+    client.batch_execute("SET bytea_output = 'escape'").await.unwrap();
     let tables = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = current_schema";
-    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await.unwrap();
+    let tables = client.query(tables, &[]).await.unwrap();
+    let tables: Vec<String> = tables.iter().map(|row| row.get(0)).collect();
     assert!(tables.len() >= 6, "{tables:?}");
     let mut texts = Vec::new();
     for table in tables {
-        let rows = AssertSqlSafe(format!("SELECT whole::text FROM {table} AS whole"));
-        texts.extend(sqlx::query_scalar::<_, String>(rows).fetch_all(&mut connection).await.unwrap());
+        let rows = client.query(&format!("SELECT whole::text FROM {table} AS whole"), &[]).await.unwrap();
+        texts.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     }
     texts
 }

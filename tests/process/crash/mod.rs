@@ -13,6 +13,15 @@ macro_rules! on_every_store {
                 }
             )+
         }
+
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::stage::Stage::set_up_on_postgres().await).await;
+                }
+            )+
+        }
     };
 }
 use on_every_store;
