@@ -4,7 +4,8 @@
 //!
 //! - An answer means that the change is on disk.
 //! - A change of state, its event and its deliveries are one transaction. The transition itself is the domain's
-//!   ([`crate::domain::lifecycle`]), run on the row as it stands inside that transaction.
+//!   ([`crate::domain::lifecycle`]), run on the row as it stands inside that transaction. So is what a completion
+//!   teaches about the tenant's pace.
 //! - Work is claimed by lease: a claim pushes `due_at` to the lease's end and raises the row's fence, and every
 //!   later write carries that fence. A worker that stalled past its lease gets [`StoreError::LeaseLost`].
 //! - Claiming a submit writes down that its outcome is unknown, before the request leaves.
@@ -26,6 +27,7 @@ use crate::domain::deliveries::Delivery;
 use crate::domain::events::EventKind;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
@@ -255,6 +257,9 @@ pub trait Store: Send + Sync {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError>;
+
+    /// What was learned of the tenant's processing times; `None` before the first of them.
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError>;
 
     /// Whether the store can be written to.
     async fn check(&self) -> Result<(), StoreError>;

@@ -5,14 +5,15 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
-use super::deliveries;
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
+use super::{deliveries, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 
@@ -77,7 +78,7 @@ pub(super) fn adopt(
 ) -> Result<Done<()>, StoreError> {
     let submission = Submission { call_id, callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
-    let context = context(around, None);
+    let context = context(around, None, None);
     let effect = analysis.adopt(obtained, &context);
     let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(())) };
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
@@ -123,9 +124,13 @@ pub(super) fn apply(
     let current = if analysis.revision > 0 { result(connection, lease.row)? } else { None };
     let polls =
         analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
-    let context = context(around, current.as_ref());
+    let pace = paces::find(connection, &analysis.tenant)?;
+    let context = context(around, current.as_ref(), pace);
     let effect = analysis.apply(step, &context);
     update(connection, lease.row, &analysis, true)?;
+    if let Some(pace) = effect.pace {
+        paces::keep(connection, &analysis.tenant, pace)?;
+    }
     let event = effect.event;
     let mut changes = follow(connection, around, lease.row, &analysis, effect, &context)?.changes;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
@@ -187,8 +192,18 @@ fn write_event(
     Ok((connection.last_insert_rowid(), event))
 }
 
-fn context<'a>(around: &'a Surroundings, current: Option<&'a AnalysisResult>) -> Context<'a> {
-    Context { now: around.clock.now(), policy: &around.policy, jitter: around.entropy.fraction(), current }
+fn context<'a>(
+    around: &'a Surroundings,
+    current: Option<&'a AnalysisResult>,
+    pace: Option<Pace>,
+) -> Context<'a> {
+    Context {
+        now: around.clock.now(),
+        policy: &around.policy,
+        jitter: around.entropy.fraction(),
+        current,
+        pace,
+    }
 }
 
 fn find_row(

@@ -5,6 +5,7 @@ mod claims;
 mod deliveries;
 mod expiry;
 mod file;
+mod paces;
 #[cfg(test)]
 mod plans;
 mod readers;
@@ -33,6 +34,7 @@ use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
@@ -223,6 +225,11 @@ impl Store for SqliteStore {
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| deliveries::of_call(connection, &tenant, &call_id)).await
+    }
+
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| paces::find(connection, &tenant)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -44,7 +44,7 @@ fn a_call_that_was_found_again_may_be_missing_anew() {
         let mut story = Story::accepted();
         story.step(after(100), Step::Polled(PollOutcome::NotFound));
         story.step(after(600), between);
-        assert_eq!(story.line(after(800), Step::Polled(PollOutcome::NotFound)), "processing, poll in 80 s");
+        assert_eq!(story.line(after(800), Step::Polled(PollOutcome::NotFound)), "processing, poll in 79 s");
     }
 }
 
@@ -71,7 +71,7 @@ fn silence_that_is_interrupted_counts_anew() {
         story.step(after(100), empty());
         story.step(after(300), between);
         story.step(after(500), empty());
-        assert_eq!(story.line(after(1000), empty()), "processing, poll in 100 s");
+        assert_eq!(story.line(after(1000), empty()), "processing, poll in 99 s");
         assert_eq!(story.line(after(1100), empty()), "completed, settle in 120 s → analysis.completed");
     }
 }
@@ -100,9 +100,9 @@ fn faults_back_off_and_recovery_forgets_them() {
         story.step(after(60), failing(FaultCode::VendorError));
         waits.push(story.due_in(after(60)));
     }
-    // With no jitter the lower half of what doubles from the floor to the cap.
+    // Jitter of one half: half of what doubles from the floor to the cap, and no less than the floor.
     assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
-    assert_eq!(story.line(after(60), not_ready()), "processing, poll in 6 s");
+    assert_eq!(story.line(after(60), not_ready()), "processing, poll in 5 s");
     assert_eq!(story.work().errors, 0);
     assert_eq!(
         story.line(after(60), failing(FaultCode::VendorError)),
