@@ -51,6 +51,26 @@ impl Analysis {
         self.complete(work, obtained, context)
     }
 
+    /// Ends a round that is past its deadline without another look, for when the vendor cannot be asked. Changes nothing
+    /// before the deadline, nor what only settles.
+    pub fn expire(&mut self, context: &Context<'_>) -> Effect {
+        let Some(work) = self.work.take() else { return Effect::none() };
+        if work.stage == Stage::Settle || !self.is_over(&work, context) {
+            self.work = Some(work);
+            return Effect::none();
+        }
+        match &self.last_error {
+            Some(last) => {
+                let (code, detail) = out_of_time(last.code, &last.detail);
+                self.fail(code, detail, context.now)
+            }
+            None => {
+                let detail = "the vendor could not be asked before the deadline".to_owned();
+                self.fail(FailureCode::DeadlineExceeded, detail, context.now)
+            }
+        }
+    }
+
     /// A further submission: replaces metadata, and begins a new round if asked to and none is under way.
     ///
     /// A completed analysis stays completed while it is analysed anew; a failed one begins again.
@@ -229,11 +249,7 @@ impl Analysis {
         work.errors = work.errors.saturating_add(1);
         work.due_at = context.now + delay(&fault, work.errors, context);
         let over = self.is_over(&work, context);
-        let code = match fault.code {
-            FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
-            _ => FailureCode::DeadlineExceeded,
-        };
-        let detail = format!("no result before the deadline; the last try: {}", fault.detail);
+        let (code, detail) = out_of_time(fault.code, &fault.detail);
         self.last_error = Some(LastError { code: fault.code, detail: fault.detail, at: context.now });
         if over {
             return self.fail(code, detail, context.now);
@@ -288,6 +304,15 @@ impl Analysis {
         self.failure = Some(Failure { code, detail, retryable: code != FailureCode::VendorRejected });
         Effect { event: Some(EventKind::AnalysisFailed), ..Effect::none() }
     }
+}
+
+/// How a round fails whose last try before the deadline went so.
+fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
+    let failure = match code {
+        FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
+        _ => FailureCode::DeadlineExceeded,
+    };
+    (failure, format!("no result before the deadline; the last try: {detail}"))
 }
 
 /// How long the vendor took for a result that a look, counted already, found now; `None` if that cannot be told: the

@@ -160,6 +160,15 @@ pub struct Applied {
     pub polls: u32,
 }
 
+/// What was ended for its deadline.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Each of them, as after a step.
+    pub applied: Vec<Applied>,
+    /// When the next of the tenant's analyses is past its deadline.
+    pub next_due: Option<Timestamp>,
+}
+
 /// Numbers over everything, for the metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
@@ -219,6 +228,10 @@ pub trait Store: Send + Sync {
 
     /// Writes what was found out, with everything that follows from it.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
+
+    /// Ends what is past its deadline and in nobody's hands, up to `limit`, without another look: for a tenant whose vendor
+    /// cannot be asked now.
+    async fn end_overdue(&self, tenant: &TenantId, limit: usize) -> Result<Ended, StoreError>;
 
     /// Claims due deliveries, fairly over receivers, and writes down the attempts that begin with it.
     async fn claim_deliveries_across_tenants(

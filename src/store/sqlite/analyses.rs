@@ -116,27 +116,42 @@ pub(super) fn apply(
     lease: Lease,
     step: Step,
 ) -> Result<Done<Applied>, StoreError> {
-    let mut analysis = connection
+    let analysis = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE id = ? AND fence = ? AND leased = 1"))?
         .query_row(params![lease.row, lease.fence], read)
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
-    let current = if analysis.revision > 0 { result(connection, lease.row)? } else { None };
     let polls =
         analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
-    let pace = paces::find(connection, &analysis.tenant)?;
-    let context = context(around, current.as_ref(), pace);
-    let effect = analysis.apply(step, &context);
-    update(connection, lease.row, &analysis, true)?;
-    if let Some(pace) = effect.pace {
-        paces::keep(connection, &analysis.tenant, pace)?;
-    }
-    let event = effect.event;
-    let mut changes = follow(connection, around, lease.row, &analysis, effect, &context)?.changes;
+    let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step, context);
+    let Done { value: (analysis, event), mut changes } =
+        transition(connection, around, lease.row, analysis, step)?;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.push(Change::Work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls }));
     }
     Ok(Done { value: Applied { analysis, event, polls }, changes })
+}
+
+/// Takes the row through a transition and writes all that follows from it; also ends its lease. Gives the analysis as
+/// it stands now, and what was announced.
+pub(super) fn transition(
+    connection: &Connection,
+    around: &Surroundings,
+    row: i64,
+    mut analysis: Analysis,
+    step: impl FnOnce(&mut Analysis, &Context<'_>) -> Effect,
+) -> Result<Done<(Analysis, Option<EventKind>)>, StoreError> {
+    let current = if analysis.revision > 0 { result(connection, row)? } else { None };
+    let pace = paces::find(connection, &analysis.tenant)?;
+    let context = context(around, current.as_ref(), pace);
+    let effect = step(&mut analysis, &context);
+    update(connection, row, &analysis, true)?;
+    if let Some(pace) = effect.pace {
+        paces::keep(connection, &analysis.tenant, pace)?;
+    }
+    let event = effect.event;
+    let changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
+    Ok(Done { value: (analysis, event), changes })
 }
 
 /// Writes what a transition wants besides the row itself: the result, the event, its deliveries. The event tells

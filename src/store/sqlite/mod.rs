@@ -2,6 +2,7 @@
 
 mod analyses;
 mod claims;
+mod deadlines;
 mod deliveries;
 mod expiry;
 mod file;
@@ -27,8 +28,8 @@ use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::{
-    Applied, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt, Found, Lease,
-    Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+    Applied, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended, FinishedAttempt, Found,
+    Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
@@ -173,6 +174,11 @@ impl Store for SqliteStore {
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
         let around = Arc::clone(&self.surroundings);
         self.write(move |connection| analyses::apply(connection, &around, lease, step)).await
+    }
+
+    async fn end_overdue(&self, tenant: &TenantId, limit: usize) -> Result<Ended, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| deadlines::end_overdue(connection, &around, &tenant, limit)).await
     }
 
     async fn claim_deliveries_across_tenants(

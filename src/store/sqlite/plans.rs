@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::super::Queue;
 use super::claims::{DUE_DELIVERIES, NEXT_DELIVERY, NEXT_RECEIVER, claim_sql, next_work_sql};
+use super::deadlines::{NEXT_START, overdue_sql};
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
 use super::file::{MIGRATIONS, prepare};
 
@@ -44,6 +45,16 @@ fn a_claim_of_deliveries_walks_from_receiver_to_receiver() {
     assert_eq!(plan(NEXT_RECEIVER), search("(tenant,receiver)>(?,?)"));
     assert_eq!(plan(DUE_DELIVERIES), search("tenant=? AND receiver=? AND due_at<?"));
     assert_eq!(plan(NEXT_DELIVERY), search("tenant=? AND receiver=? AND due_at>?"));
+}
+
+#[test]
+fn what_is_past_its_deadline_is_found_by_its_age() {
+    for (sql, term) in [(overdue_sql(), "started_at<?"), (NEXT_START.to_owned(), "started_at>?")] {
+        assert_eq!(
+            plan(&sql),
+            [format!("SEARCH analyses USING INDEX analyses_by_start (tenant=? AND {term})")]
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod claims;
 pub(crate) mod contention;
+pub(crate) mod deadlines;
 pub(crate) mod deliveries;
 pub(crate) mod expiry;
 pub(crate) mod paces;

@@ -212,3 +212,29 @@ fn a_settle_may_come_after_the_deadline() {
     assert_eq!(story.due_in(after(DEADLINE - 1)), 120);
     assert_eq!(story.line(after(DEADLINE + 119), ready("salom yana")), "completed → analysis.updated");
 }
+
+#[test]
+fn what_is_past_its_deadline_ends_without_a_look_if_the_vendor_cannot_be_asked() {
+    let expire = |mut story: Story, second| {
+        let policy = policy();
+        let current = story.held.as_ref();
+        let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
+        let effect = story.analysis.expire(&context);
+        (effect.event, story.analysis)
+    };
+    for stage in [Stage::Submit, Stage::Poll] {
+        let (event, analysis) = expire(Story::at_stage(stage), DEADLINE);
+        assert_eq!(event, Some(EventKind::AnalysisFailed));
+        let failure = analysis.failure.unwrap();
+        assert_eq!((failure.code, failure.retryable), (FailureCode::DeadlineExceeded, true));
+        let (event, analysis) = expire(Story::at_stage(stage), DEADLINE - 1);
+        assert_eq!((event, analysis), (None, Story::at_stage(stage).analysis));
+    }
+    let mut unreadable = Story::accepted();
+    unreadable.step(after(60), failing(FaultCode::AnswerUnreadable));
+    let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
+    assert_eq!(failure.code, FailureCode::ResultUnreadable);
+    assert_eq!(failure.detail, "no result before the deadline; the last try: it did not help");
+    // What is completed waits for its settle look, however long.
+    assert_eq!(expire(Story::completed(), DEADLINE * 2), (None, Story::completed().analysis));
+}
