@@ -16,7 +16,8 @@ mod simulation;
 
 use std::time::Duration;
 
-use simulation::{Chance, Course, Simulation, default_policy, fixed_policy, quantile};
+use domain::polling::PollingPolicy;
+use simulation::{Chance, Course, Simulation, default_policy, quantile};
 
 const CALLS: usize = 10_000;
 const APART: Duration = Duration::from_secs(17);
@@ -36,6 +37,17 @@ fn main() {
             let courses: Vec<Course> = tenants.iter().flat_map(|calls| simulate(calls)).collect();
             row(sigma, name, &courses);
         }
+    }
+}
+
+/// A look every so often and nothing learned.
+fn fixed_policy(interval: Duration) -> PollingPolicy {
+    PollingPolicy {
+        first_after: interval,
+        min_interval: interval,
+        max_interval: interval,
+        growth: 0.0,
+        ..default_policy()
     }
 }
 

@@ -61,7 +61,8 @@ impl Pace {
     const SPACING: u32 = 16;
     /// A result that the first look found was ready somewhat before: by this share of the time.
     const READY_BEFORE: f64 = 0.13;
-    /// A first look that is later than planned by more than this share tells nothing.
+    /// A first look that is later than planned by more than this share tells nothing: something kept it from coming, or
+    /// it was planned by an estimate that has changed much since.
     const LATE: f64 = 0.25;
 
     /// What is known after a further result, found at `now`; `None` if it tells nothing.
@@ -71,30 +72,25 @@ impl Pace {
         policy: &PollingPolicy,
         now: Timestamp,
     ) -> Option<Self> {
+        let planned = Self::first_look(known, policy);
+        if processed.at_first_look && processed.found_after > planned.mul_f64(1.0 + Self::LATE) {
+            return None;
+        }
         let Some(known) = known else {
-            let planned = policy.first_after.mul_f64(1.0 + Self::LATE) + policy.min_interval;
-            let late = processed.at_first_look && processed.found_after > planned;
             let first_look = bounded(processed.likely(policy), policy);
-            return (!late).then_some(Self { first_look, samples: 1, learned_at: now });
+            return Some(Self { first_look, samples: 1, learned_at: now });
         };
         let estimate = bounded(known.first_look, policy);
-        let spacing = estimate / Self::SPACING;
         // A clock that was set back must not end all learning.
-        if now >= known.learned_at && now.since(known.learned_at) < spacing {
+        if now >= known.learned_at && now.since(known.learned_at) < estimate / Self::SPACING {
             return None;
         }
         let samples = known.samples.saturating_add(1);
         let gain = (Self::GAIN / f64::from(samples)).clamp(Self::LEAST_GAIN, Self::MOST_GAIN);
         // Against the present estimate, not the one that the look was planned by: calls without number that were
         // planned before anything was known would push it without end.
-        let step = if processed.likely(policy) < estimate {
-            -gain * (1.0 - Self::QUANTILE)
-        } else if processed.at_first_look {
-            // The look was late, or planned by an estimate that has changed much since.
-            return None;
-        } else {
-            gain * Self::QUANTILE
-        };
+        let below = processed.at_first_look || processed.likely(policy) < estimate;
+        let step = if below { -gain * (1.0 - Self::QUANTILE) } else { gain * Self::QUANTILE };
         let first_look = bounded(estimate.mul_f64(step.exp()), policy);
         Some(Self { first_look, samples, learned_at: now })
     }

@@ -34,17 +34,6 @@ pub(crate) fn default_policy() -> PollingPolicy {
     }
 }
 
-/// A look every so often and nothing learned.
-pub(crate) fn fixed_policy(interval: Duration) -> PollingPolicy {
-    PollingPolicy {
-        first_after: interval,
-        min_interval: interval,
-        max_interval: interval,
-        growth: 0.0,
-        ..default_policy()
-    }
-}
-
 /// One call as the vendor has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call {

@@ -63,6 +63,14 @@ fn a_vendor_that_changes_is_followed() {
 }
 
 #[test]
+fn a_vendor_that_is_always_done_by_the_first_look_is_looked_at_sooner() {
+    let calls = Chance::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
+    let mut simulation = simulation();
+    simulation.run(&calls);
+    assert_eq!(first_look(&simulation), default_policy().min_interval.as_secs_f64());
+}
+
+#[test]
 fn a_burst_planned_before_anything_was_learned_does_not_push_it_away() {
     for seed in 1..=4 {
         let mut chance = Chance::seeded(seed);
