@@ -1,6 +1,9 @@
 //! How much may be asked of the vendor now, tenant by tenant: one allowance for submits, looks and lookups, with a
 //! breaker before it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
