@@ -97,8 +97,6 @@ pub struct Parts {
     pub vendor: Arc<VendorClient>,
     /// How much of that each tenant may do at once.
     pub vendor_slots: Arc<VendorSlots>,
-    /// How much of that may be lookups.
-    pub lookup_slots: VendorSlots,
     /// Where callbacks may go.
     pub guard: Arc<Guard>,
     /// The time.

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod authorization;
+mod breaker;
 mod caller;
 mod contract;
 mod deadlines;

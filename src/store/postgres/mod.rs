@@ -9,6 +9,7 @@
 mod analyses;
 mod claims;
 mod connect;
+mod deadlines;
 mod deliveries;
 mod delivery_claims;
 mod expiry;
@@ -16,6 +17,7 @@ mod fault;
 mod held;
 mod migrations;
 mod notices;
+mod paces;
 mod rows;
 mod tls;
 
@@ -35,14 +37,16 @@ use self::fault::Fault;
 use self::held::Held;
 use self::notices::{Address, Changes, Currency, Listener, Teller};
 use super::{
-    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt,
-    Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
+    FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
+    Surroundings,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
@@ -253,6 +257,15 @@ impl Store for PostgresStore {
         applied
     }
 
+    async fn end_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<Ended, StoreError> {
+        let (around, tenants) = (&self.surroundings, &tenants);
+        self.change(|session| deadlines::end_overdue(session, around, &self.address, tenants, limit)).await
+    }
+
     async fn claim_deliveries_across_tenants(
         &self,
         slots: DeliverySlots,
@@ -316,6 +329,10 @@ impl Store for PostgresStore {
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         self.run(|session| deliveries::of_call(session, tenant, call_id)).await
+    }
+
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
+        self.run(async |mut session| paces::find(&*session.client()?, tenant).await).await
     }
 
     /// Always: a database that is away is away for every replica, and none could do better; those that stay in the
