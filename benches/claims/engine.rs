@@ -41,9 +41,9 @@ impl Clock for Standing {
 impl Engine {
     /// With rows at rest, and rows due of each tenant.
     pub(crate) async fn open(self, at_rest: usize, due: usize, flood: usize) -> Opened {
-        let sql = fill::sql(at_rest, due, flood);
         match self {
             Self::Sqlite => {
+                let sql = fill::sql("X'7b7d'", at_rest, due, flood);
                 let home = tempfile::tempdir().unwrap();
                 let path = home.path().join("store.db");
                 drop(SqliteStore::open(&path, surroundings()).unwrap());
@@ -52,6 +52,7 @@ impl Engine {
                 Opened { store: Box::new(store), _keep: Box::new(home) }
             }
             Self::Postgres => {
+                let sql = fill::sql(r"'\x7b7d'", at_rest, due, flood);
                 let server = Server::start(Options { fsync: true, tls: false }).await;
                 let database = server.fresh_database().await;
                 let url = database.url().to_owned().into();

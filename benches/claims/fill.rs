@@ -10,13 +10,13 @@ fn count_to(count: usize) -> String {
     format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
 }
 
-/// At rest, `acme` has all; due, each tenant its own.
-pub(crate) fn sql(at_rest: usize, due: usize, flood: usize) -> String {
+/// At rest, `acme` has all; due, each tenant its own. `body` is two bytes, as the engine writes them.
+pub(crate) fn sql(body: &str, at_rest: usize, due: usize, flood: usize) -> String {
     let mut sql = format!(
         "INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, finished_at, metadata, trace) {} \
          SELECT 'acme', 'rest-' || i, 'completed', 1, i, i, '{{}}', '{TRACE}' FROM n; \
          INSERT INTO events (id, tenant, call_id, kind, at, body) {} \
-         SELECT 'evt_rest' || i, 'acme', 'rest-' || i, 'analysis.completed', i, '{{}}' FROM n; \
+         SELECT 'evt_rest' || i, 'acme', 'rest-' || i, 'analysis.completed', i, {body} FROM n; \
          INSERT INTO deliveries (id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
          SELECT 'dlv_' || seq, tenant, call_id, seq, 'https://a.example/', 'https://a.example', 'delivered', at, at, \
          '{TRACE}' FROM events;",
@@ -28,7 +28,7 @@ pub(crate) fn sql(at_rest: usize, due: usize, flood: usize) -> String {
             "INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, metadata, trace, stage, due_at, \
              started_at) {} SELECT '{tenant}', 'due-' || i, 'processing', 0, i, '{{}}', '{TRACE}', 'poll', i, i FROM n; \
              INSERT INTO events (id, tenant, call_id, kind, at, body) {} SELECT 'evt_' || \
-             substr('{id}', 1, 32 - length('' || i)) || i, '{tenant}', 'due-' || i, 'analysis.completed', i, '{{}}' FROM n; \
+             substr('{id}', 1, 32 - length('' || i)) || i, '{tenant}', 'due-' || i, 'analysis.completed', i, {body} FROM n; \
              INSERT INTO deliveries (id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
              SELECT 'dlv_' || substr(id, 5), tenant, call_id, seq, 'https://a.example/', 'https://a.example', 'pending', \
              at, at, '{TRACE}' FROM events WHERE call_id LIKE 'due-%' AND tenant = '{tenant}';",

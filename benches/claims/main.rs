@@ -15,7 +15,7 @@ mod postgres;
 use std::time::{Duration, Instant};
 
 use alovoice_gateway::domain::ids::TenantId;
-use alovoice_gateway::store::{DeliverySlots, Queue};
+use alovoice_gateway::store::{DeliverySlots, Queue, WorkSlots};
 
 use engine::Engine;
 
@@ -59,7 +59,8 @@ async fn measure(engine: Engine, at_rest: usize, flood: usize) -> Costs {
     let (mut analyses, mut deliveries) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        let slots = TENANTS.map(|name| (tenant(name), OF_EACH)).to_vec();
+        let slots =
+            TENANTS.map(|name| WorkSlots { tenant: tenant(name), free: OF_EACH, most: usize::MAX }).to_vec();
         let claims = store.claim_work_across_tenants(Queue::Polls, slots, LEASE).await.unwrap();
         analyses.push(began.elapsed());
         assert_eq!(claims.claimed.len(), 2 * OF_EACH);

@@ -119,6 +119,17 @@ pub struct Claims<T> {
     pub next_due: Option<Timestamp>,
 }
 
+/// How much of a tenant's work may be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkSlots {
+    /// Whose.
+    pub tenant: TenantId,
+    /// By this claim.
+    pub free: usize,
+    /// In all, what is under way included, whoever has it. Claims at the very same moment may pass it once.
+    pub most: usize,
+}
+
 /// How many deliveries may be claimed.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlots {
@@ -222,11 +233,11 @@ pub trait Store: Send + Sync {
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError>;
 
-    /// Claims due work, for each tenant as many as it has slots.
+    /// Claims due work, the oldest first, for each tenant as much as it has slots.
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,
-        slots: Vec<(TenantId, usize)>,
+        slots: Vec<WorkSlots>,
         lease: Duration,
     ) -> Result<Claims<ClaimedWork>, StoreError>;
 

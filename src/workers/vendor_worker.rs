@@ -12,7 +12,7 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
 use crate::metrics::Metrics;
-use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError};
+use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
 use crate::tenants::Tenants;
 use crate::vendor::{Offer, Request, VendorClient, VendorSlot, VendorSlots};
 
@@ -81,7 +81,11 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 impl VendorWorker {
     async fn claim(&self, offer: &Offer<'_>) -> Result<Claims<ClaimedWork>, StoreError> {
         let lease = lease_for(self.request_timeout);
-        self.store.claim_work_across_tenants(self.queue, offer.free.clone(), lease).await
+        let slots = offer.free.iter().filter_map(|(tenant, free)| {
+            let most = self.tenants.get(tenant)?.max_concurrency();
+            Some(WorkSlots { tenant: tenant.clone(), free: *free, most })
+        });
+        self.store.claim_work_across_tenants(self.queue, slots.collect(), lease).await
     }
 
     fn start(self: &Arc<Self>, claimed: ClaimedWork, slot: VendorSlot, tasks: &TaskTracker) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alovoice_gateway::store::Queue;
+use alovoice_gateway::store::{Queue, WorkSlots};
 use serde_json::json;
 use url::Url;
 
@@ -75,7 +75,7 @@ async fn what_cannot_be_finished_in_time_is_given_back() {
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.vendor.wait_for(|requests| requests.len() == 1).await;
     let store = stage.gateway.store();
-    let slots = || vec![(acme(), 1)];
+    let slots = || vec![WorkSlots { tenant: acme(), free: 1, most: usize::MAX }];
     let claim = |queue| store.claim_work_across_tenants(queue, slots(), Duration::from_secs(30));
     assert!(claim(Queue::Polls).await.unwrap().claimed.is_empty(), "it is leased");
 

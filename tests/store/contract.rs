@@ -20,6 +20,7 @@ macro_rules! contract {
             claims: [
                 only_what_is_due_is_claimed_and_the_next_moment_told,
                 each_tenant_has_its_own_slots,
+                no_more_of_a_tenant_is_under_way_than_it_may_have,
                 the_oldest_is_claimed_first,
                 a_claimed_submit_stands_as_unconfirmed,
                 a_denial_from_before_a_submit_tells_nothing_of_it,

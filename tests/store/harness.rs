@@ -16,6 +16,7 @@ use alovoice_gateway::domain::transcript::{Speaker, Turn};
 use alovoice_gateway::metrics::Metrics;
 use alovoice_gateway::store::{
     Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Found, Queue, Store, Surroundings,
+    WorkSlots,
 };
 use tokio::sync::broadcast;
 
@@ -120,7 +121,7 @@ impl Harness {
 
     /// Claims what is due of acme's.
     pub(crate) async fn claim(&self, queue: Queue) -> Vec<ClaimedWork> {
-        let slots = vec![(acme(), 100)];
+        let slots = vec![slots_of(acme(), 100)];
         self.store.claim_work_across_tenants(queue, slots, LEASE).await.unwrap().claimed
     }
 
@@ -171,6 +172,11 @@ impl Harness {
         let deliveries = self.store.deliveries_of_call(&acme(), &call_id(call)).await.unwrap();
         deliveries.into_iter().map(|delivery| (delivery.status, delivery.attempts)).collect()
     }
+}
+
+/// Slots for a tenant's work, however much is under way.
+pub(crate) fn slots_of(tenant: TenantId, free: usize) -> WorkSlots {
+    WorkSlots { tenant, free, most: usize::MAX }
 }
 
 /// Slots for deliveries of both tenants, whatever their size.

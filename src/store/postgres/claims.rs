@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::{ClaimedWork, Claims, Lease, Queue, Stats};
+use super::super::{ClaimedWork, Claims, Lease, Queue, Stats, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{self, number};
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
 
 /// The condition of each queue's partial index, word for word.
 const fn condition(queue: Queue) -> &'static str {
@@ -21,15 +20,17 @@ const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Takes tenants, the most to claim of each, the present, and the lease's end. Every tenant's oldest are found by
+/// Takes tenants, the most to claim of each now, the present, the lease's end, and the most of each in all. Every tenant's oldest are found by
 /// themselves, so that one with much due hides nobody's. What another replica is claiming is passed over. A claimed
 /// submit stands as unconfirmed from this commit on: after a crash its outcome is unknown. The array keeps the planner,
 /// which cannot know how few there will be, from joining with the whole table.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
-        "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[]) AS slot (tenant, free) \
+        "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[], $5::bigint[]) \
+         AS slot (tenant, free, most) CROSS JOIN LATERAL (SELECT count(*) AS busy FROM analyses WHERE leased \
+         AND tenant = slot.tenant AND due_at + 0 > $3) AS under_way \
          CROSS JOIN LATERAL (SELECT id FROM analyses WHERE {} AND analyses.tenant = slot.tenant AND due_at <= $3 \
-         ORDER BY due_at LIMIT slot.free FOR UPDATE SKIP LOCKED) AS oldest) \
+         ORDER BY due_at LIMIT greatest(0, least(slot.free, slot.most - under_way.busy)) FOR UPDATE SKIP LOCKED) AS oldest) \
          UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
          fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {}",
@@ -51,20 +52,25 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
 pub(super) async fn work(
     mut session: Session,
     queue: Queue,
-    slots: &[(TenantId, usize)],
+    slots: &[WorkSlots],
     now: Timestamp,
     lease: Duration,
 ) -> Result<Claims<ClaimedWork>, Fault> {
     let client = session.client()?;
-    let tenants: Vec<&str> = slots.iter().map(|(tenant, _)| tenant.as_str()).collect();
-    let free: Vec<i64> = slots.iter().map(|(_, free)| i64::try_from(*free).unwrap_or(i64::MAX)).collect();
+    let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
+    let (free, most): (Vec<i64>, Vec<i64>) =
+        slots.iter().map(|slot| (whole(slot.free), whole(slot.most))).unzip();
     let claim = client.prepare_cached(&claim_sql(queue)).await?;
     let next = client.prepare_cached(&next_work_sql(queue)).await?;
     let (now, end) = (now.as_millis(), (now + lease).as_millis());
-    let rows = client.query(&claim, &[&tenants, &free, &now, &end]).await?;
+    let rows = client.query(&claim, &[&tenants, &free, &now, &end, &most]).await?;
     let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now]).await?.try_get(0)?;
     let claimed = rows.iter().filter_map(claimed_work).collect();
     Ok(Claims { claimed, next_due: next_due.map(Timestamp::from_millis) })
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.

@@ -39,7 +39,7 @@ use self::notices::{Address, Changes, Currency, Listener, Teller};
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
     FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
-    Surroundings,
+    Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
@@ -237,7 +237,7 @@ impl Store for PostgresStore {
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,
-        slots: Vec<(TenantId, usize)>,
+        slots: Vec<WorkSlots>,
         lease: Duration,
     ) -> Result<Claims<ClaimedWork>, StoreError> {
         let slots = &slots;

@@ -33,6 +33,7 @@ CREATE TABLE analyses (
 -- One index for each queue: claiming costs the same however many analyses rest.
 CREATE INDEX analyses_to_submit ON analyses (tenant, due_at) WHERE stage = 'submit';
 CREATE INDEX analyses_to_poll ON analyses (tenant, due_at) WHERE stage <> 'submit';
+CREATE INDEX analyses_under_way ON analyses (tenant) WHERE leased;
 CREATE INDEX analyses_by_status ON analyses (status);
 CREATE INDEX analyses_at_rest ON analyses (finished_at) WHERE stage IS NULL;
 

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{ClaimedWork, Claims, Lease, Queue, Stats, StoreError};
+use super::super::{ClaimedWork, Claims, Lease, Queue, Stats, StoreError, WorkSlots};
 use super::rows;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
 
 /// The condition of each queue's partial index, word for word.
 const fn condition(queue: Queue) -> &'static str {
@@ -40,18 +39,29 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
     )
 }
 
+/// Takes a tenant and the present: what is under way, of either queue. The plus keeps the query off the indexes of what is
+/// to come.
+pub(super) const UNDER_WAY: &str =
+    "SELECT count(*) FROM analyses WHERE leased = 1 AND tenant = ? AND +due_at > ?";
+
 pub(super) fn work(
     connection: &Connection,
     queue: Queue,
-    slots: &[(TenantId, usize)],
+    slots: &[WorkSlots],
     now: Timestamp,
     lease: Duration,
 ) -> Result<Claims<ClaimedWork>, StoreError> {
     let mut claim = connection.prepare_cached(&claim_sql(queue))?;
     let mut next = connection.prepare_cached(&next_work_sql(queue))?;
+    let mut under_way = connection.prepare_cached(UNDER_WAY)?;
     let mut claims = Claims { claimed: Vec::new(), next_due: None };
-    for (tenant, free) in slots.iter().filter(|(_, free)| *free > 0) {
-        let limit = i64::try_from(*free).unwrap_or(i64::MAX);
+    for WorkSlots { tenant, free, most } in slots {
+        let busy: usize = under_way.query_row(params![tenant.as_str(), now.as_millis()], |row| row.get(0))?;
+        let limit = (*free).min(most.saturating_sub(busy));
+        if limit == 0 {
+            continue;
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = params![tenant.as_str(), now.as_millis(), limit, (now + lease).as_millis()];
         let mut rows = claim.query(due)?;
         while let Some(row) = rows.next()? {

@@ -32,7 +32,7 @@ use self::writer::{Done, Writer};
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
     FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
-    Surroundings,
+    Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
@@ -172,7 +172,7 @@ impl Store for SqliteStore {
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,
-        slots: Vec<(TenantId, usize)>,
+        slots: Vec<WorkSlots>,
         lease: Duration,
     ) -> Result<Claims<ClaimedWork>, StoreError> {
         let now = self.surroundings.clock.now();

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::Queue;
-use super::claims::{claim_sql, next_work_sql};
+use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
 use super::deadlines::{NEXT_START, overdue_sql};
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
@@ -38,6 +38,11 @@ fn a_claim_of_work_walks_the_index_of_its_queue() {
             [format!("SEARCH analyses USING INDEX {index} (tenant=? AND due_at>?)")]
         );
     }
+}
+
+#[test]
+fn what_is_under_way_is_counted_along_an_index_of_its_own() {
+    assert_eq!(plan(WORK_UNDER_WAY), ["SEARCH analyses USING INDEX analyses_under_way (tenant=?)"]);
 }
 
 #[test]

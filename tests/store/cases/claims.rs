@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use alovoice_gateway::domain::analysis::{FaultCode, Stage, Status};
 use alovoice_gateway::domain::lifecycle::{Fault, PollOutcome, Step, SubmitOutcome};
-use alovoice_gateway::store::{ClaimedWork, Queue, StoreError};
+use alovoice_gateway::store::{ClaimedWork, Queue, StoreError, WorkSlots};
 
 use crate::harness::{
-    Harness, LEASE, START, acme, anew, call_id, globex, metadata, ready, submission, with_metadata,
+    Harness, LEASE, START, acme, anew, call_id, globex, metadata, ready, slots_of, submission, with_metadata,
 };
 
 const ACCEPTED: Step = Step::Submitted(SubmitOutcome::Accepted);
@@ -18,7 +18,7 @@ fn calls(claimed: &[ClaimedWork]) -> Vec<&str> {
 
 pub(crate) async fn only_what_is_due_is_claimed_and_the_next_moment_told(harness: Harness) {
     let claim = async |queue| {
-        let slots = vec![(acme(), 100), (globex(), 100)];
+        let slots = vec![slots_of(acme(), 100), slots_of(globex(), 100)];
         let claims = harness.store.claim_work_across_tenants(queue, slots, LEASE).await.unwrap();
         (claims.claimed.len(), claims.next_due.map(|due| due.since(START).as_secs()))
     };
@@ -41,15 +41,34 @@ pub(crate) async fn each_tenant_has_its_own_slots(harness: Harness) {
         harness.store.submit(&globex(), submission(call)).await.unwrap();
     }
     let idle = alovoice_gateway::domain::ids::TenantId::parse("initech").unwrap();
-    let slots = vec![(acme(), 2), (globex(), 0), (idle, 5)];
+    let slots = vec![slots_of(acme(), 2), slots_of(globex(), 0), slots_of(idle, 5)];
     let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
     let tenants: Vec<_> = claims.claimed.iter().map(|claimed| claimed.analysis.tenant.as_str()).collect();
     assert_eq!(tenants, ["acme", "acme"]);
 
-    let slots = vec![(acme(), 100), (globex(), 100)];
+    let slots = vec![slots_of(acme(), 100), slots_of(globex(), 100)];
     let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
     let of = |tenant| claims.claimed.iter().filter(|claimed| claimed.analysis.tenant == tenant).count();
     assert_eq!((of(acme()), of(globex())), (1, 3));
+}
+
+pub(crate) async fn no_more_of_a_tenant_is_under_way_than_it_may_have(harness: Harness) {
+    for call in ["1", "2", "3", "4", "5"] {
+        harness.submit(submission(call)).await;
+        harness.store.submit(&globex(), submission(call)).await.unwrap();
+    }
+    let claim = async |free, most| {
+        let slots = vec![WorkSlots { tenant: acme(), free, most }, slots_of(globex(), 1)];
+        let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
+        claims.claimed.into_iter().filter(|claimed| claimed.analysis.tenant == acme()).collect::<Vec<_>>()
+    };
+    let first = claim(2, 3).await;
+    assert_eq!((first.len(), claim(2, 3).await.len(), claim(2, 3).await.len()), (2, 1, 0));
+    harness.store.apply(first[0].lease, ACCEPTED).await.unwrap();
+    assert_eq!((claim(2, 3).await.len(), claim(2, 2).await.len()), (1, 0));
+    // Leases that ran out count no more.
+    harness.advance(LEASE.as_secs());
+    assert_eq!(claim(2, 3).await.len(), 1);
 }
 
 pub(crate) async fn the_oldest_is_claimed_first(harness: Harness) {
@@ -58,7 +77,7 @@ pub(crate) async fn the_oldest_is_claimed_first(harness: Harness) {
         harness.advance(1);
     }
     for expected in ["3", "1", "2"] {
-        let slots = vec![(acme(), 1)];
+        let slots = vec![slots_of(acme(), 1)];
         let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
         assert_eq!(calls(&claims.claimed), [expected]);
     }

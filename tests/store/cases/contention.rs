@@ -7,7 +7,9 @@ use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::store::{Queue, StoreError};
 use futures_util::future::join_all;
 
-use crate::harness::{Harness, acme, call_id, obtained, submission, trace, with_callback, with_metadata};
+use crate::harness::{
+    Harness, acme, call_id, obtained, slots_of, submission, trace, with_callback, with_metadata,
+};
 
 const CROWD: usize = 50;
 
@@ -27,7 +29,7 @@ pub(crate) async fn no_row_is_claimed_twice_and_no_submission_is_lost(harness: H
         let mut claimed = Vec::new();
         for part in 0..4 {
             harness.submit(submission(&format!("{number}-{part}"))).await;
-            let slots = vec![(acme(), 3)];
+            let slots = vec![slots_of(acme(), 3)];
             let lease = crate::harness::LEASE;
             let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, lease).await.unwrap();
             claimed.extend(claims.claimed.into_iter().map(|claimed| claimed.analysis.call_id));

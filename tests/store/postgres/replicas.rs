@@ -10,7 +10,8 @@ use tokio::join;
 
 use super::{hears, open_at};
 use crate::harness::{
-    Harness, LEASE, acme, anew, call_id, ready, slots, submission, trace, with_callback, with_metadata,
+    Harness, LEASE, acme, anew, call_id, ready, slots, slots_of, submission, trace, with_callback,
+    with_metadata,
 };
 use crate::postgres_server::database::Database;
 use crate::postgres_server::server::Server;
@@ -76,7 +77,7 @@ async fn a_replica_gives_back_what_it_holds_and_nothing_else() {
     let claim = |harness: Arc<Harness>| async move {
         harness
             .store
-            .claim_work_across_tenants(Queue::Submits, vec![(acme(), 1)], LEASE)
+            .claim_work_across_tenants(Queue::Submits, vec![slots_of(acme(), 1)], LEASE)
             .await
             .unwrap()
             .claimed
@@ -116,7 +117,7 @@ async fn three_replicas_share_the_work_and_none_has_it_twice() {
             let (mut submits, mut deliveries) = (Vec::new(), Vec::new());
             for _ in 0..10 {
                 let claims =
-                    replica.store.claim_work_across_tenants(Queue::Submits, vec![(acme(), 5)], LEASE);
+                    replica.store.claim_work_across_tenants(Queue::Submits, vec![slots_of(acme(), 5)], LEASE);
                 submits.extend(claims.await.unwrap().claimed.into_iter().map(|work| work.lease));
                 let claims = replica.store.claim_deliveries_across_tenants(slots(5, 1000, 1000), LEASE);
                 deliveries.extend(claims.await.unwrap().claimed.into_iter().map(|work| work.lease));
