@@ -14,7 +14,7 @@ use crate::domain::lifecycle::Step;
 use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Queue, Store, StoreError};
 use crate::tenants::Tenants;
-use crate::vendor::{Request, VendorClient, VendorSlot, VendorSlots};
+use crate::vendor::{Request, Room, VendorClient, VendorSlot, VendorSlots};
 
 /// Beyond the vendor's deadline, for the claim before and the write after the request.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
@@ -92,11 +92,13 @@ impl VendorWorker {
         }
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace: analysis.trace };
-        let step = match self.queue {
-            Queue::Submits => Step::Submitted(self.vendor.submit(request).await),
+        // The room of a large answer, until it is written.
+        let (step, _room) = match self.queue {
+            Queue::Submits => (Step::Submitted(self.vendor.submit(request).await), Room::default()),
             Queue::Polls => {
                 let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
-                Step::Polled(self.vendor.result(request, etag).await)
+                let (outcome, room) = self.vendor.result(request, etag).await;
+                (Step::Polled(outcome), room)
             }
         };
         let applied = self.store.apply(claimed.lease, step).await;
