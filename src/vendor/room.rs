@@ -37,10 +37,12 @@ impl Rooms {
 
     /// Room for an answer that has so many bytes so far, in place of what it has; `None` if there is none in time.
     pub(super) async fn enough(&self, room: Room, bytes: usize, deadline: Instant) -> Option<Room> {
-        let needed = match bytes {
-            ..=SMALL => 0,
-            ..=MIB => 1,
-            _ => self.largest,
+        let needed = if bytes <= SMALL {
+            0
+        } else if bytes <= MIB {
+            1
+        } else {
+            self.largest
         };
         if room.mebibytes() >= needed {
             return Some(room);
