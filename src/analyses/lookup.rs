@@ -77,7 +77,8 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
     };
     let token = tenant.vendor_token();
     let request = Request { token: &token, call_id: &key.1, trace };
-    match parts.vendor.result(&slot, request, None).await {
+    let (outcome, _room) = parts.vendor.result(&slot, request, None).await;
+    match outcome {
         PollOutcome::Ready(obtained) => {
             let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
             Err(match adopted {

@@ -1,6 +1,7 @@
 //! The two servers: the API's, and the admin port.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -15,8 +16,6 @@ use crate::http::admin::{self, Readiness};
 use crate::http::observe::observe;
 use crate::http::state::ApiState;
 
-/// How long a client may take for a request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept; longer than the idle time-outs of ingresses (60 s), so that they close first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -26,6 +25,7 @@ pub(super) fn serve_api(
     loops: &TaskTracker,
 ) -> Result<(ServerHandle, Url), StartError> {
     let (address, public_url) = (settings.server.listen, settings.server.public_url.clone());
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     let state = state.clone();
     let server = HttpServer::new(move || {
         let public_url = public_url.clone();
@@ -34,7 +34,10 @@ pub(super) fn serve_api(
             .wrap(from_fn(observe))
             .configure(move |config| crate::http::configure(config, public_url.as_ref()))
     })
-    .client_request_timeout(HEAD_PATIENCE)
+    .workers(workers)
+    // Of each worker.
+    .max_connections(settings.server.max_connections.div_ceil(workers))
+    .client_request_timeout(settings.server.head_timeout)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(settings.server.shutdown_grace.as_secs())
     .disable_signals()

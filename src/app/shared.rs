@@ -152,6 +152,7 @@ impl Shared {
             tenants: self.tenants.clone(),
             store: self.store.clone(),
             max_body_bytes: settings.server.max_body_bytes,
+            body_timeout: settings.server.body_timeout,
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             metrics: self.metrics.clone(),

@@ -58,6 +58,9 @@ fn server(s: &mut Section<'_>) -> Option<ServerSettings> {
     let admin_listen = s.read("admin_listen", "0.0.0.0:9090", address());
     let shutdown_grace = s.read("shutdown_grace", "25s", duration(Duration::ZERO..=60 * MINUTE));
     let max_body_bytes = s.read("max_body_bytes", "4MiB", size(KIB..=64 * MIB));
+    let head_timeout = s.read("head_timeout", "10s", duration(MILLISECOND..=5 * MINUTE));
+    let body_timeout = s.read("body_timeout", "30s", duration(MILLISECOND..=60 * MINUTE));
+    let max_connections = s.read("max_connections", 25_000, integer(1..=1_000_000));
     let public_url = s.optional("public_url", base_url);
     // Port 0 asks the system for a free port, so two of them differ.
     if listen.is_some_and(|listen: std::net::SocketAddr| listen.port() != 0 && Some(listen) == admin_listen) {
@@ -68,6 +71,9 @@ fn server(s: &mut Section<'_>) -> Option<ServerSettings> {
         admin_listen: admin_listen?,
         shutdown_grace: shutdown_grace?,
         max_body_bytes: max_body_bytes?,
+        head_timeout: head_timeout?,
+        body_timeout: body_timeout?,
+        max_connections: max_connections?,
         public_url: public_url?,
     })
 }

@@ -45,6 +45,12 @@ pub struct ServerSettings {
     pub shutdown_grace: Duration,
     /// The most bytes of a request's body.
     pub max_body_bytes: usize,
+    /// How long a client may take to send a request's head.
+    pub head_timeout: Duration,
+    /// How long it may take to send the body.
+    pub body_timeout: Duration,
+    /// Connections at once; further ones wait to be accepted.
+    pub max_connections: usize,
     /// Where the API is reached from outside; the document's `servers` entry. Absent: `/`.
     pub public_url: Option<Url>,
 }

@@ -29,7 +29,7 @@ pub enum InvalidCallbackUrl {
 }
 
 impl CallbackUrl {
-    /// The most bytes a URL may have.
+    /// The most bytes a URL may have, as it is given and in its normal form.
     pub const MAX_LEN: usize = 2048;
 
     /// Checks the rules and takes the URL in its normal form (so that one URL counts once).
@@ -49,6 +49,10 @@ impl CallbackUrl {
         }
         if url.fragment().is_some() {
             return Err(InvalidCallbackUrl::Fragment);
+        }
+        // Encoded, a URL may be three times as long; and what is stored has to be taken again when it is read.
+        if url.as_str().len() > Self::MAX_LEN {
+            return Err(InvalidCallbackUrl::TooLong(url.as_str().len()));
         }
         Ok(Self(url))
     }
@@ -105,5 +109,8 @@ mod tests {
         assert_eq!(CallbackUrl::parse("https://a.uz/#f"), Err(E::Fragment));
         let long = format!("https://a.uz/{}", "x".repeat(2048));
         assert_eq!(CallbackUrl::parse(&long), Err(E::TooLong(long.len())));
+        // Short as it is written, long as it is sent.
+        let encoded = format!("https://a.uz/{}", "ё".repeat(700));
+        assert_eq!(CallbackUrl::parse(&encoded), Err(E::TooLong(13 + 6 * 700)));
     }
 }

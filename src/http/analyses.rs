@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
+use super::exact::ExactObject;
 use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
 use super::observe::RequestTrace;
 use super::parameters::{CallParameter, KnownState};
@@ -38,10 +39,11 @@ pub struct SubmitAnalysis {
     #[serde(default)]
     #[schema(value_type = Option<Callback>)]
     callback: Option<Object<Callback>>,
-    /// Given back in the resource and in callbacks: an object of up to 4 KiB.
+    /// Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than 64
+    /// bits.
     #[serde(default)]
     #[schema(value_type = Option<Object>, example = json!({"ticket": "T-1"}))]
-    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    metadata: Option<ExactObject>,
     /// Whether to have a finished call analysed anew. Without it, the vendor gets each call once.
     #[serde(default)]
     reanalyze: bool,
@@ -58,15 +60,18 @@ pub struct Callback {
 }
 
 impl SubmitAnalysis {
-    /// Checks every field, and tells of all that break a rule.
-    fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Tells of all that break a rule.
+    pub fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
         let mut errors = Vec::new();
         let call_id = noting(&mut errors, "#/call_id", CallId::parse(&self.call_id));
         let callback = self
             .callback
             .and_then(|callback| noting(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.0.url)));
         let metadata =
-            self.metadata.and_then(|object| noting(&mut errors, "#/metadata", Metadata::parse(object)));
+            self.metadata.and_then(|object| noting(&mut errors, "#/metadata", Metadata::parse(object.0)));
         match call_id {
             Some(call_id) if errors.is_empty() => {
                 Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })

@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -16,13 +15,10 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::problem::{
-    ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
+    ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
 };
 use super::state::ApiState;
 use crate::domain::ids::CallId;
-
-/// How long a caller may take to send a body.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
@@ -35,8 +31,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
         let request = request.clone();
         let payload = payload.take();
         Box::pin(async move {
-            let limit = request.app_data::<web::Data<ApiState>>().map_or(0, |state| state.max_body_bytes);
-            let body = read(&request, payload, limit).await?;
+            let state = request
+                .app_data::<web::Data<ApiState>>()
+                .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))?;
+            let whole = read(&request, payload, state.max_body_bytes);
+            let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
+            let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
             Ok(Self(parse::<Object<T>>(&body)?.0))
         })
     }
@@ -60,22 +60,21 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
         return Err(too_large());
     }
     let mut body = web::BytesMut::new();
-    let whole = async {
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
-            if body.len() + chunk.len() > limit {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
         }
-        Ok(body)
-    };
-    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
-    tokio::time::timeout(BODY_PATIENCE, whole).await.map_err(too_slow)?
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
-/// First whether it is JSON at all, then whether it has the right form: the two are different mistakes.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+/// Reads a body: first whether it is JSON at all, then whether it has the right form: the two are different mistakes.
+///
+/// # Errors
+/// Says where it breaks which rule.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let malformed = |error: &serde_json::Error| {
         // serde_json's messages name a position, never more of the text than a key.
         ApiError::new(MALFORMED_BODY, format!("the body is not JSON: {error}"))

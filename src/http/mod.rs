@@ -9,6 +9,7 @@ pub mod audio;
 pub mod authorized;
 pub mod conditional;
 pub mod document;
+pub mod exact;
 pub mod input;
 pub mod observe;
 pub mod parameters;
@@ -17,6 +18,7 @@ pub mod problem_responses;
 pub mod state;
 pub mod tagged;
 pub mod transcripts;
+mod unread;
 pub mod vendor_answers;
 
 use actix_web::http::header::ContentType;

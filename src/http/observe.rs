@@ -13,6 +13,7 @@ use tracing::{Instrument, Span};
 
 use super::problem::{self, ApiError, ProblemKind};
 use super::state::ApiState;
+use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::RequestId;
 use crate::domain::trace::TraceContext;
@@ -43,7 +44,7 @@ impl FromRequest for RequestTrace {
 /// None of its own.
 pub async fn observe(
     state: web::Data<ApiState>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
@@ -53,6 +54,7 @@ pub async fn observe(
     request.extensions_mut().insert(RequestTrace(trace));
     let method = request.method().clone();
     let span = span(&request, &request_id, &trace);
+    let unread = Unread::share(&mut request);
 
     // Errors of handlers and extractors are answers by now; `as_problem` finds them in the response.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
@@ -81,7 +83,10 @@ pub async fn observe(
         500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "a request failed"),
         _ => tracing::debug!(status, took_ms, "a request was answered"),
     }
-    Ok(response)
+    Ok(match unread {
+        Some(unread) => unread.hold(response),
+        None => response,
+    })
 }
 
 /// The template of a path, at hand for who answers it.

@@ -31,6 +31,8 @@ pub struct ApiState {
     pub store: Arc<dyn Store>,
     /// The most bytes of a body.
     pub max_body_bytes: usize,
+    /// How long a caller may take to send one.
+    pub body_timeout: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// For request ids and traces.

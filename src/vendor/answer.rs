@@ -1,9 +1,12 @@
 //! Reads `callgetairesult`, leniently: what is there is taken, what is not is left out, nothing is invented.
+//!
+//! What it costs is bounded by what the answer weighs: no tree is built of it ([`super::json`]), and a call has no more
+//! than so many turns and tags.
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 use url::Url;
 
+use super::json::{Json, TooMany};
 use crate::domain::analysis::{AnalysisResult, Obtained};
 use crate::domain::clock::Timestamp;
 use crate::domain::lifecycle::PollOutcome;
@@ -11,9 +14,17 @@ use crate::domain::secrets::VendorToken;
 use crate::domain::tags::Tag;
 use crate::domain::transcript::{Speaker, Turn};
 
+/// One every three seconds, for sixteen hours.
+const MOST_TURNS: usize = 20_000;
+const MOST_TAGS: usize = 20_000;
+/// What lists and objects given as the values of tags may have in all; those beyond it are kept as text.
+const MOST_NESTED_BYTES: usize = 1 << 20;
+/// A longer path is none.
+const MOST_PATH_BYTES: usize = 8 << 10;
+
 /// Whether a body is JSON at all.
 pub(super) fn is_json(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+    Json::parse(body).is_some()
 }
 
 /// Takes the token out of an answer that repeats it: what the vendor says is kept and shown.
@@ -24,35 +35,34 @@ pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
 /// What an answer of status 200 says.
 ///
 /// # Errors
-/// If it is not JSON, or holds talk in no known form.
-pub(super) fn read(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<PollOutcome, &'static str> {
+/// If it is not JSON, or holds talk in no known form or beyond all measure.
+pub fn read_answer(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<PollOutcome, &'static str> {
     if body.is_empty() {
         return Ok(not_ready(etag));
     }
-    let value: Value = serde_json::from_slice(&body).map_err(|_| "the vendor's answer is not JSON")?;
-    let Some(answer) = value.get("answer").and_then(Value::as_object) else {
+    let document = Json::parse(&body).ok_or("the vendor's answer is not JSON")?;
+    let answer = document.members(["answer"]).and_then(|[answer]| answer);
+    let names = ["stalk", "tags", "aicallid", "begin_time", "stereoaudio"];
+    let Some([stalk, tags, ai_call_id, begin_time, audio]) = answer.and_then(|it| it.members(names)) else {
         return Ok(not_ready(etag));
     };
-    let Some(stalk) = answer.get("stalk").and_then(Value::as_array) else {
+    let Some(fragments) = stalk.and_then(|stalk| stalk.objects(MOST_TURNS)) else {
         return Ok(not_ready(etag));
     };
-    let mut transcript: Vec<Turn> = stalk.iter().filter_map(Value::as_object).map(turn).collect();
-    if transcript.is_empty() && !stalk.is_empty() {
+    let (fragments, all) = fragments.map_err(|TooMany| "the vendor's stalk is longer than any call")?;
+    if fragments.is_empty() && all > 0 {
         return Err("the vendor's stalk holds no fragment that can be read");
     }
+    let mut transcript: Vec<Turn> = fragments.into_iter().filter_map(turn).collect();
     // Stable: fragments that begin together stay in the vendor's order.
     transcript.sort_by_key(|turn| turn.begin_ms);
-    let tags = answer.get("tags").and_then(Value::as_array);
     let silent = transcript.is_empty();
     let result = AnalysisResult {
-        ai_call_id: text(answer, "aicallid"),
-        begin_time: answer.get("begin_time").and_then(number).and_then(unix_seconds),
+        ai_call_id: ai_call_id.and_then(Json::text),
+        begin_time: begin_time.and_then(Json::number).and_then(unix_seconds),
         transcript,
-        tags: tags.into_iter().flatten().filter_map(Value::as_object).map(tag).collect(),
-        audio_path: answer
-            .get("stereoaudio")
-            .and_then(Value::as_str)
-            .and_then(|path| own_path(base_url, path)),
+        tags: read_tags(tags)?,
+        audio_path: audio.and_then(Json::string).and_then(|path| own_path(base_url, &path)),
     };
     let obtained = Box::new(Obtained { result, vendor_answer: body, etag });
     Ok(if silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
@@ -62,52 +72,45 @@ fn not_ready(etag: Option<String>) -> PollOutcome {
     PollOutcome::NotReady { etag, retry_after: None }
 }
 
-fn turn(fragment: &Map<String, Value>) -> Turn {
-    let begin_ms = millis(fragment, "begin").unwrap_or(0);
-    Turn {
-        fragment_id: text(fragment, "fragment_id"),
-        speaker: Speaker::from_word(&text(fragment, "direction").unwrap_or_default()),
+fn turn(fragment: Json<'_>) -> Option<Turn> {
+    let [id, direction, begin, end, text] =
+        fragment.members(["fragment_id", "direction", "begin", "end", "text"])?;
+    let begin_ms = begin.and_then(millis).unwrap_or(0);
+    Some(Turn {
+        fragment_id: id.and_then(Json::text),
+        speaker: Speaker::from_word(&direction.and_then(Json::text).unwrap_or_default()),
         begin_ms,
-        end_ms: millis(fragment, "end").unwrap_or(begin_ms),
-        text: text(fragment, "text").unwrap_or_default(),
-    }
+        end_ms: end.and_then(millis).unwrap_or(begin_ms),
+        text: text.and_then(Json::text).unwrap_or_default(),
+    })
 }
 
-fn tag(tag: &Map<String, Value>) -> Tag {
-    Tag {
-        name: text(tag, "name").unwrap_or_default(),
-        value: tag.get("value").cloned().unwrap_or_default(),
-        visible: tag.get("visible").cloned().unwrap_or_default(),
-        r#type: text(tag, "tag_type"),
-        begin_ms: millis(tag, "begin"),
-        end_ms: millis(tag, "end"),
-        match_text: text(tag, "match_text"),
-        fragment_id: text(tag, "fragment_id"),
-    }
+fn read_tags(tags: Option<Json<'_>>) -> Result<Vec<Tag>, &'static str> {
+    let Some(tags) = tags.and_then(|tags| tags.objects(MOST_TAGS)) else { return Ok(Vec::new()) };
+    let (tags, _) = tags.map_err(|TooMany| "the vendor's tags are more than any call has")?;
+    let mut room = MOST_NESTED_BYTES;
+    Ok(tags.into_iter().filter_map(|json| tag(json, &mut room)).collect())
 }
 
-/// A text, or anything else but `null` in its JSON form.
-fn text(object: &Map<String, Value>, field: &str) -> Option<String> {
-    match object.get(field)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
+fn tag(tag: Json<'_>, room: &mut usize) -> Option<Tag> {
+    let [name, value, visible, r#type, begin, end, match_text, fragment_id] =
+        tag.members(["name", "value", "visible", "tag_type", "begin", "end", "match_text", "fragment_id"])?;
+    Some(Tag {
+        name: name.and_then(Json::text).unwrap_or_default(),
+        value: value.map(|value| value.value(room)).unwrap_or_default(),
+        visible: visible.map(|visible| visible.value(room)).unwrap_or_default(),
+        r#type: r#type.and_then(Json::text),
+        begin_ms: begin.and_then(millis),
+        end_ms: end.and_then(millis),
+        match_text: match_text.and_then(Json::text),
+        fragment_id: fragment_id.and_then(Json::text),
+    })
 }
 
-fn millis(object: &Map<String, Value>, field: &str) -> Option<i64> {
-    let whole = number(object.get(field)?)?.round();
+fn millis(json: Json<'_>) -> Option<i64> {
+    let whole = json.number()?.round();
     // The bounds of exact whole numbers in JSON (RFC 8259, section 6); nothing real comes near.
     (whole.abs() <= 9_007_199_254_740_991.0).then_some(whole as i64)
-}
-
-/// A number, or a text that is one.
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
-        _ => None,
-    }
 }
 
 /// The years 1970 to 9999.
@@ -118,6 +121,9 @@ fn unix_seconds(seconds: f64) -> Option<Timestamp> {
 
 /// The path of a recording on the vendor's own host; `None` for any other place.
 fn own_path(base_url: &Url, path: &str) -> Option<String> {
+    if path.len() > MOST_PATH_BYTES {
+        return None;
+    }
     let url = base_url.join(path).ok()?;
     let own = url.origin() == base_url.origin() && url.username().is_empty() && url.password().is_none();
     own.then(|| url[url::Position::BeforePath..url::Position::AfterQuery].to_owned())
@@ -125,11 +131,13 @@ fn own_path(base_url: &Url, path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn read_text(json: &str) -> Result<PollOutcome, &'static str> {
         let base_url = Url::parse("https://cld.alovoice.uz").unwrap();
-        read(Bytes::copy_from_slice(json.as_bytes()), None, &base_url)
+        read_answer(Bytes::copy_from_slice(json.as_bytes()), None, &base_url)
     }
 
     fn ready(json: &str) -> AnalysisResult {
@@ -174,6 +182,31 @@ mod tests {
         assert_eq!(result.transcript[0].speaker, Speaker::Other("robot".into()));
         assert_eq!(result.transcript[1].fragment_id.as_deref(), Some("7"));
         assert_eq!((result.tags[0].value.clone(), result.tags[0].begin_ms), (Value::from(5), Some(10)));
+    }
+
+    #[test]
+    fn what_is_wrong_in_one_place_does_not_cost_the_rest() {
+        let result = ready(
+            r#"{"x": 1e400, "answer": {"aicallid": "\ud83d", "stalk": [{"begin": 1e400, "text": "cut \ud83d"}],
+                "tags": [{"value": 1e400}, {"value": [[[]]], "visible": "\udc00"}], "stereoaudio": "\ud800"}}"#,
+        );
+        assert_eq!((result.transcript[0].begin_ms, result.transcript[0].text.as_str()), (0, "cut \u{fffd}"));
+        assert_eq!(result.tags[0].value, "1e400");
+        assert_eq!(
+            (&result.tags[1].value, &result.tags[1].visible),
+            (&serde_json::json!([[[]]]), &"\u{fffd}".into())
+        );
+    }
+
+    #[test]
+    fn beyond_all_measure_is_no_call() {
+        let of = |stalk: usize, tags: usize| {
+            let list = |length| vec!["{}"; length].join(",");
+            read_text(&format!(r#"{{"answer": {{"stalk": [{}], "tags": [{}]}}}}"#, list(stalk), list(tags)))
+        };
+        assert!(matches!(of(MOST_TURNS, MOST_TAGS), Ok(PollOutcome::Ready(_))));
+        assert_eq!(of(MOST_TURNS + 1, 0), Err("the vendor's stalk is longer than any call"));
+        assert_eq!(of(1, MOST_TAGS + 1), Err("the vendor's tags are more than any call has"));
     }
 
     #[test]

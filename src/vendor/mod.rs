@@ -3,7 +3,9 @@
 
 mod answer;
 mod breaker;
+mod json;
 mod recordings;
+mod room;
 mod slots;
 
 use std::sync::Arc;
@@ -25,7 +27,11 @@ use crate::domain::trace::TraceContext;
 use crate::metrics::Metrics;
 
 use self::recordings::Recordings;
+use self::room::{Rooms, deadline};
+
+pub use self::answer::read_answer;
 pub use self::recordings::{ASKED, Recording};
+pub use self::room::Room;
 pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
@@ -36,7 +42,9 @@ pub struct VendorClient {
     http: Client,
     recordings: Recordings,
     base_url: Url,
+    request_timeout: Duration,
     max_response_bytes: usize,
+    rooms: Rooms,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Arc<Metrics>,
@@ -79,7 +87,9 @@ impl VendorClient {
             http,
             recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout)?,
             base_url: settings.base_url.clone(),
+            request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
+            rooms: Rooms::new(settings.max_response_bytes),
             clock,
             entropy,
             metrics,
@@ -89,19 +99,26 @@ impl VendorClient {
     /// `callsendai`: hands the call over for analysis. The slot is told how it went.
     pub async fn submit(&self, slot: &VendorSlot, request: Request<'_>) -> SubmitOutcome {
         let began = Instant::now();
-        let outcome = self.try_submit(request).await;
+        let outcome = self.try_submit(request, began).await;
         slot.hear((&outcome).into());
         self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
         outcome
     }
 
-    /// `callgetairesult`: asks for the result; `etag` makes an unchanged one free. The slot is told how it went.
-    pub async fn result(&self, slot: &VendorSlot, request: Request<'_>, etag: Option<&str>) -> PollOutcome {
+    /// `callgetairesult`: asks for the result; `etag` makes an unchanged one free. The slot is told how it went. With the
+    /// outcome comes the room that it takes up, to be held until it is stored.
+    pub async fn result(
+        &self,
+        slot: &VendorSlot,
+        request: Request<'_>,
+        etag: Option<&str>,
+    ) -> (PollOutcome, Room) {
         let began = Instant::now();
-        let outcome = self.try_result(request, etag).await.unwrap_or_else(PollOutcome::Fault);
+        let result = self.try_result(request, etag, began).await;
+        let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
         self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
-        outcome
+        (outcome, room)
     }
 
     /// Opens the recording at a path of the vendor's host; `asked` holds headers of [`ASKED`].
@@ -129,7 +146,7 @@ impl VendorClient {
         opened
     }
 
-    async fn try_submit(&self, request: Request<'_>) -> SubmitOutcome {
+    async fn try_submit(&self, request: Request<'_>, began: Instant) -> SubmitOutcome {
         let response = match self.send("callsendai", request, None).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
@@ -149,8 +166,8 @@ impl VendorClient {
                 retry_after: None,
             }),
             _ if status.is_client_error() => SubmitOutcome::Rejected(status.as_u16()),
-            _ => match self.read(response, request.token).await {
-                Ok(body) if body.is_empty() || answer::is_json(&body) => SubmitOutcome::Accepted,
+            _ => match self.read(response, request.token, began).await {
+                Ok((body, _room)) if body.is_empty() || answer::is_json(&body) => SubmitOutcome::Accepted,
                 // A page of HTML, say: whether the call was taken is for the result to tell.
                 Ok(_) => SubmitOutcome::Unknown(unreadable("the vendor's answer is not JSON")),
                 Err(fault) => SubmitOutcome::Unknown(fault),
@@ -158,7 +175,12 @@ impl VendorClient {
         }
     }
 
-    async fn try_result(&self, request: Request<'_>, etag: Option<&str>) -> Result<PollOutcome, Fault> {
+    async fn try_result(
+        &self,
+        request: Request<'_>,
+        etag: Option<&str>,
+        began: Instant,
+    ) -> Result<(PollOutcome, Room), Fault> {
         let response =
             self.send("callgetairesult", request, etag).await.map_err(|error| transport(&error))?;
         let status = response.status();
@@ -171,19 +193,20 @@ impl VendorClient {
             .and_then(|value| value.to_str().ok())
             .filter(|etag| etag.len() <= MAX_ETAG_BYTES)
             .map(str::to_owned);
-        match status {
-            StatusCode::NOT_MODIFIED => Ok(PollOutcome::Unchanged),
-            StatusCode::NOT_FOUND => Ok(PollOutcome::NotFound),
+        let outcome = match status {
+            StatusCode::NOT_MODIFIED => PollOutcome::Unchanged,
+            StatusCode::NOT_FOUND => PollOutcome::NotFound,
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
                 let retry_after = self.retry_after(response.headers());
-                Ok(PollOutcome::NotReady { etag: None, retry_after })
+                PollOutcome::NotReady { etag: None, retry_after }
             }
-            _ if status.is_client_error() => Ok(PollOutcome::Rejected(status.as_u16())),
+            _ if status.is_client_error() => PollOutcome::Rejected(status.as_u16()),
             _ => {
-                let body = self.read(response, request.token).await?;
-                answer::read(body, etag, &self.base_url).map_err(unreadable)
+                let (body, room) = self.read(response, request.token, began).await?;
+                return Ok((read_answer(body, etag, &self.base_url).map_err(unreadable)?, room));
             }
-        }
+        };
+        Ok((outcome, Room::default()))
     }
 
     async fn send(
@@ -222,17 +245,30 @@ impl VendorClient {
         parse_retry_after(text, self.clock.now())
     }
 
-    /// Reads a body up to the limit, counted after decompression.
-    async fn read(&self, mut response: Response, token: &VendorToken) -> Result<Bytes, Fault> {
-        let mut body = BytesMut::new();
+    /// Reads a body up to the limit, counted after decompression, as far as there is room for it.
+    async fn read(
+        &self,
+        mut response: Response,
+        token: &VendorToken,
+        began: Instant,
+    ) -> Result<(Bytes, Room), Fault> {
+        let (mut body, mut room) = (BytesMut::new(), Room::default());
+        let deadline = deadline(began, self.request_timeout);
         while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {
-            if body.len() + chunk.len() > self.max_response_bytes {
+            let bytes = body.len() + chunk.len();
+            if bytes > self.max_response_bytes {
                 return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
             }
+            room = self.rooms.enough(room, bytes, deadline).await.ok_or_else(no_room)?;
             body.extend_from_slice(&chunk);
         }
-        Ok(answer::without_token(body.freeze(), token))
+        Ok((answer::without_token(body.freeze(), token), room))
     }
+}
+
+fn no_room() -> Fault {
+    let detail = "large answers of the vendor were in the way of this one".to_owned();
+    Fault { code: FaultCode::VendorTimeout, detail, retry_after: None }
 }
 
 fn transport(error: &reqwest::Error) -> Fault {

@@ -14,7 +14,7 @@ use crate::domain::lifecycle::Step;
 use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
 use crate::tenants::Tenants;
-use crate::vendor::{Offer, Request, VendorClient, VendorSlot, VendorSlots};
+use crate::vendor::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
 
 /// Analyses past their deadlines that are ended in one transaction.
 const OVERDUE_BATCH: usize = 100;
@@ -112,11 +112,13 @@ impl VendorWorker {
         }
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace: analysis.trace };
-        let step = match self.queue {
-            Queue::Submits => Step::Submitted(self.vendor.submit(&slot, request).await),
+        // The room of a large answer, until it is written.
+        let (step, _room) = match self.queue {
+            Queue::Submits => (Step::Submitted(self.vendor.submit(&slot, request).await), Room::default()),
             Queue::Polls => {
                 let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
-                Step::Polled(self.vendor.result(&slot, request, etag).await)
+                let (outcome, room) = self.vendor.result(&slot, request, etag).await;
+                (Step::Polled(outcome), room)
             }
         };
         let applied = self.store.apply(claimed.lease, step).await;

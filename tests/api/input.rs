@@ -120,6 +120,39 @@ async fn a_field_that_is_given_twice_is_an_error() {
 }
 
 #[tokio::test]
+async fn metadata_that_could_not_be_given_back_as_it_came_is_refused() {
+    let stage = Stage::start().await;
+    for (metadata, pointer, detail) in [
+        (r#"{"a": 1, "a": 2}"#, "#/metadata", "has the key \"a\" twice"),
+        (r#"{"a": [{"b": 1, "b": 1}]}"#, "#/metadata/a/0", "has the key \"b\" twice"),
+        (r#"{"a": 18446744073709551616}"#, "#/metadata/a", "has a number of more than 64 bits"),
+    ] {
+        let body = format!(r#"{{"call_id": "1", "metadata": {metadata}}}"#);
+        let answer = stage.acme().post_with(&[JSON], body).await;
+        assert_eq!(answer.pointers(), [pointer], "{metadata}");
+        let told = answer.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+        assert!(told.starts_with(detail), "{told}");
+    }
+    let exact =
+        r#"{"a":18446744073709551615,"b":[-9223372036854775808,0.1,2.638344616030823e-256],"c":"\u0000é"}"#;
+    let answer = stage.acme().post_with(&[JSON], format!(r#"{{"call_id": "1", "metadata": {exact}}}"#)).await;
+    assert_eq!(answer.status, 202);
+    assert!(answer.text().contains(r#""b":[-9223372036854775808,0.1,2.638344616030823e-256]"#), "{answer:?}");
+    assert_eq!(answer.json()["metadata"], serde_json::from_str::<serde_json::Value>(exact).unwrap());
+}
+
+#[tokio::test]
+async fn a_url_that_encoding_makes_too_long_is_refused() {
+    let stage = Stage::start().await;
+    let url = |letters: usize| format!("{}/{}", stage.hook("ok"), "ё".repeat(letters));
+    let submission = |letters: usize| json!({"call_id": "1", "callback": {"url": url(letters)}});
+    assert_eq!(stage.acme().submit(submission(600)).await.pointers(), ["#/callback/url"]);
+    stage.acme().submitted(submission(300)).await;
+    stage.acme().outcome("1").await;
+    assert_eq!(stage.receiver.next().await.method, "POST");
+}
+
+#[tokio::test]
 async fn a_body_is_json_and_says_so() {
     let stage = Stage::start().await;
     let body = r#"{"call_id": "never-ready~1"}"#;

@@ -89,6 +89,11 @@ impl Gateway {
         Self { child: Mutex::new(child), stdout, stderr }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     /// SIGKILL: no handler, no destructor, no last write.
     pub(crate) fn kill(&self) {
         let mut child = self.child.lock().unwrap();

@@ -7,6 +7,9 @@
 
 mod commands;
 mod crash;
+// Memory is read from /proc.
+#[cfg(target_os = "linux")]
+mod floods;
 mod gateway;
 mod leaks;
 mod peers;

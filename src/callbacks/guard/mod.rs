@@ -81,7 +81,7 @@ impl Guard {
 
 /// `localhost` and all names under it are loopback (RFC 6761, 6.3), whatever a resolver says.
 fn is_localhost(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = name.trim_end_matches('.');
     name == "localhost" || name.ends_with(".localhost")
 }
 

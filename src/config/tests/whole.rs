@@ -74,6 +74,9 @@ fn documented() -> Settings {
             admin_listen: "0.0.0.0:9090".parse().unwrap(),
             shutdown_grace: seconds(25),
             max_body_bytes: 4 << 20,
+            head_timeout: seconds(10),
+            body_timeout: seconds(30),
+            max_connections: 25_000,
             public_url: None,
         },
         vendor: VendorSettings {

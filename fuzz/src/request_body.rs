@@ -1,0 +1,53 @@
+//! The body of a submission.
+
+use actix_web::body::MessageBody;
+use alovoice_gateway::domain::callback_url::CallbackUrl;
+use alovoice_gateway::domain::ids::CallId;
+use alovoice_gateway::domain::trace::TraceContext;
+use alovoice_gateway::http::analyses::SubmitAnalysis;
+use alovoice_gateway::http::input::{Object, parse};
+use alovoice_gateway::http::problem::ApiError;
+use serde_json::Value;
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// A body is taken as it stands, or refused with a short problem that says where.
+pub fn check(input: &[u8]) {
+    let trace = TraceContext::parse(TRACE).unwrap();
+    let submission =
+        match parse::<Object<SubmitAnalysis>>(input).and_then(|body| body.0.into_submission(trace)) {
+            Ok(submission) => submission,
+            Err(error) => return refused(&error),
+        };
+    let body: Value = serde_json::from_slice(input).unwrap();
+    assert_eq!(CallId::parse(body["call_id"].as_str().unwrap()), Ok(submission.call_id));
+    assert_eq!(submission.reanalyze, body["reanalyze"] == true);
+    let callback = body["callback"]["url"].as_str().map(|url| CallbackUrl::parse(url).unwrap());
+    assert_eq!(submission.callback, callback);
+    let metadata = submission.metadata.map(|metadata| metadata.to_json());
+    let metadata = metadata.map_or(Value::Null, |json| serde_json::from_str(&json).unwrap());
+    assert_eq!(metadata, body["metadata"], "comes back as it came");
+}
+
+/// Whether a problem is one that callers can make something of.
+pub(crate) fn refused(error: &ApiError) {
+    let response = error.respond("req_1");
+    let status = response.status().as_u16();
+    let body = response.into_body().try_into_bytes().unwrap();
+    assert!(body.len() < 8192, "{} bytes", body.len());
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(problem["status"], status);
+    match status {
+        400 => assert_eq!(problem["code"], "malformed_body"),
+        422 => {
+            let errors = problem["errors"].as_array().unwrap();
+            assert!(!errors.is_empty());
+            for error in errors {
+                let pointer = error["pointer"].as_str().unwrap();
+                assert!(pointer.starts_with(['#', '?', '{']), "{problem}");
+                assert!(!error["detail"].as_str().unwrap().is_empty(), "{problem}");
+            }
+        }
+        other => panic!("{other}: {problem}"),
+    }
+}

@@ -1,0 +1,94 @@
+//! A server that answers without measure.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use url::Url;
+
+/// What is answered.
+#[derive(Clone)]
+pub(super) enum Flow {
+    /// This, and then the next request.
+    Whole(Arc<[u8]>),
+    /// This once, and then that for ever.
+    Endless(Arc<[u8]>, Arc<[u8]>),
+}
+
+/// A whole answer with a body of JSON.
+pub(super) fn json(body: &str) -> Flow {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    Flow::Whole([head.as_bytes(), body.as_bytes()].concat().into())
+}
+
+/// On a free port; it ends when dropped.
+pub(super) struct Torrent {
+    pub(super) url: Url,
+    task: JoinHandle<()>,
+}
+
+impl Torrent {
+    /// Answers by the path of a request and by how many came for it before.
+    pub(super) async fn start(answer: impl Fn(&str, usize) -> Flow + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let seen: Mutex<HashMap<String, usize>> = Mutex::default();
+        let answer = Arc::new(move |path: &str| {
+            let mut seen = seen.lock().unwrap();
+            let before = seen.entry(path.to_owned()).or_default();
+            *before += 1;
+            answer(path, *before - 1)
+        });
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&answer)));
+            }
+        });
+        Self { url, task }
+    }
+}
+
+impl Drop for Torrent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&str) -> Flow>) -> Option<()> {
+    loop {
+        let path = read(&mut stream).await?;
+        match answer(&path) {
+            Flow::Whole(bytes) => stream.write_all(&bytes).await.ok()?,
+            Flow::Endless(first, again) => {
+                stream.write_all(&first).await.ok()?;
+                loop {
+                    stream.write_all(&again).await.ok()?;
+                }
+            }
+        }
+    }
+}
+
+/// Reads a request and gives its path.
+async fn read(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length =
+        head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    let missing = (end + length.unwrap_or(0)).saturating_sub(bytes.len());
+    stream.read_exact(&mut vec![0; missing]).await.ok()?;
+    Some(head.split(' ').nth(1)?.to_owned())
+}
