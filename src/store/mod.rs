@@ -10,6 +10,7 @@
 //! - Claiming a submit writes down that its outcome is unknown, before the request leaves.
 //! - No transaction is open while anything outside is waited for.
 
+pub mod copy;
 pub mod postgres;
 mod selection;
 pub mod sqlite;

@@ -4,6 +4,8 @@
 
 mod cases;
 mod contract;
+mod copy;
 mod harness;
 mod postgres;
+mod schema;
 mod sqlite;
