@@ -11,5 +11,7 @@ mod gateway;
 mod leaks;
 mod peers;
 mod sandbox;
+#[path = "../store/schema.rs"]
+mod schema;
 mod stage;
 mod stop;
