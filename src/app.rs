@@ -191,8 +191,10 @@ impl Gateway {
             tracing::warn!("the grace period ended before the work did");
             self.api_server.stop(false).await;
         }
-        if let Err(error) = self.store.release_across_tenants().await {
-            tracing::error!(%error, "leases could not be given back; they will run out");
+        match tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "leases could not be given back; they will run out"),
+            Err(_) => tracing::error!("leases could not be given back in time; they will run out"),
         }
         self.stopping.cancel();
         self.admin_server.stop(true).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::units::{HumanDuration, InvalidDuration};
+use crate::config::{InvalidStoreUrl, StoreUrl};
 use crate::domain::ids::TenantId;
 
 macro_rules! settings_help {
@@ -135,9 +136,12 @@ pub struct CopyArgs {
 pub struct UrlText(String);
 
 impl UrlText {
-    /// The URL with its password.
-    pub fn expose(&self) -> &str {
-        &self.0
+    /// The store that it names.
+    ///
+    /// # Errors
+    /// If it names none; without the text.
+    pub fn parse(&self) -> Result<StoreUrl, InvalidStoreUrl> {
+        self.0.parse()
     }
 }
 

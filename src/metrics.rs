@@ -27,6 +27,8 @@ pub struct Metrics {
     pub http_in_flight: IntGauge,
     /// Requests to the vendor by operation and outcome.
     pub vendor_requests: HistogramVec,
+    /// Tenants whose vendor did not answer of late and is asked little or nothing.
+    pub breakers_open: IntGauge,
     /// Analyses in the store by status.
     pub analyses: IntGaugeVec,
     /// Analyses finished by event.
@@ -82,6 +84,10 @@ impl Metrics {
                 "Time of requests to the vendor by operation and outcome.",
                 REMOTE_BUCKETS,
                 &["operation", "outcome"],
+            )?,
+            breakers_open: r.gauge(
+                "vendor_breakers_open",
+                "Tenants whose vendor did not answer of late and is asked little or nothing.",
             )?,
             analyses: r.gauges("analyses", "Analyses in the store by status.", &["status"])?,
             events: r.counters("events_total", "Events written by type.", &["type"])?,

@@ -67,6 +67,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("actix_web", &["http/", "app.rs", "app/"]),
     ("utoipa_swagger_ui", &["http/"]),
     ("rusqlite", &["store/"]),
+    ("tokio_postgres", &["store/"]),
+    ("deadpool_postgres", &["store/"]),
     ("reqwest", &["vendor/", "callbacks/", "auth/"]),
     ("prometheus", &["metrics.rs"]),
     ("clap", &["cli.rs", "main.rs"]),
@@ -97,6 +99,9 @@ const IMPURE_STD: &[&str] = &["env", "fs", "os", "process", "thread"];
 const EXPOSURES: &[(&str, usize)] = &[
     // The definition.
     ("domain/secrets.rs", usize::MAX),
+    // The database's URL, which may hold a password: the definition, and where it is read.
+    ("config/settings.rs", 1),
+    ("store/postgres/connect.rs", 1),
     // The vendor token, in the vendor's URL.
     ("vendor/mod.rs", 1),
     // The key of a callback's signature.

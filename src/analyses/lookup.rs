@@ -66,17 +66,18 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
         Ok(None) => {}
         Err(error) => return Err(Ended::Store(error.to_string())),
     }
-    // Lookups have a share of their own, and take from the tenant's whole no more than that: however many calls are
-    // made up, its submits and looks go on.
-    let slots = async {
-        let share = parts.lookup_slots.take(tenant.id()).await;
-        (share, parts.vendor_slots.take(tenant.id()).await)
+    let taken = tokio::time::timeout(LOOKUP_PATIENCE, parts.vendor_slots.lookup(tenant.id())).await;
+    let slot = match taken {
+        Ok(Ok(slot)) => slot,
+        Ok(Err(shut)) => {
+            let retry_after = shut.until.map(|until| until.since(parts.clock.now()));
+            return Err(Ended::Unavailable { retry_after });
+        }
+        Err(_) => return Err(Ended::Unavailable { retry_after: Some(LOOKUP_PATIENCE) }),
     };
-    let busy = |_| Ended::Unavailable { retry_after: Some(LOOKUP_PATIENCE) };
-    let _slots = tokio::time::timeout(LOOKUP_PATIENCE, slots).await.map_err(busy)?;
     let token = tenant.vendor_token();
     let request = Request { token: &token, call_id: &key.1, trace };
-    match parts.vendor.result(request, None).await {
+    match parts.vendor.result(&slot, request, None).await {
         PollOutcome::Ready(obtained) => {
             let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
             Err(match adopted {

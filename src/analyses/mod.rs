@@ -30,6 +30,9 @@ use crate::store::{Change, Found, Store, StoreError};
 use crate::tenants::Tenant;
 use crate::vendor::{Recording, VendorClient, VendorSlots};
 
+/// How long the store is asked before memory answers, while changes by other replicas may go unheard.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Why a use case did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysesError {
@@ -94,8 +97,6 @@ pub struct Parts {
     pub vendor: Arc<VendorClient>,
     /// How much of that each tenant may do at once.
     pub vendor_slots: Arc<VendorSlots>,
-    /// How much of that may be lookups.
-    pub lookup_slots: VendorSlots,
     /// Where callbacks may go.
     pub guard: Arc<Guard>,
     /// The time.
@@ -288,12 +289,16 @@ impl Analyses {
         }
         self.parts.metrics.cache_misses.inc();
         let epoch = self.cache.epoch(key);
-        let found = match (self.find(tenant, key, trace).await, cached) {
-            (Err(AnalysesError::Store(StoreError::Unavailable(error))), Some(representation)) => {
-                tracing::warn!(%error, "answered from memory: the store does not answer");
-                return Ok(representation);
-            }
-            (found, _) => found?,
+        let find = self.find(tenant, key, trace);
+        let found = match cached {
+            None => find.await?,
+            Some(representation) => match tokio::time::timeout(CUT_OFF_PATIENCE, find).await {
+                Ok(Err(AnalysesError::Store(StoreError::Unavailable(_)))) | Err(_) => {
+                    tracing::warn!("answered from memory: the store does not answer");
+                    return Ok(representation);
+                }
+                Ok(found) => found?,
+            },
         };
         let representation = Arc::new(Representation::new(found)?);
         if representation.status.is_finished() {

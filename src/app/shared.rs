@@ -17,7 +17,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
-use crate::vendor::{VendorClient, VendorSlots};
+use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{Deliverer, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes};
 
 /// What several parts of the house use, built once.
@@ -46,8 +46,9 @@ impl Shared {
             VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
                 .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
-        let vendor_slots = Arc::new(VendorSlots::new(slots));
         let policy = settings.vendor.polling.clone();
+        let around = Around::new(clock.clone(), entropy.clone(), metrics.clone());
+        let vendor_slots = Arc::new(VendorSlots::new(slots, &policy, around));
         let surroundings =
             Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy, metrics: metrics.clone() };
         let store = open(&settings.store, surroundings, steady).await?;
@@ -64,13 +65,10 @@ impl Shared {
     }
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
-        let lookups =
-            self.tenants.all().map(|tenant| (tenant.id().clone(), (tenant.max_concurrency() / 4).max(1)));
         let parts = Parts {
             store: self.store.clone(),
             vendor: self.vendor.clone(),
             vendor_slots: self.vendor_slots.clone(),
-            lookup_slots: VendorSlots::new(lookups),
             guard: Arc::new(Guard::new(&settings.callbacks)),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),

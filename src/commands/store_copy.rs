@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::{Failed, print};
 use crate::cli::{CopyArgs, UrlText};
-use crate::config::{InvalidStoreUrl, StoreUrl};
+use crate::config::StoreUrl;
 use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::store::copy::{Beginning, Comparison, CopyError, StoreCopy};
 use crate::store::postgres;
@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: &CopyArgs) -> Result<(), Failed> {
 }
 
 fn url(name: &str, text: &UrlText) -> Result<StoreUrl, Failed> {
-    text.expose().parse().map_err(|error: InvalidStoreUrl| Failed::usage(format!("{name}: {error}")))
+    text.parse().map_err(|error| Failed::usage(format!("{name}: {error}")))
 }
 
 async fn compare(copy: &StoreCopy) -> Result<String, CopyError> {

@@ -22,6 +22,7 @@ use super::analysis::{
 };
 use super::clock::Timestamp;
 use super::events::EventKind;
+use super::pace::{Pace, Processed};
 use super::polling::PollingPolicy;
 
 impl Analysis {
@@ -48,6 +49,26 @@ impl Analysis {
     pub fn adopt(&mut self, obtained: Box<Obtained>, context: &Context<'_>) -> Effect {
         let work = self.work.take().unwrap_or_else(|| Work::begin(context.now));
         self.complete(work, obtained, context)
+    }
+
+    /// Ends a round that is past its deadline without another look, for when the vendor cannot be asked. Changes nothing
+    /// before the deadline, nor what only settles.
+    pub fn expire(&mut self, context: &Context<'_>) -> Effect {
+        let Some(work) = self.work.take() else { return Effect::none() };
+        if work.stage == Stage::Settle || !self.is_over(&work, context) {
+            self.work = Some(work);
+            return Effect::none();
+        }
+        match &self.last_error {
+            Some(last) => {
+                let (code, detail) = out_of_time(last.code, &last.detail);
+                self.fail(code, detail, context.now)
+            }
+            None => {
+                let detail = "the vendor could not be asked before the deadline".to_owned();
+                self.fail(FailureCode::DeadlineExceeded, detail, context.now)
+            }
+        }
     }
 
     /// A further submission: replaces metadata, and begins a new round if asked to and none is under way.
@@ -79,7 +100,7 @@ impl Analysis {
             SubmitOutcome::Accepted => {
                 self.accepted(&mut work, context.now);
                 work.missing_since = None;
-                work.due_at = context.now + context.policy.first_after;
+                work.due_at = context.now + Pace::first_look(context.pace, context.policy);
                 self.work = Some(work);
                 Effect::none()
             }
@@ -115,7 +136,9 @@ impl Analysis {
                     // Analysed anew, and the vendor still shows the old result.
                     return self.wait(work, None, context);
                 }
-                return self.complete(work, obtained, context);
+                let pace = processed(&work, now)
+                    .and_then(|processed| Pace::learn(context.pace, processed, context.policy, now));
+                return Effect { pace, ..self.complete(work, obtained, context) };
             }
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
                 // Analysed anew, and the vendor cleared the old result: nothing takes the place of talk.
@@ -180,7 +203,7 @@ impl Analysis {
         match outcome {
             PollOutcome::Ready(obtained) if context.current != Some(&obtained.result) => {
                 self.revision = self.revision.saturating_add(1);
-                Effect { event: Some(EventKind::AnalysisUpdated), obtained: Some(obtained) }
+                Effect { event: Some(EventKind::AnalysisUpdated), obtained: Some(obtained), ..Effect::none() }
             }
             PollOutcome::Fault(fault) => {
                 work.errors = work.errors.saturating_add(1);
@@ -226,11 +249,7 @@ impl Analysis {
         work.errors = work.errors.saturating_add(1);
         work.due_at = context.now + delay(&fault, work.errors, context);
         let over = self.is_over(&work, context);
-        let code = match fault.code {
-            FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
-            _ => FailureCode::DeadlineExceeded,
-        };
-        let detail = format!("no result before the deadline; the last try: {}", fault.detail);
+        let (code, detail) = out_of_time(fault.code, &fault.detail);
         self.last_error = Some(LastError { code: fault.code, detail: fault.detail, at: context.now });
         if over {
             return self.fail(code, detail, context.now);
@@ -256,7 +275,7 @@ impl Analysis {
         work.etag.clone_from(&obtained.etag);
         self.work = Some(work);
         let event = if first { EventKind::AnalysisCompleted } else { EventKind::AnalysisUpdated };
-        Effect { event: Some(event), obtained: Some(obtained) }
+        Effect { event: Some(event), obtained: Some(obtained), ..Effect::none() }
     }
 
     fn rejected(&mut self, status: u16, now: Timestamp) -> Effect {
@@ -278,13 +297,29 @@ impl Analysis {
             };
             self.last_error = Some(LastError { code, detail, at: now });
             // Whoever asked for it waits for an end.
-            return Effect { event: Some(EventKind::AnalysisUpdated), obtained: None };
+            return Effect { event: Some(EventKind::AnalysisUpdated), ..Effect::none() };
         }
         self.status = Status::Failed;
         self.finished_at = Some(now);
         self.failure = Some(Failure { code, detail, retryable: code != FailureCode::VendorRejected });
-        Effect { event: Some(EventKind::AnalysisFailed), obtained: None }
+        Effect { event: Some(EventKind::AnalysisFailed), ..Effect::none() }
     }
+}
+
+/// How a round fails whose last try before the deadline went so.
+fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
+    let failure = match code {
+        FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
+        _ => FailureCode::DeadlineExceeded,
+    };
+    (failure, format!("no result before the deadline; the last try: {detail}"))
+}
+
+/// How long the vendor took for a result that a look, counted already, found now; `None` if that cannot be told: the
+/// vendor's acceptance was not seen, or faults in a row have kept the look from coming when it was due.
+fn processed(work: &Work, now: Timestamp) -> Option<Processed> {
+    let accepted_at = work.accepted_at.filter(|_| work.stage == Stage::Poll && work.errors == 0)?;
+    Some(Processed { found_after: now.since(accepted_at), at_first_look: work.polls == 1 })
 }
 
 /// Whether the vendor has not known the call for so long that it will not.

@@ -7,6 +7,7 @@ pub mod deliveries;
 pub mod events;
 pub mod ids;
 pub mod lifecycle;
+pub mod pace;
 pub mod polling;
 pub mod resource;
 pub mod retries;

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// `[vendor.polling]`: the rules of waiting for a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollingPolicy {
-    /// From the vendor's acceptance to the first look.
+    /// From the vendor's acceptance to the first look, until a [`Pace`](super::pace::Pace) has been learned.
     pub first_after: Duration,
     /// The shortest pause between two looks.
     pub min_interval: Duration,
@@ -26,6 +26,9 @@ pub struct PollingPolicy {
 impl PollingPolicy {
     /// `Retry-After` is honoured up to this; a longer one is a fault of the vendor's.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+    /// Kept of every pause for the request itself: a result that is ready just after the vendor looked is found by the
+    /// answer to the next look, and should yet be found within its share.
+    const REQUEST_TIME: Duration = Duration::from_millis(300);
 
     /// The pause after a look that found nothing: a share of the job's age, so that a quick result is found
     /// quickly and a slow one costs few looks.
@@ -33,15 +36,16 @@ impl PollingPolicy {
         let share = age.as_secs_f64() * self.growth;
         Duration::try_from_secs_f64(share)
             .unwrap_or(self.max_interval)
+            .saturating_sub(Self::REQUEST_TIME)
             .clamp(self.min_interval, self.max_interval.max(self.min_interval))
     }
 
-    /// The pause after the `errors`-th fault in a row: doubling from the floor to the cap, of which the upper
-    /// half is spread by `jitter` (0 to 1) so that a vendor that comes back is not met by all at once.
+    /// The pause after the `errors`-th fault in a row: anywhere between nothing and a ceiling that doubles from the
+    /// shortest interval to the longest, as `jitter` (0 to 1) has it, but never below the shortest. "Full jitter"
+    /// spreads those who wait for one vendor better than any other (AWS, "Exponential Backoff And Jitter", 2015).
     pub fn backoff(&self, errors: u32, jitter: f64) -> Duration {
         let doubled = self.min_interval.saturating_mul(1 << errors.saturating_sub(1).min(20));
-        let ceiling = doubled.min(self.max_interval).max(self.min_interval);
-        ceiling.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)).max(self.min_interval)
+        doubled.min(self.max_interval).mul_f64(jitter.clamp(0.0, 1.0)).max(self.min_interval)
     }
 }
 
@@ -64,18 +68,17 @@ mod tests {
 
     #[test]
     fn the_interval_is_a_share_of_the_age_between_floor_and_cap() {
-        let seconds = |age| policy().interval(Duration::from_secs(age)).as_secs();
-        assert_eq!(
-            [seconds(0), seconds(50), seconds(100), seconds(3000), seconds(90_000)],
-            [5, 5, 10, 300, 300]
-        );
+        let millis = |age| policy().interval(Duration::from_secs(age)).as_millis();
+        let pauses = [0, 50, 100, 3000, 90_000].map(millis);
+        assert_eq!(pauses, [5000, 5000, 9700, 299_700, 300_000]);
     }
 
     #[test]
     fn the_backoff_doubles_and_is_spread() {
         assert_eq!(policy().backoff(1, 1.0), Duration::from_secs(5));
         assert_eq!(policy().backoff(3, 1.0), Duration::from_secs(20));
-        assert_eq!(policy().backoff(3, 0.0), Duration::from_secs(10));
+        assert_eq!(policy().backoff(3, 0.5), Duration::from_secs(10));
         assert_eq!(policy().backoff(u32::MAX, 1.0), Duration::from_secs(300));
+        assert_eq!(policy().backoff(u32::MAX, 0.0), Duration::from_secs(5));
     }
 }

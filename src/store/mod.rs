@@ -4,7 +4,8 @@
 //!
 //! - An answer means that the change is on disk.
 //! - A change of state, its event and its deliveries are one transaction. The transition itself is the domain's
-//!   ([`crate::domain::lifecycle`]), run on the row as it stands inside that transaction.
+//!   ([`crate::domain::lifecycle`]), run on the row as it stands inside that transaction. So is what a completion
+//!   teaches about the tenant's pace.
 //! - Work is claimed by lease: a claim pushes `due_at` to the lease's end and raises the row's fence, and every
 //!   later write carries that fence. A worker that stalled past its lease gets [`StoreError::LeaseLost`].
 //! - Claiming a submit writes down that its outcome is unknown, before the request leaves.
@@ -31,6 +32,7 @@ use crate::domain::deliveries::Delivery;
 use crate::domain::events::EventKind;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
@@ -163,6 +165,15 @@ pub struct Applied {
     pub polls: u32,
 }
 
+/// What was ended for its deadline.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Each of them, as after a step.
+    pub applied: Vec<Applied>,
+    /// When the next of the tenants' analyses is past its deadline.
+    pub next_due: Option<Timestamp>,
+}
+
 /// Numbers over everything, for the metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
@@ -225,6 +236,14 @@ pub trait Store: Send + Sync {
     /// Writes what was found out, with everything that follows from it.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
+    /// Ends what is past its deadline and in nobody's hands, up to `limit`, without another look: for tenants whose vendor
+    /// cannot be asked now.
+    async fn end_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<Ended, StoreError>;
+
     /// Claims due deliveries, fairly over receivers, and writes down the attempts that begin with it.
     async fn claim_deliveries_across_tenants(
         &self,
@@ -262,6 +281,9 @@ pub trait Store: Send + Sync {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError>;
+
+    /// What was learned of the tenant's processing times; `None` before the first of them.
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError>;
 
     /// Whether the store can be written to.
     async fn check(&self) -> Result<(), StoreError>;

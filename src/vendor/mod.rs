@@ -2,6 +2,7 @@
 //! a URL in one line of this file, and no error, log or answer that leaves this module holds a URL.
 
 mod answer;
+mod breaker;
 mod recordings;
 mod slots;
 
@@ -25,7 +26,7 @@ use crate::metrics::Metrics;
 
 use self::recordings::Recordings;
 pub use self::recordings::{ASKED, Recording};
-pub use self::slots::{VendorSlot, VendorSlots};
+pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;
@@ -85,18 +86,20 @@ impl VendorClient {
         })
     }
 
-    /// `callsendai`: hands the call over for analysis.
-    pub async fn submit(&self, request: Request<'_>) -> SubmitOutcome {
+    /// `callsendai`: hands the call over for analysis. The slot is told how it went.
+    pub async fn submit(&self, slot: &VendorSlot, request: Request<'_>) -> SubmitOutcome {
         let began = Instant::now();
         let outcome = self.try_submit(request).await;
+        slot.hear((&outcome).into());
         self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
         outcome
     }
 
-    /// `callgetairesult`: asks for the result; `etag` makes an unchanged one free.
-    pub async fn result(&self, request: Request<'_>, etag: Option<&str>) -> PollOutcome {
+    /// `callgetairesult`: asks for the result; `etag` makes an unchanged one free. The slot is told how it went.
+    pub async fn result(&self, slot: &VendorSlot, request: Request<'_>, etag: Option<&str>) -> PollOutcome {
         let began = Instant::now();
         let outcome = self.try_result(request, etag).await.unwrap_or_else(PollOutcome::Fault);
+        slot.hear((&outcome).into());
         self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
         outcome
     }

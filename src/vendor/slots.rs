@@ -1,64 +1,245 @@
-//! How many requests a tenant may have under way at the vendor: one allowance for submits, looks and lookups.
+//! How much may be asked of the vendor now, tenant by tenant: one allowance for submits, looks and lookups, with a
+//! breaker before it.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::breaker::{Breaker, Sign};
+use crate::domain::clock::{Clock, Entropy, Timestamp};
 use crate::domain::ids::TenantId;
+use crate::domain::polling::PollingPolicy;
+use crate::metrics::Metrics;
 
 /// Every tenant's allowance.
 pub struct VendorSlots {
-    by_tenant: HashMap<TenantId, Arc<Semaphore>>,
-    freed: Arc<Notify>,
+    doors: HashMap<TenantId, Arc<Door>>,
+    /// Held from counting to taking, so that two never count on the same place.
+    turn: tokio::sync::Mutex<()>,
+    around: Arc<Around>,
+}
+
+/// What the slots need from the rest of the house.
+pub struct Around {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Told whenever something was given back.
+    freed: Notify,
+}
+
+/// One tenant's way to the vendor.
+struct Door {
+    tenant: TenantId,
+    state: Mutex<DoorState>,
+    /// Lookups have a share of their own, and take no more of the whole than that: however many calls are made up, the
+    /// tenant's submits and looks go on.
+    lookups: Arc<Semaphore>,
+    freed: Notify,
+}
+
+struct DoorState {
+    breaker: Breaker,
+    under_way: usize,
+    /// Lookups that wait for a place; it is kept for them.
+    waiting: usize,
 }
 
 /// The right to have one request under way; given back when dropped.
 pub struct VendorSlot {
-    permit: Option<OwnedSemaphorePermit>,
-    freed: Arc<Notify>,
+    door: Arc<Door>,
+    around: Arc<Around>,
+    taken_at: Timestamp,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// What workers may take now. Nobody else takes anything while it is held.
+pub struct Offer<'a> {
+    /// The tenants that have any room, and how much.
+    pub free: Vec<(TenantId, usize)>,
+    /// The tenants whose vendor is left alone now.
+    pub shut: Vec<TenantId>,
+    /// When the first of those may be asked again.
+    pub opens_at: Option<Timestamp>,
+    slots: &'a VendorSlots,
+    _turn: MutexGuard<'a, ()>,
+}
+
+/// The vendor is left alone for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shut {
+    /// Until then; `None` if the tenant is not configured.
+    pub until: Option<Timestamp>,
+}
+
+impl Around {
+    /// Puts the parts together.
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Arc<Metrics>) -> Self {
+        Self { clock, entropy, metrics, freed: Notify::new() }
+    }
 }
 
 impl VendorSlots {
-    /// From each tenant's number.
-    pub fn new(tenants: impl IntoIterator<Item = (TenantId, usize)>) -> Self {
-        let semaphores = tenants.into_iter().map(|(tenant, slots)| (tenant, Arc::new(Semaphore::new(slots))));
-        Self { by_tenant: semaphores.collect(), freed: Arc::default() }
+    /// From each tenant's number; a quarter of it is the lookups' share. The policy's intervals bound the pauses in
+    /// which a vendor that does not answer is left alone.
+    pub fn new(
+        tenants: impl IntoIterator<Item = (TenantId, usize)>,
+        policy: &PollingPolicy,
+        around: Around,
+    ) -> Self {
+        let door = |(tenant, slots): (TenantId, usize)| {
+            let breaker = Breaker::new(slots, policy.clone());
+            let state = Mutex::new(DoorState { breaker, under_way: 0, waiting: 0 });
+            let lookups = Arc::new(Semaphore::new((slots / 4).max(1)));
+            (tenant.clone(), Arc::new(Door { tenant, state, lookups, freed: Notify::new() }))
+        };
+        let doors = tenants.into_iter().map(door).collect();
+        Self { doors, turn: tokio::sync::Mutex::default(), around: Arc::new(around) }
     }
 
-    /// The tenants that have any free now, and how many.
-    pub fn free(&self) -> Vec<(TenantId, usize)> {
-        let free =
-            |(tenant, slots): (&TenantId, &Arc<Semaphore>)| (tenant.clone(), slots.available_permits());
-        self.by_tenant.iter().map(free).filter(|(_, slots)| *slots > 0).collect()
+    /// What may be taken now.
+    pub async fn offer(&self) -> Offer<'_> {
+        let turn = self.turn.lock().await;
+        let now = self.around.clock.now();
+        let mut offer =
+            Offer { free: Vec::new(), shut: Vec::new(), opens_at: None, slots: self, _turn: turn };
+        for (tenant, door) in &self.doors {
+            let state = door.state();
+            if let Some(at) = state.breaker.opens_at(now) {
+                offer.shut.push(tenant.clone());
+                offer.opens_at = offer.opens_at.into_iter().chain([at]).min();
+            }
+            let taken = state.under_way + state.waiting;
+            let free = state.breaker.allowance(now).saturating_sub(taken);
+            if free > 0 {
+                offer.free.push((tenant.clone(), free));
+            }
+        }
+        offer
     }
 
-    /// Takes a free one; `None` if there is none now.
-    pub fn try_take(&self, tenant: &TenantId) -> Option<VendorSlot> {
-        let permit = Arc::clone(self.by_tenant.get(tenant)?).try_acquire_owned().ok()?;
-        Some(self.slot(permit))
+    /// Waits for a place for a lookup and takes it.
+    ///
+    /// # Errors
+    /// At once if the vendor is left alone now.
+    pub async fn lookup(&self, tenant: &TenantId) -> Result<VendorSlot, Shut> {
+        let door = self.doors.get(tenant).ok_or(Shut { until: None })?;
+        self.is_open(door)?;
+        let share = Arc::clone(&door.lookups).acquire_owned().await.ok();
+        let _waiting = Waiting::begin(door, &self.around);
+        loop {
+            // Made before the look, so that what is given back meanwhile is not missed.
+            let freed = door.freed.notified();
+            {
+                let _turn = self.turn.lock().await;
+                self.is_open(door)?;
+                let mut state = door.state();
+                if state.under_way < state.breaker.allowance(self.around.clock.now()) {
+                    state.under_way += 1;
+                    drop(state);
+                    return Ok(self.slot(door, share));
+                }
+            }
+            freed.await;
+        }
     }
 
-    /// Waits for a free one and takes it; `None` if the tenant is not configured.
-    pub async fn take(&self, tenant: &TenantId) -> Option<VendorSlot> {
-        let permit = Arc::clone(self.by_tenant.get(tenant)?).acquire_owned().await.ok()?;
-        Some(self.slot(permit))
-    }
-
-    /// Returns when one was given back since the last time. For one listener.
+    /// Returns when something was given back since the last time. For one listener.
     pub async fn freed(&self) {
-        self.freed.notified().await;
+        self.around.freed.notified().await;
     }
 
-    fn slot(&self, permit: OwnedSemaphorePermit) -> VendorSlot {
-        VendorSlot { permit: Some(permit), freed: Arc::clone(&self.freed) }
+    fn is_open(&self, door: &Door) -> Result<(), Shut> {
+        match door.state().breaker.opens_at(self.around.clock.now()) {
+            Some(at) => Err(Shut { until: Some(at) }),
+            None => Ok(()),
+        }
+    }
+
+    fn slot(&self, door: &Arc<Door>, share: Option<OwnedSemaphorePermit>) -> VendorSlot {
+        VendorSlot {
+            door: Arc::clone(door),
+            around: Arc::clone(&self.around),
+            taken_at: self.around.clock.now(),
+            _share: share,
+        }
+    }
+}
+
+impl Offer<'_> {
+    /// Takes a place of those that are free; `None` if the tenant is not configured.
+    pub fn take(&self, tenant: &TenantId) -> Option<VendorSlot> {
+        let door = self.slots.doors.get(tenant)?;
+        door.state().under_way += 1;
+        Some(self.slots.slot(door, None))
+    }
+}
+
+impl Door {
+    fn state(&self) -> std::sync::MutexGuard<'_, DoorState> {
+        // Numbers: there is no half-done state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl VendorSlot {
+    /// Tells what came of the request.
+    pub(super) fn hear(&self, sign: Sign) {
+        let now = self.around.clock.now();
+        let mut state = self.door.state();
+        let was_closed = state.breaker.is_closed();
+        state.breaker.hear(sign, self.taken_at, now, self.around.entropy.fraction());
+        let (is_closed, until) = (state.breaker.is_closed(), state.breaker.opens_at(now));
+        drop(state);
+        let tenant = &self.door.tenant;
+        match (was_closed, is_closed) {
+            (true, false) => {
+                self.around.metrics.breakers_open.inc();
+                let pause = until.map_or(0, |until| until.since(now).as_secs());
+                tracing::warn!(%tenant, pause_seconds = pause, "the vendor is left alone for a while");
+            }
+            (false, true) => {
+                self.around.metrics.breakers_open.dec();
+                tracing::info!(%tenant, "the vendor answers again");
+            }
+            (true, true) | (false, false) => {}
+        }
     }
 }
 
 impl Drop for VendorSlot {
     fn drop(&mut self) {
         // Given back before it is told.
-        self.permit = None;
-        self.freed.notify_one();
+        self.door.state().under_way -= 1;
+        self.door.freed.notify_waiters();
+        self.around.freed.notify_one();
+    }
+}
+
+/// A lookup that waits for a place.
+struct Waiting<'a> {
+    door: &'a Door,
+    around: &'a Around,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(door: &'a Door, around: &'a Around) -> Self {
+        door.state().waiting += 1;
+        Self { door, around }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.door.state().waiting -= 1;
+        // The place that was kept for it may be free.
+        self.around.freed.notify_one();
     }
 }

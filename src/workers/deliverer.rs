@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{Report, Wake, Worker};
+use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
@@ -23,8 +23,6 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;
 /// Attempts under way at once to one receiver: a slow one holds up its own alone.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
-/// Beyond an attempt's deadline, for the claim before and the write after it.
-const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
 /// Works on the deliveries.
 pub struct Deliverer {
@@ -66,7 +64,7 @@ impl Worker for Deliverer {
     }
 
     async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
-        let lease = self.timeout + LEASE_MARGIN;
+        let lease = lease_for(self.timeout);
         let claims = self.store.claim_deliveries_across_tenants(self.slots(), lease).await?;
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {

@@ -32,6 +32,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step that failed, because the store did.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
+/// How long a claim lasts whose work may take so long: as long again, and a little, for the claim before it and the write
+/// after it. It is also how long the work of a replica that died is delayed.
+fn lease_for(timeout: Duration) -> Duration {
+    timeout * 2 + Duration::from_secs(2)
+}
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {

@@ -7,17 +7,17 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{Report, Worker};
-use crate::domain::clock::Clock;
+use super::{Report, Worker, lease_for};
+use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
 use crate::metrics::Metrics;
-use crate::store::{Applied, ClaimedWork, Queue, Store, StoreError};
+use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError};
 use crate::tenants::Tenants;
-use crate::vendor::{Request, VendorClient, VendorSlot, VendorSlots};
+use crate::vendor::{Offer, Request, VendorClient, VendorSlot, VendorSlots};
 
-/// Beyond the vendor's deadline, for the claim before and the write after the request.
-const LEASE_MARGIN: Duration = Duration::from_secs(20);
+/// Analyses past their deadlines that are ended in one transaction.
+const OVERDUE_BATCH: usize = 100;
 
 /// Works on one queue of analyses.
 pub struct VendorWorker {
@@ -49,42 +49,58 @@ impl Worker for VendorWorker {
     }
 
     async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
-        let slots = self.slots.free();
-        if slots.is_empty() {
-            return Ok(Report::default());
+        let offer = self.slots.offer().await;
+        let mut report = Report { started: 0, next_due: offer.opens_at };
+        if !offer.free.is_empty() {
+            let claims = self.claim(&offer).await?;
+            report =
+                Report { started: claims.claimed.len(), next_due: earlier(report.next_due, claims.next_due) };
+            for claimed in claims.claimed {
+                // Taken here and not in the task, so that the next step's offer counts it. A tenant that is not
+                // configured has no slots, so nothing of it is claimed.
+                let Some(slot) = offer.take(&claimed.analysis.tenant) else { continue };
+                self.start(claimed, slot, tasks);
+            }
         }
-        let lease = self.request_timeout + LEASE_MARGIN;
-        let claims = self.store.claim_work_across_tenants(self.queue, slots, lease).await?;
-        let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
-        for claimed in claims.claimed {
-            let analysis = &claimed.analysis;
-            let span = tracing::info_span!(
-                "analysis",
-                worker = self.name(),
-                tenant = %analysis.tenant,
-                call_id = %analysis.call_id,
-                trace_id = %analysis.trace,
-            );
-            // Taken here and not in the task, so that the next step's claim counts it.
-            let slot = self.slots.try_take(&analysis.tenant);
-            let worker = Arc::clone(&self);
-            tasks.spawn(async move { worker.work(claimed, slot).await }.instrument(span));
+        let shut = offer.shut.clone();
+        drop(offer);
+        if !shut.is_empty() {
+            let ended = self.store.end_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
+            ended.applied.iter().for_each(|applied| self.observe(applied));
+            report.started += ended.applied.len();
+            report.next_due = earlier(report.next_due, ended.next_due);
         }
         Ok(report)
     }
 }
 
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
 impl VendorWorker {
-    async fn work(&self, claimed: ClaimedWork, slot: Option<VendorSlot>) {
+    async fn claim(&self, offer: &Offer<'_>) -> Result<Claims<ClaimedWork>, StoreError> {
+        let lease = lease_for(self.request_timeout);
+        self.store.claim_work_across_tenants(self.queue, offer.free.clone(), lease).await
+    }
+
+    fn start(self: &Arc<Self>, claimed: ClaimedWork, slot: VendorSlot, tasks: &TaskTracker) {
         let analysis = &claimed.analysis;
-        // A tenant that is not configured has no slots, so nothing of it is claimed.
+        let span = tracing::info_span!(
+            "analysis",
+            worker = self.name(),
+            tenant = %analysis.tenant,
+            call_id = %analysis.call_id,
+            trace_id = %analysis.trace,
+        );
+        let worker = Arc::clone(self);
+        tasks.spawn(async move { worker.work(claimed, slot).await }.instrument(span));
+    }
+
+    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot) {
+        let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
-        // Between counting and claiming, a lookup may have taken the place: then this waits for the next.
-        let slot = match slot {
-            Some(slot) => Some(slot),
-            None => self.slots.take(&analysis.tenant).await,
-        };
-        // A process that was stopped, or waited long, must not send what another may have taken over.
+        // A process that was stopped must not send what another may have taken over.
         let lease_end = analysis.work.as_ref().map_or(self.clock.now(), |work| work.due_at);
         if self.clock.now() + self.request_timeout > lease_end {
             tracing::warn!("the lease is too short for the request");
@@ -93,10 +109,10 @@ impl VendorWorker {
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace: analysis.trace };
         let step = match self.queue {
-            Queue::Submits => Step::Submitted(self.vendor.submit(request).await),
+            Queue::Submits => Step::Submitted(self.vendor.submit(&slot, request).await),
             Queue::Polls => {
                 let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
-                Step::Polled(self.vendor.result(request, etag).await)
+                Step::Polled(self.vendor.result(&slot, request, etag).await)
             }
         };
         let applied = self.store.apply(claimed.lease, step).await;

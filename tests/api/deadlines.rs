@@ -73,7 +73,8 @@ async fn what_has_no_result_by_the_deadline_fails() {
             (&json!("deadline_exceeded"), &json!(true)),
             "{call_id}"
         );
-        assert!(submits == 1 || *call_id == "redirect-forever~1", "{call_id} was submitted {submits} times");
+        // None if the others had shut the door by then.
+        assert!(submits <= 1 || *call_id == "redirect-forever~1", "{call_id} was submitted {submits} times");
     }
 }
 

@@ -122,7 +122,7 @@ async fn a_field_that_is_given_twice_is_an_error() {
 #[tokio::test]
 async fn a_body_is_json_and_says_so() {
     let stage = Stage::start().await;
-    let body = r#"{"call_id": "1"}"#;
+    let body = r#"{"call_id": "never-ready~1"}"#;
     for headers in [
         &[][..],
         &[("content-type", "text/plain")],

@@ -1,10 +1,12 @@
 //! The whole gateway over real sockets: a server on a free port, and stand-ins for the vendor and the receivers.
 //!
-//! Every answer that a test gets is also held against the OpenAPI document (`contract`).
+//! Every answer that a test gets is also held against the OpenAPI document (`contract`). The store is a file, or with
+//! `TEST_STORE=postgres` a database on a server: the API is the same.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod authorization;
+mod breaker;
 mod caller;
 mod contract;
 mod deadlines;
@@ -16,9 +18,13 @@ mod journey;
 mod openapi;
 mod operations;
 mod outages;
+#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[path = "../postgres/mod.rs"]
+mod postgres;
 mod problems;
 mod read_through;
 mod recordings;
+mod replicas;
 mod representations;
 mod revisions;
 mod stage;

@@ -98,16 +98,20 @@ async fn a_vendor_that_cannot_be_asked_is_no_miss() {
     stage.vendor.set_down(false);
     assert_eq!(stage.acme().analysis("known-1").await.status, 200);
 
-    for (call_id, retry_after) in
-        [("known-result-503~1", "1"), ("known-result-429~1", "1"), ("known-result-401~1", "5")]
-    {
+    for (tenant, call_id, retry_after, polls) in [
+        ("acme", "known-result-401~1", "5", 2),
+        // It says until when it is not to be asked, and so is not.
+        ("globex", "known-result-503~1", "1", 1),
+        ("initech", "known-result-429~1", "1", 1),
+    ] {
         for _ in 0..2 {
-            let answer = stage.acme().analysis(call_id).await;
+            let answer = stage.caller(tenant).analysis(call_id).await;
             answer.problem(503, "unavailable");
             assert_eq!(answer.header("retry-after"), retry_after, "{call_id}");
         }
-        assert_eq!(stage.acme().analysis(call_id).await.status, 200, "{call_id}");
+        assert_eq!(stage.vendor.polls(&call(call_id)), polls, "{call_id}");
     }
+    assert_eq!(stage.acme().analysis("known-result-401~1").await.status, 200);
 }
 
 #[tokio::test]

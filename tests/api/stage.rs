@@ -15,6 +15,8 @@ use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
 
 use crate::caller::Caller;
+use crate::postgres::database::Database;
+use crate::postgres::server::Server;
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
@@ -36,6 +38,7 @@ pub(crate) struct Remains {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) receiver: Receiver,
     _home: TempDir,
+    _database: Option<Database>,
 }
 
 pub(crate) struct Stage {
@@ -45,6 +48,7 @@ pub(crate) struct Stage {
     pub(crate) home: TempDir,
     http: reqwest::Client,
     settings: Vec<(String, String)>,
+    database: Option<Database>,
 }
 
 impl Stage {
@@ -55,17 +59,44 @@ impl Stage {
 
     /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`.
     pub(crate) async fn with(changes: &[(&str, &str)]) -> Self {
+        let on_server = std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres");
+        let database = if on_server { Some(Server::shared().await.fresh_database().await) } else { None };
+        Self::on(database, changes).await
+    }
+
+    /// With this database instead of a file.
+    pub(crate) async fn on(database: Option<Database>, changes: &[(&str, &str)]) -> Self {
         let tokens = VENDOR_TOKENS.map(str::to_owned).to_vec();
         let vendor =
             VendorStandIn::start(VendorOptions { tokens, ..VendorOptions::default() }).await.unwrap();
         let receiver = Receiver::start(ReceiverOptions::default()).await.unwrap();
         let home = TempDir::new().unwrap();
         let mut settings = defaults(&home, &vendor);
+        if let Some(database) = &database {
+            set(&mut settings, "STORE__URL", database.url());
+        }
         for (key, value) in changes {
             set(&mut settings, key, value);
         }
         let gateway = start(&settings).await;
-        Self { gateway, vendor, receiver, home, http: reqwest::Client::new(), settings }
+        Self { gateway, vendor, receiver, home, http: reqwest::Client::new(), settings, database }
+    }
+
+    /// One more gateway on the same store, at this URL.
+    pub(crate) async fn replica(&self, store_url: &str) -> Gateway {
+        let mut settings = self.settings.clone();
+        set(&mut settings, "STORE__URL", store_url);
+        start(&settings).await
+    }
+
+    /// The database, if the store is one.
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().unwrap()
+    }
+
+    /// Who works for `acme` at another gateway.
+    pub(crate) fn acme_at(&self, gateway: &Gateway) -> Caller {
+        Caller::new(self.http.clone(), gateway.api().clone(), &token("acme", EVERY_SCOPE))
     }
 
     /// Drains the gateway and starts another on the same store, with other ports.
@@ -142,7 +173,7 @@ impl Stage {
     pub(crate) async fn close(self) -> Remains {
         let store = self.gateway.store();
         assert!(self.gateway.drain().await, "everything was finished in time");
-        Remains { store, receiver: self.receiver, _home: self.home }
+        Remains { store, receiver: self.receiver, _home: self.home, _database: self.database }
     }
 
     /// Waits until so many requests are being answered.

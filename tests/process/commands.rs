@@ -5,7 +5,7 @@ use std::process::Output;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::schema::Schema;
+use crate::postgres::server::Server;
 use crate::stage::Stage;
 
 fn run(stage: &Stage, arguments: &[&str]) -> Output {
@@ -48,7 +48,7 @@ async fn wrong_settings_are_all_named() {
         }
         assert!(output.stdout.is_empty());
     }
-    assert!(!stage.database().exists());
+    assert!(!stage.file().exists());
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn check_tells_what_serve_would_stumble_over() {
     let mut stage = Stage::set_up().await;
     let output = run(&stage, &["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(!stage.database().exists(), "check changes nothing");
+    assert!(!stage.file().exists(), "check changes nothing");
 
     // Nobody listens on port 1.
     stage.unset("AUTH__ISSUERS__0__HMAC_SECRET_FILE");
@@ -124,9 +124,9 @@ async fn a_store_moves_to_a_server_and_goes_on_there() {
     let gateway = stage.serve().await;
     let before = stage.analysis(&gateway, "known-1").await;
     assert_eq!(before["status"], "completed");
-    let schema = Schema::make().await;
-    let from = format!("sqlite://{}", stage.database().display());
-    let copy = ["store", "copy", "--from", &from, "--to", &schema.url];
+    let database = Server::shared().await.fresh_database().await;
+    let from = stage.store.url();
+    let copy = ["store", "copy", "--from", &from, "--to", database.url()];
 
     let output = run(&stage, &copy);
     let told = text(&output.stderr);
@@ -150,13 +150,13 @@ async fn a_store_moves_to_a_server_and_goes_on_there() {
     let output = run(&stage, &["serve"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("was copied to a PostgreSQL server"));
-    stage.set("STORE__URL", &schema.url);
+    stage.set("STORE__URL", database.url());
     let gateway = stage.serve().await;
     assert_eq!(stage.analysis(&gateway, "known-1").await, before);
     gateway.stop().await;
 
     let change = "UPDATE analyses SET metadata = '{\"ticket\":\"T-2\"}'";
-    schema.beside().await.batch_execute(change).await.unwrap();
+    database.connect().await.batch_execute(change).await.unwrap();
     let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
@@ -167,7 +167,7 @@ async fn a_store_moves_to_a_server_and_goes_on_there() {
 async fn a_copy_that_cannot_be_made_says_why_and_shows_no_password() {
     let stage = Stage::set_up().await;
     stage.serve().await.stop().await;
-    let from = format!("sqlite://{}", stage.database().display());
+    let from = stage.store.url();
     let server = "postgres://gateway:hunter2@127.0.0.1:1/gateway";
     for (from, to, more, code) in [
         (&*from, server, &[] as &[_], 1),

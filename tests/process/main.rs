@@ -10,8 +10,10 @@ mod crash;
 mod gateway;
 mod leaks;
 mod peers;
+#[path = "../postgres/mod.rs"]
+#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+mod postgres;
 mod sandbox;
-#[path = "../store/schema.rs"]
-mod schema;
 mod stage;
 mod stop;
+mod store;

@@ -42,6 +42,17 @@ macro_rules! contract {
                 changes_are_told_after_the_commit,
                 the_stats_count_what_is_there,
             ],
+            paces: [
+                a_completion_teaches_its_tenant_and_no_other,
+                what_was_learned_says_when_the_next_call_is_looked_at,
+                what_tells_nothing_changes_nothing,
+            ],
+            deadlines: [
+                what_is_past_its_deadline_ends_and_is_announced,
+                what_somebody_has_in_hand_is_left_to_them,
+                overdue_work_ends_in_batches_and_the_oldest_first,
+                what_only_settles_has_no_deadline,
+            ],
             deliveries: [
                 an_attempt_is_written_down_before_it_is_made,
                 a_delivered_one_is_done,

@@ -22,7 +22,8 @@ use crate::harness::{
     Harness, LEASE, acme, call_id, delivered, finished, globex, obtained, slots, submission, surroundings,
     trace, with_callback, with_metadata,
 };
-use crate::schema::Schema;
+use crate::postgres_server::database::Database;
+use crate::postgres_server::server::Server;
 
 const A: &str = "https://a.example/";
 const B: &str = "https://b.example/";
@@ -30,7 +31,7 @@ const B: &str = "https://b.example/";
 /// A file, and a database to copy it into.
 struct Move {
     folder: TempDir,
-    schema: Schema,
+    database: Database,
     /// When the file was left.
     now: Timestamp,
 }
@@ -42,11 +43,11 @@ impl Move {
         let (surroundings, clock) = surroundings();
         let store = Arc::new(SqliteStore::open(&file_in(&folder), surroundings).unwrap());
         work(Arc::new(Harness::new(store, clock.clone(), ()))).await;
-        Self { folder, schema: Schema::make().await, now: clock.now() }
+        Self { folder, database: empty().await, now: clock.now() }
     }
 
     fn url(&self) -> PostgresUrl {
-        self.schema.url.clone().into()
+        self.database.url().to_owned().into()
     }
 
     async fn open(&self) -> Result<StoreCopy, CopyError> {
@@ -90,6 +91,10 @@ impl Move {
         clock.advance(self.now.since(clock.now()));
         Harness::new(Arc::new(SqliteStore::open(&path, surroundings).unwrap()), clock, ())
     }
+}
+
+async fn empty() -> Database {
+    Server::shared().await.fresh_database().await
 }
 
 fn file_in(folder: &TempDir) -> PathBuf {
@@ -207,6 +212,9 @@ async fn everything_that_the_api_shows_arrives() {
             assert!(shown(new, &tenant, call).await == expected, "{tenant} {call}");
         }
     }
+    let learned = before.store.pace(&acme()).await.unwrap();
+    assert!(learned.is_some());
+    assert_eq!(after.store.pace(&acme()).await.unwrap(), learned);
     // What is due, and the leases that ended with the process.
     for queue in [Queue::Submits, Queue::Polls] {
         let work = async |harness: &Harness| {
@@ -243,12 +251,25 @@ async fn what_comes_afterwards_gets_numbers_of_its_own() {
     assert_eq!(after.deliveries("2").await.len(), 2);
 }
 
+/// Who has read the feed up to a number must not miss what is given a lower one later.
+#[tokio::test]
+async fn a_number_of_an_event_that_was_deleted_is_not_given_again() {
+    let moved = Move::of(many_rows).await;
+    let file = rusqlite::Connection::open(file_in(&moved.folder)).unwrap();
+    file.execute_batch("PRAGMA foreign_keys = ON; DELETE FROM events").unwrap();
+    drop(file);
+    moved.carry().await.finish().await.unwrap();
+    moved.serve().await.unwrap().announce("new", &[]).await;
+    let events = moved.database.connect().await.query("SELECT seq FROM events", &[]).await.unwrap();
+    assert_eq!(events.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1101]);
+}
+
 #[tokio::test]
 async fn a_nul_in_a_plain_text_arrives_as_a_mark_in_its_place() {
     let moved = Move::of(every_kind_of_row).await;
     moved.carry().await.finish().await.unwrap();
     let details = "SELECT DISTINCT detail FROM attempts WHERE detail IS NOT NULL";
-    let details = moved.schema.beside().await.query(details, &[]).await.unwrap();
+    let details = moved.database.connect().await.query(details, &[]).await.unwrap();
     assert_eq!(details.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), ["a NUL \u{fffd} in it"]);
 }
 
@@ -323,7 +344,7 @@ async fn a_database_that_holds_anything_else_is_refused() {
 async fn a_copy_of_another_file_is_not_gone_on_with() {
     let first = Move::of(one_row).await;
     drop(first.carry().await);
-    let second = Move { schema: first.schema, ..Move::of(one_row).await };
+    let second = Move { database: first.database, ..Move::of(one_row).await };
     let refused = second.open().await.unwrap().begin(&SystemEntropy).await;
     assert!(matches!(refused, Err(CopyError::OfAnotherFile)), "{refused:?}");
 }
@@ -370,7 +391,7 @@ async fn a_file_that_is_not_there_is_not_made() {
 async fn a_difference_is_found_and_keeps_the_database_closed() {
     let moved = Move::of(every_kind_of_row).await;
     let copy = moved.carry().await;
-    let other = moved.schema.beside().await;
+    let other = moved.database.connect().await;
     for (damage, repair, tables) in [
         (
             "UPDATE analyses SET polls = polls + 1 WHERE id = 2",
@@ -408,7 +429,7 @@ async fn after_the_copy_the_work_is_the_databases_alone() {
     drop(again);
 
     // Nor does a second database get it.
-    let second = Move { schema: Schema::make().await, ..moved };
+    let second = Move { database: empty().await, ..moved };
     let refused = second.open().await.unwrap().begin(&SystemEntropy).await;
     assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::Moved(_)))), "{refused:?}");
 }
@@ -418,7 +439,7 @@ async fn a_hand_over_that_was_interrupted_is_finished_by_the_next_run() {
     let moved = Move::of(one_row).await;
     moved.carry().await.finish().await.unwrap();
     // As if the process had died between the two marks.
-    moved.schema.beside().await.batch_execute("UPDATE gateway_copy SET finished_at = NULL").await.unwrap();
+    moved.database.connect().await.batch_execute("UPDATE gateway_copy SET finished_at = NULL").await.unwrap();
     let mut again = moved.open().await.unwrap();
     assert_eq!(again.begin(&SystemEntropy).await.unwrap(), Beginning::Resumed);
     assert_eq!(again.step().await.unwrap(), None);

@@ -38,7 +38,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Counts: no two fillings are alike.
+/// Counts: no two fillings are alike, of no two harnesses.
 pub(crate) struct CountingEntropy(AtomicU64);
 
 impl Entropy for CountingEntropy {
@@ -67,7 +67,9 @@ pub(crate) fn policy() -> PollingPolicy {
 /// What an engine is opened with, and the clock in it.
 pub(crate) fn surroundings() -> (Surroundings, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(START.as_millis())));
-    let entropy = Arc::new(CountingEntropy(AtomicU64::new(1)));
+    static HARNESSES: AtomicU64 = AtomicU64::new(0);
+    let first = HARNESSES.fetch_add(1 << 32, Ordering::Relaxed);
+    let entropy = Arc::new(CountingEntropy(AtomicU64::new(first)));
     (
         Surroundings {
             clock: clock.clone(),

@@ -1,33 +1,60 @@
 //! The contract on PostgreSQL, and what only a server can do.
 
+mod outages;
+mod replicas;
+mod schema;
+
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
+use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::store::postgres::PostgresStore;
+use alovoice_gateway::store::{Change, StoreError};
 
 use crate::harness::{Harness, surroundings};
+use crate::postgres_server::server::Server;
 
 crate::contract!(super::open);
 
-static N: AtomicUsize = AtomicUsize::new(0);
-
+/// An engine on a new database.
 async fn open() -> Harness {
-    let n = N.fetch_add(1, Ordering::Relaxed);
-    let name = format!("t{}_{n}", std::process::id());
-    let base = std::env::var("TEST_PG").unwrap();
-    let (client, connection) = tokio_postgres::connect(&base, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("CREATE SCHEMA {name}")).await.unwrap();
-    let url = PostgresUrl::from(format!("{base}?options=-csearch_path%3D{name}"));
-    let settings = StoreSettings {
-        url: StoreUrl::Postgres(url.clone()),
+    let database = Server::shared().await.fresh_database().await;
+    let url = database.url().to_owned();
+    open_at(&url, database).await
+}
+
+/// One more engine on a database, with a clock of its own.
+async fn open_at(url: &str, keep: impl Send + Sync + 'static) -> Harness {
+    let (surroundings, clock) = surroundings();
+    let store = PostgresStore::open(&url.to_owned().into(), &settings(url), surroundings, |_| {}).await;
+    Harness::new(Arc::new(store.unwrap()), clock, keep)
+}
+
+fn settings(url: &str) -> StoreSettings {
+    StoreSettings {
+        url: StoreUrl::Postgres(url.to_owned().into()),
         password_file: None,
         max_connections: 4,
         retention: Duration::from_secs(1),
+    }
+}
+
+/// What comes, sooner or later; a test that hangs is ended here.
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let Ok(value) = tokio::time::timeout(Duration::from_secs(60), future).await else {
+        panic!("{what} did not come");
     };
-    let (surroundings, clock) = surroundings();
-    let store = PostgresStore::open(&url, &settings, surroundings, |_| {}).await.unwrap();
-    Harness::new(Arc::new(store), clock, ())
+    value
+}
+
+/// Waits until a replica hears of this.
+async fn hears(harness: &Harness, wanted: Change) {
+    let mut changes = harness.store.changes();
+    let heard = async { while changes.recv().await.unwrap() != wanted {} };
+    within(&format!("{wanted:?}"), heard).await;
+}
+
+fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Unavailable(_)))
 }

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alovoice_gateway::domain::analysis::{Stage, Status};
+use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::store::sqlite::{OpenError, SqliteStore, inspect};
 use alovoice_gateway::store::{Queue, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::harness::{Harness, acme, call_id, submission, surroundings, with_callback};
+use crate::cases::paces::{first_look, learn};
+use crate::harness::{Harness, acme, call_id, ready, submission, surroundings, with_callback};
 
 crate::contract!(super::open);
 
@@ -64,6 +66,38 @@ async fn a_file_opened_again_holds_everything() {
 }
 
 #[tokio::test]
+async fn what_was_learned_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let harness = open_at(&file_in(&folder), ());
+    let pace = learn(&harness).await;
+    drop(harness);
+
+    let harness = open_at(&file_in(&folder), ());
+    assert_eq!(harness.store.pace(&acme()).await.unwrap(), Some(pace));
+    assert_eq!(first_look(&harness, "1").await, pace.first_look);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_up_to_date_with_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = beside(&file_in(&folder));
+    old.execute_batch(include_str!("../../src/store/sqlite/schema.sql")).unwrap();
+    old.execute_batch(include_str!("first_version.sql")).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+
+    let harness = open_at(&file_in(&folder), ());
+    assert_eq!(harness.find("1").await.analysis.status, Status::Queued);
+    assert_eq!(harness.store.pace(&acme()).await.unwrap(), None);
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
+    harness.advance(10);
+    let claimed = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
+    assert!(harness.store.pace(&acme()).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn leases_of_a_process_that_died_are_taken_back() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
@@ -73,7 +107,7 @@ async fn leases_of_a_process_that_died_are_taken_back() {
 
     // The same moment: its lease would have had long to go.
     let harness = open_at(&file_in(&folder), ());
-    let stale = harness.store.apply(lost.lease, crate::harness::ready("salom")).await;
+    let stale = harness.store.apply(lost.lease, ready("salom")).await;
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
     assert_eq!(harness.claim_one(Queue::Polls).await.analysis.work.unwrap().stage, Stage::Confirm);

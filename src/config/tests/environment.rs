@@ -95,7 +95,7 @@ fn a_tenant_keeps_the_case_of_the_file() {
 #[test]
 fn problems_name_the_variable_and_show_no_secret() {
     let found = problems_with(&[
-        ("GATEWAY_STORE__URL", "postgres://u:s3cr3t@db/x"),
+        ("GATEWAY_STORE__URL", "postgres://u:s3cr3t@db:port/x"),
         ("GATEWAY_VENDOR__BASE_URL", "https://u:s3cr3t@vendor"),
         ("GATEWAY_VENDOR__REQUEST_TIMEOUT", "10"),
         ("GATEWAY_STORE__URI", "s3cr3t"),
@@ -112,7 +112,7 @@ fn problems_name_the_variable_and_show_no_secret() {
     server.listen: must be an IP address and a port such as "0.0.0.0:8080" (from GATEWAY_SERVER__LISTEN)
     vendor.base_url: must be a URL without a user name or password (from GATEWAY_VENDOR__BASE_URL)
     vendor.request_timeout: must be a duration such as "15s", from "1ms" to "5m"; got "10" (from GATEWAY_VENDOR__REQUEST_TIMEOUT)
-    store.url: PostgreSQL is not supported by this version (from GATEWAY_STORE__URL)
+    store.url: must be "postgres://user@host:5432/database" (from GATEWAY_STORE__URL)
     store.uri: unknown setting; did you mean "url"? (from GATEWAY_STORE__URI)
     cache: must be a table (from GATEWAY_CACHE)
     log.format: must be one of "json", "human"; got a table (from GATEWAY_LOG__FORMAT__KIND)

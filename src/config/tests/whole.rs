@@ -172,7 +172,7 @@ min_interval = "5 x"
 max_intervall = "1m"
 growth = inf
 [store]
-url = "postgres://gateway:s3cr3t@db/gateway"
+url = "postgres://gateway:s3cr3t@db:port/gateway"
 [callbacks]
 allow_networks = ["10.0.0.0/8", "10.0.0.0/33"]
 allow_http = "yes"
@@ -187,7 +187,7 @@ vendor_token_env = "s3cr3t-token"
     vendor.polling.min_interval: must be a duration such as "15s", from "1ms" to "365d"; got "5 x"
     vendor.polling.growth: must be a number from 0 to 10; got inf
     vendor.polling.max_intervall: unknown setting; did you mean "max_interval"?
-    store.url: PostgreSQL is not supported by this version
+    store.url: must be "postgres://user@host:5432/database"
     callbacks.allow_http: must be true or false; got "yes"
     callbacks.allow_networks[1]: must be a network such as "10.0.0.0/8" or "fd00::/8"; got "10.0.0.0/33"
     auth.issuers: at least one issuer is needed

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::analysis::{AnalysisResult, FaultCode, Obtained};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
+use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 
 /// A try that did not get an answer to work with.
@@ -75,6 +76,8 @@ pub struct Context<'a> {
     pub jitter: f64,
     /// The result held so far.
     pub current: Option<&'a AnalysisResult>,
+    /// What has been learned of the tenant's processing times.
+    pub pace: Option<Pace>,
 }
 
 /// What a transition wants written besides the analysis itself.
@@ -84,6 +87,8 @@ pub struct Effect {
     pub event: Option<EventKind>,
     /// To be kept in the place of what was held.
     pub obtained: Option<Box<Obtained>>,
+    /// To be kept for the tenant, in the place of [`Context::pace`].
+    pub pace: Option<Pace>,
 }
 
 impl Effect {

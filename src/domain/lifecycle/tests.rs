@@ -1,5 +1,6 @@
 //! Every transition in one table for each stage, then the rules of waiting one by one.
 
+mod pace;
 mod properties;
 mod reanalysis;
 mod waiting;
@@ -91,13 +92,15 @@ fn failing(code: FaultCode) -> Step {
 struct Story {
     analysis: Analysis,
     held: Option<AnalysisResult>,
+    /// And what it would hold for the tenant.
+    pace: Option<Pace>,
 }
 
 impl Story {
     /// Submitted at [`START`].
     fn begin() -> Self {
         let tenant = TenantId::parse("acme").unwrap();
-        Self { analysis: Analysis::begin(tenant, submission(false), START), held: None }
+        Self { analysis: Analysis::begin(tenant, submission(false), START), held: None, pace: None }
     }
 
     /// Taken by the vendor at once.
@@ -135,11 +138,13 @@ impl Story {
     fn step(&mut self, now: Timestamp, step: Step) -> Effect {
         self.claim();
         let policy = policy();
-        let context = Context { now, policy: &policy, jitter: 0.0, current: self.held.as_ref() };
+        let current = self.held.as_ref();
+        let context = Context { now, policy: &policy, jitter: 0.5, current, pace: self.pace };
         let effect = self.analysis.apply(step, &context);
         if let Some(obtained) = &effect.obtained {
             self.held = Some(obtained.result.clone());
         }
+        self.pace = effect.pace.or(self.pace);
         effect
     }
 
@@ -219,10 +224,10 @@ fn a_look_finds_a_result_or_waits() {
         Stage::Poll,
         &[
             (ready("salom"), "completed, settle in 120 s → analysis.completed"),
-            (empty(), "processing, poll in 6 s"),
-            (not_ready(), "processing, poll in 6 s"),
-            (Step::Polled(PollOutcome::Unchanged), "processing, poll in 6 s"),
-            (Step::Polled(PollOutcome::NotFound), "processing, poll in 6 s"),
+            (empty(), "processing, poll in 5 s"),
+            (not_ready(), "processing, poll in 5 s"),
+            (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
+            (Step::Polled(PollOutcome::NotFound), "processing, poll in 5 s"),
             (Step::Polled(PollOutcome::Rejected(400)), "failed, VendorRejected → analysis.failed"),
             (Step::Polled(PollOutcome::Fault(busy(77))), "processing, poll in 77 s, last error throttled"),
             (failing(FaultCode::TokenRefused), "processing, poll in 300 s, last error token_refused"),
@@ -270,7 +275,7 @@ fn a_completion_and_its_revision_are_counted_and_dated() {
 fn an_answer_never_asked_for_is_adopted_and_settles() {
     let mut story = Story::begin();
     let policy = policy();
-    let context = Context { now: START, policy: &policy, jitter: 0.0, current: None };
+    let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
     let effect = story.analysis.adopt(obtained("salom"), &context);
     assert_eq!(effect.event, Some(EventKind::AnalysisCompleted));
     assert_eq!((story.analysis.status, story.analysis.revision), (Status::Completed, 1));

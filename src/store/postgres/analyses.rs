@@ -5,16 +5,17 @@ use deadpool_postgres::Transaction;
 
 use super::super::{Applied, Found, Lease, Queue, StoreError, Surroundings};
 use super::connect::Session;
-use super::deliveries;
 use super::fault::Fault;
 use super::notices::{Address, Changes};
 use super::rows::{COLUMNS, Parameter, Written, json, read};
+use super::{deliveries, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 
@@ -109,7 +110,7 @@ pub(super) async fn adopt(
     let submission =
         Submission { call_id: call_id.clone(), callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant.clone(), submission, around.clock.now());
-    let context = context(around, None);
+    let context = context(around, None, None);
     let effect = analysis.adopt(obtained, &context);
     let Some(row) = insert(&transaction, &analysis).await? else {
         return Ok((false, Changes::default()));
@@ -175,24 +176,43 @@ pub(super) async fn apply(
         .await?;
     let row =
         transaction.query_opt(&select, &[&lease.row, &lease.fence]).await?.ok_or(StoreError::LeaseLost)?;
-    let mut analysis = read(&row)?;
-    let was_finished = analysis.status.is_finished();
-    let current = if analysis.revision > 0 { result(&transaction, lease.row).await? } else { None };
+    let analysis = read(&row)?;
     let polls =
         analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
-    let context = context(around, current.as_ref());
-    let effect = analysis.apply(step, &context);
-    update(&transaction, lease.row, &analysis, true).await?;
-    let event = effect.event;
+    let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step, context);
     let mut changes = Changes::default();
-    changes.analysis(&analysis, was_finished);
-    follow(&transaction, around, lease.row, &analysis, effect, &context, &mut changes).await?;
+    let (analysis, event) = transition(&transaction, around, lease.row, analysis, step, &mut changes).await?;
     changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.add_work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls });
     }
     Ok((Applied { analysis, event, polls }, changes))
+}
+
+/// Takes the row through a transition and writes all that follows from it; also ends its lease. Gives the analysis as
+/// it stands now, and what was announced.
+pub(super) async fn transition(
+    transaction: &Transaction<'_>,
+    around: &Surroundings,
+    row: i64,
+    mut analysis: Analysis,
+    step: impl FnOnce(&mut Analysis, &Context<'_>) -> Effect + Send,
+    changes: &mut Changes,
+) -> Result<(Analysis, Option<EventKind>), Fault> {
+    let was_finished = analysis.status.is_finished();
+    let current = if analysis.revision > 0 { result(transaction, row).await? } else { None };
+    let pace = paces::find(transaction, &analysis.tenant).await?;
+    let context = context(around, current.as_ref(), pace);
+    let effect = step(&mut analysis, &context);
+    update(transaction, row, &analysis, true).await?;
+    if let Some(learned) = effect.pace {
+        paces::keep(transaction, &analysis.tenant, learned, pace.is_none()).await?;
+    }
+    let event = effect.event;
+    changes.analysis(&analysis, was_finished);
+    follow(transaction, around, row, &analysis, effect, &context, changes).await?;
+    Ok((analysis, event))
 }
 
 /// Writes what a transition wants besides the row itself: the result, the event, its deliveries. The event tells
@@ -258,8 +278,13 @@ async fn write_event(
     Ok((row.try_get(0)?, event))
 }
 
-fn context<'a>(around: &'a Surroundings, current: Option<&'a AnalysisResult>) -> Context<'a> {
-    Context { now: around.clock.now(), policy: &around.policy, jitter: around.entropy.fraction(), current }
+fn context<'a>(
+    around: &'a Surroundings,
+    current: Option<&'a AnalysisResult>,
+    pace: Option<Pace>,
+) -> Context<'a> {
+    let (now, jitter) = (around.clock.now(), around.entropy.fraction());
+    Context { now, policy: &around.policy, jitter, current, pace }
 }
 
 /// The analysis of a call, which nobody else changes until the transaction ends.

@@ -23,7 +23,8 @@ const fn condition(queue: Queue) -> &'static str {
 
 /// Takes tenants, the most to claim of each, the present, and the lease's end. Every tenant's oldest are found by
 /// themselves, so that one with much due hides nobody's. What another replica is claiming is passed over. A claimed
-/// submit stands as unconfirmed from this commit on: after a crash its outcome is unknown.
+/// submit stands as unconfirmed from this commit on: after a crash its outcome is unknown. The array keeps the planner,
+/// which cannot know how few there will be, from joining with the whole table.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[]) AS slot (tenant, free) \
@@ -31,7 +32,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          ORDER BY due_at LIMIT slot.free FOR UPDATE SKIP LOCKED) AS oldest) \
          UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
-         fence = fence + 1, leased = true, due_at = $4 FROM due WHERE analyses.id = due.id RETURNING {}",
+         fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {}",
         condition(queue),
         rows::COLUMNS
     )

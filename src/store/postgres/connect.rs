@@ -27,8 +27,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// What the network leaves unacknowledged for longer than this is lost.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Every session: nothing waits for ever, and an answered write is on disk whatever the server's default.
-const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; \
+/// Every session: nothing waits for ever, no short statement is compiled for longer than it runs, and an answered write
+/// is on disk whatever the server's default.
+const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; SET jit = off; \
      SET idle_in_transaction_session_timeout = '15s'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -165,9 +166,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn take(pool: &Pool) -> Result<Self, PoolError> {
-        let object = pool.get().await?;
-        Ok(Self { object: Some(object), deadline: Instant::now() + PATIENCE })
+    /// For work that is given up at `deadline`.
+    pub(super) async fn take(pool: &Pool, deadline: Instant) -> Result<Self, PoolError> {
+        Ok(Self { object: Some(pool.get().await?), deadline })
     }
 
     /// The connection.

@@ -19,15 +19,17 @@ use crate::domain::ids::TenantId;
 /// How soon to come again for receivers that were not walked past yet.
 const NEXT_STRIDE: Duration = Duration::from_millis(50);
 
-/// Takes tenants and the present: what is under way, also at other replicas.
+/// Takes tenants and the present: what is under way, also at other replicas. The sum keeps the query off the index of
+/// what is to come.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
-     WHERE leased AND tenant = ANY($1) AND due_at > $2 AND status = 'pending' GROUP BY tenant, receiver";
+     WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
 /// Takes tenants, the present, and how many to look at of each.
-pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.\"row\", receiver, octet_length(body)::bigint AS size \
+pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.\"row\", receiver, \
+     (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
      FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT \"row\", receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
-     ORDER BY due_at LIMIT $3) AS oldest JOIN events ON seq = oldest.event ORDER BY oldest.due_at";
+     ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
 /// Takes tenants and the present.
 pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
@@ -41,20 +43,22 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (
      ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
      WHERE next.status = 'pending' AND next.tenant = $1 AND next.receiver > walk.receiver ORDER BY next.receiver LIMIT 1), \
      steps + 1 FROM walk WHERE walk.receiver IS NOT NULL AND steps < $4) \
-     SELECT walk.receiver, oldest.\"row\", octet_length(body)::bigint AS size FROM walk LEFT JOIN LATERAL \
+     SELECT walk.receiver, oldest.\"row\", (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) \
+     AS size FROM walk LEFT JOIN LATERAL \
      (SELECT \"row\", event, due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = $1 \
      AND deliveries.receiver = walk.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
-     LEFT JOIN events ON seq = oldest.event WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
+     WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
 /// Takes rows, the present, and the lease's end. What another replica claimed meanwhile is passed over. The attempt
 /// that begins is written down with it.
 const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT \"row\" FROM deliveries WHERE \"row\" = ANY($1) \
      AND status = 'pending' AND due_at <= $2 FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
-     FROM mine WHERE deliveries.\"row\" = mine.\"row\" RETURNING deliveries.*), \
+     WHERE \"row\" = ANY (ARRAY(SELECT \"row\" FROM mine)) RETURNING *), \
      begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT \"row\", attempts, $2 FROM claimed) \
-     SELECT claimed.\"row\", fence, claimed.id, claimed.tenant, claimed.call_id, events.id AS event_id, url, attempts, \
-     due_at, trace, body FROM claimed JOIN events ON seq = claimed.event";
+     SELECT \"row\", fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, url, attempts, \
+     due_at, trace, body FROM claimed CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) \
+     AS told";
 
 /// Where each tenant's walk from receiver to receiver goes on.
 pub(super) type Walks = HashMap<TenantId, String>;

@@ -9,14 +9,14 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
 /// The lock keeps out a submission that makes one of them live again; two replicas divide the work.
-const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses \
+const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id = ANY (ARRAY(SELECT id FROM analyses \
      WHERE stage IS NULL AND finished_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries \
      WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
-     AND deliveries.status = 'pending') ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+     AND deliveries.status = 'pending') ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)) \
      RETURNING tenant, call_id";
-const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1 \
+const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq = ANY (ARRAY(SELECT seq FROM events WHERE at < $1 \
      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
-     AND deliveries.status = 'pending') ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+     AND deliveries.status = 'pending') ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /// Results, callbacks, deliveries and attempts go with what they hang on.
 pub(super) async fn delete(

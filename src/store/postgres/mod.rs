@@ -10,6 +10,7 @@ mod analyses;
 mod claims;
 mod connect;
 mod copies;
+mod deadlines;
 mod deliveries;
 mod delivery_claims;
 mod expiry;
@@ -17,6 +18,7 @@ mod fault;
 mod held;
 mod migrations;
 mod notices;
+mod paces;
 mod rows;
 mod target;
 mod tls;
@@ -28,7 +30,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::Pool;
 use tokio::sync::{Mutex, broadcast};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::connect::{PATIENCE, Session, Way};
@@ -38,14 +40,16 @@ use self::held::Held;
 use self::notices::{Address, Changes, Currency, Listener, Teller};
 pub(super) use self::target::Target;
 use super::{
-    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt,
-    Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
+    FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
+    Surroundings,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
@@ -122,15 +126,7 @@ impl PostgresStore {
         };
         let ears = listener.connect().await.map_err(StoreError::from)?;
         // Not before: from now on no copy begins.
-        let note =
-            repeated(
-                &surroundings,
-                &pool,
-                |mut session| async move { copies::note(session.client()?).await },
-            );
-        if note.await?.is_some_and(|note| !note.is_finished) {
-            return Err(OpenError::UnfinishedCopy);
-        }
+        check_copy(&surroundings, &pool).await?;
         tokio::spawn(listener.run(ears, stop.clone()));
         let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
         Ok(Self {
@@ -148,6 +144,12 @@ impl PostgresStore {
     }
 }
 
+/// Whether what the database holds is whole.
+async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError> {
+    let note = repeated(around, pool, async |mut session| copies::note(session.client()?).await).await?;
+    if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
+}
+
 /// Whether [`PostgresStore::open`] would work, without changing anything.
 ///
 /// # Errors
@@ -155,13 +157,14 @@ impl PostgresStore {
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<(), OpenError> {
     let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
     let pool = way.pool(1).map_err(OpenError::Settings)?;
+    let deadline = Instant::now() + PATIENCE;
     let look = async {
-        let mut session = Session::take(&pool).await?;
+        let mut session = Session::take(&pool, deadline).await?;
         let client = session.client()?;
         migrations::inspect(client).await?;
         copies::note(client).await
     };
-    let note = timeout(PATIENCE, look).await.unwrap_or(Err(Fault::TimedOut)).map_err(StoreError::from)?;
+    let note = timeout_at(deadline, look).await.unwrap_or(Err(Fault::TimedOut)).map_err(StoreError::from)?;
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
 }
 
@@ -176,8 +179,9 @@ where
 {
     let end = Instant::now() + PERSEVERANCE;
     loop {
-        let once = async { work(Session::take(pool).await?).await };
-        let fault = match timeout(PATIENCE, once).await {
+        let deadline = Instant::now() + PATIENCE;
+        let once = async { work(Session::take(pool, deadline).await?).await };
+        let fault = match timeout_at(deadline, once).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::TimedOut,
@@ -272,6 +276,15 @@ impl Store for PostgresStore {
         applied
     }
 
+    async fn end_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<Ended, StoreError> {
+        let (around, tenants) = (&self.surroundings, &tenants);
+        self.change(|session| deadlines::end_overdue(session, around, &self.address, tenants, limit)).await
+    }
+
     async fn claim_deliveries_across_tenants(
         &self,
         slots: DeliverySlots,
@@ -335,6 +348,10 @@ impl Store for PostgresStore {
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         self.run(|session| deliveries::of_call(session, tenant, call_id)).await
+    }
+
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
+        self.run(async |mut session| paces::find(&*session.client()?, tenant).await).await
     }
 
     /// Always: a database that is away is away for every replica, and none could do better; those that stay in the

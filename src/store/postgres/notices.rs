@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::{Client, Notification};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Change, Queue};
-use super::connect::{Session, Way};
+use super::connect::{PATIENCE, Session, Way};
 use super::copies;
 use super::fault::Fault;
 use crate::domain::analysis::Analysis;
@@ -221,14 +221,15 @@ pub(super) async fn tell_now(
 }
 
 async fn notify(pool: &Pool, address: &Address, notices: &[String]) -> Result<(), Fault> {
-    let mut session = Session::take(pool).await?;
-    let client = session.client()?;
+    let deadline = Instant::now() + PATIENCE;
     let work = async {
+        let mut session = Session::take(pool, deadline).await?;
+        let client = session.client()?;
         let notify = client.prepare_cached(NOTIFY).await?;
-        client.execute(&notify, &[&address.channel, &notices]).await
+        client.execute(&notify, &[&address.channel, &notices]).await?;
+        Ok(())
     };
-    timeout(super::connect::PATIENCE, work).await.map_err(|_| Fault::TimedOut)??;
-    Ok(())
+    timeout_at(deadline, work).await.unwrap_or(Err(Fault::TimedOut))
 }
 
 /// A connection's task, which ends with its user.

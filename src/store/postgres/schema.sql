@@ -36,6 +36,9 @@ CREATE INDEX analyses_to_poll ON analyses (tenant, due_at) WHERE stage <> 'submi
 CREATE INDEX analyses_by_status ON analyses (status);
 CREATE INDEX analyses_at_rest ON analyses (finished_at) WHERE stage IS NULL;
 
+-- What is past its deadline is found by its age, however much waits.
+CREATE INDEX analyses_by_start ON analyses (tenant, started_at) WHERE stage <> 'settle';
+
 -- Apart from the analyses, whose rows are rewritten with every step.
 CREATE TABLE results (
     analysis      bigint PRIMARY KEY REFERENCES analyses (id) ON DELETE CASCADE,
@@ -106,5 +109,6 @@ CREATE TABLE attempts (
 CREATE TABLE paces (
     tenant        text COLLATE "C" PRIMARY KEY,
     first_look_ms bigint NOT NULL,
-    samples       bigint NOT NULL
+    samples       bigint NOT NULL,
+    learned_at    bigint NOT NULL
 );

@@ -5,14 +5,15 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
-use super::deliveries;
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
+use super::{deliveries, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 
@@ -77,7 +78,7 @@ pub(super) fn adopt(
 ) -> Result<Done<bool>, StoreError> {
     let submission = Submission { call_id, callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
-    let context = context(around, None);
+    let context = context(around, None, None);
     let effect = analysis.adopt(obtained, &context);
     let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(false)) };
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
@@ -115,23 +116,42 @@ pub(super) fn apply(
     lease: Lease,
     step: Step,
 ) -> Result<Done<Applied>, StoreError> {
-    let mut analysis = connection
+    let analysis = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE id = ? AND fence = ? AND leased = 1"))?
         .query_row(params![lease.row, lease.fence], read)
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
-    let current = if analysis.revision > 0 { result(connection, lease.row)? } else { None };
     let polls =
         analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
-    let context = context(around, current.as_ref());
-    let effect = analysis.apply(step, &context);
-    update(connection, lease.row, &analysis, true)?;
-    let event = effect.event;
-    let mut changes = follow(connection, around, lease.row, &analysis, effect, &context)?.changes;
+    let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step, context);
+    let Done { value: (analysis, event), mut changes } =
+        transition(connection, around, lease.row, analysis, step)?;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.push(Change::Work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls }));
     }
     Ok(Done { value: Applied { analysis, event, polls }, changes })
+}
+
+/// Takes the row through a transition and writes all that follows from it; also ends its lease. Gives the analysis as
+/// it stands now, and what was announced.
+pub(super) fn transition(
+    connection: &Connection,
+    around: &Surroundings,
+    row: i64,
+    mut analysis: Analysis,
+    step: impl FnOnce(&mut Analysis, &Context<'_>) -> Effect,
+) -> Result<Done<(Analysis, Option<EventKind>)>, StoreError> {
+    let current = if analysis.revision > 0 { result(connection, row)? } else { None };
+    let pace = paces::find(connection, &analysis.tenant)?;
+    let context = context(around, current.as_ref(), pace);
+    let effect = step(&mut analysis, &context);
+    update(connection, row, &analysis, true)?;
+    if let Some(pace) = effect.pace {
+        paces::keep(connection, &analysis.tenant, pace)?;
+    }
+    let event = effect.event;
+    let changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
+    Ok(Done { value: (analysis, event), changes })
 }
 
 /// Writes what a transition wants besides the row itself: the result, the event, its deliveries. The event tells
@@ -187,8 +207,18 @@ fn write_event(
     Ok((connection.last_insert_rowid(), event))
 }
 
-fn context<'a>(around: &'a Surroundings, current: Option<&'a AnalysisResult>) -> Context<'a> {
-    Context { now: around.clock.now(), policy: &around.policy, jitter: around.entropy.fraction(), current }
+fn context<'a>(
+    around: &'a Surroundings,
+    current: Option<&'a AnalysisResult>,
+    pace: Option<Pace>,
+) -> Context<'a> {
+    Context {
+        now: around.clock.now(),
+        policy: &around.policy,
+        jitter: around.entropy.fraction(),
+        current,
+        pace,
+    }
 }
 
 fn find_row(

@@ -2,10 +2,12 @@
 
 mod analyses;
 mod claims;
+mod deadlines;
 mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod file;
+mod paces;
 #[cfg(test)]
 mod plans;
 mod readers;
@@ -30,13 +32,15 @@ use self::readers::Readers;
 pub(super) use self::source::{Mark, Source};
 use self::writer::{Done, Writer};
 use super::{
-    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, FinishedAttempt,
-    Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError, Surroundings,
+    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
+    FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
+    Surroundings,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
@@ -194,6 +198,15 @@ impl Store for SqliteStore {
         self.write(move |connection| analyses::apply(connection, &around, lease, step)).await
     }
 
+    async fn end_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<Ended, StoreError> {
+        let around = Arc::clone(&self.surroundings);
+        self.write(move |connection| deadlines::end_overdue(connection, &around, &tenants, limit)).await
+    }
+
     async fn claim_deliveries_across_tenants(
         &self,
         slots: DeliverySlots,
@@ -248,6 +261,11 @@ impl Store for SqliteStore {
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| deliveries::of_call(connection, &tenant, &call_id)).await
+    }
+
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| paces::find(connection, &tenant)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

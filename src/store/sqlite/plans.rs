@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::super::Queue;
 use super::claims::{claim_sql, next_work_sql};
+use super::deadlines::{NEXT_START, overdue_sql};
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
 use super::file::{MIGRATIONS, prepare};
@@ -50,6 +51,16 @@ fn a_claim_of_deliveries_walks_along_indexes() {
     assert_eq!(plan(NEXT_RECEIVER), [search(by_receiver, "tenant=? AND receiver>?")]);
     let of_receiver = search(by_receiver, "tenant=? AND receiver=? AND due_at<?");
     assert_eq!(plan(OLDEST_OF_RECEIVER), [of_receiver, event]);
+}
+
+#[test]
+fn what_is_past_its_deadline_is_found_by_its_age() {
+    for (sql, term) in [(overdue_sql(), "started_at<?"), (NEXT_START.to_owned(), "started_at>?")] {
+        assert_eq!(
+            plan(&sql),
+            [format!("SEARCH analyses USING INDEX analyses_by_start (tenant=? AND {term})")]
+        );
+    }
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::fmt;
 
 use alovoice_gateway::sandbox::receiver::Received;
 use alovoice_gateway::sandbox::vendor::{Behaviour, Operation, Scenario, VendorRequest};
-use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::gateway::{Serving, within};
@@ -61,12 +60,19 @@ impl Ledger {
 
     /// Waits until every promise is kept, and checks that none was kept twice.
     pub(crate) async fn settle(&self, stage: &Stage, gateway: Serving) -> Tally {
+        self.settle_replicas(stage, vec![gateway]).await
+    }
+
+    /// The same where several processes share the store: each of them tells the same.
+    pub(crate) async fn settle_replicas(&self, stage: &Stage, replicas: Vec<Serving>) -> Tally {
         let callbacks = self.callbacks(stage).await;
         for (call_id, received) in &callbacks {
             check_callbacks(call_id, received);
         }
-        for call_id in &self.promised {
-            let analysis = stage.analysis(&gateway, call_id).await;
+        for (replica, call_id) in
+            replicas.iter().flat_map(|replica| self.promised.iter().map(move |id| (replica, id)))
+        {
+            let analysis = stage.analysis(replica, call_id).await;
             assert_eq!(analysis["status"], "completed", "{call_id}: {analysis}");
         }
         let vendor = stage.vendor.calls();
@@ -75,8 +81,10 @@ impl Ledger {
             check_submits(call_id, &vendor, accepted);
             assert!(accepted > 0 || !self.promised.contains(call_id), "{call_id} was never handed over");
         }
-        gateway.stop().await;
-        self.check_events(stage);
+        for replica in replicas {
+            replica.stop().await;
+        }
+        self.check_events(stage).await;
         Tally {
             promised: self.promised.len(),
             unanswered: self.sent.len() - self.promised.len(),
@@ -104,12 +112,9 @@ impl Ledger {
     }
 
     /// Each promised call is announced once in the feed, however often its callback had to be sent.
-    fn check_events(&self, stage: &Stage) {
-        let database = Connection::open(stage.database()).unwrap();
-        let mut events = database.prepare("SELECT count(*) FROM events WHERE call_id = ?").unwrap();
+    async fn check_events(&self, stage: &Stage) {
         for call_id in &self.promised {
-            let count: usize = events.query_row([call_id], |row| row.get(0)).unwrap();
-            assert_eq!(count, 1, "events of {call_id}");
+            assert_eq!(stage.store.events_of(call_id).await, 1, "events of {call_id}");
         }
     }
 }

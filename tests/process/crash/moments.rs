@@ -1,12 +1,20 @@
 //! Kills at chosen moments: each is a place where something is half done.
 
 use alovoice_gateway::sandbox::vendor::Operation;
-use rusqlite::Connection;
 use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
 use crate::gateway::within;
 use crate::stage::{Stage, id};
+
+super::on_every_store! {
+    right_after_the_answer,
+    while_the_vendor_holds_a_submit,
+    while_a_submit_hangs_that_the_vendor_never_took,
+    while_the_vendor_holds_a_poll,
+    while_the_receiver_holds_a_callback,
+    among_hundreds_of_submissions,
+}
 
 /// Waits until the vendor has got so many requests of this kind for the call.
 async fn vendor_gets(stage: &Stage, operation: Operation, call_id: &str, count: usize) {
@@ -17,9 +25,8 @@ async fn vendor_gets(stage: &Stage, operation: Operation, call_id: &str, count: 
     within("a request to the vendor", enough).await;
 }
 
-#[tokio::test]
-async fn right_after_the_answer() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+async fn right_after_the_answer(stage: Stage) {
+    let mut ledger = Ledger::default();
     for call in 0..10 {
         let gateway = stage.serve().await;
         ledger.submit(&stage, &gateway, &format!("answered-{call}")).await;
@@ -29,9 +36,8 @@ async fn right_after_the_answer() {
     println!("10 kills right after the answer: {tally}");
 }
 
-#[tokio::test]
-async fn while_the_vendor_holds_a_submit() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+async fn while_the_vendor_holds_a_submit(stage: Stage) {
+    let mut ledger = Ledger::default();
     for call in ["held-1", "held-2", "held-3"] {
         let gateway = stage.serve().await;
         stage.vendor.set_held(true);
@@ -48,9 +54,8 @@ async fn while_the_vendor_holds_a_submit() {
 }
 
 /// The vendor takes the first two submits of such a call nowhere and answers neither.
-#[tokio::test]
-async fn while_a_submit_hangs_that_the_vendor_never_took() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+async fn while_a_submit_hangs_that_the_vendor_never_took(stage: Stage) {
+    let mut ledger = Ledger::default();
     let call = "submit-hang-lost~1";
     let mut gateway = stage.serve().await;
     ledger.submit(&stage, &gateway, call).await;
@@ -65,9 +70,8 @@ async fn while_a_submit_hangs_that_the_vendor_never_took() {
 }
 
 /// The vendor answers neither of the first two polls of such a call.
-#[tokio::test]
-async fn while_the_vendor_holds_a_poll() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+async fn while_the_vendor_holds_a_poll(stage: Stage) {
+    let mut ledger = Ledger::default();
     let call = "hang~1";
     let mut gateway = stage.serve().await;
     ledger.submit(&stage, &gateway, call).await;
@@ -81,9 +85,8 @@ async fn while_the_vendor_holds_a_poll() {
     assert_eq!(stage.vendor.submits(&id(call)), 1);
 }
 
-#[tokio::test]
-async fn while_the_receiver_holds_a_callback() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+async fn while_the_receiver_holds_a_callback(stage: Stage) {
+    let mut ledger = Ledger::default();
     stage.receiver.set_held(true);
     let mut gateway = stage.serve().await;
     ledger.submit(&stage, &gateway, "announced").await;
@@ -98,20 +101,14 @@ async fn while_the_receiver_holds_a_callback() {
     println!("3 kills while the receiver held a callback: {tally}");
 
     // The attempts whose process died are on record, without an outcome.
-    let database = Connection::open(stage.database()).unwrap();
-    let attempts = "SELECT number, outcome IS NULL FROM attempts ORDER BY number";
-    let mut attempts = database.prepare(attempts).unwrap();
-    let attempts = attempts.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let attempts: Vec<(u32, bool)> = attempts.map(Result::unwrap).collect();
-    assert_eq!(attempts, [(1, true), (2, true), (3, true), (4, false)]);
+    assert_eq!(stage.store.attempts().await, [(1, false), (2, false), (3, false), (4, true)]);
 }
 
 /// Some submissions are answered and others are not when the process dies; hundreds wait for the same commits.
-#[tokio::test]
-async fn among_hundreds_of_submissions() {
+async fn among_hundreds_of_submissions(stage: Stage) {
     const ROUNDS: usize = 3;
     const CALLS: usize = 300;
-    let (stage, mut ledger) = (std::sync::Arc::new(Stage::set_up().await), Ledger::default());
+    let (stage, mut ledger) = (std::sync::Arc::new(stage), Ledger::default());
     for round in 0..ROUNDS {
         let gateway = std::sync::Arc::new(stage.serve().await);
         let mut submissions = JoinSet::new();

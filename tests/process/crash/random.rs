@@ -63,12 +63,13 @@ impl Moment {
     }
 }
 
-#[tokio::test]
-async fn at_random_moments() {
+super::on_every_store! { at_random_moments }
+
+async fn at_random_moments(stage: Stage) {
     let seed = seed();
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let (stage, mut ledger) = (Arc::new(Stage::set_up().await), Ledger::default());
+    let (stage, mut ledger) = (Arc::new(stage), Ledger::default());
     for round in 0..ROUNDS {
         let gateway = Arc::new(stage.serve().await);
         let (requests, received) = (stage.vendor.calls().len(), stage.receiver.received().len());

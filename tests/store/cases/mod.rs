@@ -2,7 +2,9 @@
 
 pub(crate) mod claims;
 pub(crate) mod contention;
+pub(crate) mod deadlines;
 pub(crate) mod deliveries;
 pub(crate) mod expiry;
+pub(crate) mod paces;
 pub(crate) mod submissions;
 pub(crate) mod transitions;

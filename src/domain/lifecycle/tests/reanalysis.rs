@@ -89,7 +89,7 @@ fn the_old_result_is_taken_for_a_new_one_only_if_it_stays() {
 fn silence_never_takes_the_place_of_talk() {
     let mut story = anew_accepted();
     story.step(after(AGAIN + 60), empty());
-    assert_eq!(story.line(after(AGAIN + 3000), empty()), "completed, poll in 300 s");
+    assert_eq!(story.line(after(AGAIN + 3000), empty()), "completed, poll in 299 s");
     let over = story.line(after(AGAIN + 86_400), empty());
     assert_eq!(over, "completed, last error timeout → analysis.updated");
 }

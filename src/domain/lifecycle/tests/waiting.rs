@@ -44,7 +44,7 @@ fn a_call_that_was_found_again_may_be_missing_anew() {
         let mut story = Story::accepted();
         story.step(after(100), Step::Polled(PollOutcome::NotFound));
         story.step(after(600), between);
-        assert_eq!(story.line(after(800), Step::Polled(PollOutcome::NotFound)), "processing, poll in 80 s");
+        assert_eq!(story.line(after(800), Step::Polled(PollOutcome::NotFound)), "processing, poll in 79 s");
     }
 }
 
@@ -71,7 +71,7 @@ fn silence_that_is_interrupted_counts_anew() {
         story.step(after(100), empty());
         story.step(after(300), between);
         story.step(after(500), empty());
-        assert_eq!(story.line(after(1000), empty()), "processing, poll in 100 s");
+        assert_eq!(story.line(after(1000), empty()), "processing, poll in 99 s");
         assert_eq!(story.line(after(1100), empty()), "completed, settle in 120 s → analysis.completed");
     }
 }
@@ -100,9 +100,9 @@ fn faults_back_off_and_recovery_forgets_them() {
         story.step(after(60), failing(FaultCode::VendorError));
         waits.push(story.due_in(after(60)));
     }
-    // With no jitter the lower half of what doubles from the floor to the cap.
+    // Jitter of one half: half of what doubles from the floor to the cap, and no less than the floor.
     assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
-    assert_eq!(story.line(after(60), not_ready()), "processing, poll in 6 s");
+    assert_eq!(story.line(after(60), not_ready()), "processing, poll in 5 s");
     assert_eq!(story.work().errors, 0);
     assert_eq!(
         story.line(after(60), failing(FaultCode::VendorError)),
@@ -211,4 +211,30 @@ fn a_settle_may_come_after_the_deadline() {
     story.step(after(DEADLINE - 1), ready("salom"));
     assert_eq!(story.due_in(after(DEADLINE - 1)), 120);
     assert_eq!(story.line(after(DEADLINE + 119), ready("salom yana")), "completed → analysis.updated");
+}
+
+#[test]
+fn what_is_past_its_deadline_ends_without_a_look_if_the_vendor_cannot_be_asked() {
+    let expire = |mut story: Story, second| {
+        let policy = policy();
+        let current = story.held.as_ref();
+        let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
+        let effect = story.analysis.expire(&context);
+        (effect.event, story.analysis)
+    };
+    for stage in [Stage::Submit, Stage::Poll] {
+        let (event, analysis) = expire(Story::at_stage(stage), DEADLINE);
+        assert_eq!(event, Some(EventKind::AnalysisFailed));
+        let failure = analysis.failure.unwrap();
+        assert_eq!((failure.code, failure.retryable), (FailureCode::DeadlineExceeded, true));
+        let (event, analysis) = expire(Story::at_stage(stage), DEADLINE - 1);
+        assert_eq!((event, analysis), (None, Story::at_stage(stage).analysis));
+    }
+    let mut unreadable = Story::accepted();
+    unreadable.step(after(60), failing(FaultCode::AnswerUnreadable));
+    let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
+    assert_eq!(failure.code, FailureCode::ResultUnreadable);
+    assert_eq!(failure.detail, "no result before the deadline; the last try: it did not help");
+    // What is completed waits for its settle look, however long.
+    assert_eq!(expire(Story::completed(), DEADLINE * 2), (None, Story::completed().analysis));
 }

@@ -1,0 +1,92 @@
+//! A store of either engine, filled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alovoice_gateway::config::{StoreSettings, StoreUrl};
+use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
+use alovoice_gateway::domain::polling::PollingPolicy;
+use alovoice_gateway::metrics::Metrics;
+use alovoice_gateway::store::postgres::PostgresStore;
+use alovoice_gateway::store::sqlite::SqliteStore;
+use alovoice_gateway::store::{Store, Surroundings};
+use rusqlite::Connection;
+
+use crate::fill;
+use crate::postgres::server::{Options, Server};
+
+/// Everything that is due, was due long ago.
+const NOW: Timestamp = Timestamp::from_millis(1_795_374_000_000);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A store, and what must live as long.
+pub(crate) struct Opened {
+    pub(crate) store: Box<dyn Store>,
+    _keep: Box<dyn std::any::Any>,
+}
+
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+impl Engine {
+    /// With rows at rest, and rows due of each tenant.
+    pub(crate) async fn open(self, at_rest: usize, due: usize, flood: usize) -> Opened {
+        let sql = fill::sql(at_rest, due, flood);
+        match self {
+            Self::Sqlite => {
+                let home = tempfile::tempdir().unwrap();
+                let path = home.path().join("store.db");
+                drop(SqliteStore::open(&path, surroundings()).unwrap());
+                Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+                let store = SqliteStore::open(&path, surroundings()).unwrap();
+                Opened { store: Box::new(store), _keep: Box::new(home) }
+            }
+            Self::Postgres => {
+                let server = Server::start(Options { fsync: true, tls: false }).await;
+                let database = server.fresh_database().await;
+                let url = database.url().to_owned().into();
+                let settings = StoreSettings {
+                    url: StoreUrl::Postgres(database.url().to_owned().into()),
+                    password_file: None,
+                    max_connections: 4,
+                    retention: Duration::MAX,
+                };
+                let store = PostgresStore::open(&url, &settings, surroundings(), |_| {}).await.unwrap();
+                let client = database.connect().await;
+                client.batch_execute(&sql).await.unwrap();
+                // What its own housekeeping does after a while.
+                client.batch_execute("VACUUM ANALYZE").await.unwrap();
+                Opened { store: Box::new(store), _keep: Box::new((database, server)) }
+            }
+        }
+    }
+}
+
+fn surroundings() -> Surroundings {
+    let seconds = Duration::from_secs;
+    Surroundings {
+        clock: Arc::new(Standing),
+        entropy: Arc::new(SystemEntropy),
+        policy: PollingPolicy {
+            first_after: seconds(10),
+            min_interval: seconds(5),
+            max_interval: seconds(300),
+            growth: 0.1,
+            deadline: seconds(86_400),
+            not_found_grace: seconds(600),
+            empty_grace: seconds(600),
+            settle_after: seconds(120),
+        },
+        metrics: Arc::new(Metrics::new().unwrap()),
+    }
+}

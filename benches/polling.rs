@@ -1,0 +1,67 @@
+//! Looks at the vendor and delays, in virtual time: `cargo bench --bench polling`.
+//!
+//! The gateway's own transitions and its learned pace against a look every three seconds, on the same calls: ten
+//! thousand that come at random over two days and overlap, processed in times that are log-normal around three minutes, for
+//! each of four tenants. A request takes 200 ms there and back. Nothing is left out: the first calls are looked at before
+//! anything has been learned. The same seeds give the same table.
+
+#![expect(clippy::print_stdout, reason = "a table is what this prints")]
+#![expect(clippy::unwrap_used, reason = "names that are written here and are good")]
+
+// What the simulation finds under `crate` where it also serves the tests.
+use alovoice_gateway::domain;
+
+#[path = "../src/domain/pace/simulation.rs"]
+mod simulation;
+
+use std::time::Duration;
+
+use domain::polling::PollingPolicy;
+use simulation::{Chance, Course, Simulation, default_policy, quantile};
+
+const CALLS: usize = 10_000;
+const APART: Duration = Duration::from_secs(17);
+const MEDIAN: Duration = Duration::from_secs(180);
+const LATENCY: Duration = Duration::from_millis(200);
+/// One for each tenant.
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
+
+fn main() {
+    println!("| σ | polling | polls: median | mean | mean with the settle look | delay: p50 | p90 | p99 |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    for sigma in [0.25, 0.35, 0.5] {
+        let tenants = SEEDS.map(|seed| Chance::seeded(seed).calls(CALLS, APART, MEDIAN, sigma));
+        let fixed = fixed_policy(Duration::from_secs(3));
+        for (name, policy, learns) in [("learned", default_policy(), true), ("every 3 s", fixed, false)] {
+            let simulate = |calls| Simulation::new(policy.clone(), LATENCY, learns).run(calls);
+            let courses: Vec<Course> = tenants.iter().flat_map(|calls| simulate(calls)).collect();
+            row(sigma, name, &courses);
+        }
+    }
+}
+
+/// A look every so often and nothing learned.
+fn fixed_policy(interval: Duration) -> PollingPolicy {
+    PollingPolicy {
+        first_after: interval,
+        min_interval: interval,
+        max_interval: interval,
+        growth: 0.0,
+        ..default_policy()
+    }
+}
+
+fn row(sigma: f64, name: &str, courses: &[Course]) {
+    let polls = |share| quantile(courses.iter().map(|course| f64::from(course.polls)), share);
+    let delay = |share| 100.0 * quantile(courses.iter().map(|course| course.delay), share);
+    let sum: f64 = courses.iter().map(|course| f64::from(course.polls)).sum();
+    let mean = sum / courses.len() as f64;
+    println!(
+        "| {sigma} | {name} | {} | {mean:.2} | {:.2} | {:.1} % | {:.1} % | {:.1} % |",
+        polls(0.5),
+        mean + 1.0,
+        delay(0.5),
+        delay(0.9),
+        delay(0.99)
+    );
+}

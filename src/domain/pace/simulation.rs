@@ -1,0 +1,176 @@
+//! Calls of one tenant in virtual time: the real transitions, against a vendor whose processing times are known.
+//! Shared by the tests and by `benches/polling.rs`.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::lifecycle::{Context, PollOutcome, Step, SubmitOutcome};
+use crate::domain::pace::Pace;
+use crate::domain::polling::PollingPolicy;
+use crate::domain::trace::TraceContext;
+
+const START: Timestamp = Timestamp::from_millis(1_716_207_617_000);
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The defaults of the settings.
+pub(crate) fn default_policy() -> PollingPolicy {
+    let seconds = Duration::from_secs;
+    PollingPolicy {
+        first_after: seconds(10),
+        min_interval: seconds(5),
+        max_interval: seconds(300),
+        growth: 0.1,
+        deadline: seconds(86_400),
+        not_found_grace: seconds(600),
+        empty_grace: seconds(600),
+        settle_after: seconds(120),
+    }
+}
+
+/// One call as the vendor has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    /// When it is submitted, from the beginning.
+    pub(crate) at: Duration,
+    /// From the vendor's acceptance to the result.
+    pub(crate) takes: Duration,
+}
+
+/// How one call went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// Looks until the result was found; a settle look comes on top.
+    pub(crate) polls: u32,
+    /// From the result to its being found, as a share of the processing time.
+    pub(crate) delay: f64,
+}
+
+/// A source of calls that is the same for the same seed.
+pub(crate) struct Chance(StdRng);
+
+impl Chance {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(StdRng::seed_from_u64(seed))
+    }
+
+    /// Log-normal: `median` times `e` to the power of `sigma` times a normal.
+    pub(crate) fn takes(&mut self, median: Duration, sigma: f64) -> Duration {
+        // Box and Muller.
+        let (u, v): (f64, f64) = (self.0.random(), self.0.random());
+        let normal = (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        median.mul_f64((sigma * normal).exp())
+    }
+
+    /// So many calls that come one by one, at random, `apart` on average.
+    pub(crate) fn calls(&mut self, count: usize, apart: Duration, median: Duration, sigma: f64) -> Vec<Call> {
+        let mut at = Duration::ZERO;
+        let next = |_| {
+            at += apart.mul_f64(-(1.0 - self.0.random::<f64>()).ln());
+            Call { at, takes: self.takes(median, sigma) }
+        };
+        (0..count).map(next).collect()
+    }
+}
+
+/// The gateway's end of it.
+pub(crate) struct Simulation {
+    policy: PollingPolicy,
+    /// From the gateway to the vendor and back; the vendor looks at its clock half way.
+    latency: Duration,
+    learns: bool,
+    /// What has been learned.
+    pub(crate) pace: Option<Pace>,
+}
+
+struct Underway {
+    analysis: Analysis,
+    takes: Duration,
+    /// Set by the vendor.
+    ready_at: Timestamp,
+}
+
+impl Simulation {
+    pub(crate) fn new(policy: PollingPolicy, latency: Duration, learns: bool) -> Self {
+        Self { policy, latency, learns, pace: None }
+    }
+
+    /// Sees all the calls through, each piece of work done the moment it is due. Their courses, in the order of `calls`.
+    pub(crate) fn run(&mut self, calls: &[Call]) -> Vec<Course> {
+        let mut underway: Vec<Underway> = calls.iter().map(begin).collect();
+        let mut courses = vec![Course { polls: 0, delay: 0.0 }; calls.len()];
+        // Answers by the moment when they come; a request leaves when its work is due.
+        let due = |index: usize, underway: &[Underway]| {
+            let work = underway[index].analysis.work.as_ref()?;
+            (work.stage != Stage::Settle).then(|| Reverse((work.due_at + self.latency, index)))
+        };
+        let mut answers: BinaryHeap<_> = (0..calls.len()).filter_map(|index| due(index, &underway)).collect();
+        let (policy, latency, learns) = (&self.policy, self.latency, self.learns);
+        while let Some(Reverse((now, index))) = answers.pop() {
+            let call = &mut underway[index];
+            let asked_at = Timestamp::from_millis(now.as_millis() - latency.as_millis() as i64 / 2);
+            let step = call.answer(asked_at);
+            let polls = call.analysis.work.as_ref().map_or(0, |work| work.polls);
+            let context = Context { now, policy, jitter: 0.5, current: None, pace: self.pace };
+            let effect = call.analysis.apply(step, &context);
+            if learns {
+                self.pace = effect.pace.or(self.pace);
+            }
+            if effect.obtained.is_some() {
+                let late = now.since(call.ready_at).as_secs_f64();
+                courses[index] = Course { polls: polls + 1, delay: late / call.takes.as_secs_f64() };
+            }
+            answers.extend(due(index, &underway));
+        }
+        courses
+    }
+}
+
+impl Underway {
+    fn answer(&mut self, asked_at: Timestamp) -> Step {
+        let stage = self.analysis.work.as_ref().map(|work| work.stage);
+        if stage == Some(Stage::Submit) {
+            self.ready_at = asked_at + self.takes;
+            Step::Submitted(SubmitOutcome::Accepted)
+        } else if asked_at >= self.ready_at {
+            let result = AnalysisResult {
+                ai_call_id: None,
+                begin_time: None,
+                transcript: Vec::new(),
+                tags: Vec::new(),
+                audio_path: None,
+            };
+            let obtained = Obtained { result, vendor_answer: Vec::new().into(), etag: None };
+            Step::Polled(PollOutcome::Ready(Box::new(obtained)))
+        } else {
+            Step::Polled(PollOutcome::NotReady { etag: None, retry_after: None })
+        }
+    }
+}
+
+fn begin(call: &Call) -> Underway {
+    let submission = Submission {
+        call_id: CallId::parse("1716207617.42").unwrap(),
+        callback: None,
+        metadata: None,
+        reanalyze: false,
+        trace: TraceContext::parse(TRACEPARENT).unwrap(),
+    };
+    let tenant = TenantId::parse("acme").unwrap();
+    let at = START + call.at;
+    Underway { analysis: Analysis::begin(tenant, submission, at), takes: call.takes, ready_at: at }
+}
+
+/// The value below which this share of all lies, by the nearest rank.
+pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() as f64 * share).ceil() as usize;
+    values[rank.clamp(1, values.len()) - 1]
+}

@@ -1,0 +1,120 @@
+//! The two bounds that the pace was made for, what it follows, and what does not move it.
+
+use proptest::prelude::*;
+
+use super::simulation::{Call, Chance, Course, Simulation, default_policy, quantile};
+use super::*;
+
+const MEDIAN: Duration = Duration::from_secs(180);
+const SPREAD: f64 = 0.35;
+const LATENCY: Duration = Duration::from_millis(200);
+/// Between two calls, on average.
+const APART: Duration = Duration::from_secs(20);
+
+fn simulation() -> Simulation {
+    Simulation::new(default_policy(), LATENCY, true)
+}
+
+fn first_look(simulation: &Simulation) -> f64 {
+    Pace::first_look(simulation.pace, &default_policy()).as_secs_f64()
+}
+
+/// The first look that lets [`Pace::QUANTILE`] of the results be ready before it.
+fn ideal(chance: &mut Chance, median: Duration) -> f64 {
+    quantile((0..100_000).map(|_| chance.takes(median, SPREAD).as_secs_f64()), Pace::QUANTILE)
+}
+
+fn polls(courses: &[Course]) -> f64 {
+    quantile(courses.iter().map(|course| f64::from(course.polls)), 0.5)
+}
+
+fn delay(courses: &[Course]) -> f64 {
+    quantile(courses.iter().map(|course| course.delay), 0.9)
+}
+
+#[test]
+fn five_looks_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
+    let mut courses = Vec::new();
+    for seed in 1..=4 {
+        let calls = Chance::seeded(seed).calls(10_000, APART, MEDIAN, SPREAD);
+        // From the first call on, when nothing has been learned.
+        courses.extend(simulation().run(&calls));
+    }
+    let (polls, delay) = (polls(&courses), delay(&courses));
+    assert!(polls <= 5.0, "{polls} looks");
+    assert!(delay <= 0.1, "{delay} late");
+}
+
+#[test]
+fn a_vendor_that_changes_is_followed() {
+    let mut chance = Chance::seeded(5);
+    let mut simulation = simulation();
+    let mut begin = Duration::ZERO;
+    for median in [MEDIAN, MEDIAN * 2, MEDIAN, MEDIAN / 2] {
+        let mut calls = chance.calls(1000, APART, median, SPREAD);
+        for call in &mut calls {
+            call.at += begin;
+        }
+        begin += APART * 1000;
+        simulation.run(&calls);
+        let (learned, ideal) = (first_look(&simulation), ideal(&mut chance, median));
+        assert!((ideal / 1.2..ideal * 1.2).contains(&learned), "{learned} s, and not {ideal} s");
+    }
+}
+
+#[test]
+fn a_vendor_that_is_always_done_by_the_first_look_is_looked_at_sooner() {
+    let calls = Chance::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
+    let mut simulation = simulation();
+    simulation.run(&calls);
+    assert_eq!(first_look(&simulation), default_policy().min_interval.as_secs_f64());
+}
+
+#[test]
+fn a_burst_planned_before_anything_was_learned_does_not_push_it_away() {
+    for seed in 1..=4 {
+        let mut chance = Chance::seeded(seed);
+        let mut simulation = simulation();
+        let ideal = ideal(&mut chance, MEDIAN);
+        // And the same night after night.
+        for night in 0..4 {
+            let at = Duration::from_secs(86_400) * night;
+            let burst: Vec<Call> =
+                (0..2000).map(|_| Call { at, takes: chance.takes(MEDIAN, SPREAD) }).collect();
+            simulation.run(&burst);
+            let learned = first_look(&simulation);
+            assert!((ideal / 2.0..ideal * 1.5).contains(&learned), "{learned} s, and not {ideal} s");
+        }
+    }
+}
+
+fn durations() -> impl Strategy<Value = Duration> {
+    prop_oneof![any::<Duration>(), (0..10_000_u64).prop_map(Duration::from_millis)]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_observed_the_estimate_stays_within_bounds(
+        known in prop::option::of((durations(), any::<u32>(), any::<i64>())),
+        observations in prop::collection::vec((durations(), any::<bool>(), any::<i64>()), 0..50),
+        min_interval in 1..100_000_000_u64, growth in 0.0..10.0_f64,
+    ) {
+        let min_interval = Duration::from_millis(min_interval);
+        let policy = PollingPolicy { min_interval, growth, ..default_policy() };
+        let at = Timestamp::from_millis;
+        let mut pace = known.map(|(first_look, samples, learned_at)| Pace {
+            first_look, samples, learned_at: at(learned_at),
+        });
+        for (found_after, at_first_look, now) in observations {
+            let learned = Pace::learn(pace, Processed { found_after, at_first_look }, &policy, at(now));
+            if let Some(learned) = learned {
+                let bounds = min_interval..=Pace::MAX_FIRST_LOOK.max(min_interval);
+                prop_assert!(bounds.contains(&learned.first_look));
+                prop_assert!(learned.samples >= pace.map_or(0, |pace| pace.samples));
+            }
+            pace = learned.or(pace);
+            let first_look = Pace::first_look(pace, &policy);
+            prop_assert!(first_look <= Pace::MAX_FIRST_LOOK.max(min_interval).max(policy.first_after));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Several gateways on one database, seen from outside.
+
+use serde_json::json;
+
+use crate::postgres::link::{Link, Passage};
+use crate::postgres::server::Server;
+use crate::stage::{Stage, call};
+
+async fn stage() -> Stage {
+    let database = Server::shared().await.fresh_database().await;
+    Stage::on(Some(database), &[]).await
+}
+
+#[tokio::test]
+async fn a_call_is_submitted_at_one_and_waited_for_at_another() {
+    let stage = stage().await;
+    let other = stage.replica(stage.database().url()).await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    let finished = stage.acme_at(&other).outcome("1").await;
+    assert_eq!(finished["status"], "completed");
+    assert_eq!(stage.acme().analysis("1").await.json(), finished);
+    assert_eq!(stage.vendor.accepted_submits(&call("1")), 1);
+    assert!(other.drain().await);
+}
+
+#[tokio::test]
+async fn a_change_at_one_is_soon_seen_at_another_that_had_the_old_state_in_memory() {
+    let stage = stage().await;
+    let other = stage.replica(stage.database().url()).await;
+    stage.acme().submitted(json!({"call_id": "1", "metadata": {"ticket": "T-1"}})).await;
+    let elsewhere = stage.acme_at(&other);
+    assert_eq!(elsewhere.outcome("1").await["metadata"], json!({"ticket": "T-1"}));
+    // From memory now.
+    let etag = elsewhere.analysis("1").await.header("etag").to_owned();
+    let changed = stage.acme().submit(json!({"call_id": "1", "metadata": {"ticket": "T-2"}})).await;
+    assert_eq!(changed.status, 200);
+    // The notice is on its way: it comes without anything else being done.
+    loop {
+        let seen = elsewhere.analysis("1").await;
+        if seen.header("etag") != etag {
+            assert_eq!(seen.json()["metadata"], json!({"ticket": "T-2"}));
+            break;
+        }
+    }
+    assert!(other.drain().await);
+}
+
+#[tokio::test]
+async fn cut_off_from_the_database_a_gateway_answers_from_memory_and_stays_in_the_service() {
+    let stage = stage().await;
+    let server = Server::shared().await;
+    let link = Link::to(server.port(), Passage::Open).await;
+    let other = stage.replica(&stage.database().url_through(&link)).await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    let elsewhere = stage.acme_at(&other);
+    let finished = elsewhere.outcome("1").await;
+    elsewhere.analysis("1").await;
+
+    link.set(Passage::Cut);
+    assert_eq!(elsewhere.analysis("1").await.json(), finished);
+    let unknown = elsewhere.analysis("2").await;
+    unknown.problem(503, "unavailable");
+    assert!(unknown.has("retry-after"));
+    assert_eq!(elsewhere.submit(json!({"call_id": "3"})).await.status, 503);
+    // Nobody would be better off with another replica.
+    let ready = reqwest::get(other.admin().join("readyz").unwrap()).await.unwrap();
+    assert_eq!(ready.status(), 200);
+
+    link.set(Passage::Open);
+    elsewhere.submitted(json!({"call_id": "3"})).await;
+    assert_eq!(elsewhere.outcome("3").await["status"], "completed");
+    assert!(other.drain().await);
+}

@@ -1,0 +1,159 @@
+//! What of a server outlives its processes: its data, its settings, its port.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use alovoice_gateway::domain::clock::{Entropy, SystemEntropy};
+use tempfile::TempDir;
+
+use super::certificate;
+use super::programs::{Account, Programs};
+use super::run::Run;
+use super::server::Options;
+use super::server::USER;
+
+/// Two servers may choose the same port at the same moment; so many times in a row they do not.
+const ATTEMPTS: usize = 10;
+
+pub(super) struct Cluster {
+    folder: TempDir,
+    programs: Programs,
+    account: Option<Account>,
+    options: Options,
+    port: u16,
+}
+
+impl Cluster {
+    /// An empty one in a temporary folder.
+    pub(super) fn make(options: Options) -> Self {
+        let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
+        let account = Account::instead_of_root(folder.path());
+        let cluster = Self { programs: Programs::find(), account, options, port: free_port(), folder };
+        if let Some(account) = account {
+            account.own(cluster.path());
+        }
+        cluster.initialize();
+        if options.tls {
+            cluster.demand_tls();
+        }
+        cluster
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn options(&self) -> Options {
+        self.options
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    fn initialize(&self) {
+        let mut initdb = self.command(&self.programs.path("initdb"));
+        initdb.arg("--pgdata").arg(self.data()).args(["--username", USER, "--auth=trust", "--no-sync"]);
+        initdb.args(["--encoding=UTF8", "--locale=C", "--no-instructions"]);
+        let made = initdb.output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// Over TCP with TLS only.
+    fn demand_tls(&self) {
+        certificate::make(self.path());
+        std::fs::write(self.data().join("pg_hba.conf"), "local all all trust\nhostssl all all all trust\n")
+            .unwrap();
+        if let Some(account) = self.account {
+            account.own(&certificate::key_path(self.path()));
+        }
+    }
+
+    /// Starts the server; for the first time, on another port if somebody was faster to take this one.
+    pub(super) async fn run(&mut self, may_move: bool) -> Run {
+        for _ in 0..ATTEMPTS {
+            let mut run = Run::begin(self.server());
+            match run.until_ready().await {
+                Ok(()) => return run,
+                Err(log) if may_move && log.contains("could not create any TCP/IP sockets") => {
+                    self.port = free_port();
+                }
+                Err(log) => panic!("PostgreSQL does not start:\n{log}"),
+            }
+        }
+        panic!("no free port for PostgreSQL");
+    }
+
+    /// The server under its keeper.
+    fn server(&self) -> Command {
+        let mut keeper = self.command("sh".as_ref());
+        keeper.args(["-c", super::run::KEEPER, "postgres' keeper"]).arg(self.path());
+        keeper.arg(self.programs.path("postgres")).arg("-D").arg(self.data());
+        for (name, value) in self.settings() {
+            keeper.arg("-c").arg(format!("{name}={value}"));
+        }
+        keeper
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let switch = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
+        let Options { fsync, tls } = self.options;
+        let mut settings = vec![
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("port", self.port.to_string()),
+            ("unix_socket_directories", self.path().display().to_string()),
+            ("max_connections", "200".to_owned()),
+            ("shared_buffers", "32MB".to_owned()),
+            ("wal_level", "minimal".to_owned()),
+            ("max_wal_senders", "0".to_owned()),
+            ("fsync", switch(fsync)),
+            ("full_page_writes", switch(fsync)),
+            ("ssl", switch(tls)),
+        ];
+        if tls {
+            settings.push(("ssl_cert_file", certificate::path(self.path()).display().to_string()));
+            settings.push(("ssl_key_file", certificate::key_path(self.path()).display().to_string()));
+        }
+        settings
+    }
+
+    /// A command as the cluster's owner, whose messages are English.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).env("LC_ALL", "C").stdin(Stdio::null());
+        if let Some(account) = self.account {
+            account.run(&mut command);
+        }
+        command
+    }
+
+    /// The server's processes but for the first, by their ids. None where the system does not show them in `/proc`.
+    pub(super) fn children(&self) -> Vec<String> {
+        let Ok(file) = std::fs::read_to_string(self.data().join("postmaster.pid")) else { return Vec::new() };
+        let postmaster = file.lines().next().unwrap().trim();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let is_child = |stat: &str| {
+            // `id (name) state parent …`, and the name may hold anything.
+            let (_, rest) = stat.rsplit_once(')')?;
+            (rest.split_whitespace().nth(1)? == postmaster).then_some(())
+        };
+        let children = processes.filter_map(|process| {
+            is_child(&std::fs::read_to_string(process.path().join("stat")).ok()?)?;
+            process.file_name().into_string().ok()
+        });
+        children.collect()
+    }
+}
+
+/// A port that nobody listens on, from below the range that systems give to outgoing connections: while the server is
+/// stopped, it stays free.
+fn free_port() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let random = || 10_000 + (SystemEntropy.fraction() * 20_000.0) as u16;
+    std::iter::repeat_with(random).find(is_free).unwrap()
+}

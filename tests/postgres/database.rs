@@ -1,0 +1,59 @@
+//! A database of one test.
+
+use tokio_postgres::{Client, Error, NoTls};
+use url::Url;
+
+use super::link::Link;
+
+/// A connection of a test's own; it ends when the client is dropped.
+pub(crate) async fn connect(url: &str) -> Result<Client, Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Dropping it drops it in the server too, as far as that can be reached.
+pub(crate) struct Database {
+    url: String,
+    administration: String,
+    name: String,
+}
+
+impl Database {
+    pub(super) fn new(url: String, administration: String, name: String) -> Self {
+        Self { url, administration, name }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same database on the other side of a link.
+    pub(crate) fn url_through(&self, link: &Link) -> String {
+        let mut url: Url = self.url.parse().unwrap();
+        url.set_port(Some(link.port())).unwrap();
+        url.into()
+    }
+
+    /// A connection of the test's own.
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.url).await.unwrap()
+    }
+}
+
+impl Drop for Database {
+    /// Some hundred of them would fill a small `/tmp`.
+    fn drop(&mut self) {
+        let (url, statement) =
+            (self.administration.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                if let Ok(client) = connect(&url).await {
+                    // It goes with the server anyway.
+                    let _ = client.batch_execute(&statement).await;
+                }
+            });
+        });
+    }
+}

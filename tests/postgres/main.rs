@@ -1,0 +1,98 @@
+//! What the other tests rely on when they use PostgreSQL: the server and the links of `mod.rs` do what they say.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
+
+mod ends;
+mod links;
+#[path = "mod.rs"]
+mod postgres;
+
+use std::time::Duration;
+
+use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
+use alovoice_gateway::store::postgres::inspect;
+use postgres::database::{Database, connect};
+use postgres::server::{Options, Server};
+use tokio_postgres::{Client, Error};
+
+async fn fresh_database() -> Database {
+    Server::shared().await.fresh_database().await
+}
+
+async fn write(client: &Client, word: &str) -> Result<(), Error> {
+    client.execute("INSERT INTO words VALUES ($1)", &[&word]).await.map(drop)
+}
+
+async fn words(client: &Client) -> Result<Vec<String>, Error> {
+    let rows = client.query("SELECT word FROM words ORDER BY word", &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// A connection to a database that has room for words.
+async fn prepared(url: &str) -> Client {
+    let client = connect(url).await.unwrap();
+    client.batch_execute("CREATE TABLE words (word text)").await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn every_test_has_a_database_of_its_own() {
+    let (one, other) = (fresh_database().await, fresh_database().await);
+    let connection = prepared(one.url()).await;
+    write(&connection, "salom").await.unwrap();
+    let beside = one.connect().await;
+    assert_eq!(words(&beside).await.unwrap(), ["salom"]);
+    assert_eq!(words(&prepared(other.url()).await).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn letters_of_any_language_are_kept_and_sorted_as_bytes() {
+    let database = fresh_database().await;
+    let connection = prepared(database.url()).await;
+    for word in ["ўзбек", "a", "B", "b", "A"] {
+        write(&connection, word).await.unwrap();
+    }
+    assert_eq!(words(&connection).await.unwrap(), ["A", "B", "a", "b", "ўзбек"]);
+}
+
+/// What the gateway says of a database.
+async fn verdict(url: &str) -> String {
+    let url = PostgresUrl::from(url.to_owned());
+    let settings = StoreSettings {
+        url: StoreUrl::Postgres(url.clone()),
+        password_file: None,
+        max_connections: 2,
+        retention: Duration::ZERO,
+    };
+    inspect(&url, &settings).await.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+}
+
+#[tokio::test]
+async fn a_server_with_tls_takes_nothing_else() {
+    let server = Server::start(Options { tls: true, ..Options::default() }).await;
+    let database = server.fresh_database().await;
+    assert!(database.url().contains("sslmode=verify-full"), "{}", database.url());
+    let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stranger.crt");
+    std::fs::write(&path, stranger.cert.pem()).unwrap();
+    let (plain, _) = database.url().split_once('?').unwrap();
+    let elsewhere = database.url().replace("127.0.0.1", "localhost");
+
+    for (url, expected) in [
+        (database.url().to_owned(), "fine"),
+        (plain.to_owned(), "fine"),
+        (format!("{plain}?sslmode=require"), "fine"),
+        (database.url().replace("verify-full", "verify-ca"), "fine"),
+        (elsewhere.replace("verify-full", "verify-ca"), "fine"),
+        (elsewhere, "not valid for name"),
+        (format!("{plain}?sslmode=disable"), "no encryption"),
+        (format!("{plain}?sslmode=verify-full&sslrootcert={}", path.display()), "invalid peer certificate"),
+        (format!("{plain}?sslmode=require&sslrootcert={}", path.display()), "invalid peer certificate"),
+        (format!("{plain}?sslmode=verify-full"), "invalid peer certificate"),
+        (format!("{plain}?sslmode=verify-full&sslrootcert=/no/such/file"), "No such file"),
+    ] {
+        let verdict = verdict(&url).await;
+        assert!(verdict.contains(expected), "{url}: {verdict}");
+    }
+}

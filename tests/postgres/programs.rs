@@ -1,0 +1,75 @@
+//! Where the server's programs are, and as whom they run.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The programs of one installed version.
+pub(super) struct Programs(PathBuf);
+
+impl Programs {
+    /// Those in the folder that `POSTGRES_BIN` names, or on the `PATH`, or Debian's newest, or those of `tests/tools`.
+    pub(super) fn find() -> Self {
+        if let Some(chosen) = std::env::var_os("POSTGRES_BIN").map(PathBuf::from) {
+            assert!(is_complete(&chosen), "POSTGRES_BIN={}: no initdb and postgres there", chosen.display());
+            return Self(chosen);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/postgresql/bin");
+        let folders = std::env::split_paths(&path).chain(of_debian()).chain([tools]);
+        let found = folders.into_iter().find(|folder| is_complete(folder));
+        Self(found.expect("PostgreSQL: run tests/tools, or name the folder of its programs in POSTGRES_BIN"))
+    }
+
+    pub(super) fn path(&self, program: &str) -> PathBuf {
+        self.0.join(program)
+    }
+}
+
+fn is_complete(folder: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
+}
+
+/// Debian keeps versions side by side and off the `PATH`. The newest comes first.
+fn of_debian() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let mut folders: Vec<_> =
+        entries.filter_map(|entry| Some((version(&entry.path())?, entry.path().join("bin")))).collect();
+    folders.sort();
+    folders.into_iter().rev().map(|(_, folder)| folder).collect()
+}
+
+/// An account, by its numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Account {
+    user: u32,
+    group: u32,
+}
+
+impl Account {
+    /// PostgreSQL refuses to run as root: an account to run it as instead, if `folder`, just made, is root's.
+    pub(super) fn instead_of_root(folder: &Path) -> Option<Self> {
+        if folder.metadata().unwrap().uid() != 0 {
+            return None;
+        }
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
+        let numbers = |name: &str| {
+            let fields: Vec<&str> = accounts
+                .lines()
+                .map(|line| line.split(':').collect::<Vec<_>>())
+                .find(|fields| fields[0] == name)?;
+            Some(Self { user: fields[2].parse().ok()?, group: fields[3].parse().ok()? })
+        };
+        Some(numbers("postgres").or_else(|| numbers("nobody")).expect("an account that is not root's"))
+    }
+
+    pub(super) fn run(self, command: &mut Command) {
+        command.uid(self.user).gid(self.group);
+    }
+
+    pub(super) fn own(self, path: &Path) {
+        std::os::unix::fs::chown(path, Some(self.user), Some(self.group)).unwrap();
+    }
+}

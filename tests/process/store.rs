@@ -1,0 +1,101 @@
+//! The store of a stage, and a look into it past the gateway.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use crate::postgres::database::Database;
+
+/// What its tables are called does not depend on the engine.
+pub(crate) enum Store {
+    /// A file, which belongs to one process.
+    File(PathBuf),
+    /// A database on a server, which several processes may share.
+    Database(Database),
+}
+
+impl Store {
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::File(path) => format!("sqlite://{}", path.display()),
+            Self::Database(database) => database.url().to_owned(),
+        }
+    }
+
+    /// How many events a call has in the feed.
+    pub(crate) async fn events_of(&self, call_id: &str) -> usize {
+        let count: i64 = match self {
+            Self::File(path) => {
+                let count = "SELECT count(*) FROM events WHERE call_id = ?";
+                Connection::open(path).unwrap().query_row(count, [call_id], |row| row.get(0)).unwrap()
+            }
+            Self::Database(database) => {
+                let count = "SELECT count(*) FROM events WHERE call_id = $1";
+                database.connect().await.query_one(count, &[&call_id]).await.unwrap().get(0)
+            }
+        };
+        usize::try_from(count).unwrap()
+    }
+
+    /// The attempts of all deliveries: their numbers, and whether their outcome is known.
+    pub(crate) async fn attempts(&self) -> Vec<(i64, bool)> {
+        let attempts = "SELECT number, outcome IS NOT NULL FROM attempts ORDER BY number";
+        match self {
+            Self::File(path) => {
+                let file = Connection::open(path).unwrap();
+                let mut attempts = file.prepare(attempts).unwrap();
+                let attempts = attempts.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+                attempts.map(Result::unwrap).collect()
+            }
+            Self::Database(database) => {
+                let attempts = database.connect().await.query(attempts, &[]).await.unwrap();
+                attempts.iter().map(|row| (row.get(0), row.get(1))).collect()
+            }
+        }
+    }
+
+    /// Everything that stands in any column of any table. In the engine's files a long value lies in pieces.
+    pub(crate) async fn texts(&self) -> Vec<String> {
+        match self {
+            Self::File(path) => texts_of_file(&Connection::open(path).unwrap()),
+            Self::Database(database) => texts_of_database(database).await,
+        }
+    }
+}
+
+fn texts_of_file(file: &Connection) -> Vec<String> {
+    let mut tables = file.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(tables.len() >= 6, "{tables:?}");
+    let mut texts = Vec::new();
+    for table in tables {
+        let mut rows = file.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = rows.column_count();
+        let mut rows = rows.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for column in 0..columns {
+                if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = row.get_ref(column).unwrap() {
+                    texts.push(String::from_utf8_lossy(bytes).into_owned());
+                }
+            }
+        }
+    }
+    texts
+}
+
+/// A row is one text; in it bytes are shown as the letters they are.
+async fn texts_of_database(database: &Database) -> Vec<String> {
+    let client = database.connect().await;
+    client.batch_execute("SET bytea_output = 'escape'").await.unwrap();
+    let tables = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = current_schema";
+    let tables = client.query(tables, &[]).await.unwrap();
+    let tables: Vec<String> = tables.iter().map(|row| row.get(0)).collect();
+    assert!(tables.len() >= 6, "{tables:?}");
+    let mut texts = Vec::new();
+    for table in tables {
+        let rows = client.query(&format!("SELECT whole::text FROM {table} AS whole"), &[]).await.unwrap();
+        texts.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+    }
+    texts
+}

@@ -1,0 +1,136 @@
+//! Several replicas on one database: they hear of each other, and hold no work twice.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
+use alovoice_gateway::store::{Change, Queue, StoreError};
+use futures_util::future::join_all;
+use tokio::join;
+
+use super::{hears, open_at};
+use crate::harness::{
+    Harness, LEASE, acme, anew, call_id, ready, slots, submission, trace, with_callback, with_metadata,
+};
+use crate::postgres_server::database::Database;
+use crate::postgres_server::server::Server;
+
+async fn pair() -> (Harness, Harness, Database) {
+    let database = Server::shared().await.fresh_database().await;
+    let (one, other) = join!(open_at(database.url(), ()), open_at(database.url(), ()));
+    (one, other, database)
+}
+
+fn analysis(call: &str) -> Change {
+    Change::Analysis(acme(), call_id(call))
+}
+
+#[tokio::test]
+async fn work_on_one_replica_wakes_the_others() {
+    let (one, other, _database) = pair().await;
+    join!(hears(&other, Change::Work(Queue::Submits)), one.submit(with_callback("1", "https://a.example/")));
+    let accept = async {
+        let claimed = one.claim_one(Queue::Submits).await;
+        one.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
+    };
+    join!(hears(&other, Change::Work(Queue::Polls)), accept);
+    one.advance(10);
+    let complete = async {
+        let claimed = one.claim_one(Queue::Polls).await;
+        one.store.apply(claimed.lease, ready("salom")).await.unwrap();
+    };
+    join!(hears(&other, Change::Delivery), hears(&other, analysis("1")), complete);
+    assert!(one.store.is_current() && other.store.is_current());
+}
+
+#[tokio::test]
+async fn what_others_may_have_in_memory_is_told_with_the_commit() {
+    let (one, other, database) = pair().await;
+    one.complete(submission("1"), "salom").await;
+    // Whoever reads the notice finds the change: it is part of the transaction. So also if the process dies after it.
+    join!(hears(&other, analysis("1")), one.submit(with_metadata("1", "T-2")));
+    assert_eq!(other.find("1").await.analysis.metadata, crate::harness::metadata("T-2"));
+
+    one.complete(submission("2"), "salom").await;
+    one.advance(120);
+    let mut due = one.claim(Queue::Polls).await;
+    due.retain(|work| work.analysis.call_id == call_id("2"));
+    let settle = due.remove(0);
+    join!(hears(&other, analysis("2")), async {
+        one.store.apply(settle.lease, ready("yana")).await.unwrap()
+    });
+    one.advance(1_000_000);
+    let before = alovoice_gateway::domain::clock::Clock::now(&*one.clock);
+    join!(hears(&other, analysis("2")), async {
+        one.store.delete_expired_across_tenants(before, 10).await.unwrap()
+    });
+    drop(database);
+}
+
+#[tokio::test]
+async fn a_replica_gives_back_what_it_holds_and_nothing_else() {
+    let (one, other, _database) = pair().await;
+    for call in ["1", "2"] {
+        one.submit(submission(call)).await;
+    }
+    let claim = |harness: Arc<Harness>| async move {
+        harness
+            .store
+            .claim_work_across_tenants(Queue::Submits, vec![(acme(), 1)], LEASE)
+            .await
+            .unwrap()
+            .claimed
+    };
+    let (one, other) = (Arc::new(one), Arc::new(other));
+    let mine = claim(one.clone()).await.remove(0);
+    let theirs = claim(other.clone()).await.remove(0);
+    one.store.release_across_tenants().await.unwrap();
+    let accepted = Step::Submitted(SubmitOutcome::Accepted);
+    let lost = one.store.apply(mine.lease, accepted.clone()).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    other.store.apply(theirs.lease, accepted).await.unwrap();
+    assert_eq!(other.claim_one(Queue::Polls).await.analysis.call_id, mine.analysis.call_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_replicas_share_the_work_and_none_has_it_twice() {
+    const CALLS: usize = 120;
+    let database = Server::shared().await.fresh_database().await;
+    let replicas: Vec<Arc<Harness>> =
+        join_all((0..3).map(async |_| Arc::new(open_at(database.url(), ()).await))).await;
+    let calls: Vec<String> = (0..CALLS).map(|number| number.to_string()).collect();
+    join_all(calls.iter().enumerate().map(async |(number, call)| {
+        let replica = &replicas[number % 3];
+        replica
+            .store
+            .adopt(&acme(), &call_id(call), trace(), crate::harness::obtained("salom"))
+            .await
+            .unwrap();
+        replica.submit(with_callback(call, &format!("https://{}.example/", number % 7))).await;
+        replica.submit(anew(call)).await;
+    }))
+    .await;
+    let work = replicas.iter().cycle().take(12).map(|replica| {
+        let replica = Arc::clone(replica);
+        tokio::spawn(async move {
+            let (mut submits, mut deliveries) = (Vec::new(), Vec::new());
+            for _ in 0..10 {
+                let claims =
+                    replica.store.claim_work_across_tenants(Queue::Submits, vec![(acme(), 5)], LEASE);
+                submits.extend(claims.await.unwrap().claimed.into_iter().map(|work| work.lease));
+                let claims = replica.store.claim_deliveries_across_tenants(slots(5, 1000, 1000), LEASE);
+                deliveries.extend(claims.await.unwrap().claimed.into_iter().map(|work| work.lease));
+            }
+            (submits, deliveries)
+        })
+    });
+    let (mut submits, mut deliveries) = (Vec::new(), Vec::new());
+    for done in join_all(work).await {
+        let (more_submits, more_deliveries) = done.unwrap();
+        submits.extend(more_submits);
+        deliveries.extend(more_deliveries);
+    }
+    assert_eq!((submits.len(), deliveries.len()), (CALLS, CALLS));
+    assert_eq!(submits.into_iter().collect::<HashSet<_>>().len(), CALLS);
+    assert_eq!(deliveries.into_iter().collect::<HashSet<_>>().len(), CALLS);
+}

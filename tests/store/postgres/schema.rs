@@ -1,0 +1,67 @@
+//! The schema: made once however many come, and compared before anything is done with it.
+
+use alovoice_gateway::store::postgres::{PostgresStore, inspect};
+use futures_util::future::join_all;
+
+use super::{open_at, settings};
+use crate::harness::{submission, surroundings};
+use crate::postgres_server::server::Server;
+
+#[tokio::test]
+async fn ten_replicas_start_at_once_on_an_empty_database() {
+    let database = Server::shared().await.fresh_database().await;
+    assert!(inspect(&database.url().to_owned().into(), &settings(database.url())).await.is_ok());
+    let replicas = join_all((0..10).map(|_| open_at(database.url(), ()))).await;
+    for (number, replica) in replicas.iter().enumerate() {
+        replica.submit(submission(&number.to_string())).await;
+    }
+    let stats = replicas[0].store.stats_across_tenants().await.unwrap();
+    assert_eq!(stats.analyses.values().sum::<u64>(), 10);
+    assert!(inspect(&database.url().to_owned().into(), &settings(database.url())).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_later_schema_is_used_while_it_allows_that() {
+    let database = Server::shared().await.fresh_database().await;
+    drop(open_at(database.url(), ()).await);
+    let client = database.connect().await;
+    let note = "INSERT INTO gateway_schema (version, compatible_from) VALUES ($1, $2)";
+    client.execute(note, &[&1000, &1]).await.unwrap();
+    drop(open_at(database.url(), ()).await);
+
+    client.execute(note, &[&1001, &1001]).await.unwrap();
+    let url = database.url().to_owned().into();
+    let (surroundings, _) = surroundings();
+    let refused = PostgresStore::open(&url, &settings(database.url()), surroundings, |_| {}).await.err();
+    let refused = refused.unwrap().to_string();
+    assert!(refused.contains("has schema 1001, this version knows up to"), "{refused}");
+    let inspected = inspect(&url, &settings(database.url())).await.unwrap_err().to_string();
+    assert_eq!(inspected, refused);
+}
+
+#[tokio::test]
+async fn two_gateways_in_two_schemas_of_one_database_keep_apart() {
+    let database = Server::shared().await.fresh_database().await;
+    let client = database.connect().await;
+    client.batch_execute("CREATE SCHEMA one; CREATE SCHEMA other").await.unwrap();
+    let url = |schema: &str| format!("{}?options=-csearch_path%3D{schema}", database.url());
+    let (one, other) = (open_at(&url("one"), ()).await, open_at(&url("other"), ()).await);
+    one.complete(submission("1"), "salom").await;
+    assert_eq!(
+        other.store.find_analysis(&crate::harness::acme(), &crate::harness::call_id("1")).await.unwrap(),
+        None
+    );
+    assert_eq!(other.changes(), []);
+}
+
+#[tokio::test]
+async fn a_password_is_read_from_its_file_for_every_connection() {
+    let database = Server::shared().await.fresh_database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    std::fs::write(&path, "s3cr3t\n").unwrap();
+    let mut settings = settings(database.url());
+    settings.password_file = Some(path);
+    // This server asks for none; that a file is there and read must not stand in the way.
+    assert!(inspect(&database.url().to_owned().into(), &settings).await.is_ok());
+}
