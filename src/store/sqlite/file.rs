@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::source;
+use super::mark;
 
 /// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
 pub(super) const MIGRATIONS: [&str; 4] = [
@@ -74,7 +74,7 @@ pub fn inspect(path: &Path) -> Result<(), OpenError> {
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
     schema_version(&connection, path)?;
-    source::check(&connection, path)
+    mark::check(&connection, path)
 }
 
 /// The file, as it is opened to be looked at. Even a reader makes a log and leaves it behind, perhaps as another

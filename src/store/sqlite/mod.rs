@@ -7,6 +7,7 @@ mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod file;
+mod mark;
 mod paces;
 #[cfg(test)]
 mod plans;
@@ -28,8 +29,9 @@ use tokio::sync::broadcast;
 use self::delivery_claims::Walks;
 pub use self::file::{OpenError, inspect};
 use self::file::{lock, migrate, prepare};
+pub(super) use self::mark::Mark;
 use self::readers::Readers;
-pub(super) use self::source::{Mark, Source};
+pub(super) use self::source::Source;
 use self::writer::{Done, Writer};
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
@@ -65,7 +67,7 @@ impl SqliteStore {
     pub fn open(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let (mut connection, lock) = take(path)?;
-        source::claim(&connection, path)?;
+        mark::remove(&connection, path)?;
         settle(&mut connection, path, surroundings.clock.now())?;
 
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

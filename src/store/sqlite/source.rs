@@ -1,17 +1,14 @@
-//! A file as it is copied to a server: its rows, and the mark that says so.
-//!
-//! The mark is a table that stands in the file only from the beginning of a copy on. A gateway that works on the file
-//! again before the copy is finished takes it away, and with it the copy's right to go on: what it has copied is no
-//! longer what the file holds. After the copy no gateway works on the file at all.
+//! A file as it is copied to a server: its rows in the order of their keys.
 
 use std::fs::File;
 use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
+use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::StoreError;
 use super::super::copy::{Cell, Kind, Row, Table};
+use super::mark::{self, Mark};
 use super::{OpenError, settle, take};
 use crate::domain::clock::Timestamp;
 
@@ -23,12 +20,6 @@ const BATCH_BYTES: usize = 8 << 20;
 pub(in crate::store) struct Source {
     connection: Connection,
     _lock: File,
-}
-
-/// What a file says of the copy that was begun of it.
-pub(in crate::store) struct Mark {
-    pub(in crate::store) id: String,
-    pub(in crate::store) is_finished: bool,
 }
 
 impl Source {
@@ -112,48 +103,16 @@ impl Source {
     }
 
     pub(in crate::store) fn mark(&self) -> Result<Option<Mark>, StoreError> {
-        Ok(mark(&self.connection)?)
+        Ok(mark::read(&self.connection)?)
     }
 
     pub(in crate::store) fn set_mark(&self, id: &str) -> Result<(), StoreError> {
-        let transaction = self.connection.unchecked_transaction()?;
-        transaction.execute_batch(
-            "DROP TABLE IF EXISTS gateway_copy; \
-             CREATE TABLE gateway_copy (id TEXT NOT NULL, finished INTEGER NOT NULL DEFAULT 0) STRICT",
-        )?;
-        transaction.execute("INSERT INTO gateway_copy (id) VALUES (?)", [id])?;
-        Ok(transaction.commit()?)
+        Ok(mark::set(&self.connection, id)?)
     }
 
     pub(in crate::store) fn finish_mark(&self) -> Result<(), StoreError> {
-        self.connection.execute("UPDATE gateway_copy SET finished = 1", [])?;
-        Ok(())
+        Ok(mark::finish(&self.connection)?)
     }
-}
-
-/// Makes the file a gateway's own again, unless its work has gone elsewhere.
-pub(super) fn claim(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    check(connection, path)?;
-    connection.execute_batch("DROP TABLE IF EXISTS gateway_copy").map_err(sqlite)
-}
-
-/// Whether the work that the file held has gone elsewhere.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    match mark(connection) {
-        Ok(Some(Mark { is_finished: true, .. })) => Err(OpenError::Moved(path.to_owned())),
-        Ok(_) => Ok(()),
-        Err(source) => Err(OpenError::Sqlite { path: path.to_owned(), source }),
-    }
-}
-
-fn mark(connection: &Connection) -> Result<Option<Mark>, rusqlite::Error> {
-    let mut table = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'gateway_copy'")?;
-    if !table.exists([])? {
-        return Ok(None);
-    }
-    let read = |row: &rusqlite::Row<'_>| Ok(Mark { id: row.get(0)?, is_finished: row.get(1)? });
-    connection.query_row("SELECT id, finished FROM gateway_copy", [], read).optional()
 }
 
 fn walk_sql(table: &Table, begins_after: bool) -> String {
