@@ -1,11 +1,14 @@
 //! The commands and their arguments. What they do is wired elsewhere; wrong usage ends here with exit code 2.
 
+mod store;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::store::{CopyArgs, StoreCommand, UrlText};
 use crate::config::units::{HumanDuration, InvalidDuration};
 use crate::domain::ids::TenantId;
 
@@ -77,6 +80,10 @@ pub enum Command {
     /// Changes nothing. Exits with 0 if `serve` would start, with 2 if the settings are wrong.
     #[command(after_help = SETTINGS_HELP)]
     Check(ConfigArgs),
+
+    /// Do something to a store that no gateway works on.
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCommand),
 }
 
 /// Where the settings are.
@@ -197,7 +204,15 @@ mod tests {
 
     #[test]
     fn wrong_usage_ends_with_2() {
-        for line in ["", "run", "serve --confg x", "sandbox --listen here", "openapi now"] {
+        for line in [
+            "",
+            "run",
+            "store",
+            "store copy --from sqlite://x",
+            "serve --confg x",
+            "sandbox --listen here",
+            "openapi now",
+        ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
         }
         assert_eq!(parse("--version").unwrap_err().exit_code(), 0);

@@ -1,5 +1,7 @@
 //! What the commands do.
 
+mod store_copy;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, StartError};
 use crate::auth::{DevelopmentToken, Refresh, RefreshOutcome, Verifier};
-use crate::cli::{Cli, Command, ConfigArgs, TokenArgs};
+use crate::cli::{Cli, Command, ConfigArgs, StoreCommand, TokenArgs};
 use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings, StoreUrl};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
@@ -51,6 +53,7 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Token(arguments) => print(&token(&arguments)?),
         Command::Openapi => print(&openapi()?),
         Command::Check(arguments) => check(&load(&arguments)?).await,
+        Command::Store(StoreCommand::Copy(arguments)) => store_copy::run(&arguments).await,
     }
 }
 

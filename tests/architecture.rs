@@ -71,7 +71,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool_postgres", &["store/"]),
     ("reqwest", &["vendor/", "callbacks/", "auth/"]),
     ("prometheus", &["metrics.rs"]),
-    ("clap", &["cli.rs", "main.rs"]),
+    ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];
 
 /// The dependencies that the domain may name: they compute and nothing else. All others are forbidden there.

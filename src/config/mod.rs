@@ -15,6 +15,7 @@ mod reader;
 mod rules;
 mod sections;
 mod settings;
+mod store_url;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use settings::{
     PostgresUrl, RateLimitSettings, SecretSource, ServerSettings, Settings, StoreSettings, StoreUrl,
     TenantSettings, VendorSettings,
 };
+pub use store_url::InvalidStoreUrl;
 
 /// Reads the settings: a variable of the `environment` stands over the `file`, and the file over the defaults.
 ///

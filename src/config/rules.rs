@@ -9,7 +9,8 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::log_filter::parse_log_filter;
-use super::settings::{PostgresUrl, StoreUrl};
+use super::settings::StoreUrl;
+use super::store_url::InvalidStoreUrl;
 use super::units::{HumanDuration, HumanSize};
 
 /// Why a value does not fit: what it must be, and whether to show what it is.
@@ -211,26 +212,7 @@ pub(super) fn http_url(given: Given<'_>) -> Result<Url, Misfit> {
 /// Where the store is. A wrong one is not shown: it may hold a password.
 pub(super) fn store_url(given: Given<'_>) -> Result<StoreUrl, Misfit> {
     let url = given.text().unwrap_or_default();
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return match Url::parse(url) {
-            Ok(parsed) if parsed.fragment().is_none() => {
-                Ok(StoreUrl::Postgres(PostgresUrl::from(url.to_owned())))
-            }
-            _ => Err(Misfit::because("must be \"postgres://user@host:5432/database\"")),
-        };
-    }
-    if url.contains(":memory:") {
-        return Err(Misfit::because(
-            "must name a file, \"sqlite://path\": a store in memory would lose what was accepted at the next restart",
-        ));
-    }
-    match url.strip_prefix("sqlite://") {
-        Some(path) if path.contains(['?', '#', '\0']) => {
-            Err(Misfit::because("must be \"sqlite://path\" without options after the path"))
-        }
-        Some(path) if !path.is_empty() => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
-        _ => Err(Misfit::because("must be \"sqlite://path\" or \"postgres://user@host:5432/database\"")),
-    }
+    url.parse().map_err(|error: InvalidStoreUrl| Misfit::because(error.to_string()))
 }
 
 /// What is logged.

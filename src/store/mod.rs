@@ -10,7 +10,10 @@
 //!   later write carries that fence. A worker that stalled past its lease gets [`StoreError::LeaseLost`].
 //! - Claiming a submit writes down that its outcome is unknown, before the request leaves.
 //! - No transaction is open while anything outside is waited for.
+//!
+//! [`copy`] carries everything from the one engine to the other.
 
+pub mod copy;
 pub mod postgres;
 mod selection;
 pub mod sqlite;

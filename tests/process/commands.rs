@@ -5,6 +5,7 @@ use std::process::Output;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use crate::postgres::server::Server;
 use crate::stage::Stage;
 
 fn run(stage: &Stage, arguments: &[&str]) -> Output {
@@ -115,4 +116,74 @@ async fn the_document_is_the_one_that_is_served() {
     let served: Value = serde_json::from_slice(&served.bytes().await.unwrap()).unwrap();
     assert_eq!(served, printed);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_moves_to_a_server_and_goes_on_there() {
+    let mut stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    let before = stage.analysis(&gateway, "known-1").await;
+    assert_eq!(before["status"], "completed");
+    let database = Server::shared().await.fresh_database().await;
+    let from = stage.store.url();
+    let copy = ["store", "copy", "--from", &from, "--to", database.url()];
+
+    let output = run(&stage, &copy);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("in use by another process"), "{told}");
+    gateway.stop().await;
+
+    let output = run(&stage, &copy);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    for line in ["analyses             1  ", "results              1  ", "events               1  "] {
+        assert!(told.contains(line), "{line:?}:\n{told}");
+    }
+    assert!(told.contains("Next: set store.url"), "{told}");
+    let output = run(&stage, &copy);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("nothing is left to do"));
+    let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+
+    let output = run(&stage, &["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("was copied to a PostgreSQL server"));
+    stage.set("STORE__URL", database.url());
+    let gateway = stage.serve().await;
+    assert_eq!(stage.analysis(&gateway, "known-1").await, before);
+    gateway.stop().await;
+
+    let change = "UPDATE analyses SET metadata = '{\"ticket\":\"T-2\"}'";
+    database.connect().await.batch_execute(change).await.unwrap();
+    let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("analyses: 1 rows ("), "{told}");
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_made_says_why_and_shows_no_password() {
+    let stage = Stage::set_up().await;
+    stage.serve().await.stop().await;
+    let from = stage.store.url();
+    let server = "postgres://gateway:hunter2@127.0.0.1:1/gateway";
+    for (from, to, more, code) in [
+        (&*from, server, &[] as &[_], 1),
+        ("sqlite:///no/such/file.db", server, &[], 1),
+        (server, server, &[], 2),
+        (&from, &from, &[], 2),
+        (&from, "postgres://gateway:hunter2@127.0.0.1:1/gateway#x", &[], 2),
+        (&from, "postgres://gateway:hunter2@127.0.0.1:port/gateway", &[], 2),
+        (&from, "postgres://gateway:hunter2@127.0.0.1:1/gateway?colour=red", &[], 2),
+        (&from, "postgres://gateway:hunter2@127.0.0.1:1/gateway?sslmode=maybe", &[], 2),
+        (&from, server, &["--password-file", "/no/such/password"], 2),
+    ] {
+        let output = run(&stage, &[&["store", "copy", "--from", from, "--to", to], more].concat());
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{to}: {told}");
+        assert!(!told.is_empty() && !told.contains("hunter2"), "{told}");
+        assert!(output.stdout.is_empty());
+    }
 }

@@ -4,6 +4,7 @@
 
 mod cases;
 mod contract;
+mod copy;
 mod harness;
 mod postgres;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]

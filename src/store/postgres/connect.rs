@@ -1,7 +1,7 @@
 //! Connections to the server: how they are made, how many there are, and how long anything may take.
 
 use std::future::poll_fn;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use url::Url;
 
 use super::fault::Fault;
 use super::tls::TlsMode;
-use crate::config::{PostgresUrl, StoreSettings};
+use crate::config::PostgresUrl;
 
 /// How long one piece of work may take, from a free connection to its commit.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,9 +43,9 @@ pub(super) struct Way {
 
 impl Way {
     /// Reads the settings.
-    pub(super) fn new(url: &PostgresUrl, settings: &StoreSettings) -> Result<Self, String> {
+    pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let (config, tls) = parse(url)?;
-        Ok(Self { config, tls: tls.connector()?, password_file: settings.password_file.clone() })
+        Ok(Self { config, tls: tls.connector()?, password_file: password_file.map(Path::to_owned) })
     }
 
     /// A pool of such connections, none of them made yet.

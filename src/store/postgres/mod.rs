@@ -9,6 +9,7 @@
 mod analyses;
 mod claims;
 mod connect;
+mod copies;
 mod deadlines;
 mod deliveries;
 mod delivery_claims;
@@ -19,6 +20,7 @@ mod migrations;
 mod notices;
 mod paces;
 mod rows;
+mod target;
 mod tls;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use self::delivery_claims::Walks;
 use self::fault::Fault;
 use self::held::Held;
 use self::notices::{Address, Changes, Currency, Listener, Teller};
+pub(super) use self::target::Target;
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
     FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
@@ -60,6 +63,12 @@ pub enum OpenError {
     /// The settings make no sense.
     #[error("store.url: {0}")]
     Settings(String),
+    /// It holds a part of a file, and perhaps the wrong one.
+    #[error(
+        "a copy of a file into the database is not finished: begin `alovoice-gateway store copy` again, \
+         which goes on where it was"
+    )]
+    UnfinishedCopy,
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -92,7 +101,7 @@ impl PostgresStore {
         surroundings: Surroundings,
         told_time: impl Fn(Timestamp) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let way = Way::new(url, settings).map_err(OpenError::Settings)?;
+        let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
         let pool = way.pool(settings.max_connections).map_err(OpenError::Settings)?;
         let origin = repeated(&surroundings, &pool, |mut session| async move {
             let client = session.client()?;
@@ -116,6 +125,8 @@ impl PostgresStore {
             told_time: Box::new(told_time),
         };
         let ears = listener.connect().await.map_err(StoreError::from)?;
+        // Not before: from now on no copy begins.
+        check_copy(&surroundings, &pool).await?;
         tokio::spawn(listener.run(ears, stop.clone()));
         let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
         Ok(Self {
@@ -133,20 +144,28 @@ impl PostgresStore {
     }
 }
 
+/// Whether what the database holds is whole.
+async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError> {
+    let note = repeated(around, pool, async |mut session| copies::note(session.client()?).await).await?;
+    if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
+}
+
 /// Whether [`PostgresStore::open`] would work, without changing anything.
 ///
 /// # Errors
 /// [`OpenError`] says why it would not.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<(), OpenError> {
-    let way = Way::new(url, settings).map_err(OpenError::Settings)?;
+    let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
     let pool = way.pool(1).map_err(OpenError::Settings)?;
     let deadline = Instant::now() + PATIENCE;
     let look = async {
         let mut session = Session::take(&pool, deadline).await?;
-        migrations::inspect(session.client()?).await
+        let client = session.client()?;
+        migrations::inspect(client).await?;
+        copies::note(client).await
     };
-    let looked = timeout_at(deadline, look).await.unwrap_or(Err(Fault::TimedOut));
-    Ok(looked.map_err(StoreError::from)?)
+    let note = timeout_at(deadline, look).await.unwrap_or(Err(Fault::TimedOut)).map_err(StoreError::from)?;
+    if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
 }
 
 /// Does a piece of work on a connection, again if it was interrupted.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Change, Queue};
 use super::connect::{PATIENCE, Session, Way};
+use super::copies;
 use super::fault::Fault;
 use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
@@ -281,6 +282,8 @@ impl Listener {
         let listen = format!("LISTEN \"{}\"", self.address.channel.replace('"', "\"\""));
         let listening = timeout(HEARTBEAT_PATIENCE, ears.client.batch_execute(&listen));
         listening.await.map_err(|_| Fault::TimedOut)??;
+        let working = timeout(HEARTBEAT_PATIENCE * 2, copies::keep_out(&ears.client));
+        working.await.map_err(|_| Fault::TimedOut)??;
         self.beat(&ears).await?;
         Ok(ears)
     }

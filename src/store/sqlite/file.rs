@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::mark;
+
 /// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
 pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("schema.sql"),
@@ -32,6 +34,12 @@ pub enum OpenError {
         /// The newest this program knows.
         known: usize,
     },
+    /// It was copied to a server, which has its work now; to do it here as well would be to do it twice.
+    #[error(
+        "{0} was copied to a PostgreSQL server, which goes on with its work: set store.url to that server \
+         (to come back to this file all the same, drop its table gateway_copy, and do not start the server's gateways)"
+    )]
+    Moved(PathBuf),
     /// The file or its lock could not be opened.
     #[error("{path}: {source}")]
     Io {
@@ -65,7 +73,8 @@ pub fn inspect(path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
-    schema_version(&connection, path).map(|_| ())
+    schema_version(&connection, path)?;
+    mark::check(&connection, path)
 }
 
 /// The file, as it is opened to be looked at. Even a reader makes a log and leaves it behind, perhaps as another

@@ -7,11 +7,13 @@ mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod file;
+mod mark;
 mod paces;
 #[cfg(test)]
 mod plans;
 mod readers;
 mod rows;
+mod source;
 mod writer;
 
 use std::fs::File;
@@ -27,7 +29,9 @@ use tokio::sync::broadcast;
 use self::delivery_claims::Walks;
 pub use self::file::{OpenError, inspect};
 use self::file::{lock, migrate, prepare};
+pub(super) use self::mark::Mark;
 use self::readers::Readers;
+pub(super) use self::source::Source;
 use self::writer::{Done, Writer};
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
@@ -61,15 +65,10 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`] says which of these failed.
     pub fn open(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
-        let lock = lock(path)?;
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-        file::private(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let mut connection = Connection::open(path).map_err(sqlite)?;
-        prepare(&connection).map_err(sqlite)?;
-        migrate(&mut connection, path)?;
-        // The lock is ours, so whoever held a lease is gone.
-        let now = surroundings.clock.now();
-        claims::release_all(&connection, now).map_err(sqlite)?;
+        let (mut connection, lock) = take(path)?;
+        mark::remove(&connection, path)?;
+        settle(&mut connection, path, surroundings.clock.now())?;
 
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let readers = (0..READERS)
@@ -94,6 +93,22 @@ impl SqliteStore {
             _lock: lock,
         })
     }
+}
+
+/// Opens or makes the file for this process alone.
+fn take(path: &Path) -> Result<(Connection, File), OpenError> {
+    let lock = lock(path)?;
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    file::private(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let connection = Connection::open(path).map_err(sqlite)?;
+    prepare(&connection).map_err(sqlite)?;
+    Ok((connection, lock))
+}
+
+/// Brings the file's schema up to date, and ends the leases: the file is ours, so whoever held one is gone.
+fn settle(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(), OpenError> {
+    migrate(connection, path)?;
+    claims::release_all(connection, now).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -1,0 +1,92 @@
+//! `store copy`: what it says while it works and when it is done.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use super::{Failed, print};
+use crate::cli::{CopyArgs, UrlText};
+use crate::config::StoreUrl;
+use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
+use crate::store::copy::{Beginning, Comparison, CopyError, StoreCopy};
+use crate::store::postgres;
+
+/// How often it is told how far a large table has come.
+const ROWS_BETWEEN_WORDS: usize = 100_000;
+
+const NEXT: &str = "\
+Next: set store.url to the database (and store.password_file, if you gave one), and start the gateways.
+No gateway will start on the file any more; keep it until you have a backup of the database.";
+
+pub(super) async fn run(arguments: &CopyArgs) -> Result<(), Failed> {
+    let StoreUrl::Sqlite(from) = url("--from", &arguments.from)? else {
+        return Err(Failed::usage("--from must be a file, \"sqlite://path\""));
+    };
+    let StoreUrl::Postgres(to) = url("--to", &arguments.to)? else {
+        return Err(Failed::usage("--to must be a server, \"postgres://user@host:5432/database\""));
+    };
+    let password_file = arguments.password_file.as_deref();
+    if let Some(path) = password_file {
+        // A look now: later it would be missed as a refusal by the server.
+        std::fs::read(path)
+            .map_err(|error| Failed::usage(format!("--password-file {}: {error}", path.display())))?;
+    }
+    let copy = StoreCopy::open(&from, &to, password_file, SystemClock.now()).await;
+    let copy = copy.map_err(|error| failed(&error))?;
+    let told = if arguments.verify_only { compare(&copy).await } else { carry(copy).await };
+    print(&told.map_err(|error| failed(&error))?)
+}
+
+fn url(name: &str, text: &UrlText) -> Result<StoreUrl, Failed> {
+    text.parse().map_err(|error| Failed::usage(format!("{name}: {error}")))
+}
+
+async fn compare(copy: &StoreCopy) -> Result<String, CopyError> {
+    Ok(format!("The database holds what the file holds:\n\n{}", table(&copy.verify().await?)))
+}
+
+async fn carry(mut copy: StoreCopy) -> Result<String, CopyError> {
+    match copy.begin(&SystemEntropy).await? {
+        Beginning::Finished => {
+            return Ok("This file was copied there before: nothing is left to do.".to_owned());
+        }
+        Beginning::Resumed => say("going on where an earlier copy stopped"),
+        Beginning::New => {}
+    }
+    let (mut table_name, mut rows) = ("", 0);
+    while let Some(batch) = copy.step().await? {
+        if batch.table != table_name {
+            (table_name, rows) = (batch.table, 0);
+            say(&format!("copying {table_name}"));
+        }
+        let before = rows;
+        rows += batch.rows;
+        if rows / ROWS_BETWEEN_WORDS > before / ROWS_BETWEEN_WORDS {
+            say(&format!("copying {table_name}: {rows} rows"));
+        }
+    }
+    say("reading both again");
+    let comparisons = copy.finish().await?;
+    Ok(format!("Everything was copied, and both sides hold the same:\n\n{}\n\n{NEXT}", table(&comparisons)))
+}
+
+/// One line for each table.
+fn table(comparisons: &[Comparison]) -> String {
+    let mut lines = format!("{:<12}{:>10}  sha256", "table", "rows");
+    for Comparison { table, file, .. } in comparisons {
+        // Writing to a text cannot fail.
+        let _ = write!(lines, "\n{table:<12}{:>10}  {}", file.rows, file.short());
+    }
+    lines
+}
+
+/// To standard error; with that gone there is nobody left to tell.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn failed(error: &CopyError) -> Failed {
+    match error {
+        CopyError::Database(postgres::OpenError::Settings(_)) => Failed::usage(error),
+        _ => Failed::fault(error),
+    }
+}

@@ -1,0 +1,207 @@
+//! A database that a file is copied into: any of its tables, written and read by what the catalogue says of it.
+
+use std::error::Error;
+use std::path::Path;
+use std::pin::pin;
+
+use bytes::BytesMut;
+use deadpool_postgres::Object;
+use futures_util::TryStreamExt;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+use super::super::StoreError;
+use super::super::copy::{Cell, Column, Kind, Row, Table};
+use super::connect::Way;
+use super::copies::{self, Note};
+use super::fault::Fault;
+use super::{OpenError, migrations};
+use crate::config::PostgresUrl;
+
+/// One connection, which is all that a copy needs.
+pub(in crate::store) struct Target {
+    client: Object,
+}
+
+impl Target {
+    /// Connects, and brings the schema up to date.
+    pub(in crate::store) async fn open(
+        url: &PostgresUrl,
+        password_file: Option<&Path>,
+    ) -> Result<Self, OpenError> {
+        let way = Way::new(url, password_file).map_err(OpenError::Settings)?;
+        let pool = way.pool(1).map_err(OpenError::Settings)?;
+        let mut client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
+        migrations::migrate(&mut client).await.map_err(StoreError::from)?;
+        // Here nobody waits: a large table is read for as long as it takes.
+        client.batch_execute("SET statement_timeout = 0").await.map_err(StoreError::from)?;
+        Ok(Self { client })
+    }
+
+    /// Keeps gateways and other copies out; whether that could be had.
+    pub(in crate::store) async fn take(&self) -> Result<bool, StoreError> {
+        Ok(copies::take(&self.client).await?)
+    }
+
+    pub(in crate::store) async fn note(&self) -> Result<Option<Note>, StoreError> {
+        Ok(copies::note(&self.client).await?)
+    }
+
+    pub(in crate::store) async fn set_note(&self, source: &str) -> Result<(), StoreError> {
+        Ok(copies::set_note(&self.client, source).await?)
+    }
+
+    pub(in crate::store) async fn finish_note(&self) -> Result<(), StoreError> {
+        Ok(copies::finish_note(&self.client).await?)
+    }
+
+    /// Columns, primary key and identity of a table.
+    pub(in crate::store) async fn describe(&self, name: &'static str) -> Result<Table, StoreError> {
+        let columns = "SELECT attname::text, format_type(atttypid, atttypmod), attidentity <> '', \
+             array_position(indkey::int2[], attnum) FROM pg_attribute \
+             JOIN pg_index ON indrelid = attrelid AND indisprimary \
+             WHERE attrelid = to_regclass($1)::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+        let mut table =
+            Table { name, columns: Vec::new(), key: Vec::new(), identity: None, is_in_file: false };
+        let mut key = Vec::new();
+        for (index, row) in self.client.query(columns, &[&name]).await?.iter().enumerate() {
+            let (column, type_name): (String, &str) = (row.try_get(0)?, row.try_get(1)?);
+            let kind = kind(type_name).ok_or_else(|| {
+                StoreError::Corrupt(format!(
+                    "table {name}, column {column}: the type {type_name} is not known"
+                ))
+            })?;
+            if row.try_get(2)? {
+                table.identity = Some(column.clone());
+            }
+            if let Some(position) = row.try_get::<_, Option<i32>>(3)? {
+                key.push((position, index));
+            }
+            table.columns.push(Column { name: column, kind });
+        }
+        key.sort_unstable();
+        table.key = key.into_iter().map(|(_, index)| index).collect();
+        if table.key.is_empty() {
+            return Err(StoreError::Corrupt(format!("there is no table {name} with a primary key")));
+        }
+        Ok(table)
+    }
+
+    /// The highest key in a table.
+    pub(in crate::store) async fn last_key(&self, table: &Table) -> Result<Option<Row>, StoreError> {
+        let (name, key, order) = (table.name, table.key_list(""), table.key_list(" DESC"));
+        let last = format!("SELECT {key} FROM {name} ORDER BY {order} LIMIT 1");
+        Ok(self.client.query_opt(&last, &[]).await?.as_ref().map(cells).transpose()?)
+    }
+
+    /// Writes all of these rows or none.
+    pub(in crate::store) async fn write(&self, table: &Table, rows: &[Row]) -> Result<(), StoreError> {
+        let copy = format!("COPY {} ({}) FROM STDIN BINARY", table.name, table.column_list());
+        let types: Vec<Type> = table.columns.iter().map(|column| type_of(column.kind)).collect();
+        let mut writer = pin!(BinaryCopyInWriter::new(self.client.copy_in(&copy).await?, &types));
+        for row in rows {
+            writer.as_mut().write_raw(row).await?;
+        }
+        writer.finish().await?;
+        Ok(())
+    }
+
+    /// Every row in the order of the key.
+    pub(in crate::store) async fn read(
+        &self,
+        table: &Table,
+        mut each: impl FnMut(&[Cell]),
+    ) -> Result<(), StoreError> {
+        let (name, columns, key) = (table.name, table.column_list(), table.key_list(""));
+        let all = format!("SELECT {columns} FROM {name} ORDER BY {key}");
+        let mut rows = pin!(self.client.query_raw(&all, std::iter::empty::<i64>()).await?);
+        while let Some(row) = rows.try_next().await? {
+            each(&cells(&row)?);
+        }
+        Ok(())
+    }
+
+    /// Has the numbers that the server gives begin beyond this one.
+    pub(in crate::store) async fn raise_identity(
+        &self,
+        table: &Table,
+        column: &str,
+        highest: i64,
+    ) -> Result<(), StoreError> {
+        if highest > 0 {
+            let raise = "SELECT setval(number, greatest($3, coalesce(pg_sequence_last_value(number), 0))) \
+                 FROM (SELECT pg_get_serial_sequence($1, $2)::regclass AS number) AS sequence";
+            self.client.execute(raise, &[&table.name, &column, &highest]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the planner what is there, before the first claim asks.
+    pub(in crate::store) async fn analyze(&self, table: &Table) -> Result<(), StoreError> {
+        Ok(self.client.batch_execute(&format!("ANALYZE {}", table.name)).await?)
+    }
+}
+
+fn kind(type_name: &str) -> Option<Kind> {
+    match type_name {
+        "bigint" => Some(Kind::Integer),
+        "boolean" => Some(Kind::Boolean),
+        "text" => Some(Kind::Text),
+        "bytea" => Some(Kind::Bytes),
+        _ => None,
+    }
+}
+
+fn type_of(kind: Kind) -> Type {
+    match kind {
+        Kind::Integer => Type::INT8,
+        Kind::Boolean => Type::BOOL,
+        Kind::Text => Type::TEXT,
+        Kind::Bytes => Type::BYTEA,
+    }
+}
+
+fn cells(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
+    (0..row.len()).map(|index| row.try_get(index)).collect()
+}
+
+fn is_known(of: &Type) -> bool {
+    [Type::INT8, Type::BOOL, Type::TEXT, Type::BYTEA].contains(of)
+}
+
+impl<'a> FromSql<'a> for Cell {
+    fn from_sql(of: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(match *of {
+            Type::INT8 => Self::Integer(i64::from_sql(of, raw)?),
+            Type::BOOL => Self::Boolean(bool::from_sql(of, raw)?),
+            Type::TEXT => Self::Text(String::from_sql(of, raw)?),
+            _ => Self::Bytes(Vec::from_sql(of, raw)?),
+        })
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(of: &Type) -> bool {
+        is_known(of)
+    }
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Integer(number) => number.to_sql(of, out),
+            Self::Boolean(is) => is.to_sql(of, out),
+            Self::Text(text) => text.to_sql(of, out),
+            Self::Bytes(bytes) => bytes.to_sql(of, out),
+        }
+    }
+
+    fn accepts(of: &Type) -> bool {
+        is_known(of)
+    }
+
+    to_sql_checked!();
+}

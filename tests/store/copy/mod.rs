@@ -1,0 +1,199 @@
+//! From a file to a server: everything arrives, whatever happens on the way, or it is said what did not.
+
+mod arrival;
+mod interruptions;
+mod refusals;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
+use alovoice_gateway::domain::analysis::Obtained;
+use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
+use alovoice_gateway::domain::ids::TenantId;
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::domain::retries::{GiveUpReason, Next};
+use alovoice_gateway::store::copy::{CopyError, StoreCopy};
+use alovoice_gateway::store::postgres::{self, PostgresStore};
+use alovoice_gateway::store::sqlite::{self, SqliteStore};
+use alovoice_gateway::store::{FinishedAttempt, Found, Queue, RecordedAttempt, RecordedDelivery, Store};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use crate::harness::{
+    Harness, acme, call_id, delivered, finished, globex, obtained, surroundings, trace, with_callback,
+    with_metadata,
+};
+use crate::postgres_server::database::Database;
+use crate::postgres_server::server::Server;
+
+const A: &str = "https://a.example/";
+const B: &str = "https://b.example/";
+
+/// A file, and a database to copy it into.
+struct Move {
+    folder: TempDir,
+    database: Database,
+    /// When the file was left.
+    now: Timestamp,
+}
+
+impl Move {
+    /// From a file that a gateway has worked on.
+    async fn of<F: Future<Output = ()>>(work: impl FnOnce(Arc<Harness>) -> F) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (surroundings, clock) = surroundings();
+        let store = Arc::new(SqliteStore::open(&file_in(&folder), surroundings).unwrap());
+        work(Arc::new(Harness::new(store, clock.clone(), ()))).await;
+        Self { folder, database: empty().await, now: clock.now() }
+    }
+
+    fn url(&self) -> PostgresUrl {
+        self.database.url().to_owned().into()
+    }
+
+    async fn open(&self) -> Result<StoreCopy, CopyError> {
+        StoreCopy::open(&file_in(&self.folder), &self.url(), None, self.now).await
+    }
+
+    /// Copies all that is left, and leaves it at that.
+    async fn carry(&self) -> StoreCopy {
+        let mut copy = self.open().await.unwrap();
+        copy.begin(&SystemEntropy).await.unwrap();
+        while copy.step().await.unwrap().is_some() {}
+        copy
+    }
+
+    async fn serve(&self) -> Result<Harness, postgres::OpenError> {
+        let (surroundings, clock) = surroundings();
+        clock.advance(self.now.since(clock.now()));
+        let store = PostgresStore::open(&self.url(), &self.settings(), surroundings, |_| {}).await?;
+        Ok(Harness::new(Arc::new(store), clock, ()))
+    }
+
+    fn settings(&self) -> StoreSettings {
+        StoreSettings {
+            url: StoreUrl::Postgres(self.url()),
+            password_file: None,
+            max_connections: 4,
+            retention: Duration::from_secs(1),
+        }
+    }
+
+    /// A gateway on the same content, in a file of its own.
+    fn twin(&self) -> Harness {
+        let path = self.folder.path().join("twin.db");
+        for ending in ["", "-wal"] {
+            let name = |name: &str| self.folder.path().join(format!("{name}{ending}"));
+            if name("store.db").exists() {
+                std::fs::copy(name("store.db"), name("twin.db")).unwrap();
+            }
+        }
+        let (surroundings, clock) = surroundings();
+        clock.advance(self.now.since(clock.now()));
+        Harness::new(Arc::new(SqliteStore::open(&path, surroundings).unwrap()), clock, ())
+    }
+}
+
+async fn empty() -> Database {
+    Server::shared().await.fresh_database().await
+}
+
+fn file_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("store.db")
+}
+
+fn reopen(path: &Path) -> Result<(), sqlite::OpenError> {
+    SqliteStore::open(path, surroundings().0).map(|_| ())
+}
+
+/// Everything that the store shows of a call.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    found: Option<Found>,
+    vendor_answer: Option<Bytes>,
+    deliveries: Vec<(RecordedDelivery, Vec<RecordedAttempt>)>,
+}
+
+async fn shown(store: &dyn Store, tenant: &TenantId, call: &str) -> Shown {
+    let call = call_id(call);
+    let mut deliveries = Vec::new();
+    for delivery in store.deliveries_of_call(tenant, &call).await.unwrap() {
+        let attempts = store.attempts(tenant, delivery.id).await.unwrap();
+        deliveries.push((delivery, attempts));
+    }
+    Shown {
+        found: store.find_analysis(tenant, &call).await.unwrap(),
+        vendor_answer: store.find_vendor_answer(tenant, &call).await.unwrap(),
+        deliveries,
+    }
+}
+
+/// Calls and deliveries in every state there is.
+async fn every_kind_of_row(harness: Arc<Harness>) {
+    for (call, outcome) in [
+        ("delivered", delivered()),
+        ("retried", finished("refused", Some(503), Next::RetryAt(Timestamp::from_millis(1 << 50)))),
+        ("given-up", finished("gone", Some(410), Next::GiveUp(GiveUpReason::Gone))),
+    ] {
+        harness.announce(call, &[A]).await;
+        let claimed = harness.claim_delivery().await;
+        let attempt = FinishedAttempt {
+            detail: Some("a NUL \0 in it".to_owned()),
+            response: b"not UTF-8: \xff\xfe\0".to_vec(),
+            ..outcome
+        };
+        harness.store.finish_attempt(claimed.lease, attempt).await.unwrap();
+    }
+    harness.complete(with_metadata("metadata", "Ўзбекча \u{0} \"' \\u0000 % 🙂"), "aʼlo \u{0} 🙂").await;
+    for (call, size) in [("bytes", 1), ("large", 3 << 20), ("larger", 6 << 20)] {
+        let vendor_answer = b"\xc3\x28\0\xff".repeat(size).into();
+        let large = Box::new(Obtained { vendor_answer, ..*obtained(&"so'z ".repeat(size / 8)) });
+        harness.store.adopt(&acme(), &call_id(call), trace(), large).await.unwrap();
+    }
+    harness.submit(with_callback("rejected", B)).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    let rejected = Step::Polled(PollOutcome::Rejected(400));
+    harness.store.apply(claimed.lease, rejected).await.unwrap();
+    harness.submit(with_callback("handed-over", B)).await;
+    harness.hand_over().await;
+    harness.submit(with_callback("leased", A)).await;
+    assert_eq!(harness.claim(Queue::Submits).await.len(), 1);
+    // Begun, and its end never told.
+    assert_eq!(harness.claim_deliveries(1, 1).await.len(), 1);
+    harness.submit(with_callback("queued", A)).await;
+    harness.store.submit(&globex(), with_metadata("queued", "G-1")).await.unwrap();
+}
+
+const CALLS: [&str; 11] = [
+    "delivered",
+    "retried",
+    "given-up",
+    "metadata",
+    "bytes",
+    "large",
+    "larger",
+    "rejected",
+    "handed-over",
+    "leased",
+    "queued",
+];
+
+/// Calls enough for several batches of every table.
+async fn many_rows(harness: Arc<Harness>) {
+    let calls: Vec<String> = (0..1100).map(|number| format!("call-{number}")).collect();
+    join_all(calls.iter().map(async |call| {
+        harness.store.adopt(&acme(), &call_id(call), trace(), obtained(call)).await.unwrap();
+        for url in [A, B] {
+            harness.submit(with_callback(call, url)).await;
+        }
+    }))
+    .await;
+    assert_eq!(harness.claim_deliveries(1000, 1000).await.len(), 1000);
+}
+
+async fn one_row(harness: Arc<Harness>) {
+    harness.announce("1", &[A]).await;
+}
