@@ -54,6 +54,9 @@ use crate::domain::trace::TraceContext;
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
 const PERSEVERANCE: Duration = Duration::from_secs(8);
+/// How long bringing the schema up to date may take: an index on a large table is not made in seconds, and the replicas
+/// that start meanwhile wait for it.
+const MIGRATION_PATIENCE: Duration = Duration::from_hours(6);
 /// The longest pause between two tries; each is a random share of it.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -103,7 +106,7 @@ impl PostgresStore {
     ) -> Result<Self, OpenError> {
         let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
         let pool = way.pool(settings.max_connections).map_err(OpenError::Settings)?;
-        let origin = repeated(&surroundings, &pool, |mut session| async move {
+        let origin = repeated(&surroundings, &pool, MIGRATION_PATIENCE, |mut session| async move {
             let client = session.client()?;
             migrations::migrate(client).await?;
             let origin = client
@@ -146,7 +149,8 @@ impl PostgresStore {
 
 /// Whether what the database holds is whole.
 async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError> {
-    let note = repeated(around, pool, async |mut session| copies::note(session.client()?).await).await?;
+    let note =
+        repeated(around, pool, PATIENCE, async |mut session| copies::note(session.client()?).await).await?;
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
 }
 
@@ -172,6 +176,7 @@ pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<(), 
 async fn repeated<T, F>(
     around: &Surroundings,
     pool: &Pool,
+    patience: Duration,
     work: impl Fn(Session) -> F,
 ) -> Result<T, StoreError>
 where
@@ -179,7 +184,7 @@ where
 {
     let end = Instant::now() + PERSEVERANCE;
     loop {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let once = async { work(Session::take(pool, deadline).await?).await };
         let fault = match timeout_at(deadline, once).await {
             Ok(Ok(value)) => return Ok(value),
@@ -204,7 +209,7 @@ impl PostgresStore {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        repeated(&self.surroundings, &self.pool, work).await
+        repeated(&self.surroundings, &self.pool, PATIENCE, work).await
     }
 
     /// The same for work that changes something, which is told afterwards.

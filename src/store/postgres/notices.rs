@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Pool, Transaction};
@@ -162,6 +162,8 @@ impl Currency {
 pub(super) struct Teller {
     listeners: broadcast::Sender<Change>,
     waking: mpsc::Sender<Change>,
+    /// Set when something could not be told; then the others are told that everything may have changed.
+    untold: Arc<AtomicBool>,
 }
 
 impl Teller {
@@ -172,8 +174,11 @@ impl Teller {
         stop: CancellationToken,
     ) -> Self {
         let (waking, waiting) = mpsc::channel(BATCH);
-        tokio::spawn(async move { stop.run_until_cancelled(pass_on(&pool, &address, waiting)).await });
-        Self { listeners, waking }
+        let untold = Arc::<AtomicBool>::default();
+        let missed = untold.clone();
+        let passing = async move { pass_on(&pool, &address, waiting, &missed).await };
+        tokio::spawn(async move { stop.run_until_cancelled(passing).await });
+        Self { listeners, waking, untold }
     }
 
     /// After the commit.
@@ -186,22 +191,26 @@ impl Teller {
         for change in changes.waking {
             if told.insert(change.clone()) {
                 let _ = self.listeners.send(change.clone());
-                // With so many waiting, the others have enough to wake for.
-                let _ = self.waking.try_send(change);
+                if self.waking.try_send(change).is_err() {
+                    self.untold.store(true, Ordering::Relaxed);
+                }
             }
         }
     }
 }
 
 /// Tells the others, whatever has gathered meanwhile at once.
-async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Change>) {
+async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Change>, untold: &AtomicBool) {
     let mut changes = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut changes, BATCH).await > 0 {
-        let distinct: HashSet<Change> = changes.drain(..).collect();
+        let mut distinct: HashSet<Change> = changes.drain(..).collect();
+        if untold.swap(false, Ordering::Relaxed) {
+            distinct = HashSet::from([Change::Everything]);
+        }
         let notices: Vec<String> = distinct.iter().map(|change| address.notice(change)).collect();
         if let Err(fault) = notify(pool, address, &notices).await {
-            // They hear of it when the connection is back: whoever listens anew takes everything for changed.
             tracing::warn!(?fault, "other replicas cannot be told of changes");
+            untold.store(true, Ordering::Relaxed);
         }
     }
 }
