@@ -18,12 +18,16 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{Around, VendorClient, VendorSlots};
-use crate::workers::{Deliverer, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes};
+use crate::workers::{
+    ClockKeeper, Deliverer, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes,
+};
 
 /// What several parts of the house use, built once.
 pub(super) struct Shared {
     /// What schedules and leases go by.
     pub(super) clock: Arc<dyn Clock>,
+    /// The same, to be set.
+    steady: Arc<SteadyClock>,
     /// What tokens and signatures go by: the machine's.
     pub(super) wall_clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -51,9 +55,10 @@ impl Shared {
         let vendor_slots = Arc::new(VendorSlots::new(slots, &policy, around));
         let surroundings =
             Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy, metrics: metrics.clone() };
-        let store = open(&settings.store, surroundings, steady).await?;
+        let store = open(&settings.store, surroundings, steady.clone()).await?;
         Ok(Self {
             clock,
+            steady,
             wall_clock,
             entropy,
             metrics,
@@ -99,14 +104,19 @@ impl Shared {
         };
         let keys = Arc::new(KeyRefresher { verifier: verifier.clone() });
         let post = |worker, wake: Wake| Post { worker, wake, clock: self.clock.clone() };
-        Ok(vec![
+        let mut posts = vec![
             post(Arc::new(submitter), wakes.submitter.clone()),
             post(Arc::new(poller), wakes.poller.clone()),
             post(Arc::new(deliverer), wakes.deliverer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
             Post { worker: keys, wake: Wake::default(), clock: self.wall_clock.clone() },
-        ])
+        ];
+        if matches!(settings.store.url, StoreUrl::Sqlite(_)) {
+            let (steady, wall) = (self.steady.clone(), self.wall_clock.clone());
+            posts.push(post(Arc::new(ClockKeeper { steady, wall }), Wake::default()));
+        }
+        Ok(posts)
     }
 
     fn vendor_worker(&self, queue: Queue, settings: &Settings) -> VendorWorker {

@@ -115,6 +115,13 @@ impl SteadyClock {
         self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
     }
 
+    /// Comes nearer to `now` by `at_most`: so it ends up with a clock that was put right, and never leaps.
+    pub fn approach(&self, now: Timestamp, at_most: Duration) {
+        let most = i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX);
+        let off = now.as_millis().saturating_sub(self.now().as_millis());
+        self.at_base.fetch_add(off.clamp(-most, most), Ordering::Relaxed);
+    }
+
     fn elapsed(&self) -> i64 {
         i64::try_from(self.base.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
@@ -155,6 +162,19 @@ mod tests {
             let json = serde_json::to_string(&at).unwrap();
             assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
         }
+    }
+
+    #[test]
+    fn a_steady_clock_comes_nearer_and_does_not_leap() {
+        let (start, step) = (Timestamp::from_millis(1_000_000), Duration::from_secs(1));
+        let clock = SteadyClock::starting_at(start);
+        let hour = Duration::from_hours(1);
+        clock.approach(start + hour, step);
+        let nearer = clock.now();
+        assert!(start + step <= nearer && nearer < start + hour, "{nearer}");
+        clock.approach(start, hour);
+        clock.set(start + hour);
+        assert!(clock.now() >= start + hour);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
-pub use self::refresher::{KeyRefresher, SecretRefresher};
+pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
 use crate::domain::clock::{Clock, Timestamp};

@@ -1,4 +1,4 @@
-//! Keeps the keys of issuers and the secrets of tenants fresh.
+//! Keeps the keys of issuers, the secrets of tenants and the clock of the schedules fresh.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Report, Worker};
 use crate::auth::Verifier;
-use crate::domain::clock::Clock;
+use crate::domain::clock::{Clock, SteadyClock};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::tenants::{ReloadOutcome, Tenants};
@@ -74,5 +74,30 @@ impl Worker for SecretRefresher {
             self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
         }
         Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
+    }
+}
+
+/// How often the clock of the schedules is compared with the machine's.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
+/// How far it is moved then: little enough that no lease ends early for it.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
+/// Leads the clock of the schedules towards the machine's, for a store that has no clock of its own.
+pub struct ClockKeeper {
+    /// What schedules and leases go by.
+    pub steady: Arc<SteadyClock>,
+    /// The machine's.
+    pub wall: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Worker for ClockKeeper {
+    fn name(&self) -> &'static str {
+        "clock_keeper"
+    }
+
+    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        self.steady.approach(self.wall.now(), CLOCK_STEP);
+        Ok(Report { started: 0, next_due: Some(self.steady.now() + CLOCK_INTERVAL) })
     }
 }
