@@ -45,6 +45,11 @@ impl Ledger {
         self.sent.insert(call_id.to_owned());
     }
 
+    /// How many were sent.
+    pub(crate) fn sent_so_far(&self) -> usize {
+        self.sent.len()
+    }
+
     /// A call was answered 2xx.
     pub(crate) fn promised(&mut self, call_id: &str) {
         self.promised.insert(call_id.to_owned());

@@ -19,7 +19,7 @@ use super::plan::{Call, Moment};
 use crate::crash::ledger::Ledger;
 use crate::stage::{SCOPES, Stage};
 
-const READERS: u64 = 4;
+const WORKERS: u64 = 4;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long it waits before it asks again.
@@ -39,6 +39,10 @@ pub(super) struct Ends {
 impl Ends {
     pub(super) fn all(&self) -> usize {
         self.good + self.refused + self.failed
+    }
+
+    pub(super) fn refused(&self) -> usize {
+        self.refused
     }
 }
 
@@ -66,7 +70,7 @@ pub(super) struct Crowd {
     shared: Arc<Shared>,
     seed: u64,
     submitters: JoinSet<()>,
-    readers: JoinSet<()>,
+    workers: JoinSet<()>,
 }
 
 impl Crowd {
@@ -81,11 +85,11 @@ impl Crowd {
             ends: watch::Sender::default(),
             over: CancellationToken::new(),
         });
-        let mut readers = JoinSet::new();
-        for reader in 0..READERS {
-            readers.spawn(shared.clone().read(StdRng::seed_from_u64(seed ^ reader)));
+        let mut workers = JoinSet::new();
+        for worker in 0..WORKERS {
+            workers.spawn(shared.clone().work(worker, StdRng::seed_from_u64(seed ^ worker)));
         }
-        Self { shared, seed, submitters: JoinSet::new(), readers }
+        Self { shared, seed, submitters: JoinSet::new(), workers }
     }
 
     pub(super) fn ends(&self) -> watch::Receiver<Ends> {
@@ -104,7 +108,7 @@ impl Crowd {
         for call in calls {
             self.shared.ledger.lock().unwrap().sent(&call.id);
             for _ in 0..=usize::from(call.twice) {
-                self.seed = self.seed.wrapping_add(READERS);
+                self.seed = self.seed.wrapping_add(WORKERS);
                 let random = StdRng::seed_from_u64(self.seed);
                 self.submitters.spawn(self.shared.clone().submit(call.clone(), random));
             }
@@ -133,7 +137,7 @@ impl Crowd {
             submitted.unwrap();
         }
         self.shared.over.cancel();
-        while let Some(read) = self.readers.join_next().await {
+        while let Some(read) = self.workers.join_next().await {
             read.unwrap();
         }
         let ledger = std::mem::take(&mut *self.shared.ledger.lock().unwrap());
@@ -184,22 +188,35 @@ impl Shared {
         self.ends.send_modify(|ends| ends.promised = ledger.all_promised().len());
     }
 
-    /// What was promised is known to everybody, and what was completed stays so.
-    async fn read(self: Arc<Self>, mut random: StdRng) {
-        while !self.over.is_cancelled() {
-            let call_id = self.ledger.lock().unwrap().all_promised().iter().choose(&mut random).cloned();
-            if let Some(call_id) = call_id {
-                let was_completed = self.completed.lock().unwrap().contains(&call_id);
-                let path = format!("v1/analyses/{call_id}");
-                if let Some(analysis) = self.ask(&mut random, Method::GET, &path, Value::Null).await {
-                    let is_completed = analysis["status"] == "completed";
-                    assert!(is_completed || !was_completed, "{call_id} was completed before: {analysis}");
-                    if is_completed {
-                        self.completed.lock().unwrap().insert(call_id);
-                    }
-                }
+    /// A day at the office: mostly reading what was promised, and now and then a call more.
+    async fn work(self: Arc<Self>, number: u64, mut random: StdRng) {
+        for turn in 0.. {
+            if self.over.is_cancelled() {
+                return;
+            }
+            if random.random_bool(0.2) {
+                let call = Call::choose(&format!("office-{number}-{turn}"), &mut random);
+                self.ledger.lock().unwrap().sent(&call.id);
+                self.clone().submit(call, StdRng::seed_from_u64(random.random())).await;
+            } else {
+                self.read(&mut random).await;
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// What was promised is known to everybody, and what was completed stays so.
+    async fn read(&self, random: &mut StdRng) {
+        let call_id = self.ledger.lock().unwrap().all_promised().iter().choose(random).cloned();
+        let Some(call_id) = call_id else { return };
+        let was_completed = self.completed.lock().unwrap().contains(&call_id);
+        let path = format!("v1/analyses/{call_id}");
+        if let Some(analysis) = self.ask(random, Method::GET, &path, Value::Null).await {
+            let is_completed = analysis["status"] == "completed";
+            assert!(is_completed || !was_completed, "{call_id} was completed before: {analysis}");
+            if is_completed {
+                self.completed.lock().unwrap().insert(call_id);
+            }
         }
     }
 }

@@ -46,9 +46,10 @@ impl Weather {
         for (fault, ends) in blow.faults.iter().rev() {
             // With nobody there, clients wait and no request ends.
             if self.fleet.replicas().next().is_some() {
-                let before = self.ends.borrow().all();
+                let count = if *fault == Fault::DiskFull { Ends::refused } else { Ends::all };
+                let before = count(&self.ends.borrow());
                 let mut ends_of_requests = self.ends.clone();
-                ends_of_requests.wait_for(|now| now.all() >= before + ends).await.unwrap();
+                ends_of_requests.wait_for(|now| count(now) >= before + ends).await.unwrap();
             }
             self.end(*fault, is_alone).await;
         }

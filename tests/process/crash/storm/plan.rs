@@ -95,12 +95,27 @@ impl Fault {
         }
     }
 
+    /// How many requests of clients must end before it is over: more where they end as fast as ever.
+    fn hold(self, random: &mut StdRng) -> usize {
+        match self {
+            Self::Clock(..) | Self::VendorHeld | Self::ReceiversDown | Self::Link(..) => {
+                random.random_range(20..=150)
+            }
+            Self::Links(_) | Self::Server(_) => random.random_range(1..=25),
+            Self::Kill(_) | Self::Replace(_) | Self::Pause(_) | Self::DiskFull => random.random_range(1..=8),
+        }
+    }
+
     /// Whether both can be at once: they are about different things.
     fn goes_with(self, other: Self) -> bool {
+        // Who is to run out of room must be there and write.
+        let of_process = |fault: Self| fault.replica().is_some() && !matches!(fault, Self::Clock(..));
+        let is_full = |fault| fault == Self::DiskFull;
         let of_store = |fault| matches!(fault, Self::Link(..) | Self::Links(_) | Self::Server(_));
         self.name() != other.name()
             && (self.replica().is_none() || self.replica() != other.replica())
             && !(of_store(self) && of_store(other))
+            && !(is_full(self) && of_process(other) || of_process(self) && is_full(other))
     }
 }
 
@@ -126,7 +141,7 @@ pub(super) struct Call {
 pub(super) struct Blow {
     pub(super) calls: Vec<Call>,
     pub(super) moment: Moment,
-    /// Each with how many requests of clients must end before it is over, well or not.
+    /// Each with how many requests of clients must end before it is over, well or not; if the disk is full, be refused.
     pub(super) faults: Vec<(Fault, usize)>,
 }
 
@@ -146,9 +161,10 @@ impl Plan {
             let second = kinds(engine, random).choose(random).copied();
             let second = second.filter(|second| with_clocks || !matches!(second, Fault::Clock(..)));
             let second = second.filter(|second| fault.goes_with(*second) && random.random_bool(0.5));
-            let mut hold = |fault| (fault, random.random_range(1..=12));
+            let mut hold = |fault: Fault| (fault, fault.hold(random));
             let faults = [Some(fault), second].into_iter().flatten().map(&mut hold).collect();
-            Blow { calls: calls(number, random), moment: Moment::choose(random), faults }
+            let calls = (0..WAVE).map(|call| Call::choose(&format!("{number}-{call}"), random)).collect();
+            Blow { calls, moment: Moment::choose(random), faults }
         });
         Self { blows: blows.collect() }
     }
@@ -179,14 +195,16 @@ fn kinds(engine: Engine, random: &mut StdRng) -> Vec<Fault> {
     kinds
 }
 
-fn calls(wave: usize, random: &mut StdRng) -> Vec<Call> {
-    let plots = [&PLOTS[..], &WORSE_PLOTS].concat();
-    let call = |number| Call {
-        id: format!("{}~{wave}-{number}", plots.choose(random).unwrap()),
-        answer: ANSWERS.choose(random).unwrap(),
-        twice: random.random_bool(0.2),
-    };
-    (0..WAVE).map(call).collect()
+impl Call {
+    /// Any that ends well, of this name.
+    pub(super) fn choose(name: &str, random: &mut StdRng) -> Self {
+        let plots = [&PLOTS[..], &WORSE_PLOTS].concat();
+        Self {
+            id: format!("{}~{name}", plots.choose(random).unwrap()),
+            answer: ANSWERS.choose(random).unwrap(),
+            twice: random.random_bool(0.2),
+        }
+    }
 }
 
 impl Moment {

@@ -71,7 +71,7 @@ impl Tally {
         Self {
             seed,
             faults,
-            calls: plan.blows.iter().map(|blow| blow.calls.len()).sum(),
+            calls: ledger.sent_so_far(),
             promised: ledger.all_promised().len(),
             requests: *requests,
             submits: vendor.iter().filter(|request| request.operation == Operation::Submit).count(),
