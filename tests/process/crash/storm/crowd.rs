@@ -20,8 +20,8 @@ use crate::crash::ledger::Ledger;
 use crate::stage::{SCOPES, Stage};
 
 const WORKERS: u64 = 4;
-/// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a client waits for an answer: most of them not long, some until the gateway says that it cannot help.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(12)];
 /// How long it waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -77,7 +77,7 @@ impl Crowd {
     pub(super) fn gather(stage: &Arc<Stage>, addresses: Addresses, seed: u64) -> Self {
         let shared = Arc::new(Shared {
             stage: stage.clone(),
-            client: Client::builder().no_proxy().timeout(PATIENCE).build().unwrap(),
+            client: Client::builder().no_proxy().build().unwrap(),
             token: stage.token(SCOPES),
             addresses,
             ledger: Mutex::default(),
@@ -156,7 +156,8 @@ impl Shared {
     /// A request to somebody, and its good answer.
     async fn ask(&self, random: &mut StdRng, method: Method, path: &str, body: Value) -> Option<Value> {
         let url = self.somebody(random).await.join(path).unwrap();
-        let mut request = self.client.request(method, url).bearer_auth(&self.token);
+        let patience = PATIENCE[usize::from(random.random_bool(0.1))];
+        let mut request = self.client.request(method, url).bearer_auth(&self.token).timeout(patience);
         if body.is_object() {
             request = request.header("content-type", "application/json").body(body.to_string());
         } else if random.random_bool(0.5) {

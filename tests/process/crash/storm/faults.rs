@@ -36,24 +36,34 @@ impl Weather {
         (self.fleet, self.server)
     }
 
-    /// Begins the faults of a blow, waits, and ends them, the last one first.
+    /// Begins the faults of a blow, waits, and ends them.
     pub(super) async fn strike(&mut self, blow: &Blow) {
         let began = SystemClock.now();
         for (fault, _) in &blow.faults {
             self.begin(*fault).await;
         }
         let is_alone = blow.faults.len() == 1;
-        for (fault, ends) in blow.faults.iter().rev() {
-            // With nobody there, clients wait and no request ends.
-            if self.fleet.replicas().next().is_some() {
-                let count = if *fault == Fault::DiskFull { Ends::refused } else { Ends::all };
-                let before = count(&self.ends.borrow());
-                let mut ends_of_requests = self.ends.clone();
-                ends_of_requests.wait_for(|now| count(now) >= before + ends).await.unwrap();
-            }
-            self.end(*fault, is_alone).await;
+        // With nobody there, clients wait and no request ends.
+        if self.fleet.replicas().next().is_some() {
+            self.hold(blow).await;
+        }
+        // The store's first: without it no process can start.
+        let (of_store, others): (Vec<_>, Vec<_>) =
+            blow.faults.iter().map(|(fault, _)| *fault).partition(|fault| fault.is_of_store());
+        for fault in of_store.into_iter().chain(others) {
+            self.end(fault, is_alone).await;
         }
         println!("  {:?}: over after {:?}", blow.faults, SystemClock.now().since(began));
+    }
+
+    /// As long as the faster of the faults needs.
+    async fn hold(&self, blow: &Blow) {
+        let is_full = blow.faults.iter().any(|(fault, _)| *fault == Fault::DiskFull);
+        let count = if is_full { Ends::refused } else { Ends::all };
+        let ends = blow.faults.iter().map(|(_, ends)| ends).min().unwrap();
+        let mut now = self.ends.clone();
+        let before = count(&now.borrow());
+        now.wait_for(|now| count(now) >= before + ends).await.unwrap();
     }
 
     async fn begin(&mut self, fault: Fault) {

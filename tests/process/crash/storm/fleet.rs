@@ -101,7 +101,11 @@ impl Fleet {
                 let command = self.command(place);
                 match Serving::start_or_end(command, &self.stage.client).await {
                     Ok(serving) => break serving,
-                    Err(log) => self.logs.push(log),
+                    Err(log) => {
+                        let why = log.join("\n");
+                        assert!(why.contains("store:"), "a process does not start:\n{why}");
+                        self.logs.push(log);
+                    }
                 }
                 self.failed_starts += 1;
             }

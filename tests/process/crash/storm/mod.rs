@@ -41,6 +41,8 @@ fn prepared(mut stage: Stage) -> Arc<Stage> {
     for key in ["VENDOR__REQUEST_TIMEOUT", "CALLBACKS__TIMEOUT"] {
         stage.set(key, TIMEOUT);
     }
+    // Receivers that are down for a while must not use them up.
+    stage.set("CALLBACKS__RETRY_SCHEDULE", &[["100ms"; 16], ["1s"; 16]].concat().join(","));
     Arc::new(stage)
 }
 

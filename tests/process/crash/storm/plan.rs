@@ -14,8 +14,8 @@ use crate::postgres::server::Shutdown;
 const WAVE: usize = 30;
 /// Blows in a storm.
 const BLOWS: usize = 9;
-/// Below the five minutes that receivers grant a signature.
-const MAX_STEP: i64 = 240;
+/// With the time that a storm takes, below the five minutes that receivers grant a signature.
+const MAX_STEP: i64 = 120;
 
 /// More of them, for a vendor at its worst.
 const WORSE_PLOTS: [&str; 4] = ["hang", "submit-hang-lost", "result-429", "truncated"];
@@ -95,13 +95,16 @@ impl Fault {
         }
     }
 
+    /// Whether it is about PostgreSQL or the way there.
+    pub(super) const fn is_of_store(self) -> bool {
+        matches!(self, Self::Link(..) | Self::Links(_) | Self::Server(_))
+    }
+
     /// How many requests of clients must end before it is over: more where they end as fast as ever.
     fn hold(self, random: &mut StdRng) -> usize {
         match self {
-            Self::Clock(..) | Self::VendorHeld | Self::ReceiversDown | Self::Link(..) => {
-                random.random_range(20..=150)
-            }
-            Self::Links(_) | Self::Server(_) => random.random_range(1..=25),
+            Self::Clock(..) | Self::VendorHeld | Self::ReceiversDown => random.random_range(20..=100),
+            Self::Links(_) | Self::Link(..) | Self::Server(_) => random.random_range(1..=30),
             Self::Kill(_) | Self::Replace(_) | Self::Pause(_) | Self::DiskFull => random.random_range(1..=8),
         }
     }
@@ -111,10 +114,9 @@ impl Fault {
         // Who is to run out of room must be there and write.
         let of_process = |fault: Self| fault.replica().is_some() && !matches!(fault, Self::Clock(..));
         let is_full = |fault| fault == Self::DiskFull;
-        let of_store = |fault| matches!(fault, Self::Link(..) | Self::Links(_) | Self::Server(_));
         self.name() != other.name()
             && (self.replica().is_none() || self.replica() != other.replica())
-            && !(of_store(self) && of_store(other))
+            && !(self.is_of_store() && other.is_of_store())
             && !(is_full(self) && of_process(other) || of_process(self) && is_full(other))
     }
 }
