@@ -80,7 +80,7 @@ async fn a_process_that_was_stopped_is_not_told_the_time_of_then() {
     let link = network.spawn(Link::to(server.port(), Passage::Open)).await.unwrap();
     let (url, (surroundings, _)) = (database.url_through(&link), surroundings());
     let (told, mut lateness) = unbounded_channel();
-    let follow = move |time| drop(told.send(SystemClock.now().since(time)));
+    let follow = move |time| told.send(SystemClock.now().since(time)).unwrap_or_default();
     let store =
         PostgresStore::open(&url.clone().into(), &settings(&url), surroundings, follow).await.unwrap();
     lateness.recv().await.unwrap();

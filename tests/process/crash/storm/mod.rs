@@ -5,12 +5,15 @@
 //! again, as far as the machine's timing allows. `STORM_RUNS=20` makes so many runs on each engine. `STORM_LOGS=folder`
 //! keeps what the processes logged.
 
+mod calls;
 mod clocks;
 mod crowd;
-mod faults;
+mod fault;
 mod fleet;
+mod office;
 mod plan;
 mod tally;
+mod weather;
 
 use std::sync::Arc;
 
@@ -18,10 +21,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::crowd::Crowd;
-use self::faults::Weather;
+use self::fault::Engine;
 use self::fleet::Fleet;
-use self::plan::{Engine, Plan};
+use self::plan::Plan;
 use self::tally::Tally;
+use self::weather::Weather;
 use crate::gateway::within;
 use crate::postgres::server::{Options, Server};
 use crate::stage::Stage;
@@ -82,9 +86,8 @@ async fn run(
 ) -> (Tally, Option<Server>) {
     let plan = Plan::make(engine, &mut StdRng::seed_from_u64(seed), fleet.has_clocks());
     println!("STORM_SEED={seed} on {engine:?}\n{plan}");
-    let crowd = Crowd::gather(stage, fleet.addresses(), seed);
+    let mut crowd = Crowd::gather(stage, fleet.addresses(), seed);
     let mut weather = Weather::new(stage, fleet, server, crowd.ends());
-    let mut crowd = crowd;
     for blow in &plan.blows {
         let begin = crowd.mark();
         crowd.begin_wave(&blow.calls);

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::receiver::Received;
+use alovoice_gateway::sandbox::vendor::{Behaviour, Operation, Scenario};
 use serde_json::Value;
 
-use super::crowd::Ends;
 use super::fleet::{Fleet, memory};
+use super::office::Ends;
 use super::plan::Plan;
 use crate::crash::ledger::{Ledger, check_callbacks, check_submits};
 use crate::gateway::within;
@@ -25,7 +26,10 @@ pub(super) struct Tally {
     promised: usize,
     requests: Ends,
     submits: usize,
+    /// After a denial that was true when it was given.
     second_submits: usize,
+    /// After denials of calls that the vendor had, and often.
+    denied_submits: usize,
     callbacks: usize,
     growth: u64,
     /// Outcomes that came after the lease, and requests that were not made because it was about to end.
@@ -56,12 +60,15 @@ impl Tally {
             check_callbacks(call_id, received);
         }
         let vendor = stage.vendor.calls();
-        let mut second_submits = 0;
+        let (mut second_submits, mut denied_submits) = (0, 0);
         for call_id in ledger.all_promised() {
             let accepted = stage.vendor.accepted_submits(&id(call_id));
             assert!(accepted > 0, "{call_id} was never handed over");
             check_submits(call_id, &vendor, accepted);
-            second_submits += accepted - 1;
+            match Scenario::parse(&id(call_id)).behaviour {
+                Behaviour::NotReady404 => denied_submits += accepted - 1,
+                _ => second_submits += accepted - 1,
+            }
         }
         check_store(ledger, stage, callbacks.values().map(Vec::len).sum()).await;
         let mut faults = BTreeMap::new();
@@ -76,6 +83,7 @@ impl Tally {
             requests: *requests,
             submits: vendor.iter().filter(|request| request.operation == Operation::Submit).count(),
             second_submits,
+            denied_submits,
             callbacks: callbacks.values().map(Vec::len).sum(),
             growth,
             fenced: fleet.logged("the lease ended before") + fleet.logged("the lease is too short"),
@@ -96,7 +104,7 @@ async fn check_views(
     ledger: &Ledger,
     stage: &Stage,
     fleet: &Fleet,
-    callbacks: &BTreeMap<String, Vec<alovoice_gateway::sandbox::receiver::Received>>,
+    callbacks: &BTreeMap<String, Vec<Received>>,
 ) {
     for call_id in ledger.all_promised() {
         let told: Value = serde_json::from_slice(&callbacks[call_id][0].body).unwrap();
@@ -130,10 +138,11 @@ impl fmt::Display for Tally {
         write!(
             f,
             "STORM_SEED={seed}: {}; {calls} calls, {promised} promised; requests: {good} answered, {refused} refused, \
-             {failed} lost; {submits} submits, {second_submits} of them second ones after a denial; {callbacks} \
+             {failed} lost; {submits} submits, second ones: {second_submits} after a denial, {} of calls that the vendor has and denies; {callbacks} \
              callbacks, {} of them repeated; {fenced} outcomes fenced off; {} starts in vain; grown by {growth} KiB; \
              lost 0, doubled 0",
             faults.join(", "),
+            self.denied_submits,
             callbacks - promised,
             self.failed_starts,
         )

@@ -7,9 +7,10 @@ use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use tokio::sync::watch;
 
 use super::LEASE;
-use super::crowd::Ends;
+use super::fault::Fault;
 use super::fleet::Fleet;
-use super::plan::{Blow, Fault};
+use super::office::Ends;
+use super::plan::Blow;
 use crate::postgres::link::Passage;
 use crate::postgres::server::Server;
 use crate::stage::Stage;
