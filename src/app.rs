@@ -1,7 +1,8 @@
 //! The composition root: builds everything once, runs it, and takes it down in order.
 //!
-//! Down means: not ready at once, no new work claimed, waits ended early; then requests and work under way finish
-//! within the grace period; then leases are given back; and the admin port is the last to go.
+//! Down means: not ready at once, no new work claimed, waits ended early; requests are still taken for a while, until
+//! whoever sends them has learned of it; then requests and work under way finish within the grace period; then leases
+//! are given back; and the admin port is the last to go.
 
 mod servers;
 mod shared;
@@ -89,6 +90,7 @@ pub struct Gateway {
     loops: TaskTracker,
     store: Arc<dyn Store>,
     grace: Duration,
+    delay: Duration,
 }
 
 /// Looks up an environment variable.
@@ -129,14 +131,14 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     loops.spawn(async move { analyses.follow_changes(for_cache, until).await });
 
     let readiness = Readiness::default();
-    let (api_server, api) = serve_api(settings, &state, &loops)?;
+    let (api_server, api) = serve_api(settings, &state, &draining, &loops)?;
     let (admin_server, admin) = serve_admin(settings, &state, &readiness, &loops)?;
     for post in posts {
         crew.spawn(workers::run(post, work.clone(), draining.clone()));
     }
     readiness.set(true);
     tracing::info!(%api, %admin, "ready");
-    let (store, grace) = (shared.store, settings.server.shutdown_grace);
+    let (grace, delay) = (settings.server.shutdown_grace, settings.server.shutdown_delay);
     Ok(Gateway {
         api,
         admin,
@@ -148,8 +150,9 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
         crew,
         work,
         loops,
-        store,
+        store: shared.store,
         grace,
+        delay,
     })
 }
 
@@ -183,7 +186,11 @@ impl Gateway {
                 self.crew.wait().await;
                 self.work.wait().await;
             };
-            tokio::join!(self.api_server.stop(true), work);
+            let requests = async {
+                tokio::time::sleep(self.delay).await;
+                self.api_server.stop(true).await;
+            };
+            tokio::join!(requests, work);
         };
         let patience = self.grace.saturating_sub(CLOSING_SHARE);
         let in_time = tokio::time::timeout(patience, finished).await.is_ok();

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{ServerHandle, Service, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -22,16 +24,21 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 pub(super) fn serve_api(
     settings: &Settings,
     state: &web::Data<ApiState>,
+    draining: &CancellationToken,
     loops: &TaskTracker,
 ) -> Result<(ServerHandle, Url), StartError> {
     let (address, public_url) = (settings.server.listen, settings.server.public_url.clone());
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let state = state.clone();
+    let (state, draining) = (state.clone(), draining.clone());
     let server = HttpServer::new(move || {
-        let public_url = public_url.clone();
+        let (public_url, draining) = (public_url.clone(), draining.clone());
         App::new()
             .app_data(state.clone())
             .wrap(from_fn(observe))
+            .wrap_fn(move |request, api| {
+                let (answering, draining) = (api.call(request), draining.clone());
+                async move { Ok(last_if(draining.is_cancelled(), answering.await?)) }
+            })
             .configure(move |config| crate::http::configure(config, public_url.as_ref()))
     })
     .workers(workers)
@@ -71,6 +78,15 @@ pub(super) fn serve_admin(
     let handle = server.handle();
     loops.spawn(log_end(server));
     Ok((handle, url))
+}
+
+/// The last answer on its connection, if there are to be no more: clients find another replica for the next request,
+/// and no connection is closed on one that is on its way.
+fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceResponse<B> {
+    if is_draining {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
 }
 
 async fn log_end(server: actix_web::dev::Server) {

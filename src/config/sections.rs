@@ -57,6 +57,7 @@ fn server(s: &mut Section<'_>) -> Option<ServerSettings> {
     let listen = s.read("listen", "0.0.0.0:8080", address());
     let admin_listen = s.read("admin_listen", "0.0.0.0:9090", address());
     let shutdown_grace = s.read("shutdown_grace", "25s", duration(Duration::ZERO..=60 * MINUTE));
+    let shutdown_delay = s.read("shutdown_delay", "0s", duration(Duration::ZERO..=60 * MINUTE));
     let max_body_bytes = s.read("max_body_bytes", "4MiB", size(KIB..=64 * MIB));
     let head_timeout = s.read("head_timeout", "10s", duration(MILLISECOND..=5 * MINUTE));
     let body_timeout = s.read("body_timeout", "30s", duration(MILLISECOND..=60 * MINUTE));
@@ -66,10 +67,17 @@ fn server(s: &mut Section<'_>) -> Option<ServerSettings> {
     if listen.is_some_and(|listen: std::net::SocketAddr| listen.port() != 0 && Some(listen) == admin_listen) {
         s.problem("admin_listen", "must differ from server.listen: metrics and probes are not for callers");
     }
+    if let (Some(delay), Some(grace)) = (shutdown_delay, shutdown_grace)
+        && delay > Duration::ZERO
+        && delay >= grace
+    {
+        s.problem("shutdown_delay", "must be shorter than server.shutdown_grace, of which it is a part");
+    }
     Some(ServerSettings {
         listen: listen?,
         admin_listen: admin_listen?,
         shutdown_grace: shutdown_grace?,
+        shutdown_delay: shutdown_delay?,
         max_body_bytes: max_body_bytes?,
         head_timeout: head_timeout?,
         body_timeout: body_timeout?,

@@ -43,6 +43,8 @@ pub struct ServerSettings {
     pub admin_listen: SocketAddr,
     /// How long a drain may take after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How much of that requests are still taken: as long as it takes whoever sends them to learn of the end.
+    pub shutdown_delay: Duration,
     /// The most bytes of a request's body.
     pub max_body_bytes: usize,
     /// How long a client may take to send a request's head.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
@@ -51,11 +51,21 @@ impl Output {
 
     /// The first line that fits, when it has come.
     pub(crate) async fn line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        let line = self.line_or_end(what, fits).await;
+        line.unwrap_or_else(|lines| panic!("ended without {what}:\n{}", lines.join("\n")))
+    }
+
+    /// The same, or all lines when there will be no more.
+    pub(crate) async fn line_or_end(
+        &self,
+        what: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<String, Vec<String>> {
         let find = |read: &Progress| read.lines.iter().find(|line| fits(line)).cloned();
         let mut read = self.0.clone();
         let waiting = read.wait_for(|read| find(read).is_some() || read.has_ended);
         let read = within(what, waiting).await.unwrap();
-        find(&read).unwrap_or_else(|| panic!("ended without {what}:\n{}", read.lines.join("\n")))
+        find(&read).ok_or_else(|| read.lines.clone())
     }
 
     /// The lines that have come.
@@ -73,7 +83,7 @@ impl Output {
 
 /// A process of the gateway. Dropping it kills it.
 pub(crate) struct Gateway {
-    child: Mutex<Child>,
+    child: Arc<Mutex<Child>>,
     /// What it prints.
     pub(crate) stdout: Output,
     /// What it logs.
@@ -86,7 +96,7 @@ impl Gateway {
         let mut child = command.spawn().unwrap();
         let stdout = Output::follow(child.stdout.take().unwrap());
         let stderr = Output::follow(child.stderr.take().unwrap());
-        Self { child: Mutex::new(child), stdout, stderr }
+        Self { child: Arc::new(Mutex::new(child)), stdout, stderr }
     }
 
     /// Its process id.
@@ -103,15 +113,30 @@ impl Gateway {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = self.child.lock().unwrap().id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Any signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
     }
 
     /// Its exit code; `None` if a signal ended it.
     pub(crate) async fn exit_code(self) -> Option<i32> {
+        self.ended().await
+    }
+
+    /// The same for one whose log is still to be read.
+    pub(crate) async fn ended(&self) -> Option<i32> {
+        let child = self.child.clone();
         // Not `wait` in place: it would stop the vendor and the receiver, which live on this thread.
-        let ended = tokio::task::spawn_blocking(move || self.child.lock().unwrap().wait().unwrap());
+        let ended = tokio::task::spawn_blocking(move || child.lock().unwrap().wait().unwrap());
         within("the end of the process", ended).await.unwrap().code()
     }
 
@@ -141,12 +166,18 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts `serve` and waits until it says that it is ready, and is.
     pub(crate) async fn start(command: Command, client: &Client) -> Self {
+        let started = Self::start_or_end(command, client).await;
+        started.unwrap_or_else(|log| panic!("ended without being ready:\n{}", log.join("\n")))
+    }
+
+    /// The same where it may end instead, with what it logged.
+    pub(crate) async fn start_or_end(command: Command, client: &Client) -> Result<Self, Vec<String>> {
         let process = Gateway::start(command);
-        let ready = process.stderr.line("the word that it is ready", is_ready).await;
+        let ready = process.stderr.line_or_end("the word that it is ready", is_ready).await?;
         let [api, admin] = addresses(&ready);
         let answer = client.get(admin.join("readyz").unwrap()).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
-        Self { process, api, admin }
+        Ok(Self { process, api, admin })
     }
 
     pub(crate) fn kill(&self) {

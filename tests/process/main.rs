@@ -16,6 +16,7 @@ mod peers;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
+mod rolling;
 mod sandbox;
 mod stage;
 mod stop;

@@ -38,6 +38,18 @@ impl Store {
         usize::try_from(count).unwrap()
     }
 
+    /// What a statement counts that has no parameters.
+    pub(crate) async fn count(&self, statement: &str) -> i64 {
+        match self {
+            Self::File(path) => {
+                Connection::open(path).unwrap().query_row(statement, [], |row| row.get(0)).unwrap()
+            }
+            Self::Database(database) => {
+                database.connect().await.query_one(statement, &[]).await.unwrap().get(0)
+            }
+        }
+    }
+
     /// The attempts of all deliveries: their numbers, and whether their outcome is known.
     pub(crate) async fn attempts(&self) -> Vec<(i64, bool)> {
         let attempts = "SELECT number, outcome IS NOT NULL FROM attempts ORDER BY number";

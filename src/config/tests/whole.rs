@@ -73,6 +73,7 @@ fn documented() -> Settings {
             listen: "0.0.0.0:8080".parse().unwrap(),
             admin_listen: "0.0.0.0:9090".parse().unwrap(),
             shutdown_grace: seconds(25),
+            shutdown_delay: seconds(0),
             max_body_bytes: 4 << 20,
             head_timeout: seconds(10),
             body_timeout: seconds(30),

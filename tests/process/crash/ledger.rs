@@ -45,9 +45,19 @@ impl Ledger {
         self.sent.insert(call_id.to_owned());
     }
 
+    /// How many were sent.
+    pub(crate) fn sent_so_far(&self) -> usize {
+        self.sent.len()
+    }
+
     /// A call was answered 2xx.
     pub(crate) fn promised(&mut self, call_id: &str) {
         self.promised.insert(call_id.to_owned());
+    }
+
+    /// All that were.
+    pub(crate) fn all_promised(&self) -> &BTreeSet<String> {
+        &self.promised
     }
 
     /// Submits a call, which must be promised.
@@ -95,8 +105,7 @@ impl Ledger {
     }
 
     /// What came for each call, when something has come for every promised one.
-    async fn callbacks(&self, stage: &Stage) -> BTreeMap<String, Vec<Received>> {
-        let call_of = |received: &Received| received.path.rsplit('/').next().unwrap().to_owned();
+    pub(crate) async fn callbacks(&self, stage: &Stage) -> BTreeMap<String, Vec<Received>> {
         let mut missing = self.promised.clone();
         let arrive = async {
             while !missing.is_empty() {
@@ -104,6 +113,11 @@ impl Ledger {
             }
         };
         within("a callback for every promised call", arrive).await;
+        self.callbacks_so_far(stage)
+    }
+
+    /// What came for each call.
+    pub(crate) fn callbacks_so_far(&self, stage: &Stage) -> BTreeMap<String, Vec<Received>> {
         let mut callbacks: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for received in stage.receiver.received() {
             callbacks.entry(call_of(&received)).or_default().push(received);
@@ -119,8 +133,12 @@ impl Ledger {
     }
 }
 
+fn call_of(received: &Received) -> String {
+    received.path.rsplit('/').next().unwrap().to_owned()
+}
+
 /// All callbacks of a call are the same event, signed as the reference library reads it.
-fn check_callbacks(call_id: &str, received: &[Received]) {
+pub(crate) fn check_callbacks(call_id: &str, received: &[Received]) {
     let webhook = standardwebhooks::Webhook::new(CALLBACK_SECRET).unwrap();
     for callback in received {
         let mut headers = reqwest::header::HeaderMap::new();
@@ -139,7 +157,7 @@ fn check_callbacks(call_id: &str, received: &[Received]) {
 }
 
 /// A call was handed over once; again only after the vendor denied that it has it.
-fn check_submits(call_id: &str, vendor: &[VendorRequest], accepted: usize) {
+pub(crate) fn check_submits(call_id: &str, vendor: &[VendorRequest], accepted: usize) {
     let requests: Vec<_> = vendor
         .iter()
         .filter(|request| request.call_id.as_str() == call_id)

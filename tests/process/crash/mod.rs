@@ -1,4 +1,4 @@
-//! `kill -9` at chosen and at random moments: nothing that was promised is lost, nothing is done twice.
+//! `kill -9` at chosen and at random moments, and storms of everything else: nothing that was promised is lost, nothing is done twice.
 
 #![expect(clippy::print_stdout, reason = "what a run went through is told, and the seed that repeats it")]
 
@@ -30,3 +30,4 @@ mod disk_full;
 mod ledger;
 mod moments;
 mod random;
+mod storm;

@@ -15,7 +15,7 @@ const ROUNDS: usize = 20;
 const CALLS: usize = 10;
 
 /// How the calls of these tests play out at the vendor: all end well, some after trouble.
-const PLOTS: [&str; 14] = [
+pub(super) const PLOTS: [&str; 14] = [
     "documented",
     "documented",
     "documented",
@@ -32,8 +32,9 @@ const PLOTS: [&str; 14] = [
     "reset",
 ];
 
-fn seed() -> u64 {
-    let chosen = std::env::var("CRASH_SEED").ok();
+/// That of the variable, or a new one.
+pub(super) fn seed(variable: &str) -> u64 {
+    let chosen = std::env::var(variable).ok();
     chosen.map_or_else(
         || {
             let mut bytes = [0; 8];
@@ -66,7 +67,7 @@ impl Moment {
 super::on_every_store! { at_random_moments }
 
 async fn at_random_moments(stage: Stage) {
-    let seed = seed();
+    let seed = seed("CRASH_SEED");
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let (stage, mut ledger) = (Arc::new(stage), Ledger::default());

@@ -1,0 +1,148 @@
+//! A client: it submits as a CRM does, again until somebody promises the call, and reads what was promised.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
+use rand::{RngExt, SeedableRng};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::calls::Call;
+use super::fleet::Addresses;
+use crate::crash::ledger::Ledger;
+use crate::stage::{SCOPES, Stage};
+
+/// How long a client waits for an answer: most of them not long, some until the gateway says that it cannot help.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(12)];
+/// How long it waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How requests ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ends {
+    pub(super) good: usize,
+    /// 503.
+    pub(super) refused: usize,
+    /// Without an answer.
+    pub(super) failed: usize,
+    pub(super) promised: usize,
+}
+
+impl Ends {
+    pub(super) fn all(&self) -> usize {
+        self.good + self.refused + self.failed
+    }
+
+    pub(super) fn refused(&self) -> usize {
+        self.refused
+    }
+}
+
+/// What the clients share.
+pub(super) struct Office {
+    pub(super) stage: Arc<Stage>,
+    client: Client,
+    token: String,
+    addresses: Addresses,
+    pub(super) ledger: Mutex<Ledger>,
+    /// Calls that somebody has seen completed, as they were seen.
+    completed: Mutex<BTreeSet<String>>,
+    pub(super) ends: watch::Sender<Ends>,
+    pub(super) over: CancellationToken,
+}
+
+impl Office {
+    pub(super) fn open(stage: &Arc<Stage>, addresses: Addresses) -> Arc<Self> {
+        Arc::new(Self {
+            stage: stage.clone(),
+            client: Client::builder().no_proxy().build().unwrap(),
+            token: stage.token(SCOPES),
+            addresses,
+            ledger: Mutex::default(),
+            completed: Mutex::default(),
+            ends: watch::Sender::default(),
+            over: CancellationToken::new(),
+        })
+    }
+
+    /// Somebody who is there, as far as is known.
+    async fn somebody(&self, random: &mut StdRng) -> Url {
+        let mut addresses = self.addresses.clone();
+        let addresses = addresses.wait_for(|addresses| !addresses.is_empty()).await.unwrap();
+        addresses.values().choose(random).unwrap().clone()
+    }
+
+    /// A request to somebody, and its good answer.
+    async fn ask(&self, random: &mut StdRng, method: Method, path: &str, body: Value) -> Option<Value> {
+        let url = self.somebody(random).await.join(path).unwrap();
+        let patience = PATIENCE[usize::from(random.random_bool(0.1))];
+        let mut request = self.client.request(method, url).bearer_auth(&self.token).timeout(patience);
+        if body.is_object() {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        } else if random.random_bool(0.5) {
+            request = request.header("prefer", "wait=1");
+        }
+        let answer = async {
+            let answer = request.send().await.ok()?;
+            Some((answer.status().as_u16(), answer.bytes().await.ok()?))
+        };
+        let answer = answer.await;
+        self.ends.send_modify(|ends| match answer {
+            Some((200 | 202, _)) => ends.good += 1,
+            Some((503, _)) => ends.refused += 1,
+            Some((status, ref body)) => panic!("{status} for {path}: {}", String::from_utf8_lossy(body)),
+            None => ends.failed += 1,
+        });
+        let (status, body) = answer?;
+        (status != 503).then(|| serde_json::from_slice(&body).unwrap())
+    }
+
+    pub(super) async fn submit(self: Arc<Self>, call: Call, mut random: StdRng) {
+        let hook = self.stage.receiver.hook(&format!("{}/{}", call.answer, call.id));
+        let body = json!({"call_id": call.id, "callback": {"url": hook}});
+        while self.ask(&mut random, Method::POST, "v1/analyses", body.clone()).await.is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.promised(&call.id);
+        self.ends.send_modify(|ends| ends.promised = ledger.all_promised().len());
+    }
+
+    /// A day at the office: mostly reading what was promised, and now and then a call more.
+    pub(super) async fn work(self: Arc<Self>, number: u64, mut random: StdRng) {
+        for turn in 0.. {
+            if self.over.is_cancelled() {
+                return;
+            }
+            if random.random_bool(0.2) {
+                let call = Call::choose(&format!("office-{number}-{turn}"), &mut random);
+                self.ledger.lock().unwrap().sent(&call.id);
+                self.clone().submit(call, StdRng::seed_from_u64(random.random())).await;
+            } else {
+                self.read(&mut random).await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// What was promised is known to everybody, and what was completed stays so.
+    async fn read(&self, random: &mut StdRng) {
+        let call_id = self.ledger.lock().unwrap().all_promised().iter().choose(random).cloned();
+        let Some(call_id) = call_id else { return };
+        let was_completed = self.completed.lock().unwrap().contains(&call_id);
+        let path = format!("v1/analyses/{call_id}");
+        if let Some(analysis) = self.ask(random, Method::GET, &path, Value::Null).await {
+            let is_completed = analysis["status"] == "completed";
+            assert!(is_completed || !was_completed, "{call_id} was completed before: {analysis}");
+            if is_completed {
+                self.completed.lock().unwrap().insert(call_id);
+            }
+        }
+    }
+}
