@@ -122,11 +122,6 @@ impl Gateway {
         assert!(status.success());
     }
 
-    /// The process's id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.lock().unwrap().id()
-    }
-
     /// Its exit code; `None` if a signal ended it.
     pub(crate) async fn exit_code(self) -> Option<i32> {
         self.ended().await
