@@ -264,7 +264,7 @@ impl Analyses {
                     self.cache.invalidate(&key);
                     self.waiters.wake(&key);
                 }
-                Ok(Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.cache.invalidate_all();
                     self.waiters.wake_all();
