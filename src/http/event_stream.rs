@@ -1,11 +1,14 @@
 //! The feed as Server-Sent Events (the HTML standard, 9.2).
 
-use actix_web::http::header::{ACCEPT, HeaderMap};
+use std::sync::Arc;
+
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 
 use crate::analyses::{EventStream, Next};
+use crate::auth::{Rejection, Verifier, bearer};
 use crate::domain::feed::FeedEvent;
 use crate::store::StoreError;
 
@@ -30,26 +33,48 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     quality > 0.0 && quality >= welcome("application/json")
 }
 
+/// The token that a stream was opened with. It is looked at again before anything is written: a key that was taken away
+/// ends the stream as it would end requests.
+pub(super) struct Pass {
+    verifier: Arc<Verifier>,
+    token: String,
+}
+
+impl Pass {
+    /// The one in these headers.
+    pub(super) fn new(verifier: &Arc<Verifier>, headers: &HeaderMap) -> Result<Self, Rejection> {
+        let token = bearer(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes))?.to_owned();
+        Ok(Self { verifier: Arc::clone(verifier), token })
+    }
+
+    async fn is_good(&self) -> bool {
+        self.verifier.verify(&self.token).await.is_ok()
+    }
+}
+
 /// How far the writing has come.
 enum Stage {
-    Begins(EventStream),
-    GoesOn(EventStream),
+    Begins(EventStream, Pass),
+    GoesOn(EventStream, Pass),
     Ended,
 }
 
 /// The body. It is asked for more when what it gave has gone out.
-pub(super) fn stream(events: EventStream) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    unfold(Stage::Begins(events), |stage| async move {
+pub(super) fn stream(events: EventStream, pass: Pass) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    unfold(Stage::Begins(events, pass), |stage| async move {
         match stage {
-            Stage::Begins(events) => {
+            Stage::Begins(events, pass) => {
                 // An id without data: who is cut off before the first event comes back to this place.
                 let head = format!("retry: {RETRY_MS}\nid: {}\n\n", events.cursor());
-                Some((Ok(head.into()), Stage::GoesOn(events)))
+                Some((Ok(head.into()), Stage::GoesOn(events, pass)))
             }
-            Stage::GoesOn(mut events) => Some(match events.next().await {
-                Ok(Next::Event(event)) => (Ok(written(&event)), Stage::GoesOn(events)),
-                Ok(Next::Quiet) => (Ok(Bytes::from_static(PING)), Stage::GoesOn(events)),
+            Stage::GoesOn(mut events, pass) => Some(match events.next().await {
                 Ok(Next::End(why)) => (Ok(format!(": {why}\n\n").into()), Stage::Ended),
+                Ok(_) if !pass.is_good().await => {
+                    (Ok(Bytes::from_static(b": the token counts no more\n\n")), Stage::Ended)
+                }
+                Ok(Next::Event(event)) => (Ok(written(&event)), Stage::GoesOn(events, pass)),
+                Ok(Next::Quiet) => (Ok(Bytes::from_static(PING)), Stage::GoesOn(events, pass)),
                 Err(error) => {
                     tracing::error!(%error, "an event stream broke off");
                     (Err(error), Stage::Ended)

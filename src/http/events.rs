@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::authorized::{AnalysesRead, Authorized};
-use super::event_stream::{is_wanted, stream};
+use super::event_stream::{Pass, is_wanted, stream};
 use super::input::StrictQuery;
 use super::problem::ApiError;
 use super::problem_responses::CommonProblems;
@@ -72,8 +72,8 @@ pub struct EventPage {
 /// Server-Sent Events: `id` is the event's id, `event` its type, `data` the event as in a list, on one line. A stream that
 /// breaks off is resumed after the event that `Last-Event-ID` names, at any replica, without loss or doubling; clients
 /// such as `EventSource` do that by themselves. At its start comes an `id` without data, so that this holds before the
-/// first event, too. Comments keep a silent stream alive. It ends when the token expires and when the server stops: connect
-/// again.
+/// first event, too. Comments keep a silent stream alive. It ends when the token counts no more and when the server stops:
+/// connect again.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "list_events", tag = "events",
     params(
@@ -106,7 +106,11 @@ pub async fn list_events(
         let start = last.transpose()?.or(after).unwrap_or(Start::Latest);
         // Only a body needs a place among the streams.
         let is_head = request.method() == Method::HEAD;
-        return if is_head { Ok(stream_head().finish()) } else { open(&state, &caller, start).await };
+        if is_head {
+            return Ok(stream_head().finish());
+        }
+        let pass = Pass::new(&state.verifier, request.headers())?;
+        return open(&state, &caller, pass, start).await;
     }
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -129,12 +133,13 @@ fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError
 async fn open(
     state: &ApiState,
     caller: &Authorized<AnalysesRead>,
+    pass: Pass,
     start: Start,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = caller.tenant.id();
     let place = state.feed.join(tenant).inspect_err(|_| state.metrics.rate_limited.inc())?;
     let events = state.feed.stream(tenant, start, caller.until, place).await?;
-    Ok(stream_head().streaming(stream(events)))
+    Ok(stream_head().streaming(stream(events, pass)))
 }
 
 /// With what keeps proxies from holding events back.

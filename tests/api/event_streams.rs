@@ -191,6 +191,23 @@ async fn a_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_key_of_its_token() {
+    let stage = Stage::with(&[("EVENTS__HEARTBEAT", "1ms")]).await;
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    stage.write("hmac", "another secret of at least thirty-two bytes");
+    loop {
+        match stream.next().await {
+            Some(Told::Comment(comment)) if comment == "ping" => {}
+            end => {
+                assert_eq!(end, Some(Told::Comment("the token counts no more".to_owned())));
+                break;
+            }
+        }
+    }
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
 async fn a_tenant_may_have_so_many_streams() {
     let stage = Stage::with(&[("EVENTS__STREAMS_PER_TENANT", "2"), ("EVENTS__HEARTBEAT", "1ms")]).await;
     let first = Subscriber::open(&stage.acme(), EVENTS, None).await;
