@@ -93,3 +93,19 @@ async fn other_replicas_hear_of_an_event() {
     join!(hears(&other, Change::Event(acme())), one.adopt(&tenant, "1"));
     assert_eq!(calls(&other.feed(&acme(), FeedPosition::BEGINNING).await), ["1"]);
 }
+
+/// The reason why the feed does not go by the oldest transaction under way: that is one of the whole cluster.
+#[tokio::test]
+async fn a_long_transaction_of_another_database_holds_nothing_back() {
+    let server = Server::shared().await;
+    let (database, others) = (server.fresh_database().await, server.fresh_database().await);
+    let harness = open_at(database.url(), ()).await;
+    let (ours, theirs) = (database.connect().await, others.connect().await);
+    theirs.batch_execute("BEGIN").await.unwrap();
+    let under_way: String = theirs.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0);
+    harness.adopt(&acme(), "1").await;
+    let oldest = "SELECT pg_snapshot_xmin(pg_current_snapshot()) <= $1::text::xid8";
+    assert!(ours.query_one(oldest, &[&under_way]).await.unwrap().get::<_, bool>(0));
+    assert_eq!(calls(&harness.feed(&acme(), FeedPosition::BEGINNING).await), ["1"]);
+    theirs.batch_execute("COMMIT").await.unwrap();
+}
