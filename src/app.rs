@@ -121,12 +121,15 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());
     let (work, loops) = (TaskTracker::new(), TaskTracker::new());
     let analyses = Arc::new(shared.analyses(settings, &draining));
+    let feed = Arc::new(shared.feed(settings, &draining));
     let posts = shared.crew(settings, &verifier, &wakes)?;
-    let state = web::Data::new(shared.state(settings, &analyses, verifier));
+    let state = web::Data::new(shared.state(settings, &analyses, &feed, verifier));
 
     // Subscribed before anybody can make a change: a missed one would leave an old answer in the cache.
     let (for_wakes, for_cache) = (shared.store.changes(), shared.store.changes());
     loops.spawn(wakes.follow(for_wakes, shared.vendor_slots.clone(), stopping.clone()));
+    let (for_streams, streams_until) = (shared.store.changes(), stopping.clone());
+    loops.spawn(async move { feed.follow_changes(for_streams, streams_until).await });
     let until = stopping.clone();
     loops.spawn(async move { analyses.follow_changes(for_cache, until).await });
 

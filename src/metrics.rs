@@ -33,6 +33,8 @@ pub struct Metrics {
     pub analyses: IntGaugeVec,
     /// Analyses finished by event.
     pub events: IntCounterVec,
+    /// Event streams that are open.
+    pub event_streams: IntGauge,
     /// From submission to completion.
     pub completion: Histogram,
     /// Looks at the result until completion.
@@ -91,6 +93,7 @@ impl Metrics {
             )?,
             analyses: r.gauges("analyses", "Analyses in the store by status.", &["status"])?,
             events: r.counters("events_total", "Events written by type.", &["type"])?,
+            event_streams: r.gauge("event_streams_open", "Event streams that are open.")?,
             completion: r.histogram(
                 "analysis_completion_seconds",
                 "From submission to completion.",

@@ -1,6 +1,7 @@
 //! The use cases: submit a call, get its analysis (from memory, from the store, from the vendor), wait for it.
 
 mod cache;
+mod feed;
 mod lookup;
 mod representation;
 mod waiters;
@@ -14,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::{Key, RepresentationCache};
+pub use self::feed::{Cursor, EventStream, Feed, FeedParts, Next, Page, Start, TooManyStreams};
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
@@ -264,7 +266,7 @@ impl Analyses {
                     self.cache.invalidate(&key);
                     self.waiters.wake(&key);
                 }
-                Ok(Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.cache.invalidate_all();
                     self.waiters.wake_all();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::{StartError, Variables, tenants};
-use crate::analyses::{Analyses, Parts};
+use crate::analyses::{Analyses, Feed, FeedParts, Parts};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
@@ -82,6 +82,16 @@ impl Shared {
         Analyses::new(parts, &settings.cache)
     }
 
+    pub(super) fn feed(&self, settings: &Settings, draining: &CancellationToken) -> Feed {
+        let parts = FeedParts {
+            store: self.store.clone(),
+            wall_clock: self.wall_clock.clone(),
+            metrics: self.metrics.clone(),
+            draining: draining.clone(),
+        };
+        Feed::new(parts, &settings.events)
+    }
+
     /// Every worker, with what wakes it.
     pub(super) fn crew(
         &self,
@@ -152,11 +162,13 @@ impl Shared {
         &self,
         settings: &Settings,
         analyses: &Arc<Analyses>,
+        feed: &Arc<Feed>,
         verifier: Arc<Verifier>,
     ) -> ApiState {
         let limits = self.tenants.all().map(|tenant| (tenant.id().clone(), tenant.rate_limit()));
         ApiState {
             analyses: analyses.clone(),
+            feed: feed.clone(),
             verifier,
             limits: RateLimits::new(limits),
             tenants: self.tenants.clone(),

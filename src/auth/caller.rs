@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::claims::LEEWAY;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -20,6 +21,13 @@ pub struct Caller {
     pub expires_at: Timestamp,
     /// The token's `iss`.
     pub issuer: String,
+}
+
+impl Caller {
+    /// From when on its token counts no more: somewhat after its `exp`, since clocks differ.
+    pub fn until(&self) -> Timestamp {
+        self.expires_at + LEEWAY
+    }
 }
 
 /// What a caller may do.

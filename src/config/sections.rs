@@ -8,8 +8,8 @@ use super::rules::{
     base_url, boolean, duration, file, integer, log_filter, number, one_of, parsed, size, store_url,
 };
 use super::settings::{
-    CacheSettings, CallbackSettings, LogFormat, LogSettings, RateLimitSettings, ServerSettings, Settings,
-    StoreSettings, VendorSettings,
+    CacheSettings, CallbackSettings, EventSettings, LogFormat, LogSettings, RateLimitSettings,
+    ServerSettings, Settings, StoreSettings, VendorSettings,
 };
 use super::tenants::tenants;
 use super::units::HumanDuration;
@@ -34,6 +34,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
     let vendor = s.section("vendor", vendor);
     let store = s.section("store", store);
     let cache = s.section("cache", cache);
+    let events = s.section("events", events);
     let callbacks = s.section("callbacks", callbacks);
     let rate_limit = s.section("rate_limit", rate_limit);
     let auth = s.section("auth", auth);
@@ -44,6 +45,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
         vendor: vendor?,
         store: store?,
         cache: cache?,
+        events: events?,
         callbacks: callbacks?,
         rate_limit: rate_limit?,
         auth: auth?,
@@ -151,6 +153,12 @@ fn cache(s: &mut Section<'_>) -> Option<CacheSettings> {
     let max_bytes = s.read("max_bytes", "256MiB", size(0..=1024 * GIB));
     let time_to_live = s.read("time_to_live", "24h", duration(MILLISECOND..=365 * DAY));
     Some(CacheSettings { max_bytes: max_bytes?, time_to_live: time_to_live? })
+}
+
+fn events(s: &mut Section<'_>) -> Option<EventSettings> {
+    let heartbeat = s.read("heartbeat", "15s", duration(MILLISECOND..=60 * MINUTE));
+    let streams_per_tenant = s.read("streams_per_tenant", 100, integer(1..=100_000));
+    Some(EventSettings { heartbeat: heartbeat?, streams_per_tenant: streams_per_tenant? })
 }
 
 fn callbacks(s: &mut Section<'_>) -> Option<CallbackSettings> {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Finished analyses in memory.
     pub cache: CacheSettings,
+    /// The feed of events.
+    pub events: EventSettings,
     /// Callbacks.
     pub callbacks: CallbackSettings,
     /// How much each tenant may ask.
@@ -127,6 +129,15 @@ pub struct CacheSettings {
     pub max_bytes: u64,
     /// How long one may stay.
     pub time_to_live: Duration,
+}
+
+/// `[events]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventSettings {
+    /// The longest that an event stream is silent.
+    pub heartbeat: Duration,
+    /// Event streams that one tenant may have open at this replica.
+    pub streams_per_tenant: usize,
 }
 
 /// `[callbacks]`

@@ -134,7 +134,14 @@ macro_rules! generated_id {
 
             /// Reads the text form back; `None` if it is not one.
             pub fn parse(text: &str) -> Option<Self> {
-                Uuid::try_parse(text.strip_prefix($prefix)?).ok().map(Self)
+                let uuid = Uuid::try_parse(text.strip_prefix($prefix)?).ok()?;
+                (uuid.get_version_num() == 7).then_some(Self(uuid))
+            }
+
+            /// When it was generated, by the clock of its process.
+            pub fn generated_at(self) -> Timestamp {
+                // The first 48 bits: always enough room.
+                Timestamp::from_millis(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
             }
         }
 
@@ -195,6 +202,8 @@ mod tests {
         }
         let event = EventId::generate(Timestamp::from_millis(1_716_207_617_000), &Fixed);
         assert_eq!(EventId::parse(&event.to_string()), Some(event));
+        assert_eq!(event.generated_at(), Timestamp::from_millis(1_716_207_617_000));
+        assert_eq!(EventId::parse("evt_00000000000000000000000000000000"), None);
         assert_eq!(DeliveryId::parse(&event.to_string()), None);
     }
 }

@@ -5,6 +5,7 @@ pub mod callback_url;
 pub mod clock;
 pub mod deliveries;
 pub mod events;
+pub mod feed;
 pub mod ids;
 pub mod lifecycle;
 pub mod pace;

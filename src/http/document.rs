@@ -10,7 +10,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, transcripts, vendor_answers};
+use super::{analyses, audio, events, transcripts, vendor_answers};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -32,9 +32,13 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,
+        events::list_events,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
-    tags((name = "analyses", description = "The analysis of recorded calls")),
+    tags(
+        (name = "analyses", description = "The analysis of recorded calls"),
+        (name = "events", description = "What happened to them"),
+    ),
     modifiers(&BearerTokens)
 )]
 struct ApiDocument;

@@ -9,6 +9,8 @@ pub mod audio;
 pub mod authorized;
 pub mod conditional;
 pub mod document;
+mod event_stream;
+pub mod events;
 pub mod exact;
 pub mod input;
 pub mod observe;
@@ -41,6 +43,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
+        .service(read("/v1/events", events::list_events))
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))

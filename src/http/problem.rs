@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::analyses::AnalysesError;
+use crate::analyses::{AnalysesError, TooManyStreams};
 use crate::auth::Rejection;
 use crate::store::StoreError;
 
@@ -38,7 +38,7 @@ macro_rules! kinds {
 kinds! {
     INVALID_REQUEST = "invalid_request", UNPROCESSABLE_ENTITY, "The request breaks a rule",
         "Each entry of `errors` names a field (a JSON pointer into the body, `?name` for a query parameter, `{name}` \
-         for a part of the path) and the rule it breaks. Mend the request; sending it again as it is will not help.";
+         for a part of the path, a header's name) and the rule it breaks. Mend the request; sending it again as it is will not help.";
     MALFORMED_BODY = "malformed_body", BAD_REQUEST, "The body is not JSON",
         "The body could not be read as JSON. `detail` says where it went wrong.";
     MALFORMED_REQUEST = "malformed_request", BAD_REQUEST, "The request is not HTTP as it should be",
@@ -245,6 +245,12 @@ impl From<AnalysesError> for ApiError {
             }
             AnalysesError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<TooManyStreams> for ApiError {
+    fn from(error: TooManyStreams) -> Self {
+        Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(10))
     }
 }
 

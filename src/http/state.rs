@@ -8,7 +8,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
 
-use crate::analyses::Analyses;
+use crate::analyses::{Analyses, Feed};
 use crate::auth::Verifier;
 use crate::config::RateLimitSettings;
 use crate::domain::clock::{Clock, Entropy};
@@ -21,6 +21,8 @@ use crate::tenants::Tenants;
 pub struct ApiState {
     /// The use cases.
     pub analyses: Arc<Analyses>,
+    /// What happened to analyses.
+    pub feed: Arc<Feed>,
     /// Says who a token speaks for.
     pub verifier: Arc<Verifier>,
     /// Says whether such a tenant is configured.

@@ -30,7 +30,8 @@ use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Status, Submis
 use crate::domain::clock::{Clock, Entropy, Timestamp};
 use crate::domain::deliveries::Delivery;
 use crate::domain::events::EventKind;
-use crate::domain::ids::{CallId, DeliveryId, TenantId};
+use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::lifecycle::Step;
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
@@ -38,6 +39,8 @@ use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::metrics::Metrics;
 
+/// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
+const FEED_DISORDER: Duration = Duration::from_mins(1);
 /// What the change feed holds for a slow listener before it is told that it missed some.
 const CHANGE_BACKLOG: usize = 4096;
 
@@ -203,6 +206,8 @@ pub struct Stats {
 pub enum Change {
     /// An analysis changed.
     Analysis(TenantId, CallId),
+    /// An event of the tenant was written.
+    Event(TenantId),
     /// A queue got something due at once.
     Work(Queue),
     /// A delivery is due at once.
@@ -292,6 +297,22 @@ pub trait Store: Send + Sync {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError>;
+
+    /// The tenant's events after a place in its feed, oldest first. Whoever goes on after the last of them sees every event
+    /// once, whichever transaction it was written in and whenever that was committed.
+    async fn events_after(
+        &self,
+        tenant: &TenantId,
+        after: FeedPosition,
+        limits: PageLimits,
+    ) -> Result<Vec<FeedEvent>, StoreError>;
+
+    /// Where the tenant's feed ends now.
+    async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError>;
+
+    /// The place after an event. For one that is not kept any more, a place with nothing younger before it: what came
+    /// within a minute of it may come again.
+    async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError>;
 
     /// What was learned of the tenant's processing times; `None` before the first of them.
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError>;

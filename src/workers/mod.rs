@@ -133,7 +133,7 @@ impl Wakes {
                 Ok(Change::Work(Queue::Submits)) => self.submitter.wake(),
                 Ok(Change::Work(Queue::Polls)) => self.poller.wake(),
                 Ok(Change::Delivery) => self.deliverer.wake(),
-                Ok(Change::Analysis(..)) => {}
+                Ok(Change::Analysis(..) | Change::Event(_)) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.submitter.wake();
                     self.poller.wake();

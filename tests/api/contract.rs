@@ -74,14 +74,18 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     let definition = &operation.definition["responses"][status.to_string()];
     assert!(definition.is_object(), "{name} may answer {status}: {answer:?}");
     let content = definition["content"].as_object();
-    let Some((media_type, content)) = content.and_then(|content| content.iter().next()) else {
+    let Some(content) = content else {
         assert!(answer.body.is_empty(), "{name} answers {status} without a body");
         return;
     };
     let given = answer.header("content-type");
     // A media range, such as `audio/*`, stands for all of its kind.
-    let fits = media_type.strip_suffix('*').map_or(given == media_type, |kind| given.starts_with(kind));
-    assert!(fits, "{name} answers {status} with {given}, not {media_type}");
+    let fits = |media_type: &str| {
+        media_type.strip_suffix('*').map_or(given == media_type, |kind| given.starts_with(kind))
+    };
+    let Some((media_type, content)) = content.iter().find(|(media_type, _)| fits(media_type)) else {
+        panic!("{name} answers {status} with {given}: {content:?}")
+    };
     for (header, _) in definition["headers"]
         .as_object()
         .into_iter()
@@ -100,6 +104,12 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     let instance = answer.json();
     let errors = errors(&content["schema"], &instance);
     assert!(errors.is_empty(), "{name} {status}: {errors:#?} in {instance:#}");
+}
+
+/// Holds an event of a stream against the document.
+pub(crate) fn check_event(event: &Value) {
+    let errors = errors(&json!({"$ref": "#/components/schemas/Event"}), event);
+    assert!(errors.is_empty(), "{errors:#?} in {event:#}");
 }
 
 /// Where a value is not as a schema of the document says.

@@ -17,6 +17,7 @@ const FAMILIES: &[&str] = &[
     "analyses{status=\"completed\"} 1",
     "analyses{status=\"failed\"} 0",
     "events_total{type=\"analysis.completed\"} 1",
+    "event_streams_open 0",
     "analysis_completion_seconds_count 1",
     "analysis_polls_count 1",
     "analysis_polls_sum 3",

@@ -105,6 +105,31 @@ async fn openapi_spec_validator_accepts_the_document() {
 }
 
 #[tokio::test]
+async fn sseclient_follows_the_events() {
+    let stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    let calls = ["known-1", "known-2", "known-3"];
+    for call in calls {
+        assert!(stage.submit(&gateway, call).await.unwrap().status().is_success());
+    }
+    let url = gateway.api.join("v1/events?after=earliest").unwrap();
+    let mut client = python("follow_events.py");
+    client.args([url.as_str(), &stage.token(SCOPES), "3"]);
+    let output = run(client, "").await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut told: Vec<String> = Vec::new();
+    for line in text(&output.stdout).lines() {
+        let [id, kind, data] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let event: Value = serde_json::from_str(data).unwrap();
+        assert_eq!((event["id"].as_str(), event["type"].as_str()), (Some(id), Some(kind)));
+        told.push(event["data"]["call_id"].as_str().unwrap().to_owned());
+    }
+    told.sort();
+    assert_eq!(told, calls);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn tokens_of_pyjwt_are_taken() {
     let mut stage = Stage::set_up().await;
     let home = stage.home.path().to_str().unwrap().to_owned();

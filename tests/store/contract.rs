@@ -79,6 +79,17 @@ macro_rules! contract {
                 it_goes_in_batches,
                 the_worker_deletes_what_has_outlived_the_period,
             ],
+            feed: [
+                an_empty_feed_ends_where_it_begins,
+                events_are_told_as_receivers_got_them,
+                a_reader_goes_on_after_what_it_has_seen,
+                a_tenant_sees_its_own_events_alone,
+                a_page_ends_with_the_event_that_passes_its_bytes,
+                what_was_deleted_leaves_every_place_as_it_was,
+                an_event_that_is_not_there_stands_for_its_time,
+                an_event_is_told_of,
+                nothing_is_lost_and_nothing_comes_twice,
+            ],
             contention: [
                 no_row_is_claimed_twice_and_no_submission_is_lost,
                 many_submissions_of_one_call_make_one_row,

@@ -42,6 +42,12 @@ impl Clock for ManualClock {
 /// Counts: no two fillings are alike, of no two harnesses.
 pub(crate) struct CountingEntropy(AtomicU64);
 
+impl CountingEntropy {
+    pub(crate) fn starting_at(count: u64) -> Self {
+        Self(AtomicU64::new(count))
+    }
+}
+
 impl Entropy for CountingEntropy {
     fn fill(&self, bytes: &mut [u8]) {
         let count = self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes();

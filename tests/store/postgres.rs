@@ -1,5 +1,6 @@
 //! The contract on PostgreSQL, and what only a server can do.
 
+mod commits;
 mod outages;
 mod replicas;
 mod schema;

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alovoice_gateway::domain::analysis::{Stage, Status};
+use alovoice_gateway::domain::feed::FeedPosition;
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::store::sqlite::{OpenError, SqliteStore, inspect};
 use alovoice_gateway::store::{Queue, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::cases::feed::calls;
 use crate::cases::paces::{first_look, learn};
 use crate::harness::{Harness, acme, call_id, ready, submission, surroundings, with_callback};
 
@@ -265,4 +267,27 @@ fn the_files_are_their_owners_alone() {
         let mode = folder.path().join(file).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
+}
+
+#[tokio::test]
+async fn events_from_before_the_feed_have_their_places_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = beside(&file_in(&folder));
+    old.execute_batch(include_str!("../../src/store/sqlite/schema.sql")).unwrap();
+    for (number, tenant) in ["acme", "globex", "acme"].into_iter().enumerate() {
+        let id = format!("evt_018f95f0000070008000{number:012}");
+        let body = format!(r#"{{"type":"analysis.completed","data":{{"call_id":"{number}"}}}}"#);
+        let insert = "INSERT INTO events (id, tenant, call_id, kind, at, body) \
+             VALUES (?, ?, ?, 'analysis.completed', 1716207617000, ?)";
+        old.execute(insert, rusqlite::params![id, tenant, number.to_string(), body.as_bytes()]).unwrap();
+    }
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+
+    let harness = open_at(&file_in(&folder), ());
+    let events = harness.feed(&acme(), FeedPosition::BEGINNING).await;
+    assert_eq!(calls(&events), ["0", "2"]);
+    assert_eq!(harness.store.feed_end(&acme()).await.unwrap(), FeedPosition::new(2));
+    harness.adopt(&acme(), "next").await;
+    assert_eq!(calls(&harness.feed(&acme(), events[1].position).await), ["next"]);
 }

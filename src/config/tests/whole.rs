@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    AuthSettings, CacheSettings, CallbackSettings, IssuerSettings, KeySource, LogFormat, LogSettings,
-    RateLimitSettings, SecretSource, ServerSettings, StoreSettings, StoreUrl, TenantSettings, VendorSettings,
+    AuthSettings, CacheSettings, CallbackSettings, EventSettings, IssuerSettings, KeySource, LogFormat,
+    LogSettings, RateLimitSettings, SecretSource, ServerSettings, StoreSettings, StoreUrl, TenantSettings,
+    VendorSettings,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
@@ -103,6 +104,7 @@ fn documented() -> Settings {
             retention: seconds(90 * 24 * HOUR),
         },
         cache: CacheSettings { max_bytes: 256 << 20, time_to_live: seconds(24 * HOUR) },
+        events: EventSettings { heartbeat: seconds(15), streams_per_tenant: 100 },
         callbacks: CallbackSettings {
             timeout: seconds(15),
             allow_http: false,
@@ -148,10 +150,18 @@ fn the_example_says_the_defaults() {
 /// The answer to an unknown key lists the known ones: each of them must be in the example, as a key or in a comment.
 #[test]
 fn the_example_has_every_key() {
-    for section in
-        ["[server]", "[vendor]", "[vendor.polling]", "[store]", "[cache]", "[callbacks]", "[rate_limit]"]
-            .into_iter()
-            .chain(["[log]", "[[auth.issuers]]", "[tenants.acme]"])
+    for section in [
+        "[server]",
+        "[vendor]",
+        "[vendor.polling]",
+        "[store]",
+        "[cache]",
+        "[events]",
+        "[callbacks]",
+        "[rate_limit]",
+    ]
+    .into_iter()
+    .chain(["[log]", "[[auth.issuers]]", "[tenants.acme]"])
     {
         let (_, text) = EXAMPLE.split_once(&format!("\n{section}\n")).expect(section);
         let text = text.split("\n[").next().unwrap();

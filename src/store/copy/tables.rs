@@ -1,8 +1,8 @@
 //! What is copied: the tables, and rows of any of them.
 
 /// Every table, those that others refer to first. Their columns and keys are read from the database.
-pub(in crate::store) const TABLES: [&str; 7] =
-    ["analyses", "results", "callbacks", "events", "deliveries", "attempts", "paces"];
+pub(in crate::store) const TABLES: [&str; 8] =
+    ["analyses", "results", "callbacks", "events", "deliveries", "attempts", "paces", "feeds"];
 
 /// A table that both engines hold.
 #[derive(Debug)]

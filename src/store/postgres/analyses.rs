@@ -239,6 +239,7 @@ async fn follow(
     if let Some(kind) = effect.event {
         let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
         let event = write_event(transaction, around, analysis, kind, result, context.now).await?;
+        changes.add_event(&analysis.tenant);
         if deliveries::announce(transaction, around, row, &event, analysis.trace).await? {
             changes.add_delivery();
         }

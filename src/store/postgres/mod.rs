@@ -15,6 +15,7 @@ mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod fault;
+mod feed;
 mod held;
 mod migrations;
 mod notices;
@@ -47,7 +48,8 @@ use super::{
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, DeliveryId, TenantId};
+use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::lifecycle::Step;
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
@@ -353,6 +355,29 @@ impl Store for PostgresStore {
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         self.run(|session| deliveries::of_call(session, tenant, call_id)).await
+    }
+
+    async fn events_after(
+        &self,
+        tenant: &TenantId,
+        after: FeedPosition,
+        limits: PageLimits,
+    ) -> Result<Vec<FeedEvent>, StoreError> {
+        self.run(|session| feed::events_after(session, tenant, after, limits)).await
+    }
+
+    async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+        // One batch for each piece of work: none lasts long, however much was never read before.
+        while self.run(|session| feed::number_batch(session, tenant)).await? {}
+        self.run(|session| feed::end(session, tenant)).await
+    }
+
+    async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError> {
+        if let Some(position) = self.run(|session| feed::position(session, tenant, event)).await? {
+            return Ok(position);
+        }
+        let end = self.feed_end(tenant).await?;
+        self.run(|session| feed::position_or_nearest(session, tenant, event, end)).await
     }
 
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {

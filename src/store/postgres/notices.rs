@@ -59,6 +59,10 @@ impl Changes {
         self.waking.push(Change::Work(queue));
     }
 
+    pub(super) fn add_event(&mut self, tenant: &TenantId) {
+        self.waking.push(Change::Event(tenant.clone()));
+    }
+
     pub(super) fn add_delivery(&mut self) {
         self.waking.push(Change::Delivery);
     }
@@ -103,6 +107,7 @@ impl Address {
         let origin = &self.origin;
         match change {
             Change::Analysis(tenant, call_id) => format!("{origin} analysis {tenant} {call_id}"),
+            Change::Event(tenant) => format!("{origin} event {tenant}"),
             Change::Work(Queue::Submits) => format!("{origin} submits"),
             Change::Work(Queue::Polls) => format!("{origin} polls"),
             Change::Delivery => format!("{origin} delivery"),
@@ -122,6 +127,9 @@ impl Address {
                     (Ok(tenant), Ok(call_id)) => Change::Analysis(tenant, call_id),
                     _ => Change::Everything,
                 }
+            }
+            (Some("event"), Some(tenant), None) => {
+                TenantId::parse(tenant).map_or(Change::Everything, Change::Event)
             }
             (Some("submits"), None, None) => Change::Work(Queue::Submits),
             (Some("polls"), None, None) => Change::Work(Queue::Polls),

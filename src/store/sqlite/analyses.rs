@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
-use super::{deliveries, paces};
+use super::{deliveries, feed, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
@@ -176,6 +176,7 @@ fn follow(
     if let Some(kind) = effect.event {
         let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
         let event = write_event(connection, around, analysis, kind, result, context.now)?;
+        changes.push(Change::Event(analysis.tenant.clone()));
         if deliveries::announce(connection, around, row, &event, analysis.trace)? {
             changes.push(Change::Delivery);
         }
@@ -194,8 +195,11 @@ fn write_event(
     let resource = AnalysisResource::new(analysis, result);
     let event = Event::new(kind, analysis.tenant.clone(), &resource, now, &*around.entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let position = feed::next(connection, &analysis.tenant)?;
     connection
-        .prepare_cached("INSERT INTO events (id, tenant, call_id, kind, at, body) VALUES (?, ?, ?, ?, ?, ?)")?
+        .prepare_cached(
+            "INSERT INTO events (id, tenant, call_id, kind, at, body, position) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )?
         .execute(params![
             event.id.to_string(),
             event.tenant.as_str(),
@@ -203,6 +207,7 @@ fn write_event(
             event.kind.as_str(),
             event.at.as_millis(),
             &event.body[..],
+            position.number(),
         ])?;
     Ok((connection.last_insert_rowid(), event))
 }

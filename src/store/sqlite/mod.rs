@@ -6,6 +6,7 @@ mod deadlines;
 mod deliveries;
 mod delivery_claims;
 mod expiry;
+mod feed;
 mod file;
 mod mark;
 mod paces;
@@ -40,7 +41,8 @@ use super::{
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, DeliveryId, TenantId};
+use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::lifecycle::Step;
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
@@ -263,6 +265,26 @@ impl Store for SqliteStore {
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| deliveries::of_call(connection, &tenant, &call_id)).await
+    }
+
+    async fn events_after(
+        &self,
+        tenant: &TenantId,
+        after: FeedPosition,
+        limits: PageLimits,
+    ) -> Result<Vec<FeedEvent>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| feed::events_after(connection, &tenant, after, limits)).await
+    }
+
+    async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| feed::end(connection, &tenant)).await
+    }
+
+    async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| feed::position(connection, &tenant, event)).await
     }
 
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {

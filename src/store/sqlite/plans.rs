@@ -7,6 +7,7 @@ use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
 use super::deadlines::{NEXT_START, overdue_sql};
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
+use super::feed::EVENTS_AFTER;
 use super::file::{MIGRATIONS, prepare};
 
 /// How `SQLite` says that it will find what a query asks for, whether or not the index alone is enough for it.
@@ -78,6 +79,12 @@ fn what_is_expired_is_found_by_its_age() {
         assert!(plan.iter().any(|line| line == index), "{plan:?}");
         assert!(plan.iter().all(|line| !line.starts_with("SCAN")), "{plan:?}");
     }
+}
+
+#[test]
+fn a_page_of_the_feed_walks_its_index() {
+    let plan = plan(EVENTS_AFTER);
+    assert_eq!(plan, ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]);
 }
 
 #[test]

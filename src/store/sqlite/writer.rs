@@ -149,7 +149,9 @@ fn announce(changes: Vec<Change>, listeners: &broadcast::Sender<Change>) {
     for change in changes {
         let repeats = match &change {
             Change::Analysis(..) => false,
-            Change::Work(_) | Change::Delivery | Change::Everything => !told.insert(change.clone()),
+            Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Everything => {
+                !told.insert(change.clone())
+            }
         };
         if !repeats {
             // Nobody listening is fine.

@@ -5,6 +5,7 @@ pub(crate) mod contention;
 pub(crate) mod deadlines;
 pub(crate) mod deliveries;
 pub(crate) mod expiry;
+pub(crate) mod feed;
 pub(crate) mod paces;
 pub(crate) mod submissions;
 pub(crate) mod transitions;

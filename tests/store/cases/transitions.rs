@@ -145,7 +145,8 @@ pub(crate) async fn changes_are_told_after_the_commit(harness: Harness) {
     let claimed = harness.claim_one(Queue::Polls).await;
     harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
     let changes = harness.changes();
-    assert_eq!(changes, [analysis_changed("1"), Change::Delivery, Change::Work(Queue::Polls)]);
+    let told = [analysis_changed("1"), Change::Event(acme()), Change::Delivery, Change::Work(Queue::Polls)];
+    assert_eq!(changes, told);
     // Whoever is told finds it.
     assert_eq!(harness.find("1").await.analysis.status, Status::Completed);
 

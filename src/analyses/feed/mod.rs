@@ -1,0 +1,171 @@
+//! The events of a tenant: a page at a time, and live.
+//!
+//! A stream holds one page at most, and reads the next when all of it was taken: a slow reader is held back by its socket
+//! and costs no memory. What wakes a stream says only that there may be something new; what there is, and in which order,
+//! the store tells. So a notice that comes twice does no harm, and one that is lost is made up for at the next heartbeat.
+
+mod cursor;
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::cursor::Cursor;
+pub use self::stream::{EventStream, Next};
+use crate::config::EventSettings;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::ids::{EventId, TenantId};
+use crate::metrics::Metrics;
+use crate::store::{Change, Store, StoreError};
+
+/// Where a reader wants to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest event that is kept.
+    Earliest,
+    /// With the next that comes.
+    Latest,
+    /// After this place.
+    Position(FeedPosition),
+    /// After this event.
+    Event(EventId),
+}
+
+impl Start {
+    /// Reads `earliest`, `latest`, a cursor of this tenant's or an event's id; `None` if it is none of these.
+    pub fn parse(tenant: &TenantId, text: &str) -> Option<Self> {
+        match text {
+            "earliest" => Some(Self::Earliest),
+            "latest" => Some(Self::Latest),
+            _ if text.starts_with("evt_") => EventId::parse(text).map(Self::Event),
+            _ => Cursor::parse(tenant, text).map(Self::Position),
+        }
+    }
+}
+
+/// A page of the feed.
+#[derive(Debug)]
+pub struct Page {
+    /// The events, oldest first.
+    pub events: Vec<FeedEvent>,
+    /// Where to go on.
+    pub next: Cursor,
+}
+
+/// The tenant has as many streams open as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tenant has {most} event streams open, and may have no more")]
+pub struct TooManyStreams {
+    /// How many it may have at one replica.
+    pub most: usize,
+}
+
+/// What the feed needs from the rest of the house.
+pub struct FeedParts {
+    /// Where the events are.
+    pub store: Arc<dyn Store>,
+    /// What tokens go by.
+    pub wall_clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends every stream.
+    pub draining: CancellationToken,
+}
+
+/// The feeds of all tenants.
+pub struct Feed {
+    parts: FeedParts,
+    settings: EventSettings,
+    /// A signal for each tenant that ever had a stream; it has a receiver for each stream that is open.
+    signals: Mutex<HashMap<TenantId, watch::Sender<()>>>,
+}
+
+impl Feed {
+    /// Puts the parts together.
+    pub fn new(parts: FeedParts, settings: &EventSettings) -> Self {
+        Self { parts, settings: settings.clone(), signals: Mutex::default() }
+    }
+
+    /// What comes after a place.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn page(
+        &self,
+        tenant: &TenantId,
+        start: Start,
+        limits: PageLimits,
+    ) -> Result<Page, StoreError> {
+        let position = self.position(tenant, start).await?;
+        let events = self.parts.store.events_after(tenant, position, limits).await?;
+        let last = events.last().map_or(position, |event| event.position);
+        Ok(Page { next: Cursor::new(tenant, last), events })
+    }
+
+    /// Takes a place for a stream, which is given back with the stream.
+    ///
+    /// # Errors
+    /// If the tenant has too many.
+    pub fn join(&self, tenant: &TenantId) -> Result<watch::Receiver<()>, TooManyStreams> {
+        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        let signal = signals.entry(tenant.clone()).or_default();
+        let most = self.settings.streams_per_tenant;
+        if signal.receiver_count() >= most {
+            return Err(TooManyStreams { most });
+        }
+        Ok(signal.subscribe())
+    }
+
+    /// Everything that comes after a place, for as long as the caller's token counts.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn stream(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        start: Start,
+        until: Timestamp,
+        signal: watch::Receiver<()>,
+    ) -> Result<EventStream, StoreError> {
+        let position = self.position(tenant, start).await?;
+        Ok(EventStream::new(Arc::clone(self), tenant.clone(), position, until, signal))
+    }
+
+    /// Wakes the streams of whose tenant something happened, until the store is gone or `stop` says so.
+    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return,
+            };
+            match change {
+                Ok(Change::Event(tenant)) => self.wake(|of| *of == tenant),
+                Ok(Change::Analysis(..) | Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => self.wake(|_| true),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn wake(&self, concerns: impl Fn(&TenantId) -> bool) {
+        let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, signal) in signals.iter().filter(|(tenant, _)| concerns(tenant)) {
+            signal.send_replace(());
+        }
+    }
+
+    async fn position(&self, tenant: &TenantId, start: Start) -> Result<FeedPosition, StoreError> {
+        match start {
+            Start::Earliest => Ok(FeedPosition::BEGINNING),
+            Start::Latest => self.parts.store.feed_end(tenant).await,
+            Start::Position(position) => Ok(position),
+            Start::Event(event) => self.parts.store.feed_position(tenant, event).await,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One caller's live view of its tenant's feed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Cursor, Feed};
+use crate::domain::clock::Timestamp;
+use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::ids::TenantId;
+use crate::store::StoreError;
+
+/// What a stream holds in memory at most, bar the event that passes it.
+const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
+
+/// What comes next in a stream.
+#[derive(Debug)]
+pub enum Next {
+    /// An event.
+    Event(FeedEvent),
+    /// Nothing for as long as a proxy or a client may be left without a sign.
+    Quiet,
+    /// The end, and why: for people.
+    End(&'static str),
+}
+
+/// Everything that happens to a tenant's analyses, from a place on.
+pub struct EventStream {
+    feed: Arc<Feed>,
+    tenant: TenantId,
+    position: FeedPosition,
+    page: VecDeque<FeedEvent>,
+    until: Timestamp,
+    /// The tenant's place among the streams, too: given back when dropped.
+    signal: watch::Receiver<()>,
+}
+
+impl EventStream {
+    pub(super) fn new(
+        feed: Arc<Feed>,
+        tenant: TenantId,
+        position: FeedPosition,
+        until: Timestamp,
+        signal: watch::Receiver<()>,
+    ) -> Self {
+        feed.parts.metrics.event_streams.inc();
+        Self { feed, tenant, position, page: VecDeque::new(), until, signal }
+    }
+
+    /// Where it stands.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(&self.tenant, self.position)
+    }
+
+    /// Waits for what comes next.
+    ///
+    /// # Errors
+    /// If the store holds something that cannot be read. An outage of the store is only a pause.
+    pub async fn next(&mut self) -> Result<Next, StoreError> {
+        loop {
+            if let Some(why) = self.end() {
+                return Ok(Next::End(why));
+            }
+            if let Some(event) = self.page.pop_front() {
+                self.position = event.position;
+                return Ok(Next::Event(event));
+            }
+            // Marked before the look, so that nothing falls between the two.
+            self.signal.mark_unchanged();
+            let is_away = match self.feed.parts.store.events_after(&self.tenant, self.position, PAGE).await {
+                Ok(events) if !events.is_empty() => {
+                    self.page = events.into();
+                    continue;
+                }
+                Ok(_) => false,
+                Err(StoreError::Unavailable(error)) => {
+                    tracing::warn!(%error, "an event stream waits for the store");
+                    true
+                }
+                Err(error) => return Err(error),
+            };
+            if self.pause(is_away).await {
+                return Ok(Next::Quiet);
+            }
+        }
+    }
+
+    fn end(&self) -> Option<&'static str> {
+        if self.feed.parts.draining.is_cancelled() {
+            return Some("this server stops: connect again");
+        }
+        (self.feed.parts.wall_clock.now() >= self.until).then_some("the token has expired")
+    }
+
+    /// Waits for something to happen; whether nothing did. While the store is away, asking it again has time.
+    async fn pause(&mut self, is_away: bool) -> bool {
+        let parts = &self.feed.parts;
+        let left = self.until.since(parts.wall_clock.now());
+        tokio::select! {
+            biased;
+            () = parts.draining.cancelled() => false,
+            // An error would mean that the feed is gone, which this stream holds.
+            _ = self.signal.changed(), if !is_away => false,
+            () = tokio::time::sleep(left) => false,
+            () = tokio::time::sleep(self.feed.settings.heartbeat) => true,
+        }
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.feed.parts.metrics.event_streams.dec();
+    }
+}

@@ -1,0 +1,84 @@
+//! The feed of a tenant's events. There is one writer, so an event gets its place as it is written.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::{FEED_DISORDER, StoreError};
+use super::rows::unreadable;
+use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::ids::{EventId, TenantId};
+
+/// Takes the tenant, the place to go on after, and the most events.
+pub(super) const EVENTS_AFTER: &str = "SELECT position, id, kind, body FROM events \
+     WHERE tenant = ? AND position > ? ORDER BY position LIMIT ?";
+
+/// The place of the event that is about to be written.
+pub(super) fn next(connection: &Connection, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+    let next = connection
+        .prepare_cached(
+            "INSERT INTO feeds (tenant, last) VALUES (?, 1) ON CONFLICT (tenant) DO UPDATE SET last = last + 1 \
+             RETURNING last",
+        )?
+        .query_row([tenant.as_str()], |row| row.get(0))?;
+    Ok(FeedPosition::new(next))
+}
+
+pub(super) fn events_after(
+    connection: &Connection,
+    tenant: &TenantId,
+    after: FeedPosition,
+    limits: PageLimits,
+) -> Result<Vec<FeedEvent>, StoreError> {
+    let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
+    let most = i64::try_from(limits.events).unwrap_or(i64::MAX);
+    let found = statement.query_map(params![tenant.as_str(), after.number(), most], event)?;
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    for event in found {
+        let event = event?;
+        bytes += event.body.len();
+        events.push(event);
+        if bytes >= limits.bytes {
+            break;
+        }
+    }
+    Ok(events)
+}
+
+pub(super) fn end(connection: &Connection, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT last FROM feeds WHERE tenant = ?")?
+        .query_row([tenant.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(last.map_or(FeedPosition::BEGINNING, FeedPosition::new))
+}
+
+pub(super) fn position(
+    connection: &Connection,
+    tenant: &TenantId,
+    event: EventId,
+) -> Result<FeedPosition, StoreError> {
+    let known: Option<i64> = connection
+        .prepare_cached("SELECT position FROM events WHERE id = ? AND tenant = ?")?
+        .query_row(params![event.to_string(), tenant.as_str()], |row| row.get(0))
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(FeedPosition::new(known));
+    }
+    let disorder = i64::try_from(FEED_DISORDER.as_millis()).unwrap_or(i64::MAX);
+    let younger = event.generated_at().as_millis().saturating_sub(disorder);
+    let first: Option<i64> = connection
+        .prepare_cached("SELECT position FROM events WHERE tenant = ? AND at >= ? ORDER BY position LIMIT 1")?
+        .query_row(params![tenant.as_str(), younger], |row| row.get(0))
+        .optional()?;
+    first.map_or_else(|| end(connection, tenant), |first| Ok(FeedPosition::new(first - 1)))
+}
+
+fn event(row: &Row<'_>) -> Result<FeedEvent, rusqlite::Error> {
+    let id: String = row.get("id")?;
+    Ok(FeedEvent {
+        position: FeedPosition::new(row.get("position")?),
+        id: EventId::parse(&id).ok_or_else(|| unreadable("id", &id))?,
+        kind: row.get("kind")?,
+        body: Bytes::from(row.get::<_, Vec<u8>>("body")?),
+    })
+}

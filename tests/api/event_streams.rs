@@ -1,0 +1,250 @@
+//! The feed of events, live.
+
+use std::time::Duration;
+
+use alovoice_gateway::domain::clock::{Clock, SystemClock, Timestamp};
+use serde_json::{Value, json};
+
+use crate::events::finish;
+use crate::postgres::server::Server;
+use crate::stage::{EVERY_SCOPE, HMAC, LATER, Stage, acme, development_token};
+use crate::subscriber::{Subscriber, Told};
+
+const EVENTS: &str = "/v1/events";
+
+/// Without a sign of life that could come between what a test waits for.
+async fn quiet_stage() -> Stage {
+    Stage::with(&[("EVENTS__HEARTBEAT", LATER)]).await
+}
+
+#[tokio::test]
+async fn what_happens_is_told_at_once() {
+    let stage = quiet_stage().await;
+    finish(&stage, &["before"]).await;
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    for (header, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+        ("vary", "Authorization, Accept"),
+    ] {
+        assert_eq!(stream.headers()[header], value);
+    }
+    finish(&stage, &["1"]).await;
+    let Some(Told::Event { id, kind, data }) = stream.next().await else { panic!("an event") };
+    assert_eq!((kind.as_str(), &data["data"]["call_id"]), ("analysis.completed", &json!("1")));
+    let listed = stage.acme().get("/v1/events").await.json();
+    assert_eq!((&listed["events"][1], listed["events"][1]["id"].as_str()), (&data, Some(&*id)));
+    finish(&stage, &["2"]).await;
+    assert_eq!(stream.call().await, "2");
+}
+
+#[tokio::test]
+async fn a_stream_begins_where_it_is_told_to() {
+    let stage = quiet_stage().await;
+    finish(&stage, &["1", "2", "3"]).await;
+    let page = stage.acme().get("/v1/events?limit=1").await.json();
+    let (next, id) = (page["next"].as_str().unwrap(), page["events"][0]["id"].as_str().unwrap());
+    let from = |after: &str| format!("/v1/events?after={after}");
+    for (path, last_event_id, first) in [
+        (from("earliest"), None, "1"),
+        (from(next), None, "2"),
+        (from(id), None, "2"),
+        (EVENTS.to_owned(), Some(id), "2"),
+        (EVENTS.to_owned(), Some(next), "2"),
+        // As `EventSource` does: it keeps the address that it began with.
+        (from("earliest"), Some(id), "2"),
+        (from(id), Some(""), "2"),
+    ] {
+        let mut stream = Subscriber::open(&stage.acme(), &path, last_event_id).await;
+        assert_eq!(stream.call().await, first, "{path} {last_event_id:?}");
+    }
+    let refused = Subscriber::refused(&stage.acme(), EVENTS, Some("evt_1")).await;
+    assert_eq!(refused.pointers(), ["Last-Event-ID"]);
+    let refused = Subscriber::refused(&stage.acme(), "/v1/events?after=soon", None).await;
+    assert_eq!(refused.pointers(), ["?after"]);
+    let refused = Subscriber::refused(&stage.acme(), "/v1/events?limit=5", None).await;
+    assert_eq!(refused.pointers(), ["?limit"]);
+}
+
+#[tokio::test]
+async fn who_is_cut_off_before_the_first_event_misses_none() {
+    let stage = quiet_stage().await;
+    finish(&stage, &["before"]).await;
+    let stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    let last = stream.last_event_id().to_owned();
+    drop(stream);
+    finish(&stage, &["meanwhile"]).await;
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, Some(&last)).await;
+    assert_eq!(stream.call().await, "meanwhile");
+}
+
+/// Comes back again and again, to one gateway and the other in turn, while calls go on finishing.
+async fn resumes(stage: &Stage, callers: &[crate::caller::Caller]) {
+    const CALLS: usize = 60;
+    let submitting = async {
+        for number in 0..CALLS {
+            stage.acme().submitted(json!({"call_id": number.to_string()})).await;
+        }
+    };
+    let following = async {
+        let (mut seen, mut last) = (Vec::new(), None::<String>);
+        for attempt in 0.. {
+            let path = if last.is_none() { "/v1/events?after=earliest" } else { EVENTS };
+            let caller = &callers[attempt % callers.len()];
+            let mut stream = Subscriber::open(caller, path, last.as_deref()).await;
+            for _ in 0..=(attempt % 4) {
+                if seen.len() == CALLS {
+                    return seen;
+                }
+                seen.push(stream.call().await);
+            }
+            last = Some(stream.last_event_id().to_owned());
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(submitting, following);
+    let mut calls: Vec<usize> = seen.iter().map(|call| call.parse().unwrap()).collect();
+    calls.sort_unstable();
+    assert_eq!(calls, (0..CALLS).collect::<Vec<_>>(), "each once: {seen:?}");
+    let listed = stage.acme().get("/v1/events?limit=500").await.json();
+    let call = |event: &Value| event["data"]["call_id"].as_str().unwrap().to_owned();
+    let listed: Vec<String> = listed["events"].as_array().unwrap().iter().map(call).collect();
+    assert_eq!(seen, listed, "in the order of the list");
+}
+
+#[tokio::test]
+async fn a_stream_is_resumed_without_loss_and_without_doubling() {
+    let stage = quiet_stage().await;
+    resumes(&stage, &[stage.acme()]).await;
+}
+
+#[tokio::test]
+async fn a_stream_is_resumed_at_another_replica() {
+    let database = Server::shared().await.fresh_database().await;
+    let stage = Stage::on(Some(database), &[("EVENTS__HEARTBEAT", LATER)]).await;
+    let other = stage.replica(stage.database().url()).await;
+    resumes(&stage, &[stage.acme(), stage.acme_at(&other)]).await;
+    assert!(other.drain().await);
+}
+
+#[tokio::test]
+async fn a_silent_stream_shows_that_it_lives() {
+    let stage = Stage::with(&[("EVENTS__HEARTBEAT", "1ms")]).await;
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    for _ in 0..3 {
+        assert_eq!(stream.next().await, Some(Told::Comment("ping".to_owned())));
+    }
+    finish(&stage, &["1"]).await;
+    assert_eq!(stream.call().await, "1");
+}
+
+#[tokio::test]
+async fn another_tenants_events_never_appear() {
+    let stage = quiet_stage().await;
+    let mut of_globex = Subscriber::open(&stage.globex(), "/v1/events?after=earliest", None).await;
+    let mut of_acme = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    finish(&stage, &["private-1", "private-2"]).await;
+    stage.globex().submitted(json!({"call_id": "own"})).await;
+    assert_eq!(of_globex.call().await, "own");
+    assert_eq!(
+        (of_acme.call().await, of_acme.call().await),
+        ("private-1".to_owned(), "private-2".to_owned())
+    );
+    // An event's id from elsewhere opens nothing.
+    let mut stream = Subscriber::open(&stage.globex(), EVENTS, Some(of_acme.last_event_id())).await;
+    stage.globex().submitted(json!({"call_id": "own-2"})).await;
+    let first = stream.call().await;
+    assert!(first.starts_with("own"), "{first}");
+}
+
+#[tokio::test]
+async fn a_drain_ends_every_stream() {
+    let stage = quiet_stage().await;
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    let last = stream.last_event_id().to_owned();
+    finish(&stage, &["1"]).await;
+    let stage = stage.restart().await;
+    let mut told = Vec::new();
+    while let Some(next) = stream.next().await {
+        told.push(next);
+    }
+    let stops = "this server stops: connect again".to_owned();
+    assert_eq!(told.last(), Some(&Told::Comment(stops)));
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, Some(&last)).await;
+    assert_eq!(stream.call().await, "1");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let stage = quiet_stage().await;
+    let tenant = acme();
+    let mut token = development_token(&tenant, EVERY_SCOPE);
+    // What is left of it are two seconds of the leeway for clocks that differ.
+    token.lifetime = Duration::from_hours(1);
+    let issued = Timestamp::from_millis(SystemClock.now().as_millis() - 3_600_000 - 28_000);
+    let caller = stage.caller_with(&token.mint(HMAC.as_bytes(), issued).unwrap());
+    let mut stream = Subscriber::open(&caller, EVENTS, None).await;
+    assert_eq!(stream.next().await, Some(Told::Comment("the token has expired".to_owned())));
+    assert_eq!(stream.next().await, None);
+    Subscriber::refused(&caller, EVENTS, None).await.problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_key_of_its_token() {
+    let stage = Stage::with(&[("EVENTS__HEARTBEAT", "1ms")]).await;
+    let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    stage.write("hmac", "another secret of at least thirty-two bytes");
+    loop {
+        match stream.next().await {
+            Some(Told::Comment(comment)) if comment == "ping" => {}
+            end => {
+                assert_eq!(end, Some(Told::Comment("the token counts no more".to_owned())));
+                break;
+            }
+        }
+    }
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
+async fn a_tenant_may_have_so_many_streams() {
+    let stage = Stage::with(&[("EVENTS__STREAMS_PER_TENANT", "2"), ("EVENTS__HEARTBEAT", "1ms")]).await;
+    let first = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    let _second = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    assert!(stage.admin("metrics").await.1.contains("\nalovoice_gateway_event_streams_open 2\n"));
+    let refused = Subscriber::refused(&stage.acme(), EVENTS, None).await;
+    refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "10");
+    let _others = Subscriber::open(&stage.globex(), EVENTS, None).await;
+    assert_eq!(stage.acme().get(EVENTS).await.status, 200, "a list is no stream");
+    stage.in_flight(0).await;
+
+    drop(first);
+    // Its end is noticed with the next sign of life.
+    while !stage.admin("metrics").await.1.contains("\nalovoice_gateway_event_streams_open 2\n") {}
+    Subscriber::open(&stage.acme(), EVENTS, None).await;
+}
+
+#[tokio::test]
+async fn the_head_of_a_stream_can_be_had_alone() {
+    let stage = quiet_stage().await;
+    let head = stage.acme().send(reqwest::Method::HEAD, EVENTS, &[("accept", "text/event-stream")], "").await;
+    assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
+    assert!(stage.admin("metrics").await.1.contains("\nalovoice_gateway_event_streams_open 0\n"));
+}
+
+#[tokio::test]
+async fn who_does_not_read_holds_nobody_up() {
+    let stage = quiet_stage().await;
+    let mut idle = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    let mut eager = Subscriber::open(&stage.acme(), EVENTS, None).await;
+    let calls: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    finish(&stage, &calls.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for call in &calls {
+        assert_eq!(eager.call().await, *call);
+    }
+    for call in &calls {
+        assert_eq!(idle.call().await, *call);
+    }
+}

@@ -1,0 +1,109 @@
+//! A client of the event stream that keeps to the letter of the HTML standard (9.2.6), and does not read ahead.
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response};
+use serde_json::Value;
+
+use crate::caller::{Answer, Caller};
+
+/// A stream that was opened.
+pub(crate) struct Subscriber {
+    response: Response,
+    received: Vec<u8>,
+    last_event_id: String,
+}
+
+/// A block of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Told {
+    /// One with data.
+    Event { id: String, kind: String, data: Value },
+    /// A comment.
+    Comment(String),
+}
+
+impl Subscriber {
+    /// Opens a stream; where it stands comes before this returns.
+    pub(crate) async fn open(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Self {
+        let response = ask(caller, path, last_event_id).await;
+        assert_eq!(response.status(), 200);
+        let mut subscriber = Self {
+            response,
+            received: Vec::new(),
+            last_event_id: last_event_id.unwrap_or_default().to_owned(),
+        };
+        let head = subscriber.block().await.unwrap();
+        assert!(head.starts_with("retry: 2000\nid: "), "{head}");
+        subscriber.last_event_id = head.lines().last().unwrap()["id: ".len()..].to_owned();
+        subscriber
+    }
+
+    /// Asks for a stream that is refused.
+    pub(crate) async fn refused(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Answer {
+        let response = ask(caller, path, last_event_id).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let answer = Answer { status, headers, body: response.bytes().await.unwrap() };
+        crate::contract::check(&Method::GET, "/v1/events", &answer);
+        answer
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// What to come back with.
+    pub(crate) fn last_event_id(&self) -> &str {
+        &self.last_event_id
+    }
+
+    /// What comes next; `None` at the stream's end.
+    pub(crate) async fn next(&mut self) -> Option<Told> {
+        let block = self.block().await?;
+        if let Some(comment) = block.strip_prefix(": ") {
+            return Some(Told::Comment(comment.to_owned()));
+        }
+        let [id, kind, data] = block.lines().collect::<Vec<_>>().try_into().unwrap();
+        let field = |line: &str, name: &str| line.strip_prefix(name).unwrap().to_owned();
+        let (id, kind) = (field(id, "id: "), field(kind, "event: "));
+        let data: Value = serde_json::from_str(&field(data, "data: ")).unwrap();
+        assert_eq!((data["id"].as_str(), data["type"].as_str()), (Some(&*id), Some(&*kind)));
+        crate::contract::check_event(&data);
+        self.last_event_id.clone_from(&id);
+        Some(Told::Event { id, kind, data })
+    }
+
+    /// The call that the next event tells of.
+    pub(crate) async fn call(&mut self) -> String {
+        loop {
+            match self.next().await.unwrap() {
+                Told::Event { data, .. } => return data["data"]["call_id"].as_str().unwrap().to_owned(),
+                Told::Comment(comment) => assert_eq!(comment, "ping"),
+            }
+        }
+    }
+
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.received.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.received.drain(..end + 2).collect();
+                return Some(String::from_utf8(block[..end].to_vec()).unwrap());
+            }
+            let Some(chunk) = self.response.chunk().await.unwrap() else {
+                assert!(self.received.is_empty(), "it ends between two blocks");
+                return None;
+            };
+            self.received.extend_from_slice(&chunk);
+        }
+    }
+}
+
+async fn ask(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Response {
+    let mut request = caller.http.get(caller.api.join(path).unwrap()).header("accept", "text/event-stream");
+    if let Some(authorization) = &caller.authorization {
+        request = request.header("authorization", authorization);
+    }
+    if let Some(id) = last_event_id {
+        request = request.header("last-event-id", id);
+    }
+    request.send().await.unwrap()
+}
