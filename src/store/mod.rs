@@ -24,11 +24,13 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Status, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::{Clock, Entropy, Timestamp};
 use crate::domain::deliveries::Delivery;
 use crate::domain::events::EventKind;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
@@ -214,7 +216,8 @@ pub trait Store: Send + Sync {
     /// Takes a submission: a new analysis, or a change of the one that stands.
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError>;
 
-    /// Takes a finished answer for a call that was never submitted; one that stands is left alone. Whether it was taken.
+    /// Takes a finished answer for a call that was never submitted; one that stands is left alone, one that was deleted
+    /// stays so. Whether it was taken.
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -225,6 +228,28 @@ pub trait Store: Send + Sync {
 
     /// The analysis of a call.
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError>;
+
+    /// A part of the list of a tenant's analyses, the newest first.
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError>;
+
+    /// Deletes a call with its result, events and deliveries, whatever is under way, and leaves a record of it. Whether
+    /// there was anything to delete.
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError>;
+
+    /// Whether a call was deleted, as far as there is a record of it.
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError>;
+
+    /// The records of a call, the oldest first.
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError>;
 
     /// The vendor's answer that the result was read from, byte for byte.
     async fn find_vendor_answer(
@@ -269,6 +294,16 @@ pub trait Store: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
+
+    /// Deletes records of what was done before a moment, up to `limit`. How many.
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
+    /// Lists up to `limit` results from before there were lists. How many; 0 when all are listed.
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 
     /// Gives back what this process still holds, so that another may go on at once.
     async fn release_across_tenants(&self) -> Result<(), StoreError>;

@@ -8,7 +8,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use super::notices::{Address, Changes};
 use super::rows::{COLUMNS, Parameter, Written, json, read};
-use super::{deliveries, paces};
+use super::{deletion, deliveries, listings, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -115,6 +115,10 @@ pub(super) async fn adopt(
     let Some(row) = insert(&transaction, &analysis).await? else {
         return Ok((false, Changes::default()));
     };
+    // After the insert, which has waited for a deletion under way. What was inserted goes with the transaction.
+    if deletion::was_deleted(&transaction, tenant, call_id).await? {
+        return Ok((false, Changes::default()));
+    }
     let mut changes = Changes::default();
     changes.analysis(&analysis, false);
     follow(&transaction, around, row, &analysis, effect, &context, &mut changes).await?;
@@ -235,6 +239,7 @@ async fn follow(
             .await?;
         let result = json(&obtained.result)?;
         transaction.execute(&upsert, &[&row, &result, &&obtained.vendor_answer[..]]).await?;
+        listings::keep(transaction, row, &analysis.tenant, &obtained.result).await?;
     }
     if let Some(kind) = effect.event {
         let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());

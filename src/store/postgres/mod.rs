@@ -11,10 +11,12 @@ mod claims;
 mod connect;
 mod deadlines;
 mod deliveries;
+mod deletion;
 mod delivery_claims;
 mod expiry;
 mod fault;
 mod held;
+mod listings;
 mod migrations;
 mod notices;
 mod paces;
@@ -43,9 +45,11 @@ use super::{
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
@@ -226,6 +230,33 @@ impl Store for PostgresStore {
         self.run(|session| analyses::find(session, tenant, call_id)).await
     }
 
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let page = &page;
+        self.run(|session| listings::list(session, tenant, page)).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        let actor = &actor;
+        self.change(|session| deletion::delete(session, &self.address, tenant, call_id, actor, self.now())).await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        self.run(async |mut session| deletion::was_deleted(&*session.client()?, tenant, call_id).await).await
+    }
+
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.run(|session| deletion::audit(session, tenant, call_id)).await
+    }
+
     async fn find_vendor_answer(
         &self,
         tenant: &TenantId,
@@ -299,6 +330,18 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<usize, StoreError> {
         self.change(|session| expiry::delete(session, &self.address, before, limit)).await
+    }
+
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.run(|session| deletion::delete_records(session, before, limit)).await
+    }
+
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run(|session| listings::catch_up(session, limit)).await
     }
 
     async fn release_across_tenants(&self) -> Result<(), StoreError> {

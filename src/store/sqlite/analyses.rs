@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
-use super::{deliveries, paces};
+use super::{deletion, deliveries, listings, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
@@ -80,6 +80,9 @@ pub(super) fn adopt(
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
     let context = context(around, None, None);
     let effect = analysis.adopt(obtained, &context);
+    if deletion::was_deleted(connection, &analysis.tenant, &analysis.call_id)? {
+        return Ok(Done::quiet(false));
+    }
     let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(false)) };
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
     // The look that catches late tags.
@@ -172,6 +175,7 @@ fn follow(
                  DO UPDATE SET result = excluded.result, vendor_answer = excluded.vendor_answer",
             )?
             .execute(params![row, json(&obtained.result)?, &obtained.vendor_answer[..]])?;
+        listings::keep(connection, row, &analysis.tenant, &obtained.result)?;
     }
     if let Some(kind) = effect.event {
         let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
@@ -250,9 +254,10 @@ fn insert(connection: &Connection, analysis: &Analysis) -> Result<Option<i64>, S
     let submitted_at = Value::from(analysis.submitted_at.as_millis());
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
+            "INSERT INTO analyses (id, tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
              last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-             missing_since, denied_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             missing_since, denied_since) VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(id) FROM analyses), 0)) \
+             FROM row_floors WHERE name = 'analyses'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (tenant, call_id) DO NOTHING",
         )?
         .execute(params_from_iter(

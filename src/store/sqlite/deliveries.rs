@@ -72,8 +72,9 @@ fn insert(connection: &Connection, seq: i64, delivery: &Delivery) -> Result<(), 
     let trace = serde_json::to_string(&delivery.trace).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO deliveries (row, id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
+             VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) FROM row_floors \
+             WHERE name = 'deliveries'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             delivery.id.to_string(),

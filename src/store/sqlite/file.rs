@@ -9,11 +9,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("fair_claims.sql"),
     include_str!("paces.sql"),
     include_str!("deadlines.sql"),
+    include_str!("listings.sql"),
 ];
 
 /// Why a store could not be opened.

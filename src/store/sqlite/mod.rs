@@ -4,9 +4,11 @@ mod analyses;
 mod claims;
 mod deadlines;
 mod deliveries;
+mod deletion;
 mod delivery_claims;
 mod expiry;
 mod file;
+mod listings;
 mod paces;
 #[cfg(test)]
 mod plans;
@@ -35,9 +37,11 @@ use super::{
     Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
@@ -160,6 +164,35 @@ impl Store for SqliteStore {
         self.read(move |connection| analyses::find(connection, &tenant, &call_id)).await
     }
 
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| listings::list(connection, &tenant, &page)).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        let (tenant, call_id, now) = (tenant.clone(), call_id.clone(), self.surroundings.clock.now());
+        self.write(move |connection| deletion::delete(connection, tenant, call_id, &actor, now)).await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| deletion::was_deleted(connection, &tenant, &call_id)).await
+    }
+
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| deletion::audit(connection, &tenant, &call_id)).await
+    }
+
     async fn find_vendor_answer(
         &self,
         tenant: &TenantId,
@@ -220,6 +253,18 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<usize, StoreError> {
         self.write(move |connection| expiry::delete(connection, before, limit)).await
+    }
+
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| deletion::delete_records(connection, before, limit).map(Done::quiet)).await
+    }
+
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(move |connection| listings::catch_up(connection, limit).map(Done::quiet)).await
     }
 
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
