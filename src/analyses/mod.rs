@@ -1,6 +1,10 @@
 //! The use cases: submit a call, get its analysis (from memory, from the store, from the vendor), wait for it.
 
+mod batch;
 mod cache;
+mod cursor;
+mod deletion;
+mod listing;
 mod lookup;
 mod representation;
 mod waiters;
@@ -13,7 +17,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+pub use self::batch::BatchItem;
 use self::cache::{Key, RepresentationCache};
+pub use self::cursor::InvalidCursor;
+pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
@@ -47,6 +54,9 @@ pub enum AnalysesError {
         /// When to ask again.
         retry_after: Option<Duration>,
     },
+    /// The cursor belongs to another list.
+    #[error("the cursor is not one of this list")]
+    InvalidCursor,
     /// The vendor has no recording of the call.
     #[error("there is no recording of this call")]
     NoRecording,

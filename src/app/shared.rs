@@ -18,7 +18,9 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{Around, VendorClient, VendorSlots};
-use crate::workers::{Deliverer, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes};
+use crate::workers::{
+    Deliverer, EarlierResults, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes,
+};
 
 /// What several parts of the house use, built once.
 pub(super) struct Shared {
@@ -97,6 +99,7 @@ impl Shared {
             period: settings.store.retention,
             clock: self.clock.clone(),
         };
+        let earlier = EarlierResults { store: self.store.clone() };
         let keys = Arc::new(KeyRefresher { verifier: verifier.clone() });
         let post = |worker, wake: Wake| Post { worker, wake, clock: self.clock.clone() };
         Ok(vec![
@@ -105,6 +108,7 @@ impl Shared {
             post(Arc::new(deliverer), wakes.deliverer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
+            post(Arc::new(earlier), Wake::default()),
             Post { worker: keys, wake: Wake::default(), clock: self.wall_clock.clone() },
         ])
     }

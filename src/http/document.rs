@@ -10,7 +10,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, transcripts, vendor_answers};
+use super::{analyses, audio, batch, deletion, listing, transcripts, vendor_answers};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -28,7 +28,10 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
     ),
     paths(
         analyses::submit_analysis,
+        batch::submit_analyses,
+        listing::list_analyses,
         analyses::get_analysis,
+        deletion::delete_analysis,
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,

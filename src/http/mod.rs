@@ -7,10 +7,13 @@ pub mod admin;
 pub mod analyses;
 pub mod audio;
 pub mod authorized;
+pub mod batch;
 pub mod conditional;
+pub mod deletion;
 pub mod document;
 pub mod exact;
 pub mod input;
+pub mod listing;
 pub mod observe;
 pub mod parameters;
 pub mod problem;
@@ -22,7 +25,7 @@ mod unread;
 pub mod vendor_answers;
 
 use actix_web::http::header::ContentType;
-use actix_web::{HttpResponse, Resource, web};
+use actix_web::{HttpResponse, Resource, guard, web};
 use url::Url;
 
 use self::observe::Route;
@@ -36,8 +39,25 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         async { HttpResponse::Ok().content_type(ContentType::json()).body(body) }
     };
     config
-        .service(only("/v1/analyses", "POST").route(web::post().to(analyses::submit_analysis)))
-        .service(read("/v1/analyses/{call_id}", analyses::get_analysis))
+        .service(
+            only("/v1/analyses", "GET, HEAD, POST")
+                .route(web::post().to(analyses::submit_analysis))
+                .route(web::get().to(listing::list_analyses))
+                .route(web::head().to(listing::list_analyses)),
+        )
+        // With other methods it is a call of that name.
+        .service(
+            web::resource("/v1/analyses/batch")
+                .app_data(Route("/v1/analyses/batch"))
+                .guard(guard::Post())
+                .to(batch::submit_analyses),
+        )
+        .service(
+            only("/v1/analyses/{call_id}", "GET, HEAD, DELETE")
+                .route(web::get().to(analyses::get_analysis))
+                .route(web::head().to(analyses::get_analysis))
+                .route(web::delete().to(deletion::delete_analysis)),
+        )
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))

@@ -216,6 +216,13 @@ pub trait Store: Send + Sync {
     /// Takes a submission: a new analysis, or a change of the one that stands.
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError>;
 
+    /// Takes submissions of a tenant, one after another, all of them in one commit or none.
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Found>, StoreError>;
+
     /// Takes a finished answer for a call that was never submitted; one that stands is left alone, one that was deleted
     /// stays so. Whether it was taken.
     async fn adopt(

@@ -10,8 +10,8 @@ pub const APOSTROPHE: char = '\u{02BB}';
 
 /// What people, keyboards and recognisers write for it.
 const APOSTROPHES: [char; 15] = [
-    APOSTROPHE, '\'', '`', '\u{00B4}', '\u{2018}', '\u{2019}', '\u{201B}', '\u{2032}', '\u{02B9}', '\u{02BC}',
-    '\u{02BD}', '\u{02BE}', '\u{02BF}', '\u{FF07}', '\u{A78C}',
+    APOSTROPHE, '\'', '`', '\u{00B4}', '\u{2018}', '\u{2019}', '\u{201B}', '\u{2032}', '\u{02B9}',
+    '\u{02BC}', '\u{02BD}', '\u{02BE}', '\u{02BF}', '\u{FF07}', '\u{A78C}',
 ];
 
 /// What stands in a word and is not seen: soft hyphens, joiners, marks of the byte order.

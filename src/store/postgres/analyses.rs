@@ -60,25 +60,27 @@ pub(super) async fn submit(
         return Ok((Found { analysis, result: None }, Changes::work(Queue::Submits)));
     }
     let transaction = client.transaction().await?;
-    let done = resubmit(&transaction, around, address, &analysis, submission).await?;
+    let mut changes = Changes::default();
+    let found = resubmit(&transaction, around, &analysis.tenant, submission, &mut changes).await?;
+    changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
-    Ok(done)
+    Ok((found, changes))
 }
 
-async fn resubmit(
+/// A submission of what stands already.
+pub(super) async fn resubmit(
     transaction: &Transaction<'_>,
     around: &Surroundings,
-    address: &Address,
-    given: &Analysis,
+    tenant: &TenantId,
     submission: &Submission,
-) -> Result<(Found, Changes), Fault> {
-    let standing = find_locked(transaction, &given.tenant, &given.call_id).await?;
+    changes: &mut Changes,
+) -> Result<Found, Fault> {
+    let standing = find_locked(transaction, tenant, &submission.call_id).await?;
     // Deleted between the two statements: the next try inserts it.
     let (row, mut found) = standing.ok_or(Fault::Raced)?;
     let (now, before) = (around.clock.now(), found.analysis.clone());
     found.analysis.resubmitted(submission, now);
     let analysis = &found.analysis;
-    let mut changes = Changes::default();
     if *analysis != before {
         update(transaction, row, analysis, analysis.work != before.work).await?;
         changes.analysis(analysis, before.status.is_finished());
@@ -94,8 +96,7 @@ async fn resubmit(
         deliveries::announce_latest(transaction, around, analysis, url).await?;
         changes.add_delivery();
     }
-    changes.tell_within(transaction, address).await?;
-    Ok((found, changes))
+    Ok(found)
 }
 
 pub(super) async fn adopt(

@@ -72,7 +72,8 @@ pub(super) async fn list(mut session: Session, tenant: &TenantId, page: &Page) -
     let client = session.client()?;
     let (sql, values) = list_sql(tenant, page);
     let select = client.prepare_cached(&sql).await?;
-    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+    let values: Vec<&(dyn ToSql + Sync)> =
+        values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
     client.query(&select, &values).await?.iter().map(listed).collect()
 }
 
@@ -112,11 +113,14 @@ fn list_sql(tenant: &TenantId, page: &Page) -> (String, Values) {
     }
     for name in &filter.tags {
         let name = given(Box::new(name.clone()));
-        conditions.push(format!("analyses.id IN (SELECT analysis FROM tags WHERE tenant = $1 AND name = ${name})"));
+        conditions
+            .push(format!("analyses.id IN (SELECT analysis FROM tags WHERE tenant = $1 AND name = ${name})"));
     }
     if let Some(search) = &filter.search {
         let query = given(Box::new(expression(tenant, search)));
-        conditions.push(format!("analyses.id IN (SELECT analysis FROM search WHERE words @@ ${query}::text::tsquery)"));
+        conditions.push(format!(
+            "analyses.id IN (SELECT analysis FROM search WHERE words @@ ${query}::text::tsquery)"
+        ));
     }
     let limit = given(Box::new(i64::try_from(page.limit).unwrap_or(i64::MAX)));
     let sql = format!(

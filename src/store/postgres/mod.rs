@@ -7,11 +7,12 @@
 //! - Nothing waits for ever: neither for the server, nor for a connection to it.
 
 mod analyses;
+mod batches;
 mod claims;
 mod connect;
 mod deadlines;
-mod deliveries;
 mod deletion;
+mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod fault;
@@ -214,6 +215,15 @@ impl Store for PostgresStore {
         self.change(|session| analyses::submit(session, around, &self.address, tenant, submission)).await
     }
 
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Found>, StoreError> {
+        let (around, submissions) = (&self.surroundings, &submissions);
+        self.change(|session| batches::submit(session, around, &self.address, tenant, submissions)).await
+    }
+
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -242,7 +252,8 @@ impl Store for PostgresStore {
         actor: Actor,
     ) -> Result<bool, StoreError> {
         let actor = &actor;
-        self.change(|session| deletion::delete(session, &self.address, tenant, call_id, actor, self.now())).await
+        self.change(|session| deletion::delete(session, &self.address, tenant, call_id, actor, self.now()))
+            .await
     }
 
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {

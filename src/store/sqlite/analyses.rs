@@ -38,6 +38,21 @@ pub(super) fn submit(
     Ok(Done { value: Found { analysis, result: None }, changes })
 }
 
+pub(super) fn submit_all(
+    connection: &Connection,
+    around: &Surroundings,
+    tenant: &TenantId,
+    submissions: &[Submission],
+) -> Result<Done<Vec<Found>>, StoreError> {
+    let mut all = Done::quiet(Vec::with_capacity(submissions.len()));
+    for submission in submissions {
+        let done = submit(connection, around, tenant.clone(), submission)?;
+        all.value.push(done.value);
+        all.changes.extend(done.changes);
+    }
+    Ok(all)
+}
+
 fn resubmit(
     connection: &Connection,
     around: &Surroundings,

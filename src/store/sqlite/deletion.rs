@@ -85,6 +85,8 @@ pub(super) fn delete_records(
 ) -> Result<usize, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     Ok(connection
-        .prepare_cached("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)")?
+        .prepare_cached(
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)",
+        )?
         .execute(params![before.as_millis(), limit])?)
 }

@@ -65,7 +65,11 @@ pub(super) fn catch_up(connection: &Connection, limit: usize) -> Result<usize, S
     Ok(rows.len())
 }
 
-pub(super) fn list(connection: &Connection, tenant: &TenantId, page: &Page) -> Result<Vec<Listed>, StoreError> {
+pub(super) fn list(
+    connection: &Connection,
+    tenant: &TenantId,
+    page: &Page,
+) -> Result<Vec<Listed>, StoreError> {
     let (sql, values) = list_sql(tenant, page);
     let mut select = connection.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), listed)?;

@@ -3,8 +3,8 @@
 mod analyses;
 mod claims;
 mod deadlines;
-mod deliveries;
 mod deletion;
+mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod file;
@@ -147,6 +147,15 @@ impl Store for SqliteStore {
         self.write(move |connection| analyses::submit(connection, &around, tenant, &submission)).await
     }
 
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Found>, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| analyses::submit_all(connection, &around, &tenant, &submissions)).await
+    }
+
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -260,7 +269,8 @@ impl Store for SqliteStore {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        self.write(move |connection| deletion::delete_records(connection, before, limit).map(Done::quiet)).await
+        self.write(move |connection| deletion::delete_records(connection, before, limit).map(Done::quiet))
+            .await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
