@@ -6,15 +6,18 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod authorization;
+mod batches;
 mod breaker;
 mod caller;
 mod contract;
 mod deadlines;
+mod deletion;
 mod deliveries;
 mod draining;
 mod input;
 mod issuer;
 mod journey;
+mod lists;
 mod openapi;
 mod operations;
 mod outages;

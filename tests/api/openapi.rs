@@ -73,7 +73,10 @@ fn every_operation_tells_what_it_answers() {
     }
     insta::assert_json_snapshot!(names, @r#"
     [
+      "list_analyses",
       "submit_analysis",
+      "submit_analyses",
+      "delete_analysis",
       "get_analysis",
       "get_audio",
       "get_transcript",
