@@ -7,6 +7,7 @@ mod deletion;
 mod listing;
 mod lookup;
 mod representation;
+mod usage;
 mod waiters;
 
 use std::sync::Arc;

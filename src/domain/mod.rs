@@ -20,3 +20,4 @@ pub mod tags;
 pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;
+pub mod usage;

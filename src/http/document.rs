@@ -10,7 +10,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, batch, deletion, listing, transcripts, vendor_answers};
+use super::{analyses, audio, batch, deletion, listing, transcripts, usage, vendor_answers};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -35,9 +35,13 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,
+        usage::get_usage,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
-    tags((name = "analyses", description = "The analysis of recorded calls")),
+    tags(
+        (name = "analyses", description = "The analysis of recorded calls"),
+        (name = "usage", description = "What was used"),
+    ),
     modifiers(&BearerTokens)
 )]
 struct ApiDocument;

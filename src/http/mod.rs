@@ -22,6 +22,7 @@ pub mod state;
 pub mod tagged;
 pub mod transcripts;
 mod unread;
+pub mod usage;
 pub mod vendor_answers;
 
 use actix_web::http::header::ContentType;
@@ -61,6 +62,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
+        .service(read("/v1/usage", usage::get_usage))
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))

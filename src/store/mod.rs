@@ -35,6 +35,7 @@ use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::{Day, Usage};
 use crate::metrics::Metrics;
 
 /// What the change feed holds for a slow listener before it is told that it missed some.
@@ -302,7 +303,7 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<usize, StoreError>;
 
-    /// Deletes records of what was done before a moment, up to `limit`. How many.
+    /// Deletes records of what was done, and numbers of days, before a moment, up to `limit` of each. How many.
     async fn delete_records_across_tenants(
         &self,
         before: Timestamp,
@@ -334,6 +335,11 @@ pub trait Store: Send + Sync {
 
     /// What was learned of the tenant's processing times; `None` before the first of them.
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError>;
+
+    /// What a tenant used on the days from `from` to `to`, both included; days without anything are left out. The embedded
+    /// engine counts in the transaction that does it. A server's replicas add up every few seconds: one that is killed may
+    /// lose as much, and what a lost connection interrupted may be counted twice or not at all.
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError>;
 
     /// Whether the store can be written to.
     async fn check(&self) -> Result<(), StoreError>;

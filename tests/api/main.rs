@@ -32,4 +32,5 @@ mod representations;
 mod revisions;
 mod stage;
 mod submissions;
+mod usage;
 mod vendor_forms;

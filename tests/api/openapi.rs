@@ -80,7 +80,8 @@ fn every_operation_tells_what_it_answers() {
       "get_analysis",
       "get_audio",
       "get_transcript",
-      "get_vendor_answer"
+      "get_vendor_answer",
+      "get_usage"
     ]
     "#);
 }

@@ -107,6 +107,10 @@ macro_rules! contract {
                 a_deleted_call_is_not_adopted_but_may_be_submitted_again,
                 records_go_some_day,
             ],
+            usage: [
+                what_is_done_is_counted_by_tenant_and_day,
+                days_without_anything_are_left_out_and_old_ones_go,
+            ],
             contention: [
                 no_row_is_claimed_twice_and_no_submission_is_lost,
                 many_submissions_of_one_call_make_one_row,

@@ -266,3 +266,15 @@ fn the_files_are_their_owners_alone() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
 }
+
+#[tokio::test]
+async fn results_from_before_there_were_lists_are_listed_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file_in(&folder);
+    let harness = open_at(&path, ());
+    for call in ["1", "2", "3"] {
+        harness.complete(submission(call), "salom").await;
+    }
+    beside(&path).execute_batch("DELETE FROM listings; DELETE FROM tags; DELETE FROM search; INSERT INTO unlisted SELECT analysis FROM results").unwrap();
+    crate::cases::listings::earlier_results_are_listed(&harness).await;
+}

@@ -23,6 +23,7 @@ mod notices;
 mod paces;
 mod rows;
 mod tls;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use self::delivery_claims::Walks;
 use self::fault::Fault;
 use self::held::Held;
 use self::notices::{Address, Changes, Currency, Listener, Teller};
+use self::usage::Tally;
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
     FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
@@ -48,11 +50,13 @@ use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
 use crate::domain::ids::{CallId, DeliveryId, TenantId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::{Day, Usage};
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
 const PERSEVERANCE: Duration = Duration::from_secs(8);
@@ -80,6 +84,7 @@ pub struct PostgresStore {
     work: Held,
     deliveries: Held,
     walks: Mutex<Walks>,
+    tally: Arc<Tally>,
     surroundings: Surroundings,
     /// Ends what goes on beside the calls.
     _stop: DropGuard,
@@ -123,6 +128,8 @@ impl PostgresStore {
         let ears = listener.connect().await.map_err(StoreError::from)?;
         tokio::spawn(listener.run(ears, stop.clone()));
         let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
+        let tally = Arc::new(Tally::default());
+        tally.start(pool.clone(), stop.clone());
         Ok(Self {
             pool,
             address,
@@ -132,6 +139,7 @@ impl PostgresStore {
             work: Held::default(),
             deliveries: Held::default(),
             walks: Mutex::default(),
+            tally,
             surroundings,
             _stop: stop.drop_guard(),
         })
@@ -212,7 +220,11 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError> {
         let (around, submission) = (&self.surroundings, &submission);
-        self.change(|session| analyses::submit(session, around, &self.address, tenant, submission)).await
+        let found = self
+            .change(|session| analyses::submit(session, around, &self.address, tenant, submission))
+            .await?;
+        self.tally.count(tenant, self.now(), Usage::submission());
+        Ok(found)
     }
 
     async fn submit_all(
@@ -221,7 +233,11 @@ impl Store for PostgresStore {
         submissions: Vec<Submission>,
     ) -> Result<Vec<Found>, StoreError> {
         let (around, submissions) = (&self.surroundings, &submissions);
-        self.change(|session| batches::submit(session, around, &self.address, tenant, submissions)).await
+        let found = self
+            .change(|session| batches::submit(session, around, &self.address, tenant, submissions))
+            .await?;
+        found.iter().for_each(|_| self.tally.count(tenant, self.now(), Usage::submission()));
+        Ok(found)
     }
 
     async fn adopt(
@@ -232,8 +248,14 @@ impl Store for PostgresStore {
         obtained: Box<Obtained>,
     ) -> Result<bool, StoreError> {
         let (around, obtained) = (&self.surroundings, &obtained);
-        self.change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone()))
-            .await
+        let taken = self
+            .change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone()))
+            .await?;
+        if taken {
+            let usage = Usage::step(1, Some(EventKind::AnalysisCompleted));
+            self.tally.count(tenant, self.now(), usage);
+        }
+        Ok(taken)
     }
 
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError> {
@@ -296,6 +318,11 @@ impl Store for PostgresStore {
         if !matches!(applied, Err(StoreError::Unavailable(_))) {
             self.work.remove(lease);
         }
+        if let Ok(applied) = &applied {
+            let polls = u64::from(matches!(step, Step::Polled(_)));
+            let usage = Usage::step(polls, applied.event);
+            self.tally.count(&applied.analysis.tenant, self.now(), usage);
+        }
         applied
     }
 
@@ -305,7 +332,13 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Ended, StoreError> {
         let (around, tenants) = (&self.surroundings, &tenants);
-        self.change(|session| deadlines::end_overdue(session, around, &self.address, tenants, limit)).await
+        let ended = self
+            .change(|session| deadlines::end_overdue(session, around, &self.address, tenants, limit))
+            .await?;
+        for applied in &ended.applied {
+            self.tally.count(&applied.analysis.tenant, self.now(), Usage::step(0, applied.event));
+        }
+        Ok(ended)
     }
 
     async fn claim_deliveries_across_tenants(
@@ -332,7 +365,8 @@ impl Store for PostgresStore {
         if !matches!(finished, Err(StoreError::Unavailable(_))) {
             self.deliveries.remove(lease);
         }
-        finished
+        let usage = Usage::attempt(attempt.next.arrived());
+        finished.map(|tenant| self.tally.count(&tenant, self.now(), usage))
     }
 
     async fn delete_expired_across_tenants(
@@ -348,7 +382,8 @@ impl Store for PostgresStore {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        self.run(|session| deletion::delete_records(session, before, limit)).await
+        let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
+        Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
@@ -356,6 +391,9 @@ impl Store for PostgresStore {
     }
 
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
+        if let Err(fault) = self.tally.add_up(&self.pool).await {
+            tracing::warn!(?fault, "usage cannot be added up; what was counted last is lost");
+        }
         self.run(|session| held::release(session, &self.work, &self.deliveries, self.now())).await?;
         let mut changes = Changes::work(Queue::Submits);
         changes.add_work(Queue::Polls);
@@ -387,6 +425,12 @@ impl Store for PostgresStore {
 
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
         self.run(async |mut session| paces::find(&*session.client()?, tenant).await).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        // What this replica did is seen at once. If it cannot be written, it cannot be read either.
+        self.tally.add_up(&self.pool).await?;
+        self.run(|session| usage::between(session, tenant, from, to)).await
     }
 
     /// Always: a database that is away is away for every replica, and none could do better; those that stay in the

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
-use super::{deletion, deliveries, listings, paces};
+use super::{deletion, deliveries, listings, paces, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
@@ -16,6 +16,7 @@ use crate::domain::lifecycle::{Context, Effect, Step};
 use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::Usage;
 
 pub(super) fn submit(
     connection: &Connection,
@@ -24,6 +25,7 @@ pub(super) fn submit(
     submission: &Submission,
 ) -> Result<Done<Found>, StoreError> {
     let analysis = Analysis::begin(tenant, submission.clone(), around.clock.now());
+    usage::count(connection, &analysis.tenant, analysis.submitted_at, Usage::submission())?;
     // Most calls are new: the insert itself tells, without a look before.
     let Some(row) = insert(connection, &analysis)? else {
         let standing = find_row(connection, &analysis.tenant, &analysis.call_id)?;
@@ -99,6 +101,7 @@ pub(super) fn adopt(
         return Ok(Done::quiet(false));
     }
     let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(false)) };
+    usage::count(connection, &analysis.tenant, context.now, Usage::step(1, effect.event))?;
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
     // The look that catches late tags.
     changes.push(Change::Work(Queue::Polls));
@@ -139,11 +142,12 @@ pub(super) fn apply(
         .query_row(params![lease.row, lease.fence], read)
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
-    let polls =
-        analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
+    let polled = u32::from(matches!(step, Step::Polled(_)));
+    let polls = analysis.work.as_ref().map_or(0, |work| work.polls) + polled;
     let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step, context);
     let Done { value: (analysis, event), mut changes } =
         transition(connection, around, lease.row, analysis, step)?;
+    usage::count(connection, &analysis.tenant, around.clock.now(), Usage::step(polled.into(), event))?;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.push(Change::Work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls }));
     }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("fair_claims.sql"),
     include_str!("paces.sql"),
     include_str!("deadlines.sql"),
     include_str!("listings.sql"),
+    include_str!("usage.sql"),
 ];
 
 /// Why a store could not be opened.

@@ -14,6 +14,7 @@ mod paces;
 mod plans;
 mod readers;
 mod rows;
+mod usage;
 mod writer;
 
 use std::fs::File;
@@ -44,6 +45,7 @@ use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::{Day, Usage};
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
@@ -269,8 +271,12 @@ impl Store for SqliteStore {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        self.write(move |connection| deletion::delete_records(connection, before, limit).map(Done::quiet))
-            .await
+        self.write(move |connection| {
+            let records = deletion::delete_records(connection, before, limit)?;
+            let days = usage::delete(connection, Day::of(before), limit)?;
+            Ok(Done::quiet(records + days))
+        })
+        .await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
@@ -308,6 +314,11 @@ impl Store for SqliteStore {
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
         let tenant = tenant.clone();
         self.read(move |connection| paces::find(connection, &tenant)).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| usage::between(connection, &tenant, from, to)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -11,3 +11,4 @@ pub(crate) mod listings;
 pub(crate) mod paces;
 pub(crate) mod submissions;
 pub(crate) mod transitions;
+pub(crate) mod usage;
