@@ -1,4 +1,5 @@
-//! The use cases: submit a call, get its analysis (from memory, from the store, from the vendor), wait for it.
+//! The use cases: submit a call or many, get an analysis (from memory, from the store, from the vendor), wait for it, list
+//! and search, delete, see what was used.
 
 mod batch;
 mod cache;

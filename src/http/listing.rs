@@ -20,34 +20,36 @@ const DEFAULT_LIMIT: u32 = 50;
 /// The most tags in one question.
 const MAX_TAGS: usize = 16;
 
-/// Which analyses to list: those that are all of it.
+/// Which analyses to list: those that are all of it. No examples: Swagger UI would fill them in, and find nothing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListAnalyses {
-    /// So far.
+    /// That have come so far.
+    #[param(inline)]
     status: Option<Status>,
-    /// With a quality rule of this name among those that matched, letter for letter. Given several times, with all of
+    /// With a quality rule of this name among those that matched, letter for letter, such as `Приветсвие`. Given several times, with all of
     /// them.
     #[serde(default)]
-    #[param(required = false, max_items = 16, example = json!(["Приветсвие"]))]
+    #[param(required = false, max_items = 16)]
     tag: Vec<String>,
     /// With all of these words in the talk, anywhere in it; `qabul*` stands for every word that begins so. Up to 16 words.
     /// Case, diacritics and the spelling of apostrophes do not matter (`oʻ`, `o'`, `o‘`); a word without its apostrophes
     /// finds the one with them, too. Uzbek is found in Latin and Cyrillic, whichever is asked for: `salom` finds `салом`.
-    #[param(max_length = 256, example = "salom qabul*")]
+    #[param(max_length = 256)]
     q: Option<String>,
     /// The side whose words `q` means. Without `q`: talks in which this side speaks at all.
+    #[param(inline)]
     speaker: Option<Side>,
-    /// First submitted after this moment (RFC 3339).
-    #[param(value_type = Option<String>, format = DateTime, example = "2026-11-01T00:00:00Z")]
+    /// First submitted after this moment, such as `2026-11-01T00:00:00Z`.
+    #[param(value_type = Option<String>, format = DateTime)]
     submitted_after: Option<Timestamp>,
-    /// First submitted before this moment (RFC 3339).
+    /// First submitted before this moment.
     #[param(value_type = Option<String>, format = DateTime)]
     submitted_before: Option<Timestamp>,
     /// The `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
-    /// So many at most.
+    /// The most analyses on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }

@@ -21,11 +21,11 @@ const DEFAULT_DAYS: i64 = 30;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsageDays {
-    /// The first day, in UTC; if it is left out, 29 days before `to`.
-    #[param(value_type = Option<String>, format = Date, example = "2026-11-01")]
+    /// The first day, in UTC, such as `2026-11-01`; if it is left out, 29 days before `to`.
+    #[param(value_type = Option<String>, format = Date)]
     from: Option<Day>,
     /// The last day, in UTC; if it is left out, today. At most 366 days in all.
-    #[param(value_type = Option<String>, format = Date, example = "2026-11-30")]
+    #[param(value_type = Option<String>, format = Date)]
     to: Option<Day>,
 }
 
