@@ -4,7 +4,7 @@
 //! The letters that Uzbek Cyrillic has besides the Russian ones (`ў қ ғ ҳ`) and `й` stay letters of their own.
 //!
 //! A talk is found in whichever script its words are asked for: a word in Cyrillic is also indexed as Uzbek writes it in
-//! Latin, behind a [`TRANSLITERATED`] sign, and looked for so among Latin words. Within Cyrillic nothing meets by way of
+//! Latin, behind a sign of its own, and looked for so among Latin words. Within Cyrillic nothing meets by way of
 //! Latin, so that Russian words which Uzbek would write alike (`мать`, `мат`) stay apart.
 //!
 //! `oʻzbek` finds `o'zbek` in any spelling; `ozbek`, typed without, finds both, because a word with apostrophes is also
