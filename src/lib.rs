@@ -15,7 +15,7 @@
 //! | [`vendor`] | the vendor's client. Its words (`stalk`, `aicallid`) and its token stop here |
 //! | [`callbacks`] | signs callbacks, keeps them from going inside, sends them |
 //! | [`auth`] | who a token speaks for, and whose keys say so |
-//! | [`analyses`] | the use cases: submit, get, wait, follow the feed of events; the cache lives here |
+//! | [`analyses`] | the use cases: submit, get, wait, list, delete, follow the feed of events; the cache lives here |
 //! | [`workers`] | what goes on without a caller: submit, poll, deliver, refresh keys and secrets |
 //! | [`http`] | the only place with the web framework (but for the servers' start): a file per resource, one table of errors |
 //! | [`app`] | the composition root: builds everything once, runs it, drains it |

@@ -86,6 +86,7 @@ const PURE: &[&str] = &[
     "serde",
     "serde_json",
     "thiserror",
+    "unicode_normalization",
     "unicode_segmentation",
     "url",
     "utoipa",

@@ -66,6 +66,12 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
         Ok(None) => {}
         Err(error) => return Err(Ended::Store(error.to_string())),
     }
+    // What was deleted stays so until it is submitted again.
+    match parts.store.was_deleted(&key.0, &key.1).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(error) => return Err(Ended::Store(error.to_string())),
+    }
     let taken = tokio::time::timeout(LOOKUP_PATIENCE, parts.vendor_slots.lookup(tenant.id())).await;
     let slot = match taken {
         Ok(Ok(slot)) => slot,

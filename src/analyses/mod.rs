@@ -1,9 +1,15 @@
-//! The use cases: submit a call, get its analysis (from memory, from the store, from the vendor), wait for it.
+//! The use cases: submit a call or many, get an analysis (from memory, from the store, from the vendor), wait for it, list
+//! and search, delete, see what was used.
 
+mod batch;
 mod cache;
+mod cursor;
+mod deletion;
 mod feed;
+mod listing;
 mod lookup;
 mod representation;
+mod usage;
 mod waiters;
 
 use std::sync::Arc;
@@ -14,8 +20,11 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+pub use self::batch::BatchItem;
 use self::cache::{Key, RepresentationCache};
+pub use self::cursor::InvalidCursor;
 pub use self::feed::{Cursor, EventStream, Feed, FeedParts, Next, Page, Start, TooManyStreams};
+pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
@@ -49,6 +58,9 @@ pub enum AnalysesError {
         /// When to ask again.
         retry_after: Option<Duration>,
     },
+    /// The cursor belongs to another list.
+    #[error("the cursor is not one of this list")]
+    InvalidCursor,
     /// The vendor has no recording of the call.
     #[error("there is no recording of this call")]
     NoRecording,

@@ -19,7 +19,8 @@ use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{
-    ClockKeeper, Deliverer, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker, Wake, Wakes,
+    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker,
+    Wake, Wakes,
 };
 
 /// What several parts of the house use, built once.
@@ -112,6 +113,7 @@ impl Shared {
             period: settings.store.retention,
             clock: self.clock.clone(),
         };
+        let earlier = EarlierResults { store: self.store.clone() };
         let keys = Arc::new(KeyRefresher { verifier: verifier.clone() });
         let post = |worker, wake: Wake| Post { worker, wake, clock: self.clock.clone() };
         let mut posts = vec![
@@ -120,6 +122,7 @@ impl Shared {
             post(Arc::new(deliverer), wakes.deliverer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
+            post(Arc::new(earlier), Wake::default()),
             Post { worker: keys, wake: Wake::default(), clock: self.wall_clock.clone() },
         ];
         if matches!(settings.store.url, StoreUrl::Sqlite(_)) {

@@ -1,6 +1,7 @@
 //! The pure heart: names, states, transitions, schedules. No I/O, no async, no framework.
 
 pub mod analysis;
+pub mod audit;
 pub mod callback_url;
 pub mod clock;
 pub mod deliveries;
@@ -8,12 +9,16 @@ pub mod events;
 pub mod feed;
 pub mod ids;
 pub mod lifecycle;
+pub mod listing;
 pub mod pace;
 pub mod polling;
 pub mod resource;
 pub mod retries;
+pub mod search;
 pub mod secrets;
+pub mod summary;
 pub mod tags;
 pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;
+pub mod usage;

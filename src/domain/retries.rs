@@ -105,6 +105,17 @@ pub enum Next {
     GiveUp(GiveUpReason),
 }
 
+impl Next {
+    /// Whether the delivery arrived; `None` while that is open.
+    pub const fn arrived(self) -> Option<bool> {
+        match self {
+            Self::Delivered => Some(true),
+            Self::GiveUp(_) => Some(false),
+            Self::RetryAt(_) => None,
+        }
+    }
+}
+
 /// Why there is no further attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {

@@ -12,8 +12,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT, whole_seconds};
 use super::state::{ApiState, Exceeded};
-use crate::auth::bearer;
-use crate::domain::clock::Timestamp;
+use crate::auth::{Caller, bearer};
 use crate::tenants::Tenant;
 
 /// A scope, as a type.
@@ -43,8 +42,8 @@ impl Scope for AnalysesWrite {
 pub struct Authorized<S> {
     /// On whose behalf.
     pub tenant: Arc<Tenant>,
-    /// From when on the token counts no more.
-    pub until: Timestamp,
+    /// Who the token speaks for.
+    pub bearer: Arc<Caller>,
     scope: PhantomData<S>,
 }
 
@@ -87,7 +86,7 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
         state.metrics.rate_limited.inc();
         rate_limited(exceeded)
     })?;
-    Ok(Authorized { tenant, until: caller.until(), scope: PhantomData })
+    Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
 }
 
 /// With the fields of draft-ietf-httpapi-ratelimit-headers.

@@ -10,7 +10,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, events, transcripts, vendor_answers};
+use super::{analyses, audio, batch, deletion, events, listing, transcripts, usage, vendor_answers};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -28,16 +28,21 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
     ),
     paths(
         analyses::submit_analysis,
+        batch::submit_analyses,
+        listing::list_analyses,
         analyses::get_analysis,
+        deletion::delete_analysis,
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,
         events::list_events,
+        usage::get_usage,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
     tags(
         (name = "analyses", description = "The analysis of recorded calls"),
         (name = "events", description = "What happened to them"),
+        (name = "usage", description = "What was used"),
     ),
     modifiers(&BearerTokens)
 )]

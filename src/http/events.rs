@@ -138,7 +138,7 @@ async fn open(
 ) -> Result<HttpResponse, ApiError> {
     let tenant = caller.tenant.id();
     let place = state.feed.join(tenant).inspect_err(|_| state.metrics.rate_limited.inc())?;
-    let events = state.feed.stream(tenant, start, caller.until, place).await?;
+    let events = state.feed.stream(tenant, start, caller.bearer.until(), place).await?;
     Ok(stream_head().streaming(stream(events, pass)))
 }
 

@@ -7,12 +7,15 @@ pub mod admin;
 pub mod analyses;
 pub mod audio;
 pub mod authorized;
+pub mod batch;
 pub mod conditional;
+pub mod deletion;
 pub mod document;
 mod event_stream;
 pub mod events;
 pub mod exact;
 pub mod input;
+pub mod listing;
 pub mod observe;
 pub mod parameters;
 pub mod problem;
@@ -21,10 +24,11 @@ pub mod state;
 pub mod tagged;
 pub mod transcripts;
 mod unread;
+pub mod usage;
 pub mod vendor_answers;
 
 use actix_web::http::header::ContentType;
-use actix_web::{HttpResponse, Resource, web};
+use actix_web::{HttpResponse, Resource, guard, web};
 use url::Url;
 
 use self::observe::Route;
@@ -38,12 +42,30 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         async { HttpResponse::Ok().content_type(ContentType::json()).body(body) }
     };
     config
-        .service(only("/v1/analyses", "POST").route(web::post().to(analyses::submit_analysis)))
-        .service(read("/v1/analyses/{call_id}", analyses::get_analysis))
+        .service(
+            only("/v1/analyses", "GET, HEAD, POST")
+                .route(web::post().to(analyses::submit_analysis))
+                .route(web::get().to(listing::list_analyses))
+                .route(web::head().to(listing::list_analyses)),
+        )
+        // With other methods it is a call of that name.
+        .service(
+            web::resource("/v1/analyses/batch")
+                .app_data(Route("/v1/analyses/batch"))
+                .guard(guard::Post())
+                .to(batch::submit_analyses),
+        )
+        .service(
+            only("/v1/analyses/{call_id}", "GET, HEAD, DELETE")
+                .route(web::get().to(analyses::get_analysis))
+                .route(web::head().to(analyses::get_analysis))
+                .route(web::delete().to(deletion::delete_analysis)),
+        )
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
         .service(read("/v1/events", events::list_events))
+        .service(read("/v1/usage", usage::get_usage))
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))

@@ -38,6 +38,20 @@ impl FromRequest for RequestTrace {
     }
 }
 
+/// The id of a request that may change something.
+#[derive(Debug, Clone)]
+pub struct RequestName(pub String);
+
+impl FromRequest for RequestName {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let known = request.extensions().get::<Self>().cloned();
+        ready(known.ok_or_else(|| ApiError::new(problem::INTERNAL, "the request has no id").into()))
+    }
+}
+
 /// The middleware.
 ///
 /// # Errors
@@ -53,6 +67,9 @@ pub async fn observe(
     let trace = trace(&request, &*state.entropy);
     request.extensions_mut().insert(RequestTrace(trace));
     let method = request.method().clone();
+    if !method.is_safe() {
+        request.extensions_mut().insert(RequestName(request_id.clone()));
+    }
     let span = span(&request, &request_id, &trace);
     let unread = Unread::share(&mut request);
 

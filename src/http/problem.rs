@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::analyses::{AnalysesError, TooManyStreams};
+use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams};
 use crate::auth::Rejection;
 use crate::store::StoreError;
 
@@ -159,13 +159,30 @@ impl ApiError {
         self.with_header(header::RETRY_AFTER, retry_after(after))
     }
 
+    /// The same in a part of the body, whose pointer is given without `#`.
+    pub fn within(mut self, pointer: &str) -> Self {
+        let was_invalid = self.kind == INVALID_REQUEST;
+        for error in &mut self.errors {
+            if let Some(rest) = error.pointer.strip_prefix('#') {
+                error.pointer = format!("#{pointer}{rest}");
+            }
+        }
+        if was_invalid { Self { headers: self.headers, ..Self::invalid(self.errors) } } else { self }
+    }
+
     /// The whole answer.
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
         for (name, value) in &self.headers {
             response.append_header((name.clone(), value.clone()));
         }
-        let problem = Problem {
+        let body = serde_json::to_vec(&self.problem(request_id)).unwrap_or_default();
+        response.content_type("application/problem+json").body(body)
+    }
+
+    /// The body of the answer.
+    pub fn problem(&self, request_id: &str) -> Problem {
+        Problem {
             r#type: format!("/problems/{}", self.kind.code),
             code: self.kind.code,
             title: self.kind.title,
@@ -173,9 +190,7 @@ impl ApiError {
             detail: self.detail.clone(),
             request_id: request_id.to_owned(),
             errors: self.errors.clone(),
-        };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        response.content_type("application/problem+json").body(body)
+        }
     }
 }
 
@@ -222,6 +237,7 @@ impl From<AnalysesError> for ApiError {
     fn from(error: AnalysesError) -> Self {
         match error {
             AnalysesError::NotFound => Self::new(NOT_FOUND, "there is no analysis of this call"),
+            AnalysesError::InvalidCursor => Self::invalid_field("?cursor", &InvalidCursor),
             AnalysesError::NoRecording => Self::new(NOT_FOUND, "there is no recording of this call"),
             AnalysesError::NoResult { status, retry_after } => {
                 let problem = Self::new(NO_RESULT, format!("the analysis is {}", status.as_str()));

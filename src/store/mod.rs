@@ -27,16 +27,19 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Status, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::{Clock, Entropy, Timestamp};
 use crate::domain::deliveries::Delivery;
 use crate::domain::events::EventKind;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::{Day, Usage};
 use crate::metrics::Metrics;
 
 /// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
@@ -222,7 +225,15 @@ pub trait Store: Send + Sync {
     /// Takes a submission: a new analysis, or a change of the one that stands.
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError>;
 
-    /// Takes a finished answer for a call that was never submitted; one that stands is left alone. Whether it was taken.
+    /// Takes submissions of a tenant, one after another, all of them in one commit or none.
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Found>, StoreError>;
+
+    /// Takes a finished answer for a call that was never submitted; one that stands is left alone, one that was deleted
+    /// stays so. Whether it was taken.
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -233,6 +244,28 @@ pub trait Store: Send + Sync {
 
     /// The analysis of a call.
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError>;
+
+    /// A part of the list of a tenant's analyses, the newest first.
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError>;
+
+    /// Deletes a call with its result, events and deliveries, whatever is under way, and leaves a record of it. Whether
+    /// there was anything to delete.
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError>;
+
+    /// Whether a call was deleted, as far as there is a record of it.
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError>;
+
+    /// The records of a call, the oldest first.
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError>;
 
     /// The vendor's answer that the result was read from, byte for byte.
     async fn find_vendor_answer(
@@ -278,6 +311,16 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<usize, StoreError>;
 
+    /// Deletes records of what was done, and numbers of days, before a moment, up to `limit` of each. How many.
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
+    /// Lists up to `limit` results from before there were lists. How many; 0 when all are listed.
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
+
     /// Gives back what this process still holds, so that another may go on at once.
     async fn release_across_tenants(&self) -> Result<(), StoreError>;
 
@@ -316,6 +359,11 @@ pub trait Store: Send + Sync {
 
     /// What was learned of the tenant's processing times; `None` before the first of them.
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError>;
+
+    /// What a tenant used on the days from `from` to `to`, both included; days without anything are left out. The embedded
+    /// engine counts in the transaction that does it. A server's replicas add up every few seconds: one that is killed may
+    /// lose as much, and what a lost connection interrupted may be counted twice or not at all.
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError>;
 
     /// Whether the store can be written to.
     async fn check(&self) -> Result<(), StoreError>;

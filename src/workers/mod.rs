@@ -5,6 +5,7 @@
 //! reports; the loop takes the next step when something became due, a place became free, or the report says when.
 
 mod deliverer;
+mod earlier_results;
 mod refresher;
 mod retention;
 mod vendor_worker;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
+pub use self::earlier_results::EarlierResults;
 pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;

@@ -13,6 +13,10 @@ use crate::store::{Store, StoreError};
 /// Of analyses and of events, in one transaction: other writers wait no longer than for these.
 const BATCH: usize = 200;
 
+/// How long records of what was done, and with them the knowledge of which calls were deleted, are kept at least: two
+/// years.
+const RECORDS_PERIOD: Duration = Duration::from_hours(731 * 24);
+
 /// Works on what is expired.
 pub struct Retention {
     /// Where it is.
@@ -23,6 +27,13 @@ pub struct Retention {
     pub clock: Arc<dyn Clock>,
 }
 
+impl Retention {
+    fn ago(&self, period: Duration) -> Timestamp {
+        let period = i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(period))
+    }
+}
+
 #[async_trait]
 impl Worker for Retention {
     fn name(&self) -> &'static str {
@@ -30,8 +41,9 @@ impl Worker for Retention {
     }
 
     async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        let period = i64::try_from(self.period.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(period));
+        let before = self.ago(self.period);
+        let records_before = self.ago(self.period.max(RECORDS_PERIOD));
+        self.store.delete_records_across_tenants(records_before, BATCH).await?;
         let deleted = self.store.delete_expired_across_tenants(before, BATCH).await?;
         if deleted > 0 {
             tracing::info!(rows = deleted, "what was older than store.retention is deleted");

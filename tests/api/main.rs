@@ -6,10 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod authorization;
+mod batches;
 mod breaker;
 mod caller;
 mod contract;
 mod deadlines;
+mod deletion;
 mod deliveries;
 mod draining;
 mod event_streams;
@@ -17,6 +19,7 @@ mod events;
 mod input;
 mod issuer;
 mod journey;
+mod lists;
 mod openapi;
 mod operations;
 mod outages;
@@ -32,4 +35,5 @@ mod revisions;
 mod stage;
 mod submissions;
 mod subscriber;
+mod usage;
 mod vendor_forms;

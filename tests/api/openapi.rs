@@ -1,7 +1,7 @@
 //! The OpenAPI document: committed, served, and shown. That answers are as it says is seen to by `contract`.
 
 use alovoice_gateway::commands;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::contract::{self, DOCUMENT, Operation};
 use crate::stage::Stage;
@@ -73,14 +73,37 @@ fn every_operation_tells_what_it_answers() {
     }
     insta::assert_json_snapshot!(names, @r#"
     [
+      "list_analyses",
       "submit_analysis",
+      "submit_analyses",
+      "delete_analysis",
       "get_analysis",
       "get_audio",
       "get_transcript",
       "get_vendor_answer",
-      "list_events"
+      "list_events",
+      "get_usage"
     ]
     "#);
+}
+
+#[test]
+fn what_the_document_refers_to_is_in_it() {
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    references(&DOCUMENT, &mut found);
+    for reference in found {
+        assert!(DOCUMENT.pointer(&reference[1..]).is_some(), "{reference}");
+    }
 }
 
 /// The net that catches undocumented answers has no hole.

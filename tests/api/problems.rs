@@ -39,10 +39,10 @@ async fn what_is_not_there_is_not_found() {
 async fn a_path_names_the_methods_that_it_takes() {
     let stage = Stage::start().await;
     for (path, refused, allowed) in [
-        ("/v1/analyses", "PUT", "POST"),
-        ("/v1/analyses", "GET", "POST"),
-        ("/v1/analyses/1", "POST", "GET, HEAD"),
-        ("/v1/analyses/1", "BREW", "GET, HEAD"),
+        ("/v1/analyses", "PUT", "GET, HEAD, POST"),
+        ("/v1/analyses/batch", "PUT", "GET, HEAD, DELETE"),
+        ("/v1/analyses/1", "POST", "GET, HEAD, DELETE"),
+        ("/v1/analyses/1", "BREW", "GET, HEAD, DELETE"),
         ("/v1/analyses/1/transcript", "PATCH", "GET, HEAD"),
         ("/v1/analyses/1/vendor-answer", "DELETE", "GET, HEAD"),
         ("/problems/internal", "POST", "GET, HEAD"),

@@ -46,6 +46,28 @@ async fn a_change_at_one_is_soon_seen_at_another_that_had_the_old_state_in_memor
 }
 
 #[tokio::test]
+async fn what_is_deleted_at_one_is_soon_gone_from_the_memory_of_another() {
+    let stage = stage().await;
+    let other = stage.replica(stage.database().url()).await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    let elsewhere = stage.acme_at(&other);
+    elsewhere.outcome("1").await;
+    // From memory now.
+    elsewhere.analysis("1").await;
+    let deleted = stage.acme().send(reqwest::Method::DELETE, "/v1/analyses/1", &[], "").await;
+    assert_eq!(deleted.status, 204);
+    // The notice is on its way: it comes without anything else being done.
+    let gone = loop {
+        let seen = elsewhere.analysis("1").await;
+        if seen.status != 200 {
+            break seen;
+        }
+    };
+    gone.problem(404, "not_found");
+    assert!(other.drain().await);
+}
+
+#[tokio::test]
 async fn cut_off_from_the_database_a_gateway_answers_from_memory_and_stays_in_the_service() {
     let stage = stage().await;
     let server = Server::shared().await;

@@ -291,3 +291,15 @@ async fn events_from_before_the_feed_have_their_places_in_it() {
     harness.adopt(&acme(), "next").await;
     assert_eq!(calls(&harness.feed(&acme(), events[1].position).await), ["next"]);
 }
+
+#[tokio::test]
+async fn results_from_before_there_were_lists_are_listed_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file_in(&folder);
+    let harness = open_at(&path, ());
+    for call in ["1", "2", "3"] {
+        harness.complete(submission(call), "salom").await;
+    }
+    beside(&path).execute_batch("DELETE FROM listings; DELETE FROM tags; DELETE FROM search; INSERT INTO unlisted SELECT analysis FROM results").unwrap();
+    crate::cases::listings::earlier_results_are_listed(&harness).await;
+}

@@ -1,8 +1,19 @@
 //! What is copied: the tables, and rows of any of them.
 
-/// Every table, those that others refer to first. Their columns and keys are read from the database.
-pub(in crate::store) const TABLES: [&str; 8] =
-    ["analyses", "results", "callbacks", "events", "deliveries", "attempts", "paces", "feeds"];
+/// Every table, those that others refer to first. Their columns and keys are read from the database. What lists and
+/// searches go by is made anew from the results.
+pub(in crate::store) const TABLES: [&str; 10] = [
+    "analyses",
+    "results",
+    "callbacks",
+    "events",
+    "deliveries",
+    "attempts",
+    "paces",
+    "feeds",
+    "audit",
+    "usage",
+];
 
 /// A table that both engines hold.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use super::notices::{Address, Changes};
 use super::rows::{COLUMNS, Parameter, Written, json, read};
-use super::{deliveries, paces};
+use super::{deletion, deliveries, listings, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -60,25 +60,27 @@ pub(super) async fn submit(
         return Ok((Found { analysis, result: None }, Changes::work(Queue::Submits)));
     }
     let transaction = client.transaction().await?;
-    let done = resubmit(&transaction, around, address, &analysis, submission).await?;
+    let mut changes = Changes::default();
+    let found = resubmit(&transaction, around, &analysis.tenant, submission, &mut changes).await?;
+    changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
-    Ok(done)
+    Ok((found, changes))
 }
 
-async fn resubmit(
+/// A submission of what stands already.
+pub(super) async fn resubmit(
     transaction: &Transaction<'_>,
     around: &Surroundings,
-    address: &Address,
-    given: &Analysis,
+    tenant: &TenantId,
     submission: &Submission,
-) -> Result<(Found, Changes), Fault> {
-    let standing = find_locked(transaction, &given.tenant, &given.call_id).await?;
+    changes: &mut Changes,
+) -> Result<Found, Fault> {
+    let standing = find_locked(transaction, tenant, &submission.call_id).await?;
     // Deleted between the two statements: the next try inserts it.
     let (row, mut found) = standing.ok_or(Fault::Raced)?;
     let (now, before) = (around.clock.now(), found.analysis.clone());
     found.analysis.resubmitted(submission, now);
     let analysis = &found.analysis;
-    let mut changes = Changes::default();
     if *analysis != before {
         update(transaction, row, analysis, analysis.work != before.work).await?;
         changes.analysis(analysis, before.status.is_finished());
@@ -94,8 +96,7 @@ async fn resubmit(
         deliveries::announce_latest(transaction, around, analysis, url).await?;
         changes.add_delivery();
     }
-    changes.tell_within(transaction, address).await?;
-    Ok((found, changes))
+    Ok(found)
 }
 
 pub(super) async fn adopt(
@@ -115,6 +116,10 @@ pub(super) async fn adopt(
     let Some(row) = insert(&transaction, &analysis).await? else {
         return Ok((false, Changes::default()));
     };
+    // After the insert, which has waited for a deletion under way. What was inserted goes with the transaction.
+    if deletion::was_deleted(&transaction, tenant, call_id).await? {
+        return Ok((false, Changes::default()));
+    }
     let mut changes = Changes::default();
     changes.analysis(&analysis, false);
     follow(&transaction, around, row, &analysis, effect, &context, &mut changes).await?;
@@ -235,6 +240,7 @@ async fn follow(
             .await?;
         let result = json(&obtained.result)?;
         transaction.execute(&upsert, &[&row, &result, &&obtained.vendor_answer[..]]).await?;
+        listings::keep(transaction, row, &analysis.tenant, &obtained.result).await?;
     }
     if let Some(kind) = effect.event {
         let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());

@@ -100,16 +100,17 @@ async fn insert(transaction: &Transaction<'_>, seq: i64, delivery: &Delivery) ->
 
 /// Both rows in one statement: the attempt is only touched if the lease was still ours.
 const FINISH: &str = "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), \
-     finished_at = $5, leased = false WHERE \"row\" = $1 AND fence = $2 AND leased RETURNING \"row\", attempts), \
+     finished_at = $5, leased = false WHERE \"row\" = $1 AND fence = $2 AND leased RETURNING \"row\", attempts, tenant), \
      ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 FROM owned \
-     WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT count(*) FROM owned";
+     WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant FROM owned";
 
+/// Whose delivery it was.
 pub(super) async fn finish(
     mut session: Session,
     lease: Lease,
     attempt: &FinishedAttempt,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<TenantId, Fault> {
     let client = session.client()?;
     let (status, due_at) = match attempt.next {
         Next::Delivered => (DeliveryStatus::Delivered, None),
@@ -121,8 +122,8 @@ pub(super) async fn finish(
     let detail = attempt.detail.as_ref().map(|detail| detail.replace('\0', "\u{fffd}"));
     let latency = i64::try_from(attempt.latency.as_millis()).unwrap_or(i64::MAX);
     let finish = client.prepare_cached(FINISH).await?;
-    let owned: i64 = client
-        .query_one(
+    let owner = client
+        .query_opt(
             &finish,
             &[
                 &lease.row,
@@ -138,8 +139,8 @@ pub(super) async fn finish(
             ],
         )
         .await?
-        .try_get(0)?;
-    if owned == 0 { Err(StoreError::LeaseLost.into()) } else { Ok(()) }
+        .ok_or(StoreError::LeaseLost)?;
+    parsed(&owner, "tenant", TenantId::parse)
 }
 
 pub(super) async fn attempts(

@@ -7,22 +7,26 @@
 //! - Nothing waits for ever: neither for the server, nor for a connection to it.
 
 mod analyses;
+mod batches;
 mod claims;
 mod connect;
 mod copies;
 mod deadlines;
+mod deletion;
 mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod fault;
 mod feed;
 mod held;
+mod listings;
 mod migrations;
 mod notices;
 mod paces;
 mod rows;
 mod target;
 mod tls;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +44,7 @@ use self::fault::Fault;
 use self::held::Held;
 use self::notices::{Address, Changes, Currency, Listener, Teller};
 pub(super) use self::target::Target;
+use self::usage::Tally;
 use super::{
     Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
     FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
@@ -47,12 +52,16 @@ use super::{
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::{Day, Usage};
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
 const PERSEVERANCE: Duration = Duration::from_secs(8);
@@ -89,6 +98,7 @@ pub struct PostgresStore {
     work: Held,
     deliveries: Held,
     walks: Mutex<Walks>,
+    tally: Arc<Tally>,
     surroundings: Surroundings,
     /// Ends what goes on beside the calls.
     _stop: DropGuard,
@@ -134,6 +144,8 @@ impl PostgresStore {
         check_copy(&surroundings, &pool).await?;
         tokio::spawn(listener.run(ears, stop.clone()));
         let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
+        let tally = Arc::new(Tally::default());
+        tally.start(pool.clone(), stop.clone());
         Ok(Self {
             pool,
             address,
@@ -143,6 +155,7 @@ impl PostgresStore {
             work: Held::default(),
             deliveries: Held::default(),
             walks: Mutex::default(),
+            tally,
             surroundings,
             _stop: stop.drop_guard(),
         })
@@ -233,7 +246,24 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<Found, StoreError> {
         let (around, submission) = (&self.surroundings, &submission);
-        self.change(|session| analyses::submit(session, around, &self.address, tenant, submission)).await
+        let found = self
+            .change(|session| analyses::submit(session, around, &self.address, tenant, submission))
+            .await?;
+        self.tally.count(tenant, self.now(), Usage::submission());
+        Ok(found)
+    }
+
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Found>, StoreError> {
+        let (around, submissions) = (&self.surroundings, &submissions);
+        let found = self
+            .change(|session| batches::submit(session, around, &self.address, tenant, submissions))
+            .await?;
+        found.iter().for_each(|_| self.tally.count(tenant, self.now(), Usage::submission()));
+        Ok(found)
     }
 
     async fn adopt(
@@ -244,12 +274,46 @@ impl Store for PostgresStore {
         obtained: Box<Obtained>,
     ) -> Result<bool, StoreError> {
         let (around, obtained) = (&self.surroundings, &obtained);
-        self.change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone()))
-            .await
+        let taken = self
+            .change(|session| analyses::adopt(session, around, tenant, call_id, trace, obtained.clone()))
+            .await?;
+        if taken {
+            let usage = Usage::step(1, Some(EventKind::AnalysisCompleted));
+            self.tally.count(tenant, self.now(), usage);
+        }
+        Ok(taken)
     }
 
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError> {
         self.run(|session| analyses::find(session, tenant, call_id)).await
+    }
+
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let page = &page;
+        self.run(|session| listings::list(session, tenant, page)).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        let actor = &actor;
+        self.change(|session| deletion::delete(session, &self.address, tenant, call_id, actor, self.now()))
+            .await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        self.run(async |mut session| deletion::was_deleted(&*session.client()?, tenant, call_id).await).await
+    }
+
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.run(|session| deletion::audit(session, tenant, call_id)).await
     }
 
     async fn find_vendor_answer(
@@ -280,6 +344,11 @@ impl Store for PostgresStore {
         if !matches!(applied, Err(StoreError::Unavailable(_))) {
             self.work.remove(lease);
         }
+        if let Ok(applied) = &applied {
+            let polls = u64::from(matches!(step, Step::Polled(_)));
+            let usage = Usage::step(polls, applied.event);
+            self.tally.count(&applied.analysis.tenant, self.now(), usage);
+        }
         applied
     }
 
@@ -289,7 +358,13 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Ended, StoreError> {
         let (around, tenants) = (&self.surroundings, &tenants);
-        self.change(|session| deadlines::end_overdue(session, around, &self.address, tenants, limit)).await
+        let ended = self
+            .change(|session| deadlines::end_overdue(session, around, &self.address, tenants, limit))
+            .await?;
+        for applied in &ended.applied {
+            self.tally.count(&applied.analysis.tenant, self.now(), Usage::step(0, applied.event));
+        }
+        Ok(ended)
     }
 
     async fn claim_deliveries_across_tenants(
@@ -316,7 +391,8 @@ impl Store for PostgresStore {
         if !matches!(finished, Err(StoreError::Unavailable(_))) {
             self.deliveries.remove(lease);
         }
-        finished
+        let usage = Usage::attempt(attempt.next.arrived());
+        finished.map(|tenant| self.tally.count(&tenant, self.now(), usage))
     }
 
     async fn delete_expired_across_tenants(
@@ -327,7 +403,23 @@ impl Store for PostgresStore {
         self.change(|session| expiry::delete(session, &self.address, before, limit)).await
     }
 
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
+        Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
+    }
+
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run(|session| listings::catch_up(session, limit)).await
+    }
+
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
+        if let Err(fault) = self.tally.add_up(&self.pool).await {
+            tracing::warn!(?fault, "usage cannot be added up; what was counted last is lost");
+        }
         self.run(|session| held::release(session, &self.work, &self.deliveries, self.now())).await?;
         let mut changes = Changes::work(Queue::Submits);
         changes.add_work(Queue::Polls);
@@ -382,6 +474,12 @@ impl Store for PostgresStore {
 
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
         self.run(async |mut session| paces::find(&*session.client()?, tenant).await).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        // What this replica did is seen at once. If it cannot be written, it cannot be read either.
+        self.tally.add_up(&self.pool).await?;
+        self.run(|session| usage::between(session, tenant, from, to)).await
     }
 
     /// Always: a database that is away is away for every replica, and none could do better; those that stay in the

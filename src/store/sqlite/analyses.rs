@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
-use super::{deliveries, feed, paces};
+use super::{deletion, deliveries, feed, listings, paces, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
@@ -16,6 +16,7 @@ use crate::domain::lifecycle::{Context, Effect, Step};
 use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::Usage;
 
 pub(super) fn submit(
     connection: &Connection,
@@ -24,6 +25,7 @@ pub(super) fn submit(
     submission: &Submission,
 ) -> Result<Done<Found>, StoreError> {
     let analysis = Analysis::begin(tenant, submission.clone(), around.clock.now());
+    usage::count(connection, &analysis.tenant, analysis.submitted_at, Usage::submission())?;
     // Most calls are new: the insert itself tells, without a look before.
     let Some(row) = insert(connection, &analysis)? else {
         let standing = find_row(connection, &analysis.tenant, &analysis.call_id)?;
@@ -36,6 +38,21 @@ pub(super) fn submit(
     }
     let changes = vec![Change::Work(Queue::Submits)];
     Ok(Done { value: Found { analysis, result: None }, changes })
+}
+
+pub(super) fn submit_all(
+    connection: &Connection,
+    around: &Surroundings,
+    tenant: &TenantId,
+    submissions: &[Submission],
+) -> Result<Done<Vec<Found>>, StoreError> {
+    let mut all = Done::quiet(Vec::with_capacity(submissions.len()));
+    for submission in submissions {
+        let done = submit(connection, around, tenant.clone(), submission)?;
+        all.value.push(done.value);
+        all.changes.extend(done.changes);
+    }
+    Ok(all)
 }
 
 fn resubmit(
@@ -80,7 +97,11 @@ pub(super) fn adopt(
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());
     let context = context(around, None, None);
     let effect = analysis.adopt(obtained, &context);
+    if deletion::was_deleted(connection, &analysis.tenant, &analysis.call_id)? {
+        return Ok(Done::quiet(false));
+    }
     let Some(row) = insert(connection, &analysis)? else { return Ok(Done::quiet(false)) };
+    usage::count(connection, &analysis.tenant, context.now, Usage::step(1, effect.event))?;
     let mut changes = follow(connection, around, row, &analysis, effect, &context)?.changes;
     // The look that catches late tags.
     changes.push(Change::Work(Queue::Polls));
@@ -121,11 +142,12 @@ pub(super) fn apply(
         .query_row(params![lease.row, lease.fence], read)
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
-    let polls =
-        analysis.work.as_ref().map_or(0, |work| work.polls) + u32::from(matches!(step, Step::Polled(_)));
+    let polled = u32::from(matches!(step, Step::Polled(_)));
+    let polls = analysis.work.as_ref().map_or(0, |work| work.polls) + polled;
     let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step, context);
     let Done { value: (analysis, event), mut changes } =
         transition(connection, around, lease.row, analysis, step)?;
+    usage::count(connection, &analysis.tenant, around.clock.now(), Usage::step(polled.into(), event))?;
     if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
         changes.push(Change::Work(if stage == Stage::Submit { Queue::Submits } else { Queue::Polls }));
     }
@@ -172,6 +194,7 @@ fn follow(
                  DO UPDATE SET result = excluded.result, vendor_answer = excluded.vendor_answer",
             )?
             .execute(params![row, json(&obtained.result)?, &obtained.vendor_answer[..]])?;
+        listings::keep(connection, row, &analysis.tenant, &obtained.result)?;
     }
     if let Some(kind) = effect.event {
         let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
@@ -255,9 +278,10 @@ fn insert(connection: &Connection, analysis: &Analysis) -> Result<Option<i64>, S
     let submitted_at = Value::from(analysis.submitted_at.as_millis());
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
+            "INSERT INTO analyses (id, tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
              last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-             missing_since, denied_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             missing_since, denied_since) VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(id) FROM analyses), 0)) \
+             FROM row_floors WHERE name = 'analyses'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (tenant, call_id) DO NOTHING",
         )?
         .execute(params_from_iter(

@@ -5,10 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::{Applied, Ended, StoreError, Surroundings};
 use super::analyses::transition;
 use super::rows::{COLUMNS, read};
+use super::usage;
 use super::writer::Done;
 use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+use crate::domain::usage::Usage;
 
 /// Takes the tenant, the latest start that is too long ago, the present (what is leased is due later), and the most to end.
 pub(super) fn overdue_sql() -> String {
@@ -43,6 +45,7 @@ pub(super) fn end_overdue(
             let done = transition(connection, around, row, analysis, Analysis::expire)?;
             ended.changes.extend(done.changes);
             let (analysis, event) = done.value;
+            usage::count(connection, tenant, now, Usage::step(0, event))?;
             ended.value.applied.push(Applied { analysis, event, polls });
         }
         let started: Option<i64> =

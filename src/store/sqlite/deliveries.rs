@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, StoreError, Surroundings};
 use super::rows::{text_id, time, unreadable};
+use super::usage;
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -14,6 +15,7 @@ use crate::domain::events::Event;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::Usage;
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
 pub(super) fn add_callback(connection: &Connection, row: i64, url: &CallbackUrl) -> Result<bool, StoreError> {
@@ -72,8 +74,9 @@ fn insert(connection: &Connection, seq: i64, delivery: &Delivery) -> Result<(), 
     let trace = serde_json::to_string(&delivery.trace).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO deliveries (row, id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
+             VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) FROM row_floors \
+             WHERE name = 'deliveries'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             delivery.id.to_string(),
@@ -102,15 +105,17 @@ pub(super) fn finish(
         Next::RetryAt(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
-    let owned = connection
+    let owner = connection
         .prepare_cached(
             "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = 0 \
-             WHERE row = ? AND fence = ? AND leased = 1",
+             WHERE row = ? AND fence = ? AND leased = 1 RETURNING tenant",
         )?
-        .execute(params![status.as_str(), due_at, finished_at, lease.row, lease.fence])?;
-    if owned == 0 {
-        return Err(StoreError::LeaseLost);
-    }
+        .query_row(params![status.as_str(), due_at, finished_at, lease.row, lease.fence], |row| {
+            text_id(row, "tenant", TenantId::parse)
+        })
+        .optional()?
+        .ok_or(StoreError::LeaseLost)?;
+    usage::count(connection, &owner, now, Usage::attempt(attempt.next.arrived()))?;
     connection
         .prepare_cached(
             "UPDATE attempts SET outcome = ?, status = ?, latency_ms = ?, detail = ?, response = ? \

@@ -3,11 +3,13 @@
 mod analyses;
 mod claims;
 mod deadlines;
+mod deletion;
 mod deliveries;
 mod delivery_claims;
 mod expiry;
 mod feed;
 mod file;
+mod listings;
 mod mark;
 mod paces;
 #[cfg(test)]
@@ -15,6 +17,7 @@ mod plans;
 mod readers;
 mod rows;
 mod source;
+mod usage;
 mod writer;
 
 use std::fs::File;
@@ -40,12 +43,15 @@ use super::{
     Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
 use crate::domain::lifecycle::Step;
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::{Day, Usage};
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
@@ -160,6 +166,15 @@ impl Store for SqliteStore {
         self.write(move |connection| analyses::submit(connection, &around, tenant, &submission)).await
     }
 
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Found>, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| analyses::submit_all(connection, &around, &tenant, &submissions)).await
+    }
+
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -175,6 +190,35 @@ impl Store for SqliteStore {
     async fn find_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Option<Found>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| analyses::find(connection, &tenant, &call_id)).await
+    }
+
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| listings::list(connection, &tenant, &page)).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        let (tenant, call_id, now) = (tenant.clone(), call_id.clone(), self.surroundings.clock.now());
+        self.write(move |connection| deletion::delete(connection, tenant, call_id, &actor, now)).await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| deletion::was_deleted(connection, &tenant, &call_id)).await
+    }
+
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| deletion::audit(connection, &tenant, &call_id)).await
     }
 
     async fn find_vendor_answer(
@@ -239,6 +283,23 @@ impl Store for SqliteStore {
         self.write(move |connection| expiry::delete(connection, before, limit)).await
     }
 
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| {
+            let records = deletion::delete_records(connection, before, limit)?;
+            let days = usage::delete(connection, Day::of(before), limit)?;
+            Ok(Done::quiet(records + days))
+        })
+        .await
+    }
+
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(move |connection| listings::catch_up(connection, limit).map(Done::quiet)).await
+    }
+
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
         let now = self.surroundings.clock.now();
         self.write(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
@@ -290,6 +351,11 @@ impl Store for SqliteStore {
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
         let tenant = tenant.clone();
         self.read(move |connection| paces::find(connection, &tenant)).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| usage::between(connection, &tenant, from, to)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -9,6 +9,11 @@ use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UN
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
 use super::feed::EVENTS_AFTER;
 use super::file::{MIGRATIONS, prepare};
+use super::listings::list_sql;
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::listing::{Filter, Page, Position};
 
 /// How `SQLite` says that it will find what a query asks for, whether or not the index alone is enough for it.
 fn plan(sql: &str) -> Vec<String> {
@@ -66,6 +71,25 @@ fn what_is_past_its_deadline_is_found_by_its_age() {
             plan(&sql),
             [format!("SEARCH analyses USING INDEX analyses_by_start (tenant=? AND {term})")]
         );
+    }
+}
+
+#[test]
+fn a_page_is_walked_along_an_index_in_its_order() {
+    let page = |status, after| {
+        let filter = Filter { status, ..Filter::default() };
+        let tenant = TenantId::parse("acme").unwrap();
+        list_sql(&tenant, &Page { filter, after, limit: 10 }).0
+    };
+    let position = Position { submitted_at: Timestamp::from_millis(0), call_id: CallId::parse("1").unwrap() };
+    let summary = "SEARCH listings USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN";
+    for (sql, index) in [
+        (page(None, None), "analyses_newest (tenant=?)"),
+        (page(Some(Status::Completed), None), "analyses_newest (tenant=?)"),
+        (page(None, Some(position)), "analyses_newest (tenant=? AND (submitted_at,call_id)<(?,?))"),
+        (page(Some(Status::Failed), None), "analyses_not_completed (tenant=? AND status=?)"),
+    ] {
+        assert_eq!(plan(&sql), [format!("SEARCH analyses USING INDEX {index}"), summary.to_owned()]);
     }
 }
 

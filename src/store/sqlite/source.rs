@@ -172,8 +172,11 @@ mod tests {
         let tables: Vec<String> =
             tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         assert!(tables.len() >= 6);
-        for table in tables {
-            assert!(TABLES.contains(&table.as_str()), "{table} is not in the list of what is copied");
+        // Made anew from the results, or of use to this engine alone.
+        let derived = ["listings", "tags", "unlisted", "row_floors"];
+        for table in tables.iter().filter(|table| !table.starts_with("search")) {
+            let is_known = TABLES.contains(&table.as_str()) || derived.contains(&table.as_str());
+            assert!(is_known, "{table} is not in the list of what is copied");
         }
     }
 }

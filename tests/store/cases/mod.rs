@@ -1,11 +1,15 @@
 //! The cases. None of them knows which engine it runs on.
 
+pub(crate) mod batches;
 pub(crate) mod claims;
 pub(crate) mod contention;
 pub(crate) mod deadlines;
+pub(crate) mod deletion;
 pub(crate) mod deliveries;
 pub(crate) mod expiry;
 pub(crate) mod feed;
+pub(crate) mod listings;
 pub(crate) mod paces;
 pub(crate) mod submissions;
 pub(crate) mod transitions;
+pub(crate) mod usage;

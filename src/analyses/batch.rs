@@ -1,0 +1,45 @@
+//! Many submissions at once.
+
+use super::{Analyses, AnalysesError};
+use crate::domain::analysis::Submission;
+use crate::domain::summary::{AnalysisSummary, ResultSummary};
+use crate::tenants::Tenant;
+
+/// What became of one submission of many.
+#[derive(Debug)]
+pub struct BatchItem {
+    /// The analysis as it stands; without its transcript, of which a thousand would be many.
+    pub summary: AnalysisSummary,
+    /// Whether an outcome is still to come.
+    pub under_way: bool,
+}
+
+impl Analyses {
+    /// Takes submissions, in their order, in one write; they are on disk when this returns.
+    ///
+    /// # Errors
+    /// If the store fails: then none was taken. What is wrong with one of them is told in its place.
+    pub async fn submit_all(
+        &self,
+        tenant: &Tenant,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Result<BatchItem, AnalysesError>>, AnalysesError> {
+        let admitted: Vec<_> = submissions
+            .into_iter()
+            .map(|submission| self.admit(tenant, &submission).map(|()| submission))
+            .collect();
+        let good: Vec<Submission> = admitted.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+        let found =
+            if good.is_empty() { Vec::new() } else { self.parts.store.submit_all(tenant.id(), good).await? };
+        let mut found = found.into_iter();
+        let outcome = |item: Result<Submission, AnalysesError>| {
+            let submission = item?;
+            self.cache.invalidate(&(tenant.id().clone(), submission.call_id));
+            let found = found.next().ok_or(AnalysesError::NotFound)?;
+            let result = found.result.as_ref().map(ResultSummary::of);
+            let under_way = found.analysis.is_under_way();
+            Ok(BatchItem { summary: AnalysisSummary::new(&found.analysis, result), under_way })
+        };
+        Ok(admitted.into_iter().map(outcome).collect())
+    }
+}

@@ -1,0 +1,25 @@
+//! What a tenant used.
+
+use super::{Analyses, AnalysesError};
+use crate::domain::usage::{Day, Usage};
+use crate::tenants::Tenant;
+
+impl Analyses {
+    /// What a tenant used on each day from `from` to `to`, both included, also where that is nothing.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn usage(
+        &self,
+        tenant: &Tenant,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(Day, Usage)>, AnalysesError> {
+        let mut counted = self.parts.store.usage(tenant.id(), from, to).await?.into_iter().peekable();
+        let of_day = |day| {
+            let found = counted.next_if(|(counted, _)| *counted == day);
+            (day, found.map(|(_, usage)| usage).unwrap_or_default())
+        };
+        Ok(from.until(to).map(of_day).collect())
+    }
+}

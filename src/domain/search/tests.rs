@@ -1,0 +1,176 @@
+//! Which words meet, and which do not.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn turn(speaker: &str, text: &str) -> Turn {
+    Turn {
+        fragment_id: None,
+        speaker: Speaker::from_word(speaker),
+        begin_ms: 0,
+        end_ms: 1,
+        text: text.to_owned(),
+    }
+}
+
+fn finds(query: &str, text: &str) -> bool {
+    let document = SearchDocument::of(&acme(), &[turn("operator", text)]);
+    SearchQuery::parse(query, None).unwrap().finds(&acme(), &document)
+}
+
+#[test]
+fn case_diacritics_and_stress_marks_do_not_matter() {
+    for (query, text) in [
+        ("SALOM", "salom"),
+        ("привет", "ПРИВЕТ, Мир!"),
+        ("cafe", "Café"),
+        ("café", "cafe"),
+        ("замок", "за\u{301}мок"),
+        ("istanbul", "İSTANBUL"),
+        ("еще", "ещё"),
+        ("ЕЩЁ", "еще"),
+        ("ещё", "еще\u{308}"),
+        ("мой", "МОИ\u{306}"),
+        ("１２", "12"),
+        ("qabulxona", "qabul\u{ad}xona"),
+    ] {
+        assert!(finds(query, text), "{query} in {text}");
+    }
+}
+
+#[test]
+fn every_apostrophe_is_the_same_one_and_may_be_left_out() {
+    for sign in ["ʻ", "'", "‘", "ʼ", "`", "’", "´", "′", "''"] {
+        let text = format!("O{sign}zbekiston bog{sign}, ma{sign}no");
+        for query in
+            ["oʻzbekiston", "o'zbekiston", "OZBEKISTON", "bog`", "bog", "ma’no", "mano", "ўзбекистон"]
+        {
+            assert!(finds(query, &text), "{query} in {text}");
+        }
+        assert!(!finds(&format!("o{sign}n"), "on"), "typed with it, it is meant");
+        assert!(finds(&format!("{sign}salom{sign}"), "salom"), "quotation marks are none");
+    }
+}
+
+#[test]
+fn an_uzbek_word_is_found_in_either_script() {
+    for (latin, cyrillic) in [
+        ("salom", "салом"),
+        ("oʻzbek", "ўзбек"),
+        ("gʻalaba", "ғалаба"),
+        ("qaror", "қарор"),
+        ("hayot", "ҳаёт"),
+        ("xabar", "хабар"),
+        ("yordam", "ёрдам"),
+        ("yer", "ер"),
+        ("poyezd", "поезд"),
+        ("sherigʻi", "шериғи"),
+        ("choy", "чой"),
+        ("maʼno", "маъно"),
+        ("obyekt", "объект"),
+        ("albom", "альбом"),
+        ("konstitutsiya", "конституция"),
+        ("sirk", "цирк"),
+        ("yaxshi", "яхши"),
+    ] {
+        assert!(finds(latin, cyrillic), "{latin} in {cyrillic}");
+        assert!(finds(cyrillic, latin), "{cyrillic} in {latin}");
+    }
+}
+
+#[test]
+fn different_words_stay_apart() {
+    for (query, text) in [
+        // Russian words that Uzbek would write alike in Latin letters.
+        ("мат", "мать"),
+        ("мать", "мат"),
+        ("был", "бил"),
+        ("цена", "сена"),
+        // Letters that Uzbek tells apart.
+        ("қол", "кол"),
+        ("кол", "қол"),
+        ("ҳам", "хам"),
+        ("ўн", "он"),
+        ("ғам", "гам"),
+        ("мои", "мой"),
+        ("salo", "salom"),
+    ] {
+        assert!(!finds(query, text), "{query} in {text}");
+    }
+}
+
+#[test]
+fn all_words_must_be_there_and_a_star_stands_for_any_ending() {
+    assert!(finds("klinika qabul*", "oilaviy klinika qabulxonasi"));
+    assert!(finds("қабул*", "oilaviy klinika qabulxonasi"));
+    assert!(!finds("klinika xayr", "oilaviy klinika"));
+    assert!(finds("24", "24 soat"));
+    assert!(finds("ha-ha", "ha ha"));
+}
+
+#[test]
+fn a_side_is_asked_for_its_own_words() {
+    let document = SearchDocument::of(&acme(), &[turn("operator", "salom"), turn("client", "rahmat")]);
+    let finds = |text, side| SearchQuery::parse(text, Some(side)).unwrap().finds(&acme(), &document);
+    assert!(finds("salom", Side::Operator) && finds("rahmat", Side::Client) && finds("раҳм*", Side::Client));
+    assert!(!finds("salom", Side::Client) && !finds("rahmat", Side::Operator));
+    assert!(SearchQuery::parse("salom rahmat", None).unwrap().finds(&acme(), &document));
+    let alone = SearchDocument::of(&acme(), &[turn("operator", ""), turn("robot", "o_salom c_")]);
+    assert!(SearchQuery::spoken_by(Side::Operator).finds(&acme(), &alone));
+    assert!(!SearchQuery::spoken_by(Side::Client).finds(&acme(), &alone));
+}
+
+#[test]
+fn what_cannot_be_searched_for_is_refused() {
+    for (text, error) in [
+        ("", InvalidQuery::NoWord),
+        (" ' … * ", InvalidQuery::NoWord),
+        ("a*", InvalidQuery::ShortPrefix),
+        (&"x".repeat(257), InvalidQuery::TooLong),
+        (&"a ".repeat(17), InvalidQuery::TooManyWords),
+    ] {
+        assert_eq!(SearchQuery::parse(text, None), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn a_talk_without_end_is_indexed_up_to_a_bound() {
+    let endless: String = (0..200_000).map(|n| format!("so'z{n} ")).collect();
+    let document = SearchDocument::of(&acme(), &[turn("client", &endless)]);
+    let bytes: usize = document.entries().map(|entry| entry.len() + 1).sum();
+    assert!((MAX_BYTES - 100..MAX_BYTES + 100).contains(&bytes), "{bytes}");
+}
+
+proptest! {
+    #[test]
+    fn folding_is_done_once_for_all(text in "\\PC{0,40}") {
+        let folded = fold(&text);
+        prop_assert_eq!(fold(&folded), folded.clone());
+    }
+
+    #[test]
+    fn a_text_is_found_by_each_of_its_words(text in "[a-zA-Zа-яА-ЯёЁўқғҳʻ'’ ,.\\-]{0,60}|\\PC{0,40}") {
+        for word in fold(&text).split(' ').filter(|word| !word.is_empty()) {
+            prop_assert!(finds(word, &text), "{} in {}", word, text);
+        }
+    }
+
+    #[test]
+    fn case_and_apostrophe_never_matter(text in "[a-zA-Zа-яА-ЯёЁўқғҳ ]{0,20}'[a-z ]{0,10}") {
+        prop_assert_eq!(fold(&text.to_uppercase()), fold(&text.to_lowercase()));
+        prop_assert_eq!(fold(&text.replace('\'', "‘")), fold(&text));
+    }
+
+    #[test]
+    fn what_is_indexed_has_neither_spaces_nor_signs_of_a_query_language(text in "\\PC{0,60}") {
+        let document = SearchDocument::of(&acme(), &[turn("operator", &text)]);
+        for entry in document.entries() {
+            prop_assert!(entry.chars().all(|c| c.is_alphanumeric() || "_~".contains(c)), "{}", entry);
+        }
+    }
+}

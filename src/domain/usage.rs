@@ -1,0 +1,164 @@
+//! What a tenant used, by day.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::clock::Timestamp;
+use super::events::EventKind;
+
+const MILLIS_OF_A_DAY: i64 = 86_400_000;
+
+/// A day in UTC, counted from the Unix epoch; written `2026-11-22`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(i64);
+
+impl Day {
+    /// The day of a moment.
+    pub const fn of(moment: Timestamp) -> Self {
+        Self(moment.as_millis().div_euclid(MILLIS_OF_A_DAY))
+    }
+
+    /// From its number.
+    pub const fn from_number(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// Days since 1 January 1970.
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+
+    /// So many days before.
+    pub const fn before(self, days: i64) -> Self {
+        Self(self.0.saturating_sub(days))
+    }
+
+    /// Every day up to `last`, both included.
+    pub fn until(self, last: Self) -> impl Iterator<Item = Self> {
+        (self.0..=last.0).map(Self)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let midnight = Timestamp::from_millis(self.0.saturating_mul(MILLIS_OF_A_DAY)).to_string();
+        f.write_str(midnight.split('T').next().unwrap_or_default())
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let text = String::deserialize(deserializer)?;
+        let wrong = || D::Error::custom("must be a day such as 2026-11-22");
+        // jiff takes more than a day, such as a moment, and forgets the rest.
+        if text.len() != 10 {
+            return Err(wrong());
+        }
+        let date: Date = text.parse().map_err(|_| wrong())?;
+        let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
+        Ok(Self::of(Timestamp::from_millis(midnight.timestamp().as_millisecond())))
+    }
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Submissions that were taken, repeated ones included.
+    pub submissions: u64,
+    /// Looks for results of calls under way, and those that took a finished call over.
+    pub polls: u64,
+    /// Analyses that completed; revisions are not counted again.
+    pub completions: u64,
+    /// Analyses that failed.
+    pub failures: u64,
+    /// Callbacks.
+    pub deliveries: DeliveryUsage,
+}
+
+/// What is counted of callbacks, on the day it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct DeliveryUsage {
+    /// Attempts that ended, in whatever way.
+    #[schema(example = 125)]
+    pub attempts: u64,
+    /// Deliveries that arrived.
+    #[schema(example = 120)]
+    pub delivered: u64,
+    /// Deliveries that were given up.
+    #[schema(example = 0)]
+    pub failed: u64,
+}
+
+impl Usage {
+    /// A submission.
+    pub fn submission() -> Self {
+        Self { submissions: 1, ..Self::default() }
+    }
+
+    /// What became of looks, or of a submit that ended at once.
+    pub fn step(polls: u64, event: Option<EventKind>) -> Self {
+        let is = |kind| u64::from(event == Some(kind));
+        let (completions, failures) = (is(EventKind::AnalysisCompleted), is(EventKind::AnalysisFailed));
+        Self { polls, completions, failures, ..Self::default() }
+    }
+
+    /// An attempt: whether the delivery ended with it, and well.
+    pub fn attempt(outcome: Option<bool>) -> Self {
+        let is = |wanted| u64::from(outcome == Some(wanted));
+        let deliveries = DeliveryUsage { attempts: 1, delivered: is(true), failed: is(false) };
+        Self { deliveries, ..Self::default() }
+    }
+
+    /// Each number, in the order of the stores' columns.
+    pub const fn numbers(&self) -> [u64; 7] {
+        let Self { submissions, polls, completions, failures, deliveries } = *self;
+        let DeliveryUsage { attempts, delivered, failed } = deliveries;
+        [submissions, polls, completions, failures, attempts, delivered, failed]
+    }
+
+    /// Reads [`Usage::numbers`] back.
+    pub const fn from_numbers(numbers: [u64; 7]) -> Self {
+        let [submissions, polls, completions, failures, attempts, delivered, failed] = numbers;
+        let deliveries = DeliveryUsage { attempts, delivered, failed };
+        Self { submissions, polls, completions, failures, deliveries }
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        let (mut sum, other) = (self.numbers(), other.numbers());
+        for (number, more) in sum.iter_mut().zip(other) {
+            *number = number.saturating_add(more);
+        }
+        *self = Self::from_numbers(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_reads_back_and_begins_at_midnight() {
+        for (text, number) in [("1970-01-01", 0), ("2024-05-20", 19_863), ("1969-12-31", -1)] {
+            let day: Day = serde_json::from_value(text.into()).unwrap();
+            assert_eq!((day.number(), day.to_string().as_str()), (number, text));
+        }
+        assert_eq!(Day::of(Timestamp::from_millis(86_399_999)).number(), 0);
+        assert_eq!(Day::of(Timestamp::from_millis(86_400_000)).number(), 1);
+        for wrong in ["2024-05-32", "yesterday", "2024-05-20T00:00:00Z", "20240520", ""] {
+            serde_json::from_value::<Day>(wrong.into()).unwrap_err();
+        }
+    }
+}

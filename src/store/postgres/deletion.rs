@@ -1,0 +1,112 @@
+//! Deleting a call, and the record that this was done.
+
+use deadpool_postgres::GenericClient;
+use tokio_postgres::Row;
+
+use super::super::Change;
+use super::connect::Session;
+use super::fault::Fault;
+use super::notices::{Address, Changes};
+use super::rows::{parsed, time};
+use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+
+/// Deletes a call with all that hangs on it, whatever is under way. Whether there was anything.
+///
+/// The analysis first: its lock keeps out a step that would write another event, and comes before the locks on what a
+/// step touches.
+pub(super) async fn delete(
+    mut session: Session,
+    address: &Address,
+    tenant: &TenantId,
+    call_id: &CallId,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<(bool, Changes), Fault> {
+    let transaction = session.client()?.transaction().await?;
+    let mut deleted = 0;
+    for sql in [
+        "DELETE FROM analyses WHERE tenant = $1 AND call_id = $2",
+        "DELETE FROM events WHERE tenant = $1 AND call_id = $2",
+    ] {
+        let delete = transaction.prepare_cached(sql).await?;
+        deleted += transaction.execute(&delete, &[&tenant.as_str(), &call_id.as_str()]).await?;
+    }
+    if deleted == 0 {
+        return Ok((false, Changes::default()));
+    }
+    let record = transaction
+        .prepare_cached(
+            "INSERT INTO audit (at, tenant, subject, request_id, action, call_id) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .await?;
+    // The server's texts cannot hold NUL.
+    let subject = actor.subject.as_ref().map(|subject| subject.replace('\0', "\u{fffd}"));
+    let action = AuditedAction::AnalysisDeleted.as_str();
+    transaction
+        .execute(
+            &record,
+            &[&now.as_millis(), &tenant.as_str(), &subject, &actor.request_id, &action, &call_id.as_str()],
+        )
+        .await?;
+    let mut changes = Changes::default();
+    changes.cached(Change::Analysis(tenant.clone(), call_id.clone()));
+    changes.tell_within(&transaction, address).await?;
+    transaction.commit().await?;
+    Ok((true, changes))
+}
+
+/// What was done to a call, the oldest first.
+pub(super) async fn audit(
+    mut session: Session,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Result<Vec<AuditRecord>, Fault> {
+    let client = session.client()?;
+    let select = client
+        .prepare_cached(
+            "SELECT at, subject, request_id, action, call_id FROM audit WHERE tenant = $1 AND call_id = $2 ORDER BY id",
+        )
+        .await?;
+    let record = |row: &Row| {
+        Ok(AuditRecord {
+            at: time(row, "at")?,
+            actor: Actor { subject: row.try_get("subject")?, request_id: row.try_get("request_id")? },
+            action: row.try_get("action")?,
+            call_id: parsed(row, "call_id", CallId::parse)?,
+        })
+    };
+    client.query(&select, &[&tenant.as_str(), &call_id.as_str()]).await?.iter().map(record).collect()
+}
+
+/// Whether a call was deleted.
+pub(super) async fn was_deleted(
+    client: &impl GenericClient,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Result<bool, Fault> {
+    let select = client
+        .prepare_cached("SELECT 1 FROM audit WHERE tenant = $1 AND call_id = $2 AND action = $3 LIMIT 1")
+        .await?;
+    let action = AuditedAction::AnalysisDeleted.as_str();
+    Ok(client.query_opt(&select, &[&tenant.as_str(), &call_id.as_str(), &action]).await?.is_some())
+}
+
+/// Deletes old records, up to `limit`. How many.
+pub(super) async fn delete_records(
+    mut session: Session,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let client = session.client()?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let delete = client
+        .prepare_cached(
+            "DELETE FROM audit WHERE id = ANY (ARRAY(SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2 \
+             FOR UPDATE SKIP LOCKED))",
+        )
+        .await?;
+    let deleted = client.execute(&delete, &[&before.as_millis(), &limit]).await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,142 @@
+//! Lists of analyses, and the indexes behind them.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::connect::Session;
+use super::fault::Fault;
+use super::rows::{COLUMNS, from_json, json, parsed, read};
+use crate::domain::analysis::{AnalysisResult, Status};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{Listed, Page};
+use crate::domain::search::{SearchDocument, SearchQuery};
+use crate::domain::summary::ResultSummary;
+
+/// Takes the row, the tenant, the summary, the tags' names and the words; puts them in the place of what was.
+const KEEP: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
+     DO UPDATE SET summary = excluded.summary), caught_up AS (DELETE FROM unlisted WHERE analysis = $1), \
+     untagged AS (DELETE FROM tags WHERE analysis = $1 AND NOT name = ANY ($4::text[])), \
+     tagged AS (INSERT INTO tags (tenant, name, analysis) SELECT $2, name, $1 FROM unnest($4::text[]) AS name \
+     ON CONFLICT DO NOTHING) INSERT INTO search (analysis, words) VALUES ($1, array_to_tsvector($5::text[])) \
+     ON CONFLICT (analysis) DO UPDATE SET words = excluded.words";
+
+/// Keeps what lists show of a result, and what it is found by, in the place of what was.
+pub(super) async fn keep(
+    transaction: &Transaction<'_>,
+    row: i64,
+    tenant: &TenantId,
+    result: &AnalysisResult,
+) -> Result<(), Fault> {
+    let keep = transaction.prepare_cached(KEEP).await?;
+    let summary = ResultSummary::of(result);
+    // The server's texts cannot hold NUL; JSON escapes it.
+    let text = json(&summary)?;
+    let document = SearchDocument::of(tenant, &result.transcript);
+    let words: Vec<&str> = document.entries().collect();
+    transaction.execute(&keep, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
+    Ok(())
+}
+
+/// Lists results from before there were lists. How many.
+pub(super) async fn catch_up(mut session: Session, limit: usize) -> Result<usize, Fault> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let transaction = session.client()?.transaction().await?;
+    // The analysis is locked, too: a new result must not be followed by the index of the old one.
+    let unlisted = transaction
+        .prepare_cached(
+            "SELECT results.analysis, tenant, result FROM unlisted JOIN analyses ON id = unlisted.analysis \
+             JOIN results ON results.analysis = id ORDER BY id LIMIT $1 FOR UPDATE OF analyses, unlisted SKIP LOCKED",
+        )
+        .await?;
+    let rows = transaction.query(&unlisted, &[&limit]).await?;
+    let forget = transaction.prepare_cached("DELETE FROM unlisted WHERE analysis = $1").await?;
+    for row in &rows {
+        let analysis: i64 = row.try_get("analysis")?;
+        // One that cannot be read keeps the others from nothing.
+        match from_json::<AnalysisResult>(row, "result") {
+            Ok(Some(result)) => {
+                keep(&transaction, analysis, &parsed(row, "tenant", TenantId::parse)?, &result).await?;
+            }
+            Ok(None) | Err(_) => {
+                tracing::error!(row = analysis, "a result cannot be read, and is not listed");
+                transaction.execute(&forget, &[&analysis]).await?;
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(rows.len())
+}
+
+pub(super) async fn list(mut session: Session, tenant: &TenantId, page: &Page) -> Result<Vec<Listed>, Fault> {
+    let client = session.client()?;
+    let (sql, values) = list_sql(tenant, page);
+    let select = client.prepare_cached(&sql).await?;
+    let values: Vec<&(dyn ToSql + Sync)> =
+        values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+    client.query(&select, &values).await?.iter().map(listed).collect()
+}
+
+fn listed(row: &Row) -> Result<Listed, Fault> {
+    Ok(Listed { analysis: read(row)?, result: from_json(row, "summary")? })
+}
+
+type Value = Box<dyn ToSql + Sync + Send>;
+type Values = Vec<Value>;
+
+/// The statement for a page, and what it is given.
+fn list_sql(tenant: &TenantId, page: &Page) -> (String, Values) {
+    let filter = &page.filter;
+    let mut values: Values = vec![Box::new(tenant.as_str().to_owned())];
+    let mut given = |value: Value| {
+        values.push(value);
+        values.len()
+    };
+    let mut conditions = vec!["tenant = $1".to_owned()];
+    if let Some(status) = filter.status {
+        conditions.push(format!("status = ${}", given(Box::new(status.as_str()))));
+        if status != Status::Completed {
+            // The condition of the index.
+            conditions.push("status <> 'completed'".to_owned());
+        }
+    }
+    if let Some(after) = filter.submitted_after {
+        conditions.push(format!("submitted_at > ${}", given(Box::new(after.as_millis()))));
+    }
+    if let Some(before) = filter.submitted_before {
+        conditions.push(format!("submitted_at < ${}", given(Box::new(before.as_millis()))));
+    }
+    if let Some(position) = &page.after {
+        let submitted_at = given(Box::new(position.submitted_at.as_millis()));
+        let call_id = given(Box::new(position.call_id.as_str().to_owned()));
+        conditions.push(format!("(submitted_at, call_id) < (${submitted_at}, ${call_id})"));
+    }
+    for name in &filter.tags {
+        let name = given(Box::new(name.clone()));
+        conditions
+            .push(format!("analyses.id IN (SELECT analysis FROM tags WHERE tenant = $1 AND name = ${name})"));
+    }
+    if let Some(search) = &filter.search {
+        let query = given(Box::new(expression(tenant, search)));
+        conditions.push(format!(
+            "analyses.id IN (SELECT analysis FROM search WHERE words @@ ${query}::text::tsquery)"
+        ));
+    }
+    let limit = given(Box::new(i64::try_from(page.limit).unwrap_or(i64::MAX)));
+    let sql = format!(
+        "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id \
+         WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ${limit}",
+        conditions.join(" AND ")
+    );
+    (sql, values)
+}
+
+/// In the language of `tsquery`. Forms have no quotes in them.
+fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
+    let terms = search.terms(tenant).into_iter().map(|term| {
+        let star = if term.prefix { ":*" } else { "" };
+        let forms: Vec<String> = term.forms.iter().map(|form| format!("'{form}'{star}")).collect();
+        format!("({})", forms.join(" | "))
+    });
+    terms.collect::<Vec<_>>().join(" & ")
+}

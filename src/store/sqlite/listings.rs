@@ -1,0 +1,137 @@
+//! Lists of analyses, and the indexes behind them.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::super::StoreError;
+use super::rows::{COLUMNS, json, read, text, text_id, unreadable};
+use crate::domain::analysis::{AnalysisResult, Status};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{Listed, Page};
+use crate::domain::search::{SearchDocument, SearchQuery};
+use crate::domain::summary::ResultSummary;
+
+/// Keeps what lists show of a result, and what it is found by, in the place of what was.
+pub(super) fn keep(
+    connection: &Connection,
+    row: i64,
+    tenant: &TenantId,
+    result: &AnalysisResult,
+) -> Result<(), StoreError> {
+    let summary = ResultSummary::of(result);
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO listings (analysis, summary) VALUES (?, ?)")?
+        .execute(params![row, json(&summary)?])?;
+    connection.prepare_cached("DELETE FROM tags WHERE analysis = ?")?.execute([row])?;
+    let mut tag = connection.prepare_cached("INSERT INTO tags (tenant, name, analysis) VALUES (?, ?, ?)")?;
+    for name in &summary.tag_names {
+        tag.execute(params![tenant.as_str(), name, row])?;
+    }
+    let document = SearchDocument::of(tenant, &result.transcript);
+    let words = document.entries().collect::<Vec<_>>().join(" ");
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO search (rowid, words) VALUES (?, ?)")?
+        .execute(params![row, words])?;
+    connection.prepare_cached("DELETE FROM unlisted WHERE analysis = ?")?.execute([row])?;
+    Ok(())
+}
+
+/// Lists results from before there were lists. How many.
+pub(super) fn catch_up(connection: &Connection, limit: usize) -> Result<usize, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut unlisted = connection.prepare_cached("SELECT analysis FROM unlisted LIMIT ?")?;
+    let rows: Vec<i64> = unlisted.query_map([limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for row in &rows {
+        let found = connection
+            .prepare_cached(
+                "SELECT tenant, result FROM results JOIN analyses ON analyses.id = analysis WHERE analysis = ?",
+            )?
+            .query_row([row], |found| {
+                Ok((text_id(found, "tenant", TenantId::parse)?, found.get::<_, String>("result")?))
+            })
+            .optional()?;
+        // One that cannot be read keeps the others from nothing.
+        match found.map(|(tenant, result)| (tenant, serde_json::from_str(&result))) {
+            Some((tenant, Ok(result))) => keep(connection, *row, &tenant, &result)?,
+            unreadable => {
+                if unreadable.is_some() {
+                    tracing::error!(row, "a result cannot be read, and is not listed");
+                }
+                connection.prepare_cached("DELETE FROM unlisted WHERE analysis = ?")?.execute([row])?;
+            }
+        }
+    }
+    Ok(rows.len())
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: &TenantId,
+    page: &Page,
+) -> Result<Vec<Listed>, StoreError> {
+    let (sql, values) = list_sql(tenant, page);
+    let mut select = connection.prepare_cached(&sql)?;
+    let rows = select.query_map(params_from_iter(values), listed)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn listed(row: &Row<'_>) -> Result<Listed, rusqlite::Error> {
+    let summary: Option<String> = row.get("summary")?;
+    let result = summary
+        .map(|summary| serde_json::from_str(&summary).map_err(|_| unreadable("summary", &summary)))
+        .transpose()?;
+    Ok(Listed { analysis: read(row)?, result })
+}
+
+/// The statement for a page, and what it is given.
+pub(super) fn list_sql(tenant: &TenantId, page: &Page) -> (String, Vec<Value>) {
+    let filter = &page.filter;
+    let at = |at: Timestamp| Value::from(at.as_millis());
+    let (mut conditions, mut values) = (vec!["tenant = ?"], vec![text(tenant.as_str())]);
+    if let Some(status) = filter.status {
+        conditions.push("status = ?");
+        values.push(text(status.as_str()));
+        if status != Status::Completed {
+            // The condition of the index, word for word.
+            conditions.push("status <> 'completed'");
+        }
+    }
+    if let Some(after) = filter.submitted_after {
+        conditions.push("submitted_at > ?");
+        values.push(at(after));
+    }
+    if let Some(before) = filter.submitted_before {
+        conditions.push("submitted_at < ?");
+        values.push(at(before));
+    }
+    if let Some(position) = &page.after {
+        conditions.push("(submitted_at, call_id) < (?, ?)");
+        values.extend([at(position.submitted_at), text(position.call_id.as_str())]);
+    }
+    for name in &filter.tags {
+        conditions.push("id IN (SELECT analysis FROM tags WHERE tenant = ? AND name = ?)");
+        values.extend([text(tenant.as_str()), text(name)]);
+    }
+    if let Some(search) = &filter.search {
+        conditions.push("id IN (SELECT rowid FROM search WHERE search MATCH ?)");
+        values.push(Value::from(expression(tenant, search)));
+    }
+    values.push(Value::from(i64::try_from(page.limit).unwrap_or(i64::MAX)));
+    let conditions = conditions.join(" AND ");
+    let sql = format!(
+        "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id \
+         WHERE {conditions} ORDER BY submitted_at DESC, call_id DESC LIMIT ?"
+    );
+    (sql, values)
+}
+
+/// In the language of FTS5. Forms have no quotes in them.
+fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
+    let terms = search.terms(tenant).into_iter().map(|term| {
+        let star = if term.prefix { " *" } else { "" };
+        let forms: Vec<String> = term.forms.iter().map(|form| format!("\"{form}\"{star}")).collect();
+        format!("({})", forms.join(" OR "))
+    });
+    terms.collect::<Vec<_>>().join(" AND ")
+}

@@ -1,0 +1,47 @@
+//! What a tenant used.
+
+use serde_json::{Value, json};
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn what_was_done_is_counted_and_empty_days_are_there() {
+    let stage = Stage::start().await;
+    let caller = stage.acme();
+    caller.submitted(json!({"call_id": "1"})).await;
+    caller.outcome("1").await;
+    let answer = caller.get("/v1/usage").await;
+    assert_eq!(answer.status, 200);
+    let days = answer.json()["days"].as_array().unwrap().clone();
+    assert_eq!(days.len(), 30);
+    // The last two: the test may run at midnight.
+    let sum = |field: &str| days[28..].iter().map(|day| day[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("submissions"), sum("completions"), sum("failures")), (1, 1, 0));
+    assert!(sum("polls") >= 1);
+
+    let past = caller.get("/v1/usage?from=2024-02-28&to=2024-03-01").await.json();
+    let nothing = |date: &str| {
+        json!({"date": date, "submissions": 0, "polls": 0, "completions": 0, "failures": 0,
+            "deliveries": {"attempts": 0, "delivered": 0, "failed": 0}})
+    };
+    let wanted: Vec<Value> = ["2024-02-28", "2024-02-29", "2024-03-01"].map(nothing).into();
+    assert_eq!(past, json!({ "days": wanted }));
+    let foreign = stage.globex().get("/v1/usage").await.json();
+    assert!(foreign["days"].as_array().unwrap().iter().all(|day| day["submissions"] == 0));
+}
+
+#[tokio::test]
+async fn what_is_no_range_of_days_is_named() {
+    let stage = Stage::start().await;
+    for (query, pointer) in [
+        ("?from=2026-01-02&to=2026-01-01", "?from"),
+        ("?from=2024-01-01&to=2025-01-01", "?from"),
+        ("?from=yesterday", "?from"),
+        ("?to=2026-02-30", "?to"),
+        ("?day=2026-01-01", "?day"),
+    ] {
+        assert_eq!(stage.acme().get(&format!("/v1/usage{query}")).await.pointers(), [pointer], "{query}");
+    }
+    let whole = stage.acme().get("/v1/usage?from=2024-01-01&to=2024-12-31").await.json();
+    assert_eq!(whole["days"].as_array().unwrap().len(), 366);
+}

@@ -1,0 +1,118 @@
+//! Deleting a call: everything goes but the record of it.
+
+use alovoice_gateway::domain::audit::{Actor, AuditRecord};
+use alovoice_gateway::domain::clock::Clock;
+use alovoice_gateway::domain::listing::{Filter, Page};
+use alovoice_gateway::domain::search::SearchQuery;
+use alovoice_gateway::store::{Change, Queue, StoreError};
+
+use super::deliveries::A;
+use crate::harness::{
+    Harness, acme, call_id, delivered, globex, obtained, ready, submission, told, trace, with_callback,
+};
+
+pub(crate) fn actor() -> Actor {
+    Actor { subject: Some("crm".to_owned()), request_id: "req_1".to_owned() }
+}
+
+async fn delete(harness: &Harness, call: &str) -> bool {
+    harness.store.delete_analysis(&acme(), &call_id(call), actor()).await.unwrap()
+}
+
+async fn found_by(harness: &Harness, words: &str) -> usize {
+    let filter = Filter { search: Some(SearchQuery::parse(words, None).unwrap()), ..Filter::default() };
+    harness.store.list_analyses(&acme(), Page { filter, after: None, limit: 10 }).await.unwrap().len()
+}
+
+pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    harness.announce("2", &[A]).await;
+    let store = &harness.store;
+    let attempted = harness.claim_deliveries(1, 1).await.remove(0);
+    assert_eq!(attempted.delivery.call_id, call_id("1"));
+    harness.changes();
+
+    assert!(delete(&harness, "1").await);
+    assert_eq!(harness.changes(), [Change::Analysis(acme(), call_id("1"))]);
+    assert_eq!(store.find_analysis(&acme(), &call_id("1")).await.unwrap(), None);
+    assert_eq!(store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap(), None);
+    assert_eq!(harness.deliveries("1").await, []);
+    assert_eq!(store.attempts(&acme(), attempted.delivery.id).await.unwrap(), []);
+    assert_eq!(found_by(&harness, "salom").await, 1, "the other one");
+    let record = AuditRecord {
+        at: harness.clock.now(),
+        actor: actor(),
+        action: "analysis.deleted".to_owned(),
+        call_id: call_id("1"),
+    };
+    assert_eq!(store.audit_of_call(&acme(), &call_id("1")).await.unwrap(), [record]);
+    assert!(store.was_deleted(&acme(), &call_id("1")).await.unwrap());
+
+    assert!(!delete(&harness, "1").await, "it is gone");
+    assert_eq!(store.audit_of_call(&acme(), &call_id("1")).await.unwrap().len(), 1);
+    assert_eq!(harness.changes(), []);
+    assert_eq!(harness.deliveries("2").await, [("pending".to_owned(), 0)]);
+}
+
+pub(crate) async fn another_tenants_call_is_not_deleted(harness: Harness) {
+    harness.complete(submission("1"), "salom").await;
+    assert!(!harness.store.delete_analysis(&globex(), &call_id("1"), actor()).await.unwrap());
+    assert!(!harness.store.was_deleted(&acme(), &call_id("1")).await.unwrap());
+    assert!(delete(&harness, "1").await);
+    assert!(!harness.store.was_deleted(&globex(), &call_id("1")).await.unwrap());
+    assert_eq!(harness.store.audit_of_call(&globex(), &call_id("1")).await.unwrap(), []);
+}
+
+pub(crate) async fn whoever_is_at_a_deleted_call_finds_the_lease_gone(harness: Harness) {
+    harness.submit(submission("1")).await;
+    harness.hand_over().await;
+    harness.advance(10);
+    let poll = harness.claim_one(Queue::Polls).await;
+    assert!(delete(&harness, "1").await);
+    // A new one is not taken for the old one, even though nothing came in between.
+    harness.submit(submission("2")).await;
+    let submit = harness.claim_one(Queue::Submits).await;
+    assert_eq!(submit.analysis.call_id, call_id("2"));
+    for stale in [poll.lease, poll.lease] {
+        let late = harness.store.apply(stale, ready("salom")).await;
+        assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
+    }
+    assert_eq!(harness.find("2").await.analysis.revision, 0);
+    assert_eq!(harness.store.find_analysis(&acme(), &call_id("1")).await.unwrap(), None);
+}
+
+pub(crate) async fn a_delivery_under_way_finds_its_lease_gone(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let stale = harness.claim_delivery().await;
+    assert!(delete(&harness, "1").await);
+    harness.announce("2", &[A]).await;
+    let fresh = harness.claim_delivery().await;
+    let late = harness.store.finish_attempt(stale.lease, delivered()).await;
+    assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
+    assert_eq!(harness.deliveries("2").await, [("pending".to_owned(), 1)]);
+    harness.store.finish_attempt(fresh.lease, delivered()).await.unwrap();
+}
+
+pub(crate) async fn a_deleted_call_is_not_adopted_but_may_be_submitted_again(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    assert!(delete(&harness, "1").await);
+    assert!(!harness.store.adopt(&acme(), &call_id("1"), trace(), obtained("salom")).await.unwrap());
+    assert_eq!(harness.store.find_analysis(&acme(), &call_id("1")).await.unwrap(), None);
+
+    harness.advance(1);
+    let again = harness.complete(with_callback("1", A), "salom").await;
+    assert_eq!(again.analysis.revision, 1);
+    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.completed");
+    assert!(delete(&harness, "1").await);
+    assert_eq!(harness.store.audit_of_call(&acme(), &call_id("1")).await.unwrap().len(), 2);
+}
+
+pub(crate) async fn records_go_some_day(harness: Harness) {
+    harness.submit(submission("1")).await;
+    assert!(delete(&harness, "1").await);
+    let done_at = harness.clock.now();
+    assert_eq!(harness.store.delete_records_across_tenants(done_at, 10).await.unwrap(), 0);
+    harness.advance(1);
+    assert_eq!(harness.store.delete_records_across_tenants(harness.clock.now(), 10).await.unwrap(), 1);
+    assert!(!harness.store.was_deleted(&acme(), &call_id("1")).await.unwrap());
+}

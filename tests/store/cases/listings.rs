@@ -1,0 +1,294 @@
+//! Lists: which analyses, in which order, page by page; and what they are found by.
+
+use alovoice_gateway::domain::analysis::{Obtained, Status};
+use alovoice_gateway::domain::ids::TenantId;
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::domain::listing::{Filter, Listed, Page, Position};
+use alovoice_gateway::domain::search::{SearchQuery, Side};
+use alovoice_gateway::domain::summary::ResultSummary;
+use alovoice_gateway::domain::tags::Tag;
+use alovoice_gateway::domain::transcript::Speaker;
+use alovoice_gateway::store::Queue;
+
+use crate::harness::{
+    Harness, START, acme, anew, call_id, globex, obtained, ready, submission, trace, with_metadata,
+};
+
+/// One page of a tenant's list.
+async fn page(
+    harness: &Harness,
+    tenant: &TenantId,
+    filter: Filter,
+    after: Option<Position>,
+    limit: usize,
+) -> Vec<Listed> {
+    harness.store.list_analyses(tenant, Page { filter, after, limit }).await.unwrap()
+}
+
+/// The calls of acme's that a filter lets through.
+async fn calls(harness: &Harness, filter: Filter) -> Vec<String> {
+    names(&page(harness, &acme(), filter, None, 1000).await)
+}
+
+fn names(listed: &[Listed]) -> Vec<String> {
+    listed.iter().map(|listed| listed.analysis.call_id.to_string()).collect()
+}
+
+fn position(listed: &Listed) -> Position {
+    Position { submitted_at: listed.analysis.submitted_at, call_id: listed.analysis.call_id.clone() }
+}
+
+fn search(text: &str, side: Option<Side>) -> Filter {
+    Filter { search: Some(SearchQuery::parse(text, side).unwrap()), ..Filter::default() }
+}
+
+fn tagged(names: &[&str]) -> Filter {
+    Filter { tags: names.iter().map(|name| (*name).to_owned()).collect(), ..Filter::default() }
+}
+
+/// A result with these turns and tags.
+fn result(turns: &[(&str, &str)], tags: &[&str]) -> Box<Obtained> {
+    let mut obtained = obtained("");
+    let turn = obtained.result.transcript.remove(0);
+    for (speaker, text) in turns {
+        let mut turn = turn.clone();
+        (turn.speaker, turn.text) = (Speaker::from_word(speaker), (*text).to_owned());
+        obtained.result.transcript.push(turn);
+    }
+    obtained.result.tags = tags
+        .iter()
+        .map(|name| Tag {
+            name: (*name).to_owned(),
+            value: serde_json::Value::Null,
+            visible: serde_json::Value::Null,
+            r#type: None,
+            begin_ms: None,
+            end_ms: None,
+            match_text: None,
+            fragment_id: None,
+        })
+        .collect();
+    obtained
+}
+
+/// Takes a finished call in.
+async fn adopt(harness: &Harness, call: &str, turns: &[(&str, &str)], tags: &[&str]) {
+    let taken = harness.store.adopt(&acme(), &call_id(call), trace(), result(turns, tags)).await.unwrap();
+    assert!(taken);
+}
+
+pub(crate) async fn the_newest_comes_first_and_a_page_has_its_limit(harness: Harness) {
+    for call in ["b", "a", "C"] {
+        harness.submit(submission(call)).await;
+    }
+    harness.advance(1);
+    harness.submit(submission("0")).await;
+    // Of one moment, by name: capital letters before small ones.
+    assert_eq!(calls(&harness, Filter::default()).await, ["0", "b", "a", "C"]);
+    let first = page(&harness, &acme(), Filter::default(), None, 2).await;
+    assert_eq!(names(&first), ["0", "b"]);
+    let rest = page(&harness, &acme(), Filter::default(), Some(position(&first[1])), 2).await;
+    assert_eq!(names(&rest), ["a", "C"]);
+    assert_eq!(page(&harness, &acme(), Filter::default(), Some(position(&rest[1])), 2).await, []);
+}
+
+pub(crate) async fn pages_do_not_shift_under_writes(harness: Harness) {
+    for call in 0..20 {
+        harness.submit(submission(&call.to_string())).await;
+        harness.advance(1);
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    for round in 0.. {
+        let listed = page(&harness, &acme(), Filter::default(), after, 3).await;
+        let Some(last) = listed.last() else { break };
+        after = Some(position(last));
+        seen.extend(names(&listed));
+        // Something new, a change of what was seen and of what comes, and something that goes.
+        harness.submit(submission(&format!("new-{round}"))).await;
+        harness.submit(with_metadata("19", &format!("T-{round}"))).await;
+        harness.submit(with_metadata("0", &format!("T-{round}"))).await;
+        let gone = &seen[0].clone();
+        harness.store.delete_analysis(&acme(), &call_id(gone), super::deletion::actor()).await.unwrap();
+        harness.submit(submission(gone)).await;
+        harness.advance(1);
+    }
+    let wanted: Vec<String> = (0..20).rev().map(|call| call.to_string()).collect();
+    assert_eq!(seen, wanted);
+}
+
+pub(crate) async fn tenants_have_their_own_lists(harness: Harness) {
+    adopt(&harness, "1", &[("operator", "salom")], &["Приветсвие"]).await;
+    harness.store.submit(&globex(), submission("2")).await.unwrap();
+    assert_eq!(names(&page(&harness, &globex(), Filter::default(), None, 10).await), ["2"]);
+    for filter in [search("salom", None), tagged(&["Приветсвие"])] {
+        assert_eq!(calls(&harness, filter.clone()).await, ["1"]);
+        assert_eq!(page(&harness, &globex(), filter, None, 10).await, []);
+    }
+}
+
+pub(crate) async fn what_is_listed_is_the_record_and_a_summary_of_the_result(harness: Harness) {
+    let found = harness.complete(with_metadata("1", "Ўзбекча \u{0}"), "salom").await;
+    let listed = page(&harness, &acme(), Filter::default(), None, 10).await;
+    let summary = found.result.as_ref().map(ResultSummary::of);
+    assert_eq!(listed, [Listed { analysis: found.analysis, result: summary }]);
+    harness.submit(submission("2")).await;
+    assert_eq!(page(&harness, &acme(), Filter::default(), None, 1).await[0].result, None);
+}
+
+pub(crate) async fn a_status_and_moments_are_filters(harness: Harness) {
+    adopt(&harness, "done", &[], &[]).await;
+    harness.advance(10);
+    harness.submit(submission("failed")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    let rejected = Step::Submitted(SubmitOutcome::Rejected(400));
+    harness.store.apply(claimed.lease, rejected).await.unwrap();
+    harness.advance(10);
+    harness.submit(submission("handed-over")).await;
+    harness.hand_over().await;
+    harness.submit(submission("queued")).await;
+    for (status, wanted) in [
+        (Status::Queued, vec!["queued"]),
+        (Status::Processing, vec!["handed-over"]),
+        (Status::Completed, vec!["done"]),
+        (Status::Failed, vec!["failed"]),
+    ] {
+        let filter = Filter { status: Some(status), ..Filter::default() };
+        assert_eq!(calls(&harness, filter).await, wanted, "{status:?}");
+    }
+    let second = std::time::Duration::from_secs(1);
+    let between = Filter {
+        submitted_after: Some(START),
+        submitted_before: Some(START + second * 20),
+        ..Filter::default()
+    };
+    assert_eq!(calls(&harness, between).await, ["failed"], "neither of the bounds themselves");
+}
+
+pub(crate) async fn tags_are_found_by_name_and_all_must_be_there(harness: Harness) {
+    adopt(&harness, "1", &[], &["Приветсвие", "Цена", "Цена"]).await;
+    adopt(&harness, "2", &[], &["Цена", "o'zbek \"tag\" %"]).await;
+    assert_eq!(calls(&harness, tagged(&["Цена"])).await, ["2", "1"]);
+    assert_eq!(calls(&harness, tagged(&["Цена", "Приветсвие"])).await, ["1"]);
+    assert_eq!(calls(&harness, tagged(&["o'zbek \"tag\" %"])).await, ["2"]);
+    assert_eq!(calls(&harness, tagged(&["цена"])).await, [""; 0]);
+}
+
+pub(crate) async fn words_are_found_in_either_script_and_however_they_are_spelt(harness: Harness) {
+    let talks = [
+        ("latin", "Assalomu alaykum, o‘zbek oilaviy klinikasi"),
+        ("cyrillic", "Ассалому алайкум, ўзбек оилавий клиникаси"),
+        ("russian", "Здравствуйте! Ещё раз: моя мать ждёт, café"),
+    ];
+    for (call, text) in talks {
+        adopt(&harness, call, &[("operator", text)], &[]).await;
+    }
+    for (text, wanted) in [
+        ("assalomu", &["latin", "cyrillic"][..]),
+        ("АССАЛОМУ алайкум", &["latin", "cyrillic"]),
+        ("o'zbek", &["latin", "cyrillic"]),
+        ("oʻzbek", &["latin", "cyrillic"]),
+        ("ozbek", &["latin", "cyrillic"]),
+        ("ўзбек", &["latin", "cyrillic"]),
+        ("klinik* oila*", &["latin", "cyrillic"]),
+        ("klinik", &[]),
+        ("еще", &["russian"]),
+        ("ждет МАТЬ", &["russian"]),
+        ("мат", &[]),
+        ("cafe", &["russian"]),
+        ("assalomu café", &[]),
+    ] {
+        assert_eq!(calls(&harness, search(text, None)).await, wanted, "{text}");
+    }
+}
+
+pub(crate) async fn what_a_query_language_would_read_is_only_words(harness: Harness) {
+    adopt(&harness, "1", &[("client", "salom OR not near and ' \" ) ( : * ^ - & | !")], &[]).await;
+    for text in
+        ["salom OR", "\"salom\"", "NOT near", "salom) AND (not", "salom:not*", "-salom", "salom & | ! <-> or"]
+    {
+        assert_eq!(calls(&harness, search(text, None)).await, ["1"], "{text}");
+    }
+    assert_eq!(calls(&harness, search("salom OR xayr", None)).await, [""; 0]);
+}
+
+pub(crate) async fn a_side_is_found_by_its_own_words(harness: Harness) {
+    let turns = [("operator", "narxi qancha"), ("client", "qimmat ekan"), ("robot", "kuting")];
+    adopt(&harness, "1", &turns, &[]).await;
+    adopt(&harness, "2", &[("client", "narxi")], &[]).await;
+    for (text, side, wanted) in [
+        ("narxi", Some(Side::Operator), &["1"][..]),
+        ("narxi", Some(Side::Client), &["2"]),
+        ("narxi", None, &["2", "1"]),
+        ("narxi qimmat", None, &["1"]),
+        ("narxi qimmat", Some(Side::Client), &[]),
+        ("нарх*", Some(Side::Operator), &["1"]),
+        ("kuting", None, &["1"]),
+    ] {
+        assert_eq!(calls(&harness, search(text, side)).await, wanted, "{text} {side:?}");
+    }
+    let speaks = Filter { search: Some(SearchQuery::spoken_by(Side::Operator)), ..Filter::default() };
+    assert_eq!(calls(&harness, speaks).await, ["1"]);
+}
+
+pub(crate) async fn filters_combine(harness: Harness) {
+    adopt(&harness, "1", &[("operator", "salom")], &["Цена"]).await;
+    harness.advance(5);
+    adopt(&harness, "2", &[("operator", "salom")], &["Цена"]).await;
+    adopt(&harness, "3", &[("operator", "xayr")], &["Цена"]).await;
+    adopt(&harness, "4", &[("operator", "salom")], &[]).await;
+    let filter = Filter {
+        status: Some(Status::Completed),
+        tags: vec!["Цена".to_owned()],
+        search: Some(SearchQuery::parse("salom", Some(Side::Operator)).unwrap()),
+        submitted_after: Some(START),
+        submitted_before: None,
+    };
+    assert_eq!(calls(&harness, filter.clone()).await, ["2"]);
+    let wider = Filter { submitted_after: None, ..filter };
+    let first = page(&harness, &acme(), wider.clone(), None, 1).await;
+    assert_eq!(names(&first), ["2"]);
+    assert_eq!(names(&page(&harness, &acme(), wider, Some(position(&first[0])), 1).await), ["1"]);
+}
+
+pub(crate) async fn a_revision_is_found_by_its_new_words_alone(harness: Harness) {
+    harness.complete(submission("1"), "salom").await;
+    harness.submit(anew("1")).await;
+    harness.hand_over().await;
+    harness.advance(10);
+    let poll = harness.claim_one(Queue::Polls).await;
+    let mut revised = result(&[("operator", "xayr")], &["Цена"]);
+    revised.vendor_answer = "another".into();
+    harness.store.apply(poll.lease, Step::Polled(PollOutcome::Ready(revised))).await.unwrap();
+    assert_eq!(calls(&harness, search("salom", None)).await, [""; 0]);
+    assert_eq!(calls(&harness, search("xayr", None)).await, ["1"]);
+    assert_eq!(calls(&harness, tagged(&["Цена"])).await, ["1"]);
+
+    harness.submit(anew("1")).await;
+    harness.hand_over().await;
+    harness.advance(10);
+    let poll = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(poll.lease, ready("yana salom")).await.unwrap();
+    assert_eq!(calls(&harness, tagged(&["Цена"])).await, [""; 0]);
+    assert_eq!(calls(&harness, search("salom", None)).await, ["1"]);
+}
+
+pub(crate) async fn the_longest_talk_is_stored_and_found(harness: Harness) {
+    let endless: String = (0..60_000).map(|n| format!("so'z{n} ")).collect();
+    adopt(&harness, "1", &[("client", &endless)], &["x"; 500]).await;
+    assert_eq!(calls(&harness, search("soz0 so'z1", Some(Side::Client))).await, ["1"]);
+}
+
+/// What became of three results that say "salom" and are not listed.
+pub(crate) async fn earlier_results_are_listed(harness: &Harness) {
+    assert_eq!(calls(harness, search("salom", None)).await, [""; 0]);
+    let listed = page(harness, &acme(), Filter::default(), None, 10).await;
+    assert!(listed.len() == 3 && listed.iter().all(|listed| listed.result.is_none()));
+    let mut batches = Vec::new();
+    while let listed @ 1.. = harness.store.list_earlier_results_across_tenants(2).await.unwrap() {
+        batches.push(listed);
+    }
+    assert_eq!(batches, [2, 1]);
+    assert_eq!(calls(harness, search("salom", None)).await.len(), 3);
+    let listed = page(harness, &acme(), Filter::default(), None, 10).await;
+    assert!(listed.iter().all(|listed| listed.result.is_some()));
+}

@@ -1,0 +1,59 @@
+//! What a tenant used, by day.
+
+use std::time::Duration;
+
+use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::domain::ids::TenantId;
+use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
+use alovoice_gateway::domain::retries::{GiveUpReason, Next};
+use alovoice_gateway::domain::usage::{Day, DeliveryUsage, Usage};
+use alovoice_gateway::store::Queue;
+
+use super::deliveries::A;
+use crate::harness::{
+    Harness, START, acme, call_id, delivered, finished, globex, obtained, submission, trace, with_callback,
+};
+
+const A_DAY: u64 = 86_400;
+
+async fn usage(harness: &Harness, tenant: &TenantId) -> Vec<(i64, Usage)> {
+    let (from, to) = (Day::of(START), Day::of(harness.clock.now()));
+    let days = harness.store.usage(tenant, from, to).await.unwrap();
+    days.into_iter().map(|(day, usage)| (day.number() - from.number(), usage)).collect()
+}
+
+pub(crate) async fn what_is_done_is_counted_by_tenant_and_day(harness: Harness) {
+    harness.announce("1", &[A, "https://b.example/"]).await;
+    for next in [Next::Delivered, Next::RetryAt(START), Next::GiveUp(GiveUpReason::Gone)] {
+        let claimed = harness.claim_deliveries(1, 1).await.remove(0);
+        harness.store.finish_attempt(claimed.lease, finished("any", None, next)).await.unwrap();
+    }
+    let deliveries = DeliveryUsage { attempts: 3, delivered: 1, failed: 1 };
+    // Two with a callback, and one more to see it through.
+    let first = Usage { submissions: 3, polls: 1, completions: 1, failures: 0, deliveries };
+    assert_eq!(usage(&harness, &acme()).await, [(0, first)]);
+
+    harness.advance(A_DAY);
+    harness.store.submit_all(&acme(), vec![submission("2"), with_callback("2", A)]).await.unwrap();
+    harness.store.adopt(&acme(), &call_id("3"), trace(), obtained("salom")).await.unwrap();
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
+    let delivery = harness.claim_delivery().await;
+    harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
+    let deliveries = DeliveryUsage { attempts: 1, delivered: 1, failed: 0 };
+    let second = Usage { submissions: 2, polls: 1, completions: 1, failures: 1, deliveries };
+    assert_eq!(usage(&harness, &acme()).await, [(0, first), (1, second)]);
+    assert_eq!(usage(&harness, &globex()).await, []);
+}
+
+pub(crate) async fn days_without_anything_are_left_out_and_old_ones_go(harness: Harness) {
+    for call in ["1", "2", "3"] {
+        harness.submit(submission(call)).await;
+        harness.advance(2 * A_DAY);
+    }
+    let days = |counted: Vec<(i64, Usage)>| counted.into_iter().map(|(day, _)| day).collect::<Vec<_>>();
+    assert_eq!(days(usage(&harness, &acme()).await), [0, 2, 4]);
+    let before: Timestamp = START + Duration::from_secs(2 * A_DAY);
+    assert_eq!(harness.store.delete_records_across_tenants(before, 10).await.unwrap(), 1);
+    assert_eq!(days(usage(&harness, &acme()).await), [2, 4]);
+}
