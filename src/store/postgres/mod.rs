@@ -29,6 +29,7 @@ mod tls;
 mod usage;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -232,7 +233,19 @@ impl PostgresStore {
     where
         F: Future<Output = Result<(T, Changes), Fault>>,
     {
-        let (value, changes) = self.run(work).await?;
+        let tries = AtomicU32::new(0);
+        let outcome = self
+            .run(|session| {
+                tries.fetch_add(1, Ordering::Relaxed);
+                work(session)
+            })
+            .await;
+        let tries = tries.into_inner();
+        if tries > 1 || (tries == 1 && matches!(outcome, Err(StoreError::Unavailable(_)))) {
+            // A try whose end was not heard may have changed something all the same.
+            self.teller.tell(Changes::everything());
+        }
+        let (value, changes) = outcome?;
         self.teller.tell(changes);
         Ok(value)
     }

@@ -55,6 +55,11 @@ impl Changes {
         Self { cached: Vec::new(), waking: vec![Change::Work(queue)] }
     }
 
+    /// What changed is not known.
+    pub(super) fn everything() -> Self {
+        Self { waking: vec![Change::Everything], ..Self::default() }
+    }
+
     pub(super) fn add_work(&mut self, queue: Queue) {
         self.waking.push(Change::Work(queue));
     }
