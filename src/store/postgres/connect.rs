@@ -11,7 +11,7 @@ use deadpool_postgres::{
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
@@ -138,9 +138,16 @@ fn parse(url: &PostgresUrl) -> Result<(Config, TlsMode), String> {
     }
     let tls = TlsMode::parse(mode.as_deref(), roots.as_deref())?;
     // The parser knows percent-encoding, but not that a plus in a query is a space.
-    let text = stripped.as_str().replace('+', "%20");
+    let text = match stripped.as_str().split_once('?') {
+        Some((before, query)) => format!("{before}?{}", query.replace('+', "%20")),
+        None => stripped.to_string(),
+    };
     let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| told(&error))?;
     config.ssl_mode(tls.mode);
+    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        // A standby that the name leads to for a moment is of no use.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     if config.get_application_name().is_none() {
         config.application_name("alovoice-gateway");
     }
@@ -209,6 +216,15 @@ mod tests {
         assert_eq!(config.get_options(), Some("-csearch_path=x"));
         assert_eq!(config.get_ssl_mode(), SslMode::Require);
         assert_eq!(tls, TlsMode::parse(Some("verify-full"), Some("/ca.pem")).unwrap());
+    }
+
+    #[test]
+    fn a_plus_is_a_plus_but_in_the_query() {
+        let (config, _) = read("postgres://a+b:c+d@db/e+f?application_name=g+h").unwrap();
+        assert_eq!(config.get_user(), Some("a+b"));
+        assert_eq!(config.get_password(), Some(&b"c+d"[..]));
+        assert_eq!(config.get_dbname(), Some("e+f"));
+        assert_eq!(config.get_application_name(), Some("g h"));
     }
 
     #[test]

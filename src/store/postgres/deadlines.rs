@@ -11,13 +11,13 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
 /// Takes tenants, the latest start that is too long ago, the present (what is leased is due later), and the most to end.
-fn overdue_sql() -> String {
-    format!(
-        "WITH overdue AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[]) AS shut (name) CROSS JOIN LATERAL \
-         (SELECT id FROM analyses WHERE stage <> 'settle' AND tenant = shut.name AND started_at <= $2 \
-         AND due_at <= $3 ORDER BY started_at LIMIT $4 FOR UPDATE SKIP LOCKED) AS oldest LIMIT $4) \
-         SELECT {COLUMNS} FROM analyses WHERE id = ANY (ARRAY(SELECT id FROM overdue))"
-    )
+/// Rows are locked by one statement and read by the next: the first may have seen what was changed before it had the lock.
+const LOCK_OVERDUE: &str = "SELECT oldest.id FROM unnest($1::text[]) AS shut (name) CROSS JOIN LATERAL \
+     (SELECT id FROM analyses WHERE stage <> 'settle' AND tenant = shut.name AND started_at <= $2 \
+     AND due_at <= $3 ORDER BY started_at LIMIT $4 FOR UPDATE SKIP LOCKED) AS oldest LIMIT $4";
+
+fn locked_sql() -> String {
+    format!("SELECT {COLUMNS} FROM analyses WHERE id = ANY ($1)")
 }
 
 /// Takes tenants and the latest start that is too long ago.
@@ -39,9 +39,12 @@ pub(super) async fn end_overdue(
     let tenants: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
 
     let transaction = session.client()?.transaction().await?;
-    let overdue = transaction.prepare_cached(&overdue_sql()).await?;
+    let lock = transaction.prepare_cached(LOCK_OVERDUE).await?;
+    let overdue = transaction.query(&lock, &[&tenants, &too_long_ago, &now.as_millis(), &limit]).await?;
+    let overdue = overdue.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let read_locked = transaction.prepare_cached(&locked_sql()).await?;
     let (mut applied, mut changes) = (Vec::new(), Changes::default());
-    for row in transaction.query(&overdue, &[&tenants, &too_long_ago, &now.as_millis(), &limit]).await? {
+    for row in transaction.query(&read_locked, &[&overdue]).await? {
         let analysis = read(&row)?;
         let polls = analysis.work.as_ref().map_or(0, |work| work.polls);
         let (analysis, event) =

@@ -42,12 +42,16 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
 /// By the classes of PostgreSQL's documentation, appendix A.
 fn is_passing(code: &SqlState) -> bool {
     // Connection exceptions, operator intervention (shutdown, start-up), too many connections, transaction rollback.
-    let class = &code.code()[..2];
-    matches!(class, "08" | "57" | "53") && *code != SqlState::DISK_FULL && *code != SqlState::QUERY_CANCELED
+    let class = code.code().get(..2);
+    matches!(class, Some("08" | "57" | "53"))
+        && *code != SqlState::DISK_FULL
+        && *code != SqlState::QUERY_CANCELED
         || matches!(
             *code,
             SqlState::T_R_SERIALIZATION_FAILURE
                 | SqlState::T_R_DEADLOCK_DETECTED
+                // A server that was just made a standby.
+                | SqlState::READ_ONLY_SQL_TRANSACTION
                 // What a new row refers to was just deleted.
                 | SqlState::FOREIGN_KEY_VIOLATION
         )

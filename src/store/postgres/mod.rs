@@ -129,7 +129,10 @@ impl PostgresStore {
         });
         let (schema, origin) = origin.await?;
         // The most bytes that a channel's name may have are 63.
-        let channel = format!("alovoice_gateway.{}", schema.chars().take(20).collect::<String>());
+        let channel = format!(
+            "alovoice_gateway.{}",
+            schema.chars().filter(char::is_ascii).take(40).collect::<String>()
+        );
         let address = Address { channel, origin };
         let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
         let (currency, stop) = (Arc::new(Currency::new()), CancellationToken::new());
@@ -220,6 +223,21 @@ where
     }
 }
 
+/// Tries whose end was not heard, or whose caller went away meanwhile: they may have changed something all the same, so
+/// that when this is dropped, everything counts as changed.
+struct Unheard<'a> {
+    teller: &'a Teller,
+    tries: AtomicU32,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if *self.tries.get_mut() > 0 {
+            self.teller.tell(Changes::everything());
+        }
+    }
+}
+
 impl PostgresStore {
     async fn run<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
@@ -233,18 +251,17 @@ impl PostgresStore {
     where
         F: Future<Output = Result<(T, Changes), Fault>>,
     {
-        let tries = AtomicU32::new(0);
+        let mut unheard = Unheard { teller: &self.teller, tries: AtomicU32::new(0) };
         let outcome = self
             .run(|session| {
-                tries.fetch_add(1, Ordering::Relaxed);
+                unheard.tries.fetch_add(1, Ordering::Relaxed);
                 work(session)
             })
             .await;
-        let tries = tries.into_inner();
-        if tries > 1 || (tries == 1 && matches!(outcome, Err(StoreError::Unavailable(_)))) {
-            // A try whose end was not heard may have changed something all the same.
-            self.teller.tell(Changes::everything());
+        if *unheard.tries.get_mut() == 1 && !matches!(outcome, Err(StoreError::Unavailable(_))) {
+            *unheard.tries.get_mut() = 0;
         }
+        drop(unheard);
         let (value, changes) = outcome?;
         self.teller.tell(changes);
         Ok(value)

@@ -73,3 +73,17 @@ async fn a_commit_whose_answer_was_lost_is_found_and_not_repeated() {
     let stats = beside.store.stats_across_tenants().await.unwrap();
     assert_eq!(stats.analyses.values().sum::<u64>(), 2);
 }
+
+#[tokio::test]
+async fn a_change_whose_caller_went_away_counts_as_everything() {
+    let (behind, link, _beside, _database) = linked().await;
+    behind.submit(submission("0")).await;
+    behind.changes();
+    link.set(Passage::Requests);
+    tokio::select! {
+        biased;
+        _ = behind.submit(submission("1")) => panic!("its answer is held back"),
+        () = link.until(|traffic| traffic.waiting > 0) => {}
+    }
+    assert!(behind.changes().contains(&Change::Everything));
+}
