@@ -31,11 +31,11 @@ use self::waiters::Waiters;
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::CacheSettings;
 use crate::domain::analysis::{Status, Submission};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Clock;
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::Fault;
 use crate::domain::trace::TraceContext;
-use crate::domain::transcript::Turn;
+use crate::domain::transcript::Transcript;
 use crate::metrics::Metrics;
 use crate::store::{Change, Found, Store, StoreError};
 use crate::tenants::Tenant;
@@ -88,19 +88,6 @@ pub struct Submitted {
     pub representation: Representation,
     /// Whether an outcome is still to come.
     pub under_way: bool,
-}
-
-/// A call's talk.
-#[derive(Debug)]
-pub struct Transcript {
-    /// The call.
-    pub call_id: CallId,
-    /// Which state of the result.
-    pub revision: u32,
-    /// When the call began.
-    pub begin_time: Option<Timestamp>,
-    /// Who said what.
-    pub turns: Vec<Turn>,
 }
 
 /// What the use cases need from the rest of the house.

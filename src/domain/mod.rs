@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod listing;
 pub mod pace;
 pub mod polling;
+pub mod renderings;
 pub mod resource;
 pub mod retries;
 pub mod search;

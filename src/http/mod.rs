@@ -16,6 +16,7 @@ pub mod events;
 pub mod exact;
 pub mod input;
 pub mod listing;
+mod negotiation;
 pub mod observe;
 pub mod parameters;
 pub mod problem;

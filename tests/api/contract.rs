@@ -78,7 +78,7 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
         assert!(answer.body.is_empty(), "{name} answers {status} without a body");
         return;
     };
-    let given = answer.header("content-type");
+    let given = answer.header("content-type").trim_end_matches("; charset=utf-8");
     // A media range, such as `audio/*`, stands for all of its kind.
     let fits = |media_type: &str| {
         media_type.strip_suffix('*').map_or(given == media_type, |kind| given.starts_with(kind))

@@ -35,5 +35,6 @@ mod revisions;
 mod stage;
 mod submissions;
 mod subscriber;
+mod transcripts;
 mod usage;
 mod vendor_forms;

@@ -1,5 +1,8 @@
 //! Tools that others wrote, and what they say about the gateway. `tests/tools` installs them.
 
+mod talk_metrics;
+mod transcripts;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
