@@ -14,6 +14,7 @@ pub mod pace;
 pub mod polling;
 pub mod resource;
 pub mod retries;
+pub mod sealing;
 pub mod search;
 pub mod secrets;
 pub mod summary;
