@@ -12,7 +12,7 @@ pub fn render(transcript: &Transcript) -> String {
     for Caption { begin_ms, end_ms, speaker, text } in captions(&transcript.turns) {
         let (begin, end, text) = (timestamp(begin_ms), timestamp(end_ms), escaped(&text));
         let cue = match speaker {
-            Some(speaker) => format!("<v {}>{text}</v>", escaped(&speaker)),
+            Some(speaker) => format!("<v {}>{text}</v>", voice(&speaker)),
             None => text,
         };
         // Writing into a string does not fail.
@@ -25,6 +25,15 @@ pub fn render(transcript: &Transcript) -> String {
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
+}
+
+/// A name in which nothing ends the tag, and that does not make an arrow with the end of the tag.
+fn voice(name: &str) -> String {
+    let name = escaped(name);
+    match name.strip_suffix('-') {
+        Some(rest) => format!("{rest}&#45;"),
+        None => name,
+    }
 }
 
 /// Text in which nothing is a tag, a character reference or the arrow of a timing line.
@@ -44,7 +53,7 @@ mod tests {
             ("client", 2_000, 2_000, "vaalaykum\n\nassalom"),
             ("client", 3_000, 4_000, " \n "),
             ("", 359_999_999, 360_000_001, "R&D --> <b>5 < 6</b>"),
-            ("a > b & c", 360_000_002, 999_000_000_000, "&lt;"),
+            ("a > b & c --", 360_000_002, 999_000_000_000, "&lt;"),
         ]));
         insta::assert_snapshot!(file, @r"
         WEBVTT
@@ -59,7 +68,7 @@ mod tests {
         R&amp;D --&gt; &lt;b&gt;5 &lt; 6&lt;/b&gt;
 
         100:00:00.002 --> 277500:00:00.000
-        <v a &gt; b &amp; c>&amp;lt;</v>
+        <v a &gt; b &amp; c -&#45;>&amp;lt;</v>
         ");
     }
 
