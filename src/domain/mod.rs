@@ -1,6 +1,7 @@
 //! The pure heart: names, states, transitions, schedules. No I/O, no async, no framework.
 
 pub mod analysis;
+pub mod audio_link;
 pub mod audit;
 pub mod callback_url;
 pub mod clock;

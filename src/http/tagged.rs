@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
 use super::conditional::is_unchanged;
+use super::disposition::inline;
 use crate::analyses::entity_tag;
 
 /// What a caller saves an answer as. There are others at the same address, and `Accept` chooses.
@@ -34,7 +35,7 @@ pub(super) fn tagged_file(request: &HttpRequest, file: &File<'_>, body: Bytes) -
         let charset = if file.media_type == "application/json" { "" } else { "; charset=utf-8" };
         response
             .content_type(format!("{}{charset}", file.media_type))
-            .insert_header((header::CONTENT_DISPOSITION, disposition(file)));
+            .insert_header((header::CONTENT_DISPOSITION, inline(file.stem, file.extension)));
     })
 }
 
@@ -53,32 +54,4 @@ fn answer(
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")))
         .insert_header((header::VARY, HeaderValue::from_static(vary)));
     if unchanged { response.finish() } else { response.body(body) }
-}
-
-/// To be shown, and saved under a name that every file system takes.
-fn disposition(file: &File<'_>) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let mut stem: String = file.stem.chars().map(safe).collect();
-    if stem.starts_with('.') {
-        // Else it would be hidden.
-        stem.replace_range(..1, "_");
-    }
-    format!("inline; filename=\"{stem}.{}\"", file.extension)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_has_a_name_that_every_system_takes() {
-        for (stem, wanted) in [
-            ("1716207617.42", "1716207617.42.vtt"),
-            ("a:b@c+d=e~f-g_h", "a_b_c_d_e_f-g_h.vtt"),
-            ("...", "_...vtt"),
-        ] {
-            let file = File { media_type: "text/vtt", stem, extension: "vtt" };
-            assert_eq!(disposition(&file), format!("inline; filename=\"{wanted}\""));
-        }
-    }
 }

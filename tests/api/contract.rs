@@ -48,6 +48,11 @@ impl Operation {
         paths.iter().flat_map(of_path).collect()
     }
 
+    /// Those that need a token.
+    pub(crate) fn of_bearers() -> Vec<Self> {
+        Self::all().into_iter().filter(|operation| operation.definition["security"] != json!([{}])).collect()
+    }
+
     /// The one that a request is for. HEAD is GET without a body.
     fn find(method: &Method, path: &str) -> Option<Self> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
