@@ -95,8 +95,8 @@ fn every_operation_tells_what_it_answers() {
       "create_audio_link",
       "get_transcript",
       "get_vendor_answer",
-      "list_events",
       "get_linked_audio",
+      "list_events",
       "get_usage"
     ]
     "#);

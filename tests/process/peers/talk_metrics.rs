@@ -2,7 +2,8 @@
 //!
 //! Both sides' talk, its shares, words a minute, overtalk and silence are the same of every talk that begins at 0.
 //! Interruptions are the same where no side pauses for less than 250 ms: it takes one for still speaking then. Monologues
-//! and responses are the same where nobody speaks over the other: it asks who has the floor, we who is heard.
+//! and responses are the same where nobody speaks over the other or makes a remark under 500 ms: it asks who has the floor,
+//! we who is heard.
 
 use alovoice_gateway::domain::talk_metrics::TalkMetrics;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
@@ -27,7 +28,7 @@ fn talk(beats: &Beats, over: bool) -> Vec<Turn> {
     for (number, (is_client, pause, length)) in beats.iter().enumerate() {
         let side = usize::from(*is_client && over);
         let begin_ms = if number == 0 { 0 } else { ends[side].max(0) + pause * 10 };
-        let end_ms = begin_ms + length * 10;
+        let end_ms = begin_ms + if over { length * 10 } else { 500 + length * 10 };
         ends[side] = end_ms;
         let speaker = if *is_client { Speaker::Client } else { Speaker::Operator };
         let words = vec!["soz"; usize::try_from(length / 40).unwrap() + 1].join(" ");
