@@ -53,8 +53,11 @@ impl CreateAudioLink {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AudioLink)]
 pub struct AudioLinkResource {
-    /// Where the recording is for everybody who knows this. A path of this service, unless its operator has set `server.public_url`.
-    #[schema(example = "/v1/audio/Xp3vTrR4Z1kC2bnJ0y8uGQ5mL7dHsWfA")]
+    /// Where the recording is for everybody who knows this. A path of this service, unless its operator has set
+    /// `server.public_url`.
+    #[schema(
+        example = "/v1/audio/ZIcUHmK7kcE_PuSBbE7ItaNMelRzNufqhLnqbHrjOq9QNcVRVI5mtr0Jc5yceSQTpo3LBLerJCzuyLrl"
+    )]
     url: String,
     /// Until when.
     #[schema(value_type = String, format = DateTime)]
@@ -133,7 +136,10 @@ fn admit(request: &HttpRequest) -> Result<Linked, ApiError> {
 #[into_params(parameter_in = Path)]
 pub struct LinkParameter {
     /// What `create_audio_link` gave.
-    #[param(pattern = "^[A-Za-z0-9_-]+$", example = "Xp3vTrR4Z1kC2bnJ0y8uGQ5mL7dHsWfA")]
+    #[param(
+        pattern = "^[A-Za-z0-9_-]+$",
+        example = "ZIcUHmK7kcE_PuSBbE7ItaNMelRzNufqhLnqbHrjOq9QNcVRVI5mtr0Jc5yceSQTpo3LBLerJCzuyLrl"
+    )]
     pub token: String,
 }
 

@@ -5,8 +5,8 @@ use actix_web::http::header::{Accept, Header, Quality};
 
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
-/// The place in `offered` of the type that is liked best; of several, the first. Without an `Accept` that can be read, the first
-/// of all.
+/// The place in `offered` of the type that is liked best; of several, the first. Without an `Accept` that can be read, the
+/// first of all.
 ///
 /// Parameters of a range, such as `charset`, do not matter: there is no other variant to give.
 ///

@@ -99,6 +99,9 @@ pub(super) fn samples<T>(strategy: &impl Strategy<Value = T>, count: usize) -> V
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
+/// A piece of a block of Markdown: its marks, and its text.
+type Piece = (String, String);
+
 /// As SubRip shows a text: it has no escapes.
 fn tagless(text: &str) -> String {
     text.replace('<', "‹").replace('>', "›").replace('{', "(").replace('}', ")")
@@ -133,10 +136,10 @@ async fn markdown_it_sees_text_where_text_is() {
     let pages: Vec<_> = transcripts.iter().map(markdown::render).collect();
     let output = run(python("read_markdown.py"), json!(pages).to_string()).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let read: Vec<Vec<(String, Vec<(String, String)>)>> = serde_json::from_slice(&output.stdout).unwrap();
+    let read: Vec<Vec<(String, Vec<Piece>)>> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(read.len(), transcripts.len());
     for ((transcript, page), blocks) in transcripts.iter().zip(&pages).zip(&read) {
-        let text = |pieces: &[(String, String)], mark: &str| -> String {
+        let text = |pieces: &[Piece], mark: &str| -> String {
             pieces.iter().filter(|(marks, _)| marks == mark).map(|(_, text)| text.as_str()).collect()
         };
         let said: Vec<_> = blocks.iter().skip_while(|(_, pieces)| text(pieces, "") != "Transcript").collect();
@@ -147,7 +150,7 @@ async fn markdown_it_sees_text_where_text_is() {
         );
         assert_eq!(said[0].0, "h2", "{page}");
         let mut said = said[1..].iter();
-        for turn in transcript.turns.iter() {
+        for turn in &transcript.turns {
             let one = captions(std::slice::from_ref(turn));
             let [Caption { speaker, text: words, .. }] = one.as_slice() else { continue };
             let (tag, pieces) = said.next().unwrap();
