@@ -181,6 +181,7 @@ impl Shared {
             limits: RateLimits::new(limits),
             tenants: self.tenants.clone(),
             encryption: self.encryption.clone(),
+            public_url: settings.server.public_url.clone(),
             store: self.store.clone(),
             max_body_bytes: settings.server.max_body_bytes,
             body_timeout: settings.server.body_timeout,

@@ -56,6 +56,10 @@ kinds! {
         "Neither this service nor the vendor has it for your tenant, or the path is misspelt.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
         "The header `Allow` lists the methods it takes.";
+    NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "It is not there in a form that is accepted",
+        "`Accept` refuses every form there is; `detail` lists them. Ask for one of them, or for `*/*`.";
+    LINK_EXPIRED = "link_expired", GONE, "The link has expired",
+        "Ask for a new one with `POST /v1/analyses/{call_id}/audio-link`.";
     NO_RESULT = "no_result", CONFLICT, "There is no result",
         "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",

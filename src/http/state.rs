@@ -7,6 +7,7 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
+use url::Url;
 
 use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
 use crate::analyses::{Analyses, Feed};
@@ -32,6 +33,8 @@ pub struct ApiState {
     pub tenants: Arc<Tenants>,
     /// The keys that seal.
     pub encryption: Arc<Encryption>,
+    /// Where callers reach this service, if the operator says.
+    pub public_url: Option<Url>,
     /// How much each may ask.
     pub limits: RateLimits,
     /// For readiness and the numbers of the store.
