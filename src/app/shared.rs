@@ -10,6 +10,7 @@ use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
 use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::events::EventKind;
 use crate::domain::retries::RetrySchedule;
 use crate::http::state::{ApiState, RateLimits};
 use crate::metrics::Metrics;
@@ -48,6 +49,10 @@ impl Shared {
         let clock: Arc<dyn Clock> = steady.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
+        for kind in EventKind::ALL {
+            // There from the start: a rate cannot be taken of what appears with its first count.
+            let _ = metrics.events.with_label_values(&[kind.as_str()]);
+        }
         let tenants = Arc::new(tenants(settings, variables)?);
         let encryption = Arc::new(encryption(settings)?);
         let vendor =
