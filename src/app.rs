@@ -89,6 +89,8 @@ pub struct Gateway {
     crew: TaskTracker,
     work: TaskTracker,
     loops: TaskTracker,
+    /// Requests that go on without their callers.
+    keyed: TaskTracker,
     store: Arc<dyn Store>,
     grace: Duration,
     delay: Duration,
@@ -128,11 +130,11 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());
-    let (work, loops) = (TaskTracker::new(), TaskTracker::new());
+    let (work, loops, keyed) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let analyses = Arc::new(shared.analyses(settings, &draining));
     let feed = Arc::new(shared.feed(settings, &draining));
     let posts = shared.crew(settings, &verifier, &wakes)?;
-    let state = web::Data::new(shared.state(settings, &analyses, &feed, verifier));
+    let state = web::Data::new(shared.state(settings, &analyses, &feed, verifier, &keyed));
 
     // Subscribed before anybody can make a change: a missed one would leave an old answer in the cache.
     let (for_wakes, for_cache) = (shared.store.changes(), shared.store.changes());
@@ -162,6 +164,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
         crew,
         work,
         loops,
+        keyed,
         store: shared.store,
         grace,
         delay,
@@ -201,6 +204,8 @@ impl Gateway {
             let requests = async {
                 tokio::time::sleep(self.delay).await;
                 self.api_server.stop(true).await;
+                self.keyed.close();
+                self.keyed.wait().await;
             };
             tokio::join!(requests, work);
         };

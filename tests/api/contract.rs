@@ -73,6 +73,11 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     let (name, status) = (&operation.definition["operationId"], answer.status);
     let definition = &operation.definition["responses"][status.to_string()];
     assert!(definition.is_object(), "{name} may answer {status}: {answer:?}");
+    for field in ["ratelimit", "ratelimit-policy"] {
+        // Those who were not let in are told nothing, and what broke may have done so before anybody was.
+        let is_told = answer.headers.contains_key(field);
+        assert!(is_told || [401, 403, 500, 503].contains(&status), "{name} answers {status} with {field}");
+    }
     let content = definition["content"].as_object();
     let Some(content) = content else {
         assert!(answer.body.is_empty(), "{name} answers {status} without a body");

@@ -16,6 +16,7 @@ mod deliveries;
 mod draining;
 mod event_streams;
 mod events;
+mod idempotency;
 mod input;
 mod issuer;
 mod journey;

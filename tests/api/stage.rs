@@ -32,6 +32,9 @@ pub(crate) const GLOBEX_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 pub(crate) const VENDOR_TOKENS: [&str; 3] =
     ["vendor-token-of-acme", "vendor-token-of-globex", "vendor-token-of-initech"];
 
+/// In place of a setting's value: there is no such setting.
+pub(crate) const UNSET: &str = "\0";
+
 /// A long time: what is not to happen in a test is due after it.
 pub(crate) const LATER: &str = "1h";
 
@@ -59,7 +62,7 @@ impl Stage {
         Self::with(&[]).await
     }
 
-    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`.
+    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`; [`UNSET`] takes one away.
     pub(crate) async fn with(changes: &[(&str, &str)]) -> Self {
         let on_server = std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres");
         let database = if on_server { Some(Server::shared().await.fresh_database().await) } else { None };
@@ -231,7 +234,9 @@ async fn start(settings: &[(String, String)]) -> Gateway {
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
     let key = format!("GATEWAY_{key}");
     settings.retain(|(known, _)| *known != key);
-    settings.push((key, value.to_owned()));
+    if value != UNSET {
+        settings.push((key, value.to_owned()));
+    }
 }
 
 fn write(home: &TempDir, name: &str, content: &str) -> String {

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use super::super::Change;
 use super::connect::Session;
 use super::fault::Fault;
+use super::idempotency;
 use super::notices::{Address, Changes};
 use super::rows::{parsed, time};
 use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
@@ -36,6 +37,7 @@ pub(super) async fn delete(
     if deleted == 0 {
         return Ok((false, Changes::default()));
     }
+    idempotency::forget_call(&transaction, tenant, call_id).await?;
     let record = transaction
         .prepare_cached(
             "INSERT INTO audit (at, tenant, subject, request_id, action, call_id) VALUES ($1, $2, $3, $4, $5, $6)",
