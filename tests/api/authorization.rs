@@ -186,7 +186,7 @@ fn left(answer: &Answer) -> (i64, i64) {
 fn item(field: &str) -> HashMap<String, i64> {
     let list = sfv::Parser::new(field).parse::<sfv::List>().unwrap();
     let [sfv::ListEntry::Item(item)] = &list[..] else { panic!("there is one item: {field}") };
-    assert_eq!(item.bare_item.as_string().map(|name| name.as_str()), Some("default"));
+    assert_eq!(item.bare_item.as_string().map(sfv::StringRef::as_str), Some("default"));
     let number = |value: &sfv::BareItem| i64::from(value.as_integer().unwrap());
     item.params.iter().map(|(name, value)| (name.as_str().to_owned(), number(value))).collect()
 }
