@@ -8,6 +8,7 @@ pub mod clock;
 pub mod deliveries;
 pub mod events;
 pub mod feed;
+pub mod idempotency;
 pub mod ids;
 pub mod lifecycle;
 pub mod listing;

@@ -124,7 +124,7 @@ fn admit(request: &HttpRequest) -> Result<Linked, ApiError> {
     let keys = state.sealing_keys()?;
     let link = AudioLink::open(&keys, request.match_info().query("token")).ok_or_else(none)?;
     let tenant = state.tenants.get(&link.tenant).ok_or_else(none)?;
-    take_turn(state, tenant.id())?;
+    take_turn(state, tenant.id()).map_err(|exceeded| ApiError::from(&exceeded))?;
     if link.is_expired(state.clock.now()) {
         return Err(ApiError::new(LINK_EXPIRED, format!("the link was good until {}", link.expires_at)));
     }

@@ -7,8 +7,9 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use url::Url;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Server};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Header, ObjectBuilder, OpenApi as Document, PathItem, RefOr, Server, Type};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
@@ -51,7 +52,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         (name = "events", description = "What happened to them"),
         (name = "usage", description = "What was used"),
     ),
-    modifiers(&BearerTokens)
+    modifiers(&BearerTokens, &RateLimitFields)
 )]
 struct ApiDocument;
 
@@ -69,6 +70,57 @@ impl Modify for BearerTokens {
             .get_or_insert_default()
             .add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }
+}
+
+/// Every answer to an authorized request has the fields; they are told of in one place.
+struct RateLimitFields;
+
+/// A header, what it says, and an example.
+const RATE_LIMIT_FIELDS: [(&str, &str, &str); 2] = [
+    (
+        "RateLimit-Policy",
+        "The tenant's limit (draft-ietf-httpapi-ratelimit-headers-10): `q` requests at once, all of which may be made \
+         again after `w` seconds",
+        "\"default\";q=200;w=2",
+    ),
+    (
+        "RateLimit",
+        "What is left of it: `r` requests may be made now, and there is one more after `t` seconds at most",
+        "\"default\";r=199;t=1",
+    ),
+];
+
+impl Modify for RateLimitFields {
+    fn modify(&self, document: &mut Document) {
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            for (status, response) in &mut operation.responses.responses {
+                // Whoever is not known or not let in hears nothing of a tenant's limit.
+                if let (RefOr::T(response), false) = (response, ["401", "403"].contains(&status.as_str())) {
+                    for (name, description, example) in RATE_LIMIT_FIELDS {
+                        response.headers.insert(name.to_owned(), RefOr::T(field(description, example)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn field(description: &str, example: &str) -> Header {
+    let mut field = Header::builder()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(description))
+        .build();
+    field.example = Some(example.into());
+    field
+}
+
+/// The operations of a path that need a token.
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = path;
+    let needs_token = |operation: &&mut Operation| {
+        operation.security.iter().flatten().any(|needed| *needed != SecurityRequirement::default())
+    };
+    [get, put, post, delete, patch].into_iter().flatten().filter(needs_token)
 }
 
 /// The document, with the address that callers use.

@@ -14,6 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::idempotency::BodyDigest;
 use super::problem::{
     ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
 };
@@ -56,6 +57,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
             let whole = read(&request, payload, state.max_body_bytes);
             let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
             let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
+            BodyDigest::leave(&request, &body);
             Ok(Self(parse::<Object<T>>(&body)?.0))
         })
     }

@@ -14,6 +14,7 @@ use tracing::{Instrument, Span};
 
 use super::audio_links::LINKED;
 use super::problem::{self, ApiError, ProblemKind};
+use super::rate_limits::Remaining;
 use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
@@ -79,9 +80,13 @@ pub async fn observe(
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
     let mut response = as_problem(response, &request_id);
+    let remaining = response.request().extensions_mut().remove::<Remaining>();
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID, id);
+    }
+    if let Some(remaining) = remaining {
+        remaining.write(headers);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -17,6 +17,7 @@ mod deliveries;
 mod draining;
 mod event_streams;
 mod events;
+mod idempotency;
 mod input;
 mod issuer;
 mod journey;

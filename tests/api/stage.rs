@@ -62,7 +62,7 @@ impl Stage {
         Self::with(&[]).await
     }
 
-    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`.
+    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`; [`UNSET`] takes one away.
     pub(crate) async fn with(changes: &[(&str, &str)]) -> Self {
         let on_server = std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres");
         let database = if on_server { Some(Server::shared().await.fresh_database().await) } else { None };

@@ -12,6 +12,7 @@ mod crash;
 #[cfg(target_os = "linux")]
 mod floods;
 mod gateway;
+mod keys;
 mod leaks;
 mod peers;
 #[path = "../postgres/mod.rs"]

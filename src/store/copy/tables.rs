@@ -2,7 +2,7 @@
 
 /// Every table, those that others refer to first. Their columns and keys are read from the database. What lists and
 /// searches go by is made anew from the results.
-pub(in crate::store) const TABLES: [&str; 10] = [
+pub(in crate::store) const TABLES: [&str; 11] = [
     "analyses",
     "results",
     "callbacks",
@@ -13,6 +13,7 @@ pub(in crate::store) const TABLES: [&str; 10] = [
     "feeds",
     "audit",
     "usage",
+    "idempotency",
 ];
 
 /// A table that both engines hold.

@@ -15,12 +15,13 @@ struct Migration {
 }
 
 /// The steps from an empty schema to the present one. A program's version is their number.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("schema.sql"), compatible_from: 1 },
     Migration { sql: include_str!("feed.sql"), compatible_from: 1 },
     Migration { sql: include_str!("listings.sql"), compatible_from: 1 },
     Migration { sql: include_str!("usage.sql"), compatible_from: 1 },
     Migration { sql: include_str!("counts.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("idempotency.sql"), compatible_from: 1 },
 ];
 
 /// Of our own choosing; the schema's name keeps two gateways in one database apart.
