@@ -43,10 +43,10 @@ pub struct AnalysisResource {
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// Who said what, in the order of time.
-    #[schema(required = true)]
+    #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
     /// Which quality rules matched.
-    #[schema(required = true)]
+    #[schema(required = true, max_items = 20_000)]
     pub tags: Option<Vec<Tag>>,
     /// How the talk went.
     #[schema(required = true)]

@@ -55,7 +55,11 @@ pub struct SubmitAnalysis {
 pub struct Callback {
     /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment. It gets a
     /// POST signed as Standard Webhooks asks, until it answers 2xx.
-    #[schema(max_length = 2048, example = "https://crm.example.uz/hooks/alovoice")]
+    #[schema(
+        max_length = 2048,
+        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        example = "https://crm.example.uz/hooks/alovoice"
+    )]
     url: String,
 }
 

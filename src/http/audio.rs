@@ -4,6 +4,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::TryStreamExt;
+use utoipa::ToSchema;
 
 use super::authorized::{AudioRead, Authorized};
 use super::input::{CallPath, NoParameters, StrictQuery};
@@ -13,6 +14,12 @@ use super::problem::{ApiError, PRECONDITION_FAILED, Problem, RANGE_NOT_SATISFIAB
 use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
 use crate::vendor::{ASKED, Recording};
+
+/// The bytes of a recording; of type `application/octet-stream` if the vendor does not say what they are.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "for the document alone")]
+struct Sound(Vec<u8>);
 
 /// Get the recording of a call
 ///
@@ -24,8 +31,12 @@ use crate::vendor::{ASKED, Recording};
         ("Range" = Option<String>, Header, description = "A part of it", example = "bytes=0-1023"),
     ),
     responses(
-        (status = 200, description = "The recording", content_type = "audio/*", body = String),
-        (status = 206, description = "The part that was asked for", content_type = "audio/*", body = String),
+        (status = 200, description = "The recording", content(
+            (Sound = "audio/*"), (Sound = "application/octet-stream"),
+        )),
+        (status = 206, description = "The part that was asked for", content(
+            (Sound = "audio/*"), (Sound = "application/octet-stream"),
+        )),
         (status = 304, description = "As known"),
         (status = 412, description = "Not in the state that was asked for", body = Problem, content_type = "application/problem+json"),
         (status = 416, description = "There is no such part", body = Problem, content_type = "application/problem+json"),

@@ -1,14 +1,27 @@
 //! The OpenAPI document, generated from the handlers, and the pages for people.
+//!
+//! What all operations have in common is put in at the end, so that a new one has it too: [`answers`], [`bounds`],
+//! [`examples`].
+
+mod answers;
+mod bounds;
+mod examples;
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use url::Url;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::{OpenApi as Document, Server};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::answers::SharedHeaders;
+use self::bounds::IntegerBounds;
+use self::examples::RealAnswers;
 use super::problem::{self, ApiError, NOT_FOUND};
 use super::{analyses, audio, batch, deletion, events, listing, transcripts, usage, vendor_answers};
 
@@ -24,7 +37,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
             tenant decides whose calls are seen. Times are RFC 3339 in UTC, offsets are milliseconds from the start \
             of the call. Errors are RFC 9457 `application/problem+json`. Unknown fields and query parameters are \
             errors.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact(name = "Whoever operates this gateway"),
+        license(name = "Apache-2.0", url = "https://www.apache.org/licenses/LICENSE-2.0"),
     ),
     paths(
         analyses::submit_analysis,
@@ -44,7 +58,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         (name = "events", description = "What happened to them"),
         (name = "usage", description = "What was used"),
     ),
-    modifiers(&BearerTokens)
+    modifiers(&BearerTokens, &SharedHeaders, &IntegerBounds, &RealAnswers)
 )]
 struct ApiDocument;
 
@@ -55,7 +69,10 @@ impl Modify for BearerTokens {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
-            .description(Some("A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required."))
+            .description(Some(
+                "A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required. It is \
+                 verified as RFC 8725 asks: the algorithm is pinned by the key.",
+            ))
             .build();
         document
             .components
@@ -68,8 +85,22 @@ impl Modify for BearerTokens {
 pub fn document(public_url: Option<&Url>) -> Document {
     let mut document = ApiDocument::openapi();
     let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
-    document.servers = Some(vec![Server::new(if server.is_empty() { "/" } else { server })]);
+    document.servers = Some(vec![public_server(if server.is_empty() { "/" } else { server })]);
     document
+}
+
+/// Every operation of the document.
+fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|path| {
+        let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+        [get, put, post, delete, options, head, patch, trace].into_iter().filter_map(Option::as_mut)
+    })
+}
+
+/// A server for everybody who has a token; the admin port is not in the document.
+fn public_server(url: &str) -> Server {
+    let audience = ExtensionsBuilder::new().add("x-internal", false).build();
+    ServerBuilder::new().url(url).extensions(Some(audience)).build()
 }
 
 /// The document as it is served.

@@ -48,12 +48,11 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
                 .route(web::get().to(listing::list_analyses))
                 .route(web::head().to(listing::list_analyses)),
         )
-        // With other methods it is a call of that name.
+        // Reads and deletions are of a call of that name; it is not a path to advertise, though.
         .service(
-            web::resource("/v1/analyses/batch")
-                .app_data(Route("/v1/analyses/batch"))
-                .guard(guard::Post())
-                .to(batch::submit_analyses),
+            only("/v1/analyses/batch", "POST")
+                .guard(guard::Not(guard::Any(guard::Get()).or(guard::Head()).or(guard::Delete())))
+                .route(web::post().to(batch::submit_analyses)),
         )
         .service(
             only("/v1/analyses/{call_id}", "GET, HEAD, DELETE")

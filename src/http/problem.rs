@@ -108,7 +108,7 @@ pub struct Problem {
     pub request_id: String,
     /// For bad input: each field and its rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
+    #[schema(required = false, max_items = 1000)]
     pub errors: Vec<FieldError>,
 }
 

@@ -34,7 +34,7 @@ async fn the_document_is_served_without_a_token() {
 async fn the_document_names_the_address_that_callers_use() {
     let stage = Stage::with(&[("SERVER__PUBLIC_URL", "https://api.example.uz/voice/")]).await;
     let served = stage.acme().anonymous().get("/openapi.json").await.json();
-    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice"}]));
+    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice", "x-internal": false}]));
 }
 
 #[tokio::test]
