@@ -71,7 +71,7 @@ impl Modify for BearerTokens {
             .bearer_format("JWT")
             .description(Some(
                 "A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required. It is \
-                 verified as RFC 8725 asks: the algorithm is pinned by the key.",
+                 verified as RFC8725 asks: the algorithm is pinned by the key.",
             ))
             .build();
         document

@@ -31,7 +31,7 @@ pub struct ListAnalyses {
     /// With a quality rule of this name among those that matched, letter for letter, such as `Приветсвие`. Given several times, with all of
     /// them.
     #[serde(default)]
-    #[param(required = false, value_type = Vec<TagName>, max_items = 16)]
+    #[param(inline, required = false, value_type = Vec<TagName>, max_items = 16)]
     tag: Vec<String>,
     /// With all of these words in the talk, anywhere in it; `qabul*` stands for every word that begins so. Up to 16 words.
     /// Case, diacritics and the spelling of apostrophes do not matter (`oʻ`, `o'`, `o‘`); a word without its apostrophes
@@ -58,8 +58,7 @@ pub struct ListAnalyses {
 /// The name of a quality rule.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, max_length = 256, pattern = r"^[^\x00]+$")]
-#[expect(dead_code, reason = "for the document alone")]
-struct TagName(String);
+pub struct TagName(String);
 
 impl ListAnalyses {
     /// Checks what the types leave open.
