@@ -77,7 +77,7 @@ pub struct AnalysisSummary {
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
     /// What was given along with the submission.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
     /// Why there will be no result.
     #[schema(required = true)]

@@ -3,7 +3,9 @@
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
@@ -39,14 +41,26 @@ pub struct SubmitAnalysis {
     #[serde(default)]
     #[schema(value_type = Option<Callback>)]
     callback: Option<Object<Callback>>,
-    /// Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than 64
-    /// bits.
     #[serde(default)]
-    #[schema(value_type = Option<Object>, example = json!({"ticket": "T-1"}))]
+    #[schema(schema_with = metadata_schema)]
     metadata: Option<ExactObject>,
     /// Whether to have a finished call analysed anew. Without it, the vendor gets each call once.
     #[serde(default)]
     reanalyze: bool,
+}
+
+/// Any members; so many at the most, as the shortest ones would fill the 4 KiB.
+fn metadata_schema() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than \
+             64 bits.",
+        ))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+        .max_properties(Some(Metadata::MAX_BYTES / r#""":0,"#.len()))
+        .examples([json!({"ticket": "T-1"})])
+        .into()
 }
 
 /// Where to announce an outcome.

@@ -58,6 +58,7 @@ pub struct ListAnalyses {
 /// The name of a quality rule.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, max_length = 256, pattern = r"^[^\x00]+$")]
+#[expect(dead_code, reason = "for the document alone")]
 pub struct TagName(String);
 
 impl ListAnalyses {

@@ -7,6 +7,7 @@
 
 mod commands;
 mod crash;
+mod examples;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]
 mod floods;
