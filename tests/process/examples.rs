@@ -57,7 +57,6 @@ fn steps() -> Vec<Step> {
     let batch = json!({"analyses": [
         {"call_id": "1716207618.43"},
         {"call_id": "1716207619.44", "metadata": {"ticket": "T-2"}},
-        {"call_id": "no spaces"},
     ]});
     let misspelt = json!({"call_id": "1716207617.42", "calback": {"url": "https://crm.example.uz/hooks"}});
     let unfinished = json!({"call_id": "never-ready~1"});
