@@ -74,7 +74,10 @@ fn steps() -> Vec<Step> {
         Step::post("submit_analysis", "/v1/analyses", 422, misspelt),
         Step::post("submit_analysis", "/v1/analyses", 400, json!("cut off")),
         Step::post("submit_analysis", "/v1/analyses", 413, json!("x".repeat(5 << 20))),
-        Step { headers: vec![("Content-Type", "text/plain")], ..Step::post("submit_analysis", "/v1/analyses", 415, json!(1)) },
+        Step {
+            headers: vec![("Content-Type", "text/plain")],
+            ..Step::post("submit_analysis", "/v1/analyses", 415, json!(1))
+        },
         Step::post("submit_analyses", "/v1/analyses/batch", 422, json!({"analyses": []})),
         Step::get("list_analyses", "/v1/analyses?limit=0").refused(422),
         Step::get("list_events", "/v1/events?limit=0").refused(422),
@@ -100,7 +103,9 @@ async fn record(stage: &Stage, sandbox: &Sandbox, writer: &str) -> Value {
         let (status, body) = ask(stage, sandbox, &step).await;
         assert_eq!(status, step.status, "{} {}: {body}", step.method, step.path);
         keep(step.operation, &status.to_string(), serde_json::from_str(&body).unwrap());
-        if status < 300 && let Some(sent) = step.body {
+        if status < 300
+            && let Some(sent) = step.body
+        {
             keep(step.operation, "request", sent);
         }
     }
@@ -161,7 +166,8 @@ fn form(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let of_field = |(name, value): (&String, &Value)| {
-                let is_word = matches!(name.as_str(), "status" | "code" | "type" | "title") && !value.is_object();
+                let is_word =
+                    matches!(name.as_str(), "status" | "code" | "type" | "title") && !value.is_object();
                 (name.clone(), if is_word { value.clone() } else { form(value) })
             };
             fields.iter().map(of_field).collect::<Map<_, _>>().into()

@@ -17,6 +17,7 @@ mod peers;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
+mod readme;
 mod rolling;
 mod sandbox;
 mod stage;

@@ -1,5 +1,7 @@
 //! Tools that others wrote, and what they say about the gateway. `tests/tools` installs them.
 
+mod document;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

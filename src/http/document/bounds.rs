@@ -61,7 +61,8 @@ fn bound_object(object: &mut Object) {
         return;
     }
     let format = object.format.get_or_insert(SchemaFormat::KnownFormat(KnownFormat::Int64));
-    let max = if *format == SchemaFormat::KnownFormat(KnownFormat::Int32) { MAX_INT32 } else { MAX_SAFE_INTEGER };
+    let max =
+        if *format == SchemaFormat::KnownFormat(KnownFormat::Int32) { MAX_INT32 } else { MAX_SAFE_INTEGER };
     object.minimum.get_or_insert(Number::Int(-max));
     object.maximum.get_or_insert(Number::Int(max));
 }

@@ -33,7 +33,8 @@ impl Modify for RealAnswers {
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
                 show(response.content.get_mut("application/json"), || own(status));
-                let problem = || own(status).or_else(|| of_any(&recorded, status)).or_else(|| of_kind(status));
+                let problem =
+                    || own(status).or_else(|| of_any(&recorded, status)).or_else(|| of_kind(status));
                 show(response.content.get_mut(PROBLEM), problem);
             }
         }
