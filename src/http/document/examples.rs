@@ -41,12 +41,14 @@ impl Modify for RealAnswers {
     }
 }
 
-fn show(content: Option<&mut RefOr<Content>>, example: impl FnOnce() -> Option<Value>) {
-    if let Some(RefOr::T(content)) = content
-        && content.example.is_none()
-        && content.examples.is_empty()
-    {
-        content.example = example();
+fn show<'a>(contents: impl IntoIterator<Item = &'a mut RefOr<Content>>, example: impl Fn() -> Option<Value>) {
+    for content in contents {
+        if let RefOr::T(content) = content
+            && content.example.is_none()
+            && content.examples.is_empty()
+        {
+            content.example = example();
+        }
     }
 }
 
