@@ -5,7 +5,9 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
@@ -43,14 +45,26 @@ pub struct SubmitAnalysis {
     #[serde(default)]
     #[schema(value_type = Option<Callback>)]
     callback: Option<Object<Callback>>,
-    /// Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than 64
-    /// bits.
     #[serde(default)]
-    #[schema(value_type = Option<Object>, example = json!({"ticket": "T-1"}))]
+    #[schema(schema_with = metadata_schema)]
     metadata: Option<ExactObject>,
     /// Whether to have a finished call analysed anew. Without it, the vendor gets each call once.
     #[serde(default)]
     reanalyze: bool,
+}
+
+/// Any members; so many at the most, as the shortest ones would fill the 4 KiB.
+fn metadata_schema() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than \
+             64 bits.",
+        ))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+        .max_properties(Some(Metadata::MAX_BYTES / r#""":0,"#.len()))
+        .examples([json!({"ticket": "T-1"})])
+        .into()
 }
 
 /// Where to announce an outcome.
@@ -59,7 +73,11 @@ pub struct SubmitAnalysis {
 pub struct Callback {
     /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment. It gets a
     /// POST signed as Standard Webhooks asks, until it answers 2xx.
-    #[schema(max_length = 2048, example = "https://crm.example.uz/hooks/alovoice")]
+    #[schema(
+        max_length = 2048,
+        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        example = "https://crm.example.uz/hooks/alovoice"
+    )]
     url: String,
 }
 

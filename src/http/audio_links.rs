@@ -1,4 +1,4 @@
-//! `/v1/analyses/{call_id}/audio-link` and `/v1/audio/{token}`: a recording for who has no token, but a link.
+//! `/v1/analyses/{call_id}/audio-link` and `/v1/audio/{link}`: a recording for who has no token, but a link.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::audio;
 use super::authorized::{AudioRead, Authorized, take_turn};
 use super::input::{CallPath, NoParameters, OptionalBody, StrictQuery};
+use super::numbers::whole_number;
 use super::observe::RequestTrace;
 use super::parameters::CallParameter;
 use super::problem::{ApiError, INTERNAL, LINK_EXPIRED, NOT_FOUND, Problem};
@@ -35,6 +36,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 pub struct CreateAudioLink {
     /// How long it is good for, in seconds: from a minute to seven days. An hour, if not given.
     #[schema(value_type = Option<u32>, nullable = false, minimum = 60, maximum = 604_800, default = 3600, example = 3600)]
+    #[serde(default, deserialize_with = "whole_number")]
     expires_in: Option<u64>,
 }
 
@@ -122,9 +124,9 @@ fn admit(request: &HttpRequest) -> Result<Linked, ApiError> {
         .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))?;
     let none = || ApiError::new(NOT_FOUND, "there is no such link");
     let keys = state.sealing_keys()?;
-    let link = AudioLink::open(&keys, request.match_info().query("token")).ok_or_else(none)?;
+    let link = AudioLink::open(&keys, request.match_info().query("link")).ok_or_else(none)?;
     let tenant = state.tenants.get(&link.tenant).ok_or_else(none)?;
-    take_turn(state, tenant.id()).map_err(|exceeded| ApiError::from(&exceeded))?;
+    take_turn(request, state, tenant.id())?;
     if link.is_expired(state.clock.now()) {
         return Err(ApiError::new(LINK_EXPIRED, format!("the link was good until {}", link.expires_at)));
     }
@@ -137,22 +139,23 @@ fn admit(request: &HttpRequest) -> Result<Linked, ApiError> {
 pub struct LinkParameter {
     /// What `create_audio_link` gave.
     #[param(
+        max_length = 512,
         pattern = "^[A-Za-z0-9_-]+$",
         example = "ZIcUHmK7kcE_PuSBbE7ItaNMelRzNufqhLnqbHrjOq9QNcVRVI5mtr0Jc5yceSQTpo3LBLerJCzuyLrl"
     )]
-    pub token: String,
+    pub link: String,
 }
 
 /// Get a recording by its link
 ///
 /// As `get_audio`, without a token: for `<audio src>` on any page. Seeking asks for ranges.
 #[utoipa::path(
-    get, path = "/v1/audio/{token}", operation_id = "get_linked_audio", tag = "analyses",
+    get, path = "/v1/audio/{link}", operation_id = "get_linked_audio", tag = "analyses",
     params(
         LinkParameter,
         ("Range" = Option<String>, Header, description = "A part of it", example = "bytes=0-1023"),
     ),
-    responses(audio::AudioResponses, LinkProblems),
+    responses(audio::AudioResponses, audio::AudioProblems, LinkProblems),
     security(())
 )]
 pub async fn get_linked_audio(

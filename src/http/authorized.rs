@@ -10,8 +10,8 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
-use super::problem::{ApiError, INSUFFICIENT_SCOPE, UNKNOWN_TENANT};
-use super::rate_limits::{Exceeded, Remaining};
+use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
+use super::rate_limits::Exceeded;
 use super::state::ApiState;
 use crate::auth::{Caller, bearer};
 use crate::domain::ids::TenantId;
@@ -84,22 +84,23 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Err(_) => error,
         });
     }
-    match take_turn(state, tenant.id()) {
-        Ok(None) => {}
-        // Told with the answer, whatever that will be, by the middleware `observe`.
-        Ok(Some(remaining)) => {
-            request.extensions_mut().insert(remaining);
-        }
-        Err(exceeded) => {
-            let error = ApiError::from(&exceeded);
-            request.extensions_mut().insert(exceeded.remaining);
-            return Err(error);
-        }
-    }
+    take_turn(request, state, tenant.id())?;
     Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
 }
 
-/// Counts a request against the tenant's rate.
-pub(super) fn take_turn(state: &ApiState, tenant: &TenantId) -> Result<Option<Remaining>, Exceeded> {
-    state.limits.take(tenant).inspect_err(|_| state.metrics.rate_limited.inc())
+/// Counts a request against the tenant's rate. What is left is told with the answer, whatever that will be, by the
+/// middleware `observe`.
+pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
+    let (remaining, outcome) = match state.limits.take(tenant) {
+        Ok(remaining) => (remaining, Ok(())),
+        Err(Exceeded { wait, remaining }) => {
+            state.metrics.rate_limited.inc();
+            let error = ApiError::new(RATE_LIMITED, "the tenant asks for more than it may");
+            (Some(remaining), Err(error.with_retry_after(wait)))
+        }
+    };
+    if let Some(remaining) = remaining {
+        request.extensions_mut().insert(remaining);
+    }
+    outcome
 }

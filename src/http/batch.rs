@@ -41,6 +41,7 @@ pub struct SubmitAnalyses {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchResults {
     /// One for each of `analyses`, in the same order.
+    #[schema(max_items = 1000)]
     results: Vec<BatchResult>,
 }
 

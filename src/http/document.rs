@@ -1,4 +1,11 @@
 //! The OpenAPI document, generated from the handlers, and the pages for people.
+//!
+//! What all operations have in common is put in at the end, so that a new one has it too: [`answers`], [`bounds`],
+//! [`examples`].
+
+mod answers;
+mod bounds;
+mod examples;
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -7,12 +14,17 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use url::Url;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Header, ObjectBuilder, OpenApi as Document, PathItem, RefOr, Server, Type};
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::server::ServerBuilder;
+use utoipa::openapi::{OpenApi as Document, Server};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
+use self::answers::SharedHeaders;
+use self::bounds::IntegerBounds;
+use self::examples::RealAnswers;
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
 use super::{
     analyses, audio, audio_links, batch, deletion, events, listing, transcripts, usage, vendor_answers,
@@ -30,7 +42,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
             tenant decides whose calls are seen. Times are RFC 3339 in UTC, offsets are milliseconds from the start \
             of the call. Errors are RFC 9457 `application/problem+json`. Unknown fields and query parameters are \
             errors.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact(name = "Whoever operates this gateway"),
+        license(name = "Apache-2.0", url = "https://www.apache.org/licenses/LICENSE-2.0"),
     ),
     paths(
         analyses::submit_analysis,
@@ -52,7 +65,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         (name = "events", description = "What happened to them"),
         (name = "usage", description = "What was used"),
     ),
-    modifiers(&BearerTokens, &RateLimitFields)
+    modifiers(&BearerTokens, &SharedHeaders, &IntegerBounds, &RealAnswers)
 )]
 struct ApiDocument;
 
@@ -63,7 +76,10 @@ impl Modify for BearerTokens {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
-            .description(Some("A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required."))
+            .description(Some(
+                "A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required. It is \
+                 verified as RFC8725 asks: the algorithm is pinned by the key.",
+            ))
             .build();
         document
             .components
@@ -72,63 +88,26 @@ impl Modify for BearerTokens {
     }
 }
 
-/// Every answer to an authorized request has the fields; they are told of in one place.
-struct RateLimitFields;
-
-/// A header, what it says, and an example.
-const RATE_LIMIT_FIELDS: [(&str, &str, &str); 2] = [
-    (
-        "RateLimit-Policy",
-        "The tenant's limit (draft-ietf-httpapi-ratelimit-headers-10): `q` requests at once, all of which may be made \
-         again after `w` seconds",
-        "\"default\";q=200;w=2",
-    ),
-    (
-        "RateLimit",
-        "What is left of it: `r` requests may be made now, and there is one more after `t` seconds at most",
-        "\"default\";r=199;t=1",
-    ),
-];
-
-impl Modify for RateLimitFields {
-    fn modify(&self, document: &mut Document) {
-        for operation in document.paths.paths.values_mut().flat_map(operations) {
-            for (status, response) in &mut operation.responses.responses {
-                // Whoever is not known or not let in hears nothing of a tenant's limit.
-                if let (RefOr::T(response), false) = (response, ["401", "403"].contains(&status.as_str())) {
-                    for (name, description, example) in RATE_LIMIT_FIELDS {
-                        response.headers.insert(name.to_owned(), RefOr::T(field(description, example)));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn field(description: &str, example: &str) -> Header {
-    let mut field = Header::builder()
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-        .description(Some(description))
-        .build();
-    field.example = Some(example.into());
-    field
-}
-
-/// The operations of a path that need a token.
-fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, patch, .. } = path;
-    let needs_token = |operation: &&mut Operation| {
-        operation.security.iter().flatten().any(|needed| *needed != SecurityRequirement::default())
-    };
-    [get, put, post, delete, patch].into_iter().flatten().filter(needs_token)
-}
-
 /// The document, with the address that callers use.
 pub fn document(public_url: Option<&Url>) -> Document {
     let mut document = ApiDocument::openapi();
     let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
-    document.servers = Some(vec![Server::new(if server.is_empty() { "/" } else { server })]);
+    document.servers = Some(vec![public_server(if server.is_empty() { "/" } else { server })]);
     document
+}
+
+/// Every operation of the document.
+fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|path| {
+        let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+        [get, put, post, delete, options, head, patch, trace].into_iter().filter_map(Option::as_mut)
+    })
+}
+
+/// A server for everybody who has a token; the admin port is not in the document.
+fn public_server(url: &str) -> Server {
+    let audience = ExtensionsBuilder::new().add("x-internal", false).build();
+    ServerBuilder::new().url(url).extensions(Some(audience)).build()
 }
 
 /// The document as it is served.

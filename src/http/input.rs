@@ -38,8 +38,9 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
         if is_empty {
             return Box::pin(ready(Ok(Self(T::default()))));
         }
-        let body = JsonBody::<T>::from_request(request, payload);
-        Box::pin(async move { Ok(Self(body.await?.0)) })
+        // `null` says as little as nothing.
+        let body = body::<Option<Object<T>>>(request.clone(), payload.take());
+        Box::pin(async move { Ok(Self(body.await?.map(|body| body.0).unwrap_or_default())) })
     }
 }
 
@@ -48,19 +49,21 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        let payload = payload.take();
-        Box::pin(async move {
-            let state = request
-                .app_data::<web::Data<ApiState>>()
-                .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))?;
-            let whole = read(&request, payload, state.max_body_bytes);
-            let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
-            let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
-            BodyDigest::leave(&request, &body);
-            Ok(Self(parse::<Object<T>>(&body)?.0))
-        })
+        let body = body::<Object<T>>(request.clone(), payload.take());
+        Box::pin(async move { Ok(Self(body.await?.0)) })
     }
+}
+
+/// Reads the body in time.
+async fn body<T: DeserializeOwned>(request: HttpRequest, payload: Payload) -> Result<T, ApiError> {
+    let state = request
+        .app_data::<web::Data<ApiState>>()
+        .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))?;
+    let whole = read(&request, payload, state.max_body_bytes);
+    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
+    let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
+    BodyDigest::leave(&request, &body);
+    parse(&body)
 }
 
 async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<web::BytesMut, ApiError> {

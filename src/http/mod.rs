@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod input;
 pub mod listing;
 mod negotiation;
+mod numbers;
 pub mod observe;
 pub mod parameters;
 pub mod problem;
@@ -53,12 +54,11 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
                 .route(web::get().to(listing::list_analyses))
                 .route(web::head().to(listing::list_analyses)),
         )
-        // With other methods it is a call of that name.
+        // Reads and deletions are of a call of that name; it is not a path to advertise, though.
         .service(
-            web::resource("/v1/analyses/batch")
-                .app_data(Route("/v1/analyses/batch"))
-                .guard(guard::Post())
-                .to(batch::submit_analyses),
+            only("/v1/analyses/batch", "POST")
+                .guard(guard::Not(guard::Any(guard::Get()).or(guard::Head()).or(guard::Delete())))
+                .route(web::post().to(batch::submit_analyses)),
         )
         .service(
             only("/v1/analyses/{call_id}", "GET, HEAD, DELETE")
@@ -73,7 +73,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
             only("/v1/analyses/{call_id}/audio-link", "POST")
                 .route(web::post().to(audio_links::create_audio_link)),
         )
-        .service(read("/v1/audio/{token}", audio_links::get_linked_audio))
+        .service(read("/v1/audio/{link}", audio_links::get_linked_audio))
         .service(read("/v1/events", events::list_events))
         .service(read("/v1/usage", usage::get_usage))
         .service(read("/problems/{code}", document::get_problem))

@@ -8,7 +8,6 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::rate_limits::Exceeded;
 use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams};
 use crate::auth::Rejection;
 use crate::store::StoreError;
@@ -123,7 +122,7 @@ pub struct Problem {
     pub request_id: String,
     /// For bad input: each field and its rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
+    #[schema(required = false, max_items = 1000)]
     pub errors: Vec<FieldError>,
 }
 
@@ -282,12 +281,6 @@ impl From<AnalysesError> for ApiError {
 impl From<TooManyStreams> for ApiError {
     fn from(error: TooManyStreams) -> Self {
         Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(10))
-    }
-}
-
-impl From<&Exceeded> for ApiError {
-    fn from(exceeded: &Exceeded) -> Self {
-        Self::new(RATE_LIMITED, "the tenant asks for more than it may").with_retry_after(exceeded.wait)
     }
 }
 

@@ -31,6 +31,7 @@ pub struct TranscriptResource {
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     begin_time: Option<Timestamp>,
     /// Who said what, in the order of time.
+    #[schema(max_items = 20_000)]
     transcript: Vec<Turn>,
 }
 

@@ -34,7 +34,7 @@ async fn the_document_is_served_without_a_token() {
 async fn the_document_names_the_address_that_callers_use() {
     let stage = Stage::with(&[("SERVER__PUBLIC_URL", "https://api.example.uz/voice/")]).await;
     let served = stage.acme().anonymous().get("/openapi.json").await.json();
-    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice"}]));
+    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice", "x-internal": false}]));
 }
 
 #[tokio::test]
@@ -100,6 +100,32 @@ fn every_operation_tells_what_it_answers() {
       "get_usage"
     ]
     "#);
+}
+
+/// They are recorded by `tests/process/examples.rs`.
+#[test]
+fn every_body_of_json_has_an_example_that_fits_its_schema() {
+    let mut missing = Vec::new();
+    for Operation { definition, .. } in Operation::all() {
+        let name = definition["operationId"].as_str().unwrap();
+        let responses = definition["responses"].as_object().unwrap().iter();
+        let mut bodies: Vec<_> = responses.map(|(status, response)| (status.as_str(), response)).collect();
+        bodies.extend(definition.get("requestBody").map(|body| ("request", body)));
+        for (part, body) in bodies {
+            for (media_type, content) in body["content"].as_object().into_iter().flatten() {
+                if !media_type.ends_with("json") {
+                    continue;
+                }
+                let Some(example) = content.get("example") else {
+                    missing.push(format!("{name} {part}"));
+                    continue;
+                };
+                let errors = contract::errors(&content["schema"], example);
+                assert!(errors.is_empty(), "{name} {part}: {errors:#?}");
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no step of tests/process/examples.rs shows {missing:?}");
 }
 
 #[test]

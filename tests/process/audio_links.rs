@@ -108,7 +108,7 @@ async fn no_log_has_a_link() {
         }
         let metrics = stage.client.get(gateway.admin.join("metrics").unwrap()).send().await.unwrap();
         let metrics = metrics.text().await.unwrap();
-        assert!(metrics.contains("route=\"/v1/audio/{token}\",status=\"503\""), "{metrics}");
+        assert!(metrics.contains("route=\"/v1/audio/{link}\",status=\"503\""), "{metrics}");
         gateway.process.terminate();
         let log = gateway.process.stderr.whole().await;
         assert!(log.contains("TRACE") && log.contains("/v1/audio/…"), "the filter lets everything through");

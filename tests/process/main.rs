@@ -8,6 +8,7 @@
 mod audio_links;
 mod commands;
 mod crash;
+mod examples;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]
 mod floods;
@@ -18,6 +19,7 @@ mod peers;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
+mod readme;
 mod rolling;
 mod sandbox;
 mod stage;

@@ -1,5 +1,6 @@
 //! Tools that others wrote, and what they say about the gateway. `tests/tools` installs them.
 
+mod document;
 mod talk_metrics;
 mod transcripts;
 
