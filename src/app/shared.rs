@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, Variables, tenants};
+use super::{StartError, Variables, encryption, tenants};
 use crate::analyses::{Analyses, Feed, FeedParts, Parts};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
@@ -13,6 +13,7 @@ use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntro
 use crate::domain::retries::RetrySchedule;
 use crate::http::state::{ApiState, RateLimits};
 use crate::metrics::Metrics;
+use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     entropy: Arc<dyn Entropy>,
     pub(super) metrics: Arc<Metrics>,
     tenants: Arc<Tenants>,
+    encryption: Arc<Encryption>,
     vendor: Arc<VendorClient>,
     pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
@@ -47,6 +49,7 @@ impl Shared {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
         let tenants = Arc::new(tenants(settings, variables)?);
+        let encryption = Arc::new(encryption(settings)?);
         let vendor =
             VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
                 .map_err(StartError::part("the vendor's client"))?;
@@ -64,6 +67,7 @@ impl Shared {
             entropy,
             metrics,
             tenants,
+            encryption,
             vendor: Arc::new(vendor),
             vendor_slots,
             store,
@@ -105,6 +109,7 @@ impl Shared {
         let deliverer = self.deliverer(settings, &wakes.deliverer)?;
         let secrets = SecretRefresher {
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
@@ -175,6 +180,7 @@ impl Shared {
             verifier,
             limits: RateLimits::new(limits),
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
             store: self.store.clone(),
             max_body_bytes: settings.server.max_body_bytes,
             body_timeout: settings.server.body_timeout,

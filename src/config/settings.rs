@@ -26,6 +26,8 @@ pub struct Settings {
     pub events: EventSettings,
     /// Callbacks.
     pub callbacks: CallbackSettings,
+    /// What seals secrets in the store, and links.
+    pub encryption: EncryptionSettings,
     /// How much each tenant may ask.
     pub rate_limit: RateLimitSettings,
     /// Who signs the tokens of callers.
@@ -151,6 +153,13 @@ pub struct CallbackSettings {
     pub allow_networks: Vec<IpNet>,
     /// The pauses before the second and every later attempt.
     pub retry_schedule: Vec<Duration>,
+}
+
+/// `[encryption]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncryptionSettings {
+    /// The file of the keys, read anew when it changes. Without it, what needs them is refused.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[rate_limit]`, per tenant.

@@ -15,6 +15,7 @@ pub mod polling;
 pub mod replays;
 pub mod resource;
 pub mod retries;
+pub mod sealing;
 pub mod search;
 pub mod secrets;
 pub mod summary;

@@ -72,6 +72,8 @@ kinds! {
         "Your tenant asks for more than it may. `Retry-After` says when the next request will be taken.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something broke here",
         "This is a fault of the service. Give its operator the `request_id`.";
+    ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "This service has no key to seal with",
+        "The operation seals what it keeps or hands out. The operator has to set `encryption.key_file`.";
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Not available now",
         "Something that is needed for this request cannot be reached. Nothing was lost: try again after `Retry-After`.";
 }

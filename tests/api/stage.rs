@@ -23,6 +23,8 @@ pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
 pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read";
 /// Signs the callbacks of `acme`.
+/// Base64 of 32 bytes.
+const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
 pub(crate) const ACME_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Signs the callbacks of `globex`.
 pub(crate) const GLOBEX_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -262,6 +264,7 @@ fn defaults(home: &TempDir, vendor: &VendorStandIn) -> Vec<(String, String)> {
         ("AUTH__ISSUERS__0__ISSUER", ISSUER.to_owned()),
         ("AUTH__ISSUERS__0__AUDIENCES", AUDIENCE.to_owned()),
         ("AUTH__ISSUERS__0__ALGORITHMS", "HS256".to_owned()),
+        ("ENCRYPTION__KEY_FILE", write(home, "encryption-key", ENCRYPTION_KEY)),
         ("AUTH__ISSUERS__0__HMAC_SECRET_FILE", write(home, "hmac", HMAC)),
         ("TENANTS__ACME__VENDOR_TOKEN_FILE", write(home, "acme-token", acme)),
         ("TENANTS__ACME__CALLBACK_SECRET_FILE", write(home, "acme-secret", ACME_SECRET)),
