@@ -278,7 +278,7 @@ impl Analyses {
                     self.cache.invalidate(&key);
                     self.waiters.wake(&key);
                 }
-                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Replay) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.cache.invalidate_all();
                     self.waiters.wake_all();

@@ -20,8 +20,8 @@ use crate::store::{Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{
-    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker,
-    Wake, Wakes,
+    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
+    VendorWorker, Wake, Wakes,
 };
 
 /// What several parts of the house use, built once.
@@ -125,6 +125,7 @@ impl Shared {
             post(Arc::new(submitter), wakes.submitter.clone()),
             post(Arc::new(poller), wakes.poller.clone()),
             post(Arc::new(deliverer), wakes.deliverer.clone()),
+            post(Arc::new(Replayer { store: self.store.clone() }), wakes.replayer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
             post(Arc::new(earlier), Wake::default()),
@@ -156,6 +157,7 @@ impl Shared {
             sender: Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?,
             schedule: RetrySchedule::new(settings.callbacks.retry_schedule.clone()),
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
             timeout: settings.callbacks.timeout,
             busy: Mutex::default(),
             wake: wake.clone(),

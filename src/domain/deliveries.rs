@@ -82,36 +82,81 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A delivery to a submission's own callback that is due at once.
-    pub fn begin(
-        event: (&TenantId, &CallId, EventId),
-        url: CallbackUrl,
-        trace: TraceContext,
-        now: Timestamp,
-        entropy: &dyn Entropy,
-    ) -> Self {
-        let (tenant, call_id, event_id) = event;
-        Self {
-            id: DeliveryId::generate(now, entropy),
-            tenant: tenant.clone(),
-            call_id: Some(call_id.clone()),
-            webhook: None,
-            event_id,
-            url,
-            attempts: 0,
-            earlier_attempts: 0,
-            due_at: now,
-            trace,
+    /// Attempts since it was last sent anew: what the schedule goes by.
+    pub const fn attempts_of_round(&self) -> u32 {
+        self.attempts.saturating_sub(self.earlier_attempts)
+    }
+}
+
+/// Where a new delivery goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// To a submission's own callback.
+    Callback(CallbackUrl),
+    /// To a registered endpoint, wherever that is when it is sent.
+    Webhook(WebhookId),
+}
+
+impl Destination {
+    /// The endpoint, for the store; empty if there is none.
+    pub fn endpoint(&self) -> String {
+        match self {
+            Self::Callback(_) => String::new(),
+            Self::Webhook(webhook) => webhook.to_string(),
+        }
+    }
+
+    /// The URL, for the store; empty if it is the endpoint's, which may change.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Callback(url) => url.as_str(),
+            Self::Webhook(_) => "",
         }
     }
 
     /// What counts as one receiver, for its share of the work: an endpoint, or the host of a callback.
     pub fn receiver(&self) -> String {
-        self.webhook.map_or_else(|| self.url.receiver(), |webhook| webhook.to_string())
+        match self {
+            Self::Callback(url) => url.receiver(),
+            Self::Webhook(webhook) => webhook.to_string(),
+        }
     }
+}
 
-    /// Attempts since it was last sent anew: what the schedule goes by.
-    pub const fn attempts_of_round(&self) -> u32 {
-        self.attempts.saturating_sub(self.earlier_attempts)
+/// A delivery that is due at once.
+#[derive(Debug, Clone)]
+pub struct NewDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The call it tells of; a test tells of none.
+    pub call_id: Option<CallId>,
+    /// Where it goes.
+    pub destination: Destination,
+    /// When it was made.
+    pub due_at: Timestamp,
+    /// The trace it belongs to.
+    pub trace: TraceContext,
+}
+
+impl NewDelivery {
+    /// Of something that happened at `now`.
+    pub fn begin(
+        tenant: &TenantId,
+        call_id: Option<&CallId>,
+        destination: Destination,
+        trace: TraceContext,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Self {
+        Self {
+            id: DeliveryId::generate(now, entropy),
+            tenant: tenant.clone(),
+            call_id: call_id.cloned(),
+            destination,
+            due_at: now,
+            trace,
+        }
     }
 }

@@ -43,3 +43,8 @@ pub struct ReplayCount {
     /// Whether there may be more: not every event was looked at.
     pub more: bool,
 }
+
+impl ReplayCount {
+    /// The most events that are looked at to count.
+    pub const LOOKED_AT: i64 = 100_000;
+}

@@ -14,6 +14,7 @@ use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::retries::{AttemptError, AttemptOutcome};
 use alovoice_gateway::domain::secrets::CallbackSecret;
+use alovoice_gateway::domain::webhooks::CustomHeaders;
 
 use receiver::{Receiver, Then};
 
@@ -49,6 +50,7 @@ async fn send(sender: &Sender, url: &str) -> Sent {
         id: "evt_1",
         timestamp: NOW,
         secrets: &secrets,
+        headers: &CustomHeaders::default(),
         body: BODY.into(),
         traceparent: TRACEPARENT,
     };

@@ -4,13 +4,15 @@
 
 mod headers;
 mod health;
+mod sealed;
 
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
 pub use self::health::{Ended, Gate, Health, LastFailure};
+pub use self::sealed::{Sealed, Vault};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::events::EventKind;
-use super::ids::{TenantId, WebhookId};
+use super::ids::WebhookId;
 
 /// The most endpoints a tenant may register.
 pub const MAX_WEBHOOKS: usize = 50;
@@ -92,23 +94,6 @@ pub struct Disabled {
     pub at: Timestamp,
 }
 
-/// What only the holder of the keys can read.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sealed {
-    /// What signs.
-    pub secret: Vec<u8>,
-    /// What signed before, and signs too until that moment.
-    pub previous_secret: Option<(Vec<u8>, Timestamp)>,
-    /// The custom headers, if there are any.
-    pub headers: Option<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sealed(…)")
-    }
-}
-
 /// A registered endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
@@ -148,11 +133,6 @@ impl Webhook {
     pub fn disable(&mut self, reason: DisabledReason, at: Timestamp) {
         self.disabled.get_or_insert(Disabled { reason, at });
     }
-}
-
-/// What binds a sealed value to its place, so that no row's can be put into another's.
-pub fn sealing_context(tenant: &TenantId, webhook: WebhookId, what: &str) -> Vec<u8> {
-    format!("{tenant} {webhook} {what}").into_bytes()
 }
 
 #[cfg(test)]

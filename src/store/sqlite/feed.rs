@@ -58,7 +58,7 @@ pub(super) fn position(
     event: EventId,
 ) -> Result<FeedPosition, StoreError> {
     let known: Option<i64> = connection
-        .prepare_cached("SELECT position FROM events WHERE id = ? AND tenant = ?")?
+        .prepare_cached("SELECT position FROM events WHERE id = ? AND tenant = ? AND position > 0")?
         .query_row(params![event.to_string(), tenant.as_str()], |row| row.get(0))
         .optional()?;
     if let Some(known) = known {
@@ -67,7 +67,7 @@ pub(super) fn position(
     let disorder = i64::try_from(FEED_DISORDER.as_millis()).unwrap_or(i64::MAX);
     let younger = event.generated_at().as_millis().saturating_sub(disorder);
     let first: Option<i64> = connection
-        .prepare_cached("SELECT position FROM events WHERE tenant = ? AND at >= ? ORDER BY position LIMIT 1")?
+        .prepare_cached("SELECT position FROM events WHERE tenant = ? AND at >= ? AND position > 0 ORDER BY position LIMIT 1")?
         .query_row(params![tenant.as_str(), younger], |row| row.get(0))
         .optional()?;
     first.map_or_else(|| end(connection, tenant), |first| Ok(FeedPosition::new(first - 1)))
