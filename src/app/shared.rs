@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::{StartError, Variables, encryption, tenants};
-use crate::analyses::{Analyses, Feed, FeedParts, Parts};
+use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
@@ -97,6 +97,16 @@ impl Shared {
         Feed::new(parts, &settings.events)
     }
 
+    fn webhooks(&self, settings: &Settings) -> Webhooks {
+        Webhooks::new(WebhookParts {
+            store: self.store.clone(),
+            guard: Arc::new(Guard::new(&settings.callbacks)),
+            encryption: self.encryption.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+        })
+    }
+
     /// Every worker, with what wakes it.
     pub(super) fn crew(
         &self,
@@ -179,6 +189,7 @@ impl Shared {
         ApiState {
             analyses: analyses.clone(),
             feed: feed.clone(),
+            webhooks: self.webhooks(settings),
             verifier,
             limits: RateLimits::new(limits),
             tenants: self.tenants.clone(),

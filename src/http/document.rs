@@ -10,7 +10,10 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, batch, deletion, events, listing, transcripts, usage, vendor_answers};
+use super::{
+    analyses, audio, batch, deletion, deliveries, events, listing, transcripts, usage, vendor_answers,
+    webhook_actions, webhooks,
+};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -37,11 +40,24 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         audio::get_audio,
         events::list_events,
         usage::get_usage,
+        webhooks::create_webhook,
+        webhooks::list_webhooks,
+        webhooks::get_webhook,
+        webhooks::change_webhook,
+        webhooks::delete_webhook,
+        webhook_actions::test_webhook,
+        webhook_actions::rotate_webhook_secret,
+        webhook_actions::replay_webhook,
+        webhook_actions::get_replay,
+        deliveries::list_deliveries,
+        deliveries::get_delivery,
+        deliveries::redeliver,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
     tags(
         (name = "analyses", description = "The analysis of recorded calls"),
         (name = "events", description = "What happened to them"),
+        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
     ),
     modifiers(&BearerTokens)

@@ -9,7 +9,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
 
 use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
-use crate::analyses::{Analyses, Feed};
+use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
 use crate::config::RateLimitSettings;
 use crate::domain::clock::{Clock, Entropy};
@@ -26,6 +26,8 @@ pub struct ApiState {
     pub analyses: Arc<Analyses>,
     /// What happened to analyses.
     pub feed: Arc<Feed>,
+    /// Registered endpoints.
+    pub webhooks: Webhooks,
     /// Says who a token speaks for.
     pub verifier: Arc<Verifier>,
     /// Says whether such a tenant is configured.

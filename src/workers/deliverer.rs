@@ -137,7 +137,8 @@ impl Deliverer {
                     body: claimed.body.clone(),
                     traceparent: &traceparent,
                 };
-                self.sender.send(&outgoing).await
+                let sent = self.sender.send(&outgoing).await;
+                Sent { response: headers.erased_from(sent.response), ..sent }
             }
             Err(why) => unsigned(why),
         };

@@ -21,7 +21,7 @@ use crate::postgres::server::Server;
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
-pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read";
+pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
 /// Signs the callbacks of `acme`.
 /// Base64 of 32 bytes.
 const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";

@@ -121,7 +121,11 @@ async fn shown(store: &dyn Store, tenant: &TenantId, call: &str) -> Shown {
     let call = call_id(call);
     let mut deliveries = Vec::new();
     for delivery in store.deliveries_of_call(tenant, &call).await.unwrap() {
-        let attempts = store.attempts(tenant, delivery.id).await.unwrap();
+        let mut attempts = store.attempts(tenant, delivery.id).await.unwrap();
+        for detail in attempts.iter_mut().filter_map(|attempt| attempt.detail.as_mut()) {
+            // The server's texts cannot hold NUL.
+            *detail = detail.replace('\0', "\u{fffd}");
+        }
         deliveries.push((delivery, attempts));
     }
     Shown {
