@@ -114,6 +114,12 @@ impl Stage {
         self.restart().await
     }
 
+    /// The same without a setting.
+    pub(crate) async fn restart_without(mut self, key: &str) -> Self {
+        self.settings.retain(|(known, _)| *known != format!("GATEWAY_{key}"));
+        self.restart().await
+    }
+
     /// Who works for this tenant and may do everything.
     pub(crate) fn caller(&self, tenant: &str) -> Caller {
         self.caller_with(&token(tenant, EVERY_SCOPE))
