@@ -17,11 +17,14 @@ use alovoice_gateway::domain::retries::{GiveUpReason, Next};
 use alovoice_gateway::store::copy::{CopyError, StoreCopy};
 use alovoice_gateway::store::postgres::{self, PostgresStore};
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
-use alovoice_gateway::store::{FinishedAttempt, Found, Queue, RecordedAttempt, RecordedDelivery, Store};
+use alovoice_gateway::store::{
+    FinishedAttempt, Found, Queue, RecordedAttempt, RecordedDelivery, ReplayBegin, Store,
+};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use crate::cases::{replays, webhooks};
 use crate::harness::{
     Harness, acme, call_id, delivered, finished, globex, obtained, surroundings, trace, with_callback,
     with_metadata,
@@ -169,7 +172,16 @@ async fn every_kind_of_row(harness: Arc<Harness>) {
     assert_eq!(harness.claim_deliveries(1, 1).await.len(), 1);
     harness.submit(with_callback("queued", A)).await;
     harness.store.submit(&globex(), with_metadata("queued", "G-1")).await.unwrap();
+    // An endpoint that was tried out, and gets what happened before.
+    let webhook = webhooks::registered(&harness, A).await;
+    harness.store.test_webhook(&acme(), webhook.id, trace()).await.unwrap();
+    let replay = replays::replay_to(&harness, webhook.id, REPLAY);
+    assert_eq!(harness.store.begin_replay(&acme(), replay).await.unwrap(), ReplayBegin::Begun);
+    harness.store.advance_replays_across_tenants().await.unwrap();
 }
+
+/// What its id is made of.
+const REPLAY: u64 = 1;
 
 const CALLS: [&str; 11] = [
     "delivered",
