@@ -126,10 +126,15 @@ pub(super) async fn insert(
 }
 
 /// Both rows in one statement: the attempt is only touched if the lease was still ours.
-const FINISH: &str = "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), \
-     finished_at = $5, leased = false WHERE \"row\" = $1 AND fence = $2 AND leased RETURNING \"row\", attempts, tenant, endpoint), \
-     ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 FROM owned \
-     WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant, endpoint FROM owned";
+fn finish_sql(condition: &str) -> String {
+    format!(
+        "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), finished_at = $5, \
+         leased = false WHERE \"row\" = $1 AND fence = $2 AND leased AND {condition} \
+         RETURNING \"row\", attempts, tenant, endpoint), \
+         ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 \
+         FROM owned WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant, endpoint FROM owned"
+    )
+}
 
 /// Whose delivery it was.
 pub(super) async fn finish(
@@ -138,7 +143,7 @@ pub(super) async fn finish(
     attempt: &FinishedAttempt,
     now: Timestamp,
 ) -> Result<TenantId, Fault> {
-    let transaction = session.client()?.transaction().await?;
+    let client = session.client()?;
     let (status, due_at) = match attempt.next {
         Next::Delivered => (DeliveryStatus::Delivered, None),
         Next::GiveUp(_) => (DeliveryStatus::Failed, None),
@@ -149,28 +154,29 @@ pub(super) async fn finish(
     // The server's texts cannot hold NUL.
     let detail = attempt.detail.as_ref().map(|detail| detail.replace('\0', "\u{fffd}"));
     let latency = i64::try_from(attempt.latency.as_millis()).unwrap_or(i64::MAX);
-    let finish = transaction.prepare_cached(FINISH).await?;
-    let owner = transaction
-        .query_opt(
-            &finish,
-            &[
-                &lease.row,
-                &lease.fence,
-                &status.as_str(),
-                &due_at,
-                &finished_at,
-                &attempt.outcome,
-                &attempt.status.map(i64::from),
-                &latency,
-                &detail,
-                &attempt.response,
-            ],
-        )
-        .await?
-        .ok_or(StoreError::LeaseLost)?;
-    let endpoint: &str = owner.try_get("endpoint")?;
-    if let Some(ended) = verdict(attempt).filter(|_| !endpoint.is_empty()) {
-        webhooks::attempted(&transaction, endpoint, &ended, now).await?;
+    let (status, response_status) = (status.as_str(), attempt.status.map(i64::from));
+    let parameters: [Parameter<'_>; 10] = [
+        &lease.row,
+        &lease.fence,
+        &status,
+        &due_at,
+        &finished_at,
+        &attempt.outcome,
+        &response_status,
+        &latency,
+        &detail,
+        &attempt.response,
+    ];
+    // Most are of callbacks, which are done with one statement.
+    let of_callback = client.prepare_cached(&finish_sql("endpoint = ''")).await?;
+    if let Some(owner) = client.query_opt(&of_callback, &parameters).await? {
+        return parsed(&owner, "tenant", TenantId::parse);
+    }
+    let transaction = client.transaction().await?;
+    let of_endpoint = transaction.prepare_cached(&finish_sql("endpoint <> ''")).await?;
+    let owner = transaction.query_opt(&of_endpoint, &parameters).await?.ok_or(StoreError::LeaseLost)?;
+    if let Some(ended) = verdict(attempt) {
+        webhooks::attempted(&transaction, owner.try_get("endpoint")?, &ended, now).await?;
     }
     let owner = parsed(&owner, "tenant", TenantId::parse)?;
     transaction.commit().await?;
@@ -227,28 +233,41 @@ pub(super) async fn list(
     let filter = &page.filter;
     let webhook = filter.webhook.map(|webhook| webhook.to_string()).unwrap_or_default();
     let call_id = filter.call_id.as_ref().map_or("", CallId::as_str);
-    let status = filter.status.map_or("", DeliveryStatus::as_str);
     let (after, limit) = (page.after.unwrap_or(i64::MAX), i64::try_from(page.limit).unwrap_or(i64::MAX));
     let tenant = tenant.as_str();
     let mut parameters: Vec<Parameter<'_>> = vec![&tenant, &after, &limit];
-    // The conditions of the indexes stand there word for word; nothing of the caller's is in the text.
-    let mut conditions = vec!["tenant = $1".to_owned(), "\"row\" < $2".to_owned()];
+    // Which index is walked is not left to chance: what is joined to an empty text or added to 0 can be walked along none.
+    let (mut of_tenant, mut order) = ("tenant = $1", "\"row\"");
+    let mut conditions = vec!["\"row\" < $2".to_owned()];
     if filter.webhook.is_some() {
         parameters.push(&webhook);
-        conditions.push(format!("endpoint = ${} AND endpoint <> ''", parameters.len()));
+        let number = parameters.len();
+        conditions.push(if filter.call_id.is_some() {
+            format!("endpoint || '' = ${number}")
+        } else {
+            of_tenant = "tenant || '' = $1";
+            format!("endpoint = ${number} AND endpoint <> ''")
+        });
     }
     if filter.call_id.is_some() {
         parameters.push(&call_id);
+        order = "(\"row\" + 0)";
         conditions.push(format!("call_id = ${}", parameters.len()));
     }
-    if let Some(status_asked) = filter.status {
-        parameters.push(&status);
-        let of_index =
-            if status_asked == DeliveryStatus::Delivered { "" } else { " AND status <> 'delivered'" };
-        conditions.push(format!("status = ${}{of_index}", parameters.len()));
+    // Written out, one of three words of ours: the indexes' condition, and how many rows to expect, depend on it.
+    match filter.status {
+        Some(DeliveryStatus::Delivered) => conditions.push("status = 'delivered'".to_owned()),
+        Some(DeliveryStatus::Pending) => {
+            conditions.push("status = 'pending' AND status <> 'delivered'".to_owned());
+        }
+        Some(DeliveryStatus::Failed) => {
+            conditions.push("status = 'failed' AND status <> 'delivered'".to_owned());
+        }
+        None => {}
     }
     let conditions = conditions.join(" AND ");
-    let page = format!("SELECT * FROM deliveries WHERE {conditions} ORDER BY \"row\" DESC LIMIT $3");
+    let page =
+        format!("SELECT * FROM deliveries WHERE {of_tenant} AND {conditions} ORDER BY {order} DESC LIMIT $3");
     let sql = format!("{} ORDER BY delivery.\"row\" DESC", recorded_sql(&page));
     let select = client.prepare_cached(&sql).await?;
     client.query(&select, &parameters).await?.iter().map(recorded).collect()

@@ -32,6 +32,8 @@ CREATE TABLE webhooks (
 );
 
 CREATE INDEX webhooks_of_tenant ON webhooks (tenant, id) WHERE deleted_at IS NULL;
+-- Those that may not have their whole share: every claim looks at them.
+CREATE INDEX webhooks_shut ON webhooks (tenant) WHERE disabled_at IS NOT NULL OR paused_until IS NOT NULL;
 CREATE INDEX webhooks_deleted ON webhooks (id) WHERE deleted_at IS NOT NULL;
 
 -- What is sent again. A batch of deliveries and the step of the cursor (at, seq) are one transaction.

@@ -201,10 +201,12 @@ pub(super) fn list(
 pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryPage) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
-    // An endpoint's own index first; the unary plus keeps the query off the tenant's.
+    // The call's index first, then an endpoint's own; a unary plus keeps the query off the others.
     match filter.webhook {
         Some(webhook) => {
-            conditions.extend(["endpoint = ?", "endpoint <> ''", "+deliveries.tenant = ?"]);
+            let of_call = ["+endpoint = ?", "deliveries.tenant = ?"];
+            let of_endpoint = ["endpoint = ?", "endpoint <> '' AND +deliveries.tenant = ?"];
+            conditions.extend(if filter.call_id.is_some() { of_call } else { of_endpoint });
             values.push(text(&webhook.to_string()));
         }
         None => conditions.push("deliveries.tenant = ?"),

@@ -99,8 +99,7 @@ pub(super) fn find(
 ) -> Result<Option<Replay>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM replays WHERE id = ? AND tenant = ? AND webhook = ?");
     let mut select = connection.prepare_cached(&sql)?;
-    let found =
-        select.query_row(params![id.to_string(), tenant.as_str(), webhook.to_string()], |row| read(row));
+    let found = select.query_row(params![id.to_string(), tenant.as_str(), webhook.to_string()], read);
     Ok(found.optional()?.map(|under_way| under_way.replay))
 }
 
