@@ -188,7 +188,7 @@ fn what_is_asked_of_endpoints_and_replays_walks_indexes() {
     assert!(pending.iter().any(|line| line == by_receiver), "{pending:?}");
     for (sql, index) in [
         (DELETE_DELIVERIES, "deliveries_of_endpoint (endpoint=?)"),
-        (DELETE_REPLAYS, "replays_finished (finished_at<?)"),
+        (DELETE_REPLAYS, "replays_finished (finished_at>? AND finished_at<?)"),
     ] {
         let plan = plan(sql);
         assert!(plan.iter().any(|line| line.ends_with(index)), "{plan:?}");
