@@ -1,17 +1,20 @@
 //! The pure heart: names, states, transitions, schedules. No I/O, no async, no framework.
 
 pub mod analysis;
+pub mod audio_link;
 pub mod audit;
 pub mod callback_url;
 pub mod clock;
 pub mod deliveries;
 pub mod events;
 pub mod feed;
+pub mod idempotency;
 pub mod ids;
 pub mod lifecycle;
 pub mod listing;
 pub mod pace;
 pub mod polling;
+pub mod renderings;
 pub mod replays;
 pub mod resource;
 pub mod retries;

@@ -1,5 +1,7 @@
 //! `/v1/analyses`
 
+use std::sync::Arc;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -8,16 +10,18 @@ use utoipa::ToSchema;
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::exact::ExactObject;
+use super::idempotency::Idempotency;
 use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
 use super::observe::RequestTrace;
-use super::parameters::{CallParameter, KnownState};
+use super::parameters::{CallParameter, KnownState, RequestKey};
 use super::problem::{ApiError, FieldError, retry_after};
-use super::problem_responses::{BodyProblems, CallProblems, CommonProblems};
+use super::problem_responses::{BodyProblems, CallProblems, CommonProblems, KeyProblems};
 use super::state::ApiState;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
+use crate::domain::idempotency::Subject;
 use crate::domain::ids::CallId;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
@@ -99,14 +103,17 @@ fn noting<T>(
 /// and replaces `metadata` if given.
 #[utoipa::path(
     post, path = "/v1/analyses", operation_id = "submit_analysis", tag = "analyses",
+    params(RequestKey),
     request_body = SubmitAnalysis,
     responses(
         (status = 202, description = "Taken; an outcome is still to come", body = AnalysisResource,
             headers(("Location" = String, description = "Where the analysis is"),
-                    ("Retry-After" = u64, description = "When it is worth asking, in seconds"))),
+                    ("Retry-After" = u64, description = "When it is worth asking, in seconds"),
+                    ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
         (status = 200, description = "Already finished", body = AnalysisResource,
-            headers(("Location" = String, description = "Where the analysis is"))),
-        BodyProblems, CommonProblems,
+            headers(("Location" = String, description = "Where the analysis is"),
+                    ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
+        BodyProblems, KeyProblems, CommonProblems,
     ),
     security(("bearer" = ["analyses:write"]))
 )]
@@ -114,17 +121,23 @@ pub async fn submit_analysis(
     state: web::Data<ApiState>,
     caller: Authorized<AnalysesWrite>,
     trace: RequestTrace,
+    idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
     body: JsonBody<SubmitAnalysis>,
 ) -> Result<HttpResponse, ApiError> {
     let submission = body.0.into_submission(trace.0)?;
-    let location = format!("/v1/analyses/{}", submission.call_id);
-    let submitted = state.analyses.submit(&caller.tenant, submission).await?;
-    let representation = submitted.representation;
-    let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
-    response.insert_header((header::LOCATION, location));
-    describe(&mut response, &representation, state.clock.now());
-    Ok(response.body(representation.body))
+    let subject = Subject::Call(submission.call_id.clone());
+    let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
+    let work = async move {
+        let location = format!("/v1/analyses/{}", submission.call_id);
+        let submitted = state.analyses.submit(&caller.tenant, submission).await?;
+        let representation = submitted.representation;
+        let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
+        response.insert_header((header::LOCATION, location));
+        describe(&mut response, &representation, state.clock.now());
+        Ok(response.body(representation.body))
+    };
+    idempotency.once(&keyed, tenant.id(), subject, work).await
 }
 
 /// Get the analysis of a call

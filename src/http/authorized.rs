@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
-use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT, whole_seconds};
-use super::state::{ApiState, Exceeded};
+use super::problem::{ApiError, INSUFFICIENT_SCOPE, UNKNOWN_TENANT};
+use super::rate_limits::{Exceeded, Remaining};
+use super::state::ApiState;
 use crate::auth::{Caller, bearer};
+use crate::domain::ids::TenantId;
 use crate::tenants::Tenant;
 
 /// A scope, as a type.
@@ -87,23 +89,22 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Err(_) => error,
         });
     }
-    state.limits.take(tenant.id()).map_err(|exceeded| {
-        state.metrics.rate_limited.inc();
-        rate_limited(exceeded)
-    })?;
+    match take_turn(state, tenant.id()) {
+        Ok(None) => {}
+        // Told with the answer, whatever that will be, by the middleware `observe`.
+        Ok(Some(remaining)) => {
+            request.extensions_mut().insert(remaining);
+        }
+        Err(exceeded) => {
+            let error = ApiError::from(&exceeded);
+            request.extensions_mut().insert(exceeded.remaining);
+            return Err(error);
+        }
+    }
     Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
 }
 
-/// With the fields of draft-ietf-httpapi-ratelimit-headers.
-fn rate_limited(exceeded: Exceeded) -> ApiError {
-    let Exceeded { wait, quota, window } = exceeded;
-    let fields = [
-        ("ratelimit-policy", format!("\"tenant\";q={quota};w={}", whole_seconds(window))),
-        ("ratelimit", format!("\"tenant\";r=0;t={}", whole_seconds(wait))),
-    ];
-    let error = ApiError::new(RATE_LIMITED, "the tenant asks for more than it may").with_retry_after(wait);
-    fields.into_iter().fold(error, |error, (name, value)| match HeaderValue::try_from(value) {
-        Ok(value) => error.with_header(HeaderName::from_static(name), value),
-        Err(_) => error,
-    })
+/// Counts a request against the tenant's rate.
+pub(super) fn take_turn(state: &ApiState, tenant: &TenantId) -> Result<Option<Remaining>, Exceeded> {
+    state.limits.take(tenant).inspect_err(|_| state.metrics.rate_limited.inc())
 }

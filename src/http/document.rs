@@ -1,18 +1,22 @@
 //! The OpenAPI document, generated from the handlers, and the pages for people.
 
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use url::Url;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Server};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Header, ObjectBuilder, OpenApi as Document, PathItem, RefOr, Server, Type};
 use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
-use super::problem::{self, ApiError, NOT_FOUND};
+use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
 use super::{
-    analyses, audio, batch, deletion, deliveries, events, listing, transcripts, usage, vendor_answers,
-    webhook_actions, webhooks,
+    analyses, audio, audio_links, batch, deletion, deliveries, events, listing, transcripts, usage,
+    vendor_answers, webhook_actions, webhooks,
 };
 
 /// Where the document is.
@@ -38,6 +42,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,
+        audio_links::create_audio_link,
+        audio_links::get_linked_audio,
         events::list_events,
         usage::get_usage,
         webhooks::create_webhook,
@@ -60,7 +66,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
     ),
-    modifiers(&BearerTokens)
+    modifiers(&BearerTokens, &RateLimitFields)
 )]
 struct ApiDocument;
 
@@ -80,6 +86,57 @@ impl Modify for BearerTokens {
     }
 }
 
+/// Every answer to an authorized request has the fields; they are told of in one place.
+struct RateLimitFields;
+
+/// A header, what it says, and an example.
+const RATE_LIMIT_FIELDS: [(&str, &str, &str); 2] = [
+    (
+        "RateLimit-Policy",
+        "The tenant's limit (draft-ietf-httpapi-ratelimit-headers-10): `q` requests at once, all of which may be made \
+         again after `w` seconds",
+        "\"default\";q=200;w=2",
+    ),
+    (
+        "RateLimit",
+        "What is left of it: `r` requests may be made now, and there is one more after `t` seconds at most",
+        "\"default\";r=199;t=1",
+    ),
+];
+
+impl Modify for RateLimitFields {
+    fn modify(&self, document: &mut Document) {
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            for (status, response) in &mut operation.responses.responses {
+                // Whoever is not known or not let in hears nothing of a tenant's limit.
+                if let (RefOr::T(response), false) = (response, ["401", "403"].contains(&status.as_str())) {
+                    for (name, description, example) in RATE_LIMIT_FIELDS {
+                        response.headers.insert(name.to_owned(), RefOr::T(field(description, example)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn field(description: &str, example: &str) -> Header {
+    let mut field = Header::builder()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(description))
+        .build();
+    field.example = Some(example.into());
+    field
+}
+
+/// The operations of a path that need a token.
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = path;
+    let needs_token = |operation: &&mut Operation| {
+        operation.security.iter().flatten().any(|needed| *needed != SecurityRequirement::default())
+    };
+    [get, put, post, delete, patch].into_iter().flatten().filter(needs_token)
+}
+
 /// The document, with the address that callers use.
 pub fn document(public_url: Option<&Url>) -> Document {
     let mut document = ApiDocument::openapi();
@@ -94,15 +151,23 @@ pub fn document_body(public_url: Option<&Url>) -> Bytes {
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }
 
-/// Swagger UI, for the document.
-pub fn swagger_ui() -> SwaggerUi {
+/// Answers the files of Swagger UI, for the document.
+pub fn swagger_ui() -> impl Fn(web::Path<String>) -> Ready<Result<HttpResponse, ApiError>> + Clone + 'static {
     let config = Config::new([DOCUMENT_PATH])
         .display_operation_id(true)
         .display_request_duration(true)
         .try_it_out_enabled(true)
         // Else every page view asks an outside service about the document.
         .validator_url("none");
-    SwaggerUi::new("/swagger-ui/{_:.*}").config(config)
+    let config = Arc::new(config);
+    move |name| ready(page(&name, &config))
+}
+
+fn page(name: &str, config: &Arc<Config<'static>>) -> Result<HttpResponse, ApiError> {
+    let file = utoipa_swagger_ui::serve(name, Arc::clone(config))
+        .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
+        .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
+    Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
 }
 
 /// `/problems/{code}`: what a kind of problem means and what to do.

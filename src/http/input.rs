@@ -14,6 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::idempotency::BodyDigest;
 use super::problem::{
     ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
 };
@@ -22,6 +23,25 @@ use crate::domain::ids::{CallId, DeliveryId, ReplayId, WebhookId};
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
+
+/// A JSON body that may be left out, for what is said by default.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        let is_empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
+            && !headers.contains_key(header::TRANSFER_ENCODING);
+        if is_empty {
+            return Box::pin(ready(Ok(Self(T::default()))));
+        }
+        let body = JsonBody::<T>::from_request(request, payload);
+        Box::pin(async move { Ok(Self(body.await?.0)) })
+    }
+}
 
 impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Error = actix_web::Error;
@@ -37,6 +57,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
             let whole = read(&request, payload, state.max_body_bytes);
             let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
             let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
+            BodyDigest::leave(&request, &body);
             Ok(Self(parse::<Object<T>>(&body)?.0))
         })
     }

@@ -6,21 +6,26 @@
 pub mod admin;
 pub mod analyses;
 pub mod audio;
+pub mod audio_links;
 pub mod authorized;
 pub mod batch;
 pub mod conditional;
 pub mod deletion;
 pub mod deliveries;
+mod disposition;
 pub mod document;
 mod event_stream;
 pub mod events;
 pub mod exact;
+pub mod idempotency;
 pub mod input;
 pub mod listing;
+mod negotiation;
 pub mod observe;
 pub mod parameters;
 pub mod problem;
 pub mod problem_responses;
+pub mod rate_limits;
 pub mod state;
 pub mod tagged;
 pub mod transcripts;
@@ -67,6 +72,11 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
+        .service(
+            only("/v1/analyses/{call_id}/audio-link", "POST")
+                .route(web::post().to(audio_links::create_audio_link)),
+        )
+        .service(read("/v1/audio/{token}", audio_links::get_linked_audio))
         .service(read("/v1/events", events::list_events))
         .service(read("/v1/usage", usage::get_usage))
         .configure(configure_webhooks)
@@ -74,7 +84,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))
         .service(read(document::DOCUMENT_PATH, get_document))
-        .service(document::swagger_ui())
+        .service(read("/swagger-ui/{file:.*}", document::swagger_ui()))
         .default_service(web::to(input::not_found));
 }
 

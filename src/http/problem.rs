@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::rate_limits::Exceeded;
 use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams, WebhooksError};
 use crate::auth::Rejection;
 use crate::domain::webhooks::MAX_WEBHOOKS;
@@ -57,6 +58,10 @@ kinds! {
         "Neither this service nor the vendor has it for your tenant, or the path is misspelt.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
         "The header `Allow` lists the methods it takes.";
+    NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "It is not there in a form that is accepted",
+        "`Accept` refuses every form there is; `detail` lists them. Ask for one of them, or for `*/*`.";
+    LINK_EXPIRED = "link_expired", GONE, "The link has expired",
+        "Ask for a new one with `POST /v1/analyses/{call_id}/audio-link`.";
     NO_RESULT = "no_result", CONFLICT, "There is no result",
         "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
     WEBHOOK_DISABLED = "webhook_disabled", CONFLICT, "The webhook is disabled",
@@ -80,6 +85,14 @@ kinds! {
         "`Content-Range` tells how long the whole is.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests",
         "Your tenant asks for more than it may. `Retry-After` says when the next request will be taken.";
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The key belongs to another request",
+        "An `Idempotency-Key` stands for one request: method, path and body. Give another request a key of its own.";
+    IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", CONFLICT, "The same request is under way",
+        "A request with this `Idempotency-Key` has not been answered yet. Send it again after `Retry-After`, as it is.";
+    IDEMPOTENT_ANSWER_NOT_KEPT = "idempotent_answer_not_kept", CONFLICT, "It was done, and its answer is not kept",
+        "A request with this `Idempotency-Key` was done before. Its answer was too large to be kept, told of a call \
+         that was deleted since, or was sealed with a key that is no longer there. Ask for what it made with GET; to \
+         have it done once more, send it with a new key.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something broke here",
         "This is a fault of the service. Give its operator the `request_id`.";
     ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "This service has no key to seal with",
@@ -213,7 +226,7 @@ pub fn retry_after(after: Duration) -> HeaderValue {
 
 /// Rounded up, at least one.
 pub fn whole_seconds(duration: Duration) -> u64 {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     seconds.max(1)
 }
 
@@ -308,6 +321,12 @@ impl From<WebhooksError> for ApiError {
 impl From<TooManyStreams> for ApiError {
     fn from(error: TooManyStreams) -> Self {
         Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(10))
+    }
+}
+
+impl From<&Exceeded> for ApiError {
+    fn from(exceeded: &Exceeded) -> Self {
+        Self::new(RATE_LIMITED, "the tenant asks for more than it may").with_retry_after(exceeded.wait)
     }
 }
 

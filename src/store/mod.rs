@@ -34,6 +34,7 @@ use crate::domain::clock::{Clock, Entropy, Timestamp};
 use crate::domain::deliveries::{Delivery, DeliveryPage};
 use crate::domain::events::EventKind;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
@@ -83,6 +84,15 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
 }
 
+impl Surroundings {
+    /// A number that no other claim of a key has, whoever makes it; never below 0: -1 is nobody's.
+    fn claim(&self) -> i64 {
+        let mut bytes = [0; 8];
+        self.entropy.fill(&mut bytes);
+        i64::from_be_bytes(bytes) & i64::MAX
+    }
+}
+
 /// An analysis with its result, if it has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
@@ -128,6 +138,35 @@ pub struct ClaimedDelivery {
     pub endpoint: Option<ClaimedEndpoint>,
     /// What to send, byte for byte.
     pub body: Bytes,
+}
+
+/// The right to do a request that came with a key, and to write its answer, until somebody else gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyClaim {
+    pub(crate) name: [u8; 32],
+    pub(crate) claim: i64,
+}
+
+/// How long a request with a key is somebody's, and is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// How long it may be under way before another may do it.
+    pub lease: Duration,
+    /// How long its answer is kept, from its beginning.
+    pub kept_for: Duration,
+}
+
+/// What the store knows of a request with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keyed {
+    /// Nothing: it is the caller's to do now.
+    Claimed(KeyClaim),
+    /// Somebody does it just now.
+    UnderWay,
+    /// The key was another request's.
+    OfAnother,
+    /// It was done; its answer, if that could be kept.
+    Done(Option<KeptAnswer>),
 }
 
 /// What a claim brought.
@@ -263,8 +302,8 @@ pub trait Store: Send + Sync {
     /// A part of the list of a tenant's analyses, the newest first.
     async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError>;
 
-    /// Deletes a call with its result, events and deliveries, whatever is under way, and leaves a record of it. Whether
-    /// there was anything to delete.
+    /// Deletes a call with its result, events, deliveries and kept answers, whatever is under way, and leaves a record of
+    /// it. Whether there was anything to delete.
     async fn delete_analysis(
         &self,
         tenant: &TenantId,
@@ -332,6 +371,29 @@ pub trait Store: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
+
+    /// Claims a request that came with a key, if nobody has or had it. Of two at once, one gets it.
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError>;
+
+    /// Writes down that a request was done, with its answer if that can be kept. [`StoreError::LeaseLost`] if it is no
+    /// longer the caller's.
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError>;
+
+    /// Forgets a request that came to nothing: its key is free again.
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError>;
+
+    /// Forgets requests whose time is over, up to `limit`. How many.
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 
     /// Lists up to `limit` results from before there were lists. How many; 0 when all are listed.
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod audio_links;
 mod authorization;
 mod batches;
 mod breaker;
@@ -16,6 +17,7 @@ mod deliveries;
 mod draining;
 mod event_streams;
 mod events;
+mod idempotency;
 mod input;
 mod issuer;
 mod journey;
@@ -36,6 +38,7 @@ mod revisions;
 mod stage;
 mod submissions;
 mod subscriber;
+mod transcripts;
 mod usage;
 mod vendor_forms;
 mod webhook_health;

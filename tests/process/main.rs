@@ -5,12 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod audio_links;
 mod commands;
 mod crash;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]
 mod floods;
 mod gateway;
+mod keys;
 mod leaks;
 mod peers;
 #[path = "../postgres/mod.rs"]

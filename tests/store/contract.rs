@@ -149,6 +149,14 @@ macro_rules! contract {
                 many_at_one_replay_send_nothing_twice,
                 between_enabling_and_replaying_nothing_is_lost,
             ],
+            idempotency: [
+                a_key_is_one_requests_and_its_answer_is_kept,
+                what_came_to_nothing_leaves_its_key_free,
+                a_lease_ends_and_a_stalled_owner_overwrites_nothing,
+                a_key_whose_time_is_over_is_free_and_goes_in_batches,
+                a_deleted_call_takes_the_answers_with_it_that_tell_of_it,
+                of_many_at_once_one_gets_the_key,
+            ],
             contention: [
                 no_row_is_claimed_twice_and_no_submission_is_lost,
                 many_submissions_of_one_call_make_one_row,

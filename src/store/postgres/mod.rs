@@ -19,6 +19,7 @@ mod expiry;
 mod fault;
 mod feed;
 mod held;
+mod idempotency;
 mod listings;
 mod migrations;
 mod notices;
@@ -50,8 +51,8 @@ pub(super) use self::target::Target;
 use self::usage::Tally;
 use super::{
     Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
-    Ended, FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, ReplayBegin, Sending,
-    Stats, Store, StoreError, Surroundings, WorkSlots,
+    Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
+    RecordedDelivery, ReplayBegin, Sending, Stats, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
@@ -60,6 +61,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryPage;
 use crate::domain::events::EventKind;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
@@ -447,6 +449,36 @@ impl Store for PostgresStore {
     ) -> Result<usize, StoreError> {
         let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
         Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
+    }
+
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError> {
+        // One number for all tries: whoever did not hear that the first went well finds it to be so.
+        let (claim, request) = (self.surroundings.claim(), &request);
+        self.run(|session| idempotency::claim(session, tenant, request, claim, terms, self.now())).await
+    }
+
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let (claim, answer) = (&claim, answer.as_ref());
+        self.run(|session| idempotency::finish(session, tenant, claim, answer)).await
+    }
+
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError> {
+        let claim = &claim;
+        self.run(|session| idempotency::release(session, tenant, claim)).await
+    }
+
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run(|session| idempotency::delete(session, self.now(), limit)).await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {

@@ -9,6 +9,7 @@ mod delivery_claims;
 mod expiry;
 mod feed;
 mod file;
+mod idempotency;
 mod listings;
 mod mark;
 mod paces;
@@ -41,14 +42,15 @@ pub(super) use self::source::Source;
 use self::writer::{Done, Writer};
 use super::{
     Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
-    Ended, FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, ReplayBegin, Sending,
-    Stats, Store, StoreError, Surroundings, WorkSlots,
+    Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
+    RecordedDelivery, ReplayBegin, Sending, Stats, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryPage;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
@@ -121,7 +123,9 @@ fn take(path: &Path) -> Result<(Connection, File), OpenError> {
 /// Brings the file's schema up to date, and ends the leases: the file is ours, so whoever held one is gone.
 fn settle(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(), OpenError> {
     migrate(connection, path)?;
-    claims::release_all(connection, now).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+    let released =
+        claims::release_all(connection, now).and_then(|()| idempotency::release_all(connection, now));
+    released.map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -299,6 +303,43 @@ impl Store for SqliteStore {
             Ok(Done::quiet(records + days))
         })
         .await
+    }
+
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError> {
+        let (claim, now) = (self.surroundings.claim(), self.surroundings.clock.now());
+        let tenant = tenant.clone();
+        self.write(move |connection| {
+            idempotency::claim(connection, &tenant, &request, claim, terms, now).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| {
+            idempotency::finish(connection, &tenant, &claim, answer.as_ref()).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| idempotency::release(connection, &tenant, &claim).map(Done::quiet)).await
+    }
+
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.surroundings.clock.now();
+        self.write(move |connection| idempotency::delete(connection, now, limit).map(Done::quiet)).await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {

@@ -13,6 +13,7 @@ use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UN
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::file::{MIGRATIONS, prepare};
+use super::idempotency::DELETE as DELETE_KEYS;
 use super::listings::list_sql;
 use super::replays::{COUNT, SCAN};
 use super::webhooks::{DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT, YOUNGEST};
@@ -107,6 +108,7 @@ fn what_is_expired_is_found_by_its_age() {
     for (sql, index) in [
         (DELETE_ANALYSES, "SEARCH analyses USING INDEX analyses_at_rest (finished_at<?)"),
         (DELETE_EVENTS, "SEARCH events USING INDEX events_by_time (at<?)"),
+        (DELETE_KEYS, "SEARCH idempotency USING INDEX idempotency_by_expiry (expires_at<?)"),
     ] {
         let plan = plan(sql);
         assert!(plan.iter().any(|line| line == index), "{plan:?}");

@@ -8,6 +8,7 @@ pub(crate) mod deletion;
 pub(crate) mod deliveries;
 pub(crate) mod expiry;
 pub(crate) mod feed;
+pub(crate) mod idempotency;
 pub(crate) mod listings;
 pub(crate) mod paces;
 pub(crate) mod replays;
