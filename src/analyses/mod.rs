@@ -1,5 +1,5 @@
 //! The use cases: submit a call or many, get an analysis (from memory, from the store, from the vendor), wait for it, list
-//! and search, delete, see what was used.
+//! and search, delete, see what was used; register webhooks and follow what is sent to them.
 
 mod batch;
 mod cache;
@@ -11,6 +11,7 @@ mod lookup;
 mod representation;
 mod usage;
 mod waiters;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,10 @@ pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
+pub use self::webhooks::{
+    DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
+    WebhookParts, WebhookState, Webhooks, WebhooksError,
+};
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::CacheSettings;
 use crate::domain::analysis::{Status, Submission};
@@ -278,7 +283,7 @@ impl Analyses {
                     self.cache.invalidate(&key);
                     self.waiters.wake(&key);
                 }
-                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Replay) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.cache.invalidate_all();
                     self.waiters.wake_all();

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{StartError, Variables, encryption, tenants};
-use crate::analyses::{Analyses, Feed, FeedParts, Parts};
+use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
@@ -26,8 +26,8 @@ use crate::store::{KeyTerms, Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{
-    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker,
-    Wake, Wakes,
+    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
+    VendorWorker, Wake, Wakes,
 };
 
 /// How long requests are remembered by their `Idempotency-Key`, if `store.retention` is not shorter.
@@ -112,6 +112,16 @@ impl Shared {
         Feed::new(parts, &settings.events)
     }
 
+    fn webhooks(&self, settings: &Settings) -> Webhooks {
+        Webhooks::new(WebhookParts {
+            store: self.store.clone(),
+            guard: Arc::new(Guard::new(&settings.callbacks)),
+            encryption: self.encryption.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+        })
+    }
+
     /// Every worker, with what wakes it.
     pub(super) fn crew(
         &self,
@@ -140,6 +150,7 @@ impl Shared {
             post(Arc::new(submitter), wakes.submitter.clone()),
             post(Arc::new(poller), wakes.poller.clone()),
             post(Arc::new(deliverer), wakes.deliverer.clone()),
+            post(Arc::new(Replayer { store: self.store.clone() }), wakes.replayer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
             post(Arc::new(earlier), Wake::default()),
@@ -171,6 +182,7 @@ impl Shared {
             sender: Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?,
             schedule: RetrySchedule::new(settings.callbacks.retry_schedule.clone()),
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
             timeout: settings.callbacks.timeout,
             busy: Mutex::default(),
             wake: wake.clone(),
@@ -209,6 +221,7 @@ impl Shared {
         ApiState {
             analyses: analyses.clone(),
             feed: feed.clone(),
+            webhooks: self.webhooks(settings),
             verifier,
             limits: RateLimits::new(limits),
             keyed: Arc::new(self.keyed_requests(settings, keyed)),

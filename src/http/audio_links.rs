@@ -12,15 +12,19 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::audio;
 use super::authorized::{AudioRead, Authorized, take_turn};
+use super::idempotency::Idempotency;
 use super::input::{CallPath, NoParameters, OptionalBody, StrictQuery};
 use super::numbers::whole_number;
 use super::observe::RequestTrace;
-use super::parameters::CallParameter;
+use super::parameters::{CallParameter, RequestKey};
 use super::problem::{ApiError, INTERNAL, LINK_EXPIRED, NOT_FOUND, Problem};
-use super::problem_responses::{BodyProblems, CallProblems, CommonProblems, LinkProblems, ResultProblems};
+use super::problem_responses::{
+    BodyProblems, CallProblems, CommonProblems, KeyProblems, LinkProblems, ResultProblems,
+};
 use super::state::ApiState;
 use crate::domain::audio_link::{AudioLink, DEFAULT_LIFETIME, MAX_LIFETIME, MIN_LIFETIME};
 use crate::domain::clock::Timestamp;
+use crate::domain::idempotency::Subject;
 use crate::domain::ids::CallId;
 use crate::tenants::Tenant;
 
@@ -73,13 +77,14 @@ pub struct AudioLinkResource {
 /// by link count against the tenant's rate limit.
 #[utoipa::path(
     post, path = "/v1/analyses/{call_id}/audio-link", operation_id = "create_audio_link", tag = "analyses",
-    params(CallParameter),
+    params(CallParameter, RequestKey),
     request_body = Option<CreateAudioLink>,
     responses(
         (status = 201, description = "The link", body = AudioLinkResource,
-            headers(("Location" = String, description = "The link"))),
+            headers(("Location" = String, description = "The link"),
+                ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
         (status = 501, description = "The operator has set no `encryption.key_file`", body = Problem, content_type = "application/problem+json"),
-        BodyProblems, CallProblems, ResultProblems, CommonProblems,
+        BodyProblems, CallProblems, KeyProblems, ResultProblems, CommonProblems,
     ),
     security(("bearer" = ["audio:read"]))
 )]
@@ -88,19 +93,25 @@ pub async fn create_audio_link(
     caller: Authorized<AudioRead>,
     trace: RequestTrace,
     call: CallPath,
+    idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
     body: OptionalBody<CreateAudioLink>,
 ) -> Result<HttpResponse, ApiError> {
     let keys = state.sealing_keys()?;
     let expires_at = state.clock.now() + body.0.lifetime()?;
-    // A link to nothing helps nobody.
-    state.analyses.recording_path(&caller.tenant, &call.0, trace.0).await?;
-    let link = AudioLink { tenant: caller.tenant.id().clone(), call_id: call.0, expires_at };
-    let base = state.public_url.as_ref().map_or("", |url| url.as_str().trim_end_matches('/'));
-    let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.entropy));
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, url.as_str()))
-        .json(AudioLinkResource { url, expires_at }))
+    let (keyed, tenant) = (Arc::clone(&state.keyed), caller.tenant.id().clone());
+    let subject = Subject::Call(call.0.clone());
+    let work = async move {
+        // A link to nothing helps nobody.
+        state.analyses.recording_path(&caller.tenant, &call.0, trace.0).await?;
+        let link = AudioLink { tenant: caller.tenant.id().clone(), call_id: call.0, expires_at };
+        let base = state.public_url.as_ref().map_or("", |url| url.as_str().trim_end_matches('/'));
+        let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.entropy));
+        Ok(HttpResponse::Created()
+            .insert_header((header::LOCATION, url.as_str()))
+            .json(AudioLinkResource { url, expires_at }))
+    };
+    idempotency.once(&keyed, &tenant, subject, work).await
 }
 
 /// Who comes with a link: stands in a handler's signature as [`Authorized`] does.

@@ -29,7 +29,12 @@ pub struct AnalysesRead;
 pub struct AnalysesWrite;
 /// `audio:read`
 pub struct AudioRead;
+/// `webhooks:manage`
+pub struct WebhooksManage;
 
+impl Scope for WebhooksManage {
+    const NAME: &'static str = "webhooks:manage";
+}
 impl Scope for AudioRead {
     const NAME: &'static str = "audio:read";
 }

@@ -27,7 +27,8 @@ use self::bounds::IntegerBounds;
 use self::examples::RealAnswers;
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
 use super::{
-    analyses, audio, audio_links, batch, deletion, events, listing, transcripts, usage, vendor_answers,
+    analyses, audio, audio_links, batch, deletion, deliveries, events, listing, transcripts, usage,
+    vendor_answers, webhook_actions, webhooks,
 };
 
 /// Where the document is.
@@ -58,11 +59,24 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         audio_links::get_linked_audio,
         events::list_events,
         usage::get_usage,
+        webhooks::create_webhook,
+        webhooks::list_webhooks,
+        webhooks::get_webhook,
+        webhooks::change_webhook,
+        webhooks::delete_webhook,
+        webhook_actions::test_webhook,
+        webhook_actions::rotate_webhook_secret,
+        webhook_actions::replay_webhook,
+        webhook_actions::get_replay,
+        deliveries::list_deliveries,
+        deliveries::get_delivery,
+        deliveries::redeliver,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
     tags(
         (name = "analyses", description = "The analysis of recorded calls"),
         (name = "events", description = "What happened to them"),
+        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
     ),
     modifiers(&BearerTokens, &SharedHeaders, &IntegerBounds, &RealAnswers)

@@ -19,7 +19,7 @@ use super::problem::{
     ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
 };
 use super::state::ApiState;
-use crate::domain::ids::CallId;
+use crate::domain::ids::{CallId, DeliveryId, ReplayId, WebhookId};
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
@@ -211,6 +211,39 @@ impl FromRequest for CallPath {
                 .map_err(|error| ApiError::invalid_field("{call_id}", &error).into()),
         )
     }
+}
+
+macro_rules! id_path {
+    ($(#[$doc:meta])* $name:ident, $id:ident, $parameter:literal, $what:literal) => {
+        $(#[$doc])*
+        pub struct $name(pub $id);
+
+        impl FromRequest for $name {
+            type Error = actix_web::Error;
+            type Future = Ready<Result<Self, Self::Error>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                // What no id can be is no thing's id.
+                let id = $id::parse(request.match_info().query($parameter));
+                ready(id.map(Self).ok_or_else(|| {
+                    ApiError::new(NOT_FOUND, concat!("there is no ", $what, " of this id")).into()
+                }))
+            }
+        }
+    };
+}
+
+id_path! {
+    /// The endpoint of `/v1/webhooks/{webhook_id}…`.
+    WebhookPath, WebhookId, "webhook_id", "webhook"
+}
+id_path! {
+    /// The replay of `/v1/webhooks/{webhook_id}/replays/{replay_id}`.
+    ReplayPath, ReplayId, "replay_id", "replay"
+}
+id_path! {
+    /// The delivery of `/v1/deliveries/{delivery_id}…`.
+    DeliveryPath, DeliveryId, "delivery_id", "delivery"
 }
 
 /// The answer to every path that is none of ours.

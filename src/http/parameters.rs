@@ -25,6 +25,33 @@ pub struct KnownState {
     pub if_none_match: Option<String>,
 }
 
+/// The webhook in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct WebhookParameter {
+    /// The webhook.
+    #[param(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    pub webhook_id: String,
+}
+
+/// The replay in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct ReplayParameter {
+    /// The replay.
+    #[param(example = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    pub replay_id: String,
+}
+
+/// The delivery in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct DeliveryParameter {
+    /// The delivery.
+    #[param(example = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    pub delivery_id: String,
+}
+
 /// A key of the caller's own for what is to be done once.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

@@ -8,8 +8,9 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams};
+use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams, WebhooksError};
 use crate::auth::Rejection;
+use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::StoreError;
 
 /// A kind of problem: its page is at `/problems/{code}`.
@@ -62,6 +63,15 @@ kinds! {
         "Ask for a new one with `POST /v1/analyses/{call_id}/audio-link`.";
     NO_RESULT = "no_result", CONFLICT, "There is no result",
         "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
+    WEBHOOK_DISABLED = "webhook_disabled", CONFLICT, "The webhook is disabled",
+        "Nothing is sent to it: enable it first, with PATCH and `{\"enabled\": true}`.";
+    WEBHOOK_LIMIT = "webhook_limit", CONFLICT, "There are as many webhooks as there may be",
+        "Delete one that is not needed any more. One webhook can take every type of event.";
+    REPLAY_UNDER_WAY = "replay_under_way", CONFLICT, "Another replay is under way",
+        "A webhook has one replay at a time. Wait until the one before is finished.";
+    WEBHOOK_SEALED = "webhook_sealed", CONFLICT, "The headers that were kept cannot be opened",
+        "The key that sealed them is gone from this service. Take all headers away with `{\"headers\": null}` and set them \
+         anew, or ask the operator for the key.";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "Send less at once; `detail` says how much is taken.";
     BODY_TOO_SLOW = "body_too_slow", REQUEST_TIMEOUT, "The body came too slowly",
@@ -274,6 +284,35 @@ impl From<AnalysesError> for ApiError {
                     .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
             }
             AnalysesError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhooksError> for ApiError {
+    fn from(error: WebhooksError) -> Self {
+        match error {
+            WebhooksError::NotFound(what) => Self::new(NOT_FOUND, format!("there is no {what} of this id")),
+            WebhooksError::NotConfigured => Self::new(
+                ENCRYPTION_NOT_CONFIGURED,
+                "the operator of this service has to set encryption.key_file",
+            ),
+            WebhooksError::Forbidden(forbidden) => {
+                let field = FieldError { pointer: "#/url".to_owned(), detail: forbidden.to_string() };
+                Self { errors: vec![field], ..Self::new(CALLBACK_FORBIDDEN, forbidden.to_string()) }
+            }
+            WebhooksError::Headers(rule) => Self::invalid_field("#/headers", &rule),
+            WebhooksError::TooMany => {
+                Self::new(WEBHOOK_LIMIT, format!("a tenant may have {MAX_WEBHOOKS} webhooks"))
+            }
+            WebhooksError::Disabled => Self::new(WEBHOOK_DISABLED, "nothing is sent while it is disabled"),
+            WebhooksError::ReplayUnderWay => {
+                Self::new(REPLAY_UNDER_WAY, "an earlier replay to this webhook is not finished")
+            }
+            WebhooksError::Unopenable => {
+                Self::new(WEBHOOK_SEALED, "no key of this service opens the headers that were kept")
+            }
+            WebhooksError::InvalidCursor(error) => Self::invalid_field("?cursor", &error),
+            WebhooksError::Store(error) => error.into(),
         }
     }
 }

@@ -97,3 +97,27 @@ pub enum ResultProblems {
     #[response(status = 409, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
     NoResult(Problem),
 }
+
+/// What operations on something that was made here can answer besides.
+#[derive(IntoResponses)]
+pub enum NotFoundProblems {
+    /// The tenant has no such thing.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+}
+
+/// What operations on a webhook can answer besides.
+#[derive(IntoResponses)]
+pub enum ConflictProblems {
+    /// It cannot be done as things stand; `code` says why.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+}
+
+/// What operations that seal something can answer besides.
+#[derive(IntoResponses)]
+pub enum SealingProblems {
+    /// The operator of this service set no key to seal with.
+    #[response(status = 501, content_type = "application/problem+json")]
+    NotConfigured(Problem),
+}

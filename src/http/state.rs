@@ -8,7 +8,7 @@ use url::Url;
 use super::idempotency::KeyedRequests;
 use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
 use super::rate_limits::RateLimits;
-use crate::analyses::{Analyses, Feed};
+use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::sealing::SealingKeys;
@@ -23,6 +23,8 @@ pub struct ApiState {
     pub analyses: Arc<Analyses>,
     /// What happened to analyses.
     pub feed: Arc<Feed>,
+    /// Registered endpoints.
+    pub webhooks: Webhooks,
     /// Says who a token speaks for.
     pub verifier: Arc<Verifier>,
     /// Says whether such a tenant is configured.

@@ -96,8 +96,20 @@ fn every_operation_tells_what_it_answers() {
       "get_transcript",
       "get_vendor_answer",
       "get_linked_audio",
+      "list_deliveries",
+      "get_delivery",
+      "redeliver",
       "list_events",
-      "get_usage"
+      "get_usage",
+      "list_webhooks",
+      "create_webhook",
+      "delete_webhook",
+      "get_webhook",
+      "change_webhook",
+      "replay_webhook",
+      "get_replay",
+      "rotate_webhook_secret",
+      "test_webhook"
     ]
     "#);
 }

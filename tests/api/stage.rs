@@ -21,7 +21,7 @@ use crate::postgres::server::Server;
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
-pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read";
+pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
 /// Base64 of 32 bytes.
 pub(crate) const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
 /// Signs the callbacks of `acme`.
@@ -114,6 +114,12 @@ impl Stage {
     /// The same with another setting.
     pub(crate) async fn restart_with(mut self, (key, value): (&str, &str)) -> Self {
         set(&mut self.settings, key, value);
+        self.restart().await
+    }
+
+    /// The same without a setting.
+    pub(crate) async fn restart_without(mut self, key: &str) -> Self {
+        self.settings.retain(|(known, _)| *known != format!("GATEWAY_{key}"));
         self.restart().await
     }
 

@@ -11,6 +11,8 @@ pub(crate) mod feed;
 pub(crate) mod idempotency;
 pub(crate) mod listings;
 pub(crate) mod paces;
+pub(crate) mod replays;
 pub(crate) mod submissions;
 pub(crate) mod transitions;
 pub(crate) mod usage;
+pub(crate) mod webhooks;
