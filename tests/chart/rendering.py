@@ -28,8 +28,8 @@ def helm(*arguments, binary="helm", values=None):
 
 
 def render(mode, values=None, binary="helm", sets=()):
-    """The objects of a mode of helm/ci, with more values over it, by kind and name."""
-    arguments = ["template", "gw", "helm", "--namespace", "alovoice", "--values", f"helm/ci/{mode}-values.yaml"]
+    """The objects of a mode of helm/ci (or of none), with more values over it, by kind and name."""
+    arguments = ["template", "gw", "helm", "--namespace", "alovoice", *(["--values", f"helm/ci/{mode}-values.yaml"] if mode else [])]
     for one in sets:
         arguments += ["--set", one]
     text = helm(*arguments, binary=binary, values=values)

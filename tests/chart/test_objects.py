@@ -34,6 +34,14 @@ class EveryMode(unittest.TestCase):
                     self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
                     self.assertLessEqual({"cpu", "memory"}, set(one["resources"]["limits"]))
 
+    def test_no_secret_is_a_variable_unless_asked_for(self):
+        for mode in MODES:
+            with self.subTest(mode):
+                objects = render(mode)
+                names = {one["name"] for one in container(objects)["env"]}
+                asked = {"ENV_TENANT_TOKEN", "ENV_TENANT_CALLBACKS"} if mode == "everything" else set()
+                self.assertEqual(names, {"GATEWAY_CONFIG"} | asked)
+
     def test_the_grace_period_is_longer_than_the_drain(self):
         expected = {"everything": 10 + 60 + 10, "sqlite-watched": 25 + 5}
         for mode in MODES:
@@ -210,7 +218,7 @@ class Refusals(unittest.TestCase):
     def test_what_would_not_work(self):
         cases = [
             ("config.auth.issuers is empty", "sqlite", {"config": {"auth": {"issuers": []}}}),
-            ("config.tenants is empty", "sqlite", {"config": {"tenants": {"acme": None}}}),
+            ("config.tenants is empty", None, {"config": {"auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://i"}]}}}),
             ("replicaCount must be 1", "sqlite", {"replicaCount": 2}),
             ("needs database.kind postgres", "sqlite", {"autoscaling": {"enabled": True}}),
             ("database.postgres.host is empty", "postgres", {"database": {"postgres": {"host": ""}}}),
