@@ -24,6 +24,7 @@ use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};
 use crate::config::{Problems, Settings};
 use crate::http::admin::Readiness;
 use crate::metrics::Metrics;
+use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::store::{postgres, sqlite};
 use crate::tenants::{DefaultLimits, Tenants};
@@ -106,6 +107,14 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
         rate_limit: settings.rate_limit.clone(),
     };
     Tenants::load(&settings.tenants, &defaults, variables)
+}
+
+/// The keys that seal.
+///
+/// # Errors
+/// If their file cannot be read.
+pub fn encryption(settings: &Settings) -> Result<Encryption, Problems> {
+    Encryption::load(&settings.encryption)
 }
 
 /// Builds everything, opens the store and listens. Returns when requests are answered.

@@ -29,7 +29,7 @@ pub struct Metrics {
     pub vendor_requests: HistogramVec,
     /// Tenants whose vendor did not answer of late and is asked little or nothing.
     pub breakers_open: IntGauge,
-    /// Analyses in the store by status.
+    /// Analyses under way by status.
     pub analyses: IntGaugeVec,
     /// Analyses finished by event.
     pub events: IntCounterVec,
@@ -91,7 +91,7 @@ impl Metrics {
                 "vendor_breakers_open",
                 "Tenants whose vendor did not answer of late and is asked little or nothing.",
             )?,
-            analyses: r.gauges("analyses", "Analyses in the store by status.", &["status"])?,
+            analyses: r.gauges("analyses", "Analyses under way by status.", &["status"])?,
             events: r.counters("events_total", "Events written by type.", &["type"])?,
             event_streams: r.gauge("event_streams_open", "Event streams that are open.")?,
             completion: r.histogram(

@@ -4,15 +4,17 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, Variables, tenants};
+use super::{StartError, Variables, encryption, tenants};
 use crate::analyses::{Analyses, Feed, FeedParts, Parts};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
 use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::events::EventKind;
 use crate::domain::retries::RetrySchedule;
 use crate::http::state::{ApiState, RateLimits};
 use crate::metrics::Metrics;
+use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Queue, Store, Surroundings};
@@ -34,6 +36,7 @@ pub(super) struct Shared {
     entropy: Arc<dyn Entropy>,
     pub(super) metrics: Arc<Metrics>,
     tenants: Arc<Tenants>,
+    encryption: Arc<Encryption>,
     vendor: Arc<VendorClient>,
     pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
@@ -46,7 +49,12 @@ impl Shared {
         let clock: Arc<dyn Clock> = steady.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
+        for kind in EventKind::ALL {
+            // There from the start: a rate cannot be taken of what appears with its first count.
+            let _ = metrics.events.with_label_values(&[kind.as_str()]);
+        }
         let tenants = Arc::new(tenants(settings, variables)?);
+        let encryption = Arc::new(encryption(settings)?);
         let vendor =
             VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
                 .map_err(StartError::part("the vendor's client"))?;
@@ -64,6 +72,7 @@ impl Shared {
             entropy,
             metrics,
             tenants,
+            encryption,
             vendor: Arc::new(vendor),
             vendor_slots,
             store,
@@ -105,6 +114,7 @@ impl Shared {
         let deliverer = self.deliverer(settings, &wakes.deliverer)?;
         let secrets = SecretRefresher {
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
@@ -175,6 +185,8 @@ impl Shared {
             verifier,
             limits: RateLimits::new(limits),
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
+            public_url: settings.server.public_url.clone(),
             store: self.store.clone(),
             max_body_bytes: settings.server.max_body_bytes,
             body_timeout: settings.server.body_timeout,

@@ -8,8 +8,8 @@ use super::rules::{
     base_url, boolean, duration, file, integer, log_filter, number, one_of, parsed, size, store_url,
 };
 use super::settings::{
-    CacheSettings, CallbackSettings, EventSettings, LogFormat, LogSettings, RateLimitSettings,
-    ServerSettings, Settings, StoreSettings, VendorSettings,
+    CacheSettings, CallbackSettings, EncryptionSettings, EventSettings, LogFormat, LogSettings,
+    RateLimitSettings, ServerSettings, Settings, StoreSettings, VendorSettings,
 };
 use super::tenants::tenants;
 use super::units::HumanDuration;
@@ -36,6 +36,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
     let cache = s.section("cache", cache);
     let events = s.section("events", events);
     let callbacks = s.section("callbacks", callbacks);
+    let encryption = s.section("encryption", encryption);
     let rate_limit = s.section("rate_limit", rate_limit);
     let auth = s.section("auth", auth);
     let log = s.section("log", log);
@@ -47,6 +48,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
         cache: cache?,
         events: events?,
         callbacks: callbacks?,
+        encryption: encryption?,
         rate_limit: rate_limit?,
         auth: auth?,
         log: log?,
@@ -159,6 +161,11 @@ fn events(s: &mut Section<'_>) -> Option<EventSettings> {
     let heartbeat = s.read("heartbeat", "15s", duration(MILLISECOND..=60 * MINUTE));
     let streams_per_tenant = s.read("streams_per_tenant", 100, integer(1..=100_000));
     Some(EventSettings { heartbeat: heartbeat?, streams_per_tenant: streams_per_tenant? })
+}
+
+fn encryption(s: &mut Section<'_>) -> Option<EncryptionSettings> {
+    let key_file = s.optional("key_file", file);
+    Some(EncryptionSettings { key_file: key_file? })
 }
 
 fn callbacks(s: &mut Section<'_>) -> Option<CallbackSettings> {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub events: EventSettings,
     /// Callbacks.
     pub callbacks: CallbackSettings,
+    /// What seals secrets in the store, and links.
+    pub encryption: EncryptionSettings,
     /// How much each tenant may ask.
     pub rate_limit: RateLimitSettings,
     /// Who signs the tokens of callers.
@@ -55,7 +57,7 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// Connections at once; further ones wait to be accepted.
     pub max_connections: usize,
-    /// Where the API is reached from outside; the document's `servers` entry. Absent: `/`.
+    /// Where the API is reached from outside; the document's `servers` entry and the begin of links. Absent: `/`.
     pub public_url: Option<Url>,
 }
 
@@ -151,6 +153,13 @@ pub struct CallbackSettings {
     pub allow_networks: Vec<IpNet>,
     /// The pauses before the second and every later attempt.
     pub retry_schedule: Vec<Duration>,
+}
+
+/// `[encryption]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncryptionSettings {
+    /// The file of the keys, read anew when it changes. Without it, what needs them is refused.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[rate_limit]`, per tenant.

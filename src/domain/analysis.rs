@@ -37,6 +37,9 @@ impl Status {
     /// Every status, in the order of life.
     pub const ALL: [Self; 4] = [Self::Queued, Self::Processing, Self::Completed, Self::Failed];
 
+    /// Those of analyses under way.
+    pub const UNFINISHED: [Self; 2] = [Self::Queued, Self::Processing];
+
     /// The word in the API, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! The pure heart: names, states, transitions, schedules. No I/O, no async, no framework.
 
 pub mod analysis;
+pub mod audio_link;
 pub mod audit;
 pub mod callback_url;
 pub mod clock;
@@ -12,8 +13,10 @@ pub mod lifecycle;
 pub mod listing;
 pub mod pace;
 pub mod polling;
+pub mod renderings;
 pub mod resource;
 pub mod retries;
+pub mod sealing;
 pub mod search;
 pub mod secrets;
 pub mod summary;

@@ -18,6 +18,9 @@ pub enum InvalidSecret {
     /// Not of the form that Standard Webhooks asks for.
     #[error("must be \"whsec_\" followed by base64 of 24 to 64 bytes")]
     NotAWebhookSecret,
+    /// Not a key that seals.
+    #[error("must be base64 of 32 bytes, or several such keys parted by white space")]
+    NotASealingKey,
 }
 
 /// What opens the vendor's door: a segment of the vendor's URLs and nothing else, ever.

@@ -69,8 +69,9 @@ async fn metrics(state: web::Data<ApiState>) -> HttpResponse {
 }
 
 async fn observe_store(state: &ApiState) -> Result<(), StoreError> {
-    let (metrics, stats) = (&state.metrics, state.store.stats_across_tenants().await?);
-    for (status, count) in &stats.analyses {
+    let tenants: Vec<_> = state.tenants.all().map(|tenant| tenant.id().clone()).collect();
+    let (metrics, stats) = (&state.metrics, state.store.stats_across_tenants(&tenants).await?);
+    for (status, count) in &stats.unfinished {
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
         metrics.analyses.with_label_values(&[status.as_str()]).set(count);
     }

@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT, whole_seconds};
 use super::state::{ApiState, Exceeded};
 use crate::auth::{Caller, bearer};
+use crate::domain::ids::TenantId;
 use crate::tenants::Tenant;
 
 /// A scope, as a type.
@@ -82,11 +83,16 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Err(_) => error,
         });
     }
-    state.limits.take(tenant.id()).map_err(|exceeded| {
+    take_turn(state, tenant.id())?;
+    Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
+}
+
+/// Counts a request against the tenant's rate.
+pub(super) fn take_turn(state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
+    state.limits.take(tenant).map_err(|exceeded| {
         state.metrics.rate_limited.inc();
         rate_limited(exceeded)
-    })?;
-    Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
+    })
 }
 
 /// With the fields of draft-ietf-httpapi-ratelimit-headers.

@@ -1,5 +1,8 @@
 //! The OpenAPI document, generated from the handlers, and the pages for people.
 
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
@@ -7,10 +10,12 @@ use url::Url;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Server};
 use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
-use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, batch, deletion, events, listing, transcripts, usage, vendor_answers};
+use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
+use super::{
+    analyses, audio, audio_links, batch, deletion, events, listing, transcripts, usage, vendor_answers,
+};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -35,6 +40,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,
+        audio_links::create_audio_link,
+        audio_links::get_linked_audio,
         events::list_events,
         usage::get_usage,
     ),
@@ -78,15 +85,23 @@ pub fn document_body(public_url: Option<&Url>) -> Bytes {
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }
 
-/// Swagger UI, for the document.
-pub fn swagger_ui() -> SwaggerUi {
+/// Answers the files of Swagger UI, for the document.
+pub fn swagger_ui() -> impl Fn(web::Path<String>) -> Ready<Result<HttpResponse, ApiError>> + Clone + 'static {
     let config = Config::new([DOCUMENT_PATH])
         .display_operation_id(true)
         .display_request_duration(true)
         .try_it_out_enabled(true)
         // Else every page view asks an outside service about the document.
         .validator_url("none");
-    SwaggerUi::new("/swagger-ui/{_:.*}").config(config)
+    let config = Arc::new(config);
+    move |name| ready(page(&name, &config))
+}
+
+fn page(name: &str, config: &Arc<Config<'static>>) -> Result<HttpResponse, ApiError> {
+    let file = utoipa_swagger_ui::serve(name, Arc::clone(config))
+        .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
+        .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
+    Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
 }
 
 /// `/problems/{code}`: what a kind of problem means and what to do.

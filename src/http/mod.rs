@@ -6,16 +6,19 @@
 pub mod admin;
 pub mod analyses;
 pub mod audio;
+pub mod audio_links;
 pub mod authorized;
 pub mod batch;
 pub mod conditional;
 pub mod deletion;
+mod disposition;
 pub mod document;
 mod event_stream;
 pub mod events;
 pub mod exact;
 pub mod input;
 pub mod listing;
+mod negotiation;
 pub mod observe;
 pub mod parameters;
 pub mod problem;
@@ -64,13 +67,18 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
+        .service(
+            only("/v1/analyses/{call_id}/audio-link", "POST")
+                .route(web::post().to(audio_links::create_audio_link)),
+        )
+        .service(read("/v1/audio/{token}", audio_links::get_linked_audio))
         .service(read("/v1/events", events::list_events))
         .service(read("/v1/usage", usage::get_usage))
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))
         .service(read(document::DOCUMENT_PATH, get_document))
-        .service(document::swagger_ui())
+        .service(read("/swagger-ui/{file:.*}", document::swagger_ui()))
         .default_service(web::to(input::not_found));
 }
 

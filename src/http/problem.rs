@@ -56,6 +56,10 @@ kinds! {
         "Neither this service nor the vendor has it for your tenant, or the path is misspelt.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
         "The header `Allow` lists the methods it takes.";
+    NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "It is not there in a form that is accepted",
+        "`Accept` refuses every form there is; `detail` lists them. Ask for one of them, or for `*/*`.";
+    LINK_EXPIRED = "link_expired", GONE, "The link has expired",
+        "Ask for a new one with `POST /v1/analyses/{call_id}/audio-link`.";
     NO_RESULT = "no_result", CONFLICT, "There is no result",
         "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
@@ -72,6 +76,8 @@ kinds! {
         "Your tenant asks for more than it may. `Retry-After` says when the next request will be taken.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something broke here",
         "This is a fault of the service. Give its operator the `request_id`.";
+    ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "This service has no key to seal with",
+        "The operation seals what it keeps or hands out. The operator has to set `encryption.key_file`.";
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Not available now",
         "Something that is needed for this request cannot be reached. Nothing was lost: try again after `Retry-After`.";
 }

@@ -44,6 +44,35 @@ pub enum BodyProblems {
     Unsupported(Problem),
 }
 
+/// What can be answered to who comes with a link.
+#[derive(IntoResponses)]
+pub enum LinkProblems {
+    /// There is no such link, or the recording is not there any more.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+    /// The call is being analysed anew and has no result now.
+    #[response(status = 409, content_type = "application/problem+json")]
+    NoResult(Problem),
+    /// The link has expired.
+    #[response(status = 410, content_type = "application/problem+json")]
+    Expired(Problem),
+    /// The request has query parameters, and may not.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(Problem),
+    /// The link's tenant asks for more than it may; `Retry-After` says when to try again.
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
+    RateLimited(Problem),
+    /// A fault of the service.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(Problem),
+    /// The operator has set no `encryption.key_file`: there are no links.
+    #[response(status = 501, content_type = "application/problem+json")]
+    NoKeys(Problem),
+    /// Something that is needed cannot be reached now; `Retry-After` says when to try again.
+    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
+    Unavailable(Problem),
+}
+
 /// What operations on one call can answer besides.
 #[derive(IntoResponses)]
 pub enum CallProblems {

@@ -7,13 +7,17 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
+use url::Url;
 
+use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
 use crate::analyses::{Analyses, Feed};
 use crate::auth::Verifier;
 use crate::config::RateLimitSettings;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::TenantId;
+use crate::domain::sealing::SealingKeys;
 use crate::metrics::Metrics;
+use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::tenants::Tenants;
 
@@ -27,6 +31,10 @@ pub struct ApiState {
     pub verifier: Arc<Verifier>,
     /// Says whether such a tenant is configured.
     pub tenants: Arc<Tenants>,
+    /// The keys that seal.
+    pub encryption: Arc<Encryption>,
+    /// Where callers reach this service, if the operator says.
+    pub public_url: Option<Url>,
     /// How much each may ask.
     pub limits: RateLimits,
     /// For readiness and the numbers of the store.
@@ -41,6 +49,22 @@ pub struct ApiState {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+impl ApiState {
+    /// The keys that seal.
+    ///
+    /// # Errors
+    /// A problem, if the operator set none.
+    pub fn sealing_keys(&self) -> Result<Arc<SealingKeys>, ApiError> {
+        let none = || {
+            ApiError::new(
+                ENCRYPTION_NOT_CONFIGURED,
+                "the operator of this service has to set encryption.key_file",
+            )
+        };
+        self.encryption.keys().ok_or_else(none)
+    }
 }
 
 /// Requests a second, for each tenant.

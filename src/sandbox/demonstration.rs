@@ -29,7 +29,7 @@ use crate::telemetry;
 const ISSUER: &str = "https://issuer.sandbox.invalid";
 const AUDIENCE: &str = "alovoice-gateway";
 const TENANT: &str = "demo";
-const SCOPES: &str = "analyses:read analyses:write audio:read";
+const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// How long the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);
@@ -104,6 +104,7 @@ impl Drop for Home {
 struct Secrets {
     vendor_token: String,
     hmac: String,
+    encryption: String,
     callback_text: String,
     callback: CallbackSecret,
 }
@@ -118,7 +119,7 @@ impl Secrets {
         let callback_text = format!("whsec_{}", random());
         let callback = CallbackSecret::parse(&callback_text).map_err(Failed::fault)?;
         let vendor_token = random().replace(['/', '+', '='], "x");
-        Ok(Self { vendor_token, hmac: random(), callback_text, callback })
+        Ok(Self { vendor_token, hmac: random(), encryption: random(), callback_text, callback })
     }
 
     fn mint(&self) -> Result<String, Failed> {
@@ -150,6 +151,11 @@ fn settings(
         fs::write(&path, content).map_err(Failed::fault)?;
         Ok(path.display().to_string())
     };
+    // What an earlier run with the same --data-dir sealed is to open again.
+    let key_file = home.join("encryption-key");
+    if !key_file.exists() {
+        fs::write(&key_file, &secrets.encryption).map_err(Failed::fault)?;
+    }
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());
     let issuer = |key: &str| format!("GATEWAY_AUTH__ISSUERS__0__{key}");
     let set = |key: &str, value: &str| (format!("GATEWAY_{key}"), value.to_owned());
@@ -163,6 +169,7 @@ fn settings(
         set("STORE__URL", &format!("sqlite://{}", home.join("gateway.db").display())),
         set("CALLBACKS__ALLOW_HTTP", "true"),
         set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
+        set("ENCRYPTION__KEY_FILE", &key_file.display().to_string()),
         set("LOG__FORMAT", "human"),
         set("LOG__FILTER", "warn"),
         (issuer("ISSUER"), ISSUER.to_owned()),

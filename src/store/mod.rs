@@ -44,6 +44,11 @@ use crate::metrics::Metrics;
 
 /// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
 const FEED_DISORDER: Duration = Duration::from_mins(1);
+/// Whether what was written `at` may stand after an event in the feed.
+fn is_younger(event: EventId, at: Timestamp) -> bool {
+    at + FEED_DISORDER >= event.generated_at()
+}
+
 /// What the change feed holds for a slow listener before it is told that it missed some.
 const CHANGE_BACKLOG: usize = 4096;
 
@@ -191,11 +196,11 @@ pub struct Ended {
     pub next_due: Option<Timestamp>,
 }
 
-/// Numbers over everything, for the metrics.
+/// Numbers over several tenants, for the metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Analyses by status.
-    pub analyses: HashMap<Status, u64>,
+    /// Analyses that are not finished, by status. The others are as many as there is room for: nobody counts those.
+    pub unfinished: HashMap<Status, u64>,
     /// How long the oldest piece of due work has waited, by queue.
     pub work_lag: HashMap<Queue, Duration>,
     /// Deliveries whose outcome is open.
@@ -324,8 +329,8 @@ pub trait Store: Send + Sync {
     /// Gives back what this process still holds, so that another may go on at once.
     async fn release_across_tenants(&self) -> Result<(), StoreError>;
 
-    /// Numbers for the metrics.
-    async fn stats_across_tenants(&self) -> Result<Stats, StoreError>;
+    /// Numbers for the metrics. They cost what is under way and waits, however much rests in the store.
+    async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError>;
 
     /// Every attempt of a delivery, the first one first: when, how it ended, and the status.
     async fn attempts(

@@ -1,10 +1,4 @@
 //! The tenants that the settings name, each with its limits and its secrets as they are now.
-//!
-//! Secrets in files can be changed under way (a rotated Kubernetes Secret, say): [`Tenants::reload_once`] looks at every file
-//! again, and readers see the new value with the next call, without a lock.
-
-mod secret_text;
-mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +6,7 @@ use std::sync::Arc;
 use crate::config::{Problem, Problems, RateLimitSettings, SecretSource, TenantSettings, key_path};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::{CallbackSecret, VendorToken};
-
-pub use secret_text::UnusableSecret;
-use watched::Watched;
+use crate::secrets::{Reload, UnusableSecret, Watched};
 
 /// The limits of a tenant that has none of its own.
 #[derive(Debug, Clone)]
@@ -41,20 +33,9 @@ pub struct Tenant {
     callback_secrets: Option<Watched<Vec<CallbackSecret>>>,
 }
 
-/// What [`Tenants::reload_once`] has to tell of one secret.
-#[derive(Debug)]
-pub struct Reload {
-    /// Whose secret.
-    pub tenant: TenantId,
-    /// Which of its secrets.
-    pub what: SecretKind,
-    /// What happened to it.
-    pub outcome: ReloadOutcome,
-}
-
 /// Which secret of a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecretKind {
+#[derive(Debug, Clone, Copy)]
+enum SecretKind {
     /// The token that opens the vendor's door.
     VendorToken,
     /// The secrets that sign callbacks.
@@ -62,8 +43,7 @@ pub enum SecretKind {
 }
 
 impl SecretKind {
-    /// The settings key of its file.
-    pub fn file_key(self) -> &'static str {
+    fn file_key(self) -> &'static str {
         match self {
             Self::VendorToken => "vendor_token_file",
             Self::CallbackSecrets => "callback_secret_file",
@@ -76,17 +56,6 @@ impl SecretKind {
             Self::CallbackSecrets => "callback_secret_env",
         }
     }
-}
-
-/// What happened to a secret between two looks.
-#[derive(Debug)]
-pub enum ReloadOutcome {
-    /// A new value counts from now on.
-    Changed,
-    /// The file cannot serve as it is now; the old value still counts. Told once for each new reason, not at each look.
-    Failed(UnusableSecret),
-    /// The file is well again, and says what it said before.
-    Recovered,
 }
 
 impl Tenants {
@@ -143,10 +112,7 @@ impl Tenant {
                 SecretSource::File(_) => kind.file_key(),
                 SecretSource::Env(_) => kind.env_key(),
             };
-            problems.push(Problem {
-                path: key_path(&key_path("tenants", id.as_str()), key),
-                detail: error.to_string(),
-            });
+            problems.push(Problem { path: path_of(id, key), detail: error.to_string() });
         };
         let vendor_token = Watched::load(&settings.vendor_token, variable)
             .map_err(|error| note(SecretKind::VendorToken, &settings.vendor_token, &error));
@@ -198,9 +164,16 @@ impl Tenant {
         let callback_secrets = self.callback_secrets.as_ref().and_then(Watched::reload);
         [(SecretKind::VendorToken, vendor_token), (SecretKind::CallbackSecrets, callback_secrets)]
             .into_iter()
-            .filter_map(|(what, outcome)| Some(Reload { tenant: self.id.clone(), what, outcome: outcome? }))
+            .filter_map(|(what, outcome)| {
+                Some(Reload { key: path_of(&self.id, what.file_key()), outcome: outcome? })
+            })
             .collect()
     }
+}
+
+/// The path of a tenant's setting.
+fn path_of(id: &TenantId, key: &str) -> String {
+    key_path(&key_path("tenants", id.as_str()), key)
 }
 
 #[cfg(test)]

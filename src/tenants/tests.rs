@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::secrets::ReloadOutcome;
 
 const FIRST: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SECOND: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -31,9 +32,9 @@ fn load_acme(settings: TenantSettings) -> Result<Tenants, Problems> {
 /// What a look had to tell, as text.
 fn look(tenants: &Tenants) -> Vec<String> {
     let tell = |reload: Reload| match reload.outcome {
-        ReloadOutcome::Changed => format!("{:?} changed", reload.what),
-        ReloadOutcome::Failed(error) => format!("{:?}: {error}", reload.what),
-        ReloadOutcome::Recovered => format!("{:?} recovered", reload.what),
+        ReloadOutcome::Changed => format!("{} changed", reload.key),
+        ReloadOutcome::Failed(error) => format!("{}: {error}", reload.key),
+        ReloadOutcome::Recovered => format!("{} recovered", reload.key),
     };
     tenants.reload_once().into_iter().map(tell).collect()
 }
@@ -120,7 +121,10 @@ fn a_rewritten_file_counts_from_the_next_look() {
     fs::write(&token, "new\n").unwrap();
     fs::write(&secrets, format!("{SECOND}\n{FIRST}\n")).unwrap();
     assert_eq!(tenant.vendor_token().expose(), "old");
-    assert_eq!(look(&tenants), ["VendorToken changed", "CallbackSecrets changed"]);
+    assert_eq!(
+        look(&tenants),
+        ["tenants.acme.vendor_token_file changed", "tenants.acme.callback_secret_file changed"]
+    );
     assert_eq!(tenant.vendor_token().expose(), "new");
     let second = CallbackSecret::parse(SECOND).unwrap();
     assert_eq!(tenant.callback_secrets()[0].expose(), second.expose());
@@ -139,17 +143,17 @@ fn a_bad_file_keeps_the_old_secret_and_is_told_once_for_each_reason() {
     let tenant = tenants.get(&acme()).unwrap();
 
     fs::write(&token, "").unwrap();
-    assert_eq!(look(&tenants), ["VendorToken: the secret is empty"]);
+    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file: the secret is empty"]);
     assert!(look(&tenants).is_empty(), "nothing new");
     fs::remove_file(&token).unwrap();
     assert_eq!(look(&tenants).len(), 1, "another reason");
     assert_eq!(tenant.vendor_token().expose(), "old");
     fs::write(&token, "old").unwrap();
-    assert_eq!(look(&tenants), ["VendorToken recovered"]);
+    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file recovered"]);
     fs::write(&token, "").unwrap();
-    assert_eq!(look(&tenants), ["VendorToken: the secret is empty"]);
+    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file: the secret is empty"]);
     fs::write(&token, "new").unwrap();
-    assert_eq!(look(&tenants), ["VendorToken changed"]);
+    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file changed"]);
     assert_eq!(tenant.vendor_token().expose(), "new");
 }
 
@@ -170,6 +174,6 @@ fn a_swapped_symlink_is_seen() {
 
     symlink("..two", dir.path().join("..data_tmp")).unwrap();
     fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
-    assert_eq!(look(&tenants), ["VendorToken changed"]);
+    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file changed"]);
     assert_eq!(tenants.get(&acme()).unwrap().vendor_token().expose(), "new");
 }

@@ -10,8 +10,9 @@ use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
 use crate::metrics::Metrics;
+use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
-use crate::tenants::{ReloadOutcome, Tenants};
+use crate::tenants::Tenants;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.
@@ -35,10 +36,12 @@ impl Worker for KeyRefresher {
     }
 }
 
-/// Reads the tenants' secret files anew.
+/// Reads the files of secrets anew.
 pub struct SecretRefresher {
     /// Whose secrets.
     pub tenants: Arc<Tenants>,
+    /// The keys that seal.
+    pub encryption: Arc<Encryption>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -53,21 +56,25 @@ impl Worker for SecretRefresher {
 
     async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         // Files on a mount that hangs must not hold up a thread that others need.
-        let tenants = Arc::clone(&self.tenants);
-        let reloads = tokio::task::spawn_blocking(move || tenants.reload_once()).await.unwrap_or_default();
+        let files = Arc::clone(&self);
+        let look = move || {
+            let of_tenants = files.tenants.reload_once();
+            of_tenants.into_iter().chain(files.encryption.reload_once()).collect::<Vec<_>>()
+        };
+        let reloads = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         for reload in reloads {
-            let (tenant, secret) = (&reload.tenant, reload.what.file_key());
+            let secret = reload.key;
             let outcome = match &reload.outcome {
                 ReloadOutcome::Changed => {
-                    tracing::info!(%tenant, secret, "a secret changed");
+                    tracing::info!(secret, "a secret changed");
                     "changed"
                 }
                 ReloadOutcome::Failed(error) => {
-                    tracing::error!(%tenant, secret, %error, "a secret cannot be read; the old one stays");
+                    tracing::error!(secret, %error, "a secret cannot be read; the old one stays");
                     "failed"
                 }
                 ReloadOutcome::Recovered => {
-                    tracing::info!(%tenant, secret, "a secret can be read again");
+                    tracing::info!(secret, "a secret can be read again");
                     "recovered"
                 }
             };

@@ -48,6 +48,11 @@ impl Operation {
         paths.iter().flat_map(of_path).collect()
     }
 
+    /// Those that need a token.
+    pub(crate) fn of_bearers() -> Vec<Self> {
+        Self::all().into_iter().filter(|operation| operation.definition["security"] != json!([{}])).collect()
+    }
+
     /// The one that a request is for. HEAD is GET without a body.
     fn find(method: &Method, path: &str) -> Option<Self> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
@@ -78,7 +83,7 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
         assert!(answer.body.is_empty(), "{name} answers {status} without a body");
         return;
     };
-    let given = answer.header("content-type");
+    let given = answer.header("content-type").trim_end_matches("; charset=utf-8");
     // A media range, such as `audio/*`, stands for all of its kind.
     let fits = |media_type: &str| {
         media_type.strip_suffix('*').map_or(given == media_type, |kind| given.starts_with(kind))

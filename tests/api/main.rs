@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod audio_links;
 mod authorization;
 mod batches;
 mod breaker;
@@ -35,5 +36,6 @@ mod revisions;
 mod stage;
 mod submissions;
 mod subscriber;
+mod transcripts;
 mod usage;
 mod vendor_forms;

@@ -47,6 +47,17 @@ async fn the_pages_for_people_show_the_document() {
     assert_eq!(script.status, 200);
     assert!(script.text().contains("/openapi.json"), "{}", script.text());
     assert!(!script.text().contains("petstore"), "{}", script.text());
+    let head = stage.acme().anonymous().send(reqwest::Method::HEAD, "/swagger-ui/", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    for same in ["content-type", "content-length"] {
+        assert_eq!(head.header(same), page.header(same));
+    }
+    for path in ["/swagger-ui/", "/swagger-ui/swagger-ui.css"] {
+        let other = stage.acme().anonymous().send(reqwest::Method::POST, path, &[], "").await;
+        other.problem(405, "method_not_allowed");
+        assert_eq!(other.header("allow"), "GET, HEAD");
+    }
+    stage.acme().anonymous().get("/swagger-ui/none.js").await.problem(404, "not_found");
     for short in ["/swagger-ui", "/"] {
         let answer = stage.acme().anonymous().get(short).await;
         assert_eq!((answer.status, &answer.body), (200, &page.body), "{short} leads there");
@@ -67,8 +78,10 @@ fn every_operation_tells_what_it_answers() {
                 assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{path} {status}");
             }
         }
-        for status in ["401", "403", "429", "503"] {
-            assert!(definition["responses"][status].is_object(), "{path} {status}");
+        let is_open = definition["operationId"] == "get_linked_audio";
+        assert_eq!(definition["security"] == json!([{}]), is_open, "{path}");
+        for status in if is_open { &["429", "503"][..] } else { &["401", "403", "429", "503"] } {
+            assert!(definition["responses"][*status].is_object(), "{path} {status}");
         }
     }
     insta::assert_json_snapshot!(names, @r#"
@@ -79,8 +92,10 @@ fn every_operation_tells_what_it_answers() {
       "delete_analysis",
       "get_analysis",
       "get_audio",
+      "create_audio_link",
       "get_transcript",
       "get_vendor_answer",
+      "get_linked_audio",
       "list_events",
       "get_usage"
     ]

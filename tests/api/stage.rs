@@ -22,6 +22,8 @@ pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
 pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read";
+/// Base64 of 32 bytes.
+pub(crate) const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
 /// Signs the callbacks of `acme`.
 pub(crate) const ACME_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Signs the callbacks of `globex`.
@@ -29,6 +31,9 @@ pub(crate) const GLOBEX_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// `initech` has none, and so takes no callbacks.
 pub(crate) const VENDOR_TOKENS: [&str; 3] =
     ["vendor-token-of-acme", "vendor-token-of-globex", "vendor-token-of-initech"];
+
+/// As the value of a setting: there is none.
+pub(crate) const UNSET: &str = "(none)";
 
 /// A long time: what is not to happen in a test is due after it.
 pub(crate) const LATER: &str = "1h";
@@ -229,7 +234,9 @@ async fn start(settings: &[(String, String)]) -> Gateway {
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
     let key = format!("GATEWAY_{key}");
     settings.retain(|(known, _)| *known != key);
-    settings.push((key, value.to_owned()));
+    if value != UNSET {
+        settings.push((key, value.to_owned()));
+    }
 }
 
 fn write(home: &TempDir, name: &str, content: &str) -> String {
@@ -262,6 +269,7 @@ fn defaults(home: &TempDir, vendor: &VendorStandIn) -> Vec<(String, String)> {
         ("AUTH__ISSUERS__0__ISSUER", ISSUER.to_owned()),
         ("AUTH__ISSUERS__0__AUDIENCES", AUDIENCE.to_owned()),
         ("AUTH__ISSUERS__0__ALGORITHMS", "HS256".to_owned()),
+        ("ENCRYPTION__KEY_FILE", write(home, "encryption-key", ENCRYPTION_KEY)),
         ("AUTH__ISSUERS__0__HMAC_SECRET_FILE", write(home, "hmac", HMAC)),
         ("TENANTS__ACME__VENDOR_TOKEN_FILE", write(home, "acme-token", acme)),
         ("TENANTS__ACME__CALLBACK_SECRET_FILE", write(home, "acme-secret", ACME_SECRET)),

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod audio_links;
 mod commands;
 mod crash;
 // Memory is read from /proc.

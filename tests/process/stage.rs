@@ -25,6 +25,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef";
+/// Base64 of 32 bytes.
+pub(crate) const ENCRYPTION_KEY: &str = "ZW5jcnlwdGlvbi1rZXktY2FuYXJ5LTAxMjM0NTY3ODk=";
 pub(crate) const CALLBACK_SECRET: &str = "whsec_Y2FsbGJhY2stc2VjcmV0LWNhbmFyeS0wMTIzNDU2Nzg5";
 pub(crate) const SCOPES: &str = "analyses:read analyses:write";
 
@@ -101,6 +103,7 @@ impl Stage {
         }
         for (key, content) in [
             ("AUTH__ISSUERS__0__HMAC_SECRET_FILE", HMAC_SECRET),
+            ("ENCRYPTION__KEY_FILE", ENCRYPTION_KEY),
             ("TENANTS__ACME__VENDOR_TOKEN_FILE", vendor_token),
             ("TENANTS__ACME__CALLBACK_SECRET_FILE", CALLBACK_SECRET),
         ] {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    AuthSettings, CacheSettings, CallbackSettings, EventSettings, IssuerSettings, KeySource, LogFormat,
-    LogSettings, RateLimitSettings, SecretSource, ServerSettings, StoreSettings, StoreUrl, TenantSettings,
-    VendorSettings,
+    AuthSettings, CacheSettings, CallbackSettings, EncryptionSettings, EventSettings, IssuerSettings,
+    KeySource, LogFormat, LogSettings, RateLimitSettings, SecretSource, ServerSettings, StoreSettings,
+    StoreUrl, TenantSettings, VendorSettings,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
@@ -111,6 +111,7 @@ fn documented() -> Settings {
             allow_networks: Vec::new(),
             retry_schedule: [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR].map(seconds).to_vec(),
         },
+        encryption: EncryptionSettings { key_file: None },
         rate_limit: RateLimitSettings { requests_per_second: 100, burst: 200 },
         auth: AuthSettings {
             issuers: vec![IssuerSettings {
@@ -158,6 +159,7 @@ fn the_example_has_every_key() {
         "[cache]",
         "[events]",
         "[callbacks]",
+        "[encryption]",
         "[rate_limit]",
     ]
     .into_iter()

@@ -2,6 +2,7 @@
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::super::Change;
 use super::connect::Session;
@@ -34,7 +35,16 @@ pub(super) async fn delete(
         deleted += transaction.execute(&delete, &[&tenant.as_str(), &call_id.as_str()]).await?;
     }
     if deleted == 0 {
-        return Ok((false, Changes::default()));
+        // Unless it was this very request, whose commit was not heard of and which is tried again.
+        let done = transaction
+            .prepare_cached(
+                "SELECT 1 FROM audit WHERE tenant = $1 AND call_id = $2 AND action = $3 AND request_id = $4",
+            )
+            .await?;
+        let action = AuditedAction::AnalysisDeleted.as_str();
+        let request: &[&(dyn ToSql + Sync)] =
+            &[&tenant.as_str(), &call_id.as_str(), &action, &actor.request_id];
+        return Ok((transaction.query_opt(&done, request).await?.is_some(), Changes::default()));
     }
     let record = transaction
         .prepare_cached(

@@ -1,12 +1,13 @@
 //! What can go wrong with a statement, and whether the same again may do better.
 
+use std::fmt;
+
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
 use super::super::StoreError;
 
 /// Why a piece of work with the server was not done.
-#[derive(Debug)]
 pub(super) enum Fault {
     /// The server, the way to it, or what it answered.
     Postgres(tokio_postgres::Error),
@@ -95,17 +96,40 @@ impl From<Fault> for StoreError {
 }
 
 /// An error of the server's with what it said: its own `Display` keeps that for the source.
-#[derive(Debug)]
 struct Told(tokio_postgres::Error);
 
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        match std::error::Error::source(&self.0) {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
-        }
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        tell(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        tell(&self.0, f)
     }
 }
 
 impl std::error::Error for Told {}
+
+/// For logs: without the server's details, which may be the content of a row.
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(error) | Self::Pool(PoolError::Backend(error)) => tell(error, f),
+            Self::Pool(error) => write!(f, "{error}"),
+            Self::TimedOut => f.write_str("not done in time"),
+            Self::Raced => f.write_str("another change came in between"),
+            Self::Store(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+fn tell(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(said) = error.as_db_error() {
+        write!(f, "{} {}: {}", said.severity(), said.code().code(), said.message())?;
+        return said.constraint().map_or(Ok(()), |constraint| write!(f, " (constraint {constraint})"));
+    }
+    write!(f, "{error}")?;
+    std::error::Error::source(error).map_or(Ok(()), |source| write!(f, ": {source}"))
+}

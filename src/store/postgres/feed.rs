@@ -18,11 +18,12 @@ use bytes::Bytes;
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
-use super::super::FEED_DISORDER;
+use super::super::is_younger;
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::unreadable;
-use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::clock::Timestamp;
+use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
 /// The most events that are numbered in one transaction: more than a page has.
@@ -90,26 +91,32 @@ pub(super) async fn position(
     Ok(row.try_get::<_, Option<i64>>(0)?.map(FeedPosition::new))
 }
 
-/// The same when everything is numbered, up to `end`.
-pub(super) async fn position_or_nearest(
+/// The place of an event that is gone: before everything that came later. To be asked when everything is numbered, up to `end`.
+pub(super) async fn position_before_younger(
     mut session: Session,
     tenant: &TenantId,
     event: EventId,
     end: FeedPosition,
 ) -> Result<FeedPosition, Fault> {
     let client = session.client()?;
-    let select = client
+    let next = client
         .prepare_cached(
-            "SELECT coalesce((SELECT position FROM events WHERE id = $2 AND tenant = $1), \
-             (SELECT position - 1 FROM events WHERE tenant = $1 AND position > 0 AND at >= $3 \
-             ORDER BY position LIMIT 1), $4)",
+            "SELECT position, at FROM events WHERE tenant = $1 AND position > $2 ORDER BY position LIMIT 1",
         )
         .await?;
-    let disorder = i64::try_from(FEED_DISORDER.as_millis()).unwrap_or(i64::MAX);
-    let younger = event.generated_at().as_millis().saturating_sub(disorder);
-    let row =
-        client.query_one(&select, &[&tenant.as_str(), &event.to_string(), &younger, &end.number()]).await?;
-    Ok(FeedPosition::new(row.try_get(0)?))
+    let mut bisection = Bisection::new(end);
+    loop {
+        let place = match bisection.next() {
+            Ok(place) => place,
+            Err(found) => return Ok(found),
+        };
+        let row = client.query_opt(&next, &[&tenant.as_str(), &place.number()]).await?;
+        let read = |row: Row| {
+            let at = Timestamp::from_millis(row.try_get("at")?);
+            Ok::<_, Fault>((FeedPosition::new(row.try_get("position")?), is_younger(event, at)))
+        };
+        bisection.learn(place, row.map(read).transpose()?);
+    }
 }
 
 async fn number(client: &mut Object, tenant: &TenantId) -> Result<bool, Fault> {

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use deadpool_postgres::Transaction;
-
 use super::super::Lease;
 use super::connect::Session;
 use super::fault::Fault;
@@ -32,35 +30,31 @@ impl Held {
     }
 }
 
-const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 \
-     FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) \
-     WHERE analyses.id = held.id AND analyses.fence = held.fence AND leased AND stage IS NOT NULL";
-const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at = $3 \
-     FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) \
-     WHERE deliveries.\"row\" = held.id AND deliveries.fence = held.fence AND leased AND status = 'pending'";
+/// Takes rows, their fences and the present. What somebody else works on at this moment is left alone: its lease runs out.
+const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 WHERE id = ANY (ARRAY(SELECT analyses.id \
+     FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN analyses ON analyses.id = held.id \
+     AND analyses.fence = held.fence WHERE leased AND stage IS NOT NULL FOR UPDATE OF analyses SKIP LOCKED))";
+const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at = $3 WHERE \"row\" = ANY (ARRAY(SELECT \
+     deliveries.\"row\" FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN deliveries ON \
+     deliveries.\"row\" = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
+     FOR UPDATE OF deliveries SKIP LOCKED))";
 
-/// Makes everything that this process holds due at once.
-pub(super) async fn release(
-    mut session: Session,
-    work: &Held,
+/// Makes the analyses that this process holds due at once.
+pub(super) async fn release_work(session: Session, work: &Held, now: Timestamp) -> Result<(), Fault> {
+    release(session, RELEASE_WORK, work, now).await
+}
+
+/// The same for deliveries: in a transaction of its own, for who locks rows of both tables does so in either order.
+pub(super) async fn release_deliveries(
+    session: Session,
     deliveries: &Held,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let transaction = session.client()?.transaction().await?;
-    for (sql, held) in [(RELEASE_WORK, work), (RELEASE_DELIVERIES, deliveries)] {
-        give_back(&transaction, sql, held, now).await?;
-    }
-    transaction.commit().await?;
-    Ok(())
+    release(session, RELEASE_DELIVERIES, deliveries, now).await
 }
 
-async fn give_back(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    held: &Held,
-    now: Timestamp,
-) -> Result<(), Fault> {
+async fn release(mut session: Session, sql: &str, held: &Held, now: Timestamp) -> Result<(), Fault> {
     let (rows, fences) = held.rows_and_fences();
-    transaction.execute(sql, &[&rows, &fences, &now.as_millis()]).await?;
+    session.client()?.execute(sql, &[&rows, &fences, &now.as_millis()]).await?;
     Ok(())
 }

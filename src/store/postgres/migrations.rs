@@ -15,11 +15,12 @@ struct Migration {
 }
 
 /// The steps from an empty schema to the present one. A program's version is their number.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { sql: include_str!("schema.sql"), compatible_from: 1 },
     Migration { sql: include_str!("feed.sql"), compatible_from: 1 },
     Migration { sql: include_str!("listings.sql"), compatible_from: 1 },
     Migration { sql: include_str!("usage.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("counts.sql"), compatible_from: 1 },
 ];
 
 /// Of our own choosing; the schema's name keeps two gateways in one database apart.
@@ -40,7 +41,7 @@ struct Found {
 pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
     let transaction = client.transaction().await?;
     // Whoever is first may take long over a step on a large table.
-    transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
+    transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL client_min_messages = warning").await?;
     transaction.execute(LOCK, &[]).await?;
     transaction.batch_execute(TABLE).await?;
     let found = found(&transaction).await?;

@@ -144,6 +144,7 @@ impl PostgresStore {
             told_time: Box::new(told_time),
         };
         let ears = listener.connect().await.map_err(StoreError::from)?;
+        listener.beat(&ears).await.map_err(StoreError::from)?;
         // Not before: from now on no copy begins.
         check_copy(&surroundings, &pool).await?;
         tokio::spawn(listener.run(ears, stop.clone()));
@@ -450,7 +451,8 @@ impl Store for PostgresStore {
         if let Err(fault) = self.tally.add_up(&self.pool).await {
             tracing::warn!(?fault, "usage cannot be added up; what was counted last is lost");
         }
-        self.run(|session| held::release(session, &self.work, &self.deliveries, self.now())).await?;
+        self.run(|session| held::release_work(session, &self.work, self.now())).await?;
+        self.run(|session| held::release_deliveries(session, &self.deliveries, self.now())).await?;
         let mut changes = Changes::work(Queue::Submits);
         changes.add_work(Queue::Polls);
         changes.add_delivery();
@@ -459,8 +461,8 @@ impl Store for PostgresStore {
         told.or(Ok(()))
     }
 
-    async fn stats_across_tenants(&self) -> Result<Stats, StoreError> {
-        self.run(|session| claims::stats(session, self.now())).await
+    async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError> {
+        self.run(|session| claims::stats(session, tenants, self.now())).await
     }
 
     async fn attempts(
@@ -499,7 +501,7 @@ impl Store for PostgresStore {
             return Ok(position);
         }
         let end = self.feed_end(tenant).await?;
-        self.run(|session| feed::position_or_nearest(session, tenant, event, end)).await
+        self.run(|session| feed::position_before_younger(session, tenant, event, end)).await
     }
 
     async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {

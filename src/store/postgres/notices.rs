@@ -34,6 +34,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Before the others are told again of what they could not be told.
+const UNTOLD_PAUSE: Duration = Duration::from_secs(1);
 /// The most notices in one statement, and in waiting.
 const BATCH: usize = 512;
 
@@ -215,7 +217,12 @@ impl Teller {
 /// Tells the others, whatever has gathered meanwhile at once.
 async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Change>, untold: &AtomicBool) {
     let mut changes = Vec::with_capacity(BATCH);
-    while waiting.recv_many(&mut changes, BATCH).await > 0 {
+    loop {
+        // What could not be told is told by itself, if nothing else comes.
+        let patience = if untold.load(Ordering::Relaxed) { UNTOLD_PAUSE } else { Duration::MAX };
+        if timeout(patience, waiting.recv_many(&mut changes, BATCH)).await == Ok(0) {
+            return;
+        }
         let mut distinct: HashSet<Change> = changes.drain(..).collect();
         if untold.swap(false, Ordering::Relaxed) {
             distinct = HashSet::from([Change::Everything]);
@@ -295,7 +302,7 @@ impl Listener {
         stop.run_until_cancelled(listening).await;
     }
 
-    /// A connection that hears from now on. Asks for the server's time, too.
+    /// A connection that hears from now on.
     pub(super) async fn connect(&self) -> Result<Ears, Fault> {
         let (heard, hearing) = mpsc::unbounded_channel();
         let connect = timeout(HEARTBEAT_PATIENCE * 2, self.way.listen(heard));
@@ -306,7 +313,6 @@ impl Listener {
         listening.await.map_err(|_| Fault::TimedOut)??;
         let working = timeout(HEARTBEAT_PATIENCE * 2, copies::keep_out(&ears.client));
         working.await.map_err(|_| Fault::TimedOut)??;
-        self.beat(&ears).await?;
         Ok(ears)
     }
 
@@ -322,6 +328,7 @@ impl Listener {
             }
         };
         loop {
+            self.beat(&ears).await?;
             let beat = sleep(HEARTBEAT);
             tokio::pin!(beat);
             loop {
@@ -334,12 +341,11 @@ impl Listener {
                     },
                 }
             }
-            self.beat(&ears).await?;
         }
     }
 
     /// Asks whether the connection still answers, and for the time.
-    async fn beat(&self, ears: &Ears) -> Result<(), Fault> {
+    pub(super) async fn beat(&self, ears: &Ears) -> Result<(), Fault> {
         let asked = Instant::now();
         let time = timeout(HEARTBEAT_PATIENCE, ears.client.query_one(TIME, &[]));
         let time: i64 = time.await.map_err(|_| Fault::TimedOut)??.try_get(0)?;

@@ -3,14 +3,19 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{FEED_DISORDER, StoreError};
+use super::super::{StoreError, is_younger};
 use super::rows::unreadable;
-use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::clock::Timestamp;
+use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
 /// Takes the tenant, the place to go on after, and the most events.
 pub(super) const EVENTS_AFTER: &str = "SELECT position, id, kind, body FROM events \
      WHERE tenant = ? AND position > ? ORDER BY position LIMIT ?";
+
+/// Takes the tenant and a place.
+pub(super) const NEXT_EVENT: &str =
+    "SELECT position, at FROM events WHERE tenant = ? AND position > ? ORDER BY position LIMIT 1";
 
 /// The place of the event that is about to be written.
 pub(super) fn next(connection: &Connection, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
@@ -64,13 +69,20 @@ pub(super) fn position(
     if let Some(known) = known {
         return Ok(FeedPosition::new(known));
     }
-    let disorder = i64::try_from(FEED_DISORDER.as_millis()).unwrap_or(i64::MAX);
-    let younger = event.generated_at().as_millis().saturating_sub(disorder);
-    let first: Option<i64> = connection
-        .prepare_cached("SELECT position FROM events WHERE tenant = ? AND at >= ? ORDER BY position LIMIT 1")?
-        .query_row(params![tenant.as_str(), younger], |row| row.get(0))
-        .optional()?;
-    first.map_or_else(|| end(connection, tenant), |first| Ok(FeedPosition::new(first - 1)))
+    let mut next = connection.prepare_cached(NEXT_EVENT)?;
+    let mut bisection = Bisection::new(end(connection, tenant)?);
+    loop {
+        let place = match bisection.next() {
+            Ok(place) => place,
+            Err(found) => return Ok(found),
+        };
+        let read = |row: &Row<'_>| {
+            let at = Timestamp::from_millis(row.get("at")?);
+            Ok((FeedPosition::new(row.get("position")?), is_younger(event, at)))
+        };
+        let found = next.query_row(params![tenant.as_str(), place.number()], read).optional()?;
+        bisection.learn(place, found);
+    }
 }
 
 fn event(row: &Row<'_>) -> Result<FeedEvent, rusqlite::Error> {

@@ -305,9 +305,9 @@ impl Store for SqliteStore {
         self.write(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
     }
 
-    async fn stats_across_tenants(&self) -> Result<Stats, StoreError> {
-        let now = self.surroundings.clock.now();
-        self.read(move |connection| claims::stats(connection, now)).await
+    async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError> {
+        let (tenants, now) = (tenants.to_vec(), self.surroundings.clock.now());
+        self.read(move |connection| claims::stats(connection, &tenants, now)).await
     }
 
     async fn attempts(

@@ -3,11 +3,14 @@
 use rusqlite::Connection;
 
 use super::super::Queue;
-use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
+use super::claims::{
+    OLDEST_DELIVERY, PENDING, UNDER_WAY as WORK_UNDER_WAY, UNFINISHED, claim_sql, next_work_sql,
+    oldest_work_sql,
+};
 use super::deadlines::{NEXT_START, overdue_sql};
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
 use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
-use super::feed::EVENTS_AFTER;
+use super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::file::{MIGRATIONS, prepare};
 use super::listings::list_sql;
 use crate::domain::analysis::Status;
@@ -109,6 +112,24 @@ fn what_is_expired_is_found_by_its_age() {
 fn a_page_of_the_feed_walks_its_index() {
     let plan = plan(EVENTS_AFTER);
     assert_eq!(plan, ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]);
+}
+
+#[test]
+fn the_place_of_a_lost_event_is_found_along_the_feed() {
+    assert_eq!(plan(NEXT_EVENT), ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]);
+}
+
+#[test]
+fn the_metrics_walk_what_is_under_way_alone() {
+    let search = |table, index, terms| vec![format!("SEARCH {table} USING INDEX {index} ({terms})")];
+    let status = search("analyses", "analyses_not_completed", "tenant=? AND status=?");
+    assert_eq!(plan(UNFINISHED), status);
+    for (queue, index) in [(Queue::Submits, "analyses_to_submit"), (Queue::Polls, "analyses_to_poll")] {
+        assert_eq!(plan(&oldest_work_sql(queue)), search("analyses", index, "tenant=?"));
+    }
+    for sql in [PENDING, OLDEST_DELIVERY] {
+        assert_eq!(plan(sql), search("deliveries", "deliveries_due", "tenant=?"));
+    }
 }
 
 #[test]

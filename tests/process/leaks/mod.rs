@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use self::callers::{refused_tokens, token_of};
 use self::finder::Finder;
 use crate::gateway::{Serving, within};
-use crate::stage::{CALLBACK_SECRET, HMAC_SECRET, Stage};
+use crate::stage::{CALLBACK_SECRET, ENCRYPTION_KEY, HMAC_SECRET, Stage};
 
 /// With characters that are written differently in a path.
 const VENDOR_TOKEN: &str = "vendor/token+canary-7f3c9a51e0b2==";
@@ -186,6 +186,7 @@ impl Evidence {
         self.finder.add("the refused vendor token", REFUSED_VENDOR_TOKEN);
         self.finder.add("the HMAC secret", HMAC_SECRET);
         self.finder.add("the callback secret", CALLBACK_SECRET.strip_prefix("whsec_").unwrap());
+        self.finder.add("the encryption key", ENCRYPTION_KEY);
         self.finder.add("the callback secret's bytes", "callback-secret-canary-0123456789");
         for tenant in ["acme", "globex"] {
             let token = token_of(tenant);

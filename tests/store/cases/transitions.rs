@@ -158,9 +158,9 @@ pub(crate) async fn changes_are_told_after_the_commit(harness: Harness) {
 
 pub(crate) async fn the_stats_count_what_is_there(harness: Harness) {
     let seconds = Duration::from_secs;
-    let stats = || async { harness.store.stats_across_tenants().await.unwrap() };
+    let stats = || async { harness.store.stats_across_tenants(&[acme(), globex()]).await.unwrap() };
     let empty = stats().await;
-    assert!(Status::ALL.iter().all(|status| empty.analyses[status] == 0), "{empty:?}");
+    assert!(Status::UNFINISHED.iter().all(|status| empty.unfinished[status] == 0), "{empty:?}");
     assert_eq!((empty.pending_deliveries, empty.delivery_lag), (0, Duration::ZERO));
 
     harness.announce("1", &["https://a.example/", "https://b.example/"]).await; // takes 10 s
@@ -171,8 +171,11 @@ pub(crate) async fn the_stats_count_what_is_there(harness: Harness) {
     harness.store.submit(&globex(), submission("1")).await.unwrap();
     harness.advance(3);
     let now = stats().await;
-    let counted = Status::ALL.map(|status| now.analyses[&status]);
-    assert_eq!(counted, [2, 1, 1, 0], "queued, processing, completed, failed");
+    let counted = Status::UNFINISHED.map(|status| now.unfinished[&status]);
+    assert_eq!(counted, [2, 1], "queued, processing");
+    let of_globex = harness.store.stats_across_tenants(&[globex()]).await.unwrap();
+    assert_eq!(Status::UNFINISHED.map(|status| of_globex.unfinished[&status]), [1, 0]);
+    assert_eq!((of_globex.work_lag[&Queue::Polls], of_globex.pending_deliveries), (Duration::ZERO, 0));
     assert_eq!((now.work_lag[&Queue::Submits], now.work_lag[&Queue::Polls]), (seconds(3), seconds(33)));
     assert_eq!((now.pending_deliveries, now.delivery_lag), (2, seconds(43)));
 

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::domain::sealing::SealingKeys;
 use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
 
 /// No secret is larger; whoever names `/dev/zero` by mistake is told so and does not fill the memory.
@@ -43,7 +44,7 @@ fn shown(file: &Path) -> String {
 }
 
 /// What is made of a secret's text.
-pub(super) trait FromSecretText: Sized {
+pub(crate) trait FromSecretText: Sized {
     /// Reads the text.
     fn from_secret_text(text: &str) -> Result<Self, InvalidSecret>;
 
@@ -70,6 +71,16 @@ impl FromSecretText for Vec<CallbackSecret> {
 
     fn is_same(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().zip(other).all(|(one, other)| one.matches(other))
+    }
+}
+
+impl FromSecretText for SealingKeys {
+    fn from_secret_text(text: &str) -> Result<Self, InvalidSecret> {
+        Self::parse(text)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.matches(other)
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::ReloadOutcome;
-use super::secret_text::{FromSecretText, UnusableSecret, read};
+use super::text::{FromSecretText, UnusableSecret, read};
 use crate::config::SecretSource;
 
 /// A secret and the file that it comes from. One from a variable stays as it is: a process keeps its environment.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(crate) struct Watched<T> {
     current: ArcSwap<T>,
     file: Option<WatchedFile>,
 }
@@ -25,7 +25,7 @@ struct WatchedFile {
 
 impl<T: FromSecretText> Watched<T> {
     /// Reads the secret for the first time.
-    pub(super) fn load(
+    pub(crate) fn load(
         source: &SecretSource,
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<Self, UnusableSecret> {
@@ -41,7 +41,7 @@ impl<T: FromSecretText> Watched<T> {
     }
 
     /// The secret as it is now.
-    pub(super) fn current(&self) -> Arc<T> {
+    pub(crate) fn current(&self) -> Arc<T> {
         self.current.load_full()
     }
 
@@ -49,7 +49,7 @@ impl<T: FromSecretText> Watched<T> {
     ///
     /// A file that is just being written may be seen empty or cut short. Empty fails and is mended by the next look; a token
     /// cut short cannot be told from a whole one, so files had better be replaced by a rename, as Kubernetes does.
-    pub(super) fn reload(&self) -> Option<ReloadOutcome> {
+    pub(crate) fn reload(&self) -> Option<ReloadOutcome> {
         let WatchedFile { path, failing } = self.file.as_ref()?;
         // Held to the end, so that of two looks at once the later one does not put the older secret back.
         let mut failing = failing.lock().unwrap_or_else(PoisonError::into_inner);

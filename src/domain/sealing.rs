@@ -1,0 +1,179 @@
+//! Sealing: what is kept or handed out so that only this service can read it, and nobody can change it.
+//!
+//! AES-256-GCM-SIV (RFC 8452), which forgives a nonce that comes twice: replicas draw theirs at random and cannot know each
+//! other's. What a sealed text is for, and whose it is, is bound to it as associated data: moved elsewhere, it does not open.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretSlice};
+
+use super::clock::Entropy;
+use super::secrets::InvalidSecret;
+
+/// Bytes of a key.
+const KEY_BYTES: usize = 32;
+
+/// What a sealed text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The secret or a header of a registered webhook, in the store.
+    WebhookSecret,
+    /// The answer to a request with an `Idempotency-Key`, in the store.
+    IdempotentAnswer,
+    /// A link to a recording, in the hands of whoever may hear it.
+    AudioLink,
+}
+
+impl Purpose {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::WebhookSecret => b"webhook-secret\0",
+            Self::IdempotentAnswer => b"idempotent-answer\0",
+            Self::AudioLink => b"audio-link\0",
+        }
+    }
+}
+
+/// The keys of `encryption.key_file`: the first one seals, all of them open, so that a key can be replaced under way.
+pub struct SealingKeys(Vec<SealingKey>);
+
+struct SealingKey {
+    bytes: SecretSlice<u8>,
+    key: LessSafeKey,
+}
+
+impl SealingKeys {
+    /// Reads one or several keys, parted by white space: base64 (RFC 4648, 4) of 32 bytes each.
+    ///
+    /// # Errors
+    /// If there is none, or one of them is anything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let keys = text.split_whitespace().map(SealingKey::parse).collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() { Err(InvalidSecret::Empty) } else { Ok(Self(keys)) }
+    }
+
+    /// Seals `plain` for a purpose; `context` says whose it is, and has to be said again to open it.
+    pub fn seal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, plain: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_LEN];
+        entropy.fill(&mut nonce);
+        let mut sealed = nonce.to_vec();
+        let mut text = plain.to_vec();
+        let associated = Aad::from(associated(purpose, context));
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.0[0].key.seal_in_place_separate_tag(nonce, associated, &mut text);
+        // It fails for texts of more than 64 GiB alone, which fit into no memory of ours.
+        let tag = tag.expect("texts are shorter than the cipher's bound");
+        sealed.append(&mut text);
+        sealed.extend_from_slice(tag.as_ref());
+        sealed
+    }
+
+    /// What was sealed, if one of the keys sealed it for the same purpose and context and nobody changed it.
+    pub fn open(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<SecretSlice<u8>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let associated = associated(purpose, context);
+        self.0.iter().find_map(|SealingKey { key, .. }| {
+            let mut text = sealed.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let plain = key.open_in_place(nonce, Aad::from(&associated), &mut text).ok()?.len();
+            text.truncate(plain);
+            Some(SecretSlice::from(text))
+        })
+    }
+
+    /// Whether both are the same keys in the same order.
+    pub fn matches(&self, other: &Self) -> bool {
+        let bytes =
+            |keys: &Self| keys.0.iter().map(|key| key.bytes.expose_secret().to_vec()).collect::<Vec<_>>();
+        bytes(self) == bytes(other)
+    }
+}
+
+impl SealingKey {
+    fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let bytes = STANDARD.decode(text).map_err(|_| InvalidSecret::NotASealingKey)?;
+        let bytes = SecretSlice::from(bytes);
+        if bytes.expose_secret().len() != KEY_BYTES {
+            return Err(InvalidSecret::NotASealingKey);
+        }
+        let key = UnboundKey::new(&AES_256_GCM_SIV, bytes.expose_secret())
+            .map_err(|_| InvalidSecret::NotASealingKey)?;
+        Ok(Self { bytes, key: LessSafeKey::new(key) })
+    }
+}
+
+fn associated(purpose: Purpose, context: &[u8]) -> Vec<u8> {
+    [purpose.label(), context].concat()
+}
+
+impl fmt::Debug for SealingKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealingKeys(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::SystemEntropy;
+
+    fn key(byte: u8) -> String {
+        STANDARD.encode([byte; KEY_BYTES])
+    }
+
+    fn keys(text: &str) -> SealingKeys {
+        SealingKeys::parse(text).unwrap()
+    }
+
+    fn opened(keys: &SealingKeys, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        keys.open(purpose, context, sealed).map(|plain| plain.expose_secret().to_vec())
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_the_same_purpose_and_context_alone() {
+        let keys = keys(&key(1));
+        let sealed = keys.seal(Purpose::AudioLink, b"acme", &SystemEntropy, b"plain");
+        assert_eq!(opened(&keys, Purpose::AudioLink, b"acme", &sealed).unwrap(), b"plain");
+        assert_eq!(opened(&keys, Purpose::AudioLink, b"beta", &sealed), None);
+        assert_eq!(opened(&keys, Purpose::WebhookSecret, b"acme", &sealed), None);
+        for place in 0..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[place] ^= 1;
+            assert_eq!(opened(&keys, Purpose::AudioLink, b"acme", &forged), None);
+            assert_eq!(opened(&keys, Purpose::AudioLink, b"acme", &sealed[..place]), None);
+        }
+    }
+
+    #[test]
+    fn sealed_twice_it_looks_different() {
+        let keys = keys(&key(1));
+        let seal = || keys.seal(Purpose::AudioLink, b"", &SystemEntropy, b"");
+        assert_ne!(seal(), seal());
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_still_opens_until_it_is_gone() {
+        let sealed = keys(&key(1)).seal(Purpose::WebhookSecret, b"", &SystemEntropy, b"old");
+        let both = keys(&format!("{}\n{}\n", key(2), key(1)));
+        assert_eq!(opened(&both, Purpose::WebhookSecret, b"", &sealed).unwrap(), b"old");
+        let sealed_anew = both.seal(Purpose::WebhookSecret, b"", &SystemEntropy, b"new");
+        let newer = keys(&key(2));
+        assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &sealed_anew).unwrap(), b"new");
+        assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &sealed), None);
+    }
+
+    #[test]
+    fn a_key_is_base64_of_32_bytes_and_is_never_printed() {
+        assert_eq!(SealingKeys::parse(" \n").unwrap_err(), InvalidSecret::Empty);
+        let (short, long) = (STANDARD.encode([0; 31]), STANDARD.encode([0; 33]));
+        for bad in ["secret", &short, &long, &format!("{} !", key(1))] {
+            assert_eq!(SealingKeys::parse(bad).unwrap_err(), InvalidSecret::NotASealingKey);
+        }
+        assert_eq!(format!("{:?}", keys(&key(1))), "SealingKeys(…)");
+        assert!(keys(&key(1)).matches(&keys(&key(1))));
+        assert!(!keys(&key(1)).matches(&keys(&key(2))));
+    }
+}
