@@ -22,7 +22,7 @@ use utoipa::openapi::{OpenApi as Document, Server};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use self::answers::SharedHeaders;
+use self::answers::{KeyedConflicts, SharedHeaders};
 use self::bounds::IntegerBounds;
 use self::examples::RealAnswers;
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
@@ -79,7 +79,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
     ),
-    modifiers(&BearerTokens, &SharedHeaders, &IntegerBounds, &RealAnswers)
+    modifiers(&BearerTokens, &SharedHeaders, &KeyedConflicts, &IntegerBounds, &RealAnswers)
 )]
 struct ApiDocument;
 
