@@ -76,8 +76,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
     tags(
         (name = "analyses", description = "The analysis of recorded calls"),
         (name = "events", description = "What happened to them"),
-        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
+        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
     ),
     modifiers(&BearerTokens, &SharedHeaders, &KeyedConflicts, &IntegerBounds, &RealAnswers)
 )]

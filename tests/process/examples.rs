@@ -264,6 +264,24 @@ fn form(value: &Value) -> Value {
     }
 }
 
+/// Whether both forms are the same, but for what is `null` in one of them: so much differs from moment to moment.
+fn is_alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Null, _) | (_, Value::Null) => true,
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(name, value)| other.get(name).is_some_and(|other| is_alike(value, other)))
+        }
+        // Lists differ in length; each item is like the first of the other.
+        (Value::Array(one), Value::Array(other)) => match (one.first(), other.first()) {
+            (Some(first), Some(_)) => other.iter().all(|item| is_alike(first, item)),
+            (None, None) => true,
+            _ => false,
+        },
+        _ => one == other,
+    }
+}
+
 #[tokio::test]
 async fn the_examples_are_answers_of_the_sandbox() {
     let stage = Stage::set_up().await;
@@ -283,7 +301,10 @@ async fn the_examples_are_answers_of_the_sandbox() {
         assert_eq!(names(parts), names(&answers[operation]), "{operation}; {advice}");
         for (part, body) in parts.as_object().unwrap() {
             let (told, answered) = (form(body), form(&answers[operation][part]));
-            assert!(told == answered, "{operation} {part}: {told:#}\nis now {answered:#}\n{advice}");
+            assert!(
+                is_alike(&told, &answered),
+                "{operation} {part}: {told:#}\nis now {answered:#}\n{advice}"
+            );
         }
     }
 }
