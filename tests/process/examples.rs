@@ -272,12 +272,11 @@ fn is_alike(one: &Value, other: &Value) -> bool {
             one.len() == other.len()
                 && one.iter().all(|(name, value)| other.get(name).is_some_and(|other| is_alike(value, other)))
         }
-        // Lists differ in length; each item is like the first of the other.
-        (Value::Array(one), Value::Array(other)) => match (one.first(), other.first()) {
-            (Some(first), Some(_)) => other.iter().all(|item| is_alike(first, item)),
-            (None, None) => true,
-            _ => false,
-        },
+        // Lists differ in length; each item is like one of the other.
+        (Value::Array(one), Value::Array(other)) => {
+            one.is_empty() == other.is_empty()
+                && other.iter().all(|item| one.iter().any(|known| is_alike(known, item)))
+        }
         _ => one == other,
     }
 }
