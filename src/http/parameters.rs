@@ -74,8 +74,8 @@ pub struct RequestKey {
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
-        max_length = 255,
-        pattern = r#"^("[!#-\[\]-~]+"|[!#-~][!-~]*)$"#,
+        max_length = 257,
+        pattern = r#"^("[!#-\[\]-~]{1,255}"|[!#-~][!-~]{0,254})$"#,
         example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\""
     )]
     pub idempotency_key: Option<String>,

@@ -20,7 +20,7 @@ async fn send(caller: &Caller, key: &str, body: &Value) -> Answer {
 
 /// The answer, without what is of each request alone.
 fn kept(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
-    let own = ["date", "x-request-id", "ratelimit", "idempotency-replayed"];
+    let own = ["date", "x-request-id", "ratelimit", "idempotency-replayed", "connection"];
     let mut headers: Vec<_> = answer
         .headers
         .iter()
@@ -211,4 +211,56 @@ async fn of_the_same_request_at_two_replicas_at_once_one_is_done() {
     }
     assert!(other.drain().await);
     assert_eq!(submissions(&stage).await, 10);
+}
+
+#[tokio::test]
+async fn a_webhook_is_registered_and_its_secret_rotated_once() {
+    let stage = Stage::start().await;
+    let webhook = json!({"url": stage.hook("ok")});
+    let first = send_to("/v1/webhooks", &stage.acme(), "new", &webhook).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    assert_replays(&first, &send_to("/v1/webhooks", &stage.acme(), "new", &webhook).await);
+    let listed = stage.acme().get("/v1/webhooks").await.json();
+    assert_eq!(listed["webhooks"].as_array().unwrap().len(), 1);
+
+    let path = first.header("location").to_owned();
+    for (action, body) in [
+        ("rotate-secret", json!({})),
+        ("test", json!({})),
+        ("replay", json!({"since": "2026-01-01T00:00:00Z"})),
+    ] {
+        let path = format!("{path}/{action}");
+        let first = send_to(&path, &stage.acme(), "once", &body).await;
+        assert!(first.status < 300, "{first:?}");
+        assert_replays(&first, &send_to(&path, &stage.acme(), "once", &body).await);
+    }
+    let deliveries = stage.acme().get("/v1/deliveries").await.json();
+    let [delivery] = deliveries["deliveries"].as_array().unwrap().as_slice() else { panic!("{deliveries}") };
+    let redeliver = format!("/v1/deliveries/{}/redeliver", delivery["id"].as_str().unwrap());
+    while stage.acme().get(redeliver.trim_end_matches("/redeliver")).await.json()["status"] != "delivered" {}
+    let first = send_to(&redeliver, &stage.acme(), "once", &json!({})).await;
+    assert_eq!(first.status, 202, "{first:?}");
+    assert_replays(&first, &send_to(&redeliver, &stage.acme(), "once", &json!({})).await);
+}
+
+#[tokio::test]
+async fn what_was_begun_goes_on_when_its_caller_hangs_up() {
+    let stage = Stage::start().await;
+    stage.vendor.set_held(true);
+    let (caller, body) = (stage.acme(), json!({}));
+    let hanging_up = async {
+        tokio::select! {
+            answer = send_to("/v1/analyses/known-1/audio-link", &caller, "k", &body) => panic!("{answer:?}"),
+            _ = stage.vendor.wait_for(|requests| requests.len() == 1) => {}
+        }
+    };
+    hanging_up.await;
+    stage.vendor.set_held(false);
+    let again = loop {
+        let answer = send_to("/v1/analyses/known-1/audio-link", &stage.acme(), "k", &body).await;
+        if answer.status != 409 {
+            break answer;
+        }
+    };
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, "true"));
 }
