@@ -60,7 +60,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        let wrong =
+            |_| serde::de::Error::custom("must be a time with its offset, such as 2026-11-01T00:00:00Z");
+        let timestamp: jiff::Timestamp = text.parse().map_err(wrong)?;
         Ok(Self(timestamp.as_millisecond()))
     }
 }

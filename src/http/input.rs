@@ -137,7 +137,24 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    shortened(text.split(" at line ").next().unwrap_or_default())
+    shortened(&rule(text.split(" at line ").next().unwrap_or_default()))
+}
+
+/// The rule that was broken, where the reader's message tells of it in a programmer's words.
+fn rule(message: &str) -> String {
+    if let Some((_, known)) =
+        message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected "))
+    {
+        return format!("must be {known}");
+    }
+    match message {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "must be a whole number".to_owned()
+        }
+        "number too large to fit in target type" => "is too large".to_owned(),
+        "unsupported value" => "must be given once".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// Messages repeat what the caller sent: enough of it to be recognised.
@@ -190,7 +207,8 @@ impl<T: DeserializeOwned> FromRequest for StrictQuery<T> {
         ready(serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
             let name = error.path().to_string();
             let pointer = if name == "." { "?".to_owned() } else { format!("?{name}") };
-            ApiError::invalid_field(shortened(&pointer), &shortened(&error.into_inner().to_string())).into()
+            ApiError::invalid_field(shortened(&pointer), &shortened(&rule(&error.into_inner().to_string())))
+                .into()
         }))
     }
 }

@@ -199,6 +199,26 @@ async fn unknown_query_parameters_are_errors() {
 }
 
 #[tokio::test]
+async fn a_query_parameter_that_breaks_its_rule_is_told_the_rule() {
+    let stage = Stage::start().await;
+    for (query, detail) in [
+        (
+            "submitted_after=yesterday",
+            "?submitted_after must be a time with its offset, such as 2026-11-01T00:00:00Z",
+        ),
+        ("status=done", "?status must be one of `queued`, `processing`, `completed`, `failed`"),
+        ("status", "?status must be one of `queued`, `processing`, `completed`, `failed`"),
+        ("speaker=agent", "?speaker must be `operator` or `client`"),
+        ("limit=many", "?limit must be a whole number"),
+        ("limit=99999999999", "?limit is too large"),
+        ("limit=1&limit=2", "?limit must be given once"),
+    ] {
+        let answer = stage.acme().get(&format!("/v1/analyses?{query}")).await;
+        assert_eq!(answer.problem(422, "invalid_request")["detail"], detail, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_no_call_can_have_is_an_error_in_the_path_too() {
     let stage = Stage::start().await;
     let long = "x".repeat(129);
