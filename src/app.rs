@@ -32,6 +32,8 @@ use crate::workers::{self, Wakes};
 
 /// Of the grace period, what is kept for giving leases back and closing the store.
 const CLOSING_SHARE: Duration = Duration::from_secs(1);
+/// Between two looks whether the store is in use.
+const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,8 @@ pub struct Gateway {
     crew: TaskTracker,
     work: TaskTracker,
     loops: TaskTracker,
+    /// Requests that go on without their callers.
+    keyed: TaskTracker,
     store: Arc<dyn Store>,
     grace: Duration,
     delay: Duration,
@@ -128,11 +132,11 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());
-    let (work, loops) = (TaskTracker::new(), TaskTracker::new());
+    let (work, loops, keyed) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let analyses = Arc::new(shared.analyses(settings, &draining));
     let feed = Arc::new(shared.feed(settings, &draining));
     let posts = shared.crew(settings, &verifier, &wakes)?;
-    let state = web::Data::new(shared.state(settings, &analyses, &feed, verifier));
+    let state = web::Data::new(shared.state(settings, &analyses, &feed, verifier, &keyed));
 
     // Subscribed before anybody can make a change: a missed one would leave an old answer in the cache.
     let (for_wakes, for_cache) = (shared.store.changes(), shared.store.changes());
@@ -162,6 +166,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
         crew,
         work,
         loops,
+        keyed,
         store: shared.store,
         grace,
         delay,
@@ -201,6 +206,8 @@ impl Gateway {
             let requests = async {
                 tokio::time::sleep(self.delay).await;
                 self.api_server.stop(true).await;
+                self.keyed.close();
+                self.keyed.wait().await;
             };
             tokio::join!(requests, work);
         };
@@ -218,6 +225,15 @@ impl Gateway {
         self.stopping.cancel();
         self.admin_server.stop(true).await;
         self.loops.wait().await;
+        // The servers' threads drop what they share a little after they have said that they ended.
+        let released = async {
+            while Arc::strong_count(&self.store) > 1 {
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+        };
+        if tokio::time::timeout(CLOSING_SHARE, released).await.is_err() {
+            tracing::debug!("the store is still in use");
+        }
         tracing::info!("stopped");
         in_time
     }

@@ -128,7 +128,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "TENANT", value_parser = TenantId::parse)]
     pub tenant: TenantId,
 
-    /// The scopes, parted by spaces: analyses:read, analyses:write, audio:read.
+    /// The scopes, parted by spaces: analyses:read, analyses:write, audio:read, webhooks:manage.
     #[arg(long, value_name = "SCOPES")]
     pub scope: String,
 

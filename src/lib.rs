@@ -15,8 +15,8 @@
 //! | [`vendor`] | the vendor's client. Its words (`stalk`, `aicallid`) and its token stop here |
 //! | [`callbacks`] | signs callbacks, keeps them from going inside, sends them |
 //! | [`auth`] | who a token speaks for, and whose keys say so |
-//! | [`analyses`] | the use cases: submit, get, wait, list, delete, follow the feed of events; the cache lives here |
-//! | [`workers`] | what goes on without a caller: submit, poll, deliver, refresh keys and secrets |
+//! | [`analyses`] | the use cases: submit, get, wait, list, delete, follow the feed of events, manage webhooks; the cache lives here |
+//! | [`workers`] | what goes on without a caller: submit, poll, deliver, replay, refresh keys and secrets |
 //! | [`http`] | the only place with the web framework (but for the servers' start): a file per resource, one table of errors |
 //! | [`app`] | the composition root: builds everything once, runs it, drains it |
 //! | [`commands`], [`cli`], [`sandbox`] | what the program can be told to do, and a vendor to try it against |
@@ -33,8 +33,8 @@
 //! The commit wakes the submitter ([`workers::VendorWorker`]). It claims the call by a lease with a fencing number,
 //! asks [`vendor::VendorClient`], and what came of that is a step of the state machine in [`domain::lifecycle`],
 //! applied inside the transaction that writes it. The poller does the same until there is a result; that transaction
-//! also writes the event and a delivery for each callback, and wakes the [`workers::Deliverer`], whoever waits and the
-//! streams of `GET /v1/events` ([`analyses::Feed`]).
+//! also writes the event and a delivery for each callback and each webhook that wants it, and wakes the
+//! [`workers::Deliverer`], whoever waits and the streams of `GET /v1/events` ([`analyses::Feed`]).
 //!
 //! `GET /v1/analyses/{call_id}` is answered from memory if it can be, else from the store, and for a call that was
 //! never submitted, from the vendor: once, however many ask.

@@ -32,7 +32,10 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("callbacks", &["domain", "config", "metrics", "tenants"]),
     ("auth", &["domain", "config", "metrics", "tenants"]),
     // The use cases.
-    ("analyses", &["domain", "config", "metrics", "tenants", "store", "vendor", "callbacks", "auth"]),
+    (
+        "analyses",
+        &["domain", "config", "metrics", "secrets", "tenants", "store", "vendor", "callbacks", "auth"],
+    ),
     // What sets them going; siblings.
     (
         "workers",
@@ -129,13 +132,24 @@ const EXPOSURES: &[(&str, usize)] = &[
     // The definition.
     ("domain/secrets.rs", usize::MAX),
     ("domain/sealing.rs", usize::MAX),
+    // An endpoint's secret and headers, on their way to be sealed and when they were opened.
+    ("domain/webhooks/headers.rs", 2),
+    ("domain/webhooks/sealed.rs", 3),
     // The database's URL, which may hold a password: the definition, and where it is read.
     ("config/settings.rs", 1),
     ("store/postgres/connect.rs", 1),
     // The vendor token, in the vendor's URL.
     ("vendor/mod.rs", 1),
+    // An endpoint's new secret, in the one answer that shows it.
+    ("http/webhooks.rs", 1),
+    // The value of an endpoint's header, on its way out.
+    ("callbacks/send.rs", 1),
     // The key of a callback's signature.
     ("callbacks/sign.rs", 1),
+    // What a link to a recording holds, on its way to be parsed.
+    ("domain/audio_link.rs", 1),
+    // An answer that was sealed, on its way to whom it is for.
+    ("http/idempotency/mod.rs", 1),
     // The bytes of a secret's file, on their way to be parsed.
     ("secrets/text.rs", 1),
 ];

@@ -1,5 +1,5 @@
 //! The use cases: submit a call or many, get an analysis (from memory, from the store, from the vendor), wait for it, list
-//! and search, delete, see what was used.
+//! and search, delete, see what was used; register webhooks and follow what is sent to them.
 
 mod batch;
 mod cache;
@@ -11,6 +11,7 @@ mod lookup;
 mod representation;
 mod usage;
 mod waiters;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +29,18 @@ pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
+pub use self::webhooks::{
+    DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
+    WebhookParts, WebhookState, Webhooks, WebhooksError,
+};
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::CacheSettings;
 use crate::domain::analysis::{Status, Submission};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Clock;
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::Fault;
 use crate::domain::trace::TraceContext;
-use crate::domain::transcript::Turn;
+use crate::domain::transcript::Transcript;
 use crate::metrics::Metrics;
 use crate::store::{Change, Found, Store, StoreError};
 use crate::tenants::Tenant;
@@ -88,19 +93,6 @@ pub struct Submitted {
     pub representation: Representation,
     /// Whether an outcome is still to come.
     pub under_way: bool,
-}
-
-/// A call's talk.
-#[derive(Debug)]
-pub struct Transcript {
-    /// The call.
-    pub call_id: CallId,
-    /// Which state of the result.
-    pub revision: u32,
-    /// When the call began.
-    pub begin_time: Option<Timestamp>,
-    /// Who said what.
-    pub turns: Vec<Turn>,
 }
 
 /// What the use cases need from the rest of the house.
@@ -250,14 +242,27 @@ impl Analyses {
         asked: &[(&'static str, Vec<u8>)],
         trace: TraceContext,
     ) -> Result<Recording, AnalysesError> {
+        let path = self.recording_path(tenant, call_id, trace).await?;
+        let unavailable = |fault: Fault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
+        let recording = self.parts.vendor.recording(&path, head, asked).await.map_err(unavailable)?;
+        if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
+    }
+
+    /// Where the vendor said that the recording of a call is, on its host.
+    ///
+    /// # Errors
+    /// As [`Analyses::recording`]; the vendor is not asked for the recording.
+    pub async fn recording_path(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        trace: TraceContext,
+    ) -> Result<String, AnalysesError> {
         let Found { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
         let retry_after = analysis.retry_after(self.parts.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
-        let path = result.audio_path.ok_or(AnalysesError::NoRecording)?;
-        let unavailable = |fault: Fault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
-        let recording = self.parts.vendor.recording(&path, head, asked).await.map_err(unavailable)?;
-        if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
+        result.audio_path.ok_or(AnalysesError::NoRecording)
     }
 
     /// Bytes of finished analyses in memory.
@@ -278,7 +283,7 @@ impl Analyses {
                     self.cache.invalidate(&key);
                     self.waiters.wake(&key);
                 }
-                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Replay) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.cache.invalidate_all();
                     self.waiters.wake_all();

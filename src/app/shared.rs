@@ -1,28 +1,39 @@
 //! The parts of the house, each built once from the settings.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{StartError, Variables, encryption, tenants};
-use crate::analyses::{Analyses, Feed, FeedParts, Parts};
+use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
 use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::events::EventKind;
 use crate::domain::retries::RetrySchedule;
-use crate::http::state::{ApiState, RateLimits};
+use crate::http::idempotency::KeyedRequests;
+use crate::http::rate_limits::RateLimits;
+use crate::http::state::ApiState;
 use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Queue, Store, Surroundings};
+use crate::store::{KeyTerms, Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{
-    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Retention, SecretRefresher, VendorWorker,
-    Wake, Wakes,
+    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
+    VendorWorker, Wake, Wakes,
 };
+
+/// How long requests are remembered by their `Idempotency-Key`, if `store.retention` is not shorter.
+const KEYS_KEPT_FOR: Duration = Duration::from_hours(24);
+/// More than the store perseveres before it says that it cannot be used.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What several parts of the house use, built once.
 pub(super) struct Shared {
@@ -48,6 +59,10 @@ impl Shared {
         let clock: Arc<dyn Clock> = steady.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
+        for kind in EventKind::ALL {
+            // There from the start: a rate cannot be taken of what appears with its first count.
+            let _ = metrics.events.with_label_values(&[kind.as_str()]);
+        }
         let tenants = Arc::new(tenants(settings, variables)?);
         let encryption = Arc::new(encryption(settings)?);
         let vendor =
@@ -97,6 +112,16 @@ impl Shared {
         Feed::new(parts, &settings.events)
     }
 
+    fn webhooks(&self, settings: &Settings) -> Webhooks {
+        Webhooks::new(WebhookParts {
+            store: self.store.clone(),
+            guard: Arc::new(Guard::new(&settings.callbacks)),
+            encryption: self.encryption.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+        })
+    }
+
     /// Every worker, with what wakes it.
     pub(super) fn crew(
         &self,
@@ -125,6 +150,7 @@ impl Shared {
             post(Arc::new(submitter), wakes.submitter.clone()),
             post(Arc::new(poller), wakes.poller.clone()),
             post(Arc::new(deliverer), wakes.deliverer.clone()),
+            post(Arc::new(Replayer { store: self.store.clone() }), wakes.replayer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
             post(Arc::new(earlier), Wake::default()),
@@ -156,6 +182,7 @@ impl Shared {
             sender: Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?,
             schedule: RetrySchedule::new(settings.callbacks.retry_schedule.clone()),
             tenants: self.tenants.clone(),
+            encryption: self.encryption.clone(),
             timeout: settings.callbacks.timeout,
             busy: Mutex::default(),
             wake: wake.clone(),
@@ -166,21 +193,41 @@ impl Shared {
         })
     }
 
+    fn keyed_requests(&self, settings: &Settings, tasks: &TaskTracker) -> KeyedRequests {
+        let longest = settings.vendor.request_timeout.max(settings.callbacks.timeout).max(STORE_PATIENCE);
+        KeyedRequests {
+            store: self.store.clone(),
+            encryption: self.encryption.clone(),
+            entropy: self.entropy.clone(),
+            terms: KeyTerms {
+                lease: longest * 2,
+                // What an answer tells of goes when its retention ends, and not later.
+                kept_for: KEYS_KEPT_FOR.min(settings.store.retention),
+            },
+            tasks: tasks.clone(),
+            runtime: Handle::current(),
+        }
+    }
+
     pub(super) fn state(
         &self,
         settings: &Settings,
         analyses: &Arc<Analyses>,
         feed: &Arc<Feed>,
         verifier: Arc<Verifier>,
+        keyed: &TaskTracker,
     ) -> ApiState {
         let limits = self.tenants.all().map(|tenant| (tenant.id().clone(), tenant.rate_limit()));
         ApiState {
             analyses: analyses.clone(),
             feed: feed.clone(),
+            webhooks: self.webhooks(settings),
             verifier,
             limits: RateLimits::new(limits),
+            keyed: Arc::new(self.keyed_requests(settings, keyed)),
             tenants: self.tenants.clone(),
             encryption: self.encryption.clone(),
+            public_url: settings.server.public_url.clone(),
             store: self.store.clone(),
             max_body_bytes: settings.server.max_body_bytes,
             body_timeout: settings.server.body_timeout,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
 
 use super::guard::{Forbidden, Guard};
@@ -18,6 +19,7 @@ use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::retries::{AttemptError, AttemptOutcome, parse_retry_after};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::webhooks::CustomHeaders;
 
 /// How much of a receiver's answer is kept.
 pub const KEPT_RESPONSE_BYTES: usize = 4096;
@@ -37,6 +39,8 @@ pub struct Outgoing<'a> {
     pub timestamp: Timestamp,
     /// What it is signed with: the secret in force and, for a while, the one before it.
     pub secrets: &'a [CallbackSecret],
+    /// What the endpoint wants besides; none of them is of the names below.
+    pub headers: &'a CustomHeaders,
     /// The JSON, byte for byte as stored.
     pub body: Bytes,
     /// The `traceparent` of this attempt.
@@ -128,6 +132,7 @@ impl Sender {
         let signature = sign(outgoing.secrets, outgoing.id, outgoing.timestamp, &outgoing.body);
         self.client
             .post(outgoing.url.as_url().clone())
+            .headers(custom(outgoing.headers))
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", outgoing.id)
             .header("webhook-timestamp", outgoing.timestamp.as_seconds())
@@ -138,6 +143,16 @@ impl Sender {
             .await
             .map_err(|error| failure(&error))
     }
+}
+
+/// Names and values were checked when they were taken.
+fn custom(headers: &CustomHeaders) -> HeaderMap {
+    let pairs = headers.iter().filter_map(|(name, value)| {
+        let mut value = HeaderValue::from_str(value.expose_secret()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
+    });
+    pairs.collect()
 }
 
 /// What an answer's head means (Standard Webhooks, "Delivery success and failure").

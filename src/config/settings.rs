@@ -57,7 +57,7 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// Connections at once; further ones wait to be accepted.
     pub max_connections: usize,
-    /// Where the API is reached from outside; the document's `servers` entry. Absent: `/`.
+    /// Where the API is reached from outside; the document's `servers` entry and the begin of links. Absent: `/`.
     pub public_url: Option<Url>,
 }
 

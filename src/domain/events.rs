@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::clock::{Entropy, Timestamp};
-use super::ids::{CallId, EventId, TenantId};
+use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
 /// What kind of thing happened.
@@ -25,6 +25,11 @@ pub enum EventKind {
 impl EventKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::AnalysisCompleted, Self::AnalysisFailed, Self::AnalysisUpdated];
+
+    /// Reads [`EventKind::as_str`] back.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
 
     /// The `type` in the body, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
@@ -81,4 +86,25 @@ impl Event {
         let id = EventId::generate(at, entropy);
         Ok(Self { id, kind, tenant, call_id: analysis.call_id.clone(), at, body: body.into() })
     }
+}
+
+/// The `type` of an event that is made to try an endpoint out. It tells of no analysis and is in no feed.
+pub const WEBHOOK_TEST: &str = "webhook.test";
+
+/// The `data` of such an event.
+#[derive(Debug, Serialize)]
+struct TestData {
+    /// So that a receiver need not know its type.
+    is_test: bool,
+    webhook: String,
+}
+
+/// The body of an event of the type [`WEBHOOK_TEST`].
+///
+/// # Errors
+/// If it cannot be written as JSON, which would be a fault of this program.
+pub fn test_body(webhook: WebhookId, at: Timestamp) -> Result<Bytes, serde_json::Error> {
+    let data = TestData { is_test: true, webhook: webhook.to_string() };
+    let body = serde_json::json!({ "type": WEBHOOK_TEST, "timestamp": at, "data": data });
+    Ok(serde_json::to_vec(&body)?.into())
 }

@@ -169,6 +169,15 @@ generated_id! {
 }
 
 generated_id! {
+    /// A registered endpoint's id: `whk_…`.
+    WebhookId, "whk_"
+}
+generated_id! {
+    /// A replay's id: `rpl_…`.
+    ReplayId, "rpl_"
+}
+
+generated_id! {
     /// A request's id, where the caller gave none: `req_…`.
     RequestId, "req_"
 }

@@ -34,7 +34,7 @@ pub struct AnalysisResource {
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
     /// What was given along with the submission.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
     /// Why there will be no result.
     #[schema(required = true)]
@@ -43,10 +43,10 @@ pub struct AnalysisResource {
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// Who said what, in the order of time.
-    #[schema(required = true)]
+    #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
     /// Which quality rules matched.
-    #[schema(required = true)]
+    #[schema(required = true, max_items = 20_000)]
     pub tags: Option<Vec<Tag>>,
     /// How the talk went.
     #[schema(required = true)]

@@ -22,6 +22,11 @@ pub enum AttemptOutcome {
     },
     /// The receiver wants no more callbacks at all: 410 (Standard Webhooks, "Delivery success and failure").
     Gone,
+    /// Nothing was sent: there was nothing to sign with, or it could not be read. No fault of the receiver's.
+    Unsigned {
+        /// Why, for the operator.
+        detail: String,
+    },
     /// Nothing was sent: the guard does not let callbacks go there.
     Forbidden {
         /// Which rule forbids it.
@@ -67,6 +72,7 @@ impl AttemptOutcome {
             Self::Delivered { .. } => "delivered",
             Self::Refused { .. } => "refused",
             Self::Gone => "gone",
+            Self::Unsigned { .. } => "unsigned",
             Self::Forbidden { .. } => "forbidden",
             Self::Failed { error } => match error {
                 AttemptError::Dns => "dns",
@@ -88,7 +94,7 @@ impl fmt::Display for AttemptOutcome {
             Self::Delivered { status } => write!(f, "delivered with status {status}"),
             Self::Refused { status, .. } => write!(f, "the receiver answered with status {status}"),
             Self::Gone => f.write_str("the receiver answered 410 and wants no more callbacks"),
-            Self::Forbidden { detail } => f.write_str(detail),
+            Self::Unsigned { detail } | Self::Forbidden { detail } => f.write_str(detail),
             Self::Failed { error } => error.fmt(f),
         }
     }
@@ -103,6 +109,8 @@ pub enum Next {
     RetryAt(Timestamp),
     /// Nothing: it is hopeless.
     GiveUp(GiveUpReason),
+    /// Nothing for now: its endpoint wants no more and is to be disabled; it goes on when that is enabled again.
+    Hold,
 }
 
 impl Next {
@@ -111,7 +119,7 @@ impl Next {
         match self {
             Self::Delivered => Some(true),
             Self::GiveUp(_) => Some(false),
-            Self::RetryAt(_) => None,
+            Self::RetryAt(_) | Self::Hold => None,
         }
     }
 }
@@ -149,7 +157,9 @@ impl RetrySchedule {
             AttemptOutcome::Gone => return Next::GiveUp(GiveUpReason::Gone),
             AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
             // A name may resolve elsewhere tomorrow, and settings can change: a forbidden place is tried again.
-            AttemptOutcome::Forbidden { .. } | AttemptOutcome::Failed { .. } => Duration::ZERO,
+            AttemptOutcome::Unsigned { .. }
+            | AttemptOutcome::Forbidden { .. }
+            | AttemptOutcome::Failed { .. } => Duration::ZERO,
         };
         let index = usize::try_from(attempts_made.saturating_sub(1)).unwrap_or(usize::MAX);
         let Some(pause) = self.0.get(index) else {

@@ -6,6 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
+use super::clock::Entropy;
+
 /// Why a text cannot serve as the secret it is meant to be. It never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
@@ -80,6 +82,29 @@ impl CallbackSecret {
             return Err(InvalidSecret::NotAWebhookSecret);
         }
         Ok(Self(SecretBox::new(key.into_boxed_slice())))
+    }
+
+    /// A new secret of 32 bytes.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let mut key = vec![0; 32].into_boxed_slice();
+        entropy.fill(&mut key);
+        Self(SecretBox::new(key))
+    }
+
+    /// From the key's bytes, as they were kept.
+    ///
+    /// # Errors
+    /// If there are too few or too many.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidSecret> {
+        if !(24..=64).contains(&bytes.len()) {
+            return Err(InvalidSecret::NotAWebhookSecret);
+        }
+        Ok(Self(SecretBox::new(bytes.into())))
+    }
+
+    /// The `whsec_` form, for the one answer that shows it.
+    pub fn to_text(&self) -> SecretString {
+        format!("whsec_{}", STANDARD.encode(self.expose())).into()
     }
 
     /// The key's bytes, for the signature.

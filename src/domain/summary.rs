@@ -77,7 +77,7 @@ pub struct AnalysisSummary {
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
     /// What was given along with the submission.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
     /// Why there will be no result.
     #[schema(required = true)]
@@ -86,7 +86,7 @@ pub struct AnalysisSummary {
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The names of the quality rules that matched, each once; the first 100 of up to 256 characters.
-    #[schema(required = true, example = json!(["Приветсвие"]))]
+    #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
     /// How the talk went.
     #[schema(required = true)]

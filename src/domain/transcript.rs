@@ -3,6 +3,22 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::clock::Timestamp;
+use super::ids::CallId;
+
+/// A call's talk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcript {
+    /// The call.
+    pub call_id: CallId,
+    /// Which state of the result.
+    pub revision: u32,
+    /// When the call began.
+    pub begin_time: Option<Timestamp>,
+    /// Who said what, in the order of time.
+    pub turns: Vec<Turn>,
+}
+
 /// A side of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

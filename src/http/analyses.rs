@@ -1,23 +1,29 @@
 //! `/v1/analyses`
 
+use std::sync::Arc;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::exact::ExactObject;
+use super::idempotency::Idempotency;
 use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
 use super::observe::RequestTrace;
-use super::parameters::{CallParameter, KnownState};
+use super::parameters::{CallParameter, KnownState, RequestKey};
 use super::problem::{ApiError, FieldError, retry_after};
-use super::problem_responses::{BodyProblems, CallProblems, CommonProblems};
+use super::problem_responses::{BodyProblems, CallProblems, CommonProblems, KeyProblems};
 use super::state::ApiState;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
+use crate::domain::idempotency::Subject;
 use crate::domain::ids::CallId;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
@@ -39,14 +45,26 @@ pub struct SubmitAnalysis {
     #[serde(default)]
     #[schema(value_type = Option<Callback>)]
     callback: Option<Object<Callback>>,
-    /// Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than 64
-    /// bits.
     #[serde(default)]
-    #[schema(value_type = Option<Object>, example = json!({"ticket": "T-1"}))]
+    #[schema(schema_with = metadata_schema)]
     metadata: Option<ExactObject>,
     /// Whether to have a finished call analysed anew. Without it, the vendor gets each call once.
     #[serde(default)]
     reanalyze: bool,
+}
+
+/// Any members; so many at the most, as the shortest ones would fill the 4 KiB.
+fn metadata_schema() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than \
+             64 bits.",
+        ))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+        .max_properties(Some(Metadata::MAX_BYTES / r#""":0,"#.len()))
+        .examples([json!({"ticket": "T-1"})])
+        .into()
 }
 
 /// Where to announce an outcome.
@@ -55,7 +73,11 @@ pub struct SubmitAnalysis {
 pub struct Callback {
     /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment. It gets a
     /// POST signed as Standard Webhooks asks, until it answers 2xx.
-    #[schema(max_length = 2048, example = "https://crm.example.uz/hooks/alovoice")]
+    #[schema(
+        max_length = 2048,
+        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        example = "https://crm.example.uz/hooks/alovoice"
+    )]
     url: String,
 }
 
@@ -99,14 +121,17 @@ fn noting<T>(
 /// and replaces `metadata` if given.
 #[utoipa::path(
     post, path = "/v1/analyses", operation_id = "submit_analysis", tag = "analyses",
+    params(RequestKey),
     request_body = SubmitAnalysis,
     responses(
         (status = 202, description = "Taken; an outcome is still to come", body = AnalysisResource,
             headers(("Location" = String, description = "Where the analysis is"),
-                    ("Retry-After" = u64, description = "When it is worth asking, in seconds"))),
+                    ("Retry-After" = u64, description = "When it is worth asking, in seconds"),
+                    ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
         (status = 200, description = "Already finished", body = AnalysisResource,
-            headers(("Location" = String, description = "Where the analysis is"))),
-        BodyProblems, CommonProblems,
+            headers(("Location" = String, description = "Where the analysis is"),
+                    ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
+        BodyProblems, KeyProblems, CommonProblems,
     ),
     security(("bearer" = ["analyses:write"]))
 )]
@@ -114,17 +139,23 @@ pub async fn submit_analysis(
     state: web::Data<ApiState>,
     caller: Authorized<AnalysesWrite>,
     trace: RequestTrace,
+    idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
     body: JsonBody<SubmitAnalysis>,
 ) -> Result<HttpResponse, ApiError> {
     let submission = body.0.into_submission(trace.0)?;
-    let location = format!("/v1/analyses/{}", submission.call_id);
-    let submitted = state.analyses.submit(&caller.tenant, submission).await?;
-    let representation = submitted.representation;
-    let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
-    response.insert_header((header::LOCATION, location));
-    describe(&mut response, &representation, state.clock.now());
-    Ok(response.body(representation.body))
+    let subject = Subject::Call(submission.call_id.clone());
+    let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
+    let work = async move {
+        let location = format!("/v1/analyses/{}", submission.call_id);
+        let submitted = state.analyses.submit(&caller.tenant, submission).await?;
+        let representation = submitted.representation;
+        let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
+        response.insert_header((header::LOCATION, location));
+        describe(&mut response, &representation, state.clock.now());
+        Ok(response.body(representation.body))
+    };
+    idempotency.once(&keyed, tenant.id(), subject, work).await
 }
 
 /// Get the analysis of a call

@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
-use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT, whole_seconds};
-use super::state::{ApiState, Exceeded};
+use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
+use super::rate_limits::Exceeded;
+use super::state::ApiState;
 use crate::auth::{Caller, bearer};
+use crate::domain::ids::TenantId;
 use crate::tenants::Tenant;
 
 /// A scope, as a type.
@@ -27,7 +29,12 @@ pub struct AnalysesRead;
 pub struct AnalysesWrite;
 /// `audio:read`
 pub struct AudioRead;
+/// `webhooks:manage`
+pub struct WebhooksManage;
 
+impl Scope for WebhooksManage {
+    const NAME: &'static str = "webhooks:manage";
+}
 impl Scope for AudioRead {
     const NAME: &'static str = "audio:read";
 }
@@ -82,23 +89,23 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Err(_) => error,
         });
     }
-    state.limits.take(tenant.id()).map_err(|exceeded| {
-        state.metrics.rate_limited.inc();
-        rate_limited(exceeded)
-    })?;
+    take_turn(request, state, tenant.id())?;
     Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
 }
 
-/// With the fields of draft-ietf-httpapi-ratelimit-headers.
-fn rate_limited(exceeded: Exceeded) -> ApiError {
-    let Exceeded { wait, quota, window } = exceeded;
-    let fields = [
-        ("ratelimit-policy", format!("\"tenant\";q={quota};w={}", whole_seconds(window))),
-        ("ratelimit", format!("\"tenant\";r=0;t={}", whole_seconds(wait))),
-    ];
-    let error = ApiError::new(RATE_LIMITED, "the tenant asks for more than it may").with_retry_after(wait);
-    fields.into_iter().fold(error, |error, (name, value)| match HeaderValue::try_from(value) {
-        Ok(value) => error.with_header(HeaderName::from_static(name), value),
-        Err(_) => error,
-    })
+/// Counts a request against the tenant's rate. What is left is told with the answer, whatever that will be, by the
+/// middleware `observe`.
+pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
+    let (remaining, outcome) = match state.limits.take(tenant) {
+        Ok(remaining) => (remaining, Ok(())),
+        Err(Exceeded { wait, remaining }) => {
+            state.metrics.rate_limited.inc();
+            let error = ApiError::new(RATE_LIMITED, "the tenant asks for more than it may");
+            (Some(remaining), Err(error.with_retry_after(wait)))
+        }
+    };
+    if let Some(remaining) = remaining {
+        request.extensions_mut().insert(remaining);
+    }
+    outcome
 }

@@ -1,5 +1,7 @@
 //! `POST /v1/analyses/batch`
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,16 +9,20 @@ use utoipa::ToSchema;
 
 use super::analyses::SubmitAnalysis;
 use super::authorized::{AnalysesWrite, Authorized};
+use super::idempotency::Idempotency;
 use super::input::{JsonBody, NoParameters, Object, StrictQuery, parse};
 use super::observe::{RequestName, RequestTrace};
+use super::parameters::RequestKey;
 use super::problem::{ApiError, Problem};
-use super::problem_responses::{BodyProblems, CommonProblems};
+use super::problem_responses::{BodyProblems, CommonProblems, KeyProblems};
 use super::state::ApiState;
 use crate::analyses::BatchItem;
 use crate::domain::analysis::Submission;
+use crate::domain::idempotency::Subject;
 use crate::domain::ids::CallId;
 use crate::domain::summary::AnalysisSummary;
 use crate::domain::trace::TraceContext;
+use crate::tenants::Tenant;
 
 /// The most submissions in a batch.
 const MAX_ITEMS: usize = 1000;
@@ -35,6 +41,7 @@ pub struct SubmitAnalyses {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchResults {
     /// One for each of `analyses`, in the same order.
+    #[schema(max_items = 1000)]
     results: Vec<BatchResult>,
 }
 
@@ -77,10 +84,12 @@ fn named(item: &RawValue) -> Option<String> {
 /// request to the rate limit.
 #[utoipa::path(
     post, path = "/v1/analyses/batch", operation_id = "submit_analyses", tag = "analyses",
+    params(RequestKey),
     request_body = SubmitAnalyses,
     responses(
-        (status = 200, description = "A result for each", body = BatchResults),
-        BodyProblems, CommonProblems,
+        (status = 200, description = "A result for each", body = BatchResults,
+            headers(("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
+        BodyProblems, KeyProblems, CommonProblems,
     ),
     security(("bearer" = ["analyses:write"]))
 )]
@@ -89,6 +98,7 @@ pub async fn submit_analyses(
     caller: Authorized<AnalysesWrite>,
     trace: RequestTrace,
     request: RequestName,
+    idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
     body: JsonBody<SubmitAnalyses>,
 ) -> Result<HttpResponse, ApiError> {
@@ -97,9 +107,22 @@ pub async fn submit_analyses(
         let rule = format!("must have 1 to {MAX_ITEMS} items, has {}", items.len());
         return Err(ApiError::invalid_field("#/analyses", &rule));
     }
-    let read: Vec<_> = items.iter().enumerate().map(|(index, item)| read(item, index, trace.0)).collect();
+    let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
+    let work = async move { submit(&state, &caller.tenant, &items, trace.0, &request.0).await };
+    idempotency.once(&keyed, tenant.id(), Subject::Calls, work).await
+}
+
+/// Submits the items that can be read, and tells of each.
+async fn submit(
+    state: &ApiState,
+    tenant: &Tenant,
+    items: &[Box<RawValue>],
+    trace: TraceContext,
+    request_id: &str,
+) -> Result<HttpResponse, ApiError> {
+    let read: Vec<_> = items.iter().enumerate().map(|(index, item)| read(item, index, trace)).collect();
     let good = read.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-    let mut submitted = state.analyses.submit_all(&caller.tenant, good).await?.into_iter();
+    let mut submitted = state.analyses.submit_all(tenant, good).await?.into_iter();
     let result = |(index, item): (usize, Result<Submission, ApiError>)| {
         let outcome = item.and_then(|_| match submitted.next() {
             Some(outcome) => {
@@ -114,7 +137,7 @@ pub async fn submit_analyses(
                 BatchResult { call_id, status, analysis: Some(summary), problem: None }
             }
             Err(error) => {
-                let problem = error.problem(&request.0);
+                let problem = error.problem(request_id);
                 BatchResult { call_id, status: problem.status, analysis: None, problem: Some(problem) }
             }
         }

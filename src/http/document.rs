@@ -1,16 +1,35 @@
 //! The OpenAPI document, generated from the handlers, and the pages for people.
+//!
+//! What all operations have in common is put in at the end, so that a new one has it too: [`answers`], [`bounds`],
+//! [`examples`].
+
+mod answers;
+mod bounds;
+mod examples;
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use url::Url;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::{OpenApi as Document, Server};
 use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
-use super::problem::{self, ApiError, NOT_FOUND};
-use super::{analyses, audio, batch, deletion, events, listing, transcripts, usage, vendor_answers};
+use self::answers::SharedHeaders;
+use self::bounds::IntegerBounds;
+use self::examples::RealAnswers;
+use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
+use super::{
+    analyses, audio, audio_links, batch, deletion, deliveries, events, listing, transcripts, usage,
+    vendor_answers, webhook_actions, webhooks,
+};
 
 /// Where the document is.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -24,7 +43,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
             tenant decides whose calls are seen. Times are RFC 3339 in UTC, offsets are milliseconds from the start \
             of the call. Errors are RFC 9457 `application/problem+json`. Unknown fields and query parameters are \
             errors.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact(name = "Whoever operates this gateway"),
+        license(name = "Apache-2.0", url = "https://www.apache.org/licenses/LICENSE-2.0"),
     ),
     paths(
         analyses::submit_analysis,
@@ -35,16 +55,31 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         transcripts::get_transcript,
         vendor_answers::get_vendor_answer,
         audio::get_audio,
+        audio_links::create_audio_link,
+        audio_links::get_linked_audio,
         events::list_events,
         usage::get_usage,
+        webhooks::create_webhook,
+        webhooks::list_webhooks,
+        webhooks::get_webhook,
+        webhooks::change_webhook,
+        webhooks::delete_webhook,
+        webhook_actions::test_webhook,
+        webhook_actions::rotate_webhook_secret,
+        webhook_actions::replay_webhook,
+        webhook_actions::get_replay,
+        deliveries::list_deliveries,
+        deliveries::get_delivery,
+        deliveries::redeliver,
     ),
     components(schemas(problem::Problem, problem::FieldError)),
     tags(
         (name = "analyses", description = "The analysis of recorded calls"),
         (name = "events", description = "What happened to them"),
+        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
     ),
-    modifiers(&BearerTokens)
+    modifiers(&BearerTokens, &SharedHeaders, &IntegerBounds, &RealAnswers)
 )]
 struct ApiDocument;
 
@@ -55,7 +90,10 @@ impl Modify for BearerTokens {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
-            .description(Some("A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required."))
+            .description(Some(
+                "A JWT of one of the configured issuers: `iss`, `aud`, `exp` and the tenant's claim are required. It is \
+                 verified as RFC8725 asks: the algorithm is pinned by the key.",
+            ))
             .build();
         document
             .components
@@ -68,8 +106,22 @@ impl Modify for BearerTokens {
 pub fn document(public_url: Option<&Url>) -> Document {
     let mut document = ApiDocument::openapi();
     let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
-    document.servers = Some(vec![Server::new(if server.is_empty() { "/" } else { server })]);
+    document.servers = Some(vec![public_server(if server.is_empty() { "/" } else { server })]);
     document
+}
+
+/// Every operation of the document.
+fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|path| {
+        let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+        [get, put, post, delete, options, head, patch, trace].into_iter().filter_map(Option::as_mut)
+    })
+}
+
+/// A server for everybody who has a token; the admin port is not in the document.
+fn public_server(url: &str) -> Server {
+    let audience = ExtensionsBuilder::new().add("x-internal", false).build();
+    ServerBuilder::new().url(url).extensions(Some(audience)).build()
 }
 
 /// The document as it is served.
@@ -78,15 +130,23 @@ pub fn document_body(public_url: Option<&Url>) -> Bytes {
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }
 
-/// Swagger UI, for the document.
-pub fn swagger_ui() -> SwaggerUi {
+/// Answers the files of Swagger UI, for the document.
+pub fn swagger_ui() -> impl Fn(web::Path<String>) -> Ready<Result<HttpResponse, ApiError>> + Clone + 'static {
     let config = Config::new([DOCUMENT_PATH])
         .display_operation_id(true)
         .display_request_duration(true)
         .try_it_out_enabled(true)
         // Else every page view asks an outside service about the document.
         .validator_url("none");
-    SwaggerUi::new("/swagger-ui/{_:.*}").config(config)
+    let config = Arc::new(config);
+    move |name| ready(page(&name, &config))
+}
+
+fn page(name: &str, config: &Arc<Config<'static>>) -> Result<HttpResponse, ApiError> {
+    let file = utoipa_swagger_ui::serve(name, Arc::clone(config))
+        .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
+        .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
+    Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
 }
 
 /// `/problems/{code}`: what a kind of problem means and what to do.

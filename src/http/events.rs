@@ -33,7 +33,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub struct ListEvents {
     /// Where to go on: `next` of the page before, the `id` of an event, `earliest` or `latest`. Without it a list begins
     /// with the oldest event that is kept, a stream with the next that comes.
-    #[param(example = "AAAAAAAAAAEqjnBRTbTKTw")]
+    #[param(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9_-]+$", example = "earliest")]
     after: Option<String>,
     /// The most events of a page, 100 if not given; a page of more than 8 MiB ends earlier. Not for streams.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, example = 100)]
@@ -59,6 +59,7 @@ pub struct Event {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
     /// The events, oldest first. Fewer than `limit` does not mean that there are no more; none does, for now.
+    #[schema(max_items = 500)]
     events: Vec<Event>,
     /// Where to go on, now or later: give it as `after`. It stays good however old it gets.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]

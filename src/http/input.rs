@@ -14,32 +14,56 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::idempotency::BodyDigest;
 use super::problem::{
     ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
 };
 use super::state::ApiState;
-use crate::domain::ids::CallId;
+use crate::domain::ids::{CallId, DeliveryId, ReplayId, WebhookId};
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
+
+/// A JSON body that may be left out, for what is said by default.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        let is_empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
+            && !headers.contains_key(header::TRANSFER_ENCODING);
+        if is_empty {
+            return Box::pin(ready(Ok(Self(T::default()))));
+        }
+        // `null` says as little as nothing.
+        let body = body::<Option<Object<T>>>(request.clone(), payload.take());
+        Box::pin(async move { Ok(Self(body.await?.map(|body| body.0).unwrap_or_default())) })
+    }
+}
 
 impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Error = actix_web::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        let payload = payload.take();
-        Box::pin(async move {
-            let state = request
-                .app_data::<web::Data<ApiState>>()
-                .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))?;
-            let whole = read(&request, payload, state.max_body_bytes);
-            let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
-            let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
-            Ok(Self(parse::<Object<T>>(&body)?.0))
-        })
+        let body = body::<Object<T>>(request.clone(), payload.take());
+        Box::pin(async move { Ok(Self(body.await?.0)) })
     }
+}
+
+/// Reads the body in time.
+async fn body<T: DeserializeOwned>(request: HttpRequest, payload: Payload) -> Result<T, ApiError> {
+    let state = request
+        .app_data::<web::Data<ApiState>>()
+        .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))?;
+    let whole = read(&request, payload, state.max_body_bytes);
+    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
+    let body = tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)??;
+    BodyDigest::leave(&request, &body);
+    parse(&body)
 }
 
 async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<web::BytesMut, ApiError> {
@@ -187,6 +211,39 @@ impl FromRequest for CallPath {
                 .map_err(|error| ApiError::invalid_field("{call_id}", &error).into()),
         )
     }
+}
+
+macro_rules! id_path {
+    ($(#[$doc:meta])* $name:ident, $id:ident, $parameter:literal, $what:literal) => {
+        $(#[$doc])*
+        pub struct $name(pub $id);
+
+        impl FromRequest for $name {
+            type Error = actix_web::Error;
+            type Future = Ready<Result<Self, Self::Error>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                // What no id can be is no thing's id.
+                let id = $id::parse(request.match_info().query($parameter));
+                ready(id.map(Self).ok_or_else(|| {
+                    ApiError::new(NOT_FOUND, concat!("there is no ", $what, " of this id")).into()
+                }))
+            }
+        }
+    };
+}
+
+id_path! {
+    /// The endpoint of `/v1/webhooks/{webhook_id}…`.
+    WebhookPath, WebhookId, "webhook_id", "webhook"
+}
+id_path! {
+    /// The replay of `/v1/webhooks/{webhook_id}/replays/{replay_id}`.
+    ReplayPath, ReplayId, "replay_id", "replay"
+}
+id_path! {
+    /// The delivery of `/v1/deliveries/{delivery_id}…`.
+    DeliveryPath, DeliveryId, "delivery_id", "delivery"
 }
 
 /// The answer to every path that is none of ours.

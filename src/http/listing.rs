@@ -31,28 +31,35 @@ pub struct ListAnalyses {
     /// With a quality rule of this name among those that matched, letter for letter, such as `Приветсвие`. Given several times, with all of
     /// them.
     #[serde(default)]
-    #[param(required = false, max_items = 16)]
+    #[param(inline, required = false, value_type = Vec<TagName>, max_items = 16)]
     tag: Vec<String>,
     /// With all of these words in the talk, anywhere in it; `qabul*` stands for every word that begins so. Up to 16 words.
     /// Case, diacritics and the spelling of apostrophes do not matter (`oʻ`, `o'`, `o‘`); a word without its apostrophes
     /// finds the one with them, too. Uzbek is found in Latin and Cyrillic, whichever is asked for: `salom` finds `салом`.
-    #[param(max_length = 256)]
+    #[param(min_length = 1, max_length = 256, pattern = r"\S")]
     q: Option<String>,
     /// The side whose words `q` means. Without `q`: talks in which this side speaks at all.
     #[param(inline)]
     speaker: Option<Side>,
     /// First submitted after this moment, such as `2026-11-01T00:00:00Z`.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
     submitted_after: Option<Timestamp>,
     /// First submitted before this moment.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
     submitted_before: Option<Timestamp>,
     /// The `next_cursor` of the page before, with the same filters.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
     /// The most analyses on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
+
+/// The name of a quality rule.
+#[derive(ToSchema)]
+#[schema(value_type = String, min_length = 1, max_length = 256, pattern = r"^[^\x00]+$")]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct TagName(String);
 
 impl ListAnalyses {
     /// Checks what the types leave open.
@@ -98,6 +105,7 @@ impl ListAnalyses {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AnalysisList {
     /// The newest first: by `submitted_at`, then by `call_id`.
+    #[schema(max_items = 200)]
     analyses: Vec<AnalysisSummary>,
     /// For the next page; `null` on the last.
     #[schema(required = true)]

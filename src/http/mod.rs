@@ -6,26 +6,35 @@
 pub mod admin;
 pub mod analyses;
 pub mod audio;
+pub mod audio_links;
 pub mod authorized;
 pub mod batch;
 pub mod conditional;
 pub mod deletion;
+pub mod deliveries;
+mod disposition;
 pub mod document;
 mod event_stream;
 pub mod events;
 pub mod exact;
+pub mod idempotency;
 pub mod input;
 pub mod listing;
+mod negotiation;
+mod numbers;
 pub mod observe;
 pub mod parameters;
 pub mod problem;
 pub mod problem_responses;
+pub mod rate_limits;
 pub mod state;
 pub mod tagged;
 pub mod transcripts;
 mod unread;
 pub mod usage;
 pub mod vendor_answers;
+pub mod webhook_actions;
+pub mod webhooks;
 
 use actix_web::http::header::ContentType;
 use actix_web::{HttpResponse, Resource, guard, web};
@@ -48,12 +57,11 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
                 .route(web::get().to(listing::list_analyses))
                 .route(web::head().to(listing::list_analyses)),
         )
-        // With other methods it is a call of that name.
+        // Reads and deletions are of a call of that name; it is not a path to advertise, though.
         .service(
-            web::resource("/v1/analyses/batch")
-                .app_data(Route("/v1/analyses/batch"))
-                .guard(guard::Post())
-                .to(batch::submit_analyses),
+            only("/v1/analyses/batch", "POST")
+                .guard(guard::Not(guard::Any(guard::Get()).or(guard::Head()).or(guard::Delete())))
+                .route(web::post().to(batch::submit_analyses)),
         )
         .service(
             only("/v1/analyses/{call_id}", "GET, HEAD, DELETE")
@@ -64,14 +72,49 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .service(read("/v1/analyses/{call_id}/transcript", transcripts::get_transcript))
         .service(read("/v1/analyses/{call_id}/vendor-answer", vendor_answers::get_vendor_answer))
         .service(read("/v1/analyses/{call_id}/audio", audio::get_audio))
+        .service(
+            only("/v1/analyses/{call_id}/audio-link", "POST")
+                .route(web::post().to(audio_links::create_audio_link)),
+        )
+        .service(read("/v1/audio/{link}", audio_links::get_linked_audio))
         .service(read("/v1/events", events::list_events))
         .service(read("/v1/usage", usage::get_usage))
+        .configure(configure_webhooks)
         .service(read("/problems/{code}", document::get_problem))
         .service(web::redirect("/", "/swagger-ui/"))
         .service(web::redirect("/swagger-ui", "/swagger-ui/"))
         .service(read(document::DOCUMENT_PATH, get_document))
-        .service(document::swagger_ui())
+        .service(read("/swagger-ui/{file:.*}", document::swagger_ui()))
         .default_service(web::to(input::not_found));
+}
+
+/// Webhooks, and what is sent.
+fn configure_webhooks(config: &mut web::ServiceConfig) {
+    let done = |path, handler| only(path, "POST").route(handler);
+    config
+        .service(
+            only("/v1/webhooks", "GET, HEAD, POST")
+                .route(web::post().to(webhooks::create_webhook))
+                .route(web::get().to(webhooks::list_webhooks))
+                .route(web::head().to(webhooks::list_webhooks)),
+        )
+        .service(
+            only("/v1/webhooks/{webhook_id}", "GET, HEAD, PATCH, DELETE")
+                .route(web::get().to(webhooks::get_webhook))
+                .route(web::head().to(webhooks::get_webhook))
+                .route(web::patch().to(webhooks::change_webhook))
+                .route(web::delete().to(webhooks::delete_webhook)),
+        )
+        .service(done("/v1/webhooks/{webhook_id}/test", web::post().to(webhook_actions::test_webhook)))
+        .service(done(
+            "/v1/webhooks/{webhook_id}/rotate-secret",
+            web::post().to(webhook_actions::rotate_webhook_secret),
+        ))
+        .service(done("/v1/webhooks/{webhook_id}/replay", web::post().to(webhook_actions::replay_webhook)))
+        .service(read("/v1/webhooks/{webhook_id}/replays/{replay_id}", webhook_actions::get_replay))
+        .service(read("/v1/deliveries", deliveries::list_deliveries))
+        .service(read("/v1/deliveries/{delivery_id}", deliveries::get_delivery))
+        .service(done("/v1/deliveries/{delivery_id}/redeliver", web::post().to(deliveries::redeliver)));
 }
 
 /// A path that is read: GET, and HEAD for the headers alone.

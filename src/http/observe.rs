@@ -9,9 +9,12 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use percent_encoding::percent_decode_str;
 use tracing::{Instrument, Span};
 
+use super::audio_links::LINKED;
 use super::problem::{self, ApiError, ProblemKind};
+use super::rate_limits::Remaining;
 use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
@@ -77,9 +80,13 @@ pub async fn observe(
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
     let mut response = as_problem(response, &request_id);
+    let remaining = response.request().extensions_mut().remove::<Remaining>();
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID, id);
+    }
+    if let Some(remaining) = remaining {
+        remaining.write(headers);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -120,12 +127,19 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
 
 /// What log lines of a request carry. A read leaves none when all is well, and is not to pay for what nobody sees.
 fn span(request: &ServiceRequest, request_id: &str, trace: &TraceContext) -> Span {
-    let (method, path) = (request.method(), request.path());
+    let (method, path) = (request.method(), shown(request.path()));
     if request.method().is_safe() {
         tracing::debug_span!("request", request_id, trace_id = %trace, %method, path)
     } else {
         tracing::info_span!("request", request_id, trace_id = %trace, %method, path)
     }
+}
+
+/// A path as logs may show it: whoever has a link may hear a recording, so its token stays out.
+fn shown(path: &str) -> &str {
+    // The router decodes, too.
+    let is_link = percent_decode_str(path).decode_utf8_lossy().starts_with(LINKED);
+    if is_link { "/v1/audio/…" } else { path }
 }
 
 struct InFlight<'a>(&'a ApiState);

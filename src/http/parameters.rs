@@ -24,3 +24,41 @@ pub struct KnownState {
     #[param(rename = "If-None-Match")]
     pub if_none_match: Option<String>,
 }
+
+/// The webhook in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct WebhookParameter {
+    /// The webhook.
+    #[param(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    pub webhook_id: String,
+}
+
+/// The replay in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct ReplayParameter {
+    /// The replay.
+    #[param(example = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    pub replay_id: String,
+}
+
+/// The delivery in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct DeliveryParameter {
+    /// The delivery.
+    #[param(example = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    pub delivery_id: String,
+}
+
+/// A key of the caller's own for what is to be done once.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct RequestKey {
+    /// Names this request (1 to 255 visible ASCII characters, in quotes or without): sent again with the same key within
+    /// 24 hours, it is not done again, and gets the first answer, with `Idempotency-Replayed: true`. The same key with
+    /// another body is 422 `idempotency_key_reused`. Problems are not kept: after one, the key is free again.
+    #[param(rename = "Idempotency-Key", example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"")]
+    pub idempotency_key: Option<String>,
+}

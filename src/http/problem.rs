@@ -8,8 +8,9 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams};
+use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams, WebhooksError};
 use crate::auth::Rejection;
+use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::StoreError;
 
 /// A kind of problem: its page is at `/problems/{code}`.
@@ -56,8 +57,21 @@ kinds! {
         "Neither this service nor the vendor has it for your tenant, or the path is misspelt.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
         "The header `Allow` lists the methods it takes.";
+    NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "It is not there in a form that is accepted",
+        "`Accept` refuses every form there is; `detail` lists them. Ask for one of them, or for `*/*`.";
+    LINK_EXPIRED = "link_expired", GONE, "The link has expired",
+        "Ask for a new one with `POST /v1/analyses/{call_id}/audio-link`.";
     NO_RESULT = "no_result", CONFLICT, "There is no result",
         "The analysis is not finished, or has failed. While it is under way, `Retry-After` says when to ask again.";
+    WEBHOOK_DISABLED = "webhook_disabled", CONFLICT, "The webhook is disabled",
+        "Nothing is sent to it: enable it first, with PATCH and `{\"enabled\": true}`.";
+    WEBHOOK_LIMIT = "webhook_limit", CONFLICT, "There are as many webhooks as there may be",
+        "Delete one that is not needed any more. One webhook can take every type of event.";
+    REPLAY_UNDER_WAY = "replay_under_way", CONFLICT, "Another replay is under way",
+        "A webhook has one replay at a time. Wait until the one before is finished.";
+    WEBHOOK_SEALED = "webhook_sealed", CONFLICT, "The headers that were kept cannot be opened",
+        "The key that sealed them is gone from this service. Take all headers away with `{\"headers\": null}` and set them \
+         anew, or ask the operator for the key.";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "Send less at once; `detail` says how much is taken.";
     BODY_TOO_SLOW = "body_too_slow", REQUEST_TIMEOUT, "The body came too slowly",
@@ -70,6 +84,14 @@ kinds! {
         "`Content-Range` tells how long the whole is.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests",
         "Your tenant asks for more than it may. `Retry-After` says when the next request will be taken.";
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The key belongs to another request",
+        "An `Idempotency-Key` stands for one request: method, path and body. Give another request a key of its own.";
+    IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", CONFLICT, "The same request is under way",
+        "A request with this `Idempotency-Key` has not been answered yet. Send it again after `Retry-After`, as it is.";
+    IDEMPOTENT_ANSWER_NOT_KEPT = "idempotent_answer_not_kept", CONFLICT, "It was done, and its answer is not kept",
+        "A request with this `Idempotency-Key` was done before. Its answer was too large to be kept, told of a call \
+         that was deleted since, or was sealed with a key that is no longer there. Ask for what it made with GET; to \
+         have it done once more, send it with a new key.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something broke here",
         "This is a fault of the service. Give its operator the `request_id`.";
     ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "This service has no key to seal with",
@@ -110,7 +132,7 @@ pub struct Problem {
     pub request_id: String,
     /// For bad input: each field and its rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
+    #[schema(required = false, max_items = 1000)]
     pub errors: Vec<FieldError>,
 }
 
@@ -203,7 +225,7 @@ pub fn retry_after(after: Duration) -> HeaderValue {
 
 /// Rounded up, at least one.
 pub fn whole_seconds(duration: Duration) -> u64 {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     seconds.max(1)
 }
 
@@ -262,6 +284,35 @@ impl From<AnalysesError> for ApiError {
                     .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
             }
             AnalysesError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhooksError> for ApiError {
+    fn from(error: WebhooksError) -> Self {
+        match error {
+            WebhooksError::NotFound(what) => Self::new(NOT_FOUND, format!("there is no {what} of this id")),
+            WebhooksError::NotConfigured => Self::new(
+                ENCRYPTION_NOT_CONFIGURED,
+                "the operator of this service has to set encryption.key_file",
+            ),
+            WebhooksError::Forbidden(forbidden) => {
+                let field = FieldError { pointer: "#/url".to_owned(), detail: forbidden.to_string() };
+                Self { errors: vec![field], ..Self::new(CALLBACK_FORBIDDEN, forbidden.to_string()) }
+            }
+            WebhooksError::Headers(rule) => Self::invalid_field("#/headers", &rule),
+            WebhooksError::TooMany => {
+                Self::new(WEBHOOK_LIMIT, format!("a tenant may have {MAX_WEBHOOKS} webhooks"))
+            }
+            WebhooksError::Disabled => Self::new(WEBHOOK_DISABLED, "nothing is sent while it is disabled"),
+            WebhooksError::ReplayUnderWay => {
+                Self::new(REPLAY_UNDER_WAY, "an earlier replay to this webhook is not finished")
+            }
+            WebhooksError::Unopenable => {
+                Self::new(WEBHOOK_SEALED, "no key of this service opens the headers that were kept")
+            }
+            WebhooksError::InvalidCursor(error) => Self::invalid_field("?cursor", &error),
+            WebhooksError::Store(error) => error.into(),
         }
     }
 }

@@ -44,6 +44,44 @@ pub enum BodyProblems {
     Unsupported(Problem),
 }
 
+/// What can be answered to who comes with a link.
+#[derive(IntoResponses)]
+pub enum LinkProblems {
+    /// There is no such link, or the recording is not there any more.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+    /// The call is being analysed anew and has no result now.
+    #[response(status = 409, content_type = "application/problem+json")]
+    NoResult(Problem),
+    /// The link has expired.
+    #[response(status = 410, content_type = "application/problem+json")]
+    Expired(Problem),
+    /// The request has query parameters, and may not.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(Problem),
+    /// The link's tenant asks for more than it may; `Retry-After` says when to try again.
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
+    RateLimited(Problem),
+    /// A fault of the service.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(Problem),
+    /// The operator has set no `encryption.key_file`: there are no links.
+    #[response(status = 501, content_type = "application/problem+json")]
+    NoKeys(Problem),
+    /// Something that is needed cannot be reached now; `Retry-After` says when to try again.
+    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
+    Unavailable(Problem),
+}
+
+/// What operations that are done once can answer besides.
+#[derive(IntoResponses)]
+pub enum KeyProblems {
+    /// The same request is under way (`idempotency_key_in_use`, with `Retry-After`), or was done and its answer is not
+    /// kept (`idempotent_answer_not_kept`).
+    #[response(status = 409, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
+    InUse(Problem),
+}
+
 /// What operations on one call can answer besides.
 #[derive(IntoResponses)]
 pub enum CallProblems {
@@ -58,4 +96,28 @@ pub enum ResultProblems {
     /// The analysis is unfinished or has failed; while it is under way, `Retry-After` says when to ask again.
     #[response(status = 409, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
     NoResult(Problem),
+}
+
+/// What operations on something that was made here can answer besides.
+#[derive(IntoResponses)]
+pub enum NotFoundProblems {
+    /// The tenant has no such thing.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+}
+
+/// What operations on a webhook can answer besides.
+#[derive(IntoResponses)]
+pub enum ConflictProblems {
+    /// It cannot be done as things stand; `code` says why.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+}
+
+/// What operations that seal something can answer besides.
+#[derive(IntoResponses)]
+pub enum SealingProblems {
+    /// The operator of this service set no key to seal with.
+    #[response(status = 501, content_type = "application/problem+json")]
+    NotConfigured(Problem),
 }

@@ -22,10 +22,10 @@ const DEFAULT_DAYS: i64 = 30;
 #[into_params(parameter_in = Query)]
 pub struct UsageDays {
     /// The first day, in UTC, such as `2026-11-01`; if it is left out, 29 days before `to`.
-    #[param(value_type = Option<String>, format = Date)]
+    #[param(value_type = Option<String>, format = Date, min_length = 10, max_length = 10)]
     from: Option<Day>,
     /// The last day, in UTC; if it is left out, today. At most 366 days in all.
-    #[param(value_type = Option<String>, format = Date)]
+    #[param(value_type = Option<String>, format = Date, min_length = 10, max_length = 10)]
     to: Option<Day>,
 }
 
@@ -33,6 +33,7 @@ pub struct UsageDays {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageReport {
     /// Every day that was asked for, the first one first, also those without anything.
+    #[schema(max_items = 366)]
     days: Vec<UsageOfDay>,
 }
 

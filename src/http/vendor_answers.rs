@@ -19,7 +19,7 @@ use super::tagged::tagged_json;
     get, path = "/v1/analyses/{call_id}/vendor-answer", operation_id = "get_vendor_answer", tag = "analyses",
     params(CallParameter, KnownState),
     responses(
-        (status = 200, description = "The vendor's answer", body = Object,
+        (status = 200, description = "The vendor's answer", body = HashMap<String, Value>,
             headers(("ETag" = String, description = "Names this state"))),
         (status = 304, description = "As known"),
         CallProblems, ResultProblems, CommonProblems,

@@ -14,6 +14,7 @@
 //! [`copy`] carries everything from the one engine to the other.
 
 pub mod copy;
+mod endpoints;
 pub mod postgres;
 mod selection;
 pub mod sqlite;
@@ -26,20 +27,24 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
+pub use self::endpoints::{Activity, Advanced, ClaimedEndpoint, RecordedDelivery, ReplayBegin, Sending};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Status, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::{Clock, Entropy, Timestamp};
-use crate::domain::deliveries::Delivery;
+use crate::domain::deliveries::{Delivery, DeliveryPage};
 use crate::domain::events::EventKind;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
+use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
+use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
+use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
+use crate::domain::webhooks::Webhook;
 use crate::metrics::Metrics;
 
 /// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
@@ -77,6 +82,15 @@ pub struct Surroundings {
     pub policy: PollingPolicy,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+impl Surroundings {
+    /// A number that no other claim of a key has, whoever makes it; never below 0: -1 is nobody's.
+    fn claim(&self) -> i64 {
+        let mut bytes = [0; 8];
+        self.entropy.fill(&mut bytes);
+        i64::from_be_bytes(bytes) & i64::MAX
+    }
 }
 
 /// An analysis with its result, if it has one.
@@ -120,8 +134,39 @@ pub struct ClaimedDelivery {
     pub lease: Lease,
     /// The delivery; `attempts` counts this one.
     pub delivery: Delivery,
+    /// The endpoint it goes to; `None` for a submission's own callback.
+    pub endpoint: Option<ClaimedEndpoint>,
     /// What to send, byte for byte.
     pub body: Bytes,
+}
+
+/// The right to do a request that came with a key, and to write its answer, until somebody else gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyClaim {
+    pub(crate) name: [u8; 32],
+    pub(crate) claim: i64,
+}
+
+/// How long a request with a key is somebody's, and is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// How long it may be under way before another may do it.
+    pub lease: Duration,
+    /// How long its answer is kept, from its beginning.
+    pub kept_for: Duration,
+}
+
+/// What the store knows of a request with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keyed {
+    /// Nothing: it is the caller's to do now.
+    Claimed(KeyClaim),
+    /// Somebody does it just now.
+    UnderWay,
+    /// The key was another request's.
+    OfAnother,
+    /// It was done; its answer, if that could be kept.
+    Done(Option<KeptAnswer>),
 }
 
 /// What a claim brought.
@@ -164,6 +209,8 @@ pub struct DeliverySlots {
 pub struct FinishedAttempt {
     /// A bounded word for it.
     pub outcome: &'static str,
+    /// Whether that says something of the receiver.
+    pub of_receiver: bool,
     /// The receiver's status, if it gave one.
     pub status: Option<u16>,
     /// From the first byte to the last, or to the fault.
@@ -220,6 +267,8 @@ pub enum Change {
     Work(Queue),
     /// A delivery is due at once.
     Delivery,
+    /// A replay has something to do.
+    Replay,
     /// What changed is not known: changes may have been missed.
     Everything,
 }
@@ -253,8 +302,8 @@ pub trait Store: Send + Sync {
     /// A part of the list of a tenant's analyses, the newest first.
     async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError>;
 
-    /// Deletes a call with its result, events and deliveries, whatever is under way, and leaves a record of it. Whether
-    /// there was anything to delete.
+    /// Deletes a call with its result, events, deliveries and kept answers, whatever is under way, and leaves a record of
+    /// it. Whether there was anything to delete.
     async fn delete_analysis(
         &self,
         tenant: &TenantId,
@@ -323,6 +372,29 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<usize, StoreError>;
 
+    /// Claims a request that came with a key, if nobody has or had it. Of two at once, one gets it.
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError>;
+
+    /// Writes down that a request was done, with its answer if that can be kept. [`StoreError::LeaseLost`] if it is no
+    /// longer the caller's.
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError>;
+
+    /// Forgets a request that came to nothing: its key is free again.
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError>;
+
+    /// Forgets requests whose time is over, up to `limit`. How many.
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
+
     /// Lists up to `limit` results from before there were lists. How many; 0 when all are listed.
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 
@@ -345,6 +417,70 @@ pub trait Store: Send + Sync {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError>;
+
+    /// A part of the list of a tenant's deliveries, the newest first.
+    async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        page: DeliveryPage,
+    ) -> Result<Vec<RecordedDelivery>, StoreError>;
+
+    /// A delivery.
+    async fn find_delivery(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Option<RecordedDelivery>, StoreError>;
+
+    /// Makes a delivery due now, whatever became of it, and lets its schedule begin anew; one that is under way is left
+    /// alone. A pause of its endpoint ends.
+    async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError>;
+
+    /// Registers an endpoint; whether there was room for one more. What happens from now on is sent to it.
+    async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
+
+    /// An endpoint.
+    async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError>;
+
+    /// A tenant's endpoints, the oldest first.
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError>;
+
+    /// Writes an endpoint that was read before, unless it was changed or deleted meanwhile; whether it was written. Its
+    /// failures are only written when they were forgiven. What happens from now on is sent by what it says.
+    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
+
+    /// Deletes an endpoint with its replays and deliveries; whether there was one. Nothing more is sent to it. Of very many
+    /// deliveries, some go a little later.
+    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError>;
+
+    /// How an endpoint's youngest deliveries go.
+    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError>;
+
+    /// Makes an event that tells of nothing, for one endpoint alone; no feed shows it. A pause of the endpoint ends.
+    async fn test_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        trace: TraceContext,
+    ) -> Result<Sending, StoreError>;
+
+    /// How many events a replay would send.
+    async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError>;
+
+    /// Begins a replay. An event that is already on its way is not sent twice; one that arrived or was given up is sent
+    /// again, under the same id.
+    async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError>;
+
+    /// A replay to an endpoint.
+    async fn find_replay(
+        &self,
+        tenant: &TenantId,
+        webhook: WebhookId,
+        replay: ReplayId,
+    ) -> Result<Option<Replay>, StoreError>;
+
+    /// Takes one replay that is due a step further: its deliveries and its cursor in one commit.
+    async fn advance_replays_across_tenants(&self) -> Result<Advanced, StoreError>;
 
     /// The tenant's events after a place in its feed, oldest first. Whoever goes on after the last of them sees every event
     /// once, whichever transaction it was written in and whenever that was committed.
@@ -381,19 +517,6 @@ pub trait Store: Send + Sync {
     fn is_current(&self) -> bool;
 }
 
-/// A delivery as it stands in the store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordedDelivery {
-    /// Its id.
-    pub id: DeliveryId,
-    /// Where it goes.
-    pub url: String,
-    /// `pending`, `delivered` or `failed`.
-    pub status: String,
-    /// Attempts begun.
-    pub attempts: u32,
-}
-
 /// An attempt as it stands in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedAttempt {
@@ -407,6 +530,8 @@ pub struct RecordedAttempt {
     pub status: Option<u16>,
     /// From the first byte to the last.
     pub latency: Option<Duration>,
+    /// The fault, for people.
+    pub detail: Option<String>,
     /// The first bytes of the receiver's answer.
     pub response: Vec<u8>,
 }

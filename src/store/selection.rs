@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use super::DeliverySlots;
+use crate::domain::clock::Timestamp;
+use crate::domain::webhooks::{Gate, Health};
 
 /// A tenant's oldest due deliveries are looked at this far. If all of them go to receivers that have their share
 /// under way, the claim walks from receiver to receiver instead.
@@ -31,7 +33,21 @@ pub(super) struct Share<'s, 'a> {
     selection: &'s mut Selection<'a>,
     /// Under way or chosen, by receiver.
     busy: HashMap<String, usize>,
+    /// How many may be, for those receivers that may not have their whole share.
+    gates: HashMap<String, usize>,
     room: usize,
+}
+
+/// How many may be under way to an endpoint that is disabled or was paused: nothing, or one to try it with.
+pub(super) fn gate_room(disabled: bool, paused_until: Option<Timestamp>, now: Timestamp) -> usize {
+    if disabled {
+        return 0;
+    }
+    match (Health { paused_until, ..Health::default() }).gate(now) {
+        Gate::Open => usize::MAX,
+        Gate::Trying => 1,
+        Gate::Paused(_) => 0,
+    }
 }
 
 impl<'a> Selection<'a> {
@@ -44,10 +60,14 @@ impl<'a> Selection<'a> {
         self.rows.len() >= self.slots.total || self.bytes == 0
     }
 
-    /// Begins with a tenant, of which each receiver has so many under way.
-    pub(super) fn tenant<'s>(&'s mut self, busy: HashMap<String, usize>) -> Share<'s, 'a> {
+    /// Begins with a tenant, of which each receiver has so many under way, and some may have no more than `gates` says.
+    pub(super) fn tenant<'s>(
+        &'s mut self,
+        busy: HashMap<String, usize>,
+        gates: HashMap<String, usize>,
+    ) -> Share<'s, 'a> {
         let room = self.slots.per_tenant.saturating_sub(busy.values().sum());
-        Share { selection: self, busy, room }
+        Share { selection: self, busy, gates, room }
     }
 
     pub(super) fn into_rows(self) -> Vec<i64> {
@@ -64,11 +84,10 @@ impl Share<'_, '_> {
     /// Chooses it if everybody concerned has room.
     pub(super) fn offer(&mut self, candidate: Candidate) {
         let has_room = self.has_room();
+        let per_receiver = self.selection.slots.per_receiver;
+        let most = self.gates.get(&candidate.receiver).map_or(per_receiver, |gate| per_receiver.min(*gate));
         let of_receiver = self.busy.entry(candidate.receiver).or_default();
-        if has_room
-            && *of_receiver < self.selection.slots.per_receiver
-            && !self.selection.rows.contains(&candidate.row)
-        {
+        if has_room && *of_receiver < most && !self.selection.rows.contains(&candidate.row) {
             *of_receiver += 1;
             self.room -= 1;
             self.selection.bytes = self.selection.bytes.saturating_sub(candidate.size);

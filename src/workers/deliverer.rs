@@ -11,7 +11,10 @@ use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
+use crate::domain::secrets::CallbackSecret;
+use crate::domain::webhooks::{CustomHeaders, Vault};
 use crate::metrics::Metrics;
+use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
 use crate::tenants::Tenants;
 
@@ -32,8 +35,10 @@ pub struct Deliverer {
     pub sender: Sender,
     /// When to try again.
     pub schedule: RetrySchedule,
-    /// Whose secrets sign them.
+    /// Whose secrets sign what goes to callbacks.
     pub tenants: Arc<Tenants>,
+    /// What opens the secrets of endpoints.
+    pub encryption: Arc<Encryption>,
     /// An attempt's deadline.
     pub timeout: Duration,
     /// What is under way.
@@ -72,7 +77,8 @@ impl Worker for Deliverer {
             let span = tracing::info_span!(
                 "delivery",
                 tenant = %delivery.tenant,
-                call_id = %delivery.call_id,
+                call_id = delivery.call_id.as_ref().map(tracing::field::display),
+                webhook = delivery.webhook.map(tracing::field::display),
                 delivery = %delivery.id,
                 attempt = delivery.attempts,
                 trace_id = %delivery.trace,
@@ -96,11 +102,30 @@ impl Deliverer {
         }
     }
 
+    /// An endpoint's own secrets and headers, or those of a tenant's callbacks; or why there are none to sign with.
+    fn open(&self, claimed: &ClaimedDelivery) -> Result<Opened, &'static str> {
+        let tenant = &claimed.delivery.tenant;
+        let Some(endpoint) = &claimed.endpoint else {
+            let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
+            return match secrets {
+                Some(secrets) if !secrets.is_empty() => {
+                    Ok(Opened { secrets, headers: CustomHeaders::default() })
+                }
+                _ => Err("the tenant has no callback secret to sign with"),
+            };
+        };
+        let keys =
+            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
+        let vault = Vault::new(&keys, tenant, endpoint.id);
+        let lost = "no key in encryption.key_file opens the endpoint's secret or headers";
+        let secrets = vault.open_secrets(&endpoint.sealed, self.clock.now()).ok_or(lost)?;
+        Ok(Opened { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
+    }
+
     async fn deliver(&self, claimed: ClaimedDelivery) {
         let delivery = &claimed.delivery;
-        let secrets = self.tenants.get(&delivery.tenant).map(|tenant| tenant.callback_secrets());
-        let sent = match secrets {
-            Some(secrets) if !secrets.is_empty() => {
+        let sent = match self.open(&claimed) {
+            Ok(Opened { secrets, headers }) => {
                 let id = delivery.event_id.to_string();
                 let traceparent = delivery.trace.child(&*self.entropy);
                 let outgoing = Outgoing {
@@ -108,26 +133,37 @@ impl Deliverer {
                     id: &id,
                     timestamp: self.wall_clock.now(),
                     secrets: &secrets,
-                    body: claimed.body,
+                    headers: &headers,
+                    body: claimed.body.clone(),
                     traceparent: &traceparent,
                 };
-                self.sender.send(&outgoing).await
+                let sent = self.sender.send(&outgoing).await;
+                Sent { response: headers.erased_from(sent.response), ..sent }
             }
-            _ => unsigned(),
+            Err(why) => unsigned(why),
         };
         let outcome = &sent.outcome;
         let label = outcome.label();
         self.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
-        let next = self.schedule.next(delivery.attempts, outcome, self.clock.now(), self.entropy.fraction());
+        let next = match outcome {
+            // Its endpoint is disabled with this; the delivery waits with all others of it.
+            AttemptOutcome::Gone if delivery.webhook.is_some() => Next::Hold,
+            _ => {
+                let (made, jitter) = (delivery.attempts_of_round(), self.entropy.fraction());
+                self.schedule.next(made, outcome, self.clock.now(), jitter)
+            }
+        };
         match next {
             Next::Delivered => tracing::info!(status = sent.status, "a callback was delivered"),
             Next::RetryAt(at) => {
                 tracing::warn!(outcome = label, retry_at = %at, "a callback was not delivered");
             }
+            Next::Hold => tracing::error!(outcome = label, "an endpoint wants no more, and is disabled"),
             Next::GiveUp(reason) => tracing::error!(outcome = label, ?reason, "a callback is given up"),
         }
         let attempt = FinishedAttempt {
             outcome: label,
+            of_receiver: !matches!(outcome, AttemptOutcome::Unsigned { .. }),
             status: sent.status,
             latency: sent.latency,
             detail: (next != Next::Delivered).then(|| outcome.to_string()),
@@ -143,10 +179,15 @@ impl Deliverer {
     }
 }
 
-fn unsigned() -> Sent {
-    let detail = "the tenant has no callback secret to sign with".to_owned();
+/// What a delivery is sent with.
+struct Opened {
+    secrets: Vec<CallbackSecret>,
+    headers: CustomHeaders,
+}
+
+fn unsigned(why: &'static str) -> Sent {
     Sent {
-        outcome: AttemptOutcome::Forbidden { detail },
+        outcome: AttemptOutcome::Unsigned { detail: why.to_owned() },
         latency: Duration::ZERO,
         response: Vec::new(),
         status: None,

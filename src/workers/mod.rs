@@ -7,6 +7,7 @@
 mod deliverer;
 mod earlier_results;
 mod refresher;
+mod replayer;
 mod retention;
 mod vendor_worker;
 
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 pub use self::deliverer::Deliverer;
 pub use self::earlier_results::EarlierResults;
 pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
+pub use self::replayer::Replayer;
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
 use crate::domain::clock::{Clock, Timestamp};
@@ -111,6 +113,8 @@ pub struct Wakes {
     pub poller: Wake,
     /// The deliverer's.
     pub deliverer: Wake,
+    /// The replayer's.
+    pub replayer: Wake,
 }
 
 impl Wakes {
@@ -135,11 +139,13 @@ impl Wakes {
                 Ok(Change::Work(Queue::Submits)) => self.submitter.wake(),
                 Ok(Change::Work(Queue::Polls)) => self.poller.wake(),
                 Ok(Change::Delivery) => self.deliverer.wake(),
+                Ok(Change::Replay) => self.replayer.wake(),
                 Ok(Change::Analysis(..) | Change::Event(_)) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                     self.submitter.wake();
                     self.poller.wake();
                     self.deliverer.wake();
+                    self.replayer.wake();
                 }
                 Err(RecvError::Closed) => return,
             }

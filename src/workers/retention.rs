@@ -1,4 +1,4 @@
-//! Deletes what is older than `store.retention`.
+//! Deletes what is older than `store.retention`, and forgets requests whose keys count no more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,7 @@ impl Worker for Retention {
         if deleted > 0 {
             tracing::info!(rows = deleted, "what was older than store.retention is deleted");
         }
-        Ok(Report { started: deleted, next_due: None })
+        let forgotten = self.store.delete_keys_across_tenants(BATCH).await?;
+        Ok(Report { started: deleted + forgotten, next_due: None })
     }
 }

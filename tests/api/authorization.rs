@@ -1,5 +1,6 @@
 //! Who may call what.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use alovoice_gateway::auth::DevelopmentToken;
@@ -11,11 +12,63 @@ use crate::caller::{Answer, Caller};
 use crate::contract::Operation;
 use crate::stage::{EVERY_SCOPE, HMAC, Stage, call, development_token, token};
 
-/// Calls an operation of the document about a call, with a good body if it takes one.
-async fn perform(operation: &Operation, caller: &Caller, call_id: &str) -> Answer {
-    let path = operation.path.replace("{call_id}", call_id);
+/// What stands in an operation's path.
+struct Things {
+    call_id: String,
+    webhook_id: String,
+    replay_id: String,
+    delivery_id: String,
+}
+
+impl Things {
+    /// A call that may or may not be there, and nothing else.
+    fn of_call(call_id: &str) -> Self {
+        let id = |prefix| format!("{prefix}_018f95f4cd287c5b9a6f3b1f8f0a1d2e");
+        Self {
+            call_id: call_id.to_owned(),
+            webhook_id: id("whk"),
+            replay_id: id("rpl"),
+            delivery_id: id("dlv"),
+        }
+    }
+
+    /// With a webhook of acme's, a replay to it and a delivery.
+    async fn with_webhook(stage: &Stage, call_id: &str) -> Self {
+        let acme = stage.acme();
+        let webhook = acme.post("/v1/webhooks", json!({"url": stage.hook("ok")})).await.json();
+        let webhook_id = webhook["id"].as_str().unwrap().to_owned();
+        let path = format!("/v1/webhooks/{webhook_id}");
+        let replay =
+            acme.post(&format!("{path}/replay"), json!({"since": "2026-01-01T00:00:00Z"})).await.json();
+        let replay_path = format!("{path}/replays/{}", replay["id"].as_str().unwrap());
+        while acme.get(&replay_path).await.json()["finished_at"].is_null() {}
+        let delivery = acme.post(&format!("{path}/test"), json!({})).await.json();
+        Self {
+            call_id: call_id.to_owned(),
+            webhook_id,
+            replay_id: replay["id"].as_str().unwrap().to_owned(),
+            delivery_id: delivery["delivery"].as_str().unwrap().to_owned(),
+        }
+    }
+}
+
+/// Calls an operation of the document about these things, with a good body if it takes one.
+async fn perform(operation: &Operation, caller: &Caller, things: &Things) -> Answer {
+    let call_id = &things.call_id;
+    let path = [
+        ("{call_id}", call_id),
+        ("{webhook_id}", &things.webhook_id),
+        ("{replay_id}", &things.replay_id),
+        ("{delivery_id}", &things.delivery_id),
+    ]
+    .iter()
+    .fold(operation.path.to_owned(), |path, (parameter, value)| path.replace(parameter, value));
     assert!(!path.contains('{'), "the test knows the parameters of {path}");
     let body = match operation.definition["operationId"].as_str() {
+        Some("create_webhook") => json!({"url": "http://127.0.0.1:9/"}).to_string(),
+        Some("change_webhook" | "rotate_webhook_secret") => json!({}).to_string(),
+        Some("replay_webhook") => json!({"since": "2026-01-01T00:00:00Z"}).to_string(),
+        Some("create_audio_link") => json!({}).to_string(),
         Some("submit_analyses") => json!({"analyses": [{"call_id": call_id}]}).to_string(),
         _ if operation.definition["requestBody"].is_object() => json!({"call_id": call_id}).to_string(),
         _ => String::new(),
@@ -26,8 +79,8 @@ async fn perform(operation: &Operation, caller: &Caller, call_id: &str) -> Answe
 #[tokio::test]
 async fn no_operation_runs_without_a_token() {
     let stage = Stage::start().await;
-    for operation in Operation::all() {
-        let answer = perform(&operation, &stage.acme().anonymous(), "known-1").await;
+    for operation in Operation::of_bearers() {
+        let answer = perform(&operation, &stage.acme().anonymous(), &Things::of_call("known-1")).await;
         answer.problem(401, "unauthorized");
         assert_eq!(answer.header("www-authenticate"), "Bearer", "{}", operation.path);
     }
@@ -38,11 +91,12 @@ async fn no_operation_runs_without_a_token() {
 async fn every_operation_needs_the_scope_that_the_document_names() {
     let stage = Stage::start().await;
     let every: Vec<_> = EVERY_SCOPE.split(' ').collect();
-    for operation in Operation::all() {
+    for operation in Operation::of_bearers() {
         let scope = operation.scope();
         let others = every.iter().filter(|other| **other != scope).copied().collect::<Vec<_>>().join(" ");
         for scopes in ["", &others, &scope.to_uppercase()] {
-            let answer = perform(&operation, &stage.caller_with(&token("acme", scopes)), "known-1").await;
+            let caller = stage.caller_with(&token("acme", scopes));
+            let answer = perform(&operation, &caller, &Things::of_call("known-1")).await;
             let problem = answer.problem(403, "insufficient_scope");
             assert_eq!(problem["detail"], format!("the token lacks the scope {scope}"));
             let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
@@ -50,10 +104,15 @@ async fn every_operation_needs_the_scope_that_the_document_names() {
         }
         assert!(stage.vendor.calls().iter().all(|request| request.call_id != call("known-1")));
         let call_id = format!("known-{}{}", operation.path.len(), operation.method.as_str().len());
-        if operation.method == reqwest::Method::DELETE {
+        if operation.method == reqwest::Method::DELETE && operation.path.contains("{call_id}") {
             assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "there is something to delete");
         }
-        let answer = perform(&operation, &stage.caller_with(&token("acme", scope)), &call_id).await;
+        let things = if scope == "webhooks:manage" {
+            Things::with_webhook(&stage, &call_id).await
+        } else {
+            Things::of_call(&call_id)
+        };
+        let answer = perform(&operation, &stage.caller_with(&token("acme", scope)), &things).await;
         assert!(answer.status < 300, "{} needs no other scope: {answer:?}", operation.path);
     }
 }
@@ -65,10 +124,13 @@ async fn what_is_another_tenants_is_not_there() {
     stage.acme().submitted(secret).await;
     let of_acme = stage.acme().outcome("private").await;
     let unknown = stage.globex().analysis("unheard-of").await;
-    for operation in Operation::all().iter().filter(|operation| operation.path.contains("{call_id}")) {
-        let answer = perform(operation, &stage.globex(), "private").await;
+    for operation in Operation::of_bearers().iter().filter(|operation| operation.path.contains("{call_id}")) {
+        let answer = perform(operation, &stage.globex(), &Things::of_call("private")).await;
         answer.problem(404, "not_found");
         assert_eq!(answer.json()["detail"], unknown.json()["detail"], "the same as for what nobody has");
+        if operation.method != reqwest::Method::GET {
+            continue;
+        }
         let etag = stage.acme().analysis("private").await.header("etag").to_owned();
         let path = operation.path.replace("{call_id}", "private");
         let conditional = stage.globex().get_with(&path, &[("if-none-match", &etag)]).await;
@@ -78,6 +140,27 @@ async fn what_is_another_tenants_is_not_there() {
     let own = stage.globex().submitted(json!({"call_id": "private"})).await;
     assert_eq!((&own["metadata"], &own["status"]), (&json!({}), &json!("queued")));
     assert_eq!(stage.acme().analysis("private").await.json(), of_acme);
+}
+
+#[tokio::test]
+async fn another_tenants_webhooks_and_deliveries_are_not_there() {
+    let stage = Stage::start().await;
+    let things = Things::with_webhook(&stage, "1").await;
+    let before = stage.acme().get("/v1/webhooks").await.json()["webhooks"][0]["updated_at"].clone();
+    for operation in Operation::all() {
+        if ["{webhook_id}", "{delivery_id}"].iter().any(|id| operation.path.contains(id)) {
+            let answer = perform(&operation, &stage.globex(), &things).await;
+            answer.problem(404, "not_found");
+            let unknown = perform(&operation, &stage.globex(), &Things::of_call("1")).await;
+            assert_eq!(answer.json()["detail"], unknown.json()["detail"], "{}", operation.path);
+        }
+    }
+    assert_eq!(stage.globex().get("/v1/webhooks").await.json(), json!({"webhooks": []}));
+    assert_eq!(stage.globex().get("/v1/deliveries").await.json()["deliveries"], json!([]));
+    let by_webhook = format!("/v1/deliveries?webhook={}", things.webhook_id);
+    assert_eq!(stage.globex().get(&by_webhook).await.json()["deliveries"], json!([]));
+    let after = stage.acme().get("/v1/webhooks").await.json()["webhooks"][0]["updated_at"].clone();
+    assert_eq!(before, after);
 }
 
 /// A token that differs in one thing from a good one.
@@ -139,8 +222,8 @@ async fn a_bad_token_is_refused_with_what_is_wrong_with_it() {
 #[tokio::test]
 async fn a_tenant_that_is_not_configured_is_unknown() {
     let stage = Stage::start().await;
-    for operation in Operation::all() {
-        let answer = perform(&operation, &stage.caller("umbrella"), "known-1").await;
+    for operation in Operation::of_bearers() {
+        let answer = perform(&operation, &stage.caller("umbrella"), &Things::of_call("known-1")).await;
         answer.problem(403, "unknown_tenant");
     }
 }
@@ -149,21 +232,69 @@ async fn a_tenant_that_is_not_configured_is_unknown() {
 async fn a_tenant_that_asks_too_much_is_told_when_to_come_back() {
     let limits = [("TENANTS__ACME__REQUESTS_PER_SECOND", "1"), ("TENANTS__ACME__BURST", "60")];
     let stage = Stage::with(&limits).await;
-    let mut allowed = 0;
+    let mut last_left = 60;
     let refused = loop {
         let answer = stage.acme().analysis("known-1").await;
         if answer.status == 429 {
             break answer;
         }
-        allowed += 1;
+        let (left, wait) = left(&answer);
+        // One less each time, but for what a slow machine gets back meanwhile.
+        assert!(left + 1 >= last_left && left < 60, "{left} after {last_left}");
+        assert_eq!(wait, 1);
+        last_left = left;
     };
-    assert!(allowed >= 60, "{allowed} were allowed at once");
+    assert_eq!(last_left, 0, "all of them were allowed");
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(refused.header("ratelimit-policy"), "\"tenant\";q=60;w=60");
-    assert_eq!(refused.header("ratelimit"), "\"tenant\";r=0;t=1");
+    assert_eq!(left(&refused), (0, 1));
     assert_eq!(stage.globex().analysis("known-1").await.status, 200, "one tenant's flood is not another's");
     assert!(stage.admin("metrics").await.1.contains("\nalovoice_gateway_rate_limited_total 1\n"));
     let forged = stage.acme().presenting("Bearer x").analysis("known-1").await;
     forged.problem(401, "unauthorized");
+}
+
+/// How many requests may be made now, and the seconds until there is one more, as a parser of structured fields reads
+/// it; the policy is 60 of them in 60 s.
+fn left(answer: &Answer) -> (i64, i64) {
+    let policy = item(answer.header("ratelimit-policy"));
+    assert_eq!((policy["q"], policy["w"], policy.len()), (60, 60, 2));
+    let limit = item(answer.header("ratelimit"));
+    assert_eq!(limit.len(), 2);
+    (limit["r"], limit["t"])
+}
+
+/// The parameters of the one item, which is named `default`.
+fn item(field: &str) -> HashMap<String, i64> {
+    let list = sfv::Parser::new(field).parse::<sfv::List>().unwrap();
+    let [sfv::ListEntry::Item(item)] = &list[..] else { panic!("there is one item: {field}") };
+    assert_eq!(item.bare_item.as_string().map(sfv::StringRef::as_str), Some("default"));
+    let number = |value: &sfv::BareItem| i64::from(value.as_integer().unwrap());
+    item.params.iter().map(|(name, value)| (name.as_str().to_owned(), number(value))).collect()
+}
+
+#[tokio::test]
+async fn every_answer_to_an_authorized_request_tells_what_is_left() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    stage.acme().outcome("1").await;
+    let etag = stage.acme().analysis("1").await.header("etag").to_owned();
+    let unchanged = stage.acme().get_with("/v1/analyses/1", &[("if-none-match", &etag)]).await;
+    let audio = stage.acme().get("/v1/analyses/1/audio").await;
+    for (answer, status) in [
+        (unchanged, 304),
+        (audio, 200),
+        (stage.acme().analysis("a,b").await, 422),
+        (stage.acme().submit(json!({})).await, 422),
+        (stage.acme().analysis("nobody-has-it~404").await, 404),
+    ] {
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.has("ratelimit") && answer.has("ratelimit-policy"), "{answer:?}");
+    }
+    let unknown = stage.acme().presenting("Bearer x").analysis("1").await;
+    let foreign = stage.caller_with(&token("acme", "")).analysis("1").await;
+    for (answer, status) in [(unknown, 401), (foreign, 403)] {
+        assert_eq!(answer.status, status);
+        assert!(!answer.has("ratelimit") && !answer.has("ratelimit-policy"), "{answer:?}");
+    }
 }

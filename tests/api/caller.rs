@@ -70,6 +70,16 @@ impl Caller {
         self.send(Method::GET, path, headers, "").await
     }
 
+    /// A JSON body, whatever the outcome.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, &[(CONTENT_TYPE.as_str(), "application/json")], body.to_string()).await
+    }
+
+    /// A JSON body, whatever the outcome.
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, &[(CONTENT_TYPE.as_str(), "application/json")], body.to_string()).await
+    }
+
     pub(crate) async fn analysis(&self, call_id: &str) -> Answer {
         self.get(&format!("/v1/analyses/{call_id}")).await
     }

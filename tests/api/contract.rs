@@ -48,13 +48,20 @@ impl Operation {
         paths.iter().flat_map(of_path).collect()
     }
 
+    /// Those that need a token.
+    pub(crate) fn of_bearers() -> Vec<Self> {
+        Self::all().into_iter().filter(|operation| operation.definition["security"] != json!([{}])).collect()
+    }
+
     /// The one that a request is for. HEAD is GET without a body.
     fn find(method: &Method, path: &str) -> Option<Self> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         let fits = |template: &str| {
             let (wanted, given) = (template.split('/'), path.split('/'));
             wanted.clone().count() == given.clone().count()
-                && wanted.zip(given).all(|(wanted, given)| wanted == given || wanted.starts_with('{'))
+                && wanted
+                    .zip(given)
+                    .all(|(wanted, given)| wanted == given || wanted.starts_with('{') && !given.is_empty())
         };
         Self::all().into_iter().find(|operation| operation.method == method && fits(operation.path))
     }
@@ -73,12 +80,21 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     let (name, status) = (&operation.definition["operationId"], answer.status);
     let definition = &operation.definition["responses"][status.to_string()];
     assert!(definition.is_object(), "{name} may answer {status}: {answer:?}");
+    for field in ["ratelimit", "ratelimit-policy"] {
+        // Those who were not let in are told nothing, and what broke may have done so before anybody was.
+        let is_told = answer.headers.contains_key(field);
+        let has_token = operation.definition["security"] != json!([{}]);
+        assert!(
+            !has_token || is_told || [401, 403, 500, 503].contains(&status),
+            "{name} answers {status} with {field}"
+        );
+    }
     let content = definition["content"].as_object();
     let Some(content) = content else {
         assert!(answer.body.is_empty(), "{name} answers {status} without a body");
         return;
     };
-    let given = answer.header("content-type");
+    let given = answer.header("content-type").trim_end_matches("; charset=utf-8");
     // A media range, such as `audio/*`, stands for all of its kind.
     let fits = |media_type: &str| {
         media_type.strip_suffix('*').map_or(given == media_type, |kind| given.starts_with(kind))

@@ -188,7 +188,7 @@ async fn a_body_that_is_too_large_is_refused() {
 async fn unknown_query_parameters_are_errors() {
     let stage = Stage::start().await;
     for path in
-        ["/v1/analyses/1?wait=5", "/v1/analyses/1/transcript?format=json", "/v1/analyses/1/vendor-answer?x"]
+        ["/v1/analyses/1?wait=5", "/v1/analyses/1/transcript?form=json", "/v1/analyses/1/vendor-answer?x"]
     {
         let answer = stage.acme().get(path).await;
         assert!(answer.pointers()[0].starts_with('?'), "{answer:?}");

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod audio_links;
 mod authorization;
 mod batches;
 mod breaker;
@@ -16,6 +17,7 @@ mod deliveries;
 mod draining;
 mod event_streams;
 mod events;
+mod idempotency;
 mod input;
 mod issuer;
 mod journey;
@@ -29,11 +31,15 @@ mod postgres;
 mod problems;
 mod read_through;
 mod recordings;
+mod replays;
 mod replicas;
 mod representations;
 mod revisions;
 mod stage;
 mod submissions;
 mod subscriber;
+mod transcripts;
 mod usage;
 mod vendor_forms;
+mod webhook_health;
+mod webhooks;

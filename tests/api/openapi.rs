@@ -34,7 +34,7 @@ async fn the_document_is_served_without_a_token() {
 async fn the_document_names_the_address_that_callers_use() {
     let stage = Stage::with(&[("SERVER__PUBLIC_URL", "https://api.example.uz/voice/")]).await;
     let served = stage.acme().anonymous().get("/openapi.json").await.json();
-    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice"}]));
+    assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice", "x-internal": false}]));
 }
 
 #[tokio::test]
@@ -47,6 +47,17 @@ async fn the_pages_for_people_show_the_document() {
     assert_eq!(script.status, 200);
     assert!(script.text().contains("/openapi.json"), "{}", script.text());
     assert!(!script.text().contains("petstore"), "{}", script.text());
+    let head = stage.acme().anonymous().send(reqwest::Method::HEAD, "/swagger-ui/", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    for same in ["content-type", "content-length"] {
+        assert_eq!(head.header(same), page.header(same));
+    }
+    for path in ["/swagger-ui/", "/swagger-ui/swagger-ui.css"] {
+        let other = stage.acme().anonymous().send(reqwest::Method::POST, path, &[], "").await;
+        other.problem(405, "method_not_allowed");
+        assert_eq!(other.header("allow"), "GET, HEAD");
+    }
+    stage.acme().anonymous().get("/swagger-ui/none.js").await.problem(404, "not_found");
     for short in ["/swagger-ui", "/"] {
         let answer = stage.acme().anonymous().get(short).await;
         assert_eq!((answer.status, &answer.body), (200, &page.body), "{short} leads there");
@@ -67,8 +78,10 @@ fn every_operation_tells_what_it_answers() {
                 assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{path} {status}");
             }
         }
-        for status in ["401", "403", "429", "503"] {
-            assert!(definition["responses"][status].is_object(), "{path} {status}");
+        let is_open = definition["operationId"] == "get_linked_audio";
+        assert_eq!(definition["security"] == json!([{}]), is_open, "{path}");
+        for status in if is_open { &["429", "503"][..] } else { &["401", "403", "429", "503"] } {
+            assert!(definition["responses"][*status].is_object(), "{path} {status}");
         }
     }
     insta::assert_json_snapshot!(names, @r#"
@@ -79,12 +92,52 @@ fn every_operation_tells_what_it_answers() {
       "delete_analysis",
       "get_analysis",
       "get_audio",
+      "create_audio_link",
       "get_transcript",
       "get_vendor_answer",
+      "get_linked_audio",
+      "list_deliveries",
+      "get_delivery",
+      "redeliver",
       "list_events",
-      "get_usage"
+      "get_usage",
+      "list_webhooks",
+      "create_webhook",
+      "delete_webhook",
+      "get_webhook",
+      "change_webhook",
+      "replay_webhook",
+      "get_replay",
+      "rotate_webhook_secret",
+      "test_webhook"
     ]
     "#);
+}
+
+/// They are recorded by `tests/process/examples.rs`.
+#[test]
+fn every_body_of_json_has_an_example_that_fits_its_schema() {
+    let mut missing = Vec::new();
+    for Operation { definition, .. } in Operation::all() {
+        let name = definition["operationId"].as_str().unwrap();
+        let responses = definition["responses"].as_object().unwrap().iter();
+        let mut bodies: Vec<_> = responses.map(|(status, response)| (status.as_str(), response)).collect();
+        bodies.extend(definition.get("requestBody").map(|body| ("request", body)));
+        for (part, body) in bodies {
+            for (media_type, content) in body["content"].as_object().into_iter().flatten() {
+                if !media_type.ends_with("json") {
+                    continue;
+                }
+                let Some(example) = content.get("example") else {
+                    missing.push(format!("{name} {part}"));
+                    continue;
+                };
+                let errors = contract::errors(&content["schema"], example);
+                assert!(errors.is_empty(), "{name} {part}: {errors:#?}");
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no step of tests/process/examples.rs shows {missing:?}");
 }
 
 #[test]

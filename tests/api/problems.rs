@@ -40,11 +40,13 @@ async fn a_path_names_the_methods_that_it_takes() {
     let stage = Stage::start().await;
     for (path, refused, allowed) in [
         ("/v1/analyses", "PUT", "GET, HEAD, POST"),
-        ("/v1/analyses/batch", "PUT", "GET, HEAD, DELETE"),
+        ("/v1/analyses/batch", "PUT", "POST"),
         ("/v1/analyses/1", "POST", "GET, HEAD, DELETE"),
         ("/v1/analyses/1", "BREW", "GET, HEAD, DELETE"),
         ("/v1/analyses/1/transcript", "PATCH", "GET, HEAD"),
         ("/v1/analyses/1/vendor-answer", "DELETE", "GET, HEAD"),
+        ("/v1/analyses/1/audio-link", "GET", "POST"),
+        ("/v1/audio/x", "POST", "GET, HEAD"),
         ("/problems/internal", "POST", "GET, HEAD"),
     ] {
         let method = Method::from_bytes(refused.as_bytes()).unwrap();

@@ -22,8 +22,17 @@ async fn a_recording_comes_as_the_vendor_has_it() {
 
     let head = stage.acme().send(Method::HEAD, &url, &[], "").await;
     assert_eq!((head.status, head.header("content-length")), (200, whole.header("content-length")));
-    let known = stage.acme().get_with(&url, &[("if-none-match", whole.header("etag"))]).await;
+    for same in ["content-type", "content-disposition", "accept-ranges", "etag"] {
+        assert_eq!(head.header(same), whole.header(same), "{same}");
+    }
+    assert_eq!((whole.header("accept-ranges"), whole.header("vary")), ("bytes", "Authorization"));
+    assert_eq!(whole.header("content-disposition"), "inline; filename=\"known-1.wav\"");
+    let etag = whole.header("etag");
+    let known = stage.acme().get_with(&url, &[("if-none-match", etag)]).await;
     assert_eq!((known.status, known.body.len()), (304, 0));
+    assert_eq!(stage.acme().get_with(&url, &[("if-match", etag)]).await.body, whole.body);
+    let other = stage.acme().get_with(&url, &[("if-match", "\"other\"")]).await;
+    other.problem(412, "precondition_failed");
 }
 
 #[tokio::test]
@@ -36,6 +45,12 @@ async fn a_part_of_a_recording_is_that_part() {
     assert_eq!(part.header("content-range"), format!("bytes 44-1043/{}", whole.body.len()));
     let changed = stage.acme().get_with(&url, &[("range", "bytes=0-9"), ("if-range", "\"other\"")]).await;
     assert_eq!((changed.status, changed.body.len()), (200, whole.body.len()));
+    let etag = whole.header("etag");
+    let same = stage.acme().get_with(&url, &[("range", "bytes=-10"), ("if-range", etag)]).await;
+    assert_eq!((same.status, &same.body[..]), (206, &whole.body[whole.body.len() - 10..]));
+    let head = stage.acme().send(Method::HEAD, &url, &[("range", "bytes=0-9")], "").await;
+    assert_eq!((head.status, head.body.len()), (206, 0));
+    assert_eq!(head.header("content-range"), format!("bytes 0-9/{}", whole.body.len()));
     let beyond = stage.acme().get_with(&url, &[("range", "bytes=999999999-")]).await;
     beyond.problem(416, "range_not_satisfiable");
     assert_eq!(beyond.header("content-range"), format!("bytes */{}", whole.body.len()));

@@ -21,16 +21,19 @@ use crate::postgres::server::Server;
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
-pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read";
-/// Signs the callbacks of `acme`.
+pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
 /// Base64 of 32 bytes.
-const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
+pub(crate) const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
+/// Signs the callbacks of `acme`.
 pub(crate) const ACME_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Signs the callbacks of `globex`.
 pub(crate) const GLOBEX_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// `initech` has none, and so takes no callbacks.
 pub(crate) const VENDOR_TOKENS: [&str; 3] =
     ["vendor-token-of-acme", "vendor-token-of-globex", "vendor-token-of-initech"];
+
+/// As the value of a setting: there is none.
+pub(crate) const UNSET: &str = "(none)";
 
 /// A long time: what is not to happen in a test is due after it.
 pub(crate) const LATER: &str = "1h";
@@ -59,7 +62,7 @@ impl Stage {
         Self::with(&[]).await
     }
 
-    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`.
+    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`; [`UNSET`] takes one away.
     pub(crate) async fn with(changes: &[(&str, &str)]) -> Self {
         let on_server = std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres");
         let database = if on_server { Some(Server::shared().await.fresh_database().await) } else { None };
@@ -111,6 +114,12 @@ impl Stage {
     /// The same with another setting.
     pub(crate) async fn restart_with(mut self, (key, value): (&str, &str)) -> Self {
         set(&mut self.settings, key, value);
+        self.restart().await
+    }
+
+    /// The same without a setting.
+    pub(crate) async fn restart_without(mut self, key: &str) -> Self {
+        self.settings.retain(|(known, _)| *known != format!("GATEWAY_{key}"));
         self.restart().await
     }
 
@@ -231,7 +240,9 @@ async fn start(settings: &[(String, String)]) -> Gateway {
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
     let key = format!("GATEWAY_{key}");
     settings.retain(|(known, _)| *known != key);
-    settings.push((key, value.to_owned()));
+    if value != UNSET {
+        settings.push((key, value.to_owned()));
+    }
 }
 
 fn write(home: &TempDir, name: &str, content: &str) -> String {

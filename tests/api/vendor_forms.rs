@@ -44,7 +44,8 @@ fn end_of(behaviour: Behaviour) -> End {
         | Behaviour::AudioMissing
         | Behaviour::Audio500
         | Behaviour::AudioRedirect
-        | Behaviour::AudioTruncated => End::Completed(1),
+        | Behaviour::AudioTruncated
+        | Behaviour::AudioLong => End::Completed(1),
         // The outcome is known: taken.
         Behaviour::Submit202 | Behaviour::Submit204 => End::Completed(1),
         // The outcome is unknown, and the vendor turns out to have the call.

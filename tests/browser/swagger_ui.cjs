@@ -1,21 +1,9 @@
 // Tries the API out as a newcomer does in the Swagger UI, and tells on standard output what the page showed.
 //
 //   node swagger_ui.cjs URL TOKEN CALL_ID SCREENSHOT
-//
-// The browser is $CHROMIUM, or `chromium` on the PATH.
-const fs = require("node:fs");
-const path = require("node:path");
-const { chromium } = require("playwright-core");
+const { launch } = require("./browser.cjs");
 
 const [url, token, callId, screenshot] = process.argv.slice(2);
-
-function browserProgram() {
-  const named = process.env.CHROMIUM;
-  const folders = process.env.PATH.split(path.delimiter);
-  const program = named || folders.map((folder) => path.join(folder, "chromium")).find(fs.existsSync);
-  if (!program) throw new Error("there is no chromium on the PATH: run tests/tools first, or name one in CHROMIUM");
-  return program;
-}
 
 /** Opens an operation, fills its form (the gateway has "Try it out" pressed already), executes it, and gives the block with the answer. */
 async function tryOut(page, operationId, fill) {
@@ -29,20 +17,7 @@ async function tryOut(page, operationId, fill) {
 }
 
 async function main() {
-  const browser = await chromium.launch({
-    executablePath: browserProgram(),
-    headless: true,
-    args: [
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  const browser = await launch();
   const page = await browser.newPage({ viewport: { width: 1280, height: 1600 } });
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));

@@ -117,3 +117,30 @@ async fn headers_and_bodies_may_be_any_bytes() {
     assert_eq!(sent.outcome, AttemptOutcome::Refused { status: 503, retry_after: None });
     assert_eq!(sent.response, [0xff, 0x00]);
 }
+
+/// It is kept as it came, and what is never inflated cannot burst.
+#[tokio::test]
+async fn of_a_gzip_bomb_the_first_bytes_are_kept() {
+    // A stream of zeros, of which every 1,000 bytes on the wire would be a million.
+    let mut bomb = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    bomb.extend(std::iter::repeat_n(0x00, 990));
+    for coding in ["gzip", "br", "deflate", "zstd"] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\n\r\n");
+        let sent = attempt(&settings(), Then::Repeat(head.into(), bomb.clone())).await;
+        assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 200 });
+        assert_eq!(sent.response, bomb.iter().copied().cycle().take(4096).collect::<Vec<_>>());
+    }
+}
+
+/// However often something comes: the deadline is one over everything.
+#[tokio::test]
+async fn one_that_drips_does_not_stretch_the_deadline() {
+    let head = Then::Drip("HTTP/1.1 200 OK\r\nx: ".into(), "x".into());
+    let sent = attempt(&impatient(), head).await;
+    assert_eq!((sent.outcome, sent.status), (failed(AttemptError::Timeout), None));
+    // Long enough for the head to arrive on a busy machine.
+    let patient = CallbackSettings { timeout: Duration::from_secs(1), ..settings() };
+    let sent = attempt(&patient, Then::Drip("HTTP/1.1 503 Any\r\n\r\n".into(), "x".into())).await;
+    assert_eq!(sent.outcome, AttemptOutcome::Refused { status: 503, retry_after: None });
+    assert!(sent.response.iter().all(|byte| *byte == b'x') && sent.response.len() < 4096);
+}

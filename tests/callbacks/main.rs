@@ -14,6 +14,7 @@ use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::retries::{AttemptError, AttemptOutcome};
 use alovoice_gateway::domain::secrets::CallbackSecret;
+use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName};
 
 use receiver::{Receiver, Then};
 
@@ -49,6 +50,7 @@ async fn send(sender: &Sender, url: &str) -> Sent {
         id: "evt_1",
         timestamp: NOW,
         secrets: &secrets,
+        headers: &CustomHeaders::default(),
         body: BODY.into(),
         traceparent: TRACEPARENT,
     };
@@ -86,6 +88,32 @@ async fn a_callback_carries_its_signed_headers_and_its_body() {
     for secret in secrets() {
         assert_eq!(verify(&[secret], headers, &request.body, NOW), Ok(()));
     }
+}
+
+#[tokio::test]
+async fn custom_headers_go_along_and_replace_none_of_ours() {
+    let mut receiver = Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await;
+    let mut headers = CustomHeaders::default();
+    for (name, value) in [("Authorization", "Bearer a=b"), ("X-Key", "one, two")] {
+        headers.set(HeaderName::parse(name).unwrap(), value).unwrap();
+    }
+    let (url, secrets) = (CallbackUrl::parse(&receiver.url("/hook")).unwrap(), secrets());
+    let outgoing = Outgoing {
+        url: &url,
+        id: "evt_1",
+        timestamp: NOW,
+        secrets: &secrets,
+        headers: &headers,
+        body: BODY.into(),
+        traceparent: TRACEPARENT,
+    };
+    assert!(!format!("{outgoing:?}").contains("a=b"));
+    Sender::new(&settings()).unwrap().send(&outgoing).await;
+    let request = receiver.request().await;
+    assert_eq!(request.header("authorization"), "Bearer a=b");
+    assert_eq!(request.header("x-key"), "one, two");
+    assert_eq!(request.header("content-type"), "application/json");
+    assert_eq!(request.header("webhook-id"), "evt_1");
 }
 
 #[tokio::test]

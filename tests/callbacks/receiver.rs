@@ -9,6 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// Between two drops.
+const DRIP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// What a receiver does once it has a request.
 #[derive(Clone)]
 pub(crate) enum Then {
@@ -18,6 +21,8 @@ pub(crate) enum Then {
     Close(Vec<u8>),
     /// Sends these bytes and nothing more, for ever.
     Stall(Vec<u8>),
+    /// Sends the first bytes once and the second now and then, for ever.
+    Drip(Vec<u8>, Vec<u8>),
     /// Sends the first bytes once and the second again and again, as long as somebody takes them.
     Repeat(Vec<u8>, Vec<u8>),
 }
@@ -101,6 +106,14 @@ async fn serve(mut stream: TcpStream, then: Then, seen: mpsc::UnboundedSender<Re
                 stream.write_all(bytes).await.ok()?;
                 // Nothing more is sent, and so this returns when the sender has gone.
                 stream.read_u8().await.ok()?;
+            }
+            Then::Drip(first, again) => {
+                stream.write_all(first).await.ok()?;
+                let mut beat = tokio::time::interval(DRIP_PAUSE);
+                loop {
+                    beat.tick().await;
+                    stream.write_all(again).await.ok()?;
+                }
             }
             Then::Repeat(first, again) => {
                 stream.write_all(first).await.ok()?;

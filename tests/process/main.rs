@@ -5,17 +5,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
+mod audio_links;
 mod commands;
 mod crash;
+mod examples;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]
 mod floods;
 mod gateway;
+mod keys;
 mod leaks;
 mod peers;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
+mod readme;
 mod rolling;
 mod sandbox;
 mod stage;

@@ -1,5 +1,9 @@
 //! Tools that others wrote, and what they say about the gateway. `tests/tools` installs them.
 
+mod document;
+mod talk_metrics;
+mod transcripts;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -26,8 +30,16 @@ fn python(script: &str) -> Command {
     command
 }
 
+/// A script of tests/browser, which starts a browser.
+pub(crate) fn browser(script: &str) -> Command {
+    let mut command = Command::new(tool("node"));
+    command.arg(Path::new(HOUSE).join("tests/browser").join(script));
+    command.env("NODE_PATH", tool("browser/node_modules"));
+    command
+}
+
 /// Runs a tool with this on its standard input, while the vendor and the receiver go on.
-async fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Output {
+pub(crate) async fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Output {
     let input = input.into();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let ended = tokio::task::spawn_blocking(move || {
@@ -38,7 +50,7 @@ async fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Output {
     within("a tool", ended).await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -167,14 +179,11 @@ async fn a_newcomer_tries_the_api_out_in_a_browser() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let screenshot = Path::new(HOUSE).join("target/swagger-ui.png");
-    let mut browser = Command::new(tool("node"));
-    browser
-        .arg(Path::new(HOUSE).join("tests/browser/swagger_ui.cjs"))
-        .args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42"])
+    let mut page = browser("swagger_ui.cjs");
+    page.args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42"])
         .arg(&screenshot)
-        .env("NODE_PATH", tool("browser/node_modules"))
         .env("HOME", stage.home.path());
-    let output = run(browser, "").await;
+    let output = run(page, "").await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(

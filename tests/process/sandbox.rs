@@ -1,6 +1,13 @@
 //! The sandbox as a newcomer meets it: what it prints is run as it stands.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use alovoice_gateway::auth::DevelopmentToken;
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use alovoice_gateway::domain::ids::TenantId;
+use jsonwebtoken::Algorithm;
 
 use crate::gateway::Gateway;
 use crate::stage::Stage;
@@ -16,7 +23,16 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) async fn start(stage: &Stage) -> Self {
-        let process = Gateway::start(stage.command(&[&["sandbox"] as &[_], &PORTS].concat()));
+        Self::start_with(stage, &[]).await
+    }
+
+    /// With its files in a folder that stays.
+    pub(crate) async fn start_in(stage: &Stage, folder: &Path) -> Self {
+        Self::start_with(stage, &["--data-dir", folder.to_str().unwrap()]).await
+    }
+
+    async fn start_with(stage: &Stage, arguments: &[&str]) -> Self {
+        let process = Gateway::start(stage.command(&[&["sandbox"] as &[_], &PORTS, arguments].concat()));
         process.stdout.line("the end of the welcome", |line| line.contains("Ctrl-C ends")).await;
         let welcome = process.stdout.so_far();
         Self { process, welcome }
@@ -29,6 +45,29 @@ impl Sandbox {
 
     pub(crate) fn token(&self) -> &str {
         self.line("TOKEN=").strip_prefix("TOKEN=").unwrap()
+    }
+
+    /// Where the API is, without the slash at the end.
+    pub(crate) fn base(&self) -> &str {
+        self.swagger_ui().strip_suffix("/swagger-ui/").unwrap()
+    }
+
+    /// A token with other scopes, of a sandbox with its files in this folder.
+    pub(crate) fn token_with(folder: &Path, scopes: &str) -> String {
+        let tenant = TenantId::parse("demo").unwrap();
+        let token = DevelopmentToken {
+            algorithm: Algorithm::HS256,
+            issuer: "https://issuer.sandbox.invalid",
+            audience: "alovoice-gateway",
+            tenant_claim: "tenant",
+            tenant: &tenant,
+            scope_claim: "scope",
+            scopes,
+            subject: None,
+            lifetime: Duration::from_secs(3600),
+        };
+        let secret = std::fs::read(folder.join("hmac-secret")).unwrap();
+        token.mint(&secret, SystemClock.now()).unwrap()
     }
 
     pub(crate) fn swagger_ui(&self) -> &str {

@@ -28,7 +28,7 @@ pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef
 /// Base64 of 32 bytes.
 pub(crate) const ENCRYPTION_KEY: &str = "ZW5jcnlwdGlvbi1rZXktY2FuYXJ5LTAxMjM0NTY3ODk=";
 pub(crate) const CALLBACK_SECRET: &str = "whsec_Y2FsbGJhY2stc2VjcmV0LWNhbmFyeS0wMTIzNDU2Nzg5";
-pub(crate) const SCOPES: &str = "analyses:read analyses:write";
+pub(crate) const SCOPES: &str = "analyses:read analyses:write webhooks:manage";
 
 pub(crate) struct Stage {
     pub(crate) home: TempDir,

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::cases::feed::calls;
 use crate::cases::paces::{first_look, learn};
-use crate::harness::{Harness, acme, call_id, ready, submission, surroundings, with_callback};
+use crate::harness::{Harness, acme, call_id, delivered, ready, submission, surroundings, with_callback};
 
 crate::contract!(super::open);
 
@@ -63,7 +63,7 @@ async fn a_file_opened_again_holds_everything() {
     assert_eq!((harness.find("1").await, harness.find("2").await), before);
     assert!(harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap().is_some());
     harness.advance(10);
-    assert_eq!(harness.claim_delivery().await.delivery.call_id, call_id("1"));
+    assert_eq!(harness.claim_delivery().await.delivery.call_id, Some(call_id("1")));
     assert_eq!(harness.claim_one(Queue::Submits).await.analysis.call_id, call_id("2"));
 }
 
@@ -113,6 +113,35 @@ async fn leases_of_a_process_that_died_are_taken_back() {
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
     assert_eq!(harness.claim_one(Queue::Polls).await.analysis.work.unwrap().stage, Stage::Confirm);
+}
+
+/// Each step of a replay may be the last of its process.
+#[tokio::test]
+async fn a_replay_goes_on_after_every_step_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let harness = open_at(&file_in(&folder), ());
+    crate::cases::webhooks::events(&harness, "event", 450).await;
+    let webhook = crate::cases::webhooks::registered(&harness, "https://a.example/").await;
+    let replay = crate::cases::replays::replay_to(&harness, webhook.id, 1);
+    harness.store.begin_replay(&acme(), replay.clone()).await.unwrap();
+    drop(harness);
+    let mut sent = std::collections::HashMap::<String, usize>::new();
+    loop {
+        let harness = open_at(&file_in(&folder), ());
+        harness.store.advance_replays_across_tenants().await.unwrap();
+        drop(harness);
+        let harness = open_at(&file_in(&folder), ());
+        for claimed in harness.claim_deliveries(1000, 1000).await {
+            *sent.entry(claimed.delivery.event_id.to_string()).or_default() += 1;
+            harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+        }
+        let found = harness.store.find_replay(&acme(), webhook.id, replay.id).await.unwrap().unwrap();
+        if found.finished_at.is_some() {
+            assert_eq!(found.sent, 450);
+            break;
+        }
+    }
+    assert!(sent.len() == 450 && sent.values().all(|times| *times == 1), "{sent:?}");
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ impl Feed {
             };
             match change {
                 Ok(Change::Event(tenant)) => self.wake(|of| *of == tenant),
-                Ok(Change::Analysis(..) | Change::Work(_) | Change::Delivery) => {}
+                Ok(Change::Analysis(..) | Change::Work(_) | Change::Delivery | Change::Replay) => {}
                 Ok(Change::Everything) | Err(RecvError::Lagged(_)) => self.wake(|_| true),
                 Err(RecvError::Closed) => return,
             }

@@ -60,7 +60,7 @@ pub struct SideMetrics {
     #[schema(example = 31_200, minimum = 0)]
     pub longest_monologue_ms: i64,
     /// Its turns that begin while the other side is speaking and go on over it for more than 500 ms.
-    #[schema(example = 2)]
+    #[schema(value_type = u64, example = 2)]
     pub interruptions: usize,
 }
 

@@ -67,6 +67,7 @@ behaviours! {
     Audio500 "audio-500" "The recording's address answers 500."
     AudioRedirect "audio-redirect" "The recording's address redirects to another host."
     AudioTruncated "audio-truncated" "The recording ends half way, short of its announced length."
+    AudioLong "audio-long" "The recording goes on for twenty minutes, in silence."
     // Faults of both methods.
     Redirect "redirect" "Fault of both methods: 302 to another host, with the token in the address."
     // Faults of submit.

@@ -19,6 +19,9 @@ use crate::sandbox::http::{Body, Reply, Request, Response};
 /// A date two seconds ahead says "one second" at least, whatever the fraction that HTTP dates lose.
 const RETRY_DATE_AHEAD: Duration = Duration::from_secs(2);
 
+/// How long a long recording is, in seconds: more than players read ahead.
+const LONG: u32 = 1_200;
+
 /// Makes the replies to one request.
 pub(super) struct Replies<'a> {
     pub(super) request: &'a Request,
@@ -39,12 +42,16 @@ impl Replies<'_> {
 
     /// The recording, or the part of it that is asked for.
     pub(super) fn recording(&self, stereo: Stereo, name: &str) -> Response {
+        let stereo = if self.behaviour == Behaviour::AudioLong { stereo.lasting(LONG) } else { stereo };
         let length = stereo.len();
         let etag = format!("\"{length:x}-{}\"", short_hash(name.as_bytes()));
         let response = |status| {
             let response = self.plain(status).with_header("Accept-Ranges", "bytes");
             response.with_header("Content-Type", "audio/wav").with_header("ETag", etag.as_str())
         };
+        if self.request.header("if-match").is_some_and(|wanted| wanted != "*" && wanted != etag) {
+            return response(412);
+        }
         if self.request.header("if-none-match") == Some(etag.as_str()) {
             return response(304);
         }

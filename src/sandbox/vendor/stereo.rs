@@ -40,6 +40,11 @@ impl Stereo {
         }
     }
 
+    /// The same, with silence at its end up to this time.
+    pub(super) fn lasting(self, seconds: u32) -> Self {
+        Self { frames: self.frames.max(u64::from(seconds) * u64::from(SAMPLE_RATE)), ..self }
+    }
+
     /// The size of the whole file.
     pub(super) fn len(&self) -> u64 {
         HEADER_BYTES + self.data_bytes()

@@ -2,7 +2,7 @@
 
 /// Every table, those that others refer to first. Their columns and keys are read from the database. What lists and
 /// searches go by is made anew from the results.
-pub(in crate::store) const TABLES: [&str; 10] = [
+pub(in crate::store) const TABLES: [&str; 13] = [
     "analyses",
     "results",
     "callbacks",
@@ -12,7 +12,10 @@ pub(in crate::store) const TABLES: [&str; 10] = [
     "paces",
     "feeds",
     "audit",
+    "webhooks",
+    "replays",
     "usage",
+    "idempotency",
 ];
 
 /// A table that both engines hold.

@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::super::Change;
 use super::connect::Session;
 use super::fault::Fault;
+use super::idempotency;
 use super::notices::{Address, Changes};
 use super::rows::{parsed, time};
 use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
@@ -46,6 +47,7 @@ pub(super) async fn delete(
             &[&tenant.as_str(), &call_id.as_str(), &action, &actor.request_id];
         return Ok((transaction.query_opt(&done, request).await?.is_some(), Changes::default()));
     }
+    idempotency::forget_call(&transaction, tenant, call_id).await?;
     let record = transaction
         .prepare_cached(
             "INSERT INTO audit (at, tenant, subject, request_id, action, call_id) VALUES ($1, $2, $3, $4, $5, $6)",

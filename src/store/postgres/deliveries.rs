@@ -2,21 +2,40 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
-use super::super::{FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, StoreError, Surroundings};
+use super::super::endpoints::verdict;
+use super::super::{
+    FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, Sending, StoreError, Surroundings,
+};
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows::{from_json, json, number, parsed, time, unreadable};
+use super::notices::Changes;
+use super::rows::{Parameter, from_json, json, number, parsed, time, time_if_any, unreadable};
+use super::webhooks::{self, Held, webhook_id};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryStatus};
+use crate::domain::deliveries::{Delivery, DeliveryPage, DeliveryStatus, Destination, NewDelivery};
 use crate::domain::events::Event;
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
+use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+
+/// What [`recorded`] expects of a row of deliveries, each with its event and its endpoint.
+const RECORDED: &str = "SELECT delivery.\"row\" AS place, delivery.id AS id, endpoint, CASE WHEN endpoint = '' \
+     THEN delivery.url ELSE coalesce(hook.url, '') END AS url, told.id AS event_id, kind, delivery.call_id AS call_id, \
+     status, attempts, delivery.created_at AS created_at, due_at, leased, finished_at";
+
+/// The rest of that statement, for the deliveries of another.
+fn recorded_sql(deliveries: &str) -> String {
+    format!(
+        "{RECORDED} FROM ({deliveries}) AS delivery \
+         CROSS JOIN LATERAL (SELECT id, kind FROM events WHERE seq = delivery.event LIMIT 1) AS told \
+         LEFT JOIN LATERAL (SELECT url FROM webhooks WHERE id = delivery.endpoint LIMIT 1) AS hook ON true"
+    )
+}
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
 pub(super) async fn add_callback(
@@ -30,7 +49,7 @@ pub(super) async fn add_callback(
     Ok(transaction.execute(&add, &[&row, &url.as_str()]).await? > 0)
 }
 
-/// Puts an event on its way to every URL of its analysis; whether there was one.
+/// Puts an event on its way to every URL of its analysis and every endpoint that wants it; whether there was one.
 pub(super) async fn announce(
     transaction: &Transaction<'_>,
     around: &Surroundings,
@@ -40,13 +59,19 @@ pub(super) async fn announce(
 ) -> Result<bool, Fault> {
     let urls = transaction.prepare_cached("SELECT url FROM callbacks WHERE analysis = $1").await?;
     let urls = transaction.query(&urls, &[&row]).await?;
+    let mut destinations = Vec::with_capacity(urls.len());
     for url in &urls {
-        let of = (&event.tenant, &event.call_id, event.id);
-        let url = parsed(url, "url", CallbackUrl::parse)?;
-        let delivery = Delivery::begin(of, url, trace, event.at, &*around.entropy);
+        destinations.push(Destination::Callback(parsed(url, "url", CallbackUrl::parse)?));
+    }
+    let wanting = webhooks::wanting(transaction, &event.tenant, event.kind).await?;
+    destinations.extend(wanting.into_iter().map(Destination::Webhook));
+    let any = !destinations.is_empty();
+    for destination in destinations {
+        let (call_id, at) = (Some(&event.call_id), event.at);
+        let delivery = NewDelivery::begin(&event.tenant, call_id, destination, trace, at, &*around.entropy);
         insert(transaction, *seq, &delivery).await?;
     }
-    Ok(!urls.is_empty())
+    Ok(any)
 }
 
 /// Puts the newest event of a finished analysis on its way to one more URL.
@@ -58,25 +83,26 @@ pub(super) async fn announce_latest(
 ) -> Result<(), Fault> {
     let (tenant, call_id) = (&analysis.tenant, &analysis.call_id);
     let latest = transaction
-        .prepare_cached(
-            "SELECT seq, id FROM events WHERE tenant = $1 AND call_id = $2 ORDER BY seq DESC LIMIT 1",
-        )
+        .prepare_cached("SELECT seq FROM events WHERE tenant = $1 AND call_id = $2 ORDER BY seq DESC LIMIT 1")
         .await?;
     if let Some(row) = transaction.query_opt(&latest, &[&tenant.as_str(), &call_id.as_str()]).await? {
-        let (seq, id) = (row.try_get("seq")?, event_id(&row, "id")?);
-        let now = around.clock.now();
-        let delivery =
-            Delivery::begin((tenant, call_id, id), url.clone(), analysis.trace, now, &*around.entropy);
-        insert(transaction, seq, &delivery).await?;
+        let (destination, now) = (Destination::Callback(url.clone()), around.clock.now());
+        let trace = analysis.trace;
+        let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*around.entropy);
+        insert(transaction, row.try_get("seq")?, &delivery).await?;
     }
     Ok(())
 }
 
-async fn insert(transaction: &Transaction<'_>, seq: i64, delivery: &Delivery) -> Result<(), Fault> {
+pub(super) async fn insert(
+    transaction: &Transaction<'_>,
+    seq: i64,
+    delivery: &NewDelivery,
+) -> Result<(), Fault> {
     let insert = transaction
         .prepare_cached(
-            "INSERT INTO deliveries (id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",
+            "INSERT INTO deliveries (id, tenant, call_id, event, endpoint, url, receiver, status, created_at, due_at, \
+             trace) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)",
         )
         .await?;
     transaction
@@ -85,10 +111,11 @@ async fn insert(transaction: &Transaction<'_>, seq: i64, delivery: &Delivery) ->
             &[
                 &delivery.id.to_string(),
                 &delivery.tenant.as_str(),
-                &delivery.call_id.as_str(),
+                &delivery.call_id.as_ref().map_or("", CallId::as_str),
                 &seq,
-                &delivery.url.as_str(),
-                &delivery.url.receiver(),
+                &delivery.destination.endpoint(),
+                &delivery.destination.url(),
+                &delivery.destination.receiver(),
                 &DeliveryStatus::Pending.as_str(),
                 &delivery.due_at.as_millis(),
                 &json(&delivery.trace)?,
@@ -99,10 +126,15 @@ async fn insert(transaction: &Transaction<'_>, seq: i64, delivery: &Delivery) ->
 }
 
 /// Both rows in one statement: the attempt is only touched if the lease was still ours.
-const FINISH: &str = "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), \
-     finished_at = $5, leased = false WHERE \"row\" = $1 AND fence = $2 AND leased RETURNING \"row\", attempts, tenant), \
-     ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 FROM owned \
-     WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant FROM owned";
+fn finish_sql(condition: &str) -> String {
+    format!(
+        "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), finished_at = $5, \
+         leased = false WHERE \"row\" = $1 AND fence = $2 AND leased AND {condition} \
+         RETURNING \"row\", attempts, tenant, endpoint), \
+         ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 \
+         FROM owned WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant, endpoint FROM owned"
+    )
+}
 
 /// Whose delivery it was.
 pub(super) async fn finish(
@@ -116,31 +148,39 @@ pub(super) async fn finish(
         Next::Delivered => (DeliveryStatus::Delivered, None),
         Next::GiveUp(_) => (DeliveryStatus::Failed, None),
         Next::RetryAt(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
+        Next::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
     // The server's texts cannot hold NUL.
     let detail = attempt.detail.as_ref().map(|detail| detail.replace('\0', "\u{fffd}"));
     let latency = i64::try_from(attempt.latency.as_millis()).unwrap_or(i64::MAX);
-    let finish = client.prepare_cached(FINISH).await?;
-    let owner = client
-        .query_opt(
-            &finish,
-            &[
-                &lease.row,
-                &lease.fence,
-                &status.as_str(),
-                &due_at,
-                &finished_at,
-                &attempt.outcome,
-                &attempt.status.map(i64::from),
-                &latency,
-                &detail,
-                &attempt.response,
-            ],
-        )
-        .await?
-        .ok_or(StoreError::LeaseLost)?;
-    parsed(&owner, "tenant", TenantId::parse)
+    let (status, response_status) = (status.as_str(), attempt.status.map(i64::from));
+    let parameters: [Parameter<'_>; 10] = [
+        &lease.row,
+        &lease.fence,
+        &status,
+        &due_at,
+        &finished_at,
+        &attempt.outcome,
+        &response_status,
+        &latency,
+        &detail,
+        &attempt.response,
+    ];
+    // Most are of callbacks, which are done with one statement.
+    let of_callback = client.prepare_cached(&finish_sql("endpoint = ''")).await?;
+    if let Some(owner) = client.query_opt(&of_callback, &parameters).await? {
+        return parsed(&owner, "tenant", TenantId::parse);
+    }
+    let transaction = client.transaction().await?;
+    let of_endpoint = transaction.prepare_cached(&finish_sql("endpoint <> ''")).await?;
+    let owner = transaction.query_opt(&of_endpoint, &parameters).await?.ok_or(StoreError::LeaseLost)?;
+    if let Some(ended) = verdict(attempt) {
+        webhooks::attempted(&transaction, owner.try_get("endpoint")?, &ended, now).await?;
+    }
+    let owner = parsed(&owner, "tenant", TenantId::parse)?;
+    transaction.commit().await?;
+    Ok(owner)
 }
 
 pub(super) async fn attempts(
@@ -151,7 +191,7 @@ pub(super) async fn attempts(
     let client = session.client()?;
     let attempts = client
         .prepare_cached(
-            "SELECT number, started_at, outcome, attempts.status, latency_ms, response FROM attempts \
+            "SELECT number, started_at, outcome, attempts.status, latency_ms, detail, response FROM attempts \
              JOIN deliveries ON \"row\" = delivery WHERE tenant = $1 AND id = $2 ORDER BY number",
         )
         .await?;
@@ -165,6 +205,7 @@ pub(super) async fn attempts(
             outcome: row.try_get("outcome")?,
             status: status.and_then(|status| u16::try_from(status).ok()),
             latency: latency.and_then(|latency| u64::try_from(latency).ok()).map(Duration::from_millis),
+            detail: row.try_get("detail")?,
             response: row.try_get::<_, Option<Vec<u8>>>("response")?.unwrap_or_default(),
         })
     };
@@ -177,21 +218,124 @@ pub(super) async fn of_call(
     call_id: &CallId,
 ) -> Result<Vec<RecordedDelivery>, Fault> {
     let client = session.client()?;
-    let deliveries = client
+    let of_call = "SELECT * FROM deliveries WHERE tenant = $1 AND call_id = $2";
+    let sql = format!("{} ORDER BY delivery.\"row\"", recorded_sql(of_call));
+    let deliveries = client.prepare_cached(&sql).await?;
+    client.query(&deliveries, &[&tenant.as_str(), &call_id.as_str()]).await?.iter().map(recorded).collect()
+}
+
+pub(super) async fn list(
+    mut session: Session,
+    tenant: &TenantId,
+    page: &DeliveryPage,
+) -> Result<Vec<RecordedDelivery>, Fault> {
+    let client = session.client()?;
+    let filter = &page.filter;
+    let webhook = filter.webhook.map(|webhook| webhook.to_string()).unwrap_or_default();
+    let call_id = filter.call_id.as_ref().map_or("", CallId::as_str);
+    let (after, limit) = (page.after.unwrap_or(i64::MAX), i64::try_from(page.limit).unwrap_or(i64::MAX));
+    let tenant = tenant.as_str();
+    let mut parameters: Vec<Parameter<'_>> = vec![&tenant, &after, &limit];
+    // Which index is walked is not left to chance: what is joined to an empty text or added to 0 can be walked along none.
+    let (mut of_tenant, mut order) = ("tenant = $1", "\"row\"");
+    let mut conditions = vec!["\"row\" < $2".to_owned()];
+    if filter.webhook.is_some() {
+        parameters.push(&webhook);
+        let number = parameters.len();
+        conditions.push(if filter.call_id.is_some() {
+            format!("endpoint || '' = ${number}")
+        } else {
+            of_tenant = "tenant || '' = $1";
+            format!("endpoint = ${number} AND endpoint <> ''")
+        });
+    }
+    if filter.call_id.is_some() {
+        parameters.push(&call_id);
+        order = "(\"row\" + 0)";
+        conditions.push(format!("call_id = ${}", parameters.len()));
+    }
+    // Written out, one of three words of ours: the indexes' condition, and how many rows to expect, depend on it.
+    match filter.status {
+        Some(DeliveryStatus::Delivered) => conditions.push("status = 'delivered'".to_owned()),
+        Some(DeliveryStatus::Pending) => {
+            conditions.push("status = 'pending' AND status <> 'delivered'".to_owned());
+        }
+        Some(DeliveryStatus::Failed) => {
+            conditions.push("status = 'failed' AND status <> 'delivered'".to_owned());
+        }
+        None => {}
+    }
+    let conditions = conditions.join(" AND ");
+    let page =
+        format!("SELECT * FROM deliveries WHERE {of_tenant} AND {conditions} ORDER BY {order} DESC LIMIT $3");
+    let sql = format!("{} ORDER BY delivery.\"row\" DESC", recorded_sql(&page));
+    let select = client.prepare_cached(&sql).await?;
+    client.query(&select, &parameters).await?.iter().map(recorded).collect()
+}
+
+pub(super) async fn find(
+    client: &impl GenericClient,
+    tenant: &TenantId,
+    id: DeliveryId,
+) -> Result<Option<RecordedDelivery>, Fault> {
+    let sql = recorded_sql("SELECT * FROM deliveries WHERE id = $1 AND tenant = $2");
+    let select = client.prepare_cached(&sql).await?;
+    let row = client.query_opt(&select, &[&id.to_string(), &tenant.as_str()]).await?;
+    row.as_ref().map(recorded).transpose()
+}
+
+/// Makes a delivery due, unless it is under way.
+pub(super) async fn send_again(
+    mut session: Session,
+    tenant: &TenantId,
+    id: DeliveryId,
+    now: Timestamp,
+) -> Result<(Sending, Changes), Fault> {
+    let transaction = session.client()?.transaction().await?;
+    let Some(found) = find(&transaction, tenant, id).await? else {
+        return Ok((Sending::NotFound, Changes::default()));
+    };
+    let webhook = found.webhook.map(|webhook| webhook.to_string());
+    if let Some(webhook) = &webhook {
+        match webhooks::is_enabled(&transaction, tenant, webhook, Held::No).await? {
+            None => return Ok((Sending::NotFound, Changes::default())),
+            Some(false) => return Ok((Sending::Disabled, Changes::default())),
+            Some(true) => {}
+        }
+    }
+    let update = transaction
         .prepare_cached(
-            "SELECT id, url, status, attempts FROM deliveries WHERE tenant = $1 AND call_id = $2 ORDER BY \"row\"",
+            "UPDATE deliveries SET status = 'pending', due_at = $2, finished_at = NULL, earlier_attempts = attempts \
+             WHERE \"row\" = $1 AND NOT (leased AND status = 'pending')",
         )
         .await?;
-    let rows = client.query(&deliveries, &[&tenant.as_str(), &call_id.as_str()]).await?;
-    let recorded = |row: &Row| {
-        Ok(RecordedDelivery {
-            id: delivery_id(row, "id")?,
-            url: row.try_get("url")?,
-            status: row.try_get("status")?,
-            attempts: number(row, "attempts")?,
-        })
-    };
-    rows.iter().map(recorded).collect()
+    transaction.execute(&update, &[&found.place, &now.as_millis()]).await?;
+    // The delivery's row first, as whoever ends an attempt does.
+    if let Some(webhook) = &webhook {
+        webhooks::end_pause(&transaction, webhook).await?;
+    }
+    transaction.commit().await?;
+    let mut changes = Changes::default();
+    changes.add_delivery();
+    Ok((Sending::Due(id), changes))
+}
+
+fn recorded(row: &Row) -> Result<RecordedDelivery, Fault> {
+    Ok(RecordedDelivery {
+        place: row.try_get("place")?,
+        id: delivery_id(row, "id")?,
+        webhook: endpoint(row)?,
+        url: row.try_get("url")?,
+        event_id: event_id(row, "event_id")?,
+        kind: row.try_get("kind")?,
+        call_id: call_id(row)?,
+        status: row.try_get("status")?,
+        attempts: number(row, "attempts")?,
+        created_at: time(row, "created_at")?,
+        due_at: time(row, "due_at")?,
+        leased: row.try_get("leased")?,
+        finished_at: time_if_any(row, "finished_at")?,
+    })
 }
 
 /// Reads a row that was joined with its event, whose id is `event_id`.
@@ -199,13 +343,27 @@ pub(super) fn read(row: &Row) -> Result<Delivery, Fault> {
     Ok(Delivery {
         id: delivery_id(row, "id")?,
         tenant: parsed(row, "tenant", TenantId::parse)?,
-        call_id: parsed(row, "call_id", CallId::parse)?,
+        call_id: call_id(row)?,
+        webhook: endpoint(row)?,
         event_id: event_id(row, "event_id")?,
         url: parsed(row, "url", CallbackUrl::parse)?,
         attempts: number(row, "attempts")?,
+        earlier_attempts: number(row, "earlier_attempts")?,
         due_at: time(row, "due_at")?,
         trace: from_json(row, "trace")?.ok_or_else(|| unreadable("trace", "nothing"))?,
     })
+}
+
+/// A test's is empty.
+fn call_id(row: &Row) -> Result<Option<CallId>, Fault> {
+    let text: &str = row.try_get("call_id")?;
+    if text.is_empty() { Ok(None) } else { parsed(row, "call_id", CallId::parse).map(Some) }
+}
+
+/// That of a submission's own callback is empty.
+fn endpoint(row: &Row) -> Result<Option<WebhookId>, Fault> {
+    let text: &str = row.try_get("endpoint")?;
+    if text.is_empty() { Ok(None) } else { webhook_id(row, "endpoint").map(Some) }
 }
 
 fn event_id(row: &Row, column: &str) -> Result<EventId, Fault> {

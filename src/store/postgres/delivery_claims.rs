@@ -7,12 +7,13 @@ use bytes::Bytes;
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
-use super::super::selection::{Candidate, STRIDE, Selection, WINDOW};
-use super::super::{ClaimedDelivery, Claims, DeliverySlots, Lease};
+use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
+use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease};
 use super::connect::Session;
 use super::deliveries;
 use super::fault::Fault;
-use super::rows::number;
+use super::rows::{number, time_if_any};
+use super::webhooks::sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -23,6 +24,10 @@ const NEXT_STRIDE: Duration = Duration::from_millis(50);
 /// what is to come.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
+
+/// Takes tenants: their endpoints that are disabled or were paused.
+const SHUT: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
+     WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
 /// Takes tenants, the present, and how many to look at of each.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.\"row\", receiver, \
@@ -52,13 +57,17 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (
 /// Takes rows, the present, and the lease's end. What another replica claimed meanwhile is passed over. The attempt
 /// that begins is written down with it.
 const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT \"row\" FROM deliveries WHERE \"row\" = ANY($1) \
-     AND status = 'pending' AND due_at <= $2 FOR UPDATE SKIP LOCKED), \
+     AND status = 'pending' AND due_at <= $2 AND (endpoint = '' OR EXISTS (SELECT 1 FROM webhooks \
+     WHERE webhooks.id = endpoint AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
      WHERE \"row\" = ANY (ARRAY(SELECT \"row\" FROM mine)) RETURNING *), \
      begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT \"row\", attempts, $2 FROM claimed) \
-     SELECT \"row\", fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, url, attempts, \
-     due_at, trace, body FROM claimed CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) \
-     AS told";
+     SELECT \"row\", fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, endpoint, \
+     coalesce(hook.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, secret, previous_secret, \
+     previous_until, headers FROM claimed \
+     CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) AS told \
+     LEFT JOIN LATERAL (SELECT url, secret, previous_secret, previous_until, headers FROM webhooks \
+     WHERE id = claimed.endpoint LIMIT 1) AS hook ON true";
 
 /// Where each tenant's walk from receiver to receiver goes on.
 pub(super) type Walks = HashMap<TenantId, String>;
@@ -82,13 +91,16 @@ pub(super) async fn claim(
     let present = now.as_millis();
     let mut under_way = under_way(client, &names, present).await?;
     let mut oldest = oldest(client, &names, present).await?;
-    let mut next_due = next(client, &names, present).await?;
+    let mut gates = gates(client, &names, now).await?;
+    let next_due = next(client, &names, present).await?;
+    let mut next_due = gates.next_end.into_iter().chain(next_due).min();
 
     let mut selection = Selection::new(slots);
     for tenant in &tenants {
         let Some(heads) = oldest.remove(tenant.as_str()) else { continue };
         let clogged = heads.len() >= WINDOW;
-        let mut share = selection.tenant(under_way.remove(tenant.as_str()).unwrap_or_default());
+        let gates = gates.room.remove(tenant.as_str()).unwrap_or_default();
+        let mut share = selection.tenant(under_way.remove(tenant.as_str()).unwrap_or_default(), gates);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
         if clogged && share.has_room() {
             let before = walks.remove(tenant).unwrap_or_default();
@@ -122,6 +134,30 @@ async fn under_way(
         of_tenant.insert(row.try_get("receiver")?, number(&row, "number")?);
     }
     Ok(found)
+}
+
+/// What keeps deliveries back although they are due.
+#[derive(Default)]
+struct Gates {
+    /// How many may be under way, by tenant and receiver: for those endpoints that may not have their whole share.
+    room: HashMap<String, HashMap<String, usize>>,
+    /// When the next pause ends.
+    next_end: Option<Timestamp>,
+}
+
+async fn gates(client: &Object, tenants: &[&str], now: Timestamp) -> Result<Gates, Fault> {
+    let statement = client.prepare_cached(SHUT).await?;
+    let mut gates = Gates::default();
+    for row in client.query(&statement, &[&tenants]).await? {
+        let disabled: bool = row.try_get("disabled")?;
+        let paused_until = time_if_any(&row, "paused_until")?;
+        let room = gate_room(disabled, paused_until, now);
+        gates.room.entry(row.try_get("tenant")?).or_default().insert(row.try_get("id")?, room);
+        if !disabled && room == 0 {
+            gates.next_end = gates.next_end.into_iter().chain(paused_until).min();
+        }
+    }
+    Ok(gates)
 }
 
 async fn oldest(
@@ -191,7 +227,12 @@ fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
     let read = || {
         let lease = Lease { row: row.try_get("row")?, fence: row.try_get("fence")? };
         let body: Vec<u8> = row.try_get("body")?;
-        Ok::<_, Fault>(ClaimedDelivery { lease, delivery: deliveries::read(row)?, body: Bytes::from(body) })
+        let delivery = deliveries::read(row)?;
+        let endpoint = match delivery.webhook {
+            Some(id) => Some(ClaimedEndpoint { id, sealed: sealed(row)? }),
+            None => None,
+        };
+        Ok::<_, Fault>(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
     };
     read().inspect_err(|fault| tracing::error!(?fault, "a delivery cannot be read")).ok()
 }

@@ -8,15 +8,20 @@ use super::rows::parsed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
-/// The lock keeps out a submission that makes one of them live again; two replicas divide the work.
+/// What waits for an endpoint that is disabled holds nothing up: it may wait for ever. The lock keeps out a submission that makes one of them live again; two replicas divide the work.
 const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id = ANY (ARRAY(SELECT id FROM analyses \
      WHERE stage IS NULL AND finished_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries \
      WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
-     AND deliveries.status = 'pending') ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL))) ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)) \
      RETURNING tenant, call_id";
 const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq = ANY (ARRAY(SELECT seq FROM events WHERE at < $1 \
      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
-     AND deliveries.status = 'pending') ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL))) ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id = ANY (ARRAY(SELECT id FROM replays \
+     WHERE finished_at IS NOT NULL AND finished_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /// Results, callbacks, deliveries and attempts go with what they hang on.
 pub(super) async fn delete(
@@ -37,7 +42,9 @@ pub(super) async fn delete(
         changes.cached(Change::Analysis(tenant, call_id));
     }
     let events = transaction.execute(&events, &[&before.as_millis(), &limit]).await?;
+    let replays = transaction.prepare_cached(DELETE_REPLAYS).await?;
+    let others = events + transaction.execute(&replays, &[&before.as_millis(), &limit]).await?;
     changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
-    Ok((deleted.len() + usize::try_from(events).unwrap_or(usize::MAX), changes))
+    Ok((deleted.len() + usize::try_from(others).unwrap_or(usize::MAX), changes))
 }

@@ -84,11 +84,11 @@ pub(super) async fn position(
     event: EventId,
 ) -> Result<Option<FeedPosition>, Fault> {
     let client = session.client()?;
-    let select = client.prepare_cached("SELECT position FROM events WHERE id = $1 AND tenant = $2").await?;
-    let Some(row) = client.query_opt(&select, &[&event.to_string(), &tenant.as_str()]).await? else {
-        return Ok(None);
-    };
-    Ok(row.try_get::<_, Option<i64>>(0)?.map(FeedPosition::new))
+    let select = client
+        .prepare_cached("SELECT position FROM events WHERE id = $1 AND tenant = $2 AND position > 0")
+        .await?;
+    let row = client.query_opt(&select, &[&event.to_string(), &tenant.as_str()]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.map(FeedPosition::new))
 }
 
 /// The place of an event that is gone: before everything that came later. To be asked when everything is numbered, up to `end`.

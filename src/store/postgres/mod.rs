@@ -19,14 +19,17 @@ mod expiry;
 mod fault;
 mod feed;
 mod held;
+mod idempotency;
 mod listings;
 mod migrations;
 mod notices;
 mod paces;
+mod replays;
 mod rows;
 mod target;
 mod tls;
 mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,22 +50,26 @@ use self::notices::{Address, Changes, Currency, Listener, Teller};
 pub(super) use self::target::Target;
 use self::usage::Tally;
 use super::{
-    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
-    FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
-    Surroundings, WorkSlots,
+    Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
+    Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
+    RecordedDelivery, ReplayBegin, Sending, Stats, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryPage;
 use crate::domain::events::EventKind;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
+use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
+use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
+use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
+use crate::domain::webhooks::Webhook;
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
 const PERSEVERANCE: Duration = Duration::from_secs(8);
@@ -431,7 +438,8 @@ impl Store for PostgresStore {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        self.change(|session| expiry::delete(session, &self.address, before, limit)).await
+        let expired = self.change(|session| expiry::delete(session, &self.address, before, limit)).await?;
+        Ok(expired + self.run(webhooks::purge).await?)
     }
 
     async fn delete_records_across_tenants(
@@ -441,6 +449,36 @@ impl Store for PostgresStore {
     ) -> Result<usize, StoreError> {
         let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
         Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
+    }
+
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError> {
+        // One number for all tries: whoever did not hear that the first went well finds it to be so.
+        let (claim, request) = (self.surroundings.claim(), &request);
+        self.run(|session| idempotency::claim(session, tenant, request, claim, terms, self.now())).await
+    }
+
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let (claim, answer) = (&claim, answer.as_ref());
+        self.run(|session| idempotency::finish(session, tenant, claim, answer)).await
+    }
+
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError> {
+        let claim = &claim;
+        self.run(|session| idempotency::release(session, tenant, claim)).await
+    }
+
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run(|session| idempotency::delete(session, self.now(), limit)).await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
@@ -456,6 +494,7 @@ impl Store for PostgresStore {
         let mut changes = Changes::work(Queue::Submits);
         changes.add_work(Queue::Polls);
         changes.add_delivery();
+        changes.add_replay();
         // At once: the process may be over before the next batch.
         let told = self.run(|session| notices::tell_now(session, &self.address, &changes)).await;
         told.or(Ok(()))
@@ -479,6 +518,87 @@ impl Store for PostgresStore {
         call_id: &CallId,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         self.run(|session| deliveries::of_call(session, tenant, call_id)).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        page: DeliveryPage,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let page = &page;
+        self.run(|session| deliveries::list(session, tenant, page)).await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Option<RecordedDelivery>, StoreError> {
+        self.run(async |mut session| deliveries::find(&*session.client()?, tenant, delivery).await).await
+    }
+
+    async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
+        self.change(|session| deliveries::send_again(session, tenant, delivery, self.now())).await
+    }
+
+    async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+        let webhook = &webhook;
+        self.change(|session| webhooks::add(session, tenant, webhook)).await
+    }
+
+    async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        self.run(|session| webhooks::find(session, tenant, id)).await
+    }
+
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError> {
+        self.run(|session| webhooks::list(session, tenant)).await
+    }
+
+    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+        let webhook = &webhook;
+        self.change(|session| webhooks::change(session, tenant, webhook, self.now())).await
+    }
+
+    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
+        self.change(|session| webhooks::delete(session, tenant, id, self.now())).await
+    }
+
+    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
+        self.run(|session| webhooks::activity(session, tenant, id)).await
+    }
+
+    async fn test_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        trace: TraceContext,
+    ) -> Result<Sending, StoreError> {
+        let around = &self.surroundings;
+        self.change(|session| webhooks::test(session, around, tenant, id, trace)).await
+    }
+
+    async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError> {
+        let span = &span;
+        self.run(|session| replays::count(session, tenant, span)).await
+    }
+
+    async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError> {
+        let replay = &replay;
+        self.change(|session| replays::begin(session, tenant, replay)).await
+    }
+
+    async fn find_replay(
+        &self,
+        tenant: &TenantId,
+        webhook: WebhookId,
+        replay: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        self.run(|session| replays::find(session, tenant, webhook, replay)).await
+    }
+
+    async fn advance_replays_across_tenants(&self) -> Result<Advanced, StoreError> {
+        let around = &self.surroundings;
+        self.change(|session| replays::advance(session, around)).await
     }
 
     async fn events_after(

@@ -74,6 +74,10 @@ impl Changes {
         self.waking.push(Change::Delivery);
     }
 
+    pub(super) fn add_replay(&mut self) {
+        self.waking.push(Change::Replay);
+    }
+
     /// An analysis changed; only finished ones are cached.
     pub(super) fn analysis(&mut self, analysis: &Analysis, was_finished: bool) {
         let change = Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone());
@@ -118,6 +122,7 @@ impl Address {
             Change::Work(Queue::Submits) => format!("{origin} submits"),
             Change::Work(Queue::Polls) => format!("{origin} polls"),
             Change::Delivery => format!("{origin} delivery"),
+            Change::Replay => format!("{origin} replay"),
             Change::Everything => format!("{origin} everything"),
         }
     }
@@ -141,6 +146,7 @@ impl Address {
             (Some("submits"), None, None) => Change::Work(Queue::Submits),
             (Some("polls"), None, None) => Change::Work(Queue::Polls),
             (Some("delivery"), None, None) => Change::Delivery,
+            (Some("replay"), None, None) => Change::Replay,
             _ => Change::Everything,
         })
     }

@@ -153,7 +153,7 @@ pub(super) fn time(row: &Row, column: &str) -> Result<Timestamp, Fault> {
     Ok(Timestamp::from_millis(get(row, column)?))
 }
 
-fn time_if_any(row: &Row, column: &str) -> Result<Option<Timestamp>, Fault> {
+pub(super) fn time_if_any(row: &Row, column: &str) -> Result<Option<Timestamp>, Fault> {
     Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
 

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Change, StoreError};
+use super::idempotency;
 use super::rows::{text_id, time};
 use super::writer::Done;
 use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
@@ -26,6 +27,7 @@ pub(super) fn delete(
     if events + analyses == 0 {
         return Ok(Done::quiet(false));
     }
+    idempotency::forget_call(connection, &tenant, &call_id)?;
     connection
         .prepare_cached(
             "INSERT INTO audit (at, tenant, subject, request_id, action, call_id) VALUES (?, ?, ?, ?, ?, ?)",

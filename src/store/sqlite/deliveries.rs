@@ -2,20 +2,35 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::super::{FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, StoreError, Surroundings};
-use super::rows::{text_id, time, unreadable};
-use super::usage;
+use super::super::endpoints::verdict;
+use super::super::{
+    Change, FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, Sending, StoreError, Surroundings,
+};
+use super::rows::{text, text_id, time, time_if_any, unreadable};
+use super::writer::Done;
+use super::{usage, webhooks};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryStatus};
+use crate::domain::deliveries::{Delivery, DeliveryPage, DeliveryStatus, Destination, NewDelivery};
 use crate::domain::events::Event;
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
+use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
+
+/// The row of a new delivery: above those of all that were deleted, so that no lease is taken for another's.
+pub(super) const NEXT_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
+     FROM row_floors WHERE name = 'deliveries')";
+
+/// What [`recorded`] expects of a row.
+const RECORDED: &str = "SELECT deliveries.row AS place, deliveries.id AS id, endpoint, iif(endpoint = '', deliveries.url, \
+     coalesce(webhooks.url, '')) AS url, events.id AS event_id, kind, deliveries.call_id AS call_id, status, attempts, \
+     deliveries.created_at AS created_at, due_at, leased, finished_at FROM deliveries JOIN events ON seq = event \
+     LEFT JOIN webhooks ON webhooks.id = endpoint";
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
 pub(super) fn add_callback(connection: &Connection, row: i64, url: &CallbackUrl) -> Result<bool, StoreError> {
@@ -25,7 +40,7 @@ pub(super) fn add_callback(connection: &Connection, row: i64, url: &CallbackUrl)
     Ok(added > 0)
 }
 
-/// Puts an event on its way to every URL of its analysis; whether there was one.
+/// Puts an event on its way to every URL of its analysis and every endpoint that wants it; whether there was one.
 pub(super) fn announce(
     connection: &Connection,
     around: &Surroundings,
@@ -35,12 +50,15 @@ pub(super) fn announce(
 ) -> Result<bool, StoreError> {
     let mut urls = connection.prepare_cached("SELECT url FROM callbacks WHERE analysis = ?")?;
     let urls = urls.query_map([row], |row| text_id(row, "url", CallbackUrl::parse))?;
-    let mut any = false;
-    for url in urls {
-        let of = (&event.tenant, &event.call_id, event.id);
-        let delivery = Delivery::begin(of, url?, trace, event.at, &*around.entropy);
+    let mut destinations: Vec<_> =
+        urls.map(|url| url.map(Destination::Callback)).collect::<Result<_, _>>()?;
+    let wanting = webhooks::wanting(connection, &event.tenant, event.kind)?;
+    destinations.extend(wanting.into_iter().map(Destination::Webhook));
+    let any = !destinations.is_empty();
+    for destination in destinations {
+        let (call_id, at) = (Some(&event.call_id), event.at);
+        let delivery = NewDelivery::begin(&event.tenant, call_id, destination, trace, at, &*around.entropy);
         insert(connection, *seq, &delivery)?;
-        any = true;
     }
     Ok(any)
 }
@@ -53,38 +71,34 @@ pub(super) fn announce_latest(
     url: &CallbackUrl,
 ) -> Result<(), StoreError> {
     let (tenant, call_id) = (&analysis.tenant, &analysis.call_id);
-    let latest = connection
-        .prepare_cached(
-            "SELECT seq, id FROM events WHERE tenant = ? AND call_id = ? ORDER BY seq DESC LIMIT 1",
-        )?
-        .query_row(params![tenant.as_str(), call_id.as_str()], |row| {
-            Ok((row.get("seq")?, event_id(row, "id")?))
-        })
+    let latest: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM events WHERE tenant = ? AND call_id = ? ORDER BY seq DESC LIMIT 1")?
+        .query_row(params![tenant.as_str(), call_id.as_str()], |row| row.get(0))
         .optional()?;
-    if let Some((seq, id)) = latest {
-        let now = around.clock.now();
-        let delivery =
-            Delivery::begin((tenant, call_id, id), url.clone(), analysis.trace, now, &*around.entropy);
+    if let Some(seq) = latest {
+        let (destination, now) = (Destination::Callback(url.clone()), around.clock.now());
+        let trace = analysis.trace;
+        let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*around.entropy);
         insert(connection, seq, &delivery)?;
     }
     Ok(())
 }
 
-fn insert(connection: &Connection, seq: i64, delivery: &Delivery) -> Result<(), StoreError> {
+pub(super) fn insert(connection: &Connection, seq: i64, delivery: &NewDelivery) -> Result<(), StoreError> {
     let trace = serde_json::to_string(&delivery.trace).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     connection
-        .prepare_cached(
-            "INSERT INTO deliveries (row, id, tenant, call_id, event, url, receiver, status, created_at, due_at, trace) \
-             VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) FROM row_floors \
-             WHERE name = 'deliveries'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
+        .prepare_cached(&format!(
+            "INSERT INTO deliveries (row, id, tenant, call_id, event, endpoint, url, receiver, status, created_at, \
+             due_at, trace) VALUES ({NEXT_ROW}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ))?
         .execute(params![
             delivery.id.to_string(),
             delivery.tenant.as_str(),
-            delivery.call_id.as_str(),
+            delivery.call_id.as_ref().map_or("", CallId::as_str),
             seq,
-            delivery.url.as_str(),
-            delivery.url.receiver(),
+            delivery.destination.endpoint(),
+            delivery.destination.url(),
+            delivery.destination.receiver(),
             DeliveryStatus::Pending.as_str(),
             delivery.due_at.as_millis(),
             delivery.due_at.as_millis(),
@@ -103,18 +117,22 @@ pub(super) fn finish(
         Next::Delivered => (DeliveryStatus::Delivered, None),
         Next::GiveUp(_) => (DeliveryStatus::Failed, None),
         Next::RetryAt(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
+        Next::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
-    let owner = connection
+    let (owner, endpoint) = connection
         .prepare_cached(
             "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = 0 \
-             WHERE row = ? AND fence = ? AND leased = 1 RETURNING tenant",
+             WHERE row = ? AND fence = ? AND leased = 1 RETURNING tenant, endpoint",
         )?
         .query_row(params![status.as_str(), due_at, finished_at, lease.row, lease.fence], |row| {
-            text_id(row, "tenant", TenantId::parse)
+            Ok((text_id(row, "tenant", TenantId::parse)?, row.get::<_, String>("endpoint")?))
         })
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
+    if let Some(ended) = verdict(attempt).filter(|_| !endpoint.is_empty()) {
+        webhooks::attempted(connection, &endpoint, &ended, now)?;
+    }
     usage::count(connection, &owner, now, Usage::attempt(attempt.next.arrived()))?;
     connection
         .prepare_cached(
@@ -139,8 +157,8 @@ pub(super) fn attempts(
     delivery: DeliveryId,
 ) -> Result<Vec<RecordedAttempt>, StoreError> {
     let mut attempts = connection.prepare_cached(
-        "SELECT attempts.number, attempts.started_at, attempts.outcome, attempts.status, latency_ms, response \
-         FROM attempts JOIN deliveries ON row = delivery WHERE tenant = ? AND id = ? ORDER BY number",
+        "SELECT attempts.number, attempts.started_at, attempts.outcome, attempts.status, latency_ms, response, \
+             detail          FROM attempts JOIN deliveries ON row = delivery WHERE tenant = ? AND id = ? ORDER BY number",
     )?;
     let rows = attempts.query_map(params![tenant.as_str(), delivery.to_string()], |row| {
         Ok(RecordedAttempt {
@@ -149,6 +167,7 @@ pub(super) fn attempts(
             outcome: row.get(2)?,
             status: row.get(3)?,
             latency: row.get::<_, Option<u64>>(4)?.map(Duration::from_millis),
+            detail: row.get("detail")?,
             response: row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default(),
         })
     })?;
@@ -160,18 +179,110 @@ pub(super) fn of_call(
     tenant: &TenantId,
     call_id: &CallId,
 ) -> Result<Vec<RecordedDelivery>, StoreError> {
-    let mut deliveries = connection.prepare_cached(
-        "SELECT id, url, status, attempts FROM deliveries WHERE tenant = ? AND call_id = ? ORDER BY row",
-    )?;
-    let rows = deliveries.query_map(params![tenant.as_str(), call_id.as_str()], |row| {
-        Ok(RecordedDelivery {
-            id: delivery_id(row, "id")?,
-            url: row.get("url")?,
-            status: row.get("status")?,
-            attempts: row.get("attempts")?,
-        })
-    })?;
+    let mut deliveries = connection.prepare_cached(&format!(
+        "{RECORDED} WHERE deliveries.tenant = ? AND deliveries.call_id = ? ORDER BY row"
+    ))?;
+    let rows = deliveries.query_map(params![tenant.as_str(), call_id.as_str()], recorded)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: &TenantId,
+    page: &DeliveryPage,
+) -> Result<Vec<RecordedDelivery>, StoreError> {
+    let (sql, values) = list_sql(tenant, page);
+    let mut deliveries = connection.prepare_cached(&sql)?;
+    let rows = deliveries.query_map(params_from_iter(values), recorded)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The statement for a page, and what it is given.
+pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryPage) -> (String, Vec<Value>) {
+    let filter = &page.filter;
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    // The call's index first, then an endpoint's own; a unary plus keeps the query off the others.
+    match filter.webhook {
+        Some(webhook) => {
+            let of_call = ["+endpoint = ?", "deliveries.tenant = ?"];
+            let of_endpoint = ["endpoint = ?", "endpoint <> '' AND +deliveries.tenant = ?"];
+            conditions.extend(if filter.call_id.is_some() { of_call } else { of_endpoint });
+            values.push(text(&webhook.to_string()));
+        }
+        None => conditions.push("deliveries.tenant = ?"),
+    }
+    values.push(text(tenant.as_str()));
+    if let Some(call_id) = &filter.call_id {
+        conditions.push("deliveries.call_id = ?");
+        values.push(text(call_id.as_str()));
+    }
+    if let Some(status) = filter.status {
+        conditions.push("status = ?");
+        values.push(text(status.as_str()));
+        if status != DeliveryStatus::Delivered {
+            // The condition of the index, word for word.
+            conditions.push("status <> 'delivered'");
+        }
+    }
+    if let Some(after) = page.after {
+        conditions.push("row < ?");
+        values.push(Value::from(after));
+    }
+    values.push(Value::from(i64::try_from(page.limit).unwrap_or(i64::MAX)));
+    let conditions = conditions.join(" AND ");
+    (format!("{RECORDED} WHERE {conditions} ORDER BY row DESC LIMIT ?"), values)
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: DeliveryId,
+) -> Result<Option<RecordedDelivery>, StoreError> {
+    let mut delivery = connection
+        .prepare_cached(&format!("{RECORDED} WHERE deliveries.id = ? AND deliveries.tenant = ?"))?;
+    Ok(delivery.query_row(params![id.to_string(), tenant.as_str()], recorded).optional()?)
+}
+
+/// Makes a delivery due, unless it is under way.
+pub(super) fn send_again(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: DeliveryId,
+    now: Timestamp,
+) -> Result<Done<Sending>, StoreError> {
+    let Some(found) = find(connection, tenant, id)? else { return Ok(Done::quiet(Sending::NotFound)) };
+    if let Some(webhook) = found.webhook {
+        match webhooks::find(connection, tenant, webhook)? {
+            None => return Ok(Done::quiet(Sending::NotFound)),
+            Some(webhook) if webhook.disabled.is_some() => return Ok(Done::quiet(Sending::Disabled)),
+            Some(_) => webhooks::end_pause(connection, &webhook.to_string())?,
+        }
+    }
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET status = 'pending', due_at = ?, finished_at = NULL, earlier_attempts = attempts \
+             WHERE row = ? AND NOT (leased = 1 AND status = 'pending')",
+        )?
+        .execute(params![now.as_millis(), found.place])?;
+    Ok(Done { value: Sending::Due(id), changes: vec![Change::Delivery] })
+}
+
+fn recorded(row: &Row<'_>) -> Result<RecordedDelivery, rusqlite::Error> {
+    Ok(RecordedDelivery {
+        place: row.get("place")?,
+        id: delivery_id(row, "id")?,
+        webhook: endpoint(row)?,
+        url: row.get("url")?,
+        event_id: event_id(row, "event_id")?,
+        kind: row.get("kind")?,
+        call_id: call_id(row)?,
+        status: row.get("status")?,
+        attempts: row.get("attempts")?,
+        created_at: time(row, "created_at")?,
+        due_at: time(row, "due_at")?,
+        leased: row.get("leased")?,
+        finished_at: time_if_any(row, "finished_at")?,
+    })
 }
 
 /// Reads a row that was joined with its event, whose id is `event_id`.
@@ -180,13 +291,27 @@ pub(super) fn read(row: &Row<'_>) -> Result<Delivery, rusqlite::Error> {
     Ok(Delivery {
         id: delivery_id(row, "id")?,
         tenant: text_id(row, "tenant", TenantId::parse)?,
-        call_id: text_id(row, "call_id", CallId::parse)?,
+        call_id: call_id(row)?,
+        webhook: endpoint(row)?,
         event_id: event_id(row, "event_id")?,
         url: text_id(row, "url", CallbackUrl::parse)?,
         attempts: row.get("attempts")?,
+        earlier_attempts: row.get("earlier_attempts")?,
         due_at: time(row, "due_at")?,
         trace: serde_json::from_str(&trace).map_err(|_| unreadable("trace", &trace))?,
     })
+}
+
+/// A test's is empty.
+fn call_id(row: &Row<'_>) -> Result<Option<CallId>, rusqlite::Error> {
+    let text: String = row.get("call_id")?;
+    if text.is_empty() { Ok(None) } else { text_id(row, "call_id", CallId::parse).map(Some) }
+}
+
+/// That of a submission's own callback is empty.
+fn endpoint(row: &Row<'_>) -> Result<Option<WebhookId>, rusqlite::Error> {
+    let text: String = row.get("endpoint")?;
+    if text.is_empty() { Ok(None) } else { webhooks::webhook_id(row, "endpoint").map(Some) }
 }
 
 fn event_id(row: &Row<'_>, column: &str) -> Result<EventId, rusqlite::Error> {

@@ -6,12 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::selection::{Candidate, STRIDE, Selection, WINDOW};
-use super::super::{ClaimedDelivery, Claims, DeliverySlots, Lease, StoreError};
+use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
+use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, StoreError};
 use super::claims::earlier;
 use super::deliveries;
+use super::rows::time_if_any;
+use super::webhooks::SHUT;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+use crate::domain::webhooks::Sealed;
 
 /// How soon to come again for receivers that were not walked past yet.
 const NEXT_STRIDE: Duration = Duration::from_millis(50);
@@ -59,7 +62,9 @@ pub(super) fn claim(
             continue;
         }
         let clogged = heads.len() >= WINDOW;
-        let mut share = selection.tenant(under_way(connection, tenant, now)?);
+        let gates = gates(connection, tenant, now)?;
+        next_due = gates.next_end.into_iter().chain(next_due).min();
+        let mut share = selection.tenant(under_way(connection, tenant, now)?, gates.room);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
         if clogged && share.has_room() {
             let before = walks.remove(tenant).unwrap_or_default();
@@ -96,6 +101,31 @@ fn under_way(
     let rows =
         counted.query_map(params![tenant.as_str(), now.as_millis()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What keeps deliveries back although they are due.
+struct Gates {
+    /// How many may be under way, by receiver: for those endpoints that may not have their whole share.
+    room: HashMap<String, usize>,
+    /// When the next pause ends.
+    next_end: Option<Timestamp>,
+}
+
+fn gates(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Gates, StoreError> {
+    let mut shut = connection.prepare_cached(SHUT)?;
+    let rows = shut.query_map([tenant.as_str()], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?, time_if_any(row, "paused_until")?))
+    })?;
+    let mut gates = Gates { room: HashMap::new(), next_end: None };
+    for row in rows {
+        let (id, disabled_at, paused_until) = row?;
+        let room = gate_room(disabled_at.is_some(), paused_until, now);
+        gates.room.insert(id, room);
+        if disabled_at.is_none() && room == 0 {
+            gates.next_end = gates.next_end.into_iter().chain(paused_until).min();
+        }
+    }
+    Ok(gates)
 }
 
 fn candidates(
@@ -158,13 +188,17 @@ fn take(
         .execute(params![now.as_millis(), row])?;
     let claimed = connection
         .prepare_cached(
-            "SELECT row, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, \
-             url, attempts, due_at, trace, body FROM deliveries JOIN events ON seq = event WHERE row = ?",
+            "SELECT row, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, endpoint, \
+             coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, body, secret, \
+             previous_secret, previous_until, headers FROM deliveries JOIN events ON seq = event \
+             LEFT JOIN webhooks ON webhooks.id = endpoint WHERE row = ?",
         )?
         .query_row([row], |row| {
             let lease = Lease { row: row.get("row")?, fence: row.get("fence")? };
             let body: Vec<u8> = row.get("body")?;
-            Ok(ClaimedDelivery { lease, delivery: deliveries::read(row)?, body: Bytes::from(body) })
+            let delivery = deliveries::read(row)?;
+            let endpoint = delivery.webhook.map(|id| Ok::<_, rusqlite::Error>(ClaimedEndpoint { id, sealed: sealed(row)? }));
+            Ok(ClaimedDelivery { lease, endpoint: endpoint.transpose()?, delivery, body: Bytes::from(body) })
         })
         .map_err(StoreError::from);
     match claimed {
@@ -175,4 +209,13 @@ fn take(
         }
         Err(error) => Err(error),
     }
+}
+
+fn sealed(row: &Row<'_>) -> Result<Sealed, rusqlite::Error> {
+    let previous: Option<Vec<u8>> = row.get("previous_secret")?;
+    Ok(Sealed {
+        secret: row.get("secret")?,
+        previous_secret: previous.zip(time_if_any(row, "previous_until")?),
+        headers: row.get("headers")?,
+    })
 }

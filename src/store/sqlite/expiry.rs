@@ -4,17 +4,24 @@ use rusqlite::{Connection, params};
 
 use super::super::{Change, StoreError};
 use super::rows::text_id;
+use super::webhooks;
 use super::writer::Done;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
+/// What waits for an endpoint that is disabled holds nothing up: it may wait for ever.
 pub(super) const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses \
      WHERE stage IS NULL AND finished_at < ? AND NOT EXISTS (SELECT 1 FROM deliveries \
      WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
-     AND deliveries.status = 'pending') ORDER BY finished_at LIMIT ?) RETURNING tenant, call_id";
+     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL))) ORDER BY finished_at LIMIT ?) RETURNING tenant, call_id";
 pub(super) const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ? \
      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
-     AND deliveries.status = 'pending') ORDER BY at LIMIT ?)";
+     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL))) ORDER BY at LIMIT ?)";
+
+pub(super) const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id IN \
+     (SELECT id FROM replays WHERE finished_at IS NOT NULL AND finished_at < ? LIMIT ?)";
 
 /// Results, callbacks, deliveries and attempts go with what they hang on.
 pub(super) fn delete(
@@ -32,5 +39,7 @@ pub(super) fn delete(
     })?;
     let changes: Vec<Change> = deleted.collect::<Result<_, _>>()?;
     let events = connection.prepare_cached(DELETE_EVENTS)?.execute(params![before.as_millis(), limit])?;
-    Ok(Done { value: changes.len() + events, changes })
+    let replays = connection.prepare_cached(DELETE_REPLAYS)?.execute(params![before.as_millis(), limit])?;
+    let of_endpoints = webhooks::purge(connection)?;
+    Ok(Done { value: changes.len() + events + replays + of_endpoints, changes })
 }

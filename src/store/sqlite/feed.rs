@@ -63,7 +63,7 @@ pub(super) fn position(
     event: EventId,
 ) -> Result<FeedPosition, StoreError> {
     let known: Option<i64> = connection
-        .prepare_cached("SELECT position FROM events WHERE id = ? AND tenant = ?")?
+        .prepare_cached("SELECT position FROM events WHERE id = ? AND tenant = ? AND position > 0")?
         .query_row(params![event.to_string(), tenant.as_str()], |row| row.get(0))
         .optional()?;
     if let Some(known) = known {

@@ -9,15 +9,18 @@ mod delivery_claims;
 mod expiry;
 mod feed;
 mod file;
+mod idempotency;
 mod listings;
 mod mark;
 mod paces;
 #[cfg(test)]
 mod plans;
 mod readers;
+mod replays;
 mod rows;
 mod source;
 mod usage;
+mod webhooks;
 mod writer;
 
 use std::fs::File;
@@ -38,20 +41,24 @@ use self::readers::Readers;
 pub(super) use self::source::Source;
 use self::writer::{Done, Writer};
 use super::{
-    Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots, Ended,
-    FinishedAttempt, Found, Lease, Queue, RecordedAttempt, RecordedDelivery, Stats, Store, StoreError,
-    Surroundings, WorkSlots,
+    Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
+    Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
+    RecordedDelivery, ReplayBegin, Sending, Stats, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryPage;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId};
+use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
+use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use crate::domain::lifecycle::Step;
 use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
+use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
+use crate::domain::webhooks::Webhook;
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
@@ -116,7 +123,9 @@ fn take(path: &Path) -> Result<(Connection, File), OpenError> {
 /// Brings the file's schema up to date, and ends the leases: the file is ours, so whoever held one is gone.
 fn settle(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(), OpenError> {
     migrate(connection, path)?;
-    claims::release_all(connection, now).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+    let released =
+        claims::release_all(connection, now).and_then(|()| idempotency::release_all(connection, now));
+    released.map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -296,6 +305,43 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError> {
+        let (claim, now) = (self.surroundings.claim(), self.surroundings.clock.now());
+        let tenant = tenant.clone();
+        self.write(move |connection| {
+            idempotency::claim(connection, &tenant, &request, claim, terms, now).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| {
+            idempotency::finish(connection, &tenant, &claim, answer.as_ref()).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| idempotency::release(connection, &tenant, &claim).map(Done::quiet)).await
+    }
+
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.surroundings.clock.now();
+        self.write(move |connection| idempotency::delete(connection, now, limit).map(Done::quiet)).await
+    }
+
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(move |connection| listings::catch_up(connection, limit).map(Done::quiet)).await
     }
@@ -326,6 +372,94 @@ impl Store for SqliteStore {
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| deliveries::of_call(connection, &tenant, &call_id)).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        page: DeliveryPage,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| deliveries::list(connection, &tenant, &page)).await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Option<RecordedDelivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| deliveries::find(connection, &tenant, delivery)).await
+    }
+
+    async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
+        let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
+        self.write(move |connection| deliveries::send_again(connection, &tenant, delivery, now)).await
+    }
+
+    async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| webhooks::add(connection, &tenant, &webhook).map(Done::quiet)).await
+    }
+
+    async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| webhooks::find(connection, &tenant, id)).await
+    }
+
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| webhooks::list(connection, &tenant)).await
+    }
+
+    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+        let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
+        self.write(move |connection| webhooks::change(connection, &tenant, &webhook, now)).await
+    }
+
+    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
+        let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
+        self.write(move |connection| webhooks::delete(connection, &tenant, id, now).map(Done::quiet)).await
+    }
+
+    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| webhooks::activity(connection, &tenant, id)).await
+    }
+
+    async fn test_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        trace: TraceContext,
+    ) -> Result<Sending, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| webhooks::test(connection, &around, &tenant, id, trace)).await
+    }
+
+    async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| replays::count(connection, &tenant, &span)).await
+    }
+
+    async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| replays::begin(connection, &tenant, &replay)).await
+    }
+
+    async fn find_replay(
+        &self,
+        tenant: &TenantId,
+        webhook: WebhookId,
+        replay: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| replays::find(connection, &tenant, webhook, replay)).await
+    }
+
+    async fn advance_replays_across_tenants(&self) -> Result<Advanced, StoreError> {
+        let around = Arc::clone(&self.surroundings);
+        self.write(move |connection| replays::advance(connection, &around)).await
     }
 
     async fn events_after(

@@ -8,15 +8,22 @@ use super::claims::{
     oldest_work_sql,
 };
 use super::deadlines::{NEXT_START, overdue_sql};
+use super::deliveries::list_sql as deliveries_sql;
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
-use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS};
+use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::file::{MIGRATIONS, prepare};
+use super::idempotency::DELETE as DELETE_KEYS;
 use super::listings::list_sql;
+use super::replays::{COUNT, SCAN};
+use super::webhooks::{DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT, YOUNGEST};
 use crate::domain::analysis::Status;
-use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
+use crate::domain::clock::{SystemEntropy, Timestamp};
+use crate::domain::deliveries::{DeliveryFilter, DeliveryPage, DeliveryStatus};
+use crate::domain::ids::{CallId, TenantId, WebhookId};
 use crate::domain::listing::{Filter, Page, Position};
+
+const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
 /// How `SQLite` says that it will find what a query asks for, whether or not the index alone is enough for it.
 fn plan(sql: &str) -> Vec<String> {
@@ -101,6 +108,7 @@ fn what_is_expired_is_found_by_its_age() {
     for (sql, index) in [
         (DELETE_ANALYSES, "SEARCH analyses USING INDEX analyses_at_rest (finished_at<?)"),
         (DELETE_EVENTS, "SEARCH events USING INDEX events_by_time (at<?)"),
+        (DELETE_KEYS, "SEARCH idempotency USING INDEX idempotency_by_expiry (expires_at<?)"),
     ] {
         let plan = plan(sql);
         assert!(plan.iter().any(|line| line == index), "{plan:?}");
@@ -129,6 +137,64 @@ fn the_metrics_walk_what_is_under_way_alone() {
     }
     for sql in [PENDING, OLDEST_DELIVERY] {
         assert_eq!(plan(sql), search("deliveries", "deliveries_due", "tenant=?"));
+    }
+}
+
+#[test]
+fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
+    let (acme, webhook) = (TenantId::parse("acme").unwrap(), WebhookId::generate(NOW, &SystemEntropy));
+    let call = || Some(CallId::parse("1").unwrap());
+    let search = |terms| format!("SEARCH deliveries USING INDEX {terms}");
+    for (webhook, status, call_id, index) in [
+        (None, None, None, "deliveries_newest (tenant=? AND row<?)"),
+        (
+            None,
+            Some(DeliveryStatus::Failed),
+            None,
+            "deliveries_not_delivered (tenant=? AND status=? AND row<?)",
+        ),
+        (None, Some(DeliveryStatus::Delivered), None, "deliveries_newest (tenant=? AND row<?)"),
+        (Some(webhook), None, None, "deliveries_of_endpoint (endpoint=? AND row<?)"),
+        (
+            Some(webhook),
+            Some(DeliveryStatus::Pending),
+            None,
+            "deliveries_of_endpoint_not_delivered (endpoint=? AND status=? AND row<?)",
+        ),
+        (None, None, call(), "deliveries_of_call (tenant=? AND call_id=? AND row<?)"),
+        (Some(webhook), None, call(), "deliveries_of_call (tenant=? AND call_id=? AND row<?)"),
+    ] {
+        let filter = DeliveryFilter { webhook, status, call_id };
+        let page = DeliveryPage { filter, after: Some(1), limit: 10 };
+        let plan = plan(&deliveries_sql(&acme, &page).0);
+        assert_eq!(plan[0], search(index), "{page:?}");
+        assert!(plan.iter().all(|line| !line.starts_with("SCAN") && !line.contains("B-TREE")), "{plan:?}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_endpoints_and_replays_walks_indexes() {
+    let events = "events USING INDEX events_of_tenant_by_time";
+    for (sql, search) in [
+        (OF_TENANT, "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
+        (SHUT, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
+        (YOUNGEST, "deliveries USING INDEX deliveries_of_endpoint (endpoint=?)".to_owned()),
+        // Of those at the very moment, the ones before the place are passed over.
+        (SCAN, format!("{events} (tenant=? AND at>? AND at<?)")),
+        (COUNT, format!("{events} (tenant=? AND at>? AND at<?)")),
+    ] {
+        assert_eq!(plan(sql), [format!("SEARCH {search}")]);
+    }
+    let pending = plan(PENDING_OF_ENDPOINT);
+    let by_receiver = "SEARCH deliveries USING INDEX deliveries_due_by_receiver (tenant=? AND receiver=?)";
+    assert!(pending.iter().any(|line| line == by_receiver), "{pending:?}");
+    for (sql, index) in [
+        (DELETE_DELIVERIES, "deliveries_of_endpoint (endpoint=?)"),
+        (DELETE_REPLAYS, "replays_finished (finished_at>? AND finished_at<?)"),
+    ] {
+        let plan = plan(sql);
+        assert!(plan.iter().any(|line| line.ends_with(index)), "{plan:?}");
+        assert!(plan.iter().all(|line| !line.starts_with("SCAN")), "{plan:?}");
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) fn time(row: &Row<'_>, column: &str) -> Result<Timestamp, rusqlite::E
     row.get(column).map(Timestamp::from_millis)
 }
 
-fn time_if_any(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, rusqlite::Error> {
+pub(super) fn time_if_any(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, rusqlite::Error> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 

@@ -149,7 +149,7 @@ fn announce(changes: Vec<Change>, listeners: &broadcast::Sender<Change>) {
     for change in changes {
         let repeats = match &change {
             Change::Analysis(..) => false,
-            Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Everything => {
+            Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Replay | Change::Everything => {
                 !told.insert(change.clone())
             }
         };

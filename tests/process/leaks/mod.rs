@@ -22,6 +22,9 @@ const VENDOR_TOKEN: &str = "vendor/token+canary-7f3c9a51e0b2==";
 /// One that the vendor refuses.
 const REFUSED_VENDOR_TOKEN: &str = "refused/token+canary-0b7de2245c==";
 
+/// A key of a receiver's.
+const HEADER_VALUE: &str = "Bearer header-canary-5d1f0c77a9e4==";
+
 /// How receivers answer, in turn.
 const RECEIVERS: [&str; 6] = ["ok", "redirect", "500-twice", "reset-twice", "410", "hang"];
 
@@ -40,7 +43,9 @@ async fn nothing_leaks(format: &str) {
     let mut evidence = Evidence::default();
     let gateway = stage.serve().await;
     evidence.note_callers();
+    register_webhooks(&stage, &gateway, &mut evidence).await;
     run_every_behaviour(&stage, &gateway, &mut evidence).await;
+    look_at_webhooks(&stage, &gateway, &mut evidence).await;
     turn_callers_away(&stage, &gateway, &mut evidence).await;
     let mistakes = [
         json!({"call_id": "private", "callback": {"url": "http://10.0.0.1/hook"}}),
@@ -90,6 +95,59 @@ async fn faulty_stage(format: &str) -> Stage {
     }
     stage.set_file("TENANTS__GLOBEX__VENDOR_TOKEN_FILE", REFUSED_VENDOR_TOKEN);
     stage
+}
+
+/// Registers endpoints with headers; but for the answers that make a secret, which are kept apart, nobody shows it.
+async fn register_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
+    let url = gateway.api.join("v1/webhooks").unwrap();
+    let post = |url: reqwest::Url, body: Value, token: String| {
+        let request = stage.client.post(url).header("content-type", "application/json");
+        request.body(body.to_string()).bearer_auth(token)
+    };
+    evidence.finder.add("a webhook's header", HEADER_VALUE);
+    for receiver in ["ok", "500-twice", "410"] {
+        let headers = json!({"Authorization": HEADER_VALUE, "X-Site": "tashkent"});
+        let body = json!({"url": stage.receiver.hook(&format!("{receiver}/webhook")), "headers": headers});
+        let (status, answer, _) = answer_of(post(url.clone(), body, evidence.token("acme"))).await;
+        assert_eq!(status, 201, "{answer}");
+        let created: Value = serde_json::from_str(&answer).unwrap();
+        let rotate =
+            url.join(&format!("webhooks/{}/rotate-secret", created["id"].as_str().unwrap())).unwrap();
+        let (status, answer, _) = answer_of(post(rotate, json!({}), evidence.token("acme"))).await;
+        assert_eq!(status, 200, "{answer}");
+        let rotated: Value = serde_json::from_str(&answer).unwrap();
+        for made in [&created, &rotated] {
+            let secret = made["secret"].as_str().unwrap().strip_prefix("whsec_").unwrap();
+            evidence.finder.add("a webhook's secret", secret);
+        }
+    }
+    for mistake in [
+        json!({"url": "http://10.0.0.1/", "headers": {"Authorization": HEADER_VALUE}}),
+        json!({"url": 1, "headers": {"Authorization": HEADER_VALUE}}),
+        json!({"url": stage.receiver.hook("ok"), "headers": {"Host": HEADER_VALUE}}),
+        json!({"url": stage.receiver.hook("ok"), "headers": {"X-A": format!("{HEADER_VALUE}\r\n")}}),
+    ] {
+        let request = post(url.clone(), mistake, evidence.token("acme"));
+        assert_eq!(evidence.ask(request).await.0, 422);
+    }
+}
+
+/// Everything that is told of endpoints and what was sent to them.
+async fn look_at_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
+    for list in ["webhooks", "deliveries"] {
+        let url = gateway.api.join(&format!("v1/{list}")).unwrap();
+        let request = stage.client.get(url.clone()).bearer_auth(evidence.token("acme"));
+        let (status, listed) = evidence.ask(request).await;
+        assert_eq!(status, 200);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let things = listed[list].as_array().unwrap();
+        assert!(things.len() >= 3, "{list}");
+        for thing in things {
+            let path = format!("{url}/{}", thing["id"].as_str().unwrap());
+            let request = stage.client.get(path).bearer_auth(evidence.token("acme"));
+            assert_eq!(evidence.ask(request).await.0, 200);
+        }
+    }
 }
 
 /// Plays every behaviour, passing and for good, and looks at what came of it in every way there is.

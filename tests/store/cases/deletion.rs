@@ -29,7 +29,7 @@ pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harnes
     harness.announce("2", &[A]).await;
     let store = &harness.store;
     let attempted = harness.claim_deliveries(1, 1).await.remove(0);
-    assert_eq!(attempted.delivery.call_id, call_id("1"));
+    assert_eq!(attempted.delivery.call_id, Some(call_id("1")));
     harness.changes();
 
     assert!(delete(&harness, "1").await);

@@ -33,7 +33,7 @@ pub(crate) async fn a_completion_its_event_and_its_deliveries_come_together(harn
     for delivery in &deliveries {
         assert_eq!(delivery.delivery.event_id, deliveries[0].delivery.event_id, "one event");
         assert_eq!(delivery.body, deliveries[0].body);
-        assert_eq!((&delivery.delivery.tenant, &delivery.delivery.call_id), (&acme(), &call_id("1")));
+        assert_eq!((&delivery.delivery.tenant, &delivery.delivery.call_id), (&acme(), &Some(call_id("1"))));
         assert_eq!(delivery.delivery.trace, found.analysis.trace);
     }
     let (kind, data) = told(&deliveries[0]);

@@ -1,6 +1,7 @@
 //! Everything arrives, and goes on where it was.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryPage};
 use alovoice_gateway::store::Queue;
 use alovoice_gateway::store::copy::{Comparison, CopyError};
 use alovoice_gateway::store::sqlite;
@@ -26,6 +27,19 @@ async fn everything_that_the_api_shows_arrives() {
             assert!(shown(new, &tenant, call).await == expected, "{tenant} {call}");
         }
     }
+    let of_before = before.store.list_webhooks(&acme()).await.unwrap();
+    assert_eq!(of_before.len(), 1);
+    assert_eq!(after.store.list_webhooks(&acme()).await.unwrap(), of_before);
+    let all = async |harness: &Harness| {
+        let page = DeliveryPage { filter: DeliveryFilter::default(), after: None, limit: 1000 };
+        harness.store.list_deliveries(&acme(), page).await.unwrap()
+    };
+    assert!(all(&before).await.iter().any(|delivery| delivery.webhook == Some(of_before[0].id)));
+    assert_eq!(all(&after).await, all(&before).await);
+    let advanced =
+        [&before, &after].map(async |harness| harness.store.advance_replays_across_tenants().await.unwrap());
+    let [old, new] = futures_util::future::join_all(advanced).await.try_into().unwrap();
+    assert_eq!(old, new);
     let learned = before.store.pace(&acme()).await.unwrap();
     assert!(learned.is_some());
     assert_eq!(after.store.pace(&acme()).await.unwrap(), learned);

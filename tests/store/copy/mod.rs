@@ -17,11 +17,14 @@ use alovoice_gateway::domain::retries::{GiveUpReason, Next};
 use alovoice_gateway::store::copy::{CopyError, StoreCopy};
 use alovoice_gateway::store::postgres::{self, PostgresStore};
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
-use alovoice_gateway::store::{FinishedAttempt, Found, Queue, RecordedAttempt, RecordedDelivery, Store};
+use alovoice_gateway::store::{
+    FinishedAttempt, Found, Queue, RecordedAttempt, RecordedDelivery, ReplayBegin, Store,
+};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use crate::cases::{replays, webhooks};
 use crate::harness::{
     Harness, acme, call_id, delivered, finished, globex, obtained, surroundings, trace, with_callback,
     with_metadata,
@@ -121,7 +124,11 @@ async fn shown(store: &dyn Store, tenant: &TenantId, call: &str) -> Shown {
     let call = call_id(call);
     let mut deliveries = Vec::new();
     for delivery in store.deliveries_of_call(tenant, &call).await.unwrap() {
-        let attempts = store.attempts(tenant, delivery.id).await.unwrap();
+        let mut attempts = store.attempts(tenant, delivery.id).await.unwrap();
+        for detail in attempts.iter_mut().filter_map(|attempt| attempt.detail.as_mut()) {
+            // The server's texts cannot hold NUL.
+            *detail = detail.replace('\0', "\u{fffd}");
+        }
         deliveries.push((delivery, attempts));
     }
     Shown {
@@ -165,7 +172,16 @@ async fn every_kind_of_row(harness: Arc<Harness>) {
     assert_eq!(harness.claim_deliveries(1, 1).await.len(), 1);
     harness.submit(with_callback("queued", A)).await;
     harness.store.submit(&globex(), with_metadata("queued", "G-1")).await.unwrap();
+    // An endpoint that was tried out, and gets what happened before.
+    let webhook = webhooks::registered(&harness, A).await;
+    harness.store.test_webhook(&acme(), webhook.id, trace()).await.unwrap();
+    let replay = replays::replay_to(&harness, webhook.id, REPLAY);
+    assert_eq!(harness.store.begin_replay(&acme(), replay).await.unwrap(), ReplayBegin::Begun);
+    harness.store.advance_replays_across_tenants().await.unwrap();
 }
+
+/// What its id is made of.
+const REPLAY: u64 = 1;
 
 const CALLS: [&str; 11] = [
     "delivered",

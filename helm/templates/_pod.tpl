@@ -1,0 +1,79 @@
+{{/* What the gateway's pods and those of `helm test` have in common. */}}
+
+{{- define "alovoice-gateway.volumeMounts" -}}
+- name: settings
+  mountPath: /etc/alovoice-gateway
+  readOnly: true
+{{- if include "alovoice-gateway.fileSources" . }}
+# A folder and not single files (subPath): only so does a rotated Secret arrive.
+- name: files
+  mountPath: {{ include "alovoice-gateway.filesPath" . }}
+  readOnly: true
+{{- end }}
+- name: data
+  mountPath: /data
+{{- if .Values.secretsStoreCsi.secretProviderClass }}
+- name: secrets-store
+  mountPath: {{ .Values.secretsStoreCsi.mountPath }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* All but `data`. */}}
+{{- define "alovoice-gateway.volumes" -}}
+- name: settings
+  configMap:
+    name: {{ include "alovoice-gateway.fullname" . }}
+{{- with include "alovoice-gateway.fileSources" . }}
+- name: files
+  projected:
+    # Readable for fsGroup.
+    defaultMode: 0440
+    sources:
+      {{- . | trim | nindent 6 }}
+{{- end }}
+{{- if .Values.secretsStoreCsi.secretProviderClass }}
+- name: secrets-store
+  csi:
+    driver: secrets-store.csi.k8s.io
+    readOnly: true
+    volumeAttributes:
+      secretProviderClass: {{ .Values.secretsStoreCsi.secretProviderClass }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "alovoice-gateway.env" -}}
+- name: GATEWAY_CONFIG
+  value: /etc/alovoice-gateway/gateway.toml
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Of everything that is ever run. */}}
+{{- define "alovoice-gateway.podBasics" -}}
+serviceAccountName: {{ include "alovoice-gateway.serviceAccountName" . }}
+automountServiceAccountToken: false
+# Kubernetes would set variables for each Service of the namespace, and those of one named "gateway" would read as settings.
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,170 @@
+{{/*
+The gateway's settings, from values to TOML.
+
+  settings   config, and what the chart adds: the store's URL and files, the public URL. Files are still {secret, key} here.
+  paths      the same with a path in place of each such file
+  files      these files: a list of {file, source}
+  toml       a table as TOML. Helm's own toToml makes floats of whole numbers, which the gateway refuses.
+
+Templates give back text, so what is structured travels as JSON.
+*/}}
+
+{{/* Where files are mounted. */}}
+{{- define "alovoice-gateway.filesPath" -}}/run/secrets/alovoice-gateway{{- end -}}
+
+{{- define "alovoice-gateway.settings" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $store := $config.store | default dict -}}
+{{- if include "alovoice-gateway.isPostgres" . -}}
+{{- $_ := set $store "url" (include "alovoice-gateway.postgresUrl" .) -}}
+{{- with .Values.database.postgres.password -}}
+{{- $_ := set $store "password_file" . -}}
+{{- end -}}
+{{- else -}}
+{{- $_ := set $store "url" "sqlite:///data/alovoice-gateway.db" -}}
+{{- end -}}
+{{- $_ := set $config "store" $store -}}
+{{- if and .Values.ingress.enabled .Values.ingress.hosts (not $config.server.public_url) -}}
+{{- $scheme := ternary "https" "http" (not (empty .Values.ingress.tls)) -}}
+{{- $_ := set $config.server "public_url" (printf "%s://%s" $scheme (first .Values.ingress.hosts)) -}}
+{{- end -}}
+{{- toJson $config -}}
+{{- end -}}
+
+{{/* Percent-encoded: a plus is a plus to the gateway. */}}
+{{- define "alovoice-gateway.percent" -}}{{ urlquery . | replace "+" "%20" }}{{- end -}}
+
+{{- define "alovoice-gateway.postgresUrl" -}}
+{{- $p := .Values.database.postgres -}}
+{{- $parameters := list (printf "sslmode=%s" $p.sslMode) -}}
+{{- if kindIs "string" $p.ca -}}
+{{- $parameters = append $parameters (printf "sslrootcert=%s" (include "alovoice-gateway.percent" $p.ca)) -}}
+{{- else if $p.ca -}}
+{{- $path := printf "%s/store.ca" (include "alovoice-gateway.filesPath" .) -}}
+{{- $parameters = append $parameters (printf "sslrootcert=%s" (include "alovoice-gateway.percent" $path)) -}}
+{{- end -}}
+{{- range $name, $value := $p.parameters -}}
+{{- $parameters = append $parameters (printf "%s=%s" $name (include "alovoice-gateway.percent" (toString $value))) -}}
+{{- end -}}
+{{- $user := include "alovoice-gateway.percent" $p.user -}}
+{{- $name := include "alovoice-gateway.percent" $p.name -}}
+{{- printf "postgres://%s@%s:%d/%s?%s" $user $p.host (int $p.port) $name (join "&" $parameters) -}}
+{{- end -}}
+
+{{/* Of {value, at, filesPath}, where `at` is the key's path: JSON with a path in place of each file. */}}
+{{- define "alovoice-gateway.paths" -}}
+{{- $top := . -}}
+{{- if and (kindIs "map" .value) (hasSuffix "_file" .at) -}}
+{{- printf "%s/%s" .filesPath .at | toRawJson -}}
+{{- else if kindIs "map" .value -}}
+{{- $members := list -}}
+{{- range $key, $value := .value -}}
+{{- $at := empty $top.at | ternary $key (printf "%s.%s" $top.at $key) -}}
+{{- $inner := include "alovoice-gateway.paths" (dict "value" $value "at" $at "filesPath" $top.filesPath) -}}
+{{- $members = append $members (printf "%s: %s" (toRawJson $key) $inner) -}}
+{{- end -}}
+{{- printf "{%s}" (join ", " $members) -}}
+{{- else if kindIs "slice" .value -}}
+{{- $elements := list -}}
+{{- range $index, $value := .value -}}
+{{- $elements = append $elements (include "alovoice-gateway.paths" (dict "value" $value "at" (printf "%s.%d" $top.at $index) "filesPath" $top.filesPath)) -}}
+{{- end -}}
+{{- printf "[%s]" (join ", " $elements) -}}
+{{- else -}}
+{{- toRawJson .value -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of {value, at}: JSON objects, each with a comma after it. */}}
+{{- define "alovoice-gateway.filesIn" -}}
+{{- $top := . -}}
+{{- if and (kindIs "map" .value) (hasSuffix "_file" .at) -}}
+{{- dict "file" .at "source" .value | toRawJson -}},
+{{- else if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- $at := empty $top.at | ternary $key (printf "%s.%s" $top.at $key) -}}
+{{- include "alovoice-gateway.filesIn" (dict "value" $value "at" $at) -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $index, $value := .value -}}
+{{- include "alovoice-gateway.filesIn" (dict "value" $value "at" (printf "%s.%d" $top.at $index)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "alovoice-gateway.files" -}}
+{{- $found := include "alovoice-gateway.filesIn" (dict "value" (include "alovoice-gateway.settings" . | fromJson) "at" "") -}}
+{{- if and (include "alovoice-gateway.isPostgres" .) (kindIs "map" .Values.database.postgres.ca) .Values.database.postgres.ca -}}
+{{- $found = printf "%s%s," $found (dict "file" "store.ca" "source" .Values.database.postgres.ca | toRawJson) -}}
+{{- end -}}
+{{- printf "[%s]" (trimSuffix "," $found) -}}
+{{- end -}}
+
+{{/* The volume of these files, as the list of a projected volume's sources. */}}
+{{- define "alovoice-gateway.fileSources" -}}
+{{- $created := include "alovoice-gateway.fullname" . -}}
+{{- range include "alovoice-gateway.files" . | fromJsonArray }}
+{{- if .source.configMap }}
+- configMap:
+    name: {{ .source.configMap }}
+    items:
+      - key: {{ .source.key }}
+        path: {{ .file }}
+{{- else }}
+- secret:
+    name: {{ .source.secret | default $created }}
+    items:
+      - key: {{ .source.key | default .file }}
+        path: {{ .file }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "alovoice-gateway.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{ . }}{{- else -}}{{ toRawJson . }}{{- end -}}
+{{- end -}}
+
+{{- define "alovoice-gateway.tomlValue" -}}
+{{- if kindIs "slice" . -}}
+{{- $elements := list -}}
+{{- range . -}}
+{{- $elements = append $elements (include "alovoice-gateway.tomlValue" .) -}}
+{{- end -}}
+{{- printf "[%s]" (join ", " $elements) -}}
+{{- else if kindIs "float64" . -}}
+{{- if eq . (floor .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- else -}}
+{{- toRawJson . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of {table, at}: keys first, then the tables inside. */}}
+{{- define "alovoice-gateway.toml" -}}
+{{- $top := . -}}
+{{- range $key, $value := .table }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value) (and (kindIs "slice" $value) $value (kindIs "map" (first $value)))) }}
+{{ include "alovoice-gateway.tomlKey" $key }} = {{ include "alovoice-gateway.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := .table }}
+{{- $at := printf "%s%s" (empty $top.at | ternary "" (printf "%s." $top.at)) (include "alovoice-gateway.tomlKey" $key) }}
+{{- if kindIs "map" $value }}
+
+[{{ $at }}]
+{{- include "alovoice-gateway.toml" (dict "table" $value "at" $at) }}
+{{- else if and (kindIs "slice" $value) $value (kindIs "map" (first $value)) }}
+{{- range $value }}
+
+[[{{ $at }}]]
+{{- include "alovoice-gateway.toml" (dict "table" . "at" $at) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "alovoice-gateway.settingsFile" -}}
+{{- $settings := include "alovoice-gateway.settings" . | fromJson -}}
+{{- $filesPath := include "alovoice-gateway.filesPath" . -}}
+{{- $table := include "alovoice-gateway.paths" (dict "value" $settings "at" "" "filesPath" $filesPath) | fromJson -}}
+{{- include "alovoice-gateway.toml" (dict "table" $table "at" "") | trim -}}
+{{- end -}}

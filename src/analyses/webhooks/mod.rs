@@ -1,0 +1,374 @@
+//! Registered endpoints and what is sent to them: register, change, try out, rotate, send again.
+//!
+//! Secrets and header values are sealed here, on their way to the store, and shown to nobody afterwards.
+
+mod cursor;
+mod deliveries;
+mod replays;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::deliveries::{DeliveryList, DeliveryWithAttempts};
+pub use self::replays::ReplayRequest;
+use super::InvalidCursor;
+use crate::callbacks::{Forbidden, Guard};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::{Clock, Entropy};
+use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
+use crate::domain::sealing::SealingKeys;
+use crate::domain::secrets::CallbackSecret;
+use crate::domain::trace::TraceContext;
+use crate::domain::webhooks::{
+    CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, InvalidHeader, Sealed, Vault, Webhook,
+};
+use crate::secrets::Encryption;
+use crate::store::{Activity, Sending, Store, StoreError};
+
+/// How often a change is tried again that another change came before.
+const TRIES: usize = 8;
+
+/// Why a use case did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhooksError {
+    /// The tenant has no such endpoint, delivery or replay.
+    #[error("there is no {0} of this id")]
+    NotFound(&'static str),
+    /// The operator set no key to seal with.
+    #[error("there is no key to seal with")]
+    NotConfigured,
+    /// The URL points where none may go.
+    #[error("the address is forbidden")]
+    Forbidden(#[from] Forbidden),
+    /// There are too many headers.
+    #[error("the headers {0}")]
+    Headers(#[from] InvalidHeader),
+    /// The tenant has as many endpoints as it may.
+    #[error("there are as many webhooks as there may be")]
+    TooMany,
+    /// The endpoint is disabled.
+    #[error("the webhook is disabled")]
+    Disabled,
+    /// Another replay to the endpoint is not finished.
+    #[error("a replay to this webhook is under way")]
+    ReplayUnderWay,
+    /// None of the keys opens what was sealed.
+    #[error("no key opens the headers that were kept")]
+    Unopenable,
+    /// The cursor belongs to another list.
+    #[error("the cursor is not one of this list")]
+    InvalidCursor(#[from] InvalidCursor),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the use cases need from the rest of the house.
+pub struct WebhookParts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Where deliveries may go.
+    pub guard: Arc<Guard>,
+    /// The keys that seal.
+    pub encryption: Arc<Encryption>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For ids and secrets.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The use cases.
+pub struct Webhooks {
+    parts: WebhookParts,
+}
+
+/// An endpoint to be registered.
+#[derive(Debug)]
+pub struct Registration {
+    /// Where events go.
+    pub url: CallbackUrl,
+    /// Which.
+    pub events: EventFilter,
+    /// What is sent along.
+    pub headers: CustomHeaders,
+    /// For people.
+    pub description: Option<String>,
+    /// Whether it gets anything yet.
+    pub enabled: bool,
+    /// What signs; a new one if there is none.
+    pub secret: Option<CallbackSecret>,
+}
+
+/// What becomes of an endpoint's headers.
+#[derive(Debug, Default)]
+pub enum HeaderChanges {
+    /// They stay.
+    #[default]
+    None,
+    /// They go.
+    Clear,
+    /// Each of these is set, or goes.
+    Merge(Vec<(HeaderName, Option<String>)>),
+}
+
+/// A change of an endpoint; what is `None` stays.
+#[derive(Debug, Default)]
+pub struct WebhookChange {
+    /// Where events go, what is on its way included.
+    pub url: Option<CallbackUrl>,
+    /// Which, from now on.
+    pub events: Option<EventFilter>,
+    /// What is sent along.
+    pub headers: HeaderChanges,
+    /// For people; `Some(None)` takes it away.
+    pub description: Option<Option<String>>,
+    /// Whether it gets anything.
+    pub enabled: Option<bool>,
+}
+
+/// An endpoint with how it goes.
+#[derive(Debug)]
+pub struct WebhookState {
+    /// The endpoint.
+    pub webhook: Webhook,
+    /// Its youngest deliveries.
+    pub activity: Activity,
+}
+
+impl Webhooks {
+    /// Puts the parts together.
+    pub fn new(parts: WebhookParts) -> Self {
+        Self { parts }
+    }
+
+    /// Registers an endpoint. The secret is told with this answer and never again.
+    ///
+    /// # Errors
+    /// If deliveries may not go there, there is no key to seal with, or there are too many.
+    pub async fn create(
+        &self,
+        tenant: &TenantId,
+        registration: Registration,
+    ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
+        self.parts.guard.admit(&registration.url)?;
+        registration.headers.check()?;
+        let (keys, entropy) = (self.keys()?, &*self.parts.entropy);
+        let now = self.parts.clock.now();
+        let id = WebhookId::generate(now, entropy);
+        let vault = Vault::new(&keys, tenant, id);
+        let secret = registration.secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
+        let mut webhook = Webhook {
+            id,
+            url: registration.url,
+            events: registration.events,
+            description: registration.description,
+            header_names: registration.headers.names(),
+            sealed: Sealed {
+                secret: vault.seal_secret(&secret, entropy),
+                previous_secret: None,
+                headers: vault.seal_headers(&registration.headers, entropy),
+            },
+            disabled: None,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            health: Health::default(),
+        };
+        if !registration.enabled {
+            webhook.disable(DisabledReason::Requested, now);
+        }
+        if !self.parts.store.add_webhook(tenant, webhook.clone()).await? {
+            return Err(WebhooksError::TooMany);
+        }
+        tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.created", "a webhook was registered");
+        Ok((WebhookState { webhook, activity: Activity::default() }, secret))
+    }
+
+    /// An endpoint.
+    ///
+    /// # Errors
+    /// If the tenant has no such endpoint.
+    pub async fn get(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookState, WebhooksError> {
+        let webhook = self.find(tenant, id).await?;
+        self.with_activity(tenant, webhook).await
+    }
+
+    /// All endpoints, the oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn list(&self, tenant: &TenantId) -> Result<Vec<WebhookState>, WebhooksError> {
+        let mut states = Vec::new();
+        for webhook in self.parts.store.list_webhooks(tenant).await? {
+            states.push(self.with_activity(tenant, webhook).await?);
+        }
+        Ok(states)
+    }
+
+    /// Changes an endpoint. What was on its way goes by the new state; enabling it forgets what went wrong.
+    ///
+    /// # Errors
+    /// If the tenant has no such endpoint, or deliveries may not go there.
+    pub async fn change(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        change: &WebhookChange,
+    ) -> Result<WebhookState, WebhooksError> {
+        if let Some(url) = &change.url {
+            self.parts.guard.admit(url)?;
+        }
+        for _ in 0..TRIES {
+            let mut webhook = self.find(tenant, id).await?;
+            self.apply(tenant, &mut webhook, change)?;
+            if self.parts.store.change_webhook(tenant, webhook).await? {
+                return self.get(tenant, id).await;
+            }
+        }
+        Err(contended())
+    }
+
+    fn apply(
+        &self,
+        tenant: &TenantId,
+        webhook: &mut Webhook,
+        change: &WebhookChange,
+    ) -> Result<(), WebhooksError> {
+        let now = self.parts.clock.now();
+        webhook.updated_at = now;
+        if let Some(url) = &change.url {
+            webhook.url = url.clone();
+        }
+        if let Some(events) = &change.events {
+            webhook.events = events.clone();
+        }
+        if let Some(description) = &change.description {
+            webhook.description.clone_from(description);
+        }
+        match change.enabled {
+            Some(true) => webhook.enable(),
+            Some(false) => webhook.disable(DisabledReason::Requested, now),
+            None => {}
+        }
+        let headers = match &change.headers {
+            HeaderChanges::None => return Ok(()),
+            HeaderChanges::Clear => CustomHeaders::default(),
+            HeaderChanges::Merge(changes) => self.merge(tenant, webhook, changes)?,
+        };
+        webhook.header_names = headers.names();
+        webhook.sealed.headers = if webhook.header_names.is_empty() {
+            None
+        } else {
+            Vault::new(&*self.keys()?, tenant, webhook.id).seal_headers(&headers, &*self.parts.entropy)
+        };
+        Ok(())
+    }
+
+    fn merge(
+        &self,
+        tenant: &TenantId,
+        webhook: &Webhook,
+        changes: &[(HeaderName, Option<String>)],
+    ) -> Result<CustomHeaders, WebhooksError> {
+        let mut headers = match &webhook.sealed.headers {
+            None => CustomHeaders::default(),
+            Some(_) => Vault::new(&*self.keys()?, tenant, webhook.id)
+                .open_headers(&webhook.sealed)
+                .ok_or(WebhooksError::Unopenable)?,
+        };
+        for (name, value) in changes {
+            match value {
+                Some(value) => headers.set(name.clone(), value)?,
+                None => headers.remove(name),
+            }
+        }
+        headers.check()?;
+        Ok(headers)
+    }
+
+    /// Deletes an endpoint, its deliveries and their attempts.
+    ///
+    /// # Errors
+    /// If the tenant has no such endpoint.
+    pub async fn delete(&self, tenant: &TenantId, id: WebhookId) -> Result<(), WebhooksError> {
+        if !self.parts.store.delete_webhook(tenant, id).await? {
+            return Err(WebhooksError::NotFound("webhook"));
+        }
+        tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.deleted", "a webhook was deleted");
+        Ok(())
+    }
+
+    /// Puts a new secret in force. The one before it signs too for so long; one from before that does no more.
+    ///
+    /// # Errors
+    /// If the tenant has no such endpoint, or there is no key to seal with.
+    pub async fn rotate(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        secret: Option<CallbackSecret>,
+        overlap: Duration,
+    ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
+        let (keys, entropy) = (self.keys()?, &*self.parts.entropy);
+        let secret = secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
+        let sealed = Vault::new(&keys, tenant, id).seal_secret(&secret, entropy);
+        for _ in 0..TRIES {
+            let mut webhook = self.find(tenant, id).await?;
+            // A try before this one may have been written although the store could not say so.
+            let is_written = webhook.sealed.secret == sealed;
+            if !is_written {
+                let now = self.parts.clock.now();
+                webhook.updated_at = now;
+                let before = std::mem::replace(&mut webhook.sealed.secret, sealed.clone());
+                webhook.sealed.previous_secret = (!overlap.is_zero()).then(|| (before, now + overlap));
+            }
+            if is_written || self.parts.store.change_webhook(tenant, webhook).await? {
+                tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.rotated", "a secret was rotated");
+                return Ok((self.get(tenant, id).await?, secret));
+            }
+        }
+        Err(contended())
+    }
+
+    /// Sends an endpoint something that tells of nothing.
+    ///
+    /// # Errors
+    /// If the tenant has no such endpoint, or it is disabled.
+    pub async fn test(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        trace: TraceContext,
+    ) -> Result<DeliveryId, WebhooksError> {
+        due(self.parts.store.test_webhook(tenant, id, trace).await?, "webhook")
+    }
+
+    async fn find(&self, tenant: &TenantId, id: WebhookId) -> Result<Webhook, WebhooksError> {
+        self.parts.store.find_webhook(tenant, id).await?.ok_or(WebhooksError::NotFound("webhook"))
+    }
+
+    async fn with_activity(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+    ) -> Result<WebhookState, WebhooksError> {
+        let activity = self.parts.store.webhook_activity(tenant, webhook.id).await?;
+        Ok(WebhookState { webhook, activity })
+    }
+
+    fn keys(&self) -> Result<Arc<SealingKeys>, WebhooksError> {
+        self.parts.encryption.keys().ok_or(WebhooksError::NotConfigured)
+    }
+}
+
+fn due(sending: Sending, what: &'static str) -> Result<DeliveryId, WebhooksError> {
+    match sending {
+        Sending::Due(delivery) => Ok(delivery),
+        Sending::NotFound => Err(WebhooksError::NotFound(what)),
+        Sending::Disabled => Err(WebhooksError::Disabled),
+    }
+}
+
+fn contended() -> WebhooksError {
+    StoreError::Unavailable("others change the same webhook all the time".into()).into()
+}

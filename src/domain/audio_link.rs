@@ -1,0 +1,124 @@
+//! A link to a recording: whoever has it may hear the recording, without a token, until it expires.
+//!
+//! All that there is of a link is its own text. It is sealed, so that nobody can make one or see whose it is, and every
+//! replica with the same keys opens it without asking a database.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::ExposeSecret;
+
+use super::clock::{Entropy, Timestamp};
+use super::ids::{CallId, TenantId};
+use super::sealing::{Purpose, SealingKeys};
+
+/// The shortest time that a link may be good for.
+pub const MIN_LIFETIME: Duration = Duration::from_mins(1);
+/// The longest.
+pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
+/// What is granted to who does not say.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
+
+/// Says which form the sealed text has.
+const FORM: &[u8] = b"1";
+
+/// What a link stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioLink {
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The call.
+    pub call_id: CallId,
+    /// From here on it is good for nothing.
+    pub expires_at: Timestamp,
+}
+
+impl AudioLink {
+    /// The link as a text of `A-Za-z0-9_-`, fit for a URL.
+    pub fn seal(&self, keys: &SealingKeys, entropy: &dyn Entropy) -> String {
+        // No name has a line break in it.
+        let plain = format!("{}\n{}\n{}", self.expires_at.as_millis(), self.tenant, self.call_id);
+        URL_SAFE_NO_PAD.encode(keys.seal(Purpose::AudioLink, FORM, entropy, plain.as_bytes()))
+    }
+
+    /// Reads [`AudioLink::seal`] back, expired or not. `None` if none of the keys sealed it as it is.
+    pub fn open(keys: &SealingKeys, token: &str) -> Option<Self> {
+        let sealed = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let plain = keys.open(Purpose::AudioLink, FORM, &sealed)?;
+        let mut parts = std::str::from_utf8(plain.expose_secret()).ok()?.splitn(3, '\n');
+        let expires_at = Timestamp::from_millis(parts.next()?.parse().ok()?);
+        let tenant = TenantId::parse(parts.next()?).ok()?;
+        Some(Self { tenant, call_id: CallId::parse(parts.next()?).ok()?, expires_at })
+    }
+
+    /// Whether it was good until now or an earlier moment.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now >= self.expires_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::SystemEntropy;
+
+    fn keys(text: &str) -> SealingKeys {
+        SealingKeys::parse(text).unwrap()
+    }
+
+    const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    const OTHER: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+
+    fn link(tenant: &str, call_id: &str) -> AudioLink {
+        AudioLink {
+            tenant: TenantId::parse(tenant).unwrap(),
+            call_id: CallId::parse(call_id).unwrap(),
+            expires_at: Timestamp::from_millis(1_716_207_617_042),
+        }
+    }
+
+    #[test]
+    fn a_link_says_what_it_was_made_for() {
+        for link in [link("acme", "1716207617.42"), link(&"t".repeat(64), &"~:@+=-_.".repeat(16))] {
+            let token = link.seal(&keys(KEY), &SystemEntropy);
+            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{token}");
+            assert_eq!(AudioLink::open(&keys(KEY), &token), Some(link.clone()));
+            // After the key was replaced, until it is gone.
+            assert_eq!(AudioLink::open(&keys(&format!("{OTHER} {KEY}")), &token), Some(link));
+            assert_eq!(AudioLink::open(&keys(OTHER), &token), None);
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_no_link() {
+        let token = link("acme", "1").seal(&keys(KEY), &SystemEntropy);
+        for place in 0..token.len() {
+            for other in ['A', 'B', '.', '='] {
+                let mut forged = token.clone();
+                forged.replace_range(place..=place, other.encode_utf8(&mut [0; 4]));
+                assert_eq!(AudioLink::open(&keys(KEY), &forged).is_some(), forged == token, "{forged}");
+            }
+            assert_eq!(AudioLink::open(&keys(KEY), &token[..place]), None);
+        }
+        assert_eq!(AudioLink::open(&keys(KEY), &format!("{token}A")), None);
+    }
+
+    #[test]
+    fn what_was_sealed_for_something_else_is_no_link() {
+        let plain = b"1\nacme\n1";
+        for (purpose, context) in [(Purpose::WebhookSecret, FORM), (Purpose::AudioLink, b"2")] {
+            let sealed = keys(KEY).seal(purpose, context, &SystemEntropy, plain);
+            assert_eq!(AudioLink::open(&keys(KEY), &URL_SAFE_NO_PAD.encode(sealed)), None);
+        }
+        let sealed = keys(KEY).seal(Purpose::AudioLink, FORM, &SystemEntropy, plain);
+        assert!(AudioLink::open(&keys(KEY), &URL_SAFE_NO_PAD.encode(sealed)).is_some());
+    }
+
+    #[test]
+    fn it_expires_with_the_moment_that_it_names() {
+        let link = link("acme", "1");
+        let at = |ms| link.is_expired(Timestamp::from_millis(link.expires_at.as_millis() + ms));
+        assert_eq!([at(-1), at(0), at(1)], [false, true, true]);
+    }
+}

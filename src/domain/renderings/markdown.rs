@@ -1,0 +1,101 @@
+//! Markdown (CommonMark, and what GitHub and GitLab add): a heading, the facts of the call, a paragraph for each turn.
+
+use std::fmt::Write;
+
+use super::{NOBODY, clock, name, spoken};
+use crate::domain::talk_metrics::TalkMetrics;
+use crate::domain::transcript::Transcript;
+
+/// The transcript as a Markdown page.
+pub fn render(transcript: &Transcript) -> String {
+    let Transcript { call_id, begin_time, turns, .. } = transcript;
+    let metrics = TalkMetrics::of(turns);
+    let mut page = format!("# Call {}\n\n", escaped(call_id.as_str()));
+    // Writing into a string does not fail.
+    if let Some(begin_time) = begin_time {
+        let _ = writeln!(page, "- Begin: {begin_time}");
+    }
+    let _ = writeln!(page, "- Duration: {}", clock(metrics.duration_ms));
+    for (side, metrics) in [("Operator", &metrics.operator), ("Client", &metrics.client)] {
+        let share = metrics.talk_share * 100.0;
+        let _ = writeln!(page, "- {side}: {} of talk, {share:.0} %", clock(metrics.talk_ms));
+    }
+    page.push_str("\n## Transcript\n");
+    for (turn, text) in spoken(turns) {
+        let speaker = name(&turn.speaker);
+        let speaker = escaped(speaker.as_deref().unwrap_or(NOBODY));
+        let _ = write!(page, "\n{} **{speaker}:** {}\n", clock(turn.begin_ms), escaped(&text));
+    }
+    page
+}
+
+/// What begins or ends markup inside a line. Lines here never begin with text, so what makes a heading or a list at the
+/// begin of one needs no escape.
+const MARKS: &str = r"\`*_[]<>&~|$#@";
+
+/// Text that is text: a backslash before every mark, and in what would become a link by itself.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        let (before, rest) = text.as_bytes().split_at(at);
+        let after_www = before.len() >= 3 && before[before.len() - 3..].eq_ignore_ascii_case(b"www");
+        let is_link = rest.starts_with(b"://") || rest.starts_with(b".") && after_www;
+        if MARKS.contains(c) || is_link {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::tests::transcript;
+    use super::*;
+
+    #[test]
+    fn a_call_is_a_page() {
+        let page = render(&transcript(&[
+            ("operator", 1_000, 4_000, "assalomu alaykum"),
+            ("client", 4_000, 5_000, "# vaalaykum\n- *assalom*"),
+            ("", 62_000, 62_000, "a"),
+        ]));
+        insta::assert_snapshot!(page, @r"
+        # Call 1716207617.42
+
+        - Begin: 2024-05-20T12:20:17Z
+        - Duration: 0:00:05
+        - Operator: 0:00:03 of talk, 75 %
+        - Client: 0:00:01 of talk, 25 %
+
+        ## Transcript
+
+        0:00:01 **Operator:** assalomu alaykum
+
+        0:00:04 **Client:** \# vaalaykum - \*assalom\*
+
+        0:01:02 **Unknown:** a
+        ");
+    }
+
+    #[test]
+    fn no_talk_is_a_page_without_turns() {
+        let page = render(&transcript(&[]));
+        assert!(page.ends_with("- Duration: 0:00:00\n- Operator: 0:00:00 of talk, 0 %\n- Client: 0:00:00 of talk, 0 %\n\n## Transcript\n"), "{page}");
+    }
+
+    #[test]
+    fn text_is_not_markup() {
+        for (text, wanted) in [
+            ("yoʻq, 5-6 - (ha)!", "yoʻq, 5-6 - (ha)!"),
+            (r"a\", r"a\\"),
+            (
+                "![x](y) <b> &lt; `c` ~~d~~ | $e$ #1 @f",
+                r"!\[x\](y) \<b\> \&lt; \`c\` \~\~d\~\~ \| \$e\$ \#1 \@f",
+            ),
+            ("https://x.uz www.x.uz WWW.x", r"https\://x.uz www\.x.uz WWW\.x"),
+        ] {
+            assert_eq!(escaped(text), wanted);
+        }
+    }
+}

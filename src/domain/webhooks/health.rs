@@ -1,0 +1,195 @@
+//! How an endpoint's deliveries went, and what follows: a pause, or that it is disabled.
+//!
+//! An endpoint that failed several times in a row gets a pause, and then one delivery to try it with: until that
+//! arrives, all others wait without using up their attempts, and nobody else waits with them. Every failed try makes
+//! the pause longer, up to a bound.
+
+use std::time::Duration;
+
+use super::DisabledReason;
+use crate::domain::clock::Timestamp;
+
+/// The last attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The receiver's status, if it gave one.
+    pub status: Option<u16>,
+    /// For people; it never names the URL.
+    pub error: String,
+}
+
+/// How an endpoint's deliveries went.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Attempts that failed in a row.
+    pub failures: u32,
+    /// Since when there have been only such.
+    pub failing_since: Option<Timestamp>,
+    /// Until when nothing is sent; afterwards one delivery tries it.
+    pub paused_until: Option<Timestamp>,
+    /// The last success, to a second.
+    pub last_success_at: Option<Timestamp>,
+    /// The last failure.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// How an attempt ended, as far as it says something of its endpoint.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// It was taken.
+    Delivered,
+    /// It was not; `gone` if the receiver wants no more at all.
+    Failed {
+        /// A 410.
+        gone: bool,
+        /// The receiver's status.
+        status: Option<u16>,
+        /// For people.
+        error: String,
+    },
+}
+
+/// What may be sent to an endpoint now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// As much as to any other.
+    Open,
+    /// One at a time: it is being tried.
+    Trying,
+    /// Nothing until then.
+    Paused(Timestamp),
+}
+
+impl Health {
+    /// So many failures in a row bring the first pause.
+    pub const PAUSES_AFTER: u32 = 5;
+    /// The first pause; each that follows is twice as long.
+    pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
+    /// The longest.
+    pub const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+    /// An endpoint that has only failed for so long is disabled.
+    pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
+    /// How exactly the last success is known: a busy endpoint's record is not written with every delivery.
+    pub const PRECISION: Duration = Duration::from_secs(1);
+
+    /// What may be sent at this moment.
+    pub fn gate(&self, now: Timestamp) -> Gate {
+        match self.paused_until {
+            None => Gate::Open,
+            Some(until) if until > now => Gate::Paused(until),
+            Some(_) => Gate::Trying,
+        }
+    }
+
+    /// Whether [`Health::attempted`] would change anything.
+    pub fn learns_from(&self, ended: &Ended, now: Timestamp) -> bool {
+        match ended {
+            Ended::Failed { .. } => true,
+            Ended::Delivered => {
+                self.failures > 0
+                    || self.paused_until.is_some()
+                    || self.last_success_at.is_none_or(|last| now.since(last) >= Self::PRECISION)
+            }
+        }
+    }
+
+    /// Takes note of an attempt's end; gives why the endpoint is to be disabled, if it is.
+    pub fn attempted(&mut self, ended: &Ended, now: Timestamp) -> Option<DisabledReason> {
+        let Ended::Failed { gone, status, error } = ended else {
+            self.forgive();
+            self.last_success_at = Some(now);
+            return None;
+        };
+        let paused = self.paused_until.is_some_and(|until| until > now);
+        self.failures = self.failures.saturating_add(1);
+        let since = *self.failing_since.get_or_insert(now);
+        self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
+        // What was under way when the pause began ends within it, and says nothing new.
+        if self.failures >= Self::PAUSES_AFTER && !paused {
+            let doublings = (self.failures - Self::PAUSES_AFTER).min(16);
+            let pause = Self::FIRST_PAUSE.saturating_mul(1 << doublings).min(Self::LONGEST_PAUSE);
+            self.paused_until = Some(now + pause);
+        }
+        if *gone {
+            Some(DisabledReason::Gone)
+        } else if now.since(since) >= Self::PATIENCE {
+            Some(DisabledReason::Failing)
+        } else {
+            None
+        }
+    }
+
+    /// Forgets that there were failures, but for the last one's record.
+    pub fn forgive(&mut self) {
+        (self.failures, self.failing_since, self.paused_until) = (0, None, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
+
+    fn failed() -> Ended {
+        Ended::Failed { gone: false, status: Some(500), error: "no".to_owned() }
+    }
+
+    #[test]
+    fn failures_in_a_row_bring_pauses_that_grow_up_to_a_bound() {
+        let (mut health, mut now) = (Health::default(), NOW);
+        for _ in 1..Health::PAUSES_AFTER {
+            assert_eq!(health.attempted(&failed(), now), None);
+            assert_eq!(health.gate(now), Gate::Open);
+        }
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            health.attempted(&failed(), now);
+            let Gate::Paused(until) = health.gate(now) else { panic!("{health:?}") };
+            // One that was under way changes nothing.
+            let others = health.clone();
+            health.attempted(&failed(), now);
+            assert_eq!((health.gate(now), health.failures), (others.gate(now), others.failures + 1));
+            health.failures = others.failures;
+            pauses.push(until.since(now).as_secs());
+            now = until;
+            assert_eq!(health.gate(now), Gate::Trying);
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        health.attempted(&Ended::Delivered, now);
+        assert_eq!((health.gate(now), health.failures, health.failing_since), (Gate::Open, 0, None));
+        assert_eq!(health.last_success_at, Some(now));
+        assert!(health.last_failure.is_some());
+    }
+
+    #[test]
+    fn only_failures_for_five_days_disable_and_a_success_begins_anew() {
+        let day = Duration::from_hours(24);
+        let mut health = Health::default();
+        for days in 0..5 {
+            assert_eq!(health.attempted(&failed(), NOW + day * days), None, "{days}");
+        }
+        let mut other = health.clone();
+        assert_eq!(health.attempted(&failed(), NOW + day * 5), Some(DisabledReason::Failing));
+        other.attempted(&Ended::Delivered, NOW + day * 4);
+        assert_eq!(other.attempted(&failed(), NOW + day * 5), None);
+    }
+
+    #[test]
+    fn gone_disables_at_once() {
+        let gone = Ended::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
+        assert_eq!(Health::default().attempted(&gone, NOW), Some(DisabledReason::Gone));
+    }
+
+    #[test]
+    fn a_healthy_endpoint_is_not_written_with_every_delivery() {
+        let mut health = Health::default();
+        assert!(health.learns_from(&Ended::Delivered, NOW));
+        health.attempted(&Ended::Delivered, NOW);
+        assert!(!health.learns_from(&Ended::Delivered, NOW + Duration::from_millis(999)));
+        assert!(health.learns_from(&Ended::Delivered, NOW + Health::PRECISION));
+        assert!(health.learns_from(&failed(), NOW));
+    }
+}

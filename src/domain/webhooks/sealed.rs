@@ -1,0 +1,125 @@
+//! What only the holder of the keys can read of an endpoint: its secrets and the values of its headers.
+
+use secrecy::ExposeSecret;
+
+use super::CustomHeaders;
+use crate::domain::clock::{Entropy, Timestamp};
+use crate::domain::ids::{TenantId, WebhookId};
+use crate::domain::sealing::{Purpose, SealingKeys};
+use crate::domain::secrets::CallbackSecret;
+
+/// Sealed secrets and headers, as they are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// What signs.
+    pub secret: Vec<u8>,
+    /// What signed before, and signs too until that moment.
+    pub previous_secret: Option<(Vec<u8>, Timestamp)>,
+    /// The custom headers, if there are any.
+    pub headers: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealed(…)")
+    }
+}
+
+/// Seals and opens what is of one endpoint: moved into another's record, it does not open.
+pub struct Vault<'a> {
+    keys: &'a SealingKeys,
+    owner: String,
+}
+
+impl<'a> Vault<'a> {
+    /// For an endpoint.
+    pub fn new(keys: &'a SealingKeys, tenant: &TenantId, webhook: WebhookId) -> Self {
+        Self { keys, owner: format!("{tenant} {webhook}") }
+    }
+
+    /// Seals a secret.
+    pub fn seal_secret(&self, secret: &CallbackSecret, entropy: &dyn Entropy) -> Vec<u8> {
+        self.keys.seal(Purpose::WebhookSecret, &self.context("secret"), entropy, secret.expose())
+    }
+
+    /// Seals headers; `None` if there are none.
+    pub fn seal_headers(&self, headers: &CustomHeaders, entropy: &dyn Entropy) -> Option<Vec<u8>> {
+        let plain = headers.to_plain()?;
+        Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
+    }
+
+    /// What signs at this moment, the newest first; `None` if a secret cannot be opened.
+    pub fn open_secrets(&self, sealed: &Sealed, now: Timestamp) -> Option<Vec<CallbackSecret>> {
+        let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
+        let all = [Some(&sealed.secret), previous.map(|(secret, _)| secret)];
+        all.into_iter().flatten().map(|secret| self.open_secret(secret)).collect()
+    }
+
+    fn open_secret(&self, sealed: &[u8]) -> Option<CallbackSecret> {
+        let plain = self.keys.open(Purpose::WebhookSecret, &self.context("secret"), sealed)?;
+        CallbackSecret::from_bytes(plain.expose_secret()).ok()
+    }
+
+    /// The custom headers; `None` if they cannot be opened.
+    pub fn open_headers(&self, sealed: &Sealed) -> Option<CustomHeaders> {
+        let Some(headers) = &sealed.headers else { return Some(CustomHeaders::default()) };
+        let plain = self.keys.open(Purpose::WebhookSecret, &self.context("headers"), headers)?;
+        CustomHeaders::from_plain(plain.expose_secret())
+    }
+
+    fn context(&self, what: &str) -> Vec<u8> {
+        format!("{} {what}", self.owner).into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::clock::SystemEntropy;
+    use crate::domain::webhooks::HeaderName;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
+
+    fn keys() -> SealingKeys {
+        SealingKeys::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap()
+    }
+
+    #[test]
+    fn two_secrets_sign_until_the_overlap_ends() {
+        let (keys, tenant) = (keys(), TenantId::parse("acme").unwrap());
+        let webhook = WebhookId::generate(NOW, &SystemEntropy);
+        let vault = Vault::new(&keys, &tenant, webhook);
+        let (old, new) = (CallbackSecret::generate(&SystemEntropy), CallbackSecret::generate(&SystemEntropy));
+        let until = NOW + Duration::from_secs(60);
+        let sealed = Sealed {
+            secret: vault.seal_secret(&new, &SystemEntropy),
+            previous_secret: Some((vault.seal_secret(&old, &SystemEntropy), until)),
+            headers: None,
+        };
+        let opened = vault.open_secrets(&sealed, NOW).unwrap();
+        assert!(opened.len() == 2 && opened[0].matches(&new) && opened[1].matches(&old));
+        assert_eq!(vault.open_secrets(&sealed, until).unwrap().len(), 1);
+        // Another's record opens nothing.
+        let other = Vault::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
+        assert!(other.open_secrets(&sealed, NOW).is_none());
+    }
+
+    #[test]
+    fn headers_open_as_headers_alone() {
+        let (keys, tenant) = (keys(), TenantId::parse("acme").unwrap());
+        let vault = Vault::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
+        let mut headers = CustomHeaders::default();
+        headers.set(HeaderName::parse("Authorization").unwrap(), "Bearer abc").unwrap();
+        let mut sealed = Sealed {
+            secret: vault.seal_secret(&CallbackSecret::generate(&SystemEntropy), &SystemEntropy),
+            previous_secret: None,
+            headers: vault.seal_headers(&headers, &SystemEntropy),
+        };
+        assert_eq!(vault.open_headers(&sealed).unwrap().names(), ["authorization"]);
+        sealed.headers = Some(sealed.secret.clone());
+        assert!(vault.open_headers(&sealed).is_none());
+        assert_eq!(format!("{sealed:?}"), "Sealed(…)");
+    }
+}

@@ -1,0 +1,73 @@
+//! The header fields that every answer has.
+
+use utoipa::Modify;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{Header, OpenApi as Document, RefOr};
+
+use super::operations;
+
+/// Tells of the request's id on every answer, of the tenant's rate on those that count, and of the challenge on refusals.
+pub(super) struct SharedHeaders;
+
+impl Modify for SharedHeaders {
+    fn modify(&self, document: &mut Document) {
+        for operation in operations(document) {
+            for (status, response) in &mut operation.responses.responses {
+                let RefOr::T(response) = response else { continue };
+                let fields = FIELDS.iter().filter(|field| (field.is_on)(status));
+                for Field { name, description, example, .. } in fields {
+                    // A handler that says more about it has the word.
+                    let known = response.headers.keys().any(|known| known.eq_ignore_ascii_case(name));
+                    if !known {
+                        response.headers.insert((*name).to_owned(), RefOr::T(text(description, example)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Field {
+    name: &'static str,
+    description: &'static str,
+    example: &'static str,
+    is_on: fn(&str) -> bool,
+}
+
+const FIELDS: [Field; 4] = [
+    Field {
+        name: "X-Request-Id",
+        description: "The request, as it is named in the logs: the caller's own `X-Request-Id` if it was fit for that",
+        example: "req_01a2103696e475a29b2ae58b7ecf9f68",
+        is_on: |_| true,
+    },
+    Field {
+        name: "RateLimit-Policy",
+        description: "On answers to those who were let in, the tenant's limit \
+            (draft-ietf-httpapi-ratelimit-headers-10): `q` requests at once, all of which may be made again after `w` seconds",
+        example: "\"default\";q=200;w=2",
+        is_on: |_| true,
+    },
+    Field {
+        name: "RateLimit",
+        description: "On answers to those who were let in, what is left of the limit: `r` requests may be made now, and \
+            there is one more after `t` seconds at most",
+        example: "\"default\";r=199;t=1",
+        is_on: |_| true,
+    },
+    Field {
+        name: "WWW-Authenticate",
+        description: "What was wrong with the token, or which scope it lacks (RFC 6750)",
+        example: "Bearer error=\"invalid_token\", error_description=\"the token has expired\"",
+        is_on: |status| matches!(status, "401" | "403"),
+    },
+];
+
+fn text(description: &str, example: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+        .description(Some(description))
+        .example(Some(example.into()))
+        .build()
+}

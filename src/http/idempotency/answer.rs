@@ -1,0 +1,106 @@
+//! A whole answer, to be given now and again.
+
+use actix_web::body::MessageBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::http::problem::{ApiError, INTERNAL};
+
+/// Status, headers and body, as a handler made them.
+pub(super) struct Answer {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+/// What stands before the body of a kept answer, as a line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    status: u16,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// Of a handler, whose body has to be at hand: a stream cannot be kept.
+    pub(super) fn of(response: HttpResponse) -> Result<Self, ApiError> {
+        let status = response.status();
+        let headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        match response.into_body().try_into_bytes() {
+            Ok(body) => Ok(Self { status, headers, body }),
+            Err(_) => Err(ApiError::new(INTERNAL, "the answer is a stream")),
+        }
+    }
+
+    pub(super) fn is_success(&self) -> bool {
+        self.status.is_success()
+    }
+
+    pub(super) fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.push((name, value));
+    }
+
+    pub(super) fn respond(self) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.status);
+        for header in self.headers {
+            response.append_header(header);
+        }
+        response.body(self.body)
+    }
+
+    /// To be kept; `None` for a body of more than `limit` bytes.
+    pub(super) fn to_bytes(&self, limit: usize) -> Option<Vec<u8>> {
+        if self.body.len() > limit {
+            return None;
+        }
+        let texts = |(name, value): &(HeaderName, HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let head = Head {
+            status: self.status.as_u16(),
+            headers: self.headers.iter().map(texts).collect::<Option<_>>()?,
+        };
+        let mut bytes = serde_json::to_vec(&head).ok()?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body);
+        Some(bytes)
+    }
+
+    /// As it was kept; `None` if that is anything else.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
+        let parsed = |(name, value): (String, String)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+        };
+        Some(Self {
+            status: StatusCode::from_u16(head.status).ok()?,
+            headers: head.headers.into_iter().map(parsed).collect::<Option<_>>()?,
+            body: Bytes::copy_from_slice(&bytes[end + 1..]),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_answer_is_the_one_that_was_given() {
+        let response = HttpResponse::Accepted()
+            .append_header(("etag", "\"1\""))
+            .append_header(("vary", "a"))
+            .append_header(("vary", "b"))
+            .body("{\n}\n");
+        let given = Answer::of(response).unwrap();
+        assert!(given.to_bytes(3).is_none(), "the body has four bytes");
+        let kept = Answer::from_bytes(&given.to_bytes(4).unwrap()).unwrap();
+        assert_eq!((kept.status, &kept.headers, &kept.body), (given.status, &given.headers, &given.body));
+        assert_eq!(kept.headers.len(), 3);
+        for other in [&b""[..], b"{}", b"{}\n", b"{\"status\":1000,\"headers\":[]}\n"] {
+            assert!(Answer::from_bytes(other).is_none());
+        }
+    }
+}

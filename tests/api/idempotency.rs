@@ -1,0 +1,214 @@
+//! `Idempotency-Key`: what is done once, however often it is sent.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::caller::{Answer, Caller};
+use crate::postgres::server::Server;
+use crate::stage::{Stage, UNSET, call};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+async fn send_to(path: &str, caller: &Caller, key: &str, body: &Value) -> Answer {
+    caller.send(Method::POST, path, &[JSON, ("idempotency-key", key)], body.to_string()).await
+}
+
+async fn send(caller: &Caller, key: &str, body: &Value) -> Answer {
+    send_to("/v1/analyses", caller, key, body).await
+}
+
+/// The answer, without what is of each request alone.
+fn kept(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
+    let own = ["date", "x-request-id", "ratelimit", "idempotency-replayed"];
+    let mut headers: Vec<_> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| !own.contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    headers.sort_unstable();
+    (answer.status, headers, answer.json())
+}
+
+fn assert_replays(first: &Answer, again: &Answer) {
+    assert!(!first.has("idempotency-replayed"), "{first:?}");
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(kept(first), kept(again));
+}
+
+async fn submissions(stage: &Stage) -> Value {
+    stage.acme().get("/v1/usage").await.json()["days"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|day| day["submissions"].as_u64().unwrap())
+        .sum::<u64>()
+        .into()
+}
+
+#[tokio::test]
+async fn the_same_request_gets_the_first_answer_again() {
+    let stage = Stage::start().await;
+    let body = json!({"call_id": "1", "metadata": {"ticket": "T-1"}});
+    let first = send(&stage.acme(), "\"8e03978e-40d5-43e8\"", &body).await;
+    assert_eq!((first.status, first.header("location")), (202, "/v1/analyses/1"));
+    stage.acme().outcome("1").await;
+    // What happened since changes nothing, nor does the spelling of the key, nor a restart.
+    assert_replays(&first, &send(&stage.acme(), "\"8e03978e-40d5-43e8\"", &body).await);
+    assert_replays(&first, &send(&stage.acme(), "8e03978e-40d5-43e8", &body).await);
+    assert_eq!(submissions(&stage).await, 1);
+    let stage = stage.restart().await;
+    assert_replays(&first, &send(&stage.acme(), "8e03978e-40d5-43e8", &body).await);
+    // Without a key, and with another, it is a request of its own.
+    assert_eq!(stage.acme().submit(body.clone()).await.status, 200);
+    let other = send(&stage.acme(), "other", &body).await;
+    assert_eq!((other.status, other.has("idempotency-replayed")), (200, false));
+    assert_eq!(submissions(&stage).await, 3);
+}
+
+#[tokio::test]
+async fn what_is_paid_for_is_paid_once() {
+    let stage = Stage::start().await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    stage.acme().outcome("1").await;
+    let body = json!({"call_id": "1", "reanalyze": true});
+    let first = send(&stage.acme(), "again", &body).await;
+    assert_eq!(first.status, 202);
+    stage.acme().outcome("1").await;
+    assert_replays(&first, &send(&stage.acme(), "again", &body).await);
+    assert_eq!(stage.vendor.accepted_submits(&call("1")), 2);
+}
+
+#[tokio::test]
+async fn a_batch_is_taken_once() {
+    let stage = Stage::start().await;
+    let body = json!({"analyses": [{"call_id": "1"}, {"call_id": "no spaces"}]});
+    let first = send_to("/v1/analyses/batch", &stage.acme(), "b", &body).await;
+    assert_eq!(first.status, 200);
+    let again = send_to("/v1/analyses/batch", &stage.acme(), "b", &body).await;
+    assert_replays(&first, &again);
+    assert_eq!(submissions(&stage).await, 1);
+    // The key counts for the operation.
+    assert_eq!(send(&stage.acme(), "b", &json!({"call_id": "2"})).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_request() {
+    let stage = Stage::start().await;
+    send(&stage.acme(), "k", &json!({"call_id": "1"})).await;
+    let other = send(&stage.acme(), "k", &json!({"call_id": "2"})).await;
+    other.problem(422, "idempotency_key_reused");
+    stage.acme().analysis("2").await.problem(404, "not_found");
+    // Of one tenant.
+    let foreign = send(&stage.globex(), "k", &json!({"call_id": "2"})).await;
+    assert_eq!((foreign.status, foreign.has("idempotency-replayed")), (202, false));
+}
+
+#[tokio::test]
+async fn a_problem_leaves_the_key_free() {
+    let stage = Stage::start().await;
+    let wrong = json!({"call_id": "no spaces"});
+    assert_eq!(send(&stage.acme(), "k", &wrong).await.pointers(), ["#/call_id"]);
+    let forbidden = json!({"call_id": "1", "callback": {"url": "http://10.0.0.1/"}});
+    for _ in 0..2 {
+        let refused = send(&stage.acme(), "k", &forbidden).await;
+        refused.problem(422, "callback_forbidden");
+        assert!(!refused.has("idempotency-replayed"));
+    }
+    assert_eq!(send(&stage.acme(), "k", &json!({"call_id": "1"})).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_by_its_name() {
+    let stage = Stage::start().await;
+    let long = "x".repeat(256);
+    for key in ["", "\"\"", "a b", "\"open", long.as_str()] {
+        let refused = send(&stage.acme(), key, &json!({"call_id": "1"})).await;
+        assert_eq!(refused.pointers(), ["Idempotency-Key"], "{key}");
+    }
+    let twice = [JSON, ("idempotency-key", "a"), ("idempotency-key", "b")];
+    assert_eq!(stage.acme().post_with(&twice, r#"{"call_id":"1"}"#).await.pointers(), ["Idempotency-Key"]);
+    stage.acme().analysis("1").await.problem(404, "not_found");
+    let longest = format!("\"{}\"", "x".repeat(255));
+    assert_eq!(send(&stage.acme(), &longest, &json!({"call_id": "1"})).await.status, 202);
+}
+
+#[tokio::test]
+async fn an_answer_goes_with_the_call_that_it_tells_of() {
+    let stage = Stage::start().await;
+    let (one, two) = (json!({"call_id": "1"}), json!({"call_id": "2"}));
+    send(&stage.acme(), "one", &one).await;
+    let first = send(&stage.acme(), "two", &two).await;
+    let deleted = stage.acme().send(Method::DELETE, "/v1/analyses/1", &[], "").await;
+    assert_eq!(deleted.status, 204);
+    send(&stage.acme(), "one", &one).await.problem(409, "idempotent_answer_not_kept");
+    stage.acme().analysis("1").await.problem(404, "not_found");
+    assert_replays(&first, &send(&stage.acme(), "two", &two).await);
+}
+
+#[tokio::test]
+async fn an_answer_too_large_to_be_kept_is_not_made_twice() {
+    let stage = Stage::start().await;
+    let metadata = json!({"text": "x".repeat(4000)});
+    let items: Vec<_> = (0..400)
+        .map(|item| json!({"call_id": format!("never-ready~{item}"), "metadata": metadata}))
+        .collect();
+    let body = json!({"analyses": items});
+    let first = send_to("/v1/analyses/batch", &stage.acme(), "large", &body).await;
+    assert_eq!(first.status, 200);
+    assert!(first.body.len() > 1 << 20);
+    let again = send_to("/v1/analyses/batch", &stage.acme(), "large", &body).await;
+    again.problem(409, "idempotent_answer_not_kept");
+    assert_eq!(submissions(&stage).await, 400);
+}
+
+#[tokio::test]
+async fn kept_answers_are_sealed_and_open_with_the_keys_that_are_there() {
+    let stage = Stage::start().await;
+    let body = json!({"call_id": "1", "metadata": {"ticket": "T-1"}});
+    let first = send(&stage.acme(), "k", &body).await;
+    assert_eq!(first.status, 202);
+    stage.write("other-key", "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=");
+    let other = stage.home.path().join("other-key").display().to_string();
+    let stage = stage.restart_with(("ENCRYPTION__KEY_FILE", &other)).await;
+    send(&stage.acme(), "k", &body).await.problem(409, "idempotent_answer_not_kept");
+    // Both keys: the second opens.
+    let (new, old) = (std::fs::read_to_string(&other).unwrap(), stage.home.path().join("encryption-key"));
+    stage.write("both-keys", &format!("{new}\n{}", std::fs::read_to_string(old).unwrap()));
+    let both = stage.home.path().join("both-keys").display().to_string();
+    let stage = stage.restart_with(("ENCRYPTION__KEY_FILE", &both)).await;
+    assert_replays(&first, &send(&stage.acme(), "k", &body).await);
+}
+
+#[tokio::test]
+async fn without_sealing_keys_what_is_no_secret_is_kept_as_it_is() {
+    let stage = Stage::with(&[("ENCRYPTION__KEY_FILE", UNSET)]).await;
+    let body = json!({"call_id": "1"});
+    let first = send(&stage.acme(), "k", &body).await;
+    assert_replays(&first, &send(&stage.acme(), "k", &body).await);
+}
+
+#[tokio::test]
+async fn of_the_same_request_at_two_replicas_at_once_one_is_done() {
+    let database = Server::shared().await.fresh_database().await;
+    let stage = Stage::on(Some(database), &[]).await;
+    let other = stage.replica(stage.database().url()).await;
+    let callers = [stage.acme(), stage.acme_at(&other)];
+    for round in 0..10 {
+        let body = json!({"call_id": format!("never-ready~{round}")});
+        let key = round.to_string();
+        let answers = join_all((0..8).map(|sender| send(&callers[sender % 2], &key, &body))).await;
+        let first =
+            answers.iter().filter(|answer| answer.status == 202 && !answer.has("idempotency-replayed"));
+        assert_eq!(first.count(), 1, "{answers:?}");
+        for answer in answers.iter().filter(|answer| answer.status != 202) {
+            answer.problem(409, "idempotency_key_in_use");
+            assert_eq!(answer.header("retry-after"), "1");
+        }
+        let again = send(&callers[round % 2], &key, &body).await;
+        assert_eq!((again.status, again.header("idempotency-replayed")), (202, "true"));
+    }
+    assert!(other.drain().await);
+    assert_eq!(submissions(&stage).await, 10);
+}

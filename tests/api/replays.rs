@@ -1,0 +1,88 @@
+//! Sending again what happened before.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::caller::Caller;
+use crate::stage::Stage;
+use crate::webhooks::{completed, registered};
+
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+
+/// Waits for the end of a replay.
+async fn finished(caller: &Caller, path: &str) -> Value {
+    loop {
+        let replay = caller.get(path).await.json();
+        if replay["finished_at"].is_string() {
+            return replay;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_and_what_arrived_is_sent_under_its_id() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    for call in ["1", "2"] {
+        completed(&stage, call).await;
+    }
+    let (path, _) = registered(&acme, json!({"url": stage.hook("ok")})).await;
+    completed(&stage, "3").await;
+    let first = stage.receiver.next().await;
+    let events = acme.get("/v1/events").await.json()["events"].take();
+    let ids: HashSet<_> =
+        events.as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect();
+
+    let replay = format!("{path}/replay");
+    let estimate = acme.post(&replay, json!({"since": LONG_AGO, "dry_run": true})).await;
+    assert_eq!((estimate.status, estimate.json()), (200, json!({"events": 3, "more": false})));
+    let begun = acme.post(&replay, json!({"since": LONG_AGO})).await;
+    assert_eq!(begun.status, 202);
+    assert_eq!(finished(&acme, begun.header("location")).await["sent"], 3);
+    let mut received = HashSet::new();
+    // The third is on its way once if its first delivery's end was not written yet.
+    while received.len() < 3 {
+        let id = stage.receiver.next().await.header("webhook-id").unwrap().to_owned();
+        received.insert(id);
+        received.insert(first.header("webhook-id").unwrap().to_owned());
+    }
+    assert_eq!(received, ids);
+
+    let failed = json!({"since": LONG_AGO, "events": ["analysis.failed"], "dry_run": true});
+    assert_eq!(acme.post(&replay, failed).await.json(), json!({"events": 0, "more": false}));
+    let before = json!({"since": LONG_AGO, "until": LONG_AGO, "dry_run": true});
+    assert_eq!(acme.post(&replay, before).await.json(), json!({"events": 0, "more": false}));
+    for (body, pointer) in [
+        (json!({"since": "2999-01-01T00:00:00Z"}), "#/since"),
+        (json!({"since": LONG_AGO, "until": "2025-01-01T00:00:00Z"}), "#/since"),
+        (json!({"since": LONG_AGO, "events": []}), "#/events"),
+        (json!({"since": "yesterday"}), "#/since"),
+    ] {
+        assert_eq!(acme.post(&replay, body).await.pointers(), [pointer]);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_outlives_its_gateway() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
+    for call in ["1", "2"] {
+        completed(&stage, call).await;
+    }
+    let (path, _) = registered(&stage.acme(), json!({"url": stage.hook("ok")})).await;
+    let begun = stage.acme().post(&format!("{path}/replay"), json!({"since": LONG_AGO})).await;
+    let location = begun.header("location").to_owned();
+    // Wherever it was: drained at once, and taken up by the next.
+    let stage = stage.restart().await;
+    assert_eq!(finished(&stage.acme(), &location).await["sent"], 2);
+    let remains = async {
+        while stage.acme().get("/v1/deliveries?status=delivered").await.json()["deliveries"]
+            .as_array()
+            .unwrap()
+            .len()
+            < 2
+        {}
+        stage.close().await
+    };
+    assert_eq!(remains.await.receiver.received().len(), 2, "each once");
+}

@@ -1,0 +1,93 @@
+//! Endpoints that fail: what is held back, what is disabled, and that nothing is lost by it.
+
+use serde_json::{Value, json};
+
+use crate::stage::Stage;
+use crate::webhooks::{completed, registered};
+
+/// Waits until the webhook of this path is so.
+async fn webhook_that(stage: &Stage, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let webhook = stage.acme().get(path).await.json();
+        if is_so(&webhook) {
+            return webhook;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_410_disables_it_at_once_and_nothing_is_lost() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let (path, _) = registered(&acme, json!({"url": stage.hook("410")})).await;
+    completed(&stage, "1").await;
+    stage.receiver.next().await;
+    let webhook = webhook_that(&stage, &path, |webhook| webhook["enabled"] == false).await;
+    assert_eq!((&webhook["disabled_reason"], &webhook["health"]["pending"]), (&json!("gone"), &json!(1)));
+    assert_eq!(webhook["health"]["last_failure"]["status"], 410);
+    for (action, body) in [("test", json!({})), ("replay", json!({"since": "2026-01-01T00:00:00Z"}))] {
+        acme.post(&format!("{path}/{action}"), body).await.problem(409, "webhook_disabled");
+    }
+    let listed = acme.get("/v1/deliveries").await.json()["deliveries"].take();
+    let again = format!("/v1/deliveries/{}/redeliver", listed[0]["id"].as_str().unwrap());
+    acme.post(&again, json!({})).await.problem(409, "webhook_disabled");
+    // What happens meanwhile is not put on its way.
+    completed(&stage, "2").await;
+    let enabled = acme.patch(&path, json!({"enabled": true, "url": stage.hook("ok")})).await.json();
+    assert_eq!(
+        (&enabled["disabled_reason"], &enabled["health"]["consecutive_failures"]),
+        (&json!(null), &json!(0))
+    );
+    let received = stage.receiver.next().await;
+    let told: Value = serde_json::from_slice(&received.body).unwrap();
+    assert_eq!((received.path.as_str(), &told["data"]["call_id"]), ("/hook/ok", &json!("1")));
+    let remains = stage.close().await;
+    assert_eq!(remains.receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn one_that_somebody_disables_gets_nothing_until_it_is_enabled() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let (path, _) = registered(&acme, json!({"url": stage.hook("ok"), "enabled": false})).await;
+    completed(&stage, "1").await;
+    let webhook = acme.get(&path).await.json();
+    assert_eq!((&webhook["enabled"], &webhook["disabled_reason"]), (&json!(false), &json!("requested")));
+    acme.patch(&path, json!({"enabled": true})).await;
+    completed(&stage, "2").await;
+    let told: Value = serde_json::from_slice(&stage.receiver.next().await.body).unwrap();
+    assert_eq!(told["data"]["call_id"], "2");
+}
+
+#[tokio::test]
+async fn a_dead_one_is_paused_and_delays_nobody() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1ms,1ms,1ms,1ms,1h")]).await;
+    let acme = stage.acme();
+    let (dead, _) = registered(&acme, json!({"url": stage.hook("500")})).await;
+    completed(&stage, "1").await;
+    for _ in 0..5 {
+        stage.receiver.next().await;
+    }
+    let paused = webhook_that(&stage, &dead, |webhook| !webhook["health"]["paused_until"].is_null()).await;
+    assert_eq!(paused["health"]["consecutive_failures"], 5);
+    registered(&acme, json!({"url": stage.hook("ok")})).await;
+    completed(&stage, "2").await;
+    let received = stage.receiver.next().await;
+    assert_eq!(received.path, "/hook/ok", "the other one does not wait");
+    // Somebody who has mended it need not wait either.
+    acme.patch(&dead, json!({"url": stage.hook("ok/mended")})).await;
+    acme.post(&format!("{dead}/test"), json!({})).await;
+    let mut types = Vec::new();
+    for _ in 0..2 {
+        let received = stage.receiver.next().await;
+        assert_eq!(received.path, "/hook/ok/mended");
+        let told: Value = serde_json::from_slice(&received.body).unwrap();
+        types.push(told["type"].as_str().unwrap().to_owned());
+    }
+    types.sort();
+    assert_eq!(
+        types,
+        ["analysis.completed", "webhook.test"],
+        "the second call's, which waited, and the test"
+    );
+}

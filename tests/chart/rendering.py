@@ -1,0 +1,62 @@
+"""Renders the chart as `helm` does, for the tests of this folder."""
+
+import pathlib
+import subprocess
+import tempfile
+
+import yaml
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+CHART = PROJECT / "helm"
+TOOLS = PROJECT / "target" / "tools"
+MODES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+
+
+class Refused(Exception):
+    """What Helm says when it does not render."""
+
+
+def helm(*arguments, binary="helm", values=None):
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(values or {}, file)
+        file.flush()
+        command = [TOOLS / binary, *arguments, "--values", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
+    if done.returncode:
+        raise Refused(done.stderr)
+    return done.stdout
+
+
+def render(mode, values=None, binary="helm", sets=()):
+    """The objects of a mode of helm/ci (or of none), with more values over it, by kind and name."""
+    arguments = ["template", "gw", "helm", "--namespace", "alovoice", *(["--values", f"helm/ci/{mode}-values.yaml"] if mode else [])]
+    for one in sets:
+        arguments += ["--set", one]
+    text = helm(*arguments, binary=binary, values=values)
+    objects = [one for one in yaml.safe_load_all(text) if one]
+    found = {(one["kind"], one["metadata"]["name"]): one for one in objects}
+    assert len(found) == len(objects), "two objects share a kind and a name"
+    return found
+
+
+def only(objects, kind):
+    """The one object of a kind."""
+    found = [one for (of, _), one in objects.items() if of == kind]
+    assert len(found) == 1, f"{len(found)} objects of kind {kind}"
+    return found[0]
+
+
+def has(objects, kind):
+    return any(of == kind for of, _ in objects)
+
+
+def pod(objects):
+    return only(objects, "Deployment")["spec"]["template"]["spec"]
+
+
+def container(objects):
+    return next(one for one in pod(objects)["containers"] if one["name"] == "gateway")
+
+
+def config_map(objects):
+    return next(one for (kind, _), one in objects.items() if kind == "ConfigMap" and "gateway.toml" in one["data"])

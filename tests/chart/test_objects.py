@@ -1,0 +1,268 @@
+"""What the chart makes of values."""
+
+import base64
+import unittest
+
+from rendering import CHART, MODES, Refused, config_map, container, has, only, pod, render
+
+
+class EveryMode(unittest.TestCase):
+    def each(self):
+        for mode in MODES:
+            with self.subTest(mode):
+                yield render(mode)
+
+    def test_both_generations_of_helm_make_the_same(self):
+        for mode in MODES:
+            with self.subTest(mode):
+                self.assertEqual(render(mode), render(mode, binary="helm4"))
+
+    def test_pods_are_restricted_and_have_no_token(self):
+        for objects in self.each():
+            specs = [pod(objects)] + [one["spec"] for (kind, _), one in objects.items() if kind == "Pod"]
+            self.assertEqual(len(specs), 3)
+            for spec in specs:
+                self.assertIs(spec["automountServiceAccountToken"], False)
+                # Else a Service named "gateway" would set GATEWAY_PORT, which the gateway would take for a setting.
+                self.assertIs(spec["enableServiceLinks"], False)
+                self.assertTrue(spec["securityContext"]["runAsNonRoot"])
+                self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
+                for one in spec["containers"]:
+                    context = one["securityContext"]
+                    self.assertIs(context["allowPrivilegeEscalation"], False)
+                    self.assertIs(context["readOnlyRootFilesystem"], True)
+                    self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+                    self.assertLessEqual({"cpu", "memory"}, set(one["resources"]["limits"]))
+
+    def test_no_secret_is_a_variable_unless_asked_for(self):
+        for mode in MODES:
+            with self.subTest(mode):
+                objects = render(mode)
+                names = {one["name"] for one in container(objects)["env"]}
+                asked = {"ENV_TENANT_TOKEN", "ENV_TENANT_CALLBACKS"} if mode == "everything" else set()
+                self.assertEqual(names, {"GATEWAY_CONFIG"} | asked)
+
+    def test_the_grace_period_is_longer_than_the_drain(self):
+        expected = {"everything": 10 + 60 + 10, "sqlite-watched": 25 + 5}
+        for mode in MODES:
+            with self.subTest(mode):
+                self.assertEqual(pod(render(mode))["terminationGracePeriodSeconds"], expected.get(mode, 5 + 25 + 5))
+
+    def test_the_admin_port_is_not_routed(self):
+        for objects in self.each():
+            for (kind, name), one in objects.items():
+                if kind == "Service" and name.endswith("-admin"):
+                    self.assertEqual(one["spec"]["type"], "ClusterIP")
+                elif kind == "Service":
+                    self.assertEqual([port["targetPort"] for port in one["spec"]["ports"]], ["http"])
+                elif kind == "Ingress":
+                    for rule in one["spec"]["rules"]:
+                        for path in rule["http"]["paths"]:
+                            self.assertEqual(path["backend"]["service"]["port"], {"name": "http"})
+                            self.assertNotIn("-admin", path["backend"]["service"]["name"])
+                elif kind == "HTTPRoute":
+                    for backend in one["spec"]["rules"][0]["backendRefs"]:
+                        self.assertFalse(backend["name"].endswith("-admin"))
+
+    def test_services_select_the_pods_that_serve_alone(self):
+        for objects in self.each():
+            labels = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+            for (kind, _), one in objects.items():
+                if kind == "Service":
+                    self.assertLessEqual(one["spec"]["selector"].items(), labels.items())
+                if kind == "Pod":
+                    self.assertNotEqual(one["metadata"]["labels"]["app.kubernetes.io/component"], "gateway")
+
+    def test_secrets_arrive_as_files_that_can_change(self):
+        for objects in self.each():
+            for mount in container(objects)["volumeMounts"]:
+                self.assertNotIn("subPath", mount)
+            toml = config_map(objects)["data"]["gateway.toml"]
+            files = next((one for one in pod(objects)["volumes"] if one["name"] == "files"), None)
+            for source in files["projected"]["sources"]:
+                (item,) = (source.get("secret") or source["configMap"])["items"]
+                self.assertIn(f"/run/secrets/alovoice-gateway/{item['path']}", toml.replace("%2F", "/"))
+
+
+class Modes(unittest.TestCase):
+    def test_sqlite_is_one_pod_with_a_volume(self):
+        objects = render("sqlite")
+        deployment = only(objects, "Deployment")["spec"]
+        self.assertEqual((deployment["replicas"], deployment["strategy"]), (1, {"type": "Recreate"}))
+        claim = only(objects, "PersistentVolumeClaim")
+        self.assertEqual(claim["metadata"]["annotations"], {"helm.sh/resource-policy": "keep"})
+        self.assertIn({"name": "data", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}, pod(objects)["volumes"])
+        for kind in ("PodDisruptionBudget", "HorizontalPodAutoscaler"):
+            self.assertFalse(has(objects, kind), kind)
+        self.assertIn('url = "sqlite:///data/alovoice-gateway.db"', config_map(objects)["data"]["gateway.toml"])
+
+    def test_a_claim_that_exists_is_used(self):
+        objects = render("sqlite-watched")
+        self.assertFalse(has(objects, "PersistentVolumeClaim"))
+        self.assertIn({"name": "data", "persistentVolumeClaim": {"claimName": "calls-of-last-year"}}, pod(objects)["volumes"])
+        volume = only(objects, "PrometheusRule")["spec"]["groups"][-1]
+        self.assertEqual(volume["name"], "alovoice-gateway-volume")
+        self.assertIn('persistentvolumeclaim="calls-of-last-year"', volume["rules"][0]["expr"])
+
+    def test_postgres_is_replaced_pod_by_pod(self):
+        objects = render("postgres")
+        deployment = only(objects, "Deployment")["spec"]
+        self.assertEqual(deployment["replicas"], 3)
+        self.assertEqual(deployment["strategy"]["rollingUpdate"], {"maxUnavailable": 0, "maxSurge": 1})
+        self.assertEqual(only(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1)
+        keys = [one["topologyKey"] for one in pod(objects)["topologySpreadConstraints"]]
+        self.assertEqual(keys, ["topology.kubernetes.io/zone", "kubernetes.io/hostname"])
+        self.assertEqual(container(objects)["lifecycle"], {"preStop": {"sleep": {"seconds": 5}}})
+        self.assertFalse(has(objects, "PersistentVolumeClaim") or has(objects, "Secret"))
+
+    def test_postgres_has_two_pods_unless_told(self):
+        self.assertEqual(only(render("external-secrets"), "Deployment")["spec"]["replicas"], 2)
+
+    def test_a_single_pod_has_no_disruption_budget(self):
+        self.assertFalse(has(render("postgres", {"replicaCount": 1}), "PodDisruptionBudget"))
+
+    def test_the_autoscaler_alone_says_how_many(self):
+        objects = render("everything")
+        self.assertNotIn("replicas", only(objects, "Deployment")["spec"])
+        scaler = only(objects, "HorizontalPodAutoscaler")["spec"]
+        self.assertEqual((scaler["minReplicas"], scaler["maxReplicas"]), (3, 10))
+        names = [one["type"] for one in scaler["metrics"]]
+        self.assertEqual(names, ["ContainerResource", "ContainerResource", "Pods"])
+
+    def test_an_image_is_pinned_by_its_digest(self):
+        image = container(render("everything"))["image"]
+        self.assertRegex(image, r"^registry\.example\.uz/alovoice-gateway@sha256:[0-9a-f]{64}$")
+
+    def test_ports_follow_the_settings(self):
+        objects = render("everything")
+        ports = {one["name"]: one["containerPort"] for one in container(objects)["ports"]}
+        self.assertEqual(ports, {"http": 8443, "admin": 9191})
+        ingress = only(objects, "NetworkPolicy")["spec"]["ingress"]
+        self.assertEqual([rule["ports"][0]["port"] for rule in ingress], [8443, 9191])
+
+    def test_probes(self):
+        one = container(render("sqlite"))
+        paths = {name: one[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+        self.assertEqual(paths["readiness"], {"path": "/readyz", "port": "admin"})
+        self.assertEqual(paths["startup"], paths["liveness"])
+        self.assertEqual(paths["liveness"], {"path": "/livez", "port": "admin"})
+
+    def test_contents_become_a_secret(self):
+        secret = only(render("sqlite"), "Secret")["data"]
+        self.assertEqual(base64.b64decode(secret["tenants.acme.vendor_token_file"]), b"not-a-real-token")
+        self.assertNotIn("not-a-real-token", config_map(render("sqlite"))["data"]["gateway.toml"])
+
+    def test_pods_are_replaced_for_settings_and_not_for_secrets(self):
+        def checksum(values):
+            objects = render("sqlite", values)
+            return only(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+
+        secret = {"config": {"tenants": {"acme": {"vendor_token_file": {"value": "another"}}}}}
+        self.assertEqual(checksum({}), checksum(secret))
+        self.assertNotEqual(checksum({}), checksum({"config": {"log": {"filter": "debug"}}}))
+
+    def test_the_first_host_is_the_public_url(self):
+        self.assertIn('public_url = "https://calls.example.uz"', config_map(render("postgres"))["data"]["gateway.toml"])
+
+    def test_an_ingress_does_not_cut_streams_and_waits(self):
+        annotations = only(render("postgres"), "Ingress")["metadata"]["annotations"]
+        self.assertEqual(annotations["nginx.ingress.kubernetes.io/proxy-buffering"], "off")
+        self.assertGreater(int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]), 60)
+        route = only(render("external-secrets"), "HTTPRoute")["spec"]["rules"][0]
+        self.assertEqual(route["timeouts"], {"request": "0s", "backendRequest": "0s"})
+
+    def test_the_network_policy_keeps_off_what_is_private(self):
+        policy = only(render("postgres"), "NetworkPolicy")["spec"]
+        web = next(rule for rule in policy["egress"] if rule["ports"][0]["port"] == 443)
+        except_ = [network for peer in web["to"] for network in peer["ipBlock"]["except"]]
+        for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"):
+            self.assertIn(network, except_)
+        admin = next(rule for rule in policy["ingress"] if rule["ports"][0]["port"] == 9090)
+        self.assertTrue(admin["from"])
+        self.assertFalse(has(render("sqlite-watched"), "NetworkPolicy"))
+
+    def test_the_network_policy_opens_what_settings_name(self):
+        policy = only(render("everything"), "NetworkPolicy")["spec"]
+        web = next(rule for rule in policy["egress"] if {"port": 443, "protocol": "TCP"} in rule["ports"])
+        self.assertIn({"port": 80, "protocol": "TCP"}, web["ports"])
+        self.assertIn({"ipBlock": {"cidr": "10.20.0.0/16"}}, web["to"])
+        self.assertIn({"port": 6432, "protocol": "TCP"}, [rule["ports"][0] for rule in policy["egress"]])
+
+    def test_stores_of_secrets(self):
+        objects = render("external-secrets")
+        external = objects[("ExternalSecret", "alovoice-acme")]["spec"]
+        self.assertEqual(external["target"], {"name": "alovoice-acme", "creationPolicy": "Owner"})
+        driver = next(one["csi"] for one in pod(objects)["volumes"] if one["name"] == "secrets-store")
+        self.assertEqual(driver["volumeAttributes"], {"secretProviderClass": "alovoice"})
+        self.assertFalse(has(objects, "Secret"))
+
+    def test_the_monitor_finds_the_admin_service(self):
+        objects = render("external-secrets")
+        monitor = only(objects, "ServiceMonitor")["spec"]
+        services = [one for (kind, _), one in objects.items() if kind == "Service"]
+        wanted = monitor["selector"]["matchLabels"].items()
+        (service,) = [one for one in services if wanted <= one["metadata"]["labels"].items()]
+        self.assertEqual([port["name"] for port in service["spec"]["ports"]], [monitor["endpoints"][0]["port"]])
+
+    def test_further_objects_may_be_templates(self):
+        objects = render("everything")
+        self.assertIn(("ConfigMap", "calls-extra"), objects)
+        self.assertIn(("ConfigMap", "gw-text"), objects)
+
+
+class Refusals(unittest.TestCase):
+    def refuses(self, saying, mode="sqlite", values=None, sets=()):
+        with self.assertRaisesRegex(Refused, saying):
+            render(mode, values, sets=sets)
+
+    def test_what_would_not_work(self):
+        cases = [
+            ("config.auth.issuers is empty", "sqlite", {"config": {"auth": {"issuers": []}}}),
+            ("config.tenants is empty", None, {"config": {"auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://i"}]}}}),
+            ("replicaCount must be 1", "sqlite", {"replicaCount": 2}),
+            ("needs database.kind postgres", "sqlite", {"autoscaling": {"enabled": True}}),
+            ("database.postgres.host is empty", "postgres", {"database": {"postgres": {"host": ""}}}),
+            ("ingress.hosts is empty", "postgres", {"ingress": {"hosts": []}}),
+            ("httpRoute.parentRefs is empty", "postgres", {"httpRoute": {"enabled": True}}),
+            ("there is no alert Typo", "sqlite-watched", {"monitoring": {"prometheusRule": {"disabled": ["Typo"]}}}),
+        ]
+        for saying, mode, values in cases:
+            with self.subTest(saying):
+                self.refuses(saying, mode, values)
+
+    def test_what_is_misspelt_or_of_the_wrong_kind(self):
+        acme = {"vendor_token_file": {"secret": "alovoice-acme", "key": "token"}}
+        cases = [
+            {"replicas": 2},
+            {"image": {"repo": "x"}},
+            {"config": {"sever": {}}},
+            {"config": {"server": {"shutdown_grase": "25s"}}},
+            {"config": {"server": {"shutdown_grace": "25 seconds"}}},
+            {"config": {"server": {"max_body_bytes": "4MB"}}},
+            {"config": {"store": {"url": "sqlite://elsewhere"}}},
+            {"config": {"tenants": {"acme": acme | {"calback_secret_file": "x"}}}},
+            {"config": {"tenants": {"acme": {"vendor_token_file": {"secret": "alovoice-acme"}}}}},
+            {"config": {"tenants": {"acme": {"vendor_token_file": {"secret": "alovoice-acme", "key": "k", "value": "v"}}}}},
+            {"config": {"auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["none"], "jwks_url": "https://i"}]}}},
+            {"config": {"auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"]}]}}},
+            {"database": {"kind": "mysql"}},
+            {"database": {"postgres": {"sslMode": "verify"}}},
+            {"service": {"type": "ExternalName"}},
+            {"networkPolicy": {"egress": {"web": {"ports": ["https"]}}}},
+            {"monitoring": {"prometheusRule": {"overrides": {"AlovoiceGatewayDown": {"fro": "1m"}}}}},
+        ]
+        for values in cases:
+            with self.subTest(str(values)):
+                self.refuses("values don't meet the specifications of the schema", values=values)
+
+
+class Files(unittest.TestCase):
+    def test_every_value_is_in_the_schema_and_the_other_way_round(self):
+        import json
+
+        import yaml
+
+        schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        # Not among the defaults: without it, database.kind decides. And what Helm itself hands to charts in charts.
+        self.assertEqual(set(schema) - {"replicaCount", "global"}, set(values))

@@ -1,0 +1,209 @@
+//! The document's examples are answers of the sandbox: recorded by `RECORD_EXAMPLES=1 cargo test --test process examples`,
+//! and otherwise held against what it answers now.
+
+use std::fs;
+
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use alovoice_gateway::domain::usage::Day;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::gateway::within;
+use crate::sandbox::Sandbox;
+use crate::stage::Stage;
+
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/document/examples.json");
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+/// More than the sandbox's tenant may ask for at once.
+const FLOOD: usize = 1000;
+
+/// One request, and the operation whose example its answer is.
+struct Step {
+    operation: &'static str,
+    status: u16,
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, &'static str)>,
+    body: Option<Value>,
+}
+
+impl Step {
+    fn get(operation: &'static str, path: impl Into<String>) -> Self {
+        let path = path.into();
+        Self { operation, status: 200, method: Method::GET, path, headers: Vec::new(), body: None }
+    }
+
+    fn post(operation: &'static str, path: &str, status: u16, body: Value) -> Self {
+        let headers = vec![JSON];
+        Self { operation, status, method: Method::POST, path: path.to_owned(), headers, body: Some(body) }
+    }
+
+    fn with(mut self, header: (&'static str, &'static str)) -> Self {
+        self.headers.push(header);
+        self
+    }
+
+    fn refused(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+}
+
+/// In this order, each waited for: the first ones make what the later ones read. A new operation needs a step for each
+/// answer of JSON that it gives when all is well, and for an error that no other operation shows.
+fn steps() -> Vec<Step> {
+    let today = Day::of(SystemClock.now());
+    let call = "/v1/analyses/1716207617.42";
+    let submission = || json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}});
+    let batch = json!({"analyses": [
+        {"call_id": "1716207618.43"},
+        {"call_id": "1716207619.44", "metadata": {"ticket": "T-2"}},
+    ]});
+    let misspelt = json!({"call_id": "1716207617.42", "calback": {"url": "https://crm.example.uz/hooks"}});
+    let unfinished = json!({"call_id": "never-ready~1"});
+    vec![
+        Step::post("submit_analysis", "/v1/analyses", 202, submission()),
+        Step::get("get_analysis", call).with(("Prefer", "wait=60")),
+        Step::post("submit_analysis", "/v1/analyses", 200, submission()),
+        Step::get("list_analyses", "/v1/analyses?status=completed"),
+        Step::get("get_transcript", format!("{call}/transcript")),
+        Step::get("get_transcript", format!("{call}/transcript?format=pdf")).refused(422),
+        Step::get("get_transcript", format!("{call}/transcript")).with(("Accept", "image/png")).refused(406),
+        Step::get("get_vendor_answer", format!("{call}/vendor-answer")),
+        Step::post("create_audio_link", &format!("{call}/audio-link"), 201, json!({"expires_in": 86400})),
+        Step::get("get_linked_audio", "/v1/audio/made-up").refused(404),
+        Step::get("list_events", "/v1/events?limit=1"),
+        Step::get("get_usage", format!("/v1/usage?from={today}&to={today}")),
+        Step::post("submit_analyses", "/v1/analyses/batch", 200, batch),
+        // What goes wrong.
+        Step::post("submit_analysis", "/v1/analyses", 422, misspelt),
+        Step::post("submit_analysis", "/v1/analyses", 400, json!("cut off")),
+        Step::post("submit_analysis", "/v1/analyses", 413, json!("x".repeat(5 << 20))),
+        Step {
+            headers: vec![("Content-Type", "text/plain")],
+            ..Step::post("submit_analysis", "/v1/analyses", 415, json!(1))
+        },
+        Step::post("submit_analyses", "/v1/analyses/batch", 422, json!({"analyses": []})),
+        Step::get("list_analyses", "/v1/analyses?limit=0").refused(422),
+        Step::get("list_events", "/v1/events?limit=0").refused(422),
+        Step::get("get_usage", "/v1/usage?from=2026-01-02&to=2026-01-01").refused(422),
+        Step::get("get_analysis", "/v1/analyses/no%20spaces").refused(422),
+        Step::get("get_analysis", "/v1/analyses/submit-404~1").refused(404),
+        Step::post("submit_analysis", "/v1/analyses", 202, unfinished),
+        Step::get("get_transcript", "/v1/analyses/never-ready~1/transcript").refused(409),
+        Step::get("get_audio", format!("{call}/audio")).with(("Range", "bytes=99999999-")).refused(416),
+        Step::get("get_analysis", call).with(("Authorization", "Bearer none")).refused(401),
+    ]
+}
+
+/// What was sent and what came back, by operation; lists cut short.
+async fn record(stage: &Stage, sandbox: &Sandbox, writer: &str) -> Value {
+    let mut recorded = Map::new();
+    let mut keep = |operation: &str, part: &str, body: Value| {
+        let parts = recorded.entry(operation).or_insert_with(|| json!({}));
+        // The first of its kind.
+        parts.as_object_mut().unwrap().entry(part).or_insert(shortened(body));
+    };
+    for step in steps() {
+        let (status, body) = ask(stage, sandbox, &step).await;
+        assert_eq!(status, step.status, "{} {}: {body}", step.method, step.path);
+        keep(step.operation, &status.to_string(), serde_json::from_str(&body).unwrap());
+        if status < 300
+            && let Some(sent) = step.body
+        {
+            keep(step.operation, "request", sent);
+        }
+    }
+    let step = Step::get("get_analysis", "/v1/analyses/1716207617.42");
+    let (status, body) = ask_as(stage, sandbox, &step, writer).await;
+    assert_eq!(status, 403, "{body}");
+    keep("get_analysis", "403", serde_json::from_str(&body).unwrap());
+    for _ in 0..FLOOD {
+        let (status, body) = ask(stage, sandbox, &step).await;
+        if status == 429 {
+            keep("get_analysis", "429", serde_json::from_str(&body).unwrap());
+            return recorded.into();
+        }
+    }
+    panic!("{FLOOD} requests in a row were all answered");
+}
+
+async fn ask(stage: &Stage, sandbox: &Sandbox, step: &Step) -> (u16, String) {
+    ask_as(stage, sandbox, step, sandbox.token()).await
+}
+
+async fn ask_as(stage: &Stage, sandbox: &Sandbox, step: &Step, token: &str) -> (u16, String) {
+    let url = format!("{}{}", sandbox.base(), step.path);
+    let mut request = stage.client.request(step.method.clone(), url);
+    if step.headers.iter().all(|(name, _)| *name != "Authorization") {
+        request = request.bearer_auth(token);
+    }
+    for (name, value) in &step.headers {
+        request = request.header(*name, *value);
+    }
+    if let Some(body) = &step.body {
+        let text = body.to_string();
+        // Half of a text is no JSON.
+        request = request.body(if step.status == 400 { text[..text.len() / 2].to_owned() } else { text });
+    }
+    let answer = within("an answer", request.send()).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Enough of long lists and texts to see their form.
+fn shortened(mut value: Value) -> Value {
+    const ENOUGH: usize = 3;
+    match &mut value {
+        Value::Array(items) => {
+            items.truncate(ENOUGH);
+            items.iter_mut().for_each(|item| *item = shortened(item.take()));
+        }
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|field| *field = shortened(field.take()));
+        }
+        _ => {}
+    }
+    value
+}
+
+/// What stays the same from one answer to the next: every field and what kind of value it has; a status and a code whole.
+fn form(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let of_field = |(name, value): (&String, &Value)| {
+                let is_word =
+                    matches!(name.as_str(), "status" | "code" | "type" | "title") && !value.is_object();
+                (name.clone(), if is_word { value.clone() } else { form(value) })
+            };
+            fields.iter().map(of_field).collect::<Map<_, _>>().into()
+        }
+        Value::Array(items) => items.iter().map(form).collect::<Vec<_>>().into(),
+        Value::String(_) => json!("text"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("truth"),
+        Value::Null => Value::Null,
+    }
+}
+
+#[tokio::test]
+async fn the_examples_are_answers_of_the_sandbox() {
+    let stage = Stage::set_up().await;
+    let folder = stage.home.path().join("sandbox");
+    let sandbox = Sandbox::start_in(&stage, &folder).await;
+    let answers = record(&stage, &sandbox, &Sandbox::token_with(&folder, "analyses:write")).await;
+    sandbox.process.stop().await;
+    if std::env::var_os("RECORD_EXAMPLES").is_some() {
+        let text = serde_json::to_string_pretty(&answers).unwrap();
+        return fs::write(RECORDED, text + "\n").unwrap();
+    }
+    let recorded: Value = serde_json::from_str(&fs::read_to_string(RECORDED).unwrap()).unwrap();
+    let advice = "record them anew: RECORD_EXAMPLES=1 cargo test --test process examples";
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&recorded), names(&answers), "{advice}");
+    for (operation, parts) in recorded.as_object().unwrap() {
+        assert_eq!(names(parts), names(&answers[operation]), "{operation}; {advice}");
+        for (part, body) in parts.as_object().unwrap() {
+            let (told, answered) = (form(body), form(&answers[operation][part]));
+            assert!(told == answered, "{operation} {part}: {told:#}\nis now {answered:#}\n{advice}");
+        }
+    }
+}

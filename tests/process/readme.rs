@@ -1,0 +1,89 @@
+//! The README's examples, run as they stand against a fresh sandbox, in their order.
+//!
+//! Every fenced block of `sh` that calls the sandbox's address counts; one shell runs them all, so that a block may use what
+//! an earlier one has put into a variable. Only the address is changed. What comes next tells the status of the block's last
+//! request: a block that begins with `HTTP/1.1 …`, or a problem with its `"status"`; otherwise it is a 200. Those before
+//! it are to be good.
+
+use std::process::Command;
+
+use crate::sandbox::Sandbox;
+use crate::stage::Stage;
+
+const README: &str = include_str!("../../README.md");
+/// The sandbox's address, if nobody chooses another.
+const BASE: &str = "http://127.0.0.1:8080";
+
+struct Example {
+    script: String,
+    status: String,
+}
+
+/// The fenced blocks, each with its language.
+fn blocks(text: &str) -> Vec<(&str, String)> {
+    let mut blocks: Vec<(&str, String)> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(language) if !is_open => blocks.push((language, String::new())),
+            None if is_open => blocks.last_mut().unwrap().1 += &format!("{line}\n"),
+            _ => {}
+        }
+        is_open ^= line.starts_with("```");
+    }
+    blocks
+}
+
+fn examples() -> Vec<Example> {
+    let blocks = blocks(README);
+    let follows = |place: usize| blocks.get(place + 1).filter(|(language, _)| language.is_empty());
+    let is_example = |kind: &str, text: &str| {
+        kind == "sh" && text.contains(BASE) && text.contains("curl ") && !text.contains("alovoice-gateway ")
+    };
+    let curls = blocks.iter().enumerate().filter(|(_, (kind, text))| is_example(kind, text));
+    let example = |(place, (_, script)): (usize, &(&str, String))| {
+        let answer = follows(place).map_or("", |(_, answer)| answer);
+        let told = answer.strip_prefix("HTTP/1.1 ").or_else(|| {
+            answer.starts_with("{\"type\":\"/problems/").then(|| answer.split("\"status\":").nth(1)).flatten()
+        });
+        Example { script: script.clone(), status: told.map_or("200", |told| &told[..3]).to_owned() }
+    };
+    curls.map(example).collect()
+}
+
+#[tokio::test]
+async fn its_examples_are_answered_as_it_says() {
+    let examples = examples();
+    assert!(examples.len() >= 9, "the README's examples were not found");
+    let stage = Stage::set_up().await;
+    let sandbox = Sandbox::start(&stage).await;
+    let mut script = format!(
+        "TOKEN={}\ncurl() {{ command curl --max-time ${{PATIENCE:-70}} -w '%{{stderr}}status %{{http_code}}\\n' \"$@\"; }}\n",
+        sandbox.token()
+    );
+    for Example { script: block, .. } in &examples {
+        // A stream has no end of its own.
+        let patience = if block.contains("text/event-stream") { "3" } else { "70" };
+        let block = block.replace(BASE, sandbox.base());
+        script += &format!("PATIENCE={patience}\n{block}\necho; echo block; echo \"block $?\" >&2\n");
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).current_dir(stage.home.path()).env("no_proxy", "*");
+    let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
+    let (told, answered) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let (told, answered): (Vec<_>, Vec<_>) =
+        (told.split("block 0\n").collect(), answered.split("\nblock\n").collect());
+    assert_eq!(told.len(), examples.len() + 1, "Is curl on this machine? {told:?}");
+    for (Example { script, status }, (told, answered)) in examples.iter().zip(told.iter().zip(answered)) {
+        let statuses: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("status ")).collect();
+        let (last, before) = statuses.split_last().unwrap_or_else(|| panic!("{script}\n{told}"));
+        assert_eq!(last, status, "{script}\n{told}\n{answered}");
+        let good = if status.starts_with('2') {
+            before.iter().all(|status| status.starts_with('2'))
+        } else {
+            before.is_empty()
+        };
+        assert!(good, "{script}\n{statuses:?}\n{answered}");
+    }
+    sandbox.process.stop().await;
+}

@@ -1,0 +1,211 @@
+//! Sending again: nothing is lost and nothing comes twice, wherever a step ends.
+
+use std::collections::HashSet;
+
+use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::ids::{ReplayId, WebhookId};
+use alovoice_gateway::domain::replays::{Replay, ReplayCount, ReplaySpan};
+use alovoice_gateway::domain::webhooks::EventFilter;
+use alovoice_gateway::store::ReplayBegin;
+use futures_util::future::join_all;
+
+use super::deliveries::A;
+use super::webhooks::{deliveries_to, disable, events, registered};
+use crate::harness::{CountingEntropy, Harness, START, acme, delivered, globex, trace};
+
+/// A replay of everything so far.
+pub(crate) fn replay_to(harness: &Harness, webhook: WebhookId, number: u64) -> Replay {
+    let now = harness.clock.now();
+    Replay {
+        id: ReplayId::generate(now, &CountingEntropy::starting_at(number)),
+        webhook,
+        span: ReplaySpan { since: START, until: now, events: EventFilter::all() },
+        created_at: now,
+        finished_at: None,
+        sent: 0,
+        trace: trace(),
+    }
+}
+
+async fn begin(harness: &Harness, replay: &Replay) -> ReplayBegin {
+    harness.store.begin_replay(&acme(), replay.clone()).await.unwrap()
+}
+
+async fn found(harness: &Harness, replay: &Replay) -> Replay {
+    harness.store.find_replay(&acme(), replay.webhook, replay.id).await.unwrap().unwrap()
+}
+
+/// Delivers what is due; how much that was, by event.
+async fn deliver(harness: &Harness) -> Vec<String> {
+    let mut delivered_events = Vec::new();
+    loop {
+        let claimed = harness.claim_deliveries(1000, 1000).await;
+        if claimed.is_empty() {
+            return delivered_events;
+        }
+        for claimed in claimed {
+            delivered_events.push(claimed.delivery.event_id.to_string());
+            harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+        }
+    }
+}
+
+/// Steps and deliveries until the replay has ended.
+async fn see_through(harness: &Harness, replay: &Replay) -> Vec<String> {
+    let mut delivered_events = Vec::new();
+    while found(harness, replay).await.finished_at.is_none() {
+        harness.store.advance_replays_across_tenants().await.unwrap();
+        delivered_events.extend(deliver(harness).await);
+        harness.advance(1);
+    }
+    delivered_events
+}
+
+pub(crate) async fn everything_since_a_moment_is_sent_once(harness: Harness) {
+    events(&harness, "before", 3).await;
+    harness.advance(10);
+    let since = harness.clock.now();
+    events(&harness, "within", 1050).await;
+    harness.advance(10);
+    let until = harness.clock.now();
+    harness.advance(10);
+    let webhook = registered(&harness, A).await;
+    events(&harness, "after", 3).await;
+    assert_eq!(deliver(&harness).await.len(), 3);
+    let span = ReplaySpan { since, until, events: EventFilter::all() };
+    assert_eq!(
+        harness.store.count_events(&acme(), span.clone()).await.unwrap(),
+        ReplayCount { events: 1050, more: false }
+    );
+    assert_eq!(harness.store.count_events(&globex(), span.clone()).await.unwrap().events, 0);
+    let failures =
+        ReplaySpan { events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(), ..span.clone() };
+    assert_eq!(harness.store.count_events(&acme(), failures).await.unwrap().events, 0);
+    let replay = Replay { span, ..replay_to(&harness, webhook.id, 1) };
+    assert_eq!(begin(&harness, &replay).await, ReplayBegin::Begun);
+    assert_eq!(found(&harness, &replay).await, replay);
+    let sent = see_through(&harness, &replay).await;
+    assert_eq!((sent.len(), sent.iter().collect::<HashSet<_>>().len()), (1050, 1050));
+    assert_eq!(found(&harness, &replay).await.sent, 1050);
+    assert_eq!(deliveries_to(&harness, webhook.id).await.len(), 1053);
+    assert_eq!(harness.store.advance_replays_across_tenants().await.unwrap().replays, 0);
+}
+
+pub(crate) async fn what_arrived_is_sent_again_and_what_is_on_its_way_is_not(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "arrived", 2).await;
+    let first: HashSet<_> = deliver(&harness).await.into_iter().collect();
+    events(&harness, "waiting", 2).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    begin(&harness, &replay).await;
+    let sent = see_through(&harness, &replay).await;
+    assert_eq!(sent.len(), 4, "each once");
+    assert!(first.is_subset(&sent.into_iter().collect()));
+    let mut attempts: Vec<_> =
+        deliveries_to(&harness, webhook.id).await.iter().map(|delivery| delivery.attempts).collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 1, 2, 2], "the history stays");
+}
+
+pub(crate) async fn a_slow_endpoint_holds_its_replay_back(harness: Harness) {
+    events(&harness, "event", 1000).await;
+    let webhook = registered(&harness, A).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    begin(&harness, &replay).await;
+    for _ in 0..20 {
+        harness.store.advance_replays_across_tenants().await.unwrap();
+        harness.advance(1);
+    }
+    let waiting = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap().pending;
+    assert!((1..=400).contains(&waiting), "{waiting}");
+    assert_eq!(found(&harness, &replay).await.sent, waiting);
+    assert!(found(&harness, &replay).await.finished_at.is_none());
+    assert_eq!(see_through(&harness, &replay).await.len(), 1000);
+}
+
+pub(crate) async fn a_replay_waits_while_its_endpoint_is_disabled(harness: Harness) {
+    events(&harness, "event", 3).await;
+    let webhook = registered(&harness, A).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    begin(&harness, &replay).await;
+    disable(&harness, webhook.id).await;
+    let advanced = harness.store.advance_replays_across_tenants().await.unwrap();
+    assert_eq!((advanced.replays, advanced.sent), (1, 0));
+    assert!(advanced.next_due.unwrap() > harness.clock.now());
+    assert_eq!(begin(&harness, &replay_to(&harness, webhook.id, 2)).await, ReplayBegin::Disabled);
+    let mut enabled = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
+    enabled.enable();
+    assert!(harness.store.change_webhook(&acme(), enabled).await.unwrap());
+    assert_eq!(see_through(&harness, &replay).await.len(), 3);
+}
+
+pub(crate) async fn an_endpoint_has_one_replay_at_a_time(harness: Harness) {
+    events(&harness, "event", 1).await;
+    let webhook = registered(&harness, A).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    assert_eq!(begin(&harness, &replay).await, ReplayBegin::Begun);
+    assert_eq!(begin(&harness, &replay_to(&harness, webhook.id, 2)).await, ReplayBegin::UnderWay);
+    let of_another = harness.store.begin_replay(&globex(), replay_to(&harness, webhook.id, 3)).await.unwrap();
+    assert_eq!(of_another, ReplayBegin::NotFound);
+    assert_eq!(harness.store.find_replay(&globex(), webhook.id, replay.id).await.unwrap(), None);
+    see_through(&harness, &replay).await;
+    let next = replay_to(&harness, webhook.id, 4);
+    assert_eq!(begin(&harness, &next).await, ReplayBegin::Begun);
+    // It goes with its endpoint; a finished one with the retention.
+    assert!(harness.store.delete_webhook(&acme(), webhook.id).await.unwrap());
+    assert_eq!(harness.store.find_replay(&acme(), webhook.id, next.id).await.unwrap(), None);
+    assert_eq!(harness.store.advance_replays_across_tenants().await.unwrap().replays, 0);
+}
+
+pub(crate) async fn a_finished_replay_goes_with_the_retention(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    begin(&harness, &replay).await;
+    see_through(&harness, &replay).await;
+    let ended = found(&harness, &replay).await.finished_at.unwrap();
+    assert_eq!(harness.store.delete_expired_across_tenants(ended, 10).await.unwrap(), 0);
+    let later = Timestamp::from_millis(ended.as_millis() + 1);
+    assert_eq!(harness.store.delete_expired_across_tenants(later, 10).await.unwrap(), 1);
+    assert_eq!(harness.store.find_replay(&acme(), webhook.id, replay.id).await.unwrap(), None);
+}
+
+pub(crate) async fn many_at_one_replay_send_nothing_twice(harness: Harness) {
+    events(&harness, "event", 300).await;
+    let webhook = registered(&harness, A).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    begin(&harness, &replay).await;
+    join_all((0..8).map(async |_| harness.store.advance_replays_across_tenants().await.unwrap())).await;
+    let sent = [deliver(&harness).await, see_through(&harness, &replay).await].concat();
+    assert_eq!((sent.len(), sent.iter().collect::<HashSet<_>>().len()), (300, 300));
+    assert_eq!(found(&harness, &replay).await.sent, 300);
+}
+
+/// Whoever enables an endpoint and then asks for what it missed gets all of it, whatever was being written meanwhile.
+pub(crate) async fn between_enabling_and_replaying_nothing_is_lost(harness: Harness) {
+    const ROUNDS: usize = 10;
+    const EVENTS: usize = 20;
+    let webhook = registered(&harness, A).await;
+    for round in 0..ROUNDS {
+        disable(&harness, webhook.id).await;
+        let name = format!("round-{round}");
+        let replay = async {
+            let mut enabled = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
+            enabled.enable();
+            assert!(harness.store.change_webhook(&acme(), enabled).await.unwrap());
+            let replay = replay_to(&harness, webhook.id, 1 + round as u64);
+            assert_eq!(begin(&harness, &replay).await, ReplayBegin::Begun);
+            while found(&harness, &replay).await.finished_at.is_none() {
+                harness.store.advance_replays_across_tenants().await.unwrap();
+            }
+        };
+        tokio::join!(events(&harness, &name, EVENTS), replay);
+        let told = deliveries_to(&harness, webhook.id).await;
+        let of_round = told.iter().filter(|delivery| {
+            delivery.call_id.as_ref().is_some_and(|call| call.as_str().starts_with(&format!("{name}-")))
+        });
+        assert_eq!(of_round.count(), EVENTS, "{round}");
+        deliver(&harness).await;
+        harness.advance(1);
+    }
+}

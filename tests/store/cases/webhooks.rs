@@ -1,0 +1,396 @@
+//! Registered endpoints: who gets what, what is held back, and what goes with an endpoint.
+
+use std::time::Duration;
+
+use alovoice_gateway::domain::callback_url::CallbackUrl;
+use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryPage, DeliveryStatus};
+use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::domain::retries::Next;
+use alovoice_gateway::domain::webhooks::{
+    DisabledReason, EventFilter, Health, MAX_WEBHOOKS, Sealed, Webhook,
+};
+use alovoice_gateway::store::{ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending};
+use futures_util::future::join_all;
+
+use super::deliveries::A;
+use crate::harness::{
+    Harness, LEASE, acme, call_id, delivered, finished, globex, obtained, policy, slots, submission, trace,
+    with_callback,
+};
+
+/// An endpoint that is not registered yet; no two have the same id.
+pub(crate) fn endpoint(harness: &Harness, url: &str) -> Webhook {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static MADE: AtomicU64 = AtomicU64::new(1 << 48);
+    let now = harness.clock.now();
+    let entropy = crate::harness::CountingEntropy::starting_at(MADE.fetch_add(1, Ordering::Relaxed));
+    Webhook {
+        id: WebhookId::generate(now, &entropy),
+        url: CallbackUrl::parse(url).unwrap(),
+        events: EventFilter::all(),
+        description: Some("ўзбекча \"' %".to_owned()),
+        header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
+        sealed: Sealed {
+            secret: b"sealed \0 secret".to_vec(),
+            previous_secret: Some((b"\xff before".to_vec(), now + Duration::from_secs(60))),
+            headers: Some(b"sealed headers".to_vec()),
+        },
+        disabled: None,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+        health: Health::default(),
+    }
+}
+
+pub(crate) async fn registered(harness: &Harness, url: &str) -> Webhook {
+    let webhook = endpoint(harness, url);
+    assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+    webhook
+}
+
+/// Finished calls that nobody submitted: an event each.
+pub(crate) async fn events(harness: &Harness, name: &str, count: usize) {
+    join_all((0..count).map(async |number| {
+        let call = call_id(&format!("{name}-{number}"));
+        assert!(harness.store.adopt(&acme(), &call, trace(), obtained("salom")).await.unwrap());
+    }))
+    .await;
+}
+
+async fn found(harness: &Harness, id: WebhookId) -> Webhook {
+    harness.store.find_webhook(&acme(), id).await.unwrap().unwrap()
+}
+
+/// The deliveries to an endpoint, the newest first.
+pub(crate) async fn deliveries_to(harness: &Harness, id: WebhookId) -> Vec<RecordedDelivery> {
+    let filter = DeliveryFilter { webhook: Some(id), ..DeliveryFilter::default() };
+    let page = DeliveryPage { filter, after: None, limit: 10_000 };
+    harness.store.list_deliveries(&acme(), page).await.unwrap()
+}
+
+fn calls(deliveries: &[RecordedDelivery]) -> Vec<&str> {
+    deliveries.iter().map(|delivery| delivery.call_id.as_ref().unwrap().as_str()).collect()
+}
+
+fn refused(harness: &Harness) -> FinishedAttempt {
+    finished("refused", Some(500), Next::RetryAt(harness.clock.now()))
+}
+
+async fn finish(harness: &Harness, claimed: &ClaimedDelivery, attempt: FinishedAttempt) {
+    harness.store.finish_attempt(claimed.lease, attempt).await.unwrap();
+}
+
+async fn enable(harness: &Harness, id: WebhookId) {
+    let mut webhook = found(harness, id).await;
+    webhook.enable();
+    assert!(harness.store.change_webhook(&acme(), webhook).await.unwrap());
+}
+
+pub(crate) async fn disable(harness: &Harness, id: WebhookId) {
+    let mut webhook = found(harness, id).await;
+    webhook.disable(DisabledReason::Requested, harness.clock.now());
+    assert!(harness.store.change_webhook(&acme(), webhook).await.unwrap());
+}
+
+pub(crate) async fn an_endpoint_reads_back_as_it_was_written(harness: Harness) {
+    let first = registered(&harness, A).await;
+    harness.advance(1);
+    let second = Webhook {
+        description: None,
+        header_names: Vec::new(),
+        sealed: Sealed { secret: vec![0; 60], previous_secret: None, headers: None },
+        events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(),
+        ..endpoint(&harness, A)
+    };
+    assert!(harness.store.add_webhook(&acme(), second.clone()).await.unwrap());
+    assert_eq!(harness.store.list_webhooks(&acme()).await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(found(&harness, second.id).await, second);
+    assert_eq!(harness.store.list_webhooks(&globex()).await.unwrap(), []);
+    assert_eq!(harness.store.find_webhook(&globex(), first.id).await.unwrap(), None);
+}
+
+pub(crate) async fn a_change_that_is_out_of_date_is_not_written(harness: Harness) {
+    let mine = registered(&harness, A).await;
+    let theirs = mine.clone();
+    let changed = Webhook { url: CallbackUrl::parse("https://b.example/").unwrap(), ..mine };
+    assert!(harness.store.change_webhook(&acme(), changed.clone()).await.unwrap());
+    assert!(!harness.store.change_webhook(&acme(), theirs.clone()).await.unwrap());
+    assert_eq!(found(&harness, theirs.id).await, Webhook { version: 2, ..changed.clone() });
+    let of_another = Webhook { version: 2, ..changed };
+    assert!(!harness.store.change_webhook(&globex(), of_another).await.unwrap());
+    assert!(!harness.store.delete_webhook(&globex(), theirs.id).await.unwrap());
+}
+
+pub(crate) async fn there_are_no_more_than_there_may_be(harness: Harness) {
+    let added = join_all(
+        (0..MAX_WEBHOOKS + 5)
+            .map(async |_| harness.store.add_webhook(&acme(), endpoint(&harness, A)).await.unwrap()),
+    )
+    .await;
+    assert_eq!(added.into_iter().filter(|added| *added).count(), MAX_WEBHOOKS);
+    assert!(harness.store.add_webhook(&globex(), endpoint(&harness, A)).await.unwrap());
+    let first = harness.store.list_webhooks(&acme()).await.unwrap().remove(0);
+    assert!(harness.store.delete_webhook(&acme(), first.id).await.unwrap());
+    registered(&harness, A).await;
+}
+
+pub(crate) async fn every_event_goes_to_every_endpoint_that_wants_it(harness: Harness) {
+    let every = registered(&harness, A).await;
+    let of_failures =
+        Webhook { events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(), ..endpoint(&harness, A) };
+    assert!(harness.store.add_webhook(&acme(), of_failures.clone()).await.unwrap());
+    let off = registered(&harness, A).await;
+    disable(&harness, off.id).await;
+    let of_another = endpoint(&harness, A);
+    harness.store.add_webhook(&globex(), of_another.clone()).await.unwrap();
+
+    // A result, a failure, a takeover, a deadline.
+    harness.announce("completed", &[A]).await;
+    harness.submit(submission("failed")).await;
+    let claimed = harness.claim_one(Queue::Submits).await;
+    harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
+    events(&harness, "adopted", 1).await;
+    harness.submit(submission("overdue")).await;
+    harness.advance(policy().deadline.as_secs());
+    harness.store.end_overdue_across_tenants(vec![acme()], 10).await.unwrap();
+
+    let to_every = deliveries_to(&harness, every.id).await;
+    assert_eq!(calls(&to_every), ["overdue", "adopted-0", "failed", "completed"]);
+    assert_eq!(calls(&deliveries_to(&harness, of_failures.id).await), ["overdue", "failed"]);
+    assert_eq!(deliveries_to(&harness, off.id).await, []);
+    assert_eq!(deliveries_to(&harness, of_another.id).await, []);
+    // Whoever submits a finished call hears of it, and nobody else does again.
+    harness.submit(with_callback("adopted-0", A)).await;
+    assert_eq!(deliveries_to(&harness, every.id).await, to_every);
+    assert_eq!(harness.deliveries("adopted-0").await.len(), 2);
+}
+
+pub(crate) async fn it_is_sent_where_the_endpoint_is_now(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 1).await;
+    let moved = Webhook {
+        url: CallbackUrl::parse("https://moved.example/x").unwrap(),
+        sealed: Sealed { secret: b"new".to_vec(), previous_secret: None, headers: None },
+        ..webhook
+    };
+    assert!(harness.store.change_webhook(&acme(), moved.clone()).await.unwrap());
+    let claimed = harness.claim_delivery().await;
+    assert_eq!(claimed.delivery.url, moved.url);
+    let endpoint = claimed.endpoint.as_ref().unwrap();
+    assert_eq!((endpoint.id, &endpoint.sealed), (moved.id, &moved.sealed));
+    assert_eq!(claimed.delivery.webhook, Some(moved.id));
+    assert_eq!(deliveries_to(&harness, moved.id).await[0].url, moved.url.as_str());
+}
+
+pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 3).await;
+    let claimed = harness.claim_deliveries(1, 1).await.remove(0);
+    let gone =
+        FinishedAttempt { detail: Some("410 \0".to_owned()), ..finished("gone", Some(410), Next::Hold) };
+    finish(&harness, &claimed, gone).await;
+    let disabled = found(&harness, webhook.id).await;
+    assert_eq!(disabled.disabled.unwrap().reason, DisabledReason::Gone);
+    assert_eq!(disabled.health.last_failure.unwrap().status, Some(410));
+    harness.advance(1_000_000);
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
+    let activity = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap();
+    assert_eq!((activity.attempts, activity.delivered, activity.pending), (1, 0, 3));
+    // A change that was read before it was disabled does not enable it again.
+    assert!(!harness.store.change_webhook(&acme(), webhook.clone()).await.unwrap());
+    enable(&harness, webhook.id).await;
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 3);
+    assert_eq!(found(&harness, webhook.id).await.health.failures, 0);
+}
+
+pub(crate) async fn one_that_only_fails_for_five_days_is_disabled(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 1).await;
+    for day in 0..=5 {
+        assert!(found(&harness, webhook.id).await.disabled.is_none(), "{day}");
+        let claimed = harness.claim_delivery().await;
+        finish(&harness, &claimed, refused(&harness)).await;
+        harness.advance(24 * 3600);
+    }
+    let disabled = found(&harness, webhook.id).await;
+    assert_eq!(disabled.disabled.unwrap().reason, DisabledReason::Failing);
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
+}
+
+pub(crate) async fn after_failures_in_a_row_one_delivery_tries_for_all(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 20).await;
+    for _ in 0..Health::PAUSES_AFTER {
+        let claimed = harness.claim_deliveries(1, 100).await.remove(0);
+        finish(&harness, &claimed, refused(&harness)).await;
+    }
+    let until = found(&harness, webhook.id).await.health.paused_until.unwrap();
+    let claims = harness.store.claim_deliveries_across_tenants(slots(100, 100, 100), LEASE).await.unwrap();
+    assert_eq!((claims.claimed.len(), claims.next_due), (0, Some(until)));
+    harness.advance(until.since(harness.clock.now()).as_secs());
+    let trying = harness.claim_delivery().await;
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0, "until that has ended");
+    finish(&harness, &trying, refused(&harness)).await;
+    let longer = found(&harness, webhook.id).await.health.paused_until.unwrap();
+    assert_eq!(longer.since(harness.clock.now()), Health::FIRST_PAUSE * 2);
+    harness.advance(longer.since(harness.clock.now()).as_secs());
+    let trying = harness.claim_delivery().await;
+    finish(&harness, &trying, delivered()).await;
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 19, "all of them again");
+    let health = found(&harness, webhook.id).await.health;
+    assert_eq!((health.failures, health.paused_until), (0, None));
+    assert_eq!(health.last_success_at, Some(harness.clock.now()));
+}
+
+pub(crate) async fn a_flood_to_a_dead_endpoint_delays_no_other(harness: Harness) {
+    let dead = registered(&harness, A).await;
+    events(&harness, "flood", 300).await;
+    disable(&harness, dead.id).await;
+    harness.advance(5);
+    let alive = registered(&harness, A).await;
+    events(&harness, "event", 10).await;
+    harness.announce("own", &[A]).await;
+    for _ in 0..4 {
+        for delivery in harness.claim_deliveries(100, 8).await {
+            assert_ne!(delivery.delivery.webhook, Some(dead.id));
+            finish(&harness, &delivery, delivered()).await;
+        }
+    }
+    let open = deliveries_to(&harness, alive.id).await;
+    assert!(open.len() == 11 && open.iter().all(|delivery| delivery.status == "delivered"), "{open:?}");
+}
+
+pub(crate) async fn what_says_nothing_of_the_receiver_is_not_held_against_it(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 1).await;
+    let claimed = harness.claim_delivery().await;
+    let unsigned = FinishedAttempt { of_receiver: false, ..refused(&harness) };
+    finish(&harness, &claimed, FinishedAttempt { outcome: "unsigned", status: None, ..unsigned }).await;
+    assert_eq!(found(&harness, webhook.id).await.health, Health::default());
+    assert_eq!(harness.claim_delivery().await.delivery.attempts, 2);
+}
+
+pub(crate) async fn a_deleted_endpoint_leaves_nothing(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    let other = registered(&harness, A).await;
+    // More than go at once.
+    events(&harness, "event", 1100).await;
+    let under_way = harness.claim_deliveries(5, 5).await;
+    assert!(harness.store.delete_webhook(&acme(), webhook.id).await.unwrap());
+    assert!(!harness.store.delete_webhook(&acme(), webhook.id).await.unwrap());
+    assert_eq!(harness.store.find_webhook(&acme(), webhook.id).await.unwrap(), None);
+    assert_eq!(harness.store.list_webhooks(&acme()).await.unwrap().len(), 1);
+    harness.advance(100);
+    // Whatever is left of them is not sent.
+    for claimed in harness.claim_deliveries(100, 100).await {
+        assert_eq!(claimed.delivery.webhook, Some(other.id));
+    }
+    let never = Timestamp::from_millis(0);
+    while harness.store.delete_expired_across_tenants(never, 100).await.unwrap() > 0 {}
+    assert_eq!(deliveries_to(&harness, webhook.id).await, []);
+    assert_eq!(deliveries_to(&harness, other.id).await.len(), 1100);
+    for claimed in under_way.iter().filter(|claimed| claimed.delivery.webhook == Some(webhook.id)) {
+        harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap_err();
+    }
+    let again = harness.store.redeliver(&acme(), under_way[0].delivery.id).await.unwrap();
+    let expected = if under_way[0].delivery.webhook == Some(other.id) {
+        Sending::Due(under_way[0].delivery.id)
+    } else {
+        Sending::NotFound
+    };
+    assert_eq!(again, expected);
+}
+
+pub(crate) async fn what_waits_for_a_disabled_endpoint_does_not_outlive_the_retention(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    harness.announce("1", &[]).await;
+    harness.advance(3600);
+    let settle = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(settle.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    let before = harness.clock.now();
+    assert_eq!(harness.store.delete_expired_across_tenants(before, 100).await.unwrap(), 0);
+    disable(&harness, webhook.id).await;
+    assert_eq!(harness.store.delete_expired_across_tenants(before, 100).await.unwrap(), 2);
+    assert_eq!(deliveries_to(&harness, webhook.id).await, []);
+}
+
+pub(crate) async fn what_is_sent_again_keeps_its_history_and_begins_its_schedule_anew(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let first = harness.claim_delivery().await;
+    finish(&harness, &first, delivered()).await;
+    let id = first.delivery.id;
+    assert_eq!(harness.store.redeliver(&acme(), id).await.unwrap(), Sending::Due(id));
+    let second = harness.claim_delivery().await;
+    assert_eq!((second.delivery.attempts, second.delivery.attempts_of_round()), (2, 1));
+    assert_eq!((second.delivery.event_id, &second.body), (first.delivery.event_id, &first.body));
+    // While it is under way, nothing is to be done.
+    assert_eq!(harness.store.redeliver(&acme(), id).await.unwrap(), Sending::Due(id));
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
+    finish(&harness, &second, delivered()).await;
+    assert_eq!(harness.store.attempts(&acme(), id).await.unwrap().len(), 2);
+
+    assert_eq!(harness.store.redeliver(&globex(), id).await.unwrap(), Sending::NotFound);
+    assert_eq!(harness.store.find_delivery(&globex(), id).await.unwrap(), None);
+    let unknown = DeliveryId::generate(harness.clock.now(), &crate::harness::CountingEntropy::starting_at(7));
+    assert_eq!(harness.store.redeliver(&acme(), unknown).await.unwrap(), Sending::NotFound);
+}
+
+pub(crate) async fn a_test_goes_to_one_endpoint_and_into_no_feed(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    registered(&harness, A).await;
+    assert!(matches!(
+        harness.store.test_webhook(&acme(), webhook.id, trace()).await.unwrap(),
+        Sending::Due(_)
+    ));
+    assert_eq!(harness.store.test_webhook(&globex(), webhook.id, trace()).await.unwrap(), Sending::NotFound);
+    let claimed = harness.claim_delivery().await;
+    assert_eq!((claimed.delivery.webhook, claimed.delivery.call_id), (Some(webhook.id), None));
+    let body: serde_json::Value = serde_json::from_slice(&claimed.body).unwrap();
+    assert_eq!((&body["type"], &body["data"]["is_test"]), (&"webhook.test".into(), &true.into()));
+    events(&harness, "event", 1).await;
+    let limits = alovoice_gateway::domain::feed::PageLimits { events: 100, bytes: usize::MAX };
+    let beginning = alovoice_gateway::domain::feed::FeedPosition::BEGINNING;
+    let feed = harness.store.events_after(&acme(), beginning, limits).await.unwrap();
+    assert_eq!(feed.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["analysis.completed"]);
+    let place = harness.store.feed_position(&acme(), claimed.delivery.event_id).await.unwrap();
+    assert!(place >= beginning);
+    disable(&harness, webhook.id).await;
+    assert_eq!(harness.store.test_webhook(&acme(), webhook.id, trace()).await.unwrap(), Sending::Disabled);
+}
+
+pub(crate) async fn deliveries_are_listed_by_what_they_are(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    harness.announce("1", &[A]).await;
+    harness.announce("2", &[A]).await;
+    for claimed in harness.claim_deliveries(100, 100).await {
+        if claimed.delivery.call_id == Some(call_id("1")) {
+            finish(&harness, &claimed, delivered()).await;
+        }
+    }
+    let list = async |filter: DeliveryFilter, after| {
+        let page = DeliveryPage { filter, after, limit: 10 };
+        harness.store.list_deliveries(&acme(), page).await.unwrap()
+    };
+    let all = list(DeliveryFilter::default(), None).await;
+    assert_eq!(calls(&all), ["2", "2", "1", "1"]);
+    assert!(all.windows(2).all(|pair| pair[0].place > pair[1].place));
+    assert_eq!(list(DeliveryFilter::default(), Some(all[1].place)).await, all[2..]);
+    let by =
+        |webhook, status, call: Option<&str>| DeliveryFilter { webhook, status, call_id: call.map(call_id) };
+    let (pending, arrived) = (Some(DeliveryStatus::Pending), Some(DeliveryStatus::Delivered));
+    for (filter, expected) in [
+        (by(Some(webhook.id), None, None), &["2", "1"][..]),
+        (by(None, pending, None), &["2", "2"]),
+        (by(None, arrived, None), &["1", "1"]),
+        (by(Some(webhook.id), pending, None), &["2"]),
+        (by(Some(webhook.id), arrived, Some("1")), &["1"]),
+        (by(None, None, Some("1")), &["1", "1"]),
+        (by(None, Some(DeliveryStatus::Failed), None), &[]),
+    ] {
+        assert_eq!(calls(&list(filter.clone(), None).await), expected, "{filter:?}");
+    }
+}
