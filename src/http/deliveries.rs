@@ -29,14 +29,16 @@ const DEFAULT_LIMIT: u32 = 50;
 #[into_params(parameter_in = Query)]
 pub struct ListDeliveries {
     /// To this webhook.
+    #[param(max_length = 36, pattern = "^whk_[0-9a-f]{32}$")]
     webhook: Option<String>,
     /// That have come so far.
     #[param(inline)]
     status: Option<DeliveryStatus>,
     /// That tell of this call.
-    #[param(max_length = 128)]
+    #[param(min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$")]
     call_id: Option<String>,
     /// The `next_cursor` of the page before, with the same filters.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
     /// The most deliveries on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -71,6 +73,7 @@ impl ListDeliveries {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryList {
     /// The newest first.
+    #[schema(max_items = 200)]
     deliveries: Vec<Delivery>,
     /// For the next page; `null` on the last.
     #[schema(required = true)]
@@ -113,9 +116,9 @@ pub struct Delivery {
     /// When it arrived or was given up.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
-    /// Every attempt, the first one first. Not in lists.
+    /// Every attempt, the first one first; of more than 1,000, those that came last. Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false)]
+    #[schema(required = false, nullable = false, max_items = 1000)]
     attempts: Option<Vec<Attempt>>,
 }
 

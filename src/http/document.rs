@@ -22,7 +22,7 @@ use utoipa::openapi::{OpenApi as Document, Server};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use self::answers::SharedHeaders;
+use self::answers::{KeyedConflicts, SharedHeaders};
 use self::bounds::IntegerBounds;
 use self::examples::RealAnswers;
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
@@ -76,10 +76,10 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
     tags(
         (name = "analyses", description = "The analysis of recorded calls"),
         (name = "events", description = "What happened to them"),
-        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
         (name = "usage", description = "What was used"),
+        (name = "webhooks", description = "Registered endpoints, and what is sent to them"),
     ),
-    modifiers(&BearerTokens, &SharedHeaders, &IntegerBounds, &RealAnswers)
+    modifiers(&BearerTokens, &SharedHeaders, &KeyedConflicts, &IntegerBounds, &RealAnswers)
 )]
 struct ApiDocument;
 

@@ -30,7 +30,11 @@ pub struct KnownState {
 #[into_params(parameter_in = Path)]
 pub struct WebhookParameter {
     /// The webhook.
-    #[param(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    #[param(
+        max_length = 36,
+        pattern = "^whk_[0-9a-f]{32}$",
+        example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e"
+    )]
     pub webhook_id: String,
 }
 
@@ -39,7 +43,11 @@ pub struct WebhookParameter {
 #[into_params(parameter_in = Path)]
 pub struct ReplayParameter {
     /// The replay.
-    #[param(example = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    #[param(
+        max_length = 36,
+        pattern = "^rpl_[0-9a-f]{32}$",
+        example = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e"
+    )]
     pub replay_id: String,
 }
 
@@ -48,7 +56,11 @@ pub struct ReplayParameter {
 #[into_params(parameter_in = Path)]
 pub struct DeliveryParameter {
     /// The delivery.
-    #[param(example = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    #[param(
+        max_length = 36,
+        pattern = "^dlv_[0-9a-f]{32}$",
+        example = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e"
+    )]
     pub delivery_id: String,
 }
 
@@ -59,6 +71,12 @@ pub struct RequestKey {
     /// Names this request (1 to 255 visible ASCII characters, in quotes or without): sent again with the same key within
     /// 24 hours, it is not done again, and gets the first answer, with `Idempotency-Replayed: true`. The same key with
     /// another body is 422 `idempotency_key_reused`. Problems are not kept: after one, the key is free again.
-    #[param(rename = "Idempotency-Key", example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"")]
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = r#"^("[!#-\[\]-~]+"|[!#-~][!-~]*)$"#,
+        example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\""
+    )]
     pub idempotency_key: Option<String>,
 }

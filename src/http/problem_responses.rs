@@ -76,8 +76,7 @@ pub enum LinkProblems {
 /// What operations that are done once can answer besides.
 #[derive(IntoResponses)]
 pub enum KeyProblems {
-    /// The same request is under way (`idempotency_key_in_use`, with `Retry-After`), or was done and its answer is not
-    /// kept (`idempotent_answer_not_kept`).
+    /// The `Idempotency-Key` is in the way.
     #[response(status = 409, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds")))]
     InUse(Problem),
 }

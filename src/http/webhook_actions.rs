@@ -37,7 +37,7 @@ const MAX_OVERLAP: u64 = 7 * 24 * 60 * 60;
 pub struct RotateSecret {
     /// For so many seconds the secret that is rotated away signs too, so that the receiver can be changed in between;
     /// 86,400 (a day) if it is left out, 0 if it has leaked.
-    #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
+    #[schema(nullable = false, minimum = 0, maximum = 604_800, default = 86_400)]
     #[serde(default, deserialize_with = "whole_number")]
     overlap_seconds: Option<u64>,
     /// The new secret; one is made if it is left out.
@@ -59,15 +59,15 @@ pub struct Accepted {
 #[schema(example = json!({"since": "2026-11-20T00:00:00Z", "dry_run": true}))]
 pub struct ReplayEvents {
     /// What happened from this moment on.
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = String, format = DateTime, max_length = 40)]
     since: Timestamp,
     /// Up to this moment, included; up to now if it is left out.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, max_length = 40)]
     until: Option<Timestamp>,
     /// Of these types; of those that the webhook gets if it is left out.
     #[serde(default)]
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 3)]
     events: Option<Vec<EventKind>>,
     /// Only to count.
     #[serde(default)]
@@ -100,6 +100,7 @@ pub struct Replay {
     #[schema(value_type = String, format = DateTime)]
     until: Timestamp,
     /// Of which types.
+    #[schema(max_items = 3)]
     events: Vec<EventKind>,
     /// Events that were put on their way so far.
     sent: u64,

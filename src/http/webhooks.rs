@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, web};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::authorized::{Authorized, WebhooksManage};
 use super::idempotency::Idempotency;
@@ -35,16 +36,18 @@ const MAX_DESCRIPTION: usize = 256;
 #[schema(example = json!({"url": "https://crm.example.uz/hooks/alovoice", "events": ["analysis.completed", "analysis.failed"]}))]
 pub struct CreateWebhook {
     /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment.
-    #[schema(max_length = 2048, example = "https://crm.example.uz/hooks/alovoice")]
+    #[schema(
+        max_length = 2048,
+        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        example = "https://crm.example.uz/hooks/alovoice"
+    )]
     url: String,
     /// The types of events it gets; all if none are named.
     #[serde(default)]
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 3)]
     events: Option<Vec<EventKind>>,
-    /// Sent along with every delivery, such as `{"Authorization": "Bearer …"}`: up to 16, each value of up to 1,024
-    /// printable ASCII characters. Not `Host`, `Content-…`, `Webhook-…` and others that HTTP or the gateway sets.
-    /// Values are kept encrypted and never shown again.
     #[serde(default)]
+    #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
     /// For people: up to 256 characters.
     #[serde(default)]
@@ -60,6 +63,39 @@ pub struct CreateWebhook {
     secret: Option<String>,
 }
 
+fn headers_schema() -> Schema {
+    headers_with(Type::String.into())
+        .schema_type(Type::Object)
+        .description(Some(
+            "Sent along with every delivery, such as `{\"Authorization\": \"Bearer …\"}`: up to 16, each value of up to 1,024 \
+             printable ASCII characters. Not `Host`, `Content-…`, `Webhook-…` and others that HTTP or the gateway sets. \
+             Values are kept encrypted and never shown again.",
+        ))
+        .into()
+}
+
+fn header_changes_schema() -> Schema {
+    headers_with(SchemaType::Array(vec![Type::String, Type::Null]))
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Headers to be set, or taken away with `null`; others stay. `null` for all of it takes them all away.",
+        ))
+        .into()
+}
+
+/// Names as RFC 9110 (5.6.2) has them; in values, what is visible, and spaces.
+fn headers_with(value: SchemaType) -> ObjectBuilder {
+    let name = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(HeaderName::MAX_LEN))
+        .pattern(Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"));
+    let value = ObjectBuilder::new().schema_type(value).max_length(Some(1024)).pattern(Some("^[ -~]*$"));
+    ObjectBuilder::new()
+        .property_names(Some(name))
+        .additional_properties(Some(value))
+        .max_properties(Some(16))
+}
+
 const fn yes() -> bool {
     true
 }
@@ -71,15 +107,14 @@ const fn yes() -> bool {
 pub struct ChangeWebhook {
     /// Where events go from now on, those that are on their way included.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, nullable = false, max_length = 2048)]
+    #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
     url: Option<String>,
     /// The types of events it gets from now on; all with `null`.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1)]
+    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 3)]
     events: Option<Option<Vec<EventKind>>>,
-    /// Headers to be set, or taken away with `null`; others stay. `null` for all of it takes them all away.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
     /// For people.
     #[serde(default, deserialize_with = "given")]
@@ -107,9 +142,10 @@ pub struct Webhook {
     #[schema(example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
     /// The types of events it gets.
+    #[schema(max_items = 3)]
     events: Vec<EventKind>,
     /// The names of the headers that are sent along, in lower case. Their values are not shown.
-    #[schema(example = json!(["authorization"]))]
+    #[schema(max_items = 16, example = json!(["authorization"]))]
     header_names: Vec<String>,
     /// For people.
     #[schema(required = true)]
@@ -185,6 +221,7 @@ pub struct WebhookFailure {
 #[derive(Serialize, ToSchema)]
 pub struct WebhookList {
     /// The oldest first. There are at most 50, so they come all at once.
+    #[schema(max_items = 50)]
     webhooks: Vec<Webhook>,
 }
 

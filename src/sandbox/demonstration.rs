@@ -195,7 +195,7 @@ fn announce(secret: CallbackSecret) -> OnReceived {
         let secrets = std::slice::from_ref(&secret);
         let verdict = match verify(secrets, signed, &received.body, SystemClock.now()) {
             Ok(()) => "signature verified".to_owned(),
-            Err(error) => format!("REFUSED: {error}"),
+            Err(error) => format!("not by the callback secret ({error}); a webhook has its own"),
         };
         let event: serde_json::Value = serde_json::from_slice(&received.body).unwrap_or_default();
         let (kind, call_id) = (&event["type"], &event["data"]["call_id"]);

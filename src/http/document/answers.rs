@@ -1,4 +1,4 @@
-//! The header fields that every answer has.
+//! What many answers have in common.
 
 use utoipa::Modify;
 use utoipa::openapi::header::HeaderBuilder;
@@ -27,6 +27,32 @@ impl Modify for SharedHeaders {
         }
     }
 }
+
+/// Says on every 409 of an operation that takes an `Idempotency-Key` what the key can have to do with it.
+pub(super) struct KeyedConflicts;
+
+const OF_THE_KEY: &str = "The same request is under way (`idempotency_key_in_use`, with `Retry-After`), or was done and its \
+    answer is not kept (`idempotent_answer_not_kept`).";
+
+impl Modify for KeyedConflicts {
+    fn modify(&self, document: &mut Document) {
+        for operation in operations(document) {
+            let mut parameters = operation.parameters.iter().flatten();
+            if !parameters.any(
+                |parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == IDEMPOTENCY_KEY),
+            ) {
+                continue;
+            }
+            if let Some(RefOr::T(conflict)) = operation.responses.responses.get_mut("409") {
+                let told = conflict.description.trim_end();
+                let end = if told.ends_with('.') { " " } else { ". " };
+                conflict.description = format!("{told}{end}{OF_THE_KEY}");
+            }
+        }
+    }
+}
+
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 struct Field {
     name: &'static str,

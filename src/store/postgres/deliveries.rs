@@ -7,7 +7,8 @@ use tokio_postgres::Row;
 
 use super::super::endpoints::verdict;
 use super::super::{
-    FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, Sending, StoreError, Surroundings,
+    FinishedAttempt, Lease, MOST_ATTEMPTS, RecordedAttempt, RecordedDelivery, Sending, StoreError,
+    Surroundings,
 };
 use super::connect::Session;
 use super::fault::Fault;
@@ -191,11 +192,13 @@ pub(super) async fn attempts(
     let client = session.client()?;
     let attempts = client
         .prepare_cached(
-            "SELECT number, started_at, outcome, attempts.status, latency_ms, detail, response FROM attempts \
-             JOIN deliveries ON \"row\" = delivery WHERE tenant = $1 AND id = $2 ORDER BY number",
+            "SELECT * FROM (SELECT number, started_at, outcome, attempts.status, latency_ms, detail, response FROM attempts \
+             JOIN deliveries ON \"row\" = delivery WHERE tenant = $1 AND id = $2 ORDER BY number DESC LIMIT $3) AS last \
+             ORDER BY number",
         )
         .await?;
-    let rows = client.query(&attempts, &[&tenant.as_str(), &delivery.to_string()]).await?;
+    let most = i64::try_from(MOST_ATTEMPTS).unwrap_or(i64::MAX);
+    let rows = client.query(&attempts, &[&tenant.as_str(), &delivery.to_string(), &most]).await?;
     let recorded = |row: &Row| {
         let status: Option<i64> = row.try_get("status")?;
         let latency: Option<i64> = row.try_get("latency_ms")?;

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::super::endpoints::verdict;
 use super::super::{
-    Change, FinishedAttempt, Lease, RecordedAttempt, RecordedDelivery, Sending, StoreError, Surroundings,
+    Change, FinishedAttempt, Lease, MOST_ATTEMPTS, RecordedAttempt, RecordedDelivery, Sending, StoreError,
+    Surroundings,
 };
 use super::rows::{text, text_id, time, time_if_any, unreadable};
 use super::writer::Done;
@@ -157,10 +158,12 @@ pub(super) fn attempts(
     delivery: DeliveryId,
 ) -> Result<Vec<RecordedAttempt>, StoreError> {
     let mut attempts = connection.prepare_cached(
-        "SELECT attempts.number, attempts.started_at, attempts.outcome, attempts.status, latency_ms, response, \
-             detail          FROM attempts JOIN deliveries ON row = delivery WHERE tenant = ? AND id = ? ORDER BY number",
+        "SELECT * FROM (SELECT attempts.number, attempts.started_at, attempts.outcome, attempts.status, latency_ms, \
+             response, detail FROM attempts JOIN deliveries ON row = delivery WHERE tenant = ? AND id = ? \
+             ORDER BY number DESC LIMIT ?) ORDER BY number",
     )?;
-    let rows = attempts.query_map(params![tenant.as_str(), delivery.to_string()], |row| {
+    let most = i64::try_from(MOST_ATTEMPTS).unwrap_or(i64::MAX);
+    let rows = attempts.query_map(params![tenant.as_str(), delivery.to_string(), most], |row| {
         Ok(RecordedAttempt {
             number: row.get(0)?,
             started_at: time(row, "started_at")?,
