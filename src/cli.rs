@@ -81,6 +81,13 @@ pub enum Command {
     #[command(after_help = SETTINGS_HELP)]
     Check(ConfigArgs),
 
+    /// Ask the gateway that runs here with the same settings whether it is alive.
+    ///
+    /// For health checks where there is no shell and no curl: asks /livez at `server.admin_listen` and exits with 0 if it answers 200
+    /// within two seconds, with 1 if not.
+    #[command(after_help = SETTINGS_HELP)]
+    Health(ConfigArgs),
+
     /// Do something to a store that no gateway works on.
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
@@ -178,7 +185,11 @@ mod tests {
     fn commands_and_their_defaults() {
         let config = Some(PathBuf::from("gateway.toml"));
         assert_eq!(parse("openapi").unwrap(), Command::Openapi);
-        assert_eq!(parse("serve --config gateway.toml").unwrap(), Command::Serve(ConfigArgs { config }));
+        assert_eq!(
+            parse("serve --config gateway.toml").unwrap(),
+            Command::Serve(ConfigArgs { config: config.clone() })
+        );
+        assert_eq!(parse("health --config gateway.toml").unwrap(), Command::Health(ConfigArgs { config }));
         let Command::Sandbox(sandbox) = parse("sandbox --listen [::1]:0").unwrap() else { panic!() };
         assert_eq!(sandbox.listen, "[::1]:0".parse().unwrap());
         assert_eq!(sandbox.vendor_listen, "127.0.0.1:8081".parse().unwrap());

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod health;
 mod store_copy;
 
 use std::fmt::Display;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Token(arguments) => print(&token(&arguments)?),
         Command::Openapi => print(&openapi()?),
         Command::Check(arguments) => check(&load(&arguments)?).await,
+        Command::Health(arguments) => health::run(&load(&arguments)?).await,
         Command::Store(StoreCommand::Copy(arguments)) => store_copy::run(&arguments).await,
     }
 }

@@ -99,7 +99,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),
     ("deadpool_postgres", &["store/"]),
-    ("reqwest", &["vendor/", "callbacks/", "auth/"]),
+    ("reqwest", &["vendor/", "callbacks/", "auth/", "commands/health.rs"]),
     ("prometheus", &["metrics.rs"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];

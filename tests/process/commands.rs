@@ -39,7 +39,9 @@ async fn misconfigured() -> (Stage, [&'static str; 6]) {
 #[tokio::test]
 async fn wrong_settings_are_all_named() {
     let (stage, keys) = misconfigured().await;
-    for arguments in [&["serve"] as &[_], &["check"], &["token", "--tenant", "acme", "--scope", "x"]] {
+    for arguments in
+        [&["serve"] as &[_], &["check"], &["health"], &["token", "--tenant", "acme", "--scope", "x"]]
+    {
         let output = run(&stage, arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let told = text(&output.stderr);
@@ -80,6 +82,43 @@ async fn check_tells_what_serve_would_stumble_over() {
         assert!(told.contains(what), "check does not tell of {what}:\n{told}");
     }
     assert!(!told.contains("whsec_short"));
+}
+
+#[tokio::test]
+async fn health_tells_whether_the_gateway_is_alive() {
+    let mut stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    let asked = run(&stage, &["health"]);
+    assert_eq!(asked.status.code(), Some(2), "the settings do not say which port the system picked");
+    assert!(text(&asked.stderr).contains("server.admin_listen"), "{}", text(&asked.stderr));
+
+    let admin = gateway.admin.socket_addrs(|| None).unwrap()[0];
+    stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
+    let asked = run(&stage, &["health"]);
+    assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(0), "alive\n"), "{}", text(&asked.stderr));
+    // As the default listens: on every address of the machine.
+    stage.set("SERVER__ADMIN_LISTEN", &format!("0.0.0.0:{}", admin.port()));
+    assert_eq!(run(&stage, &["health"]).status.code(), Some(0));
+
+    // It takes connections, and says nothing.
+    gateway.process.signal("STOP");
+    let asked = run(&stage, &["health"]);
+    gateway.process.signal("CONT");
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text(&asked.stderr).contains("nothing came for 2 s"), "{}", text(&asked.stderr));
+
+    // The API's port has no probes.
+    let api = gateway.api.socket_addrs(|| None).unwrap()[0];
+    stage.set("SERVER__ADMIN_LISTEN", &api.to_string());
+    let asked = run(&stage, &["health"]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text(&asked.stderr).contains("answers 404"), "{}", text(&asked.stderr));
+
+    stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
+    gateway.stop().await;
+    let asked = run(&stage, &["health"]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text(&asked.stderr).contains("Connection refused"), "{}", text(&asked.stderr));
 }
 
 #[tokio::test]

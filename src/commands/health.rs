@@ -1,0 +1,76 @@
+//! `health`: whether the gateway of these settings is alive, for whoever runs the image and has no shell in it.
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::redirect::Policy;
+
+use super::{Failed, print};
+use crate::config::Settings;
+
+/// One deadline over connection and answer: shorter than the image's, so that it is told what was waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
+    let address = reachable(settings.server.admin_listen)?;
+    let url = format!("http://{address}/livez");
+    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(PATIENCE);
+    let answer = client.build().map_err(Failed::fault)?.get(&url).send().await;
+    match answer {
+        Ok(answer) if answer.status() == StatusCode::OK => print("alive"),
+        Ok(answer) => Err(Failed::fault(format!("{url} answers {}", answer.status()))),
+        Err(error) => Err(Failed::fault(format!("{url} does not answer: {}", cause(&error)))),
+    }
+}
+
+/// Where a gateway that listens on this address can be asked from its own machine.
+fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    match listen.port() {
+        0 => Err(Failed::Usage(
+            "server.admin_listen: has port 0, and which one the system picked is not known here".to_owned(),
+        )),
+        port => Ok(SocketAddr::new(ip, port)),
+    }
+}
+
+/// What is at the bottom of it: what is above says no more than that a request failed.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("nothing came for {} s", PATIENCE.as_secs());
+    }
+    let mut deepest: &dyn Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_on_the_loopback_interface() {
+        for (listen, asked) in [
+            ("0.0.0.0:9090", "127.0.0.1:9090"),
+            ("[::]:9090", "[::1]:9090"),
+            ("10.1.2.3:9090", "10.1.2.3:9090"),
+            ("[fd00::1]:9091", "[fd00::1]:9091"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()).unwrap(), asked.parse().unwrap(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_the_system_picks_cannot_be_asked() {
+        let Err(Failed::Usage(told)) = reachable("127.0.0.1:0".parse().unwrap()) else { panic!() };
+        assert!(told.contains("server.admin_listen"), "{told}");
+    }
+}
