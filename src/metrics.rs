@@ -141,6 +141,13 @@ impl Metrics {
             .const_label("version", env!("CARGO_PKG_VERSION"));
         let build_info = Registrar(&metrics.registry).register(IntGauge::with_opts(version)?)?;
         build_info.set(1);
+        // There from the start: a rate cannot be taken of what appears with its first count.
+        for outcome in ["changed", "failed", "recovered"] {
+            let _ = metrics.secret_reloads.with_label_values(&[outcome]);
+        }
+        for outcome in ["updated", "unchanged", "failed"] {
+            let _ = metrics.jwks_refreshes.with_label_values(&[outcome]);
+        }
         #[cfg(target_os = "linux")]
         prometheus::register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).or_else(
             // Several gateways in one process share the one process.

@@ -1,7 +1,7 @@
 //! The README's examples, run as they stand against a fresh sandbox, in their order.
 //!
-//! Every fenced block of `sh` that calls the sandbox's address counts; one shell runs them all, so that a block may use what
-//! an earlier one has put into a variable. Only the address is changed. What comes next tells the status of the block's last
+//! Every fenced block of `sh` that calls one of the sandbox's addresses counts; one shell runs them all, so that a block may use what
+//! an earlier one has put into a variable. Only the addresses are changed. What comes next tells the status of the block's last
 //! request: a block that begins with `HTTP/1.1 …`, or a problem with its `"status"`; otherwise it is a 200. Those before
 //! it are to be good.
 
@@ -13,6 +13,7 @@ use crate::stage::Stage;
 const README: &str = include_str!("../../README.md");
 /// The sandbox's address, if nobody chooses another.
 const BASE: &str = "http://127.0.0.1:8080";
+const ADMIN: &str = "http://127.0.0.1:9090";
 
 struct Example {
     script: String,
@@ -38,7 +39,8 @@ fn examples() -> Vec<Example> {
     let blocks = blocks(README);
     let follows = |place: usize| blocks.get(place + 1).filter(|(language, _)| language.is_empty());
     let is_example = |kind: &str, text: &str| {
-        kind == "sh" && text.contains(BASE) && text.contains("curl ") && !text.contains("alovoice-gateway ")
+        let calls = text.contains("curl ") && [BASE, ADMIN].iter().any(|base| text.contains(base));
+        kind == "sh" && calls && !text.contains("alovoice-gateway ")
     };
     let curls = blocks.iter().enumerate().filter(|(_, (kind, text))| is_example(kind, text));
     let example = |(place, (_, script)): (usize, &(&str, String))| {
@@ -64,7 +66,7 @@ async fn its_examples_are_answered_as_it_says() {
     for Example { script: block, .. } in &examples {
         // A stream has no end of its own.
         let patience = if block.contains("text/event-stream") { "3" } else { "70" };
-        let block = block.replace(BASE, sandbox.base());
+        let block = block.replace(BASE, sandbox.base()).replace(ADMIN, sandbox.admin());
         script += &format!("PATIENCE={patience}\n{block}\necho; echo block; echo \"block $?\" >&2\n");
     }
     let mut shell = Command::new("sh");
@@ -86,4 +88,44 @@ async fn its_examples_are_answered_as_it_says() {
         assert!(good, "{script}\n{statuses:?}\n{answered}");
     }
     sandbox.process.stop().await;
+}
+
+/// The method and the path of every request of a script, without the query.
+fn requests(script: &str) -> Vec<(&'static str, String)> {
+    let whole = script.replace("\\\n", " ");
+    let request = |line: &str| {
+        let path = line.split_once(BASE)?.1.split(['"', ' ', '?', ')']).next()?.to_owned();
+        let method = match line.split_once(" -X ").and_then(|(_, rest)| rest.split(' ').next()) {
+            Some("DELETE") => "delete",
+            Some("PATCH") => "patch",
+            Some(_) => "post",
+            None if line.contains(" -d ") && !line.contains("curl -sG") => "post",
+            None => "get",
+        };
+        Some((method, path))
+    };
+    whole.lines().filter(|line| line.contains("curl ")).filter_map(request).collect()
+}
+
+#[tokio::test]
+async fn every_operation_has_an_example() {
+    let stage = Stage::set_up().await;
+    let document: serde_json::Value =
+        serde_json::from_slice(&stage.command(&["openapi"]).output().unwrap().stdout).unwrap();
+    let shown: Vec<_> = examples().iter().flat_map(|example| requests(&example.script)).collect();
+    let fits = |template: &str, path: &str| {
+        // A link is a path in a variable.
+        let path = path.replace("$LINK", "/v1/audio/$LINK");
+        let (wanted, given) = (template.split('/'), path.split('/'));
+        wanted.clone().count() == given.clone().count()
+            && wanted.zip(given).all(|(wanted, given)| wanted == given || wanted.starts_with('{'))
+    };
+    let mut missing = Vec::new();
+    for (template, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let is_shown = shown.iter().any(|(shown, path)| shown == method && fits(template, path));
+            missing.extend((!is_shown).then(|| format!("{method} {template}")));
+        }
+    }
+    assert!(missing.is_empty(), "the README does not show {missing:?}");
 }

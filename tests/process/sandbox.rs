@@ -52,6 +52,12 @@ impl Sandbox {
         self.swagger_ui().strip_suffix("/swagger-ui/").unwrap()
     }
 
+    /// Where metrics and probes are, without the slash at the end.
+    pub(crate) fn admin(&self) -> &str {
+        let metrics = self.commands().into_iter().find(|line| line.contains("/metrics")).unwrap();
+        metrics.split_whitespace().find_map(|word| word.strip_suffix("/metrics")).unwrap()
+    }
+
     /// A token with other scopes, of a sandbox with its files in this folder.
     pub(crate) fn token_with(folder: &Path, scopes: &str) -> String {
         let tenant = TenantId::parse("demo").unwrap();
