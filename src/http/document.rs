@@ -1,7 +1,7 @@
 //! The OpenAPI document, generated from the handlers, and the pages for people.
 //!
-//! What all operations have in common is put in at the end, so that a new one has it too: [`answers`], [`bounds`],
-//! [`examples`].
+//! What all operations have in common is put in at the end, so that a new one has it too: `answers`, `bounds`,
+//! `examples`.
 
 mod answers;
 mod bounds;

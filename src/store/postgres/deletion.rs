@@ -14,7 +14,8 @@ use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
-/// Deletes a call with all that hangs on it, whatever is under way. Whether there was anything.
+/// Deletes a call with all that hangs on it, whatever is under way. Whether there was anything. It is a repeat if the same was
+/// tried before in vain.
 ///
 /// The analysis first: its lock keeps out a step that would write another event, and comes before the locks on what a
 /// step touches.
@@ -23,7 +24,7 @@ pub(super) async fn delete(
     address: &Address,
     tenant: &TenantId,
     call_id: &CallId,
-    actor: &Actor,
+    (actor, is_repeat): (&Actor, bool),
     now: Timestamp,
 ) -> Result<(bool, Changes), Fault> {
     let transaction = session.client()?.transaction().await?;
@@ -35,8 +36,11 @@ pub(super) async fn delete(
         let delete = transaction.prepare_cached(sql).await?;
         deleted += transaction.execute(&delete, &[&tenant.as_str(), &call_id.as_str()]).await?;
     }
+    if deleted == 0 && !is_repeat {
+        return Ok((false, Changes::default()));
+    }
     if deleted == 0 {
-        // Unless it was this very request, whose commit was not heard of and which is tried again.
+        // It may have been this very request, whose commit was not heard of.
         let done = transaction
             .prepare_cached(
                 "SELECT 1 FROM audit WHERE tenant = $1 AND call_id = $2 AND action = $3 AND request_id = $4",

@@ -32,7 +32,7 @@ mod usage;
 mod webhooks;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -337,9 +337,12 @@ impl Store for PostgresStore {
         call_id: &CallId,
         actor: Actor,
     ) -> Result<bool, StoreError> {
-        let actor = &actor;
-        self.change(|session| deletion::delete(session, &self.address, tenant, call_id, actor, self.now()))
-            .await
+        let (actor, tried) = (&actor, AtomicBool::new(false));
+        self.change(|session| {
+            let is_repeat = tried.swap(true, Ordering::Relaxed);
+            deletion::delete(session, &self.address, tenant, call_id, (actor, is_repeat), self.now())
+        })
+        .await
     }
 
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
