@@ -116,9 +116,9 @@ pub struct Delivery {
     /// When it arrived or was given up.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
-    /// Every attempt, the first one first; of more than 1,000, those that came last. Not in lists.
+    /// Every attempt, the first one first; of more than 100, those that came last. Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false, max_items = 1000)]
+    #[schema(required = false, nullable = false, max_items = 100)]
     attempts: Option<Vec<Attempt>>,
 }
 
@@ -256,5 +256,6 @@ pub async fn redeliver(
         let due = state.webhooks.redeliver(caller.tenant.id(), delivery.0).await?;
         Ok(HttpResponse::Accepted().json(Delivery::from(due)))
     };
-    idempotency.once(&keyed, &tenant, Subject::Plain, work).await
+    // It tells of a call and of what was answered about it: not to outlive a deletion.
+    idempotency.once(&keyed, &tenant, Subject::Calls, work).await
 }

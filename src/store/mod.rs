@@ -55,7 +55,7 @@ fn is_younger(event: EventId, at: Timestamp) -> bool {
 }
 
 /// The most attempts of one delivery that are read: it may be sent again and again.
-const MOST_ATTEMPTS: usize = 1000;
+const MOST_ATTEMPTS: usize = 100;
 /// What the change feed holds for a slow listener before it is told that it missed some.
 const CHANGE_BACKLOG: usize = 4096;
 

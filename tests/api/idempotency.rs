@@ -135,6 +135,21 @@ async fn a_key_that_is_none_is_refused_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_was_sent_again_is_not_told_of_after_its_call_is_deleted() {
+    let stage = Stage::start().await;
+    let (path, _) = crate::webhooks::registered(&stage.acme(), json!({"url": stage.hook("ok")})).await;
+    crate::webhooks::completed(&stage, "1").await;
+    let listed = format!("/v1/deliveries?webhook={}", path.trim_start_matches("/v1/webhooks/"));
+    let delivery = stage.acme().get(&listed).await.json()["deliveries"][0]["id"].as_str().unwrap().to_owned();
+    let delivery = format!("/v1/deliveries/{delivery}");
+    while stage.acme().get(&delivery).await.json()["status"] != "delivered" {}
+    let redeliver = format!("{delivery}/redeliver");
+    assert_eq!(send_to(&redeliver, &stage.acme(), "k", &json!({})).await.status, 202);
+    assert_eq!(stage.acme().send(Method::DELETE, "/v1/analyses/1", &[], "").await.status, 204);
+    send_to(&redeliver, &stage.acme(), "k", &json!({})).await.problem(409, "idempotent_answer_not_kept");
+}
+
+#[tokio::test]
 async fn an_answer_goes_with_the_call_that_it_tells_of() {
     let stage = Stage::start().await;
     let (one, two) = (json!({"call_id": "1"}), json!({"call_id": "2"}));

@@ -48,11 +48,13 @@ impl<'a> Vault<'a> {
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
     }
 
-    /// What signs at this moment, the newest first; `None` if a secret cannot be opened.
+    /// What signs at this moment, the newest first; `None` if the secret in force cannot be opened. One that was rotated away
+    /// and cannot be opened any more is what the rotation was for.
     pub fn open_secrets(&self, sealed: &Sealed, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
-        let all = [Some(&sealed.secret), previous.map(|(secret, _)| secret)];
-        all.into_iter().flatten().map(|secret| self.open_secret(secret)).collect()
+        let current = self.open_secret(&sealed.secret)?;
+        let previous = previous.and_then(|(secret, _)| self.open_secret(secret));
+        Some([current].into_iter().chain(previous).collect())
     }
 
     fn open_secret(&self, sealed: &[u8]) -> Option<CallbackSecret> {
