@@ -1,7 +1,7 @@
 //! Deleting a call: from the store, from memory, and from what is still to be delivered.
 
 use super::{Analyses, AnalysesError};
-use crate::domain::audit::{Actor, AuditedAction};
+use crate::domain::audit::Actor;
 use crate::domain::ids::CallId;
 use crate::tenants::Tenant;
 
@@ -12,15 +12,11 @@ impl Analyses {
     /// # Errors
     /// [`AnalysesError::NotFound`] if there is nothing to delete.
     pub async fn delete(&self, tenant: &Tenant, call_id: &CallId, actor: Actor) -> Result<(), AnalysesError> {
-        let deleted = self.parts.store.delete_analysis(tenant.id(), call_id, actor.clone()).await?;
+        let deleted = self.parts.store.delete_analysis(tenant.id(), call_id, actor).await?;
         if !deleted {
             return Err(AnalysesError::NotFound);
         }
         self.cache.invalidate(&(tenant.id().clone(), call_id.clone()));
-        let Actor { subject, request_id } = actor;
-        let action = AuditedAction::AnalysisDeleted.as_str();
-        let (tenant, subject) = (tenant.id(), subject.unwrap_or_default());
-        tracing::info!(target: "audit", %tenant, subject, request_id, action, %call_id, "a call was deleted");
         Ok(())
     }
 }

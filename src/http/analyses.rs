@@ -9,6 +9,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
+use super::audit::Audited;
 use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::exact::ExactObject;
@@ -136,6 +137,7 @@ fn noting<T>(
     security(("bearer" = ["analyses:write"]))
 )]
 pub async fn submit_analysis(
+    request: HttpRequest,
     state: web::Data<ApiState>,
     caller: Authorized<AnalysesWrite>,
     trace: RequestTrace,
@@ -144,6 +146,7 @@ pub async fn submit_analysis(
     body: JsonBody<SubmitAnalysis>,
 ) -> Result<HttpResponse, ApiError> {
     let submission = body.0.into_submission(trace.0)?;
+    Audited::about(&request, [&submission.call_id]);
     let subject = Subject::Call(submission.call_id.clone());
     let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
     let work = async move {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::audio;
+use super::audit::Audited;
 use super::authorized::{AudioRead, Authorized, take_turn};
 use super::idempotency::Idempotency;
 use super::input::{CallPath, NoParameters, OptionalBody, StrictQuery};
@@ -137,6 +138,7 @@ fn admit(request: &HttpRequest) -> Result<Linked, ApiError> {
     let keys = state.sealing_keys()?;
     let link = AudioLink::open(&keys, request.match_info().query("link")).ok_or_else(none)?;
     let tenant = state.tenants.get(&link.tenant).ok_or_else(none)?;
+    Audited::link(request, &link.tenant, &link.call_id);
     take_turn(request, state, tenant.id())?;
     if link.is_expired(state.clock.now()) {
         return Err(ApiError::new(LINK_EXPIRED, format!("the link was good until {}", link.expires_at)));

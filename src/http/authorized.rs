@@ -10,6 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
+use super::audit::Audited;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
 use super::rate_limits::Exceeded;
 use super::state::ApiState;
@@ -76,6 +77,7 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
     let caller = verified.inspect_err(|rejection| {
         state.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
     })?;
+    Audited::bearer(request, &caller);
     let Some(tenant) = state.tenants.get(&caller.tenant) else {
         state.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
         return Err(ApiError::new(UNKNOWN_TENANT, "the tenant that the token names is not configured"));

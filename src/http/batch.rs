@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::analyses::SubmitAnalysis;
+use super::audit::Audited;
 use super::authorized::{AnalysesWrite, Authorized};
 use super::idempotency::Idempotency;
 use super::input::{JsonBody, NoParameters, Object, StrictQuery, parse};
@@ -94,10 +95,11 @@ fn named(item: &RawValue) -> Option<String> {
     security(("bearer" = ["analyses:write"]))
 )]
 pub async fn submit_analyses(
+    request: HttpRequest,
     state: web::Data<ApiState>,
     caller: Authorized<AnalysesWrite>,
     trace: RequestTrace,
-    request: RequestName,
+    name: RequestName,
     idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
     body: JsonBody<SubmitAnalyses>,
@@ -107,8 +109,10 @@ pub async fn submit_analyses(
         let rule = format!("must have 1 to {MAX_ITEMS} items, has {}", items.len());
         return Err(ApiError::invalid_field("#/analyses", &rule));
     }
+    let read: Vec<_> = items.iter().enumerate().map(|(index, item)| read(item, index, trace.0)).collect();
+    Audited::about(&request, read.iter().flatten().map(|submission| &submission.call_id));
     let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
-    let work = async move { submit(&state, &caller.tenant, &items, trace.0, &request.0).await };
+    let work = async move { submit(&state, &caller.tenant, &items, read, &name.0).await };
     idempotency.once(&keyed, tenant.id(), Subject::Calls, work).await
 }
 
@@ -117,10 +121,9 @@ async fn submit(
     state: &ApiState,
     tenant: &Tenant,
     items: &[Box<RawValue>],
-    trace: TraceContext,
+    read: Vec<Result<Submission, ApiError>>,
     request_id: &str,
 ) -> Result<HttpResponse, ApiError> {
-    let read: Vec<_> = items.iter().enumerate().map(|(index, item)| read(item, index, trace)).collect();
     let good = read.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let mut submitted = state.analyses.submit_all(tenant, good).await?.into_iter();
     let result = |(index, item): (usize, Result<Submission, ApiError>)| {

@@ -10,7 +10,7 @@ mod examples;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use url::Url;
@@ -115,6 +115,22 @@ fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
     document.paths.paths.values_mut().flat_map(|path| {
         let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
         [get, put, post, delete, options, head, patch, trace].into_iter().filter_map(Option::as_mut)
+    })
+}
+
+/// The path, method and id of every operation.
+pub(super) fn operation_ids() -> impl Iterator<Item = (String, Method, String)> {
+    ApiDocument::openapi().paths.paths.into_iter().flat_map(|(path, item)| {
+        let methods = [
+            (Method::GET, item.get),
+            (Method::POST, item.post),
+            (Method::PUT, item.put),
+            (Method::PATCH, item.patch),
+            (Method::DELETE, item.delete),
+        ];
+        methods
+            .into_iter()
+            .filter_map(move |(method, operation)| Some((path.clone(), method, operation?.operation_id?)))
     })
 }
 

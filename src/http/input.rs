@@ -19,7 +19,7 @@ use super::problem::{
     ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, MALFORMED_BODY, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE,
 };
 use super::state::ApiState;
-use crate::domain::ids::{CallId, DeliveryId, ReplayId, WebhookId};
+use crate::domain::ids::{CallId, DeliveryId, InvalidId, ReplayId, WebhookId};
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
@@ -221,14 +221,18 @@ impl FromRequest for CallPath {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        // The router leaves what RFC 3986 reserves encoded: clients that encode a `+` mean it all the same.
-        let text = percent_decode_str(request.match_info().query("call_id")).decode_utf8_lossy();
         ready(
-            CallId::parse(&text)
+            call_of_path(request)
                 .map(Self)
                 .map_err(|error| ApiError::invalid_field("{call_id}", &error).into()),
         )
     }
+}
+
+/// The call that the path names, if it names one.
+pub(super) fn call_of_path(request: &HttpRequest) -> Result<CallId, InvalidId> {
+    // The router leaves what RFC 3986 reserves encoded: clients that encode a `+` mean it all the same.
+    CallId::parse(&percent_decode_str(request.match_info().query("call_id")).decode_utf8_lossy())
 }
 
 macro_rules! id_path {

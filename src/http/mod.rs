@@ -7,6 +7,7 @@ pub mod admin;
 pub mod analyses;
 pub mod audio;
 pub mod audio_links;
+pub mod audit;
 pub mod authorized;
 pub mod batch;
 pub mod conditional;

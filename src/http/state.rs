@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::audit::Operations;
 use super::idempotency::KeyedRequests;
 use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
 use super::rate_limits::RateLimits;
@@ -35,6 +36,8 @@ pub struct ApiState {
     pub public_url: Option<Url>,
     /// How much each may ask.
     pub limits: RateLimits,
+    /// What the operations are called.
+    pub operations: Operations,
     /// What is done once, however often it is sent.
     pub keyed: Arc<KeyedRequests>,
     /// For readiness and the numbers of the store.

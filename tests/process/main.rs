@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod audio_links;
+mod audit;
 mod commands;
 mod crash;
 mod examples;

@@ -180,7 +180,6 @@ impl Webhooks {
         if !self.parts.store.add_webhook(tenant, webhook.clone()).await? {
             return Err(WebhooksError::TooMany);
         }
-        tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.created", "a webhook was registered");
         Ok((WebhookState { webhook, activity: Activity::default() }, secret))
     }
 
@@ -294,7 +293,6 @@ impl Webhooks {
         if !self.parts.store.delete_webhook(tenant, id).await? {
             return Err(WebhooksError::NotFound("webhook"));
         }
-        tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.deleted", "a webhook was deleted");
         Ok(())
     }
 
@@ -323,7 +321,6 @@ impl Webhooks {
                 webhook.sealed.previous_secret = (!overlap.is_zero()).then(|| (before, now + overlap));
             }
             if is_written || self.parts.store.change_webhook(tenant, webhook).await? {
-                tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.rotated", "a secret was rotated");
                 return Ok((self.get(tenant, id).await?, secret));
             }
         }

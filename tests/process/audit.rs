@@ -1,0 +1,151 @@
+//! The audit log of a real process: who did what, in a line for each operation.
+
+use std::collections::BTreeMap;
+
+use alovoice_gateway::auth::DevelopmentToken;
+use alovoice_gateway::commands;
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use alovoice_gateway::domain::ids::TenantId;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::gateway::Serving;
+use crate::stage::{AUDIENCE, HMAC_SECRET, ISSUER, Stage};
+
+const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
+/// Of nothing that is there.
+const WEBHOOK: &str = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
+const DELIVERY: &str = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
+const REPLAY: &str = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
+
+fn token(scopes: &str) -> String {
+    let tenant = TenantId::parse("acme").unwrap();
+    let token = DevelopmentToken {
+        algorithm: jsonwebtoken::Algorithm::HS256,
+        issuer: ISSUER,
+        audience: AUDIENCE,
+        tenant_claim: "tenant",
+        tenant: &tenant,
+        scope_claim: "scope",
+        scopes,
+        subject: Some("agent-7"),
+        lifetime: std::time::Duration::from_secs(600),
+    };
+    token.mint(HMAC_SECRET.as_bytes(), SystemClock.now()).unwrap()
+}
+
+/// Sends a request whose id is a name of the test's.
+async fn send(
+    stage: &Stage,
+    gateway: &Serving,
+    (method, path): (Method, &str),
+    (name, scopes): (&str, Option<&str>),
+    body: Option<Value>,
+) -> Response {
+    let request = stage.client.request(method, gateway.api.join(path).unwrap()).header("x-request-id", name);
+    let request = match scopes {
+        Some(scopes) => request.bearer_auth(token(scopes)),
+        None => request,
+    };
+    let request = match body {
+        Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+        None => request,
+    };
+    request.send().await.unwrap()
+}
+
+/// The lines of the audit log, by the request's id.
+fn by_request(log: &str) -> BTreeMap<String, Vec<Value>> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut audit: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for line in lines.filter(|line| line["target"] == "audit") {
+        audit.entry(line["request_id"].as_str().unwrap().to_owned()).or_default().push(line);
+    }
+    audit
+}
+
+#[tokio::test]
+async fn every_operation_of_the_document_leaves_a_line() {
+    let stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    let document: Value = serde_json::from_str(&commands::openapi().unwrap()).unwrap();
+    let mut expected = BTreeMap::new();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        let path = template
+            .replace("{call_id}", "known-1")
+            .replace("{webhook_id}", WEBHOOK)
+            .replace("{delivery_id}", DELIVERY)
+            .replace("{replay_id}", REPLAY);
+        for (method, operation) in item.as_object().unwrap() {
+            // Comes last, with a link.
+            if path.contains("{link}") {
+                continue;
+            }
+            let id = operation["operationId"].as_str().unwrap();
+            let method: Method = method.to_ascii_uppercase().parse().unwrap();
+            let body = match id {
+                "submit_analysis" => Some(json!({"call_id": "of-the-body"})),
+                "submit_analyses" => Some(json!({"analyses": [{"call_id": "one"}, {"call_id": "two"}]})),
+                _ => operation["requestBody"].is_object().then(|| json!({})),
+            };
+            let answer = send(&stage, &gateway, (method.clone(), &path), (id, Some(EVERY_SCOPE)), body).await;
+            expected.insert(id.to_owned(), (answer.status().as_u16(), path.clone()));
+        }
+    }
+    let read = (Method::GET, "v1/analyses/known-2");
+    send(&stage, &gateway, read.clone(), ("refused", Some("audio:read")), None).await;
+    send(&stage, &gateway, read.clone(), ("nobody", None), None).await;
+    send(&stage, &gateway, (Method::HEAD, "v1/analyses/%6Bnown-2"), ("head", Some(EVERY_SCOPE)), None).await;
+    let link = (Method::POST, "v1/analyses/known-2/audio-link");
+    let made = send(&stage, &gateway, link, ("made", Some(EVERY_SCOPE)), None).await;
+    let link: Value = serde_json::from_slice(&made.bytes().await.unwrap()).unwrap();
+    let link = link["url"].as_str().unwrap().to_owned();
+    let heard = send(&stage, &gateway, (Method::GET, &link), ("heard", None), None).await;
+    assert_eq!(heard.status(), 200);
+    drop(heard);
+    gateway.process.terminate();
+    let log = gateway.process.stderr.whole().await;
+
+    let audit = by_request(&log);
+    for (id, (status, path)) in &expected {
+        let lines = audit.get(id).unwrap_or_else(|| panic!("{id} leaves no line"));
+        assert_eq!(lines.len(), if id == "submit_analyses" { 2 } else { 1 }, "{id}");
+        for line in lines {
+            assert_eq!(line["action"], **id);
+            assert_eq!(line["status"], *status, "{id}");
+            assert_eq!([&line["tenant"], &line["subject"], &line["issuer"]], ["acme", "agent-7", ISSUER]);
+            let named = |field: &str, value: &str| match path.contains(value) {
+                true => assert_eq!(line[field], value, "{id}"),
+                false => assert!(line[field].is_null() || field == "call_id", "{id}"),
+            };
+            named("call_id", "known-1");
+            named("webhook_id", WEBHOOK);
+            named("delivery_id", DELIVERY);
+            named("replay_id", REPLAY);
+        }
+    }
+    let calls = |id: &str| audit[id].iter().map(|line| line["call_id"].clone()).collect::<Vec<_>>();
+    assert_eq!(calls("submit_analysis"), ["of-the-body"]);
+    assert_eq!(calls("submit_analyses"), ["one", "two"]);
+    let short = |id: &str| {
+        let [line] = &audit[id][..] else { panic!("{id} leaves one line") };
+        json!([line["action"], line["status"], line["tenant"], line["subject"], line["call_id"]])
+    };
+    assert_eq!(short("refused"), json!(["get_analysis", 403, "acme", "agent-7", "known-2"]));
+    assert_eq!(short("head"), json!(["get_analysis", 200, "acme", "agent-7", "known-2"]));
+    assert_eq!(short("heard"), json!(["get_linked_audio", 200, "acme", null, "known-2"]));
+    assert!(!audit.contains_key("nobody"), "nobody knows who that was");
+    assert!(!log.contains(link.rsplit('/').next().unwrap()), "no line shows a link");
+}
+
+#[tokio::test]
+async fn an_audit_log_that_is_not_wanted_is_not_written() {
+    let mut stage = Stage::set_up().await;
+    stage.set("LOG__FILTER", "info,audit=off");
+    let gateway = stage.serve().await;
+    let read = (Method::GET, "v1/analyses/known-1");
+    assert_eq!(send(&stage, &gateway, read, ("read", Some(EVERY_SCOPE)), None).await.status(), 200);
+    gateway.process.terminate();
+    let log = gateway.process.stderr.whole().await;
+    assert!(log.contains("stopped") && by_request(&log).is_empty(), "{log}");
+}
