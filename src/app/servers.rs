@@ -15,6 +15,7 @@ use url::Url;
 use super::StartError;
 use crate::config::Settings;
 use crate::http::admin::{self, Readiness};
+use crate::http::cors::cors;
 use crate::http::observe::observe;
 use crate::http::state::ApiState;
 
@@ -29,11 +30,12 @@ pub(super) fn serve_api(
 ) -> Result<(ServerHandle, Url), StartError> {
     let (address, public_url) = (settings.server.listen, settings.server.public_url.clone());
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (state, draining) = (state.clone(), draining.clone());
+    let (state, draining, of_pages) = (state.clone(), draining.clone(), settings.cors.clone());
     let server = HttpServer::new(move || {
         let (public_url, draining) = (public_url.clone(), draining.clone());
         App::new()
             .app_data(state.clone())
+            .wrap(cors(&of_pages))
             .wrap(from_fn(observe))
             .wrap_fn(move |request, api| {
                 let (answering, draining) = (api.call(request), draining.clone());

@@ -28,9 +28,9 @@ pub use log_filter::{InvalidLogFilter, parse_log_filter};
 pub use problems::{Problem, Problems};
 pub(crate) use reader::key_path;
 pub use settings::{
-    AuthSettings, CacheSettings, CallbackSettings, EncryptionSettings, EventSettings, IssuerSettings,
-    KeySource, LogFormat, LogSettings, PostgresUrl, RateLimitSettings, SecretSource, ServerSettings,
-    Settings, StoreSettings, StoreUrl, TenantSettings, VendorSettings,
+    AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
+    IssuerSettings, KeySource, LogFormat, LogSettings, PostgresUrl, RateLimitSettings, SecretSource,
+    ServerSettings, Settings, StoreSettings, StoreUrl, TenantSettings, VendorSettings,
 };
 pub use store_url::InvalidStoreUrl;
 

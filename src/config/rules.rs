@@ -209,6 +209,17 @@ pub(super) fn http_url(given: Given<'_>) -> Result<Url, Misfit> {
     Ok(url)
 }
 
+/// An origin as browsers write it (RFC 6454, 6.2), so that the two can be compared as they are.
+pub(super) fn origin(given: Given<'_>) -> Result<String, Misfit> {
+    let origin = http_url(given)?.origin().ascii_serialization();
+    if given.text() == Some(origin.as_str()) {
+        return Ok(origin);
+    }
+    Err(Misfit::because(format!(
+        "must be an origin as browsers write it, with no more behind it: \"{origin}\""
+    )))
+}
+
 /// Where the store is. A wrong one is not shown: it may hold a password.
 pub(super) fn store_url(given: Given<'_>) -> Result<StoreUrl, Misfit> {
     let url = given.text().unwrap_or_default();

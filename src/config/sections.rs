@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::issuers::auth;
 use super::reader::Section;
 use super::rules::{
-    base_url, boolean, duration, file, integer, log_filter, number, one_of, parsed, size, store_url,
+    base_url, boolean, duration, file, integer, log_filter, number, one_of, origin, parsed, size, store_url,
 };
 use super::settings::{
-    CacheSettings, CallbackSettings, EncryptionSettings, EventSettings, LogFormat, LogSettings,
+    CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings, LogFormat, LogSettings,
     RateLimitSettings, ServerSettings, Settings, StoreSettings, VendorSettings,
 };
 use super::tenants::tenants;
@@ -35,6 +35,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
     let store = s.section("store", store);
     let cache = s.section("cache", cache);
     let events = s.section("events", events);
+    let cors = s.section("cors", cors);
     let callbacks = s.section("callbacks", callbacks);
     let encryption = s.section("encryption", encryption);
     let rate_limit = s.section("rate_limit", rate_limit);
@@ -47,6 +48,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
         store: store?,
         cache: cache?,
         events: events?,
+        cors: cors?,
         callbacks: callbacks?,
         encryption: encryption?,
         rate_limit: rate_limit?,
@@ -161,6 +163,11 @@ fn events(s: &mut Section<'_>) -> Option<EventSettings> {
     let heartbeat = s.read("heartbeat", "15s", duration(MILLISECOND..=60 * MINUTE));
     let streams_per_tenant = s.read("streams_per_tenant", 100, integer(1..=100_000));
     Some(EventSettings { heartbeat: heartbeat?, streams_per_tenant: streams_per_tenant? })
+}
+
+fn cors(s: &mut Section<'_>) -> Option<CorsSettings> {
+    let allowed_origins = s.list("allowed_origins", &[], origin);
+    Some(CorsSettings { allowed_origins: allowed_origins? })
 }
 
 fn encryption(s: &mut Section<'_>) -> Option<EncryptionSettings> {

@@ -24,6 +24,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// The feed of events.
     pub events: EventSettings,
+    /// Pages of other hosts that call the API.
+    pub cors: CorsSettings,
     /// Callbacks.
     pub callbacks: CallbackSettings,
     /// What seals secrets in the store, and links.
@@ -140,6 +142,13 @@ pub struct EventSettings {
     pub heartbeat: Duration,
     /// Event streams that one tenant may have open at this replica.
     pub streams_per_tenant: usize,
+}
+
+/// `[cors]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CorsSettings {
+    /// Whose pages may call the API from a browser, each as a browser writes it: `https://crm.example.uz`.
+    pub allowed_origins: Vec<String>,
 }
 
 /// `[callbacks]`

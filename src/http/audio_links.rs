@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -22,6 +22,7 @@ use super::problem::{ApiError, INTERNAL, LINK_EXPIRED, NOT_FOUND, Problem};
 use super::problem_responses::{
     BodyProblems, CallProblems, CommonProblems, KeyProblems, LinkProblems, ResultProblems,
 };
+use super::security_headers::RESOURCE_POLICY;
 use super::state::ApiState;
 use crate::domain::audio_link::{AudioLink, DEFAULT_LIFETIME, MAX_LIFETIME, MIN_LIFETIME};
 use crate::domain::clock::Timestamp;
@@ -31,9 +32,6 @@ use crate::tenants::Tenant;
 
 /// Where linked recordings are; the link's token follows.
 pub(super) const LINKED: &str = "/v1/audio/";
-
-/// Cross-origin pages may embed it, also those that are isolated.
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What a link is to be.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -180,7 +178,7 @@ pub async fn get_linked_audio(
 ) -> Result<HttpResponse, ApiError> {
     let mut response = audio::stream(&request, &state, &link.tenant, &link.call_id, trace.0).await?;
     let headers = response.headers_mut();
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Cross-origin pages may embed it, also those that are isolated.
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     Ok(response)
 }

@@ -26,6 +26,7 @@ use self::answers::{KeyedConflicts, SharedHeaders};
 use self::bounds::IntegerBounds;
 use self::examples::RealAnswers;
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
+use super::security_headers::CSP_OF_PAGES;
 use super::{
     analyses, audio, audio_links, batch, deletion, deliveries, events, listing, transcripts, usage,
     vendor_answers, webhook_actions, webhooks,
@@ -162,7 +163,10 @@ fn page(name: &str, config: &Arc<Config<'static>>) -> Result<HttpResponse, ApiEr
     let file = utoipa_swagger_ui::serve(name, Arc::clone(config))
         .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
         .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
-    Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
+    Ok(HttpResponse::Ok()
+        .content_type(file.content_type)
+        .insert_header((header::CONTENT_SECURITY_POLICY, CSP_OF_PAGES))
+        .body(file.bytes.into_owned()))
 }
 
 /// `/problems/{code}`: what a kind of problem means and what to do.

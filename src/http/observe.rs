@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::future::{Ready, ready};
 use std::time::Instant;
 
+use actix_cors::CorsError;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
@@ -14,8 +15,10 @@ use tracing::{Instrument, Span};
 
 use super::audio_links::LINKED;
 use super::audit;
+use super::cors;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
+use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
@@ -92,7 +95,7 @@ pub async fn observe(
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    security_headers::complete(headers, state.public_url.as_ref());
 
     let status = response.status();
     let route = route(response.request());
@@ -190,14 +193,16 @@ fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceRe
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
-    let known = response.response().error().and_then(|error| error.as_error::<ApiError>());
-    let problem = match known {
-        Some(error) => error.respond(request_id),
+    let error = response.response().error();
+    let mut problem = if let Some(error) = error.and_then(|error| error.as_error::<ApiError>()) {
+        error.respond(request_id)
+    } else if let Some(refusal) = error.and_then(|error| error.as_error::<CorsError>()) {
+        ApiError::new(problem::CORS_REFUSED, refusal.to_string()).respond(request_id)
+    } else {
         // The framework's own errors have a status alone.
-        None => {
-            ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
-        }
+        ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
     };
+    cors::carry_over(response.headers(), problem.headers_mut());
     response.into_response(problem)
 }
 

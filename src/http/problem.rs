@@ -53,6 +53,9 @@ kinds! {
         "Ask the issuer for a token with the scope that `WWW-Authenticate` names.";
     UNKNOWN_TENANT = "unknown_tenant", FORBIDDEN, "The tenant is not known here",
         "The token is valid, but the tenant it names is not configured. Ask the operator of this service.";
+    CORS_REFUSED = "cors_refused", FORBIDDEN, "A page may not ask for that",
+        "A browser asked on behalf of a page whether it may call this service, and it may not: its origin is not among those \
+         that the operator allows, or the method or a header is none that this service takes.";
     NOT_FOUND = "not_found", NOT_FOUND, "There is no such thing",
         "Neither this service nor the vendor has it for your tenant, or the path is misspelt.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",

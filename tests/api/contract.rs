@@ -76,6 +76,17 @@ impl Operation {
 pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     let whole = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
     assert!(VENDOR_TOKENS.iter().all(|token| !whole.contains(token)), "{method} {path} shows a token");
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("content-security-policy", "frame-ancestors 'none'"),
+        ("cross-origin-resource-policy", "-origin"),
+    ] {
+        assert!(answer.header(name).contains(value), "{method} {path} answers with {name}: {answer:?}");
+    }
+    for name in ["server", "x-powered-by", "via"] {
+        assert!(!answer.headers.contains_key(name), "{method} {path} says what it is made of");
+    }
     let Some(operation) = Operation::find(method, path) else { return };
     let (name, status) = (&operation.definition["operationId"], answer.status);
     let definition = &operation.definition["responses"][status.to_string()];

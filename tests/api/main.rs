@@ -25,6 +25,7 @@ mod lists;
 mod openapi;
 mod operations;
 mod outages;
+mod pages;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 #[path = "../postgres/mod.rs"]
 mod postgres;

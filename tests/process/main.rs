@@ -8,6 +8,7 @@
 mod audio_links;
 mod audit;
 mod commands;
+mod cors;
 mod crash;
 mod examples;
 // Memory is read from /proc.

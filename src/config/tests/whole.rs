@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    AuthSettings, CacheSettings, CallbackSettings, EncryptionSettings, EventSettings, IssuerSettings,
-    KeySource, LogFormat, LogSettings, RateLimitSettings, SecretSource, ServerSettings, StoreSettings,
-    StoreUrl, TenantSettings, VendorSettings,
+    AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
+    IssuerSettings, KeySource, LogFormat, LogSettings, RateLimitSettings, SecretSource, ServerSettings,
+    StoreSettings, StoreUrl, TenantSettings, VendorSettings,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
@@ -105,6 +105,7 @@ fn documented() -> Settings {
         },
         cache: CacheSettings { max_bytes: 256 << 20, time_to_live: seconds(24 * HOUR) },
         events: EventSettings { heartbeat: seconds(15), streams_per_tenant: 100 },
+        cors: CorsSettings { allowed_origins: Vec::new() },
         callbacks: CallbackSettings {
             timeout: seconds(15),
             allow_http: false,
@@ -158,6 +159,7 @@ fn the_example_has_every_key() {
         "[store]",
         "[cache]",
         "[events]",
+        "[cors]",
         "[callbacks]",
         "[encryption]",
         "[rate_limit]",

@@ -1,0 +1,107 @@
+//! Pages of other hosts that call the API from a browser: what they are allowed, and what every answer tells browsers.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::caller::Answer;
+use crate::stage::Stage;
+
+const CRM: (&str, &str) = ("origin", "https://crm.example");
+const ELSEWHERE: (&str, &str) = ("origin", "https://crm.example.elsewhere.test");
+const ALLOWED: [(&str, &str); 1] = [("CORS__ALLOWED_ORIGINS", "https://crm.example,http://localhost:5173")];
+
+/// What a browser asks before it lets a page send a request.
+async fn preflight(stage: &Stage, origin: (&str, &str), method: &str, headers: &str) -> Answer {
+    let asked =
+        [origin, ("access-control-request-method", method), ("access-control-request-headers", headers)];
+    stage.acme().anonymous().send(Method::OPTIONS, "/v1/analyses/1", &asked, "").await
+}
+
+fn words(field: &str) -> Vec<String> {
+    let mut words: Vec<_> = field.split(',').map(|word| word.trim().to_ascii_lowercase()).collect();
+    words.sort_unstable();
+    words
+}
+
+#[tokio::test]
+async fn no_page_may_call_unless_the_settings_say_so() {
+    let stage = Stage::start().await;
+    let asked = preflight(&stage, CRM, "GET", "authorization").await;
+    asked.problem(405, "method_not_allowed");
+    let read = stage.acme().get_with("/v1/analyses/known-1", &[CRM]).await;
+    assert_eq!(read.status, 200);
+    for answer in [asked, read] {
+        let allows = answer.headers.keys().any(|name| name.as_str().starts_with("access-control-"));
+        assert!(!allows, "{:?}", answer.headers);
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_allowed_may_do_what_a_caller_may() {
+    let stage = Stage::with(&ALLOWED).await;
+    for method in ["GET", "HEAD", "POST", "PATCH", "DELETE"] {
+        let headers =
+            "authorization, content-type, idempotency-key, if-none-match, prefer, last-event-id, range";
+        let answer = preflight(&stage, CRM, method, headers).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), CRM.1);
+        assert!(words(answer.header("access-control-allow-methods")).contains(&method.to_ascii_lowercase()));
+        let allowed = words(answer.header("access-control-allow-headers"));
+        assert!(words(headers).iter().all(|header| allowed.contains(header)), "{allowed:?}");
+        assert_eq!(answer.header("access-control-max-age"), "3600");
+        assert!(words(answer.header("vary")).contains(&"origin".to_owned()));
+        assert!(!answer.has("access-control-allow-credentials"), "a browser adds nothing by itself");
+    }
+    let submitted = {
+        let headers = [CRM, ("content-type", "application/json")];
+        let body = json!({"call_id": "1"}).to_string();
+        stage.acme().send(Method::POST, "/v1/analyses", &headers, body).await
+    };
+    let refused = stage.acme().presenting("Bearer x").get_with("/v1/analyses/1", &[CRM]).await;
+    let invalid = stage.acme().get_with("/v1/analyses/1?x=1", &[CRM]).await;
+    let page = stage.acme().get_with("/v1/nothing", &[CRM]).await;
+    for (answer, status) in [(submitted, 202), (refused, 401), (invalid, 422), (page, 404)] {
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("access-control-allow-origin"), CRM.1, "{status}");
+        let readable = words(answer.header("access-control-expose-headers"));
+        let hidden = ["content-type", "content-length", "cache-control", "vary", "connection"];
+        for name in answer.headers.keys().map(reqwest::header::HeaderName::as_str) {
+            // What is for the browser itself is none of the page's business.
+            let is_for_browsers = name.starts_with("access-control-")
+                || name.contains("policy") && name != "ratelimit-policy"
+                || name == "x-content-type-options";
+            assert!(
+                is_for_browsers || hidden.contains(&name) || readable.contains(&name.to_owned()),
+                "{status}: a page may read {name}"
+            );
+        }
+    }
+    let read = stage.acme().get_with("/v1/analyses/1", &[CRM]).await;
+    let vary = words(read.header("vary"));
+    assert!(["authorization", "prefer", "origin"].iter().all(|name| vary.contains(&(*name).to_owned())));
+}
+
+#[tokio::test]
+async fn another_page_may_not() {
+    let stage = Stage::with(&ALLOWED).await;
+    let asked = preflight(&stage, ELSEWHERE, "GET", "authorization").await;
+    asked.problem(403, "cors_refused");
+    preflight(&stage, CRM, "PUT", "authorization").await.problem(403, "cors_refused");
+    preflight(&stage, CRM, "GET", "x-made-up").await.problem(403, "cors_refused");
+    preflight(&stage, ("origin", "null"), "GET", "authorization").await.problem(403, "cors_refused");
+    let read = stage.acme().get_with("/v1/analyses/known-1", &[ELSEWHERE]).await;
+    assert_eq!(read.status, 200, "it is the browser that keeps it from the page");
+    assert!(words(read.header("vary")).contains(&"origin".to_owned()));
+    for answer in [asked, read] {
+        assert!(!answer.has("access-control-allow-origin"), "{:?}", answer.headers);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_reached_by_https_stays_so() {
+    let https = Stage::with(&[("SERVER__PUBLIC_URL", "https://calls.example")]).await;
+    let answer = https.acme().get("/v1/analyses/known-1").await;
+    assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");
+    let http = Stage::start().await;
+    assert!(!http.acme().get("/v1/analyses/known-1").await.has("strict-transport-security"));
+}

@@ -1,0 +1,35 @@
+//! A page of another origin, in a real browser.
+
+use serde_json::{Value, json};
+
+use crate::peers::{browser, run, text};
+use crate::stage::{SCOPES, Stage};
+
+#[tokio::test]
+async fn a_browser_lets_the_allowed_page_alone_read_answers() {
+    let mut stage = Stage::set_up().await;
+    // Free a moment ago, and asked for again at once.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    stage.set("CORS__ALLOWED_ORIGINS", &format!("http://127.0.0.1:{port}"));
+    let gateway = stage.serve().await;
+    let mut page = browser("cors.cjs");
+    page.args([&port, gateway.api.as_str(), &stage.token(SCOPES), "known-1"]).env("HOME", stage.home.path());
+    let output = run(page, "").await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let blocked = json!({"error": "TypeError"});
+    let refused =
+        json!({"status": 401, "seen": ["x-request-id", "www-authenticate"], "code": "unauthorized"});
+    assert_eq!(
+        told,
+        json!([
+            {
+                "read": {"status": 200, "seen": ["etag", "x-request-id"]},
+                "submitted": {"status": 202, "seen": ["etag", "x-request-id", "location"]},
+                "refused": refused,
+            },
+            {"read": blocked, "submitted": blocked, "refused": blocked},
+        ])
+    );
+    gateway.stop().await;
+}
