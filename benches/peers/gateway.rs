@@ -1,7 +1,7 @@
 //! The gateway itself: the real binary with `serve`, on the first core, its store in a fresh folder.
 
 use std::fs;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use alovoice_gateway::auth::DevelopmentToken;
@@ -30,7 +30,10 @@ impl Drop for Gateway {
     }
 }
 
-pub(crate) async fn start() -> Gateway {
+/// Without the audit log, a line on standard error for every request.
+pub(crate) const QUIET: &str = "info,audit=off";
+
+pub(crate) async fn start(filter: &str) -> Gateway {
     let home = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);
@@ -49,12 +52,13 @@ pub(crate) async fn start() -> Gateway {
         .env("GATEWAY_STORE__URL", format!("sqlite://{}", home.path().join("gateway.db").display()))
         .env("GATEWAY_RATE_LIMIT__REQUESTS_PER_SECOND", "1000000")
         .env("GATEWAY_RATE_LIMIT__BURST", "1000000")
-        .env("GATEWAY_LOG__FILTER", "info")
+        .env("GATEWAY_LOG__FILTER", filter)
         .env("GATEWAY_AUTH__ISSUERS__0__ISSUER", "https://issuer.example")
         .env("GATEWAY_AUTH__ISSUERS__0__AUDIENCES", "alovoice-gateway")
         .env("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", "HS256")
         .env("GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE", file("hmac", SECRET))
         .env("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_FILE", file("token", VendorOptions::TOKEN))
+        .stderr(Stdio::null())
         .spawn()
         .expect("taskset is needed");
     while std::net::TcpStream::connect(("127.0.0.1", api_port)).is_err() {

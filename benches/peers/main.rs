@@ -30,14 +30,15 @@ async fn compare() -> ExitCode {
     println!(
         "| what | peer | gateway (req/s) | peer (req/s) | ratio | target |\n| --- | --- | --- | --- | --- | --- |"
     );
-    cached_get().await;
+    cached_get(gateway::QUIET, "cached `get_analysis`, HS256").await;
+    cached_get("info", "the same with the audit log").await;
     submit().await;
     ExitCode::SUCCESS
 }
 
 /// A finished analysis from memory with a valid HS256 token, against the same bytes without any check.
-async fn cached_get() {
-    let gateway = gateway::start().await;
+async fn cached_get(filter: &str, what: &str) {
+    let gateway = gateway::start(filter).await;
     let url = format!("{}v1/analyses/known-1", gateway.api);
     let body = gateway.get(&url).await;
     let bare = bare::start(&body);
@@ -46,14 +47,14 @@ async fn cached_get() {
         ours.push(Load::get(&url, Some(&gateway.token)).run());
         theirs.push(Load::get(&bare.url, None).run());
     }
-    row("cached `get_analysis`, HS256", "bare actix-web handler, same bytes", &mut ours, &mut theirs, 0.8);
+    row(what, "bare actix-web handler, same bytes", &mut ours, &mut theirs, 0.8);
 }
 
 /// Durable submissions over 32 connections, against bare inserts of the same row, 32 to a commit.
 async fn submit() {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let gateway = gateway::start().await;
+        let gateway = gateway::start(gateway::QUIET).await;
         ours.push(Load::submit(&format!("{}v1/analyses", gateway.api), &gateway.token).run());
         theirs.push(inserts::run());
     }

@@ -1,4 +1,5 @@
-//! Who did what: a log line, with the target `audit`, for every operation that a known caller asked for.
+//! Who did what: a log line for every operation that a known caller asked for, with the target `audit`, or `audit::read`
+//! for what only reads.
 //!
 //! It is known who asks once [`authorize`](super::authorized) has verified the token, or a link was opened; from then on
 //! the request leaves a line, whatever its answer is: a refusal tells as much. The action is the operation's id in the
@@ -10,46 +11,58 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::http::{Method, StatusCode, header};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use tracing::Level;
 
 use super::audio_links::LINKED;
 use super::document;
 use super::input;
+use super::observe::{RequestName, RequestTrace, Route};
+use super::state::ApiState;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
-use crate::domain::trace::TraceContext;
-
-/// What lines of it are to be found by in the log.
-const TARGET: &str = "audit";
 
 /// The id of each operation, by the template of its path and its method.
-pub struct Operations(HashMap<String, Vec<(Method, String)>>);
+pub struct Operations(HashMap<String, Vec<(Method, Arc<str>)>>);
 
 impl Operations {
     /// Those of the OpenAPI document.
     pub fn documented() -> Self {
-        let mut operations: HashMap<String, Vec<(Method, String)>> = HashMap::new();
+        let mut operations: HashMap<String, Vec<(Method, Arc<str>)>> = HashMap::new();
         for (path, method, id) in document::operation_ids() {
-            operations.entry(path).or_default().push((method, id));
+            operations.entry(path).or_default().push((method, id.into()));
         }
         Self(operations)
     }
 
     /// The operation's id; a HEAD is a GET.
-    fn id(&self, route: &str, method: &Method) -> Option<&str> {
+    fn id(&self, route: &str, method: &Method) -> Option<Arc<str>> {
         let asked = if *method == Method::HEAD { &Method::GET } else { method };
         let operations = self.0.get(route)?;
-        operations.iter().find(|(method, _)| method == asked).map(|(_, id)| id.as_str())
+        operations.iter().find(|(method, _)| method == asked).map(|(_, id)| Arc::clone(id))
     }
 }
 
-/// Who asks, and for what, as far as the path does not tell. It travels with the request.
+/// What a request will leave behind. It travels with the request, and is written when that was answered; of what may
+/// change something also when its caller has gone away before, and then without a status.
 #[derive(Clone)]
-pub(super) struct Audited(Rc<Inquiry>);
+pub(super) struct Audited(Rc<RefCell<Entry>>);
 
-struct Inquiry {
+struct Entry {
+    action: Option<Arc<str>>,
+    only_reads: bool,
     who: Who,
-    calls: RefCell<Vec<CallId>>,
+    /// Of what only reads, it comes with the answer.
+    request_id: Option<String>,
+    trace: Option<RequestTrace>,
+    /// A line for each; one line if there are none.
+    calls: Vec<CallId>,
+    webhook: Option<WebhookId>,
+    delivery: Option<DeliveryId>,
+    replay: Option<ReplayId>,
+    status: Option<StatusCode>,
+    /// What was made, by its path.
+    made: Option<String>,
 }
 
 enum Who {
@@ -60,84 +73,116 @@ enum Who {
 impl Audited {
     /// Notes that a token was good.
     pub(super) fn bearer(request: &HttpRequest, caller: &Arc<Caller>) {
-        Self::note(request, Who::Bearer(Arc::clone(caller)), Vec::new());
+        let call_id = input::call_of_path(request).ok();
+        Self::note(request, Who::Bearer(Arc::clone(caller)), call_id);
     }
 
     /// Notes that a link was good.
     pub(super) fn link(request: &HttpRequest, tenant: &TenantId, call_id: &CallId) {
-        Self::note(request, Who::Link(tenant.clone()), vec![call_id.clone()]);
+        Self::note(request, Who::Link(tenant.clone()), Some(call_id.clone()));
     }
 
-    /// Notes which calls a request is about that has them in its body: a line for each.
+    /// Notes which calls a request is about that has them in its body.
     pub(super) fn about<'a>(request: &HttpRequest, calls: impl IntoIterator<Item = &'a CallId>) {
-        if let Some(Self(inquiry)) = request.extensions().get::<Self>() {
-            inquiry.calls.borrow_mut().extend(calls.into_iter().cloned());
+        if let Some(Self(entry)) = request.extensions().get::<Self>() {
+            entry.borrow_mut().calls.extend(calls.into_iter().cloned());
         }
     }
 
-    fn note(request: &HttpRequest, who: Who, calls: Vec<CallId>) {
-        if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
-            request.extensions_mut().insert(Self(Rc::new(Inquiry { who, calls: RefCell::new(calls) })));
+    fn note(request: &HttpRequest, who: Who, call_id: Option<CallId>) {
+        let only_reads = request.method().is_safe();
+        let is_wanted = match only_reads {
+            true => tracing::enabled!(target: "audit::read", Level::INFO),
+            false => tracing::enabled!(target: "audit", Level::INFO),
+        };
+        if !is_wanted {
+            return;
         }
+        let state = request.app_data::<web::Data<ApiState>>();
+        let route = request.app_data::<Route>();
+        let action =
+            state.zip(route).and_then(|(state, route)| state.operations.id(route.0, request.method()));
+        // What no id can be names nothing, and may be anything.
+        let segment = |name| request.match_info().query(name);
+        let mut extensions = request.extensions_mut();
+        let entry = Entry {
+            action,
+            only_reads,
+            who,
+            request_id: extensions.get::<RequestName>().map(|name| name.0.clone()),
+            trace: extensions.get::<RequestTrace>().copied(),
+            calls: call_id.into_iter().collect(),
+            webhook: WebhookId::parse(segment("webhook_id")),
+            delivery: DeliveryId::parse(segment("delivery_id")),
+            replay: ReplayId::parse(segment("replay_id")),
+            status: None,
+            made: None,
+        };
+        extensions.insert(Self(Rc::new(RefCell::new(entry))));
     }
 }
 
 /// Writes the lines of a request that was answered, if it is known who asked.
-pub(super) fn record<B>(
-    operations: &Operations,
-    request: &HttpRequest,
-    response: &HttpResponse<B>,
-    route: &str,
-    request_id: &str,
-    trace: &TraceContext,
-) {
-    let Some(Audited(inquiry)) = request.extensions_mut().remove::<Audited>() else { return };
-    let action = operations.id(route, request.method()).unwrap_or("unknown");
-    let line = Line { action, status: response.status(), request_id, trace, inquiry: &inquiry };
-    let calls = inquiry.calls.borrow();
-    match calls.as_slice() {
-        [] => line.write(request, response, input::call_of_path(request).ok().as_ref()),
-        calls => calls.iter().for_each(|call_id| line.write(request, response, Some(call_id))),
+pub(super) fn record<B>(request: &HttpRequest, response: &HttpResponse<B>, request_id: &str) {
+    let Some(Audited(entry)) = request.extensions_mut().remove::<Audited>() else { return };
+    let mut entry = entry.borrow_mut();
+    entry.status = Some(response.status());
+    entry.made = made(response).map(str::to_owned);
+    if entry.request_id.is_none() {
+        entry.request_id = Some(request_id.to_owned());
     }
 }
 
-struct Line<'a> {
-    action: &'a str,
-    status: StatusCode,
-    request_id: &'a str,
-    trace: &'a TraceContext,
-    inquiry: &'a Inquiry,
-}
-
-impl Line<'_> {
-    fn write<B>(&self, request: &HttpRequest, response: &HttpResponse<B>, call_id: Option<&CallId>) {
-        let (tenant, issuer, subject) = match &self.inquiry.who {
-            Who::Bearer(caller) => (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref()),
-            Who::Link(tenant) => (tenant, None, None),
-        };
-        // What no id can be names nothing, and may be anything.
-        let segment = |name| request.match_info().query(name);
-        tracing::info!(
-            target: TARGET,
-            action = self.action,
-            status = self.status.as_u16(),
-            tenant = tenant.as_str(),
-            issuer,
-            subject,
-            request_id = self.request_id,
-            trace_id = %self.trace,
-            call_id = call_id.map(CallId::as_str),
-            webhook_id = WebhookId::parse(segment("webhook_id")).map(tracing::field::display),
-            delivery_id = DeliveryId::parse(segment("delivery_id")).map(tracing::field::display),
-            replay_id = ReplayId::parse(segment("replay_id")).map(tracing::field::display),
-            made = made(response),
-            "an operation"
-        );
-    }
-}
-
-/// What was made, by its path; a link is kept to itself.
+/// The path of what was made; a link is kept to itself.
 fn made<B>(response: &HttpResponse<B>) -> Option<&str> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
     (!location.contains(LINKED)).then_some(location)
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // Nobody was answered, and nothing was changed.
+        let Some(request_id) = &self.request_id else { return };
+        match self.calls.as_slice() {
+            [] => self.write(request_id, None),
+            calls => calls.iter().for_each(|call_id| self.write(request_id, Some(call_id))),
+        }
+    }
+}
+
+/// A target has to be a constant.
+macro_rules! write_line {
+    ($target:literal, $entry:expr, $request_id:expr, $call_id:expr) => {{
+        let (entry, call_id): (&Entry, Option<&CallId>) = ($entry, $call_id);
+        let (tenant, issuer, subject) = match &entry.who {
+            Who::Bearer(caller) => (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref()),
+            Who::Link(tenant) => (tenant, None, None),
+        };
+        tracing::info!(
+            target: $target,
+            action = entry.action.as_deref(),
+            status = entry.status.map(|status| status.as_u16()),
+            tenant = tenant.as_str(),
+            issuer,
+            subject,
+            request_id = $request_id,
+            trace_id = entry.trace.map(|trace| tracing::field::display(trace.0)),
+            call_id = call_id.map(CallId::as_str),
+            webhook_id = entry.webhook.map(tracing::field::display),
+            delivery_id = entry.delivery.map(tracing::field::display),
+            replay_id = entry.replay.map(tracing::field::display),
+            made = entry.made.as_deref(),
+            "an operation"
+        );
+    }};
+}
+
+impl Entry {
+    fn write(&self, request_id: &str, call_id: Option<&CallId>) {
+        if self.only_reads {
+            write_line!("audit::read", self, request_id, call_id);
+        } else {
+            write_line!("audit", self, request_id, call_id);
+        }
+    }
 }

@@ -102,7 +102,7 @@ pub async fn observe(
     let labels = [route.as_ref(), method_label(method.as_str()), status.as_str()];
     let took = began.elapsed();
     state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
-    audit::record(&state.operations, response.request(), response.response(), &route, &request_id, &trace);
+    audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
         // Somebody else's outage, said where it was met.
