@@ -22,6 +22,7 @@ mod postgres;
 mod readme;
 mod rolling;
 mod sandbox;
+mod sealing;
 mod stage;
 mod stop;
 mod store;
