@@ -48,6 +48,10 @@ impl Cluster {
         self.port
     }
 
+    pub(super) fn programs(&self) -> &Path {
+        self.programs.folder()
+    }
+
     pub(super) fn options(&self) -> Options {
         self.options
     }

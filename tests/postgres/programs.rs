@@ -22,6 +22,10 @@ impl Programs {
         Self(found.expect("PostgreSQL: run tests/tools, or name the folder of its programs in POSTGRES_BIN"))
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn path(&self, program: &str) -> PathBuf {
         self.0.join(program)
     }

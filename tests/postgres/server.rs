@@ -1,6 +1,6 @@
 //! The server as tests see it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -76,6 +76,11 @@ impl Server {
 
     fn folder(&self) -> &Path {
         self.cluster.path()
+    }
+
+    /// Where its programs are.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.cluster.programs().to_owned()
     }
 
     pub(crate) fn port(&self) -> u16 {

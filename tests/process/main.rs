@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod audio_links;
+mod blocks;
 mod commands;
 mod crash;
 mod examples;
@@ -15,11 +16,13 @@ mod floods;
 mod gateway;
 mod keys;
 mod leaks;
+mod operating;
 mod peers;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
 mod readme;
+mod restore;
 mod rolling;
 mod sandbox;
 mod sealing;
