@@ -48,8 +48,8 @@ impl Cluster {
         self.port
     }
 
-    pub(super) fn programs(&self) -> &Path {
-        self.programs.folder()
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.programs.client(name)
     }
 
     pub(super) fn options(&self) -> Options {

@@ -78,9 +78,9 @@ impl Server {
         self.cluster.path()
     }
 
-    /// Where its programs are.
-    pub(crate) fn programs(&self) -> PathBuf {
-        self.cluster.programs().to_owned()
+    /// One of the programs that come with it: beside it, or on the `PATH`.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.cluster.program(name)
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -130,11 +130,12 @@ impl Places {
         script + "echo; echo '== The end'\n"
     }
 
-    fn shell(&self, vendor: &VendorStandIn, programs: &Path) -> Command {
+    fn shell(&self, vendor: &VendorStandIn, psql: &Path) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut shell = Command::new("bash");
         shell.args(["-c", &self.script()]).current_dir(self.home.path()).env_clear();
-        shell.env("PATH", format!("{}/bin:{}:{path}", self.home.path().display(), programs.display()));
+        let programs = psql.parent().unwrap_or(psql).display();
+        shell.env("PATH", format!("{}/bin:{programs}:{path}", self.home.path().display()));
         shell.env("HOME", self.home.path()).env("no_proxy", "*").env("API", format!("http://{}", self.api));
         for (key, value) in [
             ("SERVER__LISTEN", self.api.as_str()),
@@ -160,7 +161,7 @@ async fn the_handbook_does_what_it_says() {
     let tokens = ["the-token-from-your-vendor", "the-new-token-from-your-vendor"].map(str::to_owned);
     let vendor = VendorOptions { tokens: tokens.to_vec(), ..VendorOptions::default() };
     let vendor = VendorStandIn::start(vendor).await.unwrap();
-    let mut shell = places.shell(&vendor, &server.programs());
+    let mut shell = places.shell(&vendor, &server.program("psql"));
     let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
     let output = within("the end of the handbook", output).await.unwrap();
     let told =

@@ -1,6 +1,6 @@
 //! A store that was restored from a backup: what was handed over since is not handed over again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -26,12 +26,6 @@ fn run(program: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// One of PostgreSQL's programs: beside the server's, or on the `PATH`.
-async fn program(name: &str) -> PathBuf {
-    let beside = Server::shared().await.programs().join(name);
-    if beside.is_file() { beside } else { PathBuf::from(name) }
-}
-
 /// As the handbook does it.
 async fn back_up(stage: &Stage) {
     let copy = stage.home.path().join("backup");
@@ -41,7 +35,7 @@ async fn back_up(stage: &Stage) {
         }
         Store::Database(database) => {
             let file = format!("--file={}", copy.display());
-            run(&program("pg_dump").await, &["--format=custom", &file, database.url()]);
+            run(&Server::shared().await.program("pg_dump"), &["--format=custom", &file, database.url()]);
         }
     }
 }
@@ -61,7 +55,7 @@ async fn restore(stage: &mut Stage) {
             let restored = Server::shared().await.fresh_database().await;
             let into = format!("--dbname={}", restored.url());
             run(
-                &program("pg_restore").await,
+                &Server::shared().await.program("pg_restore"),
                 &["--exit-on-error", "--no-owner", &into, copy.to_str().unwrap()],
             );
             restored.connect().await.batch_execute(statement()).await.unwrap();
