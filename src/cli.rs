@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::store::{CopyArgs, StoreCommand, UrlText};
+pub use self::store::{CopyArgs, ResealArgs, StoreCommand, UrlText};
 use crate::config::units::{HumanDuration, InvalidDuration};
 use crate::domain::ids::TenantId;
 
@@ -88,7 +88,7 @@ pub enum Command {
     #[command(after_help = SETTINGS_HELP)]
     Health(ConfigArgs),
 
-    /// Do something to a store that no gateway works on.
+    /// Do something to a whole store.
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
 }

@@ -2,6 +2,7 @@
 
 mod health;
 mod store_copy;
+mod store_reseal;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -56,6 +57,9 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Check(arguments) => check(&load(&arguments)?).await,
         Command::Health(arguments) => health::run(&load(&arguments)?).await,
         Command::Store(StoreCommand::Copy(arguments)) => store_copy::run(&arguments).await,
+        Command::Store(StoreCommand::Reseal(arguments)) => {
+            store_reseal::run(&load(&arguments.config)?, arguments.check).await
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
+use super::ConfigArgs;
 use crate::config::{InvalidStoreUrl, StoreUrl};
 
 const COPY_HELP: &str = "\
@@ -19,6 +20,15 @@ Exit codes:
   1  a fault at run time, or a difference; the same command goes on where it stopped
   2  wrong usage";
 
+const RESEAL_HELP: &str = "\
+Example, when each gateway has the file with the new key before the old one:
+  alovoice-gateway store reseal --config gateway.toml && alovoice-gateway store reseal --check --config gateway.toml
+
+Exit codes:
+  0  the first key sealed everything: the others can be taken out of the file
+  1  another key sealed something still (--check), none opens something, or a fault at run time
+  2  wrong usage or settings";
+
 /// What can be done to a store.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum StoreCommand {
@@ -29,6 +39,26 @@ pub enum StoreCommand {
     /// none on the file any more. Nothing is deleted from the file; if an older version wrote it, its schema is brought up to date.
     #[command(after_help = COPY_HELP)]
     Copy(CopyArgs),
+
+    /// Seal with the first key of `encryption.key_file` what the others sealed: so that those can be retired.
+    ///
+    /// Works beside running gateways, once each of them has taken up the new first key. Secrets and headers of webhooks and kept
+    /// answers are sealed anew, a few at a time; what is changed meanwhile is taken again. What none of the keys opens is
+    /// named and stays as it is. Interrupted, it goes on when it is run again.
+    #[command(after_help = RESEAL_HELP)]
+    Reseal(ResealArgs),
+}
+
+/// Arguments of `store reseal`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ResealArgs {
+    /// Change nothing: tell which keys sealed what.
+    #[arg(long)]
+    pub check: bool,
+
+    /// Where the settings are.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Arguments of `store copy`.

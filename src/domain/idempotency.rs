@@ -1,7 +1,7 @@
 //! Requests that are to be done once, however often they are sent: the header `Idempotency-Key` of
 //! draft-ietf-httpapi-idempotency-key-header-07.
 
-use super::ids::CallId;
+use super::ids::{CallId, TenantId};
 
 /// A key of the caller's own choosing, that names one request: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,11 @@ pub struct KeptAnswer {
     pub is_sealed: bool,
     /// The answer, or what it was sealed to.
     pub bytes: Vec<u8>,
+}
+
+/// What a sealed answer is bound to: whose it is, and [`KeyedRequest::name`].
+pub fn sealing_context(tenant: &TenantId, name: &[u8; 32]) -> Vec<u8> {
+    [tenant.as_str().as_bytes(), b"\0", name].concat()
 }
 
 #[cfg(test)]

@@ -37,6 +37,17 @@ impl Purpose {
     }
 }
 
+/// What became of a sealed text that was to be sealed by the first key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resealed {
+    /// It was so already.
+    AsItWas,
+    /// Another key had sealed it: this is what the first one makes of it.
+    Anew(Vec<u8>),
+    /// None of the keys opens it.
+    Unopened,
+}
+
 /// The keys of `encryption.key_file`: the first one seals, all of them open, so that a key can be replaced under way.
 pub struct SealingKeys(Vec<SealingKey>);
 
@@ -73,14 +84,28 @@ impl SealingKeys {
 
     /// What was sealed, if one of the keys sealed it for the same purpose and context and nobody changed it.
     pub fn open(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<SecretSlice<u8>> {
+        self.open_by(purpose, context, sealed).map(|(_, plain)| plain)
+    }
+
+    /// Seals with the first key what another one sealed, so that the other can be retired.
+    pub fn reseal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, sealed: &[u8]) -> Resealed {
+        match self.open_by(purpose, context, sealed) {
+            Some((0, _)) => Resealed::AsItWas,
+            Some((_, plain)) => Resealed::Anew(self.seal(purpose, context, entropy, plain.expose_secret())),
+            None => Resealed::Unopened,
+        }
+    }
+
+    /// With the place of the key that opened it.
+    fn open_by(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<(usize, SecretSlice<u8>)> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let associated = associated(purpose, context);
-        self.0.iter().find_map(|SealingKey { key, .. }| {
+        self.0.iter().enumerate().find_map(|(place, SealingKey { key, .. })| {
             let mut text = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let plain = key.open_in_place(nonce, Aad::from(&associated), &mut text).ok()?.len();
             text.truncate(plain);
-            Some(SecretSlice::from(text))
+            Some((place, SecretSlice::from(text)))
         })
     }
 
@@ -163,6 +188,21 @@ mod tests {
         let newer = keys(&key(2));
         assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &sealed_anew).unwrap(), b"new");
         assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &sealed), None);
+    }
+
+    #[test]
+    fn what_another_key_sealed_is_sealed_by_the_first_one() {
+        let (old, new) = (keys(&key(1)), keys(&key(2)));
+        let both = keys(&format!("{} {}", key(2), key(1)));
+        let reseal = |keys: &SealingKeys, sealed: &[u8]| {
+            keys.reseal(Purpose::WebhookSecret, b"acme", &SystemEntropy, sealed)
+        };
+        let sealed = old.seal(Purpose::WebhookSecret, b"acme", &SystemEntropy, b"plain");
+        let Resealed::Anew(anew) = reseal(&both, &sealed) else { panic!("the second key sealed it") };
+        assert_eq!(opened(&new, Purpose::WebhookSecret, b"acme", &anew).unwrap(), b"plain");
+        assert_eq!(reseal(&both, &anew), Resealed::AsItWas);
+        assert_eq!(reseal(&new, &sealed), Resealed::Unopened);
+        assert_eq!(reseal(&both, b""), Resealed::Unopened);
     }
 
     #[test]

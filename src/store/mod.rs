@@ -16,6 +16,7 @@
 pub mod copy;
 mod endpoints;
 pub mod postgres;
+mod sealed;
 mod selection;
 pub mod sqlite;
 
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 pub use self::endpoints::{Activity, Advanced, ClaimedEndpoint, RecordedDelivery, ReplayBegin, Sending};
+pub use self::sealed::{SealedAnswer, SealedWebhook};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Status, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::{Clock, Entropy, Timestamp};
@@ -44,7 +46,7 @@ use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
-use crate::domain::webhooks::Webhook;
+use crate::domain::webhooks::{Sealed, Webhook};
 use crate::metrics::Metrics;
 
 /// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
@@ -396,6 +398,30 @@ pub trait Store: Send + Sync {
 
     /// Forgets requests whose time is over, up to `limit`. How many.
     async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
+
+    /// What is sealed of endpoints, in the order of their ids, from after one on, up to `limit`.
+    async fn sealed_webhooks_across_tenants(
+        &self,
+        after: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<SealedWebhook>, StoreError>;
+
+    /// Replaces what is sealed of an endpoint, unless it was changed or deleted meanwhile; whether it was replaced. Whoever
+    /// read the endpoint before cannot write it back.
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError>;
+
+    /// Kept answers that are sealed, in the order of tenant and name, from after one on, up to `limit`.
+    async fn sealed_answers_across_tenants(
+        &self,
+        after: Option<(TenantId, [u8; 32])>,
+        limit: usize,
+    ) -> Result<Vec<SealedAnswer>, StoreError>;
+
+    /// Replaces sealed answers, each unless it was changed or forgotten meanwhile, in one commit. How many were replaced.
+    async fn reseal_answers_across_tenants(
+        &self,
+        answers: Vec<(SealedAnswer, Vec<u8>)>,
+    ) -> Result<usize, StoreError>;
 
     /// Lists up to `limit` results from before there were lists. How many; 0 when all are listed.
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;

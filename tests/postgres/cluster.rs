@@ -48,6 +48,10 @@ impl Cluster {
         self.port
     }
 
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.programs.client(name)
+    }
+
     pub(super) fn options(&self) -> Options {
         self.options
     }

@@ -46,6 +46,18 @@ async fn every_test_has_a_database_of_its_own() {
 }
 
 #[tokio::test]
+async fn its_programs_talk_to_it() {
+    let (server, database) = (Server::shared().await, fresh_database().await);
+    for name in ["psql", "pg_dump", "pg_restore"] {
+        let mut program = std::process::Command::new(server.program(name));
+        assert!(program.arg("--version").output().unwrap().status.success(), "{name}");
+    }
+    let mut psql = std::process::Command::new(server.program("psql"));
+    let output = psql.args([database.url(), "-Atc", "SELECT 'salom'"]).output().unwrap();
+    assert_eq!(output.stdout, b"salom\n", "{output:?}");
+}
+
+#[tokio::test]
 async fn letters_of_any_language_are_kept_and_sorted_as_bytes() {
     let database = fresh_database().await;
     let connection = prepared(database.url()).await;

@@ -22,6 +22,12 @@ impl Programs {
         Self(found.expect("PostgreSQL: run tests/tools, or name the folder of its programs in POSTGRES_BIN"))
     }
 
+    /// A client may stand elsewhere.
+    pub(super) fn client(&self, name: &str) -> PathBuf {
+        let beside = self.path(name);
+        if beside.is_file() { beside } else { PathBuf::from(name) }
+    }
+
     pub(super) fn path(&self, program: &str) -> PathBuf {
         self.0.join(program)
     }

@@ -1,6 +1,6 @@
 //! The server as tests see it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -76,6 +76,11 @@ impl Server {
 
     fn folder(&self) -> &Path {
         self.cluster.path()
+    }
+
+    /// One of the programs that come with it: beside it, or on the `PATH`.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.cluster.program(name)
     }
 
     pub(crate) fn port(&self) -> u16 {

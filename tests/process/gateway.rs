@@ -68,6 +68,14 @@ impl Output {
         find(&read).ok_or_else(|| read.lines.clone())
     }
 
+    /// Waits until so many lines fit.
+    pub(crate) async fn repeated(&self, what: &str, times: usize, fits: impl Fn(&str) -> bool) {
+        let mut read = self.0.clone();
+        let often = |read: &Progress| read.lines.iter().filter(|line| fits(line)).count() >= times;
+        within(what, read.wait_for(|read| often(read) || read.has_ended)).await.unwrap();
+        assert!(often(&self.0.borrow()), "ended without {what}");
+    }
+
     /// The lines that have come.
     pub(crate) fn so_far(&self) -> Vec<String> {
         self.0.borrow().lines.clone()

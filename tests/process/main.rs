@@ -7,6 +7,7 @@
 
 mod audio_links;
 mod audit;
+mod blocks;
 mod commands;
 mod cors;
 mod crash;
@@ -17,13 +18,16 @@ mod floods;
 mod gateway;
 mod keys;
 mod leaks;
+mod operating;
 mod peers;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
 mod readme;
+mod restore;
 mod rolling;
 mod sandbox;
+mod sealing;
 mod stage;
 mod stop;
 mod store;

@@ -7,6 +7,7 @@
 
 use std::process::Command;
 
+use crate::blocks::{Block, blocks};
 use crate::sandbox::Sandbox;
 use crate::stage::Stage;
 
@@ -20,31 +21,16 @@ struct Example {
     status: String,
 }
 
-/// The fenced blocks, each with its language.
-fn blocks(text: &str) -> Vec<(&str, String)> {
-    let mut blocks: Vec<(&str, String)> = Vec::new();
-    let mut is_open = false;
-    for line in text.lines() {
-        match line.strip_prefix("```") {
-            Some(language) if !is_open => blocks.push((language, String::new())),
-            None if is_open => blocks.last_mut().unwrap().1 += &format!("{line}\n"),
-            _ => {}
-        }
-        is_open ^= line.starts_with("```");
-    }
-    blocks
-}
-
 fn examples() -> Vec<Example> {
     let blocks = blocks(README);
-    let follows = |place: usize| blocks.get(place + 1).filter(|(language, _)| language.is_empty());
-    let is_example = |kind: &str, text: &str| {
+    let follows = |place: usize| blocks.get(place + 1).filter(|block| block.language.is_empty());
+    let is_example = |Block { language, text, .. }: &Block| {
         let calls = text.contains("curl ") && [BASE, ADMIN].iter().any(|base| text.contains(base));
-        kind == "sh" && calls && !text.contains("alovoice-gateway ")
+        *language == "sh" && calls && !text.contains("alovoice-gateway ")
     };
-    let curls = blocks.iter().enumerate().filter(|(_, (kind, text))| is_example(kind, text));
-    let example = |(place, (_, script)): (usize, &(&str, String))| {
-        let answer = follows(place).map_or("", |(_, answer)| answer);
+    let curls = blocks.iter().enumerate().filter(|(_, block)| is_example(block));
+    let example = |(place, Block { text: script, .. }): (usize, &Block)| {
+        let answer = follows(place).map_or("", |block| &block.text);
         let told = answer.strip_prefix("HTTP/1.1 ").or_else(|| {
             answer.starts_with("{\"type\":\"/problems/").then(|| answer.split("\"status\":").nth(1)).flatten()
         });

@@ -157,6 +157,11 @@ macro_rules! contract {
                 a_deleted_call_takes_the_answers_with_it_that_tell_of_it,
                 of_many_at_once_one_gets_the_key,
             ],
+            sealed: [
+                sealed_endpoints_are_found_page_by_page,
+                an_endpoint_that_was_changed_meanwhile_is_left_alone,
+                sealed_answers_are_replaced_unless_they_changed,
+            ],
             contention: [
                 no_row_is_claimed_twice_and_no_submission_is_lost,
                 many_submissions_of_one_call_make_one_row,

@@ -8,7 +8,7 @@ mod sealed;
 
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
 pub use self::health::{Ended, Gate, Health, LastFailure};
-pub use self::sealed::{Sealed, Vault};
+pub use self::sealed::{Sealed, Sealings, Vault};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::events::EventKind;

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use super::CustomHeaders;
 use crate::domain::clock::{Entropy, Timestamp};
 use crate::domain::ids::{TenantId, WebhookId};
-use crate::domain::sealing::{Purpose, SealingKeys};
+use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
 use crate::domain::secrets::CallbackSecret;
 
 /// Sealed secrets and headers, as they are kept.
@@ -23,6 +23,17 @@ impl std::fmt::Debug for Sealed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sealed(…)")
     }
+}
+
+/// Which keys had sealed what is of an endpoint.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sealings {
+    /// How much the first key had.
+    pub by_the_first: usize,
+    /// How much another one had.
+    pub by_another: usize,
+    /// What none of the keys opens.
+    pub unopened: Vec<&'static str>,
 }
 
 /// Seals and opens what is of one endpoint: moved into another's record, it does not open.
@@ -69,6 +80,32 @@ impl<'a> Vault<'a> {
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
+    /// Has the first key seal what another one had, and tells which had. What no key opens stays as it is.
+    pub fn reseal(&self, sealed: &mut Sealed, entropy: &dyn Entropy, now: Timestamp) -> Sealings {
+        let mut sealings = Sealings::default();
+        let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self
+            .keys
+            .reseal(Purpose::WebhookSecret, &self.context(what), entropy, bytes)
+        {
+            Resealed::AsItWas => sealings.by_the_first += 1,
+            Resealed::Anew(anew) => {
+                sealings.by_another += 1;
+                *bytes = anew;
+            }
+            Resealed::Unopened if is_needed => sealings.unopened.push(name),
+            Resealed::Unopened => {}
+        };
+        take("secret", "secret", true, &mut sealed.secret);
+        if let Some((previous, until)) = &mut sealed.previous_secret {
+            // After the overlap nobody asks for it.
+            take("previous secret", "secret", *until > now, previous);
+        }
+        if let Some(headers) = &mut sealed.headers {
+            take("headers", "headers", true, headers);
+        }
+        sealings
+    }
+
     fn context(&self, what: &str) -> Vec<u8> {
         format!("{} {what}", self.owner).into_bytes()
     }
@@ -106,6 +143,42 @@ mod tests {
         // Another's record opens nothing.
         let other = Vault::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
         assert!(other.open_secrets(&sealed, NOW).is_none());
+    }
+
+    #[test]
+    fn a_new_key_takes_over_what_an_endpoint_has() {
+        const OTHER: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+        let (old, tenant) = (keys(), TenantId::parse("acme").unwrap());
+        let webhook = WebhookId::generate(NOW, &SystemEntropy);
+        let both =
+            SealingKeys::parse(&format!("{OTHER} AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).unwrap();
+        let new = SealingKeys::parse(OTHER).unwrap();
+        let [before, between, after] = [&old, &both, &new].map(|keys| Vault::new(keys, &tenant, webhook));
+        let mut headers = CustomHeaders::default();
+        headers.set(HeaderName::parse("Authorization").unwrap(), "Bearer abc").unwrap();
+        let secret = CallbackSecret::generate(&SystemEntropy);
+        let until = NOW + Duration::from_secs(60);
+        let mut sealed = Sealed {
+            secret: before.seal_secret(&secret, &SystemEntropy),
+            previous_secret: Some((before.seal_secret(&secret, &SystemEntropy), until)),
+            headers: before.seal_headers(&headers, &SystemEntropy),
+        };
+        let unopened = vec!["secret", "previous secret", "headers"];
+        assert_eq!(
+            after.reseal(&mut sealed, &SystemEntropy, NOW),
+            Sealings { unopened, ..Sealings::default() }
+        );
+        let unopened = vec!["secret", "headers"];
+        assert_eq!(
+            after.reseal(&mut sealed, &SystemEntropy, until),
+            Sealings { unopened, ..Sealings::default() }
+        );
+        let anew = Sealings { by_another: 3, ..Sealings::default() };
+        assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), anew);
+        let done = Sealings { by_the_first: 3, ..Sealings::default() };
+        assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), done);
+        assert_eq!(after.open_secrets(&sealed, NOW).unwrap().len(), 2);
+        assert_eq!(after.open_headers(&sealed).unwrap().names(), ["authorization"]);
     }
 
     #[test]

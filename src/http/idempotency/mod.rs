@@ -30,7 +30,7 @@ use super::problem::{
     ApiError, IDEMPOTENCY_KEY_IN_USE, IDEMPOTENCY_KEY_REUSED, IDEMPOTENT_ANSWER_NOT_KEPT, INTERNAL,
 };
 use crate::domain::clock::Entropy;
-use crate::domain::idempotency::{IdempotencyKey, KeptAnswer, KeyedRequest, Subject};
+use crate::domain::idempotency::{IdempotencyKey, KeptAnswer, KeyedRequest, Subject, sealing_context};
 use crate::domain::ids::TenantId;
 use crate::domain::sealing::Purpose;
 use crate::secrets::Encryption;
@@ -171,11 +171,17 @@ impl KeyedRequests {
     }
 
     /// The answer as the store may have it; `None` if it may not.
-    fn keep(&self, tenant: &TenantId, name: &[u8], subject: &Subject, answer: &Answer) -> Option<KeptAnswer> {
+    fn keep(
+        &self,
+        tenant: &TenantId,
+        name: &[u8; 32],
+        subject: &Subject,
+        answer: &Answer,
+    ) -> Option<KeptAnswer> {
         let plain = answer.to_bytes(MAX_KEPT_BYTES)?;
         match (self.encryption.keys(), subject) {
             (Some(keys), _) => {
-                let context = context(tenant, name);
+                let context = sealing_context(tenant, name);
                 let bytes = keys.seal(Purpose::IdempotentAnswer, &context, &*self.entropy, &plain);
                 Some(KeptAnswer { is_sealed: true, bytes })
             }
@@ -186,13 +192,18 @@ impl KeyedRequests {
         }
     }
 
-    fn replay(&self, tenant: &TenantId, name: &[u8], kept: Option<KeptAnswer>) -> Result<Answer, ApiError> {
+    fn replay(
+        &self,
+        tenant: &TenantId,
+        name: &[u8; 32],
+        kept: Option<KeptAnswer>,
+    ) -> Result<Answer, ApiError> {
         let read = |kept: KeptAnswer| {
             if !kept.is_sealed {
                 return Answer::from_bytes(&kept.bytes);
             }
             let keys = self.encryption.keys()?;
-            let opened = keys.open(Purpose::IdempotentAnswer, &context(tenant, name), &kept.bytes)?;
+            let opened = keys.open(Purpose::IdempotentAnswer, &sealing_context(tenant, name), &kept.bytes)?;
             Answer::from_bytes(opened.expose_secret())
         };
         let detail = "the request was done before, and its answer is not kept";
@@ -215,11 +226,6 @@ impl KeyedRequests {
             tracing::warn!(%error, "an Idempotency-Key could not be given back; its lease will run out");
         }
     }
-}
-
-/// What a sealed answer is bound to.
-fn context(tenant: &TenantId, name: &[u8]) -> Vec<u8> {
-    [tenant.as_str().as_bytes(), b"\0", name].concat()
 }
 
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {

@@ -26,6 +26,7 @@ mod notices;
 mod paces;
 mod replays;
 mod rows;
+mod sealed;
 mod target;
 mod tls;
 mod usage;
@@ -52,7 +53,8 @@ use self::usage::Tally;
 use super::{
     Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
     Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
-    RecordedDelivery, ReplayBegin, Sending, Stats, Store, StoreError, Surroundings, WorkSlots,
+    RecordedDelivery, ReplayBegin, SealedAnswer, SealedWebhook, Sending, Stats, Store, StoreError,
+    Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::analysis::{Obtained, Submission};
@@ -69,7 +71,7 @@ use crate::domain::pace::Pace;
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
-use crate::domain::webhooks::Webhook;
+use crate::domain::webhooks::{Sealed, Webhook};
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
 const PERSEVERANCE: Duration = Duration::from_secs(8);
@@ -482,6 +484,36 @@ impl Store for PostgresStore {
 
     async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
         self.run(|session| idempotency::delete(session, self.now(), limit)).await
+    }
+
+    async fn sealed_webhooks_across_tenants(
+        &self,
+        after: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.run(|session| sealed::webhooks(session, after, limit)).await
+    }
+
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError> {
+        let (was, sealed) = (&was, &sealed);
+        self.run(|session| sealed::reseal_webhook(session, was, sealed)).await
+    }
+
+    async fn sealed_answers_across_tenants(
+        &self,
+        after: Option<(TenantId, [u8; 32])>,
+        limit: usize,
+    ) -> Result<Vec<SealedAnswer>, StoreError> {
+        let after = after.as_ref();
+        self.run(|session| sealed::answers(session, after, limit)).await
+    }
+
+    async fn reseal_answers_across_tenants(
+        &self,
+        answers: Vec<(SealedAnswer, Vec<u8>)>,
+    ) -> Result<usize, StoreError> {
+        let answers = &answers[..];
+        self.run(|session| sealed::reseal_answers(session, answers)).await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {

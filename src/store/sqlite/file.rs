@@ -40,6 +40,21 @@ pub enum OpenError {
         /// The newest this program knows.
         known: usize,
     },
+    /// An earlier version of this program wrote it, and none of this version has worked on it yet.
+    #[error(
+        "{path} has schema {found}, this version works on {known}: start a gateway of this version first"
+    )]
+    TooOld {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: usize,
+        /// This program's.
+        known: usize,
+    },
+    /// A copy of it was begun, which would not be what the file is if that changed now.
+    #[error("{0} is being copied to a PostgreSQL server: finish that first, or start a gateway on the file")]
+    BeingCopied(PathBuf),
     /// It was copied to a server, which has its work now; to do it here as well would be to do it twice.
     #[error(
         "{0} was copied to a PostgreSQL server, which goes on with its work: set store.url to that server \
@@ -81,6 +96,20 @@ pub fn inspect(path: &Path) -> Result<(), OpenError> {
     let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
     schema_version(&connection, path)?;
     mark::check(&connection, path)
+}
+
+/// Whether this version's gateways work on the file as it is, and nobody copies it.
+pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found = schema_version(connection, path)?;
+    if found < MIGRATIONS.len() {
+        return Err(OpenError::TooOld { path: path.to_owned(), found, known: MIGRATIONS.len() });
+    }
+    mark::check(connection, path)?;
+    match mark::read(connection) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(OpenError::BeingCopied(path.to_owned())),
+        Err(source) => Err(OpenError::Sqlite { path: path.to_owned(), source }),
+    }
 }
 
 /// The file, as it is opened to be looked at. Even a reader makes a log and leaves it behind, perhaps as another

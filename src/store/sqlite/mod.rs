@@ -18,6 +18,7 @@ mod plans;
 mod readers;
 mod replays;
 mod rows;
+mod sealed;
 mod source;
 mod usage;
 mod webhooks;
@@ -43,7 +44,8 @@ use self::writer::{Done, Writer};
 use super::{
     Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
     Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
-    RecordedDelivery, ReplayBegin, Sending, Stats, Store, StoreError, Surroundings, WorkSlots,
+    RecordedDelivery, ReplayBegin, SealedAnswer, SealedWebhook, Sending, Stats, Store, StoreError,
+    Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
 use crate::domain::audit::{Actor, AuditRecord};
@@ -58,7 +60,7 @@ use crate::domain::pace::Pace;
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
-use crate::domain::webhooks::Webhook;
+use crate::domain::webhooks::{Sealed, Webhook};
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
@@ -70,8 +72,8 @@ pub struct SqliteStore {
     changes: broadcast::Sender<Change>,
     surroundings: Arc<Surroundings>,
     walks: Arc<Mutex<Walks>>,
-    /// Held for the store's life, and let go by the system however the process ends.
-    _lock: File,
+    /// Held for the store's life, and let go by the system however the process ends. Whoever is beside a gateway has none.
+    _lock: Option<File>,
 }
 
 impl SqliteStore {
@@ -80,11 +82,33 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`] says which of these failed.
     pub fn open(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
-        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let (mut connection, lock) = take(path)?;
         mark::remove(&connection, path)?;
         settle(&mut connection, path, surroundings.clock.now())?;
+        Self::build(path, connection, Some(lock), surroundings)
+    }
 
+    /// Opens a file that a gateway may be working on, without taking it from that gateway: for what may be done beside one,
+    /// in short transactions, and tells it nothing. The file must be there and have the present schema.
+    ///
+    /// # Errors
+    /// [`OpenError`] says why not.
+    pub fn attach(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let existing = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, existing).map_err(sqlite)?;
+        prepare(&connection).map_err(sqlite)?;
+        file::check_present(&connection, path)?;
+        Self::build(path, connection, None, surroundings)
+    }
+
+    fn build(
+        path: &Path,
+        connection: Connection,
+        lock: Option<File>,
+        surroundings: Surroundings,
+    ) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let readers = (0..READERS)
             .map(|_| {
@@ -340,6 +364,33 @@ impl Store for SqliteStore {
     async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
         let now = self.surroundings.clock.now();
         self.write(move |connection| idempotency::delete(connection, now, limit).map(Done::quiet)).await
+    }
+
+    async fn sealed_webhooks_across_tenants(
+        &self,
+        after: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.read(move |connection| sealed::webhooks(connection, after, limit)).await
+    }
+
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError> {
+        self.write(move |connection| sealed::reseal_webhook(connection, &was, &sealed).map(Done::quiet)).await
+    }
+
+    async fn sealed_answers_across_tenants(
+        &self,
+        after: Option<(TenantId, [u8; 32])>,
+        limit: usize,
+    ) -> Result<Vec<SealedAnswer>, StoreError> {
+        self.read(move |connection| sealed::answers(connection, after.as_ref(), limit)).await
+    }
+
+    async fn reseal_answers_across_tenants(
+        &self,
+        answers: Vec<(SealedAnswer, Vec<u8>)>,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| sealed::reseal_answers(connection, &answers).map(Done::quiet)).await
     }
 
     async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {

@@ -12,6 +12,7 @@ pub(crate) mod idempotency;
 pub(crate) mod listings;
 pub(crate) mod paces;
 pub(crate) mod replays;
+pub(crate) mod sealed;
 pub(crate) mod submissions;
 pub(crate) mod transitions;
 pub(crate) mod usage;

@@ -1,0 +1,174 @@
+//! The operator's handbook, run as it stands: from the installation to the deletion of a tenant, in one shell.
+//!
+//! Every fenced block of `sh` in docs/operating.md counts. Only folders, addresses and the names of databases are changed; `systemctl` is
+//! played by a function, since there is no systemd here. Between the chapters this file looks whether what was there is still
+//! there.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use tempfile::TempDir;
+
+use crate::blocks::{Block, blocks};
+use crate::gateway::within;
+use crate::postgres::server::Server;
+use crate::stage::{BINARY, id};
+
+const HANDBOOK: &str = include_str!("../../docs/operating.md");
+const CALL: &str = "1716207617.42";
+
+/// What holds for the whole run.
+const PREAMBLE: &str = r#"
+set -euo pipefail
+systemctl() {
+  case $1 in
+    start) alovoice-gateway serve >> "$HOME/log" 2>&1 & GATEWAY=$! ;;
+    stop) kill "$GATEWAY"; wait "$GATEWAY" ;;
+    restart) systemctl stop; systemctl start ;;
+  esac
+}
+trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
+ask() { curl -s --max-time 70 "$@" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json"; }
+expect() { [ "$2" = "$3" ] || { echo "$1: $2 and not $3" >&2; exit 1; }; }
+"#;
+
+/// What the test does after a chapter.
+fn afterwards(heading: &str) -> &'static str {
+    match heading {
+        "Install" => {
+            r#"TOKEN=$(alovoice-gateway token --tenant acme --scope "analyses:read analyses:write webhooks:manage")
+            ask "$API/v1/analyses" -d '{"call_id": "1716207617.42"}' > /dev/null
+            expect "a call" "$(ask "$API/v1/analyses/1716207617.42" -H "Prefer: wait=60" | jq -r .status)" completed
+            ask "$API/v1/webhooks" -d '{"url": "http://127.0.0.1:9/", "headers": {"X-Api-Key": "s3cret"}}' > /dev/null"#
+        }
+        "Upgrade and rollback" | "SQLite: restore" | "From one machine to many" | "PostgreSQL: restore" => {
+            r#"expect "a call" "$(ask "$API/v1/analyses/1716207617.42" | jq -r .status)" completed
+            expect "webhooks" "$(ask "$API/v1/webhooks" | jq '.webhooks | length')" 1"#
+        }
+        "SQLite: back up" | "PostgreSQL: back up" => {
+            r#"ask "$API/v1/analyses" -d '{"call_id": "since-the-backup"}' > /dev/null
+            expect "a call" "$(ask "$API/v1/analyses/since-the-backup" -H "Prefer: wait=60" | jq -r .status)" completed"#
+        }
+        "Deleting" => {
+            r#"expect "calls" "$(ask "$API/v1/analyses" | jq -c .analyses)" "[]"
+            expect "webhooks" "$(ask "$API/v1/webhooks" | jq -c .webhooks)" "[]"
+            systemctl stop"#
+        }
+        _ => "",
+    }
+}
+
+/// The chapters that have something to run, in the order in which a person comes to them: the file is backed up before it
+/// is left for a database.
+fn chapters() -> Vec<(String, Vec<String>)> {
+    let mut chapters: Vec<(String, Vec<String>)> = Vec::new();
+    for Block { heading, language, text } in blocks(HANDBOOK) {
+        match chapters.last_mut() {
+            _ if language != "sh" => {}
+            Some((last, scripts)) if *last == heading => scripts.push(text),
+            _ => chapters.push((heading.to_owned(), vec![text])),
+        }
+    }
+    let of_files =
+        chapters.extract_if(.., |(heading, _)| heading.starts_with("SQLite: ")).collect::<Vec<_>>();
+    let place = chapters.iter().position(|(heading, _)| heading == "From one machine to many").unwrap();
+    chapters.splice(place..place, of_files);
+    chapters
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What stands for the places that the handbook names.
+struct Places {
+    home: TempDir,
+    api: String,
+    admin: String,
+    server: String,
+    database: String,
+}
+
+impl Places {
+    fn make(server: &Server) -> Self {
+        let home = TempDir::new().unwrap();
+        for folder in ["etc", "lib", "backups", "bin"] {
+            std::fs::create_dir(home.path().join(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(BINARY, home.path().join("bin/alovoice-gateway")).unwrap();
+        std::fs::write(home.path().join("etc/db.password"), "none is asked for\n").unwrap();
+        let [api, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        let database = format!("operating_{}", server.port());
+        Self { home, api, admin, server: format!("127.0.0.1:{}", server.port()), database }
+    }
+
+    fn replaced(&self, text: &str) -> String {
+        let folder = |name: &str| self.home.path().join(name).display().to_string();
+        [
+            ("/etc/alovoice-gateway", folder("etc")),
+            ("/var/lib/alovoice-gateway", folder("lib")),
+            ("/var/backups/alovoice-gateway", folder("backups")),
+            ("127.0.0.1:8080", self.api.clone()),
+            ("127.0.0.1:9090", self.admin.clone()),
+            ("db.internal/gateway", format!("{}/{}", self.server, self.database)),
+            ("DATABASE gateway_", format!("DATABASE {}_", self.database)),
+            ("db.internal", self.server.clone()),
+        ]
+        .into_iter()
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, &to))
+    }
+
+    fn script(&self) -> String {
+        let mut script = PREAMBLE.to_owned();
+        for (heading, blocks) in chapters() {
+            script += &format!("echo; echo '== {heading}'\n");
+            script += &self.replaced(&blocks.join("\n"));
+            script += &format!("\n{}\n", afterwards(&heading));
+        }
+        script + "echo; echo '== The end'\n"
+    }
+
+    fn shell(&self, vendor: &VendorStandIn, psql: &Path) -> Command {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &self.script()]).current_dir(self.home.path()).env_clear();
+        let programs = psql.parent().unwrap_or(psql).display();
+        shell.env("PATH", format!("{}/bin:{programs}:{path}", self.home.path().display()));
+        shell.env("HOME", self.home.path()).env("no_proxy", "*").env("API", format!("http://{}", self.api));
+        for (key, value) in [
+            ("SERVER__LISTEN", self.api.as_str()),
+            ("VENDOR__BASE_URL", vendor.base_url().as_str()),
+            ("VENDOR__POLLING__FIRST_AFTER", "10ms"),
+            ("VENDOR__POLLING__MIN_INTERVAL", "10ms"),
+            ("CALLBACKS__ALLOW_HTTP", "true"),
+            ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
+        ] {
+            shell.env(format!("GATEWAY_{key}"), value);
+        }
+        shell
+    }
+}
+
+/// Needs sqlite3, jq, curl, and PostgreSQL's psql, pg_dump and pg_restore.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_handbook_does_what_it_says() {
+    let server = Server::shared().await;
+    let places = Places::make(server);
+    let administration = crate::postgres::database::connect(&server.url("postgres")).await.unwrap();
+    administration.batch_execute(&format!("CREATE DATABASE {}", places.database)).await.unwrap();
+    let tokens = ["the-token-from-your-vendor", "the-new-token-from-your-vendor"].map(str::to_owned);
+    let vendor = VendorOptions { tokens: tokens.to_vec(), ..VendorOptions::default() };
+    let vendor = VendorStandIn::start(vendor).await.unwrap();
+    let mut shell = places.shell(&vendor, &server.program("psql"));
+    let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
+    let output = within("the end of the handbook", output).await.unwrap();
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let log = std::fs::read_to_string(places.home.path().join("log")).unwrap_or_default();
+    assert!(output.status.success() && told.contains("== The end"), "{told}\n{log}");
+    // Restored twice from before it was submitted: nobody submitted it again.
+    assert_eq!(vendor.accepted_submits(&id("since-the-backup")), 2, "once before each restore");
+    assert_eq!(vendor.accepted_submits(&id(CALL)), 1);
+}

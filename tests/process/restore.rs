@@ -1,0 +1,124 @@
+//! A store that was restored from a backup: what was handed over since is not handed over again.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::gateway::{Serving, within};
+use crate::postgres::server::Server;
+use crate::stage::{Stage, id};
+use crate::store::Store;
+
+/// The statement of the handbook that every restore ends with.
+fn statement() -> &'static str {
+    let handbook = include_str!("../../docs/operating.md");
+    let found: Vec<_> =
+        handbook.match_indices("UPDATE analyses").map(|(place, _)| &handbook[place..]).collect();
+    let statements: Vec<_> = found.iter().map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(statements.len() == 2 && statements[0] == statements[1], "{statements:?}");
+    statements[0]
+}
+
+fn run(program: &Path, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// As the handbook does it.
+async fn back_up(stage: &Stage) {
+    let copy = stage.home.path().join("backup");
+    match &stage.store {
+        Store::File(path) => {
+            run(Path::new("sqlite3"), &[path.to_str().unwrap(), &format!(".backup '{}'", copy.display())]);
+        }
+        Store::Database(database) => {
+            let file = format!("--file={}", copy.display());
+            run(&Server::shared().await.program("pg_dump"), &["--format=custom", &file, database.url()]);
+        }
+    }
+}
+
+async fn restore(stage: &mut Stage) {
+    let copy = stage.home.path().join("backup");
+    match &stage.store {
+        Store::File(path) => {
+            for ending in ["", "-wal", "-shm"] {
+                // The log goes with the last connection.
+                let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+            }
+            std::fs::copy(copy, path).unwrap();
+            run(Path::new("sqlite3"), &[path.to_str().unwrap(), statement()]);
+        }
+        Store::Database(_) => {
+            let restored = Server::shared().await.fresh_database().await;
+            let into = format!("--dbname={}", restored.url());
+            run(
+                &Server::shared().await.program("pg_restore"),
+                &["--exit-on-error", "--no-owner", &into, copy.to_str().unwrap()],
+            );
+            restored.connect().await.batch_execute(statement()).await.unwrap();
+            stage.set("STORE__URL", restored.url());
+            stage.store = Store::Database(restored);
+        }
+    }
+}
+
+async fn completed(stage: &Stage, gateway: &Serving, call_id: &str) {
+    loop {
+        let answer = within("an outcome", stage.get(gateway, call_id, "wait=30")).await;
+        let analysis: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        match analysis["status"].as_str() {
+            Some("completed") => return,
+            Some("queued" | "processing") => {}
+            _ => panic!("{call_id}: {analysis}"),
+        }
+    }
+}
+
+async fn submitted_once(mut stage: Stage) {
+    const CALLS: [&str; 4] = ["finished", "under-way", "waiting-1", "waiting-2"];
+    stage.set("TENANTS__ACME__MAX_CONCURRENCY", "1");
+    let gateway = stage.serve().await;
+    stage.submit(&gateway, "finished").await.unwrap();
+    completed(&stage, &gateway, "finished").await;
+    // One is on its way to the vendor, who does not answer; the others wait behind it.
+    stage.vendor.set_held(true);
+    stage.submit(&gateway, "under-way").await.unwrap();
+    let is_there = |calls: &[alovoice_gateway::sandbox::vendor::VendorRequest]| {
+        calls.iter().any(|call| call.call_id == id("under-way"))
+    };
+    within("a submit", stage.vendor.wait_for(is_there)).await;
+    for call_id in ["waiting-1", "waiting-2"] {
+        stage.submit(&gateway, call_id).await.unwrap();
+    }
+    back_up(&stage).await;
+    stage.vendor.set_held(false);
+    for call_id in CALLS {
+        completed(&stage, &gateway, call_id).await;
+        assert_eq!(stage.vendor.accepted_submits(&id(call_id)), 1, "{call_id} before the restore");
+    }
+    gateway.stop().await;
+
+    restore(&mut stage).await;
+    let waiting = "SELECT count(*) FROM analyses WHERE stage = 'confirm'";
+    assert!(stage.store.count(waiting).await >= 2, "the backup had calls that waited");
+    let gateway = stage.serve().await;
+    for call_id in CALLS {
+        completed(&stage, &gateway, call_id).await;
+        assert_eq!(stage.vendor.accepted_submits(&id(call_id)), 1, "{call_id} after the restore");
+        assert_eq!(stage.store.events_of(call_id).await, 1, "events of {call_id}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restored_file_does_not_know_is_not_submitted_again() {
+    submitted_once(Stage::set_up().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restored_database_does_not_know_is_not_submitted_again() {
+    submitted_once(Stage::set_up_on_postgres().await).await;
+}

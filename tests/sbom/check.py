@@ -1,0 +1,54 @@
+"""Takes out of an SBOM what is not built, and has the rest checked.
+
+cargo-cyclonedx goes by the lock file's features, which name optional crates that nobody turned on. `cargo tree`, on standard
+input, lists what is built. Usage: check.py MADE WRITTEN
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+
+def built(tree):
+    """Name and version of each line, `name v1.2.3 (where)`."""
+    words = [line.split() for line in tree if line.strip()]
+    return {(name, version.removeprefix("v")) for name, version, *_ in words}
+
+
+def main(made, written):
+    bom = json.loads(Path(made).read_text())
+    root = bom["metadata"]["component"]
+    crates = built(sys.stdin) - {(root["name"], root["version"])}
+    bom["components"] = [c for c in bom["components"] if (c["name"], c["version"]) in crates]
+    # Names of a folder on the machine that made it.
+    folder = Path.cwd().as_uri()
+    text = json.dumps(bom).replace(f"path+{folder}#", "pkg:cargo/").replace("?download_url=file://.#src/main.rs", "")
+    bom = json.loads(text)
+    known = {c["bom-ref"] for c in bom["components"]} | {bom["metadata"]["component"]["bom-ref"]}
+    bom["dependencies"] = [
+        {**d, "dependsOn": [ref for ref in d.get("dependsOn", []) if ref in known]}
+        for d in bom["dependencies"]
+        if d["ref"] in known
+    ]
+    text = json.dumps(bom, indent=2) + "\n"
+
+    faults = []
+    listed = {(c["name"], c["version"]) for c in bom["components"]}
+    faults += [f"{name} {version} is built and not listed" for name, version in sorted(crates - listed)]
+    for component in bom["components"]:
+        missing = [key for key in ("purl", "licenses", "hashes") if not component.get(key)]
+        faults += [f"{component['name']} has no {key}" for key in missing]
+    if str(Path.cwd()) in text:
+        faults.append("it names a folder of this machine")
+    if error := JsonStrictValidator(SchemaVersion.V1_5).validate_str(text):
+        faults.append(f"it is not CycloneDX 1.5: {error}")
+    if faults:
+        sys.exit("\n".join(faults))
+    Path(written).write_text(text)
+    print(f"{written}: {len(listed)} crates, each with its licence and checksum; CycloneDX 1.5")
+
+
+main(*sys.argv[1:])
