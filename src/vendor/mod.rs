@@ -220,7 +220,7 @@ impl VendorClient {
             // The one line that shows a vendor token.
             path.pop_if_empty().extend([method, request.token.expose(), request.call_id.as_str()]);
         }
-        let mut http = self.http.get(url).header("traceparent", request.trace.child(&*self.entropy));
+        let mut http = self.http.get(url).header("traceparent", request.trace.traceparent(&*self.entropy));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }

@@ -127,7 +127,7 @@ impl Deliverer {
         let sent = match self.open(&claimed) {
             Ok(Opened { secrets, headers }) => {
                 let id = delivery.event_id.to_string();
-                let traceparent = delivery.trace.child(&*self.entropy);
+                let traceparent = delivery.trace.traceparent(&*self.entropy);
                 let outgoing = Outgoing {
                     url: &delivery.url,
                     id: &id,
