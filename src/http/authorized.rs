@@ -10,6 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
+use super::observe::note_tenant;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
 use super::rate_limits::Exceeded;
 use super::state::ApiState;
@@ -88,6 +89,9 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
             Err(_) => error,
         });
+    }
+    if state.traces.are_on() {
+        note_tenant(request, tenant.id());
     }
     take_turn(request, state, tenant.id())?;
     Ok(Authorized { tenant, bearer: caller, scope: PhantomData })

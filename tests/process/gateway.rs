@@ -68,6 +68,14 @@ impl Output {
         find(&read).ok_or_else(|| read.lines.clone())
     }
 
+    /// Waits until the lines that have come fit.
+    pub(crate) async fn until(&self, what: &str, fits: impl Fn(&[String]) -> bool) {
+        let mut read = self.0.clone();
+        let waiting = read.wait_for(|read| fits(&read.lines) || read.has_ended);
+        let is_there = fits(&within(what, waiting).await.unwrap().lines);
+        assert!(is_there, "ended without {what}");
+    }
+
     /// The lines that have come.
     pub(crate) fn so_far(&self) -> Vec<String> {
         self.0.borrow().lines.clone()

@@ -25,3 +25,4 @@ mod sandbox;
 mod stage;
 mod stop;
 mod store;
+mod traces;
