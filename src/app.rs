@@ -10,7 +10,7 @@ mod shared;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web;
@@ -28,10 +28,13 @@ use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::store::{postgres, sqlite};
 use crate::tenants::{DefaultLimits, Tenants};
+use crate::traces::{CollectorHeaders, Traces};
 use crate::workers::{self, Wakes};
 
 /// Of the grace period, what is kept for giving leases back and closing the store.
 const CLOSING_SHARE: Duration = Duration::from_secs(1);
+/// The longest that a collector of traces holds up the end.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks whether the store is in use.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -94,6 +97,7 @@ pub struct Gateway {
     /// Requests that go on without their callers.
     keyed: TaskTracker,
     store: Arc<dyn Store>,
+    traces: Traces,
     grace: Duration,
     delay: Duration,
 }
@@ -119,6 +123,14 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
 /// If their file cannot be read.
 pub fn encryption(settings: &Settings) -> Result<Encryption, Problems> {
     Encryption::load(&settings.encryption)
+}
+
+/// The headers for the collector of traces.
+///
+/// # Errors
+/// If their file cannot be read.
+pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, Problems> {
+    CollectorHeaders::load(&settings.traces)
 }
 
 /// Builds everything, opens the store and listens. Returns when requests are answered.
@@ -168,6 +180,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
         loops,
         keyed,
         store: shared.store,
+        traces: shared.traces,
         grace,
         delay,
     })
@@ -191,6 +204,7 @@ impl Gateway {
 
     /// Stops in order; whether everything under way was finished within the grace period.
     pub async fn drain(self) -> bool {
+        let began = Instant::now();
         tracing::info!("draining");
         self.readiness.set(false);
         self.draining.cancel();
@@ -217,7 +231,11 @@ impl Gateway {
             tracing::warn!("the grace period ended before the work did");
             self.api_server.stop(false).await;
         }
-        match tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants()).await {
+        // Every span has ended, but for those of work that did not.
+        let left = self.grace.saturating_sub(began.elapsed()).clamp(CLOSING_SHARE, FLUSH_PATIENCE);
+        let release = tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants());
+        let (released, ()) = tokio::join!(release, self.traces.flush(left));
+        match released {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "leases could not be given back; they will run out"),
             Err(_) => tracing::error!("leases could not be given back in time; they will run out"),

@@ -159,6 +159,9 @@ async fn check(settings: &Settings) -> Result<(), Failed> {
     if let Err(Problems(problems)) = app::encryption(settings) {
         wrong.extend(problems);
     }
+    if let Err(Problems(problems)) = app::collector_headers(settings) {
+        wrong.extend(problems);
+    }
     let (found, mut faults) = (Arc::new(std::sync::Mutex::new(Vec::new())), Vec::new());
     let sink = Arc::clone(&found);
     let note = move |refresh: &Refresh| {

@@ -63,6 +63,10 @@ pub struct Metrics {
     pub rate_limited: IntCounter,
     /// Failed operations of the store.
     pub store_errors: IntCounter,
+    /// Spans that the collector took.
+    pub trace_spans_exported: IntCounter,
+    /// Spans that were lost by reason.
+    pub trace_spans_dropped: IntCounterVec,
 }
 
 impl Metrics {
@@ -135,6 +139,15 @@ impl Metrics {
             )?,
             rate_limited: r.counter("rate_limited_total", "Requests refused for a tenant's rate limit.")?,
             store_errors: r.counter("store_errors_total", "Failed operations of the store.")?,
+            trace_spans_exported: r.counter(
+                "trace_spans_exported_total",
+                "Spans that were sent to the collector of traces and taken.",
+            )?,
+            trace_spans_dropped: r.counters(
+                "trace_spans_dropped_total",
+                "Spans that were lost by reason.",
+                &["reason"],
+            )?,
             registry,
         };
         let version = Opts::new("build_info", "Always 1; the label tells the version.")
@@ -147,6 +160,9 @@ impl Metrics {
         }
         for outcome in ["updated", "unchanged", "failed"] {
             let _ = metrics.jwks_refreshes.with_label_values(&[outcome]);
+        }
+        for reason in ["queue_full", "export_failed", "rejected"] {
+            let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
         }
         #[cfg(target_os = "linux")]
         prometheus::register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).or_else(

@@ -26,15 +26,27 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("secrets", &["domain", "config"]),
     ("tenants", &["domain", "config", "secrets"]),
+    ("traces", &["domain", "config", "metrics", "secrets"]),
     // What touches the outside; siblings.
     ("store", &["domain", "config", "metrics", "tenants"]),
-    ("vendor", &["domain", "config", "metrics", "tenants"]),
+    ("vendor", &["domain", "config", "metrics", "tenants", "traces"]),
     ("callbacks", &["domain", "config", "metrics", "tenants"]),
     ("auth", &["domain", "config", "metrics", "tenants"]),
     // The use cases.
     (
         "analyses",
-        &["domain", "config", "metrics", "secrets", "tenants", "store", "vendor", "callbacks", "auth"],
+        &[
+            "domain",
+            "config",
+            "metrics",
+            "secrets",
+            "tenants",
+            "traces",
+            "store",
+            "vendor",
+            "callbacks",
+            "auth",
+        ],
     ),
     // What sets them going; siblings.
     (
@@ -45,6 +57,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "metrics",
             "secrets",
             "tenants",
+            "traces",
             "store",
             "vendor",
             "callbacks",
@@ -60,6 +73,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "metrics",
             "secrets",
             "tenants",
+            "traces",
             "store",
             "vendor",
             "callbacks",
@@ -77,6 +91,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "secrets",
             "tenants",
             "telemetry",
+            "traces",
             "store",
             "vendor",
             "callbacks",
@@ -99,7 +114,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),
     ("deadpool_postgres", &["store/"]),
-    ("reqwest", &["vendor/", "callbacks/", "auth/", "commands/health.rs"]),
+    ("reqwest", &["vendor/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
+    ("opentelemetry", &["traces/"]),
+    ("opentelemetry_sdk", &["traces/"]),
+    ("opentelemetry_otlp", &["traces/"]),
+    ("opentelemetry_http", &["traces/"]),
+    ("opentelemetry_proto", &["traces/"]),
+    ("prost", &["traces/"]),
+    ("opentelemetry_semantic_conventions", &["traces/"]),
     ("prometheus", &["metrics.rs"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];
@@ -150,6 +172,8 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("domain/audio_link.rs", 1),
     // An answer that was sealed, on its way to whom it is for.
     ("http/idempotency/mod.rs", 1),
+    // A header of the collector's: whether it changed, and on its way out.
+    ("traces/headers.rs", 3),
     // The bytes of a secret's file, on their way to be parsed.
     ("secrets/text.rs", 1),
 ];

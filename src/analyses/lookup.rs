@@ -9,6 +9,7 @@ use super::{AnalysesError, Parts};
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
+use crate::store::StoreError;
 use crate::tenants::Tenant;
 use crate::vendor::Request;
 
@@ -51,7 +52,7 @@ impl Lookups {
                     Err(AnalysesError::VendorUnavailable { retry_after: *retry_after })
                 }
                 Ended::Store(message) => {
-                    Err(AnalysesError::Store(crate::store::StoreError::Unavailable(message.clone().into())))
+                    Err(AnalysesError::Store(StoreError::Unavailable(message.clone().into())))
                 }
             },
         }
@@ -86,7 +87,10 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
     let (outcome, _room) = parts.vendor.result(&slot, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
+            let mut span = parts.traces.store(trace, "adopt", "analyses");
+            span.about(&key.0, Some(&key.1));
             let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
+            span.end(adopted.as_ref().err().map(StoreError::label));
             Err(match adopted {
                 Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();

@@ -44,6 +44,7 @@ use crate::domain::transcript::Transcript;
 use crate::metrics::Metrics;
 use crate::store::{Change, Found, Store, StoreError};
 use crate::tenants::Tenant;
+use crate::traces::Traces;
 use crate::vendor::{Recording, VendorClient, VendorSlots};
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
@@ -109,6 +110,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What makes spans.
+    pub traces: Traces,
     /// Ends waits early.
     pub draining: CancellationToken,
 }
@@ -153,7 +156,11 @@ impl Analyses {
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<Submitted, AnalysesError> {
         self.admit(tenant, &submission)?;
         let key = (tenant.id().clone(), submission.call_id.clone());
-        let found = self.parts.store.submit(tenant.id(), submission).await?;
+        let mut span = self.parts.traces.store(submission.trace, "submit", "analyses");
+        span.about(tenant.id(), Some(&submission.call_id));
+        let found = self.parts.store.submit(tenant.id(), submission).await;
+        span.end(found.as_ref().err().map(StoreError::label));
+        let found = found?;
         self.cache.invalidate(&key);
         let under_way = found.analysis.is_under_way();
         Ok(Submitted { representation: Representation::new(found)?, under_way })
@@ -244,7 +251,7 @@ impl Analyses {
     ) -> Result<Recording, AnalysesError> {
         let path = self.recording_path(tenant, call_id, trace).await?;
         let unavailable = |fault: Fault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
-        let recording = self.parts.vendor.recording(&path, head, asked).await.map_err(unavailable)?;
+        let recording = self.parts.vendor.recording(&path, head, asked, trace).await.map_err(unavailable)?;
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }
 
@@ -329,7 +336,11 @@ impl Analyses {
     /// From the store, or else from the vendor.
     async fn find(&self, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<Found, AnalysesError> {
         let store = &self.parts.store;
-        if let Some(found) = store.find_analysis(&key.0, &key.1).await? {
+        let mut span = self.parts.traces.store(trace, "find", "analyses");
+        span.about(&key.0, Some(&key.1));
+        let found = store.find_analysis(&key.0, &key.1).await;
+        span.end(found.as_ref().err().map(StoreError::label));
+        if let Some(found) = found? {
             return Ok(found);
         }
         self.lookups.adopt(&self.parts, tenant, key, trace).await?;

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Variables, encryption, tenants};
+use super::{StartError, Variables, collector_headers, encryption, tenants};
 use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
@@ -25,6 +25,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
 use crate::tenants::Tenants;
+use crate::traces::{self, CollectorHeaders, Database, Traces};
 use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     tenants: Arc<Tenants>,
     encryption: Arc<Encryption>,
+    collector_headers: Arc<CollectorHeaders>,
+    pub(super) traces: Traces,
     vendor: Arc<VendorClient>,
     pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
@@ -66,9 +69,26 @@ impl Shared {
         }
         let tenants = Arc::new(tenants(settings, variables)?);
         let encryption = Arc::new(encryption(settings)?);
-        let vendor =
-            VendorClient::new(&settings.vendor, wall_clock.clone(), entropy.clone(), metrics.clone())
-                .map_err(StartError::part("the vendor's client"))?;
+        let collector_headers = Arc::new(collector_headers(settings)?);
+        let around = traces::Around {
+            wall_clock: wall_clock.clone(),
+            entropy: entropy.clone(),
+            metrics: metrics.clone(),
+            database: match &settings.store.url {
+                StoreUrl::Sqlite(_) => Database::Sqlite,
+                StoreUrl::Postgres(_) => Database::Postgresql,
+            },
+        };
+        let traces = Traces::new(&settings.traces, collector_headers.clone(), variables, around)
+            .map_err(StartError::part("the traces"))?;
+        let vendor = VendorClient::new(
+            &settings.vendor,
+            wall_clock.clone(),
+            entropy.clone(),
+            metrics.clone(),
+            traces.clone(),
+        )
+        .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let policy = settings.vendor.polling.clone();
         let around = Around::new(clock.clone(), entropy.clone(), metrics.clone());
@@ -84,6 +104,8 @@ impl Shared {
             metrics,
             tenants,
             encryption,
+            collector_headers,
+            traces,
             vendor: Arc::new(vendor),
             vendor_slots,
             store,
@@ -98,6 +120,7 @@ impl Shared {
             guard: Arc::new(Guard::new(&settings.callbacks)),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             draining: draining.clone(),
         };
         Analyses::new(parts, &settings.cache)
@@ -136,6 +159,7 @@ impl Shared {
         let secrets = SecretRefresher {
             tenants: self.tenants.clone(),
             encryption: self.encryption.clone(),
+            collector_headers: self.collector_headers.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
@@ -174,6 +198,7 @@ impl Shared {
             request_timeout: settings.vendor.request_timeout,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
         }
     }
 
@@ -191,6 +216,7 @@ impl Shared {
             wall_clock: self.wall_clock.clone(),
             entropy: self.entropy.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
         })
     }
 
@@ -236,6 +262,7 @@ impl Shared {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
         }
     }
 }

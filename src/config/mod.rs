@@ -30,7 +30,7 @@ pub(crate) use reader::key_path;
 pub use settings::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
     IssuerSettings, KeySource, LogFormat, LogSettings, PostgresUrl, RateLimitSettings, SecretSource,
-    ServerSettings, Settings, StoreSettings, StoreUrl, TenantSettings, VendorSettings,
+    ServerSettings, Settings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
 };
 pub use store_url::InvalidStoreUrl;
 

@@ -9,7 +9,7 @@ use super::rules::{
 };
 use super::settings::{
     CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings, LogFormat, LogSettings,
-    RateLimitSettings, ServerSettings, Settings, StoreSettings, VendorSettings,
+    RateLimitSettings, ServerSettings, Settings, StoreSettings, TracesSettings, VendorSettings,
 };
 use super::tenants::tenants;
 use super::units::HumanDuration;
@@ -41,6 +41,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
     let rate_limit = s.section("rate_limit", rate_limit);
     let auth = s.section("auth", auth);
     let log = s.section("log", log);
+    let traces = s.section("traces", traces);
     let tenants = s.section("tenants", |s| tenants(s, rate_limit.as_ref()));
     Some(Settings {
         server: server?,
@@ -54,6 +55,7 @@ pub(super) fn settings(s: &mut Section<'_>) -> Option<Settings> {
         rate_limit: rate_limit?,
         auth: auth?,
         log: log?,
+        traces: traces?,
         tenants: tenants?,
     })
 }
@@ -206,4 +208,20 @@ fn log(s: &mut Section<'_>) -> Option<LogSettings> {
     let format = s.read("format", "json", one_of(&[("json", LogFormat::Json), ("human", LogFormat::Human)]));
     let filter = s.read("filter", "info", log_filter);
     Some(LogSettings { format: format?, filter: filter? })
+}
+
+fn traces(s: &mut Section<'_>) -> Option<TracesSettings> {
+    let otlp_endpoint = s.optional("otlp_endpoint", base_url);
+    let headers_file = s.optional("headers_file", file);
+    let sample_ratio = s.read("sample_ratio", 1.0, number(0.0..=1.0));
+    let caller_samples_per_second = s.read("caller_samples_per_second", 10, integer(0..=1_000_000));
+    if let (Some(None), Some(Some(_))) = (&otlp_endpoint, &headers_file) {
+        s.problem("headers_file", "is of no use without traces.otlp_endpoint");
+    }
+    Some(TracesSettings {
+        otlp_endpoint: otlp_endpoint?,
+        headers_file: headers_file?,
+        sample_ratio: sample_ratio?,
+        caller_samples_per_second: caller_samples_per_second?,
+    })
 }

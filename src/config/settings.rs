@@ -36,6 +36,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// Log output.
     pub log: LogSettings,
+    /// Traces.
+    pub traces: TracesSettings,
     /// Who the callers work for.
     pub tenants: BTreeMap<TenantId, TenantSettings>,
 }
@@ -242,6 +244,19 @@ pub enum LogFormat {
     Json,
     /// For people.
     Human,
+}
+
+/// `[traces]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracesSettings {
+    /// The collector's OTLP endpoint over HTTP, without `/v1/traces`. Absent: there are no traces.
+    pub otlp_endpoint: Option<Url>,
+    /// A file with headers for the collector, read anew when it changes.
+    pub headers_file: Option<PathBuf>,
+    /// The share of traces that is recorded of those that begin here: 0 to 1.
+    pub sample_ratio: f64,
+    /// Traces a second that are recorded besides because a caller says that it records them.
+    pub caller_samples_per_second: u32,
 }
 
 /// `[tenants.<id>]`

@@ -71,6 +71,11 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// The same in microseconds since the Unix epoch, as finely as the clock tells it.
+    fn now_micros(&self) -> i64 {
+        self.now().as_millis().saturating_mul(1000)
+    }
 }
 
 /// Gives unpredictable bytes.
@@ -94,6 +99,11 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_millisecond())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the same, in finer units")]
+    fn now_micros(&self) -> i64 {
+        jiff::Timestamp::now().as_microsecond()
     }
 }
 

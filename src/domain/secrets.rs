@@ -23,6 +23,9 @@ pub enum InvalidSecret {
     /// Not a key that seals.
     #[error("must be base64 of 32 bytes, or several such keys parted by white space")]
     NotASealingKey,
+    /// Not lines of headers.
+    #[error("must be lines of the form \"name: value\"")]
+    NotHeaders,
 }
 
 /// What opens the vendor's door: a segment of the vendor's URLs and nothing else, ever.

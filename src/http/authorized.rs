@@ -11,6 +11,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::audit::Audited;
+use super::observe::note_tenant;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
 use super::rate_limits::Exceeded;
 use super::state::ApiState;
@@ -90,6 +91,9 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
             Err(_) => error,
         });
+    }
+    if state.traces.are_on() {
+        note_tenant(request, tenant.id());
     }
     take_turn(request, state, tenant.id())?;
     Ok(Authorized { tenant, bearer: caller, scope: PhantomData })

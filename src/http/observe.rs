@@ -11,7 +11,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
 use percent_encoding::percent_decode_str;
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, Value};
 
 use super::audio_links::LINKED;
 use super::audit;
@@ -22,8 +22,9 @@ use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
-use crate::domain::ids::RequestId;
+use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::trace::TraceContext;
+use crate::traces;
 
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,9 +32,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A caller's request id may have so many characters; a longer or odd one is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The trace of a request: the caller's, or a new one.
+/// The trace of a request: the caller's, or a new one; what it leads to is a child of its span.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestTrace(pub TraceContext);
+
+/// The span of a request that is recorded, until it is answered. If the caller goes away, it goes with the request.
+struct RequestSpan(traces::Span);
 
 impl FromRequest for RequestTrace {
     type Error = Error;
@@ -71,13 +75,17 @@ pub async fn observe(
     let began = Instant::now();
     let _in_flight = InFlight::begin(&state);
     let request_id = request_id(&request, &*state.clock, &*state.entropy);
-    let trace = trace(&request, &*state.entropy);
-    request.extensions_mut().insert(RequestTrace(trace));
     let method = request.method().clone();
+    let recorded = recorded(&request, &state);
+    let (trace, span_id) = (recorded.context(), recorded.shown_id());
+    request.extensions_mut().insert(RequestTrace(trace));
+    if recorded.is_recorded() {
+        request.extensions_mut().insert(RequestSpan(recorded));
+    }
     if !method.is_safe() {
         request.extensions_mut().insert(RequestName(request_id.clone()));
     }
-    let span = span(&request, &request_id, &trace);
+    let span = span(&request, &request_id, &trace, span_id.map(tracing::field::display));
     let unread = Unread::share(&mut request);
 
     // Errors of handlers and extractors are answers by now; `as_problem` finds them in the response.
@@ -112,6 +120,9 @@ pub async fn observe(
         500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "a request failed"),
         _ => tracing::debug!(status, took_ms, "a request was answered"),
     }
+    if state.traces.are_on() {
+        end(response.request(), method_label(method.as_str()), status);
+    }
     Ok(match unread {
         Some(unread) => unread.hold(response),
         None => response,
@@ -131,12 +142,12 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
 }
 
 /// What log lines of a request carry. A read leaves none when all is well, and is not to pay for what nobody sees.
-fn span(request: &ServiceRequest, request_id: &str, trace: &TraceContext) -> Span {
+fn span(request: &ServiceRequest, request_id: &str, trace: &TraceContext, span_id: impl Value) -> Span {
     let (method, path) = (request.method(), shown(request.path()));
     if request.method().is_safe() {
-        tracing::debug_span!("request", request_id, trace_id = %trace, %method, path)
+        tracing::debug_span!("request", request_id, trace_id = %trace, span_id, %method, path)
     } else {
-        tracing::info_span!("request", request_id, trace_id = %trace, %method, path)
+        tracing::info_span!("request", request_id, trace_id = %trace, span_id, %method, path)
     }
 }
 
@@ -176,9 +187,26 @@ fn request_id(request: &ServiceRequest, clock: &dyn Clock, entropy: &dyn Entropy
     }
 }
 
-fn trace(request: &ServiceRequest, entropy: &dyn Entropy) -> TraceContext {
+/// The request's span in the caller's trace or a new one.
+fn recorded(request: &ServiceRequest, state: &ApiState) -> traces::Span {
     let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    given.and_then(TraceContext::parse).unwrap_or_else(|| TraceContext::start(entropy))
+    let trace = state.traces.admit(given.and_then(TraceContext::parse));
+    state.traces.request(trace, method_label(request.method().as_str()), shown(request.path()))
+}
+
+/// Notes on a recorded span whose request it is.
+pub(super) fn note_tenant(request: &HttpRequest, tenant: &TenantId) {
+    if let Some(RequestSpan(span)) = request.extensions_mut().get_mut::<RequestSpan>() {
+        span.about(tenant, None);
+    }
+}
+
+fn end(request: &HttpRequest, method: &'static str, status: u16) {
+    let span = request.extensions_mut().remove::<RequestSpan>();
+    if let Some(RequestSpan(mut span)) = span {
+        span.route(method, &route(request));
+        span.status(status);
+    }
 }
 
 /// Methods are free text on the wire; a metric's labels must not be.

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::tenants::Tenants;
+use crate::traces::Traces;
 
 /// What the handlers share.
 pub struct ApiState {
@@ -52,6 +53,8 @@ pub struct ApiState {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What makes spans.
+    pub traces: Traces,
 }
 
 impl ApiState {

@@ -8,6 +8,7 @@ mod text;
 mod watched;
 
 pub use encryption::Encryption;
+pub(crate) use text::FromSecretText;
 pub use text::UnusableSecret;
 pub(crate) use watched::Watched;
 

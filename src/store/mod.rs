@@ -75,6 +75,17 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+impl StoreError {
+    /// One of a few words, fit for a trace.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::LeaseLost => "lease_lost",
+            Self::Unavailable(_) => "unavailable",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
+}
+
 /// What an engine needs from the rest of the house.
 #[derive(Clone)]
 pub struct Surroundings {

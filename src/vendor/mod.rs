@@ -25,6 +25,7 @@ use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
 use crate::metrics::Metrics;
+use crate::traces::{Span, Traces};
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};
@@ -37,6 +38,16 @@ pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;
 
+/// One of the vendor's methods: its name, and how its URL may be shown, without what stands for the token.
+#[derive(Clone, Copy)]
+struct Method {
+    name: &'static str,
+    shown: &'static str,
+}
+
+const SUBMIT: Method = Method { name: "callsendai", shown: "/callsendai/{token}/{call_id}" };
+const RESULT: Method = Method { name: "callgetairesult", shown: "/callgetairesult/{token}/{call_id}" };
+
 /// Speaks the vendor's two methods.
 pub struct VendorClient {
     http: Client,
@@ -48,6 +59,7 @@ pub struct VendorClient {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 /// On whose behalf a request is made.
@@ -71,6 +83,7 @@ impl VendorClient {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
+        traces: Traces,
     ) -> Result<Self, reqwest::Error> {
         let http = Client::builder()
             .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
@@ -93,15 +106,21 @@ impl VendorClient {
             clock,
             entropy,
             metrics,
+            traces,
         })
     }
 
     /// `callsendai`: hands the call over for analysis. The slot is told how it went.
     pub async fn submit(&self, slot: &VendorSlot, request: Request<'_>) -> SubmitOutcome {
         let began = Instant::now();
-        let outcome = self.try_submit(request, began).await;
+        let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(SUBMIT.shown));
+        let outcome = self.try_submit(request, began, &mut span).await;
         slot.hear((&outcome).into());
         self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
+        span.set("outcome", submit_label(&outcome));
+        if let SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) = &outcome {
+            span.fail(fault.code.as_str());
+        }
         outcome
     }
 
@@ -114,10 +133,15 @@ impl VendorClient {
         etag: Option<&str>,
     ) -> (PollOutcome, Room) {
         let began = Instant::now();
-        let result = self.try_result(request, etag, began).await;
+        let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(RESULT.shown));
+        let result = self.try_result(request, etag, began, &mut span).await;
         let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
         self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
+        span.set("outcome", poll_label(&outcome));
+        if let PollOutcome::Fault(fault) = &outcome {
+            span.fail(fault.code.as_str());
+        }
         (outcome, room)
     }
 
@@ -130,24 +154,33 @@ impl VendorClient {
         path: &str,
         head: bool,
         asked: &[(&'static str, Vec<u8>)],
+        trace: TraceContext,
     ) -> Result<Recording, Fault> {
         let began = Instant::now();
-        let opened =
-            self.recordings.open(path, head, asked).await.and_then(|recording| match recording.status() {
+        // No part of the path is shown: it is the vendor's, and may let in whoever knows it.
+        let mut span = self.traces.call(trace, if head { "HEAD" } else { "GET" }, &self.base_url, None);
+        let traceparent = span.context().traceparent(&*self.entropy);
+        let answer = self.recordings.open(path, head, asked, &traceparent).await;
+        let opened = answer.and_then(|recording| {
+            span.status(recording.status());
+            match recording.status() {
                 200 | 206 | 304 | 404 | 412 | 416 => Ok(recording),
                 status => Err(Fault {
                     code: FaultCode::VendorError,
                     detail: format!("the vendor answered {status}"),
                     retry_after: None,
                 }),
-            });
+            }
+        });
         let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
         self.metrics.vendor_request("recording", outcome, began.elapsed());
+        span.set("outcome", outcome);
+        span.end(opened.as_ref().err().map(|fault| fault.code.as_str()));
         opened
     }
 
-    async fn try_submit(&self, request: Request<'_>, began: Instant) -> SubmitOutcome {
-        let response = match self.send("callsendai", request, None).await {
+    async fn try_submit(&self, request: Request<'_>, began: Instant, span: &mut Span) -> SubmitOutcome {
+        let response = match self.send(SUBMIT, request, None, span).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
             Err(error) => return SubmitOutcome::Unknown(transport(&error)),
@@ -180,9 +213,9 @@ impl VendorClient {
         request: Request<'_>,
         etag: Option<&str>,
         began: Instant,
+        span: &mut Span,
     ) -> Result<(PollOutcome, Room), Fault> {
-        let response =
-            self.send("callgetairesult", request, etag).await.map_err(|error| transport(&error))?;
+        let response = self.send(RESULT, request, etag, span).await.map_err(|error| transport(&error))?;
         let status = response.status();
         if let Some(fault) = self.fault_of_status(status, response.headers()) {
             return Err(fault);
@@ -211,20 +244,22 @@ impl VendorClient {
 
     async fn send(
         &self,
-        method: &str,
+        method: Method,
         request: Request<'_>,
         etag: Option<&str>,
+        span: &mut Span,
     ) -> Result<Response, reqwest::Error> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // The one line that shows a vendor token.
-            path.pop_if_empty().extend([method, request.token.expose(), request.call_id.as_str()]);
+            path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
         }
-        let mut http = self.http.get(url).header("traceparent", request.trace.child(&*self.entropy));
+        let mut http = self.http.get(url).header("traceparent", span.context().traceparent(&*self.entropy));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
-        http.send().await.map_err(reqwest::Error::without_url)
+        let sent = http.send().await.map_err(reqwest::Error::without_url);
+        sent.inspect(|response| span.status(response.status().as_u16()))
     }
 
     /// The statuses that mean the same for both methods: try again later.

@@ -44,19 +44,23 @@ impl Recordings {
         Ok(Self { http, base_url })
     }
 
-    /// Asks for the recording at `path` with the caller's ranges and conditions.
+    /// Asks for the recording at `path` with the caller's ranges and conditions, in the caller's trace.
     pub(super) async fn open(
         &self,
         path: &str,
         head: bool,
         asked: &[(&'static str, Vec<u8>)],
+        traceparent: &str,
     ) -> Result<Recording, Fault> {
         let mut url = self.base_url.clone();
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         // Only what comes after the host is set: whatever the path holds, the host stays the vendor's.
         url.set_path(path);
         url.set_query(query);
-        let mut request = self.http.request(if head { Method::HEAD } else { Method::GET }, url);
+        let mut request = self
+            .http
+            .request(if head { Method::HEAD } else { Method::GET }, url)
+            .header("traceparent", traceparent);
         for (name, value) in asked {
             request = request.header(*name, &value[..]);
         }

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
 use crate::tenants::Tenants;
+use crate::traces::{Span, Traces};
 
 /// Attempts under way at once.
 const MAX_CONCURRENCY: usize = 128;
@@ -53,6 +54,8 @@ pub struct Deliverer {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What makes spans.
+    pub traces: Traces,
 }
 
 /// What is under way.
@@ -74,6 +77,7 @@ impl Worker for Deliverer {
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
+            let work = self.span_of(&claimed);
             let span = tracing::info_span!(
                 "delivery",
                 tenant = %delivery.tenant,
@@ -82,9 +86,10 @@ impl Worker for Deliverer {
                 delivery = %delivery.id,
                 attempt = delivery.attempts,
                 trace_id = %delivery.trace,
+                span_id = work.shown_id().map(tracing::field::display),
             );
             let place = Place::take(Arc::clone(&self), &claimed);
-            tasks.spawn(async move { place.deliverer.deliver(claimed).await }.instrument(span));
+            tasks.spawn(async move { place.deliverer.deliver(claimed, work).await }.instrument(span));
         }
         Ok(report)
     }
@@ -122,12 +127,26 @@ impl Deliverer {
         Ok(Opened { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
     }
 
-    async fn deliver(&self, claimed: ClaimedDelivery) {
+    fn span_of(&self, claimed: &ClaimedDelivery) -> Span {
+        let delivery = &claimed.delivery;
+        let mut span = self.traces.work(delivery.trace, "deliver callback");
+        span.about(&delivery.tenant, delivery.call_id.as_ref());
+        span.show("delivery", &delivery.id);
+        if let Some(webhook) = &delivery.webhook {
+            span.show("webhook", webhook);
+        }
+        span.set("attempt", i64::from(delivery.attempts));
+        span
+    }
+
+    async fn deliver(&self, claimed: ClaimedDelivery, span: Span) {
         let delivery = &claimed.delivery;
         let sent = match self.open(&claimed) {
             Ok(Opened { secrets, headers }) => {
                 let id = delivery.event_id.to_string();
-                let traceparent = delivery.trace.child(&*self.entropy);
+                let mut call = self.traces.call(span.context(), "POST", delivery.url.as_url(), None);
+                call.tried_before(delivery.attempts.saturating_sub(1));
+                let traceparent = call.context().traceparent(&*self.entropy);
                 let outgoing = Outgoing {
                     url: &delivery.url,
                     id: &id,
@@ -138,6 +157,13 @@ impl Deliverer {
                     traceparent: &traceparent,
                 };
                 let sent = self.sender.send(&outgoing).await;
+                if let Some(status) = sent.status {
+                    call.status(status);
+                }
+                let label = sent.outcome.label();
+                call.set("outcome", label);
+                let is_delivered = matches!(sent.outcome, AttemptOutcome::Delivered { .. });
+                call.end((!is_delivered).then_some(label));
                 Sent { response: headers.erased_from(sent.response), ..sent }
             }
             Err(why) => unsigned(why),
@@ -170,7 +196,10 @@ impl Deliverer {
             response: sent.response,
             next,
         };
-        match self.store.finish_attempt(claimed.lease, attempt).await {
+        let write = self.traces.store(span.context(), "finish_attempt", "deliveries");
+        let finished = self.store.finish_attempt(claimed.lease, attempt).await;
+        write.end(finished.as_ref().err().map(StoreError::label));
+        match finished {
             Ok(()) => {}
             Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the attempt did"),
             // The lease runs out, and the delivery is attempted again: at least once, never less.

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
 use crate::tenants::Tenants;
+use crate::traces::CollectorHeaders;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.
@@ -42,6 +43,8 @@ pub struct SecretRefresher {
     pub tenants: Arc<Tenants>,
     /// The keys that seal.
     pub encryption: Arc<Encryption>,
+    /// What the collector of traces wants to see.
+    pub collector_headers: Arc<CollectorHeaders>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -59,7 +62,8 @@ impl Worker for SecretRefresher {
         let files = Arc::clone(&self);
         let look = move || {
             let of_tenants = files.tenants.reload_once();
-            of_tenants.into_iter().chain(files.encryption.reload_once()).collect::<Vec<_>>()
+            let others = [files.encryption.reload_once(), files.collector_headers.reload_once()];
+            of_tenants.into_iter().chain(others.into_iter().flatten()).collect::<Vec<_>>()
         };
         let reloads = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         for reload in reloads {

@@ -14,6 +14,7 @@ use crate::domain::lifecycle::Step;
 use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
 use crate::tenants::Tenants;
+use crate::traces::{Span, Traces};
 use crate::vendor::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
 
 /// Analyses past their deadlines that are ended in one transaction.
@@ -37,6 +38,8 @@ pub struct VendorWorker {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What makes spans.
+    pub traces: Traces,
 }
 
 #[async_trait]
@@ -90,18 +93,29 @@ impl VendorWorker {
 
     fn start(self: &Arc<Self>, claimed: ClaimedWork, slot: VendorSlot, tasks: &TaskTracker) {
         let analysis = &claimed.analysis;
+        let mut work = self.traces.work(analysis.trace, self.work_name());
+        work.about(&analysis.tenant, Some(&analysis.call_id));
         let span = tracing::info_span!(
             "analysis",
             worker = self.name(),
             tenant = %analysis.tenant,
             call_id = %analysis.call_id,
             trace_id = %analysis.trace,
+            span_id = work.shown_id().map(tracing::field::display),
         );
         let worker = Arc::clone(self);
-        tasks.spawn(async move { worker.work(claimed, slot).await }.instrument(span));
+        tasks.spawn(async move { worker.work(claimed, slot, work).await }.instrument(span));
     }
 
-    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot) {
+    /// What it does, as traces show it.
+    const fn work_name(&self) -> &'static str {
+        match self.queue {
+            Queue::Submits => "submit call",
+            Queue::Polls => "poll result",
+        }
+    }
+
+    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot, mut span: Span) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
         // A process that was stopped must not send what another may have taken over.
@@ -111,7 +125,7 @@ impl VendorWorker {
             return;
         }
         let token = tenant.vendor_token();
-        let request = Request { token: &token, call_id: &analysis.call_id, trace: analysis.trace };
+        let request = Request { token: &token, call_id: &analysis.call_id, trace: span.context() };
         // The room of a large answer, until it is written.
         let (step, _room) = match self.queue {
             Queue::Submits => (Step::Submitted(self.vendor.submit(&slot, request).await), Room::default()),
@@ -121,10 +135,17 @@ impl VendorWorker {
                 (Step::Polled(outcome), room)
             }
         };
+        let write = self.traces.store(span.context(), "apply", "analyses");
         let applied = self.store.apply(claimed.lease, step).await;
+        write.end(applied.as_ref().err().map(StoreError::label));
         drop(slot);
         match applied {
-            Ok(applied) => self.observe(&applied),
+            Ok(applied) => {
+                self.observe(&applied);
+                if let Some(event) = applied.event {
+                    span.set("event", event.as_str());
+                }
+            }
             Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the work did"),
             // The lease runs out, and what was begun is asked for again.
             Err(error) => tracing::error!(%error, "the outcome could not be written"),

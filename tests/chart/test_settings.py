@@ -129,6 +129,7 @@ def content_of_files(objects):
         "jwks_file": json.dumps({"keys": [EC_KEY]}).encode(),
         "callback_secret_file": ENVIRONMENT["ENV_TENANT_CALLBACKS"].encode(),
         "hmac_secret_file": b"0123456789abcdef0123456789abcdef",
+        "headers_file": b"api-key: key\n",
         "key_file": b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n",
     }
     volume = next(one for one in pod(objects)["volumes"] if one["name"] == "files")

@@ -1,5 +1,6 @@
 //! Links to recordings as a process gives them: heard in a real browser, streamed in little memory, and in no log.
 
+use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -87,9 +88,11 @@ async fn a_long_recording_is_streamed_and_not_held() {
 }
 
 #[tokio::test]
-async fn no_log_has_a_link() {
+async fn no_log_and_no_trace_has_a_link() {
     for format in ["json", "human"] {
         let mut stage = Stage::set_up().await;
+        let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
+        stage.set("TRACES__OTLP_ENDPOINT", collector.hook("ok").as_str());
         stage.set("LOG__FILTER", "trace");
         stage.set("LOG__FORMAT", format);
         let gateway = stage.serve().await;
@@ -112,8 +115,11 @@ async fn no_log_has_a_link() {
         gateway.process.terminate();
         let log = gateway.process.stderr.whole().await;
         assert!(log.contains("TRACE") && log.contains("/v1/audio/…"), "the filter lets everything through");
-        for text in [&log, &metrics] {
-            assert!(!text.contains(&token), "a log of the form {format} has the link");
+        let bodies = collector.received().into_iter().map(|request| request.body);
+        let spans = bodies.map(|body| String::from_utf8_lossy(&body).into_owned()).collect::<String>();
+        assert!(spans.contains("/v1/audio/…") && spans.contains("/v1/audio/{link}"), "{spans}");
+        for text in [&log, &metrics, &spans] {
+            assert!(!text.contains(&token), "a log or trace has the link ({format})");
         }
     }
 }

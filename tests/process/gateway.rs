@@ -70,10 +70,15 @@ impl Output {
 
     /// Waits until so many lines fit.
     pub(crate) async fn repeated(&self, what: &str, times: usize, fits: impl Fn(&str) -> bool) {
+        self.until(what, |lines| lines.iter().filter(|line| fits(line)).count() >= times).await;
+    }
+
+    /// Waits until the lines that have come fit.
+    pub(crate) async fn until(&self, what: &str, fits: impl Fn(&[String]) -> bool) {
         let mut read = self.0.clone();
-        let often = |read: &Progress| read.lines.iter().filter(|line| fits(line)).count() >= times;
-        within(what, read.wait_for(|read| often(read) || read.has_ended)).await.unwrap();
-        assert!(often(&self.0.borrow()), "ended without {what}");
+        let waiting = read.wait_for(|read| fits(&read.lines) || read.has_ended);
+        let is_there = fits(&within(what, waiting).await.unwrap().lines);
+        assert!(is_there, "ended without {what}");
     }
 
     /// The lines that have come.

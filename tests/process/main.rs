@@ -31,3 +31,4 @@ mod sealing;
 mod stage;
 mod stop;
 mod store;
+mod traces;

@@ -16,15 +16,20 @@ use crate::stage::{AUDIENCE, CALLBACK_SECRET, SCOPES, Stage};
 
 const HOUSE: &str = env!("CARGO_MANIFEST_DIR");
 
+/// Where tests/tools puts them.
+pub(crate) fn tools() -> PathBuf {
+    Path::new(HOUSE).join("target/tools")
+}
+
 /// A tool in target/tools.
 fn tool(name: &str) -> PathBuf {
-    let path = Path::new(HOUSE).join("target/tools").join(name);
+    let path = tools().join(name);
     assert!(path.exists(), "{} is missing: run tests/tools first", path.display());
     path
 }
 
 /// A script of tests/peers, under the Python that has the tools.
-fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let mut command = Command::new(tool("python/bin/python"));
     command.arg(Path::new(HOUSE).join("tests/peers").join(script));
     command

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
     IssuerSettings, KeySource, LogFormat, LogSettings, RateLimitSettings, SecretSource, ServerSettings,
-    StoreSettings, StoreUrl, TenantSettings, VendorSettings,
+    StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
@@ -130,6 +130,12 @@ fn documented() -> Settings {
             }],
         },
         log: LogSettings { format: LogFormat::Json, filter: "info".to_owned() },
+        traces: TracesSettings {
+            otlp_endpoint: None,
+            headers_file: None,
+            sample_ratio: 1.0,
+            caller_samples_per_second: 10,
+        },
         tenants: [(TenantId::parse("acme").unwrap(), tenant)].into(),
     }
 }
@@ -165,7 +171,7 @@ fn the_example_has_every_key() {
         "[rate_limit]",
     ]
     .into_iter()
-    .chain(["[log]", "[[auth.issuers]]", "[tenants.acme]"])
+    .chain(["[log]", "[traces]", "[[auth.issuers]]", "[tenants.acme]"])
     {
         let (_, text) = EXAMPLE.split_once(&format!("\n{section}\n")).expect(section);
         let text = text.split("\n[").next().unwrap();

@@ -6,6 +6,7 @@ mod finder;
 use std::fs;
 use std::time::Duration;
 
+use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::vendor::Behaviour;
 use reqwest::RequestBuilder;
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -25,6 +26,9 @@ const REFUSED_VENDOR_TOKEN: &str = "refused/token+canary-0b7de2245c==";
 /// A key of a receiver's.
 const HEADER_VALUE: &str = "Bearer header-canary-5d1f0c77a9e4==";
 
+/// What the collector of traces asks for.
+const COLLECTOR_KEY: &str = "collector-key-canary-41d8b6a90c2e==";
+
 /// How receivers answer, in turn.
 const RECEIVERS: [&str; 6] = ["ok", "redirect", "500-twice", "reset-twice", "410", "hang"];
 
@@ -39,7 +43,11 @@ async fn no_secret_leaves_in_logs_for_people() {
 }
 
 async fn nothing_leaks(format: &str) {
-    let stage = faulty_stage(format).await;
+    let mut stage = faulty_stage(format).await;
+    // Its bodies are searched as they come: the texts in them are not encoded.
+    let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
+    stage.set("TRACES__OTLP_ENDPOINT", collector.hook("ok").as_str());
+    stage.set_file("TRACES__HEADERS_FILE", &format!("api-key: {COLLECTOR_KEY}"));
     let mut evidence = Evidence::default();
     let gateway = stage.serve().await;
     evidence.note_callers();
@@ -72,6 +80,7 @@ async fn nothing_leaks(format: &str) {
     assert!(logs.contains("hyper_util") && logs.contains("TRACE"), "the filter lets everything through");
     evidence.texts.push(("the log", logs));
     evidence.texts.push(("standard output", gateway.process.stdout.whole().await));
+    evidence.add_traces(&collector);
     evidence.add_files(&stage);
     evidence.add_tables(&stage).await;
     evidence.check();
@@ -245,6 +254,7 @@ impl Evidence {
         self.finder.add("the HMAC secret", HMAC_SECRET);
         self.finder.add("the callback secret", CALLBACK_SECRET.strip_prefix("whsec_").unwrap());
         self.finder.add("the encryption key", ENCRYPTION_KEY);
+        self.finder.add("the collector's key", COLLECTOR_KEY);
         self.finder.add("the callback secret's bytes", "callback-secret-canary-0123456789");
         for tenant in ["acme", "globex"] {
             let token = token_of(tenant);
@@ -276,6 +286,20 @@ impl Evidence {
             }
         }
         assert!(self.texts.len() > before);
+    }
+
+    /// What the collector got, but for the headers that are meant for it.
+    fn add_traces(&mut self, collector: &Receiver) {
+        let received = collector.received();
+        assert!(received.iter().all(|request| request.header("api-key") == Some(COLLECTOR_KEY)));
+        let bodies = received.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned());
+        let traces = bodies.collect::<Vec<_>>().join("\n");
+        for told in
+            ["submit call", "poll result", "deliver callback", "documented~1", "/v1/analyses/{call_id}"]
+        {
+            assert!(traces.contains(told), "{told} is in no span");
+        }
+        self.texts.push(("a span", traces));
     }
 
     async fn add_tables(&mut self, stage: &Stage) {

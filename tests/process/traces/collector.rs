@@ -1,0 +1,85 @@
+//! A collector that others wrote: rotel, or where that does not run, a script around OpenTelemetry's own definitions.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tokio::net::TcpStream;
+use url::Url;
+
+use super::spans::{Span, spans_of};
+use crate::gateway::{Gateway, within};
+use crate::peers::{python, tools};
+
+/// A running collector.
+pub(crate) struct Collector {
+    process: Gateway,
+    address: SocketAddr,
+}
+
+impl Collector {
+    /// Starts one; `home` is for its files.
+    pub(crate) async fn start(home: &Path) -> Self {
+        loop {
+            let (address, grpc) = (free_address(), free_address());
+            let process = Gateway::start(command(home, address, grpc));
+            let listens = async {
+                while TcpStream::connect(address).await.is_err() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = within("the collector", listens) => return Self { process, address },
+                // Somebody took one of the ports meanwhile.
+                _ = process.stdout.line_or_end("its end", |_| false) => {}
+            }
+        }
+    }
+
+    /// What `traces.otlp_endpoint` is to be.
+    pub(crate) fn endpoint(&self) -> Url {
+        format!("http://{}", self.address).parse().unwrap()
+    }
+
+    /// Waits until it has got this many spans of such a name.
+    pub(crate) async fn gets(&self, count: usize, name: &str) {
+        let line = format!("    Name           : {name}");
+        let enough = |lines: &[String]| lines.iter().filter(|told| **told == line).count() >= count;
+        self.process.stdout.until("spans at the collector", enough).await;
+    }
+
+    /// Ends it: everything that it got.
+    pub(crate) async fn spans(self) -> Vec<Span> {
+        self.process.signal("KILL");
+        spans_of(&self.process.stdout.whole().await)
+    }
+}
+
+fn command(home: &Path, address: SocketAddr, grpc: SocketAddr) -> Command {
+    let folder = tools().join("rotel");
+    let mut rotel = Command::new(folder.join("rotel-agent"));
+    rotel.env("LD_LIBRARY_PATH", &folder);
+    let check = Command::new(folder.join("rotel-agent"))
+        .env("LD_LIBRARY_PATH", &folder)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !check.is_ok_and(|status| status.success()) {
+        eprintln!("rotel does not run here (see tests/tools): tests/peers/otlp_receiver.py takes its place");
+        let mut script = python("otlp_receiver.py");
+        script.args([address.ip().to_string(), address.port().to_string()]);
+        return script;
+    }
+    rotel.arg("start").args(["--exporter", "blackhole", "--log-format", "json"]);
+    rotel.args(["--debug-log", "traces", "--debug-log-verbosity", "detailed"]);
+    rotel.args(["--otlp-http-endpoint", &address.to_string(), "--otlp-grpc-endpoint", &grpc.to_string()]);
+    rotel.arg("--pid-file").arg(home.join("rotel.pid"));
+    rotel
+}
+
+/// One that was free just now; whoever listens has to be told one.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}

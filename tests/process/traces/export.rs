@@ -1,0 +1,162 @@
+//! The way to the collector: off unless asked for, with the headers it wants, and never in anybody's way.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use alovoice_gateway::sandbox::receiver::{Received, Receiver, ReceiverOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{CALLERS_SPAN, CALLERS_TRACE};
+use crate::gateway::{Serving, within};
+use crate::stage::Stage;
+
+/// The value of a metric, when it is not 0.
+async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
+    let metrics = gateway.admin.join("metrics").unwrap();
+    let look = async {
+        loop {
+            let page = stage.client.get(metrics.clone()).send().await.unwrap().text().await.unwrap();
+            let line = page.lines().find_map(|line| line.strip_prefix(metric)).unwrap();
+            let value = line.trim().parse::<f64>().unwrap();
+            if value > 0.0 {
+                return value;
+            }
+        }
+    };
+    within(metric, look).await
+}
+
+/// Calls go their way, spans are counted as lost, and the end comes within the grace period, and well.
+async fn is_not_felt(mut stage: Stage, endpoint: &str) {
+    stage.set("TRACES__OTLP_ENDPOINT", endpoint);
+    let gateway = stage.serve().await;
+    for call in ["one", "two", "three"] {
+        assert_eq!(stage.submit(&gateway, call).await.unwrap().status(), 202);
+        stage.callback_of(call).await;
+    }
+    let lost = "alovoice_gateway_trace_spans_dropped_total{reason=\"export_failed\"}";
+    counted(&stage, &gateway, lost).await;
+    assert_eq!(stage.submit(&gateway, "four").await.unwrap().status(), 202);
+    stage.callback_of("four").await;
+    gateway.process.terminate();
+    assert_eq!(gateway.process.ended().await, Some(0));
+    let logs = gateway.process.stderr.so_far();
+    let told = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(told("the collector does not take spans"), 1, "{logs:#?}");
+    assert_eq!(told("the grace period ended"), 0, "{logs:#?}");
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_there_is_not_felt() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    is_not_felt(Stage::set_up().await, &endpoint).await;
+}
+
+/// Connections are made by the system, and nobody ever reads from them.
+#[tokio::test]
+async fn a_collector_that_hangs_is_not_felt() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    is_not_felt(Stage::set_up().await, &format!("http://{}", listener.local_addr().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_collector_that_talks_without_end_is_not_felt() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let talk = async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let _ = connection.read(&mut [0; 1024]).await;
+                let _ = connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                while connection.write_all(&[b'x'; 4096]).await.is_ok() {}
+            });
+        }
+    };
+    let talking = tokio::spawn(talk);
+    is_not_felt(Stage::set_up().await, &endpoint).await;
+    talking.abort();
+}
+
+/// It takes the request, and says that it did not take all that is in it: one span.
+#[tokio::test]
+async fn spans_that_a_collector_refuses_are_counted_as_lost() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut stage = Stage::set_up().await;
+    stage.set("TRACES__OTLP_ENDPOINT", &format!("http://{}", listener.local_addr().unwrap()));
+    let refuse = tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let _ = connection.read(&mut [0; 64 << 10]).await;
+            // Field 1, a message of two bytes: its field 1 is 1.
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\n\x0a\x02\x08\x01";
+            let _ = connection.write_all(answer).await;
+        }
+    });
+    let gateway = stage.serve().await;
+    stage.submit(&gateway, "one").await.unwrap();
+    stage.callback_of("one").await;
+    let lost = "alovoice_gateway_trace_spans_dropped_total{reason=\"rejected\"}";
+    counted(&stage, &gateway, lost).await;
+    counted(&stage, &gateway, "alovoice_gateway_trace_spans_exported_total").await;
+    gateway.stop().await;
+    refuse.abort();
+}
+
+/// Not even where the environment names a collector: the settings decide.
+#[tokio::test]
+async fn off_unless_asked_for() {
+    let stage = Stage::set_up().await;
+    let collector = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    collector.set_nonblocking(true).unwrap();
+    let mut command = stage.command(&["serve"]);
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    let gateway = Serving::start(command, &stage.client).await;
+    let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
+    stage.submit_in(&gateway, "untraced", &caller).await;
+    // The caller's own trace goes on behind the gateway as if it were not there.
+    assert_eq!(stage.callback_of("untraced").await, caller);
+    assert!(stage.vendor.calls().iter().all(|request| request.traceparent.as_ref() == Some(&caller)));
+    gateway.stop().await;
+    let nobody = collector.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// A hosted collector knows its customers by a header. A new key counts without a restart.
+#[tokio::test]
+async fn the_collector_gets_its_headers_and_what_the_environment_says_of_the_process() {
+    let mut stage = Stage::set_up().await;
+    let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
+    stage.set("TRACES__OTLP_ENDPOINT", collector.hook("ok").as_str());
+    stage.set_file("TRACES__HEADERS_FILE", "api-key: first-key-0123456789\nx-scope: calls\n");
+    let mut command = stage.command(&["serve"]);
+    command.env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=blue,k8s.pod.name=pod-7");
+    command.env("OTEL_SERVICE_NAME", "calls-api");
+    let gateway = Serving::start(command, &stage.client).await;
+    stage.submit(&gateway, "one").await.unwrap();
+    stage.callback_of("one").await;
+    let received = within("spans", collector.wait_for(|received| !received.is_empty())).await;
+    let first = &received[0];
+    assert_eq!((first.method.as_str(), first.path.as_str()), ("POST", "/hook/ok/v1/traces"));
+    assert_eq!(first.header("content-type"), Some("application/x-protobuf"));
+    assert_eq!(first.header("api-key"), Some("first-key-0123456789"));
+    assert_eq!(first.header("x-scope"), Some("calls"));
+    let body = String::from_utf8_lossy(&first.body);
+    for said in ["calls-api", "deployment.environment.name", "blue", "k8s.pod.name", "pod-7"] {
+        assert!(body.contains(said), "{said}");
+    }
+
+    stage.set_file("TRACES__HEADERS_FILE", "api-key: second-key-0123456789\n");
+    gateway.process.stderr.line("the new key", |line| line.contains("a secret changed")).await;
+    stage.submit(&gateway, "two").await.unwrap();
+    stage.callback_of("two").await;
+    let has_new = |received: &[Received]| {
+        received.iter().any(|request| request.header("api-key") == Some("second-key-0123456789"))
+    };
+    within("spans with the new key", collector.wait_for(has_new)).await;
+    gateway.process.terminate();
+    let logs = gateway.process.stderr.whole().await;
+    assert!(!logs.contains("-key-0123456789"), "{logs}");
+}

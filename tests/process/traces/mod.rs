@@ -1,0 +1,222 @@
+//! Traces as a collector gets them: one from the request to the callback, whoever does the work; and nothing that a
+//! collector does, or does not do, is felt.
+
+mod collector;
+mod export;
+mod spans;
+
+use alovoice_gateway::sandbox::vendor::Operation;
+use serde_json::Value;
+
+use self::collector::Collector;
+use self::spans::{Span, tree};
+use crate::gateway::{Serving, within};
+use crate::stage::{SCOPES, Stage};
+
+const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLERS_SPAN: &str = "00f067aa0ba902b7";
+
+impl Stage {
+    /// Submits a call from within a caller's trace.
+    async fn submit_in(&self, gateway: &Serving, call_id: &str, traceparent: &str) {
+        let request = self.client.post(gateway.api.join("v1/analyses").unwrap());
+        let request = request.header("content-type", "application/json").header("traceparent", traceparent);
+        let body = self.submission(call_id).to_string();
+        let answer = request.bearer_auth(self.token(SCOPES)).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+    }
+
+    /// Waits until the outcome of a call is announced; the callback's `traceparent`.
+    async fn callback_of(&self, call_id: &str) -> String {
+        let path = format!("/hook/ok/{call_id}");
+        let is_there = |received: &[alovoice_gateway::sandbox::receiver::Received]| {
+            received.iter().any(|request| request.path == path)
+        };
+        let received = within("the callback", self.receiver.wait_for(is_there)).await;
+        let callback = received.iter().find(|request| request.path == path).unwrap();
+        callback.header("traceparent").unwrap().to_owned()
+    }
+}
+
+/// What log lines say of their traces: trace and span, as far as they say both.
+fn logged(lines: &[String]) -> Vec<(String, String)> {
+    let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ids = lines.filter_map(|line| {
+        let id = |name: &str| Some(line["span"][name].as_str()?.to_owned());
+        Some((id("trace_id")?, id("span_id")?))
+    });
+    ids.collect()
+}
+
+/// The span that a `traceparent` names.
+fn named<'a>(spans: &'a [Span], traceparent: &str) -> &'a Span {
+    let [version, trace, span, flags] = traceparent.split('-').collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((version, flags), ("00", "01"), "{traceparent}");
+    let found = spans.iter().find(|known| known.trace_id == trace && known.id == span);
+    found.unwrap_or_else(|| panic!("no span of {traceparent}"))
+}
+
+/// One process takes the submission and is killed while the vendor has it; another one goes on.
+async fn kill_between_submission_and_callback(stage: &Stage, collector: &Collector) -> Vec<String> {
+    let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
+    let first = stage.serve().await;
+    stage.vendor.set_held(true);
+    stage.submit_in(&first, "traced", &caller).await;
+    let asked = stage.vendor.wait_for(|requests| !requests.is_empty());
+    within("a submit at the vendor", asked).await;
+    collector.gets(1, "POST /v1/analyses").await;
+    first.kill();
+    let mut logs = first.process.stderr.so_far();
+    stage.vendor.set_held(false);
+    let second = stage.serve().await;
+    stage.callback_of("traced").await;
+    logs.extend(drained(second).await);
+    logs
+}
+
+/// One replica hands the call over to the vendor and ends; another one asks for the result and tells of it.
+async fn end_between_submission_and_result(stage: &Stage) -> Vec<String> {
+    let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
+    let first = stage.serve().await;
+    stage.submit_in(&first, "traced", &caller).await;
+    let asked = stage.vendor.wait_for(|requests| !requests.is_empty());
+    within("a submit at the vendor", asked).await;
+    let second = stage.serve().await;
+    let mut logs = drained(first).await;
+    stage.callback_of("traced").await;
+    logs.extend(drained(second).await);
+    logs
+}
+
+/// Ends a gateway: what is under way is finished, and the last spans are sent. What it logged.
+async fn drained(gateway: Serving) -> Vec<String> {
+    gateway.process.terminate();
+    assert_eq!(gateway.process.ended().await, Some(0));
+    gateway.process.stderr.so_far()
+}
+
+/// Everything that holds of a trace, wherever its spans were made; and its tree.
+async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String {
+    let spans = collector.spans().await;
+
+    let callback = stage.callback_of("traced").await;
+    let callback = named(&spans, &callback);
+    assert_eq!((callback.name.as_str(), callback.kind.as_str()), ("POST", "client"));
+    let mut asked = stage.vendor.calls();
+    // A killed process cannot tell of the request that the vendor held.
+    let untold = asked.first().unwrap().traceparent.clone().unwrap();
+    if !spans.iter().any(|span| untold.contains(&span.id)) {
+        asked.remove(0);
+    }
+    for request in &asked {
+        let span = named(&spans, request.traceparent.as_ref().unwrap());
+        let operation = match request.operation {
+            Operation::Submit => "GET /callsendai/{token}/{call_id}",
+            _ => "GET /callgetairesult/{token}/{call_id}",
+        };
+        assert_eq!((span.name.as_str(), span.kind.as_str()), (operation, "client"));
+    }
+    assert!(!asked.is_empty());
+
+    let root = spans.iter().find(|span| span.parent_id == CALLERS_SPAN).unwrap();
+    let instance = |span: &Span| span.resource["service.instance.id"].clone();
+    assert_ne!(instance(root), instance(callback), "another process went on");
+    for span in &spans {
+        assert_eq!(span.trace_id, CALLERS_TRACE, "{span:?}");
+        assert_eq!(span.resource["service.name"], "alovoice-gateway");
+        assert_eq!(span.resource["service.version"], env!("CARGO_PKG_VERSION"));
+        assert!(span.start <= span.end);
+    }
+    for (trace, span) in logged(logs) {
+        assert_eq!(trace, CALLERS_TRACE);
+        assert!(spans.iter().any(|known| known.id == span), "a log line of {span}, which nobody knows");
+    }
+    assert!(!logged(logs).is_empty());
+    tree(&spans, CALLERS_SPAN)
+}
+
+#[tokio::test]
+async fn one_trace_from_the_request_to_the_callback() {
+    let mut stage = Stage::set_up().await;
+    let collector = Collector::start(stage.home.path()).await;
+    stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
+    let logs = kill_between_submission_and_callback(&stage, &collector).await;
+    insta::assert_snapshot!(checked(&stage, collector, &logs).await, @r"
+    POST /v1/analyses [server] http.request.method=POST http.response.status_code=202 http.route=/v1/analyses tenant=acme url.path=/v1/analyses url.scheme=http
+      submit analyses [internal] call_id=traced db.collection.name=analyses db.operation.name=submit db.system.name=sqlite tenant=acme
+      poll result [consumer] call_id=traced tenant=acme
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
+      poll result [consumer] call_id=traced tenant=acme
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=304 outcome=unchanged server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
+      poll result [consumer] call_id=traced event=analysis.completed tenant=acme
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
+      deliver callback [consumer] attempt=… call_id=traced delivery=… tenant=acme
+        POST [client] http.request.method=POST http.response.status_code=200 outcome=delivered server.address=127.0.0.1 server.port=…
+        finish_attempt deliveries [internal] db.collection.name=deliveries db.operation.name=finish_attempt db.system.name=sqlite
+    ");
+}
+
+#[tokio::test]
+async fn one_trace_over_replicas() {
+    let mut stage = Stage::set_up_on_postgres().await;
+    let collector = Collector::start(stage.home.path()).await;
+    stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
+    // Long enough that the first replica has ended by then.
+    stage.set("VENDOR__POLLING__FIRST_AFTER", "5s");
+    let logs = end_between_submission_and_result(&stage).await;
+    insta::assert_snapshot!(checked(&stage, collector, &logs).await, @r"
+    POST /v1/analyses [server] http.request.method=POST http.response.status_code=202 http.route=/v1/analyses tenant=acme url.path=/v1/analyses url.scheme=http
+      submit analyses [client] call_id=traced db.collection.name=analyses db.operation.name=submit db.system.name=postgresql tenant=acme
+      submit call [consumer] call_id=traced tenant=acme
+        GET /callsendai/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=accepted server.address=127.0.0.1 server.port=… url.template=/callsendai/{token}/{call_id}
+        apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
+      poll result [consumer] call_id=traced tenant=acme
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
+      poll result [consumer] call_id=traced tenant=acme
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=304 outcome=unchanged server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
+      poll result [consumer] call_id=traced event=analysis.completed tenant=acme
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
+      deliver callback [consumer] attempt=… call_id=traced delivery=… tenant=acme
+        POST [client] http.request.method=POST http.response.status_code=200 outcome=delivered server.address=127.0.0.1 server.port=…
+        finish_attempt deliveries [client] db.collection.name=deliveries db.operation.name=finish_attempt db.system.name=postgresql
+    ");
+}
+
+/// Without a caller's trace, and beside one that its caller does not record.
+#[tokio::test]
+async fn what_begins_here_is_recorded_and_what_the_caller_does_not_record_is_not() {
+    let mut stage = Stage::set_up().await;
+    let collector = Collector::start(stage.home.path()).await;
+    stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
+    let gateway = stage.serve().await;
+    let unrecorded = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-00");
+    stage.submit_in(&gateway, "unrecorded", &unrecorded).await;
+    // It is told where it came from all the same.
+    assert_eq!(stage.callback_of("unrecorded").await, unrecorded);
+
+    stage.submit(&gateway, "begun-here").await.unwrap();
+    let callback = stage.callback_of("begun-here").await;
+    stage.get(&gateway, "begun-here", "").await;
+    stage.get(&gateway, "begun-here", "").await;
+    let logs = drained(gateway).await;
+    let spans = collector.spans().await;
+
+    let trace = &named(&spans, &callback).trace_id;
+    assert!(spans.iter().all(|span| span.trace_id != CALLERS_TRACE));
+    let roots: Vec<_> = spans.iter().filter(|span| span.parent_id.trim_matches('0').is_empty()).collect();
+    let names: Vec<_> = roots.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["POST /v1/analyses", "GET /v1/analyses/{call_id}", "GET /v1/analyses/{call_id}"]);
+    assert_eq!(&roots[0].trace_id, trace);
+    assert_ne!(&roots[1].trace_id, trace, "a request that says nothing of a trace begins one");
+    let recorded: Vec<_> = logged(&logs);
+    assert!(!recorded.is_empty());
+    for (trace, span) in recorded {
+        assert!(spans.iter().any(|known| known.trace_id == trace && known.id == span), "{trace} {span}");
+    }
+}
