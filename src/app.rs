@@ -4,6 +4,7 @@
 //! whoever sends them has learned of it; then requests and work under way finish within the grace period; then leases
 //! are given back; and the admin port is the last to go.
 
+mod attach;
 mod servers;
 mod shared;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+pub use self::attach::attach;
 use self::servers::{serve_admin, serve_api};
 use self::shared::Shared;
 use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};

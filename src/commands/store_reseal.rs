@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use super::{Failed, print};
 use crate::app;
-use crate::config::{Settings, StoreUrl};
+use crate::config::Settings;
 use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::domain::idempotency::sealing_context;
 use crate::domain::ids::TenantId;
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
 use crate::domain::webhooks::Vault;
-use crate::metrics::Metrics;
-use crate::store::postgres::{self, PostgresStore};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError, Surroundings};
+use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
 
 /// Endpoints, or answers of up to 1 MiB each, that are in memory at once; of answers, also in one commit.
 const BATCH: usize = 32;
@@ -45,7 +42,11 @@ pub(super) async fn run(settings: &Settings, only_look: bool) -> Result<(), Fail
     let keys = encryption
         .keys()
         .ok_or_else(|| Failed::usage("encryption.key_file is not set: nothing is sealed"))?;
-    let work = Resealing { store: open(settings).await?, keys, only_look };
+    let work = Resealing {
+        store: app::attach(settings).await.map_err(|error| Failed::of_start(&error))?,
+        keys,
+        only_look,
+    };
     let mut found = work.pass().await.map_err(Failed::fault)?;
     let mut resealed = [found.webhooks.by_another, found.answers.by_another];
     while found.missed > 0 {
@@ -61,25 +62,6 @@ pub(super) async fn run(settings: &Settings, only_look: bool) -> Result<(), Fail
         );
     }
     Err(Failed::Fault(faults.join("\n")))
-}
-
-async fn open(settings: &Settings) -> Result<Arc<dyn Store>, Failed> {
-    let surroundings = Surroundings {
-        clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy),
-        policy: settings.vendor.polling.clone(),
-        metrics: Arc::new(Metrics::new().map_err(Failed::fault)?),
-    };
-    Ok(match &settings.store.url {
-        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::attach(path, surroundings).map_err(Failed::fault)?),
-        StoreUrl::Postgres(url) => {
-            let opened = PostgresStore::open(url, &settings.store, surroundings, |_| {}).await;
-            Arc::new(opened.map_err(|error| match error {
-                postgres::OpenError::Settings(_) => Failed::usage(error),
-                _ => Failed::fault(error),
-            })?)
-        }
-    })
 }
 
 struct Resealing {

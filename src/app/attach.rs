@@ -1,0 +1,30 @@
+//! A store beside the gateways that work on it: for commands.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::config::{Settings, StoreUrl};
+use crate::domain::clock::{SystemClock, SystemEntropy};
+use crate::metrics::Metrics;
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, Surroundings};
+
+/// Opens the store of the settings, whether or not gateways work on it, and takes nothing from them.
+///
+/// # Errors
+/// [`StartError`], if it cannot be used; a file has to be there already.
+pub async fn attach(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
+    let surroundings = Surroundings {
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        policy: settings.vendor.polling.clone(),
+        metrics: Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?),
+    };
+    Ok(match &settings.store.url {
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::attach(path, surroundings)?),
+        StoreUrl::Postgres(url) => {
+            Arc::new(PostgresStore::open(url, &settings.store, surroundings, |_| {}).await?)
+        }
+    })
+}
