@@ -199,16 +199,10 @@ async fn the_callers_trace_reaches_the_vendor_and_the_receiver() {
     assert_eq!(stage.acme().post_with(&headers, body).await.status, 202);
     let received = stage.receiver.next().await;
     let at_the_vendor = stage.vendor.calls().into_iter().map(|request| request.traceparent.unwrap());
-    let mut spans: Vec<_> = at_the_vendor.chain(received.header("traceparent").map(str::to_owned)).collect();
-    assert_eq!(spans.len(), 5, "one submit, three looks, one callback");
-    spans.push(parent);
-    assert!(
-        spans.iter().all(|span| span.starts_with(&format!("00-{TRACE}-")) && span.ends_with("-01")),
-        "{spans:?}"
-    );
-    spans.sort();
-    spans.dedup();
-    assert_eq!(spans.len(), 6, "each request is a span of its own");
+    let told: Vec<_> = at_the_vendor.chain(received.header("traceparent").map(str::to_owned)).collect();
+    assert_eq!(told.len(), 5, "one submit, three looks, one callback");
+    // Without traces of its own, the gateway makes no span that nobody would find.
+    assert!(told.iter().all(|traceparent| *traceparent == parent), "{told:?}");
 }
 
 #[tokio::test]
