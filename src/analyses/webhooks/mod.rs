@@ -205,7 +205,8 @@ impl Webhooks {
         Ok(states)
     }
 
-    /// Changes an endpoint. What was on its way goes by the new state; enabling it forgets what went wrong.
+    /// Changes an endpoint. What was on its way goes by the new state. A new URL, other headers, or that it is to be enabled,
+    /// forgets what went wrong, and a pause ends: what was the matter may be mended.
     ///
     /// # Errors
     /// If the tenant has no such endpoint, or deliveries may not go there.
@@ -218,10 +219,13 @@ impl Webhooks {
         if let Some(url) = &change.url {
             self.parts.guard.admit(url)?;
         }
+        let forgive = change.url.is_some()
+            || change.enabled == Some(true)
+            || !matches!(change.headers, HeaderChanges::None);
         for _ in 0..TRIES {
             let mut webhook = self.find(tenant, id).await?;
             self.apply(tenant, &mut webhook, change)?;
-            if self.parts.store.change_webhook(tenant, webhook).await? {
+            if self.parts.store.change_webhook(tenant, webhook, forgive).await? {
                 return self.get(tenant, id).await;
             }
         }
@@ -316,13 +320,15 @@ impl Webhooks {
             let mut webhook = self.find(tenant, id).await?;
             // A try before this one may have been written although the store could not say so.
             let is_written = webhook.sealed.secret == sealed;
+            // If it was the secret that could not be opened, the new one can.
+            let forgive = webhook.health.unsigned_since.is_some();
             if !is_written {
                 let now = self.parts.clock.now();
                 webhook.updated_at = now;
                 let before = std::mem::replace(&mut webhook.sealed.secret, sealed.clone());
                 webhook.sealed.previous_secret = (!overlap.is_zero()).then(|| (before, now + overlap));
             }
-            if is_written || self.parts.store.change_webhook(tenant, webhook).await? {
+            if is_written || self.parts.store.change_webhook(tenant, webhook, forgive).await? {
                 tracing::info!(target: "audit", %tenant, webhook = %id, action = "webhook.rotated", "a secret was rotated");
                 return Ok((self.get(tenant, id).await?, secret));
             }

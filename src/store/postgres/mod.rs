@@ -557,9 +557,14 @@ impl Store for PostgresStore {
         self.run(|session| webhooks::list(session, tenant)).await
     }
 
-    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError> {
         let webhook = &webhook;
-        self.change(|session| webhooks::change(session, tenant, webhook, self.now())).await
+        self.change(|session| webhooks::change(session, tenant, webhook, forgive, self.now())).await
     }
 
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {

@@ -412,9 +412,14 @@ impl Store for SqliteStore {
         self.read(move |connection| webhooks::list(connection, &tenant)).await
     }
 
-    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError> {
         let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
-        self.write(move |connection| webhooks::change(connection, &tenant, &webhook, now)).await
+        self.write(move |connection| webhooks::change(connection, &tenant, &webhook, forgive, now)).await
     }
 
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
