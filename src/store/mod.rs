@@ -462,8 +462,17 @@ pub trait Store: Send + Sync {
     /// deliveries, some go a little later.
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError>;
 
-    /// How an endpoint's youngest deliveries go.
-    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError>;
+    /// How the youngest deliveries of each of these endpoints go.
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<Activity>, StoreError>;
+
+    /// The same of one.
+    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
+        Ok(self.webhook_activities(tenant, vec![id]).await?.pop().unwrap_or_default())
+    }
 
     /// Makes an event that tells of nothing, for one endpoint alone; no feed shows it. A pause of the endpoint ends.
     async fn test_webhook(

@@ -198,11 +198,14 @@ impl Webhooks {
     /// # Errors
     /// If the store fails.
     pub async fn list(&self, tenant: &TenantId) -> Result<Vec<WebhookState>, WebhooksError> {
-        let mut states = Vec::new();
-        for webhook in self.parts.store.list_webhooks(tenant).await? {
-            states.push(self.with_activity(tenant, webhook).await?);
-        }
-        Ok(states)
+        let webhooks = self.parts.store.list_webhooks(tenant).await?;
+        let ids = webhooks.iter().map(|webhook| webhook.id).collect();
+        let activities = self.parts.store.webhook_activities(tenant, ids).await?;
+        Ok(webhooks
+            .into_iter()
+            .zip(activities)
+            .map(|(webhook, activity)| WebhookState { webhook, activity })
+            .collect())
     }
 
     /// Changes an endpoint. What was on its way goes by the new state. A new URL, other headers, or that it is to be enabled,

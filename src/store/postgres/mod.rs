@@ -571,8 +571,13 @@ impl Store for PostgresStore {
         self.change(|session| webhooks::delete(session, tenant, id, self.now())).await
     }
 
-    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
-        self.run(|session| webhooks::activity(session, tenant, id)).await
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<Activity>, StoreError> {
+        let ids = &ids;
+        self.run(|session| webhooks::activities(session, tenant, ids)).await
     }
 
     async fn test_webhook(

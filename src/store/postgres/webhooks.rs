@@ -274,29 +274,42 @@ async fn delete_rest(client: &Object, id: &str) -> Result<usize, Fault> {
     Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }
 
-pub(super) async fn activity(
+/// In the order of the ids.
+pub(super) async fn activities(
     mut session: Session,
     tenant: &TenantId,
-    id: WebhookId,
-) -> Result<Activity, Fault> {
-    let (id, client) = (id.to_string(), session.client()?);
-    let count = client.prepare_cached(ACTIVITY).await?;
-    let row = client.query_one(&count, &[&id, &ACTIVITY_WINDOW, &ACTIVITY_ATTEMPTS]).await?;
-    let (attempts, delivered) = (number(&row, "attempts")?, number(&row, "delivered")?);
-    let most = PENDING_COUNTED + 1;
-    let waiting = client.prepare_cached(PENDING).await?;
-    let waiting = client.query_one(&waiting, &[&tenant.as_str(), &id, &most]).await?;
-    let (counted, most): (u64, u64) =
-        (number(&waiting, "number")?, u64::try_from(PENDING_COUNTED).unwrap_or_default());
-    Ok(Activity { attempts, delivered, pending: counted.min(most), more_pending: counted > most })
+    ids: &[WebhookId],
+) -> Result<Vec<Activity>, Fault> {
+    let client = session.client()?;
+    let ids: Vec<String> = ids.iter().map(WebhookId::to_string).collect();
+    let pending = PENDING_COUNTED + 1;
+    let select = client.prepare_cached(ACTIVITIES).await?;
+    let parameters: [Parameter<'_>; 5] =
+        [&tenant.as_str(), &ids, &ACTIVITY_WINDOW, &ACTIVITY_ATTEMPTS, &pending];
+    client.query(&select, &parameters).await?.iter().map(activity).collect()
 }
 
-/// Takes an endpoint, a number of deliveries, and a number of attempts of each.
-const ACTIVITY: &str = "SELECT coalesce(sum(ended), 0)::bigint AS attempts, coalesce(sum(taken), 0)::bigint AS delivered \
-     FROM (SELECT \"row\", attempts FROM deliveries WHERE endpoint = $1 AND endpoint <> '' \
-     ORDER BY \"row\" DESC LIMIT $2) AS youngest CROSS JOIN LATERAL \
-     (SELECT count(nullif(outcome, 'unsigned')) AS ended, count(*) FILTER (WHERE outcome = 'delivered') AS taken FROM attempts \
-     WHERE delivery = youngest.\"row\" AND number > youngest.attempts - $3) AS counted";
+fn activity(row: &Row) -> Result<Activity, Fault> {
+    let (counted, most): (u64, u64) =
+        (number(row, "pending")?, u64::try_from(PENDING_COUNTED).unwrap_or_default());
+    Ok(Activity {
+        attempts: number(row, "attempts")?,
+        delivered: number(row, "delivered")?,
+        pending: counted.min(most),
+        more_pending: counted > most,
+    })
+}
+
+/// Takes a tenant, endpoints, a number of deliveries, a number of attempts of each, and how far to count what waits.
+const ACTIVITIES: &str = "SELECT went.attempts, went.delivered, waits.pending \
+     FROM unnest($2::text[]) WITH ORDINALITY AS hook (id, place) CROSS JOIN LATERAL \
+     (SELECT coalesce(sum(ended), 0)::bigint AS attempts, coalesce(sum(taken), 0)::bigint AS delivered \
+     FROM (SELECT \"row\", attempts FROM deliveries WHERE endpoint = hook.id AND endpoint <> '' \
+     ORDER BY \"row\" DESC LIMIT $3) AS youngest CROSS JOIN LATERAL \
+     (SELECT count(nullif(outcome, 'unsigned')) AS ended, count(*) FILTER (WHERE outcome = 'delivered') AS taken \
+     FROM attempts WHERE delivery = youngest.\"row\" AND number > youngest.attempts - $4) AS counted) AS went \
+     CROSS JOIN LATERAL (SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
+     AND tenant = $1 AND receiver = hook.id LIMIT $5) AS waiting) AS waits ORDER BY place";
 
 /// Deliveries that wait, counted up to a bound. Takes the tenant, the endpoint and the bound.
 pub(super) const PENDING: &str = "SELECT count(*) AS number FROM (SELECT 1 FROM deliveries \

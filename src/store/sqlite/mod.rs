@@ -427,9 +427,16 @@ impl Store for SqliteStore {
         self.write(move |connection| webhooks::delete(connection, &tenant, id, now).map(Done::quiet)).await
     }
 
-    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<Activity>, StoreError> {
         let tenant = tenant.clone();
-        self.read(move |connection| webhooks::activity(connection, &tenant, id)).await
+        self.read(move |connection| {
+            ids.iter().map(|id| webhooks::activity(connection, &tenant, *id)).collect()
+        })
+        .await
     }
 
     async fn test_webhook(

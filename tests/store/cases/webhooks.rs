@@ -12,7 +12,7 @@ use alovoice_gateway::domain::retries::Next;
 use alovoice_gateway::domain::webhooks::{
     DisabledReason, EventFilter, Health, MAX_WEBHOOKS, Sealed, Webhook,
 };
-use alovoice_gateway::store::{ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending};
+use alovoice_gateway::store::{Activity, ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending};
 use futures_util::future::join_all;
 
 use super::deliveries::A;
@@ -438,6 +438,9 @@ pub(crate) async fn one_that_is_sent_again_and_again_does_not_outweigh_the_other
     finish(&harness, &claimed, refused(&harness)).await;
     let activity = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap();
     assert_eq!((activity.attempts, activity.delivered), (11, 10));
+    let other = registered(&harness, A).await;
+    let both = harness.store.webhook_activities(&acme(), vec![other.id, webhook.id]).await.unwrap();
+    assert_eq!(both, [Activity::default(), activity]);
 }
 
 pub(crate) async fn a_test_goes_to_one_endpoint_and_into_no_feed(harness: Harness) {
