@@ -157,11 +157,7 @@ fn kept(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
 }
 
 /// The settings, through the same door as everybody's: the environment's form.
-fn settings(
-    arguments: &SandboxArgs,
-    home: &Path,
-    vendor: &VendorStandIn,
-) -> Result<Settings, Failed> {
+fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Result<Settings, Failed> {
     let file = |name: &str| home.join(name).display().to_string();
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());
     let issuer = |key: &str| format!("GATEWAY_AUTH__ISSUERS__0__{key}");

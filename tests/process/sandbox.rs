@@ -142,7 +142,10 @@ async fn its_secrets_stay_where_its_files_do() {
     first.process.stop().await;
     let second = Sandbox::start_in(&stage, folder.path()).await;
     assert_eq!(secrets(), before);
-    let list = format!("curl -sS -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {token}' {}/v1/webhooks", second.base());
+    let list = format!(
+        "curl -sS -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {token}' {}/v1/webhooks",
+        second.base()
+    );
     assert_eq!(second.paste(&list).await, "200", "a token of the first is good at the second");
 }
 

@@ -128,10 +128,9 @@ pub(super) fn finish(
              earlier_attempts = earlier_attempts + ? WHERE row = ? AND fence = ? AND leased = 1 \
              RETURNING tenant, endpoint",
         )?
-        .query_row(
-            params![status.as_str(), due_at, finished_at, uncounted, lease.row, lease.fence],
-            |row| Ok((text_id(row, "tenant", TenantId::parse)?, row.get::<_, String>("endpoint")?)),
-        )
+        .query_row(params![status.as_str(), due_at, finished_at, uncounted, lease.row, lease.fence], |row| {
+            Ok((text_id(row, "tenant", TenantId::parse)?, row.get::<_, String>("endpoint")?))
+        })
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
     if let Some(verdict) = verdict(attempt).filter(|_| !endpoint.is_empty()) {
@@ -222,13 +221,14 @@ pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryPage) -> (String, Vec<V
         conditions.push("deliveries.call_id = ?");
         values.push(text(call_id.as_str()));
     }
-    if let Some(status) = filter.status {
-        conditions.push("status = ?");
-        values.push(text(status.as_str()));
-        if status != DeliveryStatus::Delivered {
-            // The condition of the index, word for word.
-            conditions.push("status <> 'delivered'");
+    // The conditions of the indexes, word for word.
+    match filter.status {
+        Some(DeliveryStatus::Delivered) => conditions.push("status = 'delivered'"),
+        Some(status) => {
+            conditions.push("status = ? AND status <> 'delivered'");
+            values.push(text(status.as_str()));
         }
+        None => {}
     }
     if let Some(after) = page.after {
         conditions.push("row < ?");

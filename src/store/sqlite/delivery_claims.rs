@@ -7,7 +7,9 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, MOST_ATTEMPTS, StoreError};
+use super::super::{
+    ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, MOST_ATTEMPTS, StoreError,
+};
 use super::claims::earlier;
 use super::deliveries;
 use super::rows::time_if_any;

@@ -153,7 +153,13 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
             None,
             "deliveries_not_delivered (tenant=? AND status=? AND row<?)",
         ),
-        (None, Some(DeliveryStatus::Delivered), None, "deliveries_newest (tenant=? AND row<?)"),
+        (None, Some(DeliveryStatus::Delivered), None, "deliveries_delivered (tenant=? AND row<?)"),
+        (
+            Some(webhook),
+            Some(DeliveryStatus::Delivered),
+            None,
+            "deliveries_of_endpoint_delivered (endpoint=? AND row<?)",
+        ),
         (Some(webhook), None, None, "deliveries_of_endpoint (endpoint=? AND row<?)"),
         (
             Some(webhook),

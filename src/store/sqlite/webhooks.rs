@@ -276,8 +276,7 @@ pub(super) fn attempted(
         .prepare_cached(&format!("SELECT {COLUMNS} FROM webhooks WHERE id = ?"))?
         .query_row([id], read)
         .optional()?;
-    let counts =
-        |webhook: &Webhook| webhook.version == *version && webhook.health.learns_from(ended, now);
+    let counts = |webhook: &Webhook| webhook.version == *version && webhook.health.learns_from(ended, now);
     let Some(mut webhook) = found.filter(counts) else {
         return Ok(());
     };

@@ -269,7 +269,10 @@ pub(crate) async fn a_flood_to_a_dead_endpoint_delays_no_other(harness: Harness)
 /// As it is when the key that opens an endpoint's secret is not there.
 fn unsigned(harness: &Harness) -> FinishedAttempt {
     let until = harness.clock.now() + Health::UNSIGNED_PAUSE;
-    FinishedAttempt { detail: Some("no key".to_owned()), ..finished("unsigned", None, Next::WaitUntil(until)) }
+    FinishedAttempt {
+        detail: Some("no key".to_owned()),
+        ..finished("unsigned", None, Next::WaitUntil(until))
+    }
 }
 
 pub(crate) async fn what_cannot_be_signed_waits_and_uses_up_no_attempts(harness: Harness) {

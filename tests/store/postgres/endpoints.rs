@@ -19,8 +19,7 @@ const A: &str = "https://a.example/";
 async fn waiters(client: &Client, count: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let waited =
-        async { while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < count {} };
+    let waited = async { while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < count {} };
     within("somebody who waits for a lock", waited).await;
 }
 
