@@ -109,6 +109,9 @@ pub enum Next {
     RetryAt(Timestamp),
     /// Nothing: it is hopeless.
     GiveUp(GiveUpReason),
+    /// Nothing was sent and nothing can be, whatever the receiver does: it waits until then, and this attempt does not count
+    /// in its schedule.
+    WaitUntil(Timestamp),
     /// Nothing for now: its endpoint wants no more and is to be disabled; it goes on when that is enabled again.
     Hold,
 }
@@ -119,7 +122,7 @@ impl Next {
         match self {
             Self::Delivered => Some(true),
             Self::GiveUp(_) => Some(false),
-            Self::RetryAt(_) | Self::Hold => None,
+            Self::RetryAt(_) | Self::WaitUntil(_) | Self::Hold => None,
         }
     }
 }

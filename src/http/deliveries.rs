@@ -8,10 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::authorized::{Authorized, WebhooksManage};
 use super::idempotency::Idempotency;
-use super::input::{DeliveryPath, NoParameters, StrictQuery};
+use super::input::{DeliveryPath, NoFields, NoParameters, OptionalBody, StrictQuery};
 use super::parameters::{DeliveryParameter, RequestKey};
 use super::problem::{ApiError, FieldError};
-use super::problem_responses::{CommonProblems, ConflictProblems, KeyProblems, NotFoundProblems};
+use super::problem_responses::{
+    BodyProblems, CommonProblems, ConflictProblems, KeyProblems, NotFoundProblems,
+};
 use super::state::ApiState;
 use crate::analyses::DeliveryWithAttempts;
 use crate::domain::clock::Timestamp;
@@ -240,7 +242,7 @@ pub async fn get_delivery(
     responses(
         (status = 202, description = "On its way", body = Delivery,
             headers(("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
-        NotFoundProblems, KeyProblems, ConflictProblems, CommonProblems,
+        NotFoundProblems, KeyProblems, ConflictProblems, BodyProblems, CommonProblems,
     ),
     security(("bearer" = ["webhooks:manage"]))
 )]
@@ -250,6 +252,7 @@ pub async fn redeliver(
     delivery: DeliveryPath,
     idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
+    _body: OptionalBody<NoFields>,
 ) -> Result<HttpResponse, ApiError> {
     let (keyed, tenant) = (Arc::clone(&state.keyed), caller.tenant.id().clone());
     let work = async move {

@@ -9,7 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::authorized::{AnalysesRead, Authorized};
 use super::event_stream::{Pass, is_wanted, stream};
 use super::input::StrictQuery;
-use super::problem::ApiError;
+use super::negotiation::negotiate;
+use super::problem::{ApiError, Problem};
 use super::problem_responses::CommonProblems;
 use super::state::ApiState;
 use crate::analyses::{Page, Start};
@@ -23,6 +24,10 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
 /// Bytes of bodies in one page; the event that passes them ends it.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// The form of a stream.
+const STREAM: &str = "text/event-stream";
+/// The forms that there are.
+const OFFERED: [&str; 2] = ["application/json", STREAM];
 /// What a stream that broke off gives as the last event it had.
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -86,6 +91,7 @@ pub struct EventPage {
             (EventPage = "application/json"),
             (String = "text/event-stream", example = json!("retry: 2000\nid: AAAAAAAAAAEqjnBRTbTKTw\n\nid: evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e\nevent: analysis.completed\ndata: {\"id\":\"evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e\",\"type\":\"analysis.completed\",…}\n\n: ping\n\n")),
         )),
+        (status = 406, description = "`Accept` refuses all that there is; `detail` lists it", body = Problem, content_type = "application/problem+json"),
         CommonProblems,
     ),
     security(("bearer" = ["analyses:read"]))
@@ -98,7 +104,8 @@ pub async fn list_events(
 ) -> Result<HttpResponse, ApiError> {
     let (tenant, ListEvents { after, limit }) = (caller.tenant.id(), query.0);
     let after = after.map(|after| start(tenant, "?after", &after)).transpose()?;
-    if is_wanted(request.headers()) {
+    let accepted = negotiate(&request, &OFFERED)?;
+    if OFFERED[accepted] == STREAM || is_wanted(request.headers()) {
         if limit.is_some() {
             return Err(ApiError::invalid_field("?limit", "is not for streams, which go on for ever"));
         }
@@ -147,7 +154,7 @@ async fn open(
 fn stream_head() -> actix_web::HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
-        .content_type("text/event-stream")
+        .content_type(STREAM)
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .insert_header((header::VARY, HeaderValue::from_static("Authorization, Accept")))
         .insert_header(("x-accel-buffering", "no"));

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
@@ -26,6 +26,11 @@ pub struct JsonBody<T>(pub T);
 
 /// A JSON body that may be left out, for what is said by default.
 pub struct OptionalBody<T>(pub T);
+
+/// For operations that have nothing to be told: what somebody sends all the same must be an empty object.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoFields {}
 
 impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
     type Error = actix_web::Error;
@@ -73,10 +78,11 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
     }
     let is_json = request.mime_type().ok().flatten().is_some_and(|mime| {
         let charset = mime.get_param("charset");
-        mime.essence_str() == "application/json" && charset.is_none_or(|charset| charset == "utf-8")
+        is_taken(request.method(), mime.essence_str()) && charset.is_none_or(|charset| charset == "utf-8")
     });
     if !is_json {
-        return Err(unsupported("the body must be of type application/json in UTF-8"));
+        let patch = if request.method() == Method::PATCH { " or application/merge-patch+json" } else { "" };
+        return Err(unsupported(&format!("the body must be of type application/json{patch} in UTF-8")));
     }
     let too_large = || ApiError::new(BODY_TOO_LARGE, format!("a body may have at most {limit} bytes"));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -92,6 +98,12 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// What our patches are has a type of its own (RFC 7396, 4).
+fn is_taken(method: &Method, media_type: &str) -> bool {
+    media_type == "application/json"
+        || (method == Method::PATCH && media_type == "application/merge-patch+json")
 }
 
 /// Reads a body: first whether it is JSON at all, then whether it has the right form: the two are different mistakes.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::authorized::{Authorized, WebhooksManage};
 use super::idempotency::Idempotency;
-use super::input::{JsonBody, NoParameters, OptionalBody, ReplayPath, StrictQuery, WebhookPath};
+use super::input::{JsonBody, NoFields, NoParameters, OptionalBody, ReplayPath, StrictQuery, WebhookPath};
 use super::numbers::whole_number;
 use super::observe::RequestTrace;
 use super::parameters::{ReplayParameter, RequestKey, WebhookParameter};
@@ -156,7 +156,7 @@ impl ReplayEvents {
         (status = 202, description = "On its way", body = Accepted,
             headers(("Location" = String, description = "Where the delivery is"),
                 ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
-        NotFoundProblems, KeyProblems, ConflictProblems, CommonProblems,
+        NotFoundProblems, KeyProblems, ConflictProblems, BodyProblems, CommonProblems,
     ),
     security(("bearer" = ["webhooks:manage"]))
 )]
@@ -167,6 +167,7 @@ pub async fn test_webhook(
     webhook: WebhookPath,
     idempotency: Idempotency,
     _query: StrictQuery<NoParameters>,
+    _body: OptionalBody<NoFields>,
 ) -> Result<HttpResponse, ApiError> {
     let (keyed, tenant) = (Arc::clone(&state.keyed), caller.tenant.id().clone());
     let work = async move {

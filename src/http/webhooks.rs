@@ -120,7 +120,7 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 256)]
     description: Option<Option<String>>,
-    /// `true` enables it: what was on its way goes on, and failures are forgotten. `false` disables it: nothing is sent,
+    /// `true` enables it: what was on its way goes on at once, and failures are forgotten. `false` disables it: nothing is sent,
     /// and what happens meanwhile is not put on its way; a replay brings it later.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<bool>, nullable = false)]
@@ -181,7 +181,7 @@ pub struct WebhookHealth {
     /// The share of `attempts` that were answered with 2xx; `null` if there were none.
     #[schema(required = true, example = 0.98)]
     success_rate: Option<f64>,
-    /// The attempts that ended of its 100 youngest deliveries.
+    /// The attempts that ended of its 100 youngest deliveries, of each the last ten.
     attempts: u64,
     /// Deliveries with an attempt to come, counted up to 1,000.
     pending: u64,
@@ -198,9 +198,15 @@ pub struct WebhookHealth {
     /// Since when there were only failures.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     failing_since: Option<Timestamp>,
-    /// After five failures in a row its deliveries wait until then, and go on when one has arrived.
+    /// After five failures in a row, or when they cannot be signed, its deliveries wait until then, and go on when one has
+    /// arrived.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     paused_until: Option<Timestamp>,
+    /// Since when its deliveries cannot be signed, because the gateway's operator lost the key that opens its secret or
+    /// headers, or set none; `last_failure` says which. They wait, are tried every minute, and lose nothing by it. If the key is
+    /// not to be had any more, `rotate-secret` and new `headers` do without it.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    unsigned_since: Option<Timestamp>,
 }
 
 /// An attempt that failed.
@@ -260,6 +266,7 @@ impl Webhook {
                 consecutive_failures: health.failures,
                 failing_since: health.failing_since,
                 paused_until: health.paused_until.filter(|until| *until > now),
+                unsigned_since: health.unsigned_since,
             },
             secret: secret.map(|secret| secret.to_text().expose_secret().to_owned()),
         }
@@ -449,11 +456,14 @@ pub async fn get_webhook(
 
 /// Change a webhook, disable or enable it
 ///
-/// A merge patch. What was on its way goes by the new state: to the new URL, with the new headers. Of events that happened
-/// while it was disabled none is put on its way by itself: send them with a replay.
+/// A merge patch. What was on its way goes by the new state: to the new URL, with the new headers. The secret stays, and so do
+/// headers that the patch does not name: with a new `url`, what is secret in them goes to the new place unless the patch takes
+/// it away. A new `url`, `headers`, or `enabled: true` ends a pause and forgets failures. Of events that happened while it was
+/// disabled none is put on its way by itself: send them with a replay.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{webhook_id}", operation_id = "change_webhook", tag = "webhooks",
-    params(WebhookParameter), request_body = ChangeWebhook,
+    params(WebhookParameter),
+    request_body(content((ChangeWebhook = "application/json"), (ChangeWebhook = "application/merge-patch+json"))),
     responses(
         (status = 200, description = "The webhook as it is now", body = Webhook),
         NotFoundProblems, ConflictProblems, SealingProblems, BodyProblems, CommonProblems,

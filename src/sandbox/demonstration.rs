@@ -31,6 +31,11 @@ const AUDIENCE: &str = "alovoice-gateway";
 const TENANT: &str = "demo";
 const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
+/// The files that hold its secrets.
+const HMAC_SECRET: &str = "hmac-secret";
+const VENDOR_TOKEN: &str = "vendor-token";
+const CALLBACK_SECRET: &str = "callback-secret";
+const ENCRYPTION_KEY: &str = "encryption-key";
 /// How long the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);
 
@@ -40,7 +45,7 @@ const PROCESSING: Duration = Duration::from_secs(4);
 /// If an address is taken or the data directory cannot be written.
 pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Result<(), Failed> {
     let home = Home::open(arguments.data_dir.clone()).map_err(Failed::fault)?;
-    let secrets = Secrets::generate(&SystemEntropy)?;
+    let secrets = Secrets::in_folder(&home.path, &SystemEntropy)?;
     let vendor = VendorStandIn::start(VendorOptions {
         address: arguments.vendor_listen,
         tokens: vec![secrets.vendor_token.clone()],
@@ -56,7 +61,7 @@ pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Res
     .await
     .map_err(Failed::fault)?;
 
-    let settings = settings(arguments, &home.path, &secrets, &vendor)?;
+    let settings = settings(arguments, &home.path, &vendor)?;
     telemetry::init(&settings.log).map_err(Failed::fault)?;
     let gateway = app::start(&settings, &|name| std::env::var(name).ok()).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
@@ -100,26 +105,30 @@ impl Drop for Home {
     }
 }
 
-/// Made up at every start.
+/// Made up at the first start in a folder, and kept in it: what an earlier run with the same `--data-dir` sealed is to open
+/// again, its token to be good, and receivers to know what it signs with.
 struct Secrets {
     vendor_token: String,
     hmac: String,
-    encryption: String,
     callback_text: String,
     callback: CallbackSecret,
 }
 
 impl Secrets {
-    fn generate(entropy: &dyn Entropy) -> Result<Self, Failed> {
+    fn in_folder(folder: &Path, entropy: &dyn Entropy) -> Result<Self, Failed> {
         let random = || {
             let mut bytes = [0; 32];
             entropy.fill(&mut bytes);
             STANDARD.encode(bytes)
         };
-        let callback_text = format!("whsec_{}", random());
-        let callback = CallbackSecret::parse(&callback_text).map_err(Failed::fault)?;
-        let vendor_token = random().replace(['/', '+', '='], "x");
-        Ok(Self { vendor_token, hmac: random(), encryption: random(), callback_text, callback })
+        let callback_text = kept(&folder.join(CALLBACK_SECRET), || format!("whsec_{}", random()))?;
+        kept(&folder.join(ENCRYPTION_KEY), random)?;
+        Ok(Self {
+            vendor_token: kept(&folder.join(VENDOR_TOKEN), || random().replace(['/', '+', '='], "x"))?,
+            hmac: kept(&folder.join(HMAC_SECRET), random)?,
+            callback: CallbackSecret::parse(&callback_text).map_err(Failed::fault)?,
+            callback_text,
+        })
     }
 
     fn mint(&self) -> Result<String, Failed> {
@@ -139,23 +148,17 @@ impl Secrets {
     }
 }
 
-/// The settings, through the same door as everybody's: the environment's form.
-fn settings(
-    arguments: &SandboxArgs,
-    home: &Path,
-    secrets: &Secrets,
-    vendor: &VendorStandIn,
-) -> Result<Settings, Failed> {
-    let file = |name: &str, content: &str| -> Result<String, Failed> {
-        let path = home.join(name);
-        fs::write(&path, content).map_err(Failed::fault)?;
-        Ok(path.display().to_string())
-    };
-    // What an earlier run with the same --data-dir sealed is to open again.
-    let key_file = home.join("encryption-key");
-    if !key_file.exists() {
-        fs::write(&key_file, &secrets.encryption).map_err(Failed::fault)?;
+/// What a file holds; if there is none, it is made.
+fn kept(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
+    if !path.exists() {
+        fs::write(path, make()).map_err(Failed::fault)?;
     }
+    fs::read_to_string(path).map_err(Failed::fault)
+}
+
+/// The settings, through the same door as everybody's: the environment's form.
+fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Result<Settings, Failed> {
+    let file = |name: &str| home.join(name).display().to_string();
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());
     let issuer = |key: &str| format!("GATEWAY_AUTH__ISSUERS__0__{key}");
     let set = |key: &str, value: &str| (format!("GATEWAY_{key}"), value.to_owned());
@@ -169,15 +172,15 @@ fn settings(
         set("STORE__URL", &format!("sqlite://{}", home.join("gateway.db").display())),
         set("CALLBACKS__ALLOW_HTTP", "true"),
         set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
-        set("ENCRYPTION__KEY_FILE", &key_file.display().to_string()),
+        set("ENCRYPTION__KEY_FILE", &file(ENCRYPTION_KEY)),
         set("LOG__FORMAT", "human"),
         set("LOG__FILTER", "warn"),
         (issuer("ISSUER"), ISSUER.to_owned()),
         (issuer("AUDIENCES"), AUDIENCE.to_owned()),
         (issuer("ALGORITHMS"), "HS256".to_owned()),
-        (issuer("HMAC_SECRET_FILE"), file("hmac-secret", &secrets.hmac)?),
-        (tenant("VENDOR_TOKEN_FILE"), file("vendor-token", &secrets.vendor_token)?),
-        (tenant("CALLBACK_SECRET_FILE"), file("callback-secret", &secrets.callback_text)?),
+        (issuer("HMAC_SECRET_FILE"), file(HMAC_SECRET)),
+        (tenant("VENDOR_TOKEN_FILE"), file(VENDOR_TOKEN)),
+        (tenant("CALLBACK_SECRET_FILE"), file(CALLBACK_SECRET)),
     ];
     config::load(None, pairs.into_iter()).map_err(Failed::fault)
 }

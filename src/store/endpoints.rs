@@ -15,10 +15,14 @@ pub(super) const REPLAY_BATCH: usize = 200;
 pub(super) const REPLAY_BACKLOG: usize = 400;
 /// When to look again whether there is room.
 pub(super) const REPLAY_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+/// When to look again at one that cannot be read: another version of this program may be able to.
+pub(super) const REPLAY_PAUSE_WHILE_UNREADABLE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The same while the endpoint is disabled; enabling it looks at once.
 pub(super) const REPLAY_PAUSE_WHILE_DISABLED: std::time::Duration = std::time::Duration::from_secs(60);
 /// The youngest deliveries of an endpoint, whose attempts make its success rate.
 pub(super) const ACTIVITY_WINDOW: i64 = 100;
+/// Of each of them, so many of the last attempts: a delivery that is sent again and again does not outweigh the others.
+pub(super) const ACTIVITY_ATTEMPTS: i64 = 10;
 /// Waiting deliveries are counted up to here.
 pub(super) const PENDING_COUNTED: i64 = 1000;
 /// Deliveries of a deleted endpoint that go in one transaction.
@@ -29,6 +33,8 @@ pub(super) const DELETED_BATCH: usize = 500;
 pub struct ClaimedEndpoint {
     /// Its id.
     pub id: WebhookId,
+    /// Its version: any change of it makes it another.
+    pub version: u32,
     /// Its secrets and headers.
     pub sealed: Sealed,
 }
@@ -112,15 +118,24 @@ pub struct RecordedDelivery {
     pub finished_at: Option<Timestamp>,
 }
 
-/// What an attempt's end says of its endpoint, if anything.
-pub(super) fn verdict(attempt: &FinishedAttempt) -> Option<Ended> {
-    match attempt.next {
-        Next::Delivered => Some(Ended::Delivered),
-        Next::RetryAt(_) | Next::GiveUp(_) | Next::Hold if !attempt.of_receiver => None,
-        next => Some(Ended::Failed {
-            gone: matches!(next, Next::Hold | Next::GiveUp(GiveUpReason::Gone)),
+/// What an attempt's end says of its endpoint.
+pub(super) struct Verdict {
+    /// Of the endpoint as it was at this version.
+    pub(super) version: u32,
+    pub(super) ended: Ended,
+}
+
+/// Of a submission's own callback there is none.
+pub(super) fn verdict(attempt: &FinishedAttempt) -> Option<Verdict> {
+    let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
+    let ended = match attempt.next {
+        Next::Delivered => Ended::Delivered,
+        Next::WaitUntil(_) => Ended::Unsigned { error: error() },
+        Next::RetryAt(_) | Next::GiveUp(_) | Next::Hold => Ended::Failed {
+            gone: matches!(attempt.next, Next::Hold | Next::GiveUp(GiveUpReason::Gone)),
             status: attempt.status,
-            error: attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned()),
-        }),
-    }
+            error: error(),
+        },
+    };
+    Some(Verdict { version: attempt.endpoint_version?, ended })
 }

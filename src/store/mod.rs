@@ -56,8 +56,8 @@ fn is_younger(event: EventId, at: Timestamp) -> bool {
     at + FEED_DISORDER >= event.generated_at()
 }
 
-/// The most attempts of one delivery that are read: it may be sent again and again.
-const MOST_ATTEMPTS: usize = 100;
+/// The attempts of one delivery that are kept, the last ones: it may be sent again and again.
+const MOST_ATTEMPTS: u32 = 100;
 /// What the change feed holds for a slow listener before it is told that it missed some.
 const CHANGE_BACKLOG: usize = 4096;
 
@@ -224,8 +224,9 @@ pub struct DeliverySlots {
 pub struct FinishedAttempt {
     /// A bounded word for it.
     pub outcome: &'static str,
-    /// Whether that says something of the receiver.
-    pub of_receiver: bool,
+    /// The version that the endpoint had when this was claimed; `None` for a submission's own callback. It says nothing of
+    /// an endpoint that was changed meanwhile.
+    pub endpoint_version: Option<u32>,
     /// The receiver's status, if it gave one.
     pub status: Option<u16>,
     /// From the first byte to the last, or to the fault.
@@ -443,7 +444,7 @@ pub trait Store: Send + Sync {
     /// Numbers for the metrics. They cost what is under way and waits, however much rests in the store.
     async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError>;
 
-    /// Every attempt of a delivery, the first one first: when, how it ended, and the status.
+    /// The last attempts of a delivery, the first one first: when, how it ended, and the status.
     async fn attempts(
         &self,
         tenant: &TenantId,
@@ -484,16 +485,31 @@ pub trait Store: Send + Sync {
     /// A tenant's endpoints, the oldest first.
     async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError>;
 
-    /// Writes an endpoint that was read before, unless it was changed or deleted meanwhile; whether it was written. Its
-    /// failures are only written when they were forgiven. What happens from now on is sent by what it says.
-    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
+    /// Writes an endpoint that was read before, unless it was changed or deleted meanwhile; whether it was written. Of its
+    /// health nothing is written; with `forgive`, what went wrong is forgotten and a pause ends. What happens from now on is
+    /// sent by what it says.
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError>;
 
     /// Deletes an endpoint with its replays and deliveries; whether there was one. Nothing more is sent to it. Of very many
     /// deliveries, some go a little later.
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError>;
 
-    /// How an endpoint's youngest deliveries go.
-    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError>;
+    /// How the youngest deliveries of each of these endpoints go.
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<Activity>, StoreError>;
+
+    /// The same of one.
+    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
+        Ok(self.webhook_activities(tenant, vec![id]).await?.pop().unwrap_or_default())
+    }
 
     /// Makes an event that tells of nothing, for one endpoint alone; no feed shows it. A pause of the endpoint ends.
     async fn test_webhook(

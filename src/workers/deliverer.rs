@@ -12,7 +12,7 @@ use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
-use crate::domain::webhooks::{CustomHeaders, Vault};
+use crate::domain::webhooks::{CustomHeaders, Health, Vault};
 use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
@@ -174,6 +174,10 @@ impl Deliverer {
         let next = match outcome {
             // Its endpoint is disabled with this; the delivery waits with all others of it.
             AttemptOutcome::Gone if delivery.webhook.is_some() => Next::Hold,
+            // The operator can mend it: until then all that goes to this endpoint waits.
+            AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
+                Next::WaitUntil(self.clock.now() + Health::UNSIGNED_PAUSE)
+            }
             _ => {
                 let (made, jitter) = (delivery.attempts_of_round(), self.entropy.fraction());
                 self.schedule.next(made, outcome, self.clock.now(), jitter)
@@ -184,12 +188,15 @@ impl Deliverer {
             Next::RetryAt(at) => {
                 tracing::warn!(outcome = label, retry_at = %at, "a callback was not delivered");
             }
+            Next::WaitUntil(until) => {
+                tracing::error!(outcome = label, %until, why = %outcome, "a callback waits: it cannot be signed");
+            }
             Next::Hold => tracing::error!(outcome = label, "an endpoint wants no more, and is disabled"),
             Next::GiveUp(reason) => tracing::error!(outcome = label, ?reason, "a callback is given up"),
         }
         let attempt = FinishedAttempt {
             outcome: label,
-            of_receiver: !matches!(outcome, AttemptOutcome::Unsigned { .. }),
+            endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
             status: sent.status,
             latency: sent.latency,
             detail: (next != Next::Delivered).then(|| outcome.to_string()),

@@ -94,3 +94,15 @@ async fn another_tenants_events_are_not_there() {
         assert_eq!(stage.globex().get(path).await.json()["events"], json!([]), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_form_that_there_is_not_is_refused() {
+    let stage = Stage::start().await;
+    for accept in ["text/html", "application/xml, image/*", "application/json;q=0"] {
+        stage.acme().get_with("/v1/events", &[("accept", accept)]).await.problem(406, "not_acceptable");
+    }
+    for accept in ["*/*", "application/*", "text/html, application/json;q=0.1"] {
+        let page = stage.acme().get_with("/v1/events", &[("accept", accept)]).await;
+        assert_eq!((page.status, page.header("content-type")), (200, "application/json"), "{accept}");
+    }
+}

@@ -75,7 +75,8 @@ async fn a_dead_one_is_paused_and_delays_nobody() {
     let received = stage.receiver.next().await;
     assert_eq!(received.path, "/hook/ok", "the other one does not wait");
     // Somebody who has mended it need not wait either.
-    acme.patch(&dead, json!({"url": stage.hook("ok/mended")})).await;
+    let mended = acme.patch(&dead, json!({"url": stage.hook("ok/mended")})).await.json()["health"].take();
+    assert_eq!((&mended["paused_until"], &mended["consecutive_failures"]), (&json!(null), &json!(0)));
     acme.post(&format!("{dead}/test"), json!({})).await;
     let mut types = Vec::new();
     for _ in 0..2 {

@@ -329,6 +329,41 @@ async fn what_breaks_a_rule_is_named_and_no_value_is_repeated() {
 }
 
 #[tokio::test]
+async fn a_change_has_the_type_of_a_merge_patch_or_of_json() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let (path, _) = registered(&acme, json!({"url": stage.hook("ok")})).await;
+    let body = json!({"description": "patched"}).to_string();
+    let patch = [("content-type", "application/merge-patch+json; charset=utf-8")];
+    let patched = acme.send(Method::PATCH, &path, &patch, body.clone()).await;
+    assert_eq!((patched.status, &patched.json()["description"]), (200, &json!("patched")));
+    for media_type in ["application/json-patch+json", "text/plain"] {
+        let refused = acme.send(Method::PATCH, &path, &[("content-type", media_type)], body.clone()).await;
+        refused.problem(415, "unsupported_media_type");
+    }
+    let created = json!({"url": stage.hook("ok")}).to_string();
+    acme.send(Method::POST, HOOKS, &patch, created).await.problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn what_is_told_to_an_operation_without_a_body_is_not_passed_over() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let (path, _) = registered(&acme, json!({"url": stage.hook("ok")})).await;
+    let test = format!("{path}/test");
+    let sent = acme.send(Method::POST, &test, &[], "").await;
+    assert_eq!(sent.status, 202, "{sent:?}");
+    let redeliver = format!("{}/redeliver", sent.header("location"));
+    for action in [test.as_str(), &redeliver] {
+        assert_eq!(acme.send(Method::POST, action, &[], "").await.status, 202);
+        assert_eq!(acme.post(action, json!({})).await.status, 202);
+        assert_eq!(acme.post(action, json!({"url": "https://other.example/"})).await.pointers(), ["#/url"]);
+        let text = acme.send(Method::POST, action, &[("content-type", "text/plain")], "now").await;
+        text.problem(415, "unsupported_media_type");
+    }
+}
+
+#[tokio::test]
 async fn there_is_an_end_to_webhooks() {
     let stage = Stage::start().await;
     for _ in 0..50 {
@@ -362,8 +397,12 @@ async fn without_a_key_nothing_is_taken_that_would_have_to_be_sealed() {
         delivery_that(&acme, &delivery, |delivery| delivery["attempts"][0]["outcome"].is_string()).await;
     assert_eq!(delivery["attempts"][0]["outcome"], "unsigned");
     assert!(delivery["attempts"][0]["error"].as_str().unwrap().contains("encryption.key_file"), "{delivery}");
+    assert_eq!(delivery["status"], "pending");
     let health = acme.get(&path).await.json()["health"].take();
-    assert_eq!((&health["consecutive_failures"], &health["last_failure"]), (&json!(0), &json!(null)));
+    assert_eq!((&health["consecutive_failures"], &health["failing_since"]), (&json!(0), &json!(null)));
+    assert!(health["unsigned_since"].is_string() && health["paused_until"].is_string(), "{health}");
+    assert!(health["last_failure"]["error"].as_str().unwrap().contains("encryption.key_file"), "{health}");
+    assert_eq!((&health["success_rate"], &health["pending"]), (&json!(null), &json!(1)));
     let (_, metrics) = stage.admin("metrics").await;
     assert!(metrics.contains("callback_attempt_duration_seconds_count{outcome=\"unsigned\"}"), "{metrics}");
 }

@@ -130,6 +130,26 @@ async fn its_curl_lines_work_as_they_are() {
 }
 
 #[tokio::test]
+async fn its_secrets_stay_where_its_files_do() {
+    let stage = Stage::set_up().await;
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = || {
+        ["hmac-secret", "vendor-token", "callback-secret", "encryption-key"]
+            .map(|name| std::fs::read(folder.path().join(name)).unwrap())
+    };
+    let first = Sandbox::start_in(&stage, folder.path()).await;
+    let (token, before) = (first.token().to_owned(), secrets());
+    first.process.stop().await;
+    let second = Sandbox::start_in(&stage, folder.path()).await;
+    assert_eq!(secrets(), before);
+    let list = format!(
+        "curl -sS -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {token}' {}/v1/webhooks",
+        second.base()
+    );
+    assert_eq!(second.paste(&list).await, "200", "a token of the first is good at the second");
+}
+
+#[tokio::test]
 async fn its_addresses_are_to_be_had_once() {
     let stage = Stage::set_up().await;
     let taken = stage.vendor.base_url().socket_addrs(|| None).unwrap()[0].to_string();

@@ -1,6 +1,7 @@
 //! The contract on PostgreSQL, and what only a server can do.
 
 mod commits;
+mod endpoints;
 mod outages;
 mod replicas;
 mod schema;

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::cases::feed::calls;
 use crate::cases::paces::{first_look, learn};
+use crate::cases::replays::one_that_cannot_be_read_stops_no_other;
+use crate::cases::webhooks::attempt_often;
 use crate::harness::{Harness, acme, call_id, delivered, ready, submission, surroundings, with_callback};
 
 crate::contract!(super::open);
@@ -251,6 +253,30 @@ async fn a_value_that_cannot_be_read_is_said_to_be_corrupt() {
     // The writer and the readers are none the worse for it.
     assert_eq!(harness.submit(submission("2")).await.analysis.status, Status::Queued);
     harness.find("2").await;
+}
+
+#[tokio::test]
+async fn of_many_attempts_the_last_hundred_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let harness = open_at(&file_in(&folder), ());
+    harness.announce("1", &["https://a.example/"]).await;
+    attempt_often(&harness, 104).await;
+    let other = beside(&file_in(&folder));
+    let kept = other.query_row("SELECT min(number), count(*) FROM attempts", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    });
+    assert_eq!(kept.unwrap(), (5, 100));
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_be_read_stops_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let harness = open_at(&file_in(&folder), ());
+    let other = beside(&file_in(&folder));
+    one_that_cannot_be_read_stops_no_other(&harness, async |id| {
+        assert_eq!(other.execute("UPDATE replays SET trace = '[]' WHERE id = ?", [id]).unwrap(), 1);
+    })
+    .await;
 }
 
 #[tokio::test]

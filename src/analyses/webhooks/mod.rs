@@ -197,14 +197,18 @@ impl Webhooks {
     /// # Errors
     /// If the store fails.
     pub async fn list(&self, tenant: &TenantId) -> Result<Vec<WebhookState>, WebhooksError> {
-        let mut states = Vec::new();
-        for webhook in self.parts.store.list_webhooks(tenant).await? {
-            states.push(self.with_activity(tenant, webhook).await?);
-        }
-        Ok(states)
+        let webhooks = self.parts.store.list_webhooks(tenant).await?;
+        let ids = webhooks.iter().map(|webhook| webhook.id).collect();
+        let activities = self.parts.store.webhook_activities(tenant, ids).await?;
+        Ok(webhooks
+            .into_iter()
+            .zip(activities)
+            .map(|(webhook, activity)| WebhookState { webhook, activity })
+            .collect())
     }
 
-    /// Changes an endpoint. What was on its way goes by the new state; enabling it forgets what went wrong.
+    /// Changes an endpoint. What was on its way goes by the new state. A new URL, other headers, or that it is to be enabled,
+    /// forgets what went wrong, and a pause ends: what was the matter may be mended.
     ///
     /// # Errors
     /// If the tenant has no such endpoint, or deliveries may not go there.
@@ -217,10 +221,13 @@ impl Webhooks {
         if let Some(url) = &change.url {
             self.parts.guard.admit(url)?;
         }
+        let forgive = change.url.is_some()
+            || change.enabled == Some(true)
+            || !matches!(change.headers, HeaderChanges::None);
         for _ in 0..TRIES {
             let mut webhook = self.find(tenant, id).await?;
             self.apply(tenant, &mut webhook, change)?;
-            if self.parts.store.change_webhook(tenant, webhook).await? {
+            if self.parts.store.change_webhook(tenant, webhook, forgive).await? {
                 return self.get(tenant, id).await;
             }
         }
@@ -314,13 +321,15 @@ impl Webhooks {
             let mut webhook = self.find(tenant, id).await?;
             // A try before this one may have been written although the store could not say so.
             let is_written = webhook.sealed.secret == sealed;
+            // If it was the secret that could not be opened, the new one can.
+            let forgive = webhook.health.unsigned_since.is_some();
             if !is_written {
                 let now = self.parts.clock.now();
                 webhook.updated_at = now;
                 let before = std::mem::replace(&mut webhook.sealed.secret, sealed.clone());
                 webhook.sealed.previous_secret = (!overlap.is_zero()).then(|| (before, now + overlap));
             }
-            if is_written || self.parts.store.change_webhook(tenant, webhook).await? {
+            if is_written || self.parts.store.change_webhook(tenant, webhook, forgive).await? {
                 return Ok((self.get(tenant, id).await?, secret));
             }
         }

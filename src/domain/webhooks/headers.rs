@@ -120,20 +120,37 @@ impl CustomHeaders {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// What a receiver answered, without the values if it sent them back.
+    /// What a receiver answered, without the values if it sent them back, also the beginning of one at its end. It gets no
+    /// longer by that. Values of less than four bytes stay: they are found everywhere, and guessed anyway.
     pub fn erased_from(&self, answer: Vec<u8>) -> Vec<u8> {
         const ERASED: &[u8] = b"[header]";
-        let mut answer = answer;
-        for value in self.0.values() {
-            let value = value.expose_secret().as_bytes();
-            // A short one is found everywhere, and guessed anyway.
-            while value.len() > ERASED.len()
-                && let Some(place) = answer.windows(value.len()).position(|part| part == value)
-            {
-                answer.splice(place..place + value.len(), ERASED.iter().copied());
+        const SHORTEST: usize = 4;
+        let values: Vec<&[u8]> = self
+            .0
+            .values()
+            .map(|value| value.expose_secret().as_bytes())
+            .filter(|value| value.len() >= SHORTEST)
+            .collect();
+        let mut shown = Vec::with_capacity(answer.len());
+        let mut rest = answer.as_slice();
+        while let Some((first, others)) = rest.split_first() {
+            let is_there = |value: &&[u8]| {
+                rest.starts_with(value) || (rest.len() >= SHORTEST && value.starts_with(rest))
+            };
+            // The longest, should one begin with another.
+            match values.iter().copied().filter(is_there).map(<[u8]>::len).max() {
+                Some(length) => {
+                    shown.extend_from_slice(ERASED);
+                    rest = rest.get(length..).unwrap_or_default();
+                }
+                None => {
+                    shown.push(*first);
+                    rest = others;
+                }
             }
         }
-        answer
+        shown.truncate(answer.len());
+        shown
     }
 
     /// As a text, to be sealed: a line `name: value` for each. `None` if there are none.
@@ -204,6 +221,16 @@ mod tests {
         let headers = headers(&[("Authorization", "Bearer s3cr3t"), ("X-Short", "ok")]);
         let echoed = b"\xffBearer s3cr3t, Bearer s3cr3t ok".to_vec();
         assert_eq!(headers.erased_from(echoed), b"\xff[header], [header] ok");
+        assert_eq!(headers.erased_from(b"cut off: Bearer s3c".to_vec()), b"cut off: [header]");
+    }
+
+    #[test]
+    fn short_values_are_erased_and_no_answer_gets_longer() {
+        let headers = headers(&[("X-One", "head"), ("X-Other", "header"), ("X-Third", "a1b2")]);
+        let told = b"head header a1b2 a1b3, and no more of it".to_vec();
+        assert_eq!(headers.erased_from(told), b"[header] [header] [header] a1b3, and no ");
+        assert_eq!(headers.erased_from(b"a1b2a1b2".to_vec()), b"[header]");
+        assert_eq!(headers.erased_from(b"hea".to_vec()), b"hea");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! An endpoint that failed several times in a row gets a pause, and then one delivery to try it with: until that
 //! arrives, all others wait without using up their attempts, and nobody else waits with them. Every failed try makes
-//! the pause longer, up to a bound.
+//! the pause longer, up to a bound. What cannot be signed, as the operator's key is not there, waits in the same way, and
+//! nothing of it is held against the endpoint.
 
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Health {
     pub last_success_at: Option<Timestamp>,
     /// The last failure.
     pub last_failure: Option<LastFailure>,
+    /// Since when nothing could be signed; `None` if the last attempt was.
+    pub unsigned_since: Option<Timestamp>,
 }
 
 /// How an attempt ended, as far as it says something of its endpoint.
@@ -46,6 +49,11 @@ pub enum Ended {
         gone: bool,
         /// The receiver's status.
         status: Option<u16>,
+        /// For people.
+        error: String,
+    },
+    /// Nothing was sent: the secret could not be opened. It says nothing of the receiver.
+    Unsigned {
         /// For people.
         error: String,
     },
@@ -71,6 +79,8 @@ impl Health {
     pub const LONGEST_PAUSE: Duration = Duration::from_mins(5);
     /// An endpoint that has only failed for so long is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
+    /// How long an endpoint waits for which nothing can be signed; then one delivery tries it.
+    pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
     /// How exactly the last success is known: a busy endpoint's record is not written with every delivery.
     pub const PRECISION: Duration = Duration::from_secs(1);
 
@@ -86,9 +96,10 @@ impl Health {
     /// Whether [`Health::attempted`] would change anything.
     pub fn learns_from(&self, ended: &Ended, now: Timestamp) -> bool {
         match ended {
-            Ended::Failed { .. } => true,
+            Ended::Failed { .. } | Ended::Unsigned { .. } => true,
             Ended::Delivered => {
                 self.failures > 0
+                    || self.unsigned_since.is_some()
                     || self.paused_until.is_some()
                     || self.last_success_at.is_none_or(|last| now.since(last) >= Self::PRECISION)
             }
@@ -97,11 +108,21 @@ impl Health {
 
     /// Takes note of an attempt's end; gives why the endpoint is to be disabled, if it is.
     pub fn attempted(&mut self, ended: &Ended, now: Timestamp) -> Option<DisabledReason> {
-        let Ended::Failed { gone, status, error } = ended else {
-            self.forgive();
-            self.last_success_at = Some(now);
-            return None;
+        let (gone, status, error) = match ended {
+            Ended::Failed { gone, status, error } => (gone, status, error),
+            Ended::Unsigned { error } => {
+                self.unsigned(error, now);
+                return None;
+            }
+            Ended::Delivered => {
+                self.forgive();
+                self.last_success_at = Some(now);
+                return None;
+            }
         };
+        if self.unsigned_since.take().is_some() && self.failures < Self::PAUSES_AFTER {
+            self.paused_until = None;
+        }
         let paused = self.paused_until.is_some_and(|until| until > now);
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
@@ -121,9 +142,15 @@ impl Health {
         }
     }
 
+    fn unsigned(&mut self, error: &str, now: Timestamp) {
+        self.unsigned_since.get_or_insert(now);
+        self.last_failure = Some(LastFailure { at: now, status: None, error: error.to_owned() });
+        self.paused_until = self.paused_until.max(Some(now + Self::UNSIGNED_PAUSE));
+    }
+
     /// Forgets that there were failures, but for the last one's record.
     pub fn forgive(&mut self) {
-        (self.failures, self.failing_since, self.paused_until) = (0, None, None);
+        (self.failures, self.failing_since, self.paused_until, self.unsigned_since) = (0, None, None, None);
     }
 }
 
@@ -175,6 +202,33 @@ mod tests {
         assert_eq!(health.attempted(&failed(), NOW + day * 5), Some(DisabledReason::Failing));
         other.attempted(&Ended::Delivered, NOW + day * 4);
         assert_eq!(other.attempted(&failed(), NOW + day * 5), None);
+    }
+
+    #[test]
+    fn what_cannot_be_signed_waits_and_is_not_held_against_the_receiver() {
+        let unsigned = || Ended::Unsigned { error: "no key".to_owned() };
+        let mut health = Health::default();
+        let later = NOW + Health::PATIENCE * 2;
+        for now in [NOW, later] {
+            assert_eq!(health.attempted(&unsigned(), now), None);
+            assert_eq!(health.gate(now), Gate::Paused(now + Health::UNSIGNED_PAUSE));
+            assert_eq!((health.failures, health.failing_since, health.unsigned_since), (0, None, Some(NOW)));
+        }
+        let mut other = health.clone();
+        assert!(health.learns_from(&Ended::Delivered, later));
+        health.attempted(&Ended::Delivered, later);
+        assert_eq!((health.gate(later), health.unsigned_since), (Gate::Open, None));
+        // It could be signed: what comes now is the receiver's.
+        other.attempted(&failed(), later);
+        assert_eq!((other.gate(later), other.unsigned_since, other.failures), (Gate::Open, None, 1));
+        // A longer pause that failures brought stays.
+        for _ in 0..Health::PAUSES_AFTER + 8 {
+            let now = other.paused_until.unwrap_or(later);
+            other.attempted(&failed(), now);
+        }
+        let until = other.paused_until.unwrap();
+        other.attempted(&unsigned(), later);
+        assert_eq!(other.paused_until, Some(until));
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Modify for RealAnswers {
             let name = operation.operation_id.as_deref().unwrap_or_default();
             let own = |part: &str| recorded.get(name)?.get(part).cloned();
             if let Some(RefOr::T(body)) = &mut operation.request_body {
-                show(body.content.get_mut("application/json"), || own(REQUEST));
+                for media_type in ["application/json", "application/merge-patch+json"] {
+                    show(body.content.get_mut(media_type), || own(REQUEST));
+                }
             }
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };

@@ -130,7 +130,7 @@ pub(super) async fn insert(
 fn finish_sql(condition: &str) -> String {
     format!(
         "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), finished_at = $5, \
-         leased = false WHERE \"row\" = $1 AND fence = $2 AND leased AND {condition} \
+         leased = false, earlier_attempts = earlier_attempts + $11 WHERE \"row\" = $1 AND fence = $2 AND leased AND {condition} \
          RETURNING \"row\", attempts, tenant, endpoint), \
          ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 \
          FROM owned WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant, endpoint FROM owned"
@@ -148,7 +148,7 @@ pub(super) async fn finish(
     let (status, due_at) = match attempt.next {
         Next::Delivered => (DeliveryStatus::Delivered, None),
         Next::GiveUp(_) => (DeliveryStatus::Failed, None),
-        Next::RetryAt(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
+        Next::RetryAt(at) | Next::WaitUntil(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
         Next::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
@@ -156,7 +156,8 @@ pub(super) async fn finish(
     let detail = attempt.detail.as_ref().map(|detail| detail.replace('\0', "\u{fffd}"));
     let latency = i64::try_from(attempt.latency.as_millis()).unwrap_or(i64::MAX);
     let (status, response_status) = (status.as_str(), attempt.status.map(i64::from));
-    let parameters: [Parameter<'_>; 10] = [
+    let uncounted = i64::from(matches!(attempt.next, Next::WaitUntil(_)));
+    let parameters: [Parameter<'_>; 11] = [
         &lease.row,
         &lease.fence,
         &status,
@@ -167,6 +168,7 @@ pub(super) async fn finish(
         &latency,
         &detail,
         &attempt.response,
+        &uncounted,
     ];
     // Most are of callbacks, which are done with one statement.
     let of_callback = client.prepare_cached(&finish_sql("endpoint = ''")).await?;
@@ -176,8 +178,8 @@ pub(super) async fn finish(
     let transaction = client.transaction().await?;
     let of_endpoint = transaction.prepare_cached(&finish_sql("endpoint <> ''")).await?;
     let owner = transaction.query_opt(&of_endpoint, &parameters).await?.ok_or(StoreError::LeaseLost)?;
-    if let Some(ended) = verdict(attempt) {
-        webhooks::attempted(&transaction, owner.try_get("endpoint")?, &ended, now).await?;
+    if let Some(verdict) = verdict(attempt) {
+        webhooks::attempted(&transaction, owner.try_get("endpoint")?, &verdict, now).await?;
     }
     let owner = parsed(&owner, "tenant", TenantId::parse)?;
     transaction.commit().await?;
@@ -197,7 +199,7 @@ pub(super) async fn attempts(
              ORDER BY number",
         )
         .await?;
-    let most = i64::try_from(MOST_ATTEMPTS).unwrap_or(i64::MAX);
+    let most = i64::from(MOST_ATTEMPTS);
     let rows = client.query(&attempts, &[&tenant.as_str(), &delivery.to_string(), &most]).await?;
     let recorded = |row: &Row| {
         let status: Option<i64> = row.try_get("status")?;

@@ -8,7 +8,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease};
+use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, MOST_ATTEMPTS};
 use super::connect::Session;
 use super::deliveries;
 use super::fault::Fault;
@@ -63,10 +63,10 @@ const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT \"row\" FROM deliveries W
      WHERE \"row\" = ANY (ARRAY(SELECT \"row\" FROM mine)) RETURNING *), \
      begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT \"row\", attempts, $2 FROM claimed) \
      SELECT \"row\", fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, endpoint, \
-     coalesce(hook.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, secret, previous_secret, \
+     coalesce(hook.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, previous_secret, \
      previous_until, headers FROM claimed \
      CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) AS told \
-     LEFT JOIN LATERAL (SELECT url, secret, previous_secret, previous_until, headers FROM webhooks \
+     LEFT JOIN LATERAL (SELECT url, version, secret, previous_secret, previous_until, headers FROM webhooks \
      WHERE id = claimed.endpoint LIMIT 1) AS hook ON true";
 
 /// Where each tenant's walk from receiver to receiver goes on.
@@ -219,7 +219,24 @@ async fn take(
 ) -> Result<Vec<ClaimedDelivery>, Fault> {
     let claim = client.prepare_cached(CLAIM).await?;
     let claimed = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
-    Ok(claimed.iter().filter_map(claimed_delivery).collect())
+    let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
+    // What is claimed stays so, whatever comes of this: the next claim of them tries it again.
+    if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
+        tracing::warn!(?fault, "earlier attempts were not deleted");
+    }
+    Ok(claimed)
+}
+
+/// Of a delivery that was sent again and again, the last attempts are kept.
+async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> Result<(), Fault> {
+    for ClaimedDelivery { lease, delivery, .. } in claimed {
+        if let Some(earlier) = delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|number| *number > 0) {
+            let delete =
+                client.prepare_cached("DELETE FROM attempts WHERE delivery = $1 AND number <= $2").await?;
+            client.execute(&delete, &[&lease.row, &i64::from(earlier)]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
@@ -229,7 +246,7 @@ fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
         let body: Vec<u8> = row.try_get("body")?;
         let delivery = deliveries::read(row)?;
         let endpoint = match delivery.webhook {
-            Some(id) => Some(ClaimedEndpoint { id, sealed: sealed(row)? }),
+            Some(id) => Some(ClaimedEndpoint { id, version: number(row, "version")?, sealed: sealed(row)? }),
             None => None,
         };
         Ok::<_, Fault>(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })

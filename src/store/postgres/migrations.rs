@@ -15,7 +15,7 @@ struct Migration {
 }
 
 /// The steps from an empty schema to the present one. A program's version is their number.
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration { sql: include_str!("schema.sql"), compatible_from: 1 },
     Migration { sql: include_str!("feed.sql"), compatible_from: 1 },
     Migration { sql: include_str!("listings.sql"), compatible_from: 1 },
@@ -24,6 +24,8 @@ const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("idempotency.sql"), compatible_from: 1 },
     // A replica of the version before cannot read an endpoint's deliveries: what it claims of them waits for another.
     Migration { sql: include_str!("webhooks.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("signing.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("delivered.sql"), compatible_from: 1 },
 ];
 
 /// Of our own choosing; the schema's name keeps two gateways in one database apart.

@@ -589,17 +589,27 @@ impl Store for PostgresStore {
         self.run(|session| webhooks::list(session, tenant)).await
     }
 
-    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError> {
         let webhook = &webhook;
-        self.change(|session| webhooks::change(session, tenant, webhook, self.now())).await
+        self.change(|session| webhooks::change(session, tenant, webhook, forgive, self.now())).await
     }
 
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
         self.change(|session| webhooks::delete(session, tenant, id, self.now())).await
     }
 
-    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
-        self.run(|session| webhooks::activity(session, tenant, id)).await
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<Activity>, StoreError> {
+        let ids = &ids;
+        self.run(|session| webhooks::activities(session, tenant, ids)).await
     }
 
     async fn test_webhook(

@@ -4,7 +4,8 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::super::endpoints::{
-    REPLAY_BACKLOG, REPLAY_BATCH, REPLAY_PAUSE, REPLAY_PAUSE_WHILE_DISABLED, REPLAY_SCAN,
+    REPLAY_BACKLOG, REPLAY_BATCH, REPLAY_PAUSE, REPLAY_PAUSE_WHILE_DISABLED, REPLAY_PAUSE_WHILE_UNREADABLE,
+    REPLAY_SCAN,
 };
 use super::super::{Advanced, ReplayBegin, Surroundings};
 use super::connect::Session;
@@ -62,8 +63,11 @@ pub(super) async fn begin(
     replay: &Replay,
 ) -> Result<(ReplayBegin, Changes), Fault> {
     let transaction = session.client()?.transaction().await?;
+    // What is being written by what the endpoint says now is committed before the first step looks; and the endpoint stays
+    // until then.
+    webhooks::hold(&transaction, tenant).await?;
     let webhook = replay.webhook.to_string();
-    match webhooks::is_enabled(&transaction, tenant, &webhook, Held::Shared).await? {
+    match webhooks::is_enabled(&transaction, tenant, &webhook, Held::No).await? {
         None => return Ok((ReplayBegin::NotFound, Changes::default())),
         Some(false) => return Ok((ReplayBegin::Disabled, Changes::default())),
         Some(true) => {}
@@ -115,13 +119,19 @@ pub(super) async fn find(
 }
 
 /// Makes an endpoint's replay due.
-pub(super) async fn wake(transaction: &Transaction<'_>, webhook: &str, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn wake(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    webhook: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let update = transaction
         .prepare_cached(
-            "UPDATE replays SET due_at = least(due_at, $2) WHERE webhook = $1 AND finished_at IS NULL",
+            "UPDATE replays SET due_at = least(due_at, $3) \
+             WHERE webhook = $1 AND tenant = $2 AND finished_at IS NULL",
         )
         .await?;
-    transaction.execute(&update, &[&webhook, &now.as_millis()]).await?;
+    transaction.execute(&update, &[&webhook, &tenant.as_str(), &now.as_millis()]).await?;
     Ok(())
 }
 
@@ -150,7 +160,10 @@ pub(super) async fn advance(
     let (mut advanced, mut changes) = (Advanced::default(), Changes::default());
     if let Some(row) = due {
         advanced.replays = 1;
-        advanced.sent = step(&transaction, around, read(&row)?, now).await?;
+        match read(&row) {
+            Ok(under_way) => advanced.sent = step(&transaction, around, under_way, now).await?,
+            Err(fault) => put_off(&transaction, &row, &fault, now).await?,
+        }
         if advanced.sent > 0 {
             changes.add_delivery();
         }
@@ -160,6 +173,21 @@ pub(super) async fn advance(
     let next: Option<i64> = client.query_one(&next, &[]).await?.try_get(0)?;
     advanced.next_due = next.map(Timestamp::from_millis);
     Ok((advanced, changes))
+}
+
+/// One that cannot be read keeps nobody from the others.
+async fn put_off(
+    transaction: &Transaction<'_>,
+    row: &Row,
+    fault: &Fault,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let id: &str = row.try_get("id")?;
+    tracing::error!(replay = id, ?fault, "a replay cannot be read");
+    let update = transaction.prepare_cached("UPDATE replays SET due_at = $2 WHERE id = $1").await?;
+    let later = now + REPLAY_PAUSE_WHILE_UNREADABLE;
+    transaction.execute(&update, &[&id, &later.as_millis()]).await?;
+    Ok(())
 }
 
 /// Takes a replay a step further. How many events are on their way with it.

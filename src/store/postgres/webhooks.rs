@@ -3,11 +3,14 @@
 //! Whoever writes an event shares an advisory lock of its tenant's until the transaction ends, and whoever changes what
 //! events are sent by holds it alone. So when a change is answered, every event that was written by what stood before is
 //! committed: a replay that is asked for after it finds it.
+//!
+//! Whoever locks more than one row takes them in one order, lest two wait for each other: the tenant's advisory lock, then
+//! `replays`, `deliveries`, and `webhooks` last. New rows are nobody's to wait for and may come at any place.
 
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row;
 
-use super::super::endpoints::{ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED};
+use super::super::endpoints::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED, Verdict};
 use super::super::{Activity, Sending, StoreError, Surroundings};
 use super::connect::Session;
 use super::fault::Fault;
@@ -27,7 +30,7 @@ use crate::domain::webhooks::{
 /// What [`read`] expects of a row, in any order.
 const COLUMNS: &str = "id, url, events, description, header_names, headers, secret, previous_secret, previous_until, \
      disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
-     last_success_at, last_failure_at, last_status, last_error";
+     last_success_at, last_failure_at, last_status, last_error, unsigned_since";
 
 const SHARE: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
      hashtext(current_schema() || ' ' || $1))";
@@ -100,7 +103,8 @@ impl<'a> Content<'a> {
     }
 }
 
-async fn hold(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<(), Fault> {
+/// Waits until what is being written of the tenant's events is committed, and keeps others from it.
+pub(super) async fn hold(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<(), Fault> {
     let lock = transaction.prepare_cached(HOLD).await?;
     transaction.execute(&lock, &[&tenant.as_str()]).await?;
     Ok(())
@@ -152,8 +156,6 @@ pub(super) async fn find(
 pub(super) enum Held {
     /// Not at all.
     No,
-    /// It is not changed until the transaction ends.
-    Shared,
     /// It is about to be changed.
     Alone,
 }
@@ -167,7 +169,6 @@ pub(super) async fn is_enabled(
 ) -> Result<Option<bool>, Fault> {
     let lock = match held {
         Held::No => "",
-        Held::Shared => "FOR SHARE",
         Held::Alone => "FOR NO KEY UPDATE",
     };
     let sql = format!(
@@ -189,10 +190,15 @@ pub(super) async fn change(
     mut session: Session,
     tenant: &TenantId,
     webhook: &Webhook,
+    forgive: bool,
     now: Timestamp,
 ) -> Result<(bool, Changes), Fault> {
     let transaction = session.client()?.transaction().await?;
     hold(&transaction, tenant).await?;
+    let id = webhook.id.to_string();
+    if webhook.disabled.is_none() {
+        replays::wake(&transaction, tenant, &id, now).await?;
+    }
     let update = transaction
         .prepare_cached(
             "UPDATE webhooks SET version = version + 1, url = $1, events = $2, description = $3, header_names = $4, \
@@ -200,19 +206,16 @@ pub(super) async fn change(
              disabled_reason = $10, created_at = $11, updated_at = $12, \
              failures = CASE WHEN $13 THEN 0 ELSE failures END, \
              failing_since = CASE WHEN $13 THEN NULL ELSE failing_since END, \
-             paused_until = CASE WHEN $13 THEN NULL ELSE paused_until END \
+             paused_until = CASE WHEN $13 THEN NULL ELSE paused_until END, \
+             unsigned_since = CASE WHEN $13 THEN NULL ELSE unsigned_since END \
              WHERE id = $14 AND tenant = $15 AND version = $16 AND deleted_at IS NULL",
         )
         .await?;
-    let (forgiven, id) = (webhook.health.failures == 0, webhook.id.to_string());
     let (of, version, content) = (tenant.as_str(), i64::from(webhook.version), Content::new(webhook));
-    let place = [&forgiven as Parameter<'_>, &id, &of, &version];
+    let place = [&forgive as Parameter<'_>, &id, &of, &version];
     let parameters = content.parameters().into_iter().chain(place).collect::<Vec<_>>();
     if transaction.execute(&update, &parameters).await? == 0 {
         return Ok((false, Changes::default()));
-    }
-    if webhook.disabled.is_none() {
-        replays::wake(&transaction, &id, now).await?;
     }
     transaction.commit().await?;
     // What waited for it may go on.
@@ -231,6 +234,9 @@ pub(super) async fn delete(
     let (id, client) = (id.to_string(), session.client()?);
     let transaction = client.transaction().await?;
     hold(&transaction, tenant).await?;
+    let replays =
+        transaction.prepare_cached("DELETE FROM replays WHERE webhook = $1 AND tenant = $2").await?;
+    transaction.execute(&replays, &[&id, &tenant.as_str()]).await?;
     let mark = transaction
         .prepare_cached(
             "UPDATE webhooks SET deleted_at = $1, disabled_at = coalesce(disabled_at, $1), version = version + 1, \
@@ -241,8 +247,6 @@ pub(super) async fn delete(
     if transaction.execute(&mark, &[&now.as_millis(), &id, &tenant.as_str()]).await? == 0 {
         return Ok((false, Changes::default()));
     }
-    let replays = transaction.prepare_cached("DELETE FROM replays WHERE webhook = $1").await?;
-    transaction.execute(&replays, &[&id]).await?;
     transaction.commit().await?;
     // Apart: whoever is at a delivery may wait for the endpoint's row. What is left goes with the next purge.
     delete_rest(client, &id).await?;
@@ -270,28 +274,42 @@ async fn delete_rest(client: &Object, id: &str) -> Result<usize, Fault> {
     Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }
 
-pub(super) async fn activity(
+/// In the order of the ids.
+pub(super) async fn activities(
     mut session: Session,
     tenant: &TenantId,
-    id: WebhookId,
-) -> Result<Activity, Fault> {
-    let (id, client) = (id.to_string(), session.client()?);
-    let count = client
-        .prepare_cached(
-            "SELECT count(outcome) AS attempts, count(*) FILTER (WHERE outcome = 'delivered') AS delivered FROM attempts \
-             WHERE delivery = ANY (ARRAY(SELECT \"row\" FROM deliveries WHERE endpoint = $1 AND endpoint <> '' \
-             ORDER BY \"row\" DESC LIMIT $2))",
-        )
-        .await?;
-    let row = client.query_one(&count, &[&id, &ACTIVITY_WINDOW]).await?;
-    let (attempts, delivered) = (number(&row, "attempts")?, number(&row, "delivered")?);
-    let most = PENDING_COUNTED + 1;
-    let waiting = client.prepare_cached(PENDING).await?;
-    let waiting = client.query_one(&waiting, &[&tenant.as_str(), &id, &most]).await?;
-    let (counted, most): (u64, u64) =
-        (number(&waiting, "number")?, u64::try_from(PENDING_COUNTED).unwrap_or_default());
-    Ok(Activity { attempts, delivered, pending: counted.min(most), more_pending: counted > most })
+    ids: &[WebhookId],
+) -> Result<Vec<Activity>, Fault> {
+    let client = session.client()?;
+    let ids: Vec<String> = ids.iter().map(WebhookId::to_string).collect();
+    let pending = PENDING_COUNTED + 1;
+    let select = client.prepare_cached(ACTIVITIES).await?;
+    let parameters: [Parameter<'_>; 5] =
+        [&tenant.as_str(), &ids, &ACTIVITY_WINDOW, &ACTIVITY_ATTEMPTS, &pending];
+    client.query(&select, &parameters).await?.iter().map(activity).collect()
 }
+
+fn activity(row: &Row) -> Result<Activity, Fault> {
+    let (counted, most): (u64, u64) =
+        (number(row, "pending")?, u64::try_from(PENDING_COUNTED).unwrap_or_default());
+    Ok(Activity {
+        attempts: number(row, "attempts")?,
+        delivered: number(row, "delivered")?,
+        pending: counted.min(most),
+        more_pending: counted > most,
+    })
+}
+
+/// Takes a tenant, endpoints, a number of deliveries, a number of attempts of each, and how far to count what waits.
+const ACTIVITIES: &str = "SELECT went.attempts, went.delivered, waits.pending \
+     FROM unnest($2::text[]) WITH ORDINALITY AS hook (id, place) CROSS JOIN LATERAL \
+     (SELECT coalesce(sum(ended), 0)::bigint AS attempts, coalesce(sum(taken), 0)::bigint AS delivered \
+     FROM (SELECT \"row\", attempts FROM deliveries WHERE endpoint = hook.id AND endpoint <> '' \
+     ORDER BY \"row\" DESC LIMIT $3) AS youngest CROSS JOIN LATERAL \
+     (SELECT count(nullif(outcome, 'unsigned')) AS ended, count(*) FILTER (WHERE outcome = 'delivered') AS taken \
+     FROM attempts WHERE delivery = youngest.\"row\" AND number > youngest.attempts - $4) AS counted) AS went \
+     CROSS JOIN LATERAL (SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
+     AND tenant = $1 AND receiver = hook.id LIMIT $5) AS waiting) AS waits ORDER BY place";
 
 /// Deliveries that wait, counted up to a bound. Takes the tenant, the endpoint and the bound.
 pub(super) const PENDING: &str = "SELECT count(*) AS number FROM (SELECT 1 FROM deliveries \
@@ -370,11 +388,11 @@ pub(super) async fn wanting(
     Ok(wanting)
 }
 
-/// Takes note of an attempt's end.
+/// Takes note of an attempt's end, unless the endpoint is another by now.
 pub(super) async fn attempted(
     transaction: &Transaction<'_>,
     id: &str,
-    ended: &Ended,
+    verdict: &Verdict,
     now: Timestamp,
 ) -> Result<(), Fault> {
     // Without a lock first: the record of one that is well is seldom written.
@@ -383,11 +401,11 @@ pub(super) async fn attempted(
         let select = transaction.prepare_cached(&sql).await?;
         let Some(row) = transaction.query_opt(&select, &[&id]).await? else { return Ok(()) };
         let webhook = read(&row)?;
-        if !webhook.health.learns_from(ended, now) {
+        if webhook.version != verdict.version || !webhook.health.learns_from(&verdict.ended, now) {
             return Ok(());
         }
         if !lock.is_empty() {
-            return keep_attempted(transaction, webhook, ended, now).await;
+            return keep_attempted(transaction, webhook, &verdict.ended, now).await;
         }
     }
     Ok(())
@@ -403,13 +421,14 @@ async fn keep_attempted(
     if let Some(reason) = newly {
         webhook.disable(reason, now);
     }
-    let Health { failures, failing_since, paused_until, last_success_at, last_failure } = webhook.health;
+    let Health { failures, failing_since, paused_until, last_success_at, last_failure, unsigned_since } =
+        webhook.health;
     let at = |moment: Option<Timestamp>| moment.map(Timestamp::as_millis);
     let update = transaction
         .prepare_cached(
             "UPDATE webhooks SET failures = $2, failing_since = $3, paused_until = $4, last_success_at = $5, \
              last_failure_at = $6, last_status = $7, last_error = $8, disabled_at = $9, disabled_reason = $10, \
-             version = version + $11 WHERE id = $1",
+             version = version + $11, unsigned_since = $12 WHERE id = $1",
         )
         .await?;
     // The server's texts cannot hold NUL.
@@ -429,6 +448,7 @@ async fn keep_attempted(
                 &webhook.disabled.map(|disabled| disabled.at.as_millis()),
                 &webhook.disabled.map(|disabled| disabled.reason.as_str()),
                 &i64::from(newly.is_some()),
+                &at(unsigned_since),
             ],
         )
         .await?;
@@ -465,6 +485,7 @@ fn read(row: &Row) -> Result<Webhook, Fault> {
                 status: last_status.and_then(|status| u16::try_from(status).ok()),
                 error: last_error.unwrap_or_default(),
             }),
+            unsigned_since: time_if_any(row, "unsigned_since")?,
         },
     })
 }

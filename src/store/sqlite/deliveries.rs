@@ -117,22 +117,24 @@ pub(super) fn finish(
     let (status, due_at) = match attempt.next {
         Next::Delivered => (DeliveryStatus::Delivered, None),
         Next::GiveUp(_) => (DeliveryStatus::Failed, None),
-        Next::RetryAt(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
+        Next::RetryAt(at) | Next::WaitUntil(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
         Next::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
+    let uncounted = u32::from(matches!(attempt.next, Next::WaitUntil(_)));
     let (owner, endpoint) = connection
         .prepare_cached(
-            "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = 0 \
-             WHERE row = ? AND fence = ? AND leased = 1 RETURNING tenant, endpoint",
+            "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = 0, \
+             earlier_attempts = earlier_attempts + ? WHERE row = ? AND fence = ? AND leased = 1 \
+             RETURNING tenant, endpoint",
         )?
-        .query_row(params![status.as_str(), due_at, finished_at, lease.row, lease.fence], |row| {
+        .query_row(params![status.as_str(), due_at, finished_at, uncounted, lease.row, lease.fence], |row| {
             Ok((text_id(row, "tenant", TenantId::parse)?, row.get::<_, String>("endpoint")?))
         })
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
-    if let Some(ended) = verdict(attempt).filter(|_| !endpoint.is_empty()) {
-        webhooks::attempted(connection, &endpoint, &ended, now)?;
+    if let Some(verdict) = verdict(attempt).filter(|_| !endpoint.is_empty()) {
+        webhooks::attempted(connection, &endpoint, &verdict, now)?;
     }
     usage::count(connection, &owner, now, Usage::attempt(attempt.next.arrived()))?;
     connection
@@ -162,7 +164,7 @@ pub(super) fn attempts(
              response, detail FROM attempts JOIN deliveries ON row = delivery WHERE tenant = ? AND id = ? \
              ORDER BY number DESC LIMIT ?) ORDER BY number",
     )?;
-    let most = i64::try_from(MOST_ATTEMPTS).unwrap_or(i64::MAX);
+    let most = i64::from(MOST_ATTEMPTS);
     let rows = attempts.query_map(params![tenant.as_str(), delivery.to_string(), most], |row| {
         Ok(RecordedAttempt {
             number: row.get(0)?,
@@ -219,13 +221,14 @@ pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryPage) -> (String, Vec<V
         conditions.push("deliveries.call_id = ?");
         values.push(text(call_id.as_str()));
     }
-    if let Some(status) = filter.status {
-        conditions.push("status = ?");
-        values.push(text(status.as_str()));
-        if status != DeliveryStatus::Delivered {
-            // The condition of the index, word for word.
-            conditions.push("status <> 'delivered'");
+    // The conditions of the indexes, word for word.
+    match filter.status {
+        Some(DeliveryStatus::Delivered) => conditions.push("status = 'delivered'"),
+        Some(status) => {
+            conditions.push("status = ? AND status <> 'delivered'");
+            values.push(text(status.as_str()));
         }
+        None => {}
     }
     if let Some(after) = page.after {
         conditions.push("row < ?");

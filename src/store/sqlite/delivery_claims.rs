@@ -7,7 +7,9 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, StoreError};
+use super::super::{
+    ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, MOST_ATTEMPTS, StoreError,
+};
 use super::claims::earlier;
 use super::deliveries;
 use super::rows::time_if_any;
@@ -189,7 +191,7 @@ fn take(
     let claimed = connection
         .prepare_cached(
             "SELECT row, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, endpoint, \
-             coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, body, secret, \
+             coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, \
              previous_secret, previous_until, headers FROM deliveries JOIN events ON seq = event \
              LEFT JOIN webhooks ON webhooks.id = endpoint WHERE row = ?",
         )?
@@ -197,12 +199,19 @@ fn take(
             let lease = Lease { row: row.get("row")?, fence: row.get("fence")? };
             let body: Vec<u8> = row.get("body")?;
             let delivery = deliveries::read(row)?;
-            let endpoint = delivery.webhook.map(|id| Ok::<_, rusqlite::Error>(ClaimedEndpoint { id, sealed: sealed(row)? }));
+            let endpoint = delivery.webhook.map(|id| Ok::<_, rusqlite::Error>(ClaimedEndpoint { id, version: row.get("version")?, sealed: sealed(row)? }));
             Ok(ClaimedDelivery { lease, endpoint: endpoint.transpose()?, delivery, body: Bytes::from(body) })
         })
         .map_err(StoreError::from);
     match claimed {
-        Ok(claimed) => Ok(Some(claimed)),
+        Ok(claimed) => {
+            if let Some(earlier) = claimed.delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|n| *n > 0) {
+                connection
+                    .prepare_cached("DELETE FROM attempts WHERE delivery = ? AND number <= ?")?
+                    .execute(params![row, earlier])?;
+            }
+            Ok(Some(claimed))
+        }
         Err(StoreError::Corrupt(error)) => {
             tracing::error!(%error, "a delivery cannot be read");
             Ok(None)

@@ -9,16 +9,19 @@ use super::writer::Done;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
-/// What waits for an endpoint that is disabled holds nothing up: it may wait for ever.
+/// What waits for an endpoint that is disabled, or for which nothing could be signed all the time, holds nothing up: it
+/// may wait for ever.
 pub(super) const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses \
-     WHERE stage IS NULL AND finished_at < ? AND NOT EXISTS (SELECT 1 FROM deliveries \
+     WHERE stage IS NULL AND finished_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries \
      WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
      AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
-     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL))) ORDER BY finished_at LIMIT ?) RETURNING tenant, call_id";
-pub(super) const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ? \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL \
+     AND (unsigned_since IS NULL OR unsigned_since >= ?1)))) ORDER BY finished_at LIMIT ?2) RETURNING tenant, call_id";
+pub(super) const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ?1 \
      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
      AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
-     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL))) ORDER BY at LIMIT ?)";
+     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL \
+     AND (unsigned_since IS NULL OR unsigned_since >= ?1)))) ORDER BY at LIMIT ?2)";
 
 pub(super) const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id IN \
      (SELECT id FROM replays WHERE finished_at IS NOT NULL AND finished_at < ? LIMIT ?)";

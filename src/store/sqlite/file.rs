@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::mark;
 
 /// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
-pub(super) const MIGRATIONS: [&str; 10] = [
+pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("schema.sql"),
     include_str!("fair_claims.sql"),
     include_str!("paces.sql"),
@@ -22,6 +22,8 @@ pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("counts.sql"),
     include_str!("idempotency.sql"),
     include_str!("webhooks.sql"),
+    include_str!("signing.sql"),
+    include_str!("delivered.sql"),
 ];
 
 /// Why a store could not be opened.

@@ -463,9 +463,14 @@ impl Store for SqliteStore {
         self.read(move |connection| webhooks::list(connection, &tenant)).await
     }
 
-    async fn change_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError> {
         let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
-        self.write(move |connection| webhooks::change(connection, &tenant, &webhook, now)).await
+        self.write(move |connection| webhooks::change(connection, &tenant, &webhook, forgive, now)).await
     }
 
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
@@ -473,9 +478,16 @@ impl Store for SqliteStore {
         self.write(move |connection| webhooks::delete(connection, &tenant, id, now).map(Done::quiet)).await
     }
 
-    async fn webhook_activity(&self, tenant: &TenantId, id: WebhookId) -> Result<Activity, StoreError> {
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<Activity>, StoreError> {
         let tenant = tenant.clone();
-        self.read(move |connection| webhooks::activity(connection, &tenant, id)).await
+        self.read(move |connection| {
+            ids.iter().map(|id| webhooks::activity(connection, &tenant, *id)).collect()
+        })
+        .await
     }
 
     async fn test_webhook(

@@ -16,7 +16,7 @@ use super::file::{MIGRATIONS, prepare};
 use super::idempotency::DELETE as DELETE_KEYS;
 use super::listings::list_sql;
 use super::replays::{COUNT, SCAN};
-use super::webhooks::{DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT, YOUNGEST};
+use super::webhooks::{ACTIVITY, DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT};
 use crate::domain::analysis::Status;
 use crate::domain::clock::{SystemEntropy, Timestamp};
 use crate::domain::deliveries::{DeliveryFilter, DeliveryPage, DeliveryStatus};
@@ -153,7 +153,13 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
             None,
             "deliveries_not_delivered (tenant=? AND status=? AND row<?)",
         ),
-        (None, Some(DeliveryStatus::Delivered), None, "deliveries_newest (tenant=? AND row<?)"),
+        (None, Some(DeliveryStatus::Delivered), None, "deliveries_delivered (tenant=? AND row<?)"),
+        (
+            Some(webhook),
+            Some(DeliveryStatus::Delivered),
+            None,
+            "deliveries_of_endpoint_delivered (endpoint=? AND row<?)",
+        ),
         (Some(webhook), None, None, "deliveries_of_endpoint (endpoint=? AND row<?)"),
         (
             Some(webhook),
@@ -178,12 +184,18 @@ fn what_is_asked_of_endpoints_and_replays_walks_indexes() {
     for (sql, search) in [
         (OF_TENANT, "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
         (SHUT, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
-        (YOUNGEST, "deliveries USING INDEX deliveries_of_endpoint (endpoint=?)".to_owned()),
         // Of those at the very moment, the ones before the place are passed over.
         (SCAN, format!("{events} (tenant=? AND at>? AND at<?)")),
         (COUNT, format!("{events} (tenant=? AND at>? AND at<?)")),
     ] {
         assert_eq!(plan(sql), [format!("SEARCH {search}")]);
+    }
+    let activity = plan(ACTIVITY);
+    for search in [
+        "SEARCH deliveries USING INDEX deliveries_of_endpoint (endpoint=?)",
+        "SEARCH attempts USING PRIMARY KEY (delivery=? AND number>?)",
+    ] {
+        assert!(activity.iter().any(|line| line == search), "{activity:?}");
     }
     let pending = plan(PENDING_OF_ENDPOINT);
     let by_receiver = "SEARCH deliveries USING INDEX deliveries_due_by_receiver (tenant=? AND receiver=?)";

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::endpoints::{
-    REPLAY_BACKLOG, REPLAY_BATCH, REPLAY_PAUSE, REPLAY_PAUSE_WHILE_DISABLED, REPLAY_SCAN,
+    REPLAY_BACKLOG, REPLAY_BATCH, REPLAY_PAUSE, REPLAY_PAUSE_WHILE_DISABLED, REPLAY_PAUSE_WHILE_UNREADABLE,
+    REPLAY_SCAN,
 };
 use super::super::{Advanced, Change, ReplayBegin, StoreError, Surroundings};
 use super::deliveries::NEXT_ROW;
@@ -127,12 +128,15 @@ pub(super) fn advance(connection: &Connection, around: &Surroundings) -> Result<
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM replays WHERE finished_at IS NULL AND due_at <= ? ORDER BY due_at LIMIT 1"
         ))?
-        .query_row([now.as_millis()], read)
+        .query_row([now.as_millis()], |row| Ok((row.get::<_, String>("id")?, read(row))))
         .optional()?;
     let mut done = Done::quiet(Advanced::default());
-    if let Some(under_way) = due {
+    if let Some((id, found)) = due {
         done.value.replays = 1;
-        done.value.sent = step(connection, around, under_way, now)?;
+        match found {
+            Ok(under_way) => done.value.sent = step(connection, around, under_way, now)?,
+            Err(error) => put_off(connection, &id, &error, now)?,
+        }
         if done.value.sent > 0 {
             done.changes.push(Change::Delivery);
         }
@@ -144,6 +148,21 @@ pub(super) fn advance(connection: &Connection, around: &Surroundings) -> Result<
     Ok(done)
 }
 
+/// One that cannot be read keeps nobody from the others.
+fn put_off(
+    connection: &Connection,
+    id: &str,
+    error: &rusqlite::Error,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tracing::error!(replay = id, %error, "a replay cannot be read");
+    let later = now + REPLAY_PAUSE_WHILE_UNREADABLE;
+    connection
+        .prepare_cached("UPDATE replays SET due_at = ? WHERE id = ?")?
+        .execute(params![later.as_millis(), id])?;
+    Ok(())
+}
+
 /// Takes a replay a step further. How many events are on their way with it.
 fn step(
     connection: &Connection,
@@ -153,7 +172,7 @@ fn step(
 ) -> Result<usize, StoreError> {
     let (webhook, tenant) = (under_way.replay.webhook, under_way.tenant.clone());
     let id = webhook.to_string();
-    let enabled = webhooks::find(connection, &tenant, webhook)?.is_some_and(|hook| hook.disabled.is_none());
+    let enabled = webhooks::is_enabled(connection, &tenant, webhook)?;
     let most = i64::try_from(REPLAY_BACKLOG).unwrap_or(i64::MAX);
     let waiting = webhooks::pending(connection, &tenant, &id, most)?;
     let room = usize::try_from(most - waiting).unwrap_or(0).min(REPLAY_BATCH);

@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::super::endpoints::{ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED};
+use super::super::endpoints::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED, Verdict};
 use super::super::{Activity, Change, Sending, StoreError, Surroundings};
 use super::rows::{text_id, time, time_if_any, unreadable};
 use super::writer::Done;
@@ -15,13 +15,13 @@ use crate::domain::events::{self, EventKind};
 use crate::domain::ids::{EventId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
-    Disabled, DisabledReason, Ended, EventFilter, Health, LastFailure, MAX_WEBHOOKS, Sealed, Webhook,
+    Disabled, DisabledReason, EventFilter, Health, LastFailure, MAX_WEBHOOKS, Sealed, Webhook,
 };
 
 /// What [`read`] expects of a row, in any order.
 const COLUMNS: &str = "id, url, events, description, header_names, headers, secret, previous_secret, previous_until, \
      disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
-     last_success_at, last_failure_at, last_status, last_error";
+     last_success_at, last_failure_at, last_status, last_error, unsigned_since";
 
 /// Takes a tenant.
 pub(super) const OF_TENANT: &str = "SELECT id, events FROM webhooks \
@@ -31,9 +31,10 @@ pub(super) const OF_TENANT: &str = "SELECT id, events FROM webhooks \
 pub(super) const SHUT: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
      WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
-/// Takes an endpoint and a number.
-pub(super) const YOUNGEST: &str =
-    "SELECT row FROM deliveries WHERE endpoint = ? AND endpoint <> '' ORDER BY row DESC LIMIT ?";
+/// Takes an endpoint, a number of deliveries, and a number of attempts of each.
+pub(super) const ACTIVITY: &str = "SELECT count(nullif(outcome, 'unsigned')), count(iif(outcome = 'delivered', 1, NULL)) \
+     FROM (SELECT row, attempts FROM deliveries WHERE endpoint = ? AND endpoint <> '' ORDER BY row DESC LIMIT ?) AS youngest \
+     CROSS JOIN attempts ON delivery = youngest.row AND number > youngest.attempts - ?";
 
 /// Takes a tenant, an endpoint and a number.
 pub(super) const PENDING: &str = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
@@ -101,10 +102,11 @@ pub(super) fn change(
     connection: &Connection,
     tenant: &TenantId,
     webhook: &Webhook,
+    forgive: bool,
     now: Timestamp,
 ) -> Result<Done<bool>, StoreError> {
     let place = [
-        Value::from(webhook.health.failures == 0),
+        Value::from(forgive),
         Value::from(webhook.id.to_string()),
         Value::from(tenant.as_str().to_owned()),
         Value::from(webhook.version),
@@ -114,7 +116,8 @@ pub(super) fn change(
             "UPDATE webhooks SET version = version + 1, url = ?1, events = ?2, description = ?3, header_names = ?4, \
              headers = ?5, secret = ?6, previous_secret = ?7, previous_until = ?8, disabled_at = ?9, \
              disabled_reason = ?10, created_at = ?11, updated_at = ?12, failures = iif(?13, 0, failures), \
-             failing_since = iif(?13, NULL, failing_since), paused_until = iif(?13, NULL, paused_until) \
+             failing_since = iif(?13, NULL, failing_since), paused_until = iif(?13, NULL, paused_until), \
+             unsigned_since = iif(?13, NULL, unsigned_since) \
              WHERE id = ?14 AND tenant = ?15 AND version = ?16 AND deleted_at IS NULL",
         )?
         .execute(params_from_iter(content(webhook).into_iter().chain(place)))?;
@@ -173,11 +176,8 @@ pub(super) fn activity(
 ) -> Result<Activity, StoreError> {
     let id = id.to_string();
     let (attempts, delivered) = connection
-        .prepare_cached(&format!(
-            "SELECT count(outcome), count(iif(outcome = 'delivered', 1, NULL)) FROM attempts \
-             WHERE delivery IN ({YOUNGEST})"
-        ))?
-        .query_row(params![id, ACTIVITY_WINDOW], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .prepare_cached(ACTIVITY)?
+        .query_row(params![id, ACTIVITY_WINDOW, ACTIVITY_ATTEMPTS], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let pending = pending(connection, tenant, &id, PENDING_COUNTED + 1)?;
     let counted = u64::try_from(pending).unwrap_or_default();
     let most = u64::try_from(PENDING_COUNTED).unwrap_or_default();
@@ -230,6 +230,19 @@ pub(super) fn test(
     Ok(Done { value: Sending::Due(delivery.id), changes: vec![Change::Delivery] })
 }
 
+/// Whether an endpoint is enabled, whatever else its row holds; not so if there is none.
+pub(super) fn is_enabled(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: WebhookId,
+) -> Result<bool, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM webhooks \
+         WHERE id = ? AND tenant = ? AND deleted_at IS NULL AND disabled_at IS NULL)",
+    )?;
+    Ok(select.query_row(params![id.to_string(), tenant.as_str()], |row| row.get(0))?)
+}
+
 /// Somebody wants to see now whether it works.
 pub(super) fn end_pause(connection: &Connection, id: &str) -> Result<(), StoreError> {
     connection
@@ -252,31 +265,33 @@ pub(super) fn wanting(
     Ok(rows.map(|row| row.map(of_kind)).filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
-/// Takes note of an attempt's end.
+/// Takes note of an attempt's end, unless the endpoint is another by now.
 pub(super) fn attempted(
     connection: &Connection,
     id: &str,
-    ended: &Ended,
+    Verdict { version, ended }: &Verdict,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let found = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM webhooks WHERE id = ?"))?
         .query_row([id], read)
         .optional()?;
-    let Some(mut webhook) = found.filter(|webhook| webhook.health.learns_from(ended, now)) else {
+    let counts = |webhook: &Webhook| webhook.version == *version && webhook.health.learns_from(ended, now);
+    let Some(mut webhook) = found.filter(counts) else {
         return Ok(());
     };
     let newly = webhook.health.attempted(ended, now).filter(|_| webhook.disabled.is_none());
     if let Some(reason) = newly {
         webhook.disable(reason, now);
     }
-    let Health { failures, failing_since, paused_until, last_success_at, last_failure } = webhook.health;
+    let Health { failures, failing_since, paused_until, last_success_at, last_failure, unsigned_since } =
+        webhook.health;
     let at = |moment: Option<Timestamp>| moment.map(Timestamp::as_millis);
     connection
         .prepare_cached(
             "UPDATE webhooks SET failures = ?, failing_since = ?, paused_until = ?, last_success_at = ?, \
              last_failure_at = ?, last_status = ?, last_error = ?, disabled_at = ?, disabled_reason = ?, \
-             version = version + ? WHERE id = ?",
+             unsigned_since = ?, version = version + ? WHERE id = ?",
         )?
         .execute(params![
             failures,
@@ -288,6 +303,7 @@ pub(super) fn attempted(
             last_failure.as_ref().map(|last| last.error.as_str()),
             webhook.disabled.map(|disabled| disabled.at.as_millis()),
             webhook.disabled.map(|disabled| disabled.reason.as_str()),
+            at(unsigned_since),
             u32::from(newly.is_some()),
             id,
         ])?;
@@ -329,6 +345,7 @@ fn read(row: &Row<'_>) -> Result<Webhook, rusqlite::Error> {
                     Ok::<_, rusqlite::Error>(LastFailure { at, status, error: error.unwrap_or_default() })
                 })
                 .transpose()?,
+            unsigned_since: time_if_any(row, "unsigned_since")?,
         },
     })
 }

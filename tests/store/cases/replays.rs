@@ -28,7 +28,7 @@ pub(crate) fn replay_to(harness: &Harness, webhook: WebhookId, number: u64) -> R
     }
 }
 
-async fn begin(harness: &Harness, replay: &Replay) -> ReplayBegin {
+pub(crate) async fn begin(harness: &Harness, replay: &Replay) -> ReplayBegin {
     harness.store.begin_replay(&acme(), replay.clone()).await.unwrap()
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn a_replay_waits_while_its_endpoint_is_disabled(harness: Harne
     assert_eq!(begin(&harness, &replay_to(&harness, webhook.id, 2)).await, ReplayBegin::Disabled);
     let mut enabled = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
     enabled.enable();
-    assert!(harness.store.change_webhook(&acme(), enabled).await.unwrap());
+    assert!(harness.store.change_webhook(&acme(), enabled, true).await.unwrap());
     assert_eq!(see_through(&harness, &replay).await.len(), 3);
 }
 
@@ -192,7 +192,7 @@ pub(crate) async fn between_enabling_and_replaying_nothing_is_lost(harness: Harn
         let replay = async {
             let mut enabled = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
             enabled.enable();
-            assert!(harness.store.change_webhook(&acme(), enabled).await.unwrap());
+            assert!(harness.store.change_webhook(&acme(), enabled, true).await.unwrap());
             let replay = replay_to(&harness, webhook.id, 1 + round as u64);
             assert_eq!(begin(&harness, &replay).await, ReplayBegin::Begun);
             while found(&harness, &replay).await.finished_at.is_none() {
@@ -208,4 +208,23 @@ pub(crate) async fn between_enabling_and_replaying_nothing_is_lost(harness: Harn
         deliver(&harness).await;
         harness.advance(1);
     }
+}
+
+/// Of two replays the first cannot be read any more, once `damage` was done to the row of this id.
+pub(crate) async fn one_that_cannot_be_read_stops_no_other(
+    harness: &Harness,
+    damage: impl AsyncFnOnce(String),
+) {
+    events(harness, "event", 3).await;
+    let (lost, other) = (registered(harness, A).await, registered(harness, A).await);
+    let unreadable = replay_to(harness, lost.id, 1);
+    begin(harness, &unreadable).await;
+    harness.advance(1);
+    let replay = replay_to(harness, other.id, 2);
+    begin(harness, &replay).await;
+    damage(unreadable.id.to_string()).await;
+    assert_eq!(see_through(harness, &replay).await.len(), 3);
+    let advanced = harness.store.advance_replays_across_tenants().await.unwrap();
+    assert_eq!(advanced.replays, 0, "it is not looked at all the time");
+    assert!(advanced.next_due.unwrap() > harness.clock.now());
 }

@@ -12,7 +12,7 @@ use alovoice_gateway::domain::retries::Next;
 use alovoice_gateway::domain::webhooks::{
     DisabledReason, EventFilter, Health, MAX_WEBHOOKS, Sealed, Webhook,
 };
-use alovoice_gateway::store::{ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending};
+use alovoice_gateway::store::{Activity, ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending};
 use futures_util::future::join_all;
 
 use super::deliveries::A;
@@ -81,19 +81,21 @@ fn refused(harness: &Harness) -> FinishedAttempt {
 }
 
 async fn finish(harness: &Harness, claimed: &ClaimedDelivery, attempt: FinishedAttempt) {
+    let endpoint_version = claimed.endpoint.as_ref().map(|endpoint| endpoint.version);
+    let attempt = FinishedAttempt { endpoint_version, ..attempt };
     harness.store.finish_attempt(claimed.lease, attempt).await.unwrap();
 }
 
 async fn enable(harness: &Harness, id: WebhookId) {
     let mut webhook = found(harness, id).await;
     webhook.enable();
-    assert!(harness.store.change_webhook(&acme(), webhook).await.unwrap());
+    assert!(harness.store.change_webhook(&acme(), webhook, true).await.unwrap());
 }
 
 pub(crate) async fn disable(harness: &Harness, id: WebhookId) {
     let mut webhook = found(harness, id).await;
     webhook.disable(DisabledReason::Requested, harness.clock.now());
-    assert!(harness.store.change_webhook(&acme(), webhook).await.unwrap());
+    assert!(harness.store.change_webhook(&acme(), webhook, false).await.unwrap());
 }
 
 pub(crate) async fn an_endpoint_reads_back_as_it_was_written(harness: Harness) {
@@ -117,11 +119,11 @@ pub(crate) async fn a_change_that_is_out_of_date_is_not_written(harness: Harness
     let mine = registered(&harness, A).await;
     let theirs = mine.clone();
     let changed = Webhook { url: CallbackUrl::parse("https://b.example/").unwrap(), ..mine };
-    assert!(harness.store.change_webhook(&acme(), changed.clone()).await.unwrap());
-    assert!(!harness.store.change_webhook(&acme(), theirs.clone()).await.unwrap());
+    assert!(harness.store.change_webhook(&acme(), changed.clone(), false).await.unwrap());
+    assert!(!harness.store.change_webhook(&acme(), theirs.clone(), false).await.unwrap());
     assert_eq!(found(&harness, theirs.id).await, Webhook { version: 2, ..changed.clone() });
     let of_another = Webhook { version: 2, ..changed };
-    assert!(!harness.store.change_webhook(&globex(), of_another).await.unwrap());
+    assert!(!harness.store.change_webhook(&globex(), of_another, true).await.unwrap());
     assert!(!harness.store.delete_webhook(&globex(), theirs.id).await.unwrap());
 }
 
@@ -177,7 +179,7 @@ pub(crate) async fn it_is_sent_where_the_endpoint_is_now(harness: Harness) {
         sealed: Sealed { secret: b"new".to_vec(), previous_secret: None, headers: None },
         ..webhook
     };
-    assert!(harness.store.change_webhook(&acme(), moved.clone()).await.unwrap());
+    assert!(harness.store.change_webhook(&acme(), moved.clone(), false).await.unwrap());
     let claimed = harness.claim_delivery().await;
     assert_eq!(claimed.delivery.url, moved.url);
     let endpoint = claimed.endpoint.as_ref().unwrap();
@@ -201,7 +203,7 @@ pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness
     let activity = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap();
     assert_eq!((activity.attempts, activity.delivered, activity.pending), (1, 0, 3));
     // A change that was read before it was disabled does not enable it again.
-    assert!(!harness.store.change_webhook(&acme(), webhook.clone()).await.unwrap());
+    assert!(!harness.store.change_webhook(&acme(), webhook.clone(), false).await.unwrap());
     enable(&harness, webhook.id).await;
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 3);
     assert_eq!(found(&harness, webhook.id).await.health.failures, 0);
@@ -264,14 +266,89 @@ pub(crate) async fn a_flood_to_a_dead_endpoint_delays_no_other(harness: Harness)
     assert!(open.len() == 11 && open.iter().all(|delivery| delivery.status == "delivered"), "{open:?}");
 }
 
-pub(crate) async fn what_says_nothing_of_the_receiver_is_not_held_against_it(harness: Harness) {
+/// As it is when the key that opens an endpoint's secret is not there.
+fn unsigned(harness: &Harness) -> FinishedAttempt {
+    let until = harness.clock.now() + Health::UNSIGNED_PAUSE;
+    FinishedAttempt {
+        detail: Some("no key".to_owned()),
+        ..finished("unsigned", None, Next::WaitUntil(until))
+    }
+}
+
+pub(crate) async fn what_cannot_be_signed_waits_and_uses_up_no_attempts(harness: Harness) {
     let webhook = registered(&harness, A).await;
-    events(&harness, "event", 1).await;
+    events(&harness, "event", 3).await;
+    let began = harness.clock.now();
+    let mut tried = harness.claim_deliveries(1, 1).await.remove(0);
+    for _ in 0..20 {
+        finish(&harness, &tried, unsigned(&harness)).await;
+        assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0, "all of them wait");
+        harness.advance(Health::UNSIGNED_PAUSE.as_secs());
+        tried = harness.claim_delivery().await;
+        assert_eq!(tried.delivery.attempts_of_round(), 1);
+    }
+    let health = found(&harness, webhook.id).await.health;
+    assert_eq!((health.failures, health.failing_since, health.unsigned_since), (0, None, Some(began)));
+    assert_eq!(health.last_failure.unwrap().error, "no key");
+    let activity = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap();
+    assert_eq!((activity.attempts, activity.pending), (0, 3));
+
+    finish(&harness, &tried, delivered()).await;
+    assert_eq!(found(&harness, webhook.id).await.health.unsigned_since, None);
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 2);
+}
+
+pub(crate) async fn what_can_never_be_signed_does_not_outlive_the_retention(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    harness.announce("1", &[]).await;
     let claimed = harness.claim_delivery().await;
-    let unsigned = FinishedAttempt { of_receiver: false, ..refused(&harness) };
-    finish(&harness, &claimed, FinishedAttempt { outcome: "unsigned", status: None, ..unsigned }).await;
-    assert_eq!(found(&harness, webhook.id).await.health, Health::default());
-    assert_eq!(harness.claim_delivery().await.delivery.attempts, 2);
+    finish(&harness, &claimed, unsigned(&harness)).await;
+    let since = harness.clock.now();
+    harness.advance(3600);
+    let settle = harness.claim_one(Queue::Polls).await;
+    harness.store.apply(settle.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    assert_eq!(harness.store.delete_expired_across_tenants(since, 100).await.unwrap(), 0);
+    let before = harness.clock.now();
+    assert_eq!(harness.store.delete_expired_across_tenants(before, 100).await.unwrap(), 2);
+    assert_eq!(deliveries_to(&harness, webhook.id).await, []);
+}
+
+pub(crate) async fn what_came_of_an_endpoint_says_nothing_of_what_it_became(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 3).await;
+    let under_way = harness.claim_deliveries(100, 100).await;
+    let moved = Webhook { url: CallbackUrl::parse("https://moved.example/").unwrap(), ..webhook.clone() };
+    assert!(harness.store.change_webhook(&acme(), moved, true).await.unwrap());
+    let gone = finished("gone", Some(410), Next::Hold);
+    for (claimed, attempt) in under_way.iter().zip([gone, refused(&harness), delivered()]) {
+        finish(&harness, claimed, attempt).await;
+    }
+    let now = found(&harness, webhook.id).await;
+    assert_eq!((now.disabled, now.health), (None, Health::default()));
+    let waiting = harness.claim_deliveries(100, 100).await;
+    assert_eq!(waiting.len(), 2, "they go to the new place");
+    finish(&harness, &waiting[0], finished("gone", Some(410), Next::Hold)).await;
+    assert_eq!(found(&harness, webhook.id).await.disabled.unwrap().reason, DisabledReason::Gone);
+}
+
+pub(crate) async fn failures_are_forgiven_when_asked_for_and_not_else(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 20).await;
+    let before = found(&harness, webhook.id).await;
+    for _ in 0..Health::PAUSES_AFTER {
+        let claimed = harness.claim_deliveries(1, 100).await.remove(0);
+        finish(&harness, &claimed, refused(&harness)).await;
+    }
+    let paused = found(&harness, webhook.id).await;
+    assert_eq!((paused.version, paused.health.failures), (before.version, Health::PAUSES_AFTER));
+    // It was read before the failures.
+    assert!(harness.store.change_webhook(&acme(), before, false).await.unwrap());
+    let after = found(&harness, webhook.id).await;
+    assert_eq!(after.health, paused.health);
+    assert!(harness.store.change_webhook(&acme(), after, true).await.unwrap());
+    let forgiven = found(&harness, webhook.id).await.health;
+    assert_eq!(forgiven, Health { last_failure: paused.health.last_failure, ..Health::default() });
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 20);
 }
 
 pub(crate) async fn a_deleted_endpoint_leaves_nothing(harness: Harness) {
@@ -337,6 +414,36 @@ pub(crate) async fn what_is_sent_again_keeps_its_history_and_begins_its_schedule
     assert_eq!(harness.store.find_delivery(&globex(), id).await.unwrap(), None);
     let unknown = DeliveryId::generate(harness.clock.now(), &crate::harness::CountingEntropy::starting_at(7));
     assert_eq!(harness.store.redeliver(&acme(), unknown).await.unwrap(), Sending::NotFound);
+}
+
+/// Sends a delivery again and again, until so many attempts were made of it.
+pub(crate) async fn attempt_often(harness: &Harness, attempts: u32) -> DeliveryId {
+    loop {
+        let claimed = harness.claim_delivery().await;
+        finish(harness, &claimed, delivered()).await;
+        let id = claimed.delivery.id;
+        if claimed.delivery.attempts == attempts {
+            return id;
+        }
+        assert_eq!(harness.store.redeliver(&acme(), id).await.unwrap(), Sending::Due(id));
+    }
+}
+
+pub(crate) async fn one_that_is_sent_again_and_again_does_not_outweigh_the_others(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "often", 1).await;
+    let id = attempt_often(&harness, 130).await;
+    let numbers: Vec<u32> =
+        harness.store.attempts(&acme(), id).await.unwrap().iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, (31..=130).collect::<Vec<_>>());
+    events(&harness, "once", 1).await;
+    let claimed = harness.claim_delivery().await;
+    finish(&harness, &claimed, refused(&harness)).await;
+    let activity = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap();
+    assert_eq!((activity.attempts, activity.delivered), (11, 10));
+    let other = registered(&harness, A).await;
+    let both = harness.store.webhook_activities(&acme(), vec![other.id, webhook.id]).await.unwrap();
+    assert_eq!(both, [Activity::default(), activity]);
 }
 
 pub(crate) async fn a_test_goes_to_one_endpoint_and_into_no_feed(harness: Harness) {

@@ -11,7 +11,7 @@ use crate::harness::{acme, globex};
 use crate::postgres_server::server::Server;
 
 /// Writes an event as a replica would, in a transaction that is still under way.
-async fn write(client: &Client, number: u32) {
+pub(super) async fn write(client: &Client, number: u32) {
     let id = format!("evt_018f95f0000070008000{number:012}");
     let call = format!("by-hand-{number}");
     let body = format!(r#"{{"type":"analysis.completed","data":{{"call_id":"{call}"}}}}"#);

@@ -1,0 +1,100 @@
+//! What a server keeps of deliveries to endpoints, and who waits there for whom.
+
+use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::webhooks::{EventFilter, Webhook};
+use alovoice_gateway::store::ReplayBegin;
+use tokio::join;
+use tokio_postgres::Client;
+
+use super::commits::write;
+use super::{open_at, within};
+use crate::cases::replays::{begin, one_that_cannot_be_read_stops_no_other, replay_to};
+use crate::cases::webhooks::{attempt_often, deliveries_to, endpoint, events, registered};
+use crate::harness::{acme, delivered};
+use crate::postgres_server::server::Server;
+
+const A: &str = "https://a.example/";
+
+/// Waits until so many sessions wait for a lock in this database.
+async fn waiters(client: &Client, count: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waited = async { while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < count {} };
+    within("somebody who waits for a lock", waited).await;
+}
+
+#[tokio::test]
+async fn of_many_attempts_the_last_hundred_are_kept() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    harness.announce("1", &[A]).await;
+    attempt_often(&harness, 104).await;
+    let client = database.connect().await;
+    let kept = client.query_one("SELECT min(number), count(*) FROM attempts", &[]).await.unwrap();
+    assert_eq!((kept.get::<_, i64>(0), kept.get::<_, i64>(1)), (5, 100));
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_be_read_stops_no_other() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    let client = database.connect().await;
+    one_that_cannot_be_read_stops_no_other(&harness, async |id| {
+        let damage = "UPDATE replays SET trace = '[]' WHERE id = $1";
+        assert_eq!(client.execute(damage, &[&id]).await.unwrap(), 1);
+    })
+    .await;
+}
+
+/// A replay has its own row and wants a delivery's, whoever ends an attempt has that and wants the endpoint's, and whoever
+/// changes the endpoint must not have that while it waits for the replay's.
+#[tokio::test]
+async fn a_replay_an_attempt_and_a_change_do_not_wait_in_a_circle() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 1).await;
+    let claimed = harness.claim_delivery().await;
+    harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    assert_eq!(begin(&harness, &replay_to(&harness, webhook.id, 1)).await, ReplayBegin::Begun);
+
+    let (attempt, watcher) = (database.connect().await, database.connect().await);
+    attempt.batch_execute("BEGIN; SELECT FROM deliveries FOR UPDATE").await.unwrap();
+    let change = async {
+        waiters(&watcher, 1).await;
+        harness.store.change_webhook(&acme(), webhook.clone(), true).await.unwrap()
+    };
+    let end = async {
+        waiters(&watcher, 2).await;
+        attempt.batch_execute("SELECT FROM webhooks FOR NO KEY UPDATE NOWAIT; COMMIT").await.unwrap();
+    };
+    let (advanced, changed, ()) = join!(harness.store.advance_replays_across_tenants(), change, end);
+    assert_eq!((advanced.unwrap().sent, changed), (1, true));
+}
+
+/// Also of types that the endpoint does not get by itself.
+#[tokio::test]
+async fn a_replay_begins_when_what_is_being_written_is_there() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    let wants_failures = EventFilter::new(&[EventKind::AnalysisFailed]).unwrap();
+    let webhook = Webhook { events: wants_failures, ..endpoint(&harness, A) };
+    assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+    let (writer, watcher) = (database.connect().await, database.connect().await);
+    let shares = "BEGIN; SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
+         hashtext(current_schema() || ' acme'))";
+    writer.batch_execute(shares).await.unwrap();
+    write(&writer, 1).await;
+    let replay = replay_to(&harness, webhook.id, 1);
+    let commit = async {
+        waiters(&watcher, 1).await;
+        writer.batch_execute("COMMIT").await.unwrap();
+    };
+    let begun = async {
+        let begun = begin(&harness, &replay).await;
+        harness.store.advance_replays_across_tenants().await.unwrap();
+        begun
+    };
+    assert_eq!(join!(begun, commit).0, ReplayBegin::Begun);
+    assert_eq!(deliveries_to(&harness, webhook.id).await.len(), 1);
+}
