@@ -59,13 +59,13 @@ pub(crate) async fn an_endpoint_that_was_changed_meanwhile_is_left_alone(harness
     let found = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
     assert_eq!((&found.sealed, &found.url, found.updated_at), (&anew(), &webhook.url, webhook.updated_at));
     // Whoever read it before can bring nothing back, and a second resealing finds its own.
-    assert!(!harness.store.change_webhook(&acme(), webhook).await.unwrap());
+    assert!(!harness.store.change_webhook(&acme(), webhook, false).await.unwrap());
     assert!(!harness.store.reseal_webhook(was, anew()).await.unwrap());
     // Nor does one that stalled undo a change.
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
     let mut rotated = found.clone();
     rotated.sealed.secret = b"rotated".to_vec();
-    assert!(harness.store.change_webhook(&acme(), rotated.clone()).await.unwrap());
+    assert!(harness.store.change_webhook(&acme(), rotated.clone(), false).await.unwrap());
     assert!(!harness.store.reseal_webhook(was, anew()).await.unwrap());
     let found = harness.store.find_webhook(&acme(), found.id).await.unwrap().unwrap();
     assert_eq!(found.sealed, rotated.sealed);
