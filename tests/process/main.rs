@@ -21,6 +21,7 @@ mod peers;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
 mod readme;
+mod reload;
 mod rolling;
 mod sandbox;
 mod stage;
