@@ -390,3 +390,15 @@ fn a_secret_shown_once_more_is_found() {
     // What follows a test is none.
     assert_eq!(found("vendor/answer.rs", &format!("{tested}\n{once}")), ["3: expose"]);
 }
+
+/// The threat model says what proves it: what it leads to is there.
+#[test]
+fn what_the_threat_model_leads_to_is_there() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(home.join("SECURITY.md")).unwrap();
+    let targets = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let files = targets.filter(|target| !target.starts_with("https://")).collect::<Vec<_>>();
+    assert!(files.len() > 20, "{files:?}");
+    let missing = files.into_iter().filter(|file| !home.join(file).is_file()).collect::<Vec<_>>();
+    assert!(missing.is_empty(), "{missing:?}");
+}
