@@ -274,5 +274,19 @@ fn refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync +
             }
         };
         metrics.jwks_refreshes.with_label_values(&[outcome]).inc();
+        if let Some(reload) = key_file_reload(refresh) {
+            metrics.secret_reloads.with_label_values(&[reload]).inc();
+        }
+    }
+}
+
+/// What a look at a file of keys tells in the words of secret files, which speak of changes alone.
+fn key_file_reload(refresh: &Refresh) -> Option<&'static str> {
+    match (&refresh.outcome, refresh.failed_before) {
+        _ if !refresh.is_file => None,
+        (RefreshOutcome::Updated, _) => Some("changed"),
+        (RefreshOutcome::Failed(_), false) => Some("failed"),
+        (RefreshOutcome::Unchanged, true) => Some("recovered"),
+        (RefreshOutcome::Failed(_), true) | (RefreshOutcome::Unchanged, false) => None,
     }
 }

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
 
+use secrecy::zeroize::Zeroizing;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, StartError};
@@ -114,6 +115,7 @@ fn token(arguments: &TokenArgs) -> Result<String, Failed> {
     let settings = load(&arguments.config)?;
     let (issuer, path) = hmac_issuer(&settings, arguments.issuer.as_deref())?;
     let secret = std::fs::read(path)
+        .map(Zeroizing::new)
         .map_err(|error| Failed::usage(format!("cannot read {}: {error}", path.display())))?;
     let (Some(algorithm), Some(audience)) = (issuer.algorithms.first(), issuer.audiences.first()) else {
         return Err(Failed::usage("the issuer has no algorithm or no audience"));

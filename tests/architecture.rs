@@ -31,7 +31,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("store", &["domain", "config", "metrics", "tenants"]),
     ("vendor", &["domain", "config", "metrics", "tenants", "traces"]),
     ("callbacks", &["domain", "config", "metrics", "tenants"]),
-    ("auth", &["domain", "config", "metrics", "tenants"]),
+    ("auth", &["domain", "config", "metrics", "secrets", "tenants"]),
     // The use cases.
     (
         "analyses",
@@ -176,6 +176,8 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("traces/headers.rs", 3),
     // The bytes of a secret's file, on their way to be parsed.
     ("secrets/text.rs", 1),
+    // The same of an issuer's keys.
+    ("auth/key_ring.rs", 1),
 ];
 
 /// What a line of SQL begins with.
@@ -411,4 +413,16 @@ fn a_secret_shown_once_more_is_found() {
     assert_eq!(found("http/mod.rs", "fn f() { s.map(VendorToken::expose) }"), ["1: expose"]);
     // What follows a test is none.
     assert_eq!(found("vendor/answer.rs", &format!("{tested}\n{once}")), ["3: expose"]);
+}
+
+/// The threat model says what proves it: what it leads to is there.
+#[test]
+fn what_the_threat_model_leads_to_is_there() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(home.join("SECURITY.md")).unwrap();
+    let targets = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let files = targets.filter(|target| !target.starts_with("https://")).collect::<Vec<_>>();
+    assert!(files.len() > 20, "{files:?}");
+    let missing = files.into_iter().filter(|file| !home.join(file).is_file()).collect::<Vec<_>>();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -9,6 +9,9 @@ use jsonwebtoken::jwk::{
     RSAKeyParameters,
 };
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use secrecy::zeroize::Zeroizing;
+
+use super::roca;
 
 /// Why a key cannot be used. It never repeats any part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,12 @@ pub enum KeyFault {
     /// A shared secret in a set that is published.
     #[error("is a shared secret, which has no place in a set that is fetched")]
     PublishedSecret,
+    /// An RSA key of a library whose keys can be factored (CVE-2017-15361).
+    #[error("was made by a faulty library and can be factored (CVE-2017-15361)")]
+    Factorable,
+    /// Another key of the set answers to its `kid` and the same algorithm.
+    #[error("has the kid of another key of its set")]
+    AmbiguousId,
     /// Right in form, but no key: a point off the curve, an even exponent.
     #[error("is not a valid key of its type")]
     Invalid,
@@ -62,6 +71,16 @@ pub(super) struct Key {
 enum Material {
     Public(signature::ParsedPublicKey),
     Secret(Box<hmac::Key>),
+}
+
+impl Material {
+    /// Whether both are one public key, listed twice. Of secrets that is not asked.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Public(one), Self::Public(other)) => one.as_ref() == other.as_ref(),
+            _ => false,
+        }
+    }
 }
 
 impl Key {
@@ -131,6 +150,19 @@ impl Key {
         self.id.as_deref()
     }
 
+    /// Whether a token could mean either: they have one name and an algorithm in common, and are not the same key.
+    pub(super) fn is_confused_with(&self, other: &Self) -> bool {
+        let mut pairs = self.uses.iter().flat_map(|one| other.uses.iter().map(move |other| (one, other)));
+        self.id.is_some()
+            && self.id == other.id
+            && pairs.any(|(one, other)| one.0 == other.0 && !one.1.is_same(&other.1))
+    }
+
+    /// Whether it is a shared secret.
+    pub(super) fn is_secret(&self) -> bool {
+        self.uses.iter().any(|(_, material)| matches!(material, Material::Secret(_)))
+    }
+
     /// Whether it may be used with this algorithm.
     pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
         self.uses.iter().any(|(it, _)| *it == algorithm)
@@ -182,7 +214,8 @@ fn material(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Result<Ma
             public(&signature::ED25519, &coordinate(&it.x, 32)?)
         }
         (_, AlgorithmParameters::OctetKey(OctetKeyParameters { value, .. })) => {
-            Ok(Material::Secret(Box::new(secret_key(&decode(value)?, algorithm)?)))
+            let secret = Zeroizing::new(decode(value)?);
+            Ok(Material::Secret(Box::new(secret_key(&secret, algorithm)?)))
         }
         (_, AlgorithmParameters::RSA(it)) => rsa(it, rsa_scheme(algorithm)?),
         _ => Err(KeyFault::Unsupported),
@@ -213,6 +246,9 @@ fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Res
     // An exponent of 1 would make every message its own signature (RFC 8017, 3.1, asks for an odd one from 3).
     if e == [1] || e.last().is_none_or(|byte| byte % 2 == 0) {
         return Err(KeyFault::Invalid);
+    }
+    if roca::is_marked(&n) {
+        return Err(KeyFault::Factorable);
     }
     let key = PublicKeyComponents { n, e }.to_parsed_public_key(scheme).map_err(|_| KeyFault::Invalid)?;
     Ok(Material::Public(key))

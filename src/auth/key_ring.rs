@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jsonwebtoken::Algorithm;
+use secrecy::{ExposeSecret, SecretSlice};
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -32,6 +33,10 @@ pub struct Refresh {
     pub issuer: String,
     /// What became of it.
     pub outcome: RefreshOutcome,
+    /// Whether they lie in a file of our own.
+    pub is_file: bool,
+    /// Whether the look before this one failed.
+    pub failed_before: bool,
 }
 
 /// What became of one look at an issuer's keys.
@@ -181,17 +186,20 @@ impl KeyRing {
             Source::File { path, .. } => read_aside(path.clone()).await,
             Source::Address { url, client, .. } => fetch(client, url).await,
         };
+        let failed_before = self.read_state().failures > 0;
         let outcome = self.record(bytes);
-        (self.observer)(&Refresh { issuer: self.issuer.clone(), outcome });
+        let is_file = matches!(self.source, Source::File { .. });
+        (self.observer)(&Refresh { issuer: self.issuer.clone(), outcome, is_file, failed_before });
     }
 
-    fn record(&self, bytes: Result<Vec<u8>, KeySourceError>) -> RefreshOutcome {
+    fn record(&self, bytes: Result<SecretSlice<u8>, KeySourceError>) -> RefreshOutcome {
         let outcome = bytes.and_then(|bytes| {
-            let fingerprint = digest::digest(&digest::SHA256, &bytes).as_ref().to_vec();
+            let bytes = bytes.expose_secret();
+            let fingerprint = digest::digest(&digest::SHA256, bytes).as_ref().to_vec();
             if self.read_state().fingerprint.as_ref() == Some(&fingerprint) {
                 return Ok(None);
             }
-            let keys = self.source.format().parse(&bytes, &self.algorithms)?;
+            let keys = self.source.format().parse(bytes, &self.algorithms)?;
             Ok(Some((Arc::new(keys), fingerprint)))
         });
         let now = self.clock.now();

@@ -40,12 +40,17 @@ impl KeySet {
         // Only the place: a message of the parser might quote a secret.
         let jwks: Jwks<'_> = serde_json::from_slice(json)
             .map_err(|error| KeySourceError::NotAKeySet { line: error.line(), column: error.column() })?;
-        let read = |json: &RawValue| {
+        let mut unreadable = Vec::new();
+        let mut read = |json: &RawValue| {
             let jwk: Jwk = serde_json::from_str(json.get()).map_err(|_| KeyFault::Unreadable)?;
             if published && matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
                 return Err(KeyFault::PublishedSecret);
             }
-            Key::from_jwk(&jwk, allowed)
+            Key::from_jwk(&jwk, allowed).inspect_err(|fault| {
+                if *fault == KeyFault::Unreadable {
+                    unreadable.extend(jwk.common.key_id);
+                }
+            })
         };
         let (mut usable, mut first_fault) = (Vec::new(), None);
         for key in jwks.keys.iter().map(|json| read(json)) {
@@ -53,6 +58,14 @@ impl KeySet {
                 Ok(key) => usable.push(key),
                 Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
+        }
+        if usable.iter().any(Key::is_secret) && !usable.iter().all(Key::is_secret) {
+            return Err(KeySourceError::Mixed);
+        }
+        let found = usable.len();
+        let usable = distinct(usable, &unreadable);
+        if usable.len() < found {
+            first_fault = first_fault.or(Some(KeyFault::AmbiguousId));
         }
         match first_fault {
             _ if !usable.is_empty() => Ok(Self(usable)),
@@ -83,10 +96,23 @@ impl KeySet {
     }
 
     /// The keys of that name; if there are none, those without a name, for which a `kid` says nothing. Several
-    /// keys may share a name, as alternatives (RFC 7517, 4.5).
+    /// keys may share a name if their algorithms differ (RFC 7517, 4.5).
     fn named(&self, id: Option<&str>) -> Vec<&Key> {
         let Some(id) = id else { return self.0.iter().collect() };
         let named = self.0.iter().filter(|key| key.id() == Some(id)).collect::<Vec<_>>();
         if named.is_empty() { self.0.iter().filter(|key| key.id().is_none()).collect() } else { named }
     }
+}
+
+/// The keys without those of which a token's `kid` and `alg` would not tell which one is meant, be the other one a key that
+/// cannot be read.
+fn distinct(keys: Vec<Key>, unreadable: &[String]) -> Vec<Key> {
+    let is_distinct = |place: usize| {
+        let key = &keys[place];
+        let mut others = keys.iter().enumerate().filter(|(other, _)| *other != place);
+        !others.any(|(_, other)| key.is_confused_with(other))
+            && !unreadable.iter().any(|id| key.id() == Some(id))
+    };
+    let distinct = (0..keys.len()).map(is_distinct).collect::<Vec<_>>();
+    keys.into_iter().zip(distinct).filter_map(|(key, is_distinct)| is_distinct.then_some(key)).collect()
 }

@@ -1,16 +1,17 @@
 //! Where an issuer's keys come from: a file, read at once and looked at again and again, or an address.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use reqwest::redirect::Policy;
+use secrecy::SecretSlice;
 use url::Url;
 
 use super::key::{Key, KeyFault};
 use super::key_set::KeySet;
+use crate::secrets::{FileFault, read_whole};
 
 /// More than any key set needs; a bound on what a mistaken path or a hostile server can make us hold.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -24,6 +25,9 @@ pub enum KeySourceError {
     /// The file could not be read.
     #[error("cannot be read: {0}")]
     Read(#[source] io::Error),
+    /// A directory, a device, a pipe.
+    #[error("is not a regular file")]
+    NotAFile,
     /// No HTTP client could be made, for instance because the system has no root certificates.
     #[error("has no HTTP client to be fetched with: {}", innermost(.0))]
     Client(#[source] reqwest::Error),
@@ -55,6 +59,9 @@ pub enum KeySourceError {
         /// What is wrong with the first.
         first: KeyFault,
     },
+    /// Shared secrets beside public keys: sooner or later somebody publishes such a file.
+    #[error("has shared secrets and public keys in one set")]
+    Mixed,
     /// The one key in the file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFault),
@@ -94,16 +101,17 @@ impl Format {
     }
 }
 
-/// Reads a file of keys.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeySourceError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(KeySourceError::Read)?;
-    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(KeySourceError::Read)?;
-    if bytes.len() > MOST_BYTES { Err(KeySourceError::TooLarge) } else { Ok(bytes) }
+/// Reads a file of keys, one of which may be a secret.
+pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, KeySourceError> {
+    read_whole(path, MOST_BYTES).map_err(|fault| match fault {
+        FileFault::Unreadable(source) => KeySourceError::Read(source),
+        FileFault::NotAFile => KeySourceError::NotAFile,
+        FileFault::TooLarge => KeySourceError::TooLarge,
+    })
 }
 
 /// The same, off the threads that serve requests: a mount may hang.
-pub(super) async fn read_aside(path: PathBuf) -> Result<Vec<u8>, KeySourceError> {
+pub(super) async fn read_aside(path: PathBuf) -> Result<SecretSlice<u8>, KeySourceError> {
     match tokio::task::spawn_blocking(move || read(&path)).await {
         Ok(read) => read,
         Err(error) => Err(KeySourceError::Read(io::Error::other(error))),
@@ -122,7 +130,7 @@ pub(super) fn http_client() -> Result<reqwest::Client, KeySourceError> {
 }
 
 /// Fetches a published key set.
-pub(super) async fn fetch(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, KeySourceError> {
+pub(super) async fn fetch(client: &reqwest::Client, url: &Url) -> Result<SecretSlice<u8>, KeySourceError> {
     let failed = |error: reqwest::Error| KeySourceError::Fetch(error.without_url());
     let mut response = client.get(url.clone()).send().await.map_err(failed)?;
     if response.status() != reqwest::StatusCode::OK {
@@ -136,5 +144,5 @@ pub(super) async fn fetch(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    Ok(bytes.into())
 }

@@ -22,6 +22,7 @@ mod key_ring;
 mod key_set;
 mod key_source;
 mod rejection;
+mod roca;
 mod verifier;
 #[cfg(test)]
 mod wycheproof;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use crate::domain::ids::TenantId;
@@ -104,7 +105,7 @@ pub enum StoreUrl {
 
 /// A connection URL as libpq takes it. It may hold a password, so there is no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PostgresUrl(String);
+pub struct PostgresUrl(Zeroizing<String>);
 
 impl PostgresUrl {
     /// The URL with its password.
@@ -115,7 +116,7 @@ impl PostgresUrl {
 
 impl From<String> for PostgresUrl {
     fn from(url: String) -> Self {
-        Self(url)
+        Self(url.into())
     }
 }
 

@@ -6,12 +6,12 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretSlice};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretBox, SecretSlice};
 
 use super::clock::Entropy;
-use super::secrets::InvalidSecret;
+use super::secrets::{InvalidSecret, from_base64};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -101,26 +101,25 @@ impl SealingKeys {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let associated = associated(purpose, context);
         self.0.iter().enumerate().find_map(|(place, SealingKey { key, .. })| {
-            let mut text = sealed.to_vec();
+            let mut text = Zeroizing::new(sealed.to_vec());
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            let plain = key.open_in_place(nonce, Aad::from(&associated), &mut text).ok()?.len();
-            text.truncate(plain);
-            Some((place, SecretSlice::from(text)))
+            let plain = key.open_in_place(nonce, Aad::from(&associated), &mut text).ok()?;
+            Some((place, SecretBox::new((&*plain).into())))
         })
     }
 
-    /// Whether both are the same keys in the same order.
+    /// Whether both are the same keys in the same order; how long it takes tells nothing but which of them differ.
     pub fn matches(&self, other: &Self) -> bool {
-        let bytes =
-            |keys: &Self| keys.0.iter().map(|key| key.bytes.expose_secret().to_vec()).collect::<Vec<_>>();
-        bytes(self) == bytes(other)
+        let is_same = |(one, other): (&SealingKey, &SealingKey)| {
+            verify_slices_are_equal(one.bytes.expose_secret(), other.bytes.expose_secret()).is_ok()
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(is_same)
     }
 }
 
 impl SealingKey {
     fn parse(text: &str) -> Result<Self, InvalidSecret> {
-        let bytes = STANDARD.decode(text).map_err(|_| InvalidSecret::NotASealingKey)?;
-        let bytes = SecretSlice::from(bytes);
+        let bytes = from_base64(text).ok_or(InvalidSecret::NotASealingKey)?;
         if bytes.expose_secret().len() != KEY_BYTES {
             return Err(InvalidSecret::NotASealingKey);
         }
@@ -142,6 +141,9 @@ impl fmt::Debug for SealingKeys {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
     use crate::domain::clock::SystemEntropy;
 
@@ -215,5 +217,6 @@ mod tests {
         assert_eq!(format!("{:?}", keys(&key(1))), "SealingKeys(…)");
         assert!(keys(&key(1)).matches(&keys(&key(1))));
         assert!(!keys(&key(1)).matches(&keys(&key(2))));
+        assert!(!keys(&key(1)).matches(&keys(&format!("{} {}", key(1), key(2)))));
     }
 }

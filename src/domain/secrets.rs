@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretBox, SecretString};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretBox, SecretSlice, SecretString};
 
 use super::clock::Entropy;
 
@@ -53,9 +55,9 @@ impl VendorToken {
         self.0.expose_secret()
     }
 
-    /// Whether both are the same token.
+    /// Whether both are the same token; how long it takes tells nothing but their lengths.
     pub fn matches(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
+        verify_slices_are_equal(self.expose().as_bytes(), other.expose().as_bytes()).is_ok()
     }
 
     /// `text` without this token in it, if it was in it.
@@ -71,7 +73,7 @@ impl fmt::Debug for VendorToken {
 }
 
 /// The key that signs callbacks (Standard Webhooks, `whsec_…`): 24 to 64 bytes.
-pub struct CallbackSecret(SecretBox<[u8]>);
+pub struct CallbackSecret(SecretSlice<u8>);
 
 impl CallbackSecret {
     /// Reads the `whsec_` form.
@@ -80,11 +82,11 @@ impl CallbackSecret {
     /// If the prefix is missing, the rest is not base64, or the key's length is out of bounds.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let encoded = text.trim().strip_prefix("whsec_").ok_or(InvalidSecret::NotAWebhookSecret)?;
-        let key = STANDARD.decode(encoded).map_err(|_| InvalidSecret::NotAWebhookSecret)?;
-        if !(24..=64).contains(&key.len()) {
+        let key = from_base64(encoded).ok_or(InvalidSecret::NotAWebhookSecret)?;
+        if !(24..=64).contains(&key.expose_secret().len()) {
             return Err(InvalidSecret::NotAWebhookSecret);
         }
-        Ok(Self(SecretBox::new(key.into_boxed_slice())))
+        Ok(Self(key))
     }
 
     /// A new secret of 32 bytes.
@@ -107,7 +109,12 @@ impl CallbackSecret {
 
     /// The `whsec_` form, for the one answer that shows it.
     pub fn to_text(&self) -> SecretString {
-        format!("whsec_{}", STANDARD.encode(self.expose())).into()
+        const PREFIX: &str = "whsec_";
+        // As long as it will be: one that grows leaves its beginning behind.
+        let mut text = String::with_capacity(PREFIX.len() + self.expose().len().div_ceil(3) * 4);
+        text.push_str(PREFIX);
+        STANDARD.encode_string(self.expose(), &mut text);
+        text.into()
     }
 
     /// The key's bytes, for the signature.
@@ -115,10 +122,17 @@ impl CallbackSecret {
         self.0.expose_secret()
     }
 
-    /// Whether both are the same key.
+    /// Whether both are the same key; how long it takes tells nothing but their lengths.
     pub fn matches(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
+        verify_slices_are_equal(self.expose(), other.expose()).is_ok()
     }
+}
+
+/// Reads base64 (RFC 4648, 4) of a secret; what held it on the way is wiped.
+pub(super) fn from_base64(text: &str) -> Option<SecretSlice<u8>> {
+    let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+    let length = STANDARD.decode_slice(text, &mut bytes[..]).ok()?;
+    Some(SecretBox::new(bytes[..length].into()))
 }
 
 impl Clone for CallbackSecret {
@@ -142,6 +156,10 @@ mod tests {
         let token = VendorToken::parse("s3cr3t\r\n").unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert_eq!(format!("{token:?}"), "VendorToken(…)");
+        assert!(token.matches(&VendorToken::parse("s3cr3t").unwrap()));
+        for other in ["s3cr3u", "s3cr3", "s3cr3tt"] {
+            assert!(!token.matches(&VendorToken::parse(other).unwrap()), "{other}");
+        }
         assert_eq!(VendorToken::parse("\n").unwrap_err(), InvalidSecret::Empty);
         assert_eq!(VendorToken::parse("a b").unwrap_err(), InvalidSecret::Whitespace);
     }
@@ -151,6 +169,9 @@ mod tests {
         let secret = CallbackSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
         assert_eq!(secret.expose().len(), 24);
         assert_eq!(format!("{secret:?}"), "CallbackSecret(…)");
+        assert_eq!(secret.to_text().expose_secret(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        assert!(secret.matches(&secret.clone()));
+        assert!(!secret.matches(&CallbackSecret::from_bytes(&[0; 24]).unwrap()));
         for bad in ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_c2hvcnQ=", "whsec_!"] {
             assert_eq!(CallbackSecret::parse(bad).unwrap_err(), InvalidSecret::NotAWebhookSecret);
         }

@@ -4,10 +4,12 @@
 //! every few seconds, and readers see the new value with the next call, without a lock.
 
 mod encryption;
+mod file;
 mod text;
 mod watched;
 
 pub use encryption::Encryption;
+pub(crate) use file::{FileFault, read_whole};
 pub(crate) use text::FromSecretText;
 pub use text::UnusableSecret;
 pub(crate) use watched::Watched;

@@ -1,13 +1,15 @@
 //! From a file's or variable's text to a secret, and the reasons why not.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret;
+
+use super::{FileFault, read_whole};
 use crate::domain::sealing::SealingKeys;
 use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
 
 /// No secret is larger; whoever names `/dev/zero` by mistake is told so and does not fill the memory.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// Why a secret cannot be had. It never repeats the text, nor what may be the secret in the place of its file or variable.
 #[derive(Debug, thiserror::Error)]
@@ -86,19 +88,12 @@ impl FromSecretText for SealingKeys {
 
 /// Reads a secret from a file.
 pub(super) fn read<T: FromSecretText>(file: &Path) -> Result<T, UnusableSecret> {
-    let unreadable = |source| UnusableSecret::Unreadable { file: file.to_owned(), source };
-    // Before it is opened: to open a pipe would wait for its writer.
-    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
-        return Err(UnusableSecret::NotAFile(file.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(UnusableSecret::TooLarge(file.to_owned()));
-    }
-    let bytes = secrecy::SecretSlice::from(bytes);
-    let text = std::str::from_utf8(secrecy::ExposeSecret::expose_secret(&bytes))
-        .map_err(|_| UnusableSecret::NotText(file.to_owned()))?;
+    let bytes = read_whole(file, MAX_BYTES).map_err(|fault| match fault {
+        FileFault::Unreadable(source) => UnusableSecret::Unreadable { file: file.to_owned(), source },
+        FileFault::NotAFile => UnusableSecret::NotAFile(file.to_owned()),
+        FileFault::TooLarge => UnusableSecret::TooLarge(file.to_owned()),
+    })?;
+    let text =
+        std::str::from_utf8(bytes.expose_secret()).map_err(|_| UnusableSecret::NotText(file.to_owned()))?;
     Ok(T::from_secret_text(text)?)
 }

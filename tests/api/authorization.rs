@@ -163,6 +163,59 @@ async fn another_tenants_webhooks_and_deliveries_are_not_there() {
     assert_eq!(before, after);
 }
 
+/// Every operation without a name in its path: lists, the feed, counts, and what makes something new.
+#[tokio::test]
+async fn nothing_that_is_listed_or_counted_is_another_tenants() {
+    let stage = Stage::start().await;
+    let things = Things::with_webhook(&stage, "of-acme").await;
+    let secret = json!({"call_id": "of-acme", "metadata": {"owner": "canary-of-acme"}});
+    stage.acme().submitted(secret).await;
+    stage.acme().outcome("of-acme").await;
+    let feed = stage.acme().get("/v1/events").await.json();
+    let event_id = feed["events"][0]["id"].as_str().unwrap().to_owned();
+    let signs = ["of-acme", "canary-of-acme", &things.webhook_id, &things.delivery_id, &event_id];
+    let shown = |answer: &Answer| {
+        signs.into_iter().filter(|sign| answer.text().contains(sign)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let pathless = || Operation::of_bearers().into_iter().filter(|operation| !operation.path.contains('{'));
+    let mut seen_by_acme = Vec::new();
+    for operation in pathless() {
+        let name = operation.definition["operationId"].as_str().unwrap();
+        // What `globex` has of its own is of the name it chose itself.
+        let answer = perform(&operation, &stage.globex(), &Things::of_call("of-globex")).await;
+        assert!(answer.status < 300, "{name}: {answer:?}");
+        assert_eq!(shown(&answer), [""; 0], "{name}");
+        if operation.method == reqwest::Method::GET {
+            seen_by_acme.extend(shown(&perform(&operation, &stage.acme(), &things).await));
+        }
+    }
+    seen_by_acme.sort_unstable();
+    seen_by_acme.dedup();
+    assert_eq!(seen_by_acme.len(), signs.len(), "its owner sees all of it: {seen_by_acme:?}");
+
+    // With what one learns of another's names: filters, and a place in the other's feed.
+    let after = feed["next_cursor"].as_str().unwrap_or(&event_id);
+    for path in [
+        "/v1/analyses?q=canary".to_owned(),
+        "/v1/deliveries?call_id=of-acme".to_owned(),
+        format!("/v1/deliveries?webhook={}", things.webhook_id),
+        format!("/v1/events?after={after}"),
+        format!("/v1/events?after={event_id}"),
+    ] {
+        let answer = stage.initech().get(&path).await;
+        assert_eq!(shown(&answer), [""; 0], "{path}");
+        for list in ["analyses", "deliveries", "events"] {
+            assert!(answer.json()[list].as_array().is_none_or(Vec::is_empty), "{path}: {answer:?}");
+        }
+    }
+    let usage = stage.initech().get("/v1/usage").await.json();
+    for day in usage["days"].as_array().unwrap() {
+        let mut counts = day.as_object().unwrap().clone();
+        counts.extend(counts["deliveries"].as_object().unwrap().clone());
+        assert!(counts.values().filter_map(serde_json::Value::as_u64).all(|count| count == 0), "{day}");
+    }
+}
+
 /// A token that differs in one thing from a good one.
 fn token_with(change: impl FnOnce(&mut DevelopmentToken<'_>), secret: &str, now: Timestamp) -> String {
     let tenant = TenantId::parse("acme").unwrap();

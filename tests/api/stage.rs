@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alovoice_gateway::app::{self, Gateway};
 use alovoice_gateway::auth::DevelopmentToken;
-use alovoice_gateway::config;
+use alovoice_gateway::config::{self, Problems, Settings};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
@@ -141,6 +141,10 @@ impl Stage {
         self.caller("globex")
     }
 
+    pub(crate) fn initech(&self) -> Caller {
+        self.caller("initech")
+    }
+
     /// What the admin port says.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         let response = self.http.get(self.gateway.admin().join(path).unwrap()).send().await.unwrap();
@@ -155,6 +159,15 @@ impl Stage {
     /// A file of the gateway's home.
     pub(crate) fn write(&self, name: &str, content: &str) {
         write(&self.home, name, content);
+    }
+
+    /// The settings it was started with, but for these.
+    pub(crate) fn settings_with(&self, changes: &[(&str, &str)]) -> Result<Settings, Problems> {
+        let mut settings = self.settings.clone();
+        for (key, value) in changes {
+            set(&mut settings, key, value);
+        }
+        config::load(None, settings.into_iter())
     }
 
     /// Waits until the store's record of a call of `acme` is so.

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails while the stage is set fails the test")]
 
+mod clock_edges;
+mod confusion;
 mod jwks_server;
 mod key_files;
 mod key_sets;
 mod minting;
+mod nested;
 mod outages;
 mod signer;
 mod stage;

@@ -144,3 +144,46 @@ async fn keys_never_had_are_our_trouble_and_not_the_tokens() {
     }
     assert_eq!(server.requests(), 1);
 }
+
+#[tokio::test]
+async fn a_flood_of_invented_names_is_one_fetch() {
+    let Rotation { old, new, server, stage } = Rotation::begin().await;
+    server.hold();
+    let name = |number: u32| new.token(&header(&format!("invented-{number}")), &claims());
+    let tokens = (0..300).map(name).collect::<Vec<_>>();
+    let flood = join_all(tokens.iter().map(|token| stage.verdict(token)));
+    let (verdicts, ()) = tokio::join!(flood, async {
+        server.asked(2).await;
+        server.release();
+    });
+    assert_eq!(verdicts, ["unknown_key"; 300]);
+    assert_eq!(server.requests(), 2);
+    for (signer, kid) in [(&old, "old"), (&new, "new")] {
+        assert_eq!(stage.verdict(&signer.token(&header(kid), &claims())).await, "ok", "{kid}");
+    }
+    assert_eq!(server.requests(), 2);
+}
+
+/// Announced beside the one before, then alone, over and over.
+#[tokio::test]
+async fn keys_follow_one_another() {
+    let signers = (0..5).map(|number| (format!("key-{number}"), Signer::p256())).collect::<Vec<_>>();
+    let jwk = |(kid, signer): &(String, Signer)| signer.jwk(&json!({"kid": kid}));
+    let token = |(kid, signer): &(String, Signer)| signer.token(&header(kid), &claims());
+    let server = JwksServer::start(&[jwk(&signers[0])]).await;
+    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    assert_eq!(stage.refresh_after(Duration::ZERO).await, ["updated"]);
+    for pair in signers.windows(2) {
+        let [before, next] = pair else { panic!("there are two") };
+        let remembered = token(before);
+        assert_eq!(stage.verdict(&remembered).await, "ok");
+        server.publish(&[jwk(before), jwk(next)]);
+        stage.clock.advance(REFETCH_PAUSE);
+        assert_eq!(stage.verdict(&token(next)).await, "ok", "its first token brings the key");
+        assert_eq!(stage.verdict(&remembered).await, "ok");
+        server.publish(&[jwk(next)]);
+        assert!(stage.refresh_after(REFRESH).await.contains(&"updated".to_owned()));
+        assert_eq!(stage.verdict(&remembered).await, "unknown_key");
+        assert_eq!(stage.verdict(&token(next)).await, "ok");
+    }
+}

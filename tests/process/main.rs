@@ -24,6 +24,7 @@ mod peers;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
 mod readme;
+mod reload;
 mod restore;
 mod rolling;
 mod sandbox;

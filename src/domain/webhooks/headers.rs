@@ -155,8 +155,15 @@ impl CustomHeaders {
 
     /// As a text, to be sealed: a line `name: value` for each. `None` if there are none.
     pub fn to_plain(&self) -> Option<Zeroizing<String>> {
-        let lines = self.0.iter().map(|(name, value)| format!("{}: {}\n", name.0, value.expose_secret()));
-        if self.0.is_empty() { None } else { Some(Zeroizing::new(lines.collect())) }
+        if self.0.is_empty() {
+            return None;
+        }
+        let lines =
+            || self.0.iter().map(|(name, value)| [name.0.as_str(), ": ", value.expose_secret(), "\n"]);
+        // As long as it will be: one that grows leaves its beginning behind.
+        let mut plain = Zeroizing::new(String::with_capacity(lines().flatten().map(str::len).sum()));
+        plain.extend(lines().flatten());
+        Some(plain)
     }
 
     /// Reads [`CustomHeaders::to_plain`] back; `None` if it is not one.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
+use secrecy::zeroize::Zeroizing;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -86,7 +87,7 @@ impl Way {
     fn config(&self) -> Config {
         let mut config = self.config.clone();
         if let Some(path) = &self.password_file {
-            match std::fs::read_to_string(path) {
+            match std::fs::read_to_string(path).map(Zeroizing::new) {
                 Ok(password) => {
                     config.password(password.trim_end_matches(['\r', '\n']));
                 }

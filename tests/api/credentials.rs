@@ -1,0 +1,108 @@
+//! How a token is presented, byte by byte: what is one header, and what is not.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::stage::{EVERY_SCOPE, Stage, token};
+
+/// The head of the answer to a request with these lines among its head.
+async fn answer_to(stage: &Stage, target: &str, lines: &str) -> String {
+    let api = stage.gateway.api();
+    let mut socket = TcpStream::connect((api.host_str().unwrap(), api.port().unwrap())).await.unwrap();
+    let head = format!("GET {target} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{lines}\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    answer.split("\r\n\r\n").next().unwrap().to_ascii_lowercase()
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap()
+}
+
+const PATH: &str = "/v1/analyses/known-1";
+
+#[tokio::test]
+async fn one_header_in_any_case_and_spacing() {
+    let stage = Stage::start().await;
+    let good = token("acme", EVERY_SCOPE);
+    for line in [
+        format!("Authorization: Bearer {good}"),
+        format!("authorization: bearer {good}"),
+        format!("AUTHORIZATION: BEARER {good}"),
+        format!("Authorization:Bearer {good}"),
+        format!("Authorization: \t Bearer {good} \t"),
+        format!("Authorization: Bearer    {good}"),
+    ] {
+        let answer = answer_to(&stage, PATH, &line).await;
+        assert_eq!(status(&answer), "200", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_could_be_read_in_two_ways_is_refused() {
+    let stage = Stage::start().await;
+    let good = token("acme", EVERY_SCOPE);
+    let other = token("globex", EVERY_SCOPE);
+    for (lines, told) in [
+        // Two headers: a proxy may have looked at the other one.
+        (format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}"), "invalid_request"),
+        (format!("Authorization: Bearer {good}\r\nauthorization: Bearer {other}"), "invalid_request"),
+        (format!("Authorization: Bearer {good}\r\nAuthorization: Basic YTpi"), "invalid_request"),
+        (format!("Authorization: Basic YTpi\r\nAuthorization: Bearer {good}"), "invalid_request"),
+        (format!("Authorization: Bearer {good}\r\nAuthorization:"), "invalid_request"),
+        (format!("Authorization:\r\nX-Between: 1\r\nAuthorization: Bearer {good}"), "invalid_request"),
+        // Two in one, as proxies join them.
+        (format!("Authorization: Bearer {good}, Bearer {other}"), "invalid_token"),
+        (format!("Authorization: Bearer {good},Bearer {other}"), "invalid_token"),
+        (format!("Authorization: Bearer {good},{other}"), "invalid_token"),
+        (format!("Authorization: Bearer {good} {other}"), "invalid_token"),
+        (format!("Authorization: Bearer {good};"), "invalid_token"),
+        (format!("Authorization: Bearer \"{good}\""), "invalid_token"),
+        (format!("Authorization: Bearer\u{a0}{good}"), ""),
+        (format!("Authorization: Basic YTpi, Bearer {good}"), ""),
+        // Not the scheme, or not where a token stands.
+        (format!("Authorization: Bearer\t{good}"), ""),
+        (format!("Authorization: Bearer%20{good}"), ""),
+        (format!("Authorization: Bearer:{good}"), ""),
+        (format!("Authorization: {good}"), ""),
+        (format!("Authorization: Token {good}"), ""),
+        (format!("Authorization: DPoP {good}"), ""),
+        ("Authorization:".to_owned(), ""),
+        (format!("Proxy-Authorization: Bearer {good}"), ""),
+        (format!("X-Authorization: Bearer {good}"), ""),
+        (format!("X-Forwarded-Access-Token: {good}"), ""),
+        (format!("Cookie: access_token={good}; token={good}"), ""),
+    ] {
+        let answer = answer_to(&stage, PATH, &lines).await;
+        assert_eq!(status(&answer), "401", "{lines}\n{answer}");
+        let challenge = answer.lines().find_map(|line| line.strip_prefix("www-authenticate: ")).unwrap();
+        if told.is_empty() {
+            assert_eq!(challenge, "bearer", "{lines}");
+        } else {
+            assert!(challenge.starts_with(&format!("bearer error=\"{told}\"")), "{lines}\n{challenge}");
+        }
+    }
+    for target in [format!("{PATH}?access_token={good}"), format!("{PATH}?token={good}")] {
+        assert_eq!(status(&answer_to(&stage, &target, "X-None: 1").await), "401", "{target}");
+    }
+    assert!(stage.vendor.calls().is_empty(), "nobody was let in");
+}
+
+/// RFC 9112, 5.1 and 5.2: a space before the colon and a folded line have been read in two ways often enough.
+#[tokio::test]
+async fn what_is_no_header_is_no_request() {
+    let stage = Stage::start().await;
+    let good = token("acme", EVERY_SCOPE);
+    for line in [
+        format!("Authorization: Bearer\r\n {good}"),
+        format!("Authorization : Bearer {good}"),
+        format!(" Authorization: Bearer {good}"),
+        format!("Authorization: Bearer {good}\0"),
+        format!("Authorization: Bearer {good}\r\rX: 1"),
+    ] {
+        assert_eq!(status(&answer_to(&stage, PATH, &line).await), "400", "{line:?}");
+    }
+    assert!(stage.vendor.calls().is_empty(), "nobody was let in");
+}
