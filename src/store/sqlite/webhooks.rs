@@ -252,19 +252,19 @@ pub(super) fn wanting(
     Ok(rows.map(|row| row.map(of_kind)).filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
-/// Takes note of an attempt's end.
+/// Takes note of an attempt's end; why the endpoint is disabled with that, if it is.
 pub(super) fn attempted(
     connection: &Connection,
     id: &str,
     ended: &Ended,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Option<DisabledReason>, StoreError> {
     let found = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM webhooks WHERE id = ?"))?
         .query_row([id], read)
         .optional()?;
     let Some(mut webhook) = found.filter(|webhook| webhook.health.learns_from(ended, now)) else {
-        return Ok(());
+        return Ok(None);
     };
     let newly = webhook.health.attempted(ended, now).filter(|_| webhook.disabled.is_none());
     if let Some(reason) = newly {
@@ -291,7 +291,7 @@ pub(super) fn attempted(
             u32::from(newly.is_some()),
             id,
         ])?;
-    Ok(())
+    Ok(newly)
 }
 
 /// Reads a row of [`COLUMNS`].
