@@ -12,6 +12,8 @@ use crate::store::{Queue, Resources, StoreError, WebhookCounts};
 
 /// How long readiness waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the metrics wait for the store's numbers: half of what Prometheus waits for all of them by default.
+const NUMBERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether requests are wanted. Cleared at the begin of a drain.
 #[derive(Clone, Default)]
@@ -66,13 +68,18 @@ async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) ->
     // Before the reading takes a connection itself.
     observe_resources(&state).await;
     let (ready, observed) =
-        tokio::join!(look(&readiness, &state), tokio::time::timeout(STORE_PATIENCE, observe_store(&state)));
+        tokio::join!(look(&readiness, &state), tokio::time::timeout(NUMBERS_PATIENCE, observe_store(&state)));
     metrics.ready.set(ready.is_ok().into());
-    if let Ok(Err(error)) = &observed {
-        tracing::error!(%error, "the store's numbers cannot be read");
-    }
-    if !matches!(observed, Ok(Ok(()))) {
-        forget_store(metrics);
+    match observed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the store's numbers cannot be read");
+            forget_store(metrics);
+        }
+        Err(_) => {
+            tracing::error!("the store's numbers did not come in time");
+            forget_store(metrics);
+        }
     }
     metrics.cache_bytes.set(whole(state.analyses.cached_bytes()));
     match metrics.render() {
