@@ -76,8 +76,8 @@ pub(super) async fn of(
         of_row(&mut stats, &row)?.webhooks =
             WebhookCounts { enabled: registered.saturating_sub(disabled + paused), paused, disabled };
     }
-    let mut taken = |tenant: &TenantId| (tenant.clone(), stats.remove(tenant.as_str()).unwrap_or_default());
-    Ok(tenants.iter().map(&mut taken).collect())
+    let taken = |tenant: &TenantId| (tenant.clone(), stats.remove(tenant.as_str()).unwrap_or_default());
+    Ok(tenants.iter().map(taken).collect())
 }
 
 /// The numbers of the tenant that a row tells of.
