@@ -1,10 +1,13 @@
-//! Every Prometheus metric, in one struct. Label values come from fixed sets: no tenant's data makes a series.
+//! Every Prometheus metric, in one struct. Label values come from fixed sets, and from the settings: `tenant` is one of the
+//! configured tenants. Nothing that a caller sends makes a series.
+//!
+//! A histogram has no `tenant`: it would be multiplied by its buckets.
 
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -25,13 +28,17 @@ pub struct Metrics {
     pub http_requests: HistogramVec,
     /// Requests being answered.
     pub http_in_flight: IntGauge,
+    /// 1 while `/readyz` says so.
+    pub ready: IntGauge,
     /// Requests to the vendor by operation and outcome.
     pub vendor_requests: HistogramVec,
-    /// Tenants whose vendor did not answer of late and is asked little or nothing.
-    pub breakers_open: IntGauge,
-    /// Analyses under way by status.
+    /// 1 while the vendor did not answer a tenant of late and is asked little or nothing.
+    pub breakers_open: IntGaugeVec,
+    /// Requests that the vendor refused for a tenant's token.
+    pub vendor_token_refusals: IntCounterVec,
+    /// Analyses under way by tenant and status.
     pub analyses: IntGaugeVec,
-    /// Analyses finished by event.
+    /// Analyses finished by tenant and event.
     pub events: IntCounterVec,
     /// Event streams that are open.
     pub event_streams: IntGauge,
@@ -39,7 +46,7 @@ pub struct Metrics {
     pub completion: Histogram,
     /// Looks at the result until completion.
     pub polls: Histogram,
-    /// How long the oldest due work has waited, by queue.
+    /// How long the oldest due work has waited, by tenant and queue.
     pub work_lag: GaugeVec,
     /// Reads of finished analyses from memory.
     pub cache_hits: IntCounter,
@@ -49,24 +56,40 @@ pub struct Metrics {
     pub cache_bytes: IntGauge,
     /// Attempts to deliver callbacks by outcome.
     pub callback_attempts: HistogramVec,
-    /// Deliveries whose outcome is open.
-    pub callbacks_pending: IntGauge,
-    /// How long the oldest due delivery has waited.
-    pub callback_lag: Gauge,
+    /// Deliveries whose outcome is open, by tenant.
+    pub callbacks_pending: IntGaugeVec,
+    /// How long the oldest due delivery has waited, by tenant.
+    pub callback_lag: GaugeVec,
+    /// Deliveries that did not arrive and are not tried again, by tenant.
+    pub callbacks_given_up: IntCounterVec,
+    /// Registered endpoints by tenant and state.
+    pub webhooks: IntGaugeVec,
+    /// Endpoints that the gateway disabled, by tenant and reason.
+    pub webhooks_disabled: IntCounterVec,
     /// Refused tokens by reason.
     pub token_rejections: IntCounterVec,
     /// Fetches of key sets by outcome.
     pub jwks_refreshes: IntCounterVec,
     /// Secret files read anew by outcome.
     pub secret_reloads: IntCounterVec,
-    /// Requests refused for a tenant's rate limit.
-    pub rate_limited: IntCounter,
+    /// Secret files that cannot be used now, by kind; what they held before counts.
+    pub secrets_unreadable: IntGaugeVec,
+    /// Requests refused for a tenant's rate limit, by tenant.
+    pub rate_limited: IntCounterVec,
     /// Failed operations of the store.
     pub store_errors: IntCounter,
     /// Spans that the collector took.
     pub trace_spans_exported: IntCounter,
     /// Spans that were lost by reason.
     pub trace_spans_dropped: IntCounterVec,
+    /// Connections to the store's server by state; none for a file.
+    pub store_connections: IntGaugeVec,
+    /// The most connections to the store's server; 0 for a file.
+    pub store_connections_max: IntGauge,
+    /// Pieces of work that wait for a connection to the store's server.
+    pub store_connections_waiting: IntGauge,
+    /// The size of the store's files; none for a server.
+    pub store_file_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -85,18 +108,30 @@ impl Metrics {
                 &["route", "method", "status"],
             )?,
             http_in_flight: r.gauge("http_requests_in_flight", "Requests being answered.")?,
+            ready: r
+                .gauge("ready", "1 while requests are wanted and the store can be used, as readyz says.")?,
             vendor_requests: r.histograms(
                 "vendor_request_duration_seconds",
                 "Time of requests to the vendor by operation and outcome.",
                 REMOTE_BUCKETS,
                 &["operation", "outcome"],
             )?,
-            breakers_open: r.gauge(
+            breakers_open: r.gauges(
                 "vendor_breakers_open",
-                "Tenants whose vendor did not answer of late and is asked little or nothing.",
+                "1 while the vendor did not answer a tenant of late and is asked little or nothing.",
+                &["tenant"],
             )?,
-            analyses: r.gauges("analyses", "Analyses under way by status.", &["status"])?,
-            events: r.counters("events_total", "Events written by type.", &["type"])?,
+            vendor_token_refusals: r.counters(
+                "vendor_token_refusals_total",
+                "Requests that the vendor refused for a tenant's token.",
+                &["tenant"],
+            )?,
+            analyses: r.gauges(
+                "analyses",
+                "Analyses under way by tenant and status.",
+                &["tenant", "status"],
+            )?,
+            events: r.counters("events_total", "Events written by tenant and type.", &["tenant", "type"])?,
             event_streams: r.gauge("event_streams_open", "Event streams that are open.")?,
             completion: r.histogram(
                 "analysis_completion_seconds",
@@ -104,10 +139,11 @@ impl Metrics {
                 COMPLETION_BUCKETS,
             )?,
             polls: r.histogram("analysis_polls", "Looks at the result until it was there.", POLL_BUCKETS)?,
-            work_lag: r.register(GaugeVec::new(
-                Opts::new("due_work_lag_seconds", "How long the oldest due work has waited by queue."),
-                &["queue"],
-            )?)?,
+            work_lag: r.seconds(
+                "due_work_lag_seconds",
+                "How long the oldest due work has waited by tenant and queue.",
+                &["tenant", "queue"],
+            )?,
             cache_hits: r.counter("cache_hits_total", "Reads of finished analyses answered from memory.")?,
             cache_misses: r.counter("cache_misses_total", "Reads of analyses that went to the store.")?,
             cache_bytes: r.gauge("cache_bytes", "Bytes of finished analyses in memory.")?,
@@ -117,11 +153,31 @@ impl Metrics {
                 REMOTE_BUCKETS,
                 &["outcome"],
             )?,
-            callbacks_pending: r.gauge("callbacks_pending", "Deliveries whose outcome is open.")?,
-            callback_lag: r.register(Gauge::new(
+            callbacks_pending: r.gauges(
+                "callbacks_pending",
+                "Deliveries whose outcome is open by tenant.",
+                &["tenant"],
+            )?,
+            callback_lag: r.seconds(
                 "callbacks_due_lag_seconds",
-                "How long the oldest due delivery has waited.",
-            )?)?,
+                "How long the oldest due delivery has waited by tenant.",
+                &["tenant"],
+            )?,
+            callbacks_given_up: r.counters(
+                "callbacks_given_up_total",
+                "Deliveries that did not arrive and are not tried again by tenant.",
+                &["tenant"],
+            )?,
+            webhooks: r.gauges(
+                "webhooks",
+                "Registered endpoints by tenant and state.",
+                &["tenant", "state"],
+            )?,
+            webhooks_disabled: r.counters(
+                "webhooks_disabled_total",
+                "Endpoints that the gateway disabled by tenant and reason.",
+                &["tenant", "reason"],
+            )?,
             token_rejections: r.counters(
                 "token_rejections_total",
                 "Refused tokens by reason.",
@@ -137,7 +193,16 @@ impl Metrics {
                 "Secret files read anew by outcome.",
                 &["outcome"],
             )?,
-            rate_limited: r.counter("rate_limited_total", "Requests refused for a tenant's rate limit.")?,
+            secrets_unreadable: r.gauges(
+                "secrets_unreadable",
+                "Secret files that cannot be used now by kind.",
+                &["kind"],
+            )?,
+            rate_limited: r.counters(
+                "rate_limited_total",
+                "Requests refused for a tenant's rate limit.",
+                &["tenant"],
+            )?,
             store_errors: r.counter("store_errors_total", "Failed operations of the store.")?,
             trace_spans_exported: r.counter(
                 "trace_spans_exported_total",
@@ -148,22 +213,26 @@ impl Metrics {
                 "Spans that were lost by reason.",
                 &["reason"],
             )?,
+            store_connections: r.gauges(
+                "store_connections",
+                "Connections to the store's server by state.",
+                &["state"],
+            )?,
+            store_connections_max: r.gauge(
+                "store_connections_max",
+                "The most connections to the store's server that this replica makes.",
+            )?,
+            store_connections_waiting: r.gauge(
+                "store_connections_waiting",
+                "Pieces of work that wait for a connection to the store's server.",
+            )?,
+            store_file_bytes: r.gauges("store_file_bytes", "Size of the store's files.", &["file"])?,
             registry,
         };
         let version = Opts::new("build_info", "Always 1; the label tells the version.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         let build_info = Registrar(&metrics.registry).register(IntGauge::with_opts(version)?)?;
         build_info.set(1);
-        // There from the start: a rate cannot be taken of what appears with its first count.
-        for outcome in ["changed", "failed", "recovered"] {
-            let _ = metrics.secret_reloads.with_label_values(&[outcome]);
-        }
-        for outcome in ["updated", "unchanged", "failed"] {
-            let _ = metrics.jwks_refreshes.with_label_values(&[outcome]);
-        }
-        for reason in ["queue_full", "export_failed", "rejected"] {
-            let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
-        }
         #[cfg(target_os = "linux")]
         prometheus::register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).or_else(
             // Several gateways in one process share the one process.
@@ -190,6 +259,11 @@ impl Metrics {
     }
 }
 
+/// A number as a gauge takes it.
+pub fn whole(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
 /// Makes a metric and registers it, so that none can be forgotten.
 struct Registrar<'a>(&'a Registry);
 
@@ -213,6 +287,10 @@ impl Registrar<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {

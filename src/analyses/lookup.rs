@@ -94,7 +94,7 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
             Err(match adopted {
                 Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();
-                    parts.metrics.events.with_label_values(&[kind]).inc();
+                    parts.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();
                     Ended::Adopted
                 }
                 // Submitted meanwhile, or adopted by another replica.

@@ -7,13 +7,12 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Variables, collector_headers, encryption, tenants};
+use super::{StartError, Variables, collector_headers, encryption, series, tenants};
 use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
 use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
-use crate::domain::events::EventKind;
 use crate::domain::retries::RetrySchedule;
 use crate::http::audit::Operations;
 use crate::http::idempotency::KeyedRequests;
@@ -63,11 +62,8 @@ impl Shared {
         let clock: Arc<dyn Clock> = steady.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
-        for kind in EventKind::ALL {
-            // There from the start: a rate cannot be taken of what appears with its first count.
-            let _ = metrics.events.with_label_values(&[kind.as_str()]);
-        }
         let tenants = Arc::new(tenants(settings, variables)?);
+        series::begin(&metrics, &tenants);
         let encryption = Arc::new(encryption(settings)?);
         let collector_headers = Arc::new(collector_headers(settings)?);
         let around = traces::Around {

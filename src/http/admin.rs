@@ -7,10 +7,13 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 
 use super::state::ApiState;
-use crate::store::{Queue, StoreError};
+use crate::metrics::{Metrics, whole};
+use crate::store::{Queue, Resources, StoreError, WebhookCounts};
 
 /// How long readiness waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the metrics wait for the store's numbers: half of what Prometheus waits for all of them by default.
+const NUMBERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether requests are wanted. Cleared at the begin of a drain.
 #[derive(Clone, Default)]
@@ -42,24 +45,44 @@ async fn livez() -> HttpResponse {
 
 /// Requests are wanted, and the store takes writes.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
+    match look(&readiness, &state).await {
+        Ok(()) => HttpResponse::Ok().body("ok\n"),
+        Err(why) => HttpResponse::ServiceUnavailable().body(format!("not ready: {why}\n")),
+    }
+}
+
+/// Why not, if not.
+async fn look(readiness: &Readiness, state: &ApiState) -> Result<(), &'static str> {
     if !readiness.get() {
-        return HttpResponse::ServiceUnavailable().body("not ready: starting or draining\n");
+        return Err("starting or draining");
     }
     match tokio::time::timeout(STORE_PATIENCE, state.store.check()).await {
-        Ok(Ok(())) => HttpResponse::Ok().body("ok\n"),
-        Ok(Err(_)) | Err(_) => {
-            HttpResponse::ServiceUnavailable().body("not ready: the store cannot be used\n")
-        }
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err("the store cannot be used"),
     }
 }
 
 /// Everything in Prometheus' text format. The store's numbers are read now, so that nobody who does not ask pays.
-async fn metrics(state: web::Data<ApiState>) -> HttpResponse {
-    if let Err(error) = observe_store(&state).await {
-        tracing::error!(%error, "the store's numbers cannot be read");
+async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
+    let metrics = &state.metrics;
+    // Before the reading takes a connection itself.
+    observe_resources(&state).await;
+    let (ready, observed) =
+        tokio::join!(look(&readiness, &state), tokio::time::timeout(NUMBERS_PATIENCE, observe_store(&state)));
+    metrics.ready.set(ready.is_ok().into());
+    match observed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the store's numbers cannot be read");
+            forget_store(metrics);
+        }
+        Err(_) => {
+            tracing::error!("the store's numbers did not come in time");
+            forget_store(metrics);
+        }
     }
-    state.metrics.cache_bytes.set(i64::try_from(state.analyses.cached_bytes()).unwrap_or(i64::MAX));
-    match state.metrics.render() {
+    metrics.cache_bytes.set(whole(state.analyses.cached_bytes()));
+    match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
@@ -70,19 +93,53 @@ async fn metrics(state: web::Data<ApiState>) -> HttpResponse {
 
 async fn observe_store(state: &ApiState) -> Result<(), StoreError> {
     let tenants: Vec<_> = state.tenants.all().map(|tenant| tenant.id().clone()).collect();
-    let (metrics, stats) = (&state.metrics, state.store.stats_across_tenants(&tenants).await?);
-    for (status, count) in &stats.unfinished {
-        let count = i64::try_from(*count).unwrap_or(i64::MAX);
-        metrics.analyses.with_label_values(&[status.as_str()]).set(count);
+    let metrics = &state.metrics;
+    for (tenant, stats) in &state.store.stats_across_tenants(&tenants).await? {
+        let tenant = tenant.as_str();
+        for (status, count) in &stats.unfinished {
+            metrics.analyses.with_label_values(&[tenant, status.as_str()]).set(whole(*count));
+        }
+        for (queue, lag) in &stats.work_lag {
+            let queue = match queue {
+                Queue::Submits => "submits",
+                Queue::Polls => "polls",
+            };
+            metrics.work_lag.with_label_values(&[tenant, queue]).set(lag.as_secs_f64());
+        }
+        metrics.callbacks_pending.with_label_values(&[tenant]).set(whole(stats.pending_deliveries));
+        metrics.callback_lag.with_label_values(&[tenant]).set(stats.delivery_lag.as_secs_f64());
+        let WebhookCounts { enabled, paused, disabled } = stats.webhooks;
+        for (state, count) in [("enabled", enabled), ("paused", paused), ("disabled", disabled)] {
+            metrics.webhooks.with_label_values(&[tenant, state]).set(whole(count));
+        }
     }
-    for (queue, lag) in &stats.work_lag {
-        let queue = match queue {
-            Queue::Submits => "submits",
-            Queue::Polls => "polls",
-        };
-        metrics.work_lag.with_label_values(&[queue]).set(lag.as_secs_f64());
-    }
-    metrics.callbacks_pending.set(i64::try_from(stats.pending_deliveries).unwrap_or(i64::MAX));
-    metrics.callback_lag.set(stats.delivery_lag.as_secs_f64());
     Ok(())
+}
+
+/// No numbers are better than old ones: they would hold up an alert, or hold one off.
+fn forget_store(metrics: &Metrics) {
+    metrics.analyses.reset();
+    metrics.work_lag.reset();
+    metrics.callbacks_pending.reset();
+    metrics.callback_lag.reset();
+    metrics.webhooks.reset();
+}
+
+async fn observe_resources(state: &ApiState) {
+    let metrics = &state.metrics;
+    match state.store.resources().await {
+        Ok(Resources::File { database, log }) => {
+            for (file, bytes) in [("database", database), ("wal", log)] {
+                metrics.store_file_bytes.with_label_values(&[file]).set(whole(bytes));
+            }
+        }
+        Ok(Resources::Server { in_use, idle, most, waiting }) => {
+            for (state, connections) in [("in_use", in_use), ("idle", idle)] {
+                metrics.store_connections.with_label_values(&[state]).set(whole(connections));
+            }
+            metrics.store_connections_max.set(whole(most));
+            metrics.store_connections_waiting.set(whole(waiting));
+        }
+        Err(error) => tracing::error!(%error, "the store's file cannot be looked at"),
+    }
 }

@@ -105,7 +105,7 @@ pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &Tenant
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),
         Err(Exceeded { wait, remaining }) => {
-            state.metrics.rate_limited.inc();
+            state.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
             let error = ApiError::new(RATE_LIMITED, "the tenant asks for more than it may");
             (Some(remaining), Err(error.with_retry_after(wait)))
         }

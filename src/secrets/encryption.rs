@@ -32,6 +32,11 @@ impl Encryption {
         self.0.as_ref().map(Watched::current)
     }
 
+    /// Whether the file could not be used at the last look: the keys from before still count.
+    pub fn is_failing(&self) -> bool {
+        self.0.as_ref().is_some_and(Watched::is_failing)
+    }
+
     /// Looks at the file again; `None` if there is nothing to tell. It reads a small file and so blocks.
     pub fn reload_once(&self) -> Option<Reload> {
         let outcome = self.0.as_ref()?.reload()?;

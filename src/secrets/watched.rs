@@ -45,6 +45,12 @@ impl<T: FromSecretText> Watched<T> {
         self.current.load_full()
     }
 
+    /// Whether the last look failed: what the file held before still counts.
+    pub(crate) fn is_failing(&self) -> bool {
+        let Some(WatchedFile { failing, .. }) = &self.file else { return false };
+        failing.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Looks at the file again; `None` if there is nothing to tell.
     ///
     /// A file that is just being written may be seen empty or cut short. Empty fails and is mended by the next look; a token

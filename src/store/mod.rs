@@ -46,7 +46,7 @@ use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
-use crate::domain::webhooks::{Sealed, Webhook};
+use crate::domain::webhooks::{DisabledReason, Sealed, Webhook};
 use crate::metrics::Metrics;
 
 /// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
@@ -259,7 +259,7 @@ pub struct Ended {
     pub next_due: Option<Timestamp>,
 }
 
-/// Numbers over several tenants, for the metrics.
+/// Numbers of a tenant, for the metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     /// Analyses that are not finished, by status. The others are as many as there is room for: nobody counts those.
@@ -270,6 +270,42 @@ pub struct Stats {
     pub pending_deliveries: u64,
     /// How long the oldest due delivery has waited.
     pub delivery_lag: Duration,
+    /// Registered endpoints.
+    pub webhooks: WebhookCounts,
+}
+
+/// A tenant's registered endpoints by what they get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WebhookCounts {
+    /// Everything.
+    pub enabled: u64,
+    /// Little or nothing for now: they failed several times in a row.
+    pub paused: u64,
+    /// Nothing.
+    pub disabled: u64,
+}
+
+/// What an engine takes up, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resources {
+    /// Of an embedded one: bytes on the disk.
+    File {
+        /// The file itself.
+        database: u64,
+        /// The log of what is not in it yet.
+        log: u64,
+    },
+    /// Of one on a server: connections of this process.
+    Server {
+        /// At work.
+        in_use: usize,
+        /// Made, and free.
+        idle: usize,
+        /// The most there may be.
+        most: usize,
+        /// Pieces of work that wait for one.
+        waiting: usize,
+    },
 }
 
 /// Something was committed that others may wait for.
@@ -370,8 +406,12 @@ pub trait Store: Send + Sync {
         lease: Duration,
     ) -> Result<Claims<ClaimedDelivery>, StoreError>;
 
-    /// Writes how an attempt ended.
-    async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError>;
+    /// Writes how an attempt ended; why its endpoint is disabled with that, if it is.
+    async fn finish_attempt(
+        &self,
+        lease: Lease,
+        attempt: FinishedAttempt,
+    ) -> Result<Option<DisabledReason>, StoreError>;
 
     /// Deletes analyses at rest and events from before a moment, up to `limit` of each, with all that hangs on
     /// them; nothing that has work or a delivery to come. How many rows went: fewer than asked for means that all did.
@@ -441,8 +481,15 @@ pub trait Store: Send + Sync {
     /// Gives back what this process still holds, so that another may go on at once.
     async fn release_across_tenants(&self) -> Result<(), StoreError>;
 
-    /// Numbers for the metrics. They cost what is under way and waits, however much rests in the store.
-    async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError>;
+    /// Numbers for the metrics, of each of these tenants. They cost what is under way and waits, however much rests in the
+    /// store.
+    async fn stats_across_tenants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Stats>, StoreError>;
+
+    /// What the engine takes up now. It does not wait for the store.
+    async fn resources(&self) -> Result<Resources, StoreError>;
 
     /// The last attempts of a delivery, the first one first: when, how it ended, and the status.
     async fn attempts(

@@ -89,6 +89,14 @@ impl Tenants {
         self.by_id.values()
     }
 
+    /// How many vendor tokens' files could not be used at the last look, and how many callback secrets'.
+    pub fn failing(&self) -> (usize, usize) {
+        let tenants = || self.by_id.values();
+        let tokens = tenants().filter(|tenant| tenant.vendor_token.is_failing()).count();
+        let secrets = tenants().filter_map(|tenant| tenant.callback_secrets.as_ref());
+        (tokens, secrets.filter(|secrets| secrets.is_failing()).count())
+    }
+
     /// Looks at every secret file again and takes what is new; tells what changed, newly fails, or is well again.
     ///
     /// It reads small files and so blocks: call it off the async threads, every few seconds. It compares contents, for

@@ -95,6 +95,7 @@ impl VendorSlots {
         around: Around,
     ) -> Self {
         let door = |(tenant, slots): (TenantId, usize)| {
+            around.metrics.breakers_open.with_label_values(&[tenant.as_str()]).set(0);
             let breaker = Breaker::new(slots, policy.clone());
             let state = Mutex::new(DoorState { breaker, under_way: 0, waiting: 0 });
             let lookups = Arc::new(Semaphore::new((slots / 4).max(1)));
@@ -192,21 +193,24 @@ impl Door {
 impl VendorSlot {
     /// Tells what came of the request.
     pub(super) fn hear(&self, sign: Sign) {
-        let now = self.around.clock.now();
+        let (now, tenant) = (self.around.clock.now(), &self.door.tenant);
+        if matches!(sign, Sign::Fault { refused: true, .. }) {
+            self.around.metrics.vendor_token_refusals.with_label_values(&[tenant.as_str()]).inc();
+        }
         let mut state = self.door.state();
         let was_closed = state.breaker.is_closed();
         state.breaker.hear(sign, self.taken_at, now, self.around.entropy.fraction());
         let (is_closed, until) = (state.breaker.is_closed(), state.breaker.opens_at(now));
         drop(state);
-        let tenant = &self.door.tenant;
+        let is_open = self.around.metrics.breakers_open.with_label_values(&[tenant.as_str()]);
         match (was_closed, is_closed) {
             (true, false) => {
-                self.around.metrics.breakers_open.inc();
+                is_open.set(1);
                 let pause = until.map_or(0, |until| until.since(now).as_secs());
                 tracing::warn!(%tenant, pause_seconds = pause, "the vendor is left alone for a while");
             }
             (false, true) => {
-                self.around.metrics.breakers_open.dec();
+                is_open.set(0);
                 tracing::info!(%tenant, "the vendor answers again");
             }
             (true, true) | (false, false) => {}

@@ -10,9 +10,10 @@ use tracing::Instrument;
 use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::domain::clock::{Clock, Entropy};
+use crate::domain::ids::TenantId;
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
-use crate::domain::webhooks::{CustomHeaders, Health, Vault};
+use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
 use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
@@ -207,10 +208,20 @@ impl Deliverer {
         let finished = self.store.finish_attempt(claimed.lease, attempt).await;
         write.end(finished.as_ref().err().map(StoreError::label));
         match finished {
-            Ok(()) => {}
+            Ok(disabled) => self.count(&delivery.tenant, next, disabled),
             Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the attempt did"),
             // The lease runs out, and the delivery is attempted again: at least once, never less.
             Err(error) => tracing::error!(%error, "the outcome of an attempt could not be written"),
+        }
+    }
+
+    /// What a tenant has to hear of.
+    fn count(&self, tenant: &TenantId, next: Next, disabled: Option<DisabledReason>) {
+        if matches!(next, Next::GiveUp(_)) {
+            self.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
+        }
+        if let Some(reason) = disabled {
+            self.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, whole};
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
 use crate::tenants::Tenants;
@@ -83,6 +83,13 @@ impl Worker for SecretRefresher {
                 }
             };
             self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+        }
+        let (tokens, secrets) = self.tenants.failing();
+        let keys = usize::from(self.encryption.is_failing());
+        for (kind, failing) in
+            [("vendor_token", tokens), ("callback_secret", secrets), ("encryption_key", keys)]
+        {
+            self.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
         }
         Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
     }

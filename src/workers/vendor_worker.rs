@@ -159,7 +159,7 @@ impl VendorWorker {
         }
         let Some(event) = applied.event else { return };
         tracing::info!(event = event.as_str(), revision = analysis.revision, "an analysis changed");
-        self.metrics.events.with_label_values(&[event.as_str()]).inc();
+        self.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();
         if event == EventKind::AnalysisCompleted
             && let Some(at) = analysis.finished_at
         {

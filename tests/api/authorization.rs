@@ -302,7 +302,9 @@ async fn a_tenant_that_asks_too_much_is_told_when_to_come_back() {
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(left(&refused), (0, 1));
     assert_eq!(stage.globex().analysis("known-1").await.status, 200, "one tenant's flood is not another's");
-    assert!(stage.admin("metrics").await.1.contains("\nalovoice_gateway_rate_limited_total 1\n"));
+    assert!(
+        stage.admin("metrics").await.1.contains("\nalovoice_gateway_rate_limited_total{tenant=\"acme\"} 1\n")
+    );
     let forged = stage.acme().presenting("Bearer x").analysis("known-1").await;
     forged.problem(401, "unauthorized");
 }

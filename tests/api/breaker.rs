@@ -8,9 +8,9 @@ use crate::stage::{LATER, Stage, VENDOR_TOKENS, call};
 const LONG_PAUSES: [(&str, &str); 2] =
     [("VENDOR__POLLING__MIN_INTERVAL", LATER), ("VENDOR__POLLING__MAX_INTERVAL", LATER)];
 
-/// Waits until the vendor is left alone for so many tenants.
-async fn breakers_open(stage: &Stage, tenants: usize) {
-    let line = format!("alovoice_gateway_vendor_breakers_open {tenants}\n");
+/// Waits until the vendor is left alone for acme (1), or not (0).
+async fn breakers_open(stage: &Stage, open: usize) {
+    let line = format!("alovoice_gateway_vendor_breakers_open{{tenant=\"acme\"}} {open}\n");
     while !stage.admin("metrics").await.1.contains(&line) {}
 }
 

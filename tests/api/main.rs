@@ -23,6 +23,7 @@ mod input;
 mod issuer;
 mod journey;
 mod lists;
+mod metrics;
 mod openapi;
 mod operations;
 mod outages;

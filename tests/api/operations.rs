@@ -12,25 +12,33 @@ const FAMILIES: &[&str] = &[
     "vendor_request_duration_seconds_count{operation=\"submit\",outcome=\"accepted\"} 1",
     "vendor_request_duration_seconds_count{operation=\"result\",outcome=\"unchanged\"} 1",
     "vendor_request_duration_seconds_count{operation=\"result\",outcome=\"ready\"} 1",
-    "analyses{status=\"queued\"} 0",
-    "analyses{status=\"processing\"} 0",
-    "events_total{type=\"analysis.completed\"} 1",
-    "events_total{type=\"analysis.failed\"} 0",
+    "analyses{status=\"queued\",tenant=\"acme\"} 0",
+    "analyses{status=\"processing\",tenant=\"globex\"} 0",
+    "events_total{tenant=\"acme\",type=\"analysis.completed\"} 1",
+    "events_total{tenant=\"globex\",type=\"analysis.failed\"} 0",
     "event_streams_open 0",
     "analysis_completion_seconds_count 1",
     "analysis_polls_count 1",
     "analysis_polls_sum 3",
-    "due_work_lag_seconds{queue=\"submits\"}",
-    "due_work_lag_seconds{queue=\"polls\"}",
+    "due_work_lag_seconds{queue=\"submits\",tenant=\"acme\"}",
+    "due_work_lag_seconds{queue=\"polls\",tenant=\"globex\"}",
     "cache_hits_total 1",
     "cache_misses_total ",
     "cache_bytes ",
     "callback_attempt_duration_seconds_count{outcome=\"delivered\"} 1",
-    "callbacks_pending 0",
-    "callbacks_due_lag_seconds 0",
+    "callbacks_pending{tenant=\"acme\"} 0",
+    "callbacks_due_lag_seconds{tenant=\"acme\"} 0",
     "token_rejections_total{reason=\"missing\"} 1",
     "jwks_refreshes_total{outcome=\"updated\"} 1",
-    "rate_limited_total 0",
+    "ready 1",
+    "vendor_breakers_open{tenant=\"acme\"} 0",
+    "vendor_token_refusals_total{tenant=\"acme\"} 0",
+    "callbacks_given_up_total{tenant=\"acme\"} 0",
+    "webhooks{state=\"enabled\",tenant=\"acme\"} 0",
+    "webhooks_disabled_total{reason=\"gone\",tenant=\"acme\"} 0",
+    "secrets_unreadable{kind=\"vendor_token\"} 0",
+    "store_connections_max ",
+    "rate_limited_total{tenant=\"acme\"} 0",
     "store_errors_total 0",
     "build_info{version=\"",
 ];
@@ -52,12 +60,14 @@ async fn the_metrics_tell_what_operators_need() {
     caller.analysis("1").await;
     caller.anonymous().analysis("1").await.problem(401, "unauthorized");
     stage.receiver.next().await;
-    let delivered = "callback_attempt_duration_seconds_count";
+    let delivered = "callback_attempt_duration_seconds_count{outcome=\"delivered\"}";
     let metrics = loop {
         // The receiver has it a moment before the store has the outcome.
         let (status, metrics) = stage.admin("metrics").await;
         assert_eq!(status, 200);
-        if metrics.contains(delivered) && metrics.contains("alovoice_gateway_callbacks_pending 0\n") {
+        if metrics.contains(delivered)
+            && metrics.contains("alovoice_gateway_callbacks_pending{tenant=\"acme\"} 0\n")
+        {
             break metrics;
         }
     };

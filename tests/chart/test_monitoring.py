@@ -18,6 +18,10 @@ OF_THE_PROCESS = {f"process_{name}" for name in (
     "cpu_seconds_total", "open_fds", "max_fds", "virtual_memory_bytes", "resident_memory_bytes", "start_time_seconds", "threads")}
 
 
+# The labels that are asked of a metric; a template of a path among them has braces of its own.
+SELECTOR = r'\{(?:[^}"]|"[^"]*")*\}'
+
+
 def rules():
     for file in ALERT_FILES:
         for group in yaml.safe_load((CHART / "files" / file).read_text())["groups"]:
@@ -28,13 +32,11 @@ def metrics():
     """What src/metrics.rs registers, with the labels of each."""
     source = (PROJECT / "src" / "metrics.rs").read_text()
     found = {}
-    pattern = r'(?:r\.(histograms?|counters?|gauges?)\(|(?:Opts|Gauge)::new\()\s*"([a-z_]+)",\s*"[^"]*"(?:,\s*[A-Z_]+)?(?:,\s*&\[([^\]]*)\])?'
+    pattern = r'(?:r\s*\.(histograms?|counters?|gauges?|seconds)\(|Opts::new\()\s*"([a-z_]+)",\s*"[^"]*"(?:,\s*[A-Z_]+)?(?:,\s*&\[([^\]]*)\])?'
     for kind, name, labels in re.findall(pattern, source):
         labels = set(re.findall(r'"([a-z_]+)"', labels))
         if name == "build_info":
             labels = {"version"}
-        if name == "due_work_lag_seconds":
-            labels = {"queue"}
         suffixes = ["_bucket", "_count", "_sum"] if kind.startswith("histogram") else [""]
         for suffix in suffixes:
             found[f"alovoice_gateway_{name}{suffix}"] = labels | ({"le"} if suffix == "_bucket" else set())
@@ -56,7 +58,7 @@ def dashboard_expressions():
 def named(expression):
     """The metrics in an expression, with the labels that are asked of each."""
     bare = expression.replace("$__rate_interval", "5m")
-    for name, matchers in re.findall(r"\b((?:alovoice_gateway|process|kubelet_volume)_[a-z_]+|up)\b(?:\{([^}]*)\})?", bare):
+    for name, matchers in re.findall(rf"\b((?:alovoice_gateway|process|kubelet_volume)_[a-z_]+|up)\b({SELECTOR})?", bare):
         yield name, set(re.findall(r"([a-z_]+)\s*(?:=~|!=|!~|=)", matchers))
 
 

@@ -147,6 +147,14 @@ class Modes(unittest.TestCase):
         self.assertEqual(paths["startup"], paths["liveness"])
         self.assertEqual(paths["liveness"], {"path": "/livez", "port": "admin"})
 
+    def test_a_rollout_waits_as_long_as_a_start_may_take(self):
+        for mode in MODES:
+            with self.subTest(mode):
+                objects = render(mode)
+                startup = container(objects)["startupProbe"]
+                deadline = only(objects, "Deployment")["spec"]["progressDeadlineSeconds"]
+                self.assertGreater(deadline, startup["periodSeconds"] * startup["failureThreshold"])
+
     def test_contents_become_a_secret(self):
         secret = only(render("sqlite"), "Secret")["data"]
         self.assertEqual(base64.b64decode(secret["tenants.acme.vendor_token_file"]), b"not-a-real-token")
@@ -203,6 +211,7 @@ class Modes(unittest.TestCase):
         wanted = monitor["selector"]["matchLabels"].items()
         (service,) = [one for one in services if wanted <= one["metadata"]["labels"].items()]
         self.assertEqual([port["name"] for port in service["spec"]["ports"]], [monitor["endpoints"][0]["port"]])
+        self.assertTrue(service["spec"]["publishNotReadyAddresses"], "a pod that is not ready is looked at, too")
 
     def test_further_objects_may_be_templates(self):
         objects = render("everything")

@@ -114,7 +114,7 @@ async fn its_curl_lines_work_as_they_are() {
     let told = sandbox.process.stdout.line("the receiver's word", |line| line.starts_with("receiver:")).await;
     assert!(told.contains("\"analysis.completed\" of call \"1716207617.42\""), "{told}");
     assert!(told.ends_with("signature verified"), "{told}");
-    let completed = "alovoice_gateway_events_total{type=\"analysis.completed\"}";
+    let completed = "alovoice_gateway_events_total{tenant=\"demo\",type=\"analysis.completed\"}";
     assert!(before.contains(&format!("{completed} 0\n")), "{before}");
     let after = sandbox.paste(metrics).await;
     assert!(after.contains(&format!("{completed} 1\n")), "{after}");

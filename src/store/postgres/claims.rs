@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::{ClaimedWork, Claims, Lease, Queue, Stats, WorkSlots};
+use super::super::{ClaimedWork, Claims, Lease, Queue, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows::{self, number};
-use crate::domain::analysis::Status;
+use super::rows;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
 
 /// The condition of each queue's partial index, word for word.
-const fn condition(queue: Queue) -> &'static str {
+pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
         Queue::Polls => "stage <> 'submit'",
@@ -80,52 +78,4 @@ fn claimed_work(row: &Row) -> Option<ClaimedWork> {
         Ok::<_, Fault>(ClaimedWork { lease, analysis: rows::read(row)? })
     };
     read().inspect_err(|fault| tracing::error!(?fault, "an analysis cannot be read")).ok()
-}
-
-/// Takes tenants and statuses of what is unfinished. Each by itself, so that the planner walks the index of those alone.
-const UNFINISHED: &str = "SELECT counted.status, sum(found.number)::bigint AS number FROM unnest($1::text[]) AS slot (tenant) \
-     CROSS JOIN unnest($2::text[]) AS counted (status) CROSS JOIN LATERAL (SELECT count(*) AS number FROM analyses \
-     WHERE status <> 'completed' AND tenant = slot.tenant AND status = counted.status) AS found GROUP BY counted.status";
-
-/// Takes tenants.
-const PENDING: &str = "SELECT coalesce(sum(found.number), 0)::bigint AS number FROM unnest($1::text[]) AS slot (tenant) \
-     CROSS JOIN LATERAL (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
-
-/// Takes tenants: the due time of the oldest row of a table that a condition holds for.
-fn oldest_sql(table: &str, condition: &str) -> String {
-    format!(
-        "SELECT min(oldest.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
-         (SELECT due_at FROM {table} WHERE {condition} AND tenant = slot.tenant ORDER BY due_at LIMIT 1) AS oldest"
-    )
-}
-
-pub(super) async fn stats(
-    mut session: Session,
-    tenants: &[TenantId],
-    now: Timestamp,
-) -> Result<Stats, Fault> {
-    let tenants: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
-    let client = session.client()?;
-    let transaction = client.build_transaction().read_only(true).start().await?;
-    let mut stats = Stats::default();
-    let unfinished = transaction.prepare_cached(UNFINISHED).await?;
-    let statuses = Status::UNFINISHED.map(Status::as_str);
-    let rows = transaction.query(&unfinished, &[&tenants, &statuses.as_slice()]).await?;
-    for status in Status::UNFINISHED {
-        let row =
-            rows.iter().find(|row| row.try_get("status").is_ok_and(|found: &str| found == status.as_str()));
-        stats.unfinished.insert(status, row.map_or(Ok(0), |row| number(row, "number"))?);
-    }
-    let lag = async |sql: &str| -> Result<Duration, Fault> {
-        let select = transaction.prepare_cached(sql).await?;
-        let due: Option<i64> = transaction.query_one(&select, &[&tenants]).await?.try_get(0)?;
-        Ok(due.map_or(Duration::ZERO, |due| now.since(Timestamp::from_millis(due))))
-    };
-    for queue in [Queue::Submits, Queue::Polls] {
-        stats.work_lag.insert(queue, lag(&oldest_sql("analyses", condition(queue))).await?);
-    }
-    stats.delivery_lag = lag(&oldest_sql("deliveries", "status = 'pending'")).await?;
-    let pending = transaction.prepare_cached(PENDING).await?;
-    stats.pending_deliveries = number(&transaction.query_one(&pending, &[&tenants]).await?, "number")?;
-    Ok(stats)
 }

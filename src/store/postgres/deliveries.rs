@@ -23,6 +23,7 @@ use crate::domain::events::Event;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+use crate::domain::webhooks::DisabledReason;
 
 /// What [`recorded`] expects of a row of deliveries, each with its event and its endpoint.
 const RECORDED: &str = "SELECT delivery.\"row\" AS place, delivery.id AS id, endpoint, CASE WHEN endpoint = '' \
@@ -137,13 +138,13 @@ fn finish_sql(condition: &str) -> String {
     )
 }
 
-/// Whose delivery it was.
+/// Whose delivery it was, and why its endpoint is disabled with that, if it is.
 pub(super) async fn finish(
     mut session: Session,
     lease: Lease,
     attempt: &FinishedAttempt,
     now: Timestamp,
-) -> Result<TenantId, Fault> {
+) -> Result<(TenantId, Option<DisabledReason>), Fault> {
     let client = session.client()?;
     let (status, due_at) = match attempt.next {
         Next::Delivered => (DeliveryStatus::Delivered, None),
@@ -173,17 +174,18 @@ pub(super) async fn finish(
     // Most are of callbacks, which are done with one statement.
     let of_callback = client.prepare_cached(&finish_sql("endpoint = ''")).await?;
     if let Some(owner) = client.query_opt(&of_callback, &parameters).await? {
-        return parsed(&owner, "tenant", TenantId::parse);
+        return Ok((parsed(&owner, "tenant", TenantId::parse)?, None));
     }
     let transaction = client.transaction().await?;
     let of_endpoint = transaction.prepare_cached(&finish_sql("endpoint <> ''")).await?;
     let owner = transaction.query_opt(&of_endpoint, &parameters).await?.ok_or(StoreError::LeaseLost)?;
-    if let Some(verdict) = verdict(attempt) {
-        webhooks::attempted(&transaction, owner.try_get("endpoint")?, &verdict, now).await?;
-    }
+    let disabled = match verdict(attempt) {
+        Some(verdict) => webhooks::attempted(&transaction, owner.try_get("endpoint")?, &verdict, now).await?,
+        None => None,
+    };
     let owner = parsed(&owner, "tenant", TenantId::parse)?;
     transaction.commit().await?;
-    Ok(owner)
+    Ok((owner, disabled))
 }
 
 pub(super) async fn attempts(

@@ -27,11 +27,13 @@ mod paces;
 mod replays;
 mod rows;
 mod sealed;
+mod stats;
 mod target;
 mod tls;
 mod usage;
 mod webhooks;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -53,7 +55,7 @@ use self::usage::Tally;
 use super::{
     Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
     Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
-    RecordedDelivery, ReplayBegin, SealedAnswer, SealedWebhook, Sending, Stats, Store, StoreError,
+    RecordedDelivery, ReplayBegin, Resources, SealedAnswer, SealedWebhook, Sending, Stats, Store, StoreError,
     Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
@@ -71,7 +73,7 @@ use crate::domain::pace::Pace;
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
-use crate::domain::webhooks::{Sealed, Webhook};
+use crate::domain::webhooks::{DisabledReason, Sealed, Webhook};
 
 /// How long what was interrupted is tried again: a database that restarts is a pause and not an error.
 const PERSEVERANCE: Duration = Duration::from_secs(8);
@@ -428,14 +430,20 @@ impl Store for PostgresStore {
         Ok(claims)
     }
 
-    async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError> {
+    async fn finish_attempt(
+        &self,
+        lease: Lease,
+        attempt: FinishedAttempt,
+    ) -> Result<Option<DisabledReason>, StoreError> {
         let attempt = &attempt;
         let finished = self.run(|session| deliveries::finish(session, lease, attempt, self.now())).await;
         if !matches!(finished, Err(StoreError::Unavailable(_))) {
             self.deliveries.remove(lease);
         }
         let usage = Usage::attempt(attempt.next.arrived());
-        finished.map(|tenant| self.tally.count(&tenant, self.now(), usage))
+        let (tenant, disabled) = finished?;
+        self.tally.count(&tenant, self.now(), usage);
+        Ok(disabled)
     }
 
     async fn delete_expired_across_tenants(
@@ -535,8 +543,21 @@ impl Store for PostgresStore {
         told.or(Ok(()))
     }
 
-    async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError> {
-        self.run(|session| claims::stats(session, tenants, self.now())).await
+    async fn stats_across_tenants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Stats>, StoreError> {
+        self.run(|session| stats::of(session, tenants, self.now())).await
+    }
+
+    async fn resources(&self) -> Result<Resources, StoreError> {
+        let pool = self.pool.status();
+        Ok(Resources::Server {
+            in_use: pool.size.saturating_sub(pool.available),
+            idle: pool.available,
+            most: pool.max_size,
+            waiting: pool.waiting,
+        })
     }
 
     async fn attempts(

@@ -388,27 +388,27 @@ pub(super) async fn wanting(
     Ok(wanting)
 }
 
-/// Takes note of an attempt's end, unless the endpoint is another by now.
+/// Takes note of an attempt's end, unless the endpoint is another by now; why it is disabled with that, if it is.
 pub(super) async fn attempted(
     transaction: &Transaction<'_>,
     id: &str,
     verdict: &Verdict,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<Option<DisabledReason>, Fault> {
     // Without a lock first: the record of one that is well is seldom written.
     for lock in ["", " FOR NO KEY UPDATE"] {
         let sql = format!("SELECT {COLUMNS} FROM webhooks WHERE id = $1 AND deleted_at IS NULL{lock}");
         let select = transaction.prepare_cached(&sql).await?;
-        let Some(row) = transaction.query_opt(&select, &[&id]).await? else { return Ok(()) };
+        let Some(row) = transaction.query_opt(&select, &[&id]).await? else { return Ok(None) };
         let webhook = read(&row)?;
         if webhook.version != verdict.version || !webhook.health.learns_from(&verdict.ended, now) {
-            return Ok(());
+            return Ok(None);
         }
         if !lock.is_empty() {
             return keep_attempted(transaction, webhook, &verdict.ended, now).await;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 async fn keep_attempted(
@@ -416,7 +416,7 @@ async fn keep_attempted(
     mut webhook: Webhook,
     ended: &Ended,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<Option<DisabledReason>, Fault> {
     let newly = webhook.health.attempted(ended, now).filter(|_| webhook.disabled.is_none());
     if let Some(reason) = newly {
         webhook.disable(reason, now);
@@ -452,7 +452,7 @@ async fn keep_attempted(
             ],
         )
         .await?;
-    Ok(())
+    Ok(newly)
 }
 
 /// Reads a row of [`COLUMNS`].

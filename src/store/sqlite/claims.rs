@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{ClaimedWork, Claims, Lease, Queue, Stats, StoreError, WorkSlots};
+use super::super::{ClaimedWork, Claims, Lease, Queue, StoreError, WorkSlots};
 use super::rows;
-use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
 
 /// The condition of each queue's partial index, word for word.
-const fn condition(queue: Queue) -> &'static str {
+pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
         Queue::Polls => "stage <> 'submit'",
@@ -98,52 +96,4 @@ pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(),
         [now.as_millis()],
     )?;
     Ok(())
-}
-
-/// Takes a tenant and the word of a status of something unfinished.
-pub(super) const UNFINISHED: &str =
-    "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
-/// Takes a tenant.
-pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Takes a tenant.
-pub(super) const OLDEST_DELIVERY: &str =
-    "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ? ORDER BY due_at LIMIT 1";
-
-/// Takes a tenant.
-pub(super) fn oldest_work_sql(queue: Queue) -> String {
-    format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", condition(queue))
-}
-
-pub(super) fn stats(
-    connection: &Connection,
-    tenants: &[TenantId],
-    now: Timestamp,
-) -> Result<Stats, StoreError> {
-    let count = |sql: &str, of: &dyn Fn(&TenantId) -> Vec<String>| -> Result<u64, rusqlite::Error> {
-        let mut select = connection.prepare_cached(sql)?;
-        let counts = tenants
-            .iter()
-            .map(|tenant| select.query_row(params_from_iter(of(tenant)), |row| row.get::<_, u64>(0)));
-        counts.sum()
-    };
-    let lag = |sql: &str| -> Result<Duration, rusqlite::Error> {
-        let mut select = connection.prepare_cached(sql)?;
-        let mut oldest = None;
-        for tenant in tenants {
-            let due = select.query_row([tenant.as_str()], |row| row.get(0)).optional()?;
-            oldest = earlier(oldest, due);
-        }
-        Ok(oldest.map_or(Duration::ZERO, |due| now.since(due)))
-    };
-    let mut stats = Stats::default();
-    for status in Status::UNFINISHED {
-        let of = |tenant: &TenantId| vec![tenant.to_string(), status.as_str().to_owned()];
-        stats.unfinished.insert(status, count(UNFINISHED, &of)?);
-    }
-    for queue in [Queue::Submits, Queue::Polls] {
-        stats.work_lag.insert(queue, lag(&oldest_work_sql(queue))?);
-    }
-    stats.pending_deliveries = count(PENDING, &|tenant| vec![tenant.to_string()])?;
-    stats.delivery_lag = lag(OLDEST_DELIVERY)?;
-    Ok(stats)
 }

@@ -22,6 +22,7 @@ use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
+use crate::domain::webhooks::DisabledReason;
 
 /// The row of a new delivery: above those of all that were deleted, so that no lease is taken for another's.
 pub(super) const NEXT_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
@@ -113,7 +114,7 @@ pub(super) fn finish(
     lease: Lease,
     attempt: &FinishedAttempt,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Option<DisabledReason>, StoreError> {
     let (status, due_at) = match attempt.next {
         Next::Delivered => (DeliveryStatus::Delivered, None),
         Next::GiveUp(_) => (DeliveryStatus::Failed, None),
@@ -133,9 +134,10 @@ pub(super) fn finish(
         })
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
-    if let Some(verdict) = verdict(attempt).filter(|_| !endpoint.is_empty()) {
-        webhooks::attempted(connection, &endpoint, &verdict, now)?;
-    }
+    let disabled = match verdict(attempt).filter(|_| !endpoint.is_empty()) {
+        Some(verdict) => webhooks::attempted(connection, &endpoint, &verdict, now)?,
+        None => None,
+    };
     usage::count(connection, &owner, now, Usage::attempt(attempt.next.arrived()))?;
     connection
         .prepare_cached(
@@ -151,7 +153,7 @@ pub(super) fn finish(
             lease.row,
             lease.row,
         ])?;
-    Ok(())
+    Ok(disabled)
 }
 
 pub(super) fn attempts(

@@ -184,3 +184,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Op
     transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)
 }
+
+/// Bytes of the file, and of the log beside it of what is not in it yet.
+pub(super) fn sizes(path: &Path) -> std::io::Result<(u64, u64)> {
+    let mut log = path.to_owned().into_os_string();
+    log.push("-wal");
+    // The log is made with the first write.
+    Ok((std::fs::metadata(path)?.len(), std::fs::metadata(log).map_or(0, |log| log.len())))
+}

@@ -20,12 +20,14 @@ mod replays;
 mod rows;
 mod sealed;
 mod source;
+mod stats;
 mod usage;
 mod webhooks;
 mod writer;
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ use self::writer::{Done, Writer};
 use super::{
     Activity, Advanced, Applied, CHANGE_BACKLOG, Change, ClaimedDelivery, ClaimedWork, Claims, DeliverySlots,
     Ended, FinishedAttempt, Found, KeyClaim, KeyTerms, Keyed, Lease, Queue, RecordedAttempt,
-    RecordedDelivery, ReplayBegin, SealedAnswer, SealedWebhook, Sending, Stats, Store, StoreError,
+    RecordedDelivery, ReplayBegin, Resources, SealedAnswer, SealedWebhook, Sending, Stats, Store, StoreError,
     Surroundings, WorkSlots,
 };
 use crate::domain::analysis::{Obtained, Submission};
@@ -60,13 +62,14 @@ use crate::domain::pace::Pace;
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
-use crate::domain::webhooks::{Sealed, Webhook};
+use crate::domain::webhooks::{DisabledReason, Sealed, Webhook};
 
 /// Readers cost memory for their page caches; more than this gain nothing on one file.
 const READERS: usize = 4;
 
 /// A store in one file.
 pub struct SqliteStore {
+    path: PathBuf,
     writer: Writer,
     readers: Readers,
     changes: broadcast::Sender<Change>,
@@ -124,6 +127,7 @@ impl SqliteStore {
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let surroundings = Arc::new(surroundings);
         Ok(Self {
+            path: path.to_owned(),
             writer,
             readers: Readers::new(readers),
             changes,
@@ -302,7 +306,11 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn finish_attempt(&self, lease: Lease, attempt: FinishedAttempt) -> Result<(), StoreError> {
+    async fn finish_attempt(
+        &self,
+        lease: Lease,
+        attempt: FinishedAttempt,
+    ) -> Result<Option<DisabledReason>, StoreError> {
         let now = self.surroundings.clock.now();
         self.write(move |connection| deliveries::finish(connection, lease, &attempt, now).map(Done::quiet))
             .await
@@ -402,9 +410,21 @@ impl Store for SqliteStore {
         self.write(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
     }
 
-    async fn stats_across_tenants(&self, tenants: &[TenantId]) -> Result<Stats, StoreError> {
+    async fn stats_across_tenants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Stats>, StoreError> {
         let (tenants, now) = (tenants.to_vec(), self.surroundings.clock.now());
-        self.read(move |connection| claims::stats(connection, &tenants, now)).await
+        self.read(move |connection| stats::of(connection, tenants, now)).await
+    }
+
+    async fn resources(&self) -> Result<Resources, StoreError> {
+        let path = self.path.clone();
+        // The disk may hang.
+        let look = tokio::task::spawn_blocking(move || file::sizes(&path)).await;
+        let sizes = look.map_err(std::io::Error::other).and_then(|sizes| sizes);
+        let (database, log) = sizes.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        Ok(Resources::File { database, log })
     }
 
     async fn attempts(

@@ -3,10 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::Queue;
-use super::claims::{
-    OLDEST_DELIVERY, PENDING, UNDER_WAY as WORK_UNDER_WAY, UNFINISHED, claim_sql, next_work_sql,
-    oldest_work_sql,
-};
+use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
 use super::deadlines::{NEXT_START, overdue_sql};
 use super::deliveries::list_sql as deliveries_sql;
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
@@ -16,6 +13,7 @@ use super::file::{MIGRATIONS, prepare};
 use super::idempotency::DELETE as DELETE_KEYS;
 use super::listings::list_sql;
 use super::replays::{COUNT, SCAN};
+use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
 use super::webhooks::{ACTIVITY, DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT};
 use crate::domain::analysis::Status;
 use crate::domain::clock::{SystemEntropy, Timestamp};
@@ -138,6 +136,7 @@ fn the_metrics_walk_what_is_under_way_alone() {
     for sql in [PENDING, OLDEST_DELIVERY] {
         assert_eq!(plan(sql), search("deliveries", "deliveries_due", "tenant=?"));
     }
+    assert_eq!(plan(WEBHOOKS), search("webhooks", "webhooks_of_tenant", "tenant=?"));
 }
 
 #[test]

@@ -265,20 +265,20 @@ pub(super) fn wanting(
     Ok(rows.map(|row| row.map(of_kind)).filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
-/// Takes note of an attempt's end, unless the endpoint is another by now.
+/// Takes note of an attempt's end, unless the endpoint is another by now; why it is disabled with that, if it is.
 pub(super) fn attempted(
     connection: &Connection,
     id: &str,
     Verdict { version, ended }: &Verdict,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Option<DisabledReason>, StoreError> {
     let found = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM webhooks WHERE id = ?"))?
         .query_row([id], read)
         .optional()?;
     let counts = |webhook: &Webhook| webhook.version == *version && webhook.health.learns_from(ended, now);
     let Some(mut webhook) = found.filter(counts) else {
-        return Ok(());
+        return Ok(None);
     };
     let newly = webhook.health.attempted(ended, now).filter(|_| webhook.disabled.is_none());
     if let Some(reason) = newly {
@@ -307,7 +307,7 @@ pub(super) fn attempted(
             u32::from(newly.is_some()),
             id,
         ])?;
-    Ok(())
+    Ok(newly)
 }
 
 /// Reads a row of [`COLUMNS`].

@@ -160,15 +160,19 @@ async fn then_one_probe_at_a_time_is_let_through_whoever_asks() {
     assert_eq!(free(&slots, &acme).await, 2);
 }
 
+fn breakers_open(slots: &VendorSlots) -> i64 {
+    slots.around.metrics.breakers_open.with_label_values(&["acme"]).get()
+}
+
 #[tokio::test]
 async fn the_breakers_that_are_open_are_counted() {
     let (slots, clock) = slots();
     shut(&slots).await;
-    assert_eq!(slots.around.metrics.breakers_open.get(), 1);
+    assert_eq!(breakers_open(&slots), 1);
     clock.0.fetch_add(5000, Ordering::Relaxed);
     take(&slots).await.hear(DOWN);
-    assert_eq!(slots.around.metrics.breakers_open.get(), 1);
+    assert_eq!(breakers_open(&slots), 1);
     clock.0.fetch_add(60_000, Ordering::Relaxed);
     take(&slots).await.hear(Sign::Answer);
-    assert_eq!(slots.around.metrics.breakers_open.get(), 0);
+    assert_eq!(breakers_open(&slots), 0);
 }

@@ -12,7 +12,9 @@ use alovoice_gateway::domain::retries::Next;
 use alovoice_gateway::domain::webhooks::{
     DisabledReason, EventFilter, Health, MAX_WEBHOOKS, Sealed, Webhook,
 };
-use alovoice_gateway::store::{Activity, ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending};
+use alovoice_gateway::store::{
+    Activity, ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending, WebhookCounts,
+};
 use futures_util::future::join_all;
 
 use super::deliveries::A;
@@ -80,10 +82,22 @@ fn refused(harness: &Harness) -> FinishedAttempt {
     finished("refused", Some(500), Next::RetryAt(harness.clock.now()))
 }
 
-async fn finish(harness: &Harness, claimed: &ClaimedDelivery, attempt: FinishedAttempt) {
+/// Why the endpoint is disabled with that, if it is.
+async fn finish(
+    harness: &Harness,
+    claimed: &ClaimedDelivery,
+    attempt: FinishedAttempt,
+) -> Option<DisabledReason> {
     let endpoint_version = claimed.endpoint.as_ref().map(|endpoint| endpoint.version);
     let attempt = FinishedAttempt { endpoint_version, ..attempt };
-    harness.store.finish_attempt(claimed.lease, attempt).await.unwrap();
+    harness.store.finish_attempt(claimed.lease, attempt).await.unwrap()
+}
+
+/// Of acme: enabled, paused, disabled.
+async fn counted(harness: &Harness) -> (u64, u64, u64) {
+    let stats = harness.store.stats_across_tenants(&[acme()]).await.unwrap();
+    let WebhookCounts { enabled, paused, disabled } = stats[&acme()].webhooks;
+    (enabled, paused, disabled)
 }
 
 async fn enable(harness: &Harness, id: WebhookId) {
@@ -194,7 +208,9 @@ pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness
     let claimed = harness.claim_deliveries(1, 1).await.remove(0);
     let gone =
         FinishedAttempt { detail: Some("410 \0".to_owned()), ..finished("gone", Some(410), Next::Hold) };
-    finish(&harness, &claimed, gone).await;
+    assert_eq!(counted(&harness).await, (1, 0, 0));
+    assert_eq!(finish(&harness, &claimed, gone).await, Some(DisabledReason::Gone));
+    assert_eq!(counted(&harness).await, (0, 0, 1));
     let disabled = found(&harness, webhook.id).await;
     assert_eq!(disabled.disabled.unwrap().reason, DisabledReason::Gone);
     assert_eq!(disabled.health.last_failure.unwrap().status, Some(410));
@@ -215,7 +231,8 @@ pub(crate) async fn one_that_only_fails_for_five_days_is_disabled(harness: Harne
     for day in 0..=5 {
         assert!(found(&harness, webhook.id).await.disabled.is_none(), "{day}");
         let claimed = harness.claim_delivery().await;
-        finish(&harness, &claimed, refused(&harness)).await;
+        let disabled = finish(&harness, &claimed, refused(&harness)).await;
+        assert_eq!(disabled, (day == 5).then_some(DisabledReason::Failing));
         harness.advance(24 * 3600);
     }
     let disabled = found(&harness, webhook.id).await;
@@ -230,6 +247,7 @@ pub(crate) async fn after_failures_in_a_row_one_delivery_tries_for_all(harness: 
         let claimed = harness.claim_deliveries(1, 100).await.remove(0);
         finish(&harness, &claimed, refused(&harness)).await;
     }
+    assert_eq!(counted(&harness).await, (0, 1, 0));
     let until = found(&harness, webhook.id).await.health.paused_until.unwrap();
     let claims = harness.store.claim_deliveries_across_tenants(slots(100, 100, 100), LEASE).await.unwrap();
     assert_eq!((claims.claimed.len(), claims.next_due), (0, Some(until)));

@@ -1,0 +1,36 @@
+//! The series that are there from the start: a rate cannot be taken of what appears with its first count.
+
+use crate::domain::events::EventKind;
+use crate::domain::retries::AttemptOutcome;
+use crate::domain::webhooks::DisabledReason;
+use crate::metrics::Metrics;
+use crate::tenants::Tenants;
+
+/// Begins every counter whose first step somebody waits for.
+pub(super) fn begin(metrics: &Metrics, tenants: &Tenants) {
+    for outcome in ["changed", "failed", "recovered"] {
+        let _ = metrics.secret_reloads.with_label_values(&[outcome]);
+    }
+    for outcome in ["updated", "unchanged", "failed"] {
+        let _ = metrics.jwks_refreshes.with_label_values(&[outcome]);
+    }
+    for reason in ["queue_full", "export_failed", "rejected"] {
+        let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
+    }
+    for kind in ["vendor_token", "callback_secret", "encryption_key", "issuer_key"] {
+        metrics.secrets_unreadable.with_label_values(&[kind]).set(0);
+    }
+    let unsigned = AttemptOutcome::Unsigned { detail: String::new() };
+    let _ = metrics.callback_attempts.with_label_values(&[unsigned.label()]);
+    for tenant in tenants.all().map(|tenant| tenant.id().as_str()) {
+        for counter in [&metrics.rate_limited, &metrics.callbacks_given_up, &metrics.vendor_token_refusals] {
+            let _ = counter.with_label_values(&[tenant]);
+        }
+        for kind in EventKind::ALL {
+            let _ = metrics.events.with_label_values(&[tenant, kind.as_str()]);
+        }
+        for reason in [DisabledReason::Gone, DisabledReason::Failing] {
+            let _ = metrics.webhooks_disabled.with_label_values(&[tenant, reason.as_str()]);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Numbers for the metrics, tenant by tenant, each along an index of what is counted alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+
+use super::super::{Queue, Stats, WebhookCounts};
+use super::claims::condition;
+use super::connect::Session;
+use super::fault::Fault;
+use super::rows::{number, unreadable};
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// Takes tenants and the word of a status of something unfinished. Each by itself, here and below, so that the planner walks
+/// the index of those alone.
+const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+     (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
+
+/// Takes tenants.
+const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+     (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
+
+/// Takes tenants: all endpoints of each, the disabled ones, and those that are paused or tried.
+const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+     (SELECT count(*) AS registered, count(disabled_at) AS disabled, \
+     count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
+     FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
+
+/// Takes tenants: the due time of the oldest row of a table that a condition holds for.
+fn oldest_sql(table: &str, condition: &str) -> String {
+    format!(
+        "SELECT slot.tenant, oldest.due_at FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+         (SELECT due_at FROM {table} WHERE {condition} AND tenant = slot.tenant ORDER BY due_at LIMIT 1) AS oldest"
+    )
+}
+
+pub(super) async fn of(
+    mut session: Session,
+    tenants: &[TenantId],
+    now: Timestamp,
+) -> Result<HashMap<TenantId, Stats>, Fault> {
+    let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
+    let client = session.client()?;
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    let rows = async |sql: &str| -> Result<Vec<Row>, Fault> {
+        let select = transaction.prepare_cached(sql).await?;
+        Ok(transaction.query(&select, &[&names]).await?)
+    };
+    let mut stats: HashMap<&str, Stats> = names.iter().map(|name| (*name, Stats::default())).collect();
+    let unfinished = transaction.prepare_cached(UNFINISHED).await?;
+    for status in Status::UNFINISHED {
+        for row in transaction.query(&unfinished, &[&names, &status.as_str()]).await? {
+            of_row(&mut stats, &row)?.unfinished.insert(status, number(&row, "number")?);
+        }
+    }
+    for queue in [Queue::Submits, Queue::Polls] {
+        for stats in stats.values_mut() {
+            stats.work_lag.insert(queue, Duration::ZERO);
+        }
+        for row in rows(&oldest_sql("analyses", condition(queue))).await? {
+            of_row(&mut stats, &row)?.work_lag.insert(queue, lag(&row, now)?);
+        }
+    }
+    for row in rows(&oldest_sql("deliveries", "status = 'pending'")).await? {
+        of_row(&mut stats, &row)?.delivery_lag = lag(&row, now)?;
+    }
+    for row in rows(PENDING).await? {
+        of_row(&mut stats, &row)?.pending_deliveries = number(&row, "number")?;
+    }
+    for row in rows(WEBHOOKS).await? {
+        let [registered, disabled, paused]: [u64; 3] =
+            [number(&row, "registered")?, number(&row, "disabled")?, number(&row, "paused")?];
+        of_row(&mut stats, &row)?.webhooks =
+            WebhookCounts { enabled: registered.saturating_sub(disabled + paused), paused, disabled };
+    }
+    let taken = |tenant: &TenantId| (tenant.clone(), stats.remove(tenant.as_str()).unwrap_or_default());
+    Ok(tenants.iter().map(taken).collect())
+}
+
+/// The numbers of the tenant that a row tells of.
+fn of_row<'a>(stats: &'a mut HashMap<&str, Stats>, row: &Row) -> Result<&'a mut Stats, Fault> {
+    let tenant: &str = row.try_get("tenant")?;
+    stats.get_mut(tenant).ok_or_else(|| unreadable("tenant", tenant))
+}
+
+fn lag(row: &Row, now: Timestamp) -> Result<Duration, Fault> {
+    Ok(now.since(Timestamp::from_millis(row.try_get("due_at")?)))
+}

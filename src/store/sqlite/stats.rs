@@ -1,0 +1,67 @@
+//! Numbers for the metrics, tenant by tenant, each along an index of what is counted alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::{Queue, Stats, StoreError, WebhookCounts};
+use super::claims::condition;
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// Takes a tenant and the word of a status of something unfinished.
+pub(super) const UNFINISHED: &str =
+    "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
+/// Takes a tenant.
+pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
+/// Takes a tenant.
+pub(super) const OLDEST_DELIVERY: &str =
+    "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ? ORDER BY due_at LIMIT 1";
+/// Takes a tenant: all of its endpoints, the disabled ones, and those that are paused or tried.
+pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
+     count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
+     FROM webhooks WHERE tenant = ? AND deleted_at IS NULL";
+
+/// Takes a tenant.
+pub(super) fn oldest_work_sql(queue: Queue) -> String {
+    format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", condition(queue))
+}
+
+pub(super) fn of(
+    connection: &Connection,
+    tenants: Vec<TenantId>,
+    now: Timestamp,
+) -> Result<HashMap<TenantId, Stats>, StoreError> {
+    let of_one = |tenant: TenantId| {
+        let stats = of_tenant(connection, &tenant, now)?;
+        Ok((tenant, stats))
+    };
+    tenants.into_iter().map(of_one).collect()
+}
+
+fn of_tenant(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Stats, rusqlite::Error> {
+    let tenant = tenant.as_str();
+    let lag = |sql: &str| -> Result<Duration, rusqlite::Error> {
+        let mut select = connection.prepare_cached(sql)?;
+        let due: Option<i64> = select.query_row([tenant], |row| row.get(0)).optional()?;
+        Ok(due.map_or(Duration::ZERO, |due| now.since(Timestamp::from_millis(due))))
+    };
+    let mut stats = Stats::default();
+    let mut unfinished = connection.prepare_cached(UNFINISHED)?;
+    for status in Status::UNFINISHED {
+        let count = unfinished.query_row(params![tenant, status.as_str()], |row| row.get(0))?;
+        stats.unfinished.insert(status, count);
+    }
+    for queue in [Queue::Submits, Queue::Polls] {
+        stats.work_lag.insert(queue, lag(&oldest_work_sql(queue))?);
+    }
+    stats.pending_deliveries = connection.prepare_cached(PENDING)?.query_row([tenant], |row| row.get(0))?;
+    stats.delivery_lag = lag(OLDEST_DELIVERY)?;
+    stats.webhooks = connection.prepare_cached(WEBHOOKS)?.query_row([tenant], |row| {
+        let [registered, disabled, paused]: [u64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+        Ok(WebhookCounts { enabled: registered.saturating_sub(disabled + paused), paused, disabled })
+    })?;
+    Ok(stats)
+}

@@ -1,0 +1,165 @@
+"""Every query of the dashboard and the alerts, asked of a Prometheus that scrapes a running sandbox."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from rendering import CHART, TOOLS
+from test_monitoring import OF_OTHERS, SELECTOR, dashboard_expressions, rules
+from test_settings import candidates
+
+PATIENCE = 60
+SCRAPE_INTERVAL = "250ms"
+# Panels that show something only when something is wrong, or on PostgreSQL; their metrics are there all the same.
+EMPTY_WHEN_WELL = {
+    "5xx by route", "AloVoice left alone", "Failed", "Given up", "Not configured, scope missing", "Over the rate limit",
+    "Token refused by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
+}
+# What appears with its first case, by metric and label: a fault, or another store.
+NOT_HERE = [
+    ("alovoice_gateway_http_request_duration_seconds_count", 'status=~"5.."'),
+    ("alovoice_gateway_vendor_request_duration_seconds_count", "unreachable|timeout"),
+    ("alovoice_gateway_token_rejections_total", "keys_unavailable"),
+    ("alovoice_gateway_token_rejections_total", "unknown_tenant"),
+    ("alovoice_gateway_callback_attempt_duration_seconds_count", 'outcome!="delivered"'),
+    ("alovoice_gateway_store_connections", ""),
+]
+
+
+class Program:
+    """A process, and the lines that it has written so far."""
+
+    def __init__(self, *command, folder):
+        self.log = pathlib.Path(folder) / f"{pathlib.Path(command[0]).name}.log"
+        with self.log.open("w") as log:
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+
+    def find(self, pattern):
+        """The first line that fits, when it has come."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and self.process.poll() is None:
+            found = re.search(pattern, self.log.read_text())
+            if found:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{self.process.args[0]} did not say {pattern}:\n{self.log.read_text()}")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def ask(url, token=None, body=None):
+    """The status and the body of an answer."""
+    headers = {"Content-Type": "application/json"} if body else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(url, data=body and json.dumps(body).encode(), headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.read()
+
+
+class Queries(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        gateway = next((path for path in candidates() if path.exists()), None)
+        if gateway is None:
+            raise unittest.SkipTest("the gateway is not built (cargo build)")
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        anywhere = "127.0.0.1:0"
+        sandbox = Program(
+            gateway, "sandbox", "--listen", anywhere, "--admin-listen", anywhere, "--vendor-listen", anywhere,
+            "--data-dir", f"{folder.name}/sandbox", folder=folder.name)
+        cls.addClassCleanup(sandbox.stop)
+        cls.token = sandbox.find(r"\nTOKEN=(\S+)\n")[1]
+        cls.admin = sandbox.find(r"\nMetrics +http://(\S+)/metrics\n")[1]
+        cls.api = sandbox.find(r"\nSwagger UI +(http://\S+)/swagger-ui/")[1]
+        cls.receiver = sandbox.find(r"\nReceiver +(http://\S+)")[1]
+        settings = pathlib.Path(folder.name) / "prometheus.yml"
+        settings.write_text(json.dumps({
+            "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
+            "scrape_configs": [{"job_name": "gw", "static_configs": [{"targets": [cls.admin], "labels": {"namespace": "ns"}}]}],
+        }))
+        prometheus = Program(
+            TOOLS / "prometheus", f"--config.file={settings}", f"--storage.tsdb.path={folder.name}/series",
+            f"--web.listen-address={anywhere}", folder=folder.name)
+        cls.addClassCleanup(prometheus.stop)
+        cls.prometheus = "http://" + prometheus.find(r'msg="Listening on" address=(127\.0\.0\.1:[1-9]\d*)')[1]
+        cls.calls = 0
+
+    def traffic(self):
+        """A call from its submission to its callback, one read and one turned away."""
+        analyses = f"{self.api}/v1/analyses"
+        type(self).calls += 1
+        status, _ = ask(analyses, self.token, {"call_id": f"call-{self.calls}", "callback": {"url": self.receiver}})
+        self.assertEqual(status, 202)
+        self.assertEqual(ask(f"{analyses}/call-1", self.token)[0], 200)
+        self.assertEqual(ask(f"{analyses}/call-1")[0], 401)
+
+    def query(self, expression):
+        """The numbers that it gives; those that are none left out."""
+        expression = expression.replace("$__rate_interval", "30s")
+        for variable in ("namespace", "job", "tenant"):
+            expression = expression.replace(f"${variable}", ".*")
+        address = f"{self.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+        status, body = ask(address)
+        self.assertEqual(status, 200, f"{expression}: {body}")
+        return [sample["value"][1] for sample in json.loads(body)["data"]["result"] if sample["value"][1] != "NaN"]
+
+    def answered(self, wanted):
+        """Those of the queries, by what they are for, that give nothing under traffic."""
+        end = time.monotonic() + PATIENCE
+        while wanted and time.monotonic() < end:
+            self.traffic()
+            wanted = [(what, expression) for what, expression in wanted if not self.query(expression)]
+        return wanted
+
+    def test_every_panel_shows_something(self):
+        wanted = [(title, expression) for title, expression, _ in dashboard_expressions()]
+        missing = self.answered([(title, expression) for title, expression in wanted if title not in EMPTY_WHEN_WELL])
+        self.assertEqual(missing, [])
+        for title, expression in wanted:
+            self.query(expression)
+        self.assertLessEqual(EMPTY_WHEN_WELL, {title for title, _ in wanted})
+
+    def test_every_series_that_is_asked_for_is_there(self):
+        """Also of alerts, and of panels that are empty when all is well."""
+        expressions = [(rule["alert"], rule["expr"]) for rule in rules()]
+        expressions += [(title, expression) for title, expression, _ in dashboard_expressions()]
+        wanted = set()
+        for _, expression in expressions:
+            for name, labels in re.findall(rf"\b((?:alovoice_gateway|process)_[a-z_]+|up)\b({SELECTOR})?", expression):
+                if not any(name == other and part in labels for other, part in NOT_HERE) and name not in OF_OTHERS - {"up"}:
+                    wanted.add((name, name + labels))
+        self.assertGreater(len(wanted), 50)
+        self.assertEqual(self.answered(sorted(wanted)), [])
+
+    def test_no_alert_fires_when_all_is_well(self):
+        self.answered([("a scrape", "alovoice_gateway_ready")])
+        for rule in rules():
+            with self.subTest(rule["alert"]):
+                self.assertEqual(self.query(rule["expr"]), [])
+
+    def test_the_metrics_are_as_prometheus_wants_them(self):
+        self.traffic()
+        status, metrics = ask(f"http://{self.admin}/metrics")
+        self.assertEqual(status, 200)
+        done = subprocess.run([TOOLS / "promtool", "check", "metrics"], input=metrics, capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
+
+
+if __name__ == "__main__":
+    unittest.main()
