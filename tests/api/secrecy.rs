@@ -24,7 +24,7 @@ impl Printed {
         self.0.extend([format!("{thing:?}"), format!("{thing:#?}")]);
     }
 
-    fn error(&mut self, error: &(impl std::error::Error + Debug)) {
+    fn error(&mut self, error: &impl std::error::Error) {
         self.debug(error);
         self.0.push(error.to_string());
     }
