@@ -94,6 +94,7 @@ fn named(item: &RawValue) -> Option<String> {
     ),
     security(("bearer" = ["analyses:write"]))
 )]
+#[expect(clippy::too_many_arguments, reason = "an extractor each")]
 pub async fn submit_analyses(
     request: HttpRequest,
     state: web::Data<ApiState>,

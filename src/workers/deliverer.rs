@@ -165,7 +165,7 @@ impl Deliverer {
                 call.set("outcome", label);
                 let is_delivered = matches!(sent.outcome, AttemptOutcome::Delivered { .. });
                 call.end((!is_delivered).then_some(label));
-                Sent { response: headers.erased_from(sent.response), ..sent }
+                Sent { response: headers.erased_from(&sent.response), ..sent }
             }
             Err(why) => unsigned(why),
         };

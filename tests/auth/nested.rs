@@ -141,7 +141,7 @@ async fn what_is_deep_or_long_is_refused_before_it_costs_anything() {
         (nested("{\"a\":", "}", 1000), "malformed"),
         ("[".repeat(5000), "malformed"),
         (with(&format!("\"x\":{}", "9".repeat(5000))), "malformed"),
-        (with(&"\"x\":0,".repeat(800).trim_end_matches(',')), "ok"),
+        (with("\"x\":0,".repeat(800).trim_end_matches(',')), "ok"),
         (format!("{}{}", " ".repeat(5000), claims()), "ok"),
         (format!("{}{}", claims(), "\0"), "malformed"),
         (with(&format!("\"x\":\"{}\"", "y".repeat(7000))), "too_large"),
