@@ -116,7 +116,7 @@ fn problems_name_the_variable_and_show_no_secret() {
     store.uri: unknown setting; did you mean "url"? (from GATEWAY_STORE__URI)
     cache: must be a table (from GATEWAY_CACHE)
     log.format: must be one of "json", "human"; got a table (from GATEWAY_LOG__FORMAT__KIND)
-    listen: unknown setting; known here: server, vendor, store, cache, events, callbacks, encryption, rate_limit, auth, log, traces, tenants (from GATEWAY_LISTEN)
+    listen: unknown setting; known here: server, vendor, store, cache, events, cors, callbacks, encryption, rate_limit, auth, log, traces, tenants (from GATEWAY_LISTEN)
     stroe: unknown setting; did you mean "store"? (from GATEWAY_STROE__URL)
     "#);
     assert!(!found.contains("s3cr3t"), "{found}");
