@@ -142,6 +142,25 @@ async fn every_operation_of_the_document_leaves_a_line() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_half_way_leaves_a_line_too() {
+    let stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    let address = gateway.api.socket_addrs(|| None).unwrap()[0];
+    let head = format!(
+        "POST /v1/analyses HTTP/1.1\r\nhost: gateway\r\nx-request-id: half\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{\"call_id\"",
+        token(EVERY_SCOPE)
+    );
+    std::io::Write::write_all(&mut std::net::TcpStream::connect(address).unwrap(), head.as_bytes()).unwrap();
+    let is_of_it = |line: &str| line.contains("\"target\":\"audit\"") && line.contains("\"half\"");
+    let line = gateway.process.stderr.line("the line of who hung up", is_of_it).await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!([&line["action"], &line["subject"]], ["submit_analysis", "agent-7"]);
+    assert!(line["status"].as_u64().is_none_or(|status| status >= 400), "nothing was taken: {line}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn an_audit_log_that_is_not_wanted_is_not_written() {
     let mut stage = Stage::set_up().await;
     stage.set("LOG__FILTER", "info,audit=off");
