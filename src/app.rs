@@ -9,10 +9,9 @@ mod series;
 mod servers;
 mod shared;
 
-use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
@@ -25,9 +24,9 @@ pub use self::attach::attach;
 use self::servers::{serve_admin, serve_api};
 use self::shared::Shared;
 use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};
-use crate::config::{AuthSettings, KeySource, Problems, Settings};
+use crate::config::{Problems, Settings};
 use crate::http::admin::Readiness;
-use crate::metrics::{Metrics, whole};
+use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::store::{postgres, sqlite};
@@ -143,11 +142,8 @@ pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, Proble
 /// [`StartError`] says what stood in the way.
 pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gateway, StartError> {
     let shared = Shared::build(settings, variables).await?;
-    let verifier = Verifier::new(
-        &settings.auth,
-        shared.wall_clock.clone(),
-        refresh_observer(&settings.auth, &shared.metrics),
-    )?;
+    let verifier =
+        Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());
@@ -264,22 +260,14 @@ impl Gateway {
     }
 }
 
-fn refresh_observer(
-    auth: &AuthSettings,
-    metrics: &Arc<Metrics>,
-) -> impl Fn(&Refresh) + Send + Sync + 'static {
+fn refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync + 'static {
     let metrics = Arc::clone(metrics);
-    let with_files = auth.issuers.iter().filter(|issuer| !matches!(issuer.keys, KeySource::JwksUrl { .. }));
-    let with_files: HashSet<_> = with_files.map(|issuer| issuer.issuer.clone()).collect();
-    let unreadable = Mutex::new(HashSet::new());
     move |refresh: &Refresh| {
-        if with_files.contains(&refresh.issuer) {
-            let mut unreadable = unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-            match refresh.outcome {
-                RefreshOutcome::Failed(_) => unreadable.insert(refresh.issuer.clone()),
-                RefreshOutcome::Updated | RefreshOutcome::Unchanged => unreadable.remove(&refresh.issuer),
-            };
-            metrics.secrets_unreadable.with_label_values(&["issuer_key"]).set(whole(unreadable.len()));
+        let unreadable = metrics.secrets_unreadable.with_label_values(&["issuer_key"]);
+        match (refresh.is_file, refresh.failed_before, &refresh.outcome) {
+            (true, false, RefreshOutcome::Failed(_)) => unreadable.inc(),
+            (true, true, RefreshOutcome::Updated | RefreshOutcome::Unchanged) => unreadable.dec(),
+            _ => {}
         }
         let outcome = match &refresh.outcome {
             RefreshOutcome::Updated => {

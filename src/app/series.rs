@@ -17,7 +17,7 @@ pub(super) fn begin(metrics: &Metrics, tenants: &Tenants) {
     for reason in ["queue_full", "export_failed", "rejected"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
     }
-    for kind in ["vendor_token", "callback_secret", "encryption_key", "issuer_key"] {
+    for kind in ["vendor_token", "callback_secret", "encryption_key", "issuer_key", "collector_headers"] {
         metrics.secrets_unreadable.with_label_values(&[kind]).set(0);
     }
     let unsigned = AttemptOutcome::Unsigned { detail: String::new() };

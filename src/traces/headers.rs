@@ -1,5 +1,6 @@
 //! The headers that a hosted collector wants to see: a key of it, most often, so they are secrets.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -31,6 +32,11 @@ impl CollectorHeaders {
     pub fn reload_once(&self) -> Option<Reload> {
         let outcome = self.0.as_ref()?.reload()?;
         Some(Reload { key: KEY.to_owned(), outcome })
+    }
+
+    /// Whether the file cannot be used now; what it held before counts.
+    pub fn is_failing(&self) -> bool {
+        self.0.as_ref().is_some_and(Watched::is_failing)
     }
 
     /// Puts them onto a request.
@@ -66,7 +72,8 @@ impl FromSecretText for Headers {
 
     fn is_same(&self, other: &Self) -> bool {
         let same = |(one, other): (&(HeaderName, SecretString), &(HeaderName, SecretString))| {
-            one.0 == other.0 && one.1.expose_secret() == other.1.expose_secret()
+            let (value, others) = (one.1.expose_secret().as_bytes(), other.1.expose_secret().as_bytes());
+            one.0 == other.0 && verify_slices_are_equal(value, others).is_ok()
         };
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }

@@ -85,10 +85,12 @@ impl Worker for SecretRefresher {
             self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
         }
         let (tokens, secrets) = self.tenants.failing();
-        let keys = usize::from(self.encryption.is_failing());
-        for (kind, failing) in
-            [("vendor_token", tokens), ("callback_secret", secrets), ("encryption_key", keys)]
-        {
+        for (kind, failing) in [
+            ("vendor_token", tokens),
+            ("callback_secret", secrets),
+            ("encryption_key", usize::from(self.encryption.is_failing())),
+            ("collector_headers", usize::from(self.collector_headers.is_failing())),
+        ] {
             self.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
         }
         Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
