@@ -2,37 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use alovoice_gateway::auth::DevelopmentToken;
 use alovoice_gateway::commands;
-use alovoice_gateway::domain::clock::{Clock, SystemClock};
-use alovoice_gateway::domain::ids::TenantId;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::gateway::Serving;
-use crate::stage::{AUDIENCE, HMAC_SECRET, ISSUER, Stage};
+use crate::stage::{ISSUER, SUBJECT, Stage};
 
 const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
 /// Of nothing that is there.
 const WEBHOOK: &str = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
 const DELIVERY: &str = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
 const REPLAY: &str = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
-
-fn token(scopes: &str) -> String {
-    let tenant = TenantId::parse("acme").unwrap();
-    let token = DevelopmentToken {
-        algorithm: jsonwebtoken::Algorithm::HS256,
-        issuer: ISSUER,
-        audience: AUDIENCE,
-        tenant_claim: "tenant",
-        tenant: &tenant,
-        scope_claim: "scope",
-        scopes,
-        subject: Some("agent-7"),
-        lifetime: std::time::Duration::from_secs(600),
-    };
-    token.mint(HMAC_SECRET.as_bytes(), SystemClock.now()).unwrap()
-}
 
 /// Sends a request whose id is a name of the test's.
 async fn send(
@@ -44,7 +25,7 @@ async fn send(
 ) -> Response {
     let request = stage.client.request(method, gateway.api.join(path).unwrap()).header("x-request-id", name);
     let request = match scopes {
-        Some(scopes) => request.bearer_auth(token(scopes)),
+        Some(scopes) => request.bearer_auth(stage.token(scopes)),
         None => request,
     };
     let request = match body {
@@ -116,7 +97,7 @@ async fn every_operation_of_the_document_leaves_a_line() {
             assert_eq!(line["status"], *status, "{id}");
             let reads = ["get_", "list_"].iter().any(|verb| id.starts_with(verb));
             assert_eq!(line["target"], if reads { "audit::read" } else { "audit" }, "{id}");
-            assert_eq!([&line["tenant"], &line["subject"], &line["issuer"]], ["acme", "agent-7", ISSUER]);
+            assert_eq!([&line["tenant"], &line["subject"], &line["issuer"]], ["acme", SUBJECT, ISSUER]);
             let named = |field: &str, value: &str| match path.contains(value) {
                 true => assert_eq!(line[field], value, "{id}"),
                 false => assert!(line[field].is_null() || field == "call_id", "{id}"),
@@ -134,8 +115,8 @@ async fn every_operation_of_the_document_leaves_a_line() {
         let [line] = &audit[id][..] else { panic!("{id} leaves one line") };
         json!([line["action"], line["status"], line["tenant"], line["subject"], line["call_id"]])
     };
-    assert_eq!(short("refused"), json!(["get_analysis", 403, "acme", "agent-7", "known-2"]));
-    assert_eq!(short("head"), json!(["get_analysis", 200, "acme", "agent-7", "known-2"]));
+    assert_eq!(short("refused"), json!(["get_analysis", 403, "acme", SUBJECT, "known-2"]));
+    assert_eq!(short("head"), json!(["get_analysis", 200, "acme", SUBJECT, "known-2"]));
     assert_eq!(short("heard"), json!(["get_linked_audio", 200, "acme", null, "known-2"]));
     assert!(!audit.contains_key("nobody"), "nobody knows who that was");
     assert!(!log.contains(link.rsplit('/').next().unwrap()), "no line shows a link");
@@ -149,13 +130,13 @@ async fn who_hangs_up_half_way_leaves_a_line_too() {
     let head = format!(
         "POST /v1/analyses HTTP/1.1\r\nhost: gateway\r\nx-request-id: half\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: 100\r\n\r\n{{\"call_id\"",
-        token(EVERY_SCOPE)
+        stage.token(EVERY_SCOPE)
     );
     std::io::Write::write_all(&mut std::net::TcpStream::connect(address).unwrap(), head.as_bytes()).unwrap();
     let is_of_it = |line: &str| line.contains("\"target\":\"audit\"") && line.contains("\"half\"");
     let line = gateway.process.stderr.line("the line of who hung up", is_of_it).await;
     let line: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!([&line["action"], &line["subject"]], ["submit_analysis", "agent-7"]);
+    assert_eq!([&line["action"], &line["subject"]], ["submit_analysis", SUBJECT]);
     assert!(line["status"].as_u64().is_none_or(|status| status >= 400), "nothing was taken: {line}");
     gateway.stop().await;
 }

@@ -24,6 +24,8 @@ use crate::store::Store;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
+/// Who the tokens are of.
+pub(crate) const SUBJECT: &str = "agent-7";
 pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef";
 /// Base64 of 32 bytes.
 pub(crate) const ENCRYPTION_KEY: &str = "ZW5jcnlwdGlvbi1rZXktY2FuYXJ5LTAxMjM0NTY3ODk=";
@@ -165,7 +167,7 @@ impl Stage {
             tenant: &tenant,
             scope_claim: "scope",
             scopes,
-            subject: None,
+            subject: Some(SUBJECT),
             lifetime: Duration::from_secs(3600),
         };
         let issued_at = Timestamp::from_millis(SystemClock.now().as_millis() - 10 * 60 * 1000);
