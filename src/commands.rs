@@ -183,7 +183,7 @@ async fn check(settings: &Settings) -> Result<(), Failed> {
     let inspected = match &settings.store.url {
         StoreUrl::Sqlite(path) => sqlite::inspect(path).map_err(|error| error.to_string()),
         StoreUrl::Postgres(url) => {
-            postgres::inspect(url, &settings.store).await.map_err(|error| error.to_string())
+            postgres::inspect(url, &settings.store).await.map(drop).map_err(|error| error.to_string())
         }
     };
     if let Err(error) = inspected {

@@ -162,14 +162,14 @@ fn table(found: &Found, by_another: [usize; 2], only_look: bool) -> String {
     // What was sealed anew in an earlier pass is the first key's in the last one.
     let again =
         |count: &Count, resealed: usize| (count.by_the_first + count.by_another).saturating_sub(resealed);
-    let mut lines = format!("{:<24}{:>10}{:>14}", "sealed by", "webhooks", "kept answers");
+    let mut lines = format!("{:<24}{:>17}{:>14}", "sealed by", "webhook secrets", "kept answers");
     for (name, of_webhooks, of_answers) in [
         ("the first key", again(webhooks, by_another[0]), again(answers, by_another[1])),
         (anew, by_another[0], by_another[1]),
         ("none of the keys", webhooks.unopened, answers.unopened),
     ] {
         // Writing to a text cannot fail.
-        let _ = write!(lines, "\n{name:<24}{of_webhooks:>10}{of_answers:>14}");
+        let _ = write!(lines, "\n{name:<24}{of_webhooks:>17}{of_answers:>14}");
     }
     lines
 }

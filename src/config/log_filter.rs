@@ -18,6 +18,9 @@ pub enum InvalidLogFilter {
 /// filter that names them has the last word.
 const QUIET: &str = "actix_http=off,actix_server=warn,rustls_platform_verifier=off";
 
+/// Who did what is written whatever the level is, unless a filter names it.
+const AUDIT: &str = "audit=info";
+
 /// Reads a filter such as `info` or `info,alovoice_gateway=debug`.
 ///
 /// Stricter than `tracing`, which takes a word that it does not know for a module's name and then logs next to nothing:
@@ -31,7 +34,7 @@ pub fn parse_log_filter(text: &str) -> Result<EnvFilter, InvalidLogFilter> {
     if let Some(unknown) = text.split(',').find(|part| !is_known(part)) {
         return Err(InvalidLogFilter::NeitherLevelNorTarget(unknown.to_owned()));
     }
-    Ok(EnvFilter::builder().parse(format!("{QUIET},{text}"))?)
+    Ok(EnvFilter::builder().parse(format!("{QUIET},{AUDIT},{text}"))?)
 }
 
 #[cfg(test)]

@@ -218,6 +218,11 @@ fn traces(s: &mut Section<'_>) -> Option<TracesSettings> {
     if let (Some(None), Some(Some(_))) = (&otlp_endpoint, &headers_file) {
         s.problem("headers_file", "is of no use without traces.otlp_endpoint");
     }
+    if let Some(Some(url)) = &otlp_endpoint
+        && url.path().trim_end_matches('/').ends_with("/v1/traces")
+    {
+        s.problem("otlp_endpoint", "must be what stands before /v1/traces, which is added");
+    }
     Some(TracesSettings {
         otlp_endpoint: otlp_endpoint?,
         headers_file: headers_file?,

@@ -31,7 +31,7 @@ use crate::domain::ids::CallId;
 use crate::tenants::Tenant;
 
 /// Where linked recordings are; the link's token follows.
-pub(super) const LINKED: &str = "/v1/audio/";
+const LINKED: &str = "/v1/audio/";
 
 /// What a link is to be.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -14,8 +14,8 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use tracing::Level;
 
-use super::audio_links::LINKED;
 use super::document;
+use super::idempotency::REPLAYED;
 use super::input;
 use super::observe::{RequestName, RequestTrace, Route};
 use super::state::ApiState;
@@ -55,14 +55,14 @@ struct Entry {
     /// Of what only reads, it comes with the answer.
     request_id: Option<String>,
     trace: Option<RequestTrace>,
-    /// A line for each; one line if there are none.
-    calls: Vec<CallId>,
+    /// A line for each; one line if there are none. With what became of it, if that is not what became of the whole.
+    calls: Vec<(CallId, Option<u16>)>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
     replay: Option<ReplayId>,
     status: Option<StatusCode>,
-    /// What was made, by its path.
-    made: Option<String>,
+    /// The answer is one that was given before, and nothing was done.
+    replayed: Option<bool>,
 }
 
 enum Who {
@@ -85,7 +85,15 @@ impl Audited {
     /// Notes which calls a request is about that has them in its body.
     pub(super) fn about<'a>(request: &HttpRequest, calls: impl IntoIterator<Item = &'a CallId>) {
         if let Some(Self(entry)) = request.extensions().get::<Self>() {
-            entry.borrow_mut().calls.extend(calls.into_iter().cloned());
+            entry.borrow_mut().calls.extend(calls.into_iter().map(|call_id| (call_id.clone(), None)));
+        }
+    }
+
+    /// Notes what became of each of these calls.
+    pub(super) fn judged(request: &HttpRequest, statuses: &[u16]) {
+        if let Some(Self(entry)) = request.extensions().get::<Self>() {
+            let mut entry = entry.borrow_mut();
+            entry.calls.iter_mut().zip(statuses).for_each(|((_, status), judged)| *status = Some(*judged));
         }
     }
 
@@ -111,12 +119,12 @@ impl Audited {
             who,
             request_id: extensions.get::<RequestName>().map(|name| name.0.clone()),
             trace: extensions.get::<RequestTrace>().copied(),
-            calls: call_id.into_iter().collect(),
+            calls: call_id.into_iter().map(|call_id| (call_id, None)).collect(),
             webhook: WebhookId::parse(segment("webhook_id")),
             delivery: DeliveryId::parse(segment("delivery_id")),
             replay: ReplayId::parse(segment("replay_id")),
             status: None,
-            made: None,
+            replayed: None,
         };
         extensions.insert(Self(Rc::new(RefCell::new(entry))));
     }
@@ -127,16 +135,11 @@ pub(super) fn record<B>(request: &HttpRequest, response: &HttpResponse<B>, reque
     let Some(Audited(entry)) = request.extensions_mut().remove::<Audited>() else { return };
     let mut entry = entry.borrow_mut();
     entry.status = Some(response.status());
-    entry.made = made(response).map(str::to_owned);
+    entry.replayed = response.headers().contains_key(REPLAYED).then_some(true);
+    entry.name_what_was_made(response);
     if entry.request_id.is_none() {
         entry.request_id = Some(request_id.to_owned());
     }
-}
-
-/// The path of what was made; a link is kept to itself.
-fn made<B>(response: &HttpResponse<B>) -> Option<&str> {
-    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    (!location.contains(LINKED)).then_some(location)
 }
 
 impl Drop for Entry {
@@ -145,15 +148,16 @@ impl Drop for Entry {
         let Some(request_id) = &self.request_id else { return };
         match self.calls.as_slice() {
             [] => self.write(request_id, None),
-            calls => calls.iter().for_each(|call_id| self.write(request_id, Some(call_id))),
+            calls => calls.iter().for_each(|call| self.write(request_id, Some(call))),
         }
     }
 }
 
 /// A target has to be a constant.
 macro_rules! write_line {
-    ($target:literal, $entry:expr, $request_id:expr, $call_id:expr) => {{
-        let (entry, call_id): (&Entry, Option<&CallId>) = ($entry, $call_id);
+    ($target:literal, $entry:expr, $request_id:expr, $call:expr) => {{
+        let (entry, call): (&Entry, Option<&(CallId, Option<u16>)>) = ($entry, $call);
+        let whole = entry.status.map(|status| status.as_u16());
         let (tenant, issuer, subject) = match &entry.who {
             Who::Bearer(caller) => (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref()),
             Who::Link(tenant) => (tenant, None, None),
@@ -161,28 +165,38 @@ macro_rules! write_line {
         tracing::info!(
             target: $target,
             action = entry.action.as_deref(),
-            status = entry.status.map(|status| status.as_u16()),
+            status = call.and_then(|(_, status)| *status).or(whole),
+            replayed = entry.replayed,
             tenant = tenant.as_str(),
             issuer,
             subject,
             request_id = $request_id,
             trace_id = entry.trace.map(|trace| tracing::field::display(trace.0)),
-            call_id = call_id.map(CallId::as_str),
+            call_id = call.map(|(call_id, _)| call_id.as_str()),
             webhook_id = entry.webhook.map(tracing::field::display),
             delivery_id = entry.delivery.map(tracing::field::display),
             replay_id = entry.replay.map(tracing::field::display),
-            made = entry.made.as_deref(),
             "an operation"
         );
     }};
 }
 
 impl Entry {
-    fn write(&self, request_id: &str, call_id: Option<&CallId>) {
+    /// Takes up the ids of what the answer says was made.
+    fn name_what_was_made<B>(&mut self, response: &HttpResponse<B>) {
+        let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let mut parts = location.unwrap_or_default().rsplit('/');
+        let id = parts.next().unwrap_or_default();
+        self.webhook = self.webhook.or_else(|| WebhookId::parse(id));
+        self.delivery = self.delivery.or_else(|| DeliveryId::parse(id));
+        self.replay = self.replay.or_else(|| ReplayId::parse(id));
+    }
+
+    fn write(&self, request_id: &str, call: Option<&(CallId, Option<u16>)>) {
         if self.only_reads {
-            write_line!("audit::read", self, request_id, call_id);
+            write_line!("audit::read", self, request_id, call);
         } else {
-            write_line!("audit", self, request_id, call_id);
+            write_line!("audit", self, request_id, call);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::analyses::SubmitAnalysis;
@@ -111,10 +112,23 @@ pub async fn submit_analyses(
         return Err(ApiError::invalid_field("#/analyses", &rule));
     }
     let read: Vec<_> = items.iter().enumerate().map(|(index, item)| read(item, index, trace.0)).collect();
-    Audited::about(&request, read.iter().flatten().map(|submission| &submission.call_id));
+    let calls: Vec<_> = items.iter().map(|item| CallId::parse(&named(item)?).ok()).collect();
+    Audited::about(&request, calls.iter().flatten());
     let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
-    let work = async move { submit(&state, &caller.tenant, &items, read, &name.0).await };
-    idempotency.once(&keyed, tenant.id(), Subject::Calls, work).await
+    let (judged, judges) = oneshot::channel();
+    let work = async move {
+        let results = submit(&state, &caller.tenant, &items, read, &name.0).await?;
+        // Nobody hears if the caller has hung up.
+        let _ = judged.send(results.iter().map(|result| result.status).collect::<Vec<_>>());
+        Ok(HttpResponse::Ok().json(BatchResults { results }))
+    };
+    let answer = idempotency.once(&keyed, tenant.id(), Subject::Calls, work).await;
+    // There is nothing to hear where nothing was done.
+    if let Ok(statuses) = judges.await {
+        let named = calls.iter().zip(statuses).filter(|(call, _)| call.is_some());
+        Audited::judged(&request, &named.map(|(_, status)| status).collect::<Vec<_>>());
+    }
+    answer
 }
 
 /// Submits the items that can be read, and tells of each.
@@ -124,7 +138,7 @@ async fn submit(
     items: &[Box<RawValue>],
     read: Vec<Result<Submission, ApiError>>,
     request_id: &str,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Vec<BatchResult>, ApiError> {
     let good = read.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let mut submitted = state.analyses.submit_all(tenant, good).await?.into_iter();
     let result = |(index, item): (usize, Result<Submission, ApiError>)| {
@@ -146,6 +160,5 @@ async fn submit(
             }
         }
     };
-    let results = read.into_iter().enumerate().map(result).collect();
-    Ok(HttpResponse::Ok().json(BatchResults { results }))
+    Ok(read.into_iter().enumerate().map(result).collect())
 }

@@ -14,9 +14,10 @@ const MAX_AGE: usize = 3600;
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PATCH", "DELETE"];
 
 /// What a page may send beyond what every page may.
-const SENT: [&str; 13] = [
+const SENT: [&str; 16] = [
     "accept",
     "authorization",
+    "baggage",
     "content-type",
     "idempotency-key",
     "if-match",
@@ -27,6 +28,8 @@ const SENT: [&str; 13] = [
     "last-event-id",
     "prefer",
     "range",
+    "traceparent",
+    "tracestate",
     "x-request-id",
 ];
 

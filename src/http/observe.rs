@@ -13,7 +13,6 @@ use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
 use percent_encoding::percent_decode_str;
 use tracing::{Instrument, Span, Value};
 
-use super::audio_links::LINKED;
 use super::audit;
 use super::cors;
 use super::problem::{self, ApiError, ProblemKind};
@@ -151,11 +150,13 @@ fn span(request: &ServiceRequest, request_id: &str, trace: &TraceContext, span_i
     }
 }
 
-/// A path as logs may show it: whoever has a link may hear a recording, so its token stays out.
+/// A path as logs may show it: whoever has a link may hear a recording, so its token stays out, also of what is only like
+/// the path of a link.
 fn shown(path: &str) -> &str {
     // The router decodes, too.
-    let is_link = percent_decode_str(path).decode_utf8_lossy().starts_with(LINKED);
-    if is_link { "/v1/audio/…" } else { path }
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let is_like_a_link = decoded.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"audio/"));
+    if is_like_a_link { "/v1/audio/…" } else { path }
 }
 
 struct InFlight<'a>(&'a ApiState);

@@ -174,7 +174,7 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
         set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
         set("ENCRYPTION__KEY_FILE", &file(ENCRYPTION_KEY)),
         set("LOG__FORMAT", "human"),
-        set("LOG__FILTER", "warn"),
+        set("LOG__FILTER", "warn,audit=off"),
         (issuer("ISSUER"), ISSUER.to_owned()),
         (issuer("AUDIENCES"), AUDIENCE.to_owned()),
         (issuer("ALGORITHMS"), "HS256".to_owned()),

@@ -40,8 +40,7 @@ async fn no_page_may_call_unless_the_settings_say_so() {
 async fn a_page_that_is_allowed_may_do_what_a_caller_may() {
     let stage = Stage::with(&ALLOWED).await;
     for method in ["GET", "HEAD", "POST", "PATCH", "DELETE"] {
-        let headers =
-            "authorization, content-type, idempotency-key, if-none-match, prefer, last-event-id, range";
+        let headers = "authorization, content-type, idempotency-key, if-none-match, prefer, last-event-id, range, traceparent";
         let answer = preflight(&stage, CRM, method, headers).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), CRM.1);

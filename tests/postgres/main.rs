@@ -76,7 +76,7 @@ async fn verdict(url: &str) -> String {
         max_connections: 2,
         retention: Duration::ZERO,
     };
-    inspect(&url, &settings).await.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    inspect(&url, &settings).await.map_or_else(|error| error.to_string(), |_| "fine".to_owned())
 }
 
 #[tokio::test]

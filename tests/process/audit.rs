@@ -67,11 +67,16 @@ async fn every_operation_of_the_document_leaves_a_line() {
             let method: Method = method.to_ascii_uppercase().parse().unwrap();
             let body = match id {
                 "submit_analysis" => Some(json!({"call_id": "of-the-body"})),
-                "submit_analyses" => Some(json!({"analyses": [{"call_id": "one"}, {"call_id": "two"}]})),
+                "submit_analyses" => Some(json!({"analyses": [
+                    {"call_id": "one"}, {"call_id": "two", "callback": {"url": "http://10.0.0.1/"}},
+                    {"call_id": "three", "metadata": []}, {"call_id": "no spaces"},
+                ]})),
+                "create_webhook" => Some(json!({"url": stage.hook_of("ok")})),
                 _ => operation["requestBody"].is_object().then(|| json!({})),
             };
             let answer = send(&stage, &gateway, (method.clone(), &path), (id, Some(EVERY_SCOPE)), body).await;
-            expected.insert(id.to_owned(), (answer.status().as_u16(), path.clone()));
+            let made = answer.headers().get("location").map(|location| location.to_str().unwrap().to_owned());
+            expected.insert(id.to_owned(), (answer.status().as_u16(), path.clone(), made));
         }
     }
     let read = (Method::GET, "v1/analyses/known-2");
@@ -82,6 +87,13 @@ async fn every_operation_of_the_document_leaves_a_line() {
     let made = send(&stage, &gateway, link, ("made", Some(EVERY_SCOPE)), None).await;
     let link: Value = serde_json::from_slice(&made.bytes().await.unwrap()).unwrap();
     let link = link["url"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let url = gateway.api.join("v1/analyses").unwrap();
+        let request = stage.client.post(url).bearer_auth(stage.token(EVERY_SCOPE));
+        let request = request.header("content-type", "application/json").header("x-request-id", "twice");
+        let request = request.header("idempotency-key", "once").body(json!({"call_id": "kept"}).to_string());
+        assert_eq!(request.send().await.unwrap().status(), 202);
+    }
     let heard = send(&stage, &gateway, (Method::GET, &link), ("heard", None), None).await;
     assert_eq!(heard.status(), 200);
     drop(heard);
@@ -89,18 +101,23 @@ async fn every_operation_of_the_document_leaves_a_line() {
     let log = gateway.process.stderr.whole().await;
 
     let audit = by_request(&log);
-    for (id, (status, path)) in &expected {
+    for (id, (status, path, made)) in &expected {
         let lines = audit.get(id).unwrap_or_else(|| panic!("{id} leaves no line"));
-        assert_eq!(lines.len(), if id == "submit_analyses" { 2 } else { 1 }, "{id}");
+        assert_eq!(lines.len(), if id == "submit_analyses" { 3 } else { 1 }, "{id}");
         for line in lines {
             assert_eq!(line["action"], **id);
-            assert_eq!(line["status"], *status, "{id}");
+            assert!(line["status"] == *status || id == "submit_analyses", "{id}");
             let reads = ["get_", "list_"].iter().any(|verb| id.starts_with(verb));
             assert_eq!(line["target"], if reads { "audit::read" } else { "audit" }, "{id}");
             assert_eq!([&line["tenant"], &line["subject"], &line["issuer"]], ["acme", SUBJECT, ISSUER]);
             let named = |field: &str, value: &str| match path.contains(value) {
                 true => assert_eq!(line[field], value, "{id}"),
-                false => assert!(line[field].is_null() || field == "call_id", "{id}"),
+                false => assert!(
+                    line[field].is_null()
+                        || field == "call_id"
+                        || made.as_ref().unwrap().ends_with(line[field].as_str().unwrap()),
+                    "{id}"
+                ),
             };
             named("call_id", "known-1");
             named("webhook_id", WEBHOOK);
@@ -110,7 +127,12 @@ async fn every_operation_of_the_document_leaves_a_line() {
     }
     let calls = |id: &str| audit[id].iter().map(|line| line["call_id"].clone()).collect::<Vec<_>>();
     assert_eq!(calls("submit_analysis"), ["of-the-body"]);
-    assert_eq!(calls("submit_analyses"), ["one", "two"]);
+    let judged: Vec<_> =
+        audit["submit_analyses"].iter().map(|line| json!([line["call_id"], line["status"]])).collect();
+    assert_eq!(judged, [json!(["one", 202]), json!(["two", 422]), json!(["three", 422])]);
+    assert!(audit["create_webhook"][0]["webhook_id"].is_string());
+    let replayed: Vec<_> = audit["twice"].iter().map(|line| line["replayed"].clone()).collect();
+    assert_eq!(replayed, [Value::Null, json!(true)]);
     let short = |id: &str| {
         let [line] = &audit[id][..] else { panic!("{id} leaves one line") };
         json!([line["action"], line["status"], line["tenant"], line["subject"], line["call_id"]])
@@ -142,13 +164,18 @@ async fn who_hangs_up_half_way_leaves_a_line_too() {
 }
 
 #[tokio::test]
-async fn an_audit_log_that_is_not_wanted_is_not_written() {
+async fn an_audit_log_is_written_unless_a_filter_names_it() {
     let mut stage = Stage::set_up().await;
-    stage.set("LOG__FILTER", "info,audit=off");
-    let gateway = stage.serve().await;
-    let read = (Method::GET, "v1/analyses/known-1");
-    assert_eq!(send(&stage, &gateway, read, ("read", Some(EVERY_SCOPE)), None).await.status(), 200);
-    gateway.process.terminate();
-    let log = gateway.process.stderr.whole().await;
-    assert!(log.contains("stopped") && by_request(&log).is_empty(), "{log}");
+    for (filter, is_written) in
+        [("info,audit=off", false), ("alovoice_gateway=info", true), ("info,audit::read=off", false)]
+    {
+        stage.set("LOG__FILTER", filter);
+        let gateway = stage.serve().await;
+        let read = (Method::GET, "v1/analyses/known-1");
+        assert_eq!(send(&stage, &gateway, read, ("read", Some(EVERY_SCOPE)), None).await.status(), 200);
+        gateway.process.terminate();
+        let log = gateway.process.stderr.whole().await;
+        assert!(log.contains("stopped"), "{log}");
+        assert_eq!(by_request(&log).contains_key("read"), is_written, "{filter}: {log}");
+    }
 }

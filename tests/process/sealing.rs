@@ -121,6 +121,16 @@ async fn a_key_can_be_retired_on_a_server() {
 }
 
 #[tokio::test]
+async fn a_database_of_no_version_is_left_as_it_is() {
+    let stage = Stage::set_up_on_postgres().await;
+    for _ in 0..2 {
+        let (code, _, why) = reseal(&stage, &["--check"]);
+        assert_eq!(code, Some(1), "{why}");
+        assert!(why.contains("start a gateway of this version first"), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_key_or_a_file_there_is_nothing_to_seal_anew() {
     let mut stage = Stage::set_up().await;
     let (code, _, why) = reseal(&stage, &[]);

@@ -42,6 +42,20 @@ fn server() {
 }
 
 #[test]
+fn traces() {
+    refused(
+        "traces",
+        &[
+            (
+                "otlp_endpoint = \"http://collector:4318/v1/traces\"",
+                "traces.otlp_endpoint: must be what stands before /v1/traces, which is added",
+            ),
+            ("headers_file = \"h\"", "traces.headers_file: is of no use without traces.otlp_endpoint"),
+        ],
+    );
+}
+
+#[test]
 fn vendor() {
     refused(
         "vendor",

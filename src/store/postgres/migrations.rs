@@ -42,8 +42,14 @@ struct Found {
     compatible_from: usize,
 }
 
-/// Takes the steps that are missing.
+/// Takes the steps that are missing, each in a transaction of its own: what one has locked is free before the next begins.
 pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
+    while take_step(client).await? {}
+    Ok(())
+}
+
+/// Takes the next step, if one is missing.
+async fn take_step(client: &mut Object) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
     // Whoever is first may take long over a step on a large table.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL client_min_messages = warning").await?;
@@ -51,9 +57,10 @@ pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
     transaction.batch_execute(TABLE).await?;
     let found = found(&transaction).await?;
     check(found)?;
-    for (index, step) in MIGRATIONS.iter().enumerate().skip(found.version) {
+    let missing = MIGRATIONS.get(found.version);
+    if let Some(step) = missing {
         transaction.batch_execute(step.sql).await?;
-        let version = i32::try_from(index + 1).unwrap_or(i32::MAX);
+        let version = i32::try_from(found.version + 1).unwrap_or(i32::MAX);
         transaction
             .execute(
                 "INSERT INTO gateway_schema (version, compatible_from) VALUES ($1, $2)",
@@ -62,15 +69,17 @@ pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
             .await?;
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(missing.is_some())
 }
 
-/// Whether [`migrate`] would work, without changing anything.
-pub(super) async fn inspect(client: &mut Object) -> Result<(), Fault> {
+/// Whether [`migrate`] would work, without changing anything; and whether it would have nothing to do.
+pub(super) async fn inspect(client: &mut Object) -> Result<bool, Fault> {
     let transaction = client.build_transaction().read_only(true).start().await?;
     let table: Option<String> =
         transaction.query_one("SELECT to_regclass('gateway_schema')::text", &[]).await?.try_get(0)?;
-    if table.is_some() { check(found(&transaction).await?) } else { Ok(()) }
+    let found = if table.is_some() { found(&transaction).await? } else { Found::default() };
+    check(found)?;
+    Ok(found.version >= MIGRATIONS.len())
 }
 
 async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<Found, Fault> {

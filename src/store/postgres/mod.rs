@@ -95,6 +95,9 @@ pub enum OpenError {
          which goes on where it was"
     )]
     UnfinishedCopy,
+    /// Gateways of this version never worked on it.
+    #[error("the database is of a version before this one: start a gateway of this version first")]
+    TooOld,
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -185,22 +188,23 @@ async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError>
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
 }
 
-/// Whether [`PostgresStore::open`] would work, without changing anything.
+/// Whether [`PostgresStore::open`] would work, without changing anything; and whether the schema is this version's already.
 ///
 /// # Errors
 /// [`OpenError`] says why it would not.
-pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<(), OpenError> {
+pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, OpenError> {
     let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
     let pool = way.pool(1).map_err(OpenError::Settings)?;
     let deadline = Instant::now() + PATIENCE;
     let look = async {
         let mut session = Session::take(&pool, deadline).await?;
         let client = session.client()?;
-        migrations::inspect(client).await?;
-        copies::note(client).await
+        let is_current = migrations::inspect(client).await?;
+        Ok((is_current, copies::note(client).await?))
     };
-    let note = timeout_at(deadline, look).await.unwrap_or(Err(Fault::TimedOut)).map_err(StoreError::from)?;
-    if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
+    let (is_current, note) =
+        timeout_at(deadline, look).await.unwrap_or(Err(Fault::TimedOut)).map_err(StoreError::from)?;
+    if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(is_current) }
 }
 
 /// Does a piece of work on a connection, again if it was interrupted.

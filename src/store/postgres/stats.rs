@@ -29,6 +29,10 @@ const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS s
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
 
+/// What is held back with its endpoint is not due.
+const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.endpoint \
+     AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
+
 /// Takes tenants: the due time of the oldest row of a table that a condition holds for.
 fn oldest_sql(table: &str, condition: &str) -> String {
     format!(
@@ -64,7 +68,7 @@ pub(super) async fn of(
             of_row(&mut stats, &row)?.work_lag.insert(queue, lag(&row, now)?);
         }
     }
-    for row in rows(&oldest_sql("deliveries", "status = 'pending'")).await? {
+    for row in rows(&oldest_sql("deliveries", DUE)).await? {
         of_row(&mut stats, &row)?.delivery_lag = lag(&row, now)?;
     }
     for row in rows(PENDING).await? {

@@ -218,9 +218,17 @@ pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
     let activity = harness.store.webhook_activity(&acme(), webhook.id).await.unwrap();
     assert_eq!((activity.attempts, activity.delivered, activity.pending), (1, 0, 3));
+    let stats = harness.store.stats_across_tenants(&[acme()]).await.unwrap().remove(&acme()).unwrap();
+    assert_eq!(
+        (stats.pending_deliveries, stats.delivery_lag),
+        (3, Duration::ZERO),
+        "what is held back is not due"
+    );
     // A change that was read before it was disabled does not enable it again.
     assert!(!harness.store.change_webhook(&acme(), webhook.clone(), false).await.unwrap());
     enable(&harness, webhook.id).await;
+    let stats = harness.store.stats_across_tenants(&[acme()]).await.unwrap().remove(&acme()).unwrap();
+    assert!(stats.delivery_lag > Duration::ZERO, "it is due now");
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 3);
     assert_eq!(found(&harness, webhook.id).await.health.failures, 0);
 }
