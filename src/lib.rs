@@ -5,14 +5,14 @@
 //! Work flows one way, and siblings never import each other; `tests/architecture.rs` fails on an import against it.
 //!
 //! ```text
-//! domain ← {store, vendor, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, cli, sandbox} ← main
+//! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, cli, sandbox} ← main
 //! ```
 //!
 //! | part | what is there |
 //! | --- | --- |
 //! | [`domain`] | the pure heart: names, states and transitions, schedules, talk metrics. No I/O, no async, no framework |
 //! | [`store`] | the only place with SQL. A change of state, its event and its deliveries are one transaction |
-//! | [`vendor`] | the vendor's client. Its words (`stalk`, `aicallid`) and its token stop here |
+//! | [`alovoice`] | the vendor's client. Its words (`stalk`, `aicallid`) and its token stop here |
 //! | [`callbacks`] | signs callbacks, keeps them from going inside, sends them |
 //! | [`auth`] | who a token speaks for, and whose keys say so |
 //! | [`analyses`] | the use cases: submit, get, wait, list, delete, follow the feed of events, manage webhooks; the cache lives here |
@@ -31,7 +31,7 @@
 //! commits it together with what else came in that moment. Only then is 202 answered.
 //!
 //! The commit wakes the submitter ([`workers::VendorWorker`]). It claims the call by a lease with a fencing number,
-//! asks [`vendor::VendorClient`], and what came of that is a step of the state machine in [`domain::lifecycle`],
+//! asks [`alovoice::VendorClient`], and what came of that is a step of the state machine in [`domain::lifecycle`],
 //! applied inside the transaction that writes it. The poller does the same until there is a result; that transaction
 //! also writes the event and a delivery for each callback and each webhook that wants it, and wakes the
 //! [`workers::Deliverer`], whoever waits and the streams of `GET /v1/events` ([`analyses::Feed`]).
@@ -39,6 +39,7 @@
 //! `GET /v1/analyses/{call_id}` is answered from memory if it can be, else from the store, and for a call that was
 //! never submitted, from the vendor: once, however many ask.
 
+pub mod alovoice;
 pub mod analyses;
 pub mod app;
 pub mod auth;
@@ -55,5 +56,4 @@ pub mod store;
 pub mod telemetry;
 pub mod tenants;
 pub mod traces;
-pub mod vendor;
 pub mod workers;

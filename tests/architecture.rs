@@ -1,7 +1,7 @@
 //! Work flows one way, and a forbidden import fails here.
 //!
 //! ```text
-//! domain ← {store, vendor, callbacks, auth} ← analyses ← {workers, http} ← app ← commands, cli, sandbox ← main
+//! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← commands, cli, sandbox ← main
 //! ```
 //!
 //! The rules stand in the tables below; a new part of the house has to be entered there. The second half proves that
@@ -29,7 +29,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("traces", &["domain", "config", "metrics", "secrets"]),
     // What touches the outside; siblings.
     ("store", &["domain", "config", "metrics", "tenants"]),
-    ("vendor", &["domain", "config", "metrics", "tenants", "traces"]),
+    ("alovoice", &["domain", "config", "metrics", "tenants", "traces"]),
     ("callbacks", &["domain", "config", "metrics", "tenants"]),
     ("auth", &["domain", "config", "metrics", "secrets", "tenants"]),
     // The use cases.
@@ -43,7 +43,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "tenants",
             "traces",
             "store",
-            "vendor",
+            "alovoice",
             "callbacks",
             "auth",
         ],
@@ -59,7 +59,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "tenants",
             "traces",
             "store",
-            "vendor",
+            "alovoice",
             "callbacks",
             "auth",
             "analyses",
@@ -75,7 +75,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "tenants",
             "traces",
             "store",
-            "vendor",
+            "alovoice",
             "callbacks",
             "auth",
             "analyses",
@@ -93,7 +93,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "telemetry",
             "traces",
             "store",
-            "vendor",
+            "alovoice",
             "callbacks",
             "auth",
             "analyses",
@@ -114,7 +114,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),
     ("deadpool_postgres", &["store/"]),
-    ("reqwest", &["vendor/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
+    ("reqwest", &["alovoice/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
     ("opentelemetry", &["traces/"]),
     ("opentelemetry_sdk", &["traces/"]),
     ("opentelemetry_otlp", &["traces/"]),
@@ -161,7 +161,7 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("config/settings.rs", 1),
     ("store/postgres/connect.rs", 1),
     // The vendor token, in the vendor's URL.
-    ("vendor/mod.rs", 1),
+    ("alovoice/mod.rs", 1),
     // An endpoint's new secret, in the one answer that shows it.
     ("http/webhooks.rs", 1),
     // The value of an endpoint's header, on its way out.
@@ -319,15 +319,15 @@ fn imports_against_the_flow_are_found_however_they_are_written() {
     for (file, text, expected) in [
         // Upwards, sideways, and into the domain's purity.
         ("domain/ids.rs", "use crate::store::Store;", &["1: crate::store::Store"][..]),
-        ("store/mod.rs", "use crate::vendor::VendorClient;", &["1: crate::vendor::VendorClient"]),
+        ("store/mod.rs", "use crate::alovoice::VendorClient;", &["1: crate::alovoice::VendorClient"]),
         ("workers/mod.rs", "use crate::http::state::ApiState;", &["1: crate::http::state::ApiState"]),
         ("analyses/mod.rs", "use crate::app;", &["1: crate::app"]),
         ("domain/ids.rs", "use crate::metrics::Metrics;", &["1: crate::metrics::Metrics"]),
         ("metrics.rs", "use crate::domain::ids::CallId;", &["1: crate::domain::ids::CallId"]),
-        ("app.rs", "use crate::sandbox::vendor;", &["1: crate::sandbox::vendor"]),
+        ("app.rs", "use crate::sandbox::stand_in;", &["1: crate::sandbox::stand_in"]),
         // In groups, nested and renamed.
         (
-            "vendor/mod.rs",
+            "alovoice/mod.rs",
             "use crate::{domain::ids, store::{self, sqlite}, http as web};",
             &["1: crate::store", "1: crate::store::sqlite", "1: crate::http"],
         ),
@@ -341,7 +341,7 @@ fn imports_against_the_flow_are_found_however_they_are_written() {
         ("auth/mod.rs", "macro_rules! m { () => { $crate::app::start() } }", &["1: crate::app::start"]),
         ("domain/ids.rs", "#[derive(crate::http::Magic)] struct S;", &["1: crate::http::Magic"]),
         // By way of parents.
-        ("vendor/mod.rs", "use super::store::Store;", &["1: crate::store::Store"]),
+        ("alovoice/mod.rs", "use super::store::Store;", &["1: crate::store::Store"]),
         ("store/sqlite/mod.rs", "use super::super::http;", &["1: crate::http"]),
         ("store/mod.rs", "mod tests { use super::super::workers::run; }", &["1: crate::workers::run"]),
         // Under a name for the whole.
@@ -392,7 +392,7 @@ fn crates_away_from_home_are_found() {
         ("domain/clock.rs", "use std::{fs::File, time::Duration};", &["1: std::fs::File"]),
         ("http/mod.rs", "const Q: &str = \"SELECT * FROM analyses\";", &["1: SQL belongs to store/"]),
         ("store/mod.rs", "const Q: &str = r#\"\n  SELECT 1\"#; use rusqlite::Row;", &none),
-        ("vendor/mod.rs", "use reqwest::Client;", &none),
+        ("alovoice/mod.rs", "use reqwest::Client;", &none),
         ("domain/clock.rs", "use serde::Serialize; use std::time::Duration;", &none),
         ("app.rs", "use actix_web::App;", &none),
     ] {
@@ -406,13 +406,13 @@ fn a_secret_shown_once_more_is_found() {
     let twice = "fn f() {\n url.push(token.expose());\n println!(\"{}\", token.expose());\n}";
     let tested = "#[cfg(test)]\nmod tests { fn f() { token.expose() } }";
     let none: [&str; 0] = [];
-    assert_eq!(found("vendor/mod.rs", once), none);
-    assert_eq!(found("vendor/mod.rs", &format!("{once}\n{tested}")), none);
-    assert_eq!(found("vendor/mod.rs", twice), ["3: expose"]);
-    assert_eq!(found("vendor/answer.rs", once), ["1: expose"]);
+    assert_eq!(found("alovoice/mod.rs", once), none);
+    assert_eq!(found("alovoice/mod.rs", &format!("{once}\n{tested}")), none);
+    assert_eq!(found("alovoice/mod.rs", twice), ["3: expose"]);
+    assert_eq!(found("alovoice/answer.rs", once), ["1: expose"]);
     assert_eq!(found("http/mod.rs", "fn f() { s.map(VendorToken::expose) }"), ["1: expose"]);
     // What follows a test is none.
-    assert_eq!(found("vendor/answer.rs", &format!("{tested}\n{once}")), ["3: expose"]);
+    assert_eq!(found("alovoice/answer.rs", &format!("{tested}\n{once}")), ["3: expose"]);
 }
 
 /// The threat model says what proves it: what it leads to is there.

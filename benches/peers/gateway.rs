@@ -7,7 +7,7 @@ use std::time::Duration;
 use alovoice_gateway::auth::DevelopmentToken;
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::TenantId;
-use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use tempfile::TempDir;
 
 use crate::bare::free_port;

@@ -1,12 +1,12 @@
 //! What the vendor answers, on its way to callers.
 
+use alovoice_gateway::alovoice::read_answer;
 use alovoice_gateway::domain::analysis::{Analysis, AnalysisResult, Submission};
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::PollOutcome;
 use alovoice_gateway::domain::resource::AnalysisResource;
 use alovoice_gateway::domain::trace::TraceContext;
-use alovoice_gateway::vendor::read_answer;
 use bytes::Bytes;
 use serde_json::Value;
 use url::Url;

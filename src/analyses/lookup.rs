@@ -6,12 +6,12 @@ use moka::future::Cache;
 
 use super::cache::Key;
 use super::{AnalysesError, Parts};
+use crate::alovoice::Request;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
 use crate::store::StoreError;
 use crate::tenants::Tenant;
-use crate::vendor::Request;
 
 /// How long a lookup waits for its turn.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);

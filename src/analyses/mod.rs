@@ -33,6 +33,7 @@ pub use self::webhooks::{
     DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
     WebhookParts, WebhookState, Webhooks, WebhooksError,
 };
+use crate::alovoice::{Recording, VendorClient, VendorSlots};
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::CacheSettings;
 use crate::domain::analysis::{Status, Submission};
@@ -45,7 +46,6 @@ use crate::metrics::Metrics;
 use crate::store::{Change, Found, Store, StoreError};
 use crate::tenants::Tenant;
 use crate::traces::Traces;
-use crate::vendor::{Recording, VendorClient, VendorSlots};
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
@@ -236,7 +236,7 @@ impl Analyses {
         self.parts.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
     }
 
-    /// Opens the recording of a call, to be streamed; `asked` holds the headers of [`ASKED`](crate::vendor::ASKED).
+    /// Opens the recording of a call, to be streamed; `asked` holds the headers of [`ASKED`](crate::alovoice::ASKED).
     ///
     /// # Errors
     /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the vendor

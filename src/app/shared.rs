@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{StartError, Variables, collector_headers, encryption, series, tenants};
+use crate::alovoice::{Around, VendorClient, VendorSlots};
 use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::{Guard, Sender};
@@ -25,7 +26,6 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
 use crate::tenants::Tenants;
 use crate::traces::{self, CollectorHeaders, Database, Traces};
-use crate::vendor::{Around, VendorClient, VendorSlots};
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
     VendorWorker, Wake, Wakes,

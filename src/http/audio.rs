@@ -17,11 +17,11 @@ use super::parameters::CallParameter;
 use super::problem::{ApiError, PRECONDITION_FAILED, Problem, RANGE_NOT_SATISFIABLE};
 use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
+use crate::alovoice::{ASKED, Recording};
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::Fault;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
-use crate::vendor::{ASKED, Recording};
 
 /// A recording, or a part of it.
 pub struct AudioResponses;

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::Algorithm;
 
 use super::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
-use super::vendor::{Ready, VendorOptions, VendorStandIn};
+use super::stand_in::{Ready, VendorOptions, VendorStandIn};
 use crate::app::{self, Gateway};
 use crate::auth::DevelopmentToken;
 use crate::callbacks::{SignedHeaders, verify};

@@ -8,4 +8,4 @@ mod gate;
 mod http;
 mod log;
 pub mod receiver;
-pub mod vendor;
+pub mod stand_in;

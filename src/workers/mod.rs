@@ -27,9 +27,9 @@ pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
+use crate::alovoice::VendorSlots;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
-use crate::vendor::VendorSlots;
 
 /// The longest pause between two steps: bounds the harm of a clock that was set back, and of a missed signal.
 const MAX_PAUSE: Duration = Duration::from_secs(30);

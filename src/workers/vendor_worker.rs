@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::{Report, Worker, lease_for};
+use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
@@ -15,7 +16,6 @@ use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
 use crate::tenants::Tenants;
 use crate::traces::{Span, Traces};
-use crate::vendor::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
 
 /// Analyses past their deadlines that are ended in one transaction.
 const OVERDUE_BATCH: usize = 100;

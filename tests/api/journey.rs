@@ -4,7 +4,7 @@ use alovoice_gateway::callbacks::{SignedHeaders, verify};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::secrets::CallbackSecret;
 use alovoice_gateway::sandbox::receiver::Received;
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::stand_in::Operation;
 use serde_json::{Value, json};
 
 use crate::stage::{ACME_SECRET, GLOBEX_SECRET, Stage, call};

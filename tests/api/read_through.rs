@@ -1,6 +1,6 @@
 //! Calls that were never submitted here: the vendor is asked, once.
 
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::stand_in::Operation;
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, VENDOR_TOKENS, call};

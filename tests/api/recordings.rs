@@ -1,6 +1,6 @@
 //! Recordings: streamed from the vendor's host as they are, in whole or in part, and from nowhere else.
 
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::stand_in::Operation;
 use reqwest::Method;
 
 use crate::stage::Stage;

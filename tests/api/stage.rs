@@ -9,7 +9,7 @@ use alovoice_gateway::config::{self, Problems, Settings};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
-use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use alovoice_gateway::store::{Found, RecordedAttempt, RecordedDelivery, Store};
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;

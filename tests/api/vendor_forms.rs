@@ -1,6 +1,6 @@
 //! Every form of the vendor's answers, each by the stand-in's behaviour of that name.
 
-use alovoice_gateway::sandbox::vendor::{Behaviour, Operation};
+use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, VENDOR_TOKENS};

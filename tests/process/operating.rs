@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use tempfile::TempDir;
 
 use crate::blocks::{Block, blocks};

@@ -86,7 +86,7 @@ async fn submitted_once(mut stage: Stage) {
     // One is on its way to the vendor, who does not answer; the others wait behind it.
     stage.vendor.set_held(true);
     stage.submit(&gateway, "under-way").await.unwrap();
-    let is_there = |calls: &[alovoice_gateway::sandbox::vendor::VendorRequest]| {
+    let is_there = |calls: &[alovoice_gateway::sandbox::stand_in::VendorRequest]| {
         calls.iter().any(|call| call.call_id == id("under-way"))
     };
     within("a submit", stage.vendor.wait_for(is_there)).await;

@@ -10,7 +10,7 @@ use alovoice_gateway::auth::DevelopmentToken;
 use alovoice_gateway::domain::clock::{Clock, SystemClock, Timestamp};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
-use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use jsonwebtoken::Algorithm;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Each behaviour's forms on the wire, in order.
 
-use alovoice_gateway::sandbox::vendor::{Behaviour, Operation};
+use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation};
 use tokio::io::AsyncReadExt;
 
 use crate::play::{Play, id};

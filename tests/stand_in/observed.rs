@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
-use alovoice_gateway::sandbox::vendor::{Operation, Ready, VendorOptions};
+use alovoice_gateway::sandbox::stand_in::{Operation, Ready, VendorOptions};
 use tokio::io::AsyncReadExt;
 
 use crate::play::{Play, id};

@@ -1,7 +1,7 @@
 //! A stand-in, a client of it, and words for what the client sees.
 
 use alovoice_gateway::domain::ids::CallId;
-use alovoice_gateway::sandbox::vendor::{VendorOptions, VendorStandIn};
+use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use reqwest::{Client, Response};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;

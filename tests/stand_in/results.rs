@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use alovoice_gateway::sandbox::vendor::Behaviour;
+use alovoice_gateway::sandbox::stand_in::Behaviour;
 use serde_json::Value;
 
 use crate::play::Play;

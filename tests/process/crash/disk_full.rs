@@ -1,6 +1,6 @@
 //! A disk without room, played by a limit on the size of files.
 
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::stand_in::Operation;
 use serde_json::json;
 
 use super::ledger::Ledger;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use alovoice_gateway::sandbox::receiver::Received;
-use alovoice_gateway::sandbox::vendor::{Behaviour, Operation, Scenario, VendorRequest};
+use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation, Scenario, VendorRequest};
 use serde_json::Value;
 
 use crate::gateway::{Serving, within};

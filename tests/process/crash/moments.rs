@@ -1,6 +1,6 @@
 //! Kills at chosen moments: each is a place where something is half done.
 
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::stand_in::Operation;
 use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
@@ -18,7 +18,7 @@ super::on_every_store! {
 
 /// Waits until the vendor has got so many requests of this kind for the call.
 async fn vendor_gets(stage: &Stage, operation: Operation, call_id: &str, count: usize) {
-    let is_meant = |request: &&alovoice_gateway::sandbox::vendor::VendorRequest| {
+    let is_meant = |request: &&alovoice_gateway::sandbox::stand_in::VendorRequest| {
         request.operation == operation && request.call_id.as_str() == call_id
     };
     let enough = stage.vendor.wait_for(|requests| requests.iter().filter(is_meant).count() >= count);

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
-use alovoice_gateway::sandbox::vendor::Behaviour;
+use alovoice_gateway::sandbox::stand_in::Behaviour;
 use reqwest::RequestBuilder;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ mod collector;
 mod export;
 mod spans;
 
-use alovoice_gateway::sandbox::vendor::Operation;
+use alovoice_gateway::sandbox::stand_in::Operation;
 use serde_json::Value;
 
 use self::collector::Collector;

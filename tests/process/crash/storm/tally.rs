@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alovoice_gateway::sandbox::receiver::Received;
-use alovoice_gateway::sandbox::vendor::{Behaviour, Operation, Scenario};
+use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation, Scenario};
 use serde_json::Value;
 
 use super::fleet::{Fleet, memory};
