@@ -22,31 +22,18 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     // Leaves that the layers share.
     ("config", &["domain"]),
-    ("metrics", &[]),
-    ("telemetry", &["config"]),
     ("secrets", &["domain", "config"]),
     ("tenants", &["domain", "config", "secrets"]),
-    ("traces", &["domain", "config", "metrics", "secrets"]),
+    ("telemetry", &["domain", "config", "secrets"]),
     // What touches the outside; siblings.
-    ("store", &["domain", "config", "metrics", "tenants"]),
-    ("alovoice", &["domain", "config", "metrics", "tenants", "traces"]),
-    ("callbacks", &["domain", "config", "metrics", "tenants"]),
-    ("auth", &["domain", "config", "metrics", "secrets", "tenants"]),
+    ("store", &["domain", "config", "telemetry", "tenants"]),
+    ("alovoice", &["domain", "config", "telemetry", "tenants"]),
+    ("callbacks", &["domain", "config", "telemetry", "tenants"]),
+    ("auth", &["domain", "config", "telemetry", "secrets", "tenants"]),
     // The use cases.
     (
         "analyses",
-        &[
-            "domain",
-            "config",
-            "metrics",
-            "secrets",
-            "tenants",
-            "traces",
-            "store",
-            "alovoice",
-            "callbacks",
-            "auth",
-        ],
+        &["domain", "config", "telemetry", "secrets", "tenants", "store", "alovoice", "callbacks", "auth"],
     ),
     // What sets them going; siblings.
     (
@@ -54,10 +41,9 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "domain",
             "config",
-            "metrics",
+            "telemetry",
             "secrets",
             "tenants",
-            "traces",
             "store",
             "alovoice",
             "callbacks",
@@ -70,10 +56,9 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "domain",
             "config",
-            "metrics",
+            "telemetry",
             "secrets",
             "tenants",
-            "traces",
             "store",
             "alovoice",
             "callbacks",
@@ -87,11 +72,9 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "domain",
             "config",
-            "metrics",
+            "telemetry",
             "secrets",
             "tenants",
-            "telemetry",
-            "traces",
             "store",
             "alovoice",
             "callbacks",
@@ -114,15 +97,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),
     ("deadpool_postgres", &["store/"]),
-    ("reqwest", &["alovoice/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
-    ("opentelemetry", &["traces/"]),
-    ("opentelemetry_sdk", &["traces/"]),
-    ("opentelemetry_otlp", &["traces/"]),
-    ("opentelemetry_http", &["traces/"]),
-    ("opentelemetry_proto", &["traces/"]),
-    ("prost", &["traces/"]),
-    ("opentelemetry_semantic_conventions", &["traces/"]),
-    ("prometheus", &["metrics.rs"]),
+    ("reqwest", &["alovoice/", "callbacks/", "auth/", "telemetry/traces/", "commands/health.rs"]),
+    ("opentelemetry", &["telemetry/traces/"]),
+    ("opentelemetry_sdk", &["telemetry/traces/"]),
+    ("opentelemetry_otlp", &["telemetry/traces/"]),
+    ("opentelemetry_http", &["telemetry/traces/"]),
+    ("opentelemetry_proto", &["telemetry/traces/"]),
+    ("prost", &["telemetry/traces/"]),
+    ("opentelemetry_semantic_conventions", &["telemetry/traces/"]),
+    ("prometheus", &["telemetry/metrics.rs"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];
 
@@ -173,7 +156,7 @@ const EXPOSURES: &[(&str, usize)] = &[
     // An answer that was sealed, on its way to whom it is for.
     ("http/idempotency/mod.rs", 1),
     // A header of the collector's: whether it changed, and on its way out.
-    ("traces/headers.rs", 3),
+    ("telemetry/traces/headers.rs", 3),
     // The bytes of a secret's file, on their way to be parsed.
     ("secrets/text.rs", 1),
     // The same of an issuer's keys.
@@ -322,8 +305,12 @@ fn imports_against_the_flow_are_found_however_they_are_written() {
         ("store/mod.rs", "use crate::alovoice::VendorClient;", &["1: crate::alovoice::VendorClient"]),
         ("workers/mod.rs", "use crate::http::state::ApiState;", &["1: crate::http::state::ApiState"]),
         ("analyses/mod.rs", "use crate::app;", &["1: crate::app"]),
-        ("domain/ids.rs", "use crate::metrics::Metrics;", &["1: crate::metrics::Metrics"]),
-        ("metrics.rs", "use crate::domain::ids::CallId;", &["1: crate::domain::ids::CallId"]),
+        (
+            "domain/ids.rs",
+            "use crate::telemetry::metrics::Metrics;",
+            &["1: crate::telemetry::metrics::Metrics"],
+        ),
+        ("telemetry/metrics.rs", "use crate::store::Store;", &["1: crate::store::Store"]),
         ("app.rs", "use crate::sandbox::stand_in;", &["1: crate::sandbox::stand_in"]),
         // In groups, nested and renamed.
         (

@@ -24,8 +24,8 @@ use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
-use crate::metrics::Metrics;
-use crate::traces::{Span, Traces};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Span, Traces};
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};
