@@ -11,6 +11,7 @@ use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
 use crate::store::StoreError;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// How long a lookup waits for its turn.
@@ -87,11 +88,9 @@ async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> 
     let (outcome, _room) = parts.vendor.result(&slot, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
-            let mut span = parts.traces.store(trace, "adopt", "analyses");
-            span.about(&key.0, Some(&key.1));
-            let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
-            span.end(adopted.as_ref().err().map(StoreError::label));
-            Err(match adopted {
+            let span = spans::store_call("adopt", &key.0, &key.1);
+            let adopt = parts.store.adopt(&key.0, &key.1, trace, obtained);
+            Err(match spans::run(span, StoreError::label, adopt).await {
                 Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();
                     parts.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();

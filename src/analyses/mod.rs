@@ -44,7 +44,7 @@ use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
 use crate::store::{Change, Found, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::Traces;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
@@ -110,8 +110,6 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What makes spans.
-    pub traces: Traces,
     /// Ends waits early.
     pub draining: CancellationToken,
 }
@@ -156,11 +154,9 @@ impl Analyses {
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<Submitted, AnalysesError> {
         self.admit(tenant, &submission)?;
         let key = (tenant.id().clone(), submission.call_id.clone());
-        let mut span = self.parts.traces.store(submission.trace, "submit", "analyses");
-        span.about(tenant.id(), Some(&submission.call_id));
-        let found = self.parts.store.submit(tenant.id(), submission).await;
-        span.end(found.as_ref().err().map(StoreError::label));
-        let found = found?;
+        let span = spans::store_call("submit", &key.0, &key.1);
+        let submit = self.parts.store.submit(tenant.id(), submission);
+        let found = spans::run(span, StoreError::label, submit).await?;
         self.cache.invalidate(&key);
         let under_way = found.analysis.is_under_way();
         Ok(Submitted { representation: Representation::new(found)?, under_way })
@@ -336,11 +332,9 @@ impl Analyses {
     /// From the store, or else from the vendor.
     async fn find(&self, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<Found, AnalysesError> {
         let store = &self.parts.store;
-        let mut span = self.parts.traces.store(trace, "find", "analyses");
-        span.about(&key.0, Some(&key.1));
-        let found = store.find_analysis(&key.0, &key.1).await;
-        span.end(found.as_ref().err().map(StoreError::label));
-        if let Some(found) = found? {
+        let span = spans::store_call("find", &key.0, &key.1);
+        let find = store.find_analysis(&key.0, &key.1);
+        if let Some(found) = spans::run(span, StoreError::label, find).await? {
             return Ok(found);
         }
         self.lookups.adopt(&self.parts, tenant, key, trace).await?;

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Variables, collector_headers, encryption, series, tenants};
+use super::{StartError, Variables, encryption, series, tenants};
 use crate::alovoice::{Around, VendorClient, VendorSlots};
 use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
 use crate::auth::Verifier;
@@ -23,8 +23,9 @@ use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
+use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::{self, CollectorHeaders, Database, Traces};
+use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
@@ -49,42 +50,27 @@ pub(super) struct Shared {
     tenants: Arc<Tenants>,
     encryption: Arc<Encryption>,
     collector_headers: Arc<CollectorHeaders>,
-    pub(super) traces: Traces,
     vendor: Arc<VendorClient>,
     pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
 }
 
 impl Shared {
-    pub(super) async fn build(settings: &Settings, variables: Variables<'_>) -> Result<Self, StartError> {
+    pub(super) async fn build(
+        settings: &Settings,
+        variables: Variables<'_>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, StartError> {
         let wall_clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let steady = Arc::new(SteadyClock::starting_at(SystemClock.now()));
         let clock: Arc<dyn Clock> = steady.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
+        let metrics = telemetry.metrics.clone();
         let tenants = Arc::new(tenants(settings, variables)?);
         series::begin(&metrics, &tenants);
         let encryption = Arc::new(encryption(settings)?);
-        let collector_headers = Arc::new(collector_headers(settings)?);
-        let around = traces::Around {
-            wall_clock: wall_clock.clone(),
-            entropy: entropy.clone(),
-            metrics: metrics.clone(),
-            database: match &settings.store.url {
-                StoreUrl::Sqlite(_) => Database::Sqlite,
-                StoreUrl::Postgres(_) => Database::Postgresql,
-            },
-        };
-        let traces = Traces::new(&settings.traces, collector_headers.clone(), variables, around)
-            .map_err(StartError::part("the traces"))?;
-        let vendor = VendorClient::new(
-            &settings.vendor,
-            wall_clock.clone(),
-            entropy.clone(),
-            metrics.clone(),
-            traces.clone(),
-        )
-        .map_err(StartError::part("the vendor's client"))?;
+        let vendor = VendorClient::new(&settings.vendor, wall_clock.clone(), metrics.clone())
+            .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let policy = settings.vendor.polling.clone();
         let around = Around::new(clock.clone(), entropy.clone(), metrics.clone());
@@ -100,8 +86,7 @@ impl Shared {
             metrics,
             tenants,
             encryption,
-            collector_headers,
-            traces,
+            collector_headers: telemetry.collector_headers.clone(),
             vendor: Arc::new(vendor),
             vendor_slots,
             store,
@@ -116,7 +101,6 @@ impl Shared {
             guard: Arc::new(Guard::new(&settings.callbacks)),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
             draining: draining.clone(),
         };
         Analyses::new(parts, &settings.cache)
@@ -194,7 +178,6 @@ impl Shared {
             request_timeout: settings.vendor.request_timeout,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
         }
     }
 
@@ -212,7 +195,6 @@ impl Shared {
             wall_clock: self.wall_clock.clone(),
             entropy: self.entropy.clone(),
             metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
         })
     }
 
@@ -258,7 +240,6 @@ impl Shared {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::domain::sealing::SealingKeys;
 use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::Traces;
 use crate::tenants::Tenants;
 
 /// What the handlers share.
@@ -53,8 +52,6 @@ pub struct ApiState {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What makes spans.
-    pub traces: Traces,
 }
 
 impl ApiState {
