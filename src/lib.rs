@@ -49,6 +49,7 @@ pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod http_client;
 pub mod metrics;
 pub mod sandbox;
 pub mod secrets;

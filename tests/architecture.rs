@@ -23,15 +23,16 @@ const HOUSE: &[(&str, &[&str])] = &[
     // Leaves that the layers share.
     ("config", &["domain"]),
     ("metrics", &[]),
+    ("http_client", &[]),
     ("telemetry", &["config"]),
     ("secrets", &["domain", "config"]),
     ("tenants", &["domain", "config", "secrets"]),
-    ("traces", &["domain", "config", "metrics", "secrets"]),
+    ("traces", &["domain", "config", "metrics", "http_client", "secrets"]),
     // What touches the outside; siblings.
     ("store", &["domain", "config", "metrics", "tenants"]),
-    ("alovoice", &["domain", "config", "metrics", "tenants", "traces"]),
-    ("callbacks", &["domain", "config", "metrics", "tenants"]),
-    ("auth", &["domain", "config", "metrics", "secrets", "tenants"]),
+    ("alovoice", &["domain", "config", "metrics", "http_client", "tenants", "traces"]),
+    ("callbacks", &["domain", "config", "metrics", "http_client", "tenants"]),
+    ("auth", &["domain", "config", "metrics", "http_client", "secrets", "tenants"]),
     // The use cases.
     (
         "analyses",
@@ -103,7 +104,10 @@ const HOUSE: &[(&str, &[&str])] = &[
     ),
     // The commands.
     ("cli", &["domain", "config"]),
-    ("commands", &["domain", "config", "telemetry", "store", "auth", "http", "app", "cli", "sandbox"]),
+    (
+        "commands",
+        &["domain", "config", "telemetry", "http_client", "store", "auth", "http", "app", "cli", "sandbox"],
+    ),
     ("sandbox", &["domain", "config", "telemetry", "callbacks", "auth", "app", "cli", "commands"]),
 ];
 
@@ -114,7 +118,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),
     ("deadpool_postgres", &["store/"]),
-    ("reqwest", &["alovoice/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
+    ("reqwest", &["http_client.rs", "alovoice/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
     ("opentelemetry", &["traces/"]),
     ("opentelemetry_sdk", &["traces/"]),
     ("opentelemetry_otlp", &["traces/"]),
@@ -205,6 +209,10 @@ fn faults(file: &str, text: &str) -> Vec<String> {
             home.filter(|(_, homes)| !homes.iter().any(|home| file.starts_with(home)))
         {
             fault(mention.line, format!("{shown}: `{name}` belongs to {}", homes.join(", ")));
+        }
+        let builds_client = path.ends_with(&["Client", "builder"]) || path.contains(&"ClientBuilder");
+        if builds_client && part != Some("http_client") {
+            fault(mention.line, format!("{shown}: HTTP clients start from http_client::builder"));
         }
         if part == Some("domain") && is_impure(&path) {
             fault(mention.line, format!("{shown}: the domain is pure"));
@@ -379,6 +387,7 @@ fn crates_away_from_home_are_found() {
         ),
         ("http/mod.rs", "use ::reqwest::Client;", &["1: reqwest::Client"]),
         ("http/mod.rs", "use reqwest as r;", &["1: reqwest"]),
+        ("auth/mod.rs", "fn f() { reqwest::Client::builder() }", &["1: reqwest::Client::builder"]),
         ("http/mod.rs", "use prometheus::Counter;", &["1: prometheus::Counter"]),
         ("domain/clock.rs", "async fn f() { tokio::time::sleep(d).await }", &["1: tokio::time::sleep"]),
         ("domain/clock.rs", "use {tracing::info, serde::Serialize};", &["1: tracing::info"]),
