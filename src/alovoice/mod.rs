@@ -25,8 +25,8 @@ use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
 use crate::http_client;
-use crate::metrics::Metrics;
-use crate::traces::{Span, Traces};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Span, Traces};
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};

@@ -12,10 +12,10 @@ use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlot
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
-use crate::metrics::Metrics;
 use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Analyses past their deadlines that are ended in one transaction.
 const OVERDUE_BATCH: usize = 100;
