@@ -8,7 +8,6 @@ mod recordings;
 mod room;
 mod slots;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -18,13 +17,12 @@ use url::Url;
 
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
-use crate::metrics::Metrics;
+use crate::env::Env;
 use crate::traces::{Span, Traces};
 
 use self::recordings::Recordings;
@@ -33,7 +31,7 @@ use self::room::{Rooms, deadline};
 pub use self::answer::read_answer;
 pub use self::recordings::{ASKED, Recording};
 pub use self::room::Room;
-pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
+pub use self::slots::{Offer, Shut, VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;
@@ -56,9 +54,7 @@ pub struct VendorClient {
     request_timeout: Duration,
     max_response_bytes: usize,
     rooms: Rooms,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    metrics: Arc<Metrics>,
+    env: Env,
     traces: Traces,
 }
 
@@ -78,13 +74,7 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(
-        settings: &VendorSettings,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        metrics: Arc<Metrics>,
-        traces: Traces,
-    ) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &VendorSettings, env: Env, traces: Traces) -> Result<Self, reqwest::Error> {
         let http = Client::builder()
             .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry the token, in the path, to wherever it points.
@@ -103,9 +93,7 @@ impl VendorClient {
             request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
             rooms: Rooms::new(settings.max_response_bytes),
-            clock,
-            entropy,
-            metrics,
+            env,
             traces,
         })
     }
@@ -116,7 +104,7 @@ impl VendorClient {
         let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(SUBMIT.shown));
         let outcome = self.try_submit(request, began, &mut span).await;
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
+        self.env.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
         span.set("outcome", submit_label(&outcome));
         if let SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) = &outcome {
             span.fail(fault.code.as_str());
@@ -137,7 +125,7 @@ impl VendorClient {
         let result = self.try_result(request, etag, began, &mut span).await;
         let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
+        self.env.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
         span.set("outcome", poll_label(&outcome));
         if let PollOutcome::Fault(fault) = &outcome {
             span.fail(fault.code.as_str());
@@ -159,7 +147,7 @@ impl VendorClient {
         let began = Instant::now();
         // No part of the path is shown: it is the vendor's, and may let in whoever knows it.
         let mut span = self.traces.call(trace, if head { "HEAD" } else { "GET" }, &self.base_url, None);
-        let traceparent = span.context().traceparent(&*self.entropy);
+        let traceparent = span.context().traceparent(&*self.env.entropy);
         let answer = self.recordings.open(path, head, asked, &traceparent).await;
         let opened = answer.and_then(|recording| {
             span.status(recording.status());
@@ -173,7 +161,7 @@ impl VendorClient {
             }
         });
         let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
-        self.metrics.vendor_request("recording", outcome, began.elapsed());
+        self.env.metrics.vendor_request("recording", outcome, began.elapsed());
         span.set("outcome", outcome);
         span.end(opened.as_ref().err().map(|fault| fault.code.as_str()));
         opened
@@ -254,7 +242,8 @@ impl VendorClient {
             // The one line that shows a vendor token.
             path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
         }
-        let mut http = self.http.get(url).header("traceparent", span.context().traceparent(&*self.entropy));
+        let mut http =
+            self.http.get(url).header("traceparent", span.context().traceparent(&*self.env.entropy));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
@@ -277,7 +266,7 @@ impl VendorClient {
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-        parse_retry_after(text, self.clock.now())
+        parse_retry_after(text, self.env.wall_clock.now())
     }
 
     /// Reads a body up to the limit, counted after decompression, as far as there is room for it.
