@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::domain::clock::{Clock, Entropy};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// The clocks, the source of randomness and the metrics of a process. Clones share them.
 #[derive(Clone)]

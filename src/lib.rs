@@ -21,7 +21,7 @@
 //! | [`app`] | the composition root: builds everything once, runs it, drains it |
 //! | [`commands`], [`cli`], [`sandbox`] | what the program can be told to do, and a vendor to try it against |
 //! | [`env`](mod@env) | clocks, randomness and metrics, built once and passed down |
-//! | [`config`], [`secrets`], [`tenants`], [`metrics`], [`telemetry`], [`traces`] | settings, secrets that change under way, the tenants, what is counted, logs, traces |
+//! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the program runs, tenants, and logs, traces and metrics |
 //!
 //! # The life of a request
 //!
@@ -51,11 +51,10 @@ pub mod config;
 pub mod domain;
 pub mod env;
 pub mod http;
-pub mod metrics;
+pub mod http_client;
 pub mod sandbox;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
-pub mod traces;
 pub mod workers;

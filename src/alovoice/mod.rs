@@ -23,7 +23,8 @@ use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
 use crate::env::Env;
-use crate::traces::{Span, Traces};
+use crate::http_client;
+use crate::telemetry::traces::{Span, Traces};
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};
@@ -75,11 +76,7 @@ impl VendorClient {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(settings: &VendorSettings, env: Env, traces: Traces) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the token, in the path, to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http_client::builder()
             // One submit is one request.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)

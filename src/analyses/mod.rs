@@ -43,8 +43,8 @@ use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
 use crate::env::Env;
 use crate::store::{Change, Found, Store, StoreError};
+use crate::telemetry::traces::Traces;
 use crate::tenants::Tenant;
-use crate::traces::Traces;
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);

@@ -20,13 +20,13 @@ use crate::http::audit::Operations;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{self, CollectorHeaders, Database, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{CollectorHeaders, Database, Traces};
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
     VendorWorker, Wake, Wakes,
@@ -64,11 +64,16 @@ impl Shared {
         series::begin(&env.metrics, &tenants);
         let encryption = Arc::new(encryption(settings)?);
         let collector_headers = Arc::new(collector_headers(settings)?);
-        let database = match &settings.store.url {
-            StoreUrl::Sqlite(_) => Database::Sqlite,
-            StoreUrl::Postgres(_) => Database::Postgresql,
+        let around = traces::Around {
+            wall_clock: env.wall_clock.clone(),
+            entropy: env.entropy.clone(),
+            metrics: env.metrics.clone(),
+            database: match &settings.store.url {
+                StoreUrl::Sqlite(_) => Database::Sqlite,
+                StoreUrl::Postgres(_) => Database::Postgresql,
+            },
         };
-        let traces = Traces::new(&settings.traces, collector_headers.clone(), variables, &env, database)
+        let traces = Traces::new(&settings.traces, collector_headers.clone(), variables, around)
             .map_err(StartError::part("the traces"))?;
         let vendor = VendorClient::new(&settings.vendor, env.clone(), traces.clone())
             .map_err(StartError::part("the vendor's client"))?;

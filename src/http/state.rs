@@ -15,8 +15,8 @@ use crate::domain::sealing::SealingKeys;
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::Store;
+use crate::telemetry::traces::Traces;
 use crate::tenants::Tenants;
-use crate::traces::Traces;
 
 /// What the handlers share.
 pub struct ApiState {

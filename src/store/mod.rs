@@ -47,7 +47,7 @@ use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::{Day, Usage};
 use crate::domain::webhooks::{DisabledReason, Sealed, Webhook};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// Events that came within so long of each other may stand in either order in the feed: longer than a transaction lasts.
 const FEED_DISORDER: Duration = Duration::from_mins(1);

@@ -16,8 +16,8 @@ use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
+use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Attempts under way at once.
 const MAX_CONCURRENCY: usize = 128;

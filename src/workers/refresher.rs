@@ -10,11 +10,11 @@ use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
 use crate::env::Env;
-use crate::metrics::whole;
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
+use crate::telemetry::metrics::whole;
+use crate::telemetry::traces::CollectorHeaders;
 use crate::tenants::Tenants;
-use crate::traces::CollectorHeaders;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.

@@ -14,8 +14,8 @@ use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
 use crate::env::Env;
 use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
+use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Analyses past their deadlines that are ended in one transaction.
 const OVERDUE_BATCH: usize = 100;

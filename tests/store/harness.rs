@@ -13,11 +13,11 @@ use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::Next;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
-use alovoice_gateway::metrics::Metrics;
 use alovoice_gateway::store::{
     Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Found, Queue, Store, Surroundings,
     WorkSlots,
 };
+use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::domain::clock::{Clock, Entropy};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 const START: i64 = 1_716_207_617_000; // 2024-05-20T12:20:17Z
 const SLOTS: usize = 8;

@@ -2,7 +2,6 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use super::*;
 use crate::domain::clock::{SystemClock, SystemEntropy};
-use crate::metrics::Metrics;
 
 const RECORDED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -15,14 +14,13 @@ fn traces(endpoint: Option<String>) -> (Traces, Arc<Metrics>) {
     };
     let headers = Arc::new(CollectorHeaders::load(&settings).unwrap());
     let metrics = Arc::new(Metrics::new().unwrap());
-    let clock = Arc::new(SystemClock);
-    let env = Env {
-        clock: clock.clone(),
-        wall_clock: clock,
+    let around = Around {
+        wall_clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         metrics: metrics.clone(),
+        database: Database::Sqlite,
     };
-    (Traces::new(&settings, headers, &|_| None, &env, Database::Sqlite).unwrap(), metrics)
+    (Traces::new(&settings, headers, &|_| None, around).unwrap(), metrics)
 }
 
 /// Far more spans than there is room for, before a collector that never answers.

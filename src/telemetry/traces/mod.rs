@@ -28,9 +28,9 @@ pub use self::headers::CollectorHeaders;
 pub use self::resource::Variables;
 pub use self::span::Span;
 use crate::config::TracesSettings;
-use crate::domain::clock::Entropy;
+use crate::domain::clock::{Clock, Entropy};
 use crate::domain::trace::TraceContext;
-use crate::env::Env;
+use crate::telemetry::metrics::Metrics;
 
 /// The client of the collector cannot be built: TLS without root certificates, say.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,18 @@ pub enum Database {
     Sqlite,
     /// A server.
     Postgresql,
+}
+
+/// What traces need from the rest of the house.
+pub struct Around {
+    /// The machine's time: traces meet those of others.
+    pub wall_clock: Arc<dyn Clock>,
+    /// For ids, and for who is recorded.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What the store is.
+    pub database: Database,
 }
 
 /// Makes spans, or does not.
@@ -74,10 +86,9 @@ impl Traces {
         settings: &TracesSettings,
         headers: Arc<CollectorHeaders>,
         variables: Variables<'_>,
-        env: &Env,
-        database: Database,
+        around: Around,
     ) -> Result<Self, BuildError> {
-        let Env { wall_clock, entropy, metrics, .. } = env.clone();
+        let Around { wall_clock, entropy, metrics, database } = around;
         let on = match &settings.otlp_endpoint {
             None => None,
             Some(endpoint) => {
