@@ -42,7 +42,7 @@ use crate::domain::lifecycle::Fault;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
 use crate::env::Env;
-use crate::store::{Change, Found, Store, StoreError};
+use crate::store::{Change, Store, StoreError, StoredAnalysis};
 use crate::telemetry::traces::Traces;
 use crate::tenants::Tenant;
 
@@ -205,7 +205,7 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<Transcript, AnalysesError> {
-        let Found { analysis, result } =
+        let StoredAnalysis { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
         let retry_after = analysis.retry_after(self.env.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
@@ -265,7 +265,7 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<String, AnalysesError> {
-        let Found { analysis, result } =
+        let StoredAnalysis { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
         let retry_after = analysis.retry_after(self.env.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
@@ -334,7 +334,12 @@ impl Analyses {
     }
 
     /// From the store, or else from the vendor.
-    async fn find(&self, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<Found, AnalysesError> {
+    async fn find(
+        &self,
+        tenant: &Tenant,
+        key: &Key,
+        trace: TraceContext,
+    ) -> Result<StoredAnalysis, AnalysesError> {
         let store = &self.store;
         let mut span = self.traces.store(trace, "find", "analyses");
         span.about(&key.0, Some(&key.1));

@@ -24,7 +24,7 @@ use crate::domain::webhooks::{
 };
 use crate::env::Env;
 use crate::secrets::Encryption;
-use crate::store::{Activity, Sending, Store, StoreError};
+use crate::store::{Sending, Store, StoreError, WebhookActivity};
 
 /// How often a change is tried again that another change came before.
 const TRIES: usize = 8;
@@ -122,7 +122,7 @@ pub struct WebhookState {
     /// The endpoint.
     pub webhook: Webhook,
     /// Its youngest deliveries.
-    pub activity: Activity,
+    pub activity: WebhookActivity,
 }
 
 impl Webhooks {
@@ -175,7 +175,7 @@ impl Webhooks {
         if !self.store.add_webhook(tenant, webhook.clone()).await? {
             return Err(WebhooksError::TooMany);
         }
-        Ok((WebhookState { webhook, activity: Activity::default() }, secret))
+        Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
     /// An endpoint.
