@@ -148,7 +148,7 @@ pub async fn start(
 ) -> Result<Gateway, StartError> {
     let shared = Shared::build(settings, variables, &telemetry).await?;
     let verifier =
-        Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
+        Verifier::new(&settings.auth, shared.env.wall_clock.clone(), refresh_observer(&shared.env.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());

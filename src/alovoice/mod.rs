@@ -8,7 +8,6 @@ mod recordings;
 mod room;
 mod slots;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,13 +18,13 @@ use url::Url;
 
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
-use crate::domain::clock::Clock;
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
-use crate::telemetry::metrics::Metrics;
+use crate::env::Env;
+use crate::http_client;
 use crate::telemetry::spans;
 
 use self::recordings::Recordings;
@@ -34,7 +33,7 @@ use self::room::{Rooms, deadline};
 pub use self::answer::read_answer;
 pub use self::recordings::{ASKED, Recording};
 pub use self::room::Room;
-pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
+pub use self::slots::{Offer, Shut, VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;
@@ -57,8 +56,7 @@ pub struct VendorClient {
     request_timeout: Duration,
     max_response_bytes: usize,
     rooms: Rooms,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    env: Env,
 }
 
 /// On whose behalf a request is made.
@@ -77,16 +75,8 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(
-        settings: &VendorSettings,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the token, in the path, to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+    pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
+        let http = http_client::builder()
             // One submit is one request.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
@@ -100,8 +90,7 @@ impl VendorClient {
             request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
             rooms: Rooms::new(settings.max_response_bytes),
-            clock,
-            metrics,
+            env,
         })
     }
 
@@ -111,7 +100,7 @@ impl VendorClient {
         let span = spans::client("GET", &self.base_url, Some(SUBMIT.shown));
         let outcome = self.try_submit(request, began, &span).await;
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
+        self.env.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
         span.record("outcome", submit_label(&outcome));
         if let SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) = &outcome {
             spans::fail(&span, fault.code.as_str());
@@ -132,7 +121,7 @@ impl VendorClient {
         let result = self.try_result(request, etag, began, &span).await;
         let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
+        self.env.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
         span.record("outcome", poll_label(&outcome));
         if let PollOutcome::Fault(fault) = &outcome {
             spans::fail(&span, fault.code.as_str());
@@ -168,7 +157,7 @@ impl VendorClient {
             }
         });
         let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
-        self.metrics.vendor_request("recording", outcome, began.elapsed());
+        self.env.metrics.vendor_request("recording", outcome, began.elapsed());
         span.record("outcome", outcome);
         if let Err(fault) = &opened {
             spans::fail(&span, fault.code.as_str());
@@ -275,7 +264,7 @@ impl VendorClient {
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-        parse_retry_after(text, self.clock.now())
+        parse_retry_after(text, self.env.wall_clock.now())
     }
 
     /// Reads a body up to the limit, counted after decompression, as far as there is room for it.

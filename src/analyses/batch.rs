@@ -38,7 +38,7 @@ impl Analyses {
             let span = spans::store("submit_all", "analyses");
             span.record("tenant", tracing::field::display(tenant.id()));
             span.record("batch_size", whole(good.len()));
-            spans::run(span, StoreError::label, self.parts.store.submit_all(tenant.id(), good)).await?
+            spans::run(span, StoreError::label, self.store.submit_all(tenant.id(), good)).await?
         };
         let mut found = found.into_iter();
         let outcome = |item: Result<Submission, AnalysesError>| {

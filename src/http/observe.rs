@@ -71,9 +71,9 @@ pub async fn observe(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
     let _in_flight = InFlight::begin(&state);
-    let request_id = request_id(&request, &*state.clock, &*state.entropy);
+    let request_id = request_id(&request, &*state.env.clock, &*state.env.entropy);
     let method = request.method().clone();
-    let (span, trace) = span(&request, &request_id, &*state.entropy);
+    let (span, trace) = span(&request, &request_id, &*state.env.entropy);
     request.extensions_mut().insert(RequestTrace(trace));
     if !method.is_safe() {
         request.extensions_mut().insert(RequestName(request_id.clone()));
@@ -102,7 +102,7 @@ pub async fn observe(
     let method = method_label(method.as_str());
     let labels = [route.as_ref(), method, status.as_str()];
     let took = began.elapsed();
-    state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
+    state.env.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
     audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
@@ -162,7 +162,7 @@ struct InFlight<'a>(&'a ApiState);
 
 impl<'a> InFlight<'a> {
     fn begin(state: &'a ApiState) -> Self {
-        state.metrics.http_in_flight.inc();
+        state.env.metrics.http_in_flight.inc();
         Self(state)
     }
 }
@@ -170,7 +170,7 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     /// Also when the caller goes away half way.
     fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
+        self.0.env.metrics.http_in_flight.dec();
     }
 }
 

@@ -10,6 +10,7 @@ use reqwest::{Client, Request, Response};
 use tokio::runtime::Handle;
 
 use super::CollectorHeaders;
+use crate::http_client;
 
 /// Deadline over connection, request and answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,11 +27,7 @@ pub(super) struct CollectorClient {
 
 impl CollectorClient {
     pub(super) fn new(headers: Arc<CollectorHeaders>) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would send the headers to another server.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http_client::builder()
             // The exporter retries.
             .retry(reqwest::retry::never())
             .timeout(REQUEST_TIMEOUT)
