@@ -26,12 +26,12 @@ use self::shared::Shared;
 use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};
 use crate::config::{Problems, Settings};
 use crate::http::admin::Readiness;
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::store::{postgres, sqlite};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{CollectorHeaders, Traces};
 use crate::tenants::{DefaultLimits, Tenants};
-use crate::traces::{CollectorHeaders, Traces};
 use crate::workers::{self, Wakes};
 
 /// Of the grace period, what is kept for giving leases back and closing the store.

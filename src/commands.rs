@@ -19,7 +19,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
 use crate::sandbox::demonstration;
 use crate::store::{postgres, sqlite};
-use crate::telemetry;
+use crate::telemetry::logs;
 
 /// Why a command failed, as its exit code tells it.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
-    telemetry::init(&settings.log).map_err(Failed::fault)?;
+    logs::init(&settings.log).map_err(Failed::fault)?;
     let gateway = app::start(settings, &variable).await.map_err(|error| Failed::of_start(&error))?;
     shutdown_signal().await;
     // Work that outlasted the grace period was given back and goes on elsewhere, or after a restart.

@@ -20,7 +20,7 @@
 //! | [`http`] | the only place with the web framework (but for the servers' start): a file per resource, one table of errors |
 //! | [`app`] | the composition root: builds everything once, runs it, drains it |
 //! | [`commands`], [`cli`], [`sandbox`] | what the program can be told to do, and a vendor to try it against |
-//! | [`config`], [`secrets`], [`tenants`], [`metrics`], [`telemetry`], [`traces`] | settings, secrets that change under way, the tenants, what is counted, logs, traces |
+//! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the program runs, tenants, and logs, traces and metrics |
 //!
 //! # The life of a request
 //!
@@ -49,11 +49,10 @@ pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod http;
-pub mod metrics;
+pub mod http_client;
 pub mod sandbox;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
-pub mod traces;
 pub mod workers;

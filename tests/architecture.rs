@@ -22,31 +22,19 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     // Leaves that the layers share.
     ("config", &["domain"]),
-    ("metrics", &[]),
-    ("telemetry", &["config"]),
+    ("http_client", &[]),
     ("secrets", &["domain", "config"]),
     ("tenants", &["domain", "config", "secrets"]),
-    ("traces", &["domain", "config", "metrics", "secrets"]),
+    ("telemetry", &["domain", "config", "http_client", "secrets"]),
     // What touches the outside; siblings.
-    ("store", &["domain", "config", "metrics", "tenants"]),
-    ("alovoice", &["domain", "config", "metrics", "tenants", "traces"]),
-    ("callbacks", &["domain", "config", "metrics", "tenants"]),
-    ("auth", &["domain", "config", "metrics", "secrets", "tenants"]),
+    ("store", &["domain", "config", "telemetry", "tenants"]),
+    ("alovoice", &["domain", "config", "http_client", "telemetry", "tenants"]),
+    ("callbacks", &["domain", "config", "http_client", "telemetry", "tenants"]),
+    ("auth", &["domain", "config", "http_client", "telemetry", "secrets", "tenants"]),
     // The use cases.
     (
         "analyses",
-        &[
-            "domain",
-            "config",
-            "metrics",
-            "secrets",
-            "tenants",
-            "traces",
-            "store",
-            "alovoice",
-            "callbacks",
-            "auth",
-        ],
+        &["domain", "config", "telemetry", "secrets", "tenants", "store", "alovoice", "callbacks", "auth"],
     ),
     // What sets them going; siblings.
     (
@@ -54,10 +42,9 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "domain",
             "config",
-            "metrics",
+            "telemetry",
             "secrets",
             "tenants",
-            "traces",
             "store",
             "alovoice",
             "callbacks",
@@ -70,10 +57,9 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "domain",
             "config",
-            "metrics",
+            "telemetry",
             "secrets",
             "tenants",
-            "traces",
             "store",
             "alovoice",
             "callbacks",
@@ -87,11 +73,9 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "domain",
             "config",
-            "metrics",
+            "telemetry",
             "secrets",
             "tenants",
-            "telemetry",
-            "traces",
             "store",
             "alovoice",
             "callbacks",
@@ -103,7 +87,10 @@ const HOUSE: &[(&str, &[&str])] = &[
     ),
     // The commands.
     ("cli", &["domain", "config"]),
-    ("commands", &["domain", "config", "telemetry", "store", "auth", "http", "app", "cli", "sandbox"]),
+    (
+        "commands",
+        &["domain", "config", "telemetry", "http_client", "store", "auth", "http", "app", "cli", "sandbox"],
+    ),
     ("sandbox", &["domain", "config", "telemetry", "callbacks", "auth", "app", "cli", "commands"]),
 ];
 
@@ -114,15 +101,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),
     ("deadpool_postgres", &["store/"]),
-    ("reqwest", &["alovoice/", "callbacks/", "auth/", "traces/", "commands/health.rs"]),
-    ("opentelemetry", &["traces/"]),
-    ("opentelemetry_sdk", &["traces/"]),
-    ("opentelemetry_otlp", &["traces/"]),
-    ("opentelemetry_http", &["traces/"]),
-    ("opentelemetry_proto", &["traces/"]),
-    ("prost", &["traces/"]),
-    ("opentelemetry_semantic_conventions", &["traces/"]),
-    ("prometheus", &["metrics.rs"]),
+    (
+        "reqwest",
+        &["http_client.rs", "alovoice/", "callbacks/", "auth/", "telemetry/traces/", "commands/health.rs"],
+    ),
+    ("opentelemetry", &["telemetry/traces/"]),
+    ("opentelemetry_sdk", &["telemetry/traces/"]),
+    ("opentelemetry_otlp", &["telemetry/traces/"]),
+    ("opentelemetry_http", &["telemetry/traces/"]),
+    ("opentelemetry_proto", &["telemetry/traces/"]),
+    ("prost", &["telemetry/traces/"]),
+    ("opentelemetry_semantic_conventions", &["telemetry/traces/"]),
+    ("prometheus", &["telemetry/metrics.rs"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];
 
@@ -173,7 +163,7 @@ const EXPOSURES: &[(&str, usize)] = &[
     // An answer that was sealed, on its way to whom it is for.
     ("http/idempotency/mod.rs", 1),
     // A header of the collector's: whether it changed, and on its way out.
-    ("traces/headers.rs", 3),
+    ("telemetry/traces/headers.rs", 3),
     // The bytes of a secret's file, on their way to be parsed.
     ("secrets/text.rs", 1),
     // The same of an issuer's keys.
@@ -205,6 +195,10 @@ fn faults(file: &str, text: &str) -> Vec<String> {
             home.filter(|(_, homes)| !homes.iter().any(|home| file.starts_with(home)))
         {
             fault(mention.line, format!("{shown}: `{name}` belongs to {}", homes.join(", ")));
+        }
+        let builds_client = path.ends_with(&["Client", "builder"]) || path.contains(&"ClientBuilder");
+        if builds_client && part != Some("http_client") {
+            fault(mention.line, format!("{shown}: HTTP clients start from http_client::builder"));
         }
         if part == Some("domain") && is_impure(&path) {
             fault(mention.line, format!("{shown}: the domain is pure"));
@@ -322,8 +316,12 @@ fn imports_against_the_flow_are_found_however_they_are_written() {
         ("store/mod.rs", "use crate::alovoice::VendorClient;", &["1: crate::alovoice::VendorClient"]),
         ("workers/mod.rs", "use crate::http::state::ApiState;", &["1: crate::http::state::ApiState"]),
         ("analyses/mod.rs", "use crate::app;", &["1: crate::app"]),
-        ("domain/ids.rs", "use crate::metrics::Metrics;", &["1: crate::metrics::Metrics"]),
-        ("metrics.rs", "use crate::domain::ids::CallId;", &["1: crate::domain::ids::CallId"]),
+        (
+            "domain/ids.rs",
+            "use crate::telemetry::metrics::Metrics;",
+            &["1: crate::telemetry::metrics::Metrics"],
+        ),
+        ("telemetry/metrics.rs", "use crate::store::Store;", &["1: crate::store::Store"]),
         ("app.rs", "use crate::sandbox::stand_in;", &["1: crate::sandbox::stand_in"]),
         // In groups, nested and renamed.
         (
@@ -379,6 +377,7 @@ fn crates_away_from_home_are_found() {
         ),
         ("http/mod.rs", "use ::reqwest::Client;", &["1: reqwest::Client"]),
         ("http/mod.rs", "use reqwest as r;", &["1: reqwest"]),
+        ("auth/mod.rs", "fn f() { reqwest::Client::builder() }", &["1: reqwest::Client::builder"]),
         ("http/mod.rs", "use prometheus::Counter;", &["1: prometheus::Counter"]),
         ("domain/clock.rs", "async fn f() { tokio::time::sleep(d).await }", &["1: tokio::time::sleep"]),
         ("domain/clock.rs", "use {tracing::info, serde::Serialize};", &["1: tracing::info"]),

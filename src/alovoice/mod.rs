@@ -24,8 +24,9 @@ use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
-use crate::metrics::Metrics;
-use crate::traces::{Span, Traces};
+use crate::http_client;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Span, Traces};
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};
@@ -85,11 +86,7 @@ impl VendorClient {
         metrics: Arc<Metrics>,
         traces: Traces,
     ) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the token, in the path, to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http_client::builder()
             // One submit is one request.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)

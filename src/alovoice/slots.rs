@@ -13,7 +13,7 @@ use super::breaker::{Breaker, Sign};
 use crate::domain::clock::{Clock, Entropy, Timestamp};
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// Every tenant's allowance.
 pub struct VendorSlots {

@@ -42,10 +42,10 @@ use crate::domain::ids::CallId;
 use crate::domain::lifecycle::Fault;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
-use crate::metrics::Metrics;
-use crate::store::{Change, Found, Store, StoreError};
+use crate::store::{Change, Store, StoreError, StoredAnalysis};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::tenants::Tenant;
-use crate::traces::Traces;
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
@@ -205,7 +205,7 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<Transcript, AnalysesError> {
-        let Found { analysis, result } =
+        let StoredAnalysis { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
         let retry_after = analysis.retry_after(self.parts.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
@@ -265,7 +265,7 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<String, AnalysesError> {
-        let Found { analysis, result } =
+        let StoredAnalysis { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
         let retry_after = analysis.retry_after(self.parts.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
@@ -334,7 +334,12 @@ impl Analyses {
     }
 
     /// From the store, or else from the vendor.
-    async fn find(&self, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<Found, AnalysesError> {
+    async fn find(
+        &self,
+        tenant: &Tenant,
+        key: &Key,
+        trace: TraceContext,
+    ) -> Result<StoredAnalysis, AnalysesError> {
         let store = &self.parts.store;
         let mut span = self.parts.traces.store(trace, "find", "analyses");
         span.about(&key.0, Some(&key.1));

@@ -3,7 +3,7 @@
 use crate::domain::events::EventKind;
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::webhooks::DisabledReason;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 use crate::tenants::Tenants;
 
 /// Begins every counter whose first step somebody waits for.

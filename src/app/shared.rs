@@ -19,13 +19,13 @@ use crate::http::audit::Operations;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{self, CollectorHeaders, Database, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{self, CollectorHeaders, Database, Traces};
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
     VendorWorker, Wake, Wakes,

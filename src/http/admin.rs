@@ -7,8 +7,8 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 
 use super::state::ApiState;
-use crate::metrics::{Metrics, whole};
 use crate::store::{Queue, Resources, StoreError, WebhookCounts};
+use crate::telemetry::metrics::{Metrics, whole};
 
 /// How long readiness waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);

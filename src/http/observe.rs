@@ -23,7 +23,7 @@ use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::trace::TraceContext;
-use crate::traces;
+use crate::telemetry::traces;
 
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

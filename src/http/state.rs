@@ -13,11 +13,11 @@ use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::sealing::SealingKeys;
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::tenants::Tenants;
-use crate::traces::Traces;
 
 /// What the handlers share.
 pub struct ApiState {

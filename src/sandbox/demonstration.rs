@@ -24,7 +24,7 @@ use crate::config::{self, Settings};
 use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::CallbackSecret;
-use crate::telemetry;
+use crate::telemetry::logs;
 
 const ISSUER: &str = "https://issuer.sandbox.invalid";
 const AUDIENCE: &str = "alovoice-gateway";
@@ -62,7 +62,7 @@ pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Res
     .map_err(Failed::fault)?;
 
     let settings = settings(arguments, &home.path, &vendor)?;
-    telemetry::init(&settings.log).map_err(Failed::fault)?;
+    logs::init(&settings.log).map_err(Failed::fault)?;
     let gateway = app::start(&settings, &|name| std::env::var(name).ok()).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
     let welcome = welcome(&gateway, &receiver, &token, &secrets.callback_text);

@@ -14,11 +14,11 @@ use crate::domain::ids::TenantId;
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Attempts under way at once.
 const MAX_CONCURRENCY: usize = 128;

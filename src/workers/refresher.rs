@@ -9,11 +9,11 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
-use crate::metrics::{Metrics, whole};
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
+use crate::telemetry::metrics::{Metrics, whole};
+use crate::telemetry::traces::CollectorHeaders;
 use crate::tenants::Tenants;
-use crate::traces::CollectorHeaders;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.

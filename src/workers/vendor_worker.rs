@@ -12,10 +12,10 @@ use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlot
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
-use crate::metrics::Metrics;
-use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
+use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, WorkSlots};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Analyses past their deadlines that are ended in one transaction.
 const OVERDUE_BATCH: usize = 100;
@@ -68,7 +68,7 @@ impl Worker for VendorWorker {
         let shut = offer.shut.clone();
         drop(offer);
         if !shut.is_empty() {
-            let ended = self.store.end_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
+            let ended = self.store.fail_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
             ended.applied.iter().for_each(|applied| self.observe(applied));
             report.started += ended.applied.len();
             report.next_due = earlier(report.next_due, ended.next_due);
@@ -82,7 +82,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 impl VendorWorker {
-    async fn claim(&self, offer: &Offer<'_>) -> Result<Claims<ClaimedWork>, StoreError> {
+    async fn claim(&self, offer: &Offer<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let lease = lease_for(self.request_timeout);
         let slots = offer.free.iter().filter_map(|(tenant, free)| {
             let most = self.tenants.get(tenant)?.max_concurrency();

@@ -21,8 +21,8 @@ use crate::config::EventSettings;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
-use crate::metrics::Metrics;
 use crate::store::{Change, Store, StoreError};
+use crate::telemetry::metrics::Metrics;
 
 /// Where a reader wants to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

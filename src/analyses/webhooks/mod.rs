@@ -23,7 +23,7 @@ use crate::domain::webhooks::{
     CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, InvalidHeader, Sealed, Vault, Webhook,
 };
 use crate::secrets::Encryption;
-use crate::store::{Activity, Sending, Store, StoreError};
+use crate::store::{Sending, Store, StoreError, WebhookActivity};
 
 /// How often a change is tried again that another change came before.
 const TRIES: usize = 8;
@@ -132,7 +132,7 @@ pub struct WebhookState {
     /// The endpoint.
     pub webhook: Webhook,
     /// Its youngest deliveries.
-    pub activity: Activity,
+    pub activity: WebhookActivity,
 }
 
 impl Webhooks {
@@ -180,7 +180,7 @@ impl Webhooks {
         if !self.parts.store.add_webhook(tenant, webhook.clone()).await? {
             return Err(WebhooksError::TooMany);
         }
-        Ok((WebhookState { webhook, activity: Activity::default() }, secret))
+        Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
     /// An endpoint.

@@ -13,6 +13,7 @@ use reqwest::{Client, Request, Response};
 use tokio::runtime::Handle;
 
 use super::CollectorHeaders;
+use crate::http_client;
 
 /// One deadline over connection, request and answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,11 +35,7 @@ impl CollectorClient {
         headers: Arc<CollectorHeaders>,
         rejected: Arc<AtomicU64>,
     ) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the headers to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http_client::builder()
             // The exporter tries again.
             .retry(reqwest::retry::never())
             .timeout(REQUEST_TIMEOUT)

@@ -17,7 +17,7 @@ use url::Url;
 use super::client::CollectorClient;
 use super::{BuildError, CollectorHeaders};
 use crate::domain::clock::Clock;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// Spans in memory at most, with those that are being sent: a few MB. Those of a second or so at full load.
 const MAX_WAITING: usize = 4096;

@@ -30,7 +30,7 @@ pub use self::span::Span;
 use crate::config::TracesSettings;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::trace::TraceContext;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// The client of the collector cannot be built: TLS without root certificates, say.
 #[derive(Debug, thiserror::Error)]
