@@ -86,7 +86,7 @@ class Settings(unittest.TestCase):
 
     def test_the_chart_passes_every_setting_on(self):
         self.assertEqual(example() - set(leaves(settings("everything"))), set())
-        self.assertEqual(settings("everything")["cache"]["time_to_live"], "48h", "the example in values.schema.json")
+        self.assertEqual(settings("everything")["cache"]["time_to_live"], "2d", "the example in values.schema.json")
 
     def test_numbers_stay_numbers(self):
         table = settings("everything")
