@@ -149,7 +149,7 @@ async fn the_collector_gets_its_headers_and_what_the_environment_says_of_the_pro
     }
 
     stage.set_file("TRACES__HEADERS_FILE", "api-key: second-key-0123456789\n");
-    gateway.process.stderr.line("the new key", |line| line.contains("a secret changed")).await;
+    gateway.process.stderr.line("the new key", |line| line.contains("secret changed")).await;
     stage.submit(&gateway, "two").await.unwrap();
     stage.callback_of("two").await;
     let has_new = |received: &[Received]| {
