@@ -132,12 +132,12 @@ impl Verifier {
     /// Fetches the keys of every JWKS URL that is due, concurrently, and calls the observer for each of them.
     pub async fn refresh_once(&self) {
         let now = self.clock.now();
-        join_all(self.remote().filter(|keys| keys.due() <= now).map(|keys| keys.refresh_if_due())).await;
+        join_all(self.remote().filter(|keys| keys.due() <= now).map(RemoteKeys::refresh_if_due)).await;
     }
 
     /// The time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
     pub fn next_refresh(&self) -> Option<Timestamp> {
-        self.remote().map(|keys| keys.due()).min()
+        self.remote().map(RemoteKeys::due).min()
     }
 
     /// The key files, which may change while the process runs.

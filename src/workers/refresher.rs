@@ -9,9 +9,10 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
+use crate::env::Env;
 use crate::secrets::{Reload, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
-use crate::telemetry::metrics::{Metrics, whole};
+use crate::telemetry::metrics::whole;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.
@@ -39,10 +40,8 @@ impl Worker for KeyRefresher {
 pub struct SecretRefresher {
     /// The secrets of the tenants, the encryption, the issuers and the trace collector.
     pub secrets: Arc<ReloadableSecrets>,
-    /// Clock for the next read.
-    pub clock: Arc<dyn Clock>,
-    /// Counts changes and unreadable files.
-    pub metrics: Arc<Metrics>,
+    /// The clocks and the metrics.
+    pub env: Env,
 }
 
 impl SecretRefresher {
@@ -61,7 +60,7 @@ impl SecretRefresher {
                 "recovered"
             }
         };
-        self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+        self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
     }
 }
 
@@ -84,9 +83,9 @@ impl Worker for SecretRefresher {
         for kind in SecretKind::ALL {
             let of_kind = self.secrets.iter().filter(|secret| secret.kind() == kind);
             let unreadable = of_kind.filter(|secret| secret.is_unreadable()).count();
-            self.metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(whole(unreadable));
+            self.env.metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(whole(unreadable));
         }
-        Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
+        Ok(Report { started: 0, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
     }
 }
 

@@ -1,13 +1,15 @@
 //! Sending an endpoint again what happened before, batch by batch. Replicas divide the replays.
 
+use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::super::endpoints::{
+use super::super::replays::{
     REPLAY_BACKLOG, REPLAY_BATCH, REPLAY_PAUSE, REPLAY_PAUSE_WHILE_DISABLED, REPLAY_PAUSE_WHILE_UNREADABLE,
     REPLAY_SCAN,
 };
-use super::super::{Advanced, ReplayBegin, Surroundings};
+use super::super::{Advanced, ReplayBegin, ReplayStore, StoreError, Surroundings};
+use super::PostgresStore;
 use super::connect::Session;
 use super::fault::Fault;
 use super::notices::Changes;
@@ -38,6 +40,33 @@ const SEND: &str = "INSERT INTO deliveries (id, tenant, call_id, event, endpoint
      (SELECT tenant, call_id FROM events WHERE seq = sent.seq LIMIT 1) AS told ORDER BY sent.seq \
      ON CONFLICT (event, endpoint, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
      finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'";
+
+#[async_trait]
+impl ReplayStore for PostgresStore {
+    async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError> {
+        let span = &span;
+        self.run(|session| count(session, tenant, span)).await
+    }
+
+    async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError> {
+        let replay = &replay;
+        self.change(|session| begin(session, tenant, replay)).await
+    }
+
+    async fn find_replay(
+        &self,
+        tenant: &TenantId,
+        webhook: WebhookId,
+        replay: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        self.run(|session| find(session, tenant, webhook, replay)).await
+    }
+
+    async fn advance_replays_across_tenants(&self) -> Result<Advanced, StoreError> {
+        let around = &self.surroundings;
+        self.change(|session| advance(session, around)).await
+    }
+}
 
 pub(super) async fn count(
     mut session: Session,

@@ -1,12 +1,16 @@
 //! Sending an endpoint again what happened before, batch by batch.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::endpoints::{
+use super::super::replays::{
     REPLAY_BACKLOG, REPLAY_BATCH, REPLAY_PAUSE, REPLAY_PAUSE_WHILE_DISABLED, REPLAY_PAUSE_WHILE_UNREADABLE,
     REPLAY_SCAN,
 };
-use super::super::{Advanced, Change, ReplayBegin, StoreError, Surroundings};
+use super::super::{Advanced, Change, ReplayBegin, ReplayStore, StoreError, Surroundings};
+use super::SqliteStore;
 use super::deliveries::NEXT_ROW;
 use super::rows::{json, text_id, time, time_if_any, unreadable};
 use super::webhooks::{self, filter, webhook_id};
@@ -27,6 +31,34 @@ pub(super) const SCAN: &str = "SELECT at, seq, kind FROM events \
 /// Takes a tenant, the first moment, the last, and how many to look at.
 pub(super) const COUNT: &str =
     "SELECT kind FROM events WHERE tenant = ? AND at >= ? AND at <= ? ORDER BY at, seq LIMIT ?";
+
+#[async_trait]
+impl ReplayStore for SqliteStore {
+    async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| count(connection, &tenant, &span)).await
+    }
+
+    async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| begin(connection, &tenant, &replay)).await
+    }
+
+    async fn find_replay(
+        &self,
+        tenant: &TenantId,
+        webhook: WebhookId,
+        replay: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| find(connection, &tenant, webhook, replay)).await
+    }
+
+    async fn advance_replays_across_tenants(&self) -> Result<Advanced, StoreError> {
+        let around = Arc::clone(&self.surroundings);
+        self.write(move |connection| advance(connection, &around)).await
+    }
+}
 
 pub(super) fn count(
     connection: &Connection,
