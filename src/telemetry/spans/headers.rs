@@ -1,4 +1,4 @@
-//! The headers that a hosted collector wants to see: a key of it, most often, so they are secrets.
+//! Headers for the collector. Hosted collectors authenticate their users by a key in a header, so the headers are secrets.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use crate::config::{Problems, TracesSettings};
 use crate::domain::secrets::InvalidSecret;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
-/// The settings key of the headers' file.
+/// Settings key of the file.
 const KEY: &str = "traces.headers_file";
 
-/// `traces.headers_file`, as it is now.
-#[derive(Debug)]
+/// The headers in `traces.headers_file`. They follow the file while the program runs.
+#[derive(Debug, Default)]
 pub struct CollectorHeaders(Option<Arc<Watched<Headers>>>);
 
 impl CollectorHeaders {
-    /// Reads the headers, if there is a file of them.
+    /// Reads the headers if the settings name a file.
     ///
     /// # Errors
-    /// [`Problems`], if the file cannot be read or holds something else.
+    /// [`Problems`] if the file cannot be read or does not hold headers.
     pub fn load(settings: &TracesSettings) -> Result<Self, Problems> {
         let load = |path| {
             Watched::from_file(SecretKind::CollectorHeaders, KEY.to_owned(), path, utf8(Headers::parse))
@@ -33,7 +33,7 @@ impl CollectorHeaders {
         self.0.iter().map(|headers| headers.clone() as _).collect()
     }
 
-    /// Puts them onto a request.
+    /// Adds the headers to a request.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         let Some(own) = self.0.as_deref().map(Watched::current) else { return };
         for (name, value) in &own.0 {
@@ -45,12 +45,12 @@ impl CollectorHeaders {
     }
 }
 
-/// Names and values, checked.
+/// Names and values, both valid.
 #[derive(Debug)]
 struct Headers(Vec<(HeaderName, SecretString)>);
 
 impl Headers {
-    /// A line `name: value` for each; empty lines are passed over.
+    /// Reads one header per line, `name: value`. Empty lines are ignored.
     fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let headers = lines.map(|line| {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_header_and_none_is_ever_printed() {
+    fn each_line_is_a_header_and_values_are_never_printed() {
         let headers = Headers::parse("Api-Key: s3cr3t\r\n\n x-scope : a b:c \n").unwrap();
         let read: Vec<_> =
             headers.0.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn lines_that_are_not_headers_are_refused() {
         for bad in ["s3cr3t", ": s3cr3t", "a b: c", "name: va\u{7}lue"] {
             assert_eq!(Headers::parse(bad).unwrap_err(), InvalidSecret::NotHeaders, "{bad}");
         }
