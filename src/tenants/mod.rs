@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Problem, Problems, RateLimitSettings, SecretSource, TenantSettings, key_path};
+use crate::config::{
+    CALLBACK_SECRET, Problem, Problems, RateLimitSettings, SecretKeys, SecretSource, TenantSettings,
+    VENDOR_TOKEN, key_path,
+};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
@@ -80,17 +83,17 @@ impl Tenant {
     ) -> Result<Self, Problems> {
         let load_token = || {
             let (kind, source) = (SecretKind::VendorToken, &settings.vendor_token);
-            load_secret(kind, id, "vendor_token", source, variable, VendorToken::parse)
+            load_secret(kind, id, &VENDOR_TOKEN, source, variable, VendorToken::parse)
         };
         let load_secrets = |source| {
             let kind = SecretKind::CallbackSecret;
-            load_secret(kind, id, "callback_secret", source, variable, parse_callback_secrets)
+            load_secret(kind, id, &CALLBACK_SECRET, source, variable, parse_callback_secrets)
         };
         match (load_token(), settings.callback_secret.as_ref().map(load_secrets).transpose()) {
             (Ok(vendor_token), Ok(callback_secrets)) => Ok(Self {
                 id: id.clone(),
                 max_concurrency: settings.max_concurrency.unwrap_or(defaults.max_concurrency),
-                rate_limit: settings.rate_limit.as_ref().unwrap_or(&defaults.rate_limit).clone(),
+                rate_limit: settings.rate_limit(&defaults.rate_limit),
                 vendor_token,
                 callback_secrets,
             }),
@@ -131,22 +134,21 @@ impl Tenant {
     }
 }
 
-/// Loads a secret from its file or environment variable. `name` is the settings key without `_file` or `_env`.
-fn load_secret<T>(
+/// Loads a secret from its file or environment variable.
+fn load_secret<T: 'static>(
     kind: SecretKind,
     tenant: &TenantId,
-    name: &str,
+    keys: &SecretKeys,
     source: &SecretSource,
     variable: &impl Fn(&str) -> Option<String>,
     parse: fn(&str) -> Result<T, InvalidSecret>,
-) -> Result<Arc<Watched<T>>, Problem>
-where
-    T: 'static,
-{
-    let key = |suffix| key_path(&key_path("tenants", tenant.as_str()), &format!("{name}{suffix}"));
+) -> Result<Arc<Watched<T>>, Problem> {
+    let path = |key| key_path(&key_path("tenants", tenant.as_str()), key);
     match source {
-        SecretSource::File(path) => Watched::from_file(kind, key("_file"), path, utf8(parse)),
-        SecretSource::Env(name) => Watched::from_variable(kind, key("_env"), variable(name), utf8(parse)),
+        SecretSource::File(file) => Watched::from_file(kind, path(keys.file_key()), file, utf8(parse)),
+        SecretSource::Env(name) => {
+            Watched::from_variable(kind, path(keys.env_key()), variable(name), utf8(parse))
+        }
     }
 }
 
