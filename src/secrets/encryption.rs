@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Reload, Watched};
-use crate::config::{EncryptionSettings, Problem, Problems, SecretSource};
+use crate::config::{EncryptionSettings, SecretSource, SettingsProblem, SettingsProblems};
 use crate::domain::sealing::SealingKeys;
 
 /// The settings key of the keys' file.
@@ -17,10 +17,10 @@ impl Encryption {
     /// Reads the keys, if there is a file of them.
     ///
     /// # Errors
-    /// [`Problems`], if the file cannot be read or holds something else.
-    pub fn load(settings: &EncryptionSettings) -> Result<Self, Problems> {
+    /// [`SettingsProblems`], if the file cannot be read or holds something else.
+    pub fn load(settings: &EncryptionSettings) -> Result<Self, SettingsProblems> {
         let problem = |error: super::UnusableSecret| {
-            Problems(vec![Problem { path: KEY.to_owned(), detail: error.to_string() }])
+            SettingsProblems(vec![SettingsProblem { path: KEY.to_owned(), detail: error.to_string() }])
         };
         let source = settings.key_file.clone().map(SecretSource::File);
         let keys = source.map(|source| Watched::load(&source, &|_| None)).transpose().map_err(problem)?;

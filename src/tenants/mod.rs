@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{
-    CALLBACK_SECRET, Problem, Problems, RateLimitSettings, SecretKeys, SecretSource, TenantSettings,
-    VENDOR_TOKEN, key_path,
+    CALLBACK_SECRET, RateLimitSettings, SecretKeys, SecretSource, SettingsProblem, SettingsProblems,
+    TenantSettings, VENDOR_TOKEN, key_path,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::{CallbackSecret, VendorToken};
@@ -40,12 +40,12 @@ impl Tenants {
     /// Reads every tenant's secrets; `variable` looks up an environment variable.
     ///
     /// # Errors
-    /// [`Problems`] names every secret that cannot be read or is malformed, by the settings key that leads to it.
+    /// [`SettingsProblems`] names every secret that cannot be read or is malformed, by the settings key that leads to it.
     pub fn load(
         tenants: &BTreeMap<TenantId, TenantSettings>,
         defaults: &DefaultLimits,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Problems> {
+    ) -> Result<Self, SettingsProblems> {
         let mut problems = Vec::new();
         let by_id = tenants
             .iter()
@@ -54,7 +54,7 @@ impl Tenants {
                 Some((id.clone(), Arc::new(tenant)))
             })
             .collect();
-        if problems.is_empty() { Ok(Self { by_id }) } else { Err(Problems(problems)) }
+        if problems.is_empty() { Ok(Self { by_id }) } else { Err(SettingsProblems(problems)) }
     }
 
     /// The tenant of that name.
@@ -91,14 +91,14 @@ impl Tenant {
         settings: &TenantSettings,
         defaults: &DefaultLimits,
         variable: &impl Fn(&str) -> Option<String>,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<SettingsProblem>,
     ) -> Option<Self> {
         let mut note = |keys: &SecretKeys, source: &SecretSource, error: &UnusableSecret| {
             let key = match source {
                 SecretSource::File(_) => keys.file_key(),
                 SecretSource::Env(_) => keys.env_key(),
             };
-            problems.push(Problem { path: path_of(id, key), detail: error.to_string() });
+            problems.push(SettingsProblem { path: path_of(id, key), detail: error.to_string() });
         };
         let vendor_token = Watched::load(&settings.vendor_token, variable)
             .map_err(|error| note(&VENDOR_TOKEN, &settings.vendor_token, &error));

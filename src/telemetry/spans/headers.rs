@@ -4,7 +4,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{Problem, Problems, SecretSource, TracesSettings};
+use crate::config::{SecretSource, SettingsProblem, SettingsProblems, TracesSettings};
 use crate::domain::secrets::InvalidSecret;
 use crate::secrets::{FromSecretText, Reload, UnusableSecret, Watched};
 
@@ -19,10 +19,10 @@ impl CollectorHeaders {
     /// Reads the headers if the settings name a file.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read or does not hold headers.
-    pub fn load(settings: &TracesSettings) -> Result<Self, Problems> {
+    /// [`SettingsProblems`] if the file cannot be read or does not hold headers.
+    pub fn load(settings: &TracesSettings) -> Result<Self, SettingsProblems> {
         let problem = |error: UnusableSecret| {
-            Problems(vec![Problem { path: KEY.to_owned(), detail: error.to_string() }])
+            SettingsProblems(vec![SettingsProblem { path: KEY.to_owned(), detail: error.to_string() }])
         };
         let source = settings.headers_file.clone().map(SecretSource::File);
         Ok(Self(source.map(|source| Watched::load(&source, &|_| None)).transpose().map_err(problem)?))
