@@ -34,3 +34,9 @@ impl fmt::Display for SettingsProblems {
 }
 
 impl std::error::Error for SettingsProblems {}
+
+impl From<SettingsProblem> for SettingsProblems {
+    fn from(problem: SettingsProblem) -> Self {
+        Self(vec![problem])
+    }
+}
