@@ -316,7 +316,7 @@ impl Analyses {
             None => find.await?,
             Some(representation) => match tokio::time::timeout(CUT_OFF_PATIENCE, find).await {
                 Ok(Err(AnalysesError::Store(StoreError::Unavailable(_)))) | Err(_) => {
-                    tracing::warn!("answered from memory: the store does not answer");
+                    tracing::warn!("answered from the cache: the store does not answer");
                     return Ok(representation);
                 }
                 Ok(found) => found?,

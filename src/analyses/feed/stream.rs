@@ -75,7 +75,7 @@ impl EventStream {
                 }
                 Ok(_) => false,
                 Err(StoreError::Unavailable(error)) => {
-                    tracing::warn!(%error, "an event stream waits for the store");
+                    tracing::warn!(%error, "event stream waits for the store");
                     true
                 }
                 Err(error) => return Err(error),

@@ -129,5 +129,9 @@ fn claimed_work(row: &Row) -> Option<ClaimedWork> {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
         Ok::<_, Fault>(ClaimedWork { lease, analysis: rows::read(row)? })
     };
-    read().inspect_err(|fault| tracing::error!(?fault, "an analysis cannot be read")).ok()
+    read()
+        .inspect_err(|fault| {
+            tracing::error!(row = row.try_get::<_, i64>("id").ok(), ?fault, "stored analysis cannot be read");
+        })
+        .ok()
 }

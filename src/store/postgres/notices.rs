@@ -216,7 +216,7 @@ async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Cha
         }
         let notices: Vec<String> = distinct.iter().map(|change| address.notice(change)).collect();
         if let Err(fault) = notify(pool, address, &notices).await {
-            tracing::warn!(?fault, "other replicas cannot be told of changes");
+            tracing::warn!(?fault, "failed to notify other replicas of changes");
             untold.store(true, Ordering::Relaxed);
         }
     }
@@ -280,7 +280,7 @@ impl Listener {
         let listening = async {
             loop {
                 if let Err(fault) = self.listen(first.take()).await {
-                    tracing::warn!(?fault, "other replicas cannot be heard");
+                    tracing::warn!(?fault, "failed to listen for changes of other replicas");
                 }
                 sleep(PAUSE).await;
             }

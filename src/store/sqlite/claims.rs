@@ -100,7 +100,9 @@ pub(super) fn work(
             // One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
             match claimed_work(row) {
                 Ok(claimed) => claims.claimed.push(claimed),
-                Err(error) => tracing::error!(%error, "an analysis cannot be read"),
+                Err(error) => {
+                    tracing::error!(%tenant, row = row.get::<_, i64>("id").ok(), %error, "stored analysis cannot be read");
+                }
             }
         }
         let due: Option<i64> =
