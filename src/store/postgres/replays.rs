@@ -34,11 +34,11 @@ const COUNT: &str = "SELECT count(*) FILTER (WHERE kind = ANY ($5)) AS events, c
 
 /// Takes events with a new delivery's id for each, the endpoint, the status, the present and the trace. What is on its way
 /// already stays as it is.
-const SEND: &str = "INSERT INTO deliveries (id, tenant, call_id, event, endpoint, url, receiver, status, created_at, \
+const SEND: &str = "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, \
      due_at, trace) SELECT sent.id, told.tenant, told.call_id, sent.seq, $3, '', $3, $4, $5, $5, $6 \
      FROM unnest($1::bigint[], $2::text[]) AS sent (seq, id) CROSS JOIN LATERAL \
      (SELECT tenant, call_id FROM events WHERE seq = sent.seq LIMIT 1) AS told ORDER BY sent.seq \
-     ON CONFLICT (event, endpoint, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
+     ON CONFLICT (event, webhook, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
      finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'";
 
 #[async_trait]

@@ -223,7 +223,7 @@ pub(super) fn apply(
     step: Step,
 ) -> Result<Done<Applied>, StoreError> {
     let analysis = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE id = ? AND fence = ? AND leased = 1"))?
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE id = ? AND fence = ? AND leased"))?
         .query_row(params![lease.row, lease.fence], read)
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
@@ -363,10 +363,9 @@ fn insert(connection: &Connection, analysis: &Analysis) -> Result<Option<i64>, S
     let submitted_at = Value::from(analysis.submitted_at.as_millis());
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO analyses (id, tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
-             last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-             missing_since, denied_since) VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(id) FROM analyses), 0)) \
-             FROM row_floors WHERE name = 'analyses'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+            "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
+             last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, \
+             denied_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (tenant, call_id) DO NOTHING",
         )?
         .execute(params_from_iter(
@@ -385,7 +384,7 @@ fn update(connection: &Connection, row: i64, analysis: &Analysis, with_work: boo
             .prepare_cached(
                 "UPDATE analyses SET status = ?, revision = ?, finished_at = ?, metadata = ?, failure = ?, \
                  last_error = ?, trace = ?, stage = ?, due_at = ?, started_at = ?, accepted_at = ?, polls = ?, \
-                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, denied_since = ?, leased = 0 WHERE id = ?",
+                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, denied_since = ?, leased = false WHERE id = ?",
             )?
             .execute(params_from_iter(state.chain(work(analysis)).chain(row)))?;
     } else {

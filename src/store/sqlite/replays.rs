@@ -11,7 +11,6 @@ use super::super::replays::{
 };
 use super::super::{Advanced, Change, ReplayBegin, ReplayStore, StoreError, Surroundings};
 use super::SqliteStore;
-use super::deliveries::NEXT_ROW;
 use super::rows::{json, text_id, time, time_if_any, unreadable};
 use super::webhooks::{self, filter, webhook_id};
 use super::writer::Done;
@@ -245,12 +244,12 @@ fn send(
 ) -> Result<(), StoreError> {
     let webhook = under_way.replay.webhook.to_string();
     connection
-        .prepare_cached(&format!(
-            "INSERT INTO deliveries (row, id, tenant, call_id, event, endpoint, url, receiver, status, created_at, \
-             due_at, trace) SELECT {NEXT_ROW}, ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 \
-             FROM events WHERE seq = ?6 ON CONFLICT (event, endpoint, url) DO UPDATE SET status = excluded.status, \
-             due_at = excluded.due_at, finished_at = NULL, earlier_attempts = attempts WHERE status <> 'pending'"
-        ))?
+        .prepare_cached(
+            "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, \
+             due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 \
+             FROM events WHERE seq = ?6 ON CONFLICT (event, webhook, url) DO UPDATE SET status = excluded.status, \
+             due_at = excluded.due_at, finished_at = NULL, earlier_attempts = attempts WHERE status <> 'pending'",
+        )?
         .execute(params![
             DeliveryId::generate(now, &*around.entropy).to_string(),
             webhook,
