@@ -143,7 +143,7 @@ pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, Proble
 pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gateway, StartError> {
     let shared = Shared::build(settings, variables).await?;
     let verifier =
-        Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
+        Verifier::new(&settings.auth, shared.env.wall_clock.clone(), refresh_observer(&shared.env.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());

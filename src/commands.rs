@@ -1,6 +1,7 @@
 //! What the commands do.
 
 mod health;
+mod sandbox;
 mod store_copy;
 mod store_reseal;
 
@@ -17,7 +18,6 @@ use crate::cli::{Cli, Command, ConfigArgs, StoreCommand, TokenArgs};
 use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings, StoreUrl};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
-use crate::sandbox::demonstration;
 use crate::store::{postgres, sqlite};
 use crate::telemetry::logs;
 
@@ -52,7 +52,7 @@ impl Failed {
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,
-        Command::Sandbox(arguments) => demonstration::run(&arguments, shutdown_signal()).await,
+        Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()).await,
         Command::Token(arguments) => print(&token(&arguments)?),
         Command::Openapi => print(&openapi()?),
         Command::Check(arguments) => check(&load(&arguments)?).await,

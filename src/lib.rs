@@ -5,7 +5,7 @@
 //! Work flows one way, and siblings never import each other; `tests/architecture.rs` fails on an import against it.
 //!
 //! ```text
-//! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, cli, sandbox} ← main
+//! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, sandbox} ← main
 //! ```
 //!
 //! | part | what is there |
@@ -20,6 +20,7 @@
 //! | [`http`] | the only place with the web framework (but for the servers' start): a file per resource, one table of errors |
 //! | [`app`] | the composition root: builds everything once, runs it, drains it |
 //! | [`commands`], [`cli`], [`sandbox`] | what the program can be told to do, and a vendor to try it against |
+//! | [`env`](mod@env) | clocks, randomness and metrics, built once and passed down |
 //! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the program runs, tenants, and logs, traces and metrics |
 //!
 //! # The life of a request
@@ -48,6 +49,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod domain;
+pub mod env;
 pub mod http;
 pub mod http_client;
 pub mod sandbox;

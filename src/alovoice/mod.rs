@@ -8,7 +8,6 @@ mod recordings;
 mod room;
 mod slots;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -18,14 +17,13 @@ use url::Url;
 
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
+use crate::env::Env;
 use crate::http_client;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Span, Traces};
 
 use self::recordings::Recordings;
@@ -34,7 +32,7 @@ use self::room::{Rooms, deadline};
 pub use self::answer::read_answer;
 pub use self::recordings::{ASKED, Recording};
 pub use self::room::Room;
-pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
+pub use self::slots::{Offer, Shut, VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;
@@ -57,9 +55,7 @@ pub struct VendorClient {
     request_timeout: Duration,
     max_response_bytes: usize,
     rooms: Rooms,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    metrics: Arc<Metrics>,
+    env: Env,
     traces: Traces,
 }
 
@@ -79,13 +75,7 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(
-        settings: &VendorSettings,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        metrics: Arc<Metrics>,
-        traces: Traces,
-    ) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &VendorSettings, env: Env, traces: Traces) -> Result<Self, reqwest::Error> {
         let http = http_client::builder()
             // One submit is one request.
             .retry(reqwest::retry::never())
@@ -100,9 +90,7 @@ impl VendorClient {
             request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
             rooms: Rooms::new(settings.max_response_bytes),
-            clock,
-            entropy,
-            metrics,
+            env,
             traces,
         })
     }
@@ -113,7 +101,7 @@ impl VendorClient {
         let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(SUBMIT.shown));
         let outcome = self.try_submit(request, began, &mut span).await;
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
+        self.env.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
         span.set("outcome", submit_label(&outcome));
         if let SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) = &outcome {
             span.fail(fault.code.as_str());
@@ -134,7 +122,7 @@ impl VendorClient {
         let result = self.try_result(request, etag, began, &mut span).await;
         let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
+        self.env.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
         span.set("outcome", poll_label(&outcome));
         if let PollOutcome::Fault(fault) = &outcome {
             span.fail(fault.code.as_str());
@@ -156,7 +144,7 @@ impl VendorClient {
         let began = Instant::now();
         // No part of the path is shown: it is the vendor's, and may let in whoever knows it.
         let mut span = self.traces.call(trace, if head { "HEAD" } else { "GET" }, &self.base_url, None);
-        let traceparent = span.context().traceparent(&*self.entropy);
+        let traceparent = span.context().traceparent(&*self.env.entropy);
         let answer = self.recordings.open(path, head, asked, &traceparent).await;
         let opened = answer.and_then(|recording| {
             span.status(recording.status());
@@ -170,7 +158,7 @@ impl VendorClient {
             }
         });
         let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
-        self.metrics.vendor_request("recording", outcome, began.elapsed());
+        self.env.metrics.vendor_request("recording", outcome, began.elapsed());
         span.set("outcome", outcome);
         span.end(opened.as_ref().err().map(|fault| fault.code.as_str()));
         opened
@@ -251,7 +239,8 @@ impl VendorClient {
             // The one line that shows a vendor token.
             path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
         }
-        let mut http = self.http.get(url).header("traceparent", span.context().traceparent(&*self.entropy));
+        let mut http =
+            self.http.get(url).header("traceparent", span.context().traceparent(&*self.env.entropy));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
@@ -274,7 +263,7 @@ impl VendorClient {
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-        parse_retry_after(text, self.clock.now())
+        parse_retry_after(text, self.env.wall_clock.now())
     }
 
     /// Reads a body up to the limit, counted after decompression, as far as there is room for it.

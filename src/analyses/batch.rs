@@ -33,10 +33,10 @@ impl Analyses {
         let found = match good.first().map(|submission| submission.trace) {
             None => Vec::new(),
             Some(trace) => {
-                let mut span = self.parts.traces.store(trace, "submit_all", "analyses");
+                let mut span = self.traces.store(trace, "submit_all", "analyses");
                 span.about(tenant.id(), None);
                 span.batch(good.len());
-                let found = self.parts.store.submit_all(tenant.id(), good).await;
+                let found = self.store.submit_all(tenant.id(), good).await;
                 span.end(found.as_ref().err().map(StoreError::label));
                 found?
             }

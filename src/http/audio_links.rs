@@ -97,7 +97,7 @@ pub async fn create_audio_link(
     body: OptionalBody<CreateAudioLink>,
 ) -> Result<HttpResponse, ApiError> {
     let keys = state.sealing_keys()?;
-    let expires_at = state.clock.now() + body.0.lifetime()?;
+    let expires_at = state.env.clock.now() + body.0.lifetime()?;
     let (keyed, tenant) = (Arc::clone(&state.keyed), caller.tenant.id().clone());
     let subject = Subject::Call(call.0.clone());
     let work = async move {
@@ -105,7 +105,7 @@ pub async fn create_audio_link(
         state.analyses.recording_path(&caller.tenant, &call.0, trace.0).await?;
         let link = AudioLink { tenant: caller.tenant.id().clone(), call_id: call.0, expires_at };
         let base = state.public_url.as_ref().map_or("", |url| url.as_str().trim_end_matches('/'));
-        let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.entropy));
+        let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.env.entropy));
         Ok(HttpResponse::Created()
             .insert_header((header::LOCATION, url.as_str()))
             .json(AudioLinkResource { url, expires_at }))
@@ -138,7 +138,7 @@ fn admit(request: &HttpRequest) -> Result<Linked, ApiError> {
     let tenant = state.tenants.get(&link.tenant).ok_or_else(none)?;
     Audited::link(request, &link.tenant, &link.call_id);
     take_turn(request, state, tenant.id())?;
-    if link.is_expired(state.clock.now()) {
+    if link.is_expired(state.env.clock.now()) {
         return Err(ApiError::new(LINK_EXPIRED, format!("the link was good until {}", link.expires_at)));
     }
     Ok(Linked { tenant, call_id: link.call_id })

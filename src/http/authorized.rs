@@ -76,15 +76,15 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
         Err(rejection) => Err(rejection),
     };
     let caller = verified.inspect_err(|rejection| {
-        state.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
+        state.env.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
     })?;
     Audited::bearer(request, &caller);
     let Some(tenant) = state.tenants.get(&caller.tenant) else {
-        state.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
+        state.env.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
         return Err(ApiError::new(UNKNOWN_TENANT, "the tenant that the token names is not configured"));
     };
     if !caller.scopes.contains(S::NAME) {
-        state.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
+        state.env.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", S::NAME);
         let error = ApiError::new(INSUFFICIENT_SCOPE, format!("the token lacks the scope {}", S::NAME));
         return Err(match HeaderValue::from_str(&challenge) {
@@ -105,7 +105,7 @@ pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &Tenant
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),
         Err(Exceeded { wait, remaining }) => {
-            state.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
+            state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
             let error = ApiError::new(RATE_LIMITED, "the tenant asks for more than it may");
             (Some(remaining), Err(error.with_retry_after(wait)))
         }

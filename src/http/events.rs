@@ -145,7 +145,7 @@ async fn open(
     start: Start,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = caller.tenant.id();
-    let refused = || state.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
+    let refused = || state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
     let place = state.feed.join(tenant).inspect_err(|_| refused())?;
     let events = state.feed.stream(tenant, start, caller.bearer.until(), place).await?;
     Ok(stream_head().streaming(stream(events, pass)))

@@ -73,7 +73,7 @@ pub async fn observe(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
     let _in_flight = InFlight::begin(&state);
-    let request_id = request_id(&request, &*state.clock, &*state.entropy);
+    let request_id = request_id(&request, &*state.env.clock, &*state.env.entropy);
     let method = request.method().clone();
     let recorded = recorded(&request, &state);
     let (trace, span_id) = (recorded.context(), recorded.shown_id());
@@ -108,7 +108,7 @@ pub async fn observe(
     let route = route(response.request());
     let labels = [route.as_ref(), method_label(method.as_str()), status.as_str()];
     let took = began.elapsed();
-    state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
+    state.env.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
     audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
@@ -163,7 +163,7 @@ struct InFlight<'a>(&'a ApiState);
 
 impl<'a> InFlight<'a> {
     fn begin(state: &'a ApiState) -> Self {
-        state.metrics.http_in_flight.inc();
+        state.env.metrics.http_in_flight.inc();
         Self(state)
     }
 }
@@ -171,7 +171,7 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     /// Also when the caller goes away half way.
     fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
+        self.0.env.metrics.http_in_flight.dec();
     }
 }
 

@@ -11,11 +11,10 @@ use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
 use super::rate_limits::RateLimits;
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::sealing::SealingKeys;
+use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::Store;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::tenants::Tenants;
 
@@ -47,12 +46,8 @@ pub struct ApiState {
     pub max_body_bytes: usize,
     /// How long a caller may take to send one.
     pub body_timeout: Duration,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// For request ids and traces.
-    pub entropy: Arc<dyn Entropy>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// The clocks, the randomness of request ids, and the metrics.
+    pub env: Env,
     /// What makes spans.
     pub traces: Traces,
 }

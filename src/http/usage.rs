@@ -82,7 +82,7 @@ pub async fn get_usage(
     caller: Authorized<AnalysesRead>,
     query: StrictQuery<UsageDays>,
 ) -> Result<HttpResponse, ApiError> {
-    let to = query.0.to.unwrap_or_else(|| Day::of(state.clock.now()));
+    let to = query.0.to.unwrap_or_else(|| Day::of(state.env.clock.now()));
     let from = query.0.from.unwrap_or(to.before(DEFAULT_DAYS - 1));
     if from > to {
         return Err(ApiError::invalid_field("?from", "must not be after `to`"));

@@ -214,7 +214,7 @@ pub async fn rotate_webhook_secret(
     let (keyed, tenant) = (Arc::clone(&state.keyed), caller.tenant.id().clone());
     let work = async move {
         let (rotated, secret) = state.webhooks.rotate(caller.tenant.id(), webhook.0, secret, overlap).await?;
-        Ok(secretive(HttpResponse::Ok()).json(Webhook::new(rotated, Some(&secret), state.clock.now())))
+        Ok(secretive(HttpResponse::Ok()).json(Webhook::new(rotated, Some(&secret), state.env.clock.now())))
     };
     idempotency.once(&keyed, &tenant, Subject::Secret, work).await
 }
@@ -247,7 +247,7 @@ pub async fn replay_webhook(
     body: JsonBody<ReplayEvents>,
 ) -> Result<HttpResponse, ApiError> {
     let (tenant, dry_run) = (caller.tenant.id(), body.0.dry_run);
-    let request = body.0.into_request(state.clock.now())?;
+    let request = body.0.into_request(state.env.clock.now())?;
     if dry_run {
         let ReplayCount { events, more } = state.webhooks.count_replay(tenant, webhook.0, request).await?;
         return Ok(HttpResponse::Ok().json(ReplayEstimate { events, more }));

@@ -405,7 +405,7 @@ pub async fn create_webhook(
     let work = async move {
         let (created, secret) = state.webhooks.create(caller.tenant.id(), registration).await?;
         let location = format!("/v1/webhooks/{}", created.webhook.id);
-        let shown = Webhook::new(created, Some(&secret), state.clock.now());
+        let shown = Webhook::new(created, Some(&secret), state.env.clock.now());
         Ok(secretive(HttpResponse::Created()).insert_header((header::LOCATION, location)).json(shown))
     };
     idempotency.once(&keyed, &tenant, Subject::Secret, work).await
@@ -430,7 +430,7 @@ pub async fn list_webhooks(
     caller: Authorized<WebhooksManage>,
     _query: StrictQuery<NoParameters>,
 ) -> Result<HttpResponse, ApiError> {
-    let (states, now) = (state.webhooks.list(caller.tenant.id()).await?, state.clock.now());
+    let (states, now) = (state.webhooks.list(caller.tenant.id()).await?, state.env.clock.now());
     let webhooks = states.into_iter().map(|state| Webhook::new(state, None, now)).collect();
     Ok(HttpResponse::Ok().json(WebhookList { webhooks }))
 }
@@ -451,7 +451,7 @@ pub async fn get_webhook(
     _query: StrictQuery<NoParameters>,
 ) -> Result<HttpResponse, ApiError> {
     let found = state.webhooks.get(caller.tenant.id(), webhook.0).await?;
-    Ok(HttpResponse::Ok().json(Webhook::new(found, None, state.clock.now())))
+    Ok(HttpResponse::Ok().json(Webhook::new(found, None, state.env.clock.now())))
 }
 
 /// Change a webhook, disable or enable it
@@ -479,7 +479,7 @@ pub async fn change_webhook(
 ) -> Result<HttpResponse, ApiError> {
     let change = body.0.into_change()?;
     let changed = state.webhooks.change(caller.tenant.id(), webhook.0, &change).await?;
-    Ok(HttpResponse::Ok().json(Webhook::new(changed, None, state.clock.now())))
+    Ok(HttpResponse::Ok().json(Webhook::new(changed, None, state.env.clock.now())))
 }
 
 /// Delete a webhook

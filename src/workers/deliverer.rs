@@ -9,14 +9,13 @@ use tracing::Instrument;
 
 use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::TenantId;
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
+use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
 
@@ -47,14 +46,8 @@ pub struct Deliverer {
     pub busy: Mutex<Busy>,
     /// Woken when a place becomes free.
     pub wake: Wake,
-    /// The time that schedules go by.
-    pub clock: Arc<dyn Clock>,
-    /// The time that signatures go by.
-    pub wall_clock: Arc<dyn Clock>,
-    /// For jitter and span ids.
-    pub entropy: Arc<dyn Entropy>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// The clocks, the randomness of jitter, and the metrics.
+    pub env: Env,
     /// What makes spans.
     pub traces: Traces,
 }
@@ -124,7 +117,7 @@ impl Deliverer {
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
         let vault = Vault::new(&keys, tenant, endpoint.id);
         let lost = "no key in encryption.key_file opens the endpoint's secret or headers";
-        let secrets = vault.open_secrets(&endpoint.sealed, self.clock.now()).ok_or(lost)?;
+        let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
         Ok(Opened { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
     }
 
@@ -147,11 +140,11 @@ impl Deliverer {
                 let id = delivery.event_id.to_string();
                 let mut call = self.traces.call(span.context(), "POST", delivery.url.as_url(), None);
                 call.tried_before(delivery.attempts.saturating_sub(1));
-                let traceparent = call.context().traceparent(&*self.entropy);
+                let traceparent = call.context().traceparent(&*self.env.entropy);
                 let outgoing = Outgoing {
                     url: &delivery.url,
                     id: &id,
-                    timestamp: self.wall_clock.now(),
+                    timestamp: self.env.wall_clock.now(),
                     secrets: &secrets,
                     headers: &headers,
                     body: claimed.body.clone(),
@@ -171,17 +164,17 @@ impl Deliverer {
         };
         let outcome = &sent.outcome;
         let label = outcome.label();
-        self.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
+        self.env.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
         let next = match outcome {
             // Its endpoint is disabled with this; the delivery waits with all others of it.
             AttemptOutcome::Gone if delivery.webhook.is_some() => Next::Hold,
             // The operator can mend it: until then all that goes to this endpoint waits.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
-                Next::WaitUntil(self.clock.now() + Health::UNSIGNED_PAUSE)
+                Next::WaitUntil(self.env.clock.now() + Health::UNSIGNED_PAUSE)
             }
             _ => {
-                let (made, jitter) = (delivery.attempts_of_round(), self.entropy.fraction());
-                self.schedule.next(made, outcome, self.clock.now(), jitter)
+                let (made, jitter) = (delivery.attempts_of_round(), self.env.entropy.fraction());
+                self.schedule.next(made, outcome, self.env.clock.now(), jitter)
             }
         };
         match next {
@@ -218,10 +211,10 @@ impl Deliverer {
     /// What a tenant has to hear of.
     fn count(&self, tenant: &TenantId, next: Next, disabled: Option<DisabledReason>) {
         if matches!(next, Next::GiveUp(_)) {
-            self.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
+            self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
-            self.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
+            self.env.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
         }
     }
 }

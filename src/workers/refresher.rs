@@ -9,9 +9,10 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
+use crate::env::Env;
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
-use crate::telemetry::metrics::{Metrics, whole};
+use crate::telemetry::metrics::whole;
 use crate::telemetry::traces::CollectorHeaders;
 use crate::tenants::Tenants;
 
@@ -45,10 +46,8 @@ pub struct SecretRefresher {
     pub encryption: Arc<Encryption>,
     /// What the collector of traces wants to see.
     pub collector_headers: Arc<CollectorHeaders>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// The clocks and the metrics.
+    pub env: Env,
 }
 
 #[async_trait]
@@ -82,7 +81,7 @@ impl Worker for SecretRefresher {
                     "recovered"
                 }
             };
-            self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+            self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
         }
         let (tokens, secrets) = self.tenants.failing();
         for (kind, failing) in [
@@ -91,9 +90,9 @@ impl Worker for SecretRefresher {
             ("encryption_key", usize::from(self.encryption.is_failing())),
             ("collector_headers", usize::from(self.collector_headers.is_failing())),
         ] {
-            self.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
+            self.env.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
         }
-        Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
+        Ok(Report { started: 0, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
     }
 }
 

@@ -9,11 +9,11 @@ use tracing::Instrument;
 
 use super::{Report, Worker, lease_for};
 use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
+use crate::env::Env;
 use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, WorkSlots};
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Span, Traces};
 use crate::tenants::Tenants;
 
@@ -34,10 +34,8 @@ pub struct VendorWorker {
     pub tenants: Arc<Tenants>,
     /// The vendor's deadline.
     pub request_timeout: Duration,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// The clock of leases, and the metrics.
+    pub env: Env,
     /// What makes spans.
     pub traces: Traces,
 }
@@ -119,8 +117,8 @@ impl VendorWorker {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
         // A process that was stopped must not send what another may have taken over.
-        let lease_end = analysis.work.as_ref().map_or(self.clock.now(), |work| work.due_at);
-        if self.clock.now() + self.request_timeout > lease_end {
+        let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
+        if self.env.clock.now() + self.request_timeout > lease_end {
             tracing::warn!("the lease is too short for the request");
             return;
         }
@@ -159,12 +157,12 @@ impl VendorWorker {
         }
         let Some(event) = applied.event else { return };
         tracing::info!(event = event.as_str(), revision = analysis.revision, "an analysis changed");
-        self.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();
+        self.env.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();
         if event == EventKind::AnalysisCompleted
             && let Some(at) = analysis.finished_at
         {
-            self.metrics.completion.observe(at.since(analysis.submitted_at).as_secs_f64());
-            self.metrics.polls.observe(f64::from(applied.polls));
+            self.env.metrics.completion.observe(at.since(analysis.submitted_at).as_secs_f64());
+            self.env.metrics.polls.observe(f64::from(applied.polls));
         }
     }
 }
