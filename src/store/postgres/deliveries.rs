@@ -106,14 +106,6 @@ impl DeliveryStore for PostgresStore {
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
         self.change(|session| send_again(session, tenant, delivery, self.now())).await
     }
-
-    async fn deliveries_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        self.run(|session| of_call(session, tenant, call_id)).await
-    }
 }
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
@@ -294,18 +286,6 @@ pub(super) async fn attempts(
         })
     };
     rows.iter().map(recorded).collect()
-}
-
-pub(super) async fn of_call(
-    mut session: Session,
-    tenant: &TenantId,
-    call_id: &CallId,
-) -> Result<Vec<RecordedDelivery>, Fault> {
-    let client = session.client()?;
-    let of_call = "SELECT * FROM deliveries WHERE tenant = $1 AND call_id = $2";
-    let sql = format!("{} ORDER BY delivery.seq", recorded_sql(of_call));
-    let deliveries = client.prepare_cached(&sql).await?;
-    client.query(&deliveries, &[&tenant.as_str(), &call_id.as_str()]).await?.iter().map(recorded).collect()
 }
 
 pub(super) async fn list(

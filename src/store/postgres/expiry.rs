@@ -7,7 +7,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use super::notices::{Address, Changes};
 use super::rows::parsed;
-use super::{PostgresStore, deletion, listings, usage, webhooks};
+use super::{PostgresStore, deletion, usage, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::usage::Day;
@@ -48,10 +48,6 @@ impl RetentionStore for PostgresStore {
     ) -> Result<usize, StoreError> {
         let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
         Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
-    }
-
-    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
-        self.run(|session| listings::catch_up(session, limit)).await
     }
 }
 

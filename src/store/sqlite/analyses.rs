@@ -12,7 +12,7 @@ use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
 use super::{SqliteStore, deletion, deliveries, feed, listings, paces, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
-use crate::domain::audit::{Actor, AuditRecord};
+use crate::domain::audit::Actor;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
@@ -86,20 +86,6 @@ impl AnalysisStore for SqliteStore {
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| deletion::was_deleted(connection, &tenant, &call_id)).await
-    }
-
-    async fn audit_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
-        let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.read(move |connection| deletion::audit(connection, &tenant, &call_id)).await
-    }
-
-    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
-        let tenant = tenant.clone();
-        self.read(move |connection| paces::find(connection, &tenant)).await
     }
 }
 

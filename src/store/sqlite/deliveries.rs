@@ -88,15 +88,6 @@ impl DeliveryStore for SqliteStore {
         let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
         self.write(move |connection| send_again(connection, &tenant, delivery, now)).await
     }
-
-    async fn deliveries_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.read(move |connection| of_call(connection, &tenant, &call_id)).await
-    }
 }
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
@@ -243,18 +234,6 @@ pub(super) fn attempts(
             response: row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default(),
         })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn of_call(
-    connection: &Connection,
-    tenant: &TenantId,
-    call_id: &CallId,
-) -> Result<Vec<RecordedDelivery>, StoreError> {
-    let mut deliveries = connection.prepare_cached(&format!(
-        "{RECORDED} WHERE deliveries.tenant = ? AND deliveries.call_id = ? ORDER BY deliveries.seq"
-    ))?;
-    let rows = deliveries.query_map(params![tenant.as_str(), call_id.as_str()], recorded)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

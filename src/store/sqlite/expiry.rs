@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use super::super::{Change, RetentionStore, StoreError};
 use super::rows::text_id;
 use super::writer::Done;
-use super::{SqliteStore, deletion, listings, usage, webhooks};
+use super::{SqliteStore, deletion, usage, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::usage::Day;
@@ -49,10 +49,6 @@ impl RetentionStore for SqliteStore {
             Ok(Done::quiet(records + days))
         })
         .await
-    }
-
-    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(move |connection| listings::catch_up(connection, limit).map(Done::quiet)).await
     }
 }
 
