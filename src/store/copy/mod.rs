@@ -21,8 +21,8 @@ use super::sqlite::{self, Mark, Source};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, Timestamp};
 
-/// The number of results that one batch lists. A result may be several MiB.
-const LISTED_BATCH: i64 = 50;
+/// The number of results that one batch lists, and holds in memory: each may be several MiB.
+const LISTED_BATCH: i64 = 20;
 
 /// Why a store was not copied.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Lists of analyses, and the indexes behind them.
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -23,18 +23,18 @@ const KEEP: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) 
 
 /// Keeps what lists show of a result, and what it is found by, in the place of what was.
 pub(super) async fn keep(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     row: i64,
     tenant: &TenantId,
     result: &AnalysisResult,
 ) -> Result<(), Fault> {
-    let keep = transaction.prepare_cached(KEEP).await?;
+    let keep = client.prepare_cached(KEEP).await?;
     let summary = ResultSummary::of(result);
     // The server's texts cannot hold NUL; JSON escapes it.
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();
-    transaction.execute(&keep, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
+    client.execute(&keep, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
     Ok(())
 }
 
@@ -43,32 +43,30 @@ const UNLISTED: &str = "SELECT analysis, tenant, result FROM results JOIN analys
      WHERE analysis > $1 ORDER BY analysis LIMIT $2";
 
 /// Lists the next copied results after an analysis, or after the last one that is listed. Returns the last of them and
-/// their number; `None` if there are no more.
+/// their number; `None` if there are no more. Without a transaction: folding the words of a large result takes longer than a
+/// transaction may be idle.
 pub(super) async fn list_copied(
-    client: &mut Object,
+    client: &Object,
     after: Option<i64>,
     limit: i64,
 ) -> Result<Option<(i64, usize)>, Fault> {
-    let transaction = client.transaction().await?;
     let after = match after {
         Some(after) => after,
         None => {
             let last = "SELECT coalesce(max(analysis), 0) FROM listings";
-            transaction.query_one(last, &[]).await?.try_get(0)?
+            client.query_one(last, &[]).await?.try_get(0)?
         }
     };
-    let rows = transaction.query(UNLISTED, &[&after, &limit]).await?;
+    let rows = client.query(UNLISTED, &[&after, &limit]).await?;
     for row in &rows {
         let (analysis, tenant) = (row.try_get("analysis")?, parsed(row, "tenant", TenantId::parse)?);
         // A result that cannot be read is copied all the same, but not listed.
         match from_json::<AnalysisResult>(row, "result") {
-            Ok(Some(result)) => keep(&transaction, analysis, &tenant, &result).await?,
+            Ok(Some(result)) => keep(client, analysis, &tenant, &result).await?,
             Ok(None) | Err(_) => tracing::error!(analysis, %tenant, "stored result cannot be read"),
         }
     }
-    let last = rows.last().map(|row| Ok::<_, Fault>((row.try_get("analysis")?, rows.len()))).transpose()?;
-    transaction.commit().await?;
-    Ok(last)
+    rows.last().map(|row| Ok((row.try_get("analysis")?, rows.len()))).transpose()
 }
 
 pub(super) async fn list(mut session: Session, tenant: &TenantId, page: &Page) -> Result<Vec<Listed>, Fault> {

@@ -108,11 +108,11 @@ impl Target {
 
     /// Derives list and search entries from the next copied results. See [`listings::list_copied`].
     pub(in crate::store) async fn list_results(
-        &mut self,
+        &self,
         after: Option<i64>,
         limit: i64,
     ) -> Result<Option<(i64, usize)>, StoreError> {
-        Ok(listings::list_copied(&mut self.client, after, limit).await?)
+        Ok(listings::list_copied(&self.client, after, limit).await?)
     }
 
     /// Every row in the order of the key.

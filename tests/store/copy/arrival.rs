@@ -120,8 +120,10 @@ async fn large_rows_make_small_batches() {
     copy.begin(&SystemEntropy).await.unwrap();
     let mut results = Vec::new();
     while let Some(batch) = copy.step().await.unwrap() {
-        if batch.table == "results" {
-            results.push(batch.rows);
+        match batch.table {
+            "analyses" => {}
+            "results" => results.push(batch.rows),
+            _ => break,
         }
     }
     // 12 MiB and 24 MiB of an answer; what comes before the first of them goes along.
