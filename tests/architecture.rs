@@ -131,16 +131,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool_postgres", &["store/"]),
     (
         "reqwest",
-        &["http_client.rs", "alovoice/", "callbacks/", "auth/", "telemetry/traces/", "commands/health.rs"],
+        &["http_client.rs", "alovoice/", "callbacks/", "auth/", "telemetry/spans/", "commands/health.rs"],
     ),
-    ("opentelemetry", &["telemetry/traces/"]),
-    ("opentelemetry_sdk", &["telemetry/traces/"]),
-    ("opentelemetry_otlp", &["telemetry/traces/"]),
-    ("opentelemetry_http", &["telemetry/traces/"]),
-    ("opentelemetry_proto", &["telemetry/traces/"]),
-    ("prost", &["telemetry/traces/"]),
-    ("opentelemetry_semantic_conventions", &["telemetry/traces/"]),
-    ("prometheus", &["telemetry/metrics.rs"]),
+    ("tracing_opentelemetry", &["telemetry/spans/"]),
+    ("tracing_subscriber", &["telemetry/", "config/log_filter.rs"]),
+    ("opentelemetry", &["telemetry/spans/"]),
+    ("opentelemetry_sdk", &["telemetry/spans/"]),
+    ("opentelemetry_otlp", &["telemetry/spans/"]),
+    ("opentelemetry_http", &["telemetry/spans/"]),
+    ("prometheus", &["telemetry/"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];
 
@@ -191,11 +190,9 @@ const EXPOSURES: &[(&str, usize)] = &[
     // An answer that was sealed, on its way to whom it is for.
     ("http/idempotency/mod.rs", 1),
     // A header of the collector's: whether it changed, and on its way out.
-    ("telemetry/traces/headers.rs", 3),
-    // The bytes of a secret's file, on their way to be parsed.
-    ("secrets/text.rs", 1),
-    // The same of an issuer's keys.
-    ("auth/key_ring.rs", 1),
+    ("telemetry/spans/headers.rs", 1),
+    // The content of a secret's file, before it is parsed.
+    ("secrets/watched.rs", 1),
 ];
 
 /// What a line of SQL begins with.
