@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::Timestamp;
-use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryPage};
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::pace::Pace;
 use alovoice_gateway::store::{RecordedDelivery, Store};
@@ -95,7 +95,7 @@ pub(crate) async fn deliveries_of_call(
     call_id: &CallId,
 ) -> Vec<RecordedDelivery> {
     let filter = DeliveryFilter { call_id: Some(call_id.clone()), ..DeliveryFilter::default() };
-    let page = DeliveryPage { filter, after: None, limit: 1000 };
+    let page = DeliveryQuery { filter, after: None, limit: 1000 };
     let mut deliveries = store.list_deliveries(tenant, page).await.unwrap();
     deliveries.reverse();
     deliveries

@@ -1,8 +1,8 @@
 //! Everything arrives, and goes on where it was.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
-use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryPage};
-use alovoice_gateway::domain::listing::{Filter, Page};
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
+use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery};
 use alovoice_gateway::domain::search::SearchQuery;
 use alovoice_gateway::store::Queue;
 use alovoice_gateway::store::copy::{Comparison, CopyError};
@@ -31,7 +31,11 @@ async fn everything_that_the_api_shows_arrives() {
     }
     let lists = async |harness: &Harness, search: Option<&str>| {
         let search = search.map(|words| SearchQuery::parse(words, None).unwrap());
-        let page = Page { filter: Filter { search, ..Filter::default() }, after: None, limit: 1000 };
+        let page = AnalysisQuery {
+            filter: AnalysisFilter { search, ..AnalysisFilter::default() },
+            after: None,
+            limit: 1000,
+        };
         harness.store.list_analyses(&acme(), page).await.unwrap()
     };
     for search in [None, Some("salom")] {
@@ -43,7 +47,7 @@ async fn everything_that_the_api_shows_arrives() {
     assert_eq!(of_before.len(), 1);
     assert_eq!(after.store.list_webhooks(&acme()).await.unwrap(), of_before);
     let all = async |harness: &Harness| {
-        let page = DeliveryPage { filter: DeliveryFilter::default(), after: None, limit: 1000 };
+        let page = DeliveryQuery { filter: DeliveryFilter::default(), after: None, limit: 1000 };
         harness.store.list_deliveries(&acme(), page).await.unwrap()
     };
     assert!(all(&before).await.iter().any(|delivery| delivery.webhook == Some(of_before[0].id)));
