@@ -92,7 +92,7 @@ impl Way {
                     config.password(password.trim_end_matches(['\r', '\n']));
                 }
                 Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "failed to read the database password")
+                    tracing::error!(path = %path.display(), %error, "failed to read the database password");
                 }
             }
         }
