@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::domain::analysis::FaultCode;
 use crate::domain::clock::Timestamp;
-use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
+use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
 use crate::domain::polling::PollingPolicy;
 
 /// Number of failures in a row that open the circuit.
@@ -28,7 +28,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// What one request shows about the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Health {
+pub(super) enum VendorHealth {
     /// The vendor answers this tenant, even if the answer is useless.
     Answering,
     /// The vendor does not answer this tenant.
@@ -47,14 +47,14 @@ pub(super) struct CircuitBreaker {
     policy: PollingPolicy,
     /// The most concurrent requests while the circuit is closed.
     max_concurrency: usize,
-    state: State,
+    state: CircuitState,
     /// Number of times that the circuit opened since the full limit was last allowed. Each pause may be longer than the
     /// one before.
     openings: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CircuitState {
     /// After an outage the limit starts low, so that the work that became due meanwhile does not arrive all at once.
     Closed { limit: usize, failures: u32 },
     /// No request is allowed before `until`. Afterwards the circuit is half-open: one request at a time is allowed.
@@ -63,16 +63,16 @@ enum State {
 
 impl CircuitBreaker {
     pub(super) const fn new(max_concurrency: usize, policy: PollingPolicy) -> Self {
-        let state = State::Closed { limit: max_concurrency, failures: 0 };
+        let state = CircuitState::Closed { limit: max_concurrency, failures: 0 };
         Self { policy, max_concurrency, state, openings: 0 }
     }
 
     /// The most concurrent requests allowed now.
     pub(super) fn limit(&self, now: Timestamp) -> usize {
         match self.state {
-            State::Closed { limit, .. } => limit,
-            State::Open { .. } if self.open_until(now).is_some() => 0,
-            State::Open { .. } => self.max_concurrency.min(1),
+            CircuitState::Closed { limit, .. } => limit,
+            CircuitState::Open { .. } if self.open_until(now).is_some() => 0,
+            CircuitState::Open { .. } => self.max_concurrency.min(1),
         }
     }
 
@@ -80,31 +80,35 @@ impl CircuitBreaker {
     pub(super) fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             // A clock that was set back must not make the pause longer.
-            State::Open { since, until } if since <= now && now < until => Some(until),
-            State::Open { .. } | State::Closed { .. } => None,
+            CircuitState::Open { since, until } if since <= now && now < until => Some(until),
+            CircuitState::Open { .. } | CircuitState::Closed { .. } => None,
         }
     }
 
     /// Whether the circuit is closed.
     pub(super) const fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed { .. })
+        matches!(self.state, CircuitState::Closed { .. })
     }
 
     /// Records what a request showed that began at `began` and ended at `now`; `jitter` is between 0 and 1.
-    pub(super) fn record(&mut self, health: Health, began: Timestamp, now: Timestamp, jitter: f64) {
+    pub(super) fn record(&mut self, health: VendorHealth, began: Timestamp, now: Timestamp, jitter: f64) {
         match (self.state, health) {
-            (State::Closed { limit, .. }, Health::Answering) => self.close(limit),
-            (State::Open { .. }, Health::Answering) => self.close(1),
-            (State::Closed { limit, failures }, Health::Failing { token_refused, retry_after }) => {
+            (CircuitState::Closed { limit, .. }, VendorHealth::Answering) => self.close(limit),
+            (CircuitState::Open { .. }, VendorHealth::Answering) => self.close(1),
+            (
+                CircuitState::Closed { limit, failures },
+                VendorHealth::Failing { token_refused, retry_after },
+            ) => {
                 let failures = failures.saturating_add(1);
-                self.state = State::Closed { limit, failures };
+                self.state = CircuitState::Closed { limit, failures };
                 if failures >= FAILURES_TO_OPEN || retry_after.is_some_and(|pause| !pause.is_zero()) {
                     self.open(token_refused, retry_after, now, jitter);
                 }
             }
             // The request began before the circuit opened, so its failure adds no information.
-            (State::Open { since, .. }, Health::Failing { .. }) if began <= since && since <= now => {}
-            (State::Open { .. }, Health::Failing { token_refused, retry_after }) => {
+            (CircuitState::Open { since, .. }, VendorHealth::Failing { .. })
+                if began <= since && since <= now => {}
+            (CircuitState::Open { .. }, VendorHealth::Failing { token_refused, retry_after }) => {
                 self.open(token_refused, retry_after, now, jitter);
             }
         }
@@ -113,7 +117,7 @@ impl CircuitBreaker {
     /// Closes the circuit after an answer and doubles the previous limit.
     fn close(&mut self, previous_limit: usize) {
         let limit = previous_limit.saturating_mul(2).min(self.max_concurrency);
-        self.state = State::Closed { limit, failures: 0 };
+        self.state = CircuitState::Closed { limit, failures: 0 };
         if limit == self.max_concurrency {
             self.openings = 0;
         }
@@ -124,11 +128,11 @@ impl CircuitBreaker {
         let max = if token_refused { Duration::MAX } else { MAX_PAUSE.max(self.policy.min_interval) };
         let pause = self.policy.backoff(self.openings, jitter).min(max);
         let floor = retry_after.unwrap_or_default().min(PollingPolicy::MAX_RETRY_AFTER);
-        self.state = State::Open { since: now, until: now + pause.max(floor) };
+        self.state = CircuitState::Open { since: now, until: now + pause.max(floor) };
     }
 }
 
-impl From<&SubmitOutcome> for Health {
+impl From<&SubmitOutcome> for VendorHealth {
     fn from(outcome: &SubmitOutcome) -> Self {
         match outcome {
             SubmitOutcome::Accepted | SubmitOutcome::Rejected(_) => Self::Answering,
@@ -137,7 +141,7 @@ impl From<&SubmitOutcome> for Health {
     }
 }
 
-impl From<&PollOutcome> for Health {
+impl From<&PollOutcome> for VendorHealth {
     fn from(outcome: &PollOutcome) -> Self {
         match outcome {
             PollOutcome::Ready(_)
@@ -151,8 +155,8 @@ impl From<&PollOutcome> for Health {
     }
 }
 
-impl From<&Fault> for Health {
-    fn from(fault: &Fault) -> Self {
+impl From<&VendorFault> for VendorHealth {
+    fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
             // An unreadable answer is an answer too.
             FaultCode::CallNotFound | FaultCode::AnswerUnreadable => return Self::Answering,

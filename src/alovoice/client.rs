@@ -18,7 +18,7 @@ use super::recordings::{Recording, RecordingRequest, Recordings};
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
+use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
@@ -131,7 +131,7 @@ impl VendorClient {
         (tenant, call_id): (&TenantId, &CallId),
         request: RecordingRequest<'_>,
         trace: TraceContext,
-    ) -> Result<Recording, Fault> {
+    ) -> Result<Recording, VendorFault> {
         // The span has no path: everyone who knows the path may read the recording.
         let method = if request.head { "HEAD" } else { "GET" };
         let mut exchange = Exchange::begin("recording", (tenant, call_id), (method, &self.base_url, None));
@@ -183,7 +183,7 @@ impl VendorClient {
         request: Request<'_>,
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
-    ) -> Result<(PollOutcome, BodyPermit), Fault> {
+    ) -> Result<(PollOutcome, BodyPermit), VendorFault> {
         let response = self.send(RESULT, request, etag, exchange).await.map_err(|error| transport(&error))?;
         let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
         if let Some(fault) = fault_of_status(status, retry_after) {
@@ -237,7 +237,7 @@ impl VendorClient {
         mut response: Response,
         token: &VendorToken,
         exchange: &Exchange<'_>,
-    ) -> Result<(Bytes, BodyPermit), Fault> {
+    ) -> Result<(Bytes, BodyPermit), VendorFault> {
         let (mut body, mut permit) = (BytesMut::new(), BodyPermit::default());
         let deadline = deadline(exchange.began, self.request_timeout);
         while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {

@@ -6,7 +6,7 @@ use tracing::Span;
 use url::Url;
 
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::lifecycle::Fault;
+use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans;
@@ -46,7 +46,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Reports the outcome; `fault` is the reason if the request failed.
-    pub(super) fn finish(self, metrics: &Metrics, outcome: &'static str, fault: Option<&Fault>) {
+    pub(super) fn finish(self, metrics: &Metrics, outcome: &'static str, fault: Option<&VendorFault>) {
         metrics.vendor_request(self.operation, outcome, self.began.elapsed());
         self.span.record("outcome", outcome);
         let Some(fault) = fault else { return };

@@ -5,10 +5,10 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use crate::domain::analysis::FaultCode;
-use crate::domain::lifecycle::Fault;
+use crate::domain::lifecycle::VendorFault;
 
 /// The fault of a status that means the same for all requests; `None` if its meaning depends on the request.
-pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<Fault> {
+pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<VendorFault> {
     let code = match status.as_u16() {
         401 | 403 => FaultCode::TokenRefused,
         429 => FaultCode::VendorThrottled,
@@ -16,21 +16,21 @@ pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>)
         300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
         _ => return None,
     };
-    Some(Fault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
+    Some(VendorFault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
 }
 
 /// The fault of a status that the vendor should not send.
-pub(super) fn unexpected_status(status: u16) -> Fault {
+pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
 /// The vendor does not know the call.
-pub(super) fn call_not_found() -> Fault {
+pub(super) fn call_not_found() -> VendorFault {
     fault(FaultCode::CallNotFound, "the vendor does not know the call (404)")
 }
 
 /// The fault of a request that got no answer.
-pub(super) fn transport(error: &reqwest::Error) -> Fault {
+pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         fault(FaultCode::VendorTimeout, "the vendor did not answer in time")
     } else if error.is_connect() {
@@ -41,7 +41,7 @@ pub(super) fn transport(error: &reqwest::Error) -> Fault {
 }
 
 /// The fault of an answer whose body did not arrive completely.
-pub(super) fn broken_body(error: &reqwest::Error) -> Fault {
+pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         transport(error)
     } else {
@@ -50,15 +50,15 @@ pub(super) fn broken_body(error: &reqwest::Error) -> Fault {
 }
 
 /// The body budget had no room for the answer before the deadline.
-pub(super) fn over_budget() -> Fault {
+pub(super) fn over_budget() -> VendorFault {
     fault(FaultCode::VendorTimeout, "too many large answers of the vendor arrived at the same time")
 }
 
 /// The fault of an answer that cannot be read.
-pub(super) fn unreadable(detail: impl Into<String>) -> Fault {
+pub(super) fn unreadable(detail: impl Into<String>) -> VendorFault {
     fault(FaultCode::AnswerUnreadable, detail)
 }
 
-fn fault(code: FaultCode, detail: impl Into<String>) -> Fault {
-    Fault { code, detail: detail.into(), retry_after: None }
+fn fault(code: FaultCode, detail: impl Into<String>) -> VendorFault {
+    VendorFault { code, detail: detail.into(), retry_after: None }
 }

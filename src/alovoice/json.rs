@@ -109,9 +109,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(place) = map.next_key_seed(Place(&self.0))? {
-            match place {
-                Some(place) => found[place] = Some(map.next_value()?),
+        while let Some(position) = map.next_key_seed(NamePosition(&self.0))? {
+            match position {
+                Some(position) => found[position] = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -120,9 +120,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
 }
 
 /// The position of a member's name in the list of names. The name is read as bytes, since it may contain half an emoji.
-struct Place<'n>(&'n [&'n str]);
+struct NamePosition<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -130,7 +130,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::circuit_breaker::{CircuitBreaker, Health};
+use super::circuit_breaker::{CircuitBreaker, VendorHealth};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
@@ -29,7 +29,7 @@ pub struct VendorPermits {
 /// The permits of one tenant.
 struct TenantPermits {
     tenant: TenantId,
-    state: Mutex<State>,
+    state: Mutex<PermitState>,
     /// Limits lookups to a share of the tenant's permits, so that lookups of invented calls cannot stop submits and polls.
     lookups: Arc<Semaphore>,
     /// Notified when a permit of this tenant is released.
@@ -39,7 +39,7 @@ struct TenantPermits {
     any_released: Arc<Notify>,
 }
 
-struct State {
+struct PermitState {
     breaker: CircuitBreaker,
     in_flight: usize,
     /// Number of lookups that wait for a permit. The next permits are reserved for them.
@@ -86,7 +86,7 @@ impl VendorPermits {
             let breaker = CircuitBreaker::new(limit, policy.clone());
             let permits = TenantPermits {
                 tenant: tenant.clone(),
-                state: Mutex::new(State { breaker, in_flight: 0, waiting: 0 }),
+                state: Mutex::new(PermitState { breaker, in_flight: 0, waiting: 0 }),
                 lookups: Arc::new(Semaphore::new((limit / 4).max(1))),
                 released: Notify::new(),
                 env: env.clone(),
@@ -170,12 +170,12 @@ impl FreePermits<'_> {
 }
 
 impl TenantPermits {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, PermitState> {
         // The state is a few numbers, so a panic cannot leave it half written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, lookup: Option<OwnedSemaphorePermit>) -> VendorPermit {
+    fn take(self: &Arc<Self>, state: &mut PermitState, lookup: Option<OwnedSemaphorePermit>) -> VendorPermit {
         state.in_flight += 1;
         if !state.breaker.is_closed() {
             tracing::info!(tenant = %self.tenant, "circuit half-open: one probe request is sent");
@@ -192,10 +192,10 @@ impl VendorPermit {
     }
 
     /// Records in the circuit breaker what the request showed about the vendor.
-    pub(super) fn record(&self, health: Health) {
+    pub(super) fn record(&self, health: VendorHealth) {
         let TenantPermits { tenant, env, .. } = &*self.permits;
         let now = env.clock.now();
-        if matches!(health, Health::Failing { token_refused: true, .. }) {
+        if matches!(health, VendorHealth::Failing { token_refused: true, .. }) {
             env.metrics.vendor_token_refusals.with_label_values(&[tenant.as_str()]).inc();
         }
         let mut state = self.permits.state();

@@ -9,7 +9,7 @@ use reqwest::{Client, Method, Response};
 use url::Url;
 
 use super::faults::transport;
-use crate::domain::lifecycle::Fault;
+use crate::domain::lifecycle::VendorFault;
 use crate::http_client;
 
 /// Request headers that are passed on to the vendor: ranges and conditions (RFC 9110, 13 and 14).
@@ -58,7 +58,7 @@ impl Recordings {
         &self,
         request: RecordingRequest<'_>,
         traceparent: &str,
-    ) -> Result<Recording, Fault> {
+    ) -> Result<Recording, VendorFault> {
         let mut url = self.base_url.clone();
         let path = request.path;
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
@@ -90,7 +90,7 @@ impl Recording {
     }
 
     /// The bytes as they arrive. A lost connection is an error, so that a part is never mistaken for the whole.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Fault>> {
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, VendorFault>> {
         unfold(Some(self.response), |response| async {
             let mut response = response?;
             match response.chunk().await {

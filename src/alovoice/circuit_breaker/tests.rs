@@ -6,11 +6,11 @@ use super::*;
 
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
 const MAX_CONCURRENCY: usize = 32;
-const DOWN: Health = Health::Failing { token_refused: false, retry_after: None };
-const REFUSED: Health = Health::Failing { token_refused: true, retry_after: None };
+const DOWN: VendorHealth = VendorHealth::Failing { token_refused: false, retry_after: None };
+const REFUSED: VendorHealth = VendorHealth::Failing { token_refused: true, retry_after: None };
 
-fn busy(seconds: u64) -> Health {
-    Health::Failing { token_refused: false, retry_after: Some(Duration::from_secs(seconds)) }
+fn busy(seconds: u64) -> VendorHealth {
+    VendorHealth::Failing { token_refused: false, retry_after: Some(Duration::from_secs(seconds)) }
 }
 
 fn policy() -> PollingPolicy {
@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     /// Records requests that begin and end now, with the largest jitter.
-    fn record_all(&mut self, healths: &[Health]) {
+    fn record_all(&mut self, healths: &[VendorHealth]) {
         for health in healths {
             self.breaker.record(*health, self.now, self.now, 1.0);
         }
@@ -66,7 +66,7 @@ impl Fixture {
     }
 
     /// Seconds of the pause after each of several probes that fail at once.
-    fn pauses(&mut self, health: Health, probes: usize) -> Vec<u64> {
+    fn pauses(&mut self, health: VendorHealth, probes: usize) -> Vec<u64> {
         let probe = |_| {
             self.advance(self.pause().unwrap());
             self.record_all(&[health]);
@@ -79,7 +79,7 @@ impl Fixture {
 #[test]
 fn consecutive_failures_open_the_circuit() {
     let mut fixture = Fixture::closed();
-    fixture.record_all(&[DOWN, DOWN, DOWN, DOWN, Health::Answering, DOWN, DOWN, DOWN, DOWN]);
+    fixture.record_all(&[DOWN, DOWN, DOWN, DOWN, VendorHealth::Answering, DOWN, DOWN, DOWN, DOWN]);
     assert_eq!((fixture.limit(), fixture.pause()), (MAX_CONCURRENCY, None));
     fixture.record_all(&[DOWN]);
     assert_eq!((fixture.limit(), fixture.pause()), (0, Some(5)));
@@ -128,7 +128,7 @@ fn an_answer_closes_the_circuit_and_each_further_answer_doubles_the_limit() {
     let mut fixture = Fixture::open();
     fixture.advance(5);
     let allowed = [(); 6].map(|()| {
-        fixture.record_all(&[Health::Answering]);
+        fixture.record_all(&[VendorHealth::Answering]);
         fixture.limit()
     });
     assert_eq!(allowed, [2, 4, 8, 16, 32, 32]);
@@ -140,7 +140,7 @@ fn pauses_start_short_again_only_after_the_full_limit_was_allowed() {
         let mut fixture = Fixture::open();
         fixture.pauses(DOWN, 2);
         fixture.advance(20);
-        fixture.record_all(&vec![Health::Answering; answers]);
+        fixture.record_all(&vec![VendorHealth::Answering; answers]);
         fixture.record_all(&[DOWN; FAILURES_TO_OPEN as usize]);
         fixture.pause()
     };
@@ -154,7 +154,7 @@ fn failures_of_requests_from_before_the_circuit_opened_are_ignored() {
     let before = START;
     fixture.breaker.record(DOWN, before, fixture.now, 1.0);
     assert_eq!((fixture.limit(), fixture.pause()), (1, None));
-    fixture.breaker.record(Health::Answering, before, fixture.now, 1.0);
+    fixture.breaker.record(VendorHealth::Answering, before, fixture.now, 1.0);
     assert_eq!(fixture.limit(), 2);
 }
 
@@ -167,9 +167,9 @@ fn a_clock_that_was_set_back_ends_the_pause() {
 
 #[test]
 fn an_answer_about_a_call_is_not_a_failure() {
-    let health = |code| Health::from(&Fault { code, detail: String::new(), retry_after: None });
-    assert_eq!(health(FaultCode::CallNotFound), Health::Answering);
-    assert_eq!(health(FaultCode::AnswerUnreadable), Health::Answering);
+    let health = |code| VendorHealth::from(&VendorFault { code, detail: String::new(), retry_after: None });
+    assert_eq!(health(FaultCode::CallNotFound), VendorHealth::Answering);
+    assert_eq!(health(FaultCode::AnswerUnreadable), VendorHealth::Answering);
     assert_eq!(health(FaultCode::TokenRefused), REFUSED);
     for code in [
         FaultCode::VendorUnreachable,
@@ -179,15 +179,15 @@ fn an_answer_about_a_call_is_not_a_failure() {
     ] {
         assert_eq!(health(code), DOWN);
     }
-    assert_eq!(Health::from(&PollOutcome::NotFound), Health::Answering);
-    assert_eq!(Health::from(&SubmitOutcome::Rejected(400)), Health::Answering);
+    assert_eq!(VendorHealth::from(&PollOutcome::NotFound), VendorHealth::Answering);
+    assert_eq!(VendorHealth::from(&SubmitOutcome::Rejected(400)), VendorHealth::Answering);
 }
 
-fn healths() -> impl Strategy<Value = Health> {
+fn healths() -> impl Strategy<Value = VendorHealth> {
     prop_oneof![
-        Just(Health::Answering),
+        Just(VendorHealth::Answering),
         (any::<bool>(), prop::option::of(any::<Duration>()))
-            .prop_map(|(token_refused, retry_after)| Health::Failing { token_refused, retry_after }),
+            .prop_map(|(token_refused, retry_after)| VendorHealth::Failing { token_refused, retry_after }),
     ]
 }
 

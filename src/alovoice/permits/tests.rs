@@ -11,7 +11,7 @@ use crate::telemetry::metrics::Metrics;
 
 const START: i64 = 1_716_207_617_000; // 2024-05-20T12:20:17Z
 const LIMIT: usize = 8;
-const DOWN: Health = Health::Failing { token_refused: false, retry_after: None };
+const DOWN: VendorHealth = VendorHealth::Failing { token_refused: false, retry_after: None };
 
 /// A clock that the test advances.
 struct ManualClock(AtomicI64);
@@ -162,7 +162,7 @@ async fn after_the_pause_workers_and_lookups_share_one_probe_at_a_time() {
     clock.0.fetch_add(5000, Ordering::Relaxed);
     let probe = permits.acquire_for_lookup(&acme).await.unwrap();
     assert_eq!(free(&permits, &acme).await, 0);
-    probe.record(Health::Answering);
+    probe.record(VendorHealth::Answering);
     drop(probe);
     assert_eq!(free(&permits, &acme).await, 2);
 }
@@ -180,6 +180,6 @@ async fn open_circuits_are_counted_in_a_metric() {
     take(&permits).await.record(DOWN);
     assert_eq!(breakers_open(&permits), 1);
     clock.0.fetch_add(60_000, Ordering::Relaxed);
-    take(&permits).await.record(Health::Answering);
+    take(&permits).await.record(VendorHealth::Answering);
     assert_eq!(breakers_open(&permits), 0);
 }
