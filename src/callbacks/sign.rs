@@ -17,7 +17,7 @@ pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Returns the `webhook-signature` of a body: one signature for each secret, in the order of the secrets.
 pub fn sign(secrets: &[CallbackSecret], id: &str, timestamp: Timestamp, body: &[u8]) -> String {
-    let content = Content { id, timestamp: timestamp.as_seconds(), body };
+    let content = SignedContent { id, timestamp: timestamp.as_seconds(), body };
     let signatures: Vec<_> = secrets
         .iter()
         .map(|secret| {
@@ -71,7 +71,7 @@ pub fn verify(
         return Err(SignatureError::Stale);
     }
     let mut content = Vec::with_capacity(headers.id.len() + headers.timestamp.len() + body.len() + 2);
-    Content { id: headers.id, timestamp, body }.parts(|part| content.extend_from_slice(part));
+    SignedContent { id: headers.id, timestamp, body }.parts(|part| content.extend_from_slice(part));
     let signatures = || headers.signature.split(' ').filter_map(|signature| signature.strip_prefix("v1,"));
     let matches = secrets.iter().map(key).any(|key| {
         signatures()
@@ -82,13 +82,13 @@ pub fn verify(
 }
 
 /// The signed content.
-struct Content<'a> {
+struct SignedContent<'a> {
     id: &'a str,
     timestamp: i64,
     body: &'a [u8],
 }
 
-impl Content<'_> {
+impl SignedContent<'_> {
     /// Passes the content on in parts, so that the body is not copied for each secret.
     fn parts(&self, mut take: impl FnMut(&[u8])) {
         take(self.id.as_bytes());
