@@ -1,10 +1,13 @@
 //! Who a verified token speaks for.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::claims::LEEWAY;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+
+/// Tolerated difference between the clocks of the issuer and the gateway.
+pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// Who a verified token speaks for.
 ///

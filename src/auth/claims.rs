@@ -1,18 +1,13 @@
 //! What a token claims (RFC 7519), and whether it may.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
-use super::caller::{Caller, Scopes};
+use super::caller::{Caller, LEEWAY, Scopes};
 use super::jws::object;
 use super::rejection::Rejection;
 use crate::config::IssuerSettings;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-
-/// How far two well-kept clocks may stand apart.
-pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The claims of a token. Before its signature is checked, only [`Claims::issuer`] may be looked at.
 #[derive(Debug)]

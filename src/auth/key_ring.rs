@@ -14,8 +14,8 @@ use secrecy::{ExposeSecret, SecretSlice};
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::key_set::KeySet;
-use super::key_source::{Format, KeySourceError, fetch, http_client, read, read_aside};
+use super::key_set::{Format, KeySet};
+use super::key_source::{KeySourceError, fetch, http_client, read, read_aside};
 use crate::config::{IssuerSettings, KeySource};
 use crate::domain::clock::{Clock, Timestamp};
 

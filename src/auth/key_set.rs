@@ -13,6 +13,31 @@ use super::rejection::Rejection;
 /// The most keys tried on one token: a set of thousands must not make each forged token cost as much.
 const MOST_TRIES: usize = 8;
 
+/// The format of a source of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// A JWK Set at a public address.
+    PublishedJwks,
+    /// A JWK Set in a local file. It may hold shared secrets.
+    Jwks,
+    /// A PEM public key.
+    PublicKey,
+    /// A shared secret.
+    Secret,
+}
+
+impl Format {
+    /// Parses the bytes of a source.
+    pub(super) fn parse(self, bytes: &[u8], allowed: &[Algorithm]) -> Result<KeySet, KeySourceError> {
+        match self {
+            Self::PublishedJwks => KeySet::from_jwks(bytes, allowed, true),
+            Self::Jwks => KeySet::from_jwks(bytes, allowed, false),
+            Self::PublicKey => Ok(KeySet::of(Key::from_pem(bytes, allowed)?)),
+            Self::Secret => Ok(KeySet::of(Key::from_secret(bytes, allowed)?)),
+        }
+    }
+}
+
 /// The keys of one issuer at one time; never empty.
 pub(super) struct KeySet(Vec<Key>);
 

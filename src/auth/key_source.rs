@@ -4,12 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jsonwebtoken::Algorithm;
 use secrecy::SecretSlice;
 use url::Url;
 
-use super::key::{Key, KeyFault};
-use super::key_set::KeySet;
+use super::key::KeyFault;
 use crate::http_client;
 use crate::secrets::{FileFault, read_whole};
 
@@ -74,31 +72,6 @@ fn innermost(error: &reqwest::Error) -> String {
         error = source;
     }
     error.to_string()
-}
-
-/// What a source's bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// A JWK Set that anybody may fetch.
-    PublishedJwks,
-    /// A JWK Set on our own disk, which may hold shared secrets.
-    Jwks,
-    /// A PEM public key.
-    PublicKey,
-    /// A shared secret.
-    Secret,
-}
-
-impl Format {
-    /// Makes keys of the bytes.
-    pub(super) fn parse(self, bytes: &[u8], allowed: &[Algorithm]) -> Result<KeySet, KeySourceError> {
-        match self {
-            Self::PublishedJwks => KeySet::from_jwks(bytes, allowed, true),
-            Self::Jwks => KeySet::from_jwks(bytes, allowed, false),
-            Self::PublicKey => Ok(KeySet::of(Key::from_pem(bytes, allowed)?)),
-            Self::Secret => Ok(KeySet::of(Key::from_secret(bytes, allowed)?)),
-        }
-    }
 }
 
 /// Reads a file of keys, one of which may be a secret.

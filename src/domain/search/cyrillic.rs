@@ -1,6 +1,6 @@
 //! Cyrillic in the Latin letters of Uzbek, by the rules of its orthography of 1995.
 
-use super::words::APOSTROPHE;
+use super::APOSTROPHE;
 
 /// Whether any letter is Cyrillic.
 pub(super) fn is_cyrillic(word: &str) -> bool {

@@ -18,11 +18,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::words::{APOSTROPHE, fold};
+pub use self::words::fold;
 use self::words::{Word, words};
 use super::ids::TenantId;
 use super::transcript::{Speaker, Turn};
 
+/// The sign that every apostrophe inside a word becomes: the modifier letter turned comma, a letter to Unicode.
+pub const APOSTROPHE: char = '\u{02BB}';
 /// Before what was Cyrillic and is written in Latin letters.
 const TRANSLITERATED: char = '~';
 /// How much of a talk is indexed, in bytes of what is indexed: some five hours of talk in Latin letters. PostgreSQL takes

@@ -3,12 +3,9 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
-use super::cyrillic;
+use super::{APOSTROPHE, cyrillic};
 
-/// The modifier letter turned comma: what every apostrophe inside a word becomes. To Unicode it is a letter.
-pub const APOSTROPHE: char = '\u{02BB}';
-
-/// What people, keyboards and recognisers write for it.
+/// What people, keyboards and recognisers write for [`APOSTROPHE`].
 const APOSTROPHES: [char; 15] = [
     APOSTROPHE, '\'', '`', '\u{00B4}', '\u{2018}', '\u{2019}', '\u{201B}', '\u{2032}', '\u{02B9}',
     '\u{02BC}', '\u{02BD}', '\u{02BE}', '\u{02BF}', '\u{FF07}', '\u{A78C}',
