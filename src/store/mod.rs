@@ -17,17 +17,21 @@
 //! [`copy`] copies a `SQLite` store to PostgreSQL.
 
 mod analyses;
+mod changes;
 pub mod copy;
 mod deliveries;
 mod feed;
 mod idempotency;
 pub mod postgres;
 mod replays;
+mod rules;
 mod sealed;
 mod selection;
+mod sql;
 pub mod sqlite;
 mod upkeep;
 mod usage;
+mod values;
 mod webhooks;
 mod work;
 

@@ -2,6 +2,9 @@
 
 use async_trait::async_trait;
 
+use super::rules::Transaction;
+use super::sql::{Sql, sql};
+use super::values::values;
 use super::{Sending, StoreError};
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
@@ -78,4 +81,46 @@ pub trait WebhookStore: Send + Sync {
         id: WebhookId,
         trace: TraceContext,
     ) -> Result<Sending, StoreError>;
+}
+
+/// Waits until the tenant's events that are being written are committed, and keeps new ones out until the transaction ends:
+/// events are fanned out either by the webhooks before this transaction or by those after it. `SQLite` has one writer.
+pub(super) async fn lock_subscriptions(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+) -> Result<(), StoreError> {
+    static LOCK: Sql = Sql::per_engine(
+        &[],
+        &["SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway webhooks'), \
+           hashtext(current_schema() || ' ' || ?1))"],
+    );
+    transaction.execute(&LOCK, values![tenant]).await?;
+    Ok(())
+}
+
+/// Whether a webhook is enabled, whatever else its row holds; `None` if there is no such webhook.
+pub(super) async fn is_enabled(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    id: WebhookId,
+) -> Result<Option<bool>, StoreError> {
+    let select = sql!(
+        "SELECT disabled_at IS NULL AS enabled FROM webhooks WHERE id = ?1 AND tenant = ?2 AND deleted_at IS NULL"
+    );
+    transaction.find(select, values![id, tenant], |row| row.get("enabled")).await
+}
+
+/// Takes the tenant, the webhook and the most deliveries to count.
+pub(super) static PENDING: Sql =
+    Sql::new(&["SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
+     AND tenant = ?1 AND receiver = ?2 LIMIT ?3) AS waiting"]);
+
+/// The number of pending deliveries to a webhook, counted up to a bound.
+pub(super) async fn pending(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    id: WebhookId,
+    most: usize,
+) -> Result<usize, StoreError> {
+    Ok(transaction.find(&PENDING, values![tenant, id, most], |row| row.get("pending")).await?.unwrap_or(0))
 }

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 
+use super::super::changes::Changes;
 use super::super::{AnalysisStore, Applied, Lease, Queue, StoreError, StoredAnalysis, Surroundings};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{COLUMNS, Parameter, Written, json, read};
 use super::{PostgresStore, batches, deletion, deliveries, listings, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use deadpool_postgres::Transaction;
 
+use super::super::changes::Changes;
 use super::super::{Queue, StoreError, StoredAnalysis, Surroundings};
 use super::analyses::resubmit;
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{Parameter, Written, json};
 use crate::domain::analysis::{Analysis, Submission};
 use crate::domain::callback_url::CallbackUrl;

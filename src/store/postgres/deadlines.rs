@@ -1,10 +1,11 @@
 //! What is past its deadline, while the vendor cannot be asked.
 
+use super::super::changes::Changes;
 use super::super::{Applied, OverdueFailures, Surroundings};
 use super::analyses::transition;
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{COLUMNS, read};
 use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
+use super::super::changes::Changes;
 use super::super::deliveries::{MOST_ATTEMPTS, verdict};
 use super::super::{
     ClaimBatch, ClaimedDelivery, DeliverySlots, DeliveryStore, FinishedAttempt, Lease, RecordedAttempt,
@@ -13,7 +14,6 @@ use super::super::{
 };
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::Changes;
 use super::rows::{Parameter, from_json, json, number, parsed, time, time_if_any, unreadable};
 use super::webhooks::{self, Held, webhook_id};
 use super::{PostgresStore, delivery_claims};

@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 
+use super::super::changes::Changes;
 use super::super::{Change, RetentionStore, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::parsed;
 use super::{PostgresStore, deletion, listings, usage, webhooks};
 use crate::domain::clock::Timestamp;
@@ -71,7 +72,7 @@ pub(super) async fn delete(
     for row in &deleted {
         let (tenant, call_id) =
             (parsed(row, "tenant", TenantId::parse)?, parsed(row, "call_id", CallId::parse)?);
-        changes.cached(Change::Analysis(tenant, call_id));
+        changes.invalidate(Change::Analysis(tenant, call_id));
     }
     let events = transaction.execute(&events, &[&before.as_millis(), &limit]).await?;
     let replays = transaction.prepare_cached(DELETE_REPLAYS).await?;

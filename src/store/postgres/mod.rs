@@ -24,12 +24,12 @@ mod listings;
 mod migrations;
 mod notices;
 mod paces;
-mod replays;
 mod rows;
 mod sealed;
 mod stats;
 mod target;
 mod tls;
+mod transaction;
 mod usage;
 mod webhooks;
 
@@ -47,8 +47,10 @@ use self::connect::{PATIENCE, Session, Way};
 use self::delivery_claims::Walks;
 use self::fault::Fault;
 use self::held::Held;
-use self::notices::{Address, Changes, Currency, Listener, Teller};
+use self::notices::{Address, Currency, Listener, Teller};
 use self::usage::Tally;
+use super::changes::Changes;
+use super::rules::{Engine, Rule};
 use super::{CHANGE_BACKLOG, Change, Queue, Resources, Store, StoreError, Surroundings};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
@@ -207,7 +209,7 @@ where
             Err(_) => Fault::TimedOut,
         };
         let pause = PAUSE.mul_f64(around.entropy.fraction());
-        if !fault.is_passing() || Instant::now() + pause >= end {
+        if !fault.is_transient() || Instant::now() + pause >= end {
             let error = StoreError::from(fault);
             if !matches!(error, StoreError::LeaseLost) {
                 around.metrics.store_errors.inc();
@@ -268,6 +270,24 @@ impl PostgresStore {
     }
 }
 
+impl Engine for PostgresStore {
+    async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
+        let (env, rule) = (&self.surroundings, &rule);
+        if R::NOTIFIES {
+            self.change(|session| transaction::write(session, env, &self.address, rule)).await
+        } else {
+            let (output, _) =
+                self.run(|session| transaction::write(session, env, &self.address, rule)).await?;
+            Ok(output)
+        }
+    }
+
+    async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
+        let (env, rule) = (&self.surroundings, &rule);
+        self.run(|session| transaction::read(session, env, rule)).await
+    }
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
@@ -276,10 +296,8 @@ impl Store for PostgresStore {
         }
         self.run(|session| held::release_work(session, &self.work, self.now())).await?;
         self.run(|session| held::release_deliveries(session, &self.deliveries, self.now())).await?;
-        let mut changes = Changes::work(Queue::Submits);
-        changes.add_work(Queue::Polls);
-        changes.add_delivery();
-        changes.add_replay();
+        let changes =
+            [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
         // At once: the process may be over before the next batch.
         let told = self.run(|session| notices::tell_now(session, &self.address, &changes)).await;
         told.or(Ok(()))

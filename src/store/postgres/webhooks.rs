@@ -11,14 +11,14 @@ use async_trait::async_trait;
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row;
 
+use super::super::changes::Changes;
 use super::super::deliveries::Verdict;
 use super::super::webhooks::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED};
-use super::super::{Sending, StoreError, Surroundings, WebhookActivity, WebhookStore};
+use super::super::{Change, Sending, StoreError, Surroundings, WebhookActivity, WebhookStore};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::Changes;
 use super::rows::{Parameter, number, parsed, time, time_if_any, unreadable};
-use super::{PostgresStore, deliveries, replays};
+use super::{PostgresStore, deliveries};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Destination, NewDelivery};
@@ -248,7 +248,7 @@ pub(super) async fn change(
     hold(&transaction, tenant).await?;
     let id = webhook.id.to_string();
     if webhook.disabled.is_none() {
-        replays::wake(&transaction, tenant, &id, now).await?;
+        wake_replay(&transaction, tenant, &id, now).await?;
     }
     let update = transaction
         .prepare_cached(
@@ -272,7 +272,7 @@ pub(super) async fn change(
     // What waited for it may go on.
     let mut changes = Changes::default();
     changes.add_delivery();
-    changes.add_replay();
+    changes.notify(Change::Replay);
     Ok((true, changes))
 }
 
@@ -302,6 +302,23 @@ pub(super) async fn delete(
     // Apart: whoever is at a delivery may wait for the endpoint's row. What is left goes with the next purge.
     delete_rest(client, &id).await?;
     Ok((true, Changes::default()))
+}
+
+/// Makes the unfinished replay of a webhook due now.
+async fn wake_replay(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    webhook: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let update = transaction
+        .prepare_cached(
+            "UPDATE replays SET due_at = least(due_at, $3) \
+             WHERE webhook = $1 AND tenant = $2 AND finished_at IS NULL",
+        )
+        .await?;
+    transaction.execute(&update, &[&webhook, &tenant.as_str(), &now.as_millis()]).await?;
+    Ok(())
 }
 
 /// Deletes deliveries of endpoints that were deleted. How many rows went.
@@ -361,10 +378,6 @@ const ACTIVITIES: &str = "SELECT went.attempts, went.delivered, waits.pending \
      FROM attempts WHERE delivery = youngest.\"row\" AND number > youngest.attempts - $4) AS counted) AS went \
      CROSS JOIN LATERAL (SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = $1 AND receiver = hook.id LIMIT $5) AS waiting) AS waits ORDER BY place";
-
-/// Deliveries that wait, counted up to a bound. Takes the tenant, the endpoint and the bound.
-pub(super) const PENDING: &str = "SELECT count(*) AS number FROM (SELECT 1 FROM deliveries \
-     WHERE status = 'pending' AND tenant = $1 AND receiver = $2 LIMIT $3) AS waiting";
 
 pub(super) async fn test(
     mut session: Session,

@@ -27,7 +27,7 @@ use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
 /// The row of a new delivery: above those of all that were deleted, so that no lease is taken for another's.
-pub(super) const NEXT_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
+pub(in crate::store) const NEXT_DELIVERY_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
      FROM row_floors WHERE name = 'deliveries')";
 
 /// What [`recorded`] expects of a row.
@@ -160,7 +160,7 @@ pub(super) fn insert(connection: &Connection, seq: i64, delivery: &NewDelivery) 
     connection
         .prepare_cached(&format!(
             "INSERT INTO deliveries (row, id, tenant, call_id, event, endpoint, url, receiver, status, created_at, \
-             due_at, trace) VALUES ({NEXT_ROW}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             due_at, trace) VALUES ({NEXT_DELIVERY_ROW}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         ))?
         .execute(params![
             delivery.id.to_string(),

@@ -16,11 +16,11 @@ mod paces;
 #[cfg(test)]
 mod plans;
 mod readers;
-mod replays;
 mod rows;
 mod sealed;
 mod source;
 mod stats;
+mod transaction;
 mod usage;
 mod webhooks;
 mod writer;
@@ -38,9 +38,11 @@ use self::delivery_claims::Walks;
 use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
+use super::rules::{Engine, Rule};
 use super::{CHANGE_BACKLOG, Change, Resources, Store, StoreError, Surroundings};
 use crate::domain::clock::Timestamp;
 
+pub(super) use self::deliveries::NEXT_DELIVERY_ROW;
 pub use self::file::{OpenError, inspect};
 pub(super) use self::mark::Mark;
 pub(super) use self::source::Source;
@@ -155,7 +157,10 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<Done<T>, StoreError> + Send + 'static,
     {
-        self.writer.run(job).await.inspect_err(|error| self.count(error))
+        self.writer
+            .run(move |connection| job(&transaction::lock(connection)))
+            .await
+            .inspect_err(|error| self.count(error))
     }
 
     async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
@@ -163,7 +168,10 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        self.readers.run(query).await.inspect_err(|error| self.count(error))
+        self.readers
+            .run(move |connection| query(&transaction::lock(connection)))
+            .await
+            .inspect_err(|error| self.count(error))
     }
 
     fn count(&self, error: &StoreError) {
@@ -174,6 +182,22 @@ impl SqliteStore {
                 self.surroundings.metrics.store_errors.inc();
             }
         }
+    }
+}
+
+impl Engine for SqliteStore {
+    async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
+        let env = Arc::clone(&self.surroundings);
+        let job = move |connection: &Mutex<Connection>| transaction::run(connection, &env, &rule);
+        self.writer.run(job).await.inspect_err(|error| self.count(error))
+    }
+
+    async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
+        let env = Arc::clone(&self.surroundings);
+        let query = move |connection: &Mutex<Connection>| {
+            transaction::run(connection, &env, &rule).map(|done| done.value)
+        };
+        self.readers.run(query).await.inspect_err(|error| self.count(error))
     }
 }
 

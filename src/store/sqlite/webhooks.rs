@@ -11,7 +11,7 @@ use super::super::webhooks::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, 
 use super::super::{Change, Sending, StoreError, Surroundings, WebhookActivity, WebhookStore};
 use super::rows::{text_id, time, time_if_any, unreadable};
 use super::writer::Done;
-use super::{SqliteStore, deliveries, replays};
+use super::{SqliteStore, deliveries};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Destination, NewDelivery};
@@ -181,7 +181,11 @@ pub(super) fn change(
         return Ok(Done::quiet(false));
     }
     if webhook.disabled.is_none() {
-        replays::wake(connection, webhook.id, now)?;
+        connection
+            .prepare_cached(
+                "UPDATE replays SET due_at = min(due_at, ?) WHERE webhook = ? AND finished_at IS NULL",
+            )?
+            .execute(params![now.as_millis(), webhook.id.to_string()])?;
     }
     // What waited for it may go on.
     Ok(Done { value: true, changes: vec![Change::Delivery, Change::Replay] })
@@ -284,19 +288,6 @@ pub(super) fn test(
     deliveries::insert(connection, seq, &delivery)?;
     end_pause(connection, &id.to_string())?;
     Ok(Done { value: Sending::Due(delivery.id), changes: vec![Change::Delivery] })
-}
-
-/// Whether an endpoint is enabled, whatever else its row holds; not so if there is none.
-pub(super) fn is_enabled(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: WebhookId,
-) -> Result<bool, StoreError> {
-    let mut select = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM webhooks \
-         WHERE id = ? AND tenant = ? AND deleted_at IS NULL AND disabled_at IS NULL)",
-    )?;
-    Ok(select.query_row(params![id.to_string(), tenant.as_str()], |row| row.get(0))?)
 }
 
 /// Somebody wants to see now whether it works.
