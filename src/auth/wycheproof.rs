@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::jws::Jws;
-use super::key_source::Format;
+use super::key_set::Format;
 
 const EVERY_ALGORITHM: [Algorithm; 12] = [
     Algorithm::HS256,
