@@ -19,7 +19,7 @@ use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
 use crate::store::{postgres, sqlite};
-use crate::telemetry::logs;
+use crate::telemetry::{Telemetry, TelemetryError};
 
 /// Why a command failed, as its exit code tells it.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ impl Failed {
 
     fn usage(error: impl Display) -> Self {
         Self::Usage(error.to_string())
+    }
+
+    fn of_telemetry(error: &TelemetryError) -> Self {
+        if matches!(error, TelemetryError::Settings(_)) { Self::usage(error) } else { Self::fault(error) }
     }
 
     fn of_start(error: &StartError) -> Self {
@@ -85,8 +89,9 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
-    logs::init(&settings.log).map_err(Failed::fault)?;
-    let gateway = app::start(settings, &variable).await.map_err(|error| Failed::of_start(&error))?;
+    let telemetry = Telemetry::start(settings).map_err(|error| Failed::of_telemetry(&error))?;
+    let gateway =
+        app::start(settings, &variable, telemetry).await.map_err(|error| Failed::of_start(&error))?;
     shutdown_signal().await;
     // Work that outlasted the grace period was given back and goes on elsewhere, or after a restart.
     gateway.drain().await;
@@ -105,7 +110,7 @@ async fn shutdown_signal() {
         }
         // Without a handler, SIGTERM ends the process at once: what is on disk is on disk.
         Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be handled");
+            tracing::error!(%error, "failed to install the handler of SIGTERM");
             let _ = interrupted.await;
         }
     }

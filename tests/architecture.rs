@@ -66,16 +66,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool_postgres", &["store/"]),
     (
         "reqwest",
-        &["http_client.rs", "alovoice/", "callbacks/", "auth/", "telemetry/traces/", "commands/health.rs"],
+        &["http_client.rs", "alovoice/", "callbacks/", "auth/", "telemetry/spans/", "commands/health.rs"],
     ),
-    ("opentelemetry", &["telemetry/traces/"]),
-    ("opentelemetry_sdk", &["telemetry/traces/"]),
-    ("opentelemetry_otlp", &["telemetry/traces/"]),
-    ("opentelemetry_http", &["telemetry/traces/"]),
-    ("opentelemetry_proto", &["telemetry/traces/"]),
-    ("prost", &["telemetry/traces/"]),
-    ("opentelemetry_semantic_conventions", &["telemetry/traces/"]),
-    ("prometheus", &["telemetry/metrics.rs"]),
+    ("tracing_opentelemetry", &["telemetry/spans/"]),
+    ("tracing_subscriber", &["telemetry/", "config/log_filter.rs"]),
+    ("opentelemetry", &["telemetry/spans/"]),
+    ("opentelemetry_sdk", &["telemetry/spans/"]),
+    ("opentelemetry_otlp", &["telemetry/spans/"]),
+    ("opentelemetry_http", &["telemetry/spans/"]),
+    ("prometheus", &["telemetry/"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
 ];
 
@@ -126,7 +125,7 @@ const EXPOSURES: &[(&str, usize)] = &[
     // A stored response, replayed to the caller it belongs to.
     ("http/idempotency/mod.rs", 1),
     // A header for the collector: compared with the old value, and sent.
-    ("telemetry/traces/headers.rs", 3),
+    ("telemetry/spans/headers.rs", 3),
     // The bytes of a secret file, before parsing.
     ("secrets/text.rs", 1),
     // The key files of issuers, before parsing.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
+use tracing::Span;
 use url::Url;
 
 use crate::config::VendorSettings;
@@ -24,7 +25,7 @@ use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
 use crate::env::Env;
 use crate::http_client;
-use crate::telemetry::traces::{Span, Traces};
+use crate::telemetry::spans;
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};
@@ -56,7 +57,6 @@ pub struct VendorClient {
     max_response_bytes: usize,
     rooms: Rooms,
     env: Env,
-    traces: Traces,
 }
 
 /// On whose behalf a request is made.
@@ -75,7 +75,7 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(settings: &VendorSettings, env: Env, traces: Traces) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
         let http = http_client::builder()
             // One submit is one request.
             .retry(reqwest::retry::never())
@@ -91,20 +91,19 @@ impl VendorClient {
             max_response_bytes: settings.max_response_bytes,
             rooms: Rooms::new(settings.max_response_bytes),
             env,
-            traces,
         })
     }
 
     /// `callsendai`: hands the call over for analysis. The slot is told how it went.
     pub async fn submit(&self, slot: &VendorSlot, request: Request<'_>) -> SubmitOutcome {
         let began = Instant::now();
-        let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(SUBMIT.shown));
-        let outcome = self.try_submit(request, began, &mut span).await;
+        let span = spans::client("GET", &self.base_url, Some(SUBMIT.shown));
+        let outcome = self.try_submit(request, began, &span).await;
         slot.hear((&outcome).into());
         self.env.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
-        span.set("outcome", submit_label(&outcome));
+        span.record("outcome", submit_label(&outcome));
         if let SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) = &outcome {
-            span.fail(fault.code.as_str());
+            spans::fail(&span, fault.code.as_str());
         }
         outcome
     }
@@ -118,14 +117,14 @@ impl VendorClient {
         etag: Option<&str>,
     ) -> (PollOutcome, Room) {
         let began = Instant::now();
-        let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(RESULT.shown));
-        let result = self.try_result(request, etag, began, &mut span).await;
+        let span = spans::client("GET", &self.base_url, Some(RESULT.shown));
+        let result = self.try_result(request, etag, began, &span).await;
         let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
         self.env.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
-        span.set("outcome", poll_label(&outcome));
+        span.record("outcome", poll_label(&outcome));
         if let PollOutcome::Fault(fault) = &outcome {
-            span.fail(fault.code.as_str());
+            spans::fail(&span, fault.code.as_str());
         }
         (outcome, room)
     }
@@ -142,12 +141,12 @@ impl VendorClient {
         trace: TraceContext,
     ) -> Result<Recording, Fault> {
         let began = Instant::now();
-        // No part of the path is shown: it is the vendor's, and may let in whoever knows it.
-        let mut span = self.traces.call(trace, if head { "HEAD" } else { "GET" }, &self.base_url, None);
-        let traceparent = span.context().traceparent(&*self.env.entropy);
+        // No part of the path is exported: everyone who knows it may read the recording.
+        let span = spans::client(if head { "HEAD" } else { "GET" }, &self.base_url, None);
+        let traceparent = spans::start(&span, trace).traceparent();
         let answer = self.recordings.open(path, head, asked, &traceparent).await;
         let opened = answer.and_then(|recording| {
-            span.status(recording.status());
+            spans::record_status(&span, recording.status());
             match recording.status() {
                 200 | 206 | 304 | 404 | 412 | 416 => Ok(recording),
                 status => Err(Fault {
@@ -159,12 +158,14 @@ impl VendorClient {
         });
         let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
         self.env.metrics.vendor_request("recording", outcome, began.elapsed());
-        span.set("outcome", outcome);
-        span.end(opened.as_ref().err().map(|fault| fault.code.as_str()));
+        span.record("outcome", outcome);
+        if let Err(fault) = &opened {
+            spans::fail(&span, fault.code.as_str());
+        }
         opened
     }
 
-    async fn try_submit(&self, request: Request<'_>, began: Instant, span: &mut Span) -> SubmitOutcome {
+    async fn try_submit(&self, request: Request<'_>, began: Instant, span: &Span) -> SubmitOutcome {
         let response = match self.send(SUBMIT, request, None, span).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
@@ -198,7 +199,7 @@ impl VendorClient {
         request: Request<'_>,
         etag: Option<&str>,
         began: Instant,
-        span: &mut Span,
+        span: &Span,
     ) -> Result<(PollOutcome, Room), Fault> {
         let response = self.send(RESULT, request, etag, span).await.map_err(|error| transport(&error))?;
         let status = response.status();
@@ -232,7 +233,7 @@ impl VendorClient {
         method: Method,
         request: Request<'_>,
         etag: Option<&str>,
-        span: &mut Span,
+        span: &Span,
     ) -> Result<Response, reqwest::Error> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -240,12 +241,12 @@ impl VendorClient {
             path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
         }
         let mut http =
-            self.http.get(url).header("traceparent", span.context().traceparent(&*self.env.entropy));
+            self.http.get(url).header("traceparent", spans::start(span, request.trace).traceparent());
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
         let sent = http.send().await.map_err(reqwest::Error::without_url);
-        sent.inspect(|response| span.status(response.status().as_u16()))
+        sent.inspect(|response| spans::record_status(span, response.status().as_u16()))
     }
 
     /// The statuses that mean the same for both methods: try again later.

@@ -197,11 +197,11 @@ impl VendorSlot {
             (true, false) => {
                 is_open.set(1);
                 let pause = until.map_or(0, |until| until.since(now).as_secs());
-                tracing::warn!(%tenant, pause_seconds = pause, "the vendor is left alone for a while");
+                tracing::warn!(%tenant, pause_seconds = pause, "circuit breaker opened: the vendor does not answer");
             }
             (false, true) => {
                 is_open.set(0);
-                tracing::info!(%tenant, "the vendor answers again");
+                tracing::info!(%tenant, "circuit breaker closed: the vendor answers again");
             }
             (true, true) | (false, false) => {}
         }

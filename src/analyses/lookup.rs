@@ -11,6 +11,7 @@ use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
 use crate::store::StoreError;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// How long a lookup waits for its turn.
@@ -87,11 +88,9 @@ async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContex
     let (outcome, _room) = analyses.vendor.result(&slot, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
-            let mut span = analyses.traces.store(trace, "adopt", "analyses");
-            span.about(&key.0, Some(&key.1));
-            let adopted = analyses.store.adopt(&key.0, &key.1, trace, obtained).await;
-            span.end(adopted.as_ref().err().map(StoreError::label));
-            Err(match adopted {
+            let span = spans::store_call("adopt", &key.0, &key.1);
+            let adopt = analyses.store.adopt(&key.0, &key.1, trace, obtained);
+            Err(match spans::run(span, StoreError::label, adopt).await {
                 Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();
                     analyses.env.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();

@@ -43,7 +43,7 @@ use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
 use crate::env::Env;
 use crate::store::{Change, Store, StoreError, StoredAnalysis};
-use crate::telemetry::traces::Traces;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
@@ -103,7 +103,6 @@ pub struct Analyses {
     vendor: Arc<VendorClient>,
     vendor_slots: Arc<VendorSlots>,
     guard: Guard,
-    traces: Traces,
     /// Cancelled when the gateway drains; waiting callers are answered then.
     draining: CancellationToken,
     cache: RepresentationCache,
@@ -118,7 +117,6 @@ impl Analyses {
         env: Env,
         store: Arc<dyn Store>,
         (vendor, vendor_slots): (Arc<VendorClient>, Arc<VendorSlots>),
-        traces: Traces,
         draining: CancellationToken,
     ) -> Self {
         Self {
@@ -127,7 +125,6 @@ impl Analyses {
             vendor,
             vendor_slots,
             guard: Guard::new(&settings.callbacks),
-            traces,
             draining,
             cache: RepresentationCache::new(&settings.cache),
             lookups: Lookups::new(),
@@ -156,11 +153,9 @@ impl Analyses {
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<Submitted, AnalysesError> {
         self.admit(tenant, &submission)?;
         let key = (tenant.id().clone(), submission.call_id.clone());
-        let mut span = self.traces.store(submission.trace, "submit", "analyses");
-        span.about(tenant.id(), Some(&submission.call_id));
-        let found = self.store.submit(tenant.id(), submission).await;
-        span.end(found.as_ref().err().map(StoreError::label));
-        let found = found?;
+        let span = spans::store_call("submit", &key.0, &key.1);
+        let submit = self.store.submit(tenant.id(), submission);
+        let found = spans::run(span, StoreError::label, submit).await?;
         self.cache.invalidate(&key);
         let under_way = found.analysis.is_under_way();
         Ok(Submitted { representation: Representation::new(found)?, under_way })
@@ -341,11 +336,9 @@ impl Analyses {
         trace: TraceContext,
     ) -> Result<StoredAnalysis, AnalysesError> {
         let store = &self.store;
-        let mut span = self.traces.store(trace, "find", "analyses");
-        span.about(&key.0, Some(&key.1));
-        let found = store.find_analysis(&key.0, &key.1).await;
-        span.end(found.as_ref().err().map(StoreError::label));
-        if let Some(found) = found? {
+        let span = spans::store_call("find", &key.0, &key.1);
+        let find = store.find_analysis(&key.0, &key.1);
+        if let Some(found) = spans::run(span, StoreError::label, find).await? {
             return Ok(found);
         }
         self.lookups.adopt(self, tenant, key, trace).await?;

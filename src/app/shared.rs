@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Variables, collector_headers, encryption, series, tenants};
+use super::{StartError, Variables, encryption, series, tenants};
 use crate::alovoice::{VendorClient, VendorSlots};
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
@@ -24,8 +24,8 @@ use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::{self, CollectorHeaders, Database, Traces};
+use crate::telemetry::Telemetry;
+use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
@@ -45,37 +45,28 @@ pub(super) struct Shared {
     tenants: Arc<Tenants>,
     encryption: Arc<Encryption>,
     collector_headers: Arc<CollectorHeaders>,
-    pub(super) traces: Traces,
     vendor: Arc<VendorClient>,
     pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
 }
 
 impl Shared {
-    pub(super) async fn build(settings: &Settings, variables: Variables<'_>) -> Result<Self, StartError> {
+    pub(super) async fn build(
+        settings: &Settings,
+        variables: Variables<'_>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, StartError> {
         let steady = Arc::new(SteadyClock::starting_at(SystemClock.now()));
         let env = Env {
             clock: steady.clone(),
             wall_clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
-            metrics: Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?),
+            metrics: telemetry.metrics.clone(),
         };
         let tenants = Arc::new(tenants(settings, variables)?);
         series::begin(&env.metrics, &tenants);
         let encryption = Arc::new(encryption(settings)?);
-        let collector_headers = Arc::new(collector_headers(settings)?);
-        let around = traces::Around {
-            wall_clock: env.wall_clock.clone(),
-            entropy: env.entropy.clone(),
-            metrics: env.metrics.clone(),
-            database: match &settings.store.url {
-                StoreUrl::Sqlite(_) => Database::Sqlite,
-                StoreUrl::Postgres(_) => Database::Postgresql,
-            },
-        };
-        let traces = Traces::new(&settings.traces, collector_headers.clone(), variables, around)
-            .map_err(StartError::part("the traces"))?;
-        let vendor = VendorClient::new(&settings.vendor, env.clone(), traces.clone())
+        let vendor = VendorClient::new(&settings.vendor, env.clone())
             .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let policy = settings.vendor.polling.clone();
@@ -88,8 +79,7 @@ impl Shared {
             steady,
             tenants,
             encryption,
-            collector_headers,
-            traces,
+            collector_headers: telemetry.collector_headers.clone(),
             vendor: Arc::new(vendor),
             vendor_slots,
             store,
@@ -98,14 +88,7 @@ impl Shared {
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
         let vendor = (self.vendor.clone(), self.vendor_slots.clone());
-        Analyses::new(
-            settings,
-            self.env.clone(),
-            self.store.clone(),
-            vendor,
-            self.traces.clone(),
-            draining.clone(),
-        )
+        Analyses::new(settings, self.env.clone(), self.store.clone(), vendor, draining.clone())
     }
 
     pub(super) fn feed(&self, settings: &Settings, draining: &CancellationToken) -> Feed {
@@ -166,7 +149,6 @@ impl Shared {
             tenants: self.tenants.clone(),
             request_timeout: settings.vendor.request_timeout,
             env: self.env.clone(),
-            traces: self.traces.clone(),
         }
     }
 
@@ -181,7 +163,6 @@ impl Shared {
             busy: Mutex::default(),
             wake: wake.clone(),
             env: self.env.clone(),
-            traces: self.traces.clone(),
         })
     }
 
@@ -225,7 +206,6 @@ impl Shared {
             max_body_bytes: settings.server.max_body_bytes,
             body_timeout: settings.server.body_timeout,
             env: self.env.clone(),
-            traces: self.traces.clone(),
         }
     }
 }

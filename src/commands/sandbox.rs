@@ -24,7 +24,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::secrets::CallbackSecret;
 use crate::sandbox::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
 use crate::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
-use crate::telemetry::logs;
+use crate::telemetry::Telemetry;
 
 const ISSUER: &str = "https://issuer.sandbox.invalid";
 const AUDIENCE: &str = "alovoice-gateway";
@@ -62,8 +62,9 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
     .map_err(Failed::fault)?;
 
     let settings = settings(arguments, &home.path, &vendor)?;
-    logs::init(&settings.log).map_err(Failed::fault)?;
-    let gateway = app::start(&settings, &|name| std::env::var(name).ok()).await.map_err(Failed::fault)?;
+    let telemetry = Telemetry::start(&settings).map_err(Failed::fault)?;
+    let gateway =
+        app::start(&settings, &|name| std::env::var(name).ok(), telemetry).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
     let welcome = welcome(&gateway, &receiver, &token, &secrets.callback_text);
     write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;

@@ -11,12 +11,12 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::audit::Audited;
-use super::observe::note_tenant;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, RATE_LIMITED, UNKNOWN_TENANT};
 use super::rate_limits::Exceeded;
 use super::state::ApiState;
 use crate::auth::{Caller, bearer};
 use crate::domain::ids::TenantId;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// A scope, as a type.
@@ -92,9 +92,7 @@ async fn authorize<S: Scope>(request: &HttpRequest) -> Result<Authorized<S>, Api
             Err(_) => error,
         });
     }
-    if state.traces.are_on() {
-        note_tenant(request, tenant.id());
-    }
+    spans::export("tenant", tenant.id());
     take_turn(request, state, tenant.id())?;
     Ok(Authorized { tenant, bearer: caller, scope: PhantomData })
 }

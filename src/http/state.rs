@@ -15,7 +15,6 @@ use crate::domain::sealing::SealingKeys;
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::Store;
-use crate::telemetry::traces::Traces;
 use crate::tenants::Tenants;
 
 /// What the handlers share.
@@ -48,8 +47,6 @@ pub struct ApiState {
     pub body_timeout: Duration,
     /// The clocks, the randomness of request ids, and the metrics.
     pub env: Env,
-    /// What makes spans.
-    pub traces: Traces,
 }
 
 impl ApiState {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Problem, Problems, RateLimitSettings, SecretSource, TenantSettings, key_path};
+use crate::config::{
+    CALLBACK_SECRET, Problem, Problems, RateLimitSettings, SecretKeys, SecretSource, TenantSettings,
+    VENDOR_TOKEN, key_path,
+};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::{CallbackSecret, VendorToken};
 use crate::secrets::{Reload, UnusableSecret, Watched};
@@ -31,31 +34,6 @@ pub struct Tenant {
     rate_limit: RateLimitSettings,
     vendor_token: Watched<VendorToken>,
     callback_secrets: Option<Watched<Vec<CallbackSecret>>>,
-}
-
-/// Which secret of a tenant.
-#[derive(Debug, Clone, Copy)]
-enum SecretKind {
-    /// The token that opens the vendor's door.
-    VendorToken,
-    /// The secrets that sign callbacks.
-    CallbackSecrets,
-}
-
-impl SecretKind {
-    fn file_key(self) -> &'static str {
-        match self {
-            Self::VendorToken => "vendor_token_file",
-            Self::CallbackSecrets => "callback_secret_file",
-        }
-    }
-
-    fn env_key(self) -> &'static str {
-        match self {
-            Self::VendorToken => "vendor_token_env",
-            Self::CallbackSecrets => "callback_secret_env",
-        }
-    }
 }
 
 impl Tenants {
@@ -115,27 +93,26 @@ impl Tenant {
         variable: &impl Fn(&str) -> Option<String>,
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
-        let mut note = |kind: SecretKind, source: &SecretSource, error: &UnusableSecret| {
+        let mut note = |keys: &SecretKeys, source: &SecretSource, error: &UnusableSecret| {
             let key = match source {
-                SecretSource::File(_) => kind.file_key(),
-                SecretSource::Env(_) => kind.env_key(),
+                SecretSource::File(_) => keys.file_key(),
+                SecretSource::Env(_) => keys.env_key(),
             };
             problems.push(Problem { path: path_of(id, key), detail: error.to_string() });
         };
         let vendor_token = Watched::load(&settings.vendor_token, variable)
-            .map_err(|error| note(SecretKind::VendorToken, &settings.vendor_token, &error));
+            .map_err(|error| note(&VENDOR_TOKEN, &settings.vendor_token, &error));
         let callback_secrets = settings
             .callback_secret
             .as_ref()
             .map(|source| {
-                Watched::load(source, variable)
-                    .map_err(|error| note(SecretKind::CallbackSecrets, source, &error))
+                Watched::load(source, variable).map_err(|error| note(&CALLBACK_SECRET, source, &error))
             })
             .transpose();
         Some(Self {
             id: id.clone(),
             max_concurrency: settings.max_concurrency.unwrap_or(defaults.max_concurrency),
-            rate_limit: settings.rate_limit.as_ref().unwrap_or(&defaults.rate_limit).clone(),
+            rate_limit: settings.rate_limit(&defaults.rate_limit),
             vendor_token: vendor_token.ok()?,
             callback_secrets: callback_secrets.ok()?,
         })
@@ -170,10 +147,10 @@ impl Tenant {
     fn reload_once(&self) -> Vec<Reload> {
         let vendor_token = self.vendor_token.reload();
         let callback_secrets = self.callback_secrets.as_ref().and_then(Watched::reload);
-        [(SecretKind::VendorToken, vendor_token), (SecretKind::CallbackSecrets, callback_secrets)]
+        [(&VENDOR_TOKEN, vendor_token), (&CALLBACK_SECRET, callback_secrets)]
             .into_iter()
-            .filter_map(|(what, outcome)| {
-                Some(Reload { key: path_of(&self.id, what.file_key()), outcome: outcome? })
+            .filter_map(|(keys, outcome)| {
+                Some(Reload { key: path_of(&self.id, keys.file_key()), outcome: outcome? })
             })
             .collect()
     }

@@ -16,7 +16,8 @@ fn in_files(vendor_token: &Path, callback_secret: Option<&Path>) -> TenantSettin
     TenantSettings {
         vendor_token: SecretSource::File(vendor_token.to_owned()),
         callback_secret: callback_secret.map(|path| SecretSource::File(path.to_owned())),
-        rate_limit: None,
+        requests_per_second: None,
+        burst: None,
         max_concurrency: None,
     }
 }
@@ -47,7 +48,8 @@ fn limits_and_secrets_come_from_files_and_variables() {
     let own = TenantSettings {
         vendor_token: SecretSource::Env("BETA_TOKEN".to_owned()),
         callback_secret: Some(SecretSource::Env("BETA_SECRETS".to_owned())),
-        rate_limit: Some(RateLimitSettings { requests_per_second: 1, burst: 2 }),
+        requests_per_second: None,
+        burst: Some(2),
         max_concurrency: Some(3),
     };
     let beta = TenantId::parse("beta").unwrap();
@@ -65,7 +67,8 @@ fn limits_and_secrets_come_from_files_and_variables() {
     assert_eq!((acme.max_concurrency(), acme.rate_limit()), (32, &defaults().rate_limit));
     let beta = tenants.get(&beta).unwrap();
     assert_eq!((beta.vendor_token().expose(), beta.callback_secrets().len()), ("b3ta", 2));
-    assert_eq!((beta.max_concurrency(), beta.rate_limit().burst), (3, 2));
+    assert_eq!(beta.max_concurrency(), 3);
+    assert_eq!(beta.rate_limit(), &RateLimitSettings { requests_per_second: 100, burst: 2 });
     assert!(tenants.get(&TenantId::parse("ACME").unwrap()).is_none());
     assert!(tenants.reload_once().is_empty());
     let printed = format!("{tenants:?}");

@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
 use crate::telemetry::metrics::whole;
-use crate::telemetry::traces::CollectorHeaders;
+use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
@@ -69,15 +69,15 @@ impl Worker for SecretRefresher {
             let secret = reload.key;
             let outcome = match &reload.outcome {
                 ReloadOutcome::Changed => {
-                    tracing::info!(secret, "a secret changed");
+                    tracing::info!(secret, "secret changed");
                     "changed"
                 }
                 ReloadOutcome::Failed(error) => {
-                    tracing::error!(secret, %error, "a secret cannot be read; the old one stays");
+                    tracing::error!(secret, %error, "failed to read a secret; the previous value stays in use");
                     "failed"
                 }
                 ReloadOutcome::Recovered => {
-                    tracing::info!(secret, "a secret can be read again");
+                    tracing::info!(secret, "secret readable again");
                     "recovered"
                 }
             };

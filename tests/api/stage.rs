@@ -11,6 +11,7 @@ use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery, Store, StoredAnalysis};
+use alovoice_gateway::telemetry::Telemetry;
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
 
@@ -251,7 +252,7 @@ pub(crate) fn development_token<'a>(tenant: &'a TenantId, scopes: &'a str) -> De
 
 async fn start(settings: &[(String, String)]) -> Gateway {
     let settings = config::load(None, settings.iter().cloned()).unwrap();
-    app::start(&settings, &|_| None).await.unwrap()
+    app::start(&settings, &|_| None, Telemetry::metrics_only().unwrap()).await.unwrap()
 }
 
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
