@@ -51,7 +51,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "commands",
         &[
-            &["domain", "config", "telemetry", "http_client", "store", "callbacks", "auth"],
+            &["domain", "config", "telemetry", "http_client", "secrets", "store", "callbacks", "auth"],
             &["http", "app", "cli", "sandbox"],
         ],
     ),

@@ -53,7 +53,7 @@ fn codec(tenant: &TenantId, filter: &Filter) -> CursorCodec {
     });
     let terms = filter.search.iter().flat_map(|search| search.terms(tenant));
     let codec = terms.fold(codec, |codec, term| {
-        term.forms.iter().fold(codec.filter([u8::from(term.prefix)]), |codec, form| codec.filter(form))
+        term.forms.iter().fold(codec.filter([u8::from(term.prefix)]), CursorCodec::filter)
     });
     filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag))
 }

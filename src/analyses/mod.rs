@@ -272,8 +272,8 @@ impl Analyses {
         self.cache.bytes()
     }
 
-    /// Forgets what changed and wakes who waits for it, until the store is gone or `stop` says so.
-    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
+    /// Invalidates cached analyses that changed and wakes their waiting callers, until `stop` is cancelled.
+    pub async fn follow_changes(self: Arc<Self>, mut changes: Receiver<Change>, stop: CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,

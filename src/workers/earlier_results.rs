@@ -1,4 +1,4 @@
-//! Lists results that were stored by a version without lists, so that they are found, too.
+//! Indexes results that an earlier version stored without an index, so that lists and searches find them.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::store::{Store, StoreError};
 
-/// In one transaction: other writers wait no longer than for these.
+/// Results per transaction. Other writers wait for one transaction at most.
 const BATCH: usize = 50;
 
-/// Works on what is not listed yet.
+/// The worker that indexes earlier results.
 pub struct EarlierResults {
-    /// Where it is.
+    /// Holds the results.
     pub store: Arc<dyn Store>,
 }
 
@@ -23,7 +23,7 @@ impl Worker for EarlierResults {
         "earlier_results"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         let started = self.store.list_earlier_results_across_tenants(BATCH).await?;
         Ok(Report { started, next_due: None })
     }

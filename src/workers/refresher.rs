@@ -1,4 +1,4 @@
-//! Keeps the keys of issuers, the secrets of tenants and the clock of the schedules fresh.
+//! Keeps the keys of issuers, the secret files and the clock of schedules up to date.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,16 @@ use crate::telemetry::metrics::whole;
 use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
 
-/// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
-/// symlinks, and network file systems do not tell of changes.
+/// How often secret files are read. File system notifications would miss changes: Kubernetes swaps symlinks, and network file
+/// systems send none.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Fetches the key sets that are due.
+/// The worker that fetches the key sets that are due.
 pub struct KeyRefresher {
-    /// Whose keys.
+    /// Holds the key sets.
     pub verifier: Arc<Verifier>,
+    /// The clocks of tokens and of schedules.
+    pub env: Env,
 }
 
 #[async_trait]
@@ -32,21 +34,23 @@ impl Worker for KeyRefresher {
         "key_refresher"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.verifier.refresh_once().await;
-        Ok(Report { started: 0, next_due: Some(self.verifier.next_refresh()) })
+        // The verifier uses the wall clock, the loop the clock of schedules.
+        let pause = self.verifier.next_refresh().since(self.env.wall_clock.now());
+        Ok(Report { started: 0, next_due: Some(self.env.clock.now() + pause) })
     }
 }
 
-/// Reads the files of secrets anew.
+/// The worker that reloads secret files.
 pub struct SecretRefresher {
-    /// Whose secrets.
+    /// Hold the vendor tokens and the callback secrets.
     pub tenants: Arc<Tenants>,
-    /// The keys that seal.
+    /// Holds the keys that seal stored secrets.
     pub encryption: Arc<Encryption>,
-    /// What the collector of traces wants to see.
+    /// Headers for the collector of spans.
     pub collector_headers: Arc<CollectorHeaders>,
-    /// The clocks and the metrics.
+    /// The clock of schedules, and the metrics.
     pub env: Env,
 }
 
@@ -56,15 +60,15 @@ impl Worker for SecretRefresher {
         "secret_refresher"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        // Files on a mount that hangs must not hold up a thread that others need.
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        // On a thread of its own, since reads from a hanging mount block.
         let files = Arc::clone(&self);
-        let look = move || {
+        let reload = move || {
             let of_tenants = files.tenants.reload_once();
             let others = [files.encryption.reload_once(), files.collector_headers.reload_once()];
             of_tenants.into_iter().chain(others.into_iter().flatten()).collect::<Vec<_>>()
         };
-        let reloads = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        let reloads = tokio::task::spawn_blocking(reload).await.unwrap_or_default();
         for reload in reloads {
             let secret = reload.key;
             let outcome = match &reload.outcome {
@@ -96,26 +100,26 @@ impl Worker for SecretRefresher {
     }
 }
 
-/// How often the clock of the schedules is compared with the machine's.
+/// How often the clock of schedules is compared with the machine's clock.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
-/// How far it is moved then: little enough that no lease ends early for it.
+/// The largest correction of one comparison, small enough that no lease ends early because of it.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
-/// Leads the clock of the schedules towards the machine's, for a store that has no clock of its own.
-pub struct ClockKeeper {
-    /// What schedules and leases go by.
+/// The worker that moves the clock of schedules towards the machine's clock, for a store without a clock of its own.
+pub struct ClockSync {
+    /// The clock of schedules and leases.
     pub steady: Arc<SteadyClock>,
-    /// The machine's.
+    /// The machine's clock.
     pub wall: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl Worker for ClockKeeper {
+impl Worker for ClockSync {
     fn name(&self) -> &'static str {
-        "clock_keeper"
+        "clock_sync"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.steady.approach(self.wall.now(), CLOCK_STEP);
         Ok(Report { started: 0, next_due: Some(self.steady.now() + CLOCK_INTERVAL) })
     }

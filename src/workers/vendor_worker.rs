@@ -1,4 +1,5 @@
-//! The submitter and the poller: the same claim, the same way back, another method of the vendor's.
+//! The submitter and the poller. They share the protocol in the documentation of [`workers`](super) and differ in the vendor's
+//! method that they call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +20,23 @@ use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, W
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Analyses past their deadlines that are ended in one transaction.
+/// Overdue analyses that one transaction fails.
 const OVERDUE_BATCH: usize = 100;
 
-/// Works on one queue of analyses.
+/// The worker of one queue of analyses.
+#[derive(Clone)]
 pub struct VendorWorker {
-    /// Which.
+    /// The queue that this worker serves.
     pub queue: Queue,
-    /// Where the work is.
+    /// Holds the queue.
     pub store: Arc<dyn Store>,
-    /// Whom it is done with.
+    /// Client of the vendor.
     pub vendor: Arc<VendorClient>,
-    /// How much of it each tenant may have at once.
+    /// Limits of the requests in flight, per tenant.
     pub slots: Arc<VendorSlots>,
-    /// On whose behalf.
+    /// Hold the vendor tokens.
     pub tenants: Arc<Tenants>,
-    /// The vendor's deadline.
+    /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
     /// The clock of leases, and the metrics.
     pub env: Env,
@@ -49,7 +51,7 @@ impl Worker for VendorWorker {
         }
     }
 
-    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
         let offer = self.slots.offer().await;
         let mut report = Report { started: 0, next_due: offer.opens_at };
         if !offer.free.is_empty() {
@@ -57,8 +59,8 @@ impl Worker for VendorWorker {
             report =
                 Report { started: claims.claimed.len(), next_due: earlier(report.next_due, claims.next_due) };
             for claimed in claims.claimed {
-                // Taken here and not in the task, so that the next step's offer counts it. A tenant that is not
-                // configured has no slots, so nothing of it is claimed.
+                // Taken before the task starts, so that the next step counts the slot as taken. Only tenants with slots have
+                // claims.
                 let Some(slot) = offer.take(&claimed.analysis.tenant) else { continue };
                 self.start(claimed, slot, tasks);
             }
@@ -110,7 +112,7 @@ impl VendorWorker {
     async fn work(&self, claimed: ClaimedWork, slot: VendorSlot, trace: TraceContext) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
-        // A process that was stopped must not send what another may have taken over.
+        // After a pause of this process the lease may be over, and another replica may send the request.
         let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
         if self.env.clock.now() + self.request_timeout > lease_end {
             tracing::warn!("request skipped: the lease ends before the deadline of the request");
@@ -118,7 +120,7 @@ impl VendorWorker {
         }
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace };
-        // The room of a large answer, until it is written.
+        // `_room` reserves memory for a large answer until the answer is written.
         let (step, _room) = match self.queue {
             Queue::Submits => (Step::Submitted(self.vendor.submit(&slot, request).await), Room::default()),
             Queue::Polls => {

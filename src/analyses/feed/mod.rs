@@ -135,8 +135,8 @@ impl Feed {
         Ok(EventStream::new(Arc::clone(self), tenant.clone(), position, until, signal))
     }
 
-    /// Wakes the streams of whose tenant something happened, until the store is gone or `stop` says so.
-    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
+    /// Wakes the streams of every tenant that has a new event, until `stop` is cancelled.
+    pub async fn follow_changes(self: Arc<Self>, mut changes: Receiver<Change>, stop: CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
