@@ -5,7 +5,6 @@
 //! last.
 
 mod gateway;
-mod issuer_keys;
 mod series;
 mod servers;
 mod start_error;
@@ -24,7 +23,7 @@ pub use self::start_error::StartError;
 pub use self::store::attach;
 use crate::alovoice::{VendorClient, VendorSlots};
 use crate::analyses::{Analyses, Feed, Webhooks};
-use crate::auth::Verifier;
+use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{Problems, Settings, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
@@ -37,6 +36,7 @@ use crate::http::state::ApiState;
 use crate::secrets::Encryption;
 use crate::store::{KeyTerms, Queue};
 use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
     self, ClockSync, Deliverer, EarlierResults, KeyRefresher, Replayer, Retention, SecretRefresher,
@@ -85,8 +85,8 @@ pub async fn start(
     series::begin(&env.metrics, &tenants);
     tracing::info!(tenants = tenants.all().count(), "secrets loaded");
 
-    let observer = issuer_keys::observer(&env.metrics);
-    let verifier = Arc::new(Verifier::new(&settings.auth, env.wall_clock.clone(), observer)?);
+    let verifier =
+        Arc::new(Verifier::new(&settings.auth, env.wall_clock.clone(), key_refresh_observer(&env.metrics))?);
     tracing::info!(issuers = settings.auth.issuers.len(), "token verifier built");
 
     let vendor = VendorClient::new(&settings.vendor, env.clone());
@@ -171,9 +171,15 @@ pub async fn start(
         wakes.deliverer.clone(),
     );
     let secrets = SecretRefresher {
-        tenants,
-        encryption,
-        collector_headers: telemetry.collector_headers.clone(),
+        secrets: Arc::new(
+            [
+                tenants.secrets(),
+                encryption.secrets(),
+                verifier.secrets(),
+                telemetry.collector_headers.secrets(),
+            ]
+            .concat(),
+        ),
         env: env.clone(),
     };
     let retention =
@@ -214,4 +220,23 @@ pub async fn start(
 
 const fn is_sqlite(settings: &Settings) -> bool {
     matches!(settings.store.url, StoreUrl::Sqlite(_))
+}
+
+/// Logs and counts the fetches of issuers' key sets.
+fn key_refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync + 'static {
+    let metrics = Arc::clone(metrics);
+    move |refresh: &Refresh| {
+        let outcome = match &refresh.outcome {
+            RefreshOutcome::Updated => {
+                tracing::info!(issuer = refresh.issuer, "issuer's keys changed");
+                "updated"
+            }
+            RefreshOutcome::Unchanged => "unchanged",
+            RefreshOutcome::Failed(error) => {
+                tracing::error!(issuer = refresh.issuer, %error, "failed to load the issuer's keys");
+                "failed"
+            }
+        };
+        metrics.jwks_refreshes.with_label_values(&[outcome]).inc();
+    }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::auth::VerifierError;
 use crate::config::Problems;
 use crate::store::{postgres, sqlite};
 
@@ -13,9 +12,6 @@ pub enum StartError {
     /// The settings name a file or value that cannot be used.
     #[error(transparent)]
     Settings(#[from] Problems),
-    /// The key file of an issuer cannot be used.
-    #[error(transparent)]
-    Issuers(#[from] VerifierError),
     /// The SQLite file cannot be opened.
     #[error("store: {0}")]
     File(#[from] sqlite::OpenError),
@@ -43,7 +39,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are wrong; otherwise a later start with the same settings may succeed.
     pub const fn is_of_settings(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Issuers(_) | Self::Server(postgres::OpenError::Settings(_)))
+        matches!(self, Self::Settings(_) | Self::Server(postgres::OpenError::Settings(_)))
     }
 
     pub(super) fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(

@@ -10,11 +10,9 @@ use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
 use crate::env::Env;
-use crate::secrets::{Encryption, ReloadOutcome};
+use crate::secrets::{Reload, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
 use crate::telemetry::metrics::whole;
-use crate::telemetry::spans::CollectorHeaders;
-use crate::tenants::Tenants;
 
 /// How often secret files are read. File system notifications would miss changes: Kubernetes swaps symlinks, and network file
 /// systems send none.
@@ -37,21 +35,38 @@ impl Worker for KeyRefresher {
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.verifier.refresh_once().await;
         // The verifier uses the wall clock, the loop the clock of schedules.
-        let pause = self.verifier.next_refresh().since(self.env.wall_clock.now());
-        Ok(Report { started: 0, next_due: Some(self.env.clock.now() + pause) })
+        let Env { clock, wall_clock, .. } = &self.env;
+        let next_due = self.verifier.next_refresh().map(|due| clock.now() + due.since(wall_clock.now()));
+        Ok(Report { started: 0, next_due })
     }
 }
 
 /// The worker that reloads secret files.
 pub struct SecretRefresher {
-    /// Hold the vendor tokens and the callback secrets.
-    pub tenants: Arc<Tenants>,
-    /// Holds the keys that seal stored secrets.
-    pub encryption: Arc<Encryption>,
-    /// Headers for the collector of spans.
-    pub collector_headers: Arc<CollectorHeaders>,
+    /// The secrets of the tenants, the encryption, the issuers and the trace collector.
+    pub secrets: Arc<ReloadableSecrets>,
     /// The clock of schedules, and the metrics.
     pub env: Env,
+}
+
+impl SecretRefresher {
+    fn report(&self, key: &str, reload: &Reload) {
+        let outcome = match reload {
+            Reload::Changed => {
+                tracing::info!(secret = key, "secret changed");
+                "changed"
+            }
+            Reload::Failed(error) => {
+                tracing::error!(secret = key, %error, "failed to read secret, the previous value stays in force");
+                "failed"
+            }
+            Reload::Recovered => {
+                tracing::info!(secret = key, "secret can be read again");
+                "recovered"
+            }
+        };
+        self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+    }
 }
 
 #[async_trait]
@@ -61,40 +76,19 @@ impl Worker for SecretRefresher {
     }
 
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        // On a thread of its own, since reads from a hanging mount block.
-        let files = Arc::clone(&self);
-        let reload = move || {
-            let of_tenants = files.tenants.reload_once();
-            let others = [files.encryption.reload_once(), files.collector_headers.reload_once()];
-            of_tenants.into_iter().chain(others.into_iter().flatten()).collect::<Vec<_>>()
-        };
+        // On a blocking thread: a file system that hangs must not block the async threads.
+        let secrets = Arc::clone(&self.secrets);
+        let reload = move || secrets.iter().map(|secret| secret.reload()).collect::<Vec<_>>();
         let reloads = tokio::task::spawn_blocking(reload).await.unwrap_or_default();
-        for reload in reloads {
-            let secret = reload.key;
-            let outcome = match &reload.outcome {
-                ReloadOutcome::Changed => {
-                    tracing::info!(secret, "secret changed");
-                    "changed"
-                }
-                ReloadOutcome::Failed(error) => {
-                    tracing::error!(secret, %error, "failed to read a secret; the previous value stays in use");
-                    "failed"
-                }
-                ReloadOutcome::Recovered => {
-                    tracing::info!(secret, "secret readable again");
-                    "recovered"
-                }
-            };
-            self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+        for (secret, reload) in self.secrets.iter().zip(reloads) {
+            if let Some(reload) = reload {
+                self.report(secret.key(), &reload);
+            }
         }
-        let (tokens, secrets) = self.tenants.failing();
-        for (kind, failing) in [
-            ("vendor_token", tokens),
-            ("callback_secret", secrets),
-            ("encryption_key", usize::from(self.encryption.is_failing())),
-            ("collector_headers", usize::from(self.collector_headers.is_failing())),
-        ] {
-            self.env.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
+        for kind in SecretKind::ALL {
+            let of_kind = self.secrets.iter().filter(|secret| secret.kind() == kind);
+            let unreadable = of_kind.filter(|secret| secret.is_unreadable()).count();
+            self.env.metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(whole(unreadable));
         }
         Ok(Report { started: 0, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
     }
