@@ -25,7 +25,7 @@ use crate::alovoice::{VendorClient, VendorSlots};
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
-use crate::config::{Problems, Settings, StoreUrl};
+use crate::config::{Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::env::Env;
 use crate::http::admin::Readiness;
@@ -55,7 +55,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 ///
 /// # Errors
 /// Every secret that cannot be read.
-pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants, Problems> {
+pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants, SettingsProblems> {
     let defaults = DefaultLimits {
         max_concurrency: settings.vendor.max_concurrency,
         rate_limit: settings.rate_limit.clone(),

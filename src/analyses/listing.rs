@@ -4,7 +4,7 @@ use super::cursor::{CursorCodec, InvalidCursor};
 use super::{Analyses, AnalysesError};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{Filter, Page, Position};
+use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
 
@@ -25,14 +25,14 @@ impl Analyses {
     pub async fn list(
         &self,
         tenant: &Tenant,
-        filter: Filter,
+        filter: AnalysisFilter,
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Listing, AnalysesError> {
         let codec = codec(tenant.id(), &filter);
         let after = cursor.map(|cursor| decode(&codec, cursor)).transpose()?;
         // One more than the page holds shows whether there is a next page.
-        let page = Page { filter, after, limit: limit.saturating_add(1) };
+        let page = AnalysisQuery { filter, after, limit: limit.saturating_add(1) };
         let mut listed = self.store.list_analyses(tenant.id(), page).await?;
         let is_last = listed.len() <= limit;
         listed.truncate(limit);
@@ -44,7 +44,7 @@ impl Analyses {
     }
 }
 
-fn codec(tenant: &TenantId, filter: &Filter) -> CursorCodec {
+fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
     let codec =
         CursorCodec::new("analyses", tenant).filter(filter.status.map_or("", |status| status.as_str()));
     let moments = [filter.submitted_after, filter.submitted_before];
@@ -62,11 +62,11 @@ fn encode(codec: &CursorCodec, submitted_at: Timestamp, call_id: &CallId) -> Str
     codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_str().as_bytes()].concat())
 }
 
-fn decode(codec: &CursorCodec, cursor: &str) -> Result<Position, InvalidCursor> {
+fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCursor> {
     let position = codec.decode(cursor)?;
     let (millis, call_id) = position.split_first_chunk().ok_or(InvalidCursor)?;
     let call_id = std::str::from_utf8(call_id).map_err(|_| InvalidCursor)?;
-    Ok(Position {
+    Ok(ListPosition {
         submitted_at: Timestamp::from_millis(i64::from_be_bytes(*millis)),
         call_id: CallId::parse(call_id).map_err(|_| InvalidCursor)?,
     })
@@ -80,16 +80,16 @@ mod tests {
     #[test]
     fn a_cursor_is_valid_only_with_the_same_filters() {
         let acme = TenantId::parse("acme").unwrap();
-        let all = codec(&acme, &Filter::default());
+        let all = codec(&acme, &AnalysisFilter::default());
         let submitted_at = Timestamp::from_millis(1_716_207_617_042);
         let call_id = CallId::parse("1716207617.42").unwrap();
         let cursor = encode(&all, submitted_at, &call_id);
-        assert_eq!(decode(&all, &cursor), Ok(Position { submitted_at, call_id }));
+        assert_eq!(decode(&all, &cursor), Ok(ListPosition { submitted_at, call_id }));
         for other in [
-            Filter { status: Some(Status::Completed), ..Filter::default() },
-            Filter { tags: vec!["a".to_owned()], ..Filter::default() },
-            Filter { submitted_after: Some(Timestamp::from_millis(0)), ..Filter::default() },
-            Filter { submitted_before: Some(Timestamp::from_millis(0)), ..Filter::default() },
+            AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
+            AnalysisFilter { tags: vec!["a".to_owned()], ..AnalysisFilter::default() },
+            AnalysisFilter { submitted_after: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
+            AnalysisFilter { submitted_before: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
         ] {
             assert_eq!(decode(&codec(&acme, &other), &cursor), Err(InvalidCursor), "{other:?}");
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::Problems;
+use crate::config::SettingsProblems;
 use crate::store::{postgres, sqlite};
 
 /// The reason why the gateway did not start.
@@ -11,7 +11,7 @@ use crate::store::{postgres, sqlite};
 pub enum StartError {
     /// The settings name a file or value that cannot be used.
     #[error(transparent)]
-    Settings(#[from] Problems),
+    Settings(#[from] SettingsProblems),
     /// The SQLite file cannot be opened.
     #[error("store: {0}")]
     File(#[from] sqlite::OpenError),

@@ -53,7 +53,7 @@ impl Pass {
 }
 
 /// How far the writing has come.
-enum Stage {
+enum StreamState {
     Begins(EventStream, Pass),
     GoesOn(EventStream, Pass),
     Ended,
@@ -61,26 +61,28 @@ enum Stage {
 
 /// The body. It is asked for more when what it gave has gone out.
 pub(super) fn stream(events: EventStream, pass: Pass) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    unfold(Stage::Begins(events, pass), |stage| async move {
+    unfold(StreamState::Begins(events, pass), |stage| async move {
         match stage {
-            Stage::Begins(events, pass) => {
+            StreamState::Begins(events, pass) => {
                 // An id without data: who is cut off before the first event comes back to this place.
                 let head = format!("retry: {RETRY_MS}\nid: {}\n\n", events.cursor());
-                Some((Ok(head.into()), Stage::GoesOn(events, pass)))
+                Some((Ok(head.into()), StreamState::GoesOn(events, pass)))
             }
-            Stage::GoesOn(mut events, pass) => Some(match events.next().await {
-                Ok(StreamItem::End(why)) => (Ok(format!(": {why}\n\n").into()), Stage::Ended),
+            StreamState::GoesOn(mut events, pass) => Some(match events.next().await {
+                Ok(StreamItem::End(why)) => (Ok(format!(": {why}\n\n").into()), StreamState::Ended),
                 Ok(_) if !pass.is_good().await => {
-                    (Ok(Bytes::from_static(b": the token counts no more\n\n")), Stage::Ended)
+                    (Ok(Bytes::from_static(b": the token counts no more\n\n")), StreamState::Ended)
                 }
-                Ok(StreamItem::Event(event)) => (Ok(written(&event)), Stage::GoesOn(events, pass)),
-                Ok(StreamItem::Heartbeat) => (Ok(Bytes::from_static(PING)), Stage::GoesOn(events, pass)),
+                Ok(StreamItem::Event(event)) => (Ok(written(&event)), StreamState::GoesOn(events, pass)),
+                Ok(StreamItem::Heartbeat) => {
+                    (Ok(Bytes::from_static(PING)), StreamState::GoesOn(events, pass))
+                }
                 Err(error) => {
                     tracing::error!(%error, "an event stream broke off");
-                    (Err(error), Stage::Ended)
+                    (Err(error), StreamState::Ended)
                 }
             }),
-            Stage::Ended => None,
+            StreamState::Ended => None,
         }
     })
 }

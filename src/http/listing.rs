@@ -11,8 +11,8 @@ use super::problem_responses::CommonProblems;
 use super::state::ApiState;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::listing::Filter;
-use crate::domain::search::{SearchQuery, Side};
+use crate::domain::listing::AnalysisFilter;
+use crate::domain::search::{SearchQuery, SpeakerSide};
 use crate::domain::summary::{AnalysisSummary, MAX_TAG_CHARS};
 
 const MAX_LIMIT: u32 = 200;
@@ -40,7 +40,7 @@ pub struct ListAnalyses {
     q: Option<String>,
     /// The side whose words `q` means. Without `q`: talks in which this side speaks at all.
     #[param(inline)]
-    speaker: Option<Side>,
+    speaker: Option<SpeakerSide>,
     /// First submitted after this moment, such as `2026-11-01T00:00:00Z`.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
     submitted_after: Option<Timestamp>,
@@ -63,7 +63,7 @@ pub struct TagName(String);
 
 impl ListAnalyses {
     /// Checks what the types leave open.
-    fn into_filter(self) -> Result<(Filter, Option<String>, usize), ApiError> {
+    fn into_filter(self) -> Result<(AnalysisFilter, Option<String>, usize), ApiError> {
         let mut errors = Vec::new();
         let mut wrong =
             |name: &str, detail: String| errors.push(FieldError { pointer: format!("?{name}"), detail });
@@ -90,7 +90,7 @@ impl ListAnalyses {
         if !errors.is_empty() {
             return Err(ApiError::invalid(errors));
         }
-        let filter = Filter {
+        let filter = AnalysisFilter {
             status: self.status,
             tags: self.tag,
             search,

@@ -14,10 +14,10 @@ use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::config::CallbackSettings;
 use crate::domain::deliveries::Delivery;
 use crate::domain::ids::TenantId;
-use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
+use crate::domain::retries::{AttemptOutcome, RetryDecision, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
-use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
+use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, WebhookSealer};
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
@@ -141,7 +141,7 @@ impl Deliverer {
             endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
             status: sent.status,
             latency: sent.latency,
-            detail: (next != Next::Delivered).then(|| sent.outcome.to_string()),
+            detail: (next != RetryDecision::Delivered).then(|| sent.outcome.to_string()),
             response: sent.response,
             next,
         };
@@ -169,7 +169,7 @@ impl Deliverer {
         };
         let keys =
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
-        let vault = Vault::new(&keys, tenant, endpoint.id);
+        let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
         let lost = "no key in encryption.key_file opens the secret or the headers of the webhook";
         let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
         Ok(Credentials { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
@@ -206,21 +206,21 @@ impl Deliverer {
     }
 
     /// Decides what follows after an attempt.
-    fn next(&self, delivery: &Delivery, outcome: &AttemptOutcome) -> Next {
+    fn next(&self, delivery: &Delivery, outcome: &AttemptOutcome) -> RetryDecision {
         let now = self.env.clock.now();
         match outcome {
             // The outcome disables the webhook, and the delivery waits with all others of the webhook.
-            AttemptOutcome::Gone if delivery.webhook.is_some() => Next::Hold,
+            AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
             // Only the operator can repair this. Until then every delivery of the webhook waits.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
-                Next::WaitUntil(now + Health::UNSIGNED_PAUSE)
+                RetryDecision::WaitUntil(now + Health::UNSIGNED_PAUSE)
             }
             _ => self.schedule.next(delivery.attempts_of_round(), outcome, now, self.env.entropy.fraction()),
         }
     }
 
-    fn count(&self, tenant: &TenantId, next: Next, disabled: Option<DisabledReason>) {
-        if matches!(next, Next::GiveUp(_)) {
+    fn count(&self, tenant: &TenantId, next: RetryDecision, disabled: Option<DisabledReason>) {
+        if matches!(next, RetryDecision::GiveUp(_)) {
             self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
@@ -230,20 +230,22 @@ impl Deliverer {
 }
 
 /// Logs the outcome of an attempt. The log line also has the ids of the span around it.
-fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: Next) {
+fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
     let host = delivery.delivery.url.as_url().host_str();
     let (status, outcome) = (sent.status, sent.outcome.label());
     match next {
-        Next::Delivered => tracing::info!(host, status, "callback delivered"),
-        Next::RetryAt(at) => {
+        RetryDecision::Delivered => tracing::info!(host, status, "callback delivered"),
+        RetryDecision::RetryAt(at) => {
             tracing::warn!(host, status, outcome, retry_at = %at, "callback delivery failed");
         }
-        Next::WaitUntil(until) => {
+        RetryDecision::WaitUntil(until) => {
             let reason = &sent.outcome;
             tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no secret to sign with");
         }
-        Next::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
-        Next::GiveUp(reason) => tracing::error!(host, status, outcome, ?reason, "callback delivery given up"),
+        RetryDecision::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
+        RetryDecision::GiveUp(reason) => {
+            tracing::error!(host, status, outcome, ?reason, "callback delivery given up")
+        }
     }
 }
 

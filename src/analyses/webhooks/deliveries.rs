@@ -2,7 +2,7 @@
 
 use super::{Webhooks, WebhooksError, due};
 use crate::analyses::cursor::CursorCodec;
-use crate::domain::deliveries::{DeliveryFilter, DeliveryPage};
+use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use crate::domain::ids::{DeliveryId, TenantId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
 
@@ -39,7 +39,7 @@ impl Webhooks {
         let codec = codec(tenant, &filter);
         let after = cursor.map(|cursor| codec.decode_number(cursor)).transpose()?;
         // One more than the page holds shows whether there is a next page.
-        let page = DeliveryPage { filter, after, limit: limit.saturating_add(1) };
+        let page = DeliveryQuery { filter, after, limit: limit.saturating_add(1) };
         let mut deliveries = self.store.list_deliveries(tenant, page).await?;
         let is_last = deliveries.len() <= limit;
         deliveries.truncate(limit);

@@ -30,7 +30,7 @@ use super::problem::{
     ApiError, IDEMPOTENCY_KEY_IN_USE, IDEMPOTENCY_KEY_REUSED, IDEMPOTENT_ANSWER_NOT_KEPT, INTERNAL,
 };
 use crate::domain::clock::Entropy;
-use crate::domain::idempotency::{IdempotencyKey, KeptAnswer, KeyedRequest, Subject, sealing_context};
+use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, StoredAnswer, Subject, sealing_context};
 use crate::domain::ids::TenantId;
 use crate::domain::sealing::Purpose;
 use crate::secrets::Encryption;
@@ -177,17 +177,17 @@ impl KeyedRequests {
         name: &[u8; 32],
         subject: &Subject,
         answer: &Answer,
-    ) -> Option<KeptAnswer> {
+    ) -> Option<StoredAnswer> {
         let plain = answer.to_bytes(MAX_KEPT_BYTES)?;
         match (self.encryption.keys(), subject) {
             (Some(keys), _) => {
                 let context = sealing_context(tenant, name);
                 let bytes = keys.seal(Purpose::IdempotentAnswer, &context, &*self.entropy, &plain);
-                Some(KeptAnswer { is_sealed: true, bytes })
+                Some(StoredAnswer { is_sealed: true, bytes })
             }
             (None, Subject::Secret) => None,
             (None, Subject::Call(_) | Subject::Calls | Subject::Plain) => {
-                Some(KeptAnswer { is_sealed: false, bytes: plain })
+                Some(StoredAnswer { is_sealed: false, bytes: plain })
             }
         }
     }
@@ -196,9 +196,9 @@ impl KeyedRequests {
         &self,
         tenant: &TenantId,
         name: &[u8; 32],
-        kept: Option<KeptAnswer>,
+        kept: Option<StoredAnswer>,
     ) -> Result<Answer, ApiError> {
-        let read = |kept: KeptAnswer| {
+        let read = |kept: StoredAnswer| {
             if !kept.is_sealed {
                 return Answer::from_bytes(&kept.bytes);
             }
@@ -214,7 +214,7 @@ impl KeyedRequests {
     }
 
     /// The work is done, and the caller is answered, whether or not that can be written down.
-    async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<KeptAnswer>) {
+    async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<StoredAnswer>) {
         if let Err(error) = self.store.finish_key(tenant, claim, kept).await {
             tracing::warn!(%error, "an answer could not be kept: sent again, the request is done again");
         }
