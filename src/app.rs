@@ -39,8 +39,8 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, ClockSync, Deliverer, EarlierResults, KeyRefresher, Replayer, Retention, SecretRefresher,
-    VendorWorker, Wake, Wakes, Worker,
+    self, ClockSync, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, VendorWorker, Wake,
+    Wakes, Worker,
 };
 
 /// How long an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
@@ -195,7 +195,6 @@ pub async fn start(
     run(Arc::new(secrets), Wake::default());
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
-    run(Arc::new(EarlierResults { store: store.clone() }), Wake::default());
     if is_sqlite(settings) {
         let (steady, wall) = (steady_clock, env.wall_clock.clone());
         run(Arc::new(ClockSync { steady, wall }), Wake::default());

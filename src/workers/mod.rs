@@ -24,7 +24,6 @@
 //! 30 seconds. A drain stops the loop; started work runs to its end, and leases that are left are released.
 
 mod deliverer;
-mod earlier_results;
 mod refresher;
 mod replayer;
 mod retention;
@@ -41,7 +40,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
-pub use self::earlier_results::EarlierResults;
 pub use self::refresher::{ClockSync, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
