@@ -21,7 +21,7 @@ use self::gateway::Tasks;
 use self::servers::{serve_admin, serve_api};
 pub use self::start_error::StartError;
 pub use self::store::attach;
-use crate::alovoice::{VendorClient, VendorSlots};
+use crate::alovoice::{VendorClient, VendorPermits};
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
@@ -92,7 +92,7 @@ pub async fn start(
     let vendor = VendorClient::new(&settings.vendor, env.clone());
     let vendor = Arc::new(vendor.map_err(StartError::part("the vendor's client"))?);
     let limits = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
-    let vendor_slots = Arc::new(VendorSlots::new(limits, &settings.vendor.polling, &env));
+    let vendor_permits = Arc::new(VendorPermits::new(limits, &settings.vendor.polling, &env));
     let sender = Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?;
     tracing::info!(vendor_host = settings.vendor.base_url.host_str(), "HTTP clients built");
 
@@ -101,7 +101,7 @@ pub async fn start(
     tracing::info!(engine, "store opened");
 
     let tasks = Tasks::default();
-    let vendor_access = (vendor.clone(), vendor_slots.clone());
+    let vendor_access = (vendor.clone(), vendor_permits.clone());
     let draining = &tasks.draining;
     let analyses = Analyses::new(settings, env.clone(), store.clone(), vendor_access, draining.clone());
     let analyses = Arc::new(analyses);
@@ -111,7 +111,7 @@ pub async fn start(
     // Subscribed before anything can change the store: a missed change would leave a stale answer in the cache.
     let wakes = Wakes::default();
     let stopping = &tasks.stopping;
-    tasks.background.spawn(wakes.clone().follow(store.changes(), vendor_slots.clone(), stopping.clone()));
+    tasks.background.spawn(wakes.clone().follow(store.changes(), vendor_permits.clone(), stopping.clone()));
     tasks.background.spawn(feed.clone().follow_changes(store.changes(), stopping.clone()));
     tasks.background.spawn(analyses.clone().follow_changes(store.changes(), stopping.clone()));
 
@@ -155,7 +155,7 @@ pub async fn start(
         queue: Queue::Submits,
         store: store.clone(),
         vendor,
-        slots: vendor_slots,
+        permits: vendor_permits,
         tenants: tenants.clone(),
         request_timeout: settings.vendor.request_timeout,
         env: env.clone(),

@@ -113,7 +113,7 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("config/store.rs", 1),
     ("store/postgres/connect.rs", 1),
     // The vendor token, in the vendor's URL.
-    ("alovoice/mod.rs", 1),
+    ("alovoice/client.rs", 1),
     // A new webhook secret, in the one response that shows it.
     ("http/webhooks.rs", 1),
     // The value of a custom header, in the request to the webhook.
@@ -449,9 +449,9 @@ fn an_unlisted_exposure_of_a_secret_is_found() {
     let twice = "fn f() {\n url.push(token.expose());\n println!(\"{}\", token.expose());\n}";
     let tested = "#[cfg(test)]\nmod tests { fn f() { token.expose() } }";
     let none: [&str; 0] = [];
-    assert_eq!(found("alovoice/mod.rs", once), none);
-    assert_eq!(found("alovoice/mod.rs", &format!("{once}\n{tested}")), none);
-    assert_eq!(found("alovoice/mod.rs", twice), ["3: expose"]);
+    assert_eq!(found("alovoice/client.rs", once), none);
+    assert_eq!(found("alovoice/client.rs", &format!("{once}\n{tested}")), none);
+    assert_eq!(found("alovoice/client.rs", twice), ["3: expose"]);
     assert_eq!(found("alovoice/answer.rs", once), ["1: expose"]);
     assert_eq!(found("http/mod.rs", "fn f() { s.map(VendorToken::expose) }"), ["1: expose"]);
     // Code after a test module counts.
