@@ -1,17 +1,17 @@
-//! Who did what, for later questions. Nothing of a call's content is in it.
+//! Audit records. They contain nothing of a call's content.
 
 use super::clock::Timestamp;
 use super::ids::CallId;
 
-/// What leaves a record.
+/// Action that leaves an audit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditedAction {
-    /// A call and all that was known of it was deleted.
+    /// A caller deleted an analysis.
     AnalysisDeleted,
 }
 
 impl AuditedAction {
-    /// The word in the store and in logs.
+    /// Name in the store and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisDeleted => "analysis.deleted",
@@ -19,24 +19,24 @@ impl AuditedAction {
     }
 }
 
-/// On whose behalf something is done.
+/// Caller on whose behalf an action happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The token's `sub`.
+    /// Claim `sub` of the token.
     pub subject: Option<String>,
-    /// The request, as it is named in logs.
+    /// Id of the request in logs.
     pub request_id: String,
 }
 
-/// Something that was done.
+/// Record of one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// When.
+    /// Time of the action.
     pub at: Timestamp,
-    /// By whom.
+    /// Caller who asked for the action.
     pub actor: Actor,
-    /// What.
+    /// Name of the action.
     pub action: String,
-    /// To which call.
+    /// Call that the action changed.
     pub call_id: CallId,
 }
