@@ -215,7 +215,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
         }
         RetryDecision::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
         RetryDecision::GiveUp(reason) => {
-            tracing::error!(host, status, outcome, ?reason, "callback delivery given up")
+            tracing::error!(host, status, outcome, ?reason, "callback delivery given up");
         }
     }
 }
