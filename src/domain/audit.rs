@@ -1,17 +1,14 @@
-//! Audit records. They contain nothing of a call's content.
+//! The audit log: actions and actors, without the content of calls.
 
-use super::clock::Timestamp;
-use super::ids::CallId;
-
-/// Action that leaves an audit record.
+/// An action that writes an audit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditedAction {
-    /// A caller deleted an analysis.
+    /// A call was deleted with all its data.
     AnalysisDeleted,
 }
 
 impl AuditedAction {
-    /// Name in the store and in logs.
+    /// The action's name in the store and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisDeleted => "analysis.deleted",
@@ -19,24 +16,11 @@ impl AuditedAction {
     }
 }
 
-/// Caller on whose behalf an action happens.
+/// The caller on whose behalf an action is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// Claim `sub` of the token.
+    /// The `sub` claim of the token.
     pub subject: Option<String>,
-    /// Id of the request in logs.
+    /// The request id, as in logs.
     pub request_id: String,
-}
-
-/// Record of one action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRecord {
-    /// Time of the action.
-    pub at: Timestamp,
-    /// Caller who asked for the action.
-    pub actor: Actor,
-    /// Name of the action.
-    pub action: String,
-    /// Call that the action changed.
-    pub call_id: CallId,
 }

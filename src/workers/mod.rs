@@ -5,7 +5,6 @@
 //! reports; the loop takes the next step when something became due, a place became free, or the report says when.
 
 mod deliverer;
-mod earlier_results;
 mod refresher;
 mod replayer;
 mod retention;
@@ -22,12 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
-pub use self::earlier_results::EarlierResults;
 pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
-use crate::alovoice::VendorSlots;
+use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
 
@@ -122,13 +120,13 @@ impl Wakes {
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,
-        slots: Arc<VendorSlots>,
+        permits: Arc<VendorPermits>,
         stop: CancellationToken,
     ) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
-                () = slots.freed() => {
+                () = permits.released() => {
                     self.submitter.wake();
                     self.poller.wake();
                     continue;
