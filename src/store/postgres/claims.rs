@@ -2,71 +2,19 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::super::{
-    Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, StoreError, WorkSlots, WorkStore,
-};
+use super::super::analysis_rows::{COLUMNS, read};
+use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
-use super::{PostgresStore, analyses, deadlines, rows};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
-use crate::domain::lifecycle::Step;
-use crate::domain::usage::Usage;
 
 /// The condition of each queue's partial index, word for word.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
         Queue::Polls => "stage <> 'submit'",
-    }
-}
-
-#[async_trait]
-impl WorkStore for PostgresStore {
-    async fn claim_work_across_tenants(
-        &self,
-        queue: Queue,
-        slots: Vec<WorkSlots>,
-        lease: Duration,
-    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        let slots = &slots;
-        let claims = self.run(|session| work(session, queue, slots, self.now(), lease)).await?;
-        let now = self.now();
-        self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
-        Ok(claims)
-    }
-
-    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
-        let (around, step) = (&self.surroundings, &step);
-        let applied =
-            self.change(|session| analyses::apply(session, around, &self.address, lease, step.clone())).await;
-        if !matches!(applied, Err(StoreError::Unavailable(_))) {
-            self.work.remove(lease);
-        }
-        if let Ok(applied) = &applied {
-            let polls = u64::from(matches!(step, Step::Polled(_)));
-            let usage = Usage::step(polls, applied.event);
-            self.tally.count(&applied.analysis.tenant, self.now(), usage);
-        }
-        applied
-    }
-
-    async fn fail_overdue_across_tenants(
-        &self,
-        tenants: Vec<TenantId>,
-        limit: usize,
-    ) -> Result<OverdueFailures, StoreError> {
-        let (around, tenants) = (&self.surroundings, &tenants);
-        let ended = self
-            .change(|session| deadlines::fail_overdue(session, around, &self.address, tenants, limit))
-            .await?;
-        for applied in &ended.applied {
-            self.tally.count(&applied.analysis.tenant, self.now(), Usage::step(0, applied.event));
-        }
-        Ok(ended)
     }
 }
 
@@ -85,7 +33,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
          fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {}",
         condition(queue),
-        rows::COLUMNS
+        COLUMNS
     )
 }
 
@@ -127,7 +75,7 @@ fn whole(number: usize) -> i64 {
 fn claimed_work(row: &Row) -> Option<ClaimedWork> {
     let read = || {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
-        Ok::<_, Fault>(ClaimedWork { lease, analysis: rows::read(row)? })
+        Ok::<_, Fault>(ClaimedWork { lease, analysis: read(row)? })
     };
     read().inspect_err(|fault| tracing::error!(?fault, "an analysis cannot be read")).ok()
 }

@@ -6,26 +6,19 @@
 //!   claim may be repeated, and a step whose commit went through unnoticed finds its lease gone.
 //! - Nothing waits for ever: neither for the server, nor for a connection to it.
 
-mod analyses;
 mod batches;
 mod claims;
 mod connect;
 mod copies;
-mod deadlines;
-mod deletion;
 mod deliveries;
 mod delivery_claims;
-mod expiry;
 mod fault;
 mod feed;
 mod held;
-mod idempotency;
 mod listings;
 mod migrations;
 mod notices;
-mod paces;
 mod rows;
-mod sealed;
 mod stats;
 mod target;
 mod tls;
@@ -34,7 +27,7 @@ mod usage;
 mod webhooks;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,9 +44,15 @@ use self::notices::{Address, Currency, Listener, Teller};
 use self::usage::Tally;
 use super::changes::Changes;
 use super::rules::{Engine, Rule};
-use super::{CHANGE_BACKLOG, Change, Queue, Resources, Store, StoreError, Surroundings};
+use super::work::Leased;
+use super::{
+    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedWork, Queue, Resources, Store, StoreError, Surroundings,
+    WorkSlots,
+};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 
 pub(super) use self::target::Target;
 
@@ -272,19 +271,56 @@ impl PostgresStore {
 
 impl Engine for PostgresStore {
     async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let (env, rule) = (&self.surroundings, &rule);
-        if R::NOTIFIES {
-            self.change(|session| transaction::write(session, env, &self.address, rule)).await
-        } else {
-            let (output, _) =
-                self.run(|session| transaction::write(session, env, &self.address, rule)).await?;
-            Ok(output)
+        let (context, rule, began) = ((&self.surroundings, &self.address), &rule, AtomicBool::new(false));
+        let attempt = async |session| {
+            let is_repeated = began.swap(true, Ordering::Relaxed);
+            let (output, mut effects) = transaction::write(session, context, rule, is_repeated).await?;
+            let changes = std::mem::take(&mut effects.changes);
+            Ok(((output, effects), changes))
+        };
+        let (output, effects) =
+            if R::NOTIFIES { self.change(attempt).await? } else { self.run(attempt).await?.0 };
+        for (tenant, usage) in effects.usage {
+            self.tally.count(&tenant, self.now(), usage);
         }
+        for (leased, lease) in effects.ended {
+            match leased {
+                Leased::Analysis => self.work.remove(lease),
+                Leased::Delivery => self.deliveries.remove(lease),
+            }
+        }
+        Ok(output)
     }
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
         let (env, rule) = (&self.surroundings, &rule);
         self.run(|session| transaction::read(session, env, rule)).await
+    }
+
+    fn env(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
+        let page = &page;
+        self.run(|session| listings::list(session, tenant, page)).await
+    }
+
+    async fn claim_work(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+        let slots = &slots;
+        let claims = self.run(|session| claims::work(session, queue, slots, self.now(), lease)).await?;
+        let now = self.now();
+        self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn purge_webhooks(&self) -> Result<usize, StoreError> {
+        self.run(webhooks::purge).await
     }
 }
 

@@ -23,7 +23,6 @@ use super::super::{Change, Queue};
 use super::connect::{PATIENCE, Session, Way};
 use super::copies;
 use super::fault::Fault;
-use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
@@ -45,28 +44,8 @@ const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigin
 
 /// Shorthands for the parts that are written for this engine only.
 impl Changes {
-    pub(super) fn work(queue: Queue) -> Self {
-        let mut changes = Self::default();
-        changes.add_work(queue);
-        changes
-    }
-
-    pub(super) fn add_work(&mut self, queue: Queue) {
-        self.notify(Change::Work(queue));
-    }
-
-    pub(super) fn add_event(&mut self, tenant: &TenantId) {
-        self.notify(Change::Event(tenant.clone()));
-    }
-
     pub(super) fn add_delivery(&mut self) {
         self.notify(Change::Delivery);
-    }
-
-    /// An analysis changed; only finished ones are cached.
-    pub(super) fn analysis(&mut self, analysis: &Analysis, was_finished: bool) {
-        let change = Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone());
-        if was_finished { self.invalidate(change) } else { self.notify(change) }
     }
 
     /// Adds the notices that must not be missed to the transaction.

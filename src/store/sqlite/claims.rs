@@ -1,52 +1,18 @@
 //! Who works on which analysis: claims by lease and fence.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{
-    Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, StoreError, WorkSlots, WorkStore,
-};
-use super::writer::Done;
-use super::{SqliteStore, analyses, deadlines, rows};
+use super::super::analysis_rows::{COLUMNS, read};
+use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
-use crate::domain::lifecycle::Step;
 
 /// The condition of each queue's partial index, word for word.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
         Queue::Polls => "stage <> 'submit'",
-    }
-}
-
-#[async_trait]
-impl WorkStore for SqliteStore {
-    async fn claim_work_across_tenants(
-        &self,
-        queue: Queue,
-        slots: Vec<WorkSlots>,
-        lease: Duration,
-    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        let now = self.surroundings.clock.now();
-        self.write(move |connection| work(connection, queue, &slots, now, lease).map(Done::quiet)).await
-    }
-
-    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
-        let around = Arc::clone(&self.surroundings);
-        self.write(move |connection| analyses::apply(connection, &around, lease, step)).await
-    }
-
-    async fn fail_overdue_across_tenants(
-        &self,
-        tenants: Vec<TenantId>,
-        limit: usize,
-    ) -> Result<OverdueFailures, StoreError> {
-        let around = Arc::clone(&self.surroundings);
-        self.write(move |connection| deadlines::fail_overdue(connection, &around, &tenants, limit)).await
     }
 }
 
@@ -59,7 +25,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          fence = fence + 1, leased = true, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
          WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         condition(queue),
-        rows::COLUMNS
+        COLUMNS
     )
 }
 
@@ -110,9 +76,9 @@ pub(super) fn work(
     Ok(claims)
 }
 
-fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, rusqlite::Error> {
+fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, StoreError> {
     let lease = Lease { row: row.get("id")?, fence: row.get("fence")? };
-    Ok(ClaimedWork { lease, analysis: rows::read(row)? })
+    Ok(ClaimedWork { lease, analysis: read(row)? })
 }
 
 pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Timestamp> {
@@ -130,4 +96,10 @@ pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(),
         [now.as_millis()],
     )?;
     Ok(())
+}
+
+/// Makes requests with an `Idempotency-Key` that are in progress repeatable now. Only when no other process can hold a claim.
+pub(super) fn release_keys(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
+    let update = "UPDATE idempotency SET leased_until = ?1 WHERE leased_until > ?1";
+    connection.execute(update, [now.as_millis()]).map(|_| ())
 }
