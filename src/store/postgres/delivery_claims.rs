@@ -257,7 +257,7 @@ fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
             tracing::error!(
                 row = row.try_get::<_, i64>("row").ok(),
                 ?fault,
-                "stored delivery cannot be read"
+                "failed to read a claimed delivery"
             );
         })
         .ok()
