@@ -15,7 +15,6 @@ use crate::callbacks::{Guard, Sender};
 use crate::config::{Settings, StoreSettings, StoreUrl};
 use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::retries::RetrySchedule;
-use crate::http::audit::Operations;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
@@ -247,7 +246,6 @@ impl Shared {
             webhooks: self.webhooks(settings),
             verifier,
             limits: RateLimits::new(limits),
-            operations: Operations::documented(),
             keyed: Arc::new(self.keyed_requests(settings, keyed)),
             tenants: self.tenants.clone(),
             encryption: self.encryption.clone(),

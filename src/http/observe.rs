@@ -17,6 +17,7 @@ use super::audit;
 use super::cors;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
+use super::routes::PathOperations;
 use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
@@ -128,14 +129,10 @@ pub async fn observe(
     })
 }
 
-/// The template of a path, at hand for who answers it.
-#[derive(Debug, Clone, Copy)]
-pub struct Route(pub &'static str);
-
-/// The template of the path that a request matched. The framework can tell, but matches anew to do so.
+/// The path template that a request matched. The framework would match the path again to find it.
 fn route(request: &HttpRequest) -> Cow<'static, str> {
-    match request.app_data::<Route>() {
-        Some(Route(template)) => Cow::Borrowed(template),
+    match request.app_data::<PathOperations>() {
+        Some(path) => Cow::Borrowed(path.path),
         None => request.match_pattern().map_or(Cow::Borrowed("unmatched"), Cow::Owned),
     }
 }

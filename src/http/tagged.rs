@@ -19,7 +19,7 @@ pub(super) struct File<'a> {
 }
 
 /// Answers `body`, which is JSON.
-pub fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
+pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     let etag = entity_tag(&body);
     answer(request, etag, "Authorization", body, |response| {
         response.content_type(header::ContentType::json());

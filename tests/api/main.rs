@@ -37,6 +37,7 @@ mod recordings;
 mod replays;
 mod replicas;
 mod representations;
+mod request_order;
 mod revisions;
 mod secrecy;
 mod stage;

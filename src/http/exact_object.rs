@@ -12,7 +12,7 @@ const TWO_TO_THE_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// An object in which nothing gets lost: no key comes twice, on any level, and no number has more digits than are kept.
 #[derive(Debug)]
-pub struct ExactObject(pub Map<String, Value>);
+pub(super) struct ExactObject(pub(super) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for ExactObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
