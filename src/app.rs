@@ -26,12 +26,13 @@ use self::shared::Shared;
 use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};
 use crate::config::{Problems, Settings};
 use crate::http::admin::Readiness;
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::store::{postgres, sqlite};
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::{DefaultLimits, Tenants};
-use crate::traces::{CollectorHeaders, Traces};
 use crate::workers::{self, Wakes};
 
 /// Of the grace period, what is kept for giving leases back and closing the store.
@@ -100,7 +101,7 @@ pub struct Gateway {
     /// Requests that go on without their callers.
     keyed: TaskTracker,
     store: Arc<dyn Store>,
-    traces: Traces,
+    telemetry: Telemetry,
     grace: Duration,
     delay: Duration,
 }
@@ -140,10 +141,14 @@ pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, Proble
 ///
 /// # Errors
 /// [`StartError`] says what stood in the way.
-pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gateway, StartError> {
-    let shared = Shared::build(settings, variables).await?;
+pub async fn start(
+    settings: &Settings,
+    variables: Variables<'_>,
+    telemetry: Telemetry,
+) -> Result<Gateway, StartError> {
+    let shared = Shared::build(settings, variables, &telemetry).await?;
     let verifier =
-        Verifier::new(&settings.auth, shared.wall_clock.clone(), refresh_observer(&shared.metrics))?;
+        Verifier::new(&settings.auth, shared.env.wall_clock.clone(), refresh_observer(&shared.env.metrics))?;
     let verifier = Arc::new(verifier);
     let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
     let (wakes, crew) = (Wakes::default(), TaskTracker::new());
@@ -183,7 +188,7 @@ pub async fn start(settings: &Settings, variables: Variables<'_>) -> Result<Gate
         loops,
         keyed,
         store: shared.store,
-        traces: shared.traces,
+        telemetry,
         grace,
         delay,
     })
@@ -237,7 +242,7 @@ impl Gateway {
         // Every span has ended, but for those of work that did not.
         let left = self.grace.saturating_sub(began.elapsed()).clamp(CLOSING_SHARE, FLUSH_PATIENCE);
         let release = tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants());
-        let (released, ()) = tokio::join!(release, self.traces.flush(left));
+        let (released, ()) = tokio::join!(release, self.telemetry.flush(left));
         match released {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "leases could not be given back; they will run out"),

@@ -1,6 +1,7 @@
 //! What the commands do.
 
 mod health;
+mod sandbox;
 mod store_copy;
 mod store_reseal;
 
@@ -17,9 +18,8 @@ use crate::cli::{Cli, Command, ConfigArgs, StoreCommand, TokenArgs};
 use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings, StoreUrl};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
-use crate::sandbox::demonstration;
 use crate::store::{postgres, sqlite};
-use crate::telemetry;
+use crate::telemetry::{Telemetry, TelemetryError};
 
 /// Why a command failed, as its exit code tells it.
 #[derive(Debug)]
@@ -40,6 +40,10 @@ impl Failed {
         Self::Usage(error.to_string())
     }
 
+    fn of_telemetry(error: &TelemetryError) -> Self {
+        if matches!(error, TelemetryError::Settings(_)) { Self::usage(error) } else { Self::fault(error) }
+    }
+
     fn of_start(error: &StartError) -> Self {
         if error.is_of_settings() { Self::usage(error) } else { Self::fault(error) }
     }
@@ -52,7 +56,7 @@ impl Failed {
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,
-        Command::Sandbox(arguments) => demonstration::run(&arguments, shutdown_signal()).await,
+        Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()).await,
         Command::Token(arguments) => print(&token(&arguments)?),
         Command::Openapi => print(&openapi()?),
         Command::Check(arguments) => check(&load(&arguments)?).await,
@@ -85,8 +89,9 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
-    telemetry::init(&settings.log).map_err(Failed::fault)?;
-    let gateway = app::start(settings, &variable).await.map_err(|error| Failed::of_start(&error))?;
+    let telemetry = Telemetry::start(settings).map_err(|error| Failed::of_telemetry(&error))?;
+    let gateway =
+        app::start(settings, &variable, telemetry).await.map_err(|error| Failed::of_start(&error))?;
     shutdown_signal().await;
     // Work that outlasted the grace period was given back and goes on elsewhere, or after a restart.
     gateway.drain().await;
@@ -105,7 +110,7 @@ async fn shutdown_signal() {
         }
         // Without a handler, SIGTERM ends the process at once: what is on disk is on disk.
         Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be handled");
+            tracing::error!(%error, "failed to install the handler of SIGTERM");
             let _ = interrupted.await;
         }
     }

@@ -5,7 +5,7 @@
 //! Work flows one way, and siblings never import each other; `tests/architecture.rs` fails on an import against it.
 //!
 //! ```text
-//! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, cli, sandbox} ← main
+//! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, sandbox} ← main
 //! ```
 //!
 //! | part | what is there |
@@ -20,13 +20,15 @@
 //! | [`http`] | the only place with the web framework (but for the servers' start): a file per resource, one table of errors |
 //! | [`app`] | the composition root: builds everything once, runs it, drains it |
 //! | [`commands`], [`cli`], [`sandbox`] | what the program can be told to do, and a vendor to try it against |
-//! | [`config`], [`secrets`], [`tenants`], [`metrics`], [`telemetry`], [`traces`] | settings, secrets that change under way, the tenants, what is counted, logs, traces |
+//! | [`env`](mod@env) | clocks, randomness and metrics, built once and passed down |
+//! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the program runs, tenants, and logs, traces and metrics |
 //!
 //! # The life of a request
 //!
-//! `POST /v1/analyses` reaches [`http::observe`], which gives it an id and a trace, and [`http::analyses`], whose
-//! signature asks for [`http::authorized`]: [`auth`] checks the token, [`tenants`] knows the tenant, the rate has room.
-//! The body becomes a [`domain::analysis::Submission`] or a problem that names every field that is wrong.
+//! `POST /v1/analyses` passes [`http::observe`], which gives it an id and a trace. The route table ([`http::routes`]) names
+//! its handler in [`http::analyses`] and the scope it needs. The extractor ([`http::request`]) lets [`auth`] verify the
+//! token, finds the tenant in [`tenants`], counts the request against the rate limit, and only then reads the body. The
+//! body becomes a [`domain::analysis::Submission`] or a problem that names every invalid field.
 //! [`analyses::Analyses::submit`] looks at the callback's address and hands over to [`store::Store`], whose writer
 //! commits it together with what else came in that moment. Only then is 202 answered.
 //!
@@ -48,12 +50,12 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod domain;
+pub mod env;
 pub mod http;
-pub mod metrics;
+pub mod http_client;
 pub mod sandbox;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
-pub mod traces;
 pub mod workers;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
 use alovoice_gateway::domain::polling::PollingPolicy;
-use alovoice_gateway::metrics::Metrics;
 use alovoice_gateway::store::postgres::PostgresStore;
 use alovoice_gateway::store::sqlite::SqliteStore;
 use alovoice_gateway::store::{Store, Surroundings};
+use alovoice_gateway::telemetry::metrics::Metrics;
 use rusqlite::Connection;
 
 use crate::fill;

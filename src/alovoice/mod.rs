@@ -8,24 +8,24 @@ mod recordings;
 mod room;
 mod slots;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
+use tracing::Span;
 use url::Url;
 
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
-use crate::metrics::Metrics;
-use crate::traces::{Span, Traces};
+use crate::env::Env;
+use crate::http_client;
+use crate::telemetry::spans;
 
 use self::recordings::Recordings;
 use self::room::{Rooms, deadline};
@@ -33,7 +33,7 @@ use self::room::{Rooms, deadline};
 pub use self::answer::read_answer;
 pub use self::recordings::{ASKED, Recording};
 pub use self::room::Room;
-pub use self::slots::{Around, Offer, Shut, VendorSlot, VendorSlots};
+pub use self::slots::{Offer, Shut, VendorSlot, VendorSlots};
 
 /// An `ETag` longer than this is not worth keeping.
 const MAX_ETAG_BYTES: usize = 256;
@@ -56,10 +56,7 @@ pub struct VendorClient {
     request_timeout: Duration,
     max_response_bytes: usize,
     rooms: Rooms,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    metrics: Arc<Metrics>,
-    traces: Traces,
+    env: Env,
 }
 
 /// On whose behalf a request is made.
@@ -78,18 +75,8 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(
-        settings: &VendorSettings,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        metrics: Arc<Metrics>,
-        traces: Traces,
-    ) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the token, in the path, to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+    pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
+        let http = http_client::builder()
             // One submit is one request.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
@@ -103,23 +90,20 @@ impl VendorClient {
             request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
             rooms: Rooms::new(settings.max_response_bytes),
-            clock,
-            entropy,
-            metrics,
-            traces,
+            env,
         })
     }
 
     /// `callsendai`: hands the call over for analysis. The slot is told how it went.
     pub async fn submit(&self, slot: &VendorSlot, request: Request<'_>) -> SubmitOutcome {
         let began = Instant::now();
-        let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(SUBMIT.shown));
-        let outcome = self.try_submit(request, began, &mut span).await;
+        let span = spans::client("GET", &self.base_url, Some(SUBMIT.shown));
+        let outcome = self.try_submit(request, began, &span).await;
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
-        span.set("outcome", submit_label(&outcome));
+        self.env.metrics.vendor_request("submit", submit_label(&outcome), began.elapsed());
+        span.record("outcome", submit_label(&outcome));
         if let SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) = &outcome {
-            span.fail(fault.code.as_str());
+            spans::fail(&span, fault.code.as_str());
         }
         outcome
     }
@@ -133,14 +117,14 @@ impl VendorClient {
         etag: Option<&str>,
     ) -> (PollOutcome, Room) {
         let began = Instant::now();
-        let mut span = self.traces.call(request.trace, "GET", &self.base_url, Some(RESULT.shown));
-        let result = self.try_result(request, etag, began, &mut span).await;
+        let span = spans::client("GET", &self.base_url, Some(RESULT.shown));
+        let result = self.try_result(request, etag, began, &span).await;
         let (outcome, room) = result.unwrap_or_else(|fault| (PollOutcome::Fault(fault), Room::default()));
         slot.hear((&outcome).into());
-        self.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
-        span.set("outcome", poll_label(&outcome));
+        self.env.metrics.vendor_request("result", poll_label(&outcome), began.elapsed());
+        span.record("outcome", poll_label(&outcome));
         if let PollOutcome::Fault(fault) = &outcome {
-            span.fail(fault.code.as_str());
+            spans::fail(&span, fault.code.as_str());
         }
         (outcome, room)
     }
@@ -157,12 +141,12 @@ impl VendorClient {
         trace: TraceContext,
     ) -> Result<Recording, Fault> {
         let began = Instant::now();
-        // No part of the path is shown: it is the vendor's, and may let in whoever knows it.
-        let mut span = self.traces.call(trace, if head { "HEAD" } else { "GET" }, &self.base_url, None);
-        let traceparent = span.context().traceparent(&*self.entropy);
+        // No part of the path is exported: everyone who knows it may read the recording.
+        let span = spans::client(if head { "HEAD" } else { "GET" }, &self.base_url, None);
+        let traceparent = spans::start(&span, trace).traceparent();
         let answer = self.recordings.open(path, head, asked, &traceparent).await;
         let opened = answer.and_then(|recording| {
-            span.status(recording.status());
+            spans::record_status(&span, recording.status());
             match recording.status() {
                 200 | 206 | 304 | 404 | 412 | 416 => Ok(recording),
                 status => Err(Fault {
@@ -173,13 +157,15 @@ impl VendorClient {
             }
         });
         let outcome = opened.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "opened");
-        self.metrics.vendor_request("recording", outcome, began.elapsed());
-        span.set("outcome", outcome);
-        span.end(opened.as_ref().err().map(|fault| fault.code.as_str()));
+        self.env.metrics.vendor_request("recording", outcome, began.elapsed());
+        span.record("outcome", outcome);
+        if let Err(fault) = &opened {
+            spans::fail(&span, fault.code.as_str());
+        }
         opened
     }
 
-    async fn try_submit(&self, request: Request<'_>, began: Instant, span: &mut Span) -> SubmitOutcome {
+    async fn try_submit(&self, request: Request<'_>, began: Instant, span: &Span) -> SubmitOutcome {
         let response = match self.send(SUBMIT, request, None, span).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
@@ -213,7 +199,7 @@ impl VendorClient {
         request: Request<'_>,
         etag: Option<&str>,
         began: Instant,
-        span: &mut Span,
+        span: &Span,
     ) -> Result<(PollOutcome, Room), Fault> {
         let response = self.send(RESULT, request, etag, span).await.map_err(|error| transport(&error))?;
         let status = response.status();
@@ -247,19 +233,20 @@ impl VendorClient {
         method: Method,
         request: Request<'_>,
         etag: Option<&str>,
-        span: &mut Span,
+        span: &Span,
     ) -> Result<Response, reqwest::Error> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // The one line that shows a vendor token.
             path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
         }
-        let mut http = self.http.get(url).header("traceparent", span.context().traceparent(&*self.entropy));
+        let mut http =
+            self.http.get(url).header("traceparent", spans::start(span, request.trace).traceparent());
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
         let sent = http.send().await.map_err(reqwest::Error::without_url);
-        sent.inspect(|response| span.status(response.status().as_u16()))
+        sent.inspect(|response| spans::record_status(span, response.status().as_u16()))
     }
 
     /// The statuses that mean the same for both methods: try again later.
@@ -277,7 +264,7 @@ impl VendorClient {
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-        parse_retry_after(text, self.clock.now())
+        parse_retry_after(text, self.env.wall_clock.now())
     }
 
     /// Reads a body up to the limit, counted after decompression, as far as there is room for it.

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::transport;
 use crate::domain::lifecycle::Fault;
+use crate::http_client;
 
 /// What a caller may ask of a recording: a part of it, or only what is not known yet (RFC 9110, 13 and 14).
 pub const ASKED: [&str; 6] =
@@ -31,10 +32,7 @@ pub(super) struct Recordings {
 
 impl Recordings {
     pub(super) fn new(base_url: Url, patience: Duration) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http_client::builder()
             // Bytes and their ranges are passed on as they are.
             .no_gzip()
             .connect_timeout(patience / 2)

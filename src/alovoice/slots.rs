@@ -10,29 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::breaker::{Breaker, Sign};
-use crate::domain::clock::{Clock, Entropy, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
-use crate::metrics::Metrics;
+use crate::env::Env;
 
 /// Every tenant's allowance.
 pub struct VendorSlots {
     doors: HashMap<TenantId, Arc<Door>>,
     /// Held from counting to taking, so that two never count on the same place.
     turn: tokio::sync::Mutex<()>,
-    around: Arc<Around>,
-}
-
-/// What the slots need from the rest of the house.
-pub struct Around {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// For jitter.
-    pub entropy: Arc<dyn Entropy>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Told whenever something was given back.
-    freed: Notify,
+    env: Env,
+    /// Notified whenever a slot of any tenant is released.
+    freed: Arc<Notify>,
 }
 
 /// One tenant's way to the vendor.
@@ -43,6 +33,9 @@ struct Door {
     /// tenant's submits and looks go on.
     lookups: Arc<Semaphore>,
     freed: Notify,
+    env: Env,
+    /// Notified whenever a slot of any tenant is released.
+    any_freed: Arc<Notify>,
 }
 
 struct DoorState {
@@ -55,7 +48,6 @@ struct DoorState {
 /// The right to have one request under way; given back when dropped.
 pub struct VendorSlot {
     door: Arc<Door>,
-    around: Arc<Around>,
     taken_at: Timestamp,
     _share: Option<OwnedSemaphorePermit>,
 }
@@ -79,36 +71,38 @@ pub struct Shut {
     pub until: Option<Timestamp>,
 }
 
-impl Around {
-    /// Puts the parts together.
-    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Arc<Metrics>) -> Self {
-        Self { clock, entropy, metrics, freed: Notify::new() }
-    }
-}
-
 impl VendorSlots {
     /// From each tenant's number; a quarter of it is the lookups' share. The policy's intervals bound the pauses in
     /// which a vendor that does not answer is left alone.
     pub fn new(
         tenants: impl IntoIterator<Item = (TenantId, usize)>,
         policy: &PollingPolicy,
-        around: Around,
+        env: &Env,
     ) -> Self {
+        let any_freed = Arc::new(Notify::new());
         let door = |(tenant, slots): (TenantId, usize)| {
-            around.metrics.breakers_open.with_label_values(&[tenant.as_str()]).set(0);
+            env.metrics.breakers_open.with_label_values(&[tenant.as_str()]).set(0);
             let breaker = Breaker::new(slots, policy.clone());
             let state = Mutex::new(DoorState { breaker, under_way: 0, waiting: 0 });
             let lookups = Arc::new(Semaphore::new((slots / 4).max(1)));
-            (tenant.clone(), Arc::new(Door { tenant, state, lookups, freed: Notify::new() }))
+            let door = Door {
+                tenant: tenant.clone(),
+                state,
+                lookups,
+                freed: Notify::new(),
+                env: env.clone(),
+                any_freed: Arc::clone(&any_freed),
+            };
+            (tenant, Arc::new(door))
         };
         let doors = tenants.into_iter().map(door).collect();
-        Self { doors, turn: tokio::sync::Mutex::default(), around: Arc::new(around) }
+        Self { doors, turn: tokio::sync::Mutex::default(), env: env.clone(), freed: any_freed }
     }
 
     /// What may be taken now.
     pub async fn offer(&self) -> Offer<'_> {
         let turn = self.turn.lock().await;
-        let now = self.around.clock.now();
+        let now = self.env.clock.now();
         let mut offer =
             Offer { free: Vec::new(), shut: Vec::new(), opens_at: None, slots: self, _turn: turn };
         for (tenant, door) in &self.doors {
@@ -134,7 +128,7 @@ impl VendorSlots {
         let door = self.doors.get(tenant).ok_or(Shut { until: None })?;
         self.is_open(door)?;
         let share = Arc::clone(&door.lookups).acquire_owned().await.ok();
-        let _waiting = Waiting::begin(door, &self.around);
+        let _waiting = Waiting::begin(door);
         loop {
             // Made before the look, so that what is given back meanwhile is not missed.
             let freed = door.freed.notified();
@@ -142,7 +136,7 @@ impl VendorSlots {
                 let _turn = self.turn.lock().await;
                 self.is_open(door)?;
                 let mut state = door.state();
-                if state.under_way < state.breaker.allowance(self.around.clock.now()) {
+                if state.under_way < state.breaker.allowance(self.env.clock.now()) {
                     state.under_way += 1;
                     drop(state);
                     return Ok(self.slot(door, share));
@@ -154,23 +148,18 @@ impl VendorSlots {
 
     /// Returns when something was given back since the last time. For one listener.
     pub async fn freed(&self) {
-        self.around.freed.notified().await;
+        self.freed.notified().await;
     }
 
     fn is_open(&self, door: &Door) -> Result<(), Shut> {
-        match door.state().breaker.opens_at(self.around.clock.now()) {
+        match door.state().breaker.opens_at(self.env.clock.now()) {
             Some(at) => Err(Shut { until: Some(at) }),
             None => Ok(()),
         }
     }
 
     fn slot(&self, door: &Arc<Door>, share: Option<OwnedSemaphorePermit>) -> VendorSlot {
-        VendorSlot {
-            door: Arc::clone(door),
-            around: Arc::clone(&self.around),
-            taken_at: self.around.clock.now(),
-            _share: share,
-        }
+        VendorSlot { door: Arc::clone(door), taken_at: self.env.clock.now(), _share: share }
     }
 }
 
@@ -193,25 +182,26 @@ impl Door {
 impl VendorSlot {
     /// Tells what came of the request.
     pub(super) fn hear(&self, sign: Sign) {
-        let (now, tenant) = (self.around.clock.now(), &self.door.tenant);
+        let Door { tenant, env, .. } = &*self.door;
+        let now = env.clock.now();
         if matches!(sign, Sign::Fault { refused: true, .. }) {
-            self.around.metrics.vendor_token_refusals.with_label_values(&[tenant.as_str()]).inc();
+            env.metrics.vendor_token_refusals.with_label_values(&[tenant.as_str()]).inc();
         }
         let mut state = self.door.state();
         let was_closed = state.breaker.is_closed();
-        state.breaker.hear(sign, self.taken_at, now, self.around.entropy.fraction());
+        state.breaker.hear(sign, self.taken_at, now, env.entropy.fraction());
         let (is_closed, until) = (state.breaker.is_closed(), state.breaker.opens_at(now));
         drop(state);
-        let is_open = self.around.metrics.breakers_open.with_label_values(&[tenant.as_str()]);
+        let is_open = env.metrics.breakers_open.with_label_values(&[tenant.as_str()]);
         match (was_closed, is_closed) {
             (true, false) => {
                 is_open.set(1);
                 let pause = until.map_or(0, |until| until.since(now).as_secs());
-                tracing::warn!(%tenant, pause_seconds = pause, "the vendor is left alone for a while");
+                tracing::warn!(%tenant, pause_seconds = pause, "circuit breaker opened: the vendor does not answer");
             }
             (false, true) => {
                 is_open.set(0);
-                tracing::info!(%tenant, "the vendor answers again");
+                tracing::info!(%tenant, "circuit breaker closed: the vendor answers again");
             }
             (true, true) | (false, false) => {}
         }
@@ -223,20 +213,19 @@ impl Drop for VendorSlot {
         // Given back before it is told.
         self.door.state().under_way -= 1;
         self.door.freed.notify_waiters();
-        self.around.freed.notify_one();
+        self.door.any_freed.notify_one();
     }
 }
 
 /// A lookup that waits for a place.
 struct Waiting<'a> {
     door: &'a Door,
-    around: &'a Around,
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(door: &'a Door, around: &'a Around) -> Self {
+    fn begin(door: &'a Door) -> Self {
         door.state().waiting += 1;
-        Self { door, around }
+        Self { door }
     }
 }
 
@@ -244,6 +233,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.door.state().waiting -= 1;
         // The place that was kept for it may be free.
-        self.around.freed.notify_one();
+        self.door.any_freed.notify_one();
     }
 }

@@ -4,6 +4,8 @@ use super::{Analyses, AnalysesError};
 use crate::domain::analysis::Submission;
 use crate::domain::summary::{AnalysisSummary, ResultSummary};
 use crate::store::StoreError;
+use crate::telemetry::metrics::whole;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// What became of one submission of many.
@@ -30,16 +32,13 @@ impl Analyses {
             .map(|submission| self.admit(tenant, &submission).map(|()| submission))
             .collect();
         let good: Vec<Submission> = admitted.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-        let found = match good.first().map(|submission| submission.trace) {
-            None => Vec::new(),
-            Some(trace) => {
-                let mut span = self.parts.traces.store(trace, "submit_all", "analyses");
-                span.about(tenant.id(), None);
-                span.batch(good.len());
-                let found = self.parts.store.submit_all(tenant.id(), good).await;
-                span.end(found.as_ref().err().map(StoreError::label));
-                found?
-            }
+        let found = if good.is_empty() {
+            Vec::new()
+        } else {
+            let span = spans::store("submit_all", "analyses");
+            span.record("tenant", tracing::field::display(tenant.id()));
+            span.record("batch_size", whole(good.len()));
+            spans::run(span, StoreError::label, self.store.submit_all(tenant.id(), good)).await?
         };
         let mut found = found.into_iter();
         let outcome = |item: Result<Submission, AnalysesError>| {

@@ -12,7 +12,7 @@ impl Analyses {
     /// # Errors
     /// [`AnalysesError::NotFound`] if there is nothing to delete.
     pub async fn delete(&self, tenant: &Tenant, call_id: &CallId, actor: Actor) -> Result<(), AnalysesError> {
-        let deleted = self.parts.store.delete_analysis(tenant.id(), call_id, actor).await?;
+        let deleted = self.store.delete_analysis(tenant.id(), call_id, actor).await?;
         if !deleted {
             return Err(AnalysesError::NotFound);
         }

@@ -31,7 +31,7 @@ impl Analyses {
         let after = cursor.map(read).transpose().map_err(|InvalidCursor| AnalysesError::InvalidCursor)?;
         // One more than is shown tells whether there is a next page.
         let page = Page { filter: filter.clone(), after, limit: limit.saturating_add(1) };
-        let mut listed = self.parts.store.list_analyses(tenant.id(), page).await?;
+        let mut listed = self.store.list_analyses(tenant.id(), page).await?;
         let more = listed.len() > limit;
         listed.truncate(limit);
         let next_cursor = listed.last().filter(|_| more).map(|last| {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use moka::future::Cache;
 
 use super::cache::Key;
-use super::{AnalysesError, Parts};
+use super::{Analyses, AnalysesError};
 use crate::alovoice::Request;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
 use crate::store::StoreError;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// How long a lookup waits for its turn.
@@ -39,12 +40,12 @@ impl Lookups {
     /// Returns when the store has the call.
     pub(super) async fn adopt(
         &self,
-        parts: &Parts,
+        analyses: &Analyses,
         tenant: &Tenant,
         key: &Key,
         trace: TraceContext,
     ) -> Result<(), AnalysesError> {
-        match self.0.try_get_with_by_ref(key, ask(parts, tenant, key, trace)).await {
+        match self.0.try_get_with_by_ref(key, ask(analyses, tenant, key, trace)).await {
             Ok(()) => Err(AnalysesError::NotFound),
             Err(ended) => match &*ended {
                 Ended::Adopted => Ok(()),
@@ -60,41 +61,39 @@ impl Lookups {
 }
 
 /// `Ok` is a miss: what the cache is to remember. Everything else is not.
-async fn ask(parts: &Parts, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<(), Ended> {
+async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<(), Ended> {
     // Another lookup may have ended since the caller looked: lookups of a key come one after another.
-    match parts.store.find_analysis(&key.0, &key.1).await {
+    match analyses.store.find_analysis(&key.0, &key.1).await {
         Ok(Some(_)) => return Err(Ended::Adopted),
         Ok(None) => {}
         Err(error) => return Err(Ended::Store(error.to_string())),
     }
     // What was deleted stays so until it is submitted again.
-    match parts.store.was_deleted(&key.0, &key.1).await {
+    match analyses.store.was_deleted(&key.0, &key.1).await {
         Ok(true) => return Ok(()),
         Ok(false) => {}
         Err(error) => return Err(Ended::Store(error.to_string())),
     }
-    let taken = tokio::time::timeout(LOOKUP_PATIENCE, parts.vendor_slots.lookup(tenant.id())).await;
+    let taken = tokio::time::timeout(LOOKUP_PATIENCE, analyses.vendor_slots.lookup(tenant.id())).await;
     let slot = match taken {
         Ok(Ok(slot)) => slot,
         Ok(Err(shut)) => {
-            let retry_after = shut.until.map(|until| until.since(parts.clock.now()));
+            let retry_after = shut.until.map(|until| until.since(analyses.env.clock.now()));
             return Err(Ended::Unavailable { retry_after });
         }
         Err(_) => return Err(Ended::Unavailable { retry_after: Some(LOOKUP_PATIENCE) }),
     };
     let token = tenant.vendor_token();
     let request = Request { token: &token, call_id: &key.1, trace };
-    let (outcome, _room) = parts.vendor.result(&slot, request, None).await;
+    let (outcome, _room) = analyses.vendor.result(&slot, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
-            let mut span = parts.traces.store(trace, "adopt", "analyses");
-            span.about(&key.0, Some(&key.1));
-            let adopted = parts.store.adopt(&key.0, &key.1, trace, obtained).await;
-            span.end(adopted.as_ref().err().map(StoreError::label));
-            Err(match adopted {
+            let span = spans::store_call("adopt", &key.0, &key.1);
+            let adopt = analyses.store.adopt(&key.0, &key.1, trace, obtained);
+            Err(match spans::run(span, StoreError::label, adopt).await {
                 Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();
-                    parts.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();
+                    analyses.env.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();
                     Ended::Adopted
                 }
                 // Submitted meanwhile, or adopted by another replica.

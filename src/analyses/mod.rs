@@ -24,28 +24,27 @@ use tokio_util::sync::CancellationToken;
 pub use self::batch::BatchItem;
 use self::cache::{Key, RepresentationCache};
 pub use self::cursor::InvalidCursor;
-pub use self::feed::{Cursor, EventStream, Feed, FeedParts, Next, Page, Start, TooManyStreams};
+pub use self::feed::{Cursor, EventStream, Feed, Next, Page, Start, TooManyStreams};
 pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 pub use self::webhooks::{
     DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
-    WebhookParts, WebhookState, Webhooks, WebhooksError,
+    WebhookState, Webhooks, WebhooksError,
 };
 use crate::alovoice::{Recording, VendorClient, VendorSlots};
 use crate::callbacks::{Forbidden, Guard};
-use crate::config::CacheSettings;
+use crate::config::Settings;
 use crate::domain::analysis::{Status, Submission};
-use crate::domain::clock::Clock;
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::Fault;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
-use crate::metrics::Metrics;
-use crate::store::{Change, Found, Store, StoreError};
+use crate::env::Env;
+use crate::store::{Change, Store, StoreError, StoredAnalysis};
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
-use crate::traces::Traces;
 
 /// How long the store is asked before memory answers, while changes by other replicas may go unheard.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
@@ -96,40 +95,38 @@ pub struct Submitted {
     pub under_way: bool,
 }
 
-/// What the use cases need from the rest of the house.
-pub struct Parts {
-    /// Where everything is kept.
-    pub store: Arc<dyn Store>,
-    /// Whom to ask for calls that were never submitted.
-    pub vendor: Arc<VendorClient>,
-    /// How much of that each tenant may do at once.
-    pub vendor_slots: Arc<VendorSlots>,
-    /// Where callbacks may go.
-    pub guard: Arc<Guard>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What makes spans.
-    pub traces: Traces,
-    /// Ends waits early.
-    pub draining: CancellationToken,
-}
-
-/// The use cases.
+/// The use cases about analyses.
 pub struct Analyses {
-    parts: Parts,
+    env: Env,
+    store: Arc<dyn Store>,
+    /// Asked for calls that were never submitted, within the tenant's slots.
+    vendor: Arc<VendorClient>,
+    vendor_slots: Arc<VendorSlots>,
+    guard: Guard,
+    /// Cancelled when the gateway drains; waiting callers are answered then.
+    draining: CancellationToken,
     cache: RepresentationCache,
     lookups: Lookups,
     waiters: Waiters,
 }
 
 impl Analyses {
-    /// Puts the parts together.
-    pub fn new(parts: Parts, cache: &CacheSettings) -> Self {
+    /// Creates the use cases with an empty cache. Waits end early once `draining` is cancelled.
+    pub fn new(
+        settings: &Settings,
+        env: Env,
+        store: Arc<dyn Store>,
+        (vendor, vendor_slots): (Arc<VendorClient>, Arc<VendorSlots>),
+        draining: CancellationToken,
+    ) -> Self {
         Self {
-            parts,
-            cache: RepresentationCache::new(cache),
+            env,
+            store,
+            vendor,
+            vendor_slots,
+            guard: Guard::new(&settings.callbacks),
+            draining,
+            cache: RepresentationCache::new(&settings.cache),
             lookups: Lookups::new(),
             waiters: Waiters::default(),
         }
@@ -141,7 +138,7 @@ impl Analyses {
     /// If it may not go there, or could not be signed.
     pub fn admit(&self, tenant: &Tenant, submission: &Submission) -> Result<(), AnalysesError> {
         if let Some(callback) = &submission.callback {
-            self.parts.guard.admit(callback)?;
+            self.guard.admit(callback)?;
             if tenant.callback_secrets().is_empty() {
                 return Err(AnalysesError::NoCallbackSecret);
             }
@@ -156,11 +153,9 @@ impl Analyses {
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<Submitted, AnalysesError> {
         self.admit(tenant, &submission)?;
         let key = (tenant.id().clone(), submission.call_id.clone());
-        let mut span = self.parts.traces.store(submission.trace, "submit", "analyses");
-        span.about(tenant.id(), Some(&submission.call_id));
-        let found = self.parts.store.submit(tenant.id(), submission).await;
-        span.end(found.as_ref().err().map(StoreError::label));
-        let found = found?;
+        let span = spans::store_call("submit", &key.0, &key.1);
+        let submit = self.store.submit(tenant.id(), submission);
+        let found = spans::run(span, StoreError::label, submit).await?;
         self.cache.invalidate(&key);
         let under_way = found.analysis.is_under_way();
         Ok(Submitted { representation: Representation::new(found)?, under_way })
@@ -190,7 +185,7 @@ impl Analyses {
             tokio::select! {
                 () = waiting.changed() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(representation),
-                () = self.parts.draining.cancelled() => return Ok(representation),
+                () = self.draining.cancelled() => return Ok(representation),
             }
         }
     }
@@ -205,9 +200,9 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<Transcript, AnalysesError> {
-        let Found { analysis, result } =
+        let StoredAnalysis { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
-        let retry_after = analysis.retry_after(self.parts.clock.now());
+        let retry_after = analysis.retry_after(self.env.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
         Ok(Transcript {
             call_id: analysis.call_id,
@@ -227,13 +222,13 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<Bytes, AnalysesError> {
-        if let Some(answer) = self.parts.store.find_vendor_answer(tenant.id(), call_id).await? {
+        if let Some(answer) = self.store.find_vendor_answer(tenant.id(), call_id).await? {
             return Ok(answer);
         }
         let found = self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
-        let retry_after = found.analysis.retry_after(self.parts.clock.now());
+        let retry_after = found.analysis.retry_after(self.env.clock.now());
         let none = AnalysesError::NoResult { status: found.analysis.status, retry_after };
-        self.parts.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
+        self.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
     }
 
     /// Opens the recording of a call, to be streamed; `asked` holds the headers of [`ASKED`](crate::alovoice::ASKED).
@@ -251,7 +246,7 @@ impl Analyses {
     ) -> Result<Recording, AnalysesError> {
         let path = self.recording_path(tenant, call_id, trace).await?;
         let unavailable = |fault: Fault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
-        let recording = self.parts.vendor.recording(&path, head, asked, trace).await.map_err(unavailable)?;
+        let recording = self.vendor.recording(&path, head, asked, trace).await.map_err(unavailable)?;
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }
 
@@ -265,9 +260,9 @@ impl Analyses {
         call_id: &CallId,
         trace: TraceContext,
     ) -> Result<String, AnalysesError> {
-        let Found { analysis, result } =
+        let StoredAnalysis { analysis, result } =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
-        let retry_after = analysis.retry_after(self.parts.clock.now());
+        let retry_after = analysis.retry_after(self.env.clock.now());
         let result = result.ok_or(AnalysesError::NoResult { status: analysis.status, retry_after })?;
         result.audio_path.ok_or(AnalysesError::NoRecording)
     }
@@ -308,12 +303,12 @@ impl Analyses {
     ) -> Result<Arc<Representation>, AnalysesError> {
         let cached = self.cache.get(key);
         // Cut off from what others change, the store is asked first, and the cache only if it does not answer.
-        let current = cached.is_some() && self.parts.store.is_current();
+        let current = cached.is_some() && self.store.is_current();
         if let (Some(representation), true) = (&cached, current) {
-            self.parts.metrics.cache_hits.inc();
+            self.env.metrics.cache_hits.inc();
             return Ok(Arc::clone(representation));
         }
-        self.parts.metrics.cache_misses.inc();
+        self.env.metrics.cache_misses.inc();
         let epoch = self.cache.epoch(key);
         let find = self.find(tenant, key, trace);
         let found = match cached {
@@ -334,16 +329,19 @@ impl Analyses {
     }
 
     /// From the store, or else from the vendor.
-    async fn find(&self, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<Found, AnalysesError> {
-        let store = &self.parts.store;
-        let mut span = self.parts.traces.store(trace, "find", "analyses");
-        span.about(&key.0, Some(&key.1));
-        let found = store.find_analysis(&key.0, &key.1).await;
-        span.end(found.as_ref().err().map(StoreError::label));
-        if let Some(found) = found? {
+    async fn find(
+        &self,
+        tenant: &Tenant,
+        key: &Key,
+        trace: TraceContext,
+    ) -> Result<StoredAnalysis, AnalysesError> {
+        let store = &self.store;
+        let span = spans::store_call("find", &key.0, &key.1);
+        let find = store.find_analysis(&key.0, &key.1);
+        if let Some(found) = spans::run(span, StoreError::label, find).await? {
             return Ok(found);
         }
-        self.lookups.adopt(&self.parts, tenant, key, trace).await?;
+        self.lookups.adopt(self, tenant, key, trace).await?;
         store.find_analysis(&key.0, &key.1).await?.ok_or(AnalysesError::NotFound)
     }
 }

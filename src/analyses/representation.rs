@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::resource::AnalysisResource;
-use crate::store::{Found, StoreError};
+use crate::store::{StoreError, StoredAnalysis};
 
 /// An analysis as it is answered.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct Representation {
 }
 
 impl Representation {
-    pub(super) fn new(found: Found) -> Result<Self, StoreError> {
+    pub(super) fn new(found: StoredAnalysis) -> Result<Self, StoreError> {
         let status = found.analysis.status;
         let retry_at = found.analysis.retry_at();
         let resource = AnalysisResource::new(&found.analysis, found.result);

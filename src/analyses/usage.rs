@@ -15,7 +15,7 @@ impl Analyses {
         from: Day,
         to: Day,
     ) -> Result<Vec<(Day, Usage)>, AnalysesError> {
-        let mut counted = self.parts.store.usage(tenant.id(), from, to).await?.into_iter().peekable();
+        let mut counted = self.store.usage(tenant.id(), from, to).await?.into_iter().peekable();
         let of_day = |day| {
             let found = counted.next_if(|(counted, _)| *counted == day);
             (day, found.map(|(_, usage)| usage).unwrap_or_default())

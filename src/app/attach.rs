@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::StartError;
 use crate::config::{Settings, StoreUrl};
 use crate::domain::clock::{SystemClock, SystemEntropy};
-use crate::metrics::Metrics;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, Surroundings};
+use crate::telemetry::metrics::Metrics;
 
 /// Opens the store of the settings, whether or not gateways work on it, and takes nothing from them.
 ///

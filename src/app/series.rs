@@ -3,7 +3,7 @@
 use crate::domain::events::EventKind;
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::webhooks::DisabledReason;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 use crate::tenants::Tenants;
 
 /// Begins every counter whose first step somebody waits for.
@@ -14,7 +14,7 @@ pub(super) fn begin(metrics: &Metrics, tenants: &Tenants) {
     for outcome in ["updated", "unchanged", "failed"] {
         let _ = metrics.jwks_refreshes.with_label_values(&[outcome]);
     }
-    for reason in ["queue_full", "export_failed", "rejected"] {
+    for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
     }
     for kind in ["vendor_token", "callback_secret", "encryption_key", "issuer_key", "collector_headers"] {

@@ -7,24 +7,25 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Variables, collector_headers, encryption, series, tenants};
-use crate::alovoice::{Around, VendorClient, VendorSlots};
-use crate::analyses::{Analyses, Feed, FeedParts, Parts, WebhookParts, Webhooks};
+use super::{StartError, Variables, encryption, series, tenants};
+use crate::alovoice::{VendorClient, VendorSlots};
+use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
-use crate::callbacks::{Guard, Sender};
+use crate::callbacks::Sender;
 use crate::config::{Settings, StoreSettings, StoreUrl};
-use crate::domain::clock::{Clock, Entropy, SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::retries::RetrySchedule;
+use crate::env::Env;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
-use crate::metrics::Metrics;
 use crate::secrets::Encryption;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{KeyTerms, Queue, Store, Surroundings};
+use crate::telemetry::Telemetry;
+use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
-use crate::traces::{self, CollectorHeaders, Database, Traces};
 use crate::workers::{
     ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
     VendorWorker, Wake, Wakes,
@@ -37,70 +38,47 @@ const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What several parts of the house use, built once.
 pub(super) struct Shared {
-    /// What schedules and leases go by.
-    pub(super) clock: Arc<dyn Clock>,
-    /// The same, to be set.
+    pub(super) env: Env,
+    /// The clock of schedules and leases, to be set.
     steady: Arc<SteadyClock>,
-    /// What tokens and signatures go by: the machine's.
-    pub(super) wall_clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    pub(super) metrics: Arc<Metrics>,
     tenants: Arc<Tenants>,
     encryption: Arc<Encryption>,
     collector_headers: Arc<CollectorHeaders>,
-    pub(super) traces: Traces,
     vendor: Arc<VendorClient>,
     pub(super) vendor_slots: Arc<VendorSlots>,
     pub(super) store: Arc<dyn Store>,
 }
 
 impl Shared {
-    pub(super) async fn build(settings: &Settings, variables: Variables<'_>) -> Result<Self, StartError> {
-        let wall_clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    pub(super) async fn build(
+        settings: &Settings,
+        variables: Variables<'_>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, StartError> {
         let steady = Arc::new(SteadyClock::starting_at(SystemClock.now()));
-        let clock: Arc<dyn Clock> = steady.clone();
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let metrics = Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?);
-        let tenants = Arc::new(tenants(settings, variables)?);
-        series::begin(&metrics, &tenants);
-        let encryption = Arc::new(encryption(settings)?);
-        let collector_headers = Arc::new(collector_headers(settings)?);
-        let around = traces::Around {
-            wall_clock: wall_clock.clone(),
-            entropy: entropy.clone(),
-            metrics: metrics.clone(),
-            database: match &settings.store.url {
-                StoreUrl::Sqlite(_) => Database::Sqlite,
-                StoreUrl::Postgres(_) => Database::Postgresql,
-            },
+        let env = Env {
+            clock: steady.clone(),
+            wall_clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            metrics: telemetry.metrics.clone(),
         };
-        let traces = Traces::new(&settings.traces, collector_headers.clone(), variables, around)
-            .map_err(StartError::part("the traces"))?;
-        let vendor = VendorClient::new(
-            &settings.vendor,
-            wall_clock.clone(),
-            entropy.clone(),
-            metrics.clone(),
-            traces.clone(),
-        )
-        .map_err(StartError::part("the vendor's client"))?;
+        let tenants = Arc::new(tenants(settings, variables)?);
+        series::begin(&env.metrics, &tenants);
+        let encryption = Arc::new(encryption(settings)?);
+        let vendor = VendorClient::new(&settings.vendor, env.clone())
+            .map_err(StartError::part("the vendor's client"))?;
         let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let policy = settings.vendor.polling.clone();
-        let around = Around::new(clock.clone(), entropy.clone(), metrics.clone());
-        let vendor_slots = Arc::new(VendorSlots::new(slots, &policy, around));
-        let surroundings =
-            Surroundings { clock: clock.clone(), entropy: entropy.clone(), policy, metrics: metrics.clone() };
+        let vendor_slots = Arc::new(VendorSlots::new(slots, &policy, &env));
+        let Env { clock, entropy, metrics, .. } = env.clone();
+        let surroundings = Surroundings { clock, entropy, policy, metrics };
         let store = open(&settings.store, surroundings, steady.clone()).await?;
         Ok(Self {
-            clock,
+            env,
             steady,
-            wall_clock,
-            entropy,
-            metrics,
             tenants,
             encryption,
-            collector_headers,
-            traces,
+            collector_headers: telemetry.collector_headers.clone(),
             vendor: Arc::new(vendor),
             vendor_slots,
             store,
@@ -108,37 +86,16 @@ impl Shared {
     }
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
-        let parts = Parts {
-            store: self.store.clone(),
-            vendor: self.vendor.clone(),
-            vendor_slots: self.vendor_slots.clone(),
-            guard: Arc::new(Guard::new(&settings.callbacks)),
-            clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
-            draining: draining.clone(),
-        };
-        Analyses::new(parts, &settings.cache)
+        let vendor = (self.vendor.clone(), self.vendor_slots.clone());
+        Analyses::new(settings, self.env.clone(), self.store.clone(), vendor, draining.clone())
     }
 
     pub(super) fn feed(&self, settings: &Settings, draining: &CancellationToken) -> Feed {
-        let parts = FeedParts {
-            store: self.store.clone(),
-            wall_clock: self.wall_clock.clone(),
-            metrics: self.metrics.clone(),
-            draining: draining.clone(),
-        };
-        Feed::new(parts, &settings.events)
+        Feed::new(&settings.events, self.env.clone(), self.store.clone(), draining.clone())
     }
 
     fn webhooks(&self, settings: &Settings) -> Webhooks {
-        Webhooks::new(WebhookParts {
-            store: self.store.clone(),
-            guard: Arc::new(Guard::new(&settings.callbacks)),
-            encryption: self.encryption.clone(),
-            clock: self.clock.clone(),
-            entropy: self.entropy.clone(),
-        })
+        Webhooks::new(&settings.callbacks, self.env.clone(), self.store.clone(), self.encryption.clone())
     }
 
     /// Every worker, with what wakes it.
@@ -155,17 +112,16 @@ impl Shared {
             tenants: self.tenants.clone(),
             encryption: self.encryption.clone(),
             collector_headers: self.collector_headers.clone(),
-            clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
+            env: self.env.clone(),
         };
         let retention = Retention {
             store: self.store.clone(),
             period: settings.store.retention,
-            clock: self.clock.clone(),
+            clock: self.env.clock.clone(),
         };
         let earlier = EarlierResults { store: self.store.clone() };
         let keys = Arc::new(KeyRefresher { verifier: verifier.clone() });
-        let post = |worker, wake: Wake| Post { worker, wake, clock: self.clock.clone() };
+        let post = |worker, wake: Wake| Post { worker, wake, clock: self.env.clock.clone() };
         let mut posts = vec![
             post(Arc::new(submitter), wakes.submitter.clone()),
             post(Arc::new(poller), wakes.poller.clone()),
@@ -174,10 +130,10 @@ impl Shared {
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
             post(Arc::new(earlier), Wake::default()),
-            Post { worker: keys, wake: Wake::default(), clock: self.wall_clock.clone() },
+            Post { worker: keys, wake: Wake::default(), clock: self.env.wall_clock.clone() },
         ];
         if matches!(settings.store.url, StoreUrl::Sqlite(_)) {
-            let (steady, wall) = (self.steady.clone(), self.wall_clock.clone());
+            let (steady, wall) = (self.steady.clone(), self.env.wall_clock.clone());
             posts.push(post(Arc::new(ClockKeeper { steady, wall }), Wake::default()));
         }
         Ok(posts)
@@ -191,9 +147,7 @@ impl Shared {
             slots: self.vendor_slots.clone(),
             tenants: self.tenants.clone(),
             request_timeout: settings.vendor.request_timeout,
-            clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
+            env: self.env.clone(),
         }
     }
 
@@ -207,11 +161,7 @@ impl Shared {
             timeout: settings.callbacks.timeout,
             busy: Mutex::default(),
             wake: wake.clone(),
-            clock: self.clock.clone(),
-            wall_clock: self.wall_clock.clone(),
-            entropy: self.entropy.clone(),
-            metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
+            env: self.env.clone(),
         })
     }
 
@@ -220,7 +170,7 @@ impl Shared {
         KeyedRequests {
             store: self.store.clone(),
             encryption: self.encryption.clone(),
-            entropy: self.entropy.clone(),
+            entropy: self.env.entropy.clone(),
             terms: KeyTerms {
                 lease: longest * 2,
                 // What an answer tells of goes when its retention ends, and not later.
@@ -253,10 +203,7 @@ impl Shared {
             store: self.store.clone(),
             max_body_bytes: settings.server.max_body_bytes,
             body_timeout: settings.server.body_timeout,
-            clock: self.clock.clone(),
-            entropy: self.entropy.clone(),
-            metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
+            env: self.env.clone(),
         }
     }
 }

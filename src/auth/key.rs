@@ -11,8 +11,6 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use secrecy::zeroize::Zeroizing;
 
-use super::roca;
-
 /// Why a key cannot be used. It never repeats any part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
@@ -50,9 +48,6 @@ pub enum KeyFault {
     /// A shared secret in a set that is published.
     #[error("is a shared secret, which has no place in a set that is fetched")]
     PublishedSecret,
-    /// An RSA key of a library whose keys can be factored (CVE-2017-15361).
-    #[error("was made by a faulty library and can be factored (CVE-2017-15361)")]
-    Factorable,
     /// Another key of the set answers to its `kid` and the same algorithm.
     #[error("has the kid of another key of its set")]
     AmbiguousId,
@@ -246,9 +241,6 @@ fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Res
     // An exponent of 1 would make every message its own signature (RFC 8017, 3.1, asks for an odd one from 3).
     if e == [1] || e.last().is_none_or(|byte| byte % 2 == 0) {
         return Err(KeyFault::Invalid);
-    }
-    if roca::is_marked(&n) {
-        return Err(KeyFault::Factorable);
     }
     let key = PublicKeyComponents { n, e }.to_parsed_public_key(scheme).map_err(|_| KeyFault::Invalid)?;
     Ok(Material::Public(key))

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
-use reqwest::redirect::Policy;
 use secrecy::SecretSlice;
 use url::Url;
 
 use super::key::{Key, KeyFault};
 use super::key_set::KeySet;
+use crate::http_client;
 use crate::secrets::{FileFault, read_whole};
 
 /// More than any key set needs; a bound on what a mistaken path or a hostile server can make us hold.
@@ -120,13 +120,7 @@ pub(super) async fn read_aside(path: PathBuf) -> Result<SecretSlice<u8>, KeySour
 
 /// The client that fetches key sets: straight to the address that the settings name, and no further.
 pub(super) fn http_client() -> Result<reqwest::Client, KeySourceError> {
-    reqwest::Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .no_proxy()
-        .timeout(FETCH_TIMEOUT)
-        .build()
-        .map_err(KeySourceError::Client)
+    http_client::builder().timeout(FETCH_TIMEOUT).build().map_err(KeySourceError::Client)
 }
 
 /// Fetches a published key set.

@@ -22,7 +22,6 @@ mod key_ring;
 mod key_set;
 mod key_source;
 mod rejection;
-mod roca;
 mod verifier;
 #[cfg(test)]
 mod wycheproof;

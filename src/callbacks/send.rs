@@ -20,6 +20,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::retries::{AttemptError, AttemptOutcome, parse_retry_after};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::CustomHeaders;
+use crate::http_client;
 
 /// How much of a receiver's answer is kept.
 pub const KEPT_RESPONSE_BYTES: usize = 4096;
@@ -88,19 +89,12 @@ impl Sender {
     /// If the HTTP client cannot be built.
     pub fn with_lookup(settings: &CallbackSettings, lookup: Arc<dyn Lookup>) -> Result<Self, BuildError> {
         let guard = Guard::new(settings);
-        let client = Client::builder()
-            .user_agent(concat!("alovoice-gateway/", env!("CARGO_PKG_VERSION")))
+        let client = http_client::builder()
             .dns_resolver(GuardedResolver::new(guard.clone(), lookup))
-            // A proxy would resolve and connect in our stead, out of the guard's sight; so would a redirect's target.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            // One attempt is one request: trying again is the schedule's business.
+            // One attempt is one request. The retry schedule decides about the next attempt.
             .retry(reqwest::retry::never())
-            // The answer is kept as it came: what is never inflated cannot burst.
+            // The answer is stored as received. An answer that is never decompressed cannot exceed its bound.
             .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()
             .map_err(BuildError)?;

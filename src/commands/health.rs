@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::redirect::Policy;
 
 use super::{Failed, print};
 use crate::config::Settings;
+use crate::http_client;
 
 /// One deadline over connection and answer: shorter than the image's, so that it is told what was waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     let address = reachable(settings.server.admin_listen)?;
     let url = format!("http://{address}/livez");
-    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(PATIENCE);
-    let answer = client.build().map_err(Failed::fault)?.get(&url).send().await;
+    let client = http_client::builder().timeout(PATIENCE).build().map_err(Failed::fault)?;
+    let answer = client.get(&url).send().await;
     match answer {
         Ok(answer) if answer.status() == StatusCode::OK => print("alive"),
         Ok(answer) => Err(Failed::fault(format!("{url} answers {}", answer.status()))),

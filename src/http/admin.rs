@@ -7,8 +7,8 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 
 use super::state::ApiState;
-use crate::metrics::{Metrics, whole};
 use crate::store::{Queue, Resources, StoreError, WebhookCounts};
+use crate::telemetry::metrics::{Metrics, whole};
 
 /// How long readiness waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ async fn look(readiness: &Readiness, state: &ApiState) -> Result<(), &'static st
 
 /// Everything in Prometheus' text format. The store's numbers are read now, so that nobody who does not ask pays.
 async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
-    let metrics = &state.metrics;
+    let metrics = &state.env.metrics;
     // Before the reading takes a connection itself.
     observe_resources(&state).await;
     let (ready, observed) =
@@ -93,7 +93,7 @@ async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) ->
 
 async fn observe_store(state: &ApiState) -> Result<(), StoreError> {
     let tenants: Vec<_> = state.tenants.all().map(|tenant| tenant.id().clone()).collect();
-    let metrics = &state.metrics;
+    let metrics = &state.env.metrics;
     for (tenant, stats) in &state.store.stats_across_tenants(&tenants).await? {
         let tenant = tenant.as_str();
         for (status, count) in &stats.unfinished {
@@ -126,7 +126,7 @@ fn forget_store(metrics: &Metrics) {
 }
 
 async fn observe_resources(state: &ApiState) {
-    let metrics = &state.metrics;
+    let metrics = &state.env.metrics;
     match state.store.resources().await {
         Ok(Resources::File { database, log }) => {
             for (file, bytes) in [("database", database), ("wal", log)] {

@@ -134,7 +134,7 @@ pub(super) async fn submit_analysis(
     let representation = submitted.representation;
     let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
     response.insert_header((header::LOCATION, location));
-    describe(&mut response, &representation, state.clock.now());
+    describe(&mut response, &representation, state.env.clock.now());
     Ok(response.body(representation.body))
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn get_analysis(
     if let Some(wait) = wait {
         response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
     }
-    describe(&mut response, &representation, state.clock.now());
+    describe(&mut response, &representation, state.env.clock.now());
     Ok(if unchanged { response.finish() } else { response.body(representation.body.clone()) })
 }
 

@@ -71,11 +71,11 @@ pub(super) async fn create_audio_link(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: call_id, body, .. } = request;
     let keys = state.sealing_keys()?;
-    let expires_at = state.clock.now() + body.0.lifetime()?;
+    let expires_at = state.env.clock.now() + body.0.lifetime()?;
     state.analyses.recording_path(&tenant, &call_id, trace).await?;
     let link = AudioLink { tenant: tenant.id().clone(), call_id, expires_at };
     let base = state.public_url.as_ref().map_or("", |url| url.as_str().trim_end_matches('/'));
-    let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.entropy));
+    let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.env.entropy));
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, url.as_str()))
         .json(AudioLinkResource { url, expires_at }))
@@ -104,7 +104,7 @@ fn open(request: &HttpRequest) -> Result<LinkedRequest, ApiError> {
     let tenant = state.tenants.get(&link.tenant).ok_or_else(unknown)?;
     AuditEntry::begin_for_link(request, operation, &link.tenant, &link.call_id);
     take_turn(request, state, tenant.id())?;
-    if link.is_expired(state.clock.now()) {
+    if link.is_expired(state.env.clock.now()) {
         return Err(ApiError::new(LINK_EXPIRED, format!("the link expired at {}", link.expires_at)));
     }
     NoQuery::parse(request)?;

@@ -124,7 +124,7 @@ async fn open_stream(
     }
     let (state, tenant) = (&request.state, request.tenant.id());
     let token = StreamToken::new(&state.verifier, http.headers())?;
-    let refused = || state.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
+    let refused = || state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
     let place = state.feed.join(tenant).inspect_err(|_| refused())?;
     let events = state.feed.stream(tenant, start, request.caller.until(), place).await?;
     Ok(stream_head().streaming(stream(events, token)))

@@ -11,7 +11,8 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
 use percent_encoding::percent_decode_str;
-use tracing::{Instrument, Span, Value};
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
 
 use super::audit;
 use super::cors;
@@ -22,9 +23,9 @@ use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
-use crate::domain::ids::{RequestId, TenantId};
+use crate::domain::ids::RequestId;
 use crate::domain::trace::TraceContext;
-use crate::traces;
+use crate::telemetry::spans;
 
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,12 +33,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A caller's request id may have so many characters; a longer or odd one is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The trace of a request: the caller's, or a new one; what it leads to is a child of its span.
+/// The trace context of a request. Later work is a child of the span in it.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestTrace(pub TraceContext);
-
-/// The span of a request that is recorded, until it is answered. If the caller goes away, it goes with the request.
-struct RequestSpan(traces::Span);
 
 impl FromRequest for RequestTrace {
     type Error = Error;
@@ -53,16 +51,6 @@ impl FromRequest for RequestTrace {
 #[derive(Debug, Clone)]
 pub struct RequestName(pub String);
 
-impl FromRequest for RequestName {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let known = request.extensions().get::<Self>().cloned();
-        ready(known.ok_or_else(|| ApiError::new(problem::INTERNAL, "the request has no id").into()))
-    }
-}
-
 /// The middleware.
 ///
 /// # Errors
@@ -74,18 +62,13 @@ pub async fn observe(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
     let _in_flight = InFlight::begin(&state);
-    let request_id = request_id(&request, &*state.clock, &*state.entropy);
+    let request_id = request_id(&request, &*state.env.clock, &*state.env.entropy);
     let method = request.method().clone();
-    let recorded = recorded(&request, &state);
-    let (trace, span_id) = (recorded.context(), recorded.shown_id());
+    let (span, trace) = span(&request, &request_id, &*state.env.entropy);
     request.extensions_mut().insert(RequestTrace(trace));
-    if recorded.is_recorded() {
-        request.extensions_mut().insert(RequestSpan(recorded));
-    }
     if !method.is_safe() {
         request.extensions_mut().insert(RequestName(request_id.clone()));
     }
-    let span = span(&request, &request_id, &trace, span_id.map(tracing::field::display));
     let unread = Unread::share(&mut request);
 
     // Errors of handlers and extractors are answers by now; `as_problem` finds them in the response.
@@ -107,22 +90,19 @@ pub async fn observe(
 
     let status = response.status();
     let route = route(response.request());
-    let labels = [route.as_ref(), method_label(method.as_str()), status.as_str()];
+    let method = method_label(method.as_str());
+    let labels = [route.as_ref(), method, status.as_str()];
     let took = began.elapsed();
-    state.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
+    state.env.metrics.http_requests.with_label_values(&labels).observe(took.as_secs_f64());
     audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
-        // Somebody else's outage, said where it was met.
-        503 => {
-            tracing::warn!(request_id, trace_id = %trace, status, took_ms, "a request could not be served now");
-        }
-        500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "a request failed"),
-        _ => tracing::debug!(status, took_ms, "a request was answered"),
+        // An outage of another service. The code that met it logs the reason.
+        503 => tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: unavailable"),
+        500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "request failed"),
+        _ => tracing::debug!(status, took_ms, "request answered"),
     }
-    if state.traces.are_on() {
-        end(response.request(), method_label(method.as_str()), status);
-    }
+    spans::record_answer(&span, method, &route, status);
     Ok(match unread {
         Some(unread) => unread.hold(response),
         None => response,
@@ -137,14 +117,23 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
     }
 }
 
-/// What log lines of a request carry. A read leaves none when all is well, and is not to pay for what nobody sees.
-fn span(request: &ServiceRequest, request_id: &str, trace: &TraceContext, span_id: impl Value) -> Span {
-    let (method, path) = (request.method(), shown(request.path()));
-    if request.method().is_safe() {
-        tracing::debug_span!("request", request_id, trace_id = %trace, span_id, %method, path)
+/// The span of a request in the trace of the caller or in a new one, and the trace context inside it. The fields of the span
+/// are part of each log line of the request, at every level of the log filter. Reads log nothing while all is well, so log lines
+/// have their span at `debug` alone.
+fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (Span, TraceContext) {
+    let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let caller = header.and_then(TraceContext::parse);
+    let trace = caller.unwrap_or_else(|| TraceContext::start(entropy));
+    // The exporter draws the id of a new trace.
+    let trace_id = (caller.is_some() || !spans::are_exported()).then(|| display(trace));
+    let (method, path) = (method_label(request.method().as_str()), shown(request.path()));
+    let span = if request.method().is_safe() {
+        tracing::debug_span!("request", request_id, trace_id, span_id = Empty, method, path)
     } else {
-        tracing::info_span!("request", request_id, trace_id = %trace, span_id, %method, path)
-    }
+        tracing::error_span!("request", request_id, trace_id, span_id = Empty, method, path)
+    };
+    let trace = if caller.is_some() { spans::resume(&span, trace) } else { spans::start(&span, trace) };
+    (span, trace)
 }
 
 /// A path as logs may show it: whoever has a link may hear a recording, so its token stays out, also of what is only like
@@ -160,7 +149,7 @@ struct InFlight<'a>(&'a ApiState);
 
 impl<'a> InFlight<'a> {
     fn begin(state: &'a ApiState) -> Self {
-        state.metrics.http_in_flight.inc();
+        state.env.metrics.http_in_flight.inc();
         Self(state)
     }
 }
@@ -168,7 +157,7 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     /// Also when the caller goes away half way.
     fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
+        self.0.env.metrics.http_in_flight.dec();
     }
 }
 
@@ -182,28 +171,6 @@ fn request_id(request: &ServiceRequest, clock: &dyn Clock, entropy: &dyn Entropy
     match given.filter(fit) {
         Some(id) => id.to_owned(),
         None => RequestId::generate(clock.now(), entropy).to_string(),
-    }
-}
-
-/// The request's span in the caller's trace or a new one.
-fn recorded(request: &ServiceRequest, state: &ApiState) -> traces::Span {
-    let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = state.traces.admit(given.and_then(TraceContext::parse));
-    state.traces.request(trace, method_label(request.method().as_str()), shown(request.path()))
-}
-
-/// Notes on a recorded span whose request it is.
-pub(super) fn note_tenant(request: &HttpRequest, tenant: &TenantId) {
-    if let Some(RequestSpan(span)) = request.extensions_mut().get_mut::<RequestSpan>() {
-        span.about(tenant, None);
-    }
-}
-
-fn end(request: &HttpRequest, method: &'static str, status: u16) {
-    let span = request.extensions_mut().remove::<RequestSpan>();
-    if let Some(RequestSpan(mut span)) = span {
-        span.route(method, &route(request));
-        span.status(status);
     }
 }
 

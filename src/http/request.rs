@@ -15,7 +15,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::audit::AuditEntry;
 use super::body::{Body, receive};
 use super::idempotency::{IdempotentRequest, parse_key};
-use super::observe::{RequestName, RequestTrace, note_tenant};
+use super::observe::{RequestName, RequestTrace};
 use super::path::PathParameters;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, INTERNAL, RATE_LIMITED, UNKNOWN_TENANT};
 use super::query::{NoQuery, QueryParameters};
@@ -25,6 +25,7 @@ use super::state::ApiState;
 use crate::auth::{Caller, bearer};
 use crate::domain::ids::TenantId;
 use crate::domain::trace::TraceContext;
+use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 /// A request that passed every check, with its parsed path `P`, query `Q` and body `B`.
@@ -75,7 +76,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: Body>(
     };
     let caller = authenticate(&request, state).await?;
     AuditEntry::begin_for_token(&request, operation, &caller);
-    let tenant = authorize(&request, state, &caller, scope)?;
+    let tenant = authorize(state, &caller, scope)?;
     take_turn(&request, state, tenant.id())?;
     let path = P::parse(&request)?;
     let query = Q::parse(&request)?;
@@ -130,28 +131,21 @@ async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<Arc<Cal
         Err(rejection) => Err(rejection),
     };
     Ok(verified.inspect_err(|rejection| {
-        state.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
+        state.env.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
     })?)
 }
 
 /// Checks that the tenant of a verified token is configured and that the token has the scope.
-fn authorize(
-    request: &HttpRequest,
-    state: &ApiState,
-    caller: &Caller,
-    scope: Scope,
-) -> Result<Arc<Tenant>, ApiError> {
+fn authorize(state: &ApiState, caller: &Caller, scope: Scope) -> Result<Arc<Tenant>, ApiError> {
     let Some(tenant) = state.tenants.get(&caller.tenant) else {
-        state.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
+        state.env.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
         return Err(ApiError::new(UNKNOWN_TENANT, "the tenant of the token is not configured"));
     };
     if !caller.scopes.contains(scope.as_str()) {
-        state.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
+        state.env.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
         return Err(insufficient_scope(scope.as_str()));
     }
-    if state.traces.are_on() {
-        note_tenant(request, tenant.id());
-    }
+    spans::export("tenant", tenant.id());
     Ok(tenant)
 }
 
@@ -170,7 +164,7 @@ pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &Tenant
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),
         Err(Exceeded { wait, remaining }) => {
-            state.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
+            state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
             let error = ApiError::new(RATE_LIMITED, "the tenant has sent too many requests");
             (Some(remaining), Err(error.with_retry_after(wait)))
         }

@@ -10,13 +10,11 @@ use super::problem::ApiError;
 use super::rate_limits::RateLimits;
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::sealing::SealingKeys;
-use crate::metrics::Metrics;
+use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::tenants::Tenants;
-use crate::traces::Traces;
 
 /// The shared state of the API.
 pub struct ApiState {
@@ -44,14 +42,8 @@ pub struct ApiState {
     pub max_body_bytes: usize,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// Clock of deadlines and timestamps.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness of request ids and links.
-    pub entropy: Arc<dyn Entropy>,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-    /// Creates spans.
-    pub traces: Traces,
+    /// Clocks, randomness and metrics.
+    pub env: Env,
 }
 
 impl ApiState {

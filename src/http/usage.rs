@@ -66,7 +66,7 @@ impl From<(Day, Usage)> for UsageOfDay {
 /// Returns the usage of each day of a period.
 pub(super) async fn get_usage(request: ApiRequest<(), UsageDays>) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, query, .. } = request;
-    let to = query.to.unwrap_or_else(|| Day::of(state.clock.now()));
+    let to = query.to.unwrap_or_else(|| Day::of(state.env.clock.now()));
     let from = query.from.unwrap_or(to.before(DEFAULT_DAYS - 1));
     if from > to {
         return Err(ApiError::invalid_field("?from", "must not be later than `to`"));

@@ -78,5 +78,5 @@ pub(super) async fn rotate_webhook_secret(
     let ApiRequest { state, tenant, path: webhook, body, .. } = request;
     let (overlap, secret) = (body.0.overlap()?, body.0.secret()?);
     let (rotated, secret) = state.webhooks.rotate(tenant.id(), webhook, secret, overlap).await?;
-    Ok(not_cached(HttpResponse::Ok()).json(Webhook::new(rotated, Some(&secret), state.clock.now())))
+    Ok(not_cached(HttpResponse::Ok()).json(Webhook::new(rotated, Some(&secret), state.env.clock.now())))
 }

@@ -123,7 +123,7 @@ pub(super) async fn replay_webhook(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: webhook, body, .. } = request;
     let dry_run = body.0.dry_run;
-    let events = body.0.into_request(state.clock.now())?;
+    let events = body.0.into_request(state.env.clock.now())?;
     if dry_run {
         let ReplayCount { events, more } = state.webhooks.count_replay(tenant.id(), webhook, events).await?;
         return Ok(HttpResponse::Ok().json(ReplayEstimate { events, more }));

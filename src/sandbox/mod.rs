@@ -3,7 +3,6 @@
 //! Both listen on a free port of the loopback interface, remember what they were asked, and can be told to misbehave.
 //! They stand on a plain socket (`http`), since a web framework does not let one answer half a message or none.
 
-pub mod demonstration;
 mod gate;
 mod http;
 mod log;

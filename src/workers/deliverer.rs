@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, error_span};
 
 use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::TenantId;
 use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
-use crate::metrics::Metrics;
+use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
+use crate::telemetry::spans;
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Attempts under way at once.
 const MAX_CONCURRENCY: usize = 128;
@@ -47,16 +48,8 @@ pub struct Deliverer {
     pub busy: Mutex<Busy>,
     /// Woken when a place becomes free.
     pub wake: Wake,
-    /// The time that schedules go by.
-    pub clock: Arc<dyn Clock>,
-    /// The time that signatures go by.
-    pub wall_clock: Arc<dyn Clock>,
-    /// For jitter and span ids.
-    pub entropy: Arc<dyn Entropy>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What makes spans.
-    pub traces: Traces,
+    /// The clocks, the randomness of jitter, and the metrics.
+    pub env: Env,
 }
 
 /// What is under way.
@@ -78,19 +71,20 @@ impl Worker for Deliverer {
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
-            let work = self.span_of(&claimed);
-            let span = tracing::info_span!(
-                "delivery",
+            // At the level of errors, so that log lines have these fields whatever the log filter is.
+            let span = error_span!(
+                "deliver callback",
                 tenant = %delivery.tenant,
-                call_id = delivery.call_id.as_ref().map(tracing::field::display),
-                webhook = delivery.webhook.map(tracing::field::display),
-                delivery = %delivery.id,
-                attempt = delivery.attempts,
+                call_id = delivery.call_id.as_ref().map(display),
+                webhook_id = delivery.webhook.map(display),
+                delivery_id = %delivery.id,
+                attempt = i64::from(delivery.attempts),
                 trace_id = %delivery.trace,
-                span_id = work.shown_id().map(tracing::field::display),
+                span_id = Empty,
             );
+            let trace = spans::resume(&span, delivery.trace);
             let place = Place::take(Arc::clone(&self), &claimed);
-            tasks.spawn(async move { place.deliverer.deliver(claimed, work).await }.instrument(span));
+            tasks.spawn(async move { place.deliverer.deliver(claimed, trace).await }.instrument(span));
         }
         Ok(report)
     }
@@ -124,34 +118,24 @@ impl Deliverer {
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
         let vault = Vault::new(&keys, tenant, endpoint.id);
         let lost = "no key in encryption.key_file opens the endpoint's secret or headers";
-        let secrets = vault.open_secrets(&endpoint.sealed, self.clock.now()).ok_or(lost)?;
+        let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
         Ok(Opened { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
     }
 
-    fn span_of(&self, claimed: &ClaimedDelivery) -> Span {
-        let delivery = &claimed.delivery;
-        let mut span = self.traces.work(delivery.trace, "deliver callback");
-        span.about(&delivery.tenant, delivery.call_id.as_ref());
-        span.show("delivery", &delivery.id);
-        if let Some(webhook) = &delivery.webhook {
-            span.show("webhook", webhook);
-        }
-        span.set("attempt", i64::from(delivery.attempts));
-        span
-    }
-
-    async fn deliver(&self, claimed: ClaimedDelivery, span: Span) {
+    async fn deliver(&self, claimed: ClaimedDelivery, trace: TraceContext) {
         let delivery = &claimed.delivery;
         let sent = match self.open(&claimed) {
             Ok(Opened { secrets, headers }) => {
                 let id = delivery.event_id.to_string();
-                let mut call = self.traces.call(span.context(), "POST", delivery.url.as_url(), None);
-                call.tried_before(delivery.attempts.saturating_sub(1));
-                let traceparent = call.context().traceparent(&*self.entropy);
+                let call = spans::client("POST", delivery.url.as_url(), None);
+                if delivery.attempts > 1 {
+                    call.record("resend_count", i64::from(delivery.attempts - 1));
+                }
+                let traceparent = spans::start(&call, trace).traceparent();
                 let outgoing = Outgoing {
                     url: &delivery.url,
                     id: &id,
-                    timestamp: self.wall_clock.now(),
+                    timestamp: self.env.wall_clock.now(),
                     secrets: &secrets,
                     headers: &headers,
                     body: claimed.body.clone(),
@@ -159,42 +143,33 @@ impl Deliverer {
                 };
                 let sent = self.sender.send(&outgoing).await;
                 if let Some(status) = sent.status {
-                    call.status(status);
+                    spans::record_status(&call, status);
                 }
                 let label = sent.outcome.label();
-                call.set("outcome", label);
-                let is_delivered = matches!(sent.outcome, AttemptOutcome::Delivered { .. });
-                call.end((!is_delivered).then_some(label));
+                call.record("outcome", label);
+                if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
+                    spans::fail(&call, label);
+                }
                 Sent { response: headers.erased_from(&sent.response), ..sent }
             }
             Err(why) => unsigned(why),
         };
         let outcome = &sent.outcome;
         let label = outcome.label();
-        self.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
+        self.env.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
         let next = match outcome {
             // Its endpoint is disabled with this; the delivery waits with all others of it.
             AttemptOutcome::Gone if delivery.webhook.is_some() => Next::Hold,
             // The operator can mend it: until then all that goes to this endpoint waits.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
-                Next::WaitUntil(self.clock.now() + Health::UNSIGNED_PAUSE)
+                Next::WaitUntil(self.env.clock.now() + Health::UNSIGNED_PAUSE)
             }
             _ => {
-                let (made, jitter) = (delivery.attempts_of_round(), self.entropy.fraction());
-                self.schedule.next(made, outcome, self.clock.now(), jitter)
+                let (made, jitter) = (delivery.attempts_of_round(), self.env.entropy.fraction());
+                self.schedule.next(made, outcome, self.env.clock.now(), jitter)
             }
         };
-        match next {
-            Next::Delivered => tracing::info!(status = sent.status, "a callback was delivered"),
-            Next::RetryAt(at) => {
-                tracing::warn!(outcome = label, retry_at = %at, "a callback was not delivered");
-            }
-            Next::WaitUntil(until) => {
-                tracing::error!(outcome = label, %until, why = %outcome, "a callback waits: it cannot be signed");
-            }
-            Next::Hold => tracing::error!(outcome = label, "an endpoint wants no more, and is disabled"),
-            Next::GiveUp(reason) => tracing::error!(outcome = label, ?reason, "a callback is given up"),
-        }
+        log_outcome(&claimed, &sent, next);
         let attempt = FinishedAttempt {
             outcome: label,
             endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
@@ -204,25 +179,42 @@ impl Deliverer {
             response: sent.response,
             next,
         };
-        let write = self.traces.store(span.context(), "finish_attempt", "deliveries");
-        let finished = self.store.finish_attempt(claimed.lease, attempt).await;
-        write.end(finished.as_ref().err().map(StoreError::label));
-        match finished {
+        let span = spans::store("finish_attempt", "deliveries");
+        let finish = self.store.finish_attempt(claimed.lease, attempt);
+        match spans::run(span, StoreError::label, finish).await {
             Ok(disabled) => self.count(&delivery.tenant, next, disabled),
-            Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the attempt did"),
-            // The lease runs out, and the delivery is attempted again: at least once, never less.
-            Err(error) => tracing::error!(%error, "the outcome of an attempt could not be written"),
+            Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
+            // The lease runs out and the delivery is attempted again: a callback is delivered at least once.
+            Err(error) => tracing::error!(%error, "failed to store the outcome of a callback attempt"),
         }
     }
 
     /// What a tenant has to hear of.
     fn count(&self, tenant: &TenantId, next: Next, disabled: Option<DisabledReason>) {
         if matches!(next, Next::GiveUp(_)) {
-            self.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
+            self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
-            self.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
+            self.env.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
         }
+    }
+}
+
+/// Logs the outcome of an attempt. The log line also has the ids of the span around it.
+fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: Next) {
+    let host = delivery.delivery.url.as_url().host_str();
+    let (status, outcome) = (sent.status, sent.outcome.label());
+    match next {
+        Next::Delivered => tracing::info!(host, status, "callback delivered"),
+        Next::RetryAt(at) => {
+            tracing::warn!(host, status, outcome, retry_at = %at, "callback delivery failed");
+        }
+        Next::WaitUntil(until) => {
+            let reason = &sent.outcome;
+            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no secret to sign with");
+        }
+        Next::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
+        Next::GiveUp(reason) => tracing::error!(host, status, outcome, ?reason, "callback delivery given up"),
     }
 }
 

@@ -92,7 +92,7 @@ pub async fn run(Post { worker, wake, clock }: Post, tasks: TaskTracker, stop: C
             Ok(report) if report.started > 0 => continue,
             Ok(report) => report.next_due.map_or(MAX_PAUSE, |due| due.since(clock.now()).min(MAX_PAUSE)),
             Err(error) => {
-                tracing::error!(worker = worker.name(), %error, "a step failed");
+                tracing::error!(worker = worker.name(), %error, "worker step failed");
                 PAUSE_AFTER_FAULT
             }
         };

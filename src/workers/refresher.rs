@@ -9,11 +9,12 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
-use crate::metrics::{Metrics, whole};
+use crate::env::Env;
 use crate::secrets::{Encryption, ReloadOutcome};
 use crate::store::StoreError;
+use crate::telemetry::metrics::whole;
+use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
-use crate::traces::CollectorHeaders;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.
@@ -45,10 +46,8 @@ pub struct SecretRefresher {
     pub encryption: Arc<Encryption>,
     /// What the collector of traces wants to see.
     pub collector_headers: Arc<CollectorHeaders>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// The clocks and the metrics.
+    pub env: Env,
 }
 
 #[async_trait]
@@ -70,19 +69,19 @@ impl Worker for SecretRefresher {
             let secret = reload.key;
             let outcome = match &reload.outcome {
                 ReloadOutcome::Changed => {
-                    tracing::info!(secret, "a secret changed");
+                    tracing::info!(secret, "secret changed");
                     "changed"
                 }
                 ReloadOutcome::Failed(error) => {
-                    tracing::error!(secret, %error, "a secret cannot be read; the old one stays");
+                    tracing::error!(secret, %error, "failed to read a secret; the previous value stays in use");
                     "failed"
                 }
                 ReloadOutcome::Recovered => {
-                    tracing::info!(secret, "a secret can be read again");
+                    tracing::info!(secret, "secret readable again");
                     "recovered"
                 }
             };
-            self.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+            self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
         }
         let (tokens, secrets) = self.tenants.failing();
         for (kind, failing) in [
@@ -91,9 +90,9 @@ impl Worker for SecretRefresher {
             ("encryption_key", usize::from(self.encryption.is_failing())),
             ("collector_headers", usize::from(self.collector_headers.is_failing())),
         ] {
-            self.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
+            self.env.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
         }
-        Ok(Report { started: 0, next_due: Some(self.clock.now() + SECRETS_INTERVAL) })
+        Ok(Report { started: 0, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
     }
 }
 

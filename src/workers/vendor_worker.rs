@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, error_span};
 
 use super::{Report, Worker, lease_for};
 use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
-use crate::metrics::Metrics;
-use crate::store::{Applied, ClaimedWork, Claims, Queue, Store, StoreError, WorkSlots};
+use crate::domain::trace::TraceContext;
+use crate::env::Env;
+use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, WorkSlots};
+use crate::telemetry::spans;
 use crate::tenants::Tenants;
-use crate::traces::{Span, Traces};
 
 /// Analyses past their deadlines that are ended in one transaction.
 const OVERDUE_BATCH: usize = 100;
@@ -34,12 +36,8 @@ pub struct VendorWorker {
     pub tenants: Arc<Tenants>,
     /// The vendor's deadline.
     pub request_timeout: Duration,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What makes spans.
-    pub traces: Traces,
+    /// The clock of leases, and the metrics.
+    pub env: Env,
 }
 
 #[async_trait]
@@ -68,7 +66,7 @@ impl Worker for VendorWorker {
         let shut = offer.shut.clone();
         drop(offer);
         if !shut.is_empty() {
-            let ended = self.store.end_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
+            let ended = self.store.fail_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
             ended.applied.iter().for_each(|applied| self.observe(applied));
             report.started += ended.applied.len();
             report.next_due = earlier(report.next_due, ended.next_due);
@@ -82,7 +80,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 impl VendorWorker {
-    async fn claim(&self, offer: &Offer<'_>) -> Result<Claims<ClaimedWork>, StoreError> {
+    async fn claim(&self, offer: &Offer<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let lease = lease_for(self.request_timeout);
         let slots = offer.free.iter().filter_map(|(tenant, free)| {
             let most = self.tenants.get(tenant)?.max_concurrency();
@@ -93,39 +91,33 @@ impl VendorWorker {
 
     fn start(self: &Arc<Self>, claimed: ClaimedWork, slot: VendorSlot, tasks: &TaskTracker) {
         let analysis = &claimed.analysis;
-        let mut work = self.traces.work(analysis.trace, self.work_name());
-        work.about(&analysis.tenant, Some(&analysis.call_id));
-        let span = tracing::info_span!(
-            "analysis",
-            worker = self.name(),
-            tenant = %analysis.tenant,
-            call_id = %analysis.call_id,
-            trace_id = %analysis.trace,
-            span_id = work.shown_id().map(tracing::field::display),
-        );
+        let (tenant, call_id) = (display(&analysis.tenant), display(&analysis.call_id));
+        let (trace_id, worker) = (display(&analysis.trace), self.name());
+        // At the level of errors, so that log lines have these fields whatever the log filter is.
+        let span = match self.queue {
+            Queue::Submits => {
+                error_span!("submit call", worker, tenant, call_id, trace_id, span_id = Empty)
+            }
+            Queue::Polls => {
+                error_span!("poll result", worker, tenant, call_id, trace_id, span_id = Empty)
+            }
+        };
+        let trace = spans::resume(&span, analysis.trace);
         let worker = Arc::clone(self);
-        tasks.spawn(async move { worker.work(claimed, slot, work).await }.instrument(span));
+        tasks.spawn(async move { worker.work(claimed, slot, trace).await }.instrument(span));
     }
 
-    /// What it does, as traces show it.
-    const fn work_name(&self) -> &'static str {
-        match self.queue {
-            Queue::Submits => "submit call",
-            Queue::Polls => "poll result",
-        }
-    }
-
-    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot, mut span: Span) {
+    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot, trace: TraceContext) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
         // A process that was stopped must not send what another may have taken over.
-        let lease_end = analysis.work.as_ref().map_or(self.clock.now(), |work| work.due_at);
-        if self.clock.now() + self.request_timeout > lease_end {
-            tracing::warn!("the lease is too short for the request");
+        let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
+        if self.env.clock.now() + self.request_timeout > lease_end {
+            tracing::warn!("request skipped: the lease ends before the deadline of the request");
             return;
         }
         let token = tenant.vendor_token();
-        let request = Request { token: &token, call_id: &analysis.call_id, trace: span.context() };
+        let request = Request { token: &token, call_id: &analysis.call_id, trace };
         // The room of a large answer, until it is written.
         let (step, _room) = match self.queue {
             Queue::Submits => (Step::Submitted(self.vendor.submit(&slot, request).await), Room::default()),
@@ -135,36 +127,35 @@ impl VendorWorker {
                 (Step::Polled(outcome), room)
             }
         };
-        let write = self.traces.store(span.context(), "apply", "analyses");
-        let applied = self.store.apply(claimed.lease, step).await;
-        write.end(applied.as_ref().err().map(StoreError::label));
+        let span = spans::store("apply", "analyses");
+        let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
         drop(slot);
         match applied {
             Ok(applied) => {
                 self.observe(&applied);
                 if let Some(event) = applied.event {
-                    span.set("event", event.as_str());
+                    spans::export("event", event.as_str());
                 }
             }
-            Err(StoreError::LeaseLost) => tracing::warn!("the lease ended before the work did"),
-            // The lease runs out, and what was begun is asked for again.
-            Err(error) => tracing::error!(%error, "the outcome could not be written"),
+            Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
+            // The lease runs out, and the work is claimed again.
+            Err(error) => tracing::error!(%error, "failed to store the outcome of a vendor request"),
         }
     }
 
     fn observe(&self, applied: &Applied) {
         let analysis = &applied.analysis;
         if let Some(error) = &analysis.last_error {
-            tracing::warn!(code = error.code.as_str(), detail = error.detail, "the vendor did not help");
+            tracing::warn!(code = error.code.as_str(), detail = error.detail, "vendor request failed");
         }
         let Some(event) = applied.event else { return };
-        tracing::info!(event = event.as_str(), revision = analysis.revision, "an analysis changed");
-        self.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();
+        tracing::info!(event = event.as_str(), revision = analysis.revision, "analysis changed");
+        self.env.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();
         if event == EventKind::AnalysisCompleted
             && let Some(at) = analysis.finished_at
         {
-            self.metrics.completion.observe(at.since(analysis.submitted_at).as_secs_f64());
-            self.metrics.polls.observe(f64::from(applied.polls));
+            self.env.metrics.completion.observe(at.since(analysis.submitted_at).as_secs_f64());
+            self.env.metrics.polls.observe(f64::from(applied.polls));
         }
     }
 }

@@ -113,7 +113,7 @@ async fn a_link_that_is_none_or_no_more_opens_nothing() {
 
     let expired = sealed(ENCRYPTION_KEY, "acme", "known-1", Timestamp::from_millis(1_716_207_617_042));
     let problem = anyone.get(&expired).await.problem(410, "link_expired");
-    assert_eq!(problem["detail"], "the link was good until 2024-05-20T12:20:17.042Z");
+    assert_eq!(problem["detail"], "the link expired at 2024-05-20T12:20:17.042Z");
 
     let mut forged = good.clone();
     let last = if forged.pop() == Some('A') { 'B' } else { 'A' };

@@ -199,7 +199,7 @@ async fn a_stream_ends_with_the_key_of_its_token() {
         match stream.next().await {
             Some(Told::Comment(comment)) if comment == "ping" => {}
             end => {
-                assert_eq!(end, Some(Told::Comment("the token counts no more".to_owned())));
+                assert_eq!(end, Some(Told::Comment("the token is no longer valid".to_owned())));
                 break;
             }
         }

@@ -66,7 +66,7 @@ async fn a_problem_says_what_and_where() {
     insta::assert_json_snapshot!(answer.problem(422, "invalid_request"), @r##"
     {
       "code": "invalid_request",
-      "detail": "2 fields break a rule",
+      "detail": "2 fields are invalid",
       "errors": [
         {
           "detail": "has the character ' '; allowed are A-Z a-z 0-9 . _ ~ : @ + = -",
@@ -79,7 +79,7 @@ async fn a_problem_says_what_and_where() {
       ],
       "request_id": "req-7",
       "status": 422,
-      "title": "The request breaks a rule",
+      "title": "Invalid request",
       "type": "/problems/invalid_request"
     }
     "##);
@@ -179,7 +179,7 @@ async fn a_body_that_is_too_large_is_refused() {
     let stage = Stage::with(&[("SERVER__MAX_BODY_BYTES", "1KiB")]).await;
     let body = json!({"call_id": "1", "metadata": {"a": "x".repeat(1024)}}).to_string();
     let announced = stage.acme().post_with(&[JSON], body).await;
-    assert_eq!(announced.problem(413, "body_too_large")["detail"], "a body may have at most 1024 bytes");
+    assert_eq!(announced.problem(413, "body_too_large")["detail"], "the body must have at most 1024 bytes");
     let exact = format!("{:<1024}", r#"{"call_id": "1"}"#);
     assert_eq!(stage.acme().post_with(&[JSON], exact).await.status, 202);
 }

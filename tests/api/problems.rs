@@ -26,10 +26,10 @@ async fn what_is_not_there_is_not_found() {
     insta::assert_json_snapshot!(answer.json(), @r#"
     {
       "code": "not_found",
-      "detail": "there is nothing at this path",
+      "detail": "there is no such path",
       "request_id": "req-7",
       "status": 404,
-      "title": "There is no such thing",
+      "title": "Not found",
       "type": "/problems/not_found"
     }
     "#);

@@ -10,7 +10,8 @@ use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
-use alovoice_gateway::store::{Found, RecordedAttempt, RecordedDelivery, Store};
+use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery, Store, StoredAnalysis};
+use alovoice_gateway::telemetry::Telemetry;
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
 
@@ -171,7 +172,11 @@ impl Stage {
     }
 
     /// Waits until the store's record of a call of `acme` is so.
-    pub(crate) async fn record(&self, call_id: &str, is_so: impl Fn(&Found) -> bool) -> Found {
+    pub(crate) async fn record(
+        &self,
+        call_id: &str,
+        is_so: impl Fn(&StoredAnalysis) -> bool,
+    ) -> StoredAnalysis {
         let (store, call_id) = (self.gateway.store(), CallId::parse(call_id).unwrap());
         let mut changes = store.changes();
         loop {
@@ -183,7 +188,7 @@ impl Stage {
     }
 
     /// Waits until nothing is left to do for a call of `acme`.
-    pub(crate) async fn at_rest(&self, call_id: &str) -> Found {
+    pub(crate) async fn at_rest(&self, call_id: &str) -> StoredAnalysis {
         self.record(call_id, |found| found.analysis.work.is_none()).await
     }
 
@@ -247,7 +252,7 @@ pub(crate) fn development_token<'a>(tenant: &'a TenantId, scopes: &'a str) -> De
 
 async fn start(settings: &[(String, String)]) -> Gateway {
     let settings = config::load(None, settings.iter().cloned()).unwrap();
-    app::start(&settings, &|_| None).await.unwrap()
+    app::start(&settings, &|_| None, Telemetry::metrics_only().unwrap()).await.unwrap()
 }
 
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {

@@ -81,7 +81,7 @@ async fn a_form_that_is_not_there_is_refused_with_what_is() {
         let problem = stage.acme().get_with(PATH, &[("accept", accept)]).await.problem(406, "not_acceptable");
         assert_eq!(
             problem["detail"],
-            "Accept refuses all that there is: application/json, text/plain, text/markdown, text/vtt, \
+            "Accept excludes all available types: application/json, text/plain, text/markdown, text/vtt, \
              application/x-subrip"
         );
     }

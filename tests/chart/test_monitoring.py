@@ -29,8 +29,8 @@ def rules():
 
 
 def metrics():
-    """What src/metrics.rs registers, with the labels of each."""
-    source = (PROJECT / "src" / "metrics.rs").read_text()
+    """What src/telemetry/metrics.rs registers, with the labels of each."""
+    source = (PROJECT / "src" / "telemetry" / "metrics.rs").read_text()
     found = {}
     pattern = r'(?:r\s*\.(histograms?|counters?|gauges?|seconds)\(|Opts::new\()\s*"([a-z_]+)",\s*"[^"]*"(?:,\s*[A-Z_]+)?(?:,\s*&\[([^\]]*)\])?'
     for kind, name, labels in re.findall(pattern, source):
@@ -71,7 +71,7 @@ OF_SCRAPING = {"namespace", "job", "instance", "persistentvolumeclaim", "alertna
 
 class Metrics(unittest.TestCase):
     def test_the_list_of_metrics_is_whole(self):
-        fields = re.search(r"pub struct Metrics \{(.*?)\n\}", (PROJECT / "src" / "metrics.rs").read_text(), re.DOTALL)
+        fields = re.search(r"pub struct Metrics \{(.*?)\n\}", (PROJECT / "src" / "telemetry" / "metrics.rs").read_text(), re.DOTALL)
         count = len(re.findall(r"^    pub ", fields[1], re.MULTILINE))
         families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in metrics() if "build_info" not in name}
         self.assertEqual(len(families), count, sorted(families))

@@ -52,7 +52,7 @@ fn numbers(told: &str) -> [[usize; 2]; 3] {
 }
 
 async fn is_taken_up(gateway: &Serving, times: usize) {
-    let changed = |line: &str| line.contains("a secret changed");
+    let changed = |line: &str| line.contains("secret changed");
     gateway.process.stderr.repeated("the change of a secret", times, changed).await;
 }
 

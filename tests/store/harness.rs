@@ -13,11 +13,11 @@ use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::Next;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
-use alovoice_gateway::metrics::Metrics;
 use alovoice_gateway::store::{
-    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Found, Queue, Store, Surroundings,
-    WorkSlots,
+    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoredAnalysis,
+    Surroundings, WorkSlots,
 };
+use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
@@ -117,11 +117,11 @@ impl Harness {
         std::iter::from_fn(|| changes.try_recv().ok()).collect()
     }
 
-    pub(crate) async fn submit(&self, submission: Submission) -> Found {
+    pub(crate) async fn submit(&self, submission: Submission) -> StoredAnalysis {
         self.store.submit(&acme(), submission).await.unwrap()
     }
 
-    pub(crate) async fn find(&self, call: &str) -> Found {
+    pub(crate) async fn find(&self, call: &str) -> StoredAnalysis {
         self.store.find_analysis(&acme(), &call_id(call)).await.unwrap().unwrap()
     }
 
@@ -145,7 +145,7 @@ impl Harness {
     }
 
     /// Submits a call and sees it through to a result with these words. A settle waits afterwards.
-    pub(crate) async fn complete(&self, submission: Submission, words: &str) -> Found {
+    pub(crate) async fn complete(&self, submission: Submission, words: &str) -> StoredAnalysis {
         let call = submission.call_id.clone();
         self.submit(submission).await;
         self.hand_over().await;

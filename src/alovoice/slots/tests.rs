@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::*;
+use crate::domain::clock::{Clock, Entropy};
+use crate::telemetry::metrics::Metrics;
 
 const START: i64 = 1_716_207_617_000; // 2024-05-20T12:20:17Z
 const SLOTS: usize = 8;
@@ -51,8 +53,13 @@ fn slots() -> (VendorSlots, Arc<ManualClock>) {
         settle_after: seconds(120),
     };
     let clock = Arc::new(ManualClock(AtomicI64::new(START)));
-    let around = Around::new(clock.clone(), Arc::new(Zeros), Arc::new(Metrics::new().unwrap()));
-    (VendorSlots::new([(acme(), SLOTS), (globex(), SLOTS)], &policy, around), clock)
+    let env = Env {
+        clock: clock.clone(),
+        wall_clock: clock.clone(),
+        entropy: Arc::new(Zeros),
+        metrics: Arc::new(Metrics::new().unwrap()),
+    };
+    (VendorSlots::new([(acme(), SLOTS), (globex(), SLOTS)], &policy, &env), clock)
 }
 
 async fn free(slots: &VendorSlots, tenant: &TenantId) -> usize {
@@ -161,7 +168,7 @@ async fn then_one_probe_at_a_time_is_let_through_whoever_asks() {
 }
 
 fn breakers_open(slots: &VendorSlots) -> i64 {
-    slots.around.metrics.breakers_open.with_label_values(&["acme"]).get()
+    slots.env.metrics.breakers_open.with_label_values(&["acme"]).get()
 }
 
 #[tokio::test]

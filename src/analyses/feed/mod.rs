@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::cursor::Cursor;
 pub use self::stream::{EventStream, Next};
 use crate::config::EventSettings;
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
-use crate::metrics::Metrics;
+use crate::env::Env;
 use crate::store::{Change, Store, StoreError};
 
 /// Where a reader wants to begin.
@@ -66,30 +66,26 @@ pub struct TooManyStreams {
     pub most: usize,
 }
 
-/// What the feed needs from the rest of the house.
-pub struct FeedParts {
-    /// Where the events are.
-    pub store: Arc<dyn Store>,
-    /// What tokens go by.
-    pub wall_clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Ends every stream.
-    pub draining: CancellationToken,
-}
-
 /// The feeds of all tenants.
 pub struct Feed {
-    parts: FeedParts,
+    env: Env,
+    store: Arc<dyn Store>,
+    /// Cancelled when the gateway drains; streams end then.
+    draining: CancellationToken,
     settings: EventSettings,
     /// A signal for each tenant that ever had a stream; it has a receiver for each stream that is open.
     signals: Mutex<HashMap<TenantId, watch::Sender<()>>>,
 }
 
 impl Feed {
-    /// Puts the parts together.
-    pub fn new(parts: FeedParts, settings: &EventSettings) -> Self {
-        Self { parts, settings: settings.clone(), signals: Mutex::default() }
+    /// Creates the feeds, without streams yet. Streams end once `draining` is cancelled.
+    pub fn new(
+        settings: &EventSettings,
+        env: Env,
+        store: Arc<dyn Store>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { env, store, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
     /// What comes after a place.
@@ -103,7 +99,7 @@ impl Feed {
         limits: PageLimits,
     ) -> Result<Page, StoreError> {
         let position = self.position(tenant, start).await?;
-        let events = self.parts.store.events_after(tenant, position, limits).await?;
+        let events = self.store.events_after(tenant, position, limits).await?;
         let last = events.last().map_or(position, |event| event.position);
         Ok(Page { next: Cursor::new(tenant, last), events })
     }
@@ -163,9 +159,9 @@ impl Feed {
     async fn position(&self, tenant: &TenantId, start: Start) -> Result<FeedPosition, StoreError> {
         match start {
             Start::Earliest => Ok(FeedPosition::BEGINNING),
-            Start::Latest => self.parts.store.feed_end(tenant).await,
+            Start::Latest => self.store.feed_end(tenant).await,
             Start::Position(position) => Ok(position),
-            Start::Event(event) => self.parts.store.feed_position(tenant, event).await,
+            Start::Event(event) => self.store.feed_position(tenant, event).await,
         }
     }
 }

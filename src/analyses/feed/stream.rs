@@ -44,7 +44,7 @@ impl EventStream {
         until: Timestamp,
         signal: watch::Receiver<()>,
     ) -> Self {
-        feed.parts.metrics.event_streams.inc();
+        feed.env.metrics.event_streams.inc();
         Self { feed, tenant, position, page: VecDeque::new(), until, signal }
     }
 
@@ -68,7 +68,7 @@ impl EventStream {
             }
             // Marked before the look, so that nothing falls between the two.
             self.signal.mark_unchanged();
-            let is_away = match self.feed.parts.store.events_after(&self.tenant, self.position, PAGE).await {
+            let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
                 Ok(events) if !events.is_empty() => {
                     self.page = events.into();
                     continue;
@@ -87,19 +87,18 @@ impl EventStream {
     }
 
     fn end(&self) -> Option<&'static str> {
-        if self.feed.parts.draining.is_cancelled() {
+        if self.feed.draining.is_cancelled() {
             return Some("this server stops: connect again");
         }
-        (self.feed.parts.wall_clock.now() >= self.until).then_some("the token has expired")
+        (self.feed.env.wall_clock.now() >= self.until).then_some("the token has expired")
     }
 
     /// Waits for something to happen; whether nothing did. While the store is away, asking it again has time.
     async fn pause(&mut self, is_away: bool) -> bool {
-        let parts = &self.feed.parts;
-        let left = self.until.since(parts.wall_clock.now());
+        let left = self.until.since(self.feed.env.wall_clock.now());
         tokio::select! {
             biased;
-            () = parts.draining.cancelled() => false,
+            () = self.feed.draining.cancelled() => false,
             // An error would mean that the feed is gone, which this stream holds.
             _ = self.signal.changed(), if !is_away => false,
             () = tokio::time::sleep(left) => false,
@@ -110,6 +109,6 @@ impl EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.feed.parts.metrics.event_streams.dec();
+        self.feed.env.metrics.event_streams.dec();
     }
 }

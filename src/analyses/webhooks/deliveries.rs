@@ -38,7 +38,7 @@ impl Webhooks {
         let after = cursor.map(|text| cursor::read(tenant, &filter, text)).transpose()?;
         // One more than is shown tells whether there is a next page.
         let page = DeliveryPage { filter: filter.clone(), after, limit: limit.saturating_add(1) };
-        let mut deliveries = self.parts.store.list_deliveries(tenant, page).await?;
+        let mut deliveries = self.store.list_deliveries(tenant, page).await?;
         let more = deliveries.len() > limit;
         deliveries.truncate(limit);
         let last = deliveries.last().filter(|_| more);
@@ -55,9 +55,9 @@ impl Webhooks {
         tenant: &TenantId,
         id: DeliveryId,
     ) -> Result<DeliveryWithAttempts, WebhooksError> {
-        let found = self.parts.store.find_delivery(tenant, id).await?;
+        let found = self.store.find_delivery(tenant, id).await?;
         let delivery = found.ok_or(WebhooksError::NotFound("delivery"))?;
-        let attempts = self.parts.store.attempts(tenant, id).await?;
+        let attempts = self.store.attempts(tenant, id).await?;
         Ok(DeliveryWithAttempts { delivery, attempts })
     }
 
@@ -70,7 +70,7 @@ impl Webhooks {
         tenant: &TenantId,
         id: DeliveryId,
     ) -> Result<DeliveryWithAttempts, WebhooksError> {
-        due(self.parts.store.redeliver(tenant, id).await?, "delivery")?;
+        due(self.store.redeliver(tenant, id).await?, "delivery")?;
         self.delivery(tenant, id).await
     }
 }

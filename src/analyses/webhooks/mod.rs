@@ -13,8 +13,8 @@ pub use self::deliveries::{DeliveryList, DeliveryWithAttempts};
 pub use self::replays::ReplayRequest;
 use super::InvalidCursor;
 use crate::callbacks::{Forbidden, Guard};
+use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
 use crate::domain::sealing::SealingKeys;
 use crate::domain::secrets::CallbackSecret;
@@ -22,8 +22,9 @@ use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
     CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, InvalidHeader, Sealed, Vault, Webhook,
 };
+use crate::env::Env;
 use crate::secrets::Encryption;
-use crate::store::{Activity, Sending, Store, StoreError};
+use crate::store::{Sending, Store, StoreError, WebhookActivity};
 
 /// How often a change is tried again that another change came before.
 const TRIES: usize = 8;
@@ -63,23 +64,12 @@ pub enum WebhooksError {
     Store(#[from] StoreError),
 }
 
-/// What the use cases need from the rest of the house.
-pub struct WebhookParts {
-    /// Where everything is kept.
-    pub store: Arc<dyn Store>,
-    /// Where deliveries may go.
-    pub guard: Arc<Guard>,
-    /// The keys that seal.
-    pub encryption: Arc<Encryption>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// For ids and secrets.
-    pub entropy: Arc<dyn Entropy>,
-}
-
-/// The use cases.
+/// The use cases about webhooks and deliveries.
 pub struct Webhooks {
-    parts: WebhookParts,
+    env: Env,
+    store: Arc<dyn Store>,
+    guard: Guard,
+    encryption: Arc<Encryption>,
 }
 
 /// An endpoint to be registered.
@@ -132,13 +122,18 @@ pub struct WebhookState {
     /// The endpoint.
     pub webhook: Webhook,
     /// Its youngest deliveries.
-    pub activity: Activity,
+    pub activity: WebhookActivity,
 }
 
 impl Webhooks {
-    /// Puts the parts together.
-    pub fn new(parts: WebhookParts) -> Self {
-        Self { parts }
+    /// Creates the use cases. `encryption` seals the secrets and headers of webhooks.
+    pub fn new(
+        settings: &CallbackSettings,
+        env: Env,
+        store: Arc<dyn Store>,
+        encryption: Arc<Encryption>,
+    ) -> Self {
+        Self { env, store, guard: Guard::new(settings), encryption }
     }
 
     /// Registers an endpoint. The secret is told with this answer and never again.
@@ -150,10 +145,10 @@ impl Webhooks {
         tenant: &TenantId,
         registration: Registration,
     ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
-        self.parts.guard.admit(&registration.url)?;
+        self.guard.admit(&registration.url)?;
         registration.headers.check()?;
-        let (keys, entropy) = (self.keys()?, &*self.parts.entropy);
-        let now = self.parts.clock.now();
+        let (keys, entropy) = (self.keys()?, &*self.env.entropy);
+        let now = self.env.clock.now();
         let id = WebhookId::generate(now, entropy);
         let vault = Vault::new(&keys, tenant, id);
         let secret = registration.secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
@@ -177,10 +172,10 @@ impl Webhooks {
         if !registration.enabled {
             webhook.disable(DisabledReason::Requested, now);
         }
-        if !self.parts.store.add_webhook(tenant, webhook.clone()).await? {
+        if !self.store.add_webhook(tenant, webhook.clone()).await? {
             return Err(WebhooksError::TooMany);
         }
-        Ok((WebhookState { webhook, activity: Activity::default() }, secret))
+        Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
     /// An endpoint.
@@ -197,9 +192,9 @@ impl Webhooks {
     /// # Errors
     /// If the store fails.
     pub async fn list(&self, tenant: &TenantId) -> Result<Vec<WebhookState>, WebhooksError> {
-        let webhooks = self.parts.store.list_webhooks(tenant).await?;
+        let webhooks = self.store.list_webhooks(tenant).await?;
         let ids = webhooks.iter().map(|webhook| webhook.id).collect();
-        let activities = self.parts.store.webhook_activities(tenant, ids).await?;
+        let activities = self.store.webhook_activities(tenant, ids).await?;
         Ok(webhooks
             .into_iter()
             .zip(activities)
@@ -219,7 +214,7 @@ impl Webhooks {
         change: &WebhookChange,
     ) -> Result<WebhookState, WebhooksError> {
         if let Some(url) = &change.url {
-            self.parts.guard.admit(url)?;
+            self.guard.admit(url)?;
         }
         let forgive = change.url.is_some()
             || change.enabled == Some(true)
@@ -227,7 +222,7 @@ impl Webhooks {
         for _ in 0..TRIES {
             let mut webhook = self.find(tenant, id).await?;
             self.apply(tenant, &mut webhook, change)?;
-            if self.parts.store.change_webhook(tenant, webhook, forgive).await? {
+            if self.store.change_webhook(tenant, webhook, forgive).await? {
                 return self.get(tenant, id).await;
             }
         }
@@ -240,7 +235,7 @@ impl Webhooks {
         webhook: &mut Webhook,
         change: &WebhookChange,
     ) -> Result<(), WebhooksError> {
-        let now = self.parts.clock.now();
+        let now = self.env.clock.now();
         webhook.updated_at = now;
         if let Some(url) = &change.url {
             webhook.url = url.clone();
@@ -265,7 +260,7 @@ impl Webhooks {
         webhook.sealed.headers = if webhook.header_names.is_empty() {
             None
         } else {
-            Vault::new(&*self.keys()?, tenant, webhook.id).seal_headers(&headers, &*self.parts.entropy)
+            Vault::new(&*self.keys()?, tenant, webhook.id).seal_headers(&headers, &*self.env.entropy)
         };
         Ok(())
     }
@@ -297,7 +292,7 @@ impl Webhooks {
     /// # Errors
     /// If the tenant has no such endpoint.
     pub async fn delete(&self, tenant: &TenantId, id: WebhookId) -> Result<(), WebhooksError> {
-        if !self.parts.store.delete_webhook(tenant, id).await? {
+        if !self.store.delete_webhook(tenant, id).await? {
             return Err(WebhooksError::NotFound("webhook"));
         }
         Ok(())
@@ -314,7 +309,7 @@ impl Webhooks {
         secret: Option<CallbackSecret>,
         overlap: Duration,
     ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
-        let (keys, entropy) = (self.keys()?, &*self.parts.entropy);
+        let (keys, entropy) = (self.keys()?, &*self.env.entropy);
         let secret = secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
         let sealed = Vault::new(&keys, tenant, id).seal_secret(&secret, entropy);
         for _ in 0..TRIES {
@@ -324,12 +319,12 @@ impl Webhooks {
             // If it was the secret that could not be opened, the new one can.
             let forgive = webhook.health.unsigned_since.is_some();
             if !is_written {
-                let now = self.parts.clock.now();
+                let now = self.env.clock.now();
                 webhook.updated_at = now;
                 let before = std::mem::replace(&mut webhook.sealed.secret, sealed.clone());
                 webhook.sealed.previous_secret = (!overlap.is_zero()).then(|| (before, now + overlap));
             }
-            if is_written || self.parts.store.change_webhook(tenant, webhook, forgive).await? {
+            if is_written || self.store.change_webhook(tenant, webhook, forgive).await? {
                 return Ok((self.get(tenant, id).await?, secret));
             }
         }
@@ -346,11 +341,11 @@ impl Webhooks {
         id: WebhookId,
         trace: TraceContext,
     ) -> Result<DeliveryId, WebhooksError> {
-        due(self.parts.store.test_webhook(tenant, id, trace).await?, "webhook")
+        due(self.store.test_webhook(tenant, id, trace).await?, "webhook")
     }
 
     async fn find(&self, tenant: &TenantId, id: WebhookId) -> Result<Webhook, WebhooksError> {
-        self.parts.store.find_webhook(tenant, id).await?.ok_or(WebhooksError::NotFound("webhook"))
+        self.store.find_webhook(tenant, id).await?.ok_or(WebhooksError::NotFound("webhook"))
     }
 
     async fn with_activity(
@@ -358,12 +353,12 @@ impl Webhooks {
         tenant: &TenantId,
         webhook: Webhook,
     ) -> Result<WebhookState, WebhooksError> {
-        let activity = self.parts.store.webhook_activity(tenant, webhook.id).await?;
+        let activity = self.store.webhook_activity(tenant, webhook.id).await?;
         Ok(WebhookState { webhook, activity })
     }
 
     fn keys(&self) -> Result<Arc<SealingKeys>, WebhooksError> {
-        self.parts.encryption.keys().ok_or(WebhooksError::NotConfigured)
+        self.encryption.keys().ok_or(WebhooksError::NotConfigured)
     }
 }
 

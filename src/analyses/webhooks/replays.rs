@@ -32,9 +32,9 @@ impl Webhooks {
         trace: TraceContext,
     ) -> Result<Replay, WebhooksError> {
         let span = self.span(tenant, webhook, request).await?;
-        let now = self.parts.clock.now();
+        let now = self.env.clock.now();
         let replay = Replay {
-            id: ReplayId::generate(now, &*self.parts.entropy),
+            id: ReplayId::generate(now, &*self.env.entropy),
             webhook,
             span,
             created_at: now,
@@ -42,7 +42,7 @@ impl Webhooks {
             sent: 0,
             trace,
         };
-        match self.parts.store.begin_replay(tenant, replay.clone()).await? {
+        match self.store.begin_replay(tenant, replay.clone()).await? {
             ReplayBegin::Begun => Ok(replay),
             ReplayBegin::NotFound => Err(WebhooksError::NotFound("webhook")),
             ReplayBegin::Disabled => Err(WebhooksError::Disabled),
@@ -61,7 +61,7 @@ impl Webhooks {
         request: ReplayRequest,
     ) -> Result<ReplayCount, WebhooksError> {
         let span = self.span(tenant, webhook, request).await?;
-        Ok(self.parts.store.count_events(tenant, span).await?)
+        Ok(self.store.count_events(tenant, span).await?)
     }
 
     /// How far a replay is.
@@ -74,7 +74,7 @@ impl Webhooks {
         webhook: WebhookId,
         replay: ReplayId,
     ) -> Result<Replay, WebhooksError> {
-        let found = self.parts.store.find_replay(tenant, webhook, replay).await?;
+        let found = self.store.find_replay(tenant, webhook, replay).await?;
         found.ok_or(WebhooksError::NotFound("replay"))
     }
 
@@ -87,7 +87,7 @@ impl Webhooks {
         let webhook = self.find(tenant, webhook).await?;
         Ok(ReplaySpan {
             since: request.since,
-            until: request.until.unwrap_or_else(|| self.parts.clock.now()),
+            until: request.until.unwrap_or_else(|| self.env.clock.now()),
             events: request.events.unwrap_or(webhook.events),
         })
     }

@@ -1,23 +1,30 @@
 //! Analyses, their results, and the events that come of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 
-use super::super::{Applied, Found, Lease, Queue, StoreError, Surroundings};
+use super::super::changes::Changes;
+use super::super::{AnalysisStore, Applied, Lease, Queue, StoreError, StoredAnalysis, Surroundings};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{COLUMNS, Parameter, Written, json, read};
-use super::{deletion, deliveries, listings, paces};
+use super::{PostgresStore, batches, deletion, deliveries, listings, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::Usage;
 
 /// Tenant, call, submission, then state and work; `None` if the tenant has the call already.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
@@ -35,13 +42,104 @@ const UPDATE: &str = "UPDATE analyses SET status = $2, revision = $3, finished_a
 const UPDATE_STATE: &str = "UPDATE analyses SET status = $2, revision = $3, finished_at = $4, metadata = $5, \
      failure = $6, last_error = $7, trace = $8 WHERE id = $1";
 
+#[async_trait]
+impl AnalysisStore for PostgresStore {
+    async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<StoredAnalysis, StoreError> {
+        let (around, submission) = (&self.surroundings, &submission);
+        let found = self.change(|session| submit(session, around, &self.address, tenant, submission)).await?;
+        self.tally.count(tenant, self.now(), Usage::submission());
+        Ok(found)
+    }
+
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<StoredAnalysis>, StoreError> {
+        let (around, submissions) = (&self.surroundings, &submissions);
+        let found = self
+            .change(|session| batches::submit(session, around, &self.address, tenant, submissions))
+            .await?;
+        found.iter().for_each(|_| self.tally.count(tenant, self.now(), Usage::submission()));
+        Ok(found)
+    }
+
+    async fn adopt(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        trace: TraceContext,
+        obtained: Box<Obtained>,
+    ) -> Result<bool, StoreError> {
+        let (around, obtained) = (&self.surroundings, &obtained);
+        let taken =
+            self.change(|session| adopt(session, around, tenant, call_id, trace, obtained.clone())).await?;
+        if taken {
+            let usage = Usage::step(1, Some(EventKind::AnalysisCompleted));
+            self.tally.count(tenant, self.now(), usage);
+        }
+        Ok(taken)
+    }
+
+    async fn find_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<StoredAnalysis>, StoreError> {
+        self.run(|session| find(session, tenant, call_id)).await
+    }
+
+    async fn find_vendor_answer(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.run(|session| vendor_answer(session, tenant, call_id)).await
+    }
+
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let page = &page;
+        self.run(|session| listings::list(session, tenant, page)).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        let (actor, tried) = (&actor, AtomicBool::new(false));
+        self.change(|session| {
+            let is_repeat = tried.swap(true, Ordering::Relaxed);
+            deletion::delete(session, &self.address, tenant, call_id, (actor, is_repeat), self.now())
+        })
+        .await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        self.run(async |mut session| deletion::was_deleted(&*session.client()?, tenant, call_id).await).await
+    }
+
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.run(|session| deletion::audit(session, tenant, call_id)).await
+    }
+
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
+        self.run(async |mut session| paces::find(&*session.client()?, tenant).await).await
+    }
+}
+
 pub(super) async fn submit(
     mut session: Session,
     around: &Surroundings,
     address: &Address,
     tenant: &TenantId,
     submission: &Submission,
-) -> Result<(Found, Changes), Fault> {
+) -> Result<(StoredAnalysis, Changes), Fault> {
     let client = session.client()?;
     let analysis = Analysis::begin(tenant.clone(), submission.clone(), around.clock.now());
     // Most calls are new: one statement inserts them, and tells if they are not.
@@ -57,7 +155,7 @@ pub(super) async fn submit(
     let submitted_at = analysis.submitted_at.as_millis();
     let parameters = inserted(&tenant, &call, &submitted_at, &written).chain([&callback as Parameter<'_>]);
     if client.query_opt(&insert, &parameters.collect::<Vec<_>>()).await?.is_some() {
-        return Ok((Found { analysis, result: None }, Changes::work(Queue::Submits)));
+        return Ok((StoredAnalysis { analysis, result: None }, Changes::work(Queue::Submits)));
     }
     let transaction = client.transaction().await?;
     let mut changes = Changes::default();
@@ -74,7 +172,7 @@ pub(super) async fn resubmit(
     tenant: &TenantId,
     submission: &Submission,
     changes: &mut Changes,
-) -> Result<Found, Fault> {
+) -> Result<StoredAnalysis, Fault> {
     let standing = find_locked(transaction, tenant, &submission.call_id).await?;
     // Deleted between the two statements: the next try inserts it.
     let (row, mut found) = standing.ok_or(Fault::Raced)?;
@@ -133,7 +231,7 @@ pub(super) async fn find(
     mut session: Session,
     tenant: &TenantId,
     call_id: &CallId,
-) -> Result<Option<Found>, Fault> {
+) -> Result<Option<StoredAnalysis>, Fault> {
     let client = session.client()?;
     // One statement, and so one moment.
     let find = client
@@ -147,7 +245,7 @@ pub(super) async fn find(
     };
     let analysis = read(&row)?;
     let result = if analysis.revision > 0 { super::rows::from_json(&row, "result")? } else { None };
-    Ok(Some(Found { analysis, result }))
+    Ok(Some(StoredAnalysis { analysis, result }))
 }
 
 pub(super) async fn vendor_answer(
@@ -299,7 +397,7 @@ async fn find_locked(
     transaction: &Transaction<'_>,
     tenant: &TenantId,
     call_id: &CallId,
-) -> Result<Option<(i64, Found)>, Fault> {
+) -> Result<Option<(i64, StoredAnalysis)>, Fault> {
     let find = transaction
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM analyses WHERE tenant = $1 AND call_id = $2 FOR UPDATE"
@@ -310,7 +408,7 @@ async fn find_locked(
     };
     let (id, analysis) = (row.try_get("id")?, read(&row)?);
     let result = if analysis.revision > 0 { result(transaction, id).await? } else { None };
-    Ok(Some((id, Found { analysis, result })))
+    Ok(Some((id, StoredAnalysis { analysis, result })))
 }
 
 async fn result(transaction: &Transaction<'_>, row: i64) -> Result<Option<AnalysisResult>, Fault> {

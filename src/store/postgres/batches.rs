@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use deadpool_postgres::Transaction;
 
-use super::super::{Found, Queue, StoreError, Surroundings};
+use super::super::changes::Changes;
+use super::super::{Queue, StoreError, StoredAnalysis, Surroundings};
 use super::analyses::resubmit;
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{Parameter, Written, json};
 use crate::domain::analysis::{Analysis, Submission};
 use crate::domain::callback_url::CallbackUrl;
@@ -37,7 +38,7 @@ pub(super) async fn submit(
     address: &Address,
     tenant: &TenantId,
     submissions: &[Submission],
-) -> Result<(Vec<Found>, Changes), Fault> {
+) -> Result<(Vec<StoredAnalysis>, Changes), Fault> {
     let now = around.clock.now();
     let mut first: BTreeMap<&CallId, (&Submission, Analysis)> = BTreeMap::new();
     for submission in submissions {
@@ -66,7 +67,7 @@ pub(super) async fn submit(
             std::ptr::eq(*of, submission) && rows.contains_key(submission.call_id.as_str())
         });
         found.push(match fresh {
-            Some((_, analysis)) => Found { analysis: analysis.clone(), result: None },
+            Some((_, analysis)) => StoredAnalysis { analysis: analysis.clone(), result: None },
             None => resubmit(&transaction, around, tenant, submission, &mut changes).await?,
         });
     }

@@ -2,19 +2,71 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::super::{ClaimedWork, Claims, Lease, Queue, WorkSlots};
+use super::super::{
+    Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, StoreError, WorkSlots, WorkStore,
+};
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows;
+use super::{PostgresStore, analyses, deadlines, rows};
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::lifecycle::Step;
+use crate::domain::usage::Usage;
 
 /// The condition of each queue's partial index, word for word.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
         Queue::Polls => "stage <> 'submit'",
+    }
+}
+
+#[async_trait]
+impl WorkStore for PostgresStore {
+    async fn claim_work_across_tenants(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+        let slots = &slots;
+        let claims = self.run(|session| work(session, queue, slots, self.now(), lease)).await?;
+        let now = self.now();
+        self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
+        let (around, step) = (&self.surroundings, &step);
+        let applied =
+            self.change(|session| analyses::apply(session, around, &self.address, lease, step.clone())).await;
+        if !matches!(applied, Err(StoreError::Unavailable(_))) {
+            self.work.remove(lease);
+        }
+        if let Ok(applied) = &applied {
+            let polls = u64::from(matches!(step, Step::Polled(_)));
+            let usage = Usage::step(polls, applied.event);
+            self.tally.count(&applied.analysis.tenant, self.now(), usage);
+        }
+        applied
+    }
+
+    async fn fail_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<OverdueFailures, StoreError> {
+        let (around, tenants) = (&self.surroundings, &tenants);
+        let ended = self
+            .change(|session| deadlines::fail_overdue(session, around, &self.address, tenants, limit))
+            .await?;
+        for applied in &ended.applied {
+            self.tally.count(&applied.analysis.tenant, self.now(), Usage::step(0, applied.event));
+        }
+        Ok(ended)
     }
 }
 
@@ -53,7 +105,7 @@ pub(super) async fn work(
     slots: &[WorkSlots],
     now: Timestamp,
     lease: Duration,
-) -> Result<Claims<ClaimedWork>, Fault> {
+) -> Result<ClaimBatch<ClaimedWork>, Fault> {
     let client = session.client()?;
     let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
     let (free, most): (Vec<i64>, Vec<i64>) =
@@ -64,7 +116,7 @@ pub(super) async fn work(
     let rows = client.query(&claim, &[&tenants, &free, &now, &end, &most]).await?;
     let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now]).await?.try_get(0)?;
     let claimed = rows.iter().filter_map(claimed_work).collect();
-    Ok(Claims { claimed, next_due: next_due.map(Timestamp::from_millis) })
+    Ok(ClaimBatch { claimed, next_due: next_due.map(Timestamp::from_millis) })
 }
 
 fn whole(number: usize) -> i64 {

@@ -1,10 +1,11 @@
 //! What is past its deadline, while the vendor cannot be asked.
 
-use super::super::{Applied, Ended, Surroundings};
+use super::super::changes::Changes;
+use super::super::{Applied, OverdueFailures, Surroundings};
 use super::analyses::transition;
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{COLUMNS, read};
 use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
@@ -25,13 +26,13 @@ const NEXT_START: &str = "SELECT min(next.started_at) FROM unnest($1::text[]) AS
      (SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = shut.name AND started_at > $2 \
      ORDER BY started_at LIMIT 1) AS next";
 
-pub(super) async fn end_overdue(
+pub(super) async fn fail_overdue(
     mut session: Session,
     around: &Surroundings,
     address: &Address,
     tenants: &[TenantId],
     limit: usize,
-) -> Result<(Ended, Changes), Fault> {
+) -> Result<(OverdueFailures, Changes), Fault> {
     let (now, deadline) = (around.clock.now(), around.policy.deadline);
     let deadline_ms = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
     let too_long_ago = now.as_millis().saturating_sub(deadline_ms);
@@ -57,5 +58,5 @@ pub(super) async fn end_overdue(
     changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
     let next_due = next.map(|started_at| Timestamp::from_millis(started_at) + deadline);
-    Ok((Ended { applied, next_due }, changes))
+    Ok((OverdueFailures { applied, next_due }, changes))
 }

@@ -5,10 +5,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::Change;
+use super::super::changes::Changes;
 use super::connect::Session;
 use super::fault::Fault;
 use super::idempotency;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::{parsed, time};
 use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
 use crate::domain::clock::Timestamp;
@@ -67,7 +68,7 @@ pub(super) async fn delete(
         )
         .await?;
     let mut changes = Changes::default();
-    changes.cached(Change::Analysis(tenant.clone(), call_id.clone()));
+    changes.invalidate(Change::Analysis(tenant.clone(), call_id.clone()));
     changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
     Ok((true, changes))

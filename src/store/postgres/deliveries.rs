@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
-use super::super::endpoints::verdict;
+use super::super::changes::Changes;
+use super::super::deliveries::{MOST_ATTEMPTS, verdict};
 use super::super::{
-    FinishedAttempt, Lease, MOST_ATTEMPTS, RecordedAttempt, RecordedDelivery, Sending, StoreError,
-    Surroundings,
+    ClaimBatch, ClaimedDelivery, DeliverySlots, DeliveryStore, FinishedAttempt, Lease, RecordedAttempt,
+    RecordedDelivery, Sending, StoreError, Surroundings,
 };
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::Changes;
 use super::rows::{Parameter, from_json, json, number, parsed, time, time_if_any, unreadable};
 use super::webhooks::{self, Held, webhook_id};
+use super::{PostgresStore, delivery_claims};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -23,6 +25,7 @@ use crate::domain::events::Event;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::Next;
 use crate::domain::trace::TraceContext;
+use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
 /// What [`recorded`] expects of a row of deliveries, each with its event and its endpoint.
@@ -37,6 +40,80 @@ fn recorded_sql(deliveries: &str) -> String {
          CROSS JOIN LATERAL (SELECT id, kind FROM events WHERE seq = delivery.event LIMIT 1) AS told \
          LEFT JOIN LATERAL (SELECT url FROM webhooks WHERE id = delivery.endpoint LIMIT 1) AS hook ON true"
     )
+}
+
+#[async_trait]
+impl DeliveryStore for PostgresStore {
+    async fn claim_deliveries_across_tenants(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
+        let turn = (self.surroundings.entropy.fraction() * 1000.0) as usize;
+        let (slots, walks) = (&slots, &self.walks);
+        let claims = self
+            .run(async |session| {
+                let mut walks = walks.lock().await;
+                delivery_claims::claim(session, slots, &mut walks, turn, self.now(), lease).await
+            })
+            .await?;
+        let now = self.now();
+        self.deliveries.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn finish_attempt(
+        &self,
+        lease: Lease,
+        attempt: FinishedAttempt,
+    ) -> Result<Option<DisabledReason>, StoreError> {
+        let attempt = &attempt;
+        let finished = self.run(|session| finish(session, lease, attempt, self.now())).await;
+        if !matches!(finished, Err(StoreError::Unavailable(_))) {
+            self.deliveries.remove(lease);
+        }
+        let usage = Usage::attempt(attempt.next.arrived());
+        let (tenant, disabled) = finished?;
+        self.tally.count(&tenant, self.now(), usage);
+        Ok(disabled)
+    }
+
+    async fn attempts(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Vec<RecordedAttempt>, StoreError> {
+        self.run(|session| attempts(session, tenant, delivery)).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        page: DeliveryPage,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let page = &page;
+        self.run(|session| list(session, tenant, page)).await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Option<RecordedDelivery>, StoreError> {
+        self.run(async |mut session| find(&*session.client()?, tenant, delivery).await).await
+    }
+
+    async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
+        self.change(|session| send_again(session, tenant, delivery, self.now())).await
+    }
+
+    async fn deliveries_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        self.run(|session| of_call(session, tenant, call_id)).await
+    }
 }
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
+use super::super::deliveries::MOST_ATTEMPTS;
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, MOST_ATTEMPTS};
+use super::super::{ClaimBatch, ClaimedDelivery, ClaimedEndpoint, DeliverySlots, Lease};
 use super::connect::Session;
 use super::deliveries;
 use super::fault::Fault;
@@ -79,7 +80,7 @@ pub(super) async fn claim(
     turn: usize,
     now: Timestamp,
     lease: Duration,
-) -> Result<Claims<ClaimedDelivery>, Fault> {
+) -> Result<ClaimBatch<ClaimedDelivery>, Fault> {
     let client = session.client()?;
     let mut tenants = slots.tenants.clone();
     if !tenants.is_empty() {
@@ -119,7 +120,7 @@ pub(super) async fn claim(
         // Another replica was faster: there may be more behind what it took.
         next_due = Some(now);
     }
-    Ok(Claims { claimed, next_due })
+    Ok(ClaimBatch { claimed, next_due })
 }
 
 async fn under_way(

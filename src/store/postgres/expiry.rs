@@ -1,12 +1,17 @@
 //! What is older than the retention goes, in batches small enough to hold nobody up.
 
-use super::super::Change;
+use async_trait::async_trait;
+
+use super::super::changes::Changes;
+use super::super::{Change, RetentionStore, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::{Address, Changes};
+use super::notices::Address;
 use super::rows::parsed;
+use super::{PostgresStore, deletion, listings, usage, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
+use crate::domain::usage::Day;
 
 /// What waits for an endpoint that is disabled, or for which nothing could be signed all the time, holds nothing up: it
 /// may wait for ever. The lock keeps out a submission that makes one of them live again; two replicas divide the work.
@@ -26,6 +31,31 @@ const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq = ANY (ARRAY(SELECT se
 const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id = ANY (ARRAY(SELECT id FROM replays \
      WHERE finished_at IS NOT NULL AND finished_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
+#[async_trait]
+impl RetentionStore for PostgresStore {
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let expired = self.change(|session| delete(session, &self.address, before, limit)).await?;
+        Ok(expired + self.run(webhooks::purge).await?)
+    }
+
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
+        Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
+    }
+
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run(|session| listings::catch_up(session, limit)).await
+    }
+}
+
 /// Results, callbacks, deliveries and attempts go with what they hang on.
 pub(super) async fn delete(
     mut session: Session,
@@ -42,7 +72,7 @@ pub(super) async fn delete(
     for row in &deleted {
         let (tenant, call_id) =
             (parsed(row, "tenant", TenantId::parse)?, parsed(row, "call_id", CallId::parse)?);
-        changes.cached(Change::Analysis(tenant, call_id));
+        changes.invalidate(Change::Analysis(tenant, call_id));
     }
     let events = transaction.execute(&events, &[&before.as_millis(), &limit]).await?;
     let replays = transaction.prepare_cached(DELETE_REPLAYS).await?;

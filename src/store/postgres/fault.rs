@@ -1,4 +1,4 @@
-//! What can go wrong with a statement, and whether the same again may do better.
+//! Failures of statements, and which of them a retry may cure.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
 use super::super::StoreError;
+use super::super::rules::Raced;
 
-/// Why a piece of work with the server was not done.
+/// Why an operation failed.
 pub(super) enum Fault {
-    /// The server, the way to it, or what it answered.
+    /// The server or the connection failed, or the answer cannot be read.
     Postgres(tokio_postgres::Error),
-    /// No connection was to be had.
+    /// The pool has no connection.
     Pool(PoolError),
-    /// Not done in time: the server hangs, or the way to it does.
+    /// The operation exceeded its time limit.
     TimedOut,
-    /// Somebody else was at it at the same moment.
+    /// Another transaction changed the same rows.
     Raced,
-    /// Found out by us.
+    /// A rule failed.
     Store(StoreError),
 }
 
 impl Fault {
-    /// Whether the same again may do better: the connection was lost, the server stops or starts, or two
-    /// transactions stood in each other's way.
-    pub(super) fn is_passing(&self) -> bool {
+    /// Whether a retry may succeed: the connection was lost, the server stops or starts, or two transactions conflicted.
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Postgres(error) => {
-                error.code().map_or_else(|| error.is_closed() || is_io(error), is_passing)
+                error.code().map_or_else(|| error.is_closed() || is_io(error), is_transient)
             }
-            Self::Pool(PoolError::Backend(error)) => error.code().is_none_or(is_passing),
+            Self::Pool(PoolError::Backend(error)) => error.code().is_none_or(is_transient),
             Self::Raced => true,
             Self::Pool(_) | Self::TimedOut | Self::Store(_) => false,
         }
@@ -40,8 +40,8 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// By the classes of PostgreSQL's documentation, appendix A.
-fn is_passing(code: &SqlState) -> bool {
+/// By the error classes of the PostgreSQL documentation, appendix A.
+fn is_transient(code: &SqlState) -> bool {
     // Connection exceptions, operator intervention (shutdown, start-up), too many connections, transaction rollback.
     let class = code.code().get(..2);
     matches!(class, Some("08" | "57" | "53"))
@@ -51,9 +51,9 @@ fn is_passing(code: &SqlState) -> bool {
             *code,
             SqlState::T_R_SERIALIZATION_FAILURE
                 | SqlState::T_R_DEADLOCK_DETECTED
-                // A server that was just made a standby.
+                // The server has become a standby.
                 | SqlState::READ_ONLY_SQL_TRANSACTION
-                // What a new row refers to was just deleted.
+                // The row that a new row refers to was just deleted.
                 | SqlState::FOREIGN_KEY_VIOLATION
         )
 }
@@ -71,8 +71,25 @@ impl From<PoolError> for Fault {
 }
 
 impl From<StoreError> for Fault {
+    /// Takes the fault back out of the error of a rule.
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            StoreError::Unavailable(source) if source.is::<Raced>() => Self::Raced,
+            StoreError::Unavailable(source) => match source.downcast::<Self>() {
+                Ok(fault) => *fault,
+                Err(source) => Self::Store(StoreError::Unavailable(source)),
+            },
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Store(error) => error,
+            fault => Self::Unavailable(Box::new(fault)),
+        }
     }
 }
 
@@ -82,53 +99,33 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Postgres(error) => Self::Unavailable(Box::new(Told(error))),
-            Fault::Pool(PoolError::Backend(error)) => Self::Unavailable(Box::new(Told(error))),
-            Fault::Pool(error) => Self::Unavailable(Box::new(error)),
-            Fault::TimedOut => Self::Unavailable("the database did not answer in time".into()),
-            Fault::Raced => Self::Unavailable("another change came in between".into()),
-            Fault::Store(error) => error,
-        }
-    }
-}
+impl std::error::Error for Fault {}
 
-/// An error of the server's with what it said: its own `Display` keeps that for the source.
-struct Told(tokio_postgres::Error);
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        tell(&self.0, f)
-    }
-}
-
-impl fmt::Debug for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        tell(&self.0, f)
-    }
-}
-
-impl std::error::Error for Told {}
-
-/// For logs: without the server's details, which may be the content of a row.
-impl fmt::Debug for Fault {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Postgres(error) | Self::Pool(PoolError::Backend(error)) => tell(error, f),
+            Self::Postgres(error) | Self::Pool(PoolError::Backend(error)) => describe(error, f),
             Self::Pool(error) => write!(f, "{error}"),
-            Self::TimedOut => f.write_str("not done in time"),
-            Self::Raced => f.write_str("another change came in between"),
+            Self::TimedOut => f.write_str("the database did not answer in time"),
+            Self::Raced => write!(f, "{Raced}"),
             Self::Store(error) => write!(f, "{error}"),
         }
     }
 }
 
-fn tell(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let Some(said) = error.as_db_error() {
-        write!(f, "{} {}: {}", said.severity(), said.code().code(), said.message())?;
-        return said.constraint().map_or(Ok(()), |constraint| write!(f, " (constraint {constraint})"));
+/// The text of [`fmt::Display`], for logs.
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes the server's message, which the error's own `Display` leaves to its source. The server's details are left out:
+/// they may hold the content of a row.
+fn describe(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(answer) = error.as_db_error() {
+        write!(f, "{} {}: {}", answer.severity(), answer.code().code(), answer.message())?;
+        return answer.constraint().map_or(Ok(()), |constraint| write!(f, " (constraint {constraint})"));
     }
     write!(f, "{error}")?;
     std::error::Error::source(error).map_or(Ok(()), |source| write!(f, ": {source}"))

@@ -14,11 +14,14 @@
 //!
 //! Here whoever never reads the feed pays nothing, and who does pays one small update for what has come since.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
-use super::super::is_younger;
+use super::super::feed::is_younger;
+use super::super::{FeedStore, StoreError};
+use super::PostgresStore;
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::unreadable;
@@ -48,6 +51,32 @@ const EVENTS_AFTER: &str = "SELECT position, id, kind, body FROM (SELECT positio
      sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before FROM \
      (SELECT position, id, kind, body FROM events WHERE tenant = $1 AND position > $2 ORDER BY position LIMIT $3) AS page) \
      AS measured WHERE bytes_before < $4 ORDER BY position";
+
+#[async_trait]
+impl FeedStore for PostgresStore {
+    async fn events_after(
+        &self,
+        tenant: &TenantId,
+        after: FeedPosition,
+        limits: PageLimits,
+    ) -> Result<Vec<FeedEvent>, StoreError> {
+        self.run(|session| events_after(session, tenant, after, limits)).await
+    }
+
+    async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+        // One batch for each piece of work: none lasts long, however much was never read before.
+        while self.run(|session| number_batch(session, tenant)).await? {}
+        self.run(|session| end(session, tenant)).await
+    }
+
+    async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError> {
+        if let Some(position) = self.run(|session| position(session, tenant, event)).await? {
+            return Ok(position);
+        }
+        let end = self.feed_end(tenant).await?;
+        self.run(|session| position_before_younger(session, tenant, event, end)).await
+    }
+}
 
 pub(super) async fn events_after(
     mut session: Session,

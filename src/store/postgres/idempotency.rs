@@ -1,9 +1,11 @@
 //! Requests that came with an `Idempotency-Key`, each done once, whichever replica it is sent to.
 
+use async_trait::async_trait;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
-use super::super::{KeyClaim, KeyTerms, Keyed, StoreError};
+use super::super::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed, StoreError};
+use super::PostgresStore;
 use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
@@ -35,7 +37,40 @@ const FORGET: &str = "WITH told AS MATERIALIZED (SELECT name FROM idempotency \
 const DELETE: &str = "DELETE FROM idempotency WHERE (tenant, name) IN (SELECT tenant, name FROM idempotency \
      WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
-pub(super) async fn claim(
+#[async_trait]
+impl IdempotencyKeyStore for PostgresStore {
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError> {
+        // One number for all tries: whoever did not hear that the first went well finds it to be so.
+        let (claim, request) = (self.surroundings.claim(), &request);
+        self.run(|session| claim_request(session, tenant, request, claim, terms, self.now())).await
+    }
+
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let (claim, answer) = (&claim, answer.as_ref());
+        self.run(|session| finish(session, tenant, claim, answer)).await
+    }
+
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError> {
+        let claim = &claim;
+        self.run(|session| release(session, tenant, claim)).await
+    }
+
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run(|session| delete(session, self.now(), limit)).await
+    }
+}
+
+async fn claim_request(
     mut session: Session,
     tenant: &TenantId,
     request: &KeyedRequest,

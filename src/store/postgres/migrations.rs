@@ -4,9 +4,10 @@
 //! adds (expand); what it makes superfluous goes with a later one (contract), when no replica of the version before
 //! runs any more. The table `gateway_schema` says from which version on a program can live with the schema.
 
+use deadpool_postgres::Object;
+
 use super::super::StoreError;
 use super::fault::Fault;
-use deadpool_postgres::Object;
 
 /// A step, and the oldest program that can live with its outcome.
 struct Migration {
@@ -37,7 +38,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
 
 /// What the database says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Found {
+struct SchemaVersion {
     version: usize,
     compatible_from: usize,
 }
@@ -77,12 +78,12 @@ pub(super) async fn inspect(client: &mut Object) -> Result<bool, Fault> {
     let transaction = client.build_transaction().read_only(true).start().await?;
     let table: Option<String> =
         transaction.query_one("SELECT to_regclass('gateway_schema')::text", &[]).await?.try_get(0)?;
-    let found = if table.is_some() { found(&transaction).await? } else { Found::default() };
+    let found = if table.is_some() { found(&transaction).await? } else { SchemaVersion::default() };
     check(found)?;
     Ok(found.version >= MIGRATIONS.len())
 }
 
-async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<Found, Fault> {
+async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<SchemaVersion, Fault> {
     let row = transaction
         .query_one(
             "SELECT coalesce(max(version), 0)::bigint, coalesce(max(compatible_from), 0)::bigint FROM gateway_schema",
@@ -92,10 +93,10 @@ async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<Found
     let count = |index| -> Result<usize, Fault> {
         Ok(usize::try_from(row.try_get::<_, i64>(index)?).unwrap_or(usize::MAX))
     };
-    Ok(Found { version: count(0)?, compatible_from: count(1)? })
+    Ok(SchemaVersion { version: count(0)?, compatible_from: count(1)? })
 }
 
-fn check(found: Found) -> Result<(), Fault> {
+fn check(found: SchemaVersion) -> Result<(), Fault> {
     if found.compatible_from > MIGRATIONS.len() {
         let (version, known) = (found.version, MIGRATIONS.len());
         let told = format!("the database has schema {version}, this version knows up to {known}");
@@ -111,8 +112,8 @@ mod tests {
     #[test]
     fn a_later_schema_is_fine_while_it_says_so() {
         let known = MIGRATIONS.len();
-        assert!(check(Found::default()).is_ok());
-        assert!(check(Found { version: known + 1, compatible_from: known }).is_ok());
-        assert!(check(Found { version: known + 1, compatible_from: known + 1 }).is_err());
+        assert!(check(SchemaVersion::default()).is_ok());
+        assert!(check(SchemaVersion { version: known + 1, compatible_from: known }).is_ok());
+        assert!(check(SchemaVersion { version: known + 1, compatible_from: known + 1 }).is_err());
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::{Client, Notification};
 use tokio_util::sync::CancellationToken;
 
+use super::super::changes::Changes;
 use super::super::{Change, Queue};
 use super::connect::{PATIENCE, Session, Way};
 use super::copies;
@@ -42,62 +43,41 @@ const BATCH: usize = 512;
 const NOTIFY: &str = "SELECT pg_notify($1, notice) FROM unnest($2::text[]) AS notice";
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// What a piece of work changed.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// What another replica may hold in its cache.
-    cached: Vec<Change>,
-    /// What merely wakes somebody.
-    waking: Vec<Change>,
-}
-
+/// Shorthands for the parts that are written for this engine only.
 impl Changes {
-    /// There is work.
     pub(super) fn work(queue: Queue) -> Self {
-        Self { cached: Vec::new(), waking: vec![Change::Work(queue)] }
-    }
-
-    /// What changed is not known.
-    pub(super) fn everything() -> Self {
-        Self { waking: vec![Change::Everything], ..Self::default() }
+        let mut changes = Self::default();
+        changes.add_work(queue);
+        changes
     }
 
     pub(super) fn add_work(&mut self, queue: Queue) {
-        self.waking.push(Change::Work(queue));
+        self.notify(Change::Work(queue));
     }
 
     pub(super) fn add_event(&mut self, tenant: &TenantId) {
-        self.waking.push(Change::Event(tenant.clone()));
+        self.notify(Change::Event(tenant.clone()));
     }
 
     pub(super) fn add_delivery(&mut self) {
-        self.waking.push(Change::Delivery);
-    }
-
-    pub(super) fn add_replay(&mut self) {
-        self.waking.push(Change::Replay);
+        self.notify(Change::Delivery);
     }
 
     /// An analysis changed; only finished ones are cached.
     pub(super) fn analysis(&mut self, analysis: &Analysis, was_finished: bool) {
         let change = Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone());
-        if was_finished { self.cached.push(change) } else { self.waking.push(change) }
+        if was_finished { self.invalidate(change) } else { self.notify(change) }
     }
 
-    /// Something that others may hold in their caches changed.
-    pub(super) fn cached(&mut self, change: Change) {
-        self.cached.push(change);
-    }
-
-    /// Puts what must not be missed into the transaction.
+    /// Adds the notices that must not be missed to the transaction.
     pub(super) async fn tell_within(
         &self,
         transaction: &Transaction<'_>,
         address: &Address,
     ) -> Result<(), Fault> {
-        if !self.cached.is_empty() {
+        if !self.invalidating().is_empty() {
             let notify = transaction.prepare_cached(NOTIFY).await?;
-            let notices: Vec<_> = self.cached.iter().map(|change| address.notice(change)).collect();
+            let notices: Vec<_> = self.invalidating().iter().map(|change| address.notice(change)).collect();
             transaction.execute(&notify, &[&address.channel, &notices]).await?;
         }
         Ok(())
@@ -205,11 +185,12 @@ impl Teller {
     /// After the commit.
     pub(super) fn tell(&self, changes: Changes) {
         let mut told = HashSet::new();
-        for change in changes.cached {
-            // Nobody listening is fine.
+        let (invalidating, waking) = changes.into_parts();
+        for change in invalidating {
+            // Without listeners there is nothing to do.
             let _ = self.listeners.send(change);
         }
-        for change in changes.waking {
+        for change in waking {
             if told.insert(change.clone()) {
                 let _ = self.listeners.send(change.clone());
                 if self.waking.try_send(change).is_err() {
@@ -245,12 +226,11 @@ async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Cha
 pub(super) async fn tell_now(
     mut session: Session,
     address: &Address,
-    changes: &Changes,
+    changes: &[Change],
 ) -> Result<(), Fault> {
     let client = session.client()?;
     let notify = client.prepare_cached(NOTIFY).await?;
-    let all = changes.cached.iter().chain(&changes.waking);
-    let notices: Vec<String> = all.map(|change| address.notice(change)).collect();
+    let notices: Vec<String> = changes.iter().map(|change| address.notice(change)).collect();
     client.execute(&notify, &[&address.channel, &notices]).await?;
     Ok(())
 }

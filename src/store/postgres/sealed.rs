@@ -1,14 +1,49 @@
 //! What is sealed, to be sealed anew.
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::super::{SealedAnswer, SealedWebhook};
+use super::super::{SealedAnswer, SealedStore, SealedWebhook, StoreError};
+use super::PostgresStore;
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{parsed, time_if_any, unreadable};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::webhooks::Sealed;
+
+#[async_trait]
+impl SealedStore for PostgresStore {
+    async fn sealed_webhooks_across_tenants(
+        &self,
+        after: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.run(|session| webhooks(session, after, limit)).await
+    }
+
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError> {
+        let (was, sealed) = (&was, &sealed);
+        self.run(|session| reseal_webhook(session, was, sealed)).await
+    }
+
+    async fn sealed_answers_across_tenants(
+        &self,
+        after: Option<(TenantId, [u8; 32])>,
+        limit: usize,
+    ) -> Result<Vec<SealedAnswer>, StoreError> {
+        let after = after.as_ref();
+        self.run(|session| answers(session, after, limit)).await
+    }
+
+    async fn reseal_answers_across_tenants(
+        &self,
+        answers: Vec<(SealedAnswer, Vec<u8>)>,
+    ) -> Result<usize, StoreError> {
+        let answers = &answers[..];
+        self.run(|session| reseal_answers(session, answers)).await
+    }
+}
 
 pub(super) async fn webhooks(
     mut session: Session,

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::super::{Queue, Stats, WebhookCounts};
+use super::super::{Queue, Stats, StatsStore, StoreError, WebhookCounts};
+use super::PostgresStore;
 use super::claims::condition;
 use super::connect::Session;
 use super::fault::Fault;
@@ -39,6 +41,16 @@ fn oldest_sql(table: &str, condition: &str) -> String {
         "SELECT slot.tenant, oldest.due_at FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
          (SELECT due_at FROM {table} WHERE {condition} AND tenant = slot.tenant ORDER BY due_at LIMIT 1) AS oldest"
     )
+}
+
+#[async_trait]
+impl StatsStore for PostgresStore {
+    async fn stats_across_tenants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Stats>, StoreError> {
+        self.run(|session| of(session, tenants, self.now())).await
+    }
 }
 
 pub(super) async fn of(

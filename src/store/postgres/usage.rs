@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
+use super::super::{StoreError, UsageStore};
+use super::PostgresStore;
 use super::connect::{PATIENCE, Session};
 use super::fault::Fault;
 use super::rows::number;
@@ -92,6 +95,15 @@ async fn write(mut session: Session, counted: &BTreeMap<(TenantId, Day), Usage>)
     let [a, b, c, d, e, f, g] = &columns;
     client.execute(&add, &[&tenants, &days, a, b, c, d, e, f, g]).await?;
     Ok(())
+}
+
+#[async_trait]
+impl UsageStore for PostgresStore {
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        // What this replica did is seen at once. If it cannot be written, it cannot be read either.
+        self.tally.add_up(&self.pool).await?;
+        self.run(|session| between(session, tenant, from, to)).await
+    }
 }
 
 /// The days on which there was anything.

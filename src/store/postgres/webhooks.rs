@@ -7,16 +7,18 @@
 //! Whoever locks more than one row takes them in one order, lest two wait for each other: the tenant's advisory lock, then
 //! `replays`, `deliveries`, and `webhooks` last. New rows are nobody's to wait for and may come at any place.
 
+use async_trait::async_trait;
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row;
 
-use super::super::endpoints::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED, Verdict};
-use super::super::{Activity, Sending, StoreError, Surroundings};
+use super::super::changes::Changes;
+use super::super::deliveries::Verdict;
+use super::super::webhooks::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED};
+use super::super::{Change, Sending, StoreError, Surroundings, WebhookActivity, WebhookStore};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::Changes;
 use super::rows::{Parameter, number, parsed, time, time_if_any, unreadable};
-use super::{deliveries, replays};
+use super::{PostgresStore, deliveries};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Destination, NewDelivery};
@@ -100,6 +102,55 @@ impl<'a> Content<'a> {
             &self.created_at,
             &self.updated_at,
         ]
+    }
+}
+
+#[async_trait]
+impl WebhookStore for PostgresStore {
+    async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+        let webhook = &webhook;
+        self.change(|session| add(session, tenant, webhook)).await
+    }
+
+    async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        self.run(|session| find(session, tenant, id)).await
+    }
+
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError> {
+        self.run(|session| list(session, tenant)).await
+    }
+
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError> {
+        let webhook = &webhook;
+        self.change(|session| change(session, tenant, webhook, forgive, self.now())).await
+    }
+
+    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
+        self.change(|session| delete(session, tenant, id, self.now())).await
+    }
+
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<WebhookActivity>, StoreError> {
+        let ids = &ids;
+        self.run(|session| activities(session, tenant, ids)).await
+    }
+
+    async fn test_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        trace: TraceContext,
+    ) -> Result<Sending, StoreError> {
+        let around = &self.surroundings;
+        self.change(|session| test(session, around, tenant, id, trace)).await
     }
 }
 
@@ -197,7 +248,7 @@ pub(super) async fn change(
     hold(&transaction, tenant).await?;
     let id = webhook.id.to_string();
     if webhook.disabled.is_none() {
-        replays::wake(&transaction, tenant, &id, now).await?;
+        wake_replay(&transaction, tenant, &id, now).await?;
     }
     let update = transaction
         .prepare_cached(
@@ -221,7 +272,7 @@ pub(super) async fn change(
     // What waited for it may go on.
     let mut changes = Changes::default();
     changes.add_delivery();
-    changes.add_replay();
+    changes.notify(Change::Replay);
     Ok((true, changes))
 }
 
@@ -253,6 +304,23 @@ pub(super) async fn delete(
     Ok((true, Changes::default()))
 }
 
+/// Makes the unfinished replay of a webhook due now.
+async fn wake_replay(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    webhook: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let update = transaction
+        .prepare_cached(
+            "UPDATE replays SET due_at = least(due_at, $3) \
+             WHERE webhook = $1 AND tenant = $2 AND finished_at IS NULL",
+        )
+        .await?;
+    transaction.execute(&update, &[&webhook, &tenant.as_str(), &now.as_millis()]).await?;
+    Ok(())
+}
+
 /// Deletes deliveries of endpoints that were deleted. How many rows went.
 pub(super) async fn purge(mut session: Session) -> Result<usize, Fault> {
     let client = session.client()?;
@@ -279,7 +347,7 @@ pub(super) async fn activities(
     mut session: Session,
     tenant: &TenantId,
     ids: &[WebhookId],
-) -> Result<Vec<Activity>, Fault> {
+) -> Result<Vec<WebhookActivity>, Fault> {
     let client = session.client()?;
     let ids: Vec<String> = ids.iter().map(WebhookId::to_string).collect();
     let pending = PENDING_COUNTED + 1;
@@ -289,10 +357,10 @@ pub(super) async fn activities(
     client.query(&select, &parameters).await?.iter().map(activity).collect()
 }
 
-fn activity(row: &Row) -> Result<Activity, Fault> {
+fn activity(row: &Row) -> Result<WebhookActivity, Fault> {
     let (counted, most): (u64, u64) =
         (number(row, "pending")?, u64::try_from(PENDING_COUNTED).unwrap_or_default());
-    Ok(Activity {
+    Ok(WebhookActivity {
         attempts: number(row, "attempts")?,
         delivered: number(row, "delivered")?,
         pending: counted.min(most),
@@ -310,10 +378,6 @@ const ACTIVITIES: &str = "SELECT went.attempts, went.delivered, waits.pending \
      FROM attempts WHERE delivery = youngest.\"row\" AND number > youngest.attempts - $4) AS counted) AS went \
      CROSS JOIN LATERAL (SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = $1 AND receiver = hook.id LIMIT $5) AS waiting) AS waits ORDER BY place";
-
-/// Deliveries that wait, counted up to a bound. Takes the tenant, the endpoint and the bound.
-pub(super) const PENDING: &str = "SELECT count(*) AS number FROM (SELECT 1 FROM deliveries \
-     WHERE status = 'pending' AND tenant = $1 AND receiver = $2 LIMIT $3) AS waiting";
 
 pub(super) async fn test(
     mut session: Session,

@@ -1,29 +1,114 @@
 //! Analyses, their results, and the events that come of them.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::super::{Applied, Change, Found, Lease, Queue, StoreError, Surroundings};
+use super::super::{AnalysisStore, Applied, Change, Lease, Queue, StoreError, StoredAnalysis, Surroundings};
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
-use super::{deletion, deliveries, feed, listings, paces, usage};
+use super::{SqliteStore, deletion, deliveries, feed, listings, paces, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::listing::{Listed, Page};
 use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
+
+#[async_trait]
+impl AnalysisStore for SqliteStore {
+    async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<StoredAnalysis, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| submit(connection, &around, tenant, &submission)).await
+    }
+
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<StoredAnalysis>, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| submit_all(connection, &around, &tenant, &submissions)).await
+    }
+
+    async fn adopt(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        trace: TraceContext,
+        obtained: Box<Obtained>,
+    ) -> Result<bool, StoreError> {
+        let (around, tenant, call_id) = (Arc::clone(&self.surroundings), tenant.clone(), call_id.clone());
+        self.write(move |connection| adopt(connection, &around, tenant, call_id, trace, obtained)).await
+    }
+
+    async fn find_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<StoredAnalysis>, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| find(connection, &tenant, &call_id)).await
+    }
+
+    async fn find_vendor_answer(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| vendor_answer(connection, &tenant, &call_id)).await
+    }
+
+    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| listings::list(connection, &tenant, &page)).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        let (tenant, call_id, now) = (tenant.clone(), call_id.clone(), self.surroundings.clock.now());
+        self.write(move |connection| deletion::delete(connection, tenant, call_id, &actor, now)).await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| deletion::was_deleted(connection, &tenant, &call_id)).await
+    }
+
+    async fn audit_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| deletion::audit(connection, &tenant, &call_id)).await
+    }
+
+    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| paces::find(connection, &tenant)).await
+    }
+}
 
 pub(super) fn submit(
     connection: &Connection,
     around: &Surroundings,
     tenant: TenantId,
     submission: &Submission,
-) -> Result<Done<Found>, StoreError> {
+) -> Result<Done<StoredAnalysis>, StoreError> {
     let analysis = Analysis::begin(tenant, submission.clone(), around.clock.now());
     usage::count(connection, &analysis.tenant, analysis.submitted_at, Usage::submission())?;
     // Most calls are new: the insert itself tells, without a look before.
@@ -37,7 +122,7 @@ pub(super) fn submit(
         deliveries::add_callback(connection, row, url)?;
     }
     let changes = vec![Change::Work(Queue::Submits)];
-    Ok(Done { value: Found { analysis, result: None }, changes })
+    Ok(Done { value: StoredAnalysis { analysis, result: None }, changes })
 }
 
 pub(super) fn submit_all(
@@ -45,7 +130,7 @@ pub(super) fn submit_all(
     around: &Surroundings,
     tenant: &TenantId,
     submissions: &[Submission],
-) -> Result<Done<Vec<Found>>, StoreError> {
+) -> Result<Done<Vec<StoredAnalysis>>, StoreError> {
     let mut all = Done::quiet(Vec::with_capacity(submissions.len()));
     for submission in submissions {
         let done = submit(connection, around, tenant.clone(), submission)?;
@@ -59,9 +144,9 @@ fn resubmit(
     connection: &Connection,
     around: &Surroundings,
     row: i64,
-    mut found: Found,
+    mut found: StoredAnalysis,
     submission: &Submission,
-) -> Result<Done<Found>, StoreError> {
+) -> Result<Done<StoredAnalysis>, StoreError> {
     let now = around.clock.now();
     let before = found.analysis.clone();
     found.analysis.resubmitted(submission, now);
@@ -112,7 +197,7 @@ pub(super) fn find(
     connection: &Connection,
     tenant: &TenantId,
     call_id: &CallId,
-) -> Result<Option<Found>, StoreError> {
+) -> Result<Option<StoredAnalysis>, StoreError> {
     Ok(find_row(connection, tenant, call_id)?.map(|(_, found)| found))
 }
 
@@ -253,14 +338,14 @@ fn find_row(
     connection: &Connection,
     tenant: &TenantId,
     call_id: &CallId,
-) -> Result<Option<(i64, Found)>, StoreError> {
+) -> Result<Option<(i64, StoredAnalysis)>, StoreError> {
     let found = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE tenant = ? AND call_id = ?"))?
         .query_row(params![tenant.as_str(), call_id.as_str()], |row| Ok((row.get("id")?, read(row)?)))
         .optional()?;
     let Some((row, analysis)) = found else { return Ok(None) };
     let result = if analysis.revision > 0 { result(connection, row)? } else { None };
-    Ok(Some((row, Found { analysis, result })))
+    Ok(Some((row, StoredAnalysis { analysis, result })))
 }
 
 fn result(connection: &Connection, row: i64) -> Result<Option<AnalysisResult>, StoreError> {

@@ -1,18 +1,52 @@
 //! Who works on which analysis: claims by lease and fence.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{ClaimedWork, Claims, Lease, Queue, StoreError, WorkSlots};
-use super::rows;
+use super::super::{
+    Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, StoreError, WorkSlots, WorkStore,
+};
+use super::writer::Done;
+use super::{SqliteStore, analyses, deadlines, rows};
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::lifecycle::Step;
 
 /// The condition of each queue's partial index, word for word.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
         Queue::Polls => "stage <> 'submit'",
+    }
+}
+
+#[async_trait]
+impl WorkStore for SqliteStore {
+    async fn claim_work_across_tenants(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+        let now = self.surroundings.clock.now();
+        self.write(move |connection| work(connection, queue, &slots, now, lease).map(Done::quiet)).await
+    }
+
+    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
+        let around = Arc::clone(&self.surroundings);
+        self.write(move |connection| analyses::apply(connection, &around, lease, step)).await
+    }
+
+    async fn fail_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<OverdueFailures, StoreError> {
+        let around = Arc::clone(&self.surroundings);
+        self.write(move |connection| deadlines::fail_overdue(connection, &around, &tenants, limit)).await
     }
 }
 
@@ -48,11 +82,11 @@ pub(super) fn work(
     slots: &[WorkSlots],
     now: Timestamp,
     lease: Duration,
-) -> Result<Claims<ClaimedWork>, StoreError> {
+) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
     let mut claim = connection.prepare_cached(&claim_sql(queue))?;
     let mut next = connection.prepare_cached(&next_work_sql(queue))?;
     let mut under_way = connection.prepare_cached(UNDER_WAY)?;
-    let mut claims = Claims { claimed: Vec::new(), next_due: None };
+    let mut claims = ClaimBatch { claimed: Vec::new(), next_due: None };
     for WorkSlots { tenant, free, most } in slots {
         let busy: usize = under_way.query_row(params![tenant.as_str(), now.as_millis()], |row| row.get(0))?;
         let limit = (*free).min(most.saturating_sub(busy));

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{Applied, Ended, StoreError, Surroundings};
+use super::super::{Applied, OverdueFailures, StoreError, Surroundings};
 use super::analyses::transition;
 use super::rows::{COLUMNS, read};
 use super::usage;
@@ -24,16 +24,16 @@ pub(super) fn overdue_sql() -> String {
 pub(super) const NEXT_START: &str = "SELECT started_at FROM analyses \
      WHERE stage <> 'settle' AND tenant = ? AND started_at > ? ORDER BY started_at LIMIT 1";
 
-pub(super) fn end_overdue(
+pub(super) fn fail_overdue(
     connection: &Connection,
     around: &Surroundings,
     tenants: &[TenantId],
     limit: usize,
-) -> Result<Done<Ended>, StoreError> {
+) -> Result<Done<OverdueFailures>, StoreError> {
     let (now, deadline) = (around.clock.now(), around.policy.deadline);
     let deadline_ms = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
     let too_long_ago = now.as_millis().saturating_sub(deadline_ms);
-    let mut ended = Done::quiet(Ended { applied: Vec::new(), next_due: None });
+    let mut ended = Done::quiet(OverdueFailures { applied: Vec::new(), next_due: None });
     let mut next = connection.prepare_cached(NEXT_START)?;
     for tenant in tenants {
         let left = limit.saturating_sub(ended.value.applied.len());

@@ -1,18 +1,20 @@
 //! Deliveries and their attempts.
 
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::super::endpoints::verdict;
+use super::super::deliveries::{MOST_ATTEMPTS, verdict};
 use super::super::{
-    Change, FinishedAttempt, Lease, MOST_ATTEMPTS, RecordedAttempt, RecordedDelivery, Sending, StoreError,
-    Surroundings,
+    Change, ClaimBatch, ClaimedDelivery, DeliverySlots, DeliveryStore, FinishedAttempt, Lease,
+    RecordedAttempt, RecordedDelivery, Sending, StoreError, Surroundings,
 };
 use super::rows::{text, text_id, time, time_if_any, unreadable};
 use super::writer::Done;
-use super::{usage, webhooks};
+use super::{SqliteStore, delivery_claims, usage, webhooks};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -25,7 +27,7 @@ use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
 /// The row of a new delivery: above those of all that were deleted, so that no lease is taken for another's.
-pub(super) const NEXT_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
+pub(in crate::store) const NEXT_DELIVERY_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
      FROM row_floors WHERE name = 'deliveries')";
 
 /// What [`recorded`] expects of a row.
@@ -33,6 +35,73 @@ const RECORDED: &str = "SELECT deliveries.row AS place, deliveries.id AS id, end
      coalesce(webhooks.url, '')) AS url, events.id AS event_id, kind, deliveries.call_id AS call_id, status, attempts, \
      deliveries.created_at AS created_at, due_at, leased, finished_at FROM deliveries JOIN events ON seq = event \
      LEFT JOIN webhooks ON webhooks.id = endpoint";
+
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn claim_deliveries_across_tenants(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
+        let now = self.surroundings.clock.now();
+        let walks = Arc::clone(&self.walks);
+        self.write(move |connection| {
+            let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);
+            delivery_claims::claim(connection, &slots, &mut walks, now, lease).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn finish_attempt(
+        &self,
+        lease: Lease,
+        attempt: FinishedAttempt,
+    ) -> Result<Option<DisabledReason>, StoreError> {
+        let now = self.surroundings.clock.now();
+        self.write(move |connection| finish(connection, lease, &attempt, now).map(Done::quiet)).await
+    }
+
+    async fn attempts(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Vec<RecordedAttempt>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| attempts(connection, &tenant, delivery)).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        page: DeliveryPage,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| list(connection, &tenant, &page)).await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Option<RecordedDelivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| find(connection, &tenant, delivery)).await
+    }
+
+    async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
+        let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
+        self.write(move |connection| send_again(connection, &tenant, delivery, now)).await
+    }
+
+    async fn deliveries_of_call(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let (tenant, call_id) = (tenant.clone(), call_id.clone());
+        self.read(move |connection| of_call(connection, &tenant, &call_id)).await
+    }
+}
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
 pub(super) fn add_callback(connection: &Connection, row: i64, url: &CallbackUrl) -> Result<bool, StoreError> {
@@ -91,7 +160,7 @@ pub(super) fn insert(connection: &Connection, seq: i64, delivery: &NewDelivery) 
     connection
         .prepare_cached(&format!(
             "INSERT INTO deliveries (row, id, tenant, call_id, event, endpoint, url, receiver, status, created_at, \
-             due_at, trace) VALUES ({NEXT_ROW}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             due_at, trace) VALUES ({NEXT_DELIVERY_ROW}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         ))?
         .execute(params![
             delivery.id.to_string(),

@@ -6,10 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::deliveries::MOST_ATTEMPTS;
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{
-    ClaimedDelivery, ClaimedEndpoint, Claims, DeliverySlots, Lease, MOST_ATTEMPTS, StoreError,
-};
+use super::super::{ClaimBatch, ClaimedDelivery, ClaimedEndpoint, DeliverySlots, Lease, StoreError};
 use super::claims::earlier;
 use super::deliveries;
 use super::rows::time_if_any;
@@ -51,7 +50,7 @@ pub(super) fn claim(
     walks: &mut Walks,
     now: Timestamp,
     lease: Duration,
-) -> Result<Claims<ClaimedDelivery>, StoreError> {
+) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
     let mut next_due = None;
     let mut selection = Selection::new(slots);
     for tenant in in_turn(connection, &slots.tenants)? {
@@ -80,7 +79,7 @@ pub(super) fn claim(
     }
     let rows = selection.into_rows();
     let claimed = rows.into_iter().filter_map(|row| take(connection, row, now, lease).transpose());
-    Ok(Claims { claimed: claimed.collect::<Result<_, _>>()?, next_due })
+    Ok(ClaimBatch { claimed: claimed.collect::<Result<_, _>>()?, next_due })
 }
 
 /// In a changing order, lest the first take all when there is less room than work.

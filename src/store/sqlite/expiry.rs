@@ -1,13 +1,15 @@
 //! What is older than the retention goes, in batches small enough to hold nobody up.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::super::{Change, StoreError};
+use super::super::{Change, RetentionStore, StoreError};
 use super::rows::text_id;
-use super::webhooks;
 use super::writer::Done;
+use super::{SqliteStore, deletion, listings, usage, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
+use crate::domain::usage::Day;
 
 /// What waits for an endpoint that is disabled, or for which nothing could be signed all the time, holds nothing up: it
 /// may wait for ever.
@@ -25,6 +27,34 @@ pub(super) const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT 
 
 pub(super) const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id IN \
      (SELECT id FROM replays WHERE finished_at IS NOT NULL AND finished_at < ? LIMIT ?)";
+
+#[async_trait]
+impl RetentionStore for SqliteStore {
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| delete(connection, before, limit)).await
+    }
+
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| {
+            let records = deletion::delete_records(connection, before, limit)?;
+            let days = usage::delete(connection, Day::of(before), limit)?;
+            Ok(Done::quiet(records + days))
+        })
+        .await
+    }
+
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(move |connection| listings::catch_up(connection, limit).map(Done::quiet)).await
+    }
+}
 
 /// Results, callbacks, deliveries and attempts go with what they hang on.
 pub(super) fn delete(

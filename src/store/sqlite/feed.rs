@@ -1,9 +1,12 @@
 //! The feed of a tenant's events. There is one writer, so an event gets its place as it is written.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{StoreError, is_younger};
+use super::super::feed::is_younger;
+use super::super::{FeedStore, StoreError};
+use super::SqliteStore;
 use super::rows::unreadable;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
@@ -16,6 +19,29 @@ pub(super) const EVENTS_AFTER: &str = "SELECT position, id, kind, body FROM even
 /// Takes the tenant and a place.
 pub(super) const NEXT_EVENT: &str =
     "SELECT position, at FROM events WHERE tenant = ? AND position > ? ORDER BY position LIMIT 1";
+
+#[async_trait]
+impl FeedStore for SqliteStore {
+    async fn events_after(
+        &self,
+        tenant: &TenantId,
+        after: FeedPosition,
+        limits: PageLimits,
+    ) -> Result<Vec<FeedEvent>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| events_after(connection, &tenant, after, limits)).await
+    }
+
+    async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| end(connection, &tenant)).await
+    }
+
+    async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| position(connection, &tenant, event)).await
+    }
+}
 
 /// The place of the event that is about to be written.
 pub(super) fn next(connection: &Connection, tenant: &TenantId) -> Result<FeedPosition, StoreError> {

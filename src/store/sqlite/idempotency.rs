@@ -1,8 +1,11 @@
 //! Requests that came with an `Idempotency-Key`, each done once.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{KeyClaim, KeyTerms, Keyed, StoreError};
+use super::super::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed, StoreError};
+use super::SqliteStore;
+use super::writer::Done;
 use crate::domain::clock::Timestamp;
 use crate::domain::idempotency::{KeptAnswer, KeyedRequest, Subject};
 use crate::domain::ids::{CallId, TenantId};
@@ -17,7 +20,45 @@ const CLAIM: &str = "INSERT INTO idempotency (tenant, name, fingerprint, concern
 pub(super) const DELETE: &str = "DELETE FROM idempotency WHERE rowid IN \
      (SELECT rowid FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)";
 
-pub(super) fn claim(
+#[async_trait]
+impl IdempotencyKeyStore for SqliteStore {
+    async fn claim_key(
+        &self,
+        tenant: &TenantId,
+        request: KeyedRequest,
+        terms: KeyTerms,
+    ) -> Result<Keyed, StoreError> {
+        let (claim, now) = (self.surroundings.claim(), self.surroundings.clock.now());
+        let tenant = tenant.clone();
+        self.write(move |connection| {
+            claim_request(connection, &tenant, &request, claim, terms, now).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn finish_key(
+        &self,
+        tenant: &TenantId,
+        claim: KeyClaim,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| finish(connection, &tenant, &claim, answer.as_ref()).map(Done::quiet))
+            .await
+    }
+
+    async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| release(connection, &tenant, &claim).map(Done::quiet)).await
+    }
+
+    async fn delete_keys_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.surroundings.clock.now();
+        self.write(move |connection| delete(connection, now, limit).map(Done::quiet)).await
+    }
+}
+
+fn claim_request(
     connection: &Connection,
     tenant: &TenantId,
     request: &KeyedRequest,

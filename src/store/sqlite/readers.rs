@@ -1,4 +1,4 @@
-//! Connections that only read. In WAL mode they neither wait for the writer nor hold it up.
+//! A pool of read-only connections. In WAL mode readers and the writer do not block each other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,52 +6,67 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::super::StoreError;
+use super::transaction::lock;
 
 pub(super) struct Readers {
     permits: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<Mutex<Connection>>>>,
 }
 
 impl Readers {
     pub(super) fn new(connections: Vec<Connection>) -> Self {
         let permits = Arc::new(Semaphore::new(connections.len()));
-        Self { permits, idle: Arc::new(Mutex::new(connections)) }
+        Self { permits, idle: Arc::new(Mutex::new(connections.into_iter().map(Mutex::new).collect())) }
     }
 
-    /// Runs a query on an idle connection, off the async threads. All its statements see the same moment.
+    /// Runs a query on an idle connection, on a blocking thread. All its statements see the same snapshot.
     pub(super) async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Mutex<Connection>) -> Result<T, StoreError> + Send + 'static,
     {
-        let gone = || StoreError::Unavailable("the store is closed".into());
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| gone())?;
+        let closed = || StoreError::Unavailable("the store is closed".into());
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let idle = Arc::clone(&self.idle);
         let query = move || {
-            // Given back last, and also by a query whose caller has gone: a permit always finds a connection.
+            // Dropped after the loan, even if the caller is gone: each permit stands for an idle connection.
             let _permit = permit;
             let loan = Loan::take(&idle);
-            let snapshot = loan.1.as_ref().ok_or_else(gone)?.unchecked_transaction()?;
-            query(&snapshot)
+            let connection = loan.connection.as_ref().ok_or_else(closed)?;
+            lock(connection).execute_batch("BEGIN")?;
+            query(connection)
         };
         tokio::task::spawn_blocking(query).await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
     }
 }
 
-/// A connection on loan; it goes back also if the query panics.
-struct Loan<'a>(&'a Mutex<Vec<Connection>>, Option<Connection>);
+/// A connection that returns to the pool when this is dropped, also if the query panics.
+struct Loan<'a> {
+    idle: &'a Mutex<Vec<Mutex<Connection>>>,
+    connection: Option<Mutex<Connection>>,
+}
 
 impl<'a> Loan<'a> {
-    fn take(idle: &'a Mutex<Vec<Connection>>) -> Self {
+    fn take(idle: &'a Mutex<Vec<Mutex<Connection>>>) -> Self {
         let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self(idle, connection)
+        Self { idle, connection }
     }
 }
 
 impl Drop for Loan<'_> {
+    /// Ends the snapshot.
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(self.1.take());
+        if let Some(connection) = &self.connection
+            && let Err(error) = end(&lock(connection))
+        {
+            tracing::error!(%error, "failed to end a read transaction");
+        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.connection.take());
     }
+}
+
+fn end(connection: &Connection) -> Result<(), rusqlite::Error> {
+    if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") }
 }
 
 #[cfg(test)]
@@ -65,19 +80,19 @@ mod tests {
     }
 
     async fn answers(readers: &Readers) -> bool {
-        readers.run(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await.is_ok()
+        readers.run(|connection| Ok(lock(connection).query_row("SELECT 1", [], |_| Ok(()))?)).await.is_ok()
     }
 
     #[tokio::test]
-    async fn a_query_that_panics_gives_its_connection_back() {
+    async fn a_query_that_panics_returns_its_connection() {
         let readers = one_reader();
-        let outcome = readers.run(|_| -> Result<(), StoreError> { panic!("a fault in a query") }).await;
+        let outcome = readers.run(|_| -> Result<(), StoreError> { panic!("query failed") }).await;
         assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
         assert!(answers(&readers).await);
     }
 
     #[tokio::test]
-    async fn a_caller_that_goes_away_leaves_the_next_one_a_connection() {
+    async fn a_cancelled_query_returns_its_connection() {
         let readers = Arc::new(one_reader());
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let (go_on, wait) = mpsc::channel::<()>();
@@ -87,7 +102,7 @@ mod tests {
                 readers
                     .run(move |_| {
                         let _ = begun.send(());
-                        // An error is as good: then the test is over.
+                        // An error also ends the wait.
                         let _ = wait.recv();
                         Ok(())
                     })
@@ -101,7 +116,7 @@ mod tests {
         let mut second = Box::pin(answers(&readers));
         tokio::select! {
             biased;
-            _ = &mut second => panic!("the only connection is still at work"),
+            _ = &mut second => panic!("the only connection is still in use"),
             () = std::future::ready(()) => {}
         }
         go_on.send(()).unwrap();
@@ -109,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_query_sees_one_moment() {
+    async fn a_query_sees_one_snapshot() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         let writer = Connection::open(&path).unwrap();
@@ -118,6 +133,7 @@ mod tests {
         let readers = Readers::new(vec![Connection::open(&path).unwrap()]);
         let seen = readers
             .run(move |connection| {
+                let connection = lock(connection);
                 let read = || connection.query_row("SELECT n FROM t", [], |row| row.get::<_, i64>(0));
                 let before = read()?;
                 writer.execute("UPDATE t SET n = 2", [])?;

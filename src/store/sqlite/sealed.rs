@@ -1,13 +1,46 @@
 //! What is sealed, to be sealed anew.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::super::{SealedAnswer, SealedWebhook, StoreError};
+use super::super::{SealedAnswer, SealedStore, SealedWebhook, StoreError};
+use super::SqliteStore;
 use super::rows::{text_id, time_if_any, unreadable};
 use super::webhooks::webhook_id;
+use super::writer::Done;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::webhooks::Sealed;
+
+#[async_trait]
+impl SealedStore for SqliteStore {
+    async fn sealed_webhooks_across_tenants(
+        &self,
+        after: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.read(move |connection| webhooks(connection, after, limit)).await
+    }
+
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError> {
+        self.write(move |connection| reseal_webhook(connection, &was, &sealed).map(Done::quiet)).await
+    }
+
+    async fn sealed_answers_across_tenants(
+        &self,
+        after: Option<(TenantId, [u8; 32])>,
+        limit: usize,
+    ) -> Result<Vec<SealedAnswer>, StoreError> {
+        self.read(move |connection| answers(connection, after.as_ref(), limit)).await
+    }
+
+    async fn reseal_answers_across_tenants(
+        &self,
+        answers: Vec<(SealedAnswer, Vec<u8>)>,
+    ) -> Result<usize, StoreError> {
+        self.write(move |connection| reseal_answers(connection, &answers).map(Done::quiet)).await
+    }
+}
 
 pub(super) fn webhooks(
     connection: &Connection,

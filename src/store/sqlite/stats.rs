@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{Queue, Stats, StoreError, WebhookCounts};
+use super::super::{Queue, Stats, StatsStore, StoreError, WebhookCounts};
+use super::SqliteStore;
 use super::claims::condition;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -24,6 +26,17 @@ pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE st
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = ? AND deleted_at IS NULL";
+
+#[async_trait]
+impl StatsStore for SqliteStore {
+    async fn stats_across_tenants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Stats>, StoreError> {
+        let (tenants, now) = (tenants.to_vec(), self.surroundings.clock.now());
+        self.read(move |connection| of(connection, tenants, now)).await
+    }
+}
 
 /// Takes a tenant.
 pub(super) fn oldest_work_sql(queue: Queue) -> String {

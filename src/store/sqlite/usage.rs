@@ -1,11 +1,21 @@
 //! What each tenant used, counted in the transaction that did it.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 
-use super::super::StoreError;
+use super::super::{StoreError, UsageStore};
+use super::SqliteStore;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
+
+#[async_trait]
+impl UsageStore for SqliteStore {
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| between(connection, &tenant, from, to)).await
+    }
+}
 
 /// Adds to the day of a moment.
 pub(super) fn count(

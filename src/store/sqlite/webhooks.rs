@@ -1,13 +1,17 @@
 //! Registered endpoints.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::super::endpoints::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED, Verdict};
-use super::super::{Activity, Change, Sending, StoreError, Surroundings};
+use super::super::deliveries::Verdict;
+use super::super::webhooks::{ACTIVITY_ATTEMPTS, ACTIVITY_WINDOW, DELETED_BATCH, PENDING_COUNTED};
+use super::super::{Change, Sending, StoreError, Surroundings, WebhookActivity, WebhookStore};
 use super::rows::{text_id, time, time_if_any, unreadable};
 use super::writer::Done;
-use super::{deliveries, replays};
+use super::{SqliteStore, deliveries};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Destination, NewDelivery};
@@ -62,6 +66,58 @@ fn content(webhook: &Webhook) -> [Value; 12] {
         Value::from(webhook.created_at.as_millis()),
         Value::from(webhook.updated_at.as_millis()),
     ]
+}
+
+#[async_trait]
+impl WebhookStore for SqliteStore {
+    async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |connection| add(connection, &tenant, &webhook).map(Done::quiet)).await
+    }
+
+    async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| find(connection, &tenant, id)).await
+    }
+
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| list(connection, &tenant)).await
+    }
+
+    async fn change_webhook(
+        &self,
+        tenant: &TenantId,
+        webhook: Webhook,
+        forgive: bool,
+    ) -> Result<bool, StoreError> {
+        let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
+        self.write(move |connection| change(connection, &tenant, &webhook, forgive, now)).await
+    }
+
+    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
+        let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
+        self.write(move |connection| delete(connection, &tenant, id, now).map(Done::quiet)).await
+    }
+
+    async fn webhook_activities(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<WebhookId>,
+    ) -> Result<Vec<WebhookActivity>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| ids.iter().map(|id| activity(connection, &tenant, *id)).collect()).await
+    }
+
+    async fn test_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        trace: TraceContext,
+    ) -> Result<Sending, StoreError> {
+        let (around, tenant) = (Arc::clone(&self.surroundings), tenant.clone());
+        self.write(move |connection| test(connection, &around, &tenant, id, trace)).await
+    }
 }
 
 pub(super) fn add(connection: &Connection, tenant: &TenantId, webhook: &Webhook) -> Result<bool, StoreError> {
@@ -125,7 +181,11 @@ pub(super) fn change(
         return Ok(Done::quiet(false));
     }
     if webhook.disabled.is_none() {
-        replays::wake(connection, webhook.id, now)?;
+        connection
+            .prepare_cached(
+                "UPDATE replays SET due_at = min(due_at, ?) WHERE webhook = ? AND finished_at IS NULL",
+            )?
+            .execute(params![now.as_millis(), webhook.id.to_string()])?;
     }
     // What waited for it may go on.
     Ok(Done { value: true, changes: vec![Change::Delivery, Change::Replay] })
@@ -173,7 +233,7 @@ pub(super) fn activity(
     connection: &Connection,
     tenant: &TenantId,
     id: WebhookId,
-) -> Result<Activity, StoreError> {
+) -> Result<WebhookActivity, StoreError> {
     let id = id.to_string();
     let (attempts, delivered) = connection
         .prepare_cached(ACTIVITY)?
@@ -181,7 +241,7 @@ pub(super) fn activity(
     let pending = pending(connection, tenant, &id, PENDING_COUNTED + 1)?;
     let counted = u64::try_from(pending).unwrap_or_default();
     let most = u64::try_from(PENDING_COUNTED).unwrap_or_default();
-    Ok(Activity { attempts, delivered, pending: counted.min(most), more_pending: counted > most })
+    Ok(WebhookActivity { attempts, delivered, pending: counted.min(most), more_pending: counted > most })
 }
 
 /// Deliveries that wait, counted up to a bound.
@@ -228,19 +288,6 @@ pub(super) fn test(
     deliveries::insert(connection, seq, &delivery)?;
     end_pause(connection, &id.to_string())?;
     Ok(Done { value: Sending::Due(delivery.id), changes: vec![Change::Delivery] })
-}
-
-/// Whether an endpoint is enabled, whatever else its row holds; not so if there is none.
-pub(super) fn is_enabled(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: WebhookId,
-) -> Result<bool, StoreError> {
-    let mut select = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM webhooks \
-         WHERE id = ? AND tenant = ? AND deleted_at IS NULL AND disabled_at IS NULL)",
-    )?;
-    Ok(select.query_row(params![id.to_string(), tenant.as_str()], |row| row.get(0))?)
 }
 
 /// Somebody wants to see now whether it works.

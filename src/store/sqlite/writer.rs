@@ -1,30 +1,30 @@
-//! The one connection that writes, on a thread of its own.
+//! Group commit: the only connection that writes, on its own thread.
 //!
-//! Jobs that wait while a commit is under way share the next one, so that the price of durability (one fsync of
-//! the write-ahead log) is paid per group and not per request. Each job runs in a savepoint: one that fails or
-//! panics takes nothing of the others with it.
+//! Jobs that arrive during a commit share the next transaction, so one fsync of the write-ahead log makes the whole group
+//! durable. Each job runs in a savepoint: a job that fails or panics does not affect the other jobs of its group.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::super::{Change, StoreError};
+use super::transaction::lock;
 
-/// The most jobs in one commit: bounds how long the first of them waits.
+/// The most jobs in one transaction. Bounds how long the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
-/// The most jobs that wait; a caller beyond waits for a place.
+/// The most queued jobs. Further callers wait until the queue has room.
 const MAX_WAITING: usize = 1024;
 
-/// What a job leaves behind: a value for its caller, told once the commit is on disk.
+/// Answers the caller of a job with the outcome of the commit.
 type Settle = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
-/// Adds what others may wait for to that of its group.
-type Job = Box<dyn FnOnce(&Connection, &mut Vec<Change>) -> Settle + Send>;
+/// Runs in a group and adds its changes to those of the group.
+type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut Vec<Change>) -> Settle + Send>;
 
-/// What a job did.
+/// The result of a job, with the changes to announce after the commit.
 pub(super) struct Done<T> {
     pub(super) value: T,
     pub(super) changes: Vec<Change>,
@@ -46,15 +46,15 @@ impl Writer {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_groups(&connection, waiting, &changes))?;
+            .spawn(move || write_groups(&Mutex::new(connection), waiting, &changes))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Runs a job in the next group and waits until it is on disk.
+    /// Runs a job in the next group and waits until its commit is on disk.
     pub(super) async fn run<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<Done<T>, StoreError> + Send + 'static,
+        F: FnOnce(&Mutex<Connection>) -> Result<Done<T>, StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection, changes| {
@@ -64,11 +64,11 @@ impl Writer {
             });
             Box::new(move |committed| {
                 let lost = |error| StoreError::Unavailable(Box::new(error));
-                // The caller may have gone; the work is done all the same.
+                // The caller may be gone; the job is committed regardless.
                 let _ = answer.send(outcome.and_then(|value| committed.map_err(lost).map(|()| value)));
             })
         });
-        let stopped = || StoreError::Unavailable("the write was not done".into());
+        let stopped = || StoreError::Unavailable("the write did not run".into());
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         jobs.send(job).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
@@ -76,7 +76,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Lets the last group reach the disk.
+    /// Waits until the queued jobs are committed.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -86,18 +86,19 @@ impl Drop for Writer {
 }
 
 fn in_savepoint<T>(
-    connection: &Connection,
-    job: impl FnOnce(&Connection) -> Result<Done<T>, StoreError>,
+    connection: &Mutex<Connection>,
+    job: impl FnOnce(&Mutex<Connection>) -> Result<Done<T>, StoreError>,
 ) -> Result<Done<T>, StoreError> {
-    connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-    // What the job leaves half done is undone below, and nothing else is shared with it.
+    lock(connection).prepare_cached("SAVEPOINT job")?.execute([])?;
+    // The rollback below undoes an unfinished job, and the job shares nothing else.
     let outcome = catch_unwind(AssertUnwindSafe(|| job(connection)))
         .unwrap_or_else(|_| Err(StoreError::Unavailable("the write panicked".into())));
+    let connection = lock(connection);
     if connection.is_autocommit() {
         return outcome;
     }
     if outcome.is_err() && connection.execute_batch("ROLLBACK TO job").is_err() {
-        // Half a job must not reach the disk: the whole group fails instead.
+        // An unfinished job must not be committed: the whole group fails instead.
         connection.execute_batch("ROLLBACK")?;
         return outcome;
     }
@@ -106,36 +107,29 @@ fn in_savepoint<T>(
 }
 
 fn write_groups(
-    connection: &Connection,
+    connection: &Mutex<Connection>,
     mut waiting: mpsc::Receiver<Job>,
     listeners: &broadcast::Sender<Change>,
 ) {
     while let Some(first) = waiting.blocking_recv() {
-        if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-            tracing::error!(%error, "the store cannot begin a transaction");
-            // Dropped unrun: its caller is told that it was not done.
+        if let Err(error) = lock(connection).execute_batch("BEGIN IMMEDIATE") {
+            tracing::error!(%error, "failed to begin a transaction");
+            // The dropped job answers its caller that the write did not run.
             continue;
         }
         let mut changes = Vec::new();
         let mut settle = vec![first(connection, &mut changes)];
-        // A full disk or an I/O error rolls the whole transaction back on its own (`is_autocommit`): then there
-        // is nothing to commit, and every job of the group has failed.
+        // A full disk or an I/O error rolls the whole transaction back (`is_autocommit`). Then there is nothing to
+        // commit, and every job of the group has failed.
         while settle.len() < MAX_GROUP
-            && !connection.is_autocommit()
+            && is_open(connection)
             && let Ok(job) = waiting.try_recv()
         {
             settle.push(job(connection, &mut changes));
         }
-        let committed = connection.execute_batch("COMMIT").map_err(Arc::new);
+        let committed = commit(&lock(connection)).map_err(Arc::new);
         if committed.is_ok() {
             announce(changes, listeners);
-        }
-        if let Err(error) = &committed {
-            tracing::error!(%error, "the store cannot commit");
-            if !connection.is_autocommit() {
-                // Nothing can be done about a failing rollback: the next BEGIN says so again.
-                let _ = connection.execute_batch("ROLLBACK");
-            }
         }
         for settle in settle {
             settle(committed.clone());
@@ -143,18 +137,32 @@ fn write_groups(
     }
 }
 
-/// Tells of a group's changes; that there is work is told once for all of it.
+fn is_open(connection: &Mutex<Connection>) -> bool {
+    !lock(connection).is_autocommit()
+}
+
+fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch("COMMIT").inspect_err(|error| {
+        tracing::error!(%error, "failed to commit");
+        if !connection.is_autocommit() {
+            // If this fails too, the next BEGIN reports it.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+    })
+}
+
+/// Announces the changes of a group. A change that names no analysis is announced once per group.
 fn announce(changes: Vec<Change>, listeners: &broadcast::Sender<Change>) {
-    let mut told = HashSet::new();
+    let mut announced = HashSet::new();
     for change in changes {
         let repeats = match &change {
             Change::Analysis(..) => false,
             Change::Event(_) | Change::Work(_) | Change::Delivery | Change::Replay | Change::Everything => {
-                !told.insert(change.clone())
+                !announced.insert(change.clone())
             }
         };
         if !repeats {
-            // Nobody listening is fine.
+            // Without listeners there is nothing to do.
             let _ = listeners.send(change);
         }
     }

@@ -8,7 +8,7 @@ use crate::harness::{Harness, LEASE, START, acme, globex, policy, ready, submiss
 
 /// What ends now of acme's, and in how many seconds from the beginning there is more.
 async fn end(harness: &Harness, limit: usize) -> (Vec<String>, Option<u64>) {
-    let ended = harness.store.end_overdue_across_tenants(vec![acme()], limit).await.unwrap();
+    let ended = harness.store.fail_overdue_across_tenants(vec![acme()], limit).await.unwrap();
     let call = |applied: &alovoice_gateway::store::Applied| {
         assert_eq!(applied.event, Some(EventKind::AnalysisFailed));
         applied.analysis.call_id.as_str().to_owned()

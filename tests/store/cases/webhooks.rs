@@ -13,7 +13,7 @@ use alovoice_gateway::domain::webhooks::{
     DisabledReason, EventFilter, Health, MAX_WEBHOOKS, Sealed, Webhook,
 };
 use alovoice_gateway::store::{
-    Activity, ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending, WebhookCounts,
+    ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending, WebhookActivity, WebhookCounts,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -175,7 +175,7 @@ pub(crate) async fn every_event_goes_to_every_endpoint_that_wants_it(harness: Ha
     events(&harness, "adopted", 1).await;
     harness.submit(submission("overdue")).await;
     harness.advance(policy().deadline.as_secs());
-    harness.store.end_overdue_across_tenants(vec![acme()], 10).await.unwrap();
+    harness.store.fail_overdue_across_tenants(vec![acme()], 10).await.unwrap();
 
     let to_every = deliveries_to(&harness, every.id).await;
     assert_eq!(calls(&to_every), ["overdue", "adopted-0", "failed", "completed"]);
@@ -472,7 +472,7 @@ pub(crate) async fn one_that_is_sent_again_and_again_does_not_outweigh_the_other
     assert_eq!((activity.attempts, activity.delivered), (11, 10));
     let other = registered(&harness, A).await;
     let both = harness.store.webhook_activities(&acme(), vec![other.id, webhook.id]).await.unwrap();
-    assert_eq!(both, [Activity::default(), activity]);
+    assert_eq!(both, [WebhookActivity::default(), activity]);
 }
 
 pub(crate) async fn a_test_goes_to_one_endpoint_and_into_no_feed(harness: Harness) {

@@ -18,7 +18,7 @@ use alovoice_gateway::store::copy::{CopyError, StoreCopy};
 use alovoice_gateway::store::postgres::{self, PostgresStore};
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
 use alovoice_gateway::store::{
-    FinishedAttempt, Found, Queue, RecordedAttempt, RecordedDelivery, ReplayBegin, Store,
+    FinishedAttempt, Queue, RecordedAttempt, RecordedDelivery, ReplayBegin, Store, StoredAnalysis,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -115,7 +115,7 @@ fn reopen(path: &Path) -> Result<(), sqlite::OpenError> {
 /// Everything that the store shows of a call.
 #[derive(Debug, PartialEq)]
 struct Shown {
-    found: Option<Found>,
+    found: Option<StoredAnalysis>,
     vendor_answer: Option<Bytes>,
     deliveries: Vec<(RecordedDelivery, Vec<RecordedAttempt>)>,
 }

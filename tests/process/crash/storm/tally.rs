@@ -86,7 +86,7 @@ impl Tally {
             denied_submits,
             callbacks: callbacks.values().map(Vec::len).sum(),
             growth,
-            fenced: fleet.logged("the lease ended before") + fleet.logged("the lease is too short"),
+            fenced: fleet.logged("the lease was lost") + fleet.logged("request skipped: the lease ends"),
             failed_starts: fleet.failed_starts,
         }
     }

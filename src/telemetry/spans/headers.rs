@@ -1,4 +1,4 @@
-//! The headers that a hosted collector wants to see: a key of it, most often, so they are secrets.
+//! Headers for the collector. Hosted collectors authenticate their users by a key in a header, so the headers are secrets.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -8,18 +8,18 @@ use crate::config::{Problem, Problems, SecretSource, TracesSettings};
 use crate::domain::secrets::InvalidSecret;
 use crate::secrets::{FromSecretText, Reload, UnusableSecret, Watched};
 
-/// The settings key of the headers' file.
+/// Settings key of the file.
 const KEY: &str = "traces.headers_file";
 
-/// `traces.headers_file`, as it is now.
-#[derive(Debug)]
+/// The headers in `traces.headers_file`. They follow the file while the program runs.
+#[derive(Debug, Default)]
 pub struct CollectorHeaders(Option<Watched<Headers>>);
 
 impl CollectorHeaders {
-    /// Reads the headers, if there is a file of them.
+    /// Reads the headers if the settings name a file.
     ///
     /// # Errors
-    /// [`Problems`], if the file cannot be read or holds something else.
+    /// [`Problems`] if the file cannot be read or does not hold headers.
     pub fn load(settings: &TracesSettings) -> Result<Self, Problems> {
         let problem = |error: UnusableSecret| {
             Problems(vec![Problem { path: KEY.to_owned(), detail: error.to_string() }])
@@ -28,18 +28,18 @@ impl CollectorHeaders {
         Ok(Self(source.map(|source| Watched::load(&source, &|_| None)).transpose().map_err(problem)?))
     }
 
-    /// Looks at the file again; `None` if there is nothing to tell. It reads a small file and so blocks.
+    /// Reads the file again and returns what changed, if anything. This blocks on the file system.
     pub fn reload_once(&self) -> Option<Reload> {
         let outcome = self.0.as_ref()?.reload()?;
         Some(Reload { key: KEY.to_owned(), outcome })
     }
 
-    /// Whether the file cannot be used now; what it held before counts.
+    /// Whether the file cannot be read now. The headers read before stay in use.
     pub fn is_failing(&self) -> bool {
         self.0.as_ref().is_some_and(Watched::is_failing)
     }
 
-    /// Puts them onto a request.
+    /// Adds the headers to a request.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         let Some(own) = self.0.as_ref().map(Watched::current) else { return };
         for (name, value) in &own.0 {
@@ -51,12 +51,12 @@ impl CollectorHeaders {
     }
 }
 
-/// Names and values, checked.
+/// Names and values, both valid.
 #[derive(Debug)]
 struct Headers(Vec<(HeaderName, SecretString)>);
 
 impl FromSecretText for Headers {
-    /// A line `name: value` for each; empty lines are passed over.
+    /// Reads one header per line, `name: value`. Empty lines are ignored.
     fn from_secret_text(text: &str) -> Result<Self, InvalidSecret> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let headers = lines.map(|line| {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_header_and_none_is_ever_printed() {
+    fn each_line_is_a_header_and_values_are_never_printed() {
         let headers = Headers::from_secret_text("Api-Key: s3cr3t\r\n\n x-scope : a b:c \n").unwrap();
         let read: Vec<_> =
             headers.0.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn lines_that_are_not_headers_are_refused() {
         for bad in ["s3cr3t", ": s3cr3t", "a b: c", "name: va\u{7}lue"] {
             assert_eq!(Headers::from_secret_text(bad).unwrap_err(), InvalidSecret::NotHeaders, "{bad}");
         }

@@ -13,18 +13,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::Algorithm;
 
-use super::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
-use super::stand_in::{Ready, VendorOptions, VendorStandIn};
+use super::Failed;
 use crate::app::{self, Gateway};
 use crate::auth::DevelopmentToken;
 use crate::callbacks::{SignedHeaders, verify};
 use crate::cli::SandboxArgs;
-use crate::commands::Failed;
 use crate::config::{self, Settings};
 use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::CallbackSecret;
-use crate::telemetry;
+use crate::sandbox::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
+use crate::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
+use crate::telemetry::Telemetry;
 
 const ISSUER: &str = "https://issuer.sandbox.invalid";
 const AUDIENCE: &str = "alovoice-gateway";
@@ -43,7 +43,7 @@ const PROCESSING: Duration = Duration::from_secs(4);
 ///
 /// # Errors
 /// If an address is taken or the data directory cannot be written.
-pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Result<(), Failed> {
+pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Result<(), Failed> {
     let home = Home::open(arguments.data_dir.clone()).map_err(Failed::fault)?;
     let secrets = Secrets::in_folder(&home.path, &SystemEntropy)?;
     let vendor = VendorStandIn::start(VendorOptions {
@@ -62,8 +62,9 @@ pub async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Res
     .map_err(Failed::fault)?;
 
     let settings = settings(arguments, &home.path, &vendor)?;
-    telemetry::init(&settings.log).map_err(Failed::fault)?;
-    let gateway = app::start(&settings, &|name| std::env::var(name).ok()).await.map_err(Failed::fault)?;
+    let telemetry = Telemetry::start(&settings).map_err(Failed::fault)?;
+    let gateway =
+        app::start(&settings, &|name| std::env::var(name).ok(), telemetry).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
     let welcome = welcome(&gateway, &receiver, &token, &secrets.callback_text);
     write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;

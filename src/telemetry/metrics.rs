@@ -21,6 +21,7 @@ const COMPLETION_BUCKETS: &[f64] =
     &[5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
 const POLL_BUCKETS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 300.0];
 
+#[derive(Debug)]
 /// The metrics. Fields are public: whoever does a thing counts it.
 pub struct Metrics {
     registry: Registry,

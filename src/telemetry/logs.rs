@@ -1,54 +1,51 @@
-//! Logs: one line an event on standard error, as JSON or for people.
+//! Logs: one line per event on standard error, as JSON or as text for people.
 //!
-//! Standard output is left to what the commands print (a token, the OpenAPI document), so that it can be piped.
+//! Commands print their results, such as a token, on standard output. Log lines never go there, so results can be piped.
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, fmt};
 
+use super::spans::EXPORT_ONLY;
 use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 
-/// Why there can be no logs.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// Impossible for settings that come from [`config::load`](crate::config::load), which checks the filter.
-    #[error("log.filter {0}")]
-    Filter(#[from] InvalidLogFilter),
-    /// This process has a subscriber already.
-    #[error("logs are set up already")]
-    AlreadySetUp(#[from] TryInitError),
-}
-
-/// Sends events to standard error, and panics with them. To be called once, before anything that logs.
+/// The layer that writes log lines.
 ///
 /// # Errors
-/// [`TelemetryError`] if the filter is wrong or logs are set up already.
-pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(parse_log_filter(&settings.filter)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(wants_colours());
-    match settings.format {
-        // The fields of an event at the top of its object, where log stores look for them.
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).finish().try_init()?,
-        LogFormat::Human => builder.finish().try_init()?,
-    }
-    std::panic::set_hook(Box::new(log_panic));
-    Ok(())
+/// If the filter is invalid.
+pub(super) fn layer<S>(settings: &LogSettings) -> Result<impl Layer<S> + use<S>, InvalidLogFilter>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());
+    let lines = match settings.format {
+        // Fields of an event stand at the top of the JSON object, where log stores look for them.
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Human => lines.boxed(),
+    };
+    let shown = filter_fn(|metadata| metadata.target() != EXPORT_ONLY);
+    Ok(lines.with_filter(parse_log_filter(&settings.filter)?.and(shown)))
 }
 
-/// Colours are for a person at a terminal who does not mind them (<https://no-color.org>).
+/// Makes a panic one log line. The default hook writes several lines that no log store can read.
+pub(super) fn log_panics() {
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Colours are for terminals, unless `NO_COLOR` is set (<https://no-color.org>).
 fn wants_colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A panic as one event with the rest, where the default hook would write lines that no log store can read.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("(not a text)");
+    let message = panic.payload_as_str().unwrap_or("(no message)");
     let location = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
-    tracing::error!(panic = message, location, thread = thread.name(), "the program panicked");
+    tracing::error!(panic = message, location, thread = thread.name(), "thread panicked");
 }
 
 #[cfg(test)]
@@ -76,7 +73,7 @@ mod tests {
         let writer = lines.clone();
         let subscriber =
             tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-        // Other tests of this process may panic on purpose meanwhile: theirs go to the hook that was there before.
+        // Other tests of this process may panic on purpose at the same time. Their panics go to the previous hook.
         let this_thread = std::thread::current().id();
         let before = Arc::new(std::panic::take_hook());
         let others = Arc::clone(&before);
@@ -90,12 +87,12 @@ mod tests {
         assert!(result.is_err());
         let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
         assert_eq!((&line["level"], &line["panic"]), (&"ERROR".into(), &"out of luck".into()));
-        assert!(line["location"].as_str().unwrap().contains("telemetry.rs"));
+        assert!(line["location"].as_str().unwrap().contains("logs.rs"));
     }
 
     #[test]
-    fn a_filter_that_means_nothing_is_refused() {
+    fn an_invalid_filter_is_refused() {
         let settings = LogSettings { format: LogFormat::Json, filter: "loud".to_owned() };
-        assert!(matches!(init(&settings), Err(TelemetryError::Filter(_))));
+        assert!(layer::<tracing_subscriber::Registry>(&settings).is_err());
     }
 }

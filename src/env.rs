@@ -1,0 +1,21 @@
+//! The environment that every part of the gateway runs in: clocks, randomness and metrics.
+//!
+//! The composition root builds one [`Env`] and passes clones of it down. A test builds one with a clock and with randomness of its own.
+
+use std::sync::Arc;
+
+use crate::domain::clock::{Clock, Entropy};
+use crate::telemetry::metrics::Metrics;
+
+/// The clocks, the source of randomness and the metrics of a process. Clones share them.
+#[derive(Clone)]
+pub struct Env {
+    /// Clock used for schedules and leases. It never leaps, and follows the store's server if there is one.
+    pub clock: Arc<dyn Clock>,
+    /// Clock of the machine, used for tokens, signatures and spans.
+    pub wall_clock: Arc<dyn Clock>,
+    /// Source of randomness for ids, secrets and jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Metrics of the process, as `/metrics` exposes them.
+    pub metrics: Arc<Metrics>,
+}

@@ -1,0 +1,169 @@
+//! Rules: transactions that are written once and run on either engine.
+//!
+//! A rule is a struct with the arguments, an implementation of [`Rule`] with the SQL, and one line in the subject's store
+//! trait that runs it:
+//!
+//! ```ignore
+//! #[async_trait]
+//! impl<E: Engine> ReplayStore for E {
+//!     async fn find_replay(&self, tenant: &TenantId, id: ReplayId) -> Result<Option<Replay>, StoreError> {
+//!         self.query(FindReplay { tenant: tenant.clone(), id }).await
+//!     }
+//! }
+//!
+//! struct FindReplay {
+//!     tenant: TenantId,
+//!     id: ReplayId,
+//! }
+//!
+//! impl Rule for FindReplay {
+//!     const NAME: &'static str = "find_replay";
+//!     type Output = Option<Replay>;
+//!
+//!     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<Replay>, StoreError> {
+//!         let select = sql!("SELECT ", COLUMNS, " FROM replays WHERE id = ?1 AND tenant = ?2");
+//!         transaction.find(select, values![self.id, self.tenant], |row| replay(row)).await
+//!     }
+//! }
+//! ```
+//!
+//! - [`Engine::transact`] runs a rule in a transaction that commits if the rule returns `Ok`; [`Engine::query`] runs a rule that
+//!   only reads. Both measure the rule under its name.
+//! - A rule may run more than once: PostgreSQL repeats it after a lost connection or a deadlock, even if the commit of the
+//!   first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
+//!   (`ON CONFLICT DO NOTHING`).
+//! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`,
+//!   `IS [NOT] DISTINCT FROM`, `TRUE` and `FALSE`. They differ in scalar `min` and `max` (use `CASE`) and in arrays.
+//! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. A rule therefore awaits nothing but
+//!   its transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`):
+//!   PostgreSQL then pipelines them.
+//! - [`Transaction::notify`] announces a change after the commit.
+
+use super::sql::Sql;
+use super::values::{Row, Value};
+use super::{Change, StoreError, Surroundings};
+
+/// Another transaction changed or deleted the same rows between two statements. The rule is run again where that can happen.
+#[derive(Debug, thiserror::Error)]
+#[error("another transaction changed the same rows")]
+pub(super) struct Raced;
+
+impl From<Raced> for StoreError {
+    fn from(raced: Raced) -> Self {
+        Self::Unavailable(Box::new(raced))
+    }
+}
+
+/// An open transaction of either engine.
+pub(super) trait Transaction: Send + Sync {
+    /// The clock, the entropy and the polling policy.
+    fn env(&self) -> &Surroundings;
+
+    /// Calls `read` with every row of the result.
+    fn for_each<F>(
+        &self,
+        sql: &'static Sql,
+        values: &[Value<'_>],
+        read: F,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send
+    where
+        F: FnMut(&dyn Row) -> Result<(), StoreError> + Send;
+
+    /// Runs a statement and returns the number of rows that it changed.
+    fn execute(
+        &self,
+        sql: &'static Sql,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Runs a statement once for each row of parameters. PostgreSQL pipelines the runs.
+    fn execute_each<const N: usize>(
+        &self,
+        sql: &'static Sql,
+        rows: &[[Value<'_>; N]],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    #[expect(dead_code, reason = "the rules for analyses will use this")]
+    /// Runs an [`Sql::insert`] and returns the number of the new row, or `None` if a conflict prevented the insert.
+    fn insert(
+        &self,
+        sql: &'static Sql,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
+
+    /// Announces a change after the commit. It reaches other replicas soon, but not reliably: it only wakes waiting tasks.
+    fn notify(&self, change: Change);
+
+    #[expect(dead_code, reason = "the rules for analyses will use this")]
+    /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
+    fn invalidate(&self, change: Change);
+
+    /// Reads every row of the result.
+    fn query<T, F>(
+        &self,
+        sql: &'static Sql,
+        values: &[Value<'_>],
+        mut read: F,
+    ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send
+    where
+        T: Send,
+        F: FnMut(&dyn Row) -> Result<T, StoreError> + Send,
+    {
+        async move {
+            let mut rows = Vec::new();
+            self.for_each(sql, values, |row| {
+                rows.push(read(row)?);
+                Ok(())
+            })
+            .await?;
+            Ok(rows)
+        }
+    }
+
+    /// Reads the only row of the result, if there is one.
+    fn find<T, F>(
+        &self,
+        sql: &'static Sql,
+        values: &[Value<'_>],
+        mut read: F,
+    ) -> impl Future<Output = Result<Option<T>, StoreError>> + Send
+    where
+        T: Send,
+        F: FnMut(&dyn Row) -> Result<T, StoreError> + Send,
+    {
+        async move {
+            let mut found = None;
+            self.for_each(sql, values, |row| {
+                found = Some(read(row)?);
+                Ok(())
+            })
+            .await?;
+            Ok(found)
+        }
+    }
+}
+
+/// A transaction of the domain, independent of the engine. See the [module](self).
+pub(super) trait Rule: Send + Sync + 'static {
+    /// The rule's name in metrics.
+    const NAME: &'static str;
+    /// Whether the rule may announce changes. If so, an attempt with unknown outcome announces that anything may have changed.
+    const NOTIFIES: bool = true;
+    /// The rule's result.
+    type Output: Send + 'static;
+
+    /// Runs the rule.
+    fn run<T: Transaction>(
+        &self,
+        transaction: &T,
+    ) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
+}
+
+/// A database engine that runs rules.
+pub(super) trait Engine: Send + Sync {
+    /// Runs a rule in a transaction. The result is on disk when this returns.
+    fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
+
+    /// Runs a rule that only reads.
+    fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
+}

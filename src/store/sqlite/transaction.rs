@@ -1,0 +1,134 @@
+//! Rules on `SQLite`: each runs to its end on the thread that has the connection.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql, params_from_iter};
+
+use super::super::changes::Changes;
+use super::super::rules::{Rule, Transaction};
+use super::super::sql::Sql;
+use super::super::values::{Row, Value};
+use super::super::{Change, StoreError, Surroundings};
+use super::writer::Done;
+
+/// An open transaction. The connection is locked for each statement only, which lets a rule's future be `Send`; no other
+/// thread waits for it.
+pub(super) struct SqliteTransaction<'a> {
+    connection: &'a Mutex<Connection>,
+    env: &'a Surroundings,
+    changes: Mutex<Changes>,
+}
+
+/// Runs a rule in the transaction that is open on the connection.
+pub(super) fn run<R: Rule>(
+    connection: &Mutex<Connection>,
+    env: &Surroundings,
+    rule: &R,
+) -> Result<Done<R::Output>, StoreError> {
+    let transaction = SqliteTransaction { connection, env, changes: Mutex::default() };
+    let waits = || StoreError::Unavailable(format!("the rule {} waits for something else", R::NAME).into());
+    let value = rule.run(&transaction).now_or_never().ok_or_else(waits)??;
+    let changes = transaction.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut changes, waking) = changes.into_parts();
+    changes.extend(waking);
+    Ok(Done { value, changes })
+}
+
+/// Locks the connection. A panic during a statement leaves the connection usable: its transaction is rolled back.
+pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SqliteTransaction<'_> {
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transaction for SqliteTransaction<'_> {
+    fn env(&self) -> &Surroundings {
+        self.env
+    }
+
+    async fn for_each<F>(
+        &self,
+        sql: &'static Sql,
+        values: &[Value<'_>],
+        mut read: F,
+    ) -> Result<(), StoreError>
+    where
+        F: FnMut(&dyn Row) -> Result<(), StoreError> + Send,
+    {
+        let connection = lock(self.connection);
+        let mut statement = connection.prepare_cached(sql.sqlite())?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            read(row)?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, sql: &'static Sql, values: &[Value<'_>]) -> Result<usize, StoreError> {
+        if sql.sqlite().is_empty() {
+            return Ok(0);
+        }
+        Ok(lock(self.connection).prepare_cached(sql.sqlite())?.execute(params_from_iter(values))?)
+    }
+
+    async fn execute_each<const N: usize>(
+        &self,
+        sql: &'static Sql,
+        rows: &[[Value<'_>; N]],
+    ) -> Result<(), StoreError> {
+        let connection = lock(self.connection);
+        let mut statement = connection.prepare_cached(sql.sqlite())?;
+        for values in rows {
+            statement.execute(params_from_iter(values))?;
+        }
+        Ok(())
+    }
+
+    async fn insert(&self, sql: &'static Sql, values: &[Value<'_>]) -> Result<Option<i64>, StoreError> {
+        let connection = lock(self.connection);
+        let inserted = connection.prepare_cached(sql.sqlite())?.execute(params_from_iter(values))?;
+        Ok((inserted > 0).then(|| connection.last_insert_rowid()))
+    }
+
+    fn notify(&self, change: Change) {
+        self.changes().notify(change);
+    }
+
+    fn invalidate(&self, change: Change) {
+        self.changes().invalidate(change);
+    }
+}
+
+impl Row for rusqlite::Row<'_> {
+    fn value(&self, column: &str) -> Result<Value<'_>, StoreError> {
+        Ok(match self.get_ref(column)? {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(number) => Value::Integer(number),
+            ValueRef::Text(text) => {
+                Value::from(str::from_utf8(text).map_err(|error| StoreError::Corrupt(error.to_string()))?)
+            }
+            ValueRef::Blob(bytes) => Value::Bytes(bytes),
+            ValueRef::Real(number) => {
+                return Err(StoreError::Corrupt(format!("column {column} holds {number}")));
+            }
+        })
+    }
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Boolean(boolean) => ValueRef::Integer((*boolean).into()),
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}

@@ -1,0 +1,93 @@
+//! Retention, and the numbers that the metrics report.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Queue, StoreError};
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// Numbers of one tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// The number of unfinished analyses by status. Finished ones are not counted: there may be millions.
+    pub unfinished: HashMap<Status, u64>,
+    /// How long the oldest due work has waited, by queue.
+    pub work_lag: HashMap<Queue, Duration>,
+    /// The number of pending deliveries.
+    pub pending_deliveries: u64,
+    /// How long the oldest due delivery has waited.
+    pub delivery_lag: Duration,
+    /// The number of registered webhooks.
+    pub webhooks: WebhookCounts,
+}
+
+/// The number of a tenant's webhooks by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WebhookCounts {
+    /// Webhooks that get every event.
+    pub enabled: u64,
+    /// Webhooks that are paused after consecutive failures, or probed with single deliveries.
+    pub paused: u64,
+    /// Webhooks that get nothing.
+    pub disabled: u64,
+}
+
+/// The resources that the engine uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resources {
+    /// Files of `SQLite`, in bytes.
+    File {
+        /// The database file.
+        database: u64,
+        /// The write-ahead log.
+        log: u64,
+    },
+    /// Connections of this process to PostgreSQL.
+    Server {
+        /// Connections in use.
+        in_use: usize,
+        /// Open connections that are not in use.
+        idle: usize,
+        /// The size of the connection pool.
+        most: usize,
+        /// Operations that wait for a connection.
+        waiting: usize,
+    },
+}
+
+/// Retention.
+#[async_trait]
+pub trait RetentionStore: Send + Sync {
+    /// Deletes up to `limit` analyses at rest and up to `limit` events from before a moment, with all that belongs to
+    /// them. Analyses and events with pending work or deliveries stay. Returns the number of deleted rows; fewer than
+    /// `limit` means that nothing is left.
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
+    /// Deletes up to `limit` audit records and up to `limit` days of usage from before a moment. Returns their number.
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
+    /// Lists up to `limit` results from before there were lists. Returns their number.
+    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
+}
+
+/// Statistics for the metrics.
+#[async_trait]
+pub trait StatsStore: Send + Sync {
+    /// Reads the numbers of these tenants. The cost grows with unfinished work, not with the size of the store.
+    async fn stats_across_tenants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Stats>, StoreError>;
+}

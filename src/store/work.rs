@@ -1,0 +1,101 @@
+//! The work on analyses: claiming it by lease, and writing its outcome.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::analysis::Analysis;
+use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
+use crate::domain::ids::TenantId;
+use crate::domain::lifecycle::Step;
+
+/// The two queues of work on analyses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Calls to submit to the vendor.
+    Submits,
+    /// Results to ask the vendor for.
+    Polls,
+}
+
+/// The right to write the outcome of a piece of work, until the lease ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub(crate) row: i64,
+    /// The fencing token.
+    pub(crate) fence: i64,
+}
+
+/// A claimed analysis.
+#[derive(Debug, Clone)]
+pub struct ClaimedWork {
+    /// The lease that every later write must carry.
+    pub lease: Lease,
+    /// The analysis as the claim left it. A claimed submit is already marked as unconfirmed.
+    pub analysis: Analysis,
+}
+
+/// The outcome of a claim.
+#[derive(Debug, Clone)]
+pub struct ClaimBatch<T> {
+    /// The claimed work.
+    pub claimed: Vec<T>,
+    /// When the next unclaimed piece of work is due, as far as the claim looked.
+    pub next_due: Option<Timestamp>,
+}
+
+/// How much work of one tenant may be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkSlots {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The limit of this claim.
+    pub free: usize,
+    /// The limit of work in progress, on all replicas. Simultaneous claims may exceed it once.
+    pub most: usize,
+}
+
+/// The outcome of a step.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The analysis after the step.
+    pub analysis: Analysis,
+    /// The event that the step wrote.
+    pub event: Option<EventKind>,
+    /// The number of polls in the round that the step was part of.
+    pub polls: u32,
+}
+
+/// Analyses that failed because their deadline passed.
+#[derive(Debug, Clone)]
+pub struct OverdueFailures {
+    /// The failed analyses, as after a step.
+    pub applied: Vec<Applied>,
+    /// When the next deadline of these tenants passes.
+    pub next_due: Option<Timestamp>,
+}
+
+/// The work on analyses.
+#[async_trait]
+pub trait WorkStore: Send + Sync {
+    /// Claims due work, the oldest first, for each tenant up to its slots.
+    async fn claim_work_across_tenants(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError>;
+
+    /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
+    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
+
+    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. For tenants whose
+    /// vendor cannot be asked now.
+    async fn fail_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<OverdueFailures, StoreError>;
+}

@@ -1,0 +1,74 @@
+//! Telemetry: logs, spans and metrics, everything that an operator sees of a running gateway.
+
+pub mod logs;
+pub mod metrics;
+pub mod spans;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use self::metrics::Metrics;
+use self::spans::{CollectorHeaders, Export, ExporterError};
+use crate::config::{InvalidLogFilter, Problems, Settings};
+
+/// Telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The file of the collector's headers cannot be used.
+    #[error(transparent)]
+    Settings(#[from] Problems),
+    /// The log filter is invalid. Settings from [`config::load`](crate::config::load) never have such a filter.
+    #[error("log.filter {0}")]
+    Filter(#[from] InvalidLogFilter),
+    /// This process has a subscriber already.
+    #[error("logs are set up already")]
+    AlreadySetUp(#[from] TryInitError),
+    /// Two metrics have the same name.
+    #[error("cannot register the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The exporter of spans could not be built.
+    #[error("cannot export traces: {0}")]
+    Exporter(#[from] ExporterError),
+}
+
+/// The telemetry of a process.
+pub struct Telemetry {
+    /// Metrics of the process, as `/metrics` exposes them.
+    pub metrics: Arc<Metrics>,
+    /// Headers for the collector of spans, which follow their file.
+    pub collector_headers: Arc<CollectorHeaders>,
+    export: Export,
+}
+
+impl Telemetry {
+    /// Sends log lines and panics to standard error and spans to the collector. Call this once, before anything logs.
+    ///
+    /// # Errors
+    /// [`TelemetryError`] if the settings are wrong or a subscriber is set already.
+    pub fn start(settings: &Settings) -> Result<Self, TelemetryError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let collector_headers = Arc::new(CollectorHeaders::load(&settings.traces)?);
+        let export = Export::new(settings, &collector_headers, &metrics)?;
+        let logs = logs::layer(&settings.log)?;
+        tracing_subscriber::registry().with(export.layer()).with(logs).try_init()?;
+        logs::log_panics();
+        Ok(Self { metrics, collector_headers, export })
+    }
+
+    /// Metrics alone, for a gateway inside another program, such as a test: that program decides about logs and spans.
+    ///
+    /// # Errors
+    /// If two metrics have the same name.
+    pub fn metrics_only() -> Result<Self, TelemetryError> {
+        let metrics = Arc::new(Metrics::new()?);
+        Ok(Self { metrics, collector_headers: Arc::default(), export: Export::default() })
+    }
+
+    /// Sends the spans that wait, for at most `patience`. No span is exported afterwards.
+    pub async fn flush(&self, patience: Duration) {
+        self.export.flush(patience).await;
+    }
+}

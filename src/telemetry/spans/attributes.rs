@@ -1,0 +1,96 @@
+//! The allow-list of what spans tell a collector, and the names of it in OpenTelemetry's semantic conventions.
+
+use std::collections::HashSet;
+
+use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer};
+use opentelemetry::{Context, KeyValue, StringValue, Value};
+use opentelemetry_sdk::trace::{SdkTracer, Span, SpanData};
+
+/// Fields of spans that are exported, with the names of the attributes. All other fields stay in the process.
+///
+/// None of them may hold a token, a URL or anything that was said in a call.
+const EXPORTED: &[(&str, &str)] = &[
+    ("method", "http.request.method"),
+    ("resend_count", "http.request.resend_count"),
+    ("status", "http.response.status_code"),
+    ("route", "http.route"),
+    ("path", "url.path"),
+    ("scheme", "url.scheme"),
+    ("template", "url.template"),
+    ("host", "server.address"),
+    ("port", "server.port"),
+    ("operation", OPERATION),
+    ("table", "db.collection.name"),
+    ("batch_size", "db.operation.batch.size"),
+    ("error_type", "error.type"),
+    ("tenant", "tenant"),
+    ("call_id", "call_id"),
+    ("webhook_id", "webhook"),
+    ("delivery_id", "delivery"),
+    ("attempt", "attempt"),
+    ("event", "event"),
+    ("outcome", "outcome"),
+];
+
+/// The attribute by which a span of the store is known.
+const OPERATION: &str = "db.operation.name";
+/// The name of the span of a caller's request. All other spans that name no kind are of later work.
+const REQUEST: &str = "request";
+/// Longest text of an attribute, in bytes. A path is free text of a caller.
+const MAX_TEXT_BYTES: usize = 256;
+
+/// The database of the store, as spans name it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Database {
+    /// A file, used by this process.
+    Sqlite,
+    /// A server.
+    Postgresql,
+}
+
+/// A tracer that sets the kind of spans that log lines show, too: such a span has no field for its kind.
+#[derive(Debug)]
+pub(super) struct KindTracer(pub(super) SdkTracer);
+
+impl Tracer for KindTracer {
+    type Span = Span;
+
+    fn build_with_context(&self, mut builder: SpanBuilder, parent: &Context) -> Span {
+        builder.span_kind.get_or_insert(match builder.name.as_ref() {
+            REQUEST => SpanKind::Server,
+            _ => SpanKind::Consumer,
+        });
+        self.0.build_with_context(builder, parent)
+    }
+}
+
+/// Reduces a span to what is exported.
+pub(super) fn reduce(span: &mut SpanData, database: Database) {
+    span.events = Default::default();
+    span.links = Default::default();
+    let mut known = HashSet::new();
+    let attributes = std::mem::take(&mut span.attributes).into_iter().filter_map(|attribute| {
+        let (field, name) = EXPORTED.iter().find(|(field, _)| *field == attribute.key.as_str())?;
+        // A field that was recorded twice keeps its first value.
+        known.insert(*field).then(|| KeyValue::new(*name, cut(attribute.value)))
+    });
+    span.attributes = attributes.collect();
+    if span.attributes.iter().any(|attribute| attribute.key.as_str() == OPERATION) {
+        let (kind, system) = match database {
+            Database::Sqlite => (SpanKind::Internal, "sqlite"),
+            Database::Postgresql => (SpanKind::Client, "postgresql"),
+        };
+        span.span_kind = kind;
+        span.attributes.push(KeyValue::new("db.system.name", system));
+    }
+}
+
+fn cut(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.as_str().len() > MAX_TEXT_BYTES => {
+            let text = text.as_str();
+            Value::String(StringValue::from(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()))
+        }
+        short => short,
+    }
+}

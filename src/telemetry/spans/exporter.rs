@@ -1,0 +1,128 @@
+//! Exports batches of spans, counts what becomes of them and logs an outage of the collector.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use url::Url;
+
+use super::attributes::{self, Database};
+use super::collector::CollectorClient;
+use super::{CollectorHeaders, ExporterError};
+use crate::telemetry::metrics::Metrics;
+
+/// Deadline of one batch over all its retries.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two log lines about one outage.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Builds the exporter for an OTLP endpoint over HTTP.
+pub(super) fn exporter(
+    endpoint: &Url,
+    headers: Arc<CollectorHeaders>,
+    database: Database,
+    metrics: Arc<Metrics>,
+) -> Result<CountingExporter, ExporterError> {
+    let otlp = OtlpExporter::builder()
+        .with_http()
+        .with_http_client(CollectorClient::new(headers)?)
+        .with_endpoint(traces_url(endpoint))
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()?;
+    Ok(CountingExporter { otlp, database, metrics, outage: Mutex::default() })
+}
+
+/// The path of traces below an endpoint (OTLP/HTTP, "request").
+fn traces_url(endpoint: &Url) -> String {
+    format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'))
+}
+
+/// The OTLP exporter with metrics and logs. It reduces each span to what the allow-list names.
+pub(super) struct CountingExporter {
+    otlp: OtlpExporter,
+    database: Database,
+    metrics: Arc<Metrics>,
+    outage: Mutex<Option<Outage>>,
+}
+
+/// A collector that takes no spans.
+struct Outage {
+    logged_at: Instant,
+    /// Spans lost since the outage began.
+    lost: usize,
+}
+
+impl fmt::Debug for CountingExporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CountingExporter").finish_non_exhaustive()
+    }
+}
+
+impl SpanExporter for CountingExporter {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
+        batch.iter_mut().for_each(|span| attributes::reduce(span, self.database));
+        let spans = batch.len();
+        let result = self.otlp.export(batch).await;
+        // A batch has at most a few hundred spans.
+        let count = u64::try_from(spans).unwrap_or(u64::MAX);
+        match &result {
+            Ok(()) => self.metrics.trace_spans_exported.inc_by(count),
+            Err(_) => self.metrics.trace_spans_dropped.with_label_values(&["export_failed"]).inc_by(count),
+        }
+        self.log(result.as_ref().err(), spans);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.otlp.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.otlp.set_resource(resource);
+    }
+}
+
+impl CountingExporter {
+    /// Logs the begin of an outage, its end, and once in a while that it lasts.
+    fn log(&self, error: Option<&OTelSdkError>, spans: usize) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        match (error, outage.as_mut()) {
+            (None, None) => {}
+            (None, Some(Outage { lost, .. })) => {
+                tracing::info!(lost, "trace export recovered");
+                *outage = None;
+            }
+            // The error is the exporter's own text, a kind or a status, and nothing of the collector's answer.
+            (Some(error), None) => {
+                tracing::warn!(lost = spans, %error, "trace export failed");
+                *outage = Some(Outage { logged_at: Instant::now(), lost: spans });
+            }
+            (Some(error), Some(Outage { logged_at, lost })) => {
+                *lost += spans;
+                if logged_at.elapsed() >= LOG_INTERVAL {
+                    tracing::warn!(lost, %error, "trace export still fails");
+                    *logged_at = Instant::now();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_go_below_the_endpoint() {
+        for (endpoint, expected) in [
+            ("http://collector:4318", "http://collector:4318/v1/traces"),
+            ("https://otlp.example.uz/tenant/", "https://otlp.example.uz/tenant/v1/traces"),
+        ] {
+            assert_eq!(traces_url(&endpoint.parse().unwrap()), expected);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The bounded queue of finished spans in front of the exporter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor,
+};
+
+use crate::telemetry::metrics::Metrics;
+
+/// Most spans in memory, with those that are being sent: a few MB, or about a second at full load.
+pub(super) const MAX_WAITING: usize = 4096;
+/// Most spans in one request to the collector.
+const MAX_BATCH: usize = 512;
+/// Longest wait of a span while the collector answers.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// Takes finished spans without waiting. A span that does not fit is dropped and counted.
+#[derive(Debug)]
+pub(super) struct BoundedQueue {
+    batches: BatchSpanProcessor,
+    waiting: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl BoundedQueue {
+    pub(super) fn new(exporter: impl SpanExporter + 'static, metrics: Arc<Metrics>) -> Self {
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(MAX_WAITING)
+            .with_max_export_batch_size(MAX_BATCH)
+            .with_scheduled_delay(MAX_DELAY)
+            .build();
+        let waiting = Arc::<AtomicUsize>::default();
+        let exporter = Draining { exporter, waiting: waiting.clone() };
+        Self { batches: BatchSpanProcessor::new(exporter, config), waiting, metrics }
+    }
+}
+
+impl SpanProcessor for BoundedQueue {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        // Counted here, because the queue of the SDK drops spans without a metric.
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.trace_spans_dropped.with_label_values(&["queue_full"]).inc();
+            return;
+        }
+        self.batches.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batches.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batches.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batches.set_resource(resource);
+    }
+}
+
+/// An exporter that takes its spans off the count of waiting spans once they are sent or lost.
+#[derive(Debug)]
+struct Draining<E> {
+    exporter: E,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<E: SpanExporter> SpanExporter for Draining<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let result = self.exporter.export(batch).await;
+        self.waiting.fetch_sub(spans, Ordering::Relaxed);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}

@@ -1,0 +1,66 @@
+//! The sampler: which traces are exported.
+//!
+//! The parent decides, with one exception. A caller may say in `traceparent` that it samples its trace. Every caller can say
+//! so, and callers must not make the gateway export everything where the operator asked for little. So the sampled traces of
+//! callers are sampled like new traces, plus `traces.caller_samples_per_second`. This chance does not come from the trace id,
+//! which the caller chooses.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{ParentBasedSampler, Sampler, SamplingDecision, SamplingResult, ShouldSample};
+
+use crate::config::TracesSettings;
+use crate::domain::clock::{Entropy, SystemEntropy};
+
+/// The sampler for these settings.
+pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
+    let most = NonZeroU32::new(settings.caller_samples_per_second);
+    let of_callers = CallerSampler {
+        ratio: settings.sample_ratio,
+        allowance: most.map(|most| Arc::new(RateLimiter::direct(Quota::per_second(most)))),
+    };
+    Sampler::parent_based(Sampler::TraceIdRatioBased(settings.sample_ratio))
+        .with_remote_parent_sampled(of_callers)
+}
+
+/// Decides about spans whose parent is outside this process and sampled.
+#[derive(Debug, Clone)]
+struct CallerSampler {
+    ratio: f64,
+    /// Traces sampled on top of the ratio; `None` if there are none.
+    allowance: Option<Arc<DefaultDirectRateLimiter>>,
+}
+
+impl CallerSampler {
+    fn admits_caller(&self) -> bool {
+        self.ratio >= 1.0
+            || (self.ratio > 0.0 && SystemEntropy.fraction() < self.ratio)
+            || self.allowance.as_ref().is_some_and(|allowance| allowance.check().is_ok())
+    }
+}
+
+impl ShouldSample for CallerSampler {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        _: TraceId,
+        _: &str,
+        kind: &SpanKind,
+        _: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        // Later work continues a trace from the store: the request decided about it.
+        let is_sampled = *kind != SpanKind::Server || self.admits_caller();
+        SamplingResult {
+            decision: if is_sampled { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop },
+            attributes: Vec::new(),
+            trace_state: parent
+                .map(|parent| parent.span().span_context().trace_state().clone())
+                .unwrap_or_default(),
+        }
+    }
+}
