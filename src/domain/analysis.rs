@@ -19,17 +19,18 @@ use super::transcript::Turn;
 
 pub use self::work::{Stage, Work};
 
-/// How far an analysis has come.
+/// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),
+/// `completed` (the result is available) or `failed` (there is no result).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Taken, not yet with the vendor.
+    /// Accepted, not yet sent to the vendor.
     Queued,
-    /// With the vendor.
+    /// The vendor analyzes the call.
     Processing,
-    /// The result is here.
+    /// The result is available.
     Completed,
-    /// There will be none.
+    /// There is no result.
     Failed,
 }
 
@@ -61,33 +62,36 @@ impl Status {
     }
 }
 
-/// Why an analysis failed for good.
+/// Why an analysis failed: `call_not_found` (AloVoice does not know the call), `vendor_rejected` (AloVoice refused the
+/// call), `deadline_exceeded` (no result before the deadline) or `result_unreadable` (the answers of AloVoice were invalid).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The vendor did not know the call beyond the grace period.
+    /// The vendor did not know the call within the grace period.
     CallNotFound,
-    /// The vendor refused the call for a reason that will not go away.
+    /// The vendor refused the call permanently.
     VendorRejected,
-    /// No result came before the deadline.
+    /// There was no result before the deadline.
     DeadlineExceeded,
-    /// Up to the deadline the vendor's answers could not be read.
+    /// The answers of the vendor were invalid until the deadline.
     ResultUnreadable,
 }
 
-/// The `error` of a failed analysis.
+/// The error of a failed analysis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// Why.
+    /// The reason, for programs.
     pub code: FailureCode,
-    /// Why, for people.
+    /// The reason, for people.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
-    /// Whether a submission with `reanalyze` may do better.
+    /// Whether submitting the call again with `reanalyze` may succeed.
     pub retryable: bool,
 }
 
-/// What went wrong at the last try.
+/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
+/// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+/// `call_not_found` (perhaps not yet known) or `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -95,15 +99,15 @@ pub enum FaultCode {
     VendorUnreachable,
     /// The vendor did not answer in time.
     VendorTimeout,
-    /// The vendor answered with an error of its own.
+    /// The vendor answered with an error.
     VendorError,
-    /// The vendor asked for fewer requests.
+    /// The vendor limits the rate of requests.
     VendorThrottled,
-    /// The vendor refused the tenant's token; the operator can mend it.
+    /// The vendor refused the token of the tenant. The operator must fix it.
     TokenRefused,
-    /// The vendor does not know the call (yet).
+    /// The vendor does not know the call, perhaps not yet.
     CallNotFound,
-    /// The vendor's answer could not be read.
+    /// The answer of the vendor was invalid.
     AnswerUnreadable,
 }
 
@@ -122,15 +126,15 @@ impl FaultCode {
     }
 }
 
-/// The `last_error` of an analysis: the fault it still waits to get over, or could not.
+/// The error of the last request to AloVoice. The gateway retries until the deadline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
-    /// What went wrong.
+    /// The kind of error, for programs.
     pub code: FaultCode,
-    /// The same for people. Never holds a secret.
+    /// The error, for people. It never contains a secret.
     #[schema(example = "the vendor answered 401")]
     pub detail: String,
-    /// When.
+    /// Time of the error.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
@@ -211,7 +215,9 @@ pub struct Analysis {
     pub metadata: Metadata,
     /// Why it failed.
     pub failure: Option<Failure>,
-    /// What went wrong at the last try.
+    /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
+    /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+    /// `call_not_found` (perhaps not yet known) or `answer_unreadable`.
     pub last_error: Option<LastError>,
     /// The trace of the submission.
     pub trace: TraceContext,

@@ -8,15 +8,16 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
 
-/// How far a delivery has come.
+/// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted it) or `failed`
+/// (there will be no further attempt).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// An attempt is still to come.
+    /// There will be another attempt.
     Pending,
-    /// The receiver took it.
+    /// The receiver accepted it.
     Delivered,
-    /// No further attempt will be made on its own.
+    /// There will be no further automatic attempt.
     Failed,
 }
 

@@ -8,16 +8,17 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
-/// What kind of thing happened.
+/// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
+/// `analysis.updated` (the result changed later, or a repeated analysis failed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
-    /// The result is here.
+    /// The result is available.
     #[serde(rename = "analysis.completed")]
     AnalysisCompleted,
-    /// There will be none.
+    /// There is no result.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// Something changed afterwards: the result, or why analysing anew brought none.
+    /// The result changed later, or a repeated analysis failed.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
 }

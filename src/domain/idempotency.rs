@@ -14,12 +14,10 @@ pub enum InvalidKey {
     #[error("must have 1 to 255 characters, has {0}")]
     Length(usize),
     /// A space, a control character, or beyond ASCII.
-    #[error("must have visible ASCII characters alone")]
+    #[error("must have only visible ASCII characters")]
     Character,
     /// A quote that does not end, say.
-    #[error(
-        "must be a string in quotes, in which \\ stands before \" and \\ alone, or the same without quotes"
-    )]
+    #[error("must be a quoted string with \\\" and \\\\ as the only escapes, or the same without quotes")]
     Quotes,
 }
 

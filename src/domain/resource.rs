@@ -1,4 +1,4 @@
-//! An analysis as callers see it: in answers, in callbacks, in the feed.
+//! The public form of an analysis, in answers, events and callbacks.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,48 +10,48 @@ use super::tags::Tag;
 use super::talk_metrics::TalkMetrics;
 use super::transcript::Turn;
 
-/// The analysis of one call. What the vendor has not given yet is `null`.
+/// The analysis of one call. Fields without a value yet are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Analysis)]
 pub struct AnalysisResource {
-    /// The call, as the vendor names it.
+    /// The CALL_ID of AloVoice.
     #[schema(value_type = String, example = "1716207617.42")]
     pub call_id: CallId,
-    /// How far it has come.
+    /// The status of the analysis.
     pub status: Status,
-    /// 0 until there is a result, then counted up with every change of it.
+    /// Number of the version of the result: 0 without a result, then it increases with each change.
     pub revision: u32,
-    /// The vendor's own id of the analysis.
+    /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start time of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
-    /// When it was first submitted.
+    /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// When the result came.
+    /// Time when the gateway received the result.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// What was given along with the submission.
+    /// The `metadata` of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Why there will be no result.
+    /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// What went wrong at the last try.
+    /// The error of the last request to AloVoice, while the gateway retries.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// Who said what, in the order of time.
+    /// The turns of the call, in order of time.
     #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
-    /// Which quality rules matched.
+    /// The matches of quality rules.
     #[schema(required = true, max_items = 20_000)]
     pub tags: Option<Vec<Tag>>,
-    /// How the talk went.
+    /// Talk metrics of the call.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Where the recording is, relative to this service.
+    /// Path of the recording at this service.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }

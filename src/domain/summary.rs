@@ -1,4 +1,4 @@
-//! An analysis as lists show it: without the transcript, so that a page of many stays small.
+//! The form of an analysis in lists: without the transcript, so that a page stays small.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,13 @@ const MAX_TAGS: usize = 100;
 /// What lists show of a result; kept beside it, so that no list has to read transcripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultSummary {
-    /// The vendor's own id of the analysis.
+    /// The id of the analysis at AloVoice.
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start time of the call.
     pub begin_time: Option<Timestamp>,
     /// The tags' names.
     pub tag_names: Vec<String>,
-    /// How the talk went.
+    /// Talk metrics of the call.
     pub talk_metrics: TalkMetrics,
     /// Whether there is a recording.
     pub has_audio: bool,
@@ -53,45 +53,44 @@ fn tag_names(result: &AnalysisResult) -> Vec<String> {
     names.filter(fit).filter(|name| seen.insert(*name)).take(MAX_TAGS).map(str::to_owned).collect()
 }
 
-/// An analysis in a list: everything but the transcript and the matches of its tags, which are at
-/// `/v1/analyses/{call_id}`.
+/// A summary of an analysis, without the transcript and the matches of tags. `get_analysis` returns these.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AnalysisSummary {
-    /// The call, as the vendor names it.
+    /// The CALL_ID of AloVoice.
     #[schema(value_type = String, example = "1716207617.42")]
     pub call_id: CallId,
-    /// How far it has come.
+    /// The status of the analysis.
     pub status: Status,
-    /// 0 until there is a result, then counted up with every change of it.
+    /// Number of the version of the result: 0 without a result, then it increases with each change.
     pub revision: u32,
-    /// The vendor's own id of the analysis.
+    /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start time of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
-    /// When it was first submitted.
+    /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// When the result came.
+    /// Time when the gateway received the result.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// What was given along with the submission.
+    /// The `metadata` of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Why there will be no result.
+    /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// What went wrong at the last try.
+    /// The error of the last request to AloVoice, while the gateway retries.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The names of the quality rules that matched, each once; the first 100 of up to 256 characters.
+    /// The distinct names of the matched quality rules: the first 100 with up to 256 characters.
     #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
-    /// How the talk went.
+    /// Talk metrics of the call.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Where the recording is, relative to this service.
+    /// Path of the recording at this service.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }

@@ -1,33 +1,33 @@
-//! The quality rules that matched, or did not.
+//! Tags: the results of quality rules.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// One tag. The same name may come several times, once for each match.
+/// One result of a quality rule. A rule with several matches has several tags of the same name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tag {
-    /// The rule's name.
+    /// The name of the rule.
     #[schema(example = "Приветсвие")]
     pub name: String,
-    /// What the vendor gives as its value: mostly a text, often empty; any JSON value is kept.
+    /// The value of AloVoice: any JSON value, usually a string, often empty.
     #[schema(required = true, value_type = Option<Value>, example = "Приветствие")]
     pub value: serde_json::Value,
-    /// Whether it is to be shown, as the vendor says it; `null` in all examples known.
+    /// The `visible` flag of AloVoice; usually `null`.
     #[schema(required = true, value_type = Option<Value>, example = json!(null))]
     pub visible: serde_json::Value,
-    /// The vendor's `tag_type`, such as `rule`.
+    /// The `tag_type` of AloVoice, for example `rule`.
     #[schema(required = true, example = "rule")]
     pub r#type: Option<String>,
-    /// Begin of the match, in milliseconds from the start of the call.
+    /// Start of the match in milliseconds from the start of the call.
     #[schema(required = true, example = 1120)]
     pub begin_ms: Option<i64>,
-    /// End of the match, in milliseconds from the start of the call.
+    /// End of the match in milliseconds from the start of the call.
     #[schema(required = true, example = 2960)]
     pub end_ms: Option<i64>,
-    /// The words that matched.
+    /// The matched words.
     #[schema(required = true, example = "assalomu alaykum")]
     pub match_text: Option<String>,
-    /// The turn that matched.
+    /// The `fragment_id` of the matched turn.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
 }

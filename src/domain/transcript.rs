@@ -1,4 +1,4 @@
-//! Who said what, and when.
+//! The transcript of a call.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::clock::Timestamp;
 use super::ids::CallId;
 
-/// A call's talk.
+/// The transcript of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
     /// The call.
@@ -23,11 +23,11 @@ pub struct Transcript {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
-    /// The one who works with the CRM.
+    /// The CRM user.
     Operator,
-    /// The one who called or was called.
+    /// The other party of the call.
     Client,
-    /// Any other word of the vendor's, kept as it came. Empty if there was none.
+    /// Any other value of the vendor, unchanged. Empty if there is none.
     #[serde(untagged)]
     Other(String),
 }
@@ -52,22 +52,22 @@ impl Speaker {
     }
 }
 
-/// One fragment of talk.
+/// A turn: one fragment of speech.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Turn {
-    /// The vendor's name of the fragment; tags refer to it.
+    /// The id of the fragment at AloVoice. Tags refer to it.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
-    /// Who speaks: `operator`, `client`, or another word of the vendor's.
+    /// The speaker: `operator`, `client`, or another value of AloVoice.
     #[schema(value_type = String, example = "operator")]
     pub speaker: Speaker,
-    /// Its begin, in milliseconds from the start of the call.
+    /// Start in milliseconds from the start of the call.
     #[schema(example = 1120)]
     pub begin_ms: i64,
-    /// Its end, in milliseconds from the start of the call.
+    /// End in milliseconds from the start of the call.
     #[schema(example = 2960)]
     pub end_ms: i64,
-    /// The words.
+    /// The recognized text.
     #[schema(example = "assalomu alaykum")]
     pub text: String,
 }

@@ -71,31 +71,31 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
-/// What is counted.
+/// Usage counters of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Submissions that were taken, repeated ones included.
+    /// Accepted submissions, including repeated ones.
     pub submissions: u64,
-    /// Looks for results of calls under way, and those that took a finished call over.
+    /// Requests for a result, including those that found a finished call.
     pub polls: u64,
-    /// Analyses that completed; revisions are not counted again.
+    /// Completed analyses; later revisions do not count.
     pub completions: u64,
-    /// Analyses that failed.
+    /// Failed analyses.
     pub failures: u64,
-    /// Callbacks.
+    /// Deliveries to callbacks and webhooks.
     pub deliveries: DeliveryUsage,
 }
 
-/// What is counted of callbacks, on the day it ended.
+/// Usage of deliveries, counted on the day on which they ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct DeliveryUsage {
-    /// Attempts that ended, in whatever way.
+    /// Finished attempts, successful or not.
     #[schema(example = 125)]
     pub attempts: u64,
-    /// Deliveries that arrived.
+    /// Successful deliveries.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Deliveries that were given up.
+    /// Failed deliveries.
     #[schema(example = 0)]
     pub failed: u64,
 }

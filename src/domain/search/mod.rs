@@ -29,13 +29,13 @@ const TRANSLITERATED: char = '~';
 /// no more than a mebibyte.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// A side whose words can be asked for.
+/// A speaker: `operator` (the CRM user) or `client` (the other party).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// The one who works with the CRM.
+    /// The CRM user.
     Operator,
-    /// The one who called or was called.
+    /// The other party of the call.
     Client,
 }
 

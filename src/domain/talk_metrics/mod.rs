@@ -12,76 +12,76 @@ use utoipa::ToSchema;
 use self::intervals::{Interval, Merged};
 use super::transcript::{Speaker, Turn};
 
-/// The numbers of one call.
+/// Talk metrics of one call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TalkMetrics {
-    /// The last end of a turn.
+    /// The end of the last turn.
     #[schema(example = 235_880, minimum = 0)]
     pub duration_ms: i64,
-    /// The operator's side.
+    /// Metrics of the operator.
     pub operator: SideMetrics,
-    /// The client's side.
+    /// Metrics of the client.
     pub client: SideMetrics,
-    /// Time in which both sides speak.
+    /// Time during which both speakers talk.
     #[schema(example = 2_310, minimum = 0)]
     pub overtalk_ms: i64,
-    /// Time in which neither side speaks.
+    /// Time during which no speaker talks.
     #[schema(example = 40_120, minimum = 0)]
     pub silence_ms: i64,
-    /// The longest stretch of it.
+    /// The longest silence.
     #[schema(example = 6_500, minimum = 0)]
     pub longest_silence_ms: i64,
-    /// The sum of its stretches of more than 3 s: "non-talk time" as Amazon Connect defines it.
+    /// The sum of the silences of more than 3 seconds, the "non-talk time" of Amazon Connect.
     #[schema(example = 12_400, minimum = 0)]
     pub non_talk_ms: i64,
-    /// How often the next turn is the other side's, for each minute of the call.
+    /// Changes of the speaker per minute of the call.
     #[schema(example = 9.4, minimum = 0.0)]
     pub speaker_switches_per_minute: f64,
-    /// The median silence between the client's end and the operator's begin; `null` if there is none.
+    /// The median time from the end of a client turn to the next operator turn; `null` if there is none.
     #[schema(required = true, example = 840, minimum = 0)]
     pub median_response_ms: Option<i64>,
-    /// The bounds that these numbers were made with.
+    /// The thresholds used for these metrics.
     pub thresholds: Thresholds,
 }
 
-/// The numbers of one side.
+/// Talk metrics of one speaker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SideMetrics {
-    /// How long it speaks.
+    /// Talk time.
     #[schema(example = 120_440, minimum = 0)]
     pub talk_ms: i64,
-    /// Its part of both sides' talk, of 1.
+    /// Share of the talk time of both speakers, from 0 to 1.
     #[schema(example = 0.6154, minimum = 0.0, maximum = 1.0)]
     pub talk_share: f64,
-    /// Its words for each minute of its talk.
+    /// Words per minute of talk time.
     #[schema(example = 131.5, minimum = 0.0)]
     pub words_per_minute: f64,
-    /// The longest stretch in which it alone speaks, pauses of up to 3 s and short remarks of the other side included.
+    /// The longest monologue. Pauses of up to 3 seconds and short remarks of the other speaker do not end it.
     #[schema(example = 31_200, minimum = 0)]
     pub longest_monologue_ms: i64,
-    /// Its turns that begin while the other side is speaking and go on over it for more than 500 ms.
+    /// Number of turns that start while the other speaker talks and overlap by more than 500 ms.
     #[schema(value_type = u64, example = 2)]
     pub interruptions: usize,
 }
 
-/// The bounds between, say, a pause and a silence.
+/// Thresholds of talk metrics, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Thresholds {
-    /// A silence over this is non-talk.
+    /// A longer silence counts as non-talk time.
     #[schema(example = 3_000)]
     pub non_talk_ms: i64,
-    /// A pause over this ends a monologue.
+    /// A longer pause ends a monologue.
     #[schema(example = 3_000)]
     pub monologue_pause_ms: i64,
-    /// A remark under this, inside a monologue, does not end it.
+    /// A shorter remark of the other speaker does not end a monologue.
     #[schema(example = 500)]
     pub backchannel_ms: i64,
-    /// A turn over this, on top of the other side's, interrupts it.
+    /// A longer overlap counts as an interruption.
     #[schema(example = 500)]
     pub interruption_overlap_ms: i64,
 }
 
-/// The bounds in use.
+/// The thresholds in use.
 const THRESHOLDS: Thresholds = Thresholds {
     non_talk_ms: 3_000,
     monologue_pause_ms: 3_000,

@@ -54,15 +54,16 @@ impl EventFilter {
     }
 }
 
-/// Why an endpoint gets nothing.
+/// Why a webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (no success for five
+/// days).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// Somebody asked for it.
+    /// A caller disabled it.
     Requested,
-    /// It answered 410.
+    /// The receiver answered 410.
     Gone,
-    /// It has only failed for five days.
+    /// It had no success for five days.
     Failing,
 }
 
