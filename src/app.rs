@@ -23,7 +23,7 @@ use url::Url;
 pub use self::attach::attach;
 use self::servers::{serve_admin, serve_api};
 use self::shared::Shared;
-use crate::auth::{Refresh, RefreshOutcome, Verifier, VerifierError};
+use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::config::{Problems, Settings};
 use crate::http::admin::Readiness;
 use crate::secrets::Encryption;
@@ -48,9 +48,6 @@ pub enum StartError {
     /// The settings name something that is not there or not usable.
     #[error(transparent)]
     Settings(#[from] Problems),
-    /// A key file of an issuer cannot be used.
-    #[error(transparent)]
-    Issuers(#[from] VerifierError),
     /// The store's file cannot be opened.
     #[error("store: {0}")]
     File(#[from] sqlite::OpenError),
@@ -78,7 +75,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, rather than the moment.
     pub const fn is_of_settings(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Issuers(_) | Self::Server(postgres::OpenError::Settings(_)))
+        matches!(self, Self::Settings(_) | Self::Server(postgres::OpenError::Settings(_)))
     }
 
     fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(part: &'static str) -> impl FnOnce(E) -> Self {
@@ -268,37 +265,17 @@ impl Gateway {
 fn refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync + 'static {
     let metrics = Arc::clone(metrics);
     move |refresh: &Refresh| {
-        let unreadable = metrics.secrets_unreadable.with_label_values(&["issuer_key"]);
-        match (refresh.is_file, refresh.failed_before, &refresh.outcome) {
-            (true, false, RefreshOutcome::Failed(_)) => unreadable.inc(),
-            (true, true, RefreshOutcome::Updated | RefreshOutcome::Unchanged) => unreadable.dec(),
-            _ => {}
-        }
         let outcome = match &refresh.outcome {
             RefreshOutcome::Updated => {
-                tracing::info!(issuer = refresh.issuer, "an issuer's keys changed");
+                tracing::info!(issuer = refresh.issuer, "issuer's keys changed");
                 "updated"
             }
             RefreshOutcome::Unchanged => "unchanged",
             RefreshOutcome::Failed(error) => {
-                tracing::error!(issuer = refresh.issuer, %error, "an issuer's keys cannot be had");
+                tracing::error!(issuer = refresh.issuer, %error, "failed to load the issuer's keys");
                 "failed"
             }
         };
         metrics.jwks_refreshes.with_label_values(&[outcome]).inc();
-        if let Some(reload) = key_file_reload(refresh) {
-            metrics.secret_reloads.with_label_values(&[reload]).inc();
-        }
-    }
-}
-
-/// What a look at a file of keys tells in the words of secret files, which speak of changes alone.
-fn key_file_reload(refresh: &Refresh) -> Option<&'static str> {
-    match (&refresh.outcome, refresh.failed_before) {
-        _ if !refresh.is_file => None,
-        (RefreshOutcome::Updated, _) => Some("changed"),
-        (RefreshOutcome::Failed(_), false) => Some("failed"),
-        (RefreshOutcome::Unchanged, true) => Some("recovered"),
-        (RefreshOutcome::Failed(_), true) | (RefreshOutcome::Unchanged, false) => None,
     }
 }

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{self, StartError};
 use crate::auth::{DevelopmentToken, Refresh, RefreshOutcome, Verifier};
 use crate::cli::{Cli, Command, ConfigArgs, StoreCommand, TokenArgs};
-use crate::config::{self, IssuerSettings, KeySource, Problem, Problems, Settings, StoreUrl};
+use crate::config::{self, IssuerSettings, KeySource, Problems, Settings, StoreUrl};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
 use crate::store::{postgres, sqlite};
@@ -180,7 +180,7 @@ async fn check(settings: &Settings) -> Result<(), Failed> {
     };
     match Verifier::new(&settings.auth, Arc::new(SystemClock), note) {
         Ok(verifier) => verifier.refresh_once().await,
-        Err(error) => wrong.push(Problem { path: "auth.issuers".to_owned(), detail: error.to_string() }),
+        Err(Problems(problems)) => wrong.extend(problems),
     }
     if let Ok(mut found) = found.lock() {
         faults.append(&mut found);

@@ -3,6 +3,7 @@
 use crate::domain::events::EventKind;
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::webhooks::DisabledReason;
+use crate::secrets::SecretKind;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Tenants;
 
@@ -17,8 +18,8 @@ pub(super) fn begin(metrics: &Metrics, tenants: &Tenants) {
     for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
     }
-    for kind in ["vendor_token", "callback_secret", "encryption_key", "issuer_key", "collector_headers"] {
-        metrics.secrets_unreadable.with_label_values(&[kind]).set(0);
+    for kind in SecretKind::ALL {
+        metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(0);
     }
     let unsigned = AttemptOutcome::Unsigned { detail: String::new() };
     let _ = metrics.callback_attempts.with_label_values(&[unsigned.label()]);

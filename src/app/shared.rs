@@ -109,9 +109,15 @@ impl Shared {
         let poller = self.vendor_worker(Queue::Polls, settings);
         let deliverer = self.deliverer(settings, &wakes.deliverer)?;
         let secrets = SecretRefresher {
-            tenants: self.tenants.clone(),
-            encryption: self.encryption.clone(),
-            collector_headers: self.collector_headers.clone(),
+            secrets: Arc::new(
+                [
+                    self.tenants.secrets(),
+                    self.encryption.secrets(),
+                    self.collector_headers.secrets(),
+                    verifier.secrets(),
+                ]
+                .concat(),
+            ),
             env: self.env.clone(),
         };
         let retention = Retention {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
-use super::key::{KeyFault, secret_key, without_line_break};
+use super::key::{KeyFault, secret_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+use crate::secrets::without_line_break;
 
 /// What a development token says.
 #[derive(Debug, Clone)]

@@ -11,55 +11,57 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use secrecy::zeroize::Zeroizing;
 
-/// Why a key cannot be used. It never repeats any part of the key.
+use crate::secrets::without_line_break;
+
+/// Reason why a key cannot be used. Its text never repeats a part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Not of the form of a key.
-    #[error("is not a key that can be read")]
+    /// The content cannot be parsed.
+    #[error("cannot be parsed as a key")]
     Unreadable,
-    /// A PEM file with something other than a public key in it.
-    #[error("must be a PEM file with one PUBLIC KEY in it, not a private key or a certificate")]
+    /// The PEM file holds something other than a public key.
+    #[error("must be PEM with one PUBLIC KEY, not a private key or a certificate")]
     NotAPublicKey,
     /// `use` or `key_ops` of the JWK exclude it (RFC 7517, 4.2 and 4.3).
-    #[error("is not meant for the verification of signatures")]
+    #[error("is not meant for verifying signatures")]
     NotForSignatures,
-    /// A type, curve or algorithm we do not know, or ones that do not go together.
-    #[error("is of a type, curve or algorithm that is not supported")]
+    /// The type, curve or algorithm is unknown, or they do not match.
+    #[error("has an unsupported type, curve or algorithm")]
     Unsupported,
-    /// None of the issuer's algorithms works with it.
+    /// No algorithm of the issuer works with this key.
     #[error("fits none of the issuer's algorithms")]
     NotAllowed,
-    /// An RSA key under 2,048 bits (RFC 7518, 3.3).
+    /// The RSA key is shorter than 2,048 bits (RFC 7518, 3.3) or longer than 8,192.
     #[error("has {bits} bits; RSA keys must have 2048 to 8192")]
     RsaSize {
-        /// The length of its modulus.
+        /// The length of the modulus in bits.
         bits: usize,
     },
-    /// An HMAC secret shorter than its hash (RFC 7518, 3.2).
+    /// The HMAC secret is shorter than the hash (RFC 7518, 3.2).
     #[error("has {actual} bytes; secrets for {algorithm:?} must have at least {least}")]
     SecretTooShort {
-        /// The algorithm it is too short for.
+        /// The algorithm that needs a longer secret.
         algorithm: Algorithm,
-        /// The length of that algorithm's hash.
+        /// The length of the hash in bytes.
         least: usize,
-        /// Its own length.
+        /// The length of the secret in bytes.
         actual: usize,
     },
-    /// A shared secret in a set that is published.
-    #[error("is a shared secret, which has no place in a set that is fetched")]
+    /// A JWKS URL publishes a shared secret.
+    #[error("is a shared secret, which must not be published at a JWKS URL")]
     PublishedSecret,
-    /// Another key of the set answers to its `kid` and the same algorithm.
-    #[error("has the kid of another key of its set")]
+    /// Another key of the set has the same `kid` and algorithm.
+    #[error("has the same kid as another key of its set")]
     AmbiguousId,
-    /// Right in form, but no key: a point off the curve, an even exponent.
+    /// The form is right but the values are not, such as a point off the curve or an even exponent.
     #[error("is not a valid key of its type")]
     Invalid,
 }
 
-/// One key.
+/// A key that verifies signatures.
 pub(super) struct Key {
     id: Option<String>,
-    /// What it may be used with, each parsed once: a token's `alg` can do no more than choose among these.
+    /// The key parsed for each algorithm that it may be used with. A token's `alg` can only choose among these.
     uses: Vec<(Algorithm, Material)>,
 }
 
@@ -69,7 +71,7 @@ enum Material {
 }
 
 impl Material {
-    /// Whether both are one public key, listed twice. Of secrets that is not asked.
+    /// Whether both are the same public key. Secrets never count as the same.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Public(one), Self::Public(other)) => one.as_ref() == other.as_ref(),
@@ -79,7 +81,7 @@ impl Material {
 }
 
 impl Key {
-    /// From a member of a JWK Set (RFC 7517), for use with those of the issuer's algorithms that fit it.
+    /// Reads a key of a JWK Set (RFC 7517), for use with those of the `allowed` algorithms that fit its type.
     pub(super) fn from_jwk(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, KeyFault> {
         let common = &jwk.common;
         let for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
@@ -116,7 +118,7 @@ impl Key {
         Ok(Self { id: common.key_id.clone(), uses: uses.collect::<Result<_, KeyFault>>()? })
     }
 
-    /// From a PEM file with a public key in it. It has no id: it is the issuer's only key, whatever a `kid` says.
+    /// Reads a public key in PEM. The key has no id, so it is used for tokens with any `kid`.
     pub(super) fn from_pem(pem: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
         let has = |label: &[u8]| pem.windows(label.len()).any(|window| window == label);
         if !has(b"-----BEGIN PUBLIC KEY-----") && !has(b"-----BEGIN RSA PUBLIC KEY-----") {
@@ -126,12 +128,12 @@ impl Key {
             .or_else(|_| DecodingKey::from_ec_pem(pem))
             .or_else(|_| DecodingKey::from_ed_pem(pem))
             .map_err(|_| KeyFault::Unreadable)?;
-        // By way of a JWK, so that there is one place that knows what makes a key good.
+        // Converted to a JWK, so that all keys pass the same checks.
         let jwk = Jwk::from_decoding_key(&key, None).map_err(|_| KeyFault::Unsupported)?;
         Self::from_jwk(&jwk, allowed)
     }
 
-    /// From the content of a secret file; a trailing line break is not part of the secret. It has no id either.
+    /// Reads a shared secret; a trailing line break is not part of the secret. The key has no id.
     pub(super) fn from_secret(content: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
         let secret = without_line_break(content);
         let uses = AlgorithmFamily::Hmac.algorithms().iter().filter(|algorithm| allowed.contains(algorithm));
@@ -140,12 +142,12 @@ impl Key {
         if uses.is_empty() { Err(KeyFault::NotAllowed) } else { Ok(Self { id: None, uses }) }
     }
 
-    /// The `kid` it is published under.
+    /// The `kid` of the key.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Whether a token could mean either: they have one name and an algorithm in common, and are not the same key.
+    /// Whether a token's `kid` and `alg` match both keys although they differ.
     pub(super) fn is_confused_with(&self, other: &Self) -> bool {
         let mut pairs = self.uses.iter().flat_map(|one| other.uses.iter().map(move |other| (one, other)));
         self.id.is_some()
@@ -153,29 +155,23 @@ impl Key {
             && pairs.any(|(one, other)| one.0 == other.0 && !one.1.is_same(&other.1))
     }
 
-    /// Whether it is a shared secret.
+    /// Whether the key is a shared secret.
     pub(super) fn is_secret(&self) -> bool {
         self.uses.iter().any(|(_, material)| matches!(material, Material::Secret(_)))
     }
 
-    /// Whether it may be used with this algorithm.
+    /// Whether the key may be used with this algorithm.
     pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
         self.uses.iter().any(|(it, _)| *it == algorithm)
     }
 
-    /// Whether the signature is this key's, made with this algorithm.
+    /// Whether this key made the signature with this algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         self.uses.iter().filter(|(it, _)| *it == algorithm).any(|(_, material)| match material {
             Material::Public(key) => key.verify_sig(message, signature).is_ok(),
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
         })
     }
-}
-
-/// A secret file's content without the one line break that editors and `echo` put at its end.
-pub(super) fn without_line_break(content: &[u8]) -> &[u8] {
-    let content = content.strip_suffix(b"\n").unwrap_or(content);
-    content.strip_suffix(b"\r").unwrap_or(content)
 }
 
 /// Makes an HMAC key of a secret that is at least as long as the algorithm's hash (RFC 7518, 3.2).
@@ -230,7 +226,7 @@ fn rsa_scheme(algorithm: Algorithm) -> Result<&'static signature::RsaParameters,
 }
 
 fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Result<Material, KeyFault> {
-    // Some issuers write the sign byte of DER, against RFC 7518, 6.3.1.1.
+    // Some issuers keep the leading zero of DER, which RFC 7518, 6.3.1.1, does not allow.
     let unsigned =
         |text: &str| Ok(decode(text)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
     let (n, e) = (unsigned(&key.n)?, unsigned(&key.e)?);
@@ -238,7 +234,7 @@ fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Res
     if !(2048..=8192).contains(&bits) {
         return Err(KeyFault::RsaSize { bits });
     }
-    // An exponent of 1 would make every message its own signature (RFC 8017, 3.1, asks for an odd one from 3).
+    // With an exponent of 1, every message is its own signature. RFC 8017, 3.1, requires an odd exponent of at least 3.
     if e == [1] || e.last().is_none_or(|byte| byte % 2 == 0) {
         return Err(KeyFault::Invalid);
     }

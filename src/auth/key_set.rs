@@ -1,5 +1,8 @@
 //! The keys of one issuer at one time.
 
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use serde::Deserialize;
@@ -7,84 +10,97 @@ use serde_json::value::RawValue;
 
 use super::jws::Jws;
 use super::key::{Key, KeyFault};
-use super::key_source::KeySourceError;
 use super::rejection::Rejection;
 
-/// The most keys tried on one token: a set of thousands must not make each forged token cost as much.
-const MOST_TRIES: usize = 8;
+/// The most keys tried for one token. It bounds the work that a forged token causes with a set of thousands of keys.
+const MAX_TRIED_KEYS: usize = 8;
+
+/// Reason why the content of a key file or of a JWKS URL cannot be used. Its text never repeats a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySetError {
+    /// The content is not a JWK Set (RFC 7517, 5).
+    #[error("is not a JWK Set (line {line}, column {column})")]
+    NotAKeySet {
+        /// The line where the parser failed.
+        line: usize,
+        /// The column where the parser failed.
+        column: usize,
+    },
+    /// The JWK Set has no keys.
+    #[error("is a JWK Set without keys")]
+    Empty,
+    /// None of the keys in the JWK Set can be used.
+    #[error("has no usable key among its {keys}; the first {first}")]
+    NoUsableKey {
+        /// The number of keys in the set.
+        keys: usize,
+        /// The reason why the first key cannot be used.
+        first: KeyFault,
+    },
+    /// A set with shared secrets beside public keys is likely to be published one day.
+    #[error("has shared secrets and public keys in one set")]
+    Mixed,
+    /// The only key of a PEM or secret file cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+}
+
+/// The format of a key source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyFormat {
+    /// A JWK Set from a URL. It must not contain shared secrets.
+    PublishedJwks,
+    /// A JWK Set from a local file. It may contain shared secrets.
+    Jwks,
+    /// A public key in PEM.
+    PublicKey,
+    /// A shared secret.
+    Secret,
+}
 
 /// The keys of one issuer at one time; never empty.
-pub(super) struct KeySet(Vec<Key>);
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+    fingerprint: Arc<[u8]>,
+}
 
 impl KeySet {
-    /// The set of one key.
-    pub(super) fn of(key: Key) -> Self {
-        Self(vec![key])
-    }
-
-    /// Reads a JWK Set (RFC 7517, 5). Keys that cannot be used are skipped, as that section asks.
+    /// Reads the keys and pins each of them to those of the `allowed` algorithms that fit it.
     ///
     /// # Errors
-    /// If it is no such set, or not one of its keys can be used.
-    pub(super) fn from_jwks(
-        json: &[u8],
+    /// If the content has the wrong form, or if none of its keys can be used.
+    pub(super) fn parse(
+        format: KeyFormat,
+        content: &[u8],
         allowed: &[Algorithm],
-        published: bool,
-    ) -> Result<Self, KeySourceError> {
-        #[derive(Deserialize)]
-        struct Jwks<'a> {
-            // Unparsed: one strange key must not cost us the others.
-            #[serde(borrow)]
-            keys: Vec<&'a RawValue>,
-        }
-        // Only the place: a message of the parser might quote a secret.
-        let jwks: Jwks<'_> = serde_json::from_slice(json)
-            .map_err(|error| KeySourceError::NotAKeySet { line: error.line(), column: error.column() })?;
-        let mut unreadable = Vec::new();
-        let mut read = |json: &RawValue| {
-            let jwk: Jwk = serde_json::from_str(json.get()).map_err(|_| KeyFault::Unreadable)?;
-            if published && matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
-                return Err(KeyFault::PublishedSecret);
-            }
-            Key::from_jwk(&jwk, allowed).inspect_err(|fault| {
-                if *fault == KeyFault::Unreadable {
-                    unreadable.extend(jwk.common.key_id);
-                }
-            })
+    ) -> Result<Self, KeySetError> {
+        let keys = match format {
+            KeyFormat::PublishedJwks => from_jwks(content, allowed, true)?,
+            KeyFormat::Jwks => from_jwks(content, allowed, false)?,
+            KeyFormat::PublicKey => vec![Key::from_pem(content, allowed)?],
+            KeyFormat::Secret => vec![Key::from_secret(content, allowed)?],
         };
-        let (mut usable, mut first_fault) = (Vec::new(), None);
-        for key in jwks.keys.iter().map(|json| read(json)) {
-            match key {
-                Ok(key) => usable.push(key),
-                Err(fault) => first_fault = first_fault.or(Some(fault)),
-            }
-        }
-        if usable.iter().any(Key::is_secret) && !usable.iter().all(Key::is_secret) {
-            return Err(KeySourceError::Mixed);
-        }
-        let found = usable.len();
-        let usable = distinct(usable, &unreadable);
-        if usable.len() < found {
-            first_fault = first_fault.or(Some(KeyFault::AmbiguousId));
-        }
-        match first_fault {
-            _ if !usable.is_empty() => Ok(Self(usable)),
-            Some(first) => Err(KeySourceError::NoUsableKey { keys: jwks.keys.len(), first }),
-            None => Err(KeySourceError::Empty),
-        }
+        Ok(Self { keys, fingerprint: digest::digest(&digest::SHA256, content).as_ref().into() })
     }
 
-    /// Whether one of these keys made the token's signature.
+    /// SHA-256 of the content that the keys were read from.
+    pub(super) fn fingerprint(&self) -> &Arc<[u8]> {
+        &self.fingerprint
+    }
+
+    /// Checks that one of these keys made the token's signature.
     ///
     /// # Errors
-    /// [`Rejection::UnknownKey`] if no key answers to the token's `kid` (or, without one, to its algorithm),
-    /// [`Rejection::Algorithm`] if the named key may not be used so, [`Rejection::Signature`] if it does not hold.
+    /// [`Rejection::UnknownKey`] if no key matches the token's `kid` (or, without a `kid`, its algorithm),
+    /// [`Rejection::Algorithm`] if the named key does not allow the algorithm, [`Rejection::Signature`] if the signature is
+    /// wrong.
     pub(super) fn verify(&self, jws: &Jws<'_>) -> Result<(), Rejection> {
-        let named = self.named(jws.key_id.as_deref());
-        if named.is_empty() {
+        let candidates = self.candidates(jws.key_id.as_deref());
+        if candidates.is_empty() {
             return Err(Rejection::UnknownKey);
         }
-        let fitting = named.iter().filter(|key| key.fits(jws.algorithm)).take(MOST_TRIES).collect::<Vec<_>>();
+        let fitting = candidates.iter().filter(|key| key.fits(jws.algorithm));
+        let fitting = fitting.take(MAX_TRIED_KEYS).collect::<Vec<_>>();
         if fitting.is_empty() {
             return Err(if jws.key_id.is_some() { Rejection::Algorithm } else { Rejection::UnknownKey });
         }
@@ -95,18 +111,63 @@ impl KeySet {
         }
     }
 
-    /// The keys of that name; if there are none, those without a name, for which a `kid` says nothing. Several
-    /// keys may share a name if their algorithms differ (RFC 7517, 4.5).
-    fn named(&self, id: Option<&str>) -> Vec<&Key> {
-        let Some(id) = id else { return self.0.iter().collect() };
-        let named = self.0.iter().filter(|key| key.id() == Some(id)).collect::<Vec<_>>();
-        if named.is_empty() { self.0.iter().filter(|key| key.id().is_none()).collect() } else { named }
+    /// The keys with this id. If there are none, the keys without an id, since a `kid` says nothing about them. Several
+    /// keys may share an id if their algorithms differ (RFC 7517, 4.5).
+    fn candidates(&self, id: Option<&str>) -> Vec<&Key> {
+        let Some(id) = id else { return self.keys.iter().collect() };
+        let named = self.keys.iter().filter(|key| key.id() == Some(id)).collect::<Vec<_>>();
+        if named.is_empty() { self.keys.iter().filter(|key| key.id().is_none()).collect() } else { named }
     }
 }
 
-/// The keys without those of which a token's `kid` and `alg` would not tell which one is meant, be the other one a key that
-/// cannot be read.
-fn distinct(keys: Vec<Key>, unreadable: &[String]) -> Vec<Key> {
+/// Reads a JWK Set (RFC 7517, 5). Keys that cannot be used are skipped, as that section asks.
+fn from_jwks(json: &[u8], allowed: &[Algorithm], published: bool) -> Result<Vec<Key>, KeySetError> {
+    #[derive(Deserialize)]
+    struct Jwks<'a> {
+        // Not parsed here, so that one malformed key does not invalidate the others.
+        #[serde(borrow)]
+        keys: Vec<&'a RawValue>,
+    }
+    // Only the position: a message of the parser might quote a secret.
+    let jwks: Jwks<'_> = serde_json::from_slice(json)
+        .map_err(|error| KeySetError::NotAKeySet { line: error.line(), column: error.column() })?;
+    let mut unreadable = Vec::new();
+    let mut read = |json: &RawValue| {
+        let jwk: Jwk = serde_json::from_str(json.get()).map_err(|_| KeyFault::Unreadable)?;
+        if published && matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+            return Err(KeyFault::PublishedSecret);
+        }
+        Key::from_jwk(&jwk, allowed).inspect_err(|fault| {
+            if *fault == KeyFault::Unreadable {
+                unreadable.extend(jwk.common.key_id);
+            }
+        })
+    };
+    let (mut usable, mut first_fault) = (Vec::new(), None);
+    for key in jwks.keys.iter().map(|json| read(json)) {
+        match key {
+            Ok(key) => usable.push(key),
+            Err(fault) => first_fault = first_fault.or(Some(fault)),
+        }
+    }
+    if usable.iter().any(Key::is_secret) && !usable.iter().all(Key::is_secret) {
+        return Err(KeySetError::Mixed);
+    }
+    let count = usable.len();
+    let usable = without_ambiguous(usable, &unreadable);
+    if usable.len() < count {
+        first_fault = first_fault.or(Some(KeyFault::AmbiguousId));
+    }
+    match first_fault {
+        _ if !usable.is_empty() => Ok(usable),
+        Some(first) => Err(KeySetError::NoUsableKey { keys: jwks.keys.len(), first }),
+        None => Err(KeySetError::Empty),
+    }
+}
+
+/// Removes every key that a token's `kid` and `alg` cannot tell from another key. `unreadable` holds the ids of keys that
+/// could not be read.
+fn without_ambiguous(keys: Vec<Key>, unreadable: &[String]) -> Vec<Key> {
     let is_distinct = |place: usize| {
         let key = &keys[place];
         let mut others = keys.iter().enumerate().filter(|(other, _)| *other != place);

@@ -1,8 +1,6 @@
-//! The gate: a token in, a caller or a rejection out.
+//! Verifies bearer tokens.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -11,181 +9,150 @@ use moka::sync::Cache;
 
 use super::caller::Caller;
 use super::claims::{Claims, Validity};
+use super::issuer_keys::IssuerKeys;
 use super::jws::Jws;
-use super::key_ring::{KeyRing, Refresh, RefreshObserver};
-use super::key_source::KeySourceError;
 use super::rejection::Rejection;
-use crate::config::{AuthSettings, IssuerSettings, KeySource};
+use super::remote_keys::{Refresh, RefreshObserver, RemoteKeys};
+use crate::config::{AuthSettings, IssuerSettings, Problems};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::secrets::ReloadableSecrets;
 
-/// The largest token that is looked at.
-const MOST_TOKEN_BYTES: usize = 8 * 1024;
+/// The largest token that is parsed.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The most verified tokens remembered: at some hundred bytes each, a few MiB.
-const MOST_REMEMBERED: u64 = 10_000;
+/// The most verified tokens in the cache. An entry takes a few hundred bytes, so the cache stays within a few MiB.
+const MAX_CACHED_TOKENS: u64 = 10_000;
 
-/// Why a [`Verifier`] could not be made: everything that is wrong, not only the first.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct VerifierError(pub Vec<IssuerFault>);
-
-/// What is wrong with one issuer.
-#[derive(Debug)]
-pub struct IssuerFault {
-    /// Which issuer.
-    pub issuer: String,
-    /// The file that its keys should come from, if they come from one.
-    pub path: Option<PathBuf>,
-    /// What is wrong with it.
-    pub fault: KeySourceError,
-}
-
-impl fmt::Display for IssuerFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "issuer {:?}: ", self.issuer)?;
-        if let Some(path) = &self.path {
-            write!(f, "{} ", path.display())?;
-        }
-        self.fault.fmt(f)
-    }
-}
-
-/// Verifies bearer tokens against the issuers that the settings trust.
+/// Verifies bearer tokens against the issuers of the settings.
 pub struct Verifier {
     issuers: HashMap<String, Issuer>,
-    /// By SHA-256 of the token, so that no token lies about in memory.
+    /// Verified tokens by their SHA-256, so that the cache holds no tokens.
     verified: Cache<[u8; digest::SHA256_OUTPUT_LEN], Verified>,
     clock: Arc<dyn Clock>,
 }
 
 struct Issuer {
     settings: IssuerSettings,
-    keys: Arc<KeyRing>,
+    keys: IssuerKeys,
 }
 
-/// A token that was good, and what must still hold for it to be good again.
+/// A token that passed, with the conditions under which it passes again.
 #[derive(Clone)]
 struct Verified {
     caller: Arc<Caller>,
     validity: Validity,
-    keys: Arc<KeyRing>,
-    generation: u64,
+    keys: IssuerKeys,
+    /// Fingerprint of the key set that the signature was checked with. The keys are not kept alive: a withdrawn secret must not stay in
+    /// memory.
+    key_set: Arc<[u8]>,
+}
+
+impl Verified {
+    fn still_holds(&self, now: Timestamp) -> bool {
+        let keys = self.keys.current(now);
+        keys.is_some_and(|keys| keys.fingerprint() == &self.key_set) && self.validity.check(now).is_ok()
+    }
 }
 
 impl Verifier {
-    /// Loads the keys that lie in files. Those behind an address come with the first [`Self::refresh_once`], or
-    /// with the first token that needs them.
+    /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first token
+    /// that needs their keys.
     ///
-    /// `observer` is told of every look at a key source after this one, whether it was due or an unknown `kid`
-    /// asked for it. It is called where requests are served, so it must not block.
+    /// `observer` is called after each fetch of a JWKS URL. It runs where requests are served, so it must not block.
     ///
     /// # Errors
-    /// Names every issuer whose file cannot be used, the file and the reason.
+    /// [`Problems`] lists every issuer whose keys cannot be loaded, by settings key.
     pub fn new(
         settings: &AuthSettings,
         clock: Arc<dyn Clock>,
         observer: impl Fn(&Refresh) + Send + Sync + 'static,
-    ) -> Result<Self, VerifierError> {
+    ) -> Result<Self, Problems> {
         let observer: RefreshObserver = Arc::new(observer);
-        let (mut issuers, mut faults) = (HashMap::new(), Vec::new());
-        for issuer in &settings.issuers {
-            match KeyRing::open(issuer, Arc::clone(&clock), Arc::clone(&observer)) {
+        let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
+        for (index, issuer) in settings.issuers.iter().enumerate() {
+            match IssuerKeys::load(issuer, &format!("auth.issuers[{index}]"), &clock, &observer) {
                 Ok(keys) => {
-                    let keys = Arc::new(keys);
                     issuers.insert(issuer.issuer.clone(), Issuer { settings: issuer.clone(), keys });
                 }
-                Err(fault) => faults.push(IssuerFault::new(issuer, fault)),
+                Err(problem) => problems.push(problem),
             }
         }
-        if !faults.is_empty() {
-            return Err(VerifierError(faults));
+        if !problems.is_empty() {
+            return Err(Problems(problems));
         }
-        Ok(Self { issuers, verified: Cache::new(MOST_REMEMBERED), clock })
+        Ok(Self { issuers, verified: Cache::new(MAX_CACHED_TOKENS), clock })
     }
 
-    /// Says who a token speaks for.
+    /// Verifies a token and returns its caller.
     ///
-    /// It waits only if the token names a key that its issuer did not have when last asked, or if the issuer was
-    /// never asked yet: then for one fetch of the keys, shared by however many callers.
+    /// The call waits only if the token names an unknown key, or if the issuer's keys were never fetched. It then waits for
+    /// one fetch of the keys, which all concurrent callers share.
     ///
     /// # Errors
-    /// [`Rejection`] names the first rule that the token breaks.
+    /// [`Rejection`] names the first rule that the token violates.
     pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, Rejection> {
-        if token.len() > MOST_TOKEN_BYTES {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::TooLarge);
         }
         let mut fingerprint = [0; digest::SHA256_OUTPUT_LEN];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         if let Some(known) = self.verified.get(&fingerprint) {
-            let now = self.clock.now();
-            if known.keys.is_in_force(known.generation, now) && known.validity.check(now).is_ok() {
+            if known.still_holds(self.clock.now()) {
                 return Ok(known.caller);
             }
-            // Whatever is wrong with it now, the long way finds the right words for it.
+            // The full verification below finds the reason.
             self.verified.invalidate(&fingerprint);
         }
-        let verified = self.verify_anew(token).await?;
+        let verified = self.verify_uncached(token).await?;
         self.verified.insert(fingerprint, verified.clone());
         Ok(verified.caller)
     }
 
-    async fn verify_anew(&self, token: &str) -> Result<Verified, Rejection> {
+    async fn verify_uncached(&self, token: &str) -> Result<Verified, Rejection> {
         let jws = Jws::parse(token)?;
         let claims = Claims::parse(&jws.payload)?;
-        // Not believed yet: it only says whose keys must have signed the token, if it is to be believed.
+        // The claim is not trusted yet. It only selects the keys that must have signed the token.
         let issuer =
             claims.issuer().and_then(|name| self.issuers.get(name)).ok_or(Rejection::UnknownIssuer)?;
         if !issuer.settings.algorithms.contains(&jws.algorithm) {
             return Err(Rejection::Algorithm);
         }
-        let generation = self.verify_signature(&jws, &issuer.keys).await?;
+        let key_set = issuer.keys.verify(&jws).await?;
         let validity = claims.validity()?;
         validity.check(self.clock.now())?;
-        let caller = claims.caller(&issuer.settings, validity.expires_at)?;
-        Ok(Verified { caller: Arc::new(caller), validity, keys: Arc::clone(&issuer.keys), generation })
+        let caller = Arc::new(claims.caller(&issuer.settings, validity.expires_at)?);
+        Ok(Verified {
+            caller,
+            validity,
+            keys: issuer.keys.clone(),
+            key_set: Arc::clone(key_set.fingerprint()),
+        })
     }
 
-    /// Checks the signature and tells the generation of the keys it was checked with.
-    async fn verify_signature(&self, jws: &Jws<'_>, ring: &Arc<KeyRing>) -> Result<u64, Rejection> {
-        let first = ring.standing(self.clock.now());
-        match &first.keys {
-            Some(keys) => match keys.verify(jws) {
-                Err(Rejection::UnknownKey) => {}
-                verdict => return verdict.map(|()| first.generation),
-            },
-            // Only the very first callers wait; in an outage, a prompt answer is worth more than a late one.
-            None if first.loads == 0 => {}
-            None => return Err(Rejection::KeysUnavailable),
-        }
-        ring.refetch(first.loads).await;
-        let second = ring.standing(self.clock.now());
-        second.keys.ok_or(Rejection::KeysUnavailable)?.verify(jws)?;
-        Ok(second.generation)
-    }
-
-    /// Looks at every key source that is due, those that failed and may be tried again included, and tells the
-    /// observer what came of it. Sources do not wait for one another.
+    /// Fetches the keys of every JWKS URL that is due, concurrently, and calls the observer for each of them.
     pub async fn refresh_once(&self) {
         let now = self.clock.now();
-        let due = self.issuers.values().filter(|issuer| issuer.keys.due() <= now);
-        join_all(due.map(|issuer| issuer.keys.refresh_if_due())).await;
+        join_all(self.remote().filter(|keys| keys.due() <= now).map(RemoteKeys::refresh_if_due)).await;
     }
 
-    /// When [`Self::refresh_once`] has something to do next; the end of time if there is no issuer.
-    pub fn next_refresh(&self) -> Timestamp {
-        let due = self.issuers.values().map(|issuer| issuer.keys.due());
-        due.min().unwrap_or(Timestamp::from_millis(i64::MAX))
+    /// The time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
+    pub fn next_refresh(&self) -> Option<Timestamp> {
+        self.remote().map(RemoteKeys::due).min()
     }
-}
 
-impl IssuerFault {
-    fn new(settings: &IssuerSettings, fault: KeySourceError) -> Self {
-        let path = match &settings.keys {
-            KeySource::JwksUrl { .. } => None,
-            KeySource::JwksFile(path) | KeySource::PublicKeyFile(path) | KeySource::HmacSecretFile(path) => {
-                Some(path.clone())
-            }
-        };
-        Self { issuer: settings.issuer.clone(), path, fault }
+    /// The key files, which may change while the process runs.
+    pub fn secrets(&self) -> ReloadableSecrets {
+        let files = self.issuers.values().filter_map(|issuer| match &issuer.keys {
+            IssuerKeys::File(keys) => Some(Arc::clone(keys) as _),
+            IssuerKeys::Remote(_) => None,
+        });
+        files.collect()
+    }
+
+    fn remote(&self) -> impl Iterator<Item = &RemoteKeys> {
+        self.issuers.values().filter_map(|issuer| match &issuer.keys {
+            IssuerKeys::File(_) => None,
+            IssuerKeys::Remote(keys) => Some(&**keys),
+        })
     }
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::jws::Jws;
-use super::key_source::Format;
+use super::key_set::{KeyFormat, KeySet};
 
 const EVERY_ALGORITHM: [Algorithm; 12] = [
     Algorithm::HS256,
@@ -69,7 +69,7 @@ impl Verdicts {
         let mut verdicts = Self { valid: 0, invalid: 0, dissent: BTreeMap::new() };
         for group in &vectors.test_groups {
             let key = group.public.as_ref().or(group.private.as_ref()).unwrap();
-            let keys = Format::Jwks.parse(as_key_set(key.get()).as_bytes(), &EVERY_ALGORITHM);
+            let keys = KeySet::parse(KeyFormat::Jwks, as_key_set(key.get()).as_bytes(), &EVERY_ALGORITHM);
             for vector in &group.tests {
                 let verdict = match (&keys, &vector.jws) {
                     (Err(_), _) => "no usable key",

@@ -1,5 +1,5 @@
-//! `alovoice-gateway sandbox`: gateway, vendor stand-in, development issuer and a receiver of callbacks in one
-//! process, to see a call go all the way without settings or accounts.
+//! `alovoice-gateway sandbox` runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks in one
+//! process. It needs no settings and no account.
 
 use std::fs;
 use std::future::Future;
@@ -31,6 +31,8 @@ const AUDIENCE: &str = "alovoice-gateway";
 const TENANT: &str = "demo";
 const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
+/// Call of the printed commands. README and handbook use other calls, so that a reader of both gets 202 for each.
+const CALL: &str = "1716207600.1";
 /// The files that hold its secrets.
 const HMAC_SECRET: &str = "hmac-secret";
 const VENDOR_TOKEN: &str = "vendor-token";
@@ -66,7 +68,7 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
     let gateway =
         app::start(&settings, &|name| std::env::var(name).ok(), telemetry).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
-    let welcome = welcome(&gateway, &receiver, &token, &secrets.callback_text);
+    let welcome = welcome(&gateway, &vendor, &receiver, &token, &secrets);
     write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;
 
     stop.await;
@@ -186,7 +188,7 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
     config::load(None, pairs.into_iter()).map_err(Failed::fault)
 }
 
-/// Verifies every callback as a receiver should, and says so.
+/// Prints a line for every callback, after checking its signature as a receiver should.
 fn announce(secret: CallbackSecret) -> OnReceived {
     Arc::new(move |received: &Received| {
         let header = |name| received.header(name).unwrap_or_default();
@@ -199,45 +201,58 @@ fn announce(secret: CallbackSecret) -> OnReceived {
         let secrets = std::slice::from_ref(&secret);
         let verdict = match verify(secrets, signed, &received.body, SystemClock.now()) {
             Ok(()) => "signature verified".to_owned(),
-            Err(error) => format!("not by the callback secret ({error}); a webhook has its own"),
+            Err(error) => {
+                format!("not signed with CALLBACK_SECRET ({error}); webhooks have their own secrets")
+            }
         };
         let event: serde_json::Value = serde_json::from_slice(&received.body).unwrap_or_default();
-        let (kind, call_id) = (&event["type"], &event["data"]["call_id"]);
-        // With standard output closed there is nobody to tell.
-        let _ = writeln!(io::stdout(), "receiver: {kind} of call {call_id}, webhook-id {id}, {verdict}");
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+        let (kind, call_id) = (text(&event["type"]), text(&event["data"]["call_id"]));
+        // The sandbox keeps running after its standard output was closed.
+        let _ = writeln!(io::stdout(), "receiver: {kind}, call {call_id}, webhook-id {id}, {verdict}");
     })
 }
 
-fn welcome(gateway: &Gateway, receiver: &Receiver, token: &str, callback_secret: &str) -> String {
-    let (api, admin, hook) = (gateway.api(), gateway.admin(), receiver.hook("ok"));
+/// Text that the sandbox prints when it is ready. Tests and readers rely on the lines `TOKEN=`, `CALLBACK_SECRET=` and
+/// `VENDOR_TOKEN=`.
+fn welcome(
+    gateway: &Gateway,
+    vendor: &VendorStandIn,
+    receiver: &Receiver,
+    token: &str,
+    secrets: &Secrets,
+) -> String {
+    let (api, admin, vendor, hook) = (gateway.api(), gateway.admin(), vendor.base_url(), receiver.hook("ok"));
+    let Secrets { callback_text, vendor_token, .. } = secrets;
     format!(
-        r#"AloVoice gateway, sandbox: gateway, vendor stand-in and receiver are running.
+        r#"The sandbox is running.
 
-Swagger UI   {api}swagger-ui/     (Authorize with the token below)
+Swagger UI   {api}swagger-ui/     (Authorize: paste the token)
 Metrics      {admin}metrics
-Receiver     {hook}     (callbacks are signed with {callback_secret})
+AloVoice     {vendor}     (stand-in)
+Receiver     {hook}     (prints every callback here)
 
-Token, of tenant "{TENANT}", valid for 8 hours:
-
-{token}
-
-Paste these into another terminal:
+Paste these lines into another terminal. The token belongs to the tenant "{TENANT}" and is valid for 8 hours.
 
 TOKEN={token}
+CALLBACK_SECRET={callback_text}
+VENDOR_TOKEN={vendor_token}
 
-# 1. Submit a call: 202, and the outcome will be announced
-curl -si {api}v1/analyses -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d '{{"call_id": "1716207617.42", "callback": {{"url": "{hook}"}}, "metadata": {{"ticket": "T-1"}}}}'
+Then try these commands:
 
-# 2. Wait for its analysis: completed, after some seconds
-curl -s {api}v1/analyses/1716207617.42 -H "Authorization: Bearer $TOKEN" -H "Prefer: wait=30"
+# 1. Submit a call: 202
+curl -si -w '\n' {api}v1/analyses -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d '{{"call_id": "{CALL}", "callback": {{"url": "{hook}"}}}}'
 
-# 3. Who said what
-curl -s {api}v1/analyses/1716207617.42/transcript -H "Authorization: Bearer $TOKEN"
+# 2. Wait for the analysis, about 4 seconds
+curl -s -w '\n' {api}v1/analyses/{CALL} -H "Authorization: Bearer $TOKEN" -H "Prefer: wait=30"
 
-# 4. See the metrics move
+# 3. Read the transcript
+curl -s "{api}v1/analyses/{CALL}/transcript?format=text" -H "Authorization: Bearer $TOKEN"
+
+# 4. See the metrics
 curl -s {admin}metrics | grep -E "^alovoice_gateway_(analyses|events_total|vendor_request_duration_seconds_count|callback_attempt_duration_seconds_count)"
 
-The receiver of callbacks tells here what it gets. Ctrl-C ends everything.
+README.md and docs/ continue from here. Ctrl-C ends the sandbox.
 
 "#
     )

@@ -1,4 +1,4 @@
-//! Environment variables over the file: `GATEWAY_STORE__URL` is the key `store.url`.
+//! Environment variables that override the file: `GATEWAY_STORE__URL` is the key `store.url`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,33 +8,33 @@ use super::problems::Problem;
 use super::reader::{element_path, key_path};
 
 const PREFIX: &str = "GATEWAY_";
-/// The config file's path: read by the command line, not a setting.
+/// Path of the settings file. The command line reads it; it is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
-/// The one list whose elements are tables, so that a level of digits is an index there (and a name under `tenants`).
+/// The only list of tables. Digits are an index there, but a name under `tenants`.
 const LIST_OF_TABLES: &str = "auth.issuers";
 
-/// Which variable set which path.
+/// The variable that set each path.
 pub(super) type Origins = BTreeMap<String, String>;
 
 /// The environment of this process, for [`load`](super::load).
 ///
-/// Unlike [`std::env::vars`] it does not panic over text that is not Unicode; what cannot be read becomes `U+FFFD`, and the
-/// rule of the setting judges that.
+/// Unlike [`std::env::vars`], it does not panic on a variable that is not Unicode. Invalid bytes become `U+FFFD`, and the
+/// rule of the key decides on the result.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Puts each `GATEWAY_` variable in its place in the table, as text: only the rule of the key knows what it should be.
+/// Inserts each `GATEWAY_` variable into the table as a string. The rule of the key parses it later.
 pub(super) fn overlay(
     table: &mut Table,
     environment: impl Iterator<Item = (String, String)>,
     problems: &mut Vec<Problem>,
 ) -> Origins {
     let mut variables: Vec<Variable> = environment.filter_map(Variable::parse).collect();
-    let homes_of_secrets = homes_of_secrets(table, &variables);
-    variables.retain(|variable| !homes_of_secrets.contains(&variable.name));
-    // In the order of indices, "2" before "10", so that issuers can be appended one by one.
+    let secret_variables = secret_variables(table, &variables);
+    variables.retain(|variable| !secret_variables.contains(&variable.name));
+    // Sorts indices as numbers, "2" before "10", so that issuers can be appended one by one.
     variables.sort_by_cached_key(|variable| {
         variable.levels.iter().map(|level| (level.len(), level.clone())).collect::<Vec<_>>()
     });
@@ -52,8 +52,8 @@ pub(super) fn overlay(
     origins
 }
 
-/// The variables that settings name as the homes of secrets: no settings, even if they begin with the prefix.
-fn homes_of_secrets(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
+/// The variables that hold secrets because a setting names them. They are not settings, even if they have the prefix.
+fn secret_variables(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
     let tenants = table.get("tenants").and_then(Value::as_table);
     let in_file = tenants
         .into_iter()
@@ -69,7 +69,7 @@ fn homes_of_secrets(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
     in_file.chain(in_variables).map(str::to_owned).collect()
 }
 
-/// A variable that is meant for the settings.
+/// A variable with the prefix of settings.
 struct Variable {
     name: String,
     levels: Vec<String>,
@@ -84,7 +84,7 @@ impl Variable {
         Some(Self { name, levels, text })
     }
 
-    /// Finds or makes the place, inside the table at `path`, that the variable's `levels` name.
+    /// Finds or creates the value that the variable's `levels` name inside the table at `path`.
     fn place<'t>(
         &self,
         table: &'t mut Table,
@@ -115,7 +115,7 @@ impl Variable {
         }
     }
 
-    /// A key that the file has is matched in any case, since variables are upper-case by custom and tenants need not be.
+    /// Matches a key of the file without regard to case: variables are upper-case by convention, tenants need not be.
     fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, Problem> {
         let mut alike = table.keys().filter(|key| key.eq_ignore_ascii_case(level));
         match (table.contains_key(level), alike.next(), alike.next()) {

@@ -1,13 +1,16 @@
-//! `[auth]`: whose tokens are taken. What is contradictory here would be a hole later, so the rules are strict.
+//! `[[auth.issuers]]`: the issuers of tokens. A contradiction here could become a security hole, so the rules are strict.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use url::{Host, Url};
 
+use super::declare::settings;
+use super::keys::{Contents, inline, list_of};
 use super::reader::Section;
-use super::rules::{Given, Misfit, duration, file, http_url, one_of, text};
-use super::sections::{DAY, MILLISECOND};
-use super::settings::{AuthSettings, IssuerSettings, KeySource};
-use super::units::HumanDuration;
+use super::rules::{Misfit, Rule, duration, file, http_url, one_of, text};
+use super::units::{DAY, HumanDuration, MILLISECOND};
 
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("RS256", Algorithm::RS256),
@@ -24,134 +27,116 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS512", Algorithm::HS512),
 ];
 
+settings! {
+    /// An issuer signs tokens, usually an identity provider. At least one issuer is needed. Each issuer has exactly one source of keys.
+    struct IssuerSettings {
+        /// Value of the iss claim in the issuer's tokens. Each issuer needs a different one.
+        issuer: String = text().required().example("https://sso.example.uz/realms/crm"),
+        /// Audiences of this gateway. The aud claim of a token must name one of them.
+        audiences: Vec<String> = list_of(text()).not_empty().required().example(vec!["alovoice-gateway"]),
+        /// Algorithms that the issuer's keys may be used with. HS256, HS384 and HS512 need hmac_secret_file and exclude all others.
+        algorithms: Vec<Algorithm> = list_of(algorithm()).not_empty().required().example(vec!["RS256"]),
+        /// Source of the issuer's keys.
+        keys: KeySource = inline(),
+        /// Claim that names the tenant.
+        tenant_claim: String = text().default("tenant").example("https://example.uz/tenant"),
+        /// Claim that lists the scopes, as a list or as a string of words.
+        scope_claim: String = text().default("scope").example("scp"),
+    }
+    check |section| {
+        if let (Some(algorithms), Some(keys)) = (&algorithms, &keys) {
+            check_families(section, algorithms, keys);
+        }
+    }
+}
+
+/// Source of an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A JWK Set, fetched over HTTP and refreshed.
+    JwksUrl {
+        /// URL of the JWK Set.
+        url: Url,
+        /// Interval of the refresh.
+        refresh: Duration,
+        /// Maximum age of the last good set while the fetch fails.
+        max_stale: Duration,
+        /// Minimum pause between two fetches that an unknown `kid` causes.
+        refetch_pause: Duration,
+    },
+    /// A JWK Set in a file, re-read when the file changes.
+    JwksFile(PathBuf),
+    /// A public key in a PEM file, re-read when the file changes.
+    PublicKeyFile(PathBuf),
+    /// A shared secret in a file, re-read when the file changes.
+    HmacSecretFile(PathBuf),
+}
+
 const KEY_SOURCES: [&str; 4] = ["jwks_url", "jwks_file", "public_key_file", "hmac_secret_file"];
 const JWKS_TIMES: [&str; 3] = ["jwks_refresh", "jwks_max_stale", "jwks_refetch_pause"];
 
-/// `[auth]`
-pub(super) fn auth(s: &mut Section<'_>) -> Option<AuthSettings> {
-    let has_none = !s.is_set("issuers");
-    let mut names = Vec::new();
-    let issuers = s.sections("issuers", |s| issuer(s, &mut names));
-    if has_none || issuers.as_ref().is_some_and(Vec::is_empty) {
-        s.problem("issuers", "at least one issuer is needed");
+settings! {
+    /// Source of an issuer's keys.
+    keys of KeySource {
+        /// URL of a JWK Set. It must be an https:// URL unless the host is a loopback address.
+        jwks_url: Option<Url> = jwks_url().one_of(&KEY_SOURCES).example("https://sso.example.uz/realms/crm/protocol/openid-connect/certs"),
+        /// Interval at which the JWK Set is fetched. Only with jwks_url.
+        jwks_refresh: Duration = duration(MILLISECOND..=30 * DAY).default("5m"),
+        /// Time for which the last good JWK Set is used while it cannot be fetched. At least jwks_refresh. Only with jwks_url.
+        jwks_max_stale: Duration = duration(MILLISECOND..=365 * DAY).default("24h"),
+        /// Minimum pause between two additional fetches, which tokens with an unknown key cause. Only with jwks_url.
+        jwks_refetch_pause: Duration = duration(Duration::ZERO..=DAY).default("30s"),
+        /// Path of a file with a JWK Set. The gateway re-reads the file when it changes.
+        jwks_file: Option<PathBuf> = file().one_of(&KEY_SOURCES).example("/etc/alovoice/jwks.json"),
+        /// Path of a PEM file with one public key. The gateway re-reads the file when it changes.
+        public_key_file: Option<PathBuf> = file().one_of(&KEY_SOURCES).example("/etc/alovoice/issuer.pem"),
+        /// Path of a file with a secret that the gateway and the issuer share. The gateway re-reads the file when it changes.
+        hmac_secret_file: Option<PathBuf> = file().one_of(&KEY_SOURCES).example("/run/secrets/alovoice/issuer"),
     }
-    Some(AuthSettings { issuers: issuers? })
+    build |section| {
+        let set: Vec<_> = KEY_SOURCES.into_iter().filter(|key| section.is_set(key)).collect();
+        for key in JWKS_TIMES.into_iter().filter(|key| section.is_set(key)) {
+            if !set.contains(&"jwks_url") {
+                section.problem(key, "has no effect without jwks_url");
+            }
+        }
+        if set.len() != 1 {
+            let found = if set.is_empty() { "none".to_owned() } else { set.join(" and ") };
+            section.own_problem(format!("needs exactly one of {}; has {found}", KEY_SOURCES.join(", ")));
+        }
+        if let (Some(refresh), Some(max_stale)) = (jwks_refresh, jwks_max_stale)
+            && max_stale < refresh
+        {
+            let (refresh, max_stale) = (HumanDuration(refresh), HumanDuration(max_stale));
+            let detail = format!("must be at least jwks_refresh, which is \"{refresh}\"; got \"{max_stale}\"");
+            section.problem("jwks_max_stale", detail);
+        }
+        let (refresh, max_stale, refetch_pause) = (jwks_refresh?, jwks_max_stale?, jwks_refetch_pause?);
+        let by_url = jwks_url?.map(|url| KeySource::JwksUrl { url, refresh, max_stale, refetch_pause });
+        by_url
+            .or(jwks_file?.map(KeySource::JwksFile))
+            .or(public_key_file?.map(KeySource::PublicKeyFile))
+            .or(hmac_secret_file?.map(KeySource::HmacSecretFile))
+    }
 }
 
-/// One of `[[auth.issuers]]`; `names` are those of the issuers before it, with their paths.
-fn issuer(s: &mut Section<'_>, names: &mut Vec<(String, String)>) -> Option<IssuerSettings> {
-    let issuer = s.required("issuer", text);
-    let audiences = filled_list(s, "audiences", text);
-    let algorithms = filled_list(s, "algorithms", algorithm);
-    let keys = key_source(s);
-    let tenant_claim = s.read("tenant_claim", "tenant", text);
-    let scope_claim = s.read("scope_claim", "scope", text);
-    if let Some(issuer) = &issuer {
-        // A token names its issuer and nothing else: with two of a name it would be chance whose keys and rules apply.
-        match names.iter().find(|(name, _)| name == issuer) {
-            Some((_, path)) => s.problem("issuer", format!("is the same as that of {path}")),
-            None => names.push((issuer.clone(), s.path().to_owned())),
-        }
-    }
-    if let (Some(algorithms), Some(keys)) = (&algorithms, &keys) {
-        check_families(s, algorithms, keys);
-    }
-    Some(IssuerSettings {
-        issuer: issuer?,
-        audiences: audiences?,
-        algorithms: algorithms?,
-        keys: keys?,
-        tenant_claim: tenant_claim?,
-        scope_claim: scope_claim?,
+fn algorithm() -> Rule<Algorithm> {
+    one_of(&ALGORITHMS).refuse(|given| {
+        let is_none = given.value.as_str().is_some_and(|name| name.eq_ignore_ascii_case("none"));
+        is_none
+            .then(|| Misfit::because("\"none\" is never allowed: tokens without a signature prove nothing"))
     })
 }
 
-fn filled_list<T>(
-    s: &mut Section<'_>,
-    key: &'static str,
-    rule: impl Fn(Given<'_>) -> Result<T, Misfit>,
-) -> Option<Vec<T>> {
-    let is_set = s.is_set(key);
-    let list = s.list(key, &[], rule)?;
-    if list.is_empty() {
-        s.problem(key, if is_set { "must name at least one" } else { "is missing" });
-        return None;
-    }
-    Some(list)
-}
-
-fn algorithm(given: Given<'_>) -> Result<Algorithm, Misfit> {
-    if given.value.as_str().is_some_and(|name| name.eq_ignore_ascii_case("none")) {
-        return Err(Misfit::because("\"none\" is never allowed: such tokens are not signed"));
-    }
-    one_of(&ALGORITHMS)(given)
-}
-
-/// A public key that also passed for an HMAC secret would let anybody sign (CVE-2015-9235), so the kinds never mix.
-fn check_families(s: &Section<'_>, algorithms: &[Algorithm], keys: &KeySource) {
-    let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
-    let family = algorithms.first().map(|algorithm| algorithm.family());
-    let detail = match keys {
-        KeySource::HmacSecretFile(_) if !algorithms.iter().all(is_hmac) => {
-            "must be HS256, HS384 or HS512 alone: the key is a shared secret (hmac_secret_file)"
-        }
-        KeySource::JwksUrl { .. } | KeySource::JwksFile(_) | KeySource::PublicKeyFile(_)
-            if algorithms.iter().any(is_hmac) =>
-        {
-            "must not have HS256, HS384 or HS512: the keys are public, and these need hmac_secret_file"
-        }
-        KeySource::PublicKeyFile(_) if algorithms.iter().any(|one| Some(one.family()) != family) => {
-            "must be of one family (RS and PS, ES, or EdDSA): public_key_file holds one key"
-        }
-        _ => return,
-    };
-    s.problem("algorithms", detail);
-}
-
-fn key_source(s: &mut Section<'_>) -> Option<KeySource> {
-    let set: Vec<_> = KEY_SOURCES.into_iter().filter(|key| s.is_set(key)).collect();
-    for key in JWKS_TIMES.into_iter().filter(|key| s.is_set(key)) {
-        if !set.contains(&"jwks_url") {
-            s.problem(key, "means nothing without jwks_url");
-        }
-    }
-    if set.len() != 1 {
-        let found = if set.is_empty() { "none".to_owned() } else { set.join(" and ") };
-        s.own_problem(format!("needs exactly one of {}; has {found}", KEY_SOURCES.join(", ")));
-    }
-    let jwks_url = jwks_url(s);
-    let jwks_file = s.optional("jwks_file", file);
-    let public_key_file = s.optional("public_key_file", file);
-    let hmac_secret_file = s.optional("hmac_secret_file", file);
-    jwks_url?
-        .or(jwks_file?.map(KeySource::JwksFile))
-        .or(public_key_file?.map(KeySource::PublicKeyFile))
-        .or(hmac_secret_file?.map(KeySource::HmacSecretFile))
-}
-
-#[expect(clippy::option_option, reason = "outside: could it be read; inside: was it set")]
-fn jwks_url(s: &mut Section<'_>) -> Option<Option<KeySource>> {
-    let url = s.optional("jwks_url", |given| {
-        let url = http_url(given)?;
+fn jwks_url() -> Rule<Url> {
+    http_url().and(|url| {
         if url.scheme() == "https" || is_loopback(&url) {
             return Ok(url);
         }
         Err(Misfit::because(
-            "must be an https URL: whoever changes the keys on their way can sign for anybody",
+            "must be an https URL: an attacker who replaces the keys in transit can sign any token",
         ))
-    });
-    let refresh = s.read("jwks_refresh", "5m", duration(MILLISECOND..=30 * DAY));
-    let max_stale = s.read("jwks_max_stale", "24h", duration(MILLISECOND..=365 * DAY));
-    let refetch_pause = s.read("jwks_refetch_pause", "30s", duration(std::time::Duration::ZERO..=DAY));
-    if let (Some(refresh), Some(max_stale)) = (refresh, max_stale)
-        && max_stale < refresh
-    {
-        let (refresh, max_stale) = (HumanDuration(refresh), HumanDuration(max_stale));
-        let detail = format!("must be at least jwks_refresh, which is \"{refresh}\"; got \"{max_stale}\"");
-        s.problem("jwks_max_stale", detail);
-    }
-    let (refresh, max_stale, refetch_pause) = (refresh?, max_stale?, refetch_pause?);
-    Some(url?.map(|url| KeySource::JwksUrl { url, refresh, max_stale, refetch_pause }))
+    })
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -161,4 +146,25 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// A public key that was accepted as an HMAC secret would let anyone sign tokens (CVE-2015-9235), so the kinds never mix.
+fn check_families(section: &Section<'_>, algorithms: &[Algorithm], keys: &KeySource) {
+    let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
+    let family = algorithms.first().map(|algorithm| algorithm.family());
+    let detail = match keys {
+        KeySource::HmacSecretFile(_) if !algorithms.iter().all(is_hmac) => {
+            "must be only HS256, HS384 or HS512: the key is a shared secret (hmac_secret_file)"
+        }
+        KeySource::JwksUrl { .. } | KeySource::JwksFile(_) | KeySource::PublicKeyFile(_)
+            if algorithms.iter().any(is_hmac) =>
+        {
+            "must not have HS256, HS384 or HS512: they need hmac_secret_file, and these keys are public"
+        }
+        KeySource::PublicKeyFile(_) if algorithms.iter().any(|one| Some(one.family()) != family) => {
+            "must be of one family (RS and PS, ES, or EdDSA): public_key_file holds one key"
+        }
+        _ => return,
+    };
+    section.problem("algorithms", detail);
 }

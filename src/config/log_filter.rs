@@ -1,33 +1,33 @@
-//! What a log filter may say.
+//! Syntax of log filters.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-/// Why a text is not a log filter.
+/// Why a string is not a log filter.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLogFilter {
-    /// A word that is neither a level nor `target=level`.
+    /// A part that is neither a level nor `target=level`.
     #[error("{0:?} is neither a level (off, error, warn, info, debug, trace) nor target=level")]
     NeitherLevelNorTarget(String),
-    /// Refused by `tracing` itself.
+    /// `tracing` refuses the filter.
     #[error("is not a log filter such as \"info\" or \"info,alovoice_gateway=debug\": {0}")]
     Syntax(#[from] ParseError),
 }
 
-/// Libraries that cry at what others do wrong: anybody's request that is not HTTP, any receiver's bad certificate. A
-/// filter that names them has the last word.
+/// Libraries that log errors of remote peers: requests that are not HTTP, invalid certificates of receivers. A filter that
+/// names such a library overrides this.
 const QUIET: &str = "actix_http=off,actix_server=warn,rustls_platform_verifier=off";
 
-/// Who did what is written whatever the level is, unless a filter names it.
+/// The audit log does not depend on the level. A filter that names the target overrides this.
 const AUDIT: &str = "audit=info";
 
 /// Reads a filter such as `info` or `info,alovoice_gateway=debug`.
 ///
-/// Stricter than `tracing`, which takes a word that it does not know for a module's name and then logs next to nothing:
-/// `warning` would pass in silence.
+/// It is stricter than `tracing`, which takes an unknown word for the name of a module: with `warning`, it would log almost
+/// nothing and report no error.
 ///
 /// # Errors
-/// [`InvalidLogFilter`] says which part is wrong.
+/// [`InvalidLogFilter`] names the wrong part.
 pub fn parse_log_filter(text: &str) -> Result<EnvFilter, InvalidLogFilter> {
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let is_known = |part: &&str| part.contains(['=', '[']) || is_level(part);
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_levels_targets_and_spans_and_no_typing_errors() {
+    fn accepts_levels_targets_and_spans_and_refuses_typing_errors() {
         for good in
             ["info", "OFF", "warn,alovoice_gateway=debug", "info,actix_web=error", "[request{a=1}]=debug"]
         {

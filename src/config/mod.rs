@@ -1,65 +1,70 @@
-//! The settings: what can be set, what it means, and what stands if nothing is said.
+//! The settings: every key, its meaning, its default and its bounds.
 //!
-//! [`load`] reads them from a TOML file and the environment; every other module takes the part it needs. Whoever mends a
-//! configuration wants to know all that is wrong with it and not the first thing only. So the file is not decoded by serde,
-//! which stops at the first error, but read key by key (`reader`) by rules (`rules`) that note each problem and go on.
-//! What each section holds, with its defaults and bounds, is in `sections`, `issuers` and `tenants`.
+//! [`load`] reads them from a TOML file and the environment; every other module takes the part that it needs. Each key is
+//! declared once, by the macro in `declare`. From the declaration follow the struct, its documentation, the reader, and the files that
+//! [`reference`] generates: `config.example.toml`, `docs/settings.md` and a part of `helm/values.schema.json`.
 //!
-//! No secret is part of the settings, but for a password in `store.url`, and no problem repeats a value that might hold one.
+//! An operator wants to see all mistakes at once. serde stops at the first error, so the file is read key by key (`reader`) by rules
+//! (`rules`) that note each problem and go on.
+//!
+//! The settings hold no secret except a password in `store.url`, and no problem repeats a value that might hold one.
 
+mod accepts;
+mod declare;
 mod environment;
 mod issuers;
+mod keys;
 mod log_filter;
 mod problems;
 mod reader;
+pub mod reference;
 mod rules;
-mod sections;
+mod server;
 mod settings;
-mod store_url;
+mod store;
 mod tenants;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod vendor;
 
 use std::path::Path;
 
 pub use environment::process_environment;
+pub use issuers::{IssuerSettings, KeySource};
+use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
 pub use problems::{Problem, Problems};
 pub(crate) use reader::key_path;
+pub use server::ServerSettings;
 pub use settings::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
-    IssuerSettings, KeySource, LogFormat, LogSettings, PostgresUrl, RateLimitSettings, SecretSource,
-    ServerSettings, Settings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
+    LogFormat, LogSettings, RateLimitSettings, SecretSource, Settings, TracesSettings,
 };
-pub use store_url::InvalidStoreUrl;
+pub use store::{InvalidStoreUrl, PostgresUrl, StoreSettings, StoreUrl};
+pub use tenants::TenantSettings;
+pub(crate) use tenants::{CALLBACK_SECRET, SecretKeys, VENDOR_TOKEN};
+pub use vendor::VendorSettings;
 
-/// Reads the settings: a variable of the `environment` stands over the `file`, and the file over the defaults.
+/// Reads the settings. An environment variable overrides the file, and the file overrides the defaults.
 ///
-/// `GATEWAY_STORE__URL` is the key `store.url`: the prefix, then the levels, parted by two underscores. A list is written
-/// with commas or as a TOML array; one of several issuers is named by its index: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`.
+/// `GATEWAY_STORE__URL` is the key `store.url`: the prefix, then the levels, separated by two underscores. A list is written
+/// with commas or as a TOML array. An issuer is named by its index: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`.
 ///
 /// # Errors
-/// [`Problems`] has everything that is wrong, not just the first thing.
+/// [`Problems`] has all mistakes, not only the first one.
 pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Settings, Problems> {
+    // If the file cannot be read, this is the only problem: otherwise every key that the file sets would be reported as missing.
+    let mut table =
+        file.map_or(Ok(toml::Table::new()), read_file).map_err(|problem| Problems(vec![problem]))?;
     let mut problems = Vec::new();
-    let mut table = file.map_or_else(toml::Table::new, |file| {
-        read_file(file).unwrap_or_else(|problem| {
-            problems.push(problem);
-            toml::Table::new()
-        })
-    });
-    // Without the file, all that it sets would be called missing: noise around the one real problem.
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
     let origins = environment::overlay(&mut table, environment, &mut problems);
-    let report = reader::Report::new(origins, problems);
-    let settings = report.read(table, sections::settings);
-    match (settings, report.into_problems()) {
+    let reader = reader::Reader::new(origins, problems);
+    let settings = reader.read(table, Settings::read);
+    match (settings, reader.into_problems()) {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),
         (_, problems) => Err(Problems(problems)),
     }

@@ -1,13 +1,13 @@
-//! What is wrong with the settings.
+//! Problems of the settings, with the path of each key.
 
 use std::fmt;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key's path, such as `vendor.polling.min_interval`; a file's path if the file itself is at fault.
+    /// The key's path, such as `vendor.polling.min_interval`, or a file's path if the file itself is the problem.
     pub path: String,
-    /// What is wrong and what would be right. It never repeats a secret.
+    /// Description of the mistake and of valid values. It never repeats a secret.
     pub detail: String,
 }
 
@@ -17,7 +17,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, shown one problem a line.
+/// Every problem, displayed one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -34,3 +34,9 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}

@@ -1,19 +1,21 @@
-//! What a value must be: one rule for each kind, each with the words that say so.
+//! The rules that values of settings follow, one for each kind of value, each with its error message.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::{Table, Value};
 use url::Url;
 
+use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
-use super::settings::StoreUrl;
-use super::store_url::InvalidStoreUrl;
+use super::store::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
-/// Why a value does not fit: what it must be, and whether to show what it is.
+/// Why a value is refused.
 pub(super) struct Misfit {
     detail: String,
     shows_value: bool,
@@ -25,12 +27,12 @@ impl Misfit {
         Self { detail: format!("must be {expected}"), shows_value: true }
     }
 
-    /// A reason of its own, without the value: for what may hold a secret.
+    /// A message without the value, for values that may hold a secret.
     pub(super) fn because(reason: impl Into<String>) -> Self {
         Self { detail: reason.into(), shows_value: false }
     }
 
-    /// The words for the problem.
+    /// The message of the problem.
     pub(super) fn describe(self, value: &Value) -> String {
         match shown(value).filter(|_| self.shows_value) {
             Some(shown) => format!("{}; got {shown}", self.detail),
@@ -39,11 +41,11 @@ impl Misfit {
     }
 }
 
-/// The value for a message; `None` if it looks as if it held a secret that strayed to the wrong key.
+/// The value as a message shows it. `None` if the value looks like a secret that was put under the wrong key.
 fn shown(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if text.contains("://") || text.contains('@') || text.contains("whsec_") => None,
-        Value::String(text) if text.chars().count() > 80 => Some("a long text".to_owned()),
+        Value::String(text) if text.chars().count() > 80 => Some("a long string".to_owned()),
         Value::String(text) => Some(format!("{text:?}")),
         Value::Integer(number) => Some(number.to_string()),
         Value::Float(number) => Some(number.to_string()),
@@ -54,12 +56,12 @@ fn shown(value: &Value) -> Option<String> {
     }
 }
 
-/// A value as it was given. That of a variable is a text whatever it stands for, so it may be read as a number and so on.
+/// A value before it is checked. An environment variable always holds a string, which is then read as a number, a boolean or a list.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'v> {
     /// The value.
     pub(super) value: &'v Value,
-    /// Whether it comes from an environment variable.
+    /// Whether the value comes from an environment variable.
     pub(super) is_variable: bool,
 }
 
@@ -72,7 +74,7 @@ impl<'v> Given<'v> {
         self.text().filter(|_| self.is_variable)?.trim().parse().ok()
     }
 
-    /// The list; a variable's text is a TOML array, or its parts between commas.
+    /// The list. An environment variable holds a TOML array or elements separated by commas.
     pub(super) fn list(self) -> Option<Vec<Value>> {
         let Some(text) = self.text().filter(|_| self.is_variable).map(str::trim) else {
             return self.value.as_array().cloned();
@@ -90,116 +92,143 @@ impl<'v> Given<'v> {
     }
 }
 
+type Parse<T> = Box<dyn Fn(Given<'_>) -> Result<T, Misfit>>;
+
+/// What one value must be, and the type that it becomes.
+pub(super) struct Rule<T> {
+    accepts: Accepts,
+    parse: Parse<T>,
+}
+
+impl<T> Rule<T> {
+    /// A rule with error messages of its own.
+    fn new(accepts: Accepts, parse: impl Fn(Given<'_>) -> Result<T, Misfit> + 'static) -> Self {
+        Self { accepts, parse: Box::new(parse) }
+    }
+
+    /// A rule whose error message follows from `accepts`.
+    fn plain(accepts: Accepts, parse: impl Fn(Given<'_>) -> Option<T> + 'static) -> Self {
+        let message = accepts.to_string();
+        Self::new(accepts, move |given| parse(given).ok_or_else(|| Misfit::must_be(&message)))
+    }
+
+    /// Adds a check to the rule.
+    pub(super) fn and(self, check: impl Fn(T) -> Result<T, Misfit> + 'static) -> Self
+    where
+        T: 'static,
+    {
+        let parse = self.parse;
+        Self { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
+    }
+
+    /// Adds a check of the raw value, with an error message that comes before the rule's own.
+    pub(super) fn refuse(self, check: impl Fn(Given<'_>) -> Option<Misfit> + 'static) -> Self
+    where
+        T: 'static,
+    {
+        let parse = self.parse;
+        Self {
+            accepts: self.accepts,
+            parse: Box::new(move |given| check(given).map_or_else(|| parse(given), Err)),
+        }
+    }
+
+    /// Reads the value.
+    pub(super) fn apply(&self, given: Given<'_>) -> Result<T, Misfit> {
+        (self.parse)(given)
+    }
+
+    /// Type and bounds.
+    pub(super) fn accepts(&self) -> &Accepts {
+        &self.accepts
+    }
+}
+
 /// `true` or `false`.
-pub(super) fn boolean(given: Given<'_>) -> Result<bool, Misfit> {
-    given.value.as_bool().or_else(|| given.read_text_as()).ok_or_else(|| Misfit::must_be("true or false"))
+pub(super) fn boolean() -> Rule<bool> {
+    Rule::plain(Accepts::Boolean, |given| given.value.as_bool().or_else(|| given.read_text_as()))
 }
 
 /// A whole number within bounds.
-pub(super) fn integer<T: TryFrom<i64>>(
-    bounds: RangeInclusive<i64>,
-) -> impl Fn(Given<'_>) -> Result<T, Misfit> {
-    move |given| {
+pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> Rule<T> {
+    Rule::plain(Accepts::Integer(bounds.clone()), move |given| {
         let number = given.value.as_integer().or_else(|| given.read_text_as());
-        number
-            .filter(|number| bounds.contains(number))
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| {
-                Misfit::must_be(format!("a whole number from {} to {}", bounds.start(), bounds.end()))
-            })
-    }
+        T::try_from(number.filter(|number| bounds.contains(number))?).ok()
+    })
 }
 
-/// A number within bounds, which keep out infinity and "not a number".
-pub(super) fn number(bounds: RangeInclusive<f64>) -> impl Fn(Given<'_>) -> Result<f64, Misfit> {
-    move |given| {
-        // `as f64`: TOML's integers here are small, and a huge one is out of bounds either way.
+/// A number within bounds.
+pub(super) fn number(bounds: RangeInclusive<f64>) -> Rule<f64> {
+    Rule::plain(Accepts::Number(bounds.clone()), move |given| {
+        // `as f64` is exact for every integer within the bounds.
         let integer = given.value.as_integer().map(|number| number as f64);
         let number = given.value.as_float().or(integer).or_else(|| given.read_text_as());
-        number
-            .filter(|number| bounds.contains(number))
-            .ok_or_else(|| Misfit::must_be(format!("a number from {} to {}", bounds.start(), bounds.end())))
-    }
+        number.filter(|number| bounds.contains(number))
+    })
 }
 
 /// A duration within bounds.
-pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(Given<'_>) -> Result<Duration, Misfit> {
-    move |given| {
-        let duration =
-            given.text().and_then(|text| text.parse().ok()).map(|HumanDuration(duration)| duration);
-        duration.filter(|duration| bounds.contains(duration)).ok_or_else(|| {
-            let (least, most) = (HumanDuration(*bounds.start()), HumanDuration(*bounds.end()));
-            Misfit::must_be(format!("a duration such as \"15s\", from \"{least}\" to \"{most}\""))
-        })
-    }
+pub(super) fn duration(bounds: RangeInclusive<Duration>) -> Rule<Duration> {
+    Rule::plain(Accepts::Duration(bounds.clone()), move |given| {
+        let HumanDuration(duration) = given.text()?.parse().ok()?;
+        Some(duration).filter(|duration| bounds.contains(duration))
+    })
 }
 
 /// A number of bytes within bounds.
-pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl Fn(Given<'_>) -> Result<T, Misfit> {
-    move |given| {
+pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> Rule<T> {
+    Rule::plain(Accepts::Size(bounds.clone()), move |given| {
         let zero = given.value.as_integer().filter(|number| *number == 0).map(|_| 0);
         let size = given.text().and_then(|text| text.parse().ok()).map(|HumanSize(bytes)| bytes).or(zero);
-        size.filter(|size| bounds.contains(size)).and_then(|size| T::try_from(size).ok()).ok_or_else(|| {
-            let (least, most) = (HumanSize(*bounds.start()), HumanSize(*bounds.end()));
-            Misfit::must_be(format!("a size such as \"16MiB\", from \"{least}\" to \"{most}\""))
-        })
-    }
+        T::try_from(size.filter(|size| bounds.contains(size))?).ok()
+    })
 }
 
-/// A text that has a form of its own.
-pub(super) fn parsed<T: FromStr>(expected: &str) -> impl Fn(Given<'_>) -> Result<T, Misfit> {
-    move |given| given.text().and_then(|text| text.parse().ok()).ok_or_else(|| Misfit::must_be(expected))
+/// One of a few words, each with its meaning.
+pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> Rule<T> {
+    let names = words.iter().map(|(word, _)| *word).collect();
+    Rule::plain(Accepts::Words(names), move |given| {
+        words.iter().find(|(word, _)| Some(*word) == given.text()).map(|(_, meaning)| *meaning)
+    })
 }
 
-/// One of a few words.
-pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(Given<'_>) -> Result<T, Misfit> {
-    move |given| {
-        let found = words.iter().find(|(word, _)| Some(*word) == given.text());
-        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let names: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-            Misfit::must_be(format!("one of {}", names.join(", ")))
-        })
-    }
+/// A string with something in it.
+pub(super) fn text() -> Rule<String> {
+    Rule::plain(Accepts::Text, |given| non_empty(given).map(str::to_owned))
 }
 
-/// A text with something in it.
-pub(super) fn text(given: Given<'_>) -> Result<String, Misfit> {
-    let text = given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control));
-    text.map(str::to_owned).ok_or_else(|| Misfit::must_be("a text that is not empty"))
+fn non_empty(given: Given<'_>) -> Option<&str> {
+    given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
 }
 
-/// A file's path; a relative one starts at the working directory.
-pub(super) fn file(given: Given<'_>) -> Result<PathBuf, Misfit> {
-    text(given).map(PathBuf::from).map_err(|_| Misfit::must_be("the path of a file"))
+/// A file's path.
+pub(super) fn file() -> Rule<PathBuf> {
+    Rule::plain(Accepts::File, |given| non_empty(given).map(PathBuf::from))
 }
 
-/// A variable's name. Not shown if wrong: it may be the secret itself, put where its variable's name belongs.
-pub(super) fn variable(given: Given<'_>) -> Result<String, Misfit> {
+/// The name of an environment variable. An error does not show the value: it may be the secret itself, put where the name belongs.
+pub(super) fn variable() -> Rule<String> {
     let is_name = |name: &&str| {
         !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    given.text().filter(is_name).map(str::to_owned).ok_or_else(|| {
-        Misfit::because("must be the name of an environment variable: letters, digits and _, no digit first")
+    Rule::new(Accepts::Variable, move |given| {
+        let name = given.text().filter(is_name).map(str::to_owned);
+        name.ok_or_else(|| Misfit::because(format!("must be {}", Accepts::Variable)))
     })
 }
 
-/// An address to be called or shown: `http` or `https`, and nothing that would get in the way of a path.
-pub(super) fn base_url(given: Given<'_>) -> Result<Url, Misfit> {
-    let url = http_url(given)?;
-    if url.query().is_some() {
-        return Err(Misfit::because("must be a URL without a query"));
-    }
-    Ok(url)
+/// An absolute `http` or `https` URL without user name, password and fragment. An error does not show the URL: it may hold a secret.
+pub(super) fn http_url() -> Rule<Url> {
+    Rule::new(Accepts::Url, parse_http_url)
 }
 
-/// An absolute `http` or `https` URL without a user name, password and fragment. No wrong one is shown: it may hold a secret.
-pub(super) fn http_url(given: Given<'_>) -> Result<Url, Misfit> {
+fn parse_http_url(given: Given<'_>) -> Result<Url, Misfit> {
     let url = given.text().and_then(|text| Url::parse(text).ok());
     let url = url
         .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| Misfit::because("must be an absolute URL with http:// or https://"))?;
+        .ok_or_else(|| Misfit::because(format!("must be {}", Accepts::Url)))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Misfit::because("must be a URL without a user name or password"));
     }
@@ -209,28 +238,50 @@ pub(super) fn http_url(given: Given<'_>) -> Result<Url, Misfit> {
     Ok(url)
 }
 
-/// An origin as browsers write it (RFC 6454, 6.2), so that the two can be compared as they are.
-pub(super) fn origin(given: Given<'_>) -> Result<String, Misfit> {
-    let origin = http_url(given)?.origin().ascii_serialization();
-    if given.text() == Some(origin.as_str()) {
-        return Ok(origin);
-    }
-    Err(Misfit::because(format!(
-        "must be an origin as browsers write it, with no more behind it: \"{origin}\""
-    )))
+/// An [`http_url`] to which a path can be appended: it has no query.
+pub(super) fn base_url() -> Rule<Url> {
+    http_url().and(|url| match url.query() {
+        None => Ok(url),
+        Some(_) => Err(Misfit::because("must be a URL without a query")),
+    })
 }
 
-/// Where the store is. A wrong one is not shown: it may hold a password.
-pub(super) fn store_url(given: Given<'_>) -> Result<StoreUrl, Misfit> {
-    let url = given.text().unwrap_or_default();
-    url.parse().map_err(|error: InvalidStoreUrl| Misfit::because(error.to_string()))
+/// An origin in the form that browsers send (RFC 6454, section 6.2), so that the two compare as strings.
+pub(super) fn origin() -> Rule<String> {
+    Rule::new(Accepts::Origin, |given| {
+        let origin = parse_http_url(given)?.origin().ascii_serialization();
+        if given.text() == Some(origin.as_str()) {
+            return Ok(origin);
+        }
+        Err(Misfit::because(format!("must be an origin as browsers write it, without a path: \"{origin}\"")))
+    })
 }
 
-/// What is logged.
-pub(super) fn log_filter(given: Given<'_>) -> Result<String, Misfit> {
-    let filter = text(given)?;
-    match parse_log_filter(&filter) {
-        Ok(_) => Ok(filter),
-        Err(error) => Err(Misfit::because(error.to_string())),
-    }
+/// A network in CIDR notation.
+pub(super) fn network() -> Rule<IpNet> {
+    Rule::plain(Accepts::Network, |given| given.text()?.parse().ok())
+}
+
+/// An IP address and a port.
+pub(super) fn address() -> Rule<SocketAddr> {
+    Rule::plain(Accepts::Address, |given| given.text()?.parse().ok())
+}
+
+/// The URL of a store. An error does not show the URL: it may hold a password.
+pub(super) fn store_url() -> Rule<StoreUrl> {
+    Rule::new(Accepts::StoreUrl, |given| {
+        let url = given.text().unwrap_or_default();
+        url.parse().map_err(|error: InvalidStoreUrl| Misfit::because(error.to_string()))
+    })
+}
+
+/// A filter for logs.
+pub(super) fn log_filter() -> Rule<String> {
+    Rule::new(Accepts::LogFilter, |given| {
+        let filter = non_empty(given).ok_or_else(|| Misfit::must_be(Accepts::Text))?;
+        match parse_log_filter(filter) {
+            Ok(_) => Ok(filter.to_owned()),
+            Err(error) => Err(Misfit::because(error.to_string())),
+        }
+    })
 }

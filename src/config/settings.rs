@@ -1,283 +1,190 @@
-//! What can be set, and what it means.
+//! The settings as a whole, and the tables that have no file of their own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::zeroize::Zeroizing;
+use toml::Value;
 use url::Url;
 
+use super::declare::settings;
+use super::issuers::IssuerSettings;
+use super::keys::{Contents, Tables, list_of, table};
+use super::rules::{
+    base_url, boolean, duration, file, integer, log_filter, network, number, one_of, origin, size,
+};
+use super::server::ServerSettings;
+use super::store::StoreSettings;
+use super::tenants::{TenantSettings, TenantTables};
+use super::units::{DAY, GIB, HOUR, MILLISECOND, MINUTE};
+use super::vendor::VendorSettings;
 use crate::domain::ids::TenantId;
-use crate::domain::polling::PollingPolicy;
 
-/// Everything the gateway can be told.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// The listeners.
-    pub server: ServerSettings,
-    /// The vendor.
-    pub vendor: VendorSettings,
-    /// Where analyses are kept.
-    pub store: StoreSettings,
-    /// Finished analyses in memory.
-    pub cache: CacheSettings,
-    /// The feed of events.
-    pub events: EventSettings,
-    /// Pages of other hosts that call the API.
-    pub cors: CorsSettings,
-    /// Callbacks.
-    pub callbacks: CallbackSettings,
-    /// What seals secrets in the store, and links.
-    pub encryption: EncryptionSettings,
-    /// How much each tenant may ask.
-    pub rate_limit: RateLimitSettings,
-    /// Who signs the tokens of callers.
-    pub auth: AuthSettings,
-    /// Log output.
-    pub log: LogSettings,
-    /// Traces.
-    pub traces: TracesSettings,
-    /// Who the callers work for.
-    pub tenants: BTreeMap<TenantId, TenantSettings>,
-}
+/// Requests per second, and requests at once.
+pub(super) const RATE: std::ops::RangeInclusive<i64> = 1..=1_000_000;
 
-/// `[server]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServerSettings {
-    /// The API's address.
-    pub listen: SocketAddr,
-    /// The address of metrics and probes; never to be reached from outside.
-    pub admin_listen: SocketAddr,
-    /// How long a drain may take after SIGTERM.
-    pub shutdown_grace: Duration,
-    /// How much of that requests are still taken: as long as it takes whoever sends them to learn of the end.
-    pub shutdown_delay: Duration,
-    /// The most bytes of a request's body.
-    pub max_body_bytes: usize,
-    /// How long a client may take to send a request's head.
-    pub head_timeout: Duration,
-    /// How long it may take to send the body.
-    pub body_timeout: Duration,
-    /// Connections at once; further ones wait to be accepted.
-    pub max_connections: usize,
-    /// Where the API is reached from outside; the document's `servers` entry and the begin of links. Absent: `/`.
-    pub public_url: Option<Url>,
-}
-
-/// `[vendor]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct VendorSettings {
-    /// The vendor's address; a path in it is kept as a prefix.
-    pub base_url: Url,
-    /// One deadline over connection, headers and body.
-    pub request_timeout: Duration,
-    /// The most bytes of an answer, after decompression.
-    pub max_response_bytes: usize,
-    /// Requests under way at once, per tenant.
-    pub max_concurrency: usize,
-    /// When to ask for a result.
-    pub polling: PollingPolicy,
-}
-
-/// `[store]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoreSettings {
-    /// `sqlite://path` or `postgres://…`, with what belongs to it.
-    pub url: StoreUrl,
-    /// A file with the password for a server, read for every new connection, so that it can change.
-    pub password_file: Option<PathBuf>,
-    /// The most connections of this process to a server, bar the one that listens.
-    pub max_connections: usize,
-    /// How long finished analyses are kept.
-    pub retention: Duration,
-}
-
-/// Where the store is.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// A file on this machine.
-    Sqlite(PathBuf),
-    /// A server, for any number of replicas.
-    Postgres(PostgresUrl),
-}
-
-/// A connection URL as libpq takes it. It may hold a password, so there is no `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PostgresUrl(Zeroizing<String>);
-
-impl PostgresUrl {
-    /// The URL with its password.
-    pub fn expose(&self) -> &str {
-        &self.0
+settings! {
+    /// Every setting of the gateway.
+    struct Settings {
+        /// Listeners and limits on connections and requests.
+        server: ServerSettings = table(),
+        /// Requests to AloVoice.
+        vendor: VendorSettings = table(),
+        /// The database.
+        store: StoreSettings = table(),
+        /// Finished analyses in memory.
+        cache: CacheSettings = table(),
+        /// Event streams.
+        events: EventSettings = table(),
+        /// Calls from web pages of other origins.
+        cors: CorsSettings = table(),
+        /// Delivery of callbacks and webhooks.
+        callbacks: CallbackSettings = table(),
+        /// Keys for data at rest.
+        encryption: EncryptionSettings = table(),
+        /// Rate limit of each tenant.
+        rate_limit: RateLimitSettings = table(),
+        /// Authentication of callers.
+        auth: AuthSettings = table(),
+        /// Logs.
+        log: LogSettings = table(),
+        /// Traces.
+        traces: TracesSettings = table(),
+        /// The tenants, by the name in their tokens.
+        tenants: BTreeMap<TenantId, TenantSettings> = TenantTables,
     }
 }
 
-impl From<String> for PostgresUrl {
-    fn from(url: String) -> Self {
-        Self(url.into())
+settings! {
+    /// The cache keeps finished analyses in memory.
+    struct CacheSettings {
+        /// Maximum size of the cache. The value "0" turns the cache off.
+        max_bytes: u64 = size(0..=1024 * GIB).default("256MiB"),
+        /// Maximum time that an analysis stays in the cache.
+        time_to_live: Duration = duration(MILLISECOND..=365 * DAY).default("24h"),
     }
 }
 
-impl std::fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-            Self::Postgres(_) => f.write_str("postgres://…"),
+settings! {
+    /// Event streams are answers of GET /v1/events as text/event-stream.
+    struct EventSettings {
+        /// Interval of the comments that keep an idle event stream open. Use less than the idle timeout of every proxy in between.
+        heartbeat: Duration = duration(MILLISECOND..=HOUR).default("15s"),
+        /// Maximum number of open event streams per tenant and replica.
+        streams_per_tenant: usize = integer(1..=100_000).default(100),
+    }
+}
+
+settings! {
+    /// Cross-origin resource sharing lets web pages call the API from a browser.
+    struct CorsSettings {
+        /// Origins of the web pages that may call the API, with scheme, host and port as browsers write them. No page may call the
+        /// API if the list is empty. Cookies and other credentials are never allowed: the page sends its token itself.
+        allowed_origins: Vec<String> = list_of(origin()).default(NONE).example(vec!["https://crm.example.uz"]),
+    }
+}
+
+settings! {
+    /// Callbacks and webhooks deliver events to the receivers of a tenant.
+    struct CallbackSettings {
+        /// Deadline of one attempt, from name resolution to the end of the answer.
+        timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("15s"),
+        /// Allows receivers with http:// URLs. Without it, only https:// is allowed.
+        allow_http: bool = boolean().default(false),
+        /// Networks that are not public and may have receivers nevertheless. Receivers in all other private, local and reserved
+        /// networks are refused.
+        allow_networks: Vec<IpNet> = list_of(network()).default(NONE).example(vec!["10.20.0.0/16"]),
+        /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each. After the last attempt, the
+        /// delivery fails.
+        retry_schedule: Vec<Duration> = list_of(duration(Duration::ZERO..=30 * DAY)).at_most(32)
+            .default(vec!["5s", "5m", "30m", "2h", "5h", "10h", "10h"]),
+    }
+}
+
+settings! {
+    /// Encryption protects secrets in the database and links that the gateway hands out.
+    struct EncryptionSettings {
+        /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints it. The first
+        /// key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without it, webhooks with secrets, kept
+        /// answers and links to recordings are refused. Data that was encrypted with a lost key is lost.
+        key_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/encryption-key"),
+    }
+}
+
+settings! {
+    /// The rate limit applies to each tenant. A tenant can have a limit of its own.
+    struct RateLimitSettings {
+        /// Sustained number of requests per second.
+        requests_per_second: u32 = integer(RATE).default(100),
+        /// Number of requests that may arrive at once.
+        burst: u32 = integer(RATE).default(200),
+    }
+}
+
+settings! {
+    /// Callers authenticate with a token of one of the issuers.
+    struct AuthSettings {
+        /// The issuers of tokens.
+        issuers: Vec<IssuerSettings> = Tables { noun: "issuer", unique: "issuer" },
+    }
+}
+
+settings! {
+    /// Logs go to standard error.
+    struct LogSettings {
+        /// Format of a log line: a JSON object, or text for people.
+        format: LogFormat = one_of(&LOG_FORMATS).default("json"),
+        /// A level (off, error, warn, info, debug, trace), or levels for parts, such as "info,alovoice_gateway=debug". The audit log
+        /// does not depend on the level. The filter "info,audit=off" turns it off, and "info,audit::read=off" turns it off for reads.
+        filter: String = log_filter().default("info").example("info,alovoice_gateway::http=debug"),
+    }
+}
+
+settings! {
+    /// Traces show the path of a call through the gateway. They are sent to an OpenTelemetry collector by OTLP over HTTP.
+    struct TracesSettings {
+        /// Base URL of the collector, without /v1/traces. Without it, there are no traces.
+        otlp_endpoint: Option<Url> = base_url().optional().example("http://otel-collector.observability:4318"),
+        /// File with headers for the collector, one "name: value" per line. The gateway re-reads the file when it changes.
+        headers_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/collector-headers"),
+        /// Share of the traces that start in the gateway and are recorded.
+        sample_ratio: f64 = number(0.0..=1.0).default(1.0),
+        /// Maximum number of traces per second that are recorded in addition because a caller's traceparent header says that the
+        /// caller records them. A trace that the caller does not record is not recorded here.
+        caller_samples_per_second: u32 = integer(0..=1_000_000).default(10),
+    }
+    check |section| {
+        if let (Some(None), Some(Some(_))) = (&otlp_endpoint, &headers_file) {
+            section.problem("headers_file", "has no effect without traces.otlp_endpoint");
+        }
+        if let Some(Some(url)) = &otlp_endpoint
+            && url.path().trim_end_matches('/').ends_with("/v1/traces")
+        {
+            section.problem("otlp_endpoint", "must be the URL without /v1/traces; the gateway appends this path");
         }
     }
 }
 
-/// `[cache]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct CacheSettings {
-    /// The most bytes of finished analyses held in memory; 0 turns the cache off.
-    pub max_bytes: u64,
-    /// How long one may stay.
-    pub time_to_live: Duration,
-}
+/// An empty list.
+const NONE: Value = Value::Array(Vec::new());
 
-/// `[events]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct EventSettings {
-    /// The longest that an event stream is silent.
-    pub heartbeat: Duration,
-    /// Event streams that one tenant may have open at this replica.
-    pub streams_per_tenant: usize,
-}
-
-/// `[cors]`
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CorsSettings {
-    /// Whose pages may call the API from a browser, each as a browser writes it: `https://crm.example.uz`.
-    pub allowed_origins: Vec<String>,
-}
-
-/// `[callbacks]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct CallbackSettings {
-    /// One deadline over DNS, connection, TLS, headers and body.
-    pub timeout: Duration,
-    /// Whether `http://` receivers are taken.
-    pub allow_http: bool,
-    /// Networks that receivers may be in although they are not public.
-    pub allow_networks: Vec<IpNet>,
-    /// The pauses before the second and every later attempt.
-    pub retry_schedule: Vec<Duration>,
-}
-
-/// `[encryption]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct EncryptionSettings {
-    /// The file of the keys, read anew when it changes. Without it, what needs them is refused.
-    pub key_file: Option<PathBuf>,
-}
-
-/// `[rate_limit]`, per tenant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RateLimitSettings {
-    /// Requests a second, sustained.
-    pub requests_per_second: u32,
-    /// Requests at once.
-    pub burst: u32,
-}
-
-/// `[auth]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct AuthSettings {
-    /// Whose tokens are taken.
-    pub issuers: Vec<IssuerSettings>,
-}
-
-/// One of `[[auth.issuers]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct IssuerSettings {
-    /// The `iss` of its tokens.
-    pub issuer: String,
-    /// A token's `aud` must name one of these.
-    pub audiences: Vec<String>,
-    /// The algorithms its keys may be used with; never `none`.
-    pub algorithms: Vec<jsonwebtoken::Algorithm>,
-    /// Where its keys come from.
-    pub keys: KeySource,
-    /// The claim that names the tenant.
-    pub tenant_claim: String,
-    /// The claim that lists the scopes: a text of words, or a list of texts.
-    pub scope_claim: String,
-}
-
-/// Where an issuer's keys come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySource {
-    /// A JWK Set fetched over HTTP and refreshed.
-    JwksUrl {
-        /// Its address.
-        url: Url,
-        /// How often it is fetched anew.
-        refresh: Duration,
-        /// How long the last good set serves while it cannot be fetched.
-        max_stale: Duration,
-        /// The shortest pause between two fetches that an unknown `kid` causes.
-        refetch_pause: Duration,
-    },
-    /// A JWK Set in a file, read anew when it changes.
-    JwksFile(PathBuf),
-    /// One PEM public key in a file, read anew when it changes.
-    PublicKeyFile(PathBuf),
-    /// One shared secret in a file, read anew when it changes.
-    HmacSecretFile(PathBuf),
-}
-
-/// `[log]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogSettings {
-    /// How lines look.
-    pub format: LogFormat,
-    /// What is logged: a `tracing` filter such as `info` or `info,alovoice_gateway=debug`.
-    pub filter: String,
-}
-
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Human,
 }
 
-/// `[traces]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct TracesSettings {
-    /// The collector's OTLP endpoint over HTTP, without `/v1/traces`. Absent: there are no traces.
-    pub otlp_endpoint: Option<Url>,
-    /// A file with headers for the collector, read anew when it changes.
-    pub headers_file: Option<PathBuf>,
-    /// The share of traces that is recorded of those that begin here: 0 to 1.
-    pub sample_ratio: f64,
-    /// Traces a second that are recorded besides because a caller says that it records them.
-    pub caller_samples_per_second: u32,
-}
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("human", LogFormat::Human)];
 
-/// `[tenants.<id>]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct TenantSettings {
-    /// Where its vendor token is.
-    pub vendor_token: SecretSource,
-    /// Where the secrets that sign its callbacks are; without them, callbacks are refused.
-    pub callback_secret: Option<SecretSource>,
-    /// Its own limit, instead of `[rate_limit]`.
-    pub rate_limit: Option<RateLimitSettings>,
-    /// Its own number of vendor requests at once, instead of `vendor.max_concurrency`.
-    pub max_concurrency: Option<usize>,
-}
-
-/// Where a secret is. The secret itself is never in the settings.
+/// Location of a secret. The settings never hold the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// In a file, read anew when it changes.
+    /// A file, which is re-read when it changes.
     File(PathBuf),
-    /// In an environment variable.
+    /// An environment variable.
     Env(String),
 }

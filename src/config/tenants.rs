@@ -1,71 +1,152 @@
-//! `[tenants.<id>]`: who the callers work for.
+//! `[tenants.NAME]`: the tenants.
 
 use std::collections::BTreeMap;
 
+use super::accepts::Accepts;
+use super::declare::settings;
+use super::keys::{Contents, FieldSource, SettingsTable};
 use super::reader::Section;
+use super::reference::{DeclaredKey, DeclaredTable, Presence, Shape};
 use super::rules::{file, integer, variable};
-use super::sections::{CONCURRENCY, RATE};
-use super::settings::{RateLimitSettings, SecretSource, TenantSettings};
+use super::settings::{RATE, RateLimitSettings, SecretSource};
+use super::vendor::CONCURRENCY;
 use crate::domain::ids::TenantId;
 
-/// All of `[tenants]`; `common` is `[rate_limit]`, if it could be read.
-pub(super) fn tenants(
-    s: &mut Section<'_>,
-    common: Option<&RateLimitSettings>,
-) -> Option<BTreeMap<TenantId, TenantSettings>> {
-    let tenants = s.named_sections(|id, s| {
-        let id =
-            TenantId::parse(id).map_err(|error| s.own_problem(format!("the tenant's name {error}"))).ok();
-        let tenant = tenant(s, common);
-        Some((id?, tenant?))
-    })?;
-    if tenants.is_empty() {
-        s.own_problem("at least one tenant is needed");
+settings! {
+    /// A tenant is a customer with a vendor token of its own. Its name is the value of the tenant claim in its tokens. At least one
+    /// tenant is needed.
+    struct TenantSettings {
+        /// Vendor token of the tenant.
+        vendor_token: SecretSource = RequiredSecret(&VENDOR_TOKEN),
+        /// Secret that signs the callbacks of the tenant's submissions: "whsec_" and the base64 form of 24 to 64 bytes. Several
+        /// secrets, separated by white space with the newest first, all sign while one replaces another. Without a secret,
+        /// submissions with a callback are refused.
+        callback_secret: Option<SecretSource> = CALLBACK_SECRET,
+        /// Sustained number of requests per second, instead of the one in the table rate_limit.
+        requests_per_second: Option<u32> = integer(RATE).optional().example(50),
+        /// Number of requests that may arrive at once, instead of the one in the table rate_limit.
+        burst: Option<u32> = integer(RATE).optional().example(150),
+        /// Maximum number of submits and polls in flight, instead of the one in the table vendor.
+        max_concurrency: Option<usize> = integer(CONCURRENCY).optional().example(16),
     }
-    Some(tenants.into_iter().collect())
 }
 
-fn tenant(s: &mut Section<'_>, common: Option<&RateLimitSettings>) -> Option<TenantSettings> {
-    let has_token = s.is_set("vendor_token_file") || s.is_set("vendor_token_env");
-    if !has_token {
-        s.own_problem("needs vendor_token_file or vendor_token_env");
+impl TenantSettings {
+    /// The tenant's rate limit. Keys that the tenant does not set come from `[rate_limit]`.
+    pub fn rate_limit(&self, common: &RateLimitSettings) -> RateLimitSettings {
+        RateLimitSettings {
+            requests_per_second: self.requests_per_second.unwrap_or(common.requests_per_second),
+            burst: self.burst.unwrap_or(common.burst),
+        }
     }
-    let vendor_token = secret(s, "vendor_token_file", "vendor_token_env");
-    let callback_secret = secret(s, "callback_secret_file", "callback_secret_env");
-    let rate_limit = rate_limit(s, common);
-    let max_concurrency = s.optional("max_concurrency", integer(CONCURRENCY));
-    Some(TenantSettings {
-        vendor_token: vendor_token??,
-        callback_secret: callback_secret?,
-        rate_limit: rate_limit?,
-        max_concurrency: max_concurrency?,
-    })
 }
 
-#[expect(clippy::option_option, reason = "outside: could it be read; inside: was it set")]
-fn secret(
-    s: &mut Section<'_>,
-    file_key: &'static str,
-    env_key: &'static str,
-) -> Option<Option<SecretSource>> {
-    if s.is_set(file_key) && s.is_set(env_key) {
-        s.own_problem(format!("must have one of {file_key} and {env_key}, not both"));
-    }
-    let in_file = s.optional(file_key, file);
-    let in_variable = s.optional(env_key, variable);
-    Some(in_file?.map(SecretSource::File).or(in_variable?.map(SecretSource::Env)))
+/// Keys of the tenant's vendor token.
+pub(crate) static VENDOR_TOKEN: SecretKeys = SecretKeys {
+    names: ["vendor_token_file", "vendor_token_env"],
+    examples: ["/run/secrets/alovoice/acme", "ACME_VENDOR_TOKEN"],
+};
+
+/// Keys of the tenant's callback secret.
+pub(crate) static CALLBACK_SECRET: SecretKeys = SecretKeys {
+    names: ["callback_secret_file", "callback_secret_env"],
+    examples: ["/run/secrets/alovoice/acme-callbacks", "ACME_CALLBACK_SECRET"],
+};
+
+/// Two keys of which one locates a secret: in a file or in an environment variable.
+#[derive(Debug)]
+pub(crate) struct SecretKeys {
+    names: [&'static str; 2],
+    examples: [&'static str; 2],
 }
 
-/// The tenant's own limit; what it does not say is as for all.
-#[expect(clippy::option_option, reason = "outside: could it be read; inside: was it set")]
-fn rate_limit(s: &mut Section<'_>, common: Option<&RateLimitSettings>) -> Option<Option<RateLimitSettings>> {
-    let requests_per_second = s.optional("requests_per_second", integer(RATE));
-    let burst = s.optional("burst", integer(RATE));
-    match (requests_per_second?, burst?) {
-        (None, None) => Some(None),
-        (requests_per_second, burst) => Some(Some(RateLimitSettings {
-            requests_per_second: requests_per_second.or(common.map(|common| common.requests_per_second))?,
-            burst: burst.or(common.map(|common| common.burst))?,
-        })),
+impl SecretKeys {
+    /// The key of the file.
+    pub(crate) fn file_key(&self) -> &'static str {
+        self.names[0]
+    }
+
+    /// The key of the environment variable.
+    pub(crate) fn env_key(&self) -> &'static str {
+        self.names[1]
+    }
+
+    fn declare(&self, table: &mut DeclaredTable, text: &str, presence: &Presence) {
+        let texts = [
+            format!("{text} This key is the path of a file, which the gateway re-reads when it changes."),
+            format!("Name of an environment variable with the same content, instead of {}.", self.file_key()),
+        ];
+        let accepts = [Accepts::File, Accepts::Variable];
+        for (((name, example), text), accepts) in
+            self.names.into_iter().zip(self.examples).zip(texts).zip(accepts)
+        {
+            table.add(DeclaredKey {
+                name,
+                text,
+                accepts,
+                presence: presence.clone(),
+                example: Some(example.into()),
+            });
+        }
+    }
+}
+
+impl FieldSource<Option<SecretSource>> for SecretKeys {
+    fn read(&self, section: &mut Section<'_>, _name: &'static str) -> Option<Option<SecretSource>> {
+        let [file_key, env_key] = self.names;
+        let in_file = file().optional().read(section, file_key);
+        let in_variable = variable().optional().read(section, env_key);
+        if section.is_set(file_key) && section.is_set(env_key) {
+            section.own_problem(format!("must have only one of {file_key} and {env_key}"));
+        }
+        Some(in_file?.map(SecretSource::File).or(in_variable?.map(SecretSource::Env)))
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, _name: &'static str, text: &str) {
+        self.declare(table, text, &Presence::Optional);
+    }
+}
+
+/// A secret that the tenant must have.
+struct RequiredSecret(&'static SecretKeys);
+
+impl FieldSource<SecretSource> for RequiredSecret {
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<SecretSource> {
+        let source: Option<Option<SecretSource>> = self.0.read(section, name);
+        let [file_key, env_key] = self.0.names;
+        if !section.is_set(file_key) && !section.is_set(env_key) {
+            section.own_problem(format!("needs {file_key} or {env_key}"));
+        }
+        source?
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, _name: &'static str, text: &str) {
+        self.0.declare(table, text, &Presence::OneOf(&self.0.names));
+    }
+}
+
+/// The table of tenants, of which at least one is needed.
+pub(super) struct TenantTables;
+
+impl FieldSource<BTreeMap<TenantId, TenantSettings>> for TenantTables {
+    fn read(
+        &self,
+        section: &mut Section<'_>,
+        name: &'static str,
+    ) -> Option<BTreeMap<TenantId, TenantSettings>> {
+        let tenants = section.named_tables(name, |id, tenant| {
+            let id =
+                TenantId::parse(id).map_err(|error| tenant.own_problem(format!("the tenant's name {error}")));
+            let settings = TenantSettings::read(tenant);
+            Some((id.ok()?, settings?))
+        })?;
+        if tenants.is_empty() {
+            section.problem(name, "at least one tenant is needed");
+        }
+        Some(tenants.into_iter().collect())
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, _text: &str) {
+        table.add_table::<TenantSettings>(name, Shape::Named("acme"));
     }
 }

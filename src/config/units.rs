@@ -1,11 +1,20 @@
-//! Durations and sizes as people write them: a whole number and one unit, nothing else.
+//! Durations and sizes in settings: a whole number and one unit.
 //!
-//! The grammar is narrow on purpose. `1h30m`, `1.5s` and `10 MB` have more than one spelling and, for `MB`, more than one
-//! meaning; `90m`, `1500ms` and `10MiB` have one.
+//! The grammar is narrow on purpose. `1h30m`, `1.5s` and `10 MB` have several spellings, and `MB` has two
+//! meanings. `90m`, `1500ms` and `10MiB` have one.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 
 /// The units of a duration in milliseconds, largest first.
 const DURATION_UNITS: [(&str, u64); 5] =
@@ -14,11 +23,11 @@ const DURATION_UNITS: [(&str, u64); 5] =
 /// The units of a size in bytes, largest first.
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// A duration that is written `200ms`, `15s`, `5m`, `24h` or `90d`; what is below a millisecond is not shown.
+/// A duration, written `200ms`, `15s`, `5m`, `24h` or `90d`. `Display` drops fractions of a millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
-/// The text is not a duration.
+/// The string is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number and a unit (ms, s, m, h or d), such as \"15s\"")]
 pub struct InvalidDuration;
@@ -40,11 +49,11 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-/// A number of bytes that is written `0`, `512B`, `64KiB`, `16MiB` or `1GiB`.
+/// A number of bytes, written `0`, `512B`, `64KiB`, `16MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanSize(pub u64);
 
-/// The text is not a size.
+/// The string is not a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number and a unit (B, KiB, MiB or GiB), such as \"16MiB\", or \"0\"")]
 pub struct InvalidSize;
@@ -53,7 +62,7 @@ impl FromStr for HumanSize {
     type Err = InvalidSize;
 
     fn from_str(text: &str) -> Result<Self, InvalidSize> {
-        // Nothing needs no unit.
+        // Zero needs no unit.
         if text == "0" {
             return Ok(Self(0));
         }
@@ -77,7 +86,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Writes with the largest unit that leaves no rest; `amount` is not 0.
+/// Writes the amount with the largest unit that divides it. The amount must not be 0.
 fn write(f: &mut fmt::Formatter<'_>, amount: u64, units: &[(&str, u64)]) -> fmt::Result {
     match units.iter().find(|(_, factor)| amount.is_multiple_of(*factor)) {
         Some((unit, factor)) => write!(f, "{}{unit}", amount / factor),
@@ -115,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_a_whole_number_and_one_unit_or_nothing() {
+    fn a_size_is_a_whole_number_and_one_unit_or_zero() {
         assert_eq!(size("0"), Ok(0));
         assert_eq!(size("512B"), Ok(512));
         assert_eq!(size("64KiB"), Ok(65_536));
@@ -127,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn written_with_the_largest_unit_that_leaves_no_rest() {
+    fn display_uses_the_largest_unit_that_divides_the_value() {
         let written = |millis| HumanDuration(Duration::from_millis(millis)).to_string();
         assert_eq!([0, 1500, 90_000, 3_600_000].map(written), ["0s", "1500ms", "90s", "1h"]);
         assert_eq!([0, 1, 1536, 1 << 20].map(|n| HumanSize(n).to_string()), ["0", "1B", "1536B", "1MiB"]);
@@ -135,14 +144,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(number: u64) {
+        fn displayed_values_parse_to_the_same_value(number: u64) {
             let duration = HumanDuration(Duration::from_millis(number));
             prop_assert_eq!(duration.to_string().parse(), Ok(duration));
             prop_assert_eq!(HumanSize(number).to_string().parse(), Ok(HumanSize(number)));
         }
 
         #[test]
-        fn no_text_makes_it_panic(text: String) {
+        fn parsing_never_panics(text: String) {
             let _ = text.parse::<HumanDuration>();
             let _ = text.parse::<HumanSize>();
         }

@@ -6,7 +6,6 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretBox, SecretSlice};
 
@@ -51,10 +50,7 @@ pub enum Resealed {
 /// The keys of `encryption.key_file`: the first one seals, all of them open, so that a key can be replaced under way.
 pub struct SealingKeys(Vec<SealingKey>);
 
-struct SealingKey {
-    bytes: SecretSlice<u8>,
-    key: LessSafeKey,
-}
+struct SealingKey(LessSafeKey);
 
 impl SealingKeys {
     /// Reads one or several keys, parted by white space: base64 (RFC 4648, 4) of 32 bytes each.
@@ -74,7 +70,7 @@ impl SealingKeys {
         let mut text = plain.to_vec();
         let associated = Aad::from(associated(purpose, context));
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0[0].key.seal_in_place_separate_tag(nonce, associated, &mut text);
+        let tag = self.0[0].0.seal_in_place_separate_tag(nonce, associated, &mut text);
         // It fails for texts of more than 64 GiB alone, which fit into no memory of ours.
         let tag = tag.expect("texts are shorter than the cipher's bound");
         sealed.append(&mut text);
@@ -100,20 +96,12 @@ impl SealingKeys {
     fn open_by(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<(usize, SecretSlice<u8>)> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let associated = associated(purpose, context);
-        self.0.iter().enumerate().find_map(|(place, SealingKey { key, .. })| {
+        self.0.iter().enumerate().find_map(|(place, SealingKey(key))| {
             let mut text = Zeroizing::new(sealed.to_vec());
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let plain = key.open_in_place(nonce, Aad::from(&associated), &mut text).ok()?;
             Some((place, SecretBox::new((&*plain).into())))
         })
-    }
-
-    /// Whether both are the same keys in the same order; how long it takes tells nothing but which of them differ.
-    pub fn matches(&self, other: &Self) -> bool {
-        let is_same = |(one, other): (&SealingKey, &SealingKey)| {
-            verify_slices_are_equal(one.bytes.expose_secret(), other.bytes.expose_secret()).is_ok()
-        };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(is_same)
     }
 }
 
@@ -125,7 +113,7 @@ impl SealingKey {
         }
         let key = UnboundKey::new(&AES_256_GCM_SIV, bytes.expose_secret())
             .map_err(|_| InvalidSecret::NotASealingKey)?;
-        Ok(Self { bytes, key: LessSafeKey::new(key) })
+        Ok(Self(LessSafeKey::new(key)))
     }
 }
 
@@ -215,8 +203,5 @@ mod tests {
             assert_eq!(SealingKeys::parse(bad).unwrap_err(), InvalidSecret::NotASealingKey);
         }
         assert_eq!(format!("{:?}", keys(&key(1))), "SealingKeys(…)");
-        assert!(keys(&key(1)).matches(&keys(&key(1))));
-        assert!(!keys(&key(1)).matches(&keys(&key(2))));
-        assert!(!keys(&key(1)).matches(&keys(&format!("{} {}", key(1), key(2)))));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
@@ -53,11 +52,6 @@ impl VendorToken {
     /// The token itself, for the vendor's URL.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
-    }
-
-    /// Whether both are the same token; how long it takes tells nothing but their lengths.
-    pub fn matches(&self, other: &Self) -> bool {
-        verify_slices_are_equal(self.expose().as_bytes(), other.expose().as_bytes()).is_ok()
     }
 
     /// `text` without this token in it, if it was in it.
@@ -121,11 +115,6 @@ impl CallbackSecret {
     pub fn expose(&self) -> &[u8] {
         self.0.expose_secret()
     }
-
-    /// Whether both are the same key; how long it takes tells nothing but their lengths.
-    pub fn matches(&self, other: &Self) -> bool {
-        verify_slices_are_equal(self.expose(), other.expose()).is_ok()
-    }
 }
 
 /// Reads base64 (RFC 4648, 4) of a secret; what held it on the way is wiped.
@@ -156,10 +145,6 @@ mod tests {
         let token = VendorToken::parse("s3cr3t\r\n").unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert_eq!(format!("{token:?}"), "VendorToken(…)");
-        assert!(token.matches(&VendorToken::parse("s3cr3t").unwrap()));
-        for other in ["s3cr3u", "s3cr3", "s3cr3tt"] {
-            assert!(!token.matches(&VendorToken::parse(other).unwrap()), "{other}");
-        }
         assert_eq!(VendorToken::parse("\n").unwrap_err(), InvalidSecret::Empty);
         assert_eq!(VendorToken::parse("a b").unwrap_err(), InvalidSecret::Whitespace);
     }
@@ -170,8 +155,6 @@ mod tests {
         assert_eq!(secret.expose().len(), 24);
         assert_eq!(format!("{secret:?}"), "CallbackSecret(…)");
         assert_eq!(secret.to_text().expose_secret(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        assert!(secret.matches(&secret.clone()));
-        assert!(!secret.matches(&CallbackSecret::from_bytes(&[0; 24]).unwrap()));
         for bad in ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_c2hvcnQ=", "whsec_!"] {
             assert_eq!(CallbackSecret::parse(bad).unwrap_err(), InvalidSecret::NotAWebhookSecret);
         }

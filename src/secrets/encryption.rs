@@ -1,45 +1,37 @@
-//! The keys that seal what is kept and handed out.
+//! The keys that seal stored secrets and links.
 
 use std::sync::Arc;
 
-use super::{Reload, Watched};
-use crate::config::{EncryptionSettings, Problem, Problems, SecretSource};
+use super::{ReloadableSecrets, SecretKind, Watched, utf8};
+use crate::config::{EncryptionSettings, Problems};
 use crate::domain::sealing::SealingKeys;
 
-/// The settings key of the keys' file.
+/// The settings key of the key file.
 const KEY: &str = "encryption.key_file";
 
-/// `[encryption]`, as it is now.
+/// The keys of `[encryption]`, read again when their file changes.
 #[derive(Debug)]
-pub struct Encryption(Option<Watched<SealingKeys>>);
+pub struct Encryption(Option<Arc<Watched<SealingKeys>>>);
 
 impl Encryption {
-    /// Reads the keys, if there is a file of them.
+    /// Reads the key file, if the settings name one.
     ///
     /// # Errors
-    /// [`Problems`], if the file cannot be read or holds something else.
+    /// If the file cannot be read or its content is not a list of keys.
     pub fn load(settings: &EncryptionSettings) -> Result<Self, Problems> {
-        let problem = |error: super::UnusableSecret| {
-            Problems(vec![Problem { path: KEY.to_owned(), detail: error.to_string() }])
+        let load = |path| {
+            Watched::from_file(SecretKind::EncryptionKey, KEY.to_owned(), path, utf8(SealingKeys::parse))
         };
-        let source = settings.key_file.clone().map(SecretSource::File);
-        let keys = source.map(|source| Watched::load(&source, &|_| None)).transpose().map_err(problem)?;
-        Ok(Self(keys))
+        Ok(Self(settings.key_file.as_deref().map(load).transpose()?))
     }
 
-    /// The keys as they are now. Not to be kept: the next use asks again.
+    /// The keys in force; `None` if none are configured. Callers ask again for each use, since the keys may change.
     pub fn keys(&self) -> Option<Arc<SealingKeys>> {
-        self.0.as_ref().map(Watched::current)
+        self.0.as_deref().map(Watched::current)
     }
 
-    /// Whether the file could not be used at the last look: the keys from before still count.
-    pub fn is_failing(&self) -> bool {
-        self.0.as_ref().is_some_and(Watched::is_failing)
-    }
-
-    /// Looks at the file again; `None` if there is nothing to tell. It reads a small file and so blocks.
-    pub fn reload_once(&self) -> Option<Reload> {
-        let outcome = self.0.as_ref()?.reload()?;
-        Some(Reload { key: KEY.to_owned(), outcome })
+    /// The secrets that may change while the process runs.
+    pub fn secrets(&self) -> ReloadableSecrets {
+        self.0.iter().map(|keys| keys.clone() as _).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of a secret's file, read so that no copy of them stays behind in memory.
+//! Reading a secret's file without leaving copies of it in memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,44 +7,46 @@ use std::path::Path;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{SecretBox, SecretSlice};
 
-/// Why the bytes cannot be had.
-#[derive(Debug)]
-pub(crate) enum FileFault {
-    /// The file cannot be read.
-    Unreadable(io::Error),
-    /// A directory, a device, a pipe.
-    NotAFile,
-    /// More than was asked for.
-    TooLarge,
+use super::UnusableSecret;
+
+/// Reads a file of at most `max_bytes`. Every buffer is wiped after use; a growing vector would leave copies behind.
+pub(super) fn read_whole(path: &Path, max_bytes: usize) -> Result<SecretSlice<u8>, UnusableSecret> {
+    let unreadable = |source| UnusableSecret::Unreadable { file: path.to_owned(), source };
+    // Checked before opening, because opening a pipe blocks until it has a writer.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(UnusableSecret::NotAFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let size_hint = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    let content = read_bounded(file, size_hint, max_bytes).map_err(unreadable)?;
+    content.ok_or_else(|| UnusableSecret::TooLarge { file: path.to_owned(), limit_kib: max_bytes / 1024 })
 }
 
-/// Reads a file of at most so many bytes. Whatever held them on the way is wiped, which a vector that grows would not be.
-pub(crate) fn read_whole(path: &Path, most: usize) -> Result<SecretSlice<u8>, FileFault> {
-    // Before it is opened: to open a pipe would wait for its writer.
-    let known = std::fs::metadata(path).map_err(FileFault::Unreadable)?;
-    if !known.is_file() {
-        return Err(FileFault::NotAFile);
-    }
-    let mut file = File::open(path).map_err(FileFault::Unreadable)?;
-    // One more than there is, so that the end is seen without growing.
-    let size = usize::try_from(known.len()).unwrap_or(usize::MAX).min(most) + 1;
-    let mut bytes = Zeroizing::new(vec![0; size]);
+/// Reads to the end of `reader`; `None` if it holds more than `max_bytes`.
+fn read_bounded(
+    mut reader: impl Read,
+    size_hint: usize,
+    max_bytes: usize,
+) -> io::Result<Option<SecretSlice<u8>>> {
+    // One byte more than expected, so that the end of the file is seen without a larger buffer.
+    let mut bytes = Zeroizing::new(vec![0; size_hint.min(max_bytes) + 1]);
     let mut filled = 0;
     loop {
-        if filled > most {
-            return Err(FileFault::TooLarge);
+        if filled > max_bytes {
+            return Ok(None);
         }
         if filled == bytes.len() {
-            // It has grown since, or never says its size.
-            let mut larger = Zeroizing::new(vec![0; (filled * 2).min(most + 1)]);
+            // The file grew since, or it does not report its size.
+            let mut larger = Zeroizing::new(vec![0; (filled * 2).min(max_bytes + 1)]);
             larger[..filled].copy_from_slice(&bytes);
             bytes = larger;
         }
-        match file.read(&mut bytes[filled..]) {
-            Ok(0) => return Ok(SecretBox::new(bytes[..filled].into())),
+        match reader.read(&mut bytes[filled..]) {
+            Ok(0) => return Ok(Some(SecretBox::new(bytes[..filled].into()))),
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(FileFault::Unreadable(error)),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_up_to_the_bound_and_not_beyond() {
+    fn a_file_is_read_up_to_the_bound() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         for length in [0, 1, 63, 64] {
@@ -64,18 +66,19 @@ mod tests {
             assert_eq!(read_whole(&path, 64).unwrap().expose_secret(), vec![b'x'; length]);
         }
         std::fs::write(&path, [b'x'; 65]).unwrap();
-        assert!(matches!(read_whole(&path, 64), Err(FileFault::TooLarge)));
-        assert!(matches!(read_whole(directory.path(), 64), Err(FileFault::NotAFile)));
-        assert!(matches!(read_whole(&path.with_file_name("none"), 64), Err(FileFault::Unreadable(_))));
+        assert!(matches!(read_whole(&path, 64), Err(UnusableSecret::TooLarge { .. })));
+        assert!(matches!(read_whole(directory.path(), 64), Err(UnusableSecret::NotAFile(_))));
+        let missing = path.with_file_name("missing");
+        assert!(matches!(read_whole(&missing, 64), Err(UnusableSecret::Unreadable { .. })));
     }
 
-    /// Files under /proc say that they are empty.
+    /// Files under /proc report a size of 0.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_file_that_does_not_say_its_size_is_read_all_the_same() {
+    fn a_file_that_does_not_report_its_size_is_read_completely() {
         let path = Path::new("/proc/self/limits");
         let whole = std::fs::read(path).unwrap();
         assert_eq!(read_whole(path, whole.len()).unwrap().expose_secret(), whole);
-        assert!(matches!(read_whole(path, whole.len() - 1), Err(FileFault::TooLarge)));
+        assert!(matches!(read_whole(path, whole.len() - 1), Err(UnusableSecret::TooLarge { .. })));
     }
 }

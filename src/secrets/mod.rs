@@ -1,35 +1,49 @@
-//! Secrets that come from files or variables, as they are now.
+//! Secrets that the settings name by a file or by an environment variable.
 //!
-//! One in a file can be changed under way (a rotated Kubernetes Secret, say): whoever holds it looks at the file again
-//! every few seconds, and readers see the new value with the next call, without a lock.
+//! A secret in a file may change while the process runs, for example when Kubernetes updates a mounted Secret. The
+//! secret refresher worker reads each file again every few seconds through [`ReloadableSecret`]. Readers see the new value
+//! with their next call, and readers take no lock.
 
 mod encryption;
 mod file;
-mod text;
+mod kind;
+mod unusable;
 mod watched;
 
-pub use encryption::Encryption;
-pub(crate) use file::{FileFault, read_whole};
-pub(crate) use text::FromSecretText;
-pub use text::UnusableSecret;
-pub(crate) use watched::Watched;
+use std::sync::Arc;
 
-/// What a look at a secret's file has to tell.
-#[derive(Debug)]
-pub struct Reload {
-    /// The settings key that leads to the file.
-    pub key: String,
-    /// What happened to it.
-    pub outcome: ReloadOutcome,
+pub use encryption::Encryption;
+pub use kind::SecretKind;
+pub use unusable::UnusableSecret;
+pub(crate) use watched::{Watched, utf8, without_line_break};
+
+/// A secret whose file may change while the process runs.
+pub trait ReloadableSecret: Send + Sync {
+    /// The settings key that names the file, such as `tenants.acme.vendor_token_file`.
+    fn key(&self) -> &str;
+
+    /// The kind of secret.
+    fn kind(&self) -> SecretKind;
+
+    /// Reads the file again. `None` means that neither the secret nor the state of its file changed since the last read.
+    ///
+    /// The call blocks on the file system, so async code runs it on a blocking thread.
+    fn reload(&self) -> Option<Reload>;
+
+    /// Whether the last read of the file failed. The previous value stays in force meanwhile.
+    fn is_unreadable(&self) -> bool;
 }
 
-/// What happened to a secret between two looks.
+/// All secrets of a part of the gateway, for the worker that reads their files again.
+pub type ReloadableSecrets = Vec<Arc<dyn ReloadableSecret>>;
+
+/// The result of reading a secret's file again.
 #[derive(Debug)]
-pub enum ReloadOutcome {
-    /// A new value counts from now on.
+pub enum Reload {
+    /// A new value is in force.
     Changed,
-    /// The file cannot serve as it is now; the old value still counts. Told once for each new reason, not at each look.
+    /// The file cannot be used; the previous value stays in force. Each new reason is reported once.
     Failed(UnusableSecret),
-    /// The file is well again, and says what it said before.
+    /// The file can be used again, and its content is the one in force.
     Recovered,
 }

@@ -1,79 +1,155 @@
-//! One secret that may change under way.
+//! One secret and the file that it comes from.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use secrecy::ExposeSecret;
 
-use super::ReloadOutcome;
-use super::text::{FromSecretText, UnusableSecret, read};
-use crate::config::SecretSource;
+use super::file::read_whole;
+use super::{Reload, ReloadableSecret, SecretKind, UnusableSecret};
+use crate::config::Problem;
+use crate::domain::secrets::InvalidSecret;
 
-/// A secret and the file that it comes from. One from a variable stays as it is: a process keeps its environment.
-#[derive(Debug)]
+/// Makes a secret of the content of its file.
+type Parser<T> = Box<dyn Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync>;
+
+/// A secret that is read again when its file changes. A secret from an environment variable never changes.
 pub(crate) struct Watched<T> {
+    kind: SecretKind,
+    key: String,
     current: ArcSwap<T>,
-    file: Option<WatchedFile>,
+    file: Option<WatchedFile<T>>,
 }
 
-#[derive(Debug)]
-struct WatchedFile {
+struct WatchedFile<T> {
     path: PathBuf,
-    /// Why the last look failed, so that one reason is told once.
-    failing: Mutex<Option<String>>,
+    parse: Parser<T>,
+    last_read: Mutex<LastRead>,
 }
 
-impl<T: FromSecretText> Watched<T> {
-    /// Reads the secret for the first time.
-    pub(crate) fn load(
-        source: &SecretSource,
-        variable: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, UnusableSecret> {
-        let (secret, file) = match source {
-            SecretSource::File(path) => {
-                (read(path)?, Some(WatchedFile { path: path.clone(), failing: Mutex::default() }))
-            }
-            SecretSource::Env(name) => {
-                (T::from_secret_text(&variable(name).ok_or(UnusableSecret::NotSet)?)?, None)
-            }
+/// The state after the last read of a file.
+struct LastRead {
+    /// SHA-256 of the content in force, without the trailing line break.
+    fingerprint: digest::Digest,
+    /// The reason if the last read failed, so that each reason is reported once.
+    failure: Option<String>,
+}
+
+impl<T> Watched<T> {
+    /// Reads a secret from its file for the first time; `key` is the settings key that names the file.
+    pub(crate) fn from_file(
+        kind: SecretKind,
+        key: String,
+        path: &Path,
+        parse: impl Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, Problem> {
+        let (secret, fingerprint) = match read(kind, path, &parse) {
+            Ok(read) => read,
+            Err(error) => return Err(Problem { path: key, detail: error.to_string() }),
         };
-        Ok(Self { current: ArcSwap::from_pointee(secret), file })
+        let last_read = Mutex::new(LastRead { fingerprint, failure: None });
+        let file = WatchedFile { path: path.to_owned(), parse: Box::new(parse), last_read };
+        Ok(Arc::new(Self { kind, key, current: ArcSwap::from_pointee(secret), file: Some(file) }))
     }
 
-    /// The secret as it is now.
+    /// Takes a secret from the value of an environment variable; `key` is the settings key that names the variable.
+    pub(crate) fn from_variable(
+        kind: SecretKind,
+        key: String,
+        value: Option<String>,
+        parse: impl Fn(&[u8]) -> Result<T, UnusableSecret>,
+    ) -> Result<Arc<Self>, Problem> {
+        match value.ok_or(UnusableSecret::NotSet).and_then(|value| parse(value.as_bytes())) {
+            Ok(secret) => {
+                Ok(Arc::new(Self { kind, key, current: ArcSwap::from_pointee(secret), file: None }))
+            }
+            Err(error) => Err(Problem { path: key, detail: error.to_string() }),
+        }
+    }
+
+    /// The secret in force.
     pub(crate) fn current(&self) -> Arc<T> {
         self.current.load_full()
     }
+}
 
-    /// Whether the last look failed: what the file held before still counts.
-    pub(crate) fn is_failing(&self) -> bool {
-        let Some(WatchedFile { failing, .. }) = &self.file else { return false };
-        failing.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+impl<T: Send + Sync> ReloadableSecret for Watched<T> {
+    fn key(&self) -> &str {
+        &self.key
     }
 
-    /// Looks at the file again; `None` if there is nothing to tell.
-    ///
-    /// A file that is just being written may be seen empty or cut short. Empty fails and is mended by the next look; a token
-    /// cut short cannot be told from a whole one, so files had better be replaced by a rename, as Kubernetes does.
-    pub(crate) fn reload(&self) -> Option<ReloadOutcome> {
-        let WatchedFile { path, failing } = self.file.as_ref()?;
-        // Held to the end, so that of two looks at once the later one does not put the older secret back.
-        let mut failing = failing.lock().unwrap_or_else(PoisonError::into_inner);
-        match read::<T>(path) {
-            Ok(secret) if self.current.load().is_same(&secret) => {
-                failing.take().map(|_| ReloadOutcome::Recovered)
+    fn kind(&self) -> SecretKind {
+        self.kind
+    }
+
+    /// A reader may see a file that is being written empty or truncated. An empty file fails, and the next read corrects
+    /// it. A truncated token looks like a whole one, so files should be replaced by a rename, as Kubernetes does.
+    fn reload(&self) -> Option<Reload> {
+        let file = self.file.as_ref()?;
+        // Held until the end, so that the older of two concurrent reads cannot overwrite the newer one.
+        let mut last_read = file.last_read();
+        match read(self.kind, &file.path, &file.parse) {
+            Ok((_, fingerprint)) if fingerprint.as_ref() == last_read.fingerprint.as_ref() => {
+                last_read.failure.take().map(|_| Reload::Recovered)
             }
-            Ok(secret) => {
-                *failing = None;
+            Ok((secret, fingerprint)) => {
+                *last_read = LastRead { fingerprint, failure: None };
                 self.current.store(Arc::new(secret));
-                Some(ReloadOutcome::Changed)
+                Some(Reload::Changed)
             }
             Err(error) => {
-                let reason = error.to_string();
-                let is_known = failing.as_ref() == Some(&reason);
-                *failing = Some(reason);
-                (!is_known).then_some(ReloadOutcome::Failed(error))
+                let reason = Some(error.to_string());
+                let is_known = last_read.failure == reason;
+                last_read.failure = reason;
+                (!is_known).then_some(Reload::Failed(error))
             }
         }
+    }
+
+    fn is_unreadable(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.last_read().failure.is_some())
+    }
+}
+
+impl<T> WatchedFile<T> {
+    fn last_read(&self) -> MutexGuard<'_, LastRead> {
+        self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// Reads and parses the file of a secret.
+fn read<T>(
+    kind: SecretKind,
+    path: &Path,
+    parse: &impl Fn(&[u8]) -> Result<T, UnusableSecret>,
+) -> Result<(T, digest::Digest), UnusableSecret> {
+    let content = read_whole(path, kind.max_file_bytes())?;
+    let content = content.expose_secret();
+    let fingerprint = digest::digest(&digest::SHA256, without_line_break(content));
+    Ok((parse(content)?, fingerprint))
+}
+
+/// The content without the line break that editors and `echo` put at its end, which is not part of a secret.
+pub(crate) fn without_line_break(content: &[u8]) -> &[u8] {
+    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    content.strip_suffix(b"\r").unwrap_or(content)
+}
+
+/// Turns a parser of text into a parser of a file's content.
+pub(crate) fn utf8<T>(
+    parse: impl Fn(&str) -> Result<T, InvalidSecret>,
+) -> impl Fn(&[u8]) -> Result<T, UnusableSecret> {
+    move |content| {
+        let text = std::str::from_utf8(content).map_err(|_| UnusableSecret::NotText)?;
+        Ok(parse(text)?)
     }
 }

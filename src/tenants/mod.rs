@@ -1,109 +1,76 @@
-//! The tenants that the settings name, each with its limits and its secrets as they are now.
+//! The tenants of the settings: their limits and their secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Problem, Problems, RateLimitSettings, SecretSource, TenantSettings, key_path};
+use crate::config::{
+    CALLBACK_SECRET, Problem, Problems, RateLimitSettings, SecretKeys, SecretSource, TenantSettings,
+    VENDOR_TOKEN, key_path,
+};
 use crate::domain::ids::TenantId;
-use crate::domain::secrets::{CallbackSecret, VendorToken};
-use crate::secrets::{Reload, UnusableSecret, Watched};
+use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
+use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
-/// The limits of a tenant that has none of its own.
+/// The limits of tenants whose settings set none.
 #[derive(Debug, Clone)]
 pub struct DefaultLimits {
-    /// Requests under way at the vendor (`vendor.max_concurrency`).
+    /// The most concurrent requests to the vendor (`vendor.max_concurrency`).
     pub max_concurrency: usize,
-    /// Requests to the API (`[rate_limit]`).
+    /// The rate limit of the API (`[rate_limit]`).
     pub rate_limit: RateLimitSettings,
 }
 
-/// Every configured tenant.
+/// All configured tenants.
 #[derive(Debug)]
 pub struct Tenants {
     by_id: BTreeMap<TenantId, Arc<Tenant>>,
 }
 
-/// One customer with one vendor token.
+/// A customer with one vendor token.
 #[derive(Debug)]
 pub struct Tenant {
     id: TenantId,
     max_concurrency: usize,
     rate_limit: RateLimitSettings,
-    vendor_token: Watched<VendorToken>,
-    callback_secrets: Option<Watched<Vec<CallbackSecret>>>,
-}
-
-/// Which secret of a tenant.
-#[derive(Debug, Clone, Copy)]
-enum SecretKind {
-    /// The token that opens the vendor's door.
-    VendorToken,
-    /// The secrets that sign callbacks.
-    CallbackSecrets,
-}
-
-impl SecretKind {
-    fn file_key(self) -> &'static str {
-        match self {
-            Self::VendorToken => "vendor_token_file",
-            Self::CallbackSecrets => "callback_secret_file",
-        }
-    }
-
-    fn env_key(self) -> &'static str {
-        match self {
-            Self::VendorToken => "vendor_token_env",
-            Self::CallbackSecrets => "callback_secret_env",
-        }
-    }
+    vendor_token: Arc<Watched<VendorToken>>,
+    callback_secrets: Option<Arc<Watched<Vec<CallbackSecret>>>>,
 }
 
 impl Tenants {
-    /// Reads every tenant's secrets; `variable` looks up an environment variable.
+    /// Reads the secrets of all tenants; `variable` looks up an environment variable.
     ///
     /// # Errors
-    /// [`Problems`] names every secret that cannot be read or is malformed, by the settings key that leads to it.
+    /// [`Problems`] lists every secret that cannot be used, by settings key.
     pub fn load(
         tenants: &BTreeMap<TenantId, TenantSettings>,
         defaults: &DefaultLimits,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
-        let by_id = tenants
-            .iter()
-            .filter_map(|(id, settings)| {
-                let tenant = Tenant::load(id, settings, defaults, &variable, &mut problems)?;
-                Some((id.clone(), Arc::new(tenant)))
-            })
-            .collect();
+        let (mut by_id, mut problems) = (BTreeMap::new(), Vec::new());
+        for (id, settings) in tenants {
+            match Tenant::load(id, settings, defaults, &variable) {
+                Ok(tenant) => {
+                    by_id.insert(id.clone(), Arc::new(tenant));
+                }
+                Err(Problems(found)) => problems.extend(found),
+            }
+        }
         if problems.is_empty() { Ok(Self { by_id }) } else { Err(Problems(problems)) }
     }
 
-    /// The tenant of that name.
+    /// The tenant with this id.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.by_id.get(id).cloned()
     }
 
-    /// Every tenant, in the order of their names.
+    /// All tenants, ordered by id.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_id.values()
     }
 
-    /// How many vendor tokens' files could not be used at the last look, and how many callback secrets'.
-    pub fn failing(&self) -> (usize, usize) {
-        let tenants = || self.by_id.values();
-        let tokens = tenants().filter(|tenant| tenant.vendor_token.is_failing()).count();
-        let secrets = tenants().filter_map(|tenant| tenant.callback_secrets.as_ref());
-        (tokens, secrets.filter(|secrets| secrets.is_failing()).count())
-    }
-
-    /// Looks at every secret file again and takes what is new; tells what changed, newly fails, or is well again.
-    ///
-    /// It reads small files and so blocks: call it off the async threads, every few seconds. It compares contents, for
-    /// neither inode nor time of change tells: Kubernetes swaps a symlink two levels up, and a watch on the file would sleep
-    /// through that.
-    pub fn reload_once(&self) -> Vec<Reload> {
-        self.by_id.values().flat_map(|tenant| tenant.reload_once()).collect()
+    /// The secrets of all tenants, which may change while the process runs.
+    pub fn secrets(&self) -> ReloadableSecrets {
+        self.by_id.values().flat_map(|tenant| tenant.secrets()).collect()
     }
 }
 
@@ -113,75 +80,82 @@ impl Tenant {
         settings: &TenantSettings,
         defaults: &DefaultLimits,
         variable: &impl Fn(&str) -> Option<String>,
-        problems: &mut Vec<Problem>,
-    ) -> Option<Self> {
-        let mut note = |kind: SecretKind, source: &SecretSource, error: &UnusableSecret| {
-            let key = match source {
-                SecretSource::File(_) => kind.file_key(),
-                SecretSource::Env(_) => kind.env_key(),
-            };
-            problems.push(Problem { path: path_of(id, key), detail: error.to_string() });
+    ) -> Result<Self, Problems> {
+        let load_token = || {
+            let (kind, source) = (SecretKind::VendorToken, &settings.vendor_token);
+            load_secret(kind, id, &VENDOR_TOKEN, source, variable, VendorToken::parse)
         };
-        let vendor_token = Watched::load(&settings.vendor_token, variable)
-            .map_err(|error| note(SecretKind::VendorToken, &settings.vendor_token, &error));
-        let callback_secrets = settings
-            .callback_secret
-            .as_ref()
-            .map(|source| {
-                Watched::load(source, variable)
-                    .map_err(|error| note(SecretKind::CallbackSecrets, source, &error))
-            })
-            .transpose();
-        Some(Self {
-            id: id.clone(),
-            max_concurrency: settings.max_concurrency.unwrap_or(defaults.max_concurrency),
-            rate_limit: settings.rate_limit.as_ref().unwrap_or(&defaults.rate_limit).clone(),
-            vendor_token: vendor_token.ok()?,
-            callback_secrets: callback_secrets.ok()?,
-        })
+        let load_secrets = |source| {
+            let kind = SecretKind::CallbackSecret;
+            load_secret(kind, id, &CALLBACK_SECRET, source, variable, parse_callback_secrets)
+        };
+        match (load_token(), settings.callback_secret.as_ref().map(load_secrets).transpose()) {
+            (Ok(vendor_token), Ok(callback_secrets)) => Ok(Self {
+                id: id.clone(),
+                max_concurrency: settings.max_concurrency.unwrap_or(defaults.max_concurrency),
+                rate_limit: settings.rate_limit(&defaults.rate_limit),
+                vendor_token,
+                callback_secrets,
+            }),
+            (token, secrets) => Err(Problems(token.err().into_iter().chain(secrets.err()).collect())),
+        }
     }
 
-    /// Its name.
+    /// The id of the tenant.
     pub fn id(&self) -> &TenantId {
         &self.id
     }
 
-    /// How many requests it may have under way at the vendor.
+    /// The most concurrent requests to the vendor.
     pub fn max_concurrency(&self) -> usize {
         self.max_concurrency
     }
 
-    /// How much it may ask of the API.
+    /// The rate limit of the API.
     pub fn rate_limit(&self) -> &RateLimitSettings {
         &self.rate_limit
     }
 
-    /// What opens the vendor's door for it now. Not to be kept: the next request asks again.
+    /// The vendor token in force. Callers ask again for each request, since the token may change.
     pub fn vendor_token(&self) -> VendorToken {
         self.vendor_token.current().as_ref().clone()
     }
 
-    /// What signs its callbacks now: the first is the current secret, the others still sign during a rotation.
-    /// Empty if none is configured.
+    /// The secrets that sign callbacks: the current one first, then those that still sign during a rotation. The list is
+    /// empty if none is configured.
     pub fn callback_secrets(&self) -> Vec<CallbackSecret> {
         self.callback_secrets.as_ref().map_or_else(Vec::new, |secrets| secrets.current().as_ref().clone())
     }
 
-    fn reload_once(&self) -> Vec<Reload> {
-        let vendor_token = self.vendor_token.reload();
-        let callback_secrets = self.callback_secrets.as_ref().and_then(Watched::reload);
-        [(SecretKind::VendorToken, vendor_token), (SecretKind::CallbackSecrets, callback_secrets)]
-            .into_iter()
-            .filter_map(|(what, outcome)| {
-                Some(Reload { key: path_of(&self.id, what.file_key()), outcome: outcome? })
-            })
-            .collect()
+    fn secrets(&self) -> ReloadableSecrets {
+        let mut secrets: ReloadableSecrets = vec![self.vendor_token.clone()];
+        secrets.extend(self.callback_secrets.iter().map(|secrets| secrets.clone() as _));
+        secrets
     }
 }
 
-/// The path of a tenant's setting.
-fn path_of(id: &TenantId, key: &str) -> String {
-    key_path(&key_path("tenants", id.as_str()), key)
+/// Loads a secret from its file or environment variable.
+fn load_secret<T: 'static>(
+    kind: SecretKind,
+    tenant: &TenantId,
+    keys: &SecretKeys,
+    source: &SecretSource,
+    variable: &impl Fn(&str) -> Option<String>,
+    parse: fn(&str) -> Result<T, InvalidSecret>,
+) -> Result<Arc<Watched<T>>, Problem> {
+    let path = |key| key_path(&key_path("tenants", tenant.as_str()), key);
+    match source {
+        SecretSource::File(file) => Watched::from_file(kind, path(keys.file_key()), file, utf8(parse)),
+        SecretSource::Env(name) => {
+            Watched::from_variable(kind, path(keys.env_key()), variable(name), utf8(parse))
+        }
+    }
+}
+
+/// Parses one or more callback secrets, separated by white space.
+fn parse_callback_secrets(text: &str) -> Result<Vec<CallbackSecret>, InvalidSecret> {
+    let secrets = text.split_whitespace().map(CallbackSecret::parse).collect::<Result<Vec<_>, _>>()?;
+    if secrets.is_empty() { Err(InvalidSecret::Empty) } else { Ok(secrets) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::secrets::ReloadOutcome;
+use crate::secrets::Reload;
 
 const FIRST: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SECOND: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -16,7 +16,8 @@ fn in_files(vendor_token: &Path, callback_secret: Option<&Path>) -> TenantSettin
     TenantSettings {
         vendor_token: SecretSource::File(vendor_token.to_owned()),
         callback_secret: callback_secret.map(|path| SecretSource::File(path.to_owned())),
-        rate_limit: None,
+        requests_per_second: None,
+        burst: None,
         max_concurrency: None,
     }
 }
@@ -29,14 +30,18 @@ fn load_acme(settings: TenantSettings) -> Result<Tenants, Problems> {
     Tenants::load(&BTreeMap::from([(acme(), settings)]), &defaults(), |_| None)
 }
 
-/// What a look had to tell, as text.
-fn look(tenants: &Tenants) -> Vec<String> {
-    let tell = |reload: Reload| match reload.outcome {
-        ReloadOutcome::Changed => format!("{} changed", reload.key),
-        ReloadOutcome::Failed(error) => format!("{}: {error}", reload.key),
-        ReloadOutcome::Recovered => format!("{} recovered", reload.key),
-    };
-    tenants.reload_once().into_iter().map(tell).collect()
+/// Reads all secret files again and returns the results as text.
+fn reload(tenants: &Tenants) -> Vec<String> {
+    let secrets = tenants.secrets();
+    let results = secrets.iter().filter_map(|secret| {
+        let key = secret.key();
+        Some(match secret.reload()? {
+            Reload::Changed => format!("{key} changed"),
+            Reload::Failed(error) => format!("{key}: {error}"),
+            Reload::Recovered => format!("{key} recovered"),
+        })
+    });
+    results.collect()
 }
 
 #[test]
@@ -47,7 +52,8 @@ fn limits_and_secrets_come_from_files_and_variables() {
     let own = TenantSettings {
         vendor_token: SecretSource::Env("BETA_TOKEN".to_owned()),
         callback_secret: Some(SecretSource::Env("BETA_SECRETS".to_owned())),
-        rate_limit: Some(RateLimitSettings { requests_per_second: 1, burst: 2 }),
+        requests_per_second: None,
+        burst: Some(2),
         max_concurrency: Some(3),
     };
     let beta = TenantId::parse("beta").unwrap();
@@ -65,15 +71,16 @@ fn limits_and_secrets_come_from_files_and_variables() {
     assert_eq!((acme.max_concurrency(), acme.rate_limit()), (32, &defaults().rate_limit));
     let beta = tenants.get(&beta).unwrap();
     assert_eq!((beta.vendor_token().expose(), beta.callback_secrets().len()), ("b3ta", 2));
-    assert_eq!((beta.max_concurrency(), beta.rate_limit().burst), (3, 2));
+    assert_eq!(beta.max_concurrency(), 3);
+    assert_eq!(beta.rate_limit(), &RateLimitSettings { requests_per_second: 100, burst: 2 });
     assert!(tenants.get(&TenantId::parse("ACME").unwrap()).is_none());
-    assert!(tenants.reload_once().is_empty());
+    assert!(reload(&tenants).is_empty());
     let printed = format!("{tenants:?}");
     assert!(!printed.contains("t0ken") && !printed.contains("b3ta"), "{printed}");
 }
 
 #[test]
-fn every_secret_that_cannot_be_had_is_named_at_once_and_none_is_shown() {
+fn all_unusable_secrets_are_reported_at_once_and_none_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let spaced = dir.path().join("spaced");
     fs::write(&spaced, "s3cr3t t0ken\n").unwrap();
@@ -100,17 +107,17 @@ fn every_secret_that_cannot_be_had_is_named_at_once_and_none_is_shown() {
 tenants.a.callback_secret_file: \"{dir}\" is not a regular file
 tenants.b.vendor_token_file: the secret has white space or a control character in it
 tenants.b.callback_secret_file: the secret must be \"whsec_\" followed by base64 of 24 to 64 bytes
-tenants.c.vendor_token_file: \"{dir}/large\" is larger than a secret can be (64 KiB)
-tenants.c.callback_secret_file: \"{dir}/binary\" is not a text in UTF-8
+tenants.c.vendor_token_file: \"{dir}/large\" is larger than 64 KiB
+tenants.c.callback_secret_file: the secret is not valid UTF-8
 tenants.d.vendor_token_file: cannot read the file: No such file or directory (os error 2)
-tenants.e.vendor_token_file: \"{dir}/large\" is larger than a secret can be (64 KiB)
-tenants.e.callback_secret_env: the environment variable of this name is not set"
+tenants.e.vendor_token_file: \"{dir}/large\" is larger than 64 KiB
+tenants.e.callback_secret_env: the environment variable with this name is not set"
     );
     assert_eq!(problems, expected);
 }
 
 #[test]
-fn a_rewritten_file_counts_from_the_next_look() {
+fn a_changed_file_is_in_force_after_the_next_read() {
     let dir = tempfile::tempdir().unwrap();
     let (token, secrets) = (dir.path().join("token"), dir.path().join("secrets"));
     fs::write(&token, "old").unwrap();
@@ -122,7 +129,7 @@ fn a_rewritten_file_counts_from_the_next_look() {
     fs::write(&secrets, format!("{SECOND}\n{FIRST}\n")).unwrap();
     assert_eq!(tenant.vendor_token().expose(), "old");
     assert_eq!(
-        look(&tenants),
+        reload(&tenants),
         ["tenants.acme.vendor_token_file changed", "tenants.acme.callback_secret_file changed"]
     );
     assert_eq!(tenant.vendor_token().expose(), "new");
@@ -131,11 +138,11 @@ fn a_rewritten_file_counts_from_the_next_look() {
     assert_eq!(tenant.callback_secrets().len(), 2);
 
     fs::write(&token, "new").unwrap();
-    assert!(look(&tenants).is_empty(), "a line break is no change");
+    assert!(reload(&tenants).is_empty(), "a trailing line break is not a change");
 }
 
 #[test]
-fn a_bad_file_keeps_the_old_secret_and_is_told_once_for_each_reason() {
+fn an_unusable_file_keeps_the_previous_secret_and_each_reason_is_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     fs::write(&token, "old").unwrap();
@@ -143,24 +150,24 @@ fn a_bad_file_keeps_the_old_secret_and_is_told_once_for_each_reason() {
     let tenant = tenants.get(&acme()).unwrap();
 
     fs::write(&token, "").unwrap();
-    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file: the secret is empty"]);
-    assert!(look(&tenants).is_empty(), "nothing new");
+    assert_eq!(reload(&tenants), ["tenants.acme.vendor_token_file: the secret is empty"]);
+    assert!(reload(&tenants).is_empty(), "the same reason is not reported again");
     fs::remove_file(&token).unwrap();
-    assert_eq!(look(&tenants).len(), 1, "another reason");
+    assert_eq!(reload(&tenants).len(), 1, "a new reason is reported");
     assert_eq!(tenant.vendor_token().expose(), "old");
     fs::write(&token, "old").unwrap();
-    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file recovered"]);
+    assert_eq!(reload(&tenants), ["tenants.acme.vendor_token_file recovered"]);
     fs::write(&token, "").unwrap();
-    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file: the secret is empty"]);
+    assert_eq!(reload(&tenants), ["tenants.acme.vendor_token_file: the secret is empty"]);
     fs::write(&token, "new").unwrap();
-    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file changed"]);
+    assert_eq!(reload(&tenants), ["tenants.acme.vendor_token_file changed"]);
     assert_eq!(tenant.vendor_token().expose(), "new");
 }
 
 /// Kubernetes mounts `token → ..data/token` and `..data → ..one`, and swaps `..data` by a rename.
 #[cfg(unix)]
 #[test]
-fn a_swapped_symlink_is_seen() {
+fn a_swapped_symlink_is_a_change() {
     use std::os::unix::fs::symlink;
 
     let dir = tempfile::tempdir().unwrap();
@@ -174,6 +181,6 @@ fn a_swapped_symlink_is_seen() {
 
     symlink("..two", dir.path().join("..data_tmp")).unwrap();
     fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
-    assert_eq!(look(&tenants), ["tenants.acme.vendor_token_file changed"]);
+    assert_eq!(reload(&tenants), ["tenants.acme.vendor_token_file changed"]);
     assert_eq!(tenants.get(&acme()).unwrap().vendor_token().expose(), "new");
 }

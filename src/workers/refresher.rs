@@ -10,11 +10,9 @@ use super::{Report, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
 use crate::env::Env;
-use crate::secrets::{Encryption, ReloadOutcome};
+use crate::secrets::{Reload, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
 use crate::telemetry::metrics::whole;
-use crate::telemetry::spans::CollectorHeaders;
-use crate::tenants::Tenants;
 
 /// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
 /// symlinks, and network file systems do not tell of changes.
@@ -34,20 +32,36 @@ impl Worker for KeyRefresher {
 
     async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.verifier.refresh_once().await;
-        Ok(Report { started: 0, next_due: Some(self.verifier.next_refresh()) })
+        Ok(Report { started: 0, next_due: self.verifier.next_refresh() })
     }
 }
 
-/// Reads the files of secrets anew.
+/// Reads the files of all secrets again.
 pub struct SecretRefresher {
-    /// Whose secrets.
-    pub tenants: Arc<Tenants>,
-    /// The keys that seal.
-    pub encryption: Arc<Encryption>,
-    /// What the collector of traces wants to see.
-    pub collector_headers: Arc<CollectorHeaders>,
+    /// The secrets of the tenants, the encryption, the issuers and the trace collector.
+    pub secrets: Arc<ReloadableSecrets>,
     /// The clocks and the metrics.
     pub env: Env,
+}
+
+impl SecretRefresher {
+    fn report(&self, key: &str, reload: &Reload) {
+        let outcome = match reload {
+            Reload::Changed => {
+                tracing::info!(secret = key, "secret changed");
+                "changed"
+            }
+            Reload::Failed(error) => {
+                tracing::error!(secret = key, %error, "failed to read secret, the previous value stays in force");
+                "failed"
+            }
+            Reload::Recovered => {
+                tracing::info!(secret = key, "secret can be read again");
+                "recovered"
+            }
+        };
+        self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+    }
 }
 
 #[async_trait]
@@ -57,40 +71,19 @@ impl Worker for SecretRefresher {
     }
 
     async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        // Files on a mount that hangs must not hold up a thread that others need.
-        let files = Arc::clone(&self);
-        let look = move || {
-            let of_tenants = files.tenants.reload_once();
-            let others = [files.encryption.reload_once(), files.collector_headers.reload_once()];
-            of_tenants.into_iter().chain(others.into_iter().flatten()).collect::<Vec<_>>()
-        };
-        let reloads = tokio::task::spawn_blocking(look).await.unwrap_or_default();
-        for reload in reloads {
-            let secret = reload.key;
-            let outcome = match &reload.outcome {
-                ReloadOutcome::Changed => {
-                    tracing::info!(secret, "secret changed");
-                    "changed"
-                }
-                ReloadOutcome::Failed(error) => {
-                    tracing::error!(secret, %error, "failed to read a secret; the previous value stays in use");
-                    "failed"
-                }
-                ReloadOutcome::Recovered => {
-                    tracing::info!(secret, "secret readable again");
-                    "recovered"
-                }
-            };
-            self.env.metrics.secret_reloads.with_label_values(&[outcome]).inc();
+        // On a blocking thread: a file system that hangs must not block the async threads.
+        let secrets = Arc::clone(&self.secrets);
+        let reload = move || secrets.iter().map(|secret| secret.reload()).collect::<Vec<_>>();
+        let reloads = tokio::task::spawn_blocking(reload).await.unwrap_or_default();
+        for (secret, reload) in self.secrets.iter().zip(reloads) {
+            if let Some(reload) = reload {
+                self.report(secret.key(), &reload);
+            }
         }
-        let (tokens, secrets) = self.tenants.failing();
-        for (kind, failing) in [
-            ("vendor_token", tokens),
-            ("callback_secret", secrets),
-            ("encryption_key", usize::from(self.encryption.is_failing())),
-            ("collector_headers", usize::from(self.collector_headers.is_failing())),
-        ] {
-            self.env.metrics.secrets_unreadable.with_label_values(&[kind]).set(whole(failing));
+        for kind in SecretKind::ALL {
+            let of_kind = self.secrets.iter().filter(|secret| secret.kind() == kind);
+            let unreadable = of_kind.filter(|secret| secret.is_unreadable()).count();
+            self.env.metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(whole(unreadable));
         }
         Ok(Report { started: 0, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
     }

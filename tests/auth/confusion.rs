@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::jwks_server::JwksServer;
 use crate::signer::{Signer, unsigned};
-use crate::stage::{SECRET, Stage, address, claims, claims_with, file, issuer};
+use crate::stage::{SECRET, Stage, claims, claims_with, file, issuer, jwks_url};
 
 /// An issuer with these keys in a file, which answers to no other name than the usual one.
 fn stage_with_set(algorithms: &[Algorithm], keys: &[Value]) -> Stage {
@@ -213,7 +213,7 @@ async fn a_kid_is_compared_and_nothing_else() {
     let signer = Signer::p256();
     let server = JwksServer::start(&[signer.jwk(&json!({"kid": "k"}))]).await;
     let elsewhere = JwksServer::start(&[Signer::p256().jwk(&json!({"kid": "k"}))]).await;
-    let stage = Stage::new(vec![issuer(&[ES256, HS256], address(&server.url))]);
+    let stage = Stage::new(vec![issuer(&[ES256, HS256], jwks_url(&server.url))]);
     assert_eq!(stage.refresh_after(std::time::Duration::ZERO).await, ["updated"]);
     for kid in odd_names().into_iter().chain([elsewhere.url.to_string()]) {
         let token = signer.token(&json!({"alg": "ES256", "kid": kid}), &claims());

@@ -1,6 +1,4 @@
-//! Keys in files: what is refused at the start, and what happens when a file changes.
-
-use std::time::Duration;
+//! Key files: unusable files are refused at start-up, and changed files are read again.
 
 use alovoice_gateway::config::{IssuerSettings, KeySource};
 use jsonwebtoken::Algorithm::{
@@ -11,9 +9,7 @@ use serde_json::json;
 use crate::signer::{Signer, pem};
 use crate::stage::{SECRET, Stage, claims, file, issuer};
 
-const POLL: Duration = Duration::from_secs(5);
-
-/// 1,024 bits: a key that must not be used. Its private part was thrown away.
+/// An RSA key of 1,024 bits, which is too short. Its private part was deleted.
 const SHORT_RSA_KEY: &str = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDTYX5kgTCiiNQCQPaYNBGkXifJ
 PQx+796K0cCyDaHlAMR1c+39Gnp1TRlPLRd8OTnZFIo1KpTm5ouddqtanuPKJYQk
@@ -22,7 +18,7 @@ xzqQkjl22b8FDDUoNQIDAQAB
 -----END PUBLIC KEY-----
 ";
 
-/// On secp256k1: as long as a P-256 key, but on another curve.
+/// A key on the curve secp256k1, which has the same length as a P-256 key.
 const OTHER_CURVE_KEY: &str = "-----BEGIN PUBLIC KEY-----
 MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEg5JuXLUuRrMwAvRhcP0EIk1cMnO0+RYN
 zgAVBp262m7IFEQ6LTfZrxQGCogB9oZj+pO0Wwp9Ctac8yF5YSzcDQ==
@@ -60,7 +56,7 @@ async fn every_algorithm_with_its_key() {
             let stage = Stage::new(vec![issuer(&[algorithm], source.clone())]);
             assert_eq!(stage.verdict(&token).await, "ok", "{name} {source:?}");
             let mut forged = token.clone().into_bytes();
-            // Neither the last character, whose low bits may be of no account, nor a dot.
+            // Not the last character, whose low bits may not matter, and not a dot.
             let place = forged.len() - 10;
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
             assert_eq!(stage.verdict(std::str::from_utf8(&forged).unwrap()).await, "signature", "{name}");
@@ -113,12 +109,12 @@ fn unfit_keys_are_refused_at_the_start() {
         let message = public(&[RS256], &rsa.replace("PUBLIC KEY", label));
         assert!(message.contains("not a private key or a certificate"), "{message}");
     }
-    assert!(public(&[RS256], &pem("PUBLIC KEY", b"no key")).contains("is not a key that can be read"));
-    assert!(public(&[RS256], "").contains("must be a PEM file"));
+    assert!(public(&[RS256], &pem("PUBLIC KEY", b"no key")).contains("cannot be parsed as a key"));
+    assert!(public(&[RS256], "").contains("must be PEM"));
 }
 
 #[test]
-fn everything_wrong_is_told_at_once_and_no_secret_with_it() {
+fn all_unusable_files_are_reported_at_once_without_their_content() {
     let (_short, short) = file("hunter2");
     let (_set, set) = file(r#"{"keys": "hunter2"}"#);
     let (_empty, empty) = file(r#"{"keys": []}"#);
@@ -138,11 +134,11 @@ fn everything_wrong_is_told_at_once_and_no_secret_with_it() {
     });
     let message = refusal(issuers.collect());
     let expected = [
-        format!(r#"issuer "https://0.test": {} has 7 bytes; "#, short.display()),
-        format!(r#"issuer "https://1.test": {} is not a JWK Set (line 1, column "#, set.display()),
-        format!(r#"issuer "https://2.test": {} is a JWK Set without keys"#, empty.display()),
-        format!(r#"issuer "https://3.test": {} has no usable key among its 2; the first "#, odd.display()),
-        format!(r#"issuer "https://4.test": {} cannot be read: No such file"#, missing.display()),
+        "auth.issuers[0].hmac_secret_file: the key file has 7 bytes; ".to_owned(),
+        "auth.issuers[1].jwks_file: the key file is not a JWK Set (line 1, column ".to_owned(),
+        "auth.issuers[2].jwks_file: the key file is a JWK Set without keys".to_owned(),
+        "auth.issuers[3].jwks_file: the key file has no usable key among its 2; the first ".to_owned(),
+        format!("auth.issuers[4].public_key_file: cannot read {missing:?}: No such file"),
     ];
     for part in expected {
         assert!(message.contains(&part), "{part}\n{message}");
@@ -151,30 +147,32 @@ fn everything_wrong_is_told_at_once_and_no_secret_with_it() {
 }
 
 #[tokio::test]
-async fn a_changed_file_counts_and_an_unreadable_one_does_not() {
+async fn a_changed_file_is_in_force_and_an_unusable_one_is_not() {
     let (_directory, path) = file(SECRET);
     let stage = Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(path.clone()))]);
     let old = Signer::Hmac(SECRET.to_vec()).token(&json!({"alg": "HS256"}), &claims());
     let new = Signer::Hmac(vec![b'n'; 32]).token(&json!({"alg": "HS256"}), &claims());
     assert_eq!(stage.verdict(&old).await, "ok");
-    assert_eq!(stage.pause(), POLL);
-    assert!(stage.refresh_after(Duration::from_secs(4)).await.is_empty(), "not due yet");
-    assert_eq!(stage.refresh_after(Duration::from_secs(1)).await, ["unchanged"]);
+    assert_eq!(stage.verifier.next_refresh(), None, "key files are not fetched");
+    assert!(stage.reload().is_empty(), "nothing changed");
 
     std::fs::write(&path, "short").unwrap();
-    let heard = stage.refresh_after(POLL).await;
-    assert_eq!(heard, ["failed: has 5 bytes; secrets for HS256 must have at least 32"]);
+    let too_short = "failed: the key file has 5 bytes; secrets for HS256 must have at least 32";
+    assert_eq!(stage.reload(), [too_short]);
+    assert!(stage.reload().is_empty(), "the same reason is not reported again");
     std::fs::remove_file(&path).unwrap();
-    assert!(stage.refresh_after(POLL).await[0].starts_with("failed: cannot be read: "));
+    assert!(stage.reload()[0].starts_with("failed: cannot read "));
     std::fs::write(&path, vec![b'x'; 1024 * 1024 + 1]).unwrap();
-    assert_eq!(stage.refresh_after(POLL).await, ["failed: is larger than 1 MiB"]);
-    assert_eq!(stage.verdict(&old).await, "ok", "the last good one stays");
+    assert_eq!(stage.reload(), [format!("failed: {path:?} is larger than 1024 KiB")]);
+    assert_eq!(stage.verdict(&old).await, "ok", "the last good key stays in force");
+    std::fs::write(&path, SECRET).unwrap();
+    assert_eq!(stage.reload(), ["recovered"]);
 
     std::fs::write(&path, [b'n'; 32]).unwrap();
     assert_eq!(stage.verdict(&new).await, "signature");
-    assert_eq!(stage.refresh_after(POLL).await, ["updated"]);
+    assert_eq!(stage.reload(), ["changed"]);
     assert_eq!(stage.verdict(&new).await, "ok");
-    assert_eq!(stage.verdict(&old).await, "signature", "although it was remembered");
+    assert_eq!(stage.verdict(&old).await, "signature", "although it was cached");
 }
 
 #[cfg(unix)]
@@ -188,7 +186,7 @@ async fn a_swapped_symlink_is_a_change() {
     let stage = Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(link.clone()))]);
     std::os::unix::fs::symlink(&second, directory.path().join("swap")).unwrap();
     std::fs::rename(directory.path().join("swap"), &link).unwrap();
-    assert_eq!(stage.refresh_after(POLL).await, ["updated"]);
+    assert_eq!(stage.reload(), ["changed"]);
     let new = Signer::Hmac(vec![b'n'; 32]).token(&json!({"alg": "HS256"}), &claims());
     assert_eq!(stage.verdict(&new).await, "ok");
 }

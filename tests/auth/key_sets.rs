@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::jwks_server::JwksServer;
 use crate::signer::Signer;
-use crate::stage::{SECRET, Stage, address, claims, file, issuer};
+use crate::stage::{SECRET, Stage, claims, file, issuer, jwks_url};
 
 fn stage_with_set(algorithms: &[Algorithm], keys: &[Value]) -> Stage {
     let (_directory, path) = file(json!({ "keys": keys }).to_string());
@@ -122,7 +122,7 @@ async fn a_published_secret_is_no_secret() {
     assert_eq!(stage.verdict(&weak).await, "unknown_key", "too short");
 
     let server = JwksServer::start(&[secret.jwk(&json!({"kid": "k"}))]).await;
-    let stage = Stage::new(vec![issuer(&[HS256], address(&server.url))]);
+    let stage = Stage::new(vec![issuer(&[HS256], jwks_url(&server.url))]);
     assert_eq!(stage.verdict(&token).await, "keys_unavailable");
-    assert!(stage.heard()[0].ends_with("is a shared secret, which has no place in a set that is fetched"));
+    assert!(stage.refreshes()[0].ends_with("is a shared secret, which must not be published at a JWKS URL"));
 }

@@ -1,13 +1,14 @@
-//! The stage of each test: a verifier, the time, a directory for keys, and what the observer heard.
+//! The fixture of each test: a verifier, a clock, key files, and the results of key refreshes.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alovoice_gateway::auth::{Caller, Refresh, RefreshOutcome, Verifier, VerifierError};
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource};
+use alovoice_gateway::auth::{Caller, Refresh, RefreshOutcome, Verifier};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, Problems};
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::secrets::Reload;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,7 +16,7 @@ use url::Url;
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
-/// The present, in seconds.
+/// Time at the start of each test, in seconds since the epoch.
 pub(crate) const NOW: i64 = 1_716_207_617;
 pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -23,7 +24,7 @@ pub(crate) const REFRESH: Duration = Duration::from_secs(600);
 pub(crate) const MAX_STALE: Duration = Duration::from_secs(3600);
 pub(crate) const REFETCH_PAUSE: Duration = Duration::from_secs(30);
 
-/// A clock that stands still until it is told otherwise.
+/// A clock that the test sets by hand.
 pub(crate) struct ManualClock(AtomicI64);
 
 impl ManualClock {
@@ -41,7 +42,7 @@ impl Clock for ManualClock {
 pub(crate) struct Stage {
     pub(crate) verifier: Verifier,
     pub(crate) clock: Arc<ManualClock>,
-    heard: Arc<Mutex<Vec<String>>>,
+    refreshes: Arc<Mutex<Vec<String>>>,
 }
 
 impl Stage {
@@ -49,12 +50,12 @@ impl Stage {
         Self::try_new(issuers).unwrap()
     }
 
-    pub(crate) fn try_new(issuers: Vec<IssuerSettings>) -> Result<Self, VerifierError> {
+    pub(crate) fn try_new(issuers: Vec<IssuerSettings>) -> Result<Self, Problems> {
         let clock = Arc::new(ManualClock(AtomicI64::new(NOW * 1000)));
-        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&heard);
+        let refreshes: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = Arc::clone(&refreshes);
         let observer = move |refresh: &Refresh| {
-            assert!(!format!("{refresh:?}").contains("hunter2"), "an address is told nowhere");
+            assert!(!format!("{refresh:?}").contains("hunter2"), "the URL is never shown");
             let outcome = match &refresh.outcome {
                 RefreshOutcome::Updated => "updated".to_owned(),
                 RefreshOutcome::Unchanged => "unchanged".to_owned(),
@@ -63,37 +64,50 @@ impl Stage {
             log.lock().unwrap().push(outcome);
         };
         let verifier = Verifier::new(&AuthSettings { issuers }, clock.clone(), observer)?;
-        Ok(Self { verifier, clock, heard })
+        Ok(Self { verifier, clock, refreshes })
     }
 
-    /// The reason if the token is turned away.
+    /// Verifies a token; the error is the reason for its rejection.
     pub(crate) async fn verify(&self, token: &str) -> Result<Arc<Caller>, &'static str> {
         self.verifier.verify(token).await.map_err(|rejection| rejection.reason())
     }
 
-    /// The verdict alone.
+    /// `ok`, or the reason for the token's rejection.
     pub(crate) async fn verdict(&self, token: &str) -> &'static str {
         self.verify(token).await.map_or_else(|reason| reason, |_| "ok")
     }
 
-    /// Lets time pass and looks at the sources that are due then; tells what the observer heard since the last time.
+    /// Advances the clock, fetches the JWKS URLs that are due, and returns the results since the last call.
     pub(crate) async fn refresh_after(&self, time: Duration) -> Vec<String> {
         self.clock.advance(time);
         self.verifier.refresh_once().await;
-        self.heard()
+        self.refreshes()
     }
 
-    pub(crate) fn heard(&self) -> Vec<String> {
-        std::mem::take(&mut *self.heard.lock().unwrap())
+    /// The results of fetches since the last call.
+    pub(crate) fn refreshes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.refreshes.lock().unwrap())
     }
 
-    /// How long from now to the next refresh.
+    /// Reads all key files again and returns the results.
+    pub(crate) fn reload(&self) -> Vec<String> {
+        let results = self.verifier.secrets().into_iter().filter_map(|secret| {
+            Some(match secret.reload()? {
+                Reload::Changed => "changed".to_owned(),
+                Reload::Failed(error) => format!("failed: {error}"),
+                Reload::Recovered => "recovered".to_owned(),
+            })
+        });
+        results.collect()
+    }
+
+    /// Time until the next fetch.
     pub(crate) fn pause(&self) -> Duration {
-        self.verifier.next_refresh().since(self.clock.now())
+        self.verifier.next_refresh().unwrap().since(self.clock.now())
     }
 }
 
-/// An issuer with these algorithms and keys.
+/// Settings of an issuer with these algorithms and keys.
 pub(crate) fn issuer(algorithms: &[Algorithm], keys: KeySource) -> IssuerSettings {
     IssuerSettings {
         issuer: ISSUER.to_owned(),
@@ -105,8 +119,8 @@ pub(crate) fn issuer(algorithms: &[Algorithm], keys: KeySource) -> IssuerSetting
     }
 }
 
-/// Keys behind an address.
-pub(crate) fn address(url: &Url) -> KeySource {
+/// Keys at a JWKS URL.
+pub(crate) fn jwks_url(url: &Url) -> KeySource {
     KeySource::JwksUrl {
         url: url.clone(),
         refresh: REFRESH,
@@ -115,12 +129,12 @@ pub(crate) fn address(url: &Url) -> KeySource {
     }
 }
 
-/// Claims with nothing wrong about them.
+/// Valid claims.
 pub(crate) fn claims() -> Value {
     json!({"iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 86_400, "tenant": "acme"})
 }
 
-/// The same with some of them changed, or taken away by a null.
+/// Valid claims with changes; a `null` removes a claim.
 pub(crate) fn claims_with(changes: &Value) -> Value {
     let mut claims = claims();
     let members = claims.as_object_mut().unwrap();
@@ -134,7 +148,7 @@ pub(crate) fn claims_with(changes: &Value) -> Value {
     claims
 }
 
-/// A directory with a file in it.
+/// A temporary directory with one file.
 pub(crate) fn file(content: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::jwks_server::JwksServer;
 use crate::signer::Signer;
-use crate::stage::{REFETCH_PAUSE, REFRESH, Stage, address, claims, issuer};
+use crate::stage::{REFETCH_PAUSE, REFRESH, Stage, claims, issuer, jwks_url};
 
 fn header(kid: &str) -> Value {
     json!({"alg": "ES256", "kid": kid})
@@ -26,7 +26,7 @@ impl Rotation {
     async fn begin() -> Self {
         let (old, new) = (Signer::p256(), Signer::p256());
         let server = JwksServer::start(&[old.jwk(&json!({"kid": "old"}))]).await;
-        let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+        let stage = Stage::new(vec![issuer(&[ES256], jwks_url(&server.url))]);
         assert_eq!(stage.refresh_after(Duration::ZERO).await, ["updated"]);
         server.publish(&[old.jwk(&json!({"kid": "old"})), new.jwk(&json!({"kid": "new"}))]);
         Self { old, new, server, stage }
@@ -45,7 +45,7 @@ async fn one_refetch_serves_a_hundred_callers() {
     });
     assert_eq!(verdicts, ["ok"; 100]);
     assert_eq!(server.requests(), 2);
-    assert_eq!(stage.heard(), ["updated"]);
+    assert_eq!(stage.refreshes(), ["updated"]);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_failed_refetch_counts_too_and_loses_nothing() {
         assert_eq!(stage.verdict(&new.token(&header("new"), &claims())).await, "unknown_key");
     }
     assert_eq!(server.requests(), 2);
-    assert_eq!(stage.heard(), ["failed: answered with status 500"]);
+    assert_eq!(stage.refreshes(), ["failed: the JWKS URL answered with status 500"]);
     assert_eq!(stage.verdict(&old.token(&header("old"), &claims())).await, "ok");
     assert_eq!(stage.pause(), Duration::from_secs(5), "and the background tries again soon");
 }
@@ -125,7 +125,7 @@ async fn a_caller_that_hangs_up_takes_nothing_from_the_others() {
 async fn the_first_callers_wait_for_the_first_fetch() {
     let signer = Signer::p256();
     let server = JwksServer::start(&[signer.jwk(&json!({"kid": "k"}))]).await;
-    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    let stage = Stage::new(vec![issuer(&[ES256], jwks_url(&server.url))]);
     let tokens = (0..10).map(|_| signer.token(&header("k"), &claims())).collect::<Vec<_>>();
     let callers = join_all(tokens.iter().map(|token| stage.verdict(token)));
     let (verdicts, ()) = tokio::join!(callers, stage.verifier.refresh_once());
@@ -137,7 +137,7 @@ async fn the_first_callers_wait_for_the_first_fetch() {
 async fn keys_never_had_are_our_trouble_and_not_the_tokens() {
     let server = JwksServer::start(&[]).await;
     server.answer(500, "", "");
-    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    let stage = Stage::new(vec![issuer(&[ES256], jwks_url(&server.url))]);
     let token = Signer::p256().token(&header("k"), &claims());
     for _ in 0..5 {
         assert_eq!(stage.verdict(&token).await, "keys_unavailable");
@@ -171,7 +171,7 @@ async fn keys_follow_one_another() {
     let jwk = |(kid, signer): &(String, Signer)| signer.jwk(&json!({"kid": kid}));
     let token = |(kid, signer): &(String, Signer)| signer.token(&header(kid), &claims());
     let server = JwksServer::start(&[jwk(&signers[0])]).await;
-    let stage = Stage::new(vec![issuer(&[ES256], address(&server.url))]);
+    let stage = Stage::new(vec![issuer(&[ES256], jwks_url(&server.url))]);
     assert_eq!(stage.refresh_after(Duration::ZERO).await, ["updated"]);
     for pair in signers.windows(2) {
         let [before, next] = pair else { panic!("there are two") };

@@ -20,8 +20,8 @@ PATIENCE = 60
 SCRAPE_INTERVAL = "250ms"
 # Panels that show something only when something is wrong, or on PostgreSQL; their metrics are there all the same.
 EMPTY_WHEN_WELL = {
-    "5xx by route", "AloVoice left alone", "Failed", "Given up", "Not configured, scope missing", "Over the rate limit",
-    "Token refused by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
+    "5xx by route", "Open circuit breakers", "Failed", "Given up", "Unknown tenant or missing scope", "Over the rate limit",
+    "Token rejected by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
 }
 # What appears with its first case, by metric and label: a fault, or another store.
 NOT_HERE = [

@@ -18,6 +18,7 @@ mod floods;
 mod gateway;
 mod keys;
 mod leaks;
+mod links;
 mod operating;
 mod peers;
 #[path = "../postgres/mod.rs"]

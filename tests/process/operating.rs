@@ -1,8 +1,7 @@
-//! The operator's handbook, run as it stands: from the installation to the deletion of a tenant, in one shell.
+//! Commands of docs/operating.md, from the installation to the deletion of a tenant, in one shell.
 //!
-//! Every fenced block of `sh` in docs/operating.md counts. Only folders, addresses and the names of databases are changed; `systemctl` is
-//! played by a function, since there is no systemd here. Between the chapters this file looks whether what was there is still
-//! there.
+//! Every block of `sh` runs. Only folders, addresses and names of databases are replaced. A function stands for `systemctl`. After a
+//! chapter the test checks that calls and webhooks are still there.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -19,7 +18,7 @@ use crate::stage::{BINARY, id};
 const HANDBOOK: &str = include_str!("../../docs/operating.md");
 const CALL: &str = "1716207617.42";
 
-/// What holds for the whole run.
+/// Commands before the first chapter.
 const PREAMBLE: &str = r#"
 set -euo pipefail
 systemctl() {
@@ -34,7 +33,7 @@ ask() { curl -s --max-time 70 "$@" -H "Authorization: Bearer $TOKEN" -H "Content
 expect() { [ "$2" = "$3" ] || { echo "$1: $2 and not $3" >&2; exit 1; }; }
 "#;
 
-/// What the test does after a chapter.
+/// Commands of the test after a chapter.
 fn afterwards(heading: &str) -> &'static str {
     match heading {
         "Install" => {
@@ -60,21 +59,20 @@ fn afterwards(heading: &str) -> &'static str {
     }
 }
 
-/// The chapters that have something to run, in the order in which a person comes to them: the file is backed up before it
-/// is left for a database.
+/// Chapters with commands. The chapters about SQLite come before the move to PostgreSQL.
 fn chapters() -> Vec<(String, Vec<String>)> {
     let mut chapters: Vec<(String, Vec<String>)> = Vec::new();
     for Block { heading, language, text } in blocks(HANDBOOK) {
         match chapters.last_mut() {
             _ if language != "sh" => {}
             Some((last, scripts)) if *last == heading => scripts.push(text),
-            _ => chapters.push((heading.to_owned(), vec![text])),
+            _ => chapters.push((heading, vec![text])),
         }
     }
-    let of_files =
+    let about_sqlite =
         chapters.extract_if(.., |(heading, _)| heading.starts_with("SQLite: ")).collect::<Vec<_>>();
     let place = chapters.iter().position(|(heading, _)| heading == "From one machine to many").unwrap();
-    chapters.splice(place..place, of_files);
+    chapters.splice(place..place, about_sqlite);
     chapters
 }
 
@@ -82,7 +80,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What stands for the places that the handbook names.
+/// Folders, addresses and the database that replace those of the page.
 struct Places {
     home: TempDir,
     api: String,
@@ -153,7 +151,7 @@ impl Places {
 
 /// Needs sqlite3, jq, curl, and PostgreSQL's psql, pg_dump and pg_restore.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_handbook_does_what_it_says() {
+async fn the_commands_for_operators_work_from_top_to_bottom() {
     let server = Server::shared().await;
     let places = Places::make(server);
     let administration = crate::postgres::database::connect(&server.url("postgres")).await.unwrap();
@@ -163,12 +161,12 @@ async fn the_handbook_does_what_it_says() {
     let vendor = VendorStandIn::start(vendor).await.unwrap();
     let mut shell = places.shell(&vendor, &server.program("psql"));
     let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
-    let output = within("the end of the handbook", output).await.unwrap();
+    let output = within("the end of the page", output).await.unwrap();
     let told =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let log = std::fs::read_to_string(places.home.path().join("log")).unwrap_or_default();
     assert!(output.status.success() && told.contains("== The end"), "{told}\n{log}");
-    // Restored twice from before it was submitted: nobody submitted it again.
+    // Each restore brings back a backup from before this call was submitted.
     assert_eq!(vendor.accepted_submits(&id("since-the-backup")), 2, "once before each restore");
     assert_eq!(vendor.accepted_submits(&id(CALL)), 1);
 }

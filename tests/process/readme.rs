@@ -1,117 +1,215 @@
-//! The README's examples, run as they stand against a fresh sandbox, in their order.
+//! Commands of README.md and of the handbook in docs, run against a sandbox.
 //!
-//! Every fenced block of `sh` that calls one of the sandbox's addresses counts; one shell runs them all, so that a block may use what
-//! an earlier one has put into a variable. Only the addresses are changed. What comes next tells the status of the block's last
-//! request: a block that begins with `HTTP/1.1 …`, or a problem with its `"status"`; otherwise it is a 200. Those before
-//! it are to be good.
+//! Each page gets a fresh sandbox and one shell that runs every block of `sh` in order, so that a block can use variables and files of
+//! earlier blocks. Only port numbers are replaced. A block without a language that follows is the answer: `…` stands for any text,
+//! white space does not count, and the rest must occur in the output in that order. Every request must succeed, except that the last
+//! one has the status of an answer that begins with `HTTP/1.1` or is a problem. docs/operating.md has a test of its own.
 
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::blocks::{Block, blocks};
+use tempfile::TempDir;
+
+use crate::blocks::{Page, blocks, pages};
+use crate::gateway::within;
+use crate::peers::tools;
 use crate::sandbox::Sandbox;
-use crate::stage::Stage;
+use crate::stage::{BINARY, Stage};
 
-const README: &str = include_str!("../../README.md");
-/// The sandbox's address, if nobody chooses another.
-const BASE: &str = "http://127.0.0.1:8080";
-const ADMIN: &str = "http://127.0.0.1:9090";
+/// Commands before the first block. `curl` reports the status of each answer on standard error.
+const PREAMBLE: &str = r#"
+python3() { [ "$1 $2" = "-m venv" ] || command python3 "$@"; }    # the folder venv is already there
+curl() {
+  local head=$(mktemp) code
+  command curl --max-time 70 -D "$head" "$@"
+  code=$?
+  sed -n 's|^HTTP/[^ ]* \([0-9]*\).*|status \1|p' "$head" | tail -n 1 >&2
+  return $code
+}
+trap 'kill $(jobs -p) 2> /dev/null' EXIT
+"#;
+const END_OF_BLOCK: &str = "== end of block\n";
 
+/// A block of commands and the answer below it.
 struct Example {
     script: String,
-    status: String,
+    answer: String,
 }
 
-fn examples() -> Vec<Example> {
-    let blocks = blocks(README);
-    let follows = |place: usize| blocks.get(place + 1).filter(|block| block.language.is_empty());
-    let is_example = |Block { language, text, .. }: &Block| {
-        let calls = text.contains("curl ") && [BASE, ADMIN].iter().any(|base| text.contains(base));
-        *language == "sh" && calls && !text.contains("alovoice-gateway ")
+fn examples(page: &str) -> Vec<Example> {
+    let blocks = blocks(page);
+    let answer = |place: usize| blocks.get(place + 1).filter(|next| next.language.is_empty());
+    let example = |(place, script): (usize, &str)| Example {
+        script: script.to_owned(),
+        answer: answer(place).map_or_else(String::new, |block| block.text.clone()),
     };
-    let curls = blocks.iter().enumerate().filter(|(_, block)| is_example(block));
-    let example = |(place, Block { text: script, .. }): (usize, &Block)| {
-        let answer = follows(place).map_or("", |block| &block.text);
-        let told = answer.strip_prefix("HTTP/1.1 ").or_else(|| {
-            answer.starts_with("{\"type\":\"/problems/").then(|| answer.split("\"status\":").nth(1)).flatten()
-        });
-        Example { script: script.clone(), status: told.map_or("200", |told| &told[..3]).to_owned() }
-    };
-    curls.map(example).collect()
+    let scripts = blocks.iter().enumerate().filter(|(_, block)| block.language == "sh");
+    scripts.map(|(place, block)| example((place, &block.text))).collect()
 }
 
-#[tokio::test]
-async fn its_examples_are_answered_as_it_says() {
-    let examples = examples();
-    assert!(examples.len() >= 9, "the README's examples were not found");
+impl Example {
+    /// Compares what the block printed with what the page shows.
+    fn check(&self, output: &str, errors: &str) -> Result<(), String> {
+        let statuses: Vec<_> = errors.lines().filter_map(|line| line.strip_prefix("status ")).collect();
+        let expected = self.expected_status();
+        let is_expected = |(place, status): (usize, &&str)| match expected {
+            Some(expected) if place + 1 == statuses.len() => *status == expected,
+            _ => status.starts_with('2'),
+        };
+        let mut rest = &*without_space(output);
+        let finds = |piece: &str| match rest.split_once(&*without_space(piece)) {
+            Some((_, after)) => {
+                rest = after;
+                true
+            }
+            None => false,
+        };
+        let is_good = statuses.iter().enumerate().all(is_expected) && self.answer.split('…').all(finds);
+        let Self { script, answer } = self;
+        is_good
+            .then_some(())
+            .ok_or_else(|| format!("{script}\nThe page shows:\n{answer}\nThe output is:\n{output}\n{errors}"))
+    }
+
+    /// Status of the last answer, if the page shows one.
+    fn expected_status(&self) -> Option<&str> {
+        let is_problem = self.answer.contains("\"type\": \"/problems/");
+        let of_problem = || self.answer.split_once("\"status\": ").filter(|_| is_problem);
+        let (_, rest) = self.answer.split_once("HTTP/1.1 ").or_else(of_problem)?;
+        rest.get(..3)
+    }
+}
+
+fn without_space(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+/// Pairs of a port that pages name and the port that stands for it in this run.
+struct Ports(Vec<(String, String)>);
+
+impl Ports {
+    fn of(sandbox: &Sandbox) -> Self {
+        let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
+        let mut ports = vec![
+            ("8080".to_owned(), port(sandbox.base())),
+            ("9090".to_owned(), port(sandbox.admin())),
+            ("8081".to_owned(), port(sandbox.vendor())),
+        ];
+        // Two gateways with settings of the reader's own, and two receivers.
+        for name in ["8180", "9190", "9000", "9001"] {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            ports.push((name.to_owned(), free.to_string()));
+        }
+        Self(ports)
+    }
+
+    /// Replaces whole numbers only: 9000 stays in 19000.
+    fn replaced(&self, text: &str) -> String {
+        let mut replaced = String::new();
+        for run in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+            let number = run.trim_end_matches(|c: char| !c.is_ascii_digit());
+            match self.0.iter().find(|(name, _)| name == number) {
+                Some((name, port)) => replaced += &run.replacen(name, port, 1),
+                None => replaced += run,
+            }
+        }
+        replaced
+    }
+
+    fn restored(&self, text: &str) -> String {
+        Self(self.0.iter().map(|(name, port)| (port.clone(), name.clone())).collect()).replaced(text)
+    }
+}
+
+/// A method and a path template.
+type Operation = (String, String);
+
+/// Operations that a gateway has executed with success, as its metrics report them.
+async fn executed(stage: &Stage, sandbox: &Sandbox) -> BTreeSet<Operation> {
+    let page = stage.client.get(format!("{}/metrics", sandbox.admin())).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let lines =
+        page.lines().filter(|line| line.starts_with("alovoice_gateway_http_request_duration_seconds_count{"));
+    let good = lines.filter(|line| label(line, "status").starts_with('2'));
+    good.map(|line| (label(line, "method").to_lowercase(), label(line, "route"))).collect()
+}
+
+/// Runs a page, and returns the operations that it executed.
+async fn run(page: Page) -> Result<BTreeSet<Operation>, String> {
+    let examples = examples(&page.text);
+    if examples.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
-    let mut script = format!(
-        "TOKEN={}\ncurl() {{ command curl --max-time ${{PATIENCE:-70}} -w '%{{stderr}}status %{{http_code}}\\n' \"$@\"; }}\n",
-        sandbox.token()
-    );
+    let ports = Ports::of(&sandbox);
+    let mut script = sandbox.variables() + PREAMBLE;
     for Example { script: block, .. } in &examples {
-        // A stream has no end of its own.
-        let patience = if block.contains("text/event-stream") { "3" } else { "70" };
-        let block = block.replace(BASE, sandbox.base()).replace(ADMIN, sandbox.admin());
-        script += &format!("PATIENCE={patience}\n{block}\necho; echo block; echo \"block $?\" >&2\n");
+        script += &format!("{}\necho\nprintf '{END_OF_BLOCK}' | tee /dev/stderr\n", ports.replaced(block));
     }
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &script]).current_dir(stage.home.path()).env("no_proxy", "*");
-    let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
-    let (told, answered) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
-    let (told, answered): (Vec<_>, Vec<_>) =
-        (told.split("block 0\n").collect(), answered.split("\nblock\n").collect());
-    assert_eq!(told.len(), examples.len() + 1, "Is curl on this machine? {told:?}");
-    for (Example { script, status }, (told, answered)) in examples.iter().zip(told.iter().zip(answered)) {
-        let statuses: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("status ")).collect();
-        let (last, before) = statuses.split_last().unwrap_or_else(|| panic!("{script}\n{told}"));
-        assert_eq!(last, status, "{script}\n{told}\n{answered}");
-        let good = if status.starts_with('2') {
-            before.iter().all(|status| status.starts_with('2'))
-        } else {
-            before.is_empty()
-        };
-        assert!(good, "{script}\n{statuses:?}\n{answered}");
-    }
+    let folder = TempDir::new().unwrap();
+    let programs = TempDir::new().unwrap();
+    symlink(BINARY, programs.path().join("alovoice-gateway")).unwrap();
+    symlink(tools().join("python"), folder.path().join("venv")).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).env("no_proxy", "*");
+    let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
+    let output = within("the end of a page", output).await.unwrap();
+    let executed = executed(&stage, &sandbox).await;
     sandbox.process.stop().await;
+
+    let text = |bytes: &[u8]| ports.restored(&String::from_utf8_lossy(bytes));
+    let (outputs, errors) = (text(&output.stdout), text(&output.stderr));
+    let (outputs, errors): (Vec<_>, Vec<_>) =
+        (outputs.split(END_OF_BLOCK).collect(), errors.split(END_OF_BLOCK).collect());
+    if outputs.len() != examples.len() + 1 {
+        return Err(format!("{}: the shell ended early:\n{}", page.path, errors.concat()));
+    }
+    for (example, (output, errors)) in examples.iter().zip(outputs.iter().zip(errors)) {
+        example.check(output, errors).map_err(|report| format!("{}:\n{report}", page.path))?;
+    }
+    Ok(executed)
 }
 
-/// The method and the path of every request of a script, without the query.
-fn requests(script: &str) -> Vec<(&'static str, String)> {
-    let whole = script.replace("\\\n", " ");
-    let request = |line: &str| {
-        let path = line.split_once(BASE)?.1.split(['"', ' ', '?', ')']).next()?.to_owned();
-        let method = match line.split_once(" -X ").and_then(|(_, rest)| rest.split(' ').next()) {
-            Some("DELETE") => "delete",
-            Some("PATCH") => "patch",
-            Some(_) => "post",
-            None if line.contains(" -d ") && !line.contains("curl -sG") => "post",
-            None => "get",
-        };
-        Some((method, path))
-    };
-    whole.lines().filter(|line| line.contains("curl ")).filter_map(request).collect()
-}
-
-#[tokio::test]
-async fn every_operation_has_an_example() {
-    let stage = Stage::set_up().await;
-    let document: serde_json::Value =
-        serde_json::from_slice(&stage.command(&["openapi"]).output().unwrap().stdout).unwrap();
-    let shown: Vec<_> = examples().iter().flat_map(|example| requests(&example.script)).collect();
-    let fits = |template: &str, path: &str| {
-        // A link is a path in a variable.
-        let path = path.replace("$LINK", "/v1/audio/$LINK");
-        let (wanted, given) = (template.split('/'), path.split('/'));
-        wanted.clone().count() == given.clone().count()
-            && wanted.zip(given).all(|(wanted, given)| wanted == given || wanted.starts_with('{'))
-    };
-    let mut missing = Vec::new();
-    for (template, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys() {
-            let is_shown = shown.iter().any(|(shown, path)| shown == method && fits(template, path));
-            missing.extend((!is_shown).then(|| format!("{method} {template}")));
+/// Needs `tests/tools`, curl, jq and openssl.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_of_all_pages_work_and_show_every_operation() {
+    let runs = pages()
+        .into_iter()
+        .filter(|page| page.path != "docs/operating.md")
+        .map(|page| tokio::spawn(run(page)));
+    let (mut executed, mut reports) = (BTreeSet::new(), Vec::new());
+    for run in runs.collect::<Vec<_>>() {
+        match run.await.unwrap() {
+            Ok(operations) => executed.extend(operations),
+            Err(report) => reports.push(report),
         }
     }
-    assert!(missing.is_empty(), "the README does not show {missing:?}");
+    assert!(reports.is_empty(), "{}", reports.join("\n\n"));
+
+    let stage = Stage::set_up().await;
+    let document = stage.command(&["openapi"]).output().unwrap().stdout;
+    let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+    let mut missing = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let is_shown = executed.contains(&(method.clone(), path.clone()));
+            missing.extend((!is_shown).then(|| format!("{method} {path}")));
+        }
+    }
+    assert!(missing.is_empty(), "no page shows {missing:?}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let pages = pages();
+    let readme = pages.iter().find(|page| page.path == "README.md").unwrap();
+    assert!(readme.text.len() <= 10 * 1024, "{} bytes: move details to docs", readme.text.len());
 }

@@ -58,6 +58,17 @@ impl Sandbox {
         metrics.split_whitespace().find_map(|word| word.strip_suffix("/metrics")).unwrap()
     }
 
+    /// The lines that set `TOKEN`, `CALLBACK_SECRET` and `VENDOR_TOKEN` in a shell.
+    pub(crate) fn variables(&self) -> String {
+        ["TOKEN=", "CALLBACK_SECRET=", "VENDOR_TOKEN="].map(|name| format!("{}\n", self.line(name))).concat()
+    }
+
+    /// Address of the stand-in for AloVoice, without the slash at the end.
+    pub(crate) fn vendor(&self) -> &str {
+        let word = self.line("AloVoice").split_whitespace().find(|word| word.starts_with("http"));
+        word.unwrap().trim_end_matches('/')
+    }
+
     /// A token with other scopes, of a sandbox with its files in this folder.
     pub(crate) fn token_with(folder: &Path, scopes: &str) -> String {
         let tenant = TenantId::parse("demo").unwrap();
@@ -107,12 +118,12 @@ async fn its_curl_lines_work_as_they_are() {
     let submitted = sandbox.paste(submit).await;
     assert!(submitted.starts_with("HTTP/1.1 202 Accepted\r\n"), "{submitted}");
     let analysis: serde_json::Value = serde_json::from_str(&sandbox.paste(wait).await).unwrap();
-    assert_eq!((&analysis["status"], &analysis["metadata"]["ticket"]), (&"completed".into(), &"T-1".into()));
-    let transcript: serde_json::Value = serde_json::from_str(&sandbox.paste(transcript).await).unwrap();
-    assert_eq!(transcript["call_id"], analysis["call_id"]);
+    assert_eq!(analysis["status"], "completed");
+    let transcript = sandbox.paste(transcript).await;
+    assert!(transcript.starts_with("[0:00:01] Operator: "), "{transcript}");
 
     let told = sandbox.process.stdout.line("the receiver's word", |line| line.starts_with("receiver:")).await;
-    assert!(told.contains("\"analysis.completed\" of call \"1716207617.42\""), "{told}");
+    assert!(told.contains("analysis.completed, call 1716207600.1,"), "{told}");
     assert!(told.ends_with("signature verified"), "{told}");
     let completed = "alovoice_gateway_events_total{tenant=\"demo\",type=\"analysis.completed\"}";
     assert!(before.contains(&format!("{completed} 0\n")), "{before}");

@@ -1,4 +1,4 @@
-//! Variables over the file.
+//! Environment variables that override the file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use crate::config::{KeySource, SecretSource, StoreUrl};
 use crate::domain::ids::TenantId;
 
 fn with(variables: &[(&str, &str)]) -> Settings {
-    load_with(LEAST, variables).unwrap()
+    load_with(SMALLEST, variables).unwrap()
 }
 
 fn problems_with(variables: &[(&str, &str)]) -> String {
-    load_with(LEAST, variables).unwrap_err().to_string()
+    load_with(SMALLEST, variables).unwrap_err().to_string()
 }
 
 #[test]
-fn a_variable_stands_over_the_file_whatever_the_type() {
+fn a_variable_of_any_type_overrides_the_file() {
     let settings = load_with(
-        &format!("{LEAST}\n[store]\nurl = \"sqlite://file.db\""),
+        &format!("{SMALLEST}\n[store]\nurl = \"sqlite://file.db\""),
         &[
             ("GATEWAY_STORE__URL", "sqlite:///data/x.db"),
             ("gateway_vendor__polling__growth", "0.5"),
@@ -43,14 +43,14 @@ fn a_variable_stands_over_the_file_whatever_the_type() {
 }
 
 #[test]
-fn everything_can_come_from_variables() {
+fn all_settings_can_come_from_variables() {
     let variables = [
         ("GATEWAY_AUTH__ISSUERS__0__ISSUER", "me"),
         ("GATEWAY_AUTH__ISSUERS__0__AUDIENCES", "a,b"),
         ("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", "HS256"),
         ("GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE", "s"),
         ("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_ENV", "GATEWAY_ACME_TOKEN"),
-        // Named by the one above, so no setting in spite of its prefix.
+        // The variable above names this one as the home of a secret, so it is not a setting.
         ("GATEWAY_ACME_TOKEN", "s3cr3t"),
         ("GATEWAY_TENANTS__42__VENDOR_TOKEN_FILE", "f"),
     ];
@@ -63,7 +63,7 @@ fn everything_can_come_from_variables() {
 }
 
 #[test]
-fn an_issuer_is_named_by_its_index() {
+fn a_variable_names_an_issuer_by_its_index() {
     let settings = with(&[
         ("GATEWAY_AUTH__ISSUERS__0__JWKS_URL", "https://other.example.uz/keys"),
         ("GATEWAY_AUTH__ISSUERS__1__ISSUER", "dev"),
@@ -82,8 +82,8 @@ fn an_issuer_is_named_by_its_index() {
 }
 
 #[test]
-fn a_tenant_keeps_the_case_of_the_file() {
-    let file = LEAST.replace("acme", "AcMe");
+fn a_tenant_keeps_the_case_that_its_name_has_in_the_file() {
+    let file = SMALLEST.replace("acme", "AcMe");
     let settings = load_with(&file, &[("GATEWAY_TENANTS__ACME__MAX_CONCURRENCY", "3")]).unwrap();
     assert_eq!(settings.tenants[&TenantId::parse("AcMe").unwrap()].max_concurrency, Some(3));
     assert_eq!(settings.tenants.len(), 1);
@@ -124,10 +124,10 @@ fn problems_name_the_variable_and_show_no_secret() {
 
 proptest! {
     #[test]
-    fn no_variable_makes_it_panic(
+    fn reading_variables_never_panics(
         name in "GATEWAY_(AUTH|TENANTS|STORE|CALLBACKS|.{0,3})(__(ISSUERS|0|1|URL|ACME|ALLOW_NETWORKS|.{0,3})){0,4}",
         text in r#"|0|a,b|\[.{0,5}\]|\["a"\]|.{0,9}"#,
     ) {
-        let _ = load_with(LEAST, &[(&name, &text)]);
+        let _ = load_with(SMALLEST, &[(&name, &text)]);
     }
 }

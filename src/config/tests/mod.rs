@@ -1,4 +1,5 @@
 mod environment;
+mod generated;
 mod rules;
 mod whole;
 
@@ -6,8 +7,8 @@ use std::io::Write;
 
 use super::{Problems, Settings, load};
 
-/// An issuer and a tenant: what has no default.
-const LEAST: &str = r#"
+/// The smallest valid file: an issuer and a tenant.
+const SMALLEST: &str = r#"
 [[auth.issuers]]
 issuer = "https://sso.example.uz/realms/crm"
 audiences = ["alovoice-gateway"]
@@ -24,17 +25,17 @@ fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Problem
     load(Some(file.path()), variables)
 }
 
-/// The settings of `text` after the least that is needed.
+/// The settings of the smallest valid file followed by `text`.
 fn settings(text: &str) -> Settings {
-    load_with(&format!("{LEAST}\n{text}"), &[]).unwrap()
+    load_with(&format!("{SMALLEST}\n{text}"), &[]).unwrap()
 }
 
-/// What is wrong with `text` after the least that is needed.
+/// The problems of the smallest valid file followed by `text`.
 fn problems(text: &str) -> String {
-    load_with(&format!("{LEAST}\n{text}"), &[]).unwrap_err().to_string()
+    load_with(&format!("{SMALLEST}\n{text}"), &[]).unwrap_err().to_string()
 }
 
-/// What is wrong with an issuer that has nothing but `text`, and the three keys that all need unless `text` has them.
+/// The problems of an issuer that has the keys in `text`, and each of the three required keys that `text` does not set.
 fn issuer_problems(text: &str) -> String {
     let mut issuer = String::from("[tenants.acme]\nvendor_token_env = \"ACME\"\n[[auth.issuers]]\n");
     for (key, value) in [("issuer", "\"me\""), ("audiences", "[\"us\"]"), ("algorithms", "[\"RS256\"]")] {

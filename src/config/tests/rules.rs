@@ -1,4 +1,4 @@
-//! One rule each: what is refused, and in which words.
+//! The rule of each key: refused values and their error messages.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{KeySource, LogFormat, RateLimitSettings, SecretSource, StoreUrl};
 use crate::domain::ids::TenantId;
 
-/// Each line of TOML with what must be said of it; the section stands before it.
+/// Checks that each line, alone in the section, causes exactly one problem with the expected text.
 fn refused(section: &str, cases: &[(&str, &str)]) {
     for (line, expected) in cases {
         let found = problems(&format!("[{section}]\n{line}"));
@@ -48,9 +48,9 @@ fn traces() {
         &[
             (
                 "otlp_endpoint = \"http://collector:4318/v1/traces\"",
-                "traces.otlp_endpoint: must be what stands before /v1/traces, which is added",
+                "traces.otlp_endpoint: must be the URL without /v1/traces",
             ),
-            ("headers_file = \"h\"", "traces.headers_file: is of no use without traces.otlp_endpoint"),
+            ("headers_file = \"h\"", "traces.headers_file: has no effect without traces.otlp_endpoint"),
         ],
     );
 }
@@ -148,7 +148,7 @@ fn callbacks() {
                 "callbacks.allow_networks[0]: must be a network such as \"10.0.0.0/8\"",
             ),
             ("retry_schedule = [\"5s\", 5]", "callbacks.retry_schedule[1]: must be a duration"),
-            (&many, "callbacks.retry_schedule: must have at most 32 pauses; got 33"),
+            (&many, "callbacks.retry_schedule: must have at most 32 elements; got 33"),
             ("time-out = \"1s\"", "unknown setting; did you mean \"timeout\"?"),
         ],
     );
@@ -172,7 +172,7 @@ fn limits_and_log() {
         &[
             ("format = \"xml\"", "log.format: must be one of \"json\", \"human\"; got \"xml\""),
             ("filter = \"warning\"", "log.filter: \"warning\" is neither a level"),
-            ("filter = \"\"", "log.filter: must be a text that is not empty"),
+            ("filter = \"\"", "log.filter: must be a string that is not empty"),
         ],
     );
     assert_eq!(settings("[log]\nformat = \"human\"").log.format, LogFormat::Human);
@@ -187,9 +187,9 @@ fn issuers() {
             "auth.issuers[0]: needs exactly one of jwks_url, jwks_file, public_key_file, hmac_secret_file; has none",
         ),
         ("jwks_file = \"a\"\npublic_key_file = \"b\"", "has jwks_file and public_key_file"),
-        (&format!("{key}issuer = \" \""), "auth.issuers[0].issuer: must be a text that is not empty"),
-        (&format!("{key}audiences = []"), "auth.issuers[0].audiences: must name at least one"),
-        (&format!("{key}algorithms = []"), "auth.issuers[0].algorithms: must name at least one"),
+        (&format!("{key}issuer = \" \""), "auth.issuers[0].issuer: must be a string that is not empty"),
+        (&format!("{key}audiences = []"), "auth.issuers[0].audiences: must not be empty"),
+        (&format!("{key}algorithms = []"), "auth.issuers[0].algorithms: must not be empty"),
         (
             &format!("{key}algorithms = [\"NonE\"]"),
             "auth.issuers[0].algorithms[0]: \"none\" is never allowed",
@@ -199,11 +199,11 @@ fn issuers() {
             &format!("{key}algorithms = [\"RS256\", \"HS256\"]"),
             "algorithms: must not have HS256, HS384 or HS512",
         ),
-        ("hmac_secret_file = \"s\"", "algorithms: must be HS256, HS384 or HS512 alone"),
+        ("hmac_secret_file = \"s\"", "algorithms: must be only HS256, HS384 or HS512"),
         ("public_key_file = \"p\"\nalgorithms = [\"RS256\", \"ES256\"]", "algorithms: must be of one family"),
         (
             &format!("{key}jwks_refresh = \"1m\""),
-            "auth.issuers[0].jwks_refresh: means nothing without jwks_url",
+            "auth.issuers[0].jwks_refresh: has no effect without jwks_url",
         ),
         ("jwks_url = \"http://sso.example.uz/k\"", "auth.issuers[0].jwks_url: must be an https URL"),
         ("jwks_url = \"http://127.0.0.1.example.uz/k\"", "must be an https URL"),
@@ -248,11 +248,11 @@ fn tenants() {
         ("[tenants.b]", "tenants.b: needs vendor_token_file or vendor_token_env"),
         (
             "[tenants.b]\nvendor_token_file = \"f\"\nvendor_token_env = \"E\"",
-            "tenants.b: must have one of vendor_token_file and vendor_token_env, not both",
+            "tenants.b: must have only one of vendor_token_file and vendor_token_env",
         ),
         (
             "[tenants.b]\nvendor_token_env = \"E\"\ncallback_secret_file = \"f\"\ncallback_secret_env = \"E\"",
-            "one of callback_secret_file and callback_secret_env",
+            "must have only one of callback_secret_file and callback_secret_env",
         ),
         (
             "[tenants.b]\nvendor_token_env = \"s3cr3t-t0ken\"",
@@ -277,5 +277,6 @@ fn tenants() {
     let own = &own.tenants[&TenantId::parse("b").unwrap()];
     assert_eq!(own.vendor_token, SecretSource::Env("E".to_owned()));
     assert_eq!(own.callback_secret, Some(SecretSource::File(PathBuf::from("f"))));
-    assert_eq!(own.rate_limit, Some(RateLimitSettings { requests_per_second: 100, burst: 7 }));
+    let common = RateLimitSettings { requests_per_second: 100, burst: 200 };
+    assert_eq!(own.rate_limit(&common), RateLimitSettings { requests_per_second: 100, burst: 7 });
 }

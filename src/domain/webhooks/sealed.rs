@@ -138,7 +138,8 @@ mod tests {
             headers: None,
         };
         let opened = vault.open_secrets(&sealed, NOW).unwrap();
-        assert!(opened.len() == 2 && opened[0].matches(&new) && opened[1].matches(&old));
+        let bytes = opened.iter().map(CallbackSecret::expose).collect::<Vec<_>>();
+        assert_eq!(bytes, [new.expose(), old.expose()]);
         assert_eq!(vault.open_secrets(&sealed, until).unwrap().len(), 1);
         // Another's record opens nothing.
         let other = Vault::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));

@@ -1,0 +1,76 @@
+//! Fetches a published JWK Set.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use url::Url;
+
+use super::key_set::KeySetError;
+use crate::http_client;
+
+/// The largest answer that is read, counted after decompression.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Deadline for connection, headers and body together.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reason why a published JWK Set cannot be used. Its text never repeats the URL, which may contain a password.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No HTTP client can be built, for example because the system has no root certificates.
+    #[error("cannot build an HTTP client: {}", root_cause(.0))]
+    Client(#[source] reqwest::Error),
+    /// The request failed.
+    #[error("cannot fetch the JWK Set: {}", root_cause(.0))]
+    Request(#[source] reqwest::Error),
+    /// The URL answered with a status other than 200. Redirects are not followed.
+    #[error("the JWKS URL answered with status {0}")]
+    Status(u16),
+    /// The answer is larger than 1 MiB.
+    #[error("the answer of the JWKS URL is larger than 1 MiB")]
+    TooLarge,
+    /// The answer has no usable keys.
+    #[error("the answer of the JWKS URL {0}")]
+    Keys(#[from] KeySetError),
+}
+
+/// The innermost error. The text of reqwest's own error does not include the reason.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut error: &dyn Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Fetches the JWK Set of one URL.
+pub(super) struct JwksClient {
+    http: Client,
+    url: Url,
+}
+
+impl JwksClient {
+    pub(super) fn new(url: Url) -> Result<Self, FetchError> {
+        let http = http_client::builder().timeout(FETCH_TIMEOUT).build().map_err(FetchError::Client)?;
+        Ok(Self { http, url })
+    }
+
+    /// Fetches the content at the URL.
+    pub(super) async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+        let failed = |error: reqwest::Error| FetchError::Request(error.without_url());
+        let mut response = self.http.get(self.url.clone()).send().await.map_err(failed)?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status().as_u16()));
+        }
+        let mut content = Vec::new();
+        // Chunks arrive decompressed, so the bound also holds for a small gzip body that expands.
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if content.len() + chunk.len() > MAX_BYTES {
+                return Err(FetchError::TooLarge);
+            }
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content)
+    }
+}

@@ -1,0 +1,260 @@
+//! How a field of a settings struct is read and described: a key with a default, an optional or a required key, a list, or
+//! a table inside a table.
+
+use std::marker::PhantomData;
+
+use toml::Value;
+
+use super::accepts::Accepts;
+use super::reader::Section;
+use super::reference::{DeclaredKey, DeclaredTable, Presence, Shape};
+use super::rules::{Misfit, Rule};
+
+/// A table of settings. The `settings!` macro implements it.
+pub(super) trait SettingsTable: Sized {
+    /// Description of the table.
+    const ABOUT: &'static str;
+
+    /// Reads every key and notes each problem. `None` if a value is invalid or missing.
+    fn read(section: &mut Section<'_>) -> Option<Self>;
+
+    /// Adds every key, with its description, to the declared table.
+    fn describe(table: &mut DeclaredTable);
+}
+
+/// The source of one field: one key, or several that belong together.
+pub(super) trait FieldSource<T> {
+    /// Reads the field. `None` if the value is invalid or missing; the problem is then noted.
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<T>;
+
+    /// Adds the field's keys to the declared table.
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, text: &str);
+}
+
+/// What one key may hold: a [`Rule`] for a single value, or a [`List`] of such values.
+pub(super) trait Contents {
+    /// The type that the value becomes.
+    type Value;
+
+    /// Reads the value and notes each problem.
+    fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<Self::Value>;
+
+    /// Type and bounds.
+    fn accepts(&self) -> Accepts;
+
+    /// A key that has a default. The default is written as in the file and follows the same rule.
+    fn default(self, default: impl Into<Value>) -> Setting<Self, WithDefault>
+    where
+        Self: Sized,
+    {
+        Setting { content: self, presence: WithDefault(default.into()), example: None }
+    }
+
+    /// A key that may be absent.
+    fn optional(self) -> Setting<Self, Optional>
+    where
+        Self: Sized,
+    {
+        Setting { content: self, presence: Optional { one_of: &[] }, example: None }
+    }
+
+    /// One of several keys of which exactly one must be set. The table itself checks that.
+    fn one_of(self, keys: &'static [&'static str]) -> Setting<Self, Optional>
+    where
+        Self: Sized,
+    {
+        Setting { content: self, presence: Optional { one_of: keys }, example: None }
+    }
+
+    /// A key that must be set.
+    fn required(self) -> Setting<Self, Required>
+    where
+        Self: Sized,
+    {
+        Setting { content: self, presence: Required, example: None }
+    }
+}
+
+/// One key.
+pub(super) struct Setting<C, P> {
+    content: C,
+    presence: P,
+    example: Option<Value>,
+}
+
+/// The key has this default.
+pub(super) struct WithDefault(Value);
+
+/// The key may be absent. `one_of` lists the keys of which exactly one must be set; it is empty for an independent key.
+pub(super) struct Optional {
+    one_of: &'static [&'static str],
+}
+
+/// The key must be set.
+pub(super) struct Required;
+
+impl<C: Contents, P> Setting<C, P> {
+    /// A valid value that differs from the default, for the documentation and for tests of the Helm chart.
+    pub(super) fn example(self, example: impl Into<Value>) -> Self {
+        Self { example: Some(example.into()), ..self }
+    }
+
+    fn declare(&self, table: &mut DeclaredTable, name: &'static str, text: &str, presence: Presence) {
+        let accepts = self.content.accepts();
+        table.add(DeclaredKey {
+            name,
+            text: text.to_owned(),
+            accepts,
+            presence,
+            example: self.example.clone(),
+        });
+    }
+}
+
+impl<C: Contents> FieldSource<C::Value> for Setting<C, WithDefault> {
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<C::Value> {
+        let value = section.take(name).unwrap_or_else(|| self.presence.0.clone());
+        self.content.read(section, name, &value)
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, text: &str) {
+        self.declare(table, name, text, Presence::Default(self.presence.0.clone()));
+    }
+}
+
+impl<C: Contents> FieldSource<Option<C::Value>> for Setting<C, Optional> {
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<Option<C::Value>> {
+        section.take(name).map_or(Some(None), |value| self.content.read(section, name, &value).map(Some))
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, text: &str) {
+        let one_of = self.presence.one_of;
+        let presence = if one_of.is_empty() { Presence::Optional } else { Presence::OneOf(one_of) };
+        self.declare(table, name, text, presence);
+    }
+}
+
+impl<C: Contents> FieldSource<C::Value> for Setting<C, Required> {
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<C::Value> {
+        let Some(value) = section.take(name) else {
+            section.problem(name, "is missing");
+            return None;
+        };
+        self.content.read(section, name, &value)
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, text: &str) {
+        self.declare(table, name, text, Presence::Required);
+    }
+}
+
+impl<T> Contents for Rule<T> {
+    type Value = T;
+
+    fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<T> {
+        section.judge(name, value, |given| self.apply(given))
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.accepts().clone()
+    }
+}
+
+/// A list whose elements follow one rule.
+pub(super) struct List<T> {
+    rule: Rule<T>,
+    least: usize,
+    most: Option<usize>,
+}
+
+/// A list whose elements follow one rule.
+pub(super) fn list_of<T>(rule: Rule<T>) -> List<T> {
+    List { rule, least: 0, most: None }
+}
+
+impl<T> List<T> {
+    /// Refuses an empty list.
+    pub(super) fn not_empty(self) -> Self {
+        Self { least: 1, ..self }
+    }
+
+    /// Refuses a list of more elements.
+    pub(super) fn at_most(self, most: usize) -> Self {
+        Self { most: Some(most), ..self }
+    }
+}
+
+impl<T> Contents for List<T> {
+    type Value = Vec<T>;
+
+    fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<Vec<T>> {
+        let elements =
+            section.judge(name, value, |given| given.list().ok_or_else(|| Misfit::must_be("a list")))?;
+        let count = elements.len();
+        if count < self.least {
+            section.problem(name, "must not be empty");
+            return None;
+        }
+        if let Some(most) = self.most.filter(|most| count > *most) {
+            section.problem(name, format!("must have at most {most} elements; got {count}"));
+        }
+        section.judge_elements(name, &elements, |given| self.rule.apply(given))
+    }
+
+    fn accepts(&self) -> Accepts {
+        let Self { rule, least, most } = self;
+        Accepts::List { of: Box::new(rule.accepts().clone()), least: *least, most: *most }
+    }
+}
+
+/// A table inside the table, or keys that become one field.
+pub(super) struct Nested<T> {
+    is_inline: bool,
+    table: PhantomData<T>,
+}
+
+/// A table inside the table: `[vendor.polling]`.
+pub(super) fn table<T: SettingsTable>() -> Nested<T> {
+    Nested { is_inline: false, table: PhantomData }
+}
+
+/// Keys of the same table that together become one field.
+pub(super) fn inline<T: SettingsTable>() -> Nested<T> {
+    Nested { is_inline: true, table: PhantomData }
+}
+
+impl<T: SettingsTable> FieldSource<T> for Nested<T> {
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<T> {
+        if self.is_inline { T::read(section) } else { section.table(name, T::read) }
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, _text: &str) {
+        if self.is_inline {
+            T::describe(table);
+        } else {
+            table.add_table::<T>(name, Shape::Single);
+        }
+    }
+}
+
+/// A list of tables of which at least one is needed: `[[auth.issuers]]`. No two may have the same value of the key `unique`.
+pub(super) struct Tables {
+    /// Noun for a table, used in error messages.
+    pub(super) noun: &'static str,
+    /// The key whose values must differ.
+    pub(super) unique: &'static str,
+}
+
+impl<T: SettingsTable> FieldSource<Vec<T>> for Tables {
+    fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<Vec<T>> {
+        let tables = section.tables(name, self.unique, T::read)?;
+        if tables.is_empty() {
+            section.problem(name, format!("at least one {} is needed", self.noun));
+        }
+        Some(tables)
+    }
+
+    fn describe(&self, table: &mut DeclaredTable, name: &'static str, _text: &str) {
+        table.add_table::<T>(name, Shape::List);
+    }
+}

@@ -1,0 +1,67 @@
+//! `[vendor]`: requests to AloVoice.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::declare::settings;
+use super::keys::{Contents, table};
+use super::rules::{base_url, duration, integer, number, size};
+use super::units::{DAY, GIB, HumanDuration, KIB, MILLISECOND, MINUTE};
+use crate::domain::polling::PollingPolicy;
+
+/// Vendor requests of one tenant at once.
+pub(super) const CONCURRENCY: std::ops::RangeInclusive<i64> = 1..=1024;
+/// A pause that may be zero.
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(365);
+/// An interval. An interval of zero would send requests to the vendor without a pause.
+const INTERVAL: std::ops::RangeInclusive<Duration> = MILLISECOND..=DAY.saturating_mul(365);
+
+settings! {
+    /// Requests to AloVoice.
+    struct VendorSettings {
+        /// Base URL of AloVoice. A path in the URL is kept as a prefix.
+        base_url: Url = base_url().default("https://cld.alovoice.uz").example("https://vendor.example.uz"),
+        /// Deadline of one request, from connecting to the end of the answer.
+        request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
+        /// Maximum size of an answer after decompression. At most four answers of this size are read at the same time.
+        max_response_bytes: usize = size(KIB..=GIB).default("16MiB"),
+        /// Maximum number of submits and polls in flight per tenant, over all replicas. Claims at the same instant can exceed it once.
+        max_concurrency: usize = integer(CONCURRENCY).default(32),
+        /// Schedule of the polls for a result.
+        polling: PollingPolicy = table(),
+    }
+}
+
+settings! {
+    /// Schedule of the polls for a result.
+    fields of PollingPolicy {
+        /// Time from the vendor's acceptance of a call to the first poll, until the gateway has learned the tenant's processing times.
+        /// It is also the time for which the vendor must deny a call whose submit got no answer before the call is submitted again.
+        first_after: Duration = duration(PAUSE).default("10s"),
+        /// Minimum interval between two polls. It must not exceed max_interval.
+        min_interval: Duration = duration(INTERVAL).default("5s"),
+        /// Maximum interval between two polls.
+        max_interval: Duration = duration(INTERVAL).default("5m"),
+        /// Next interval as a share of the time since the vendor accepted the call. It bounds how late a result is found, as a share
+        /// of the processing time.
+        growth: f64 = number(0.0..=10.0).default(0.1),
+        /// Time from the submission after which the analysis fails with deadline_exceeded.
+        deadline: Duration = duration(INTERVAL).default("24h"),
+        /// Time for which the vendor's "not found" means "not ready yet".
+        not_found_grace: Duration = duration(PAUSE).default("10m"),
+        /// Time for which an answer without turns and tags means "not ready yet".
+        empty_grace: Duration = duration(PAUSE).default("10m"),
+        /// Time from completion to one more poll, which finds late tags.
+        settle_after: Duration = duration(PAUSE).default("2m"),
+    }
+    check |section| {
+        if let (Some(least), Some(most)) = (min_interval, max_interval)
+            && least > most
+        {
+            let (least, most) = (HumanDuration(least), HumanDuration(most));
+            let detail = format!("must be at most max_interval, which is \"{most}\"; got \"{least}\"");
+            section.problem("min_interval", detail);
+        }
+    }
+}

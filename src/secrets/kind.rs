@@ -1,0 +1,49 @@
+//! The kinds of secrets.
+
+/// A kind of secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretKind {
+    /// A tenant's token for the vendor.
+    VendorToken,
+    /// The secrets that sign a tenant's callbacks.
+    CallbackSecret,
+    /// The keys that seal stored secrets and links.
+    EncryptionKey,
+    /// The key file of an issuer of tokens.
+    IssuerKey,
+    /// The HTTP headers for the trace collector.
+    CollectorHeaders,
+}
+
+impl SecretKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::VendorToken,
+        Self::CallbackSecret,
+        Self::EncryptionKey,
+        Self::IssuerKey,
+        Self::CollectorHeaders,
+    ];
+
+    /// The label `kind` in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::VendorToken => "vendor_token",
+            Self::CallbackSecret => "callback_secret",
+            Self::EncryptionKey => "encryption_key",
+            Self::IssuerKey => "issuer_key",
+            Self::CollectorHeaders => "collector_headers",
+        }
+    }
+
+    /// The largest file that is read. The bound keeps a wrong path, such as `/dev/zero`, from filling the memory.
+    pub(super) const fn max_file_bytes(self) -> usize {
+        match self {
+            // A JWK Set with hundreds of keys fits.
+            Self::IssuerKey => 1024 * 1024,
+            Self::VendorToken | Self::CallbackSecret | Self::EncryptionKey | Self::CollectorHeaders => {
+                64 * 1024
+            }
+        }
+    }
+}
