@@ -7,7 +7,7 @@ use crate::contract::{self, DOCUMENT, Operation};
 use crate::stage::Stage;
 
 #[test]
-fn the_committed_document_is_the_one_of_this_version() {
+fn the_committed_document_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     let generated = commands::openapi().unwrap_or_else(|error| panic!("{error:?}"));
@@ -31,14 +31,14 @@ async fn the_document_is_served_without_a_token() {
 }
 
 #[tokio::test]
-async fn the_document_names_the_address_that_callers_use() {
+async fn the_document_contains_the_public_url() {
     let stage = Stage::with(&[("SERVER__PUBLIC_URL", "https://api.example.uz/voice/")]).await;
     let served = stage.acme().anonymous().get("/openapi.json").await.json();
     assert_eq!(served["servers"], json!([{"url": "https://api.example.uz/voice", "x-internal": false}]));
 }
 
 #[tokio::test]
-async fn the_pages_for_people_show_the_document() {
+async fn swagger_ui_shows_the_document() {
     let stage = Stage::start().await;
     let page = stage.acme().anonymous().get("/swagger-ui/").await;
     assert_eq!(page.status, 200);
@@ -65,7 +65,7 @@ async fn the_pages_for_people_show_the_document() {
 }
 
 #[test]
-fn every_operation_tells_what_it_answers() {
+fn every_operation_documents_its_answers() {
     let mut names = Vec::new();
     for operation in Operation::all() {
         let Operation { path, definition, .. } = operation;
@@ -118,7 +118,7 @@ fn every_operation_tells_what_it_answers() {
 
 /// They are recorded by `tests/process/examples.rs`.
 #[test]
-fn every_body_of_json_has_an_example_that_fits_its_schema() {
+fn every_json_body_has_an_example_that_matches_its_schema() {
     let mut missing = Vec::new();
     for Operation { definition, .. } in Operation::all() {
         let name = definition["operationId"].as_str().unwrap();
@@ -144,7 +144,7 @@ fn every_body_of_json_has_an_example_that_fits_its_schema() {
 }
 
 #[test]
-fn what_the_document_refers_to_is_in_it() {
+fn every_reference_of_the_document_resolves() {
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
             Value::Object(fields) => {
@@ -164,7 +164,7 @@ fn what_the_document_refers_to_is_in_it() {
 
 /// The net that catches undocumented answers has no hole.
 #[test]
-fn an_answer_that_differs_from_the_document_is_found() {
+fn an_answer_that_differs_from_the_document_is_detected() {
     let schema = json!({"$ref": "#/components/schemas/Problem"});
     let problem = json!({"type": "/problems/x", "code": "x", "title": "X", "status": 400, "detail": "d", "request_id": "r"});
     assert_eq!(contract::errors(&schema, &problem), Vec::<String>::new());
