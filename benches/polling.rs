@@ -17,7 +17,7 @@ mod simulation;
 use std::time::Duration;
 
 use domain::polling::PollingPolicy;
-use simulation::{Chance, Course, Simulation, default_policy, quantile};
+use simulation::{SeededRandom, SimulatedOutcome, Simulation, default_policy, quantile};
 
 const CALLS: usize = 10_000;
 const APART: Duration = Duration::from_secs(17);
@@ -30,12 +30,12 @@ fn main() {
     println!("| σ | polling | polls: median | mean | mean with the settle look | delay: p50 | p90 | p99 |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for sigma in [0.25, 0.35, 0.5] {
-        let tenants = SEEDS.map(|seed| Chance::seeded(seed).calls(CALLS, APART, MEDIAN, sigma));
+        let tenants = SEEDS.map(|seed| SeededRandom::seeded(seed).calls(CALLS, APART, MEDIAN, sigma));
         let fixed = fixed_policy(Duration::from_secs(3));
         for (name, policy, learns) in [("learned", default_policy(), true), ("every 3 s", fixed, false)] {
             let simulate = |calls| Simulation::new(policy.clone(), LATENCY, learns).run(calls);
-            let courses: Vec<Course> = tenants.iter().flat_map(|calls| simulate(calls)).collect();
-            row(sigma, name, &courses);
+            let outcomes: Vec<SimulatedOutcome> = tenants.iter().flat_map(|calls| simulate(calls)).collect();
+            row(sigma, name, &outcomes);
         }
     }
 }
@@ -51,11 +51,11 @@ fn fixed_policy(interval: Duration) -> PollingPolicy {
     }
 }
 
-fn row(sigma: f64, name: &str, courses: &[Course]) {
-    let polls = |share| quantile(courses.iter().map(|course| f64::from(course.polls)), share);
-    let delay = |share| 100.0 * quantile(courses.iter().map(|course| course.delay), share);
-    let sum: f64 = courses.iter().map(|course| f64::from(course.polls)).sum();
-    let mean = sum / courses.len() as f64;
+fn row(sigma: f64, name: &str, outcomes: &[SimulatedOutcome]) {
+    let polls = |share| quantile(outcomes.iter().map(|outcome| f64::from(outcome.polls)), share);
+    let delay = |share| 100.0 * quantile(outcomes.iter().map(|outcome| outcome.delay), share);
+    let sum: f64 = outcomes.iter().map(|outcome| f64::from(outcome.polls)).sum();
+    let mean = sum / outcomes.len() as f64;
     println!(
         "| {sigma} | {name} | {} | {mean:.2} | {:.2} | {:.1} % | {:.1} % | {:.1} % |",
         polls(0.5),

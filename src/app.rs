@@ -24,7 +24,7 @@ pub use self::attach::attach;
 use self::servers::{serve_admin, serve_api};
 use self::shared::Shared;
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
-use crate::config::{Problems, Settings};
+use crate::config::{Settings, SettingsProblems};
 use crate::http::admin::Readiness;
 use crate::secrets::Encryption;
 use crate::store::Store;
@@ -47,7 +47,7 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 pub enum StartError {
     /// The settings name something that is not there or not usable.
     #[error(transparent)]
-    Settings(#[from] Problems),
+    Settings(#[from] SettingsProblems),
     /// The store's file cannot be opened.
     #[error("store: {0}")]
     File(#[from] sqlite::OpenError),
@@ -110,7 +110,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 ///
 /// # Errors
 /// If a secret cannot be read.
-pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants, Problems> {
+pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants, SettingsProblems> {
     let defaults = DefaultLimits {
         max_concurrency: settings.vendor.max_concurrency,
         rate_limit: settings.rate_limit.clone(),
@@ -122,7 +122,7 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
 ///
 /// # Errors
 /// If their file cannot be read.
-pub fn encryption(settings: &Settings) -> Result<Encryption, Problems> {
+pub fn encryption(settings: &Settings) -> Result<Encryption, SettingsProblems> {
     Encryption::load(&settings.encryption)
 }
 
@@ -130,7 +130,7 @@ pub fn encryption(settings: &Settings) -> Result<Encryption, Problems> {
 ///
 /// # Errors
 /// If their file cannot be read.
-pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, Problems> {
+pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, SettingsProblems> {
     CollectorHeaders::load(&settings.traces)
 }
 

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{self, StartError};
 use crate::auth::{DevelopmentToken, Refresh, RefreshOutcome, Verifier};
 use crate::cli::{Cli, Command, ConfigArgs, StoreCommand, TokenArgs};
-use crate::config::{self, IssuerSettings, KeySource, Problems, Settings, StoreUrl};
+use crate::config::{self, IssuerSettings, KeySource, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
 use crate::store::{postgres, sqlite};
@@ -160,13 +160,13 @@ fn hmac_issuer<'a>(
 /// Everything that would keep `serve` from working, at once.
 async fn check(settings: &Settings) -> Result<(), Failed> {
     let mut wrong = Vec::new();
-    if let Err(Problems(problems)) = app::tenants(settings, &variable) {
+    if let Err(SettingsProblems(problems)) = app::tenants(settings, &variable) {
         wrong.extend(problems);
     }
-    if let Err(Problems(problems)) = app::encryption(settings) {
+    if let Err(SettingsProblems(problems)) = app::encryption(settings) {
         wrong.extend(problems);
     }
-    if let Err(Problems(problems)) = app::collector_headers(settings) {
+    if let Err(SettingsProblems(problems)) = app::collector_headers(settings) {
         wrong.extend(problems);
     }
     let (found, mut faults) = (Arc::new(std::sync::Mutex::new(Vec::new())), Vec::new());
@@ -180,7 +180,7 @@ async fn check(settings: &Settings) -> Result<(), Failed> {
     };
     match Verifier::new(&settings.auth, Arc::new(SystemClock), note) {
         Ok(verifier) => verifier.refresh_once().await,
-        Err(Problems(problems)) => wrong.extend(problems),
+        Err(SettingsProblems(problems)) => wrong.extend(problems),
     }
     if let Ok(mut found) = found.lock() {
         faults.append(&mut found);

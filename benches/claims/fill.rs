@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alovoice_gateway::domain::retries::Next;
+use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::store::FinishedAttempt;
 
 /// Each statement counts to what it needs.
@@ -53,6 +53,6 @@ pub(crate) fn delivered() -> FinishedAttempt {
         latency: Duration::from_millis(42),
         detail: None,
         response: Vec::new(),
-        next: Next::Delivered,
+        next: RetryDecision::Delivered,
     }
 }

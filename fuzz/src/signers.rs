@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alovoice_gateway::auth::Verifier;
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, Problems};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -77,7 +77,7 @@ pub(crate) struct Issuer<'a> {
 }
 
 /// A verifier of tokens of these issuers.
-pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, Problems> {
+pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, SettingsProblems> {
     let home = tempfile::tempdir().unwrap();
     let settings = issuers.iter().map(|issuer| {
         let path = home.path().join(issuer.name);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use url::Url;
 
 use super::json::{Json, TooMany};
-use crate::domain::analysis::{AnalysisResult, Obtained};
+use crate::domain::analysis::{AnalysisResult, VendorResult};
 use crate::domain::clock::Timestamp;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::secrets::VendorToken;
@@ -64,7 +64,7 @@ pub fn read_answer(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<
         tags: read_tags(tags)?,
         audio_path: audio.and_then(Json::string).and_then(|path| own_path(base_url, &path)),
     };
-    let obtained = Box::new(Obtained { result, vendor_answer: body, etag });
+    let obtained = Box::new(VendorResult { result, vendor_answer: body, etag });
     Ok(if silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::domain::analysis::FaultCode;
 use crate::domain::clock::Timestamp;
-use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
+use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
 use crate::domain::polling::PollingPolicy;
 
 /// Faults in a row that open it.
@@ -149,8 +149,8 @@ impl From<&PollOutcome> for Sign {
     }
 }
 
-impl From<&Fault> for Sign {
-    fn from(fault: &Fault) -> Self {
+impl From<&VendorFault> for Sign {
+    fn from(fault: &VendorFault) -> Self {
         let refused = match fault.code {
             // What cannot be read is an answer all the same.
             FaultCode::CallNotFound | FaultCode::AnswerUnreadable => return Self::Answer,

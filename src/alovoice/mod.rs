@@ -19,7 +19,7 @@ use url::Url;
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
 use crate::domain::ids::CallId;
-use crate::domain::lifecycle::{Fault, PollOutcome, SubmitOutcome};
+use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
@@ -139,7 +139,7 @@ impl VendorClient {
         head: bool,
         asked: &[(&'static str, Vec<u8>)],
         trace: TraceContext,
-    ) -> Result<Recording, Fault> {
+    ) -> Result<Recording, VendorFault> {
         let began = Instant::now();
         // No part of the path is exported: everyone who knows it may read the recording.
         let span = spans::client(if head { "HEAD" } else { "GET" }, &self.base_url, None);
@@ -149,7 +149,7 @@ impl VendorClient {
             spans::record_status(&span, recording.status());
             match recording.status() {
                 200 | 206 | 304 | 404 | 412 | 416 => Ok(recording),
-                status => Err(Fault {
+                status => Err(VendorFault {
                     code: FaultCode::VendorError,
                     detail: format!("the vendor answered {status}"),
                     retry_after: None,
@@ -179,7 +179,7 @@ impl VendorClient {
             };
         }
         match status {
-            StatusCode::NOT_FOUND => SubmitOutcome::NotTaken(Fault {
+            StatusCode::NOT_FOUND => SubmitOutcome::NotTaken(VendorFault {
                 code: FaultCode::CallNotFound,
                 detail: "the vendor does not know the call (404)".to_owned(),
                 retry_after: None,
@@ -200,7 +200,7 @@ impl VendorClient {
         etag: Option<&str>,
         began: Instant,
         span: &Span,
-    ) -> Result<(PollOutcome, Room), Fault> {
+    ) -> Result<(PollOutcome, Room), VendorFault> {
         let response = self.send(RESULT, request, etag, span).await.map_err(|error| transport(&error))?;
         let status = response.status();
         if let Some(fault) = self.fault_of_status(status, response.headers()) {
@@ -250,7 +250,7 @@ impl VendorClient {
     }
 
     /// The statuses that mean the same for both methods: try again later.
-    fn fault_of_status(&self, status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+    fn fault_of_status(&self, status: StatusCode, headers: &HeaderMap) -> Option<VendorFault> {
         let code = match status.as_u16() {
             401 | 403 => FaultCode::TokenRefused,
             429 => FaultCode::VendorThrottled,
@@ -259,7 +259,7 @@ impl VendorClient {
             _ => return None,
         };
         let retry_after = self.retry_after(headers);
-        Some(Fault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
+        Some(VendorFault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
     }
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
@@ -273,7 +273,7 @@ impl VendorClient {
         mut response: Response,
         token: &VendorToken,
         began: Instant,
-    ) -> Result<(Bytes, Room), Fault> {
+    ) -> Result<(Bytes, Room), VendorFault> {
         let (mut body, mut room) = (BytesMut::new(), Room::default());
         let deadline = deadline(began, self.request_timeout);
         while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {
@@ -288,12 +288,12 @@ impl VendorClient {
     }
 }
 
-fn no_room() -> Fault {
+fn no_room() -> VendorFault {
     let detail = "large answers of the vendor were in the way of this one".to_owned();
-    Fault { code: FaultCode::VendorTimeout, detail, retry_after: None }
+    VendorFault { code: FaultCode::VendorTimeout, detail, retry_after: None }
 }
 
-fn transport(error: &reqwest::Error) -> Fault {
+fn transport(error: &reqwest::Error) -> VendorFault {
     let (code, detail) = if error.is_timeout() {
         (FaultCode::VendorTimeout, "the vendor did not answer in time")
     } else if error.is_connect() {
@@ -301,10 +301,10 @@ fn transport(error: &reqwest::Error) -> Fault {
     } else {
         (FaultCode::VendorUnreachable, "the connection to the vendor broke")
     };
-    Fault { code, detail: detail.to_owned(), retry_after: None }
+    VendorFault { code, detail: detail.to_owned(), retry_after: None }
 }
 
-fn broken_body(error: &reqwest::Error) -> Fault {
+fn broken_body(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         transport(error)
     } else {
@@ -312,8 +312,8 @@ fn broken_body(error: &reqwest::Error) -> Fault {
     }
 }
 
-fn unreadable(detail: impl Into<String>) -> Fault {
-    Fault { code: FaultCode::AnswerUnreadable, detail: detail.into(), retry_after: None }
+fn unreadable(detail: impl Into<String>) -> VendorFault {
+    VendorFault { code: FaultCode::AnswerUnreadable, detail: detail.into(), retry_after: None }
 }
 
 const fn submit_label(outcome: &SubmitOutcome) -> &'static str {

@@ -9,7 +9,7 @@ use reqwest::{Client, Method, Response};
 use url::Url;
 
 use super::transport;
-use crate::domain::lifecycle::Fault;
+use crate::domain::lifecycle::VendorFault;
 use crate::http_client;
 
 /// What a caller may ask of a recording: a part of it, or only what is not known yet (RFC 9110, 13 and 14).
@@ -49,7 +49,7 @@ impl Recordings {
         head: bool,
         asked: &[(&'static str, Vec<u8>)],
         traceparent: &str,
-    ) -> Result<Recording, Fault> {
+    ) -> Result<Recording, VendorFault> {
         let mut url = self.base_url.clone();
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         // Only what comes after the host is set: whatever the path holds, the host stays the vendor's.
@@ -80,7 +80,7 @@ impl Recording {
     }
 
     /// The bytes, as they come. A break on the way is an error, so that a part is never taken for the whole.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Fault>> {
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, VendorFault>> {
         unfold(Some(self.response), |response| async {
             let mut response = response?;
             match response.chunk().await {

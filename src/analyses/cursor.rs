@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{Filter, Position};
+use crate::domain::listing::{AnalysisFilter, ListPosition};
 
 const VERSION: u8 = 1;
 const DIGEST: usize = 8;
@@ -21,7 +21,7 @@ const DIGEST: usize = 8;
 pub struct InvalidCursor;
 
 /// Writes a position down.
-pub(super) fn write(tenant: &TenantId, filter: &Filter, position: &Position) -> String {
+pub(super) fn write(tenant: &TenantId, filter: &AnalysisFilter, position: &ListPosition) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(position.submitted_at.as_millis().to_be_bytes());
     bytes.extend(position.call_id.as_str().bytes());
@@ -33,7 +33,11 @@ pub(super) fn write(tenant: &TenantId, filter: &Filter, position: &Position) -> 
 ///
 /// # Errors
 /// If it was written for another tenant or other filters, or not by us.
-pub(super) fn read(tenant: &TenantId, filter: &Filter, text: &str) -> Result<Position, InvalidCursor> {
+pub(super) fn read(
+    tenant: &TenantId,
+    filter: &AnalysisFilter,
+    text: &str,
+) -> Result<ListPosition, InvalidCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
     let (position, given) = bytes.split_last_chunk::<DIGEST>().ok_or(InvalidCursor)?;
     if digest(tenant, filter, position) != *given {
@@ -44,13 +48,13 @@ pub(super) fn read(tenant: &TenantId, filter: &Filter, text: &str) -> Result<Pos
     };
     let (millis, call_id) = rest.split_first_chunk().ok_or(InvalidCursor)?;
     let call_id = std::str::from_utf8(call_id).map_err(|_| InvalidCursor)?;
-    Ok(Position {
+    Ok(ListPosition {
         submitted_at: Timestamp::from_millis(i64::from_be_bytes(*millis)),
         call_id: CallId::parse(call_id).map_err(|_| InvalidCursor)?,
     })
 }
 
-fn digest(tenant: &TenantId, filter: &Filter, position: &[u8]) -> [u8; DIGEST] {
+fn digest(tenant: &TenantId, filter: &AnalysisFilter, position: &[u8]) -> [u8; DIGEST] {
     let mut context = Context::new(&SHA256);
     // With its length before each part: no two lists of parts look alike.
     let mut part = |bytes: &[u8]| {
@@ -81,9 +85,9 @@ mod tests {
     use super::*;
     use crate::domain::analysis::Status;
 
-    fn position() -> Position {
+    fn position() -> ListPosition {
         let submitted_at = Timestamp::from_millis(1_716_207_617_042);
-        Position { submitted_at, call_id: CallId::parse("1716207617.42").unwrap() }
+        ListPosition { submitted_at, call_id: CallId::parse("1716207617.42").unwrap() }
     }
 
     fn tenant(name: &str) -> TenantId {
@@ -92,15 +96,15 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_in_its_own_list_and_in_no_other() {
-        let (acme, all) = (tenant("acme"), Filter::default());
+        let (acme, all) = (tenant("acme"), AnalysisFilter::default());
         let cursor = write(&acme, &all, &position());
         assert_eq!(read(&acme, &all, &cursor), Ok(position()));
         assert_eq!(read(&tenant("globex"), &all, &cursor), Err(InvalidCursor));
         for other in [
-            Filter { status: Some(Status::Completed), ..Filter::default() },
-            Filter { tags: vec!["a".to_owned()], ..Filter::default() },
-            Filter { submitted_after: Some(Timestamp::from_millis(0)), ..Filter::default() },
-            Filter { submitted_before: Some(Timestamp::from_millis(0)), ..Filter::default() },
+            AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
+            AnalysisFilter { tags: vec!["a".to_owned()], ..AnalysisFilter::default() },
+            AnalysisFilter { submitted_after: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
+            AnalysisFilter { submitted_before: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
         ] {
             assert_eq!(read(&acme, &other, &cursor), Err(InvalidCursor), "{other:?}");
         }
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn whatever_is_changed_in_a_cursor_is_seen() {
-        let (acme, all) = (tenant("acme"), Filter::default());
+        let (acme, all) = (tenant("acme"), AnalysisFilter::default());
         let cursor = write(&acme, &all, &position());
         for place in 0..cursor.len() {
             let mut changed = cursor.clone().into_bytes();

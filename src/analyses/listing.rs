@@ -2,7 +2,7 @@
 
 use super::cursor::{self, InvalidCursor};
 use super::{Analyses, AnalysesError};
-use crate::domain::listing::{Filter, Page, Position};
+use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
 
@@ -23,20 +23,22 @@ impl Analyses {
     pub async fn list(
         &self,
         tenant: &Tenant,
-        filter: Filter,
+        filter: AnalysisFilter,
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Listing, AnalysesError> {
         let read = |text| cursor::read(tenant.id(), &filter, text);
         let after = cursor.map(read).transpose().map_err(|InvalidCursor| AnalysesError::InvalidCursor)?;
         // One more than is shown tells whether there is a next page.
-        let page = Page { filter: filter.clone(), after, limit: limit.saturating_add(1) };
+        let page = AnalysisQuery { filter: filter.clone(), after, limit: limit.saturating_add(1) };
         let mut listed = self.store.list_analyses(tenant.id(), page).await?;
         let more = listed.len() > limit;
         listed.truncate(limit);
         let next_cursor = listed.last().filter(|_| more).map(|last| {
-            let position =
-                Position { submitted_at: last.analysis.submitted_at, call_id: last.analysis.call_id.clone() };
+            let position = ListPosition {
+                submitted_at: last.analysis.submitted_at,
+                call_id: last.analysis.call_id.clone(),
+            };
             cursor::write(tenant.id(), &filter, &position)
         });
         let analyses =

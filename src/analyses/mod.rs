@@ -38,7 +38,7 @@ use crate::callbacks::{Forbidden, Guard};
 use crate::config::Settings;
 use crate::domain::analysis::{Status, Submission};
 use crate::domain::ids::CallId;
-use crate::domain::lifecycle::Fault;
+use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::Transcript;
 use crate::env::Env;
@@ -245,7 +245,8 @@ impl Analyses {
         trace: TraceContext,
     ) -> Result<Recording, AnalysesError> {
         let path = self.recording_path(tenant, call_id, trace).await?;
-        let unavailable = |fault: Fault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
+        let unavailable =
+            |fault: VendorFault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
         let recording = self.vendor.recording(&path, head, asked, trace).await.map_err(unavailable)?;
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }

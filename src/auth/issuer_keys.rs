@@ -7,7 +7,7 @@ use super::jws::Jws;
 use super::key_set::{KeyFormat, KeySet};
 use super::rejection::Rejection;
 use super::remote_keys::{RefreshObserver, RemoteKeys, Timing};
-use crate::config::{IssuerSettings, KeySource, Problem, key_path};
+use crate::config::{IssuerSettings, KeySource, SettingsProblem, key_path};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::secrets::{SecretKind, UnusableSecret, Watched};
 
@@ -30,10 +30,10 @@ impl IssuerKeys {
         path: &str,
         clock: &Arc<dyn Clock>,
         observer: &RefreshObserver,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, SettingsProblem> {
         let (setting, file, format) = match &settings.keys {
             KeySource::JwksUrl { url, refresh, max_stale, refetch_pause } => {
-                let client = JwksClient::new(url.clone()).map_err(|error| Problem {
+                let client = JwksClient::new(url.clone()).map_err(|error| SettingsProblem {
                     path: key_path(path, "jwks_url"),
                     detail: error.to_string(),
                 })?;

@@ -13,7 +13,7 @@ use super::issuer_keys::IssuerKeys;
 use super::jws::Jws;
 use super::rejection::Rejection;
 use super::remote_keys::{Refresh, RefreshObserver, RemoteKeys};
-use crate::config::{AuthSettings, IssuerSettings, Problems};
+use crate::config::{AuthSettings, IssuerSettings, SettingsProblems};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::secrets::ReloadableSecrets;
 
@@ -61,12 +61,12 @@ impl Verifier {
     /// `observer` is called after each fetch of a JWKS URL. It runs where requests are served, so it must not block.
     ///
     /// # Errors
-    /// [`Problems`] lists every issuer whose keys cannot be loaded, by settings key.
+    /// [`SettingsProblems`] lists every issuer whose keys cannot be loaded, by settings key.
     pub fn new(
         settings: &AuthSettings,
         clock: Arc<dyn Clock>,
         observer: impl Fn(&Refresh) + Send + Sync + 'static,
-    ) -> Result<Self, Problems> {
+    ) -> Result<Self, SettingsProblems> {
         let observer: RefreshObserver = Arc::new(observer);
         let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
         for (index, issuer) in settings.issuers.iter().enumerate() {
@@ -78,7 +78,7 @@ impl Verifier {
             }
         }
         if !problems.is_empty() {
-            return Err(Problems(problems));
+            return Err(SettingsProblems(problems));
         }
         Ok(Self { issuers, verified: Cache::new(MAX_CACHED_TOKENS), clock })
     }

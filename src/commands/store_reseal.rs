@@ -11,7 +11,7 @@ use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::domain::idempotency::sealing_context;
 use crate::domain::ids::TenantId;
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
-use crate::domain::webhooks::Vault;
+use crate::domain::webhooks::WebhookSealer;
 use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
 
 /// Endpoints, or answers of up to 1 MiB each, that are in memory at once; of answers, also in one commit.
@@ -94,7 +94,7 @@ impl Resealing {
 
     async fn webhook(&self, was: SealedWebhook, found: &mut Found) -> Result<(), StoreError> {
         let mut sealed = was.sealed.clone();
-        let vault = Vault::new(&self.keys, &was.tenant, was.id);
+        let vault = WebhookSealer::new(&self.keys, &was.tenant, was.id);
         let sealings = vault.reseal(&mut sealed, &SystemEntropy, SystemClock.now());
         found.webhooks.by_the_first += sealings.by_the_first;
         found.webhooks.unopened += sealings.unopened.len();
@@ -118,8 +118,8 @@ impl Resealing {
         for answer in batch {
             let context = sealing_context(&answer.tenant, &answer.name);
             match self.keys.reseal(Purpose::IdempotentAnswer, &context, &SystemEntropy, &answer.bytes) {
-                Resealed::AsItWas => found.answers.by_the_first += 1,
-                Resealed::Anew(sealed) => anew.push((answer, sealed)),
+                Resealed::Unchanged => found.answers.by_the_first += 1,
+                Resealed::Replaced(sealed) => anew.push((answer, sealed)),
                 Resealed::Unopened => {
                     found.answers.unopened += 1;
                     *found.unopened_answers.entry(answer.tenant).or_default() += 1;

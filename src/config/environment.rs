@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
-use super::problems::Problem;
+use super::problems::SettingsProblem;
 use super::reader::{element_path, key_path};
 
 const PREFIX: &str = "GATEWAY_";
@@ -29,7 +29,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 pub(super) fn overlay(
     table: &mut Table,
     environment: impl Iterator<Item = (String, String)>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<SettingsProblem>,
 ) -> Origins {
     let mut variables: Vec<Variable> = environment.filter_map(Variable::parse).collect();
     let secret_variables = secret_variables(table, &variables);
@@ -42,8 +42,10 @@ pub(super) fn overlay(
     for variable in variables {
         match variable.place(table, "", &variable.levels) {
             Ok((path, place)) => match origins.insert(path.clone(), variable.name.clone()) {
-                Some(other) => problems
-                    .push(Problem { path, detail: format!("is set by both {other} and {}", variable.name) }),
+                Some(other) => problems.push(SettingsProblem {
+                    path,
+                    detail: format!("is set by both {other} and {}", variable.name),
+                }),
                 None => *place = Value::String(variable.text),
             },
             Err(problem) => problems.push(problem),
@@ -90,7 +92,7 @@ impl Variable {
         table: &'t mut Table,
         path: &str,
         levels: &[String],
-    ) -> Result<(String, &'t mut Value), Problem> {
+    ) -> Result<(String, &'t mut Value), SettingsProblem> {
         let (level, inner) =
             levels.split_first().map_or(("", levels), |(level, inner)| (level.as_str(), inner));
         let key = self.key_like(table, path, level)?;
@@ -116,7 +118,7 @@ impl Variable {
     }
 
     /// Matches a key of the file without regard to case: variables are upper-case by convention, tenants need not be.
-    fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, Problem> {
+    fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, SettingsProblem> {
         let mut alike = table.keys().filter(|key| key.eq_ignore_ascii_case(level));
         match (table.contains_key(level), alike.next(), alike.next()) {
             (true, ..) | (_, None, _) => Ok(level.to_owned()),
@@ -132,7 +134,7 @@ impl Variable {
         elements: &'t mut Vec<Value>,
         path: &str,
         level: &str,
-    ) -> Result<(String, &'t mut Value), Problem> {
+    ) -> Result<(String, &'t mut Value), SettingsProblem> {
         let count = elements.len();
         let index = level
             .parse()
@@ -145,7 +147,7 @@ impl Variable {
         Ok((element_path(path, index), &mut elements[index]))
     }
 
-    fn problem(&self, path: &str, detail: &str) -> Problem {
-        Problem { path: path.to_owned(), detail: format!("{detail} (from {})", self.name) }
+    fn problem(&self, path: &str, detail: &str) -> SettingsProblem {
+        SettingsProblem { path: path.to_owned(), detail: format!("{detail} (from {})", self.name) }
     }
 }

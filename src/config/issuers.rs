@@ -9,7 +9,7 @@ use url::{Host, Url};
 use super::declare::settings;
 use super::keys::{Contents, inline, list_of};
 use super::reader::Section;
-use super::rules::{Misfit, Rule, duration, file, http_url, one_of, text};
+use super::rules::{InvalidValue, ValueRule, duration, file, http_url, one_of, text};
 use super::units::{DAY, HumanDuration, MILLISECOND};
 
 const ALGORITHMS: [(&str, Algorithm); 12] = [
@@ -120,20 +120,21 @@ settings! {
     }
 }
 
-fn algorithm() -> Rule<Algorithm> {
+fn algorithm() -> ValueRule<Algorithm> {
     one_of(&ALGORITHMS).refuse(|given| {
         let is_none = given.value.as_str().is_some_and(|name| name.eq_ignore_ascii_case("none"));
-        is_none
-            .then(|| Misfit::because("\"none\" is never allowed: tokens without a signature prove nothing"))
+        is_none.then(|| {
+            InvalidValue::because("\"none\" is never allowed: tokens without a signature prove nothing")
+        })
     })
 }
 
-fn jwks_url() -> Rule<Url> {
+fn jwks_url() -> ValueRule<Url> {
     http_url().and(|url| {
         if url.scheme() == "https" || is_loopback(&url) {
             return Ok(url);
         }
-        Err(Misfit::because(
+        Err(InvalidValue::because(
             "must be an https URL: an attacker who replaces the keys in transit can sign any token",
         ))
     })

@@ -8,7 +8,7 @@ use toml::Value;
 use super::accepts::Accepts;
 use super::reader::Section;
 use super::reference::{DeclaredKey, DeclaredTable, Presence, Shape};
-use super::rules::{Misfit, Rule};
+use super::rules::{InvalidValue, ValueRule};
 
 /// A table of settings. The `settings!` macro implements it.
 pub(super) trait SettingsTable: Sized {
@@ -31,7 +31,7 @@ pub(super) trait FieldSource<T> {
     fn describe(&self, table: &mut DeclaredTable, name: &'static str, text: &str);
 }
 
-/// What one key may hold: a [`Rule`] for a single value, or a [`List`] of such values.
+/// What one key may hold: a [`ValueRule`] for a single value, or a [`List`] of such values.
 pub(super) trait Contents {
     /// The type that the value becomes.
     type Value;
@@ -148,7 +148,7 @@ impl<C: Contents> FieldSource<C::Value> for Setting<C, Required> {
     }
 }
 
-impl<T> Contents for Rule<T> {
+impl<T> Contents for ValueRule<T> {
     type Value = T;
 
     fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<T> {
@@ -162,13 +162,13 @@ impl<T> Contents for Rule<T> {
 
 /// A list whose elements follow one rule.
 pub(super) struct List<T> {
-    rule: Rule<T>,
+    rule: ValueRule<T>,
     least: usize,
     most: Option<usize>,
 }
 
 /// A list whose elements follow one rule.
-pub(super) fn list_of<T>(rule: Rule<T>) -> List<T> {
+pub(super) fn list_of<T>(rule: ValueRule<T>) -> List<T> {
     List { rule, least: 0, most: None }
 }
 
@@ -188,8 +188,8 @@ impl<T> Contents for List<T> {
     type Value = Vec<T>;
 
     fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<Vec<T>> {
-        let elements =
-            section.judge(name, value, |given| given.list().ok_or_else(|| Misfit::must_be("a list")))?;
+        let elements = section
+            .judge(name, value, |given| given.list().ok_or_else(|| InvalidValue::must_be("a list")))?;
         let count = elements.len();
         if count < self.least {
             section.problem(name, "must not be empty");

@@ -34,7 +34,7 @@ pub use environment::process_environment;
 pub use issuers::{IssuerSettings, KeySource};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
-pub use problems::{Problem, Problems};
+pub use problems::{SettingsProblem, SettingsProblems};
 pub(crate) use reader::key_path;
 pub use server::ServerSettings;
 pub use settings::{
@@ -52,26 +52,26 @@ pub use vendor::VendorSettings;
 /// with commas or as a TOML array. An issuer is named by its index: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`.
 ///
 /// # Errors
-/// [`Problems`] has all mistakes, not only the first one.
+/// [`SettingsProblems`] has all mistakes, not only the first one.
 pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<Settings, Problems> {
+) -> Result<Settings, SettingsProblems> {
     // If the file cannot be read, this is the only problem: otherwise every key that the file sets would be reported as missing.
     let mut table =
-        file.map_or(Ok(toml::Table::new()), read_file).map_err(|problem| Problems(vec![problem]))?;
+        file.map_or(Ok(toml::Table::new()), read_file).map_err(|problem| SettingsProblems(vec![problem]))?;
     let mut problems = Vec::new();
     let origins = environment::overlay(&mut table, environment, &mut problems);
     let reader = reader::Reader::new(origins, problems);
     let settings = reader.read(table, Settings::read);
     match (settings, reader.into_problems()) {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),
-        (_, problems) => Err(Problems(problems)),
+        (_, problems) => Err(SettingsProblems(problems)),
     }
 }
 
-fn read_file(file: &Path) -> Result<toml::Table, Problem> {
-    let problem = |detail| Problem { path: file.display().to_string(), detail };
+fn read_file(file: &Path) -> Result<toml::Table, SettingsProblem> {
+    let problem = |detail| SettingsProblem { path: file.display().to_string(), detail };
     let text = std::fs::read_to_string(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
     text.parse().map_err(|error: toml::de::Error| {
         // Not the error's Display: it quotes the line, and the line may hold a password.

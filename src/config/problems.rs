@@ -4,14 +4,14 @@ use std::fmt;
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct SettingsProblem {
     /// The key's path, such as `vendor.polling.min_interval`, or a file's path if the file itself is the problem.
     pub path: String,
     /// Description of the mistake and of valid values. It never repeats a secret.
     pub detail: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingsProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.detail)
     }
@@ -19,9 +19,9 @@ impl fmt::Display for Problem {
 
 /// Every problem, displayed one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct SettingsProblems(pub Vec<SettingsProblem>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for SettingsProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
@@ -33,10 +33,10 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for SettingsProblems {}
 
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
+impl From<SettingsProblem> for SettingsProblems {
+    fn from(problem: SettingsProblem) -> Self {
         Self(vec![problem])
     }
 }

@@ -8,18 +8,18 @@ use std::cell::RefCell;
 use toml::{Table, Value};
 
 use super::environment::Origins;
-use super::problems::Problem;
-use super::rules::{Given, Misfit};
+use super::problems::SettingsProblem;
+use super::rules::{InvalidValue, RawValue};
 
 /// Collects the problems and knows which environment variable set which path.
 pub(super) struct Reader {
     origins: Origins,
-    problems: RefCell<Vec<Problem>>,
+    problems: RefCell<Vec<SettingsProblem>>,
 }
 
 impl Reader {
     /// Starts with the problems found so far.
-    pub(super) fn new(origins: Origins, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(origins: Origins, problems: Vec<SettingsProblem>) -> Self {
         Self { origins, problems: RefCell::new(problems) }
     }
 
@@ -33,7 +33,7 @@ impl Reader {
     }
 
     /// All problems.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(super) fn into_problems(self) -> Vec<SettingsProblem> {
         self.problems.into_inner()
     }
 
@@ -50,7 +50,7 @@ impl Reader {
             Some(variable) => format!("{detail} (from {variable})"),
             None => detail,
         };
-        self.problems.borrow_mut().push(Problem { path, detail });
+        self.problems.borrow_mut().push(SettingsProblem { path, detail });
     }
 
     fn judge<T>(
@@ -58,10 +58,10 @@ impl Reader {
         path: String,
         value: &Value,
         origin: Option<&String>,
-        rule: impl FnOnce(Given<'_>) -> Result<T, Misfit>,
+        rule: impl FnOnce(RawValue<'_>) -> Result<T, InvalidValue>,
     ) -> Option<T> {
-        rule(Given { value, is_variable: origin.is_some() })
-            .map_err(|misfit| self.note(path, misfit.describe(value), origin))
+        rule(RawValue { value, is_variable: origin.is_some() })
+            .map_err(|invalid| self.note(path, invalid.describe(value), origin))
             .ok()
     }
 }
@@ -118,7 +118,7 @@ impl<'r> Section<'r> {
         &self,
         key: &str,
         value: &Value,
-        rule: impl FnOnce(Given<'_>) -> Result<T, Misfit>,
+        rule: impl FnOnce(RawValue<'_>) -> Result<T, InvalidValue>,
     ) -> Option<T> {
         let path = key_path(&self.path, key);
         let origin = self.reader.origin(&path);
@@ -130,7 +130,7 @@ impl<'r> Section<'r> {
         &self,
         key: &str,
         elements: &[Value],
-        rule: impl Fn(Given<'_>) -> Result<T, Misfit>,
+        rule: impl Fn(RawValue<'_>) -> Result<T, InvalidValue>,
     ) -> Option<Vec<T>> {
         let path = key_path(&self.path, key);
         all(elements.iter().enumerate().map(|(index, element)| {
@@ -160,7 +160,7 @@ impl<'r> Section<'r> {
     ) -> Option<Vec<T>> {
         let value = self.take(key).unwrap_or_else(|| Value::Array(Vec::new()));
         let elements =
-            self.judge(key, &value, |given| given.list().ok_or_else(|| Misfit::must_be("a list")))?;
+            self.judge(key, &value, |given| given.list().ok_or_else(|| InvalidValue::must_be("a list")))?;
         let tables = self.judge_elements(key, &elements, table)?;
         let path = key_path(&self.path, key);
         let values: Vec<_> = tables.iter().map(|table| table.get(unique).cloned()).collect();
@@ -206,9 +206,9 @@ fn all<T>(results: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
     results.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn table(given: Given<'_>) -> Result<Table, Misfit> {
+fn table(given: RawValue<'_>) -> Result<Table, InvalidValue> {
     // The message does not show the value: `acme = "…"` in `[tenants]` is probably the tenant's token.
-    given.table().ok_or_else(|| Misfit::because("must be a table"))
+    given.table().ok_or_else(|| InvalidValue::because("must be a table"))
 }
 
 /// The known key that was probably meant: one typing error per three letters.

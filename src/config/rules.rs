@@ -16,12 +16,12 @@ use super::store::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
 /// Why a value is refused.
-pub(super) struct Misfit {
+pub(super) struct InvalidValue {
     detail: String,
     shows_value: bool,
 }
 
-impl Misfit {
+impl InvalidValue {
     /// "must be …; got …"
     pub(super) fn must_be(expected: impl std::fmt::Display) -> Self {
         Self { detail: format!("must be {expected}"), shows_value: true }
@@ -58,14 +58,14 @@ fn shown(value: &Value) -> Option<String> {
 
 /// A value before it is checked. An environment variable always holds a string, which is then read as a number, a boolean or a list.
 #[derive(Clone, Copy)]
-pub(super) struct Given<'v> {
+pub(super) struct RawValue<'v> {
     /// The value.
     pub(super) value: &'v Value,
     /// Whether the value comes from an environment variable.
     pub(super) is_variable: bool,
 }
 
-impl<'v> Given<'v> {
+impl<'v> RawValue<'v> {
     fn text(self) -> Option<&'v str> {
         self.value.as_str()
     }
@@ -92,28 +92,28 @@ impl<'v> Given<'v> {
     }
 }
 
-type Parse<T> = Box<dyn Fn(Given<'_>) -> Result<T, Misfit>>;
+type Parse<T> = Box<dyn Fn(RawValue<'_>) -> Result<T, InvalidValue>>;
 
 /// What one value must be, and the type that it becomes.
-pub(super) struct Rule<T> {
+pub(super) struct ValueRule<T> {
     accepts: Accepts,
     parse: Parse<T>,
 }
 
-impl<T> Rule<T> {
+impl<T> ValueRule<T> {
     /// A rule with error messages of its own.
-    fn new(accepts: Accepts, parse: impl Fn(Given<'_>) -> Result<T, Misfit> + 'static) -> Self {
+    fn new(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static) -> Self {
         Self { accepts, parse: Box::new(parse) }
     }
 
     /// A rule whose error message follows from `accepts`.
-    fn plain(accepts: Accepts, parse: impl Fn(Given<'_>) -> Option<T> + 'static) -> Self {
+    fn plain(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Option<T> + 'static) -> Self {
         let message = accepts.to_string();
-        Self::new(accepts, move |given| parse(given).ok_or_else(|| Misfit::must_be(&message)))
+        Self::new(accepts, move |given| parse(given).ok_or_else(|| InvalidValue::must_be(&message)))
     }
 
     /// Adds a check to the rule.
-    pub(super) fn and(self, check: impl Fn(T) -> Result<T, Misfit> + 'static) -> Self
+    pub(super) fn and(self, check: impl Fn(T) -> Result<T, InvalidValue> + 'static) -> Self
     where
         T: 'static,
     {
@@ -122,7 +122,7 @@ impl<T> Rule<T> {
     }
 
     /// Adds a check of the raw value, with an error message that comes before the rule's own.
-    pub(super) fn refuse(self, check: impl Fn(Given<'_>) -> Option<Misfit> + 'static) -> Self
+    pub(super) fn refuse(self, check: impl Fn(RawValue<'_>) -> Option<InvalidValue> + 'static) -> Self
     where
         T: 'static,
     {
@@ -134,7 +134,7 @@ impl<T> Rule<T> {
     }
 
     /// Reads the value.
-    pub(super) fn apply(&self, given: Given<'_>) -> Result<T, Misfit> {
+    pub(super) fn apply(&self, given: RawValue<'_>) -> Result<T, InvalidValue> {
         (self.parse)(given)
     }
 
@@ -145,21 +145,21 @@ impl<T> Rule<T> {
 }
 
 /// `true` or `false`.
-pub(super) fn boolean() -> Rule<bool> {
-    Rule::plain(Accepts::Boolean, |given| given.value.as_bool().or_else(|| given.read_text_as()))
+pub(super) fn boolean() -> ValueRule<bool> {
+    ValueRule::plain(Accepts::Boolean, |given| given.value.as_bool().or_else(|| given.read_text_as()))
 }
 
 /// A whole number within bounds.
-pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> Rule<T> {
-    Rule::plain(Accepts::Integer(bounds.clone()), move |given| {
+pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> ValueRule<T> {
+    ValueRule::plain(Accepts::Integer(bounds.clone()), move |given| {
         let number = given.value.as_integer().or_else(|| given.read_text_as());
         T::try_from(number.filter(|number| bounds.contains(number))?).ok()
     })
 }
 
 /// A number within bounds.
-pub(super) fn number(bounds: RangeInclusive<f64>) -> Rule<f64> {
-    Rule::plain(Accepts::Number(bounds.clone()), move |given| {
+pub(super) fn number(bounds: RangeInclusive<f64>) -> ValueRule<f64> {
+    ValueRule::plain(Accepts::Number(bounds.clone()), move |given| {
         // `as f64` is exact for every integer within the bounds.
         let integer = given.value.as_integer().map(|number| number as f64);
         let number = given.value.as_float().or(integer).or_else(|| given.read_text_as());
@@ -168,16 +168,16 @@ pub(super) fn number(bounds: RangeInclusive<f64>) -> Rule<f64> {
 }
 
 /// A duration within bounds.
-pub(super) fn duration(bounds: RangeInclusive<Duration>) -> Rule<Duration> {
-    Rule::plain(Accepts::Duration(bounds.clone()), move |given| {
+pub(super) fn duration(bounds: RangeInclusive<Duration>) -> ValueRule<Duration> {
+    ValueRule::plain(Accepts::Duration(bounds.clone()), move |given| {
         let HumanDuration(duration) = given.text()?.parse().ok()?;
         Some(duration).filter(|duration| bounds.contains(duration))
     })
 }
 
 /// A number of bytes within bounds.
-pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> Rule<T> {
-    Rule::plain(Accepts::Size(bounds.clone()), move |given| {
+pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> ValueRule<T> {
+    ValueRule::plain(Accepts::Size(bounds.clone()), move |given| {
         let zero = given.value.as_integer().filter(|number| *number == 0).map(|_| 0);
         let size = given.text().and_then(|text| text.parse().ok()).map(|HumanSize(bytes)| bytes).or(zero);
         T::try_from(size.filter(|size| bounds.contains(size))?).ok()
@@ -185,103 +185,105 @@ pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> Rule<T> {
 }
 
 /// One of a few words, each with its meaning.
-pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> Rule<T> {
+pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<T> {
     let names = words.iter().map(|(word, _)| *word).collect();
-    Rule::plain(Accepts::Words(names), move |given| {
+    ValueRule::plain(Accepts::Words(names), move |given| {
         words.iter().find(|(word, _)| Some(*word) == given.text()).map(|(_, meaning)| *meaning)
     })
 }
 
 /// A string with something in it.
-pub(super) fn text() -> Rule<String> {
-    Rule::plain(Accepts::Text, |given| non_empty(given).map(str::to_owned))
+pub(super) fn text() -> ValueRule<String> {
+    ValueRule::plain(Accepts::Text, |given| non_empty(given).map(str::to_owned))
 }
 
-fn non_empty(given: Given<'_>) -> Option<&str> {
+fn non_empty(given: RawValue<'_>) -> Option<&str> {
     given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
 }
 
 /// A file's path.
-pub(super) fn file() -> Rule<PathBuf> {
-    Rule::plain(Accepts::File, |given| non_empty(given).map(PathBuf::from))
+pub(super) fn file() -> ValueRule<PathBuf> {
+    ValueRule::plain(Accepts::File, |given| non_empty(given).map(PathBuf::from))
 }
 
 /// The name of an environment variable. An error does not show the value: it may be the secret itself, put where the name belongs.
-pub(super) fn variable() -> Rule<String> {
+pub(super) fn variable() -> ValueRule<String> {
     let is_name = |name: &&str| {
         !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    Rule::new(Accepts::Variable, move |given| {
+    ValueRule::new(Accepts::Variable, move |given| {
         let name = given.text().filter(is_name).map(str::to_owned);
-        name.ok_or_else(|| Misfit::because(format!("must be {}", Accepts::Variable)))
+        name.ok_or_else(|| InvalidValue::because(format!("must be {}", Accepts::Variable)))
     })
 }
 
 /// An absolute `http` or `https` URL without user name, password and fragment. An error does not show the URL: it may hold a secret.
-pub(super) fn http_url() -> Rule<Url> {
-    Rule::new(Accepts::Url, parse_http_url)
+pub(super) fn http_url() -> ValueRule<Url> {
+    ValueRule::new(Accepts::Url, parse_http_url)
 }
 
-fn parse_http_url(given: Given<'_>) -> Result<Url, Misfit> {
+fn parse_http_url(given: RawValue<'_>) -> Result<Url, InvalidValue> {
     let url = given.text().and_then(|text| Url::parse(text).ok());
     let url = url
         .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| Misfit::because(format!("must be {}", Accepts::Url)))?;
+        .ok_or_else(|| InvalidValue::because(format!("must be {}", Accepts::Url)))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Misfit::because("must be a URL without a user name or password"));
+        return Err(InvalidValue::because("must be a URL without a user name or password"));
     }
     if url.fragment().is_some() {
-        return Err(Misfit::because("must be a URL without a fragment"));
+        return Err(InvalidValue::because("must be a URL without a fragment"));
     }
     Ok(url)
 }
 
 /// An [`http_url`] to which a path can be appended: it has no query.
-pub(super) fn base_url() -> Rule<Url> {
+pub(super) fn base_url() -> ValueRule<Url> {
     http_url().and(|url| match url.query() {
         None => Ok(url),
-        Some(_) => Err(Misfit::because("must be a URL without a query")),
+        Some(_) => Err(InvalidValue::because("must be a URL without a query")),
     })
 }
 
 /// An origin in the form that browsers send (RFC 6454, section 6.2), so that the two compare as strings.
-pub(super) fn origin() -> Rule<String> {
-    Rule::new(Accepts::Origin, |given| {
+pub(super) fn origin() -> ValueRule<String> {
+    ValueRule::new(Accepts::Origin, |given| {
         let origin = parse_http_url(given)?.origin().ascii_serialization();
         if given.text() == Some(origin.as_str()) {
             return Ok(origin);
         }
-        Err(Misfit::because(format!("must be an origin as browsers write it, without a path: \"{origin}\"")))
+        Err(InvalidValue::because(format!(
+            "must be an origin as browsers write it, without a path: \"{origin}\""
+        )))
     })
 }
 
 /// A network in CIDR notation.
-pub(super) fn network() -> Rule<IpNet> {
-    Rule::plain(Accepts::Network, |given| given.text()?.parse().ok())
+pub(super) fn network() -> ValueRule<IpNet> {
+    ValueRule::plain(Accepts::Network, |given| given.text()?.parse().ok())
 }
 
 /// An IP address and a port.
-pub(super) fn address() -> Rule<SocketAddr> {
-    Rule::plain(Accepts::Address, |given| given.text()?.parse().ok())
+pub(super) fn address() -> ValueRule<SocketAddr> {
+    ValueRule::plain(Accepts::Address, |given| given.text()?.parse().ok())
 }
 
 /// The URL of a store. An error does not show the URL: it may hold a password.
-pub(super) fn store_url() -> Rule<StoreUrl> {
-    Rule::new(Accepts::StoreUrl, |given| {
+pub(super) fn store_url() -> ValueRule<StoreUrl> {
+    ValueRule::new(Accepts::StoreUrl, |given| {
         let url = given.text().unwrap_or_default();
-        url.parse().map_err(|error: InvalidStoreUrl| Misfit::because(error.to_string()))
+        url.parse().map_err(|error: InvalidStoreUrl| InvalidValue::because(error.to_string()))
     })
 }
 
 /// A filter for logs.
-pub(super) fn log_filter() -> Rule<String> {
-    Rule::new(Accepts::LogFilter, |given| {
-        let filter = non_empty(given).ok_or_else(|| Misfit::must_be(Accepts::Text))?;
+pub(super) fn log_filter() -> ValueRule<String> {
+    ValueRule::new(Accepts::LogFilter, |given| {
+        let filter = non_empty(given).ok_or_else(|| InvalidValue::must_be(Accepts::Text))?;
         match parse_log_filter(filter) {
             Ok(_) => Ok(filter.to_owned()),
-            Err(error) => Err(Misfit::because(error.to_string())),
+            Err(error) => Err(InvalidValue::because(error.to_string())),
         }
     })
 }

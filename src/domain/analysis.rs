@@ -187,7 +187,7 @@ pub struct AnalysisResult {
 
 /// A result together with the answer it was read from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Obtained {
+pub struct VendorResult {
     /// In our words.
     pub result: AnalysisResult,
     /// In the vendor's, byte for byte.

@@ -48,7 +48,7 @@ pub struct DeliveryFilter {
 
 /// A part of a list of deliveries, the newest first.
 #[derive(Debug, Clone)]
-pub struct DeliveryPage {
+pub struct DeliveryQuery {
     /// Of what.
     pub filter: DeliveryFilter,
     /// What is older than this one's place in the store; from the newest if there is none.

@@ -108,7 +108,7 @@ pub struct KeyedRequest {
 
 /// An answer as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptAnswer {
+pub struct StoredAnswer {
     /// Whether the bytes are sealed.
     pub is_sealed: bool,
     /// The answer, or what it was sealed to.

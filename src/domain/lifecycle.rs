@@ -16,13 +16,13 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::steps::{Context, Effect, Fault, PollOutcome, Step, SubmitOutcome};
+pub use self::steps::{Context, Effect, PollOutcome, Step, SubmitOutcome, VendorFault};
 use super::analysis::{
-    Analysis, Failure, FailureCode, FaultCode, LastError, Obtained, Stage, Status, Submission, Work,
+    Analysis, Failure, FailureCode, FaultCode, LastError, Stage, Status, Submission, VendorResult, Work,
 };
 use super::clock::Timestamp;
 use super::events::EventKind;
-use super::pace::{Pace, Processed};
+use super::pace::{Pace, ProcessingTime};
 use super::polling::PollingPolicy;
 
 impl Analysis {
@@ -46,7 +46,7 @@ impl Analysis {
     }
 
     /// Takes a finished answer for a call that was never submitted here.
-    pub fn adopt(&mut self, obtained: Box<Obtained>, context: &Context<'_>) -> Effect {
+    pub fn adopt(&mut self, obtained: Box<VendorResult>, context: &Context<'_>) -> Effect {
         let work = self.work.take().unwrap_or_else(|| Work::begin(context.now));
         self.complete(work, obtained, context)
     }
@@ -245,7 +245,7 @@ impl Analysis {
         Effect::none()
     }
 
-    fn faulted(&mut self, mut work: Work, fault: Fault, context: &Context<'_>) -> Effect {
+    fn faulted(&mut self, mut work: Work, fault: VendorFault, context: &Context<'_>) -> Effect {
         work.errors = work.errors.saturating_add(1);
         work.due_at = context.now + delay(&fault, work.errors, context);
         let over = self.is_over(&work, context);
@@ -262,7 +262,7 @@ impl Analysis {
         context.now.since(work.started_at) >= context.policy.deadline
     }
 
-    fn complete(&mut self, mut work: Work, obtained: Box<Obtained>, context: &Context<'_>) -> Effect {
+    fn complete(&mut self, mut work: Work, obtained: Box<VendorResult>, context: &Context<'_>) -> Effect {
         let first = self.status != Status::Completed;
         self.status = Status::Completed;
         self.revision = self.revision.saturating_add(1);
@@ -317,9 +317,9 @@ fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
 
 /// How long the vendor took for a result that a look, counted already, found now; `None` if that cannot be told: the
 /// vendor's acceptance was not seen, or faults in a row have kept the look from coming when it was due.
-fn processed(work: &Work, now: Timestamp) -> Option<Processed> {
+fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     let accepted_at = work.accepted_at.filter(|_| work.stage == Stage::Poll && work.errors == 0)?;
-    Some(Processed { found_after: now.since(accepted_at), at_first_look: work.polls == 1 })
+    Some(ProcessingTime { found_after: now.since(accepted_at), at_first_look: work.polls == 1 })
 }
 
 /// Whether the vendor has not known the call for so long that it will not.
@@ -332,7 +332,7 @@ fn not_found_detail(policy: &PollingPolicy) -> String {
     format!("the vendor did not know the call for {} seconds", policy.not_found_grace.as_secs())
 }
 
-fn delay(fault: &Fault, errors: u32, context: &Context<'_>) -> Duration {
+fn delay(fault: &VendorFault, errors: u32, context: &Context<'_>) -> Duration {
     let backoff = match fault.code {
         // Only the operator can mend it: asking often does not help.
         FaultCode::TokenRefused => context.policy.max_interval,

@@ -8,7 +8,7 @@ use super::summary::ResultSummary;
 
 /// What an analysis must be to be listed: all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
+pub struct AnalysisFilter {
     /// So far.
     pub status: Option<Status>,
     /// With every one of these tags, by name.
@@ -24,7 +24,7 @@ pub struct Filter {
 /// A place in a list. Neither part of it ever changes for a call, and no two calls have the same: whatever is written
 /// meanwhile, what follows after a place is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub struct ListPosition {
     /// Of the call before.
     pub submitted_at: Timestamp,
     /// The call before.
@@ -33,18 +33,18 @@ pub struct Position {
 
 /// A part of a list, the newest first.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct AnalysisQuery {
     /// Of what.
-    pub filter: Filter,
+    pub filter: AnalysisFilter,
     /// What comes after this; from the newest if there is none.
-    pub after: Option<Position>,
+    pub after: Option<ListPosition>,
     /// So many at most.
     pub limit: usize,
 }
 
 /// An analysis in a list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
+pub struct ListedAnalysis {
     /// The record.
     pub analysis: Analysis,
     /// What lists show of its result.

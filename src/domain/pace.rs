@@ -32,7 +32,7 @@ pub struct Pace {
 
 /// How long the vendor took, as far as the looks can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Processed {
+pub struct ProcessingTime {
     /// From the vendor's acceptance to the look that found the result.
     pub found_after: Duration,
     /// Whether that was the first look: then nothing says that it was not ready long before.
@@ -68,7 +68,7 @@ impl Pace {
     /// What is known after a further result, found at `now`; `None` if it tells nothing.
     pub fn learn(
         known: Option<Self>,
-        processed: Processed,
+        processed: ProcessingTime,
         policy: &PollingPolicy,
         now: Timestamp,
     ) -> Option<Self> {
@@ -104,7 +104,7 @@ impl Pace {
     }
 }
 
-impl Processed {
+impl ProcessingTime {
     /// The time that stands for all that it may have been.
     fn likely(self, policy: &PollingPolicy) -> Duration {
         let share = if self.at_first_look {

@@ -102,7 +102,7 @@ impl fmt::Display for AttemptOutcome {
 
 /// What to do after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// Nothing: it is done.
     Delivered,
     /// Try again then.
@@ -116,7 +116,7 @@ pub enum Next {
     Hold,
 }
 
-impl Next {
+impl RetryDecision {
     /// Whether the delivery arrived; `None` while that is open.
     pub const fn arrived(self) -> Option<bool> {
         match self {
@@ -154,10 +154,16 @@ impl RetrySchedule {
     /// What to do after the `attempts_made`th attempt (counted from 1) ended at `now` with `outcome`.
     ///
     /// `jitter`, in `0.0..1.0`, spreads attempts that failed together.
-    pub fn next(&self, attempts_made: u32, outcome: &AttemptOutcome, now: Timestamp, jitter: f64) -> Next {
+    pub fn next(
+        &self,
+        attempts_made: u32,
+        outcome: &AttemptOutcome,
+        now: Timestamp,
+        jitter: f64,
+    ) -> RetryDecision {
         let floor = match outcome {
-            AttemptOutcome::Delivered { .. } => return Next::Delivered,
-            AttemptOutcome::Gone => return Next::GiveUp(GiveUpReason::Gone),
+            AttemptOutcome::Delivered { .. } => return RetryDecision::Delivered,
+            AttemptOutcome::Gone => return RetryDecision::GiveUp(GiveUpReason::Gone),
             AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
             // A name may resolve elsewhere tomorrow, and settings can change: a forbidden place is tried again.
             AttemptOutcome::Unsigned { .. }
@@ -166,9 +172,9 @@ impl RetrySchedule {
         };
         let index = usize::try_from(attempts_made.saturating_sub(1)).unwrap_or(usize::MAX);
         let Some(pause) = self.0.get(index) else {
-            return Next::GiveUp(GiveUpReason::Exhausted);
+            return RetryDecision::GiveUp(GiveUpReason::Exhausted);
         };
-        Next::RetryAt(now + spread(*pause, jitter).max(floor.min(Self::MAX_RETRY_AFTER)))
+        RetryDecision::RetryAt(now + spread(*pause, jitter).max(floor.min(Self::MAX_RETRY_AFTER)))
     }
 }
 
@@ -209,8 +215,8 @@ mod tests {
         AttemptOutcome::Refused { status: 503, retry_after: retry_after.map(Duration::from_secs) }
     }
 
-    fn in_seconds(seconds: u64) -> Next {
-        Next::RetryAt(NOW + Duration::from_secs(seconds))
+    fn in_seconds(seconds: u64) -> RetryDecision {
+        RetryDecision::RetryAt(NOW + Duration::from_secs(seconds))
     }
 
     #[test]
@@ -219,14 +225,23 @@ mod tests {
         assert_eq!(schedule().next(1, &failed, NOW, 0.0), in_seconds(5));
         assert_eq!(schedule().next(1, &failed, NOW, 1.0), in_seconds(6));
         assert_eq!(schedule().next(2, &failed, NOW, 0.5), in_seconds(330));
-        assert_eq!(schedule().next(3, &failed, NOW, 0.5), Next::GiveUp(GiveUpReason::Exhausted));
-        assert_eq!(schedule().next(u32::MAX, &failed, NOW, 0.5), Next::GiveUp(GiveUpReason::Exhausted));
+        assert_eq!(schedule().next(3, &failed, NOW, 0.5), RetryDecision::GiveUp(GiveUpReason::Exhausted));
+        assert_eq!(
+            schedule().next(u32::MAX, &failed, NOW, 0.5),
+            RetryDecision::GiveUp(GiveUpReason::Exhausted)
+        );
     }
 
     #[test]
     fn success_and_410_end_it_at_once() {
-        assert_eq!(schedule().next(1, &AttemptOutcome::Delivered { status: 204 }, NOW, 0.0), Next::Delivered);
-        assert_eq!(schedule().next(1, &AttemptOutcome::Gone, NOW, 0.0), Next::GiveUp(GiveUpReason::Gone));
+        assert_eq!(
+            schedule().next(1, &AttemptOutcome::Delivered { status: 204 }, NOW, 0.0),
+            RetryDecision::Delivered
+        );
+        assert_eq!(
+            schedule().next(1, &AttemptOutcome::Gone, NOW, 0.0),
+            RetryDecision::GiveUp(GiveUpReason::Gone)
+        );
     }
 
     #[test]
@@ -234,7 +249,10 @@ mod tests {
         assert_eq!(schedule().next(1, &refused(Some(60)), NOW, 1.0), in_seconds(60));
         assert_eq!(schedule().next(2, &refused(Some(60)), NOW, 0.0), in_seconds(300));
         assert_eq!(schedule().next(1, &refused(Some(u64::MAX)), NOW, 0.0), in_seconds(86_400));
-        assert_eq!(schedule().next(3, &refused(Some(60)), NOW, 0.0), Next::GiveUp(GiveUpReason::Exhausted));
+        assert_eq!(
+            schedule().next(3, &refused(Some(60)), NOW, 0.0),
+            RetryDecision::GiveUp(GiveUpReason::Exhausted)
+        );
     }
 
     #[test]
@@ -259,13 +277,13 @@ mod tests {
         ) {
             let schedule = RetrySchedule::new(pauses.iter().copied().map(Duration::from_secs).collect());
             match (schedule.next(attempts, &refused(None), NOW, jitter), pauses.get(attempts as usize - 1)) {
-                (Next::RetryAt(at), Some(pause)) => {
+                (RetryDecision::RetryAt(at), Some(pause)) => {
                     let waited = at.since(NOW).as_secs_f64();
                     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
                     let pause = *pause as f64;
                     prop_assert!(waited >= pause && waited <= pause * 1.2 + 0.001);
                 }
-                (Next::GiveUp(GiveUpReason::Exhausted), None) => {}
+                (RetryDecision::GiveUp(GiveUpReason::Exhausted), None) => {}
                 other => prop_assert!(false, "{other:?}"),
             }
         }
@@ -277,7 +295,7 @@ mod tests {
         ) {
             let now = Timestamp::from_millis(millis);
             let next = RetrySchedule::new(vec![pause]).next(attempts, &refused(retry_after), now, jitter);
-            if let Next::RetryAt(at) = next {
+            if let RetryDecision::RetryAt(at) = next {
                 prop_assert!(at >= now);
             }
             parse_retry_after(&header, now);

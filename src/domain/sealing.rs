@@ -40,9 +40,9 @@ impl Purpose {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resealed {
     /// It was so already.
-    AsItWas,
+    Unchanged,
     /// Another key had sealed it: this is what the first one makes of it.
-    Anew(Vec<u8>),
+    Replaced(Vec<u8>),
     /// None of the keys opens it.
     Unopened,
 }
@@ -86,8 +86,10 @@ impl SealingKeys {
     /// Seals with the first key what another one sealed, so that the other can be retired.
     pub fn reseal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, sealed: &[u8]) -> Resealed {
         match self.open_by(purpose, context, sealed) {
-            Some((0, _)) => Resealed::AsItWas,
-            Some((_, plain)) => Resealed::Anew(self.seal(purpose, context, entropy, plain.expose_secret())),
+            Some((0, _)) => Resealed::Unchanged,
+            Some((_, plain)) => {
+                Resealed::Replaced(self.seal(purpose, context, entropy, plain.expose_secret()))
+            }
             None => Resealed::Unopened,
         }
     }
@@ -188,9 +190,9 @@ mod tests {
             keys.reseal(Purpose::WebhookSecret, b"acme", &SystemEntropy, sealed)
         };
         let sealed = old.seal(Purpose::WebhookSecret, b"acme", &SystemEntropy, b"plain");
-        let Resealed::Anew(anew) = reseal(&both, &sealed) else { panic!("the second key sealed it") };
+        let Resealed::Replaced(anew) = reseal(&both, &sealed) else { panic!("the second key sealed it") };
         assert_eq!(opened(&new, Purpose::WebhookSecret, b"acme", &anew).unwrap(), b"plain");
-        assert_eq!(reseal(&both, &anew), Resealed::AsItWas);
+        assert_eq!(reseal(&both, &anew), Resealed::Unchanged);
         assert_eq!(reseal(&new, &sealed), Resealed::Unopened);
         assert_eq!(reseal(&both, b""), Resealed::Unopened);
     }

@@ -16,7 +16,7 @@ use super::request::ApiRequest;
 use super::state::ApiState;
 use crate::alovoice::{ASKED, Recording};
 use crate::domain::ids::CallId;
-use crate::domain::lifecycle::Fault;
+use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
 
@@ -115,7 +115,7 @@ pub(super) async fn stream(
         response.insert_header((header::CONTENT_DISPOSITION, inline(call_id.as_str(), extension)));
     }
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
-    let broken = |fault: Fault| std::io::Error::other(fault.detail);
+    let broken = |fault: VendorFault| std::io::Error::other(fault.detail);
     Ok(response.streaming(recording.into_stream().map_err(broken)))
 }
 

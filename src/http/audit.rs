@@ -32,7 +32,7 @@ pub(super) struct ItemStatuses(pub(super) Vec<u16>);
 struct Entry {
     action: &'static str,
     only_reads: bool,
-    actor: Actor,
+    actor: AuditActor,
     /// An operation that only reads gets it with the answer.
     request_id: Option<String>,
     trace: Option<RequestTrace>,
@@ -47,7 +47,7 @@ struct Entry {
     replayed: Option<bool>,
 }
 
-enum Actor {
+enum AuditActor {
     Token(Arc<Caller>),
     Link(TenantId),
 }
@@ -56,7 +56,7 @@ impl AuditEntry {
     /// Begins the entry of a request with a valid token.
     pub(super) fn begin_for_token(request: &HttpRequest, operation: &Operation, caller: &Arc<Caller>) {
         let call_id = path::call_id(request).ok();
-        begin(request, operation, call_id, || Actor::Token(Arc::clone(caller)));
+        begin(request, operation, call_id, || AuditActor::Token(Arc::clone(caller)));
     }
 
     /// Begins the entry of a request with a valid link.
@@ -66,7 +66,7 @@ impl AuditEntry {
         tenant: &TenantId,
         call_id: &CallId,
     ) {
-        begin(request, operation, Some(call_id.clone()), || Actor::Link(tenant.clone()));
+        begin(request, operation, Some(call_id.clone()), || AuditActor::Link(tenant.clone()));
     }
 
     /// Adds the calls that the body names.
@@ -81,7 +81,7 @@ fn begin(
     request: &HttpRequest,
     operation: &Operation,
     call_id: Option<CallId>,
-    actor: impl FnOnce() -> Actor,
+    actor: impl FnOnce() -> AuditActor,
 ) {
     let only_reads = request.method().is_safe();
     let is_enabled = match only_reads {
@@ -140,8 +140,8 @@ macro_rules! write_line {
         let (entry, call): (&Entry, Option<&(CallId, Option<u16>)>) = ($entry, $call);
         let whole = entry.status.map(|status| status.as_u16());
         let (tenant, issuer, subject) = match &entry.actor {
-            Actor::Token(caller) => (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref()),
-            Actor::Link(tenant) => (tenant, None, None),
+            AuditActor::Token(caller) => (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref()),
+            AuditActor::Link(tenant) => (tenant, None, None),
         };
         tracing::info!(
             target: $target,

@@ -36,7 +36,7 @@ impl StreamToken {
 }
 
 /// The state of a stream.
-enum Stage {
+enum StreamState {
     Opening(EventStream, StreamToken),
     Open(EventStream, StreamToken),
     Closed,
@@ -47,26 +47,26 @@ pub(super) fn stream(
     events: EventStream,
     token: StreamToken,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    unfold(Stage::Opening(events, token), |stage| async move {
+    unfold(StreamState::Opening(events, token), |stage| async move {
         match stage {
-            Stage::Opening(events, token) => {
+            StreamState::Opening(events, token) => {
                 // An id without data: a client that disconnects before the first event resumes here.
                 let head = format!("retry: {RETRY_MS}\nid: {}\n\n", events.cursor());
-                Some((Ok(head.into()), Stage::Open(events, token)))
+                Some((Ok(head.into()), StreamState::Open(events, token)))
             }
-            Stage::Open(mut events, token) => Some(match events.next().await {
-                Ok(Next::End(why)) => (Ok(format!(": {why}\n\n").into()), Stage::Closed),
+            StreamState::Open(mut events, token) => Some(match events.next().await {
+                Ok(Next::End(why)) => (Ok(format!(": {why}\n\n").into()), StreamState::Closed),
                 Ok(_) if !token.is_valid().await => {
-                    (Ok(Bytes::from_static(b": the token is no longer valid\n\n")), Stage::Closed)
+                    (Ok(Bytes::from_static(b": the token is no longer valid\n\n")), StreamState::Closed)
                 }
-                Ok(Next::Event(event)) => (Ok(encode(&event)), Stage::Open(events, token)),
-                Ok(Next::Quiet) => (Ok(Bytes::from_static(PING)), Stage::Open(events, token)),
+                Ok(Next::Event(event)) => (Ok(encode(&event)), StreamState::Open(events, token)),
+                Ok(Next::Quiet) => (Ok(Bytes::from_static(PING)), StreamState::Open(events, token)),
                 Err(error) => {
                     tracing::error!(%error, "event stream failed");
-                    (Err(error), Stage::Closed)
+                    (Err(error), StreamState::Closed)
                 }
             }),
-            Stage::Closed => None,
+            StreamState::Closed => None,
         }
     })
 }

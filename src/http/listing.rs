@@ -8,8 +8,8 @@ use super::problem::{ApiError, FieldError};
 use super::request::ApiRequest;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::listing::Filter;
-use crate::domain::search::{SearchQuery, Side};
+use crate::domain::listing::AnalysisFilter;
+use crate::domain::search::{SearchQuery, SpeakerSide};
 use crate::domain::summary::{AnalysisSummary, MAX_TAG_CHARS};
 
 const MAX_LIMIT: u32 = 200;
@@ -37,7 +37,7 @@ pub struct ListAnalyses {
     q: Option<String>,
     /// Search only the words of this speaker. Without `q`: calls in which this speaker says anything.
     #[param(inline)]
-    speaker: Option<Side>,
+    speaker: Option<SpeakerSide>,
     /// Only calls first submitted after this time, for example `2026-11-01T00:00:00Z`.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
     submitted_after: Option<Timestamp>,
@@ -60,7 +60,7 @@ pub struct TagName(String);
 
 impl ListAnalyses {
     /// Checks the rules that the types do not express.
-    fn into_filter(self) -> Result<(Filter, Option<String>, usize), ApiError> {
+    fn into_filter(self) -> Result<(AnalysisFilter, Option<String>, usize), ApiError> {
         let mut errors = Vec::new();
         let mut wrong =
             |name: &str, detail: String| errors.push(FieldError { pointer: format!("?{name}"), detail });
@@ -87,7 +87,7 @@ impl ListAnalyses {
         if !errors.is_empty() {
             return Err(ApiError::invalid(errors));
         }
-        let filter = Filter {
+        let filter = AnalysisFilter {
             status: self.status,
             tags: self.tag,
             search,

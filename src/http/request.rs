@@ -80,15 +80,14 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: Body>(
     take_turn(&request, state, tenant.id())?;
     let path = P::parse(&request)?;
     let query = Q::parse(&request)?;
-    let key = operation.stored_answer.map(|_| parse_key(&request)).transpose()?.flatten();
+    let key = operation.keyed_answer.map(|_| parse_key(&request)).transpose()?.flatten();
     let bytes = receive::<B>(&request, payload, state).await?;
     let body = B::parse(bytes.as_deref())?;
     let calls = body.calls();
     let call = path.call().or(calls.first());
-    let idempotent = operation
-        .stored_answer
-        .zip(key.filter(|_| !body.is_dry_run()))
-        .map(|(stored, key)| IdempotentRequest::new(&request, &key, bytes.as_deref(), stored.subject(call)));
+    let idempotent = operation.keyed_answer.zip(key.filter(|_| !body.is_dry_run())).map(|(contents, key)| {
+        IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call))
+    });
     AuditEntry::add_calls(&request, calls);
     let extensions = request.extensions();
     let trace = extensions.get::<RequestTrace>().copied();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ReloadableSecrets, SecretKind, Watched, utf8};
-use crate::config::{EncryptionSettings, Problems};
+use crate::config::{EncryptionSettings, SettingsProblems};
 use crate::domain::sealing::SealingKeys;
 
 /// The settings key of the key file.
@@ -18,7 +18,7 @@ impl Encryption {
     ///
     /// # Errors
     /// If the file cannot be read or its content is not a list of keys.
-    pub fn load(settings: &EncryptionSettings) -> Result<Self, Problems> {
+    pub fn load(settings: &EncryptionSettings) -> Result<Self, SettingsProblems> {
         let load = |path| {
             Watched::from_file(SecretKind::EncryptionKey, KEY.to_owned(), path, utf8(SealingKeys::parse))
         };

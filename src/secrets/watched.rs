@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::file::read_whole;
 use super::{Reload, ReloadableSecret, SecretKind, UnusableSecret};
-use crate::config::Problem;
+use crate::config::SettingsProblem;
 use crate::domain::secrets::InvalidSecret;
 
 /// Makes a secret of the content of its file.
@@ -45,10 +45,10 @@ impl<T> Watched<T> {
         key: String,
         path: &Path,
         parse: impl Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync + 'static,
-    ) -> Result<Arc<Self>, Problem> {
+    ) -> Result<Arc<Self>, SettingsProblem> {
         let (secret, fingerprint) = match read(kind, path, &parse) {
             Ok(read) => read,
-            Err(error) => return Err(Problem { path: key, detail: error.to_string() }),
+            Err(error) => return Err(SettingsProblem { path: key, detail: error.to_string() }),
         };
         let last_read = Mutex::new(LastRead { fingerprint, failure: None });
         let file = WatchedFile { path: path.to_owned(), parse: Box::new(parse), last_read };
@@ -61,12 +61,12 @@ impl<T> Watched<T> {
         key: String,
         value: Option<String>,
         parse: impl Fn(&[u8]) -> Result<T, UnusableSecret>,
-    ) -> Result<Arc<Self>, Problem> {
+    ) -> Result<Arc<Self>, SettingsProblem> {
         match value.ok_or(UnusableSecret::NotSet).and_then(|value| parse(value.as_bytes())) {
             Ok(secret) => {
                 Ok(Arc::new(Self { kind, key, current: ArcSwap::from_pointee(secret), file: None }))
             }
-            Err(error) => Err(Problem { path: key, detail: error.to_string() }),
+            Err(error) => Err(SettingsProblem { path: key, detail: error.to_string() }),
         }
     }
 

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::StoreError;
-use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Submission};
+use crate::domain::analysis::{Analysis, AnalysisResult, Submission, VendorResult};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{Listed, Page};
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
@@ -40,7 +40,7 @@ pub trait AnalysisStore: Send + Sync {
         tenant: &TenantId,
         call_id: &CallId,
         trace: TraceContext,
-        obtained: Box<Obtained>,
+        obtained: Box<VendorResult>,
     ) -> Result<bool, StoreError>;
 
     /// Reads the analysis of a call.
@@ -58,7 +58,11 @@ pub trait AnalysisStore: Send + Sync {
     ) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads one page of a tenant's analyses, the newest first.
-    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError>;
+    async fn list_analyses(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> Result<Vec<ListedAnalysis>, StoreError>;
 
     /// Deletes a call with its result, events, deliveries and stored answers, also while it is being worked on, and
     /// writes an audit record. Returns whether there was anything to delete.

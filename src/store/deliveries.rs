@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::{ClaimBatch, Lease, StoreError};
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryPage};
+use crate::domain::deliveries::{Delivery, DeliveryQuery};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
-use crate::domain::retries::{GiveUpReason, Next};
-use crate::domain::webhooks::{DisabledReason, Ended, Sealed};
+use crate::domain::retries::{GiveUpReason, RetryDecision};
+use crate::domain::webhooks::{DisabledReason, EndpointOutcome, SealedSecrets};
 
 /// How many attempts of one delivery are stored: the last ones. A delivery can be redelivered any number of times.
 pub(super) const MOST_ATTEMPTS: u32 = 100;
@@ -23,7 +23,7 @@ pub struct ClaimedEndpoint {
     /// The webhook's version, which every change raises.
     pub version: u32,
     /// The webhook's secrets and headers.
-    pub sealed: Sealed,
+    pub sealed: SealedSecrets,
 }
 
 /// A claimed delivery, whose attempt is already recorded.
@@ -71,7 +71,7 @@ pub struct FinishedAttempt {
     /// The first bytes of the response body.
     pub response: Vec<u8>,
     /// The next state of the delivery.
-    pub next: Next,
+    pub next: RetryDecision,
 }
 
 /// A stored attempt.
@@ -139,20 +139,22 @@ pub enum Sending {
 pub(super) struct Verdict {
     /// The webhook's version that the attempt used.
     pub(super) version: u32,
-    pub(super) ended: Ended,
+    pub(super) ended: EndpointOutcome,
 }
 
 /// The verdict on the webhook of an attempt; `None` for the callback of a submission.
 pub(super) fn verdict(attempt: &FinishedAttempt) -> Option<Verdict> {
     let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
     let ended = match attempt.next {
-        Next::Delivered => Ended::Delivered,
-        Next::WaitUntil(_) => Ended::Unsigned { error: error() },
-        Next::RetryAt(_) | Next::GiveUp(_) | Next::Hold => Ended::Failed {
-            gone: matches!(attempt.next, Next::Hold | Next::GiveUp(GiveUpReason::Gone)),
-            status: attempt.status,
-            error: error(),
-        },
+        RetryDecision::Delivered => EndpointOutcome::Delivered,
+        RetryDecision::WaitUntil(_) => EndpointOutcome::Unsigned { error: error() },
+        RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {
+            EndpointOutcome::Failed {
+                gone: matches!(attempt.next, RetryDecision::Hold | RetryDecision::GiveUp(GiveUpReason::Gone)),
+                status: attempt.status,
+                error: error(),
+            }
+        }
     };
     Some(Verdict { version: attempt.endpoint_version?, ended })
 }
@@ -185,7 +187,7 @@ pub trait DeliveryStore: Send + Sync {
     async fn list_deliveries(
         &self,
         tenant: &TenantId,
-        page: DeliveryPage,
+        page: DeliveryQuery,
     ) -> Result<Vec<RecordedDelivery>, StoreError>;
 
     /// Reads a delivery.

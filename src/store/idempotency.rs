@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::idempotency::{KeptAnswer, KeyedRequest};
+use crate::domain::idempotency::{KeyedRequest, StoredAnswer};
 use crate::domain::ids::TenantId;
 
 /// The right to process a request with a key and to write its answer, until another caller claims the key.
@@ -35,7 +35,7 @@ pub enum Keyed {
     /// The key belongs to a different request.
     OfAnother,
     /// The request is done; with its answer, if the answer could be stored.
-    Done(Option<KeptAnswer>),
+    Done(Option<StoredAnswer>),
 }
 
 /// Idempotency keys of one tenant.
@@ -55,7 +55,7 @@ pub trait IdempotencyKeyStore: Send + Sync {
         &self,
         tenant: &TenantId,
         claim: KeyClaim,
-        answer: Option<KeptAnswer>,
+        answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError>;
 
     /// Frees the key of a request that had no effect.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::domain::ids::{TenantId, WebhookId};
-use crate::domain::webhooks::Sealed;
+use crate::domain::webhooks::SealedSecrets;
 
 /// The encrypted values of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct SealedWebhook {
     /// The webhook's id.
     pub id: WebhookId,
     /// The encrypted values as stored.
-    pub sealed: Sealed,
+    pub sealed: SealedSecrets,
 }
 
 /// The encrypted answer to a request with an `Idempotency-Key`.
@@ -40,7 +40,7 @@ pub trait SealedStore: Send + Sync {
 
     /// Replaces the encrypted values of a webhook. Returns `false` if the webhook was changed or deleted since it was
     /// read. A caller that read the webhook before cannot write it back.
-    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError>;
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError>;
 
     /// Reads up to `limit` encrypted answers after one, in the order of tenant and name.
     async fn sealed_answers_across_tenants(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::DeliverySlots;
 use crate::domain::clock::Timestamp;
-use crate::domain::webhooks::{Gate, Health};
+use crate::domain::webhooks::{DeliveryLimit, Health};
 
 /// A tenant's oldest due deliveries are looked at this far. If all of them go to receivers that have their share
 /// under way, the claim walks from receiver to receiver instead.
@@ -43,10 +43,10 @@ pub(super) fn gate_room(disabled: bool, paused_until: Option<Timestamp>, now: Ti
     if disabled {
         return 0;
     }
-    match (Health { paused_until, ..Health::default() }).gate(now) {
-        Gate::Open => usize::MAX,
-        Gate::Trying => 1,
-        Gate::Paused(_) => 0,
+    match (Health { paused_until, ..Health::default() }).delivery_limit(now) {
+        DeliveryLimit::Unlimited => usize::MAX,
+        DeliveryLimit::Probing => 1,
+        DeliveryLimit::Paused(_) => 0,
     }
 }
 

@@ -12,14 +12,14 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use self::metrics::Metrics;
 use self::spans::{CollectorHeaders, Export, ExporterError};
-use crate::config::{InvalidLogFilter, Problems, Settings};
+use crate::config::{InvalidLogFilter, Settings, SettingsProblems};
 
 /// Telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The file of the collector's headers cannot be used.
     #[error(transparent)]
-    Settings(#[from] Problems),
+    Settings(#[from] SettingsProblems),
     /// The log filter is invalid. Settings from [`config::load`](crate::config::load) never have such a filter.
     #[error("log.filter {0}")]
     Filter(#[from] InvalidLogFilter),
@@ -70,5 +70,16 @@ impl Telemetry {
     /// Sends the spans that wait, for at most `patience`. No span is exported afterwards.
     pub async fn flush(&self, patience: Duration) {
         self.export.flush(patience).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Lets one test at a time have a subscriber: what is enabled depends on all subscribers of the process.
+    pub(super) fn exclusive() -> MutexGuard<'static, ()> {
+        static EXCLUSIVE: Mutex<()> = Mutex::new(());
+        EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

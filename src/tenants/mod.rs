@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{
-    CALLBACK_SECRET, Problem, Problems, RateLimitSettings, SecretKeys, SecretSource, TenantSettings,
-    VENDOR_TOKEN, key_path,
+    CALLBACK_SECRET, RateLimitSettings, SecretKeys, SecretSource, SettingsProblem, SettingsProblems,
+    TenantSettings, VENDOR_TOKEN, key_path,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
@@ -40,22 +40,22 @@ impl Tenants {
     /// Reads the secrets of all tenants; `variable` looks up an environment variable.
     ///
     /// # Errors
-    /// [`Problems`] lists every secret that cannot be used, by settings key.
+    /// [`SettingsProblems`] lists every secret that cannot be used, by settings key.
     pub fn load(
         tenants: &BTreeMap<TenantId, TenantSettings>,
         defaults: &DefaultLimits,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Problems> {
+    ) -> Result<Self, SettingsProblems> {
         let (mut by_id, mut problems) = (BTreeMap::new(), Vec::new());
         for (id, settings) in tenants {
             match Tenant::load(id, settings, defaults, &variable) {
                 Ok(tenant) => {
                     by_id.insert(id.clone(), Arc::new(tenant));
                 }
-                Err(Problems(found)) => problems.extend(found),
+                Err(SettingsProblems(found)) => problems.extend(found),
             }
         }
-        if problems.is_empty() { Ok(Self { by_id }) } else { Err(Problems(problems)) }
+        if problems.is_empty() { Ok(Self { by_id }) } else { Err(SettingsProblems(problems)) }
     }
 
     /// The tenant with this id.
@@ -80,7 +80,7 @@ impl Tenant {
         settings: &TenantSettings,
         defaults: &DefaultLimits,
         variable: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Problems> {
+    ) -> Result<Self, SettingsProblems> {
         let load_token = || {
             let (kind, source) = (SecretKind::VendorToken, &settings.vendor_token);
             load_secret(kind, id, &VENDOR_TOKEN, source, variable, VendorToken::parse)
@@ -97,7 +97,7 @@ impl Tenant {
                 vendor_token,
                 callback_secrets,
             }),
-            (token, secrets) => Err(Problems(token.err().into_iter().chain(secrets.err()).collect())),
+            (token, secrets) => Err(SettingsProblems(token.err().into_iter().chain(secrets.err()).collect())),
         }
     }
 
@@ -142,7 +142,7 @@ fn load_secret<T: 'static>(
     source: &SecretSource,
     variable: &impl Fn(&str) -> Option<String>,
     parse: fn(&str) -> Result<T, InvalidSecret>,
-) -> Result<Arc<Watched<T>>, Problem> {
+) -> Result<Arc<Watched<T>>, SettingsProblem> {
     let path = |key| key_path(&key_path("tenants", tenant.as_str()), key);
     match source {
         SecretSource::File(file) => Watched::from_file(kind, path(keys.file_key()), file, utf8(parse)),

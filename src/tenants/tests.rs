@@ -26,7 +26,7 @@ fn acme() -> TenantId {
     TenantId::parse("acme").unwrap()
 }
 
-fn load_acme(settings: TenantSettings) -> Result<Tenants, Problems> {
+fn load_acme(settings: TenantSettings) -> Result<Tenants, SettingsProblems> {
     Tenants::load(&BTreeMap::from([(acme(), settings)]), &defaults(), |_| None)
 }
 

@@ -11,10 +11,10 @@ use tracing::{Instrument, error_span};
 use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
 use crate::domain::ids::TenantId;
-use crate::domain::retries::{AttemptOutcome, Next, RetrySchedule};
+use crate::domain::retries::{AttemptOutcome, RetryDecision, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
-use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, Vault};
+use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, WebhookSealer};
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
@@ -116,7 +116,7 @@ impl Deliverer {
         };
         let keys =
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
-        let vault = Vault::new(&keys, tenant, endpoint.id);
+        let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
         let lost = "no key in encryption.key_file opens the endpoint's secret or headers";
         let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
         Ok(Opened { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
@@ -159,10 +159,10 @@ impl Deliverer {
         self.env.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
         let next = match outcome {
             // Its endpoint is disabled with this; the delivery waits with all others of it.
-            AttemptOutcome::Gone if delivery.webhook.is_some() => Next::Hold,
+            AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
             // The operator can mend it: until then all that goes to this endpoint waits.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
-                Next::WaitUntil(self.env.clock.now() + Health::UNSIGNED_PAUSE)
+                RetryDecision::WaitUntil(self.env.clock.now() + Health::UNSIGNED_PAUSE)
             }
             _ => {
                 let (made, jitter) = (delivery.attempts_of_round(), self.env.entropy.fraction());
@@ -175,7 +175,7 @@ impl Deliverer {
             endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
             status: sent.status,
             latency: sent.latency,
-            detail: (next != Next::Delivered).then(|| outcome.to_string()),
+            detail: (next != RetryDecision::Delivered).then(|| outcome.to_string()),
             response: sent.response,
             next,
         };
@@ -190,8 +190,8 @@ impl Deliverer {
     }
 
     /// What a tenant has to hear of.
-    fn count(&self, tenant: &TenantId, next: Next, disabled: Option<DisabledReason>) {
-        if matches!(next, Next::GiveUp(_)) {
+    fn count(&self, tenant: &TenantId, next: RetryDecision, disabled: Option<DisabledReason>) {
+        if matches!(next, RetryDecision::GiveUp(_)) {
             self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
@@ -201,20 +201,22 @@ impl Deliverer {
 }
 
 /// Logs the outcome of an attempt. The log line also has the ids of the span around it.
-fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: Next) {
+fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
     let host = delivery.delivery.url.as_url().host_str();
     let (status, outcome) = (sent.status, sent.outcome.label());
     match next {
-        Next::Delivered => tracing::info!(host, status, "callback delivered"),
-        Next::RetryAt(at) => {
+        RetryDecision::Delivered => tracing::info!(host, status, "callback delivered"),
+        RetryDecision::RetryAt(at) => {
             tracing::warn!(host, status, outcome, retry_at = %at, "callback delivery failed");
         }
-        Next::WaitUntil(until) => {
+        RetryDecision::WaitUntil(until) => {
             let reason = &sent.outcome;
             tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no secret to sign with");
         }
-        Next::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
-        Next::GiveUp(reason) => tracing::error!(host, status, outcome, ?reason, "callback delivery given up"),
+        RetryDecision::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
+        RetryDecision::GiveUp(reason) => {
+            tracing::error!(host, status, outcome, ?reason, "callback delivery given up");
+        }
     }
 }
 

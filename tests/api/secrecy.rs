@@ -7,7 +7,7 @@ use alovoice_gateway::domain::clock::{SystemClock, SystemEntropy};
 use alovoice_gateway::domain::ids::{TenantId, WebhookId};
 use alovoice_gateway::domain::sealing::SealingKeys;
 use alovoice_gateway::domain::secrets::{CallbackSecret, VendorToken};
-use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName, Sealed, Vault};
+use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName, SealedSecrets, WebhookSealer};
 use alovoice_gateway::{app, config};
 
 use crate::stage::{ACME_SECRET, ENCRYPTION_KEY, HMAC, Stage, VENDOR_TOKENS, development_token, token};
@@ -56,8 +56,8 @@ async fn nothing_that_holds_a_secret_prints_it() {
     let keys = SealingKeys::parse(ENCRYPTION_KEY).unwrap();
     let acme = TenantId::parse("acme").unwrap();
     let webhook = WebhookId::parse("whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e").unwrap();
-    let vault = Vault::new(&keys, &acme, webhook);
-    let sealed = Sealed {
+    let vault = WebhookSealer::new(&keys, &acme, webhook);
+    let sealed = SealedSecrets {
         secret: vault.seal_secret(&secret, &SystemEntropy),
         previous_secret: None,
         headers: vault.seal_headers(&headers, &SystemEntropy),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alovoice_gateway::app::{self, Gateway};
 use alovoice_gateway::auth::DevelopmentToken;
-use alovoice_gateway::config::{self, Problems, Settings};
+use alovoice_gateway::config::{self, Settings, SettingsProblems};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
@@ -163,7 +163,7 @@ impl Stage {
     }
 
     /// The settings it was started with, but for these.
-    pub(crate) fn settings_with(&self, changes: &[(&str, &str)]) -> Result<Settings, Problems> {
+    pub(crate) fn settings_with(&self, changes: &[(&str, &str)]) -> Result<Settings, SettingsProblems> {
         let mut settings = self.settings.clone();
         for (key, value) in changes {
             set(&mut settings, key, value);

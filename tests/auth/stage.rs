@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alovoice_gateway::auth::{Caller, Refresh, RefreshOutcome, Verifier};
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, Problems};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::secrets::Reload;
 use jsonwebtoken::Algorithm;
@@ -50,7 +50,7 @@ impl Stage {
         Self::try_new(issuers).unwrap()
     }
 
-    pub(crate) fn try_new(issuers: Vec<IssuerSettings>) -> Result<Self, Problems> {
+    pub(crate) fn try_new(issuers: Vec<IssuerSettings>) -> Result<Self, SettingsProblems> {
         let clock = Arc::new(ManualClock(AtomicI64::new(NOW * 1000)));
         let refreshes: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&refreshes);

@@ -25,6 +25,7 @@ mod peers;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 mod postgres;
 mod readme;
+mod recipes;
 mod reload;
 mod restore;
 mod rolling;

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alovoice_gateway::domain::analysis::{AnalysisResult, Metadata, Obtained, Submission};
+use alovoice_gateway::domain::analysis::{AnalysisResult, Metadata, Submission, VendorResult};
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;
-use alovoice_gateway::domain::retries::Next;
+use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
 use alovoice_gateway::store::{
@@ -227,7 +227,7 @@ pub(crate) fn metadata(ticket: &str) -> Metadata {
     Metadata::parse(object.as_object().unwrap().clone()).unwrap()
 }
 
-pub(crate) fn obtained(words: &str) -> Box<Obtained> {
+pub(crate) fn obtained(words: &str) -> Box<VendorResult> {
     let turn = Turn {
         fragment_id: Some("664b423209f8892adba7206f".to_owned()),
         speaker: Speaker::Operator,
@@ -242,14 +242,14 @@ pub(crate) fn obtained(words: &str) -> Box<Obtained> {
         tags: Vec::new(),
         audio_path: Some("/stereo/1".to_owned()),
     };
-    Box::new(Obtained { result, vendor_answer: format!("as said: {words}").into(), etag: None })
+    Box::new(VendorResult { result, vendor_answer: format!("as said: {words}").into(), etag: None })
 }
 
 pub(crate) fn ready(words: &str) -> Step {
     Step::Polled(PollOutcome::Ready(obtained(words)))
 }
 
-pub(crate) fn finished(outcome: &'static str, status: Option<u16>, next: Next) -> FinishedAttempt {
+pub(crate) fn finished(outcome: &'static str, status: Option<u16>, next: RetryDecision) -> FinishedAttempt {
     FinishedAttempt {
         outcome,
         endpoint_version: None,
@@ -262,7 +262,7 @@ pub(crate) fn finished(outcome: &'static str, status: Option<u16>, next: Next) -
 }
 
 pub(crate) fn delivered() -> FinishedAttempt {
-    finished("delivered", Some(204), Next::Delivered)
+    finished("delivered", Some(204), RetryDecision::Delivered)
 }
 
 /// The `type`, and the `data` of an event's body.

@@ -167,7 +167,7 @@ fn a_clock_that_was_set_back_ends_the_pause() {
 
 #[test]
 fn what_the_vendor_says_of_a_call_is_an_answer() {
-    let sign = |code| Sign::from(&Fault { code, detail: String::new(), retry_after: None });
+    let sign = |code| Sign::from(&VendorFault { code, detail: String::new(), retry_after: None });
     assert_eq!(sign(FaultCode::CallNotFound), Sign::Answer);
     assert_eq!(sign(FaultCode::AnswerUnreadable), Sign::Answer);
     assert_eq!(sign(FaultCode::TokenRefused), REFUSED);

@@ -1,7 +1,7 @@
 //! What was sent, what became of it, and sending it again.
 
 use super::{Webhooks, WebhooksError, cursor, due};
-use crate::domain::deliveries::{DeliveryFilter, DeliveryPage};
+use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use crate::domain::ids::{DeliveryId, TenantId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
 
@@ -37,7 +37,7 @@ impl Webhooks {
     ) -> Result<DeliveryList, WebhooksError> {
         let after = cursor.map(|text| cursor::read(tenant, &filter, text)).transpose()?;
         // One more than is shown tells whether there is a next page.
-        let page = DeliveryPage { filter: filter.clone(), after, limit: limit.saturating_add(1) };
+        let page = DeliveryQuery { filter: filter.clone(), after, limit: limit.saturating_add(1) };
         let mut deliveries = self.store.list_deliveries(tenant, page).await?;
         let more = deliveries.len() > limit;
         deliveries.truncate(limit);

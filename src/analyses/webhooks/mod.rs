@@ -20,7 +20,8 @@ use crate::domain::sealing::SealingKeys;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
-    CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, InvalidHeader, Sealed, Vault, Webhook,
+    CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, InvalidHeader, SealedSecrets, Webhook,
+    WebhookSealer,
 };
 use crate::env::Env;
 use crate::secrets::Encryption;
@@ -150,7 +151,7 @@ impl Webhooks {
         let (keys, entropy) = (self.keys()?, &*self.env.entropy);
         let now = self.env.clock.now();
         let id = WebhookId::generate(now, entropy);
-        let vault = Vault::new(&keys, tenant, id);
+        let vault = WebhookSealer::new(&keys, tenant, id);
         let secret = registration.secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
         let mut webhook = Webhook {
             id,
@@ -158,7 +159,7 @@ impl Webhooks {
             events: registration.events,
             description: registration.description,
             header_names: registration.headers.names(),
-            sealed: Sealed {
+            sealed: SealedSecrets {
                 secret: vault.seal_secret(&secret, entropy),
                 previous_secret: None,
                 headers: vault.seal_headers(&registration.headers, entropy),
@@ -260,7 +261,7 @@ impl Webhooks {
         webhook.sealed.headers = if webhook.header_names.is_empty() {
             None
         } else {
-            Vault::new(&*self.keys()?, tenant, webhook.id).seal_headers(&headers, &*self.env.entropy)
+            WebhookSealer::new(&*self.keys()?, tenant, webhook.id).seal_headers(&headers, &*self.env.entropy)
         };
         Ok(())
     }
@@ -273,7 +274,7 @@ impl Webhooks {
     ) -> Result<CustomHeaders, WebhooksError> {
         let mut headers = match &webhook.sealed.headers {
             None => CustomHeaders::default(),
-            Some(_) => Vault::new(&*self.keys()?, tenant, webhook.id)
+            Some(_) => WebhookSealer::new(&*self.keys()?, tenant, webhook.id)
                 .open_headers(&webhook.sealed)
                 .ok_or(WebhooksError::Unopenable)?,
         };
@@ -311,7 +312,7 @@ impl Webhooks {
     ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
         let (keys, entropy) = (self.keys()?, &*self.env.entropy);
         let secret = secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
-        let sealed = Vault::new(&keys, tenant, id).seal_secret(&secret, entropy);
+        let sealed = WebhookSealer::new(&keys, tenant, id).seal_secret(&secret, entropy);
         for _ in 0..TRIES {
             let mut webhook = self.find(tenant, id).await?;
             // A try before this one may have been written although the store could not say so.

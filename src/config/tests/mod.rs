@@ -5,7 +5,7 @@ mod whole;
 
 use std::io::Write;
 
-use super::{Problems, Settings, load};
+use super::{Settings, SettingsProblems, load};
 
 /// The smallest valid file: an issuer and a tenant.
 const SMALLEST: &str = r#"
@@ -18,7 +18,7 @@ jwks_url = "https://sso.example.uz/realms/crm/protocol/openid-connect/certs"
 vendor_token_file = "/run/secrets/alovoice/acme"
 "#;
 
-fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Problems> {
+fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsProblems> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

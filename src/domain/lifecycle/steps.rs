@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::analysis::{AnalysisResult, FaultCode, Obtained};
+use crate::domain::analysis::{AnalysisResult, FaultCode, VendorResult};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::pace::Pace;
@@ -10,7 +10,7 @@ use crate::domain::polling::PollingPolicy;
 
 /// A try that did not get an answer to work with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct VendorFault {
     /// What it was.
     pub code: FaultCode,
     /// The same for people. Never holds a secret.
@@ -25,9 +25,9 @@ pub enum SubmitOutcome {
     /// The vendor has the call.
     Accepted,
     /// The vendor certainly does not have it: it was not reached, or said so.
-    NotTaken(Fault),
+    NotTaken(VendorFault),
     /// The vendor may have it: no answer, or one that does not tell.
-    Unknown(Fault),
+    Unknown(VendorFault),
     /// The vendor refused the call for good, with this status.
     Rejected(u16),
 }
@@ -36,9 +36,9 @@ pub enum SubmitOutcome {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PollOutcome {
     /// A result with talk in it.
-    Ready(Box<Obtained>),
+    Ready(Box<VendorResult>),
     /// A well-formed result without talk: not ready, or nobody spoke.
-    Empty(Box<Obtained>),
+    Empty(Box<VendorResult>),
     /// Not ready, in whatever form.
     NotReady {
         /// The answer's `ETag`.
@@ -53,7 +53,7 @@ pub enum PollOutcome {
     /// Another final refusal, with this status.
     Rejected(u16),
     /// No answer to work with.
-    Fault(Fault),
+    Fault(VendorFault),
 }
 
 /// Something that was found out about an analysis.
@@ -86,7 +86,7 @@ pub struct Effect {
     /// To be announced.
     pub event: Option<EventKind>,
     /// To be kept in the place of what was held.
-    pub obtained: Option<Box<Obtained>>,
+    pub obtained: Option<Box<VendorResult>>,
     /// To be kept for the tenant, in the place of [`Context::pace`].
     pub pace: Option<Pace>,
 }

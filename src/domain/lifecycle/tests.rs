@@ -45,7 +45,7 @@ fn submission(reanalyze: bool) -> Submission {
 }
 
 /// A result in which these words were said; with no words, nobody spoke.
-fn obtained(words: &str) -> Box<Obtained> {
+fn obtained(words: &str) -> Box<VendorResult> {
     let turn = |text: &str| Turn {
         fragment_id: None,
         speaker: Speaker::Client,
@@ -60,15 +60,15 @@ fn obtained(words: &str) -> Box<Obtained> {
         tags: Vec::new(),
         audio_path: None,
     };
-    Box::new(Obtained { result, vendor_answer: words.to_owned().into(), etag: Some("\"r\"".to_owned()) })
+    Box::new(VendorResult { result, vendor_answer: words.to_owned().into(), etag: Some("\"r\"".to_owned()) })
 }
 
-fn fault(code: FaultCode) -> Fault {
-    Fault { code, detail: "it did not help".to_owned(), retry_after: None }
+fn fault(code: FaultCode) -> VendorFault {
+    VendorFault { code, detail: "it did not help".to_owned(), retry_after: None }
 }
 
-fn busy(seconds: u64) -> Fault {
-    Fault { retry_after: Some(Duration::from_secs(seconds)), ..fault(FaultCode::VendorThrottled) }
+fn busy(seconds: u64) -> VendorFault {
+    VendorFault { retry_after: Some(Duration::from_secs(seconds)), ..fault(FaultCode::VendorThrottled) }
 }
 
 fn ready(words: &str) -> Step {
@@ -89,14 +89,14 @@ fn failing(code: FaultCode) -> Step {
 
 /// An analysis together with the result that the store would hold for it.
 #[derive(Clone)]
-struct Story {
+struct Scenario {
     analysis: Analysis,
     held: Option<AnalysisResult>,
     /// And what it would hold for the tenant.
     pace: Option<Pace>,
 }
 
-impl Story {
+impl Scenario {
     /// Submitted at [`START`].
     fn begin() -> Self {
         let tenant = TenantId::parse("acme").unwrap();
@@ -105,16 +105,16 @@ impl Story {
 
     /// Taken by the vendor at once.
     fn accepted() -> Self {
-        let mut story = Self::begin();
-        story.step(START, Step::Submitted(SubmitOutcome::Accepted));
-        story
+        let mut scenario = Self::begin();
+        scenario.step(START, Step::Submitted(SubmitOutcome::Accepted));
+        scenario
     }
 
     /// Completed after a minute with the words "salom".
     fn completed() -> Self {
-        let mut story = Self::accepted();
-        story.step(after(60), ready("salom"));
-        story
+        let mut scenario = Self::accepted();
+        scenario.step(after(60), ready("salom"));
+        scenario
     }
 
     fn at_stage(stage: Stage) -> Self {
@@ -180,7 +180,7 @@ impl Story {
 /// Plays each step a minute after the submission, from the same beginning.
 fn check(stage: Stage, table: &[(Step, &str)]) {
     for (step, expected) in table {
-        let line = Story::at_stage(stage).line(after(60), step.clone());
+        let line = Scenario::at_stage(stage).line(after(60), step.clone());
         assert_eq!(line, *expected, "{stage:?}: {step:?}");
     }
 }
@@ -255,30 +255,30 @@ fn the_last_look_revises_or_leaves_it() {
 
 #[test]
 fn what_rests_takes_no_step() {
-    let mut story = Story::completed();
-    story.step(after(180), Step::Polled(PollOutcome::Unchanged));
-    let rested = story.analysis.clone();
-    assert_eq!(story.step(after(240), ready("boshqa")), Effect::default());
-    assert_eq!(story.analysis, rested);
+    let mut scenario = Scenario::completed();
+    scenario.step(after(180), Step::Polled(PollOutcome::Unchanged));
+    let rested = scenario.analysis.clone();
+    assert_eq!(scenario.step(after(240), ready("boshqa")), Effect::default());
+    assert_eq!(scenario.analysis, rested);
 }
 
 #[test]
 fn a_completion_and_its_revision_are_counted_and_dated() {
-    let mut story = Story::completed();
-    assert_eq!((story.analysis.revision, story.analysis.finished_at), (1, Some(after(60))));
-    let effect = story.step(after(180), ready("salom yana"));
-    assert_eq!((story.analysis.revision, story.analysis.finished_at), (2, Some(after(60))));
+    let mut scenario = Scenario::completed();
+    assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (1, Some(after(60))));
+    let effect = scenario.step(after(180), ready("salom yana"));
+    assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (2, Some(after(60))));
     assert_eq!(effect.obtained, Some(obtained("salom yana")));
 }
 
 #[test]
 fn an_answer_never_asked_for_is_adopted_and_settles() {
-    let mut story = Story::begin();
+    let mut scenario = Scenario::begin();
     let policy = policy();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
-    let effect = story.analysis.adopt(obtained("salom"), &context);
+    let effect = scenario.analysis.adopt(obtained("salom"), &context);
     assert_eq!(effect.event, Some(EventKind::AnalysisCompleted));
-    assert_eq!((story.analysis.status, story.analysis.revision), (Status::Completed, 1));
-    assert_eq!((story.work().stage, story.due_in(START)), (Stage::Settle, 120));
-    assert_eq!(story.work().etag.as_deref(), Some("\"r\""));
+    assert_eq!((scenario.analysis.status, scenario.analysis.revision), (Status::Completed, 1));
+    assert_eq!((scenario.work().stage, scenario.due_in(START)), (Stage::Settle, 120));
+    assert_eq!(scenario.work().etag.as_deref(), Some("\"r\""));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, PollOutcome, Step, SubmitOutcome};
@@ -36,7 +36,7 @@ pub(crate) fn default_policy() -> PollingPolicy {
 
 /// One call as the vendor has it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Call {
+pub(crate) struct SimulatedCall {
     /// When it is submitted, from the beginning.
     pub(crate) at: Duration,
     /// From the vendor's acceptance to the result.
@@ -45,7 +45,7 @@ pub(crate) struct Call {
 
 /// How one call went.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Course {
+pub(crate) struct SimulatedOutcome {
     /// Looks until the result was found; a settle look comes on top.
     pub(crate) polls: u32,
     /// From the result to its being found, as a share of the processing time.
@@ -53,9 +53,9 @@ pub(crate) struct Course {
 }
 
 /// A source of calls that is the same for the same seed.
-pub(crate) struct Chance(StdRng);
+pub(crate) struct SeededRandom(StdRng);
 
-impl Chance {
+impl SeededRandom {
     pub(crate) fn seeded(seed: u64) -> Self {
         Self(StdRng::seed_from_u64(seed))
     }
@@ -69,11 +69,17 @@ impl Chance {
     }
 
     /// So many calls that come one by one, at random, `apart` on average.
-    pub(crate) fn calls(&mut self, count: usize, apart: Duration, median: Duration, sigma: f64) -> Vec<Call> {
+    pub(crate) fn calls(
+        &mut self,
+        count: usize,
+        apart: Duration,
+        median: Duration,
+        sigma: f64,
+    ) -> Vec<SimulatedCall> {
         let mut at = Duration::ZERO;
         let next = |_| {
             at += apart.mul_f64(-(1.0 - self.0.random::<f64>()).ln());
-            Call { at, takes: self.takes(median, sigma) }
+            SimulatedCall { at, takes: self.takes(median, sigma) }
         };
         (0..count).map(next).collect()
     }
@@ -89,7 +95,7 @@ pub(crate) struct Simulation {
     pub(crate) pace: Option<Pace>,
 }
 
-struct Underway {
+struct CallInFlight {
     analysis: Analysis,
     takes: Duration,
     /// Set by the vendor.
@@ -101,12 +107,12 @@ impl Simulation {
         Self { policy, latency, learns, pace: None }
     }
 
-    /// Sees all the calls through, each piece of work done the moment it is due. Their courses, in the order of `calls`.
-    pub(crate) fn run(&mut self, calls: &[Call]) -> Vec<Course> {
-        let mut underway: Vec<Underway> = calls.iter().map(begin).collect();
-        let mut courses = vec![Course { polls: 0, delay: 0.0 }; calls.len()];
+    /// Sees all the calls through, each piece of work done the moment it is due. Their outcomes, in the order of `calls`.
+    pub(crate) fn run(&mut self, calls: &[SimulatedCall]) -> Vec<SimulatedOutcome> {
+        let mut underway: Vec<CallInFlight> = calls.iter().map(begin).collect();
+        let mut outcomes = vec![SimulatedOutcome { polls: 0, delay: 0.0 }; calls.len()];
         // Answers by the moment when they come; a request leaves when its work is due.
-        let due = |index: usize, underway: &[Underway]| {
+        let due = |index: usize, underway: &[CallInFlight]| {
             let work = underway[index].analysis.work.as_ref()?;
             (work.stage != Stage::Settle).then(|| Reverse((work.due_at + self.latency, index)))
         };
@@ -124,15 +130,16 @@ impl Simulation {
             }
             if effect.obtained.is_some() {
                 let late = now.since(call.ready_at).as_secs_f64();
-                courses[index] = Course { polls: polls + 1, delay: late / call.takes.as_secs_f64() };
+                outcomes[index] =
+                    SimulatedOutcome { polls: polls + 1, delay: late / call.takes.as_secs_f64() };
             }
             answers.extend(due(index, &underway));
         }
-        courses
+        outcomes
     }
 }
 
-impl Underway {
+impl CallInFlight {
     fn answer(&mut self, asked_at: Timestamp) -> Step {
         let stage = self.analysis.work.as_ref().map(|work| work.stage);
         if stage == Some(Stage::Submit) {
@@ -146,7 +153,7 @@ impl Underway {
                 tags: Vec::new(),
                 audio_path: None,
             };
-            let obtained = Obtained { result, vendor_answer: Vec::new().into(), etag: None };
+            let obtained = VendorResult { result, vendor_answer: Vec::new().into(), etag: None };
             Step::Polled(PollOutcome::Ready(Box::new(obtained)))
         } else {
             Step::Polled(PollOutcome::NotReady { etag: None, retry_after: None })
@@ -154,7 +161,7 @@ impl Underway {
     }
 }
 
-fn begin(call: &Call) -> Underway {
+fn begin(call: &SimulatedCall) -> CallInFlight {
     let submission = Submission {
         call_id: CallId::parse("1716207617.42").unwrap(),
         callback: None,
@@ -164,7 +171,7 @@ fn begin(call: &Call) -> Underway {
     };
     let tenant = TenantId::parse("acme").unwrap();
     let at = START + call.at;
-    Underway { analysis: Analysis::begin(tenant, submission, at), takes: call.takes, ready_at: at }
+    CallInFlight { analysis: Analysis::begin(tenant, submission, at), takes: call.takes, ready_at: at }
 }
 
 /// The value below which this share of all lies, by the nearest rank.

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::simulation::{Call, Chance, Course, Simulation, default_policy, quantile};
+use super::simulation::{
+    SeededRandom, SimulatedCall, SimulatedOutcome, Simulation, default_policy, quantile,
+};
 use super::*;
 
 const MEDIAN: Duration = Duration::from_secs(180);
@@ -20,34 +22,34 @@ fn first_look(simulation: &Simulation) -> f64 {
 }
 
 /// The first look that lets [`Pace::QUANTILE`] of the results be ready before it.
-fn ideal(chance: &mut Chance, median: Duration) -> f64 {
+fn ideal(chance: &mut SeededRandom, median: Duration) -> f64 {
     quantile((0..100_000).map(|_| chance.takes(median, SPREAD).as_secs_f64()), Pace::QUANTILE)
 }
 
-fn polls(courses: &[Course]) -> f64 {
-    quantile(courses.iter().map(|course| f64::from(course.polls)), 0.5)
+fn polls(outcomes: &[SimulatedOutcome]) -> f64 {
+    quantile(outcomes.iter().map(|outcome| f64::from(outcome.polls)), 0.5)
 }
 
-fn delay(courses: &[Course]) -> f64 {
-    quantile(courses.iter().map(|course| course.delay), 0.9)
+fn delay(outcomes: &[SimulatedOutcome]) -> f64 {
+    quantile(outcomes.iter().map(|outcome| outcome.delay), 0.9)
 }
 
 #[test]
 fn five_looks_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
-    let mut courses = Vec::new();
+    let mut outcomes = Vec::new();
     for seed in 1..=4 {
-        let calls = Chance::seeded(seed).calls(10_000, APART, MEDIAN, SPREAD);
+        let calls = SeededRandom::seeded(seed).calls(10_000, APART, MEDIAN, SPREAD);
         // From the first call on, when nothing has been learned.
-        courses.extend(simulation().run(&calls));
+        outcomes.extend(simulation().run(&calls));
     }
-    let (polls, delay) = (polls(&courses), delay(&courses));
+    let (polls, delay) = (polls(&outcomes), delay(&outcomes));
     assert!(polls <= 5.0, "{polls} looks");
     assert!(delay <= 0.1, "{delay} late");
 }
 
 #[test]
 fn a_vendor_that_changes_is_followed() {
-    let mut chance = Chance::seeded(5);
+    let mut chance = SeededRandom::seeded(5);
     let mut simulation = simulation();
     let mut begin = Duration::ZERO;
     for median in [MEDIAN, MEDIAN * 2, MEDIAN, MEDIAN / 2] {
@@ -64,7 +66,7 @@ fn a_vendor_that_changes_is_followed() {
 
 #[test]
 fn a_vendor_that_is_always_done_by_the_first_look_is_looked_at_sooner() {
-    let calls = Chance::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
+    let calls = SeededRandom::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
     let mut simulation = simulation();
     simulation.run(&calls);
     assert_eq!(first_look(&simulation), default_policy().min_interval.as_secs_f64());
@@ -73,14 +75,14 @@ fn a_vendor_that_is_always_done_by_the_first_look_is_looked_at_sooner() {
 #[test]
 fn a_burst_planned_before_anything_was_learned_does_not_push_it_away() {
     for seed in 1..=4 {
-        let mut chance = Chance::seeded(seed);
+        let mut chance = SeededRandom::seeded(seed);
         let mut simulation = simulation();
         let ideal = ideal(&mut chance, MEDIAN);
         // And the same night after night.
         for night in 0..4 {
             let at = Duration::from_secs(86_400) * night;
-            let burst: Vec<Call> =
-                (0..2000).map(|_| Call { at, takes: chance.takes(MEDIAN, SPREAD) }).collect();
+            let burst: Vec<SimulatedCall> =
+                (0..2000).map(|_| SimulatedCall { at, takes: chance.takes(MEDIAN, SPREAD) }).collect();
             simulation.run(&burst);
             let learned = first_look(&simulation);
             assert!((ideal / 2.0..ideal * 1.5).contains(&learned), "{learned} s, and not {ideal} s");
@@ -106,7 +108,7 @@ proptest! {
             first_look, samples, learned_at: at(learned_at),
         });
         for (found_after, at_first_look, now) in observations {
-            let learned = Pace::learn(pace, Processed { found_after, at_first_look }, &policy, at(now));
+            let learned = Pace::learn(pace, ProcessingTime { found_after, at_first_look }, &policy, at(now));
             if let Some(learned) = learned {
                 let bounds = min_interval..=Pace::MAX_FIRST_LOOK.max(min_interval);
                 prop_assert!(bounds.contains(&learned.first_look));

@@ -32,14 +32,15 @@ const MAX_BYTES: usize = 256 * 1024;
 /// A speaker: `operator` (the CRM user) or `client` (the other party).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Side {
+#[schema(as = Side)]
+pub enum SpeakerSide {
     /// The CRM user.
     Operator,
     /// The other party of the call.
     Client,
 }
 
-impl Side {
+impl SpeakerSide {
     /// Before the words of this side. On its own, it is there if the side speaks at all.
     const fn sign(self) -> &'static str {
         match self {
@@ -80,7 +81,7 @@ impl SearchDocument {
         let mut document = Self(BTreeSet::from([of_tenant(tenant)]));
         let mut room = MAX_BYTES;
         for turn in turns {
-            let side = Side::of(&turn.speaker).map(Side::sign);
+            let side = SpeakerSide::of(&turn.speaker).map(SpeakerSide::sign);
             if let Some(side) = side {
                 document.0.insert(side.to_owned());
             }
@@ -155,7 +156,7 @@ impl SearchQuery {
     ///
     /// # Errors
     /// [`InvalidQuery`] names the rule that the text breaks.
-    pub fn parse(text: &str, side: Option<Side>) -> Result<Self, InvalidQuery> {
+    pub fn parse(text: &str, side: Option<SpeakerSide>) -> Result<Self, InvalidQuery> {
         if text.chars().nth(Self::MAX_CHARS).is_some() {
             return Err(InvalidQuery::TooLong);
         }
@@ -179,7 +180,7 @@ impl SearchQuery {
     }
 
     /// Talks in which this side speaks.
-    pub fn spoken_by(side: Side) -> Self {
+    pub fn spoken_by(side: SpeakerSide) -> Self {
         Self(vec![Term { forms: vec![side.sign().to_owned()], prefix: false }])
     }
 
@@ -203,10 +204,10 @@ impl SearchQuery {
     }
 }
 
-fn wanted_forms(word: &Word, side: Option<Side>) -> Vec<String> {
+fn wanted_forms(word: &Word, side: Option<SpeakerSide>) -> Vec<String> {
     let folded = word.folded();
     let other = word.in_latin().unwrap_or_else(|| format!("{TRANSLITERATED}{folded}"));
-    let side = side.map_or("", Side::sign);
+    let side = side.map_or("", SpeakerSide::sign);
     [folded, other].map(|form| format!("{side}{form}")).into()
 }
 

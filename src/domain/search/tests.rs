@@ -117,12 +117,16 @@ fn all_words_must_be_there_and_a_star_stands_for_any_ending() {
 fn a_side_is_asked_for_its_own_words() {
     let document = SearchDocument::of(&acme(), &[turn("operator", "salom"), turn("client", "rahmat")]);
     let finds = |text, side| SearchQuery::parse(text, Some(side)).unwrap().finds(&acme(), &document);
-    assert!(finds("salom", Side::Operator) && finds("rahmat", Side::Client) && finds("раҳм*", Side::Client));
-    assert!(!finds("salom", Side::Client) && !finds("rahmat", Side::Operator));
+    assert!(
+        finds("salom", SpeakerSide::Operator)
+            && finds("rahmat", SpeakerSide::Client)
+            && finds("раҳм*", SpeakerSide::Client)
+    );
+    assert!(!finds("salom", SpeakerSide::Client) && !finds("rahmat", SpeakerSide::Operator));
     assert!(SearchQuery::parse("salom rahmat", None).unwrap().finds(&acme(), &document));
     let alone = SearchDocument::of(&acme(), &[turn("operator", ""), turn("robot", "o_salom c_")]);
-    assert!(SearchQuery::spoken_by(Side::Operator).finds(&acme(), &alone));
-    assert!(!SearchQuery::spoken_by(Side::Client).finds(&acme(), &alone));
+    assert!(SearchQuery::spoken_by(SpeakerSide::Operator).finds(&acme(), &alone));
+    assert!(!SearchQuery::spoken_by(SpeakerSide::Client).finds(&acme(), &alone));
 }
 
 #[test]

@@ -27,9 +27,9 @@ impl Interval {
 
 /// Intervals in order that neither overlap nor touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Merged(Vec<Interval>);
+pub(super) struct IntervalSet(Vec<Interval>);
 
-impl Merged {
+impl IntervalSet {
     /// Merges those that overlap or touch.
     pub(super) fn of(intervals: impl IntoIterator<Item = Interval>) -> Self {
         let mut sorted: Vec<_> = intervals.into_iter().collect();
@@ -92,8 +92,8 @@ impl Merged {
 mod tests {
     use super::*;
 
-    fn merged(pairs: &[(i64, i64)]) -> Merged {
-        Merged::of(pairs.iter().filter_map(|(begin, end)| Interval::new(*begin, *end)))
+    fn merged(pairs: &[(i64, i64)]) -> IntervalSet {
+        IntervalSet::of(pairs.iter().filter_map(|(begin, end)| Interval::new(*begin, *end)))
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
     fn subtracts() {
         let whole = merged(&[(0, 10), (20, 30)]);
         assert_eq!(whole.without(&merged(&[(2, 3), (8, 22), (29, 40)])), merged(&[(0, 2), (3, 8), (22, 29)]));
-        assert_eq!(whole.without(&merged(&[(0, 30)])), Merged::default());
-        assert_eq!(whole.without(&Merged::default()), whole);
+        assert_eq!(whole.without(&merged(&[(0, 30)])), IntervalSet::default());
+        assert_eq!(whole.without(&IntervalSet::default()), whole);
     }
 }

@@ -9,7 +9,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use self::intervals::{Interval, Merged};
+use self::intervals::{Interval, IntervalSet};
 use super::transcript::{Speaker, Turn};
 
 /// Talk metrics of one call.
@@ -91,19 +91,20 @@ const THRESHOLDS: Thresholds = Thresholds {
 
 /// One side: its turns as they came and as they cover the time line.
 #[derive(Default)]
-struct Side {
+struct SideTurns {
     turns: Vec<Interval>,
     words: usize,
-    talk: Merged,
+    talk: IntervalSet,
 }
 
 impl TalkMetrics {
     /// The numbers of these turns, in whatever order they come.
     pub fn of(turns: &[Turn]) -> Self {
-        let (operator, client) = (Side::of(turns, &Speaker::Operator), Side::of(turns, &Speaker::Client));
+        let (operator, client) =
+            (SideTurns::of(turns, &Speaker::Operator), SideTurns::of(turns, &Speaker::Client));
         let duration = turns.iter().filter_map(interval).map(|turn| turn.end).max().unwrap_or(0);
         let both = operator.talk.union(&client.talk);
-        let silences = Merged::of(Interval::new(0, duration)).without(&both);
+        let silences = IntervalSet::of(Interval::new(0, duration)).without(&both);
         let lengths = || silences.iter().map(Interval::length);
         Self {
             duration_ms: duration,
@@ -120,7 +121,7 @@ impl TalkMetrics {
     }
 }
 
-impl Side {
+impl SideTurns {
     fn of(turns: &[Turn], speaker: &Speaker) -> Self {
         let mut side = Self::default();
         for turn in turns.iter().filter(|turn| turn.speaker == *speaker) {
@@ -129,7 +130,7 @@ impl Side {
                 side.words += words::count(&turn.text);
             }
         }
-        side.talk = Merged::of(side.turns.iter().copied());
+        side.talk = IntervalSet::of(side.turns.iter().copied());
         side
     }
 
@@ -150,7 +151,7 @@ fn interval(turn: &Turn) -> Option<Interval> {
 }
 
 /// Who begins in the same moment as the other interrupts nobody.
-fn interrupts(turn: Interval, other: &Merged) -> bool {
+fn interrupts(turn: Interval, other: &IntervalSet) -> bool {
     other.at(turn.begin).is_some_and(|spoken| {
         spoken.begin < turn.begin
             && turn.end.min(spoken.end) - turn.begin > THRESHOLDS.interruption_overlap_ms
@@ -158,7 +159,7 @@ fn interrupts(turn: Interval, other: &Merged) -> bool {
 }
 
 /// How often the speaker changes from one turn to the next, by begin.
-fn switches(operator: &Side, client: &Side) -> usize {
+fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
     let operators = operator.turns.iter().map(|turn| (*turn, Speaker::Operator.as_str()));
     let clients = client.turns.iter().map(|turn| (*turn, Speaker::Client.as_str()));
     let mut order: Vec<_> = operators.chain(clients).collect();
@@ -170,7 +171,7 @@ fn switches(operator: &Side, client: &Side) -> usize {
 ///
 /// A gap in which somebody speaks is none: an operator already speaking, or a client who goes on first, gives no
 /// response.
-fn responses(operator: &Merged, client: &Merged) -> Vec<i64> {
+fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
     client
         .iter()
         .filter_map(|asked| {
@@ -188,18 +189,18 @@ fn responses(operator: &Merged, client: &Merged) -> Vec<i64> {
 ///
 /// Two passes: the first finds the runs as if no short remark counted, and so which remarks lie wholly inside one;
 /// the second lets all the others end a run.
-fn longest_monologue(side: &Merged, other: &Merged) -> i64 {
+fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     let (short, long): (Vec<_>, Vec<_>) =
         other.iter().partition(|remark| remark.length() < THRESHOLDS.backchannel_ms);
-    let lenient = Merged::of(runs(side, &Merged::of(long.iter().copied())));
+    let lenient = IntervalSet::of(runs(side, &IntervalSet::of(long.iter().copied())));
     let outside =
         short.into_iter().filter(|remark| !lenient.at(remark.begin).is_some_and(|run| run.contains(*remark)));
-    let breaks = Merged::of(long.into_iter().chain(outside));
+    let breaks = IntervalSet::of(long.into_iter().chain(outside));
     runs(side, &breaks).into_iter().map(Interval::length).max().unwrap_or(0)
 }
 
 /// The side's talk outside `breaks`, joined over pauses that are short enough and free of them.
-fn runs(side: &Merged, breaks: &Merged) -> Vec<Interval> {
+fn runs(side: &IntervalSet, breaks: &IntervalSet) -> Vec<Interval> {
     let mut runs: Vec<Interval> = Vec::new();
     for piece in side.without(breaks).iter() {
         match runs.last_mut() {

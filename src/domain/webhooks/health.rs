@@ -40,7 +40,7 @@ pub struct Health {
 
 /// How an attempt ended, as far as it says something of its endpoint.
 #[derive(Debug, Clone)]
-pub enum Ended {
+pub enum EndpointOutcome {
     /// It was taken.
     Delivered,
     /// It was not; `gone` if the receiver wants no more at all.
@@ -61,11 +61,11 @@ pub enum Ended {
 
 /// What may be sent to an endpoint now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
+pub enum DeliveryLimit {
     /// As much as to any other.
-    Open,
+    Unlimited,
     /// One at a time: it is being tried.
-    Trying,
+    Probing,
     /// Nothing until then.
     Paused(Timestamp),
 }
@@ -85,19 +85,19 @@ impl Health {
     pub const PRECISION: Duration = Duration::from_secs(1);
 
     /// What may be sent at this moment.
-    pub fn gate(&self, now: Timestamp) -> Gate {
+    pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
-            None => Gate::Open,
-            Some(until) if until > now => Gate::Paused(until),
-            Some(_) => Gate::Trying,
+            None => DeliveryLimit::Unlimited,
+            Some(until) if until > now => DeliveryLimit::Paused(until),
+            Some(_) => DeliveryLimit::Probing,
         }
     }
 
     /// Whether [`Health::attempted`] would change anything.
-    pub fn learns_from(&self, ended: &Ended, now: Timestamp) -> bool {
+    pub fn learns_from(&self, ended: &EndpointOutcome, now: Timestamp) -> bool {
         match ended {
-            Ended::Failed { .. } | Ended::Unsigned { .. } => true,
-            Ended::Delivered => {
+            EndpointOutcome::Failed { .. } | EndpointOutcome::Unsigned { .. } => true,
+            EndpointOutcome::Delivered => {
                 self.failures > 0
                     || self.unsigned_since.is_some()
                     || self.paused_until.is_some()
@@ -107,14 +107,14 @@ impl Health {
     }
 
     /// Takes note of an attempt's end; gives why the endpoint is to be disabled, if it is.
-    pub fn attempted(&mut self, ended: &Ended, now: Timestamp) -> Option<DisabledReason> {
+    pub fn attempted(&mut self, ended: &EndpointOutcome, now: Timestamp) -> Option<DisabledReason> {
         let (gone, status, error) = match ended {
-            Ended::Failed { gone, status, error } => (gone, status, error),
-            Ended::Unsigned { error } => {
+            EndpointOutcome::Failed { gone, status, error } => (gone, status, error),
+            EndpointOutcome::Unsigned { error } => {
                 self.unsigned(error, now);
                 return None;
             }
-            Ended::Delivered => {
+            EndpointOutcome::Delivered => {
                 self.forgive();
                 self.last_success_at = Some(now);
                 return None;
@@ -160,8 +160,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
-    fn failed() -> Ended {
-        Ended::Failed { gone: false, status: Some(500), error: "no".to_owned() }
+    fn failed() -> EndpointOutcome {
+        EndpointOutcome::Failed { gone: false, status: Some(500), error: "no".to_owned() }
     }
 
     #[test]
@@ -169,24 +169,30 @@ mod tests {
         let (mut health, mut now) = (Health::default(), NOW);
         for _ in 1..Health::PAUSES_AFTER {
             assert_eq!(health.attempted(&failed(), now), None);
-            assert_eq!(health.gate(now), Gate::Open);
+            assert_eq!(health.delivery_limit(now), DeliveryLimit::Unlimited);
         }
         let mut pauses = Vec::new();
         for _ in 0..9 {
             health.attempted(&failed(), now);
-            let Gate::Paused(until) = health.gate(now) else { panic!("{health:?}") };
+            let DeliveryLimit::Paused(until) = health.delivery_limit(now) else { panic!("{health:?}") };
             // One that was under way changes nothing.
             let others = health.clone();
             health.attempted(&failed(), now);
-            assert_eq!((health.gate(now), health.failures), (others.gate(now), others.failures + 1));
+            assert_eq!(
+                (health.delivery_limit(now), health.failures),
+                (others.delivery_limit(now), others.failures + 1)
+            );
             health.failures = others.failures;
             pauses.push(until.since(now).as_secs());
             now = until;
-            assert_eq!(health.gate(now), Gate::Trying);
+            assert_eq!(health.delivery_limit(now), DeliveryLimit::Probing);
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        health.attempted(&Ended::Delivered, now);
-        assert_eq!((health.gate(now), health.failures, health.failing_since), (Gate::Open, 0, None));
+        health.attempted(&EndpointOutcome::Delivered, now);
+        assert_eq!(
+            (health.delivery_limit(now), health.failures, health.failing_since),
+            (DeliveryLimit::Unlimited, 0, None)
+        );
         assert_eq!(health.last_success_at, Some(now));
         assert!(health.last_failure.is_some());
     }
@@ -200,27 +206,30 @@ mod tests {
         }
         let mut other = health.clone();
         assert_eq!(health.attempted(&failed(), NOW + day * 5), Some(DisabledReason::Failing));
-        other.attempted(&Ended::Delivered, NOW + day * 4);
+        other.attempted(&EndpointOutcome::Delivered, NOW + day * 4);
         assert_eq!(other.attempted(&failed(), NOW + day * 5), None);
     }
 
     #[test]
     fn what_cannot_be_signed_waits_and_is_not_held_against_the_receiver() {
-        let unsigned = || Ended::Unsigned { error: "no key".to_owned() };
+        let unsigned = || EndpointOutcome::Unsigned { error: "no key".to_owned() };
         let mut health = Health::default();
         let later = NOW + Health::PATIENCE * 2;
         for now in [NOW, later] {
             assert_eq!(health.attempted(&unsigned(), now), None);
-            assert_eq!(health.gate(now), Gate::Paused(now + Health::UNSIGNED_PAUSE));
+            assert_eq!(health.delivery_limit(now), DeliveryLimit::Paused(now + Health::UNSIGNED_PAUSE));
             assert_eq!((health.failures, health.failing_since, health.unsigned_since), (0, None, Some(NOW)));
         }
         let mut other = health.clone();
-        assert!(health.learns_from(&Ended::Delivered, later));
-        health.attempted(&Ended::Delivered, later);
-        assert_eq!((health.gate(later), health.unsigned_since), (Gate::Open, None));
+        assert!(health.learns_from(&EndpointOutcome::Delivered, later));
+        health.attempted(&EndpointOutcome::Delivered, later);
+        assert_eq!((health.delivery_limit(later), health.unsigned_since), (DeliveryLimit::Unlimited, None));
         // It could be signed: what comes now is the receiver's.
         other.attempted(&failed(), later);
-        assert_eq!((other.gate(later), other.unsigned_since, other.failures), (Gate::Open, None, 1));
+        assert_eq!(
+            (other.delivery_limit(later), other.unsigned_since, other.failures),
+            (DeliveryLimit::Unlimited, None, 1)
+        );
         // A longer pause that failures brought stays.
         for _ in 0..Health::PAUSES_AFTER + 8 {
             let now = other.paused_until.unwrap_or(later);
@@ -233,17 +242,17 @@ mod tests {
 
     #[test]
     fn gone_disables_at_once() {
-        let gone = Ended::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
+        let gone = EndpointOutcome::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
         assert_eq!(Health::default().attempted(&gone, NOW), Some(DisabledReason::Gone));
     }
 
     #[test]
     fn a_healthy_endpoint_is_not_written_with_every_delivery() {
         let mut health = Health::default();
-        assert!(health.learns_from(&Ended::Delivered, NOW));
-        health.attempted(&Ended::Delivered, NOW);
-        assert!(!health.learns_from(&Ended::Delivered, NOW + Duration::from_millis(999)));
-        assert!(health.learns_from(&Ended::Delivered, NOW + Health::PRECISION));
+        assert!(health.learns_from(&EndpointOutcome::Delivered, NOW));
+        health.attempted(&EndpointOutcome::Delivered, NOW);
+        assert!(!health.learns_from(&EndpointOutcome::Delivered, NOW + Duration::from_millis(999)));
+        assert!(health.learns_from(&EndpointOutcome::Delivered, NOW + Health::PRECISION));
         assert!(health.learns_from(&failed(), NOW));
     }
 }

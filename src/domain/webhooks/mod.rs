@@ -7,8 +7,8 @@ mod health;
 mod sealed;
 
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
-pub use self::health::{Ended, Gate, Health, LastFailure};
-pub use self::sealed::{Sealed, Sealings, Vault};
+pub use self::health::{DeliveryLimit, EndpointOutcome, Health, LastFailure};
+pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::events::EventKind;
@@ -109,7 +109,7 @@ pub struct Webhook {
     /// What the custom headers are called.
     pub header_names: Vec<String>,
     /// Its secrets and the values of its headers.
-    pub sealed: Sealed,
+    pub sealed: SealedSecrets,
     /// Whether it gets nothing.
     pub disabled: Option<Disabled>,
     /// When it was registered.

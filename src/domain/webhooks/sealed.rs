@@ -8,9 +8,9 @@ use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
 use crate::domain::secrets::CallbackSecret;
 
-/// Sealed secrets and headers, as they are kept.
+/// Sealed secrets and headers of a webhook, as the store keeps them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Sealed {
+pub struct SealedSecrets {
     /// What signs.
     pub secret: Vec<u8>,
     /// What signed before, and signs too until that moment.
@@ -19,7 +19,7 @@ pub struct Sealed {
     pub headers: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Sealed {
+impl std::fmt::Debug for SealedSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sealed(…)")
     }
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Sealed {
 
 /// Which keys had sealed what is of an endpoint.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Sealings {
+pub struct ResealCount {
     /// How much the first key had.
     pub by_the_first: usize,
     /// How much another one had.
@@ -37,12 +37,12 @@ pub struct Sealings {
 }
 
 /// Seals and opens what is of one endpoint: moved into another's record, it does not open.
-pub struct Vault<'a> {
+pub struct WebhookSealer<'a> {
     keys: &'a SealingKeys,
     owner: String,
 }
 
-impl<'a> Vault<'a> {
+impl<'a> WebhookSealer<'a> {
     /// For an endpoint.
     pub fn new(keys: &'a SealingKeys, tenant: &TenantId, webhook: WebhookId) -> Self {
         Self { keys, owner: format!("{tenant} {webhook}") }
@@ -61,7 +61,7 @@ impl<'a> Vault<'a> {
 
     /// What signs at this moment, the newest first; `None` if the secret in force cannot be opened. One that was rotated away
     /// and cannot be opened any more is what the rotation was for.
-    pub fn open_secrets(&self, sealed: &Sealed, now: Timestamp) -> Option<Vec<CallbackSecret>> {
+    pub fn open_secrets(&self, sealed: &SealedSecrets, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
         let current = self.open_secret(&sealed.secret)?;
         let previous = previous.and_then(|(secret, _)| self.open_secret(secret));
@@ -74,21 +74,21 @@ impl<'a> Vault<'a> {
     }
 
     /// The custom headers; `None` if they cannot be opened.
-    pub fn open_headers(&self, sealed: &Sealed) -> Option<CustomHeaders> {
+    pub fn open_headers(&self, sealed: &SealedSecrets) -> Option<CustomHeaders> {
         let Some(headers) = &sealed.headers else { return Some(CustomHeaders::default()) };
         let plain = self.keys.open(Purpose::WebhookSecret, &self.context("headers"), headers)?;
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
     /// Has the first key seal what another one had, and tells which had. What no key opens stays as it is.
-    pub fn reseal(&self, sealed: &mut Sealed, entropy: &dyn Entropy, now: Timestamp) -> Sealings {
-        let mut sealings = Sealings::default();
+    pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
+        let mut sealings = ResealCount::default();
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self
             .keys
             .reseal(Purpose::WebhookSecret, &self.context(what), entropy, bytes)
         {
-            Resealed::AsItWas => sealings.by_the_first += 1,
-            Resealed::Anew(anew) => {
+            Resealed::Unchanged => sealings.by_the_first += 1,
+            Resealed::Replaced(anew) => {
                 sealings.by_another += 1;
                 *bytes = anew;
             }
@@ -129,10 +129,10 @@ mod tests {
     fn two_secrets_sign_until_the_overlap_ends() {
         let (keys, tenant) = (keys(), TenantId::parse("acme").unwrap());
         let webhook = WebhookId::generate(NOW, &SystemEntropy);
-        let vault = Vault::new(&keys, &tenant, webhook);
+        let vault = WebhookSealer::new(&keys, &tenant, webhook);
         let (old, new) = (CallbackSecret::generate(&SystemEntropy), CallbackSecret::generate(&SystemEntropy));
         let until = NOW + Duration::from_secs(60);
-        let sealed = Sealed {
+        let sealed = SealedSecrets {
             secret: vault.seal_secret(&new, &SystemEntropy),
             previous_secret: Some((vault.seal_secret(&old, &SystemEntropy), until)),
             headers: None,
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(bytes, [new.expose(), old.expose()]);
         assert_eq!(vault.open_secrets(&sealed, until).unwrap().len(), 1);
         // Another's record opens nothing.
-        let other = Vault::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
+        let other = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
         assert!(other.open_secrets(&sealed, NOW).is_none());
     }
 
@@ -154,12 +154,13 @@ mod tests {
         let both =
             SealingKeys::parse(&format!("{OTHER} AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).unwrap();
         let new = SealingKeys::parse(OTHER).unwrap();
-        let [before, between, after] = [&old, &both, &new].map(|keys| Vault::new(keys, &tenant, webhook));
+        let [before, between, after] =
+            [&old, &both, &new].map(|keys| WebhookSealer::new(keys, &tenant, webhook));
         let mut headers = CustomHeaders::default();
         headers.set(HeaderName::parse("Authorization").unwrap(), "Bearer abc").unwrap();
         let secret = CallbackSecret::generate(&SystemEntropy);
         let until = NOW + Duration::from_secs(60);
-        let mut sealed = Sealed {
+        let mut sealed = SealedSecrets {
             secret: before.seal_secret(&secret, &SystemEntropy),
             previous_secret: Some((before.seal_secret(&secret, &SystemEntropy), until)),
             headers: before.seal_headers(&headers, &SystemEntropy),
@@ -167,16 +168,16 @@ mod tests {
         let unopened = vec!["secret", "previous secret", "headers"];
         assert_eq!(
             after.reseal(&mut sealed, &SystemEntropy, NOW),
-            Sealings { unopened, ..Sealings::default() }
+            ResealCount { unopened, ..ResealCount::default() }
         );
         let unopened = vec!["secret", "headers"];
         assert_eq!(
             after.reseal(&mut sealed, &SystemEntropy, until),
-            Sealings { unopened, ..Sealings::default() }
+            ResealCount { unopened, ..ResealCount::default() }
         );
-        let anew = Sealings { by_another: 3, ..Sealings::default() };
+        let anew = ResealCount { by_another: 3, ..ResealCount::default() };
         assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), anew);
-        let done = Sealings { by_the_first: 3, ..Sealings::default() };
+        let done = ResealCount { by_the_first: 3, ..ResealCount::default() };
         assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), done);
         assert_eq!(after.open_secrets(&sealed, NOW).unwrap().len(), 2);
         assert_eq!(after.open_headers(&sealed).unwrap().names(), ["authorization"]);
@@ -185,10 +186,10 @@ mod tests {
     #[test]
     fn headers_open_as_headers_alone() {
         let (keys, tenant) = (keys(), TenantId::parse("acme").unwrap());
-        let vault = Vault::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
+        let vault = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
         let mut headers = CustomHeaders::default();
         headers.set(HeaderName::parse("Authorization").unwrap(), "Bearer abc").unwrap();
-        let mut sealed = Sealed {
+        let mut sealed = SealedSecrets {
             secret: vault.seal_secret(&CallbackSecret::generate(&SystemEntropy), &SystemEntropy),
             previous_secret: None,
             headers: vault.seal_headers(&headers, &SystemEntropy),

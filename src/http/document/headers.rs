@@ -84,7 +84,7 @@ pub(super) fn add_common(response: &mut Response) {
 /// Adds the shared headers to a response that is specific to an operation.
 pub(super) fn complete(response: &mut Response, status: &str, operation: &Operation) {
     add_common(response);
-    if operation.stored_answer.is_some() && status.starts_with('2') {
+    if operation.keyed_answer.is_some() && status.starts_with('2') {
         add(response, REPLAYED);
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn complete(documented: &mut Documented, operation: &Operation) {
         .filter(|parameter| operation.path.contains(&format!("{{{}}}", parameter.name)))
         .map(|parameter| reference(parameter.name));
     let others = documented.parameters.take().unwrap_or_default();
-    let key = operation.stored_answer.map(|_| reference(IDEMPOTENCY_KEY));
+    let key = operation.keyed_answer.map(|_| reference(IDEMPOTENCY_KEY));
     let all: Vec<_> = in_path.chain(others).chain(key).collect();
     documented.parameters = (!all.is_empty()).then_some(all);
 }

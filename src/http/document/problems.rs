@@ -159,7 +159,7 @@ pub(super) fn complete(documented: &mut Documented, operation: &Operation) {
         names.push("ResourceNotFound");
     }
     let responses = &mut documented.responses.responses;
-    if operation.stored_answer.is_some() {
+    if operation.keyed_answer.is_some() {
         let conflict = match responses.get("409") {
             Some(RefOr::Ref(reference)) if reference.ref_location.ends_with("/NoResult") => {
                 "NoResultOrKeyConflict"

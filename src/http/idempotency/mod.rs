@@ -33,7 +33,7 @@ use super::problem::{
 use super::query::QueryParameters;
 use super::request::ApiRequest;
 use crate::domain::clock::Entropy;
-use crate::domain::idempotency::{IdempotencyKey, KeptAnswer, KeyedRequest, Subject, sealing_context};
+use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, StoredAnswer, Subject, sealing_context};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::sealing::Purpose;
 use crate::secrets::Encryption;
@@ -51,7 +51,7 @@ const RETRY_IN_USE: Duration = Duration::from_secs(1);
 
 /// The contents of an operation's answer, which decide how it is stored and when it is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoredAnswer {
+pub enum AnswerContents {
     /// Data of one call: the answer is deleted with the call.
     OneCall,
     /// Data of several calls: the answer is deleted when any call of the tenant is deleted.
@@ -62,7 +62,7 @@ pub enum StoredAnswer {
     Plain,
 }
 
-impl StoredAnswer {
+impl AnswerContents {
     pub(super) fn subject(self, call: Option<&CallId>) -> Subject {
         match self {
             Self::OneCall => call.cloned().map_or(Subject::Plain, Subject::Call),
@@ -206,17 +206,17 @@ impl KeyedRequests {
         name: &[u8; 32],
         subject: &Subject,
         answer: &Answer,
-    ) -> Option<KeptAnswer> {
+    ) -> Option<StoredAnswer> {
         let plain = answer.to_bytes(MAX_KEPT_BYTES)?;
         match (self.encryption.keys(), subject) {
             (Some(keys), _) => {
                 let context = sealing_context(tenant, name);
                 let bytes = keys.seal(Purpose::IdempotentAnswer, &context, &*self.entropy, &plain);
-                Some(KeptAnswer { is_sealed: true, bytes })
+                Some(StoredAnswer { is_sealed: true, bytes })
             }
             (None, Subject::Secret) => None,
             (None, Subject::Call(_) | Subject::Calls | Subject::Plain) => {
-                Some(KeptAnswer { is_sealed: false, bytes: plain })
+                Some(StoredAnswer { is_sealed: false, bytes: plain })
             }
         }
     }
@@ -225,9 +225,9 @@ impl KeyedRequests {
         &self,
         tenant: &TenantId,
         name: &[u8; 32],
-        kept: Option<KeptAnswer>,
+        kept: Option<StoredAnswer>,
     ) -> Result<Answer, ApiError> {
-        let read = |kept: KeptAnswer| {
+        let read = |kept: StoredAnswer| {
             if !kept.is_sealed {
                 return Answer::from_bytes(&kept.bytes);
             }
@@ -243,7 +243,7 @@ impl KeyedRequests {
     }
 
     /// Stores the answer. The caller gets it even if that fails, because the request was executed.
-    async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<KeptAnswer>) {
+    async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<StoredAnswer>) {
         if let Err(error) = self.store.finish_key(tenant, claim, kept).await {
             tracing::warn!(%error, "failed to store the answer to a request with an Idempotency-Key; a retry executes it again");
         }

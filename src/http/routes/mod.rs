@@ -16,7 +16,7 @@ use actix_web::{HttpRequest, Route};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi as Document;
 
-use super::idempotency::StoredAnswer;
+use super::idempotency::AnswerContents;
 
 /// One operation of the API.
 pub struct Operation {
@@ -28,8 +28,8 @@ pub struct Operation {
     pub path: &'static str,
     /// The credential that a caller needs.
     pub access: Access,
-    /// How the answer to a request with an `Idempotency-Key` is stored; `None` if the operation takes no key.
-    pub stored_answer: Option<StoredAnswer>,
+    /// The contents of answers that are stored under an `Idempotency-Key`; `None` if the operation takes no key.
+    pub keyed_answer: Option<AnswerContents>,
     route: fn() -> Route,
 }
 
@@ -147,7 +147,7 @@ impl PathOperations {
 macro_rules! route_table {
     ($tag:tt: $(
         $(#[doc = $text:tt])*
-        $method:ident $path:tt => $module:ident::$handler:ident, $access:expr $(, once $stored:ident)?;
+        $method:ident $path:tt => $module:ident::$handler:ident, $access:expr $(, once $contents:ident)?;
         { $($documentation:tt)* }
     )*) => {
         pub(super) static OPERATIONS: &[super::Operation] = &[$(super::Operation {
@@ -155,8 +155,8 @@ macro_rules! route_table {
             method: route_table!(@method $method),
             path: $path,
             access: $access,
-            stored_answer: route_table!(@stored $($stored)?),
-            route: route_table!(@route $module::$handler $(, $stored)?),
+            keyed_answer: route_table!(@contents $($contents)?),
+            route: route_table!(@route $module::$handler $(, $contents)?),
         }),*];
 
         #[derive(utoipa::OpenApi)]
@@ -177,10 +177,10 @@ macro_rules! route_table {
     (@method post) => { actix_web::http::Method::POST };
     (@method patch) => { actix_web::http::Method::PATCH };
     (@method delete) => { actix_web::http::Method::DELETE };
-    (@stored) => { None };
-    (@stored $stored:ident) => { Some(crate::http::idempotency::StoredAnswer::$stored) };
+    (@contents) => { None };
+    (@contents $contents:ident) => { Some(crate::http::idempotency::AnswerContents::$contents) };
     (@route $module:ident::$handler:ident) => { || actix_web::web::to(crate::http::$module::$handler) };
-    (@route $module:ident::$handler:ident, $stored:ident) => {
+    (@route $module:ident::$handler:ident, $contents:ident) => {
         || crate::http::idempotency::once(crate::http::$module::$handler)
     };
 }

@@ -13,14 +13,14 @@ use super::fault::Fault;
 use super::notices::Address;
 use super::rows::{COLUMNS, Parameter, Written, json, read};
 use super::{PostgresStore, batches, deletion, deliveries, listings, paces};
-use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
-use crate::domain::listing::{Listed, Page};
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
@@ -69,7 +69,7 @@ impl AnalysisStore for PostgresStore {
         tenant: &TenantId,
         call_id: &CallId,
         trace: TraceContext,
-        obtained: Box<Obtained>,
+        obtained: Box<VendorResult>,
     ) -> Result<bool, StoreError> {
         let (around, obtained) = (&self.surroundings, &obtained);
         let taken =
@@ -97,7 +97,11 @@ impl AnalysisStore for PostgresStore {
         self.run(|session| vendor_answer(session, tenant, call_id)).await
     }
 
-    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+    async fn list_analyses(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> Result<Vec<ListedAnalysis>, StoreError> {
         let page = &page;
         self.run(|session| listings::list(session, tenant, page)).await
     }
@@ -203,7 +207,7 @@ pub(super) async fn adopt(
     tenant: &TenantId,
     call_id: &CallId,
     trace: TraceContext,
-    obtained: Box<Obtained>,
+    obtained: Box<VendorResult>,
 ) -> Result<(bool, Changes), Fault> {
     let transaction = session.client()?.transaction().await?;
     let submission =

@@ -20,10 +20,10 @@ use super::{PostgresStore, delivery_claims};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryPage, DeliveryStatus, Destination, NewDelivery};
+use crate::domain::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, Destination, NewDelivery};
 use crate::domain::events::Event;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
-use crate::domain::retries::Next;
+use crate::domain::retries::RetryDecision;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
@@ -89,7 +89,7 @@ impl DeliveryStore for PostgresStore {
     async fn list_deliveries(
         &self,
         tenant: &TenantId,
-        page: DeliveryPage,
+        page: DeliveryQuery,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let page = &page;
         self.run(|session| list(session, tenant, page)).await
@@ -224,17 +224,19 @@ pub(super) async fn finish(
 ) -> Result<(TenantId, Option<DisabledReason>), Fault> {
     let client = session.client()?;
     let (status, due_at) = match attempt.next {
-        Next::Delivered => (DeliveryStatus::Delivered, None),
-        Next::GiveUp(_) => (DeliveryStatus::Failed, None),
-        Next::RetryAt(at) | Next::WaitUntil(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
-        Next::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
+        RetryDecision::Delivered => (DeliveryStatus::Delivered, None),
+        RetryDecision::GiveUp(_) => (DeliveryStatus::Failed, None),
+        RetryDecision::RetryAt(at) | RetryDecision::WaitUntil(at) => {
+            (DeliveryStatus::Pending, Some(at.as_millis()))
+        }
+        RetryDecision::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
     // The server's texts cannot hold NUL.
     let detail = attempt.detail.as_ref().map(|detail| detail.replace('\0', "\u{fffd}"));
     let latency = i64::try_from(attempt.latency.as_millis()).unwrap_or(i64::MAX);
     let (status, response_status) = (status.as_str(), attempt.status.map(i64::from));
-    let uncounted = i64::from(matches!(attempt.next, Next::WaitUntil(_)));
+    let uncounted = i64::from(matches!(attempt.next, RetryDecision::WaitUntil(_)));
     let parameters: [Parameter<'_>; 11] = [
         &lease.row,
         &lease.fence,
@@ -311,7 +313,7 @@ pub(super) async fn of_call(
 pub(super) async fn list(
     mut session: Session,
     tenant: &TenantId,
-    page: &DeliveryPage,
+    page: &DeliveryQuery,
 ) -> Result<Vec<RecordedDelivery>, Fault> {
     let client = session.client()?;
     let filter = &page.filter;

@@ -9,7 +9,7 @@ use super::PostgresStore;
 use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
-use crate::domain::idempotency::{KeptAnswer, KeyedRequest, Subject};
+use crate::domain::idempotency::{KeyedRequest, StoredAnswer, Subject};
 use crate::domain::ids::{CallId, TenantId};
 
 /// The key is free, its time is over, or whoever had the same request did not come to an end with it; or it is the
@@ -54,7 +54,7 @@ impl IdempotencyKeyStore for PostgresStore {
         &self,
         tenant: &TenantId,
         claim: KeyClaim,
-        answer: Option<KeptAnswer>,
+        answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError> {
         let (claim, answer) = (&claim, answer.as_ref());
         self.run(|session| finish(session, tenant, claim, answer)).await
@@ -115,14 +115,14 @@ fn read(row: &Row, request: &KeyedRequest) -> Result<Keyed, Fault> {
         return Ok(Keyed::UnderWay);
     }
     let (is_sealed, bytes) = (row.try_get("is_sealed")?, row.try_get::<_, Option<Vec<u8>>>("answer")?);
-    Ok(Keyed::Done(bytes.map(|bytes| KeptAnswer { is_sealed, bytes })))
+    Ok(Keyed::Done(bytes.map(|bytes| StoredAnswer { is_sealed, bytes })))
 }
 
 pub(super) async fn finish(
     mut session: Session,
     tenant: &TenantId,
     claim: &KeyClaim,
-    answer: Option<&KeptAnswer>,
+    answer: Option<&StoredAnswer>,
 ) -> Result<(), Fault> {
     let client = session.client()?;
     let finish = client.prepare_cached(FINISH).await?;

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::rows::{COLUMNS, from_json, json, parsed, read};
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{Listed, Page};
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 
@@ -68,7 +68,11 @@ pub(super) async fn catch_up(mut session: Session, limit: usize) -> Result<usize
     Ok(rows.len())
 }
 
-pub(super) async fn list(mut session: Session, tenant: &TenantId, page: &Page) -> Result<Vec<Listed>, Fault> {
+pub(super) async fn list(
+    mut session: Session,
+    tenant: &TenantId,
+    page: &AnalysisQuery,
+) -> Result<Vec<ListedAnalysis>, Fault> {
     let client = session.client()?;
     let (sql, values) = list_sql(tenant, page);
     let select = client.prepare_cached(&sql).await?;
@@ -77,15 +81,15 @@ pub(super) async fn list(mut session: Session, tenant: &TenantId, page: &Page) -
     client.query(&select, &values).await?.iter().map(listed).collect()
 }
 
-fn listed(row: &Row) -> Result<Listed, Fault> {
-    Ok(Listed { analysis: read(row)?, result: from_json(row, "summary")? })
+fn listed(row: &Row) -> Result<ListedAnalysis, Fault> {
+    Ok(ListedAnalysis { analysis: read(row)?, result: from_json(row, "summary")? })
 }
 
 type Value = Box<dyn ToSql + Sync + Send>;
 type Values = Vec<Value>;
 
 /// The statement for a page, and what it is given.
-fn list_sql(tenant: &TenantId, page: &Page) -> (String, Values) {
+fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Values) {
     let filter = &page.filter;
     let mut values: Values = vec![Box::new(tenant.as_str().to_owned())];
     let mut given = |value: Value| {

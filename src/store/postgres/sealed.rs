@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::rows::{parsed, time_if_any, unreadable};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{TenantId, WebhookId};
-use crate::domain::webhooks::Sealed;
+use crate::domain::webhooks::SealedSecrets;
 
 #[async_trait]
 impl SealedStore for PostgresStore {
@@ -22,7 +22,7 @@ impl SealedStore for PostgresStore {
         self.run(|session| webhooks(session, after, limit)).await
     }
 
-    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError> {
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError> {
         let (was, sealed) = (&was, &sealed);
         self.run(|session| reseal_webhook(session, was, sealed)).await
     }
@@ -66,7 +66,7 @@ fn webhook(row: &Row) -> Result<SealedWebhook, Fault> {
     Ok(SealedWebhook {
         tenant: parsed(row, "tenant", TenantId::parse)?,
         id: parsed(row, "id", |text| WebhookId::parse(text).ok_or(()))?,
-        sealed: Sealed {
+        sealed: SealedSecrets {
             secret: row.try_get("secret")?,
             previous_secret: previous.zip(time_if_any(row, "previous_until")?),
             headers: row.try_get("headers")?,
@@ -77,7 +77,7 @@ fn webhook(row: &Row) -> Result<SealedWebhook, Fault> {
 pub(super) async fn reseal_webhook(
     mut session: Session,
     was: &SealedWebhook,
-    sealed: &Sealed,
+    sealed: &SealedSecrets,
 ) -> Result<bool, Fault> {
     let client = session.client()?;
     let update = client
@@ -88,7 +88,7 @@ pub(super) async fn reseal_webhook(
              AND headers IS NOT DISTINCT FROM $9",
         )
         .await?;
-    let previous = |sealed: &Sealed| sealed.previous_secret.as_ref().map(|(secret, _)| secret.clone());
+    let previous = |sealed: &SealedSecrets| sealed.previous_secret.as_ref().map(|(secret, _)| secret.clone());
     let until = was.sealed.previous_secret.as_ref().map(|(_, until)| Timestamp::as_millis(*until));
     let written = client
         .execute(

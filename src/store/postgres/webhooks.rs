@@ -26,7 +26,8 @@ use crate::domain::events::{self, EventKind};
 use crate::domain::ids::{EventId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
-    Disabled, DisabledReason, Ended, EventFilter, Health, LastFailure, MAX_WEBHOOKS, Sealed, Webhook,
+    Disabled, DisabledReason, EndpointOutcome, EventFilter, Health, LastFailure, MAX_WEBHOOKS, SealedSecrets,
+    Webhook,
 };
 
 /// What [`read`] expects of a row, in any order.
@@ -478,7 +479,7 @@ pub(super) async fn attempted(
 async fn keep_attempted(
     transaction: &Transaction<'_>,
     mut webhook: Webhook,
-    ended: &Ended,
+    ended: &EndpointOutcome,
     now: Timestamp,
 ) -> Result<Option<DisabledReason>, Fault> {
     let newly = webhook.health.attempted(ended, now).filter(|_| webhook.disabled.is_none());
@@ -555,9 +556,9 @@ fn read(row: &Row) -> Result<Webhook, Fault> {
 }
 
 /// Also of a claimed delivery that was joined with its endpoint.
-pub(super) fn sealed(row: &Row) -> Result<Sealed, Fault> {
+pub(super) fn sealed(row: &Row) -> Result<SealedSecrets, Fault> {
     let previous: Option<Vec<u8>> = row.try_get("previous_secret")?;
-    Ok(Sealed {
+    Ok(SealedSecrets {
         secret: row.try_get("secret")?,
         previous_secret: previous.zip(time_if_any(row, "previous_until")?),
         headers: row.try_get("headers")?,

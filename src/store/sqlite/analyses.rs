@@ -11,13 +11,13 @@ use super::super::{AnalysisStore, Applied, Change, Lease, Queue, StoreError, Sto
 use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
 use super::{SqliteStore, deletion, deliveries, feed, listings, paces, usage};
-use crate::domain::analysis::{Analysis, AnalysisResult, Obtained, Stage, Submission};
+use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
 use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{Context, Effect, Step};
-use crate::domain::listing::{Listed, Page};
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::pace::Pace;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
@@ -44,7 +44,7 @@ impl AnalysisStore for SqliteStore {
         tenant: &TenantId,
         call_id: &CallId,
         trace: TraceContext,
-        obtained: Box<Obtained>,
+        obtained: Box<VendorResult>,
     ) -> Result<bool, StoreError> {
         let (around, tenant, call_id) = (Arc::clone(&self.surroundings), tenant.clone(), call_id.clone());
         self.write(move |connection| adopt(connection, &around, tenant, call_id, trace, obtained)).await
@@ -68,7 +68,11 @@ impl AnalysisStore for SqliteStore {
         self.read(move |connection| vendor_answer(connection, &tenant, &call_id)).await
     }
 
-    async fn list_analyses(&self, tenant: &TenantId, page: Page) -> Result<Vec<Listed>, StoreError> {
+    async fn list_analyses(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> Result<Vec<ListedAnalysis>, StoreError> {
         let tenant = tenant.clone();
         self.read(move |connection| listings::list(connection, &tenant, &page)).await
     }
@@ -176,7 +180,7 @@ pub(super) fn adopt(
     tenant: TenantId,
     call_id: CallId,
     trace: TraceContext,
-    obtained: Box<Obtained>,
+    obtained: Box<VendorResult>,
 ) -> Result<Done<bool>, StoreError> {
     let submission = Submission { call_id, callback: None, metadata: None, reanalyze: false, trace };
     let mut analysis = Analysis::begin(tenant, submission, around.clock.now());

@@ -18,10 +18,10 @@ use super::{SqliteStore, delivery_claims, usage, webhooks};
 use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryPage, DeliveryStatus, Destination, NewDelivery};
+use crate::domain::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, Destination, NewDelivery};
 use crate::domain::events::Event;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
-use crate::domain::retries::Next;
+use crate::domain::retries::RetryDecision;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
@@ -73,7 +73,7 @@ impl DeliveryStore for SqliteStore {
     async fn list_deliveries(
         &self,
         tenant: &TenantId,
-        page: DeliveryPage,
+        page: DeliveryQuery,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let tenant = tenant.clone();
         self.read(move |connection| list(connection, &tenant, &page)).await
@@ -185,13 +185,15 @@ pub(super) fn finish(
     now: Timestamp,
 ) -> Result<Option<DisabledReason>, StoreError> {
     let (status, due_at) = match attempt.next {
-        Next::Delivered => (DeliveryStatus::Delivered, None),
-        Next::GiveUp(_) => (DeliveryStatus::Failed, None),
-        Next::RetryAt(at) | Next::WaitUntil(at) => (DeliveryStatus::Pending, Some(at.as_millis())),
-        Next::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
+        RetryDecision::Delivered => (DeliveryStatus::Delivered, None),
+        RetryDecision::GiveUp(_) => (DeliveryStatus::Failed, None),
+        RetryDecision::RetryAt(at) | RetryDecision::WaitUntil(at) => {
+            (DeliveryStatus::Pending, Some(at.as_millis()))
+        }
+        RetryDecision::Hold => (DeliveryStatus::Pending, Some(now.as_millis())),
     };
     let finished_at = due_at.is_none().then_some(now.as_millis());
-    let uncounted = u32::from(matches!(attempt.next, Next::WaitUntil(_)));
+    let uncounted = u32::from(matches!(attempt.next, RetryDecision::WaitUntil(_)));
     let (owner, endpoint) = connection
         .prepare_cached(
             "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = 0, \
@@ -265,7 +267,7 @@ pub(super) fn of_call(
 pub(super) fn list(
     connection: &Connection,
     tenant: &TenantId,
-    page: &DeliveryPage,
+    page: &DeliveryQuery,
 ) -> Result<Vec<RecordedDelivery>, StoreError> {
     let (sql, values) = list_sql(tenant, page);
     let mut deliveries = connection.prepare_cached(&sql)?;
@@ -274,7 +276,7 @@ pub(super) fn list(
 }
 
 /// The statement for a page, and what it is given.
-pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryPage) -> (String, Vec<Value>) {
+pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryQuery) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     // The call's index first, then an endpoint's own; a unary plus keeps the query off the others.

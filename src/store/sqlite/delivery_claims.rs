@@ -15,7 +15,7 @@ use super::rows::time_if_any;
 use super::webhooks::SHUT;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-use crate::domain::webhooks::Sealed;
+use crate::domain::webhooks::SealedSecrets;
 
 /// How soon to come again for receivers that were not walked past yet.
 const NEXT_STRIDE: Duration = Duration::from_millis(50);
@@ -219,9 +219,9 @@ fn take(
     }
 }
 
-fn sealed(row: &Row<'_>) -> Result<Sealed, rusqlite::Error> {
+fn sealed(row: &Row<'_>) -> Result<SealedSecrets, rusqlite::Error> {
     let previous: Option<Vec<u8>> = row.get("previous_secret")?;
-    Ok(Sealed {
+    Ok(SealedSecrets {
         secret: row.get("secret")?,
         previous_secret: previous.zip(time_if_any(row, "previous_until")?),
         headers: row.get("headers")?,

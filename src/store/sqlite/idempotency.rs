@@ -7,7 +7,7 @@ use super::super::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed, StoreError};
 use super::SqliteStore;
 use super::writer::Done;
 use crate::domain::clock::Timestamp;
-use crate::domain::idempotency::{KeptAnswer, KeyedRequest, Subject};
+use crate::domain::idempotency::{KeyedRequest, StoredAnswer, Subject};
 use crate::domain::ids::{CallId, TenantId};
 
 /// The key is free, its time is over, or whoever had the same request did not come to an end with it.
@@ -40,7 +40,7 @@ impl IdempotencyKeyStore for SqliteStore {
         &self,
         tenant: &TenantId,
         claim: KeyClaim,
-        answer: Option<KeptAnswer>,
+        answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError> {
         let tenant = tenant.clone();
         self.write(move |connection| finish(connection, &tenant, &claim, answer.as_ref()).map(Done::quiet))
@@ -94,14 +94,14 @@ fn read(row: &Row<'_>, request: &KeyedRequest) -> Result<Keyed, rusqlite::Error>
         return Ok(Keyed::UnderWay);
     }
     let (is_sealed, bytes) = (row.get("is_sealed")?, row.get::<_, Option<Vec<u8>>>("answer")?);
-    Ok(Keyed::Done(bytes.map(|bytes| KeptAnswer { is_sealed, bytes })))
+    Ok(Keyed::Done(bytes.map(|bytes| StoredAnswer { is_sealed, bytes })))
 }
 
 pub(super) fn finish(
     connection: &Connection,
     tenant: &TenantId,
     claim: &KeyClaim,
-    answer: Option<&KeptAnswer>,
+    answer: Option<&StoredAnswer>,
 ) -> Result<(), StoreError> {
     let written: Option<i64> = connection
         .prepare_cached(

@@ -8,7 +8,7 @@ use super::rows::{COLUMNS, json, read, text, text_id, unreadable};
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{Listed, Page};
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 
@@ -68,24 +68,24 @@ pub(super) fn catch_up(connection: &Connection, limit: usize) -> Result<usize, S
 pub(super) fn list(
     connection: &Connection,
     tenant: &TenantId,
-    page: &Page,
-) -> Result<Vec<Listed>, StoreError> {
+    page: &AnalysisQuery,
+) -> Result<Vec<ListedAnalysis>, StoreError> {
     let (sql, values) = list_sql(tenant, page);
     let mut select = connection.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), listed)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn listed(row: &Row<'_>) -> Result<Listed, rusqlite::Error> {
+fn listed(row: &Row<'_>) -> Result<ListedAnalysis, rusqlite::Error> {
     let summary: Option<String> = row.get("summary")?;
     let result = summary
         .map(|summary| serde_json::from_str(&summary).map_err(|_| unreadable("summary", &summary)))
         .transpose()?;
-    Ok(Listed { analysis: read(row)?, result })
+    Ok(ListedAnalysis { analysis: read(row)?, result })
 }
 
 /// The statement for a page, and what it is given.
-pub(super) fn list_sql(tenant: &TenantId, page: &Page) -> (String, Vec<Value>) {
+pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let at = |at: Timestamp| Value::from(at.as_millis());
     let (mut conditions, mut values) = (vec!["tenant = ?"], vec![text(tenant.as_str())]);

@@ -17,9 +17,9 @@ use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_s
 use super::webhooks::{ACTIVITY, DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT};
 use crate::domain::analysis::Status;
 use crate::domain::clock::{SystemEntropy, Timestamp};
-use crate::domain::deliveries::{DeliveryFilter, DeliveryPage, DeliveryStatus};
+use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
 use crate::domain::ids::{CallId, TenantId, WebhookId};
-use crate::domain::listing::{Filter, Page, Position};
+use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 
 const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
@@ -85,11 +85,12 @@ fn what_is_past_its_deadline_is_found_by_its_age() {
 #[test]
 fn a_page_is_walked_along_an_index_in_its_order() {
     let page = |status, after| {
-        let filter = Filter { status, ..Filter::default() };
+        let filter = AnalysisFilter { status, ..AnalysisFilter::default() };
         let tenant = TenantId::parse("acme").unwrap();
-        list_sql(&tenant, &Page { filter, after, limit: 10 }).0
+        list_sql(&tenant, &AnalysisQuery { filter, after, limit: 10 }).0
     };
-    let position = Position { submitted_at: Timestamp::from_millis(0), call_id: CallId::parse("1").unwrap() };
+    let position =
+        ListPosition { submitted_at: Timestamp::from_millis(0), call_id: CallId::parse("1").unwrap() };
     let summary = "SEARCH listings USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN";
     for (sql, index) in [
         (page(None, None), "analyses_newest (tenant=?)"),
@@ -176,7 +177,7 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
         (Some(webhook), None, call(), "deliveries_of_call (tenant=? AND call_id=? AND row<?)"),
     ] {
         let filter = DeliveryFilter { webhook, status, call_id };
-        let page = DeliveryPage { filter, after: Some(1), limit: 10 };
+        let page = DeliveryQuery { filter, after: Some(1), limit: 10 };
         let plan = plan(&deliveries_sql(&acme, &page).0);
         assert_eq!(plan[0], search(index), "{page:?}");
         assert!(plan.iter().all(|line| !line.starts_with("SCAN") && !line.contains("B-TREE")), "{plan:?}");

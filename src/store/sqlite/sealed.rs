@@ -10,7 +10,7 @@ use super::webhooks::webhook_id;
 use super::writer::Done;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{TenantId, WebhookId};
-use crate::domain::webhooks::Sealed;
+use crate::domain::webhooks::SealedSecrets;
 
 #[async_trait]
 impl SealedStore for SqliteStore {
@@ -22,7 +22,7 @@ impl SealedStore for SqliteStore {
         self.read(move |connection| webhooks(connection, after, limit)).await
     }
 
-    async fn reseal_webhook(&self, was: SealedWebhook, sealed: Sealed) -> Result<bool, StoreError> {
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError> {
         self.write(move |connection| reseal_webhook(connection, &was, &sealed).map(Done::quiet)).await
     }
 
@@ -57,7 +57,7 @@ pub(super) fn webhooks(
         Ok(SealedWebhook {
             tenant: text_id(row, "tenant", TenantId::parse)?,
             id: webhook_id(row, "id")?,
-            sealed: Sealed {
+            sealed: SealedSecrets {
                 secret: row.get("secret")?,
                 previous_secret: previous.zip(time_if_any(row, "previous_until")?),
                 headers: row.get("headers")?,
@@ -70,11 +70,12 @@ pub(super) fn webhooks(
 pub(super) fn reseal_webhook(
     connection: &Connection,
     was: &SealedWebhook,
-    sealed: &Sealed,
+    sealed: &SealedSecrets,
 ) -> Result<bool, StoreError> {
-    let previous = |sealed: &Sealed| sealed.previous_secret.as_ref().map(|(secret, _)| secret.clone());
-    let until =
-        |sealed: &Sealed| sealed.previous_secret.as_ref().map(|(_, until)| Timestamp::as_millis(*until));
+    let previous = |sealed: &SealedSecrets| sealed.previous_secret.as_ref().map(|(secret, _)| secret.clone());
+    let until = |sealed: &SealedSecrets| {
+        sealed.previous_secret.as_ref().map(|(_, until)| Timestamp::as_millis(*until))
+    };
     let written = connection
         .prepare_cached(
             "UPDATE webhooks SET version = version + 1, secret = ?1, previous_secret = ?2, headers = ?3 \

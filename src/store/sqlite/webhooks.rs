@@ -19,7 +19,7 @@ use crate::domain::events::{self, EventKind};
 use crate::domain::ids::{EventId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
-    Disabled, DisabledReason, EventFilter, Health, LastFailure, MAX_WEBHOOKS, Sealed, Webhook,
+    Disabled, DisabledReason, EventFilter, Health, LastFailure, MAX_WEBHOOKS, SealedSecrets, Webhook,
 };
 
 /// What [`read`] expects of a row, in any order.
@@ -369,7 +369,7 @@ fn read(row: &Row<'_>) -> Result<Webhook, rusqlite::Error> {
         events: filter(row)?,
         description: row.get("description")?,
         header_names: names.split_whitespace().map(str::to_owned).collect(),
-        sealed: Sealed {
+        sealed: SealedSecrets {
             secret: row.get("secret")?,
             previous_secret: previous.zip(time_if_any(row, "previous_until")?),
             headers: row.get("headers")?,

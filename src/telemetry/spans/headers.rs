@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{Problems, TracesSettings};
+use crate::config::{SettingsProblems, TracesSettings};
 use crate::domain::secrets::InvalidSecret;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
@@ -20,8 +20,8 @@ impl CollectorHeaders {
     /// Reads the headers if the settings name a file.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read or does not hold headers.
-    pub fn load(settings: &TracesSettings) -> Result<Self, Problems> {
+    /// [`SettingsProblems`] if the file cannot be read or does not hold headers.
+    pub fn load(settings: &TracesSettings) -> Result<Self, SettingsProblems> {
         let load = |path| {
             Watched::from_file(SecretKind::CollectorHeaders, KEY.to_owned(), path, utf8(Headers::parse))
         };

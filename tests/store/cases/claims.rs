@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alovoice_gateway::domain::analysis::{FaultCode, Stage, Status};
-use alovoice_gateway::domain::lifecycle::{Fault, PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome, VendorFault};
 use alovoice_gateway::store::{ClaimedWork, Queue, StoreError, WorkSlots};
 
 use crate::harness::{
@@ -104,7 +104,8 @@ pub(crate) async fn a_claimed_submit_stands_as_unconfirmed(harness: Harness) {
 
 pub(crate) async fn a_denial_from_before_a_submit_tells_nothing_of_it(harness: Harness) {
     harness.submit(submission("1")).await;
-    let missing = || Fault { code: FaultCode::CallNotFound, detail: "404".to_owned(), retry_after: None };
+    let missing =
+        || VendorFault { code: FaultCode::CallNotFound, detail: "404".to_owned(), retry_after: None };
     let first = harness.claim_one(Queue::Submits).await;
     harness.store.apply(first.lease, Step::Submitted(SubmitOutcome::NotTaken(missing()))).await.unwrap();
     harness.advance(60);

@@ -2,7 +2,7 @@
 
 use alovoice_gateway::domain::audit::{Actor, AuditRecord};
 use alovoice_gateway::domain::clock::Clock;
-use alovoice_gateway::domain::listing::{Filter, Page};
+use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery};
 use alovoice_gateway::domain::search::SearchQuery;
 use alovoice_gateway::store::{Change, Queue, StoreError};
 
@@ -20,8 +20,16 @@ async fn delete(harness: &Harness, call: &str) -> bool {
 }
 
 async fn found_by(harness: &Harness, words: &str) -> usize {
-    let filter = Filter { search: Some(SearchQuery::parse(words, None).unwrap()), ..Filter::default() };
-    harness.store.list_analyses(&acme(), Page { filter, after: None, limit: 10 }).await.unwrap().len()
+    let filter = AnalysisFilter {
+        search: Some(SearchQuery::parse(words, None).unwrap()),
+        ..AnalysisFilter::default()
+    };
+    harness
+        .store
+        .list_analyses(&acme(), AnalysisQuery { filter, after: None, limit: 10 })
+        .await
+        .unwrap()
+        .len()
 }
 
 pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harness) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use alovoice_gateway::domain::retries::{GiveUpReason, Next};
+use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
 use alovoice_gateway::store::{ClaimedDelivery, DeliverySlots, StoreError};
 use futures_util::future::join_all;
 
@@ -61,7 +61,7 @@ pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Ha
     harness.announce("1", &[A]).await;
     let first = harness.claim_delivery().await;
     let retry_at = START + Duration::from_secs(20);
-    let failed = finished("refused", Some(503), Next::RetryAt(retry_at));
+    let failed = finished("refused", Some(503), RetryDecision::RetryAt(retry_at));
     harness.store.finish_attempt(first.lease, failed).await.unwrap();
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
 
@@ -86,7 +86,7 @@ pub(crate) async fn a_hopeless_one_is_given_up(harness: Harness) {
     for (claimed, reason) in
         harness.claim_deliveries(100, 100).await.iter().zip([GiveUpReason::Gone, GiveUpReason::Exhausted])
     {
-        let attempt = finished("gone", None, Next::GiveUp(reason));
+        let attempt = finished("gone", None, RetryDecision::GiveUp(reason));
         harness.store.finish_attempt(claimed.lease, attempt).await.unwrap();
     }
     let failed = ("failed".to_owned(), 1);
@@ -110,7 +110,7 @@ pub(crate) async fn a_stale_attempt_overwrites_nothing(harness: Harness) {
 
     harness.store.finish_attempt(fresh.lease, delivered()).await.unwrap();
     for lease in [stale.lease, fresh.lease] {
-        let gave_up = finished("gone", Some(410), Next::GiveUp(GiveUpReason::Gone));
+        let gave_up = finished("gone", Some(410), RetryDecision::GiveUp(GiveUpReason::Gone));
         let lost = harness.store.finish_attempt(lease, gave_up).await;
         assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::Clock;
-use alovoice_gateway::domain::idempotency::{KeptAnswer, KeyedRequest};
+use alovoice_gateway::domain::idempotency::{KeyedRequest, StoredAnswer};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::store::{KeyClaim, KeyTerms, Keyed, StoreError};
 use alovoice_gateway::workers::{Retention, Worker};
@@ -24,8 +24,8 @@ fn request(key: u8, body: u8) -> KeyedRequest {
     about(None, key, body)
 }
 
-fn answer(byte: u8) -> KeptAnswer {
-    KeptAnswer { is_sealed: byte.is_multiple_of(2), bytes: vec![byte, 0, 255] }
+fn answer(byte: u8) -> StoredAnswer {
+    StoredAnswer { is_sealed: byte.is_multiple_of(2), bytes: vec![byte, 0, 255] }
 }
 
 impl Harness {
@@ -44,7 +44,7 @@ impl Harness {
         }
     }
 
-    async fn finish(&self, claim: KeyClaim, answer: Option<KeptAnswer>) -> Result<(), StoreError> {
+    async fn finish(&self, claim: KeyClaim, answer: Option<StoredAnswer>) -> Result<(), StoreError> {
         self.store.finish_key(&acme(), claim, answer).await
     }
 }

@@ -1,10 +1,10 @@
 //! Lists: which analyses, in which order, page by page; and what they are found by.
 
-use alovoice_gateway::domain::analysis::{Obtained, Status};
+use alovoice_gateway::domain::analysis::{Status, VendorResult};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
-use alovoice_gateway::domain::listing::{Filter, Listed, Page, Position};
-use alovoice_gateway::domain::search::{SearchQuery, Side};
+use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition, ListedAnalysis};
+use alovoice_gateway::domain::search::{SearchQuery, SpeakerSide};
 use alovoice_gateway::domain::summary::ResultSummary;
 use alovoice_gateway::domain::tags::Tag;
 use alovoice_gateway::domain::transcript::Speaker;
@@ -18,36 +18,39 @@ use crate::harness::{
 async fn page(
     harness: &Harness,
     tenant: &TenantId,
-    filter: Filter,
-    after: Option<Position>,
+    filter: AnalysisFilter,
+    after: Option<ListPosition>,
     limit: usize,
-) -> Vec<Listed> {
-    harness.store.list_analyses(tenant, Page { filter, after, limit }).await.unwrap()
+) -> Vec<ListedAnalysis> {
+    harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap()
 }
 
 /// The calls of acme's that a filter lets through.
-async fn calls(harness: &Harness, filter: Filter) -> Vec<String> {
+async fn calls(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
     names(&page(harness, &acme(), filter, None, 1000).await)
 }
 
-fn names(listed: &[Listed]) -> Vec<String> {
+fn names(listed: &[ListedAnalysis]) -> Vec<String> {
     listed.iter().map(|listed| listed.analysis.call_id.to_string()).collect()
 }
 
-fn position(listed: &Listed) -> Position {
-    Position { submitted_at: listed.analysis.submitted_at, call_id: listed.analysis.call_id.clone() }
+fn position(listed: &ListedAnalysis) -> ListPosition {
+    ListPosition { submitted_at: listed.analysis.submitted_at, call_id: listed.analysis.call_id.clone() }
 }
 
-fn search(text: &str, side: Option<Side>) -> Filter {
-    Filter { search: Some(SearchQuery::parse(text, side).unwrap()), ..Filter::default() }
+fn search(text: &str, side: Option<SpeakerSide>) -> AnalysisFilter {
+    AnalysisFilter { search: Some(SearchQuery::parse(text, side).unwrap()), ..AnalysisFilter::default() }
 }
 
-fn tagged(names: &[&str]) -> Filter {
-    Filter { tags: names.iter().map(|name| (*name).to_owned()).collect(), ..Filter::default() }
+fn tagged(names: &[&str]) -> AnalysisFilter {
+    AnalysisFilter {
+        tags: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..AnalysisFilter::default()
+    }
 }
 
 /// A result with these turns and tags.
-fn result(turns: &[(&str, &str)], tags: &[&str]) -> Box<Obtained> {
+fn result(turns: &[(&str, &str)], tags: &[&str]) -> Box<VendorResult> {
     let mut obtained = obtained("");
     let turn = obtained.result.transcript.remove(0);
     for (speaker, text) in turns {
@@ -84,12 +87,12 @@ pub(crate) async fn the_newest_comes_first_and_a_page_has_its_limit(harness: Har
     harness.advance(1);
     harness.submit(submission("0")).await;
     // Of one moment, by name: capital letters before small ones.
-    assert_eq!(calls(&harness, Filter::default()).await, ["0", "b", "a", "C"]);
-    let first = page(&harness, &acme(), Filter::default(), None, 2).await;
+    assert_eq!(calls(&harness, AnalysisFilter::default()).await, ["0", "b", "a", "C"]);
+    let first = page(&harness, &acme(), AnalysisFilter::default(), None, 2).await;
     assert_eq!(names(&first), ["0", "b"]);
-    let rest = page(&harness, &acme(), Filter::default(), Some(position(&first[1])), 2).await;
+    let rest = page(&harness, &acme(), AnalysisFilter::default(), Some(position(&first[1])), 2).await;
     assert_eq!(names(&rest), ["a", "C"]);
-    assert_eq!(page(&harness, &acme(), Filter::default(), Some(position(&rest[1])), 2).await, []);
+    assert_eq!(page(&harness, &acme(), AnalysisFilter::default(), Some(position(&rest[1])), 2).await, []);
 }
 
 pub(crate) async fn pages_do_not_shift_under_writes(harness: Harness) {
@@ -99,7 +102,7 @@ pub(crate) async fn pages_do_not_shift_under_writes(harness: Harness) {
     }
     let (mut seen, mut after) = (Vec::new(), None);
     for round in 0.. {
-        let listed = page(&harness, &acme(), Filter::default(), after, 3).await;
+        let listed = page(&harness, &acme(), AnalysisFilter::default(), after, 3).await;
         let Some(last) = listed.last() else { break };
         after = Some(position(last));
         seen.extend(names(&listed));
@@ -119,7 +122,7 @@ pub(crate) async fn pages_do_not_shift_under_writes(harness: Harness) {
 pub(crate) async fn tenants_have_their_own_lists(harness: Harness) {
     adopt(&harness, "1", &[("operator", "salom")], &["Приветсвие"]).await;
     harness.store.submit(&globex(), submission("2")).await.unwrap();
-    assert_eq!(names(&page(&harness, &globex(), Filter::default(), None, 10).await), ["2"]);
+    assert_eq!(names(&page(&harness, &globex(), AnalysisFilter::default(), None, 10).await), ["2"]);
     for filter in [search("salom", None), tagged(&["Приветсвие"])] {
         assert_eq!(calls(&harness, filter.clone()).await, ["1"]);
         assert_eq!(page(&harness, &globex(), filter, None, 10).await, []);
@@ -128,11 +131,11 @@ pub(crate) async fn tenants_have_their_own_lists(harness: Harness) {
 
 pub(crate) async fn what_is_listed_is_the_record_and_a_summary_of_the_result(harness: Harness) {
     let found = harness.complete(with_metadata("1", "Ўзбекча \u{0}"), "salom").await;
-    let listed = page(&harness, &acme(), Filter::default(), None, 10).await;
+    let listed = page(&harness, &acme(), AnalysisFilter::default(), None, 10).await;
     let summary = found.result.as_ref().map(ResultSummary::of);
-    assert_eq!(listed, [Listed { analysis: found.analysis, result: summary }]);
+    assert_eq!(listed, [ListedAnalysis { analysis: found.analysis, result: summary }]);
     harness.submit(submission("2")).await;
-    assert_eq!(page(&harness, &acme(), Filter::default(), None, 1).await[0].result, None);
+    assert_eq!(page(&harness, &acme(), AnalysisFilter::default(), None, 1).await[0].result, None);
 }
 
 pub(crate) async fn a_status_and_moments_are_filters(harness: Harness) {
@@ -152,14 +155,14 @@ pub(crate) async fn a_status_and_moments_are_filters(harness: Harness) {
         (Status::Completed, vec!["done"]),
         (Status::Failed, vec!["failed"]),
     ] {
-        let filter = Filter { status: Some(status), ..Filter::default() };
+        let filter = AnalysisFilter { status: Some(status), ..AnalysisFilter::default() };
         assert_eq!(calls(&harness, filter).await, wanted, "{status:?}");
     }
     let second = std::time::Duration::from_secs(1);
-    let between = Filter {
+    let between = AnalysisFilter {
         submitted_after: Some(START),
         submitted_before: Some(START + second * 20),
-        ..Filter::default()
+        ..AnalysisFilter::default()
     };
     assert_eq!(calls(&harness, between).await, ["failed"], "neither of the bounds themselves");
 }
@@ -216,17 +219,20 @@ pub(crate) async fn a_side_is_found_by_its_own_words(harness: Harness) {
     adopt(&harness, "1", &turns, &[]).await;
     adopt(&harness, "2", &[("client", "narxi")], &[]).await;
     for (text, side, wanted) in [
-        ("narxi", Some(Side::Operator), &["1"][..]),
-        ("narxi", Some(Side::Client), &["2"]),
+        ("narxi", Some(SpeakerSide::Operator), &["1"][..]),
+        ("narxi", Some(SpeakerSide::Client), &["2"]),
         ("narxi", None, &["2", "1"]),
         ("narxi qimmat", None, &["1"]),
-        ("narxi qimmat", Some(Side::Client), &[]),
-        ("нарх*", Some(Side::Operator), &["1"]),
+        ("narxi qimmat", Some(SpeakerSide::Client), &[]),
+        ("нарх*", Some(SpeakerSide::Operator), &["1"]),
         ("kuting", None, &["1"]),
     ] {
         assert_eq!(calls(&harness, search(text, side)).await, wanted, "{text} {side:?}");
     }
-    let speaks = Filter { search: Some(SearchQuery::spoken_by(Side::Operator)), ..Filter::default() };
+    let speaks = AnalysisFilter {
+        search: Some(SearchQuery::spoken_by(SpeakerSide::Operator)),
+        ..AnalysisFilter::default()
+    };
     assert_eq!(calls(&harness, speaks).await, ["1"]);
 }
 
@@ -236,15 +242,15 @@ pub(crate) async fn filters_combine(harness: Harness) {
     adopt(&harness, "2", &[("operator", "salom")], &["Цена"]).await;
     adopt(&harness, "3", &[("operator", "xayr")], &["Цена"]).await;
     adopt(&harness, "4", &[("operator", "salom")], &[]).await;
-    let filter = Filter {
+    let filter = AnalysisFilter {
         status: Some(Status::Completed),
         tags: vec!["Цена".to_owned()],
-        search: Some(SearchQuery::parse("salom", Some(Side::Operator)).unwrap()),
+        search: Some(SearchQuery::parse("salom", Some(SpeakerSide::Operator)).unwrap()),
         submitted_after: Some(START),
         submitted_before: None,
     };
     assert_eq!(calls(&harness, filter.clone()).await, ["2"]);
-    let wider = Filter { submitted_after: None, ..filter };
+    let wider = AnalysisFilter { submitted_after: None, ..filter };
     let first = page(&harness, &acme(), wider.clone(), None, 1).await;
     assert_eq!(names(&first), ["2"]);
     assert_eq!(names(&page(&harness, &acme(), wider, Some(position(&first[0])), 1).await), ["1"]);
@@ -275,13 +281,13 @@ pub(crate) async fn a_revision_is_found_by_its_new_words_alone(harness: Harness)
 pub(crate) async fn the_longest_talk_is_stored_and_found(harness: Harness) {
     let endless: String = (0..60_000).map(|n| format!("so'z{n} ")).collect();
     adopt(&harness, "1", &[("client", &endless)], &["x"; 500]).await;
-    assert_eq!(calls(&harness, search("soz0 so'z1", Some(Side::Client))).await, ["1"]);
+    assert_eq!(calls(&harness, search("soz0 so'z1", Some(SpeakerSide::Client))).await, ["1"]);
 }
 
 /// What became of three results that say "salom" and are not listed.
 pub(crate) async fn earlier_results_are_listed(harness: &Harness) {
     assert_eq!(calls(harness, search("salom", None)).await, [""; 0]);
-    let listed = page(harness, &acme(), Filter::default(), None, 10).await;
+    let listed = page(harness, &acme(), AnalysisFilter::default(), None, 10).await;
     assert!(listed.len() == 3 && listed.iter().all(|listed| listed.result.is_none()));
     let mut batches = Vec::new();
     while let listed @ 1.. = harness.store.list_earlier_results_across_tenants(2).await.unwrap() {
@@ -289,6 +295,6 @@ pub(crate) async fn earlier_results_are_listed(harness: &Harness) {
     }
     assert_eq!(batches, [2, 1]);
     assert_eq!(calls(harness, search("salom", None)).await.len(), 3);
-    let listed = page(harness, &acme(), Filter::default(), None, 10).await;
+    let listed = page(harness, &acme(), AnalysisFilter::default(), None, 10).await;
     assert!(listed.iter().all(|listed| listed.result.is_some()));
 }

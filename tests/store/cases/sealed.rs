@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use alovoice_gateway::domain::idempotency::{KeptAnswer, KeyedRequest};
-use alovoice_gateway::domain::webhooks::Sealed;
+use alovoice_gateway::domain::idempotency::{KeyedRequest, StoredAnswer};
+use alovoice_gateway::domain::webhooks::SealedSecrets;
 use alovoice_gateway::store::{KeyTerms, Keyed, SealedAnswer, SealedWebhook};
 
 use super::webhooks::registered;
@@ -11,8 +11,8 @@ use crate::harness::{Harness, acme, globex};
 
 const A: &str = "https://a.example/";
 
-fn anew() -> Sealed {
-    Sealed { secret: b"anew".to_vec(), previous_secret: None, headers: Some(b"anew too".to_vec()) }
+fn anew() -> SealedSecrets {
+    SealedSecrets { secret: b"anew".to_vec(), previous_secret: None, headers: Some(b"anew too".to_vec()) }
 }
 
 impl Harness {
@@ -82,7 +82,7 @@ pub(crate) async fn sealed_answers_are_replaced_unless_they_changed(harness: Har
     {
         let claim = harness.store.claim_key(&tenant, request(key), terms).await.unwrap();
         let Keyed::Claimed(claim) = claim else { panic!("it is free: {claim:?}") };
-        let answer = KeptAnswer { is_sealed, bytes: vec![key, 0, 255] };
+        let answer = StoredAnswer { is_sealed, bytes: vec![key, 0, 255] };
         harness.store.finish_key(&tenant, claim, Some(answer)).await.unwrap();
     }
     harness.store.claim_key(&acme(), request(9), terms).await.unwrap();
@@ -96,6 +96,6 @@ pub(crate) async fn sealed_answers_are_replaced_unless_they_changed(harness: Har
     assert_eq!(harness.store.reseal_answers_across_tenants(anew).await.unwrap(), 3);
     let now: Vec<_> = harness.sealed_answers().await.into_iter().map(|answer| answer.bytes).collect();
     assert_eq!(now, [b"anew".to_vec(), vec![3, 0, 255], b"anew".to_vec(), b"anew".to_vec()]);
-    let kept = KeptAnswer { is_sealed: true, bytes: b"anew".to_vec() };
+    let kept = StoredAnswer { is_sealed: true, bytes: b"anew".to_vec() };
     assert_eq!(harness.store.claim_key(&acme(), request(1), terms).await.unwrap(), Keyed::Done(Some(kept)));
 }

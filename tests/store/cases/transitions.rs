@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alovoice_gateway::domain::analysis::{FaultCode, Status};
 use alovoice_gateway::domain::events::EventKind;
-use alovoice_gateway::domain::lifecycle::{Fault, PollOutcome, Step, SubmitOutcome};
+use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome, VendorFault};
 use alovoice_gateway::store::{Change, Queue, StoreError};
 
 use crate::harness::{
@@ -109,7 +109,7 @@ pub(crate) async fn a_new_round_without_a_result_tells_of_the_one_that_stands(ha
 pub(crate) async fn polls_are_counted_by_round(harness: Harness) {
     harness.submit(submission("1")).await;
     harness.hand_over().await;
-    let fault = Fault { code: FaultCode::VendorError, detail: "502".to_owned(), retry_after: None };
+    let fault = VendorFault { code: FaultCode::VendorError, detail: "502".to_owned(), retry_after: None };
     let steps = [
         Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None }),
         Step::Polled(PollOutcome::Fault(fault)),

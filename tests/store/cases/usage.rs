@@ -5,7 +5,7 @@ use std::time::Duration;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
-use alovoice_gateway::domain::retries::{GiveUpReason, Next};
+use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
 use alovoice_gateway::domain::usage::{Day, DeliveryUsage, Usage};
 use alovoice_gateway::store::Queue;
 
@@ -24,7 +24,9 @@ async fn usage(harness: &Harness, tenant: &TenantId) -> Vec<(i64, Usage)> {
 
 pub(crate) async fn what_is_done_is_counted_by_tenant_and_day(harness: Harness) {
     harness.announce("1", &[A, "https://b.example/"]).await;
-    for next in [Next::Delivered, Next::RetryAt(START), Next::GiveUp(GiveUpReason::Gone)] {
+    for next in
+        [RetryDecision::Delivered, RetryDecision::RetryAt(START), RetryDecision::GiveUp(GiveUpReason::Gone)]
+    {
         let claimed = harness.claim_deliveries(1, 1).await.remove(0);
         harness.store.finish_attempt(claimed.lease, finished("any", None, next)).await.unwrap();
     }

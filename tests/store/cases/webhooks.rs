@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
-use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryPage, DeliveryStatus};
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
-use alovoice_gateway::domain::retries::Next;
+use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::domain::webhooks::{
-    DisabledReason, EventFilter, Health, MAX_WEBHOOKS, Sealed, Webhook,
+    DisabledReason, EventFilter, Health, MAX_WEBHOOKS, SealedSecrets, Webhook,
 };
 use alovoice_gateway::store::{
     ClaimedDelivery, FinishedAttempt, Queue, RecordedDelivery, Sending, WebhookActivity, WebhookCounts,
@@ -37,7 +37,7 @@ pub(crate) fn endpoint(harness: &Harness, url: &str) -> Webhook {
         events: EventFilter::all(),
         description: Some("ўзбекча \"' %".to_owned()),
         header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
-        sealed: Sealed {
+        sealed: SealedSecrets {
             secret: b"sealed \0 secret".to_vec(),
             previous_secret: Some((b"\xff before".to_vec(), now + Duration::from_secs(60))),
             headers: Some(b"sealed headers".to_vec()),
@@ -73,7 +73,7 @@ async fn found(harness: &Harness, id: WebhookId) -> Webhook {
 /// The deliveries to an endpoint, the newest first.
 pub(crate) async fn deliveries_to(harness: &Harness, id: WebhookId) -> Vec<RecordedDelivery> {
     let filter = DeliveryFilter { webhook: Some(id), ..DeliveryFilter::default() };
-    let page = DeliveryPage { filter, after: None, limit: 10_000 };
+    let page = DeliveryQuery { filter, after: None, limit: 10_000 };
     harness.store.list_deliveries(&acme(), page).await.unwrap()
 }
 
@@ -82,7 +82,7 @@ fn calls(deliveries: &[RecordedDelivery]) -> Vec<&str> {
 }
 
 fn refused(harness: &Harness) -> FinishedAttempt {
-    finished("refused", Some(500), Next::RetryAt(harness.clock.now()))
+    finished("refused", Some(500), RetryDecision::RetryAt(harness.clock.now()))
 }
 
 /// Why the endpoint is disabled with that, if it is.
@@ -121,7 +121,7 @@ pub(crate) async fn an_endpoint_reads_back_as_it_was_written(harness: Harness) {
     let second = Webhook {
         description: None,
         header_names: Vec::new(),
-        sealed: Sealed { secret: vec![0; 60], previous_secret: None, headers: None },
+        sealed: SealedSecrets { secret: vec![0; 60], previous_secret: None, headers: None },
         events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(),
         ..endpoint(&harness, A)
     };
@@ -193,7 +193,7 @@ pub(crate) async fn it_is_sent_where_the_endpoint_is_now(harness: Harness) {
     events(&harness, "event", 1).await;
     let moved = Webhook {
         url: CallbackUrl::parse("https://moved.example/x").unwrap(),
-        sealed: Sealed { secret: b"new".to_vec(), previous_secret: None, headers: None },
+        sealed: SealedSecrets { secret: b"new".to_vec(), previous_secret: None, headers: None },
         ..webhook
     };
     assert!(harness.store.change_webhook(&acme(), moved.clone(), false).await.unwrap());
@@ -209,8 +209,10 @@ pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 3).await;
     let claimed = harness.claim_deliveries(1, 1).await.remove(0);
-    let gone =
-        FinishedAttempt { detail: Some("410 \0".to_owned()), ..finished("gone", Some(410), Next::Hold) };
+    let gone = FinishedAttempt {
+        detail: Some("410 \0".to_owned()),
+        ..finished("gone", Some(410), RetryDecision::Hold)
+    };
     assert_eq!(counted(&harness).await, (1, 0, 0));
     assert_eq!(finish(&harness, &claimed, gone).await, Some(DisabledReason::Gone));
     assert_eq!(counted(&harness).await, (0, 0, 1));
@@ -300,7 +302,7 @@ fn unsigned(harness: &Harness) -> FinishedAttempt {
     let until = harness.clock.now() + Health::UNSIGNED_PAUSE;
     FinishedAttempt {
         detail: Some("no key".to_owned()),
-        ..finished("unsigned", None, Next::WaitUntil(until))
+        ..finished("unsigned", None, RetryDecision::WaitUntil(until))
     }
 }
 
@@ -348,7 +350,7 @@ pub(crate) async fn what_came_of_an_endpoint_says_nothing_of_what_it_became(harn
     let under_way = harness.claim_deliveries(100, 100).await;
     let moved = Webhook { url: CallbackUrl::parse("https://moved.example/").unwrap(), ..webhook.clone() };
     assert!(harness.store.change_webhook(&acme(), moved, true).await.unwrap());
-    let gone = finished("gone", Some(410), Next::Hold);
+    let gone = finished("gone", Some(410), RetryDecision::Hold);
     for (claimed, attempt) in under_way.iter().zip([gone, refused(&harness), delivered()]) {
         finish(&harness, claimed, attempt).await;
     }
@@ -356,7 +358,7 @@ pub(crate) async fn what_came_of_an_endpoint_says_nothing_of_what_it_became(harn
     assert_eq!((now.disabled, now.health), (None, Health::default()));
     let waiting = harness.claim_deliveries(100, 100).await;
     assert_eq!(waiting.len(), 2, "they go to the new place");
-    finish(&harness, &waiting[0], finished("gone", Some(410), Next::Hold)).await;
+    finish(&harness, &waiting[0], finished("gone", Some(410), RetryDecision::Hold)).await;
     assert_eq!(found(&harness, webhook.id).await.disabled.unwrap().reason, DisabledReason::Gone);
 }
 
@@ -508,7 +510,7 @@ pub(crate) async fn deliveries_are_listed_by_what_they_are(harness: Harness) {
         }
     }
     let list = async |filter: DeliveryFilter, after| {
-        let page = DeliveryPage { filter, after, limit: 10 };
+        let page = DeliveryQuery { filter, after, limit: 10 };
         harness.store.list_deliveries(&acme(), page).await.unwrap()
     };
     let all = list(DeliveryFilter::default(), None).await;

@@ -1,7 +1,7 @@
 //! Everything arrives, and goes on where it was.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
-use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryPage};
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use alovoice_gateway::store::Queue;
 use alovoice_gateway::store::copy::{Comparison, CopyError};
 use alovoice_gateway::store::sqlite;
@@ -31,7 +31,7 @@ async fn everything_that_the_api_shows_arrives() {
     assert_eq!(of_before.len(), 1);
     assert_eq!(after.store.list_webhooks(&acme()).await.unwrap(), of_before);
     let all = async |harness: &Harness| {
-        let page = DeliveryPage { filter: DeliveryFilter::default(), after: None, limit: 1000 };
+        let page = DeliveryQuery { filter: DeliveryFilter::default(), after: None, limit: 1000 };
         harness.store.list_deliveries(&acme(), page).await.unwrap()
     };
     assert!(all(&before).await.iter().any(|delivery| delivery.webhook == Some(of_before[0].id)));

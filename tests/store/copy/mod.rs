@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
-use alovoice_gateway::domain::analysis::Obtained;
+use alovoice_gateway::domain::analysis::VendorResult;
 use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
-use alovoice_gateway::domain::retries::{GiveUpReason, Next};
+use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
 use alovoice_gateway::store::copy::{CopyError, StoreCopy};
 use alovoice_gateway::store::postgres::{self, PostgresStore};
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
@@ -142,8 +142,8 @@ async fn shown(store: &dyn Store, tenant: &TenantId, call: &str) -> Shown {
 async fn every_kind_of_row(harness: Arc<Harness>) {
     for (call, outcome) in [
         ("delivered", delivered()),
-        ("retried", finished("refused", Some(503), Next::RetryAt(Timestamp::from_millis(1 << 50)))),
-        ("given-up", finished("gone", Some(410), Next::GiveUp(GiveUpReason::Gone))),
+        ("retried", finished("refused", Some(503), RetryDecision::RetryAt(Timestamp::from_millis(1 << 50)))),
+        ("given-up", finished("gone", Some(410), RetryDecision::GiveUp(GiveUpReason::Gone))),
     ] {
         harness.announce(call, &[A]).await;
         let claimed = harness.claim_delivery().await;
@@ -157,7 +157,7 @@ async fn every_kind_of_row(harness: Arc<Harness>) {
     harness.complete(with_metadata("metadata", "Ўзбекча \u{0} \"' \\u0000 % 🙂"), "aʼlo \u{0} 🙂").await;
     for (call, size) in [("bytes", 1), ("large", 3 << 20), ("larger", 6 << 20)] {
         let vendor_answer = b"\xc3\x28\0\xff".repeat(size).into();
-        let large = Box::new(Obtained { vendor_answer, ..*obtained(&"so'z ".repeat(size / 8)) });
+        let large = Box::new(VendorResult { vendor_answer, ..*obtained(&"so'z ".repeat(size / 8)) });
         harness.store.adopt(&acme(), &call_id(call), trace(), large).await.unwrap();
     }
     harness.submit(with_callback("rejected", B)).await;

@@ -11,28 +11,28 @@ fn accepted() -> Step {
     Step::Submitted(SubmitOutcome::Accepted)
 }
 
-/// What a story that goes so, each step at its second, and ends with a result teaches one who knows nothing.
+/// What a scenario that goes so, each step at its second, and ends with a result teaches one who knows nothing.
 fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
-    let mut story = Story::begin();
+    let mut scenario = Scenario::begin();
     for (second, step) in steps {
-        story.step(after(*second), step.clone());
+        scenario.step(after(*second), step.clone());
     }
-    story.pace = None;
-    story.step(after(found), ready("salom")).pace.map(|pace| pace.first_look)
+    scenario.pace = None;
+    scenario.step(after(found), ready("salom")).pace.map(|pace| pace.first_look)
 }
 
 #[test]
 fn the_first_look_comes_when_results_tend_to_come() {
-    let mut story = Story { pace: learned(120), ..Story::begin() };
-    assert_eq!(story.line(START, accepted()), "processing, poll in 120 s");
-    assert_eq!(story.line(after(120), not_ready()), "processing, poll in 11 s");
+    let mut scenario = Scenario { pace: learned(120), ..Scenario::begin() };
+    assert_eq!(scenario.line(START, accepted()), "processing, poll in 120 s");
+    assert_eq!(scenario.line(after(120), not_ready()), "processing, poll in 11 s");
 }
 
 #[test]
 fn what_was_learned_from_few_is_not_yet_used() {
     let few = learned(120).map(|pace| Pace { samples: Pace::ENOUGH_SAMPLES - 1, ..pace });
-    let mut story = Story { pace: few, ..Story::begin() };
-    assert_eq!(story.line(START, accepted()), "processing, poll in 10 s");
+    let mut scenario = Scenario { pace: few, ..Scenario::begin() };
+    assert_eq!(scenario.line(START, accepted()), "processing, poll in 10 s");
 }
 
 #[test]
@@ -63,16 +63,16 @@ fn what_does_not_tell_how_long_it_took_teaches_nothing() {
     let unknown = SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout));
     assert_eq!(taught(&[(0, Step::Submitted(unknown))], 300), None);
     // It was not waited for.
-    let mut story = Story::begin();
+    let mut scenario = Scenario::begin();
     let policy = policy();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
-    assert_eq!(story.analysis.adopt(obtained("salom"), &context).pace, None);
+    assert_eq!(scenario.analysis.adopt(obtained("salom"), &context).pace, None);
 }
 
 #[test]
 fn a_settle_look_and_silence_teach_nothing() {
-    assert_eq!(Story::completed().step(after(180), ready("salom yana")).pace, None);
-    let mut story = Story::accepted();
-    story.step(after(100), empty());
-    assert_eq!(story.step(after(700), empty()).pace, None);
+    assert_eq!(Scenario::completed().step(after(180), ready("salom yana")).pace, None);
+    let mut scenario = Scenario::accepted();
+    scenario.step(after(100), empty());
+    assert_eq!(scenario.step(after(700), empty()).pace, None);
 }

@@ -8,7 +8,7 @@ const MINUTE: i64 = 60_000;
 
 /// What may happen next.
 #[derive(Debug, Clone)]
-enum Happening {
+enum RandomEvent {
     /// A caller submits the call once more.
     Submission { reanalyze: bool },
     /// The work is claimed and its process dies.
@@ -17,7 +17,7 @@ enum Happening {
     Work(SubmitOutcome, PollOutcome),
 }
 
-fn faults() -> impl Strategy<Value = Fault> {
+fn faults() -> impl Strategy<Value = VendorFault> {
     let codes = prop::sample::select(vec![
         FaultCode::VendorUnreachable,
         FaultCode::VendorTimeout,
@@ -28,7 +28,7 @@ fn faults() -> impl Strategy<Value = Fault> {
         FaultCode::AnswerUnreadable,
     ]);
     (codes, prop::option::of(any::<Duration>()))
-        .prop_map(|(code, retry_after)| Fault { retry_after, ..fault(code) })
+        .prop_map(|(code, retry_after)| VendorFault { retry_after, ..fault(code) })
 }
 
 fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
@@ -59,11 +59,11 @@ fn poll_outcomes() -> impl Strategy<Value = PollOutcome> {
     ]
 }
 
-fn happenings() -> impl Strategy<Value = Happening> {
+fn happenings() -> impl Strategy<Value = RandomEvent> {
     prop_oneof![
-        1 => any::<bool>().prop_map(|reanalyze| Happening::Submission { reanalyze }),
-        1 => Just(Happening::Crash),
-        6 => (submit_outcomes(), poll_outcomes()).prop_map(|(submit, poll)| Happening::Work(submit, poll)),
+        1 => any::<bool>().prop_map(|reanalyze| RandomEvent::Submission { reanalyze }),
+        1 => Just(RandomEvent::Crash),
+        6 => (submit_outcomes(), poll_outcomes()).prop_map(|(submit, poll)| RandomEvent::Work(submit, poll)),
     ]
 }
 
@@ -97,13 +97,17 @@ fn check_state(analysis: &Analysis) -> Result<(), TestCaseError> {
 }
 
 /// What a step may and may not do; gives back what it announced.
-fn check_step(story: &mut Story, now: Timestamp, step: Step) -> Result<Option<EventKind>, TestCaseError> {
-    let before = story.analysis.clone();
+fn check_step(
+    scenario: &mut Scenario,
+    now: Timestamp,
+    step: Step,
+) -> Result<Option<EventKind>, TestCaseError> {
+    let before = scenario.analysis.clone();
     let began = before.work.clone().unwrap();
     let may_submit = denies_the_call(began.stage, &step);
     let confirming = began.stage == Stage::Confirm;
-    let effect = story.step(now, step);
-    let analysis = &story.analysis;
+    let effect = scenario.step(now, step);
+    let analysis = &scenario.analysis;
 
     prop_assert!(before.status != Status::Completed || analysis.status == Status::Completed, "a step back");
     prop_assert_eq!(analysis.revision, before.revision + u32::from(effect.obtained.is_some()));
@@ -135,26 +139,26 @@ fn check_step(story: &mut Story, now: Timestamp, step: Step) -> Result<Option<Ev
 proptest! {
     #[test]
     fn no_story_breaks_a_rule(plot in prop::collection::vec((jumps(), happenings()), 1..60)) {
-        let mut story = Story::begin();
+        let mut scenario = Scenario::begin();
         let mut now = START;
         let mut ends = 0;
         for (jump, happening) in plot {
             now = Timestamp::from_millis(now.as_millis() + jump);
             match happening {
-                Happening::Submission { reanalyze } => {
-                    let before = story.analysis.clone();
-                    story.analysis.resubmitted(&submission(reanalyze), now);
+                RandomEvent::Submission { reanalyze } => {
+                    let before = scenario.analysis.clone();
+                    scenario.analysis.resubmitted(&submission(reanalyze), now);
                     let restarted = reanalyze && !before.is_under_way();
-                    prop_assert_eq!(story.analysis != before, restarted);
+                    prop_assert_eq!(scenario.analysis != before, restarted);
                     if restarted && before.status == Status::Failed {
                         ends = 0;
                     }
-                    check_state(&story.analysis)?;
+                    check_state(&scenario.analysis)?;
                 }
-                Happening::Crash => story.claim(),
-                Happening::Work(submit, poll) => {
-                    let Some(stage) = story.analysis.work.as_ref().map(|work| work.stage) else { continue };
-                    let event = check_step(&mut story, now, step_of(stage, submit, poll))?;
+                RandomEvent::Crash => scenario.claim(),
+                RandomEvent::Work(submit, poll) => {
+                    let Some(stage) = scenario.analysis.work.as_ref().map(|work| work.stage) else { continue };
+                    let event = check_step(&mut scenario, now, step_of(stage, submit, poll))?;
                     ends += u32::from(matches!(
                         event,
                         Some(EventKind::AnalysisCompleted | EventKind::AnalysisFailed)
@@ -170,21 +174,21 @@ proptest! {
         answers in prop::collection::vec((submit_outcomes(), unfinished_outcomes()), 1..20),
         anew in any::<bool>(),
     ) {
-        let mut story = if anew { Story::completed() } else { Story::begin() };
+        let mut scenario = if anew { Scenario::completed() } else { Scenario::begin() };
         let started = after(if anew { 1000 } else { 0 });
-        story.analysis.resubmitted(&submission(anew), started);
+        scenario.analysis.resubmitted(&submission(anew), started);
         let mut now = started;
         let mut at_once = 0;
         // The vendor says the same over and over, and every piece of work is done the moment it is due.
         for (submit, poll) in answers.into_iter().cycle() {
-            if !story.analysis.is_under_way() {
+            if !scenario.analysis.is_under_way() {
                 break;
             }
-            let work = story.work().clone();
+            let work = scenario.work().clone();
             at_once = if work.due_at > now { 0 } else { at_once + 1 };
             prop_assert!(at_once <= 1, "asked again and again at one moment");
             now = now.max(work.due_at);
-            check_step(&mut story, now, step_of(work.stage, submit, poll))?;
+            check_step(&mut scenario, now, step_of(work.stage, submit, poll))?;
         }
         // The look on the deadline, and one more at a call that was accepted no sooner.
         prop_assert!(now.since(started) <= policy().deadline + policy().min_interval * 2);

@@ -7,124 +7,130 @@ const DEADLINE: u64 = 86_400;
 #[test]
 fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
     let unknown = || Step::Submitted(SubmitOutcome::NotTaken(fault(FaultCode::CallNotFound)));
-    let mut story = Story::begin();
-    story.step(START, unknown());
-    assert_eq!(story.line(after(599), unknown()), "queued, submit in 5 s, last error not_found");
-    let line = story.line(after(600), unknown());
+    let mut scenario = Scenario::begin();
+    scenario.step(START, unknown());
+    assert_eq!(scenario.line(after(599), unknown()), "queued, submit in 5 s, last error not_found");
+    let line = scenario.line(after(600), unknown());
     assert_eq!(line, "failed, CallNotFound, last error not_found → analysis.failed");
-    assert!(story.analysis.failure.unwrap().retryable);
+    assert!(scenario.analysis.failure.unwrap().retryable);
 }
 
 #[test]
 fn a_denial_has_to_last_before_the_call_is_sent_again() {
     let unknown = || Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
     let not_found = || Step::Polled(PollOutcome::NotFound);
-    let mut story = Story::begin();
-    story.step(START, unknown());
-    assert_eq!(story.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
-    assert_eq!(story.line(after(15), not_found()), "queued, submit in 0 s, last error timeout");
+    let mut scenario = Scenario::begin();
+    scenario.step(START, unknown());
+    assert_eq!(scenario.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
+    assert_eq!(scenario.line(after(15), not_found()), "queued, submit in 0 s, last error timeout");
     // Sent once more, and again without an answer: an older denial tells nothing of this one.
-    story.step(after(16), unknown());
-    assert_eq!(story.line(after(21), not_found()), "queued, confirm in 10 s, last error timeout");
-    assert_eq!(story.line(after(31), not_ready()), "processing, poll in 5 s");
+    scenario.step(after(16), unknown());
+    assert_eq!(scenario.line(after(21), not_found()), "queued, confirm in 10 s, last error timeout");
+    assert_eq!(scenario.line(after(31), not_ready()), "processing, poll in 5 s");
 }
 
 #[test]
 fn a_missing_result_counts_from_the_first_time_it_was_missing() {
-    let mut story = Story::accepted();
+    let mut scenario = Scenario::accepted();
     let not_found = || Step::Polled(PollOutcome::NotFound);
-    assert_eq!(story.line(after(3600), not_found()), "processing, poll in 300 s");
-    assert_eq!(story.line(after(4199), not_found()), "processing, poll in 300 s");
-    assert_eq!(story.line(after(4200), not_found()), "failed, CallNotFound → analysis.failed");
+    assert_eq!(scenario.line(after(3600), not_found()), "processing, poll in 300 s");
+    assert_eq!(scenario.line(after(4199), not_found()), "processing, poll in 300 s");
+    assert_eq!(scenario.line(after(4200), not_found()), "failed, CallNotFound → analysis.failed");
 }
 
 #[test]
 fn a_call_that_was_found_again_may_be_missing_anew() {
     for between in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
-        let mut story = Story::accepted();
-        story.step(after(100), Step::Polled(PollOutcome::NotFound));
-        story.step(after(600), between);
-        assert_eq!(story.line(after(800), Step::Polled(PollOutcome::NotFound)), "processing, poll in 79 s");
+        let mut scenario = Scenario::accepted();
+        scenario.step(after(100), Step::Polled(PollOutcome::NotFound));
+        scenario.step(after(600), between);
+        assert_eq!(
+            scenario.line(after(800), Step::Polled(PollOutcome::NotFound)),
+            "processing, poll in 79 s"
+        );
     }
 }
 
 #[test]
 fn a_vendor_that_says_when_is_not_asked_before() {
-    let mut story = Story::accepted();
+    let mut scenario = Scenario::accepted();
     let later = PollOutcome::NotReady { etag: None, retry_after: Some(Duration::from_secs(90)) };
-    assert_eq!(story.line(after(10), Step::Polled(later)), "processing, poll in 90 s");
+    assert_eq!(scenario.line(after(10), Step::Polled(later)), "processing, poll in 90 s");
 }
 
 #[test]
 fn silence_counts_once_it_lasted() {
-    let mut story = Story::accepted();
-    story.step(after(100), empty());
-    assert_eq!(story.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
-    assert_eq!(story.line(after(699), empty()), "processing, poll in 69 s");
-    assert_eq!(story.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
+    let mut scenario = Scenario::accepted();
+    scenario.step(after(100), empty());
+    assert_eq!(scenario.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
+    assert_eq!(scenario.line(after(699), empty()), "processing, poll in 69 s");
+    assert_eq!(scenario.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
 }
 
 #[test]
 fn silence_that_is_interrupted_counts_anew() {
     for between in [not_ready(), Step::Polled(PollOutcome::NotFound)] {
-        let mut story = Story::accepted();
-        story.step(after(100), empty());
-        story.step(after(300), between);
-        story.step(after(500), empty());
-        assert_eq!(story.line(after(1000), empty()), "processing, poll in 99 s");
-        assert_eq!(story.line(after(1100), empty()), "completed, settle in 120 s → analysis.completed");
+        let mut scenario = Scenario::accepted();
+        scenario.step(after(100), empty());
+        scenario.step(after(300), between);
+        scenario.step(after(500), empty());
+        assert_eq!(scenario.line(after(1000), empty()), "processing, poll in 99 s");
+        assert_eq!(scenario.line(after(1100), empty()), "completed, settle in 120 s → analysis.completed");
     }
 }
 
 #[test]
 fn a_fault_says_nothing_about_silence() {
-    let mut story = Story::accepted();
-    story.step(after(100), empty());
-    story.step(after(500), failing(FaultCode::VendorTimeout));
-    assert_eq!(story.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
+    let mut scenario = Scenario::accepted();
+    scenario.step(after(100), empty());
+    scenario.step(after(500), failing(FaultCode::VendorTimeout));
+    assert_eq!(scenario.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
 }
 
 #[test]
 fn talk_that_comes_after_silence_was_taken_for_the_result_is_a_revision() {
-    let mut story = Story::accepted();
-    story.step(after(100), empty());
-    story.step(after(700), empty());
-    assert_eq!(story.line(after(820), ready("salom")), "completed → analysis.updated");
+    let mut scenario = Scenario::accepted();
+    scenario.step(after(100), empty());
+    scenario.step(after(700), empty());
+    assert_eq!(scenario.line(after(820), ready("salom")), "completed → analysis.updated");
 }
 
 #[test]
 fn faults_back_off_and_recovery_forgets_them() {
-    let mut story = Story::accepted();
+    let mut scenario = Scenario::accepted();
     let mut waits = Vec::new();
     for _ in 0..9 {
-        story.step(after(60), failing(FaultCode::VendorError));
-        waits.push(story.due_in(after(60)));
+        scenario.step(after(60), failing(FaultCode::VendorError));
+        waits.push(scenario.due_in(after(60)));
     }
     // Jitter of one half: half of what doubles from the floor to the cap, and no less than the floor.
     assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
-    assert_eq!(story.line(after(60), not_ready()), "processing, poll in 5 s");
-    assert_eq!(story.work().errors, 0);
+    assert_eq!(scenario.line(after(60), not_ready()), "processing, poll in 5 s");
+    assert_eq!(scenario.work().errors, 0);
     assert_eq!(
-        story.line(after(60), failing(FaultCode::VendorError)),
+        scenario.line(after(60), failing(FaultCode::VendorError)),
         "processing, poll in 5 s, last error error"
     );
 }
 
 #[test]
 fn a_submit_that_is_taken_at_last_forgets_its_faults() {
-    let mut story = Story::begin();
-    story.step(START, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
-    story.step(after(60), Step::Polled(PollOutcome::NotFound));
-    assert!(story.analysis.last_error.is_some(), "the vendor does not have it yet");
-    assert_eq!(story.line(after(60), Step::Submitted(SubmitOutcome::Accepted)), "processing, poll in 10 s");
+    let mut scenario = Scenario::begin();
+    scenario.step(START, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+    scenario.step(after(60), Step::Polled(PollOutcome::NotFound));
+    assert!(scenario.analysis.last_error.is_some(), "the vendor does not have it yet");
+    assert_eq!(
+        scenario.line(after(60), Step::Submitted(SubmitOutcome::Accepted)),
+        "processing, poll in 10 s"
+    );
 }
 
 #[test]
 fn retry_after_is_a_floor_with_a_cap() {
     let wait = |seconds| {
-        let mut story = Story::accepted();
-        story.step(after(60), Step::Polled(PollOutcome::Fault(busy(seconds))));
-        story.due_in(after(60))
+        let mut scenario = Scenario::accepted();
+        scenario.step(after(60), Step::Polled(PollOutcome::Fault(busy(seconds))));
+        scenario.due_in(after(60))
     };
     assert_eq!(
         [wait(0), wait(5), wait(90), wait(3600), wait(86_400), wait(u64::MAX)],
@@ -134,17 +140,17 @@ fn retry_after_is_a_floor_with_a_cap() {
 
 #[test]
 fn the_last_look_is_on_the_deadline() {
-    let mut story = Story::accepted();
-    assert_eq!(story.line(after(DEADLINE - 100), not_ready()), "processing, poll in 100 s");
+    let mut scenario = Scenario::accepted();
+    assert_eq!(scenario.line(after(DEADLINE - 100), not_ready()), "processing, poll in 100 s");
     assert_eq!(
-        story.line(after(DEADLINE), ready("salom")),
+        scenario.line(after(DEADLINE), ready("salom")),
         "completed, settle in 120 s → analysis.completed"
     );
 }
 
 #[test]
 fn every_stage_ends_on_the_deadline() {
-    let ends = |stage, step: Step| Story::at_stage(stage).line(after(DEADLINE), step);
+    let ends = |stage, step: Step| Scenario::at_stage(stage).line(after(DEADLINE), step);
     let over = "failed, DeadlineExceeded → analysis.failed";
     for step in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
         assert_eq!(ends(Stage::Poll, step.clone()), over);
@@ -174,67 +180,67 @@ fn every_stage_ends_on_the_deadline() {
 
 #[test]
 fn a_call_that_the_vendor_denies_after_the_deadline_is_not_sent_again() {
-    let line = Story::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
+    let line = Scenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
     assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
 
 #[test]
 fn a_call_accepted_after_the_deadline_gets_one_look() {
-    let mut story = Story::begin();
-    let accepted = story.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
+    let mut scenario = Scenario::begin();
+    let accepted = scenario.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
     assert_eq!(accepted, "processing, poll in 5 s");
-    let look = story.line(after(DEADLINE + 65), not_ready());
+    let look = scenario.line(after(DEADLINE + 65), not_ready());
     assert_eq!(look, "failed, DeadlineExceeded → analysis.failed");
 }
 
 #[test]
 fn the_etag_of_what_is_not_ready_is_kept_as_long_as_it_stands() {
-    let mut story = Story::accepted();
+    let mut scenario = Scenario::accepted();
     for step in [not_ready(), Step::Polled(PollOutcome::Unchanged), failing(FaultCode::VendorError)] {
-        story.step(after(60), step);
-        assert_eq!(story.work().etag.as_deref(), Some("\"n\""));
+        scenario.step(after(60), step);
+        assert_eq!(scenario.work().etag.as_deref(), Some("\"n\""));
     }
-    story.step(after(60), Step::Polled(PollOutcome::NotFound));
-    assert_eq!(story.work().etag, None);
+    scenario.step(after(60), Step::Polled(PollOutcome::NotFound));
+    assert_eq!(scenario.work().etag, None);
 }
 
 #[test]
 fn a_settle_that_only_fails_ends() {
-    let mut story = Story::completed();
-    let lines = [(); 3].map(|()| story.line(after(180), failing(FaultCode::VendorTimeout)));
+    let mut scenario = Scenario::completed();
+    let lines = [(); 3].map(|()| scenario.line(after(180), failing(FaultCode::VendorTimeout)));
     assert_eq!(lines, ["completed, settle in 5 s", "completed, settle in 5 s", "completed"]);
 }
 
 #[test]
 fn a_settle_may_come_after_the_deadline() {
-    let mut story = Story::accepted();
-    story.step(after(DEADLINE - 1), ready("salom"));
-    assert_eq!(story.due_in(after(DEADLINE - 1)), 120);
-    assert_eq!(story.line(after(DEADLINE + 119), ready("salom yana")), "completed → analysis.updated");
+    let mut scenario = Scenario::accepted();
+    scenario.step(after(DEADLINE - 1), ready("salom"));
+    assert_eq!(scenario.due_in(after(DEADLINE - 1)), 120);
+    assert_eq!(scenario.line(after(DEADLINE + 119), ready("salom yana")), "completed → analysis.updated");
 }
 
 #[test]
 fn what_is_past_its_deadline_ends_without_a_look_if_the_vendor_cannot_be_asked() {
-    let expire = |mut story: Story, second| {
+    let expire = |mut scenario: Scenario, second| {
         let policy = policy();
-        let current = story.held.as_ref();
+        let current = scenario.held.as_ref();
         let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
-        let effect = story.analysis.expire(&context);
-        (effect.event, story.analysis)
+        let effect = scenario.analysis.expire(&context);
+        (effect.event, scenario.analysis)
     };
     for stage in [Stage::Submit, Stage::Poll] {
-        let (event, analysis) = expire(Story::at_stage(stage), DEADLINE);
+        let (event, analysis) = expire(Scenario::at_stage(stage), DEADLINE);
         assert_eq!(event, Some(EventKind::AnalysisFailed));
         let failure = analysis.failure.unwrap();
         assert_eq!((failure.code, failure.retryable), (FailureCode::DeadlineExceeded, true));
-        let (event, analysis) = expire(Story::at_stage(stage), DEADLINE - 1);
-        assert_eq!((event, analysis), (None, Story::at_stage(stage).analysis));
+        let (event, analysis) = expire(Scenario::at_stage(stage), DEADLINE - 1);
+        assert_eq!((event, analysis), (None, Scenario::at_stage(stage).analysis));
     }
-    let mut unreadable = Story::accepted();
+    let mut unreadable = Scenario::accepted();
     unreadable.step(after(60), failing(FaultCode::AnswerUnreadable));
     let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
     assert_eq!(failure.code, FailureCode::ResultUnreadable);
     assert_eq!(failure.detail, "no result before the deadline; the last try: it did not help");
     // What is completed waits for its settle look, however long.
-    assert_eq!(expire(Story::completed(), DEADLINE * 2), (None, Story::completed().analysis));
+    assert_eq!(expire(Scenario::completed(), DEADLINE * 2), (None, Scenario::completed().analysis));
 }
