@@ -39,6 +39,9 @@ mod replicas;
 mod representations;
 mod request_order;
 mod revisions;
+#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[path = "../support/rows.rs"]
+mod rows;
 mod secrecy;
 mod stage;
 mod submissions;
