@@ -10,26 +10,26 @@ use super::clock::Timestamp;
 use super::ids::CallId;
 use super::talk_metrics::TalkMetrics;
 
-/// The most tags that are shown in a list, and that an analysis can be found by.
+/// Maximum number of tags that lists show and that the filter by tag finds.
 const MAX_TAGS: usize = 100;
 
-/// What lists show of a result; kept beside it, so that no list has to read transcripts.
+/// The parts of a result that lists show. The store keeps it beside the result, so that lists read no transcripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultSummary {
     /// The id of the analysis at AloVoice.
     pub ai_call_id: Option<String>,
     /// Start time of the call.
     pub begin_time: Option<Timestamp>,
-    /// The tags' names.
+    /// Names of the tags, each once.
     pub tag_names: Vec<String>,
     /// Talk metrics of the call.
     pub talk_metrics: TalkMetrics,
-    /// Whether there is a recording.
+    /// Whether the call has a recording.
     pub has_audio: bool,
 }
 
 impl ResultSummary {
-    /// Sums up a result.
+    /// The summary of a result.
     pub fn of(result: &AnalysisResult) -> Self {
         Self {
             ai_call_id: result.ai_call_id.clone(),
@@ -41,11 +41,11 @@ impl ResultSummary {
     }
 }
 
-/// The longest name of a tag that can be asked for, in characters.
+/// Maximum length of a tag name in a filter, in characters.
 pub const MAX_TAG_CHARS: usize = 256;
 
-/// Each name once, in the order of the tags. A name that is longer than [`MAX_TAG_CHARS`], or has a NUL in it, which not
-/// every store can hold, is left out.
+/// Each name once, in the order of the tags. Names that are longer than [`MAX_TAG_CHARS`] and names with a NUL are left
+/// out: PostgreSQL cannot store a NUL.
 fn tag_names(result: &AnalysisResult) -> Vec<String> {
     let mut seen = HashSet::new();
     let names = result.tags.iter().map(|tag| tag.name.as_str());
@@ -96,7 +96,7 @@ pub struct AnalysisSummary {
 }
 
 impl AnalysisSummary {
-    /// What lists show of `analysis`, with its result if there is one.
+    /// The summary of an analysis, with the result if there is one.
     pub fn new(analysis: &Analysis, result: Option<ResultSummary>) -> Self {
         let mut summary = Self {
             call_id: analysis.call_id.clone(),

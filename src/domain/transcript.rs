@@ -9,17 +9,17 @@ use super::ids::CallId;
 /// The transcript of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
-    /// The call.
+    /// Id of the call.
     pub call_id: CallId,
-    /// Which state of the result.
+    /// Revision of the result.
     pub revision: u32,
-    /// When the call began.
+    /// Start of the call.
     pub begin_time: Option<Timestamp>,
-    /// Who said what, in the order of time.
+    /// Turns of the conversation, sorted by time.
     pub turns: Vec<Turn>,
 }
 
-/// A side of the conversation.
+/// Speaker of a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
@@ -33,7 +33,7 @@ pub enum Speaker {
 }
 
 impl Speaker {
-    /// From the vendor's `direction`.
+    /// Parses the vendor's field `direction`.
     pub fn from_word(word: &str) -> Self {
         match word {
             "operator" => Self::Operator,
@@ -42,7 +42,7 @@ impl Speaker {
         }
     }
 
-    /// The word as callers see it.
+    /// Name in the API.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Operator => "operator",
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_speaker_is_one_word_in_json_both_ways() {
+    fn a_speaker_serializes_as_one_word() {
         for word in ["operator", "client", "robot", ""] {
             let json = serde_json::to_value(Speaker::from_word(word)).unwrap();
             assert_eq!(json, word);
