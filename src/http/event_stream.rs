@@ -7,7 +7,7 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 
-use crate::analyses::{EventStream, Next};
+use crate::analyses::{EventStream, StreamItem};
 use crate::auth::{Rejection, Verifier, bearer};
 use crate::domain::feed::FeedEvent;
 use crate::store::StoreError;
@@ -55,12 +55,12 @@ pub(super) fn stream(
                 Some((Ok(head.into()), StreamState::Open(events, token)))
             }
             StreamState::Open(mut events, token) => Some(match events.next().await {
-                Ok(Next::End(why)) => (Ok(format!(": {why}\n\n").into()), StreamState::Closed),
+                Ok(StreamItem::End(why)) => (Ok(format!(": {why}\n\n").into()), StreamState::Closed),
                 Ok(_) if !token.is_valid().await => {
                     (Ok(Bytes::from_static(b": the token is no longer valid\n\n")), StreamState::Closed)
                 }
-                Ok(Next::Event(event)) => (Ok(encode(&event)), StreamState::Open(events, token)),
-                Ok(Next::Quiet) => (Ok(Bytes::from_static(PING)), StreamState::Open(events, token)),
+                Ok(StreamItem::Event(event)) => (Ok(encode(&event)), StreamState::Open(events, token)),
+                Ok(StreamItem::Heartbeat) => (Ok(Bytes::from_static(PING)), StreamState::Open(events, token)),
                 Err(error) => {
                     tracing::error!(%error, "event stream failed");
                     (Err(error), StreamState::Closed)

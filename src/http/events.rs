@@ -10,7 +10,7 @@ use super::event_stream::{StreamToken, stream};
 use super::negotiation::negotiate;
 use super::problem::ApiError;
 use super::request::ApiRequest;
-use crate::analyses::{Page, Start};
+use crate::analyses::{FeedPage, Start};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::feed::PageLimits;
@@ -142,7 +142,7 @@ fn stream_head() -> HttpResponseBuilder {
 }
 
 /// Writes an [`EventPage`] with the stored bodies of its events.
-fn body(page: &Page) -> Vec<u8> {
+fn body(page: &FeedPage) -> Vec<u8> {
     let bytes: usize = page.events.iter().map(|event| event.body.len() + 64).sum();
     let mut body = Vec::with_capacity(bytes + 64);
     body.extend_from_slice(b"{\"events\":[");
@@ -153,6 +153,6 @@ fn body(page: &Page) -> Vec<u8> {
         event.write_json(&mut body);
     }
     // A cursor is base64, which needs no escaping.
-    body.extend_from_slice(format!("],\"next\":\"{}\"}}", page.next).as_bytes());
+    body.extend_from_slice(format!("],\"next\":\"{}\"}}", page.next_cursor).as_bytes());
     body
 }
