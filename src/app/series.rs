@@ -1,4 +1,4 @@
-//! The series that are there from the start: a rate cannot be taken of what appears with its first count.
+//! Creates series at start-up. Without a series at 0, a rate over the first increment of a counter is 0.
 
 use crate::domain::events::EventKind;
 use crate::domain::retries::AttemptOutcome;
@@ -7,7 +7,7 @@ use crate::secrets::SecretKind;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Tenants;
 
-/// Begins every counter whose first step somebody waits for.
+/// Creates the series whose first increment alerts and dashboards use.
 pub(super) fn begin(metrics: &Metrics, tenants: &Tenants) {
     for outcome in ["changed", "failed", "recovered"] {
         let _ = metrics.secret_reloads.with_label_values(&[outcome]);

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
@@ -27,8 +27,11 @@ where
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Human => lines.boxed(),
     };
-    let shown = filter_fn(|metadata| metadata.target() != EXPORT_ONLY);
-    Ok(lines.with_filter(parse_log_filter(&settings.filter)?.and(shown)))
+    let filter = parse_log_filter(&settings.filter)?;
+    // The hint keeps the level of the whole: without one, every disabled event of every library would be looked at.
+    let level = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let shown = filter_fn(|metadata| metadata.target() != EXPORT_ONLY).with_max_level_hint(level);
+    Ok(lines.with_filter(filter.and(shown)))
 }
 
 /// Makes a panic one log line. The default hook writes several lines that no log store can read.
@@ -53,6 +56,8 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -69,6 +74,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_event_with_message_and_location() {
+        let _exclusive = crate::telemetry::tests::exclusive();
         let lines = Captured::default();
         let writer = lines.clone();
         let subscriber =
@@ -88,6 +94,14 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
         assert_eq!((&line["level"], &line["panic"]), (&"ERROR".into(), &"out of luck".into()));
         assert!(line["location"].as_str().unwrap().contains("logs.rs"));
+    }
+
+    #[test]
+    fn the_filter_bounds_the_level_of_the_whole_process() {
+        let _exclusive = crate::telemetry::tests::exclusive();
+        let settings = LogSettings { format: LogFormat::Json, filter: "info".to_owned() };
+        let subscriber = tracing_subscriber::registry().with(layer(&settings).unwrap());
+        assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::INFO));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Every Prometheus metric, in one struct. Label values come from fixed sets, and from the settings: `tenant` is one of the
-//! configured tenants. Nothing that a caller sends makes a series.
+//! The Prometheus metrics, declared in one table.
 //!
-//! A histogram has no `tenant`: it would be multiplied by its buckets.
+//! Values of labels come from fixed sets and from the settings: `tenant` is a configured tenant. Nothing that a caller sends
+//! creates a series. Histograms have no label `tenant`, which would multiply their buckets.
 
 use std::time::Duration;
 
@@ -11,241 +11,142 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// Answers from memory to long waits.
-const REQUEST_BUCKETS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Requests over the internet, up to their deadlines.
-const REMOTE_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
-/// From a few seconds to a day.
-const COMPLETION_BUCKETS: &[f64] =
-    &[5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
-const POLL_BUCKETS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 300.0];
+/// Prefix of all names.
+const NAMESPACE: &str = "alovoice_gateway";
 
-#[derive(Debug)]
-/// The metrics. Fields are public: whoever does a thing counts it.
-pub struct Metrics {
-    registry: Registry,
-    /// Requests by route template, method and status.
-    pub http_requests: HistogramVec,
-    /// Requests being answered.
-    pub http_in_flight: IntGauge,
-    /// 1 while `/readyz` says so.
-    pub ready: IntGauge,
-    /// Requests to the vendor by operation and outcome.
-    pub vendor_requests: HistogramVec,
-    /// 1 while the vendor did not answer a tenant of late and is asked little or nothing.
-    pub breakers_open: IntGaugeVec,
-    /// Requests that the vendor refused for a tenant's token.
-    pub vendor_token_refusals: IntCounterVec,
-    /// Analyses under way by tenant and status.
-    pub analyses: IntGaugeVec,
-    /// Analyses finished by tenant and event.
-    pub events: IntCounterVec,
-    /// Event streams that are open.
-    pub event_streams: IntGauge,
-    /// From submission to completion.
-    pub completion: Histogram,
-    /// Looks at the result until completion.
-    pub polls: Histogram,
-    /// How long the oldest due work has waited, by tenant and queue.
-    pub work_lag: GaugeVec,
-    /// Reads of finished analyses from memory.
-    pub cache_hits: IntCounter,
-    /// Reads that went to the store.
-    pub cache_misses: IntCounter,
-    /// Bytes of finished analyses in memory.
-    pub cache_bytes: IntGauge,
-    /// Attempts to deliver callbacks by outcome.
-    pub callback_attempts: HistogramVec,
-    /// Deliveries whose outcome is open, by tenant.
-    pub callbacks_pending: IntGaugeVec,
-    /// How long the oldest due delivery has waited, by tenant.
-    pub callback_lag: GaugeVec,
-    /// Deliveries that did not arrive and are not tried again, by tenant.
-    pub callbacks_given_up: IntCounterVec,
-    /// Registered endpoints by tenant and state.
-    pub webhooks: IntGaugeVec,
-    /// Endpoints that the gateway disabled, by tenant and reason.
-    pub webhooks_disabled: IntCounterVec,
-    /// Refused tokens by reason.
-    pub token_rejections: IntCounterVec,
-    /// Fetches of key sets by outcome.
-    pub jwks_refreshes: IntCounterVec,
-    /// Secret files read anew by outcome.
-    pub secret_reloads: IntCounterVec,
-    /// Secret files that cannot be used now, by kind; what they held before counts.
-    pub secrets_unreadable: IntGaugeVec,
-    /// Requests refused for a tenant's rate limit, by tenant.
-    pub rate_limited: IntCounterVec,
-    /// Failed operations of the store.
-    pub store_errors: IntCounter,
-    /// Spans that the collector took.
-    pub trace_spans_exported: IntCounter,
-    /// Spans that were lost by reason.
-    pub trace_spans_dropped: IntCounterVec,
-    /// Connections to the store's server by state; none for a file.
-    pub store_connections: IntGaugeVec,
-    /// The most connections to the store's server; 0 for a file.
-    pub store_connections_max: IntGauge,
-    /// Pieces of work that wait for a connection to the store's server.
-    pub store_connections_waiting: IntGauge,
-    /// The size of the store's files; none for a server.
-    pub store_file_bytes: IntGaugeVec,
+/// Seconds: from answers out of memory to long waits.
+const REQUEST: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Seconds: requests over the internet, up to their deadlines.
+const REMOTE: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
+/// Seconds: from a few seconds to a day.
+const COMPLETION: &[f64] =
+    &[5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
+/// Numbers of polls.
+const POLLS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 300.0];
+
+/// Makes [`Metrics`] of a table. Each entry is a field, its type, the name without the prefix, the labels, the buckets of a
+/// histogram, and the help text.
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $name:literal [$($label:literal),*] $(in $buckets:ident)?, $help:literal;)*) => {
+        /// The metrics of a process. The code that does a thing counts it.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl Metrics {
+            fn declared(registry: Registry) -> prometheus::Result<Self> {
+                $(let $field = register::<$type>(&registry, &Declaration {
+                    name: $name, labels: &[$($label),*], buckets: metrics!(@buckets $($buckets)?), help: $help,
+                })?;)*
+                Ok(Self { registry, $($field),* })
+            }
+        }
+
+        /// Name, kind, labels and help text of each entry, for the reference in the handbook.
+        #[cfg(test)]
+        const TABLE: &[(&str, &str, &[&str], &str)] =
+            &[$(($name, <$type as Metric>::KIND, &[$($label),*], $help)),*];
+    };
+    (@buckets) => { &[] };
+    (@buckets $buckets:ident) => { $buckets };
+}
+
+metrics! {
+    http_requests: HistogramVec = "http_request_duration_seconds" ["route", "method", "status"] in REQUEST,
+        "Duration of HTTP requests in seconds, by route template, method and status.";
+    http_in_flight: IntGauge = "http_requests_in_flight" [],
+        "Number of HTTP requests that are being answered.";
+    ready: IntGauge = "ready" [],
+        "1 while /readyz answers 200: the gateway accepts requests and can use its store, else 0.";
+    vendor_requests: HistogramVec = "vendor_request_duration_seconds" ["operation", "outcome"] in REMOTE,
+        "Duration of requests to AloVoice in seconds, by operation and outcome.";
+    breakers_open: IntGaugeVec = "vendor_breakers_open" ["tenant"],
+        "1 while the circuit breaker to AloVoice is open for a tenant, else 0.";
+    vendor_token_refusals: IntCounterVec = "vendor_token_refusals_total" ["tenant"],
+        "Number of requests that AloVoice refused because of the tenant's token.";
+    analyses: IntGaugeVec = "analyses" ["tenant", "status"],
+        "Number of unfinished analyses, by tenant and status.";
+    events: IntCounterVec = "events_total" ["tenant", "type"],
+        "Number of events written, by tenant and type.";
+    event_streams: IntGauge = "event_streams_open" [],
+        "Number of open event streams.";
+    completion: Histogram = "analysis_completion_seconds" [] in COMPLETION,
+        "Time from the submission of a call to its completed analysis in seconds.";
+    polls: Histogram = "analysis_polls" [] in POLLS,
+        "Number of polls until an analysis was completed.";
+    work_lag: GaugeVec = "due_work_lag_seconds" ["tenant", "queue"],
+        "Age of the oldest due submit or poll in seconds, by tenant and queue.";
+    cache_hits: IntCounter = "cache_hits_total" [],
+        "Number of reads of finished analyses answered from memory.";
+    cache_misses: IntCounter = "cache_misses_total" [],
+        "Number of reads of analyses that went to the store.";
+    cache_bytes: IntGauge = "cache_bytes" [],
+        "Size of the finished analyses in memory in bytes.";
+    callback_attempts: HistogramVec = "callback_attempt_duration_seconds" ["outcome"] in REMOTE,
+        "Duration of attempts to deliver a callback in seconds, by outcome.";
+    callbacks_pending: IntGaugeVec = "callbacks_pending" ["tenant"],
+        "Number of deliveries that are not finished, by tenant.";
+    callback_lag: GaugeVec = "callbacks_due_lag_seconds" ["tenant"],
+        "Age of the oldest due delivery in seconds, by tenant.";
+    callbacks_given_up: IntCounterVec = "callbacks_given_up_total" ["tenant"],
+        "Number of deliveries that failed and are not retried, by tenant.";
+    webhooks: IntGaugeVec = "webhooks" ["tenant", "state"],
+        "Number of registered webhooks, by tenant and state.";
+    webhooks_disabled: IntCounterVec = "webhooks_disabled_total" ["tenant", "reason"],
+        "Number of webhooks that the gateway disabled, by tenant and reason.";
+    token_rejections: IntCounterVec = "token_rejections_total" ["reason"],
+        "Number of refused tokens of callers, by reason.";
+    jwks_refreshes: IntCounterVec = "jwks_refreshes_total" ["outcome"],
+        "Number of reads of the issuers' key sets, by outcome.";
+    secret_reloads: IntCounterVec = "secret_reloads_total" ["outcome"],
+        "Number of reloads of secret files, by outcome.";
+    secrets_unreadable: IntGaugeVec = "secrets_unreadable" ["kind"],
+        "Number of secret files that cannot be read now and keep their previous value, by kind.";
+    rate_limited: IntCounterVec = "rate_limited_total" ["tenant"],
+        "Number of requests refused by a tenant's rate limit.";
+    store_errors: IntCounter = "store_errors_total" [],
+        "Number of operations of the store that failed.";
+    trace_spans_exported: IntCounter = "trace_spans_exported_total" [],
+        "Number of spans that the trace collector accepted.";
+    trace_spans_dropped: IntCounterVec = "trace_spans_dropped_total" ["reason"],
+        "Number of spans that were lost, by reason.";
+    store_connections: IntGaugeVec = "store_connections" ["state"],
+        "Number of connections to PostgreSQL, by state; none with SQLite.";
+    store_connections_max: IntGauge = "store_connections_max" [],
+        "Largest number of connections to PostgreSQL that this replica opens; 0 with SQLite.";
+    store_connections_waiting: IntGauge = "store_connections_waiting" [],
+        "Number of operations that wait for a connection to PostgreSQL.";
+    store_file_bytes: IntGaugeVec = "store_file_bytes" ["file"],
+        "Size of the files of SQLite in bytes, by file; none with PostgreSQL.";
 }
 
 impl Metrics {
-    /// Registers everything once.
+    /// Creates and registers all metrics.
     ///
     /// # Errors
     /// If two metrics share a name, which a test would have found.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new_custom(Some("alovoice_gateway".to_owned()), None)?;
-        let r = Registrar(&registry);
-        let metrics = Self {
-            http_requests: r.histograms(
-                "http_request_duration_seconds",
-                "Time to answer a request by route template, method and status.",
-                REQUEST_BUCKETS,
-                &["route", "method", "status"],
-            )?,
-            http_in_flight: r.gauge("http_requests_in_flight", "Requests being answered.")?,
-            ready: r
-                .gauge("ready", "1 while requests are wanted and the store can be used, as readyz says.")?,
-            vendor_requests: r.histograms(
-                "vendor_request_duration_seconds",
-                "Time of requests to the vendor by operation and outcome.",
-                REMOTE_BUCKETS,
-                &["operation", "outcome"],
-            )?,
-            breakers_open: r.gauges(
-                "vendor_breakers_open",
-                "1 while the vendor did not answer a tenant of late and is asked little or nothing.",
-                &["tenant"],
-            )?,
-            vendor_token_refusals: r.counters(
-                "vendor_token_refusals_total",
-                "Requests that the vendor refused for a tenant's token.",
-                &["tenant"],
-            )?,
-            analyses: r.gauges(
-                "analyses",
-                "Analyses under way by tenant and status.",
-                &["tenant", "status"],
-            )?,
-            events: r.counters("events_total", "Events written by tenant and type.", &["tenant", "type"])?,
-            event_streams: r.gauge("event_streams_open", "Event streams that are open.")?,
-            completion: r.histogram(
-                "analysis_completion_seconds",
-                "From submission to completion.",
-                COMPLETION_BUCKETS,
-            )?,
-            polls: r.histogram("analysis_polls", "Looks at the result until it was there.", POLL_BUCKETS)?,
-            work_lag: r.seconds(
-                "due_work_lag_seconds",
-                "How long the oldest due work has waited by tenant and queue.",
-                &["tenant", "queue"],
-            )?,
-            cache_hits: r.counter("cache_hits_total", "Reads of finished analyses answered from memory.")?,
-            cache_misses: r.counter("cache_misses_total", "Reads of analyses that went to the store.")?,
-            cache_bytes: r.gauge("cache_bytes", "Bytes of finished analyses in memory.")?,
-            callback_attempts: r.histograms(
-                "callback_attempt_duration_seconds",
-                "Time of attempts to deliver callbacks by outcome.",
-                REMOTE_BUCKETS,
-                &["outcome"],
-            )?,
-            callbacks_pending: r.gauges(
-                "callbacks_pending",
-                "Deliveries whose outcome is open by tenant.",
-                &["tenant"],
-            )?,
-            callback_lag: r.seconds(
-                "callbacks_due_lag_seconds",
-                "How long the oldest due delivery has waited by tenant.",
-                &["tenant"],
-            )?,
-            callbacks_given_up: r.counters(
-                "callbacks_given_up_total",
-                "Deliveries that did not arrive and are not tried again by tenant.",
-                &["tenant"],
-            )?,
-            webhooks: r.gauges(
-                "webhooks",
-                "Registered endpoints by tenant and state.",
-                &["tenant", "state"],
-            )?,
-            webhooks_disabled: r.counters(
-                "webhooks_disabled_total",
-                "Endpoints that the gateway disabled by tenant and reason.",
-                &["tenant", "reason"],
-            )?,
-            token_rejections: r.counters(
-                "token_rejections_total",
-                "Refused tokens by reason.",
-                &["reason"],
-            )?,
-            jwks_refreshes: r.counters(
-                "jwks_refreshes_total",
-                "Fetches of key sets by outcome.",
-                &["outcome"],
-            )?,
-            secret_reloads: r.counters(
-                "secret_reloads_total",
-                "Secret files read anew by outcome.",
-                &["outcome"],
-            )?,
-            secrets_unreadable: r.gauges(
-                "secrets_unreadable",
-                "Secret files that cannot be used now by kind.",
-                &["kind"],
-            )?,
-            rate_limited: r.counters(
-                "rate_limited_total",
-                "Requests refused for a tenant's rate limit.",
-                &["tenant"],
-            )?,
-            store_errors: r.counter("store_errors_total", "Failed operations of the store.")?,
-            trace_spans_exported: r.counter(
-                "trace_spans_exported_total",
-                "Spans that were sent to the collector of traces and taken.",
-            )?,
-            trace_spans_dropped: r.counters(
-                "trace_spans_dropped_total",
-                "Spans that were lost by reason.",
-                &["reason"],
-            )?,
-            store_connections: r.gauges(
-                "store_connections",
-                "Connections to the store's server by state.",
-                &["state"],
-            )?,
-            store_connections_max: r.gauge(
-                "store_connections_max",
-                "The most connections to the store's server that this replica makes.",
-            )?,
-            store_connections_waiting: r.gauge(
-                "store_connections_waiting",
-                "Pieces of work that wait for a connection to the store's server.",
-            )?,
-            store_file_bytes: r.gauges("store_file_bytes", "Size of the store's files.", &["file"])?,
-            registry,
-        };
-        let version = Opts::new("build_info", "Always 1; the label tells the version.")
+        let registry = Registry::new_custom(Some(NAMESPACE.to_owned()), None)?;
+        let version = Opts::new("build_info", "1, with the version of the gateway as a label.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
-        let build_info = Registrar(&metrics.registry).register(IntGauge::with_opts(version)?)?;
+        let build_info = IntGauge::with_opts(version)?;
         build_info.set(1);
+        registry.register(Box::new(build_info))?;
         #[cfg(target_os = "linux")]
         prometheus::register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).or_else(
-            // Several gateways in one process share the one process.
+            // Several gateways in one process share the metrics of the process.
             |error| if matches!(error, prometheus::Error::AlreadyReg) { Ok(()) } else { Err(error) },
         )?;
-        Ok(metrics)
+        Self::declared(registry)
     }
 
-    /// Everything in the text exposition format, version 0.0.4.
+    /// Returns all metrics in the text exposition format, version 0.0.4.
     ///
     /// # Errors
-    /// If a metric cannot be written, which would be a fault of this program.
+    /// If a metric cannot be written, which would be a bug.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
         families.extend(prometheus::gather());
@@ -260,51 +161,130 @@ impl Metrics {
     }
 }
 
-/// A number as a gauge takes it.
+/// Converts a number to the type of gauges. A number that is too large becomes the largest one.
 pub fn whole(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// Makes a metric and registers it, so that none can be forgotten.
-struct Registrar<'a>(&'a Registry);
+/// An entry of the table.
+struct Declaration {
+    name: &'static str,
+    labels: &'static [&'static str],
+    buckets: &'static [f64],
+    help: &'static str,
+}
 
-impl Registrar<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
+impl Declaration {
+    fn opts(&self) -> Opts {
+        Opts::new(self.name, self.help)
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::new(name, help)?)
+    fn histogram_opts(&self) -> HistogramOpts {
+        HistogramOpts::from(self.opts()).buckets(self.buckets.to_vec())
+    }
+}
+
+fn register<M: Metric>(registry: &Registry, declaration: &Declaration) -> prometheus::Result<M> {
+    let metric = M::create(declaration)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+/// A type of metric that the table may name.
+trait Metric: Collector + Clone + 'static {
+    /// Kind in the exposition format.
+    #[cfg(test)]
+    const KIND: &str;
+
+    fn create(declaration: &Declaration) -> prometheus::Result<Self>;
+}
+
+macro_rules! kinds {
+    ($($type:ty: $kind:literal, $declaration:ident => $create:expr;)*) => {
+        $(impl Metric for $type {
+            #[cfg(test)]
+            const KIND: &str = $kind;
+
+            fn create($declaration: &Declaration) -> prometheus::Result<Self> {
+                $create
+            }
+        })*
+    };
+}
+
+kinds! {
+    IntCounter: "counter", metric => Self::with_opts(metric.opts());
+    IntCounterVec: "counter", metric => Self::new(metric.opts(), metric.labels);
+    IntGauge: "gauge", metric => Self::with_opts(metric.opts());
+    IntGaugeVec: "gauge", metric => Self::new(metric.opts(), metric.labels);
+    GaugeVec: "gauge", metric => Self::new(metric.opts(), metric.labels);
+    Histogram: "histogram", metric => Self::with_opts(metric.histogram_opts());
+    HistogramVec: "histogram", metric => Self::new(metric.histogram_opts(), metric.labels);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The page of the handbook that lists the metrics.
+    const PAGE: &str = "docs/metrics.md";
+
+    /// The page as the table says it should be.
+    fn page() -> String {
+        let mut text = String::from(
+            "# Metrics\n\n\
+             <!-- Generated by RECORD_METRICS=1 cargo test --lib telemetry::metrics -->\n\n\
+             The admin port serves these metrics at `/metrics`. [Monitoring](monitoring.md) says how to use them.\n\n\
+             | metric | kind | labels | description |\n| --- | --- | --- | --- |\n",
+        );
+        for (name, kind, labels, help) in TABLE {
+            let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            let labels = if labels.is_empty() { "–" } else { &labels };
+            text.push_str(&format!("| `{NAMESPACE}_{name}` | {kind} | {labels} | {help} |\n"));
+        }
+        text.push_str(&format!(
+            "| `{NAMESPACE}_build_info` | gauge | `version` | 1, with the version of the gateway as a label. |\n"
+        ));
+        text
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    #[test]
+    fn the_handbook_lists_all_metrics() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+        if std::env::var_os("RECORD_METRICS").is_some() {
+            fs::write(&path, page()).unwrap();
+        }
+        let committed = fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == page(),
+            "{PAGE} is outdated: run RECORD_METRICS=1 cargo test --lib telemetry::metrics"
+        );
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::new(name, help)?)
+    #[test]
+    fn each_help_text_is_a_sentence_and_durations_and_sizes_name_their_unit() {
+        for (name, _, _, help) in TABLE {
+            assert!(help.ends_with('.') && !help.contains(". "), "{name}: {help}");
+            assert!(!name.contains("_seconds") || help.contains("seconds"), "{name}: {help}");
+            assert!(!name.contains("_bytes") || help.contains("bytes"), "{name}: {help}");
+        }
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-        labels: &[&str],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+    #[test]
+    fn the_exposition_format_has_name_kind_and_help() {
+        let metrics = Metrics::new().unwrap();
+        metrics.store_errors.inc();
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        for line in [
+            "# HELP alovoice_gateway_store_errors_total Number of operations of the store that failed.",
+            "# TYPE alovoice_gateway_store_errors_total counter",
+            "alovoice_gateway_store_errors_total 1",
+            concat!("alovoice_gateway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is missing in {text}");
+        }
     }
 }

@@ -72,3 +72,14 @@ impl Telemetry {
         self.export.flush(patience).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Lets one test at a time have a subscriber: what is enabled depends on all subscribers of the process.
+    pub(super) fn exclusive() -> MutexGuard<'static, ()> {
+        static EXCLUSIVE: Mutex<()> = Mutex::new(());
+        EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

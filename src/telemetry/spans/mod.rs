@@ -31,10 +31,10 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::field::{Empty, display};
-use tracing::{Instrument, Level, Span, Subscriber, span_enabled, trace_span};
+use tracing::{Instrument, Level, Span, Subscriber, debug_span, span_enabled};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use url::Url;
 
@@ -104,9 +104,12 @@ impl Export {
             .with_tracked_inactivity(false)
             // The parent of a span is the span around it, and not a context of a thread.
             .with_context_activation(false);
-        let is_exported =
-            filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(EXPORTED_TARGETS));
-        Some(layer.with_filter(is_exported))
+        let is_exported = filter_fn(|metadata| {
+            metadata.is_span()
+                && metadata.target().starts_with(EXPORTED_TARGETS)
+                && *metadata.level() <= Level::DEBUG
+        });
+        Some(layer.with_filter(is_exported.with_max_level_hint(LevelFilter::DEBUG)))
     }
 
     /// Sends the spans that wait, for at most `patience`.
@@ -121,7 +124,7 @@ impl Export {
 
 /// Whether spans are exported at all.
 pub fn are_exported() -> bool {
-    span_enabled!(target: EXPORT_ONLY, Level::TRACE)
+    span_enabled!(target: EXPORT_ONLY, Level::DEBUG)
 }
 
 /// Starts `span` as part of the trace of the span around it, or of a new trace.
@@ -161,7 +164,7 @@ pub fn resume(span: &Span, trace: TraceContext) -> TraceContext {
 /// path that may be shown.
 pub fn client(method: &'static str, url: &Url, template: Option<&'static str>) -> Span {
     let space = if template.is_some() { " " } else { "" };
-    trace_span!(
+    debug_span!(
         target: EXPORT_ONLY,
         "client",
         otel.kind = "client",
@@ -180,7 +183,7 @@ pub fn client(method: &'static str, url: &Url, template: Option<&'static str>) -
 
 /// The span of an operation of the store. `table` is the table that the operation is about.
 pub fn store(operation: &'static str, table: &'static str) -> Span {
-    trace_span!(
+    debug_span!(
         target: EXPORT_ONLY,
         "store",
         otel.kind = "internal",

@@ -4,14 +4,14 @@ use std::sync::Mutex;
 use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
-use tracing::{debug_span, info_span};
-use tracing_subscriber::filter::LevelFilter;
+use tracing::info_span;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{fmt, registry};
 
 use super::*;
 use crate::config::TracesSettings;
 use crate::domain::clock::SystemEntropy;
+use crate::telemetry::tests::exclusive;
 
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -37,6 +37,7 @@ impl SpanExporter for Kept {
 
 /// Runs `work` with spans exported and logs at `info`; returns what it returned and the exported spans.
 fn exported<T>(settings: &TracesSettings, work: impl FnOnce() -> T) -> (T, Vec<SpanData>) {
+    let _exclusive = exclusive();
     let kept = Kept::default();
     let provider = SdkTracerProvider::builder()
         .with_sampler(sampler(settings))
@@ -155,6 +156,7 @@ fn long_texts_are_cut_and_unknown_fields_stay_in_the_process() {
 
 #[test]
 fn without_a_collector_reads_have_no_span_and_the_context_of_the_caller_stays() {
+    let _exclusive = exclusive();
     let logs = fmt::layer().with_writer(std::io::sink).with_filter(LevelFilter::INFO);
     let subscriber = registry().with(Export(None).layer()).with(logs);
     tracing::subscriber::with_default(subscriber, || {
@@ -181,11 +183,13 @@ async fn spans_that_do_not_fit_are_dropped_and_counted() {
         .with_span_processor(BoundedQueue::new(exporter, metrics.clone()))
         .build();
     let export = Export(Some(provider));
+    let exclusive = exclusive();
     tracing::subscriber::with_default(registry().with(export.layer()), || {
         for _ in 0..SPANS {
             drop(info_span!("poll result"));
         }
     });
+    drop(exclusive);
     let lost = metrics.trace_spans_dropped.with_label_values(&["queue_full"]).get();
     let failed = metrics.trace_spans_dropped.with_label_values(&["export_failed"]).get();
     // The rest waits, or the exporter has given it up meanwhile.
