@@ -28,8 +28,8 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::Tenants;
 use crate::workers::{
-    ClockKeeper, Deliverer, EarlierResults, KeyRefresher, Post, Replayer, Retention, SecretRefresher,
-    VendorWorker, Wake, Wakes,
+    ClockKeeper, Deliverer, KeyRefresher, Post, Replayer, Retention, SecretRefresher, VendorWorker, Wake,
+    Wakes,
 };
 
 /// How long requests are remembered by their `Idempotency-Key`, if `store.retention` is not shorter.
@@ -126,7 +126,6 @@ impl Shared {
             period: settings.store.retention,
             clock: self.env.clock.clone(),
         };
-        let earlier = EarlierResults { store: self.store.clone() };
         let keys = Arc::new(KeyRefresher { verifier: verifier.clone() });
         let post = |worker, wake: Wake| Post { worker, wake, clock: self.env.clock.clone() };
         let mut posts = vec![
@@ -136,7 +135,6 @@ impl Shared {
             post(Arc::new(Replayer { store: self.store.clone() }), wakes.replayer.clone()),
             post(Arc::new(secrets), Wake::default()),
             post(Arc::new(retention), Wake::default()),
-            post(Arc::new(earlier), Wake::default()),
             Post { worker: keys, wake: Wake::default(), clock: self.env.wall_clock.clone() },
         ];
         if matches!(settings.store.url, StoreUrl::Sqlite(_)) {

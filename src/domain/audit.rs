@@ -1,17 +1,14 @@
-//! Who did what, for later questions. Nothing of a call's content is in it.
+//! The audit log: actions and actors, without the content of calls.
 
-use super::clock::Timestamp;
-use super::ids::CallId;
-
-/// What leaves a record.
+/// An action that writes an audit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditedAction {
-    /// A call and all that was known of it was deleted.
+    /// A call was deleted with all its data.
     AnalysisDeleted,
 }
 
 impl AuditedAction {
-    /// The word in the store and in logs.
+    /// The action's name in the store and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisDeleted => "analysis.deleted",
@@ -19,24 +16,11 @@ impl AuditedAction {
     }
 }
 
-/// On whose behalf something is done.
+/// The caller on whose behalf an action is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The token's `sub`.
+    /// The `sub` claim of the token.
     pub subject: Option<String>,
-    /// The request, as it is named in logs.
+    /// The request id, as in logs.
     pub request_id: String,
-}
-
-/// Something that was done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRecord {
-    /// When.
-    pub at: Timestamp,
-    /// By whom.
-    pub actor: Actor,
-    /// What.
-    pub action: String,
-    /// To which call.
-    pub call_id: CallId,
 }

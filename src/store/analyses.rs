@@ -5,10 +5,9 @@ use bytes::Bytes;
 
 use super::StoreError;
 use crate::domain::analysis::{Analysis, AnalysisResult, Submission, VendorResult};
-use crate::domain::audit::{Actor, AuditRecord};
+use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
-use crate::domain::pace::Pace;
 use crate::domain::trace::TraceContext;
 
 /// An analysis with its result, if it has one.
@@ -75,14 +74,4 @@ pub trait AnalysisStore: Send + Sync {
 
     /// Returns whether an audit record says that the call was deleted.
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError>;
-
-    /// Reads the audit records of a call, the oldest first.
-    async fn audit_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<AuditRecord>, StoreError>;
-
-    /// Reads what was learned of the tenant's processing times; `None` before the first completion.
-    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError>;
 }

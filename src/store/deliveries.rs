@@ -200,11 +200,4 @@ pub trait DeliveryStore: Send + Sync {
     /// Makes a delivery due now, whatever its status, and restarts its retry schedule. A delivery whose attempt is in
     /// progress is not changed. Ends a pause of the webhook.
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError>;
-
-    /// Reads the deliveries of a call, the oldest first.
-    async fn deliveries_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<RecordedDelivery>, StoreError>;
 }

@@ -40,6 +40,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+use crate::domain::clock::{Clock, Entropy};
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::polling::PollingPolicy;
+use crate::telemetry::metrics::Metrics;
+
 pub use self::analyses::{AnalysisStore, StoredAnalysis};
 pub use self::deliveries::{
     ClaimedDelivery, ClaimedEndpoint, DeliverySlots, DeliveryStore, FinishedAttempt, RecordedAttempt,
@@ -53,10 +58,6 @@ pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCoun
 pub use self::usage::UsageStore;
 pub use self::webhooks::{WebhookActivity, WebhookStore};
 pub use self::work::{Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, WorkSlots, WorkStore};
-use crate::domain::clock::{Clock, Entropy};
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::polling::PollingPolicy;
-use crate::telemetry::metrics::Metrics;
 
 /// The number of changes that are buffered for a slow listener before it is told that it missed some.
 const CHANGE_BACKLOG: usize = 4096;

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::sqlite::NEXT_DELIVERY_ROW;
 use super::values::{Row, Value, json, values};
 use super::{Change, StoreError, webhooks};
 use crate::domain::clock::Timestamp;
@@ -297,15 +296,12 @@ async fn step(
 
 /// Takes the new delivery's id, the webhook, the status, the time, the trace and the event. A pending delivery of the same
 /// event to the same webhook stays as it is.
-static SEND: Sql = Sql::per_engine(
-    &["INSERT INTO deliveries (\"row\", ", SEND_COLUMNS, ") SELECT ", NEXT_DELIVERY_ROW, ", ", SEND_VALUES],
-    &["INSERT INTO deliveries (", SEND_COLUMNS, ") SELECT ", SEND_VALUES],
-);
-const SEND_COLUMNS: &str =
-    "id, tenant, call_id, event, endpoint, url, receiver, status, created_at, due_at, trace";
-const SEND_VALUES: &str = "?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \
-     ON CONFLICT (event, endpoint, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
-     finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'";
+static SEND: Sql = Sql::new(&[
+    "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, \
+     created_at, due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \
+     ON CONFLICT (event, webhook, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
+     finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'",
+]);
 
 /// Creates or restarts the deliveries of events.
 async fn send(

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 /// Makes a static [`Sql`] of literals and constants.
 ///
-/// The dialect: parameters are `?1`, `?2`, …; a column named like a keyword is quoted (`"row"`); row locks are written for
+/// The dialect: parameters are `?1`, `?2`, …; row locks are written for
 /// PostgreSQL (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`), and `SQLite`, which has one writer,
 /// runs the statement without them. `?` stands for nothing else.
 macro_rules! sql {

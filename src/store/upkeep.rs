@@ -77,9 +77,6 @@ pub trait RetentionStore: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
-
-    /// Lists up to `limit` results from before there were lists. Returns their number.
-    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 }
 
 /// Statistics for the metrics.

@@ -5,7 +5,6 @@
 //! reports; the loop takes the next step when something became due, a place became free, or the report says when.
 
 mod deliverer;
-mod earlier_results;
 mod refresher;
 mod replayer;
 mod retention;
@@ -22,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
-pub use self::earlier_results::EarlierResults;
 pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;

@@ -38,6 +38,9 @@ mod replays;
 mod replicas;
 mod representations;
 mod revisions;
+#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[path = "../support/rows.rs"]
+mod rows;
 mod secrecy;
 mod stage;
 mod submissions;

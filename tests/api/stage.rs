@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use crate::caller::Caller;
 use crate::postgres::database::Database;
 use crate::postgres::server::Server;
+use crate::rows::{Rows, deliveries_of_call};
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
@@ -103,6 +104,14 @@ impl Stage {
     /// Who works for `acme` at another gateway.
     pub(crate) fn acme_at(&self, gateway: &Gateway) -> Caller {
         Caller::new(self.http.clone(), gateway.api().clone(), &token("acme", EVERY_SCOPE))
+    }
+
+    /// The rows of the store.
+    pub(crate) fn rows(&self) -> Rows {
+        match &self.database {
+            Some(database) => Rows::of_server(database.url()),
+            None => Rows::of_file(&self.home.path().join("gateway.db")),
+        }
     }
 
     /// Drains the gateway and starts another on the same store, with other ports.
@@ -195,7 +204,7 @@ impl Stage {
     /// The deliveries of a call of `acme`.
     pub(crate) async fn deliveries(&self, call_id: &str) -> Vec<RecordedDelivery> {
         let call_id = CallId::parse(call_id).unwrap();
-        self.gateway.store().deliveries_of_call(&acme(), &call_id).await.unwrap()
+        deliveries_of_call(&*self.gateway.store(), &acme(), &call_id).await
     }
 
     /// Drains the gateway, so that nothing is under way any more, and gives what it leaves behind.
@@ -215,7 +224,7 @@ impl Stage {
 impl Remains {
     /// The one delivery of a call of `acme`, and its attempts.
     pub(crate) async fn delivery(&self, call_id: &str) -> (RecordedDelivery, Vec<RecordedAttempt>) {
-        let deliveries = self.store.deliveries_of_call(&acme(), &call(call_id)).await.unwrap();
+        let deliveries = deliveries_of_call(&*self.store, &acme(), &call(call_id)).await;
         let [delivery] = &deliveries[..] else { panic!("there is one delivery: {deliveries:?}") };
         (delivery.clone(), self.store.attempts(&acme(), delivery.id).await.unwrap())
     }

@@ -20,6 +20,8 @@ use alovoice_gateway::store::{
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
 
+use crate::rows::{Rows, deliveries_of_call};
+
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 const TRACEPARENT: &str = "00-fbf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -92,6 +94,7 @@ pub(crate) fn surroundings() -> (Surroundings, Arc<ManualClock>) {
 pub(crate) struct Harness {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) rows: Rows,
     changes: Mutex<broadcast::Receiver<Change>>,
     /// Whatever must live as long as the store does.
     _keep: Box<dyn Send + Sync>,
@@ -101,10 +104,11 @@ impl Harness {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Arc<ManualClock>,
+        rows: Rows,
         keep: impl Send + Sync + 'static,
     ) -> Self {
         let changes = Mutex::new(store.changes());
-        Self { store, clock, changes, _keep: Box::new(keep) }
+        Self { store, clock, rows, changes, _keep: Box::new(keep) }
     }
 
     pub(crate) fn advance(&self, seconds: u64) {
@@ -175,7 +179,7 @@ impl Harness {
 
     /// The `status` and `attempts` of a call's deliveries.
     pub(crate) async fn deliveries(&self, call: &str) -> Vec<(String, u32)> {
-        let deliveries = self.store.deliveries_of_call(&acme(), &call_id(call)).await.unwrap();
+        let deliveries = deliveries_of_call(&*self.store, &acme(), &call_id(call)).await;
         deliveries.into_iter().map(|delivery| (delivery.status, delivery.attempts)).collect()
     }
 }

@@ -10,4 +10,6 @@ mod postgres;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 #[path = "../postgres/mod.rs"]
 mod postgres_server;
+#[path = "../support/rows.rs"]
+mod rows;
 mod sqlite;

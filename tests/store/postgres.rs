@@ -16,6 +16,7 @@ use alovoice_gateway::store::{Change, StoreError};
 
 use crate::harness::{Harness, surroundings};
 use crate::postgres_server::server::Server;
+use crate::rows::Rows;
 
 crate::contract!(super::open);
 
@@ -30,7 +31,7 @@ async fn open() -> Harness {
 async fn open_at(url: &str, keep: impl Send + Sync + 'static) -> Harness {
     let (surroundings, clock) = surroundings();
     let store = PostgresStore::open(&url.to_owned().into(), &settings(url), surroundings, |_| {}).await;
-    Harness::new(Arc::new(store.unwrap()), clock, keep)
+    Harness::new(Arc::new(store.unwrap()), clock, Rows::of_server(url), keep)
 }
 
 fn settings(url: &str) -> StoreSettings {

@@ -4,18 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alovoice_gateway::domain::analysis::{Stage, Status};
-use alovoice_gateway::domain::feed::FeedPosition;
-use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::store::sqlite::{OpenError, SqliteStore, inspect};
 use alovoice_gateway::store::{Queue, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::cases::feed::calls;
 use crate::cases::paces::{first_look, learn};
 use crate::cases::replays::one_that_cannot_be_read_stops_no_other;
 use crate::cases::webhooks::attempt_often;
 use crate::harness::{Harness, acme, call_id, delivered, ready, submission, surroundings, with_callback};
+use crate::rows::Rows;
 
 crate::contract!(super::open);
 
@@ -28,7 +26,8 @@ async fn open() -> Harness {
 
 fn open_at(path: &Path, keep: impl Send + Sync + 'static) -> Harness {
     let (surroundings, clock) = surroundings();
-    Harness::new(Arc::new(SqliteStore::open(path, surroundings).unwrap()), clock, keep)
+    let store = Arc::new(SqliteStore::open(path, surroundings).unwrap());
+    Harness::new(store, clock, Rows::of_file(path), keep)
 }
 
 fn file_in(folder: &TempDir) -> PathBuf {
@@ -77,28 +76,8 @@ async fn what_was_learned_is_kept() {
     drop(harness);
 
     let harness = open_at(&file_in(&folder), ());
-    assert_eq!(harness.store.pace(&acme()).await.unwrap(), Some(pace));
+    assert_eq!(harness.rows.pace(&acme()).await, Some(pace));
     assert_eq!(first_look(&harness, "1").await, pace.first_look);
-}
-
-#[tokio::test]
-async fn a_file_of_the_first_version_is_brought_up_to_date_with_what_it_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let old = beside(&file_in(&folder));
-    old.execute_batch(include_str!("../../src/store/sqlite/schema.sql")).unwrap();
-    old.execute_batch(include_str!("first_version.sql")).unwrap();
-    old.pragma_update(None, "user_version", 1).unwrap();
-    drop(old);
-
-    let harness = open_at(&file_in(&folder), ());
-    assert_eq!(harness.find("1").await.analysis.status, Status::Queued);
-    assert_eq!(harness.store.pace(&acme()).await.unwrap(), None);
-    let claimed = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
-    harness.advance(10);
-    let claimed = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
-    assert!(harness.store.pace(&acme()).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -322,39 +301,4 @@ fn the_files_are_their_owners_alone() {
         let mode = folder.path().join(file).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
-}
-
-#[tokio::test]
-async fn events_from_before_the_feed_have_their_places_in_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let old = beside(&file_in(&folder));
-    old.execute_batch(include_str!("../../src/store/sqlite/schema.sql")).unwrap();
-    for (number, tenant) in ["acme", "globex", "acme"].into_iter().enumerate() {
-        let id = format!("evt_018f95f0000070008000{number:012}");
-        let body = format!(r#"{{"type":"analysis.completed","data":{{"call_id":"{number}"}}}}"#);
-        let insert = "INSERT INTO events (id, tenant, call_id, kind, at, body) \
-             VALUES (?, ?, ?, 'analysis.completed', 1716207617000, ?)";
-        old.execute(insert, rusqlite::params![id, tenant, number.to_string(), body.as_bytes()]).unwrap();
-    }
-    old.pragma_update(None, "user_version", 1).unwrap();
-    drop(old);
-
-    let harness = open_at(&file_in(&folder), ());
-    let events = harness.feed(&acme(), FeedPosition::BEGINNING).await;
-    assert_eq!(calls(&events), ["0", "2"]);
-    assert_eq!(harness.store.feed_end(&acme()).await.unwrap(), FeedPosition::new(2));
-    harness.adopt(&acme(), "next").await;
-    assert_eq!(calls(&harness.feed(&acme(), events[1].position).await), ["next"]);
-}
-
-#[tokio::test]
-async fn results_from_before_there_were_lists_are_listed_bit_by_bit() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = file_in(&folder);
-    let harness = open_at(&path, ());
-    for call in ["1", "2", "3"] {
-        harness.complete(submission(call), "salom").await;
-    }
-    beside(&path).execute_batch("DELETE FROM listings; DELETE FROM tags; DELETE FROM search; INSERT INTO unlisted SELECT analysis FROM results").unwrap();
-    crate::cases::listings::earlier_results_are_listed(&harness).await;
 }

@@ -21,6 +21,9 @@ use super::sqlite::{self, Mark, Source};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, Timestamp};
 
+/// The number of results that one batch lists, and holds in memory: each may be several MiB.
+const LISTED_BATCH: i64 = 20;
+
 /// Why a store was not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -106,6 +109,8 @@ pub struct StoreCopy {
     /// The table that is being copied, and its last key that is in the database; `None` if not yet asked for.
     at: usize,
     after: Option<Row>,
+    /// The last analysis whose result is listed; `None` if not yet asked for.
+    listed: Option<i64>,
 }
 
 impl fmt::Debug for StoreCopy {
@@ -141,7 +146,7 @@ impl StoreCopy {
             }
             tables.push(table);
         }
-        Ok(Self { path: from.to_owned(), source, target, tables, at: 0, after: None })
+        Ok(Self { path: from.to_owned(), source, target, tables, at: 0, after: None, listed: None })
     }
 
     /// Notes in both that the one is copied into the other, unless that is what they say already.
@@ -177,7 +182,8 @@ impl StoreCopy {
         if full.is_empty() { Ok(()) } else { Err(CopyError::NotEmpty(full)) }
     }
 
-    /// Copies the next batch; `None` when all is there.
+    /// Copies the next batch of rows, and after the last of them derives the next batch of list and search entries.
+    /// Returns `None` when nothing is left.
     ///
     /// # Errors
     /// [`CopyError`]; what was copied before stays.
@@ -194,7 +200,11 @@ impl StoreCopy {
             }
             (self.at, self.after) = (self.at + 1, None);
         }
-        Ok(None)
+        let Some((last, rows)) = self.target.list_results(self.listed, LISTED_BATCH).await? else {
+            return Ok(None);
+        };
+        self.listed = Some(last);
+        Ok(Some(Batch { table: "listings", rows }))
     }
 
     /// Reads both sides from beginning to end and compares them.

@@ -14,7 +14,7 @@ use super::notices::Address;
 use super::rows::{COLUMNS, Parameter, Written, json, read};
 use super::{PostgresStore, batches, deletion, deliveries, listings, paces};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
-use crate::domain::audit::{Actor, AuditRecord};
+use crate::domain::audit::Actor;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
@@ -122,18 +122,6 @@ impl AnalysisStore for PostgresStore {
 
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
         self.run(async |mut session| deletion::was_deleted(&*session.client()?, tenant, call_id).await).await
-    }
-
-    async fn audit_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
-        self.run(|session| deletion::audit(session, tenant, call_id)).await
-    }
-
-    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
-        self.run(async |mut session| paces::find(&*session.client()?, tenant).await).await
     }
 }
 

@@ -69,8 +69,6 @@ pub(super) async fn set_note(client: &Client, source: &str) -> Result<(), Fault>
 }
 
 pub(super) async fn finish_note(client: &Client) -> Result<(), Fault> {
-    // The gateways enter them into lists and the search bit by bit.
-    client.execute("INSERT INTO unlisted SELECT analysis FROM results ON CONFLICT DO NOTHING", &[]).await?;
     client.execute("UPDATE gateway_copy SET finished_at = coalesce(finished_at, now())", &[]).await?;
     Ok(())
 }

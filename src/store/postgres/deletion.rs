@@ -1,7 +1,6 @@
 //! Deleting a call, and the record that this was done.
 
 use deadpool_postgres::GenericClient;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::Change;
@@ -10,8 +9,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use super::idempotency;
 use super::notices::Address;
-use super::rows::{parsed, time};
-use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
+use crate::domain::audit::{Actor, AuditedAction};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
@@ -72,29 +70,6 @@ pub(super) async fn delete(
     changes.tell_within(&transaction, address).await?;
     transaction.commit().await?;
     Ok((true, changes))
-}
-
-/// What was done to a call, the oldest first.
-pub(super) async fn audit(
-    mut session: Session,
-    tenant: &TenantId,
-    call_id: &CallId,
-) -> Result<Vec<AuditRecord>, Fault> {
-    let client = session.client()?;
-    let select = client
-        .prepare_cached(
-            "SELECT at, subject, request_id, action, call_id FROM audit WHERE tenant = $1 AND call_id = $2 ORDER BY id",
-        )
-        .await?;
-    let record = |row: &Row| {
-        Ok(AuditRecord {
-            at: time(row, "at")?,
-            actor: Actor { subject: row.try_get("subject")?, request_id: row.try_get("request_id")? },
-            action: row.try_get("action")?,
-            call_id: parsed(row, "call_id", CallId::parse)?,
-        })
-    };
-    client.query(&select, &[&tenant.as_str(), &call_id.as_str()]).await?.iter().map(record).collect()
 }
 
 /// Whether a call was deleted.

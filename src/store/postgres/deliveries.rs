@@ -29,7 +29,7 @@ use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
 /// What [`recorded`] expects of a row of deliveries, each with its event and its endpoint.
-const RECORDED: &str = "SELECT delivery.\"row\" AS place, delivery.id AS id, endpoint, CASE WHEN endpoint = '' \
+const RECORDED: &str = "SELECT delivery.seq AS place, delivery.id AS id, webhook, CASE WHEN webhook = '' \
      THEN delivery.url ELSE coalesce(hook.url, '') END AS url, told.id AS event_id, kind, delivery.call_id AS call_id, \
      status, attempts, delivery.created_at AS created_at, due_at, leased, finished_at";
 
@@ -38,7 +38,7 @@ fn recorded_sql(deliveries: &str) -> String {
     format!(
         "{RECORDED} FROM ({deliveries}) AS delivery \
          CROSS JOIN LATERAL (SELECT id, kind FROM events WHERE seq = delivery.event LIMIT 1) AS told \
-         LEFT JOIN LATERAL (SELECT url FROM webhooks WHERE id = delivery.endpoint LIMIT 1) AS hook ON true"
+         LEFT JOIN LATERAL (SELECT url FROM webhooks WHERE id = delivery.webhook LIMIT 1) AS hook ON true"
     )
 }
 
@@ -106,14 +106,6 @@ impl DeliveryStore for PostgresStore {
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
         self.change(|session| send_again(session, tenant, delivery, self.now())).await
     }
-
-    async fn deliveries_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        self.run(|session| of_call(session, tenant, call_id)).await
-    }
 }
 
 /// Notes where an analysis is to be announced; whether the URL is new to it.
@@ -180,7 +172,7 @@ pub(super) async fn insert(
 ) -> Result<(), Fault> {
     let insert = transaction
         .prepare_cached(
-            "INSERT INTO deliveries (id, tenant, call_id, event, endpoint, url, receiver, status, created_at, due_at, \
+            "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, due_at, \
              trace) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)",
         )
         .await?;
@@ -208,10 +200,10 @@ pub(super) async fn insert(
 fn finish_sql(condition: &str) -> String {
     format!(
         "WITH owned AS (UPDATE deliveries SET status = $3, due_at = coalesce($4, due_at), finished_at = $5, \
-         leased = false, earlier_attempts = earlier_attempts + $11 WHERE \"row\" = $1 AND fence = $2 AND leased AND {condition} \
-         RETURNING \"row\", attempts, tenant, endpoint), \
+         leased = false, earlier_attempts = earlier_attempts + $11 WHERE seq = $1 AND fence = $2 AND leased AND {condition} \
+         RETURNING seq, attempts, tenant, webhook), \
          ended AS (UPDATE attempts SET outcome = $6, status = $7, latency_ms = $8, detail = $9, response = $10 \
-         FROM owned WHERE delivery = owned.\"row\" AND number = owned.attempts) SELECT tenant, endpoint FROM owned"
+         FROM owned WHERE delivery = owned.seq AND number = owned.attempts) SELECT tenant, webhook FROM owned"
     )
 }
 
@@ -251,15 +243,15 @@ pub(super) async fn finish(
         &uncounted,
     ];
     // Most are of callbacks, which are done with one statement.
-    let of_callback = client.prepare_cached(&finish_sql("endpoint = ''")).await?;
+    let of_callback = client.prepare_cached(&finish_sql("webhook = ''")).await?;
     if let Some(owner) = client.query_opt(&of_callback, &parameters).await? {
         return Ok((parsed(&owner, "tenant", TenantId::parse)?, None));
     }
     let transaction = client.transaction().await?;
-    let of_endpoint = transaction.prepare_cached(&finish_sql("endpoint <> ''")).await?;
+    let of_endpoint = transaction.prepare_cached(&finish_sql("webhook <> ''")).await?;
     let owner = transaction.query_opt(&of_endpoint, &parameters).await?.ok_or(StoreError::LeaseLost)?;
     let disabled = match verdict(attempt) {
-        Some(verdict) => webhooks::attempted(&transaction, owner.try_get("endpoint")?, &verdict, now).await?,
+        Some(verdict) => webhooks::attempted(&transaction, owner.try_get("webhook")?, &verdict, now).await?,
         None => None,
     };
     let owner = parsed(&owner, "tenant", TenantId::parse)?;
@@ -276,7 +268,7 @@ pub(super) async fn attempts(
     let attempts = client
         .prepare_cached(
             "SELECT * FROM (SELECT number, started_at, outcome, attempts.status, latency_ms, detail, response FROM attempts \
-             JOIN deliveries ON \"row\" = delivery WHERE tenant = $1 AND id = $2 ORDER BY number DESC LIMIT $3) AS last \
+             JOIN deliveries ON seq = delivery WHERE tenant = $1 AND id = $2 ORDER BY number DESC LIMIT $3) AS last \
              ORDER BY number",
         )
         .await?;
@@ -298,18 +290,6 @@ pub(super) async fn attempts(
     rows.iter().map(recorded).collect()
 }
 
-pub(super) async fn of_call(
-    mut session: Session,
-    tenant: &TenantId,
-    call_id: &CallId,
-) -> Result<Vec<RecordedDelivery>, Fault> {
-    let client = session.client()?;
-    let of_call = "SELECT * FROM deliveries WHERE tenant = $1 AND call_id = $2";
-    let sql = format!("{} ORDER BY delivery.\"row\"", recorded_sql(of_call));
-    let deliveries = client.prepare_cached(&sql).await?;
-    client.query(&deliveries, &[&tenant.as_str(), &call_id.as_str()]).await?.iter().map(recorded).collect()
-}
-
 pub(super) async fn list(
     mut session: Session,
     tenant: &TenantId,
@@ -323,21 +303,21 @@ pub(super) async fn list(
     let tenant = tenant.as_str();
     let mut parameters: Vec<Parameter<'_>> = vec![&tenant, &after, &limit];
     // Which index is walked is not left to chance: what is joined to an empty text or added to 0 can be walked along none.
-    let (mut of_tenant, mut order) = ("tenant = $1", "\"row\"");
-    let mut conditions = vec!["\"row\" < $2".to_owned()];
+    let (mut of_tenant, mut order) = ("tenant = $1", "seq");
+    let mut conditions = vec!["seq < $2".to_owned()];
     if filter.webhook.is_some() {
         parameters.push(&webhook);
         let number = parameters.len();
         conditions.push(if filter.call_id.is_some() {
-            format!("endpoint || '' = ${number}")
+            format!("webhook || '' = ${number}")
         } else {
             of_tenant = "tenant || '' = $1";
-            format!("endpoint = ${number} AND endpoint <> ''")
+            format!("webhook = ${number} AND webhook <> ''")
         });
     }
     if filter.call_id.is_some() {
         parameters.push(&call_id);
-        order = "(\"row\" + 0)";
+        order = "(seq + 0)";
         conditions.push(format!("call_id = ${}", parameters.len()));
     }
     // Written out, one of three words of ours: the indexes' condition, and how many rows to expect, depend on it.
@@ -354,7 +334,7 @@ pub(super) async fn list(
     let conditions = conditions.join(" AND ");
     let page =
         format!("SELECT * FROM deliveries WHERE {of_tenant} AND {conditions} ORDER BY {order} DESC LIMIT $3");
-    let sql = format!("{} ORDER BY delivery.\"row\" DESC", recorded_sql(&page));
+    let sql = format!("{} ORDER BY delivery.seq DESC", recorded_sql(&page));
     let select = client.prepare_cached(&sql).await?;
     client.query(&select, &parameters).await?.iter().map(recorded).collect()
 }
@@ -392,7 +372,7 @@ pub(super) async fn send_again(
     let update = transaction
         .prepare_cached(
             "UPDATE deliveries SET status = 'pending', due_at = $2, finished_at = NULL, earlier_attempts = attempts \
-             WHERE \"row\" = $1 AND NOT (leased AND status = 'pending')",
+             WHERE seq = $1 AND NOT (leased AND status = 'pending')",
         )
         .await?;
     transaction.execute(&update, &[&found.place, &now.as_millis()]).await?;
@@ -448,8 +428,8 @@ fn call_id(row: &Row) -> Result<Option<CallId>, Fault> {
 
 /// That of a submission's own callback is empty.
 fn endpoint(row: &Row) -> Result<Option<WebhookId>, Fault> {
-    let text: &str = row.try_get("endpoint")?;
-    if text.is_empty() { Ok(None) } else { webhook_id(row, "endpoint").map(Some) }
+    let text: &str = row.try_get("webhook")?;
+    if text.is_empty() { Ok(None) } else { webhook_id(row, "webhook").map(Some) }
 }
 
 fn event_id(row: &Row, column: &str) -> Result<EventId, Fault> {

@@ -31,9 +31,9 @@ const SHUT: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paus
      WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
 /// Takes tenants, the present, and how many to look at of each.
-pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.\"row\", receiver, \
+pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
-     FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT \"row\", receiver, event, due_at \
+     FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
@@ -49,26 +49,26 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (
      ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
      WHERE next.status = 'pending' AND next.tenant = $1 AND next.receiver > walk.receiver ORDER BY next.receiver LIMIT 1), \
      steps + 1 FROM walk WHERE walk.receiver IS NOT NULL AND steps < $4) \
-     SELECT walk.receiver, oldest.\"row\", (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) \
+     SELECT walk.receiver, oldest.seq, (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) \
      AS size FROM walk LEFT JOIN LATERAL \
-     (SELECT \"row\", event, due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = $1 \
+     (SELECT seq, event, due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = $1 \
      AND deliveries.receiver = walk.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
      WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
 /// Takes rows, the present, and the lease's end. What another replica claimed meanwhile is passed over. The attempt
 /// that begins is written down with it.
-const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT \"row\" FROM deliveries WHERE \"row\" = ANY($1) \
-     AND status = 'pending' AND due_at <= $2 AND (endpoint = '' OR EXISTS (SELECT 1 FROM webhooks \
-     WHERE webhooks.id = endpoint AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
+const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
+     AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
+     WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
-     WHERE \"row\" = ANY (ARRAY(SELECT \"row\" FROM mine)) RETURNING *), \
-     begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT \"row\", attempts, $2 FROM claimed) \
-     SELECT \"row\", fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, endpoint, \
+     WHERE seq = ANY (ARRAY(SELECT seq FROM mine)) RETURNING *), \
+     begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
+     SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, webhook, \
      coalesce(hook.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, previous_secret, \
      previous_until, headers FROM claimed \
      CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) AS told \
      LEFT JOIN LATERAL (SELECT url, version, secret, previous_secret, previous_until, headers FROM webhooks \
-     WHERE id = claimed.endpoint LIMIT 1) AS hook ON true";
+     WHERE id = claimed.webhook LIMIT 1) AS hook ON true";
 
 /// Where each tenant's walk from receiver to receiver goes on.
 pub(super) type Walks = HashMap<TenantId, String>;
@@ -171,7 +171,7 @@ async fn oldest(
     let mut found: HashMap<String, Vec<Candidate>> = HashMap::new();
     for row in client.query(&statement, &[&tenants, &now, &window]).await? {
         let candidate = Candidate {
-            row: row.try_get("row")?,
+            row: row.try_get("seq")?,
             receiver: row.try_get("receiver")?,
             size: number(&row, "size")?,
         };
@@ -205,7 +205,7 @@ async fn by_receiver(
             receivers += 1;
             last = Some(receiver.clone());
         }
-        if let Some(found) = row.try_get::<_, Option<i64>>("row")? {
+        if let Some(found) = row.try_get::<_, Option<i64>>("seq")? {
             candidates.push(Candidate { row: found, receiver, size: number(row, "size")? });
         }
     }
@@ -243,7 +243,7 @@ async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> 
 /// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
 fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
     let read = || {
-        let lease = Lease { row: row.try_get("row")?, fence: row.try_get("fence")? };
+        let lease = Lease { row: row.try_get("seq")?, fence: row.try_get("fence")? };
         let body: Vec<u8> = row.try_get("body")?;
         let delivery = deliveries::read(row)?;
         let endpoint = match delivery.webhook {

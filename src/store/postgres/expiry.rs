@@ -8,7 +8,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use super::notices::Address;
 use super::rows::parsed;
-use super::{PostgresStore, deletion, listings, usage, webhooks};
+use super::{PostgresStore, deletion, usage, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::usage::Day;
@@ -18,14 +18,14 @@ use crate::domain::usage::Day;
 const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id = ANY (ARRAY(SELECT id FROM analyses \
      WHERE stage IS NULL AND finished_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries \
      WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
-     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
-     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL \
+     AND deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= $1)))) ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)) \
      RETURNING tenant, call_id";
 const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq = ANY (ARRAY(SELECT seq FROM events WHERE at < $1 \
      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
-     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
-     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL \
+     AND deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= $1)))) ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id = ANY (ARRAY(SELECT id FROM replays \
@@ -49,10 +49,6 @@ impl RetentionStore for PostgresStore {
     ) -> Result<usize, StoreError> {
         let records = self.run(|session| deletion::delete_records(session, before, limit)).await?;
         Ok(records + self.run(|session| usage::delete(session, Day::of(before), limit)).await?)
-    }
-
-    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
-        self.run(|session| listings::catch_up(session, limit)).await
     }
 }
 

@@ -34,9 +34,9 @@ impl Held {
 const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 WHERE id = ANY (ARRAY(SELECT analyses.id \
      FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN analyses ON analyses.id = held.id \
      AND analyses.fence = held.fence WHERE leased AND stage IS NOT NULL FOR UPDATE OF analyses SKIP LOCKED))";
-const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at = $3 WHERE \"row\" = ANY (ARRAY(SELECT \
-     deliveries.\"row\" FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN deliveries ON \
-     deliveries.\"row\" = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
+const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at = $3 WHERE seq = ANY (ARRAY(SELECT \
+     deliveries.seq FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN deliveries ON \
+     deliveries.seq = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
      FOR UPDATE OF deliveries SKIP LOCKED))";
 
 /// Makes the analyses that this process holds due at once.

@@ -1,6 +1,6 @@
 //! Lists of analyses, and the indexes behind them.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -15,7 +15,7 @@ use crate::domain::summary::ResultSummary;
 
 /// Takes the row, the tenant, the summary, the tags' names and the words; puts them in the place of what was.
 const KEEP: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
-     DO UPDATE SET summary = excluded.summary), caught_up AS (DELETE FROM unlisted WHERE analysis = $1), \
+     DO UPDATE SET summary = excluded.summary), \
      untagged AS (DELETE FROM tags WHERE analysis = $1 AND NOT name = ANY ($4::text[])), \
      tagged AS (INSERT INTO tags (tenant, name, analysis) SELECT $2, name, $1 FROM unnest($4::text[]) AS name \
      ON CONFLICT DO NOTHING) INSERT INTO search (analysis, words) VALUES ($1, array_to_tsvector($5::text[])) \
@@ -23,49 +23,50 @@ const KEEP: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) 
 
 /// Keeps what lists show of a result, and what it is found by, in the place of what was.
 pub(super) async fn keep(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     row: i64,
     tenant: &TenantId,
     result: &AnalysisResult,
 ) -> Result<(), Fault> {
-    let keep = transaction.prepare_cached(KEEP).await?;
+    let keep = client.prepare_cached(KEEP).await?;
     let summary = ResultSummary::of(result);
     // The server's texts cannot hold NUL; JSON escapes it.
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();
-    transaction.execute(&keep, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
+    client.execute(&keep, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
     Ok(())
 }
 
-/// Lists results from before there were lists. How many.
-pub(super) async fn catch_up(mut session: Session, limit: usize) -> Result<usize, Fault> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let transaction = session.client()?.transaction().await?;
-    // The analysis is locked, too: a new result must not be followed by the index of the old one.
-    let unlisted = transaction
-        .prepare_cached(
-            "SELECT results.analysis, tenant, result FROM unlisted JOIN analyses ON id = unlisted.analysis \
-             JOIN results ON results.analysis = id ORDER BY id LIMIT $1 FOR UPDATE OF analyses, unlisted SKIP LOCKED",
-        )
-        .await?;
-    let rows = transaction.query(&unlisted, &[&limit]).await?;
-    let forget = transaction.prepare_cached("DELETE FROM unlisted WHERE analysis = $1").await?;
+/// Takes the last listed analysis and the number of results.
+const UNLISTED: &str = "SELECT analysis, tenant, result FROM results JOIN analyses ON id = analysis \
+     WHERE analysis > $1 ORDER BY analysis LIMIT $2";
+
+/// Lists the next copied results after an analysis, or after the last one that is listed. Returns the last of them and
+/// their number; `None` if there are no more. Without a transaction: folding the words of a large result takes longer than a
+/// transaction may be idle.
+pub(super) async fn list_copied(
+    client: &Object,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Option<(i64, usize)>, Fault> {
+    let after = match after {
+        Some(after) => after,
+        None => {
+            let last = "SELECT coalesce(max(analysis), 0) FROM listings";
+            client.query_one(last, &[]).await?.try_get(0)?
+        }
+    };
+    let rows = client.query(UNLISTED, &[&after, &limit]).await?;
     for row in &rows {
-        let analysis: i64 = row.try_get("analysis")?;
-        // One that cannot be read keeps the others from nothing.
+        let (analysis, tenant) = (row.try_get("analysis")?, parsed(row, "tenant", TenantId::parse)?);
+        // A result that cannot be read is copied all the same, but not listed.
         match from_json::<AnalysisResult>(row, "result") {
-            Ok(Some(result)) => {
-                keep(&transaction, analysis, &parsed(row, "tenant", TenantId::parse)?, &result).await?;
-            }
-            Ok(None) | Err(_) => {
-                tracing::error!(row = analysis, "a result cannot be read, and is not listed");
-                transaction.execute(&forget, &[&analysis]).await?;
-            }
+            Ok(Some(result)) => keep(client, analysis, &tenant, &result).await?,
+            Ok(None) | Err(_) => tracing::error!(analysis, %tenant, "stored result cannot be read"),
         }
     }
-    transaction.commit().await?;
-    Ok(rows.len())
+    rows.last().map(|row| Ok((row.try_get("analysis")?, rows.len()))).transpose()
 }
 
 pub(super) async fn list(

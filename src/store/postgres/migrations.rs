@@ -1,49 +1,39 @@
-//! The schema: which steps lead to it, and who may take them.
+//! Migrations of the schema.
 //!
-//! Steps are taken under an advisory lock, so that replicas that start together take each of them once. A step only
-//! adds (expand); what it makes superfluous goes with a later one (contract), when no replica of the version before
-//! runs any more. The table `gateway_schema` says from which version on a program can live with the schema.
+//! Steps run under an advisory lock, so that replicas that start together run each step once. A step only adds
+//! (expand); a later step removes what became superfluous (contract), when no replica of the previous version runs any
+//! more. The table `gateway_schema` says which version of the program is the oldest that can work with the schema.
 
 use deadpool_postgres::Object;
 
 use super::super::StoreError;
 use super::fault::Fault;
 
-/// A step, and the oldest program that can live with its outcome.
+/// A step, and the oldest schema version whose programs can work with its outcome.
 struct Migration {
     sql: &'static str,
     compatible_from: i32,
 }
 
-/// The steps from an empty schema to the present one. A program's version is their number.
-const MIGRATIONS: [Migration; 9] = [
-    Migration { sql: include_str!("schema.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("feed.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("listings.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("usage.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("counts.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("idempotency.sql"), compatible_from: 1 },
-    // A replica of the version before cannot read an endpoint's deliveries: what it claims of them waits for another.
-    Migration { sql: include_str!("webhooks.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("signing.sql"), compatible_from: 1 },
-    Migration { sql: include_str!("delivered.sql"), compatible_from: 1 },
-];
+/// The steps from an empty database to the present schema. The number of steps is the program's schema version. Append
+/// only: a released step never changes. Each step has a counterpart in `sqlite/file.rs`.
+const MIGRATIONS: [Migration; 1] = [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
 
-/// Of our own choosing; the schema's name keeps two gateways in one database apart.
+/// The schema's name keeps two gateways in one database apart.
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
      (version integer PRIMARY KEY, compatible_from integer NOT NULL, taken_at timestamptz NOT NULL DEFAULT now())";
 
-/// What the database says of itself.
+/// The versions that the database records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct SchemaVersion {
     version: usize,
     compatible_from: usize,
 }
 
-/// Takes the steps that are missing, each in a transaction of its own: what one has locked is free before the next begins.
+/// Takes the missing steps, each in its own transaction, so that a step's locks end before the next step begins.
 pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
     while take_step(client).await? {}
     Ok(())
@@ -52,7 +42,7 @@ pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
 /// Takes the next step, if one is missing.
 async fn take_step(client: &mut Object) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
-    // Whoever is first may take long over a step on a large table.
+    // A step on a large table may take long, and other replicas wait for it.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL client_min_messages = warning").await?;
     transaction.execute(LOCK, &[]).await?;
     transaction.batch_execute(TABLE).await?;
@@ -73,7 +63,7 @@ async fn take_step(client: &mut Object) -> Result<bool, Fault> {
     Ok(missing.is_some())
 }
 
-/// Whether [`migrate`] would work, without changing anything; and whether it would have nothing to do.
+/// Checks whether [`migrate`] would succeed, without changing anything. Returns whether the schema is up to date.
 pub(super) async fn inspect(client: &mut Object) -> Result<bool, Fault> {
     let transaction = client.build_transaction().read_only(true).start().await?;
     let table: Option<String> =

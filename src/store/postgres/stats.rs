@@ -32,7 +32,7 @@ const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS s
      FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
 
 /// What is held back with its endpoint is not due.
-const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.endpoint \
+const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
      AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
 
 /// Takes tenants: the due time of the oldest row of a table that a condition holds for.

@@ -15,7 +15,7 @@ use super::super::copy::{Cell, Column, Kind, Row, Table};
 use super::connect::Way;
 use super::copies::{self, Note};
 use super::fault::Fault;
-use super::{OpenError, migrations};
+use super::{OpenError, listings, migrations};
 use crate::config::PostgresUrl;
 
 /// One connection, which is all that a copy needs.
@@ -104,6 +104,15 @@ impl Target {
         }
         writer.finish().await?;
         Ok(())
+    }
+
+    /// Derives list and search entries from the next copied results. See [`listings::list_copied`].
+    pub(in crate::store) async fn list_results(
+        &self,
+        after: Option<i64>,
+        limit: i64,
+    ) -> Result<Option<(i64, usize)>, StoreError> {
+        Ok(listings::list_copied(&self.client, after, limit).await?)
     }
 
     /// Every row in the order of the key.

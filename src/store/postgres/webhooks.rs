@@ -44,12 +44,12 @@ const OF_TENANT: &str = "SELECT id, events FROM webhooks \
      WHERE tenant = $1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id";
 
 /// A batch of an endpoint's deliveries; those that somebody is at come with the next.
-const DELETE_DELIVERIES: &str = "DELETE FROM deliveries WHERE \"row\" = ANY (ARRAY(SELECT \"row\" FROM deliveries \
-     WHERE endpoint = $1 AND endpoint <> '' LIMIT $2 FOR UPDATE SKIP LOCKED))";
+const DELETE_DELIVERIES: &str = "DELETE FROM deliveries WHERE seq = ANY (ARRAY(SELECT seq FROM deliveries \
+     WHERE webhook = $1 AND webhook <> '' LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /// After the last of them.
 const DELETE_WEBHOOK: &str = "DELETE FROM webhooks WHERE id = $1 AND deleted_at IS NOT NULL \
-     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE endpoint = $1 AND endpoint <> '')";
+     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook = $1 AND webhook <> '')";
 
 /// What is written of an endpoint besides its names.
 struct Content<'a> {
@@ -373,10 +373,10 @@ fn activity(row: &Row) -> Result<WebhookActivity, Fault> {
 const ACTIVITIES: &str = "SELECT went.attempts, went.delivered, waits.pending \
      FROM unnest($2::text[]) WITH ORDINALITY AS hook (id, place) CROSS JOIN LATERAL \
      (SELECT coalesce(sum(ended), 0)::bigint AS attempts, coalesce(sum(taken), 0)::bigint AS delivered \
-     FROM (SELECT \"row\", attempts FROM deliveries WHERE endpoint = hook.id AND endpoint <> '' \
-     ORDER BY \"row\" DESC LIMIT $3) AS youngest CROSS JOIN LATERAL \
+     FROM (SELECT seq, attempts FROM deliveries WHERE webhook = hook.id AND webhook <> '' \
+     ORDER BY seq DESC LIMIT $3) AS youngest CROSS JOIN LATERAL \
      (SELECT count(nullif(outcome, 'unsigned')) AS ended, count(*) FILTER (WHERE outcome = 'delivered') AS taken \
-     FROM attempts WHERE delivery = youngest.\"row\" AND number > youngest.attempts - $4) AS counted) AS went \
+     FROM attempts WHERE delivery = youngest.seq AND number > youngest.attempts - $4) AS counted) AS went \
      CROSS JOIN LATERAL (SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = $1 AND receiver = hook.id LIMIT $5) AS waiting) AS waits ORDER BY place";
 

@@ -12,7 +12,7 @@ use super::rows::{COLUMNS, json, read, state, text, work};
 use super::writer::Done;
 use super::{SqliteStore, deletion, deliveries, feed, listings, paces, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
-use crate::domain::audit::{Actor, AuditRecord};
+use crate::domain::audit::Actor;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::{Event, EventKind};
 use crate::domain::ids::{CallId, TenantId};
@@ -90,20 +90,6 @@ impl AnalysisStore for SqliteStore {
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
         let (tenant, call_id) = (tenant.clone(), call_id.clone());
         self.read(move |connection| deletion::was_deleted(connection, &tenant, &call_id)).await
-    }
-
-    async fn audit_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
-        let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.read(move |connection| deletion::audit(connection, &tenant, &call_id)).await
-    }
-
-    async fn pace(&self, tenant: &TenantId) -> Result<Option<Pace>, StoreError> {
-        let tenant = tenant.clone();
-        self.read(move |connection| paces::find(connection, &tenant)).await
     }
 }
 
@@ -227,7 +213,7 @@ pub(super) fn apply(
     step: Step,
 ) -> Result<Done<Applied>, StoreError> {
     let analysis = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE id = ? AND fence = ? AND leased = 1"))?
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM analyses WHERE id = ? AND fence = ? AND leased"))?
         .query_row(params![lease.row, lease.fence], read)
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
@@ -367,10 +353,9 @@ fn insert(connection: &Connection, analysis: &Analysis) -> Result<Option<i64>, S
     let submitted_at = Value::from(analysis.submitted_at.as_millis());
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO analyses (id, tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
-             last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-             missing_since, denied_since) VALUES ((SELECT 1 + max(floor, coalesce((SELECT max(id) FROM analyses), 0)) \
-             FROM row_floors WHERE name = 'analyses'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+            "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
+             last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, \
+             denied_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (tenant, call_id) DO NOTHING",
         )?
         .execute(params_from_iter(
@@ -389,7 +374,7 @@ fn update(connection: &Connection, row: i64, analysis: &Analysis, with_work: boo
             .prepare_cached(
                 "UPDATE analyses SET status = ?, revision = ?, finished_at = ?, metadata = ?, failure = ?, \
                  last_error = ?, trace = ?, stage = ?, due_at = ?, started_at = ?, accepted_at = ?, polls = ?, \
-                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, denied_since = ?, leased = 0 WHERE id = ?",
+                 errors = ?, etag = ?, empty_since = ?, missing_since = ?, denied_since = ?, leased = false WHERE id = ?",
             )?
             .execute(params_from_iter(state.chain(work(analysis)).chain(row)))?;
     } else {

@@ -56,7 +56,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
-         fence = fence + 1, leased = 1, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
+         fence = fence + 1, leased = true, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
          WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         condition(queue),
         rows::COLUMNS
@@ -74,7 +74,7 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
 /// Takes a tenant and the present: what is under way, of either queue. The plus keeps the query off the indexes of what is
 /// to come.
 pub(super) const UNDER_WAY: &str =
-    "SELECT count(*) FROM analyses WHERE leased = 1 AND tenant = ? AND +due_at > ?";
+    "SELECT count(*) FROM analyses WHERE leased AND tenant = ? AND +due_at > ?";
 
 pub(super) fn work(
     connection: &Connection,
@@ -122,11 +122,11 @@ pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Time
 /// Makes everything that is leased due at once. Only for when no other process can hold a lease.
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     connection.execute(
-        "UPDATE analyses SET leased = 0, due_at = ? WHERE leased = 1 AND stage IS NOT NULL",
+        "UPDATE analyses SET leased = false, due_at = ? WHERE leased AND stage IS NOT NULL",
         [now.as_millis()],
     )?;
     connection.execute(
-        "UPDATE deliveries SET leased = 0, due_at = ? WHERE leased = 1 AND status = 'pending'",
+        "UPDATE deliveries SET leased = false, due_at = ? WHERE leased AND status = 'pending'",
         [now.as_millis()],
     )?;
     Ok(())

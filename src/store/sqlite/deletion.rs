@@ -4,9 +4,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Change, StoreError};
 use super::idempotency;
-use super::rows::{text_id, time};
 use super::writer::Done;
-use crate::domain::audit::{Actor, AuditRecord, AuditedAction};
+use crate::domain::audit::{Actor, AuditedAction};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
@@ -41,26 +40,6 @@ pub(super) fn delete(
             call_id.as_str(),
         ])?;
     Ok(Done { value: true, changes: vec![Change::Analysis(tenant, call_id)] })
-}
-
-/// What was done to a call, the oldest first.
-pub(super) fn audit(
-    connection: &Connection,
-    tenant: &TenantId,
-    call_id: &CallId,
-) -> Result<Vec<AuditRecord>, StoreError> {
-    let mut select = connection.prepare_cached(
-        "SELECT at, subject, request_id, action, call_id FROM audit WHERE tenant = ? AND call_id = ? ORDER BY id",
-    )?;
-    let rows = select.query_map(params![tenant.as_str(), call_id.as_str()], |row| {
-        Ok(AuditRecord {
-            at: time(row, "at")?,
-            actor: Actor { subject: row.get("subject")?, request_id: row.get("request_id")? },
-            action: row.get("action")?,
-            call_id: text_id(row, "call_id", CallId::parse)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Whether a call was deleted.

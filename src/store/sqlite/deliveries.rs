@@ -26,15 +26,11 @@ use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
-/// The row of a new delivery: above those of all that were deleted, so that no lease is taken for another's.
-pub(in crate::store) const NEXT_DELIVERY_ROW: &str = "(SELECT 1 + max(floor, coalesce((SELECT max(row) FROM deliveries), 0)) \
-     FROM row_floors WHERE name = 'deliveries')";
-
 /// What [`recorded`] expects of a row.
-const RECORDED: &str = "SELECT deliveries.row AS place, deliveries.id AS id, endpoint, iif(endpoint = '', deliveries.url, \
+const RECORDED: &str = "SELECT deliveries.seq AS place, deliveries.id AS id, webhook, iif(webhook = '', deliveries.url, \
      coalesce(webhooks.url, '')) AS url, events.id AS event_id, kind, deliveries.call_id AS call_id, status, attempts, \
-     deliveries.created_at AS created_at, due_at, leased, finished_at FROM deliveries JOIN events ON seq = event \
-     LEFT JOIN webhooks ON webhooks.id = endpoint";
+     deliveries.created_at AS created_at, due_at, leased, finished_at FROM deliveries JOIN events ON events.seq = event \
+     LEFT JOIN webhooks ON webhooks.id = webhook";
 
 #[async_trait]
 impl DeliveryStore for SqliteStore {
@@ -91,15 +87,6 @@ impl DeliveryStore for SqliteStore {
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
         let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
         self.write(move |connection| send_again(connection, &tenant, delivery, now)).await
-    }
-
-    async fn deliveries_of_call(
-        &self,
-        tenant: &TenantId,
-        call_id: &CallId,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        let (tenant, call_id) = (tenant.clone(), call_id.clone());
-        self.read(move |connection| of_call(connection, &tenant, &call_id)).await
     }
 }
 
@@ -158,10 +145,10 @@ pub(super) fn announce_latest(
 pub(super) fn insert(connection: &Connection, seq: i64, delivery: &NewDelivery) -> Result<(), StoreError> {
     let trace = serde_json::to_string(&delivery.trace).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     connection
-        .prepare_cached(&format!(
-            "INSERT INTO deliveries (row, id, tenant, call_id, event, endpoint, url, receiver, status, created_at, \
-             due_at, trace) VALUES ({NEXT_DELIVERY_ROW}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        ))?
+        .prepare_cached(
+            "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, \
+             due_at, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
         .execute(params![
             delivery.id.to_string(),
             delivery.tenant.as_str(),
@@ -196,12 +183,12 @@ pub(super) fn finish(
     let uncounted = u32::from(matches!(attempt.next, RetryDecision::WaitUntil(_)));
     let (owner, endpoint) = connection
         .prepare_cached(
-            "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = 0, \
-             earlier_attempts = earlier_attempts + ? WHERE row = ? AND fence = ? AND leased = 1 \
-             RETURNING tenant, endpoint",
+            "UPDATE deliveries SET status = ?, due_at = coalesce(?, due_at), finished_at = ?, leased = false, \
+             earlier_attempts = earlier_attempts + ? WHERE seq = ? AND fence = ? AND leased \
+             RETURNING tenant, webhook",
         )?
         .query_row(params![status.as_str(), due_at, finished_at, uncounted, lease.row, lease.fence], |row| {
-            Ok((text_id(row, "tenant", TenantId::parse)?, row.get::<_, String>("endpoint")?))
+            Ok((text_id(row, "tenant", TenantId::parse)?, row.get::<_, String>("webhook")?))
         })
         .optional()?
         .ok_or(StoreError::LeaseLost)?;
@@ -213,7 +200,7 @@ pub(super) fn finish(
     connection
         .prepare_cached(
             "UPDATE attempts SET outcome = ?, status = ?, latency_ms = ?, detail = ?, response = ? \
-             WHERE delivery = ? AND number = (SELECT attempts FROM deliveries WHERE row = ?)",
+             WHERE delivery = ? AND number = (SELECT attempts FROM deliveries WHERE seq = ?)",
         )?
         .execute(params![
             attempt.outcome,
@@ -234,7 +221,7 @@ pub(super) fn attempts(
 ) -> Result<Vec<RecordedAttempt>, StoreError> {
     let mut attempts = connection.prepare_cached(
         "SELECT * FROM (SELECT attempts.number, attempts.started_at, attempts.outcome, attempts.status, latency_ms, \
-             response, detail FROM attempts JOIN deliveries ON row = delivery WHERE tenant = ? AND id = ? \
+             response, detail FROM attempts JOIN deliveries ON seq = delivery WHERE tenant = ? AND id = ? \
              ORDER BY number DESC LIMIT ?) ORDER BY number",
     )?;
     let most = i64::from(MOST_ATTEMPTS);
@@ -249,18 +236,6 @@ pub(super) fn attempts(
             response: row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default(),
         })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn of_call(
-    connection: &Connection,
-    tenant: &TenantId,
-    call_id: &CallId,
-) -> Result<Vec<RecordedDelivery>, StoreError> {
-    let mut deliveries = connection.prepare_cached(&format!(
-        "{RECORDED} WHERE deliveries.tenant = ? AND deliveries.call_id = ? ORDER BY row"
-    ))?;
-    let rows = deliveries.query_map(params![tenant.as_str(), call_id.as_str()], recorded)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -282,8 +257,8 @@ pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryQuery) -> (String, Vec<
     // The call's index first, then an endpoint's own; a unary plus keeps the query off the others.
     match filter.webhook {
         Some(webhook) => {
-            let of_call = ["+endpoint = ?", "deliveries.tenant = ?"];
-            let of_endpoint = ["endpoint = ?", "endpoint <> '' AND +deliveries.tenant = ?"];
+            let of_call = ["+webhook = ?", "deliveries.tenant = ?"];
+            let of_endpoint = ["webhook = ?", "webhook <> '' AND +deliveries.tenant = ?"];
             conditions.extend(if filter.call_id.is_some() { of_call } else { of_endpoint });
             values.push(text(&webhook.to_string()));
         }
@@ -304,12 +279,12 @@ pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryQuery) -> (String, Vec<
         None => {}
     }
     if let Some(after) = page.after {
-        conditions.push("row < ?");
+        conditions.push("deliveries.seq < ?");
         values.push(Value::from(after));
     }
     values.push(Value::from(i64::try_from(page.limit).unwrap_or(i64::MAX)));
     let conditions = conditions.join(" AND ");
-    (format!("{RECORDED} WHERE {conditions} ORDER BY row DESC LIMIT ?"), values)
+    (format!("{RECORDED} WHERE {conditions} ORDER BY deliveries.seq DESC LIMIT ?"), values)
 }
 
 pub(super) fn find(
@@ -340,7 +315,7 @@ pub(super) fn send_again(
     connection
         .prepare_cached(
             "UPDATE deliveries SET status = 'pending', due_at = ?, finished_at = NULL, earlier_attempts = attempts \
-             WHERE row = ? AND NOT (leased = 1 AND status = 'pending')",
+             WHERE seq = ? AND NOT (leased AND status = 'pending')",
         )?
         .execute(params![now.as_millis(), found.place])?;
     Ok(Done { value: Sending::Due(id), changes: vec![Change::Delivery] })
@@ -389,8 +364,8 @@ fn call_id(row: &Row<'_>) -> Result<Option<CallId>, rusqlite::Error> {
 
 /// That of a submission's own callback is empty.
 fn endpoint(row: &Row<'_>) -> Result<Option<WebhookId>, rusqlite::Error> {
-    let text: String = row.get("endpoint")?;
-    if text.is_empty() { Ok(None) } else { webhooks::webhook_id(row, "endpoint").map(Some) }
+    let text: String = row.get("webhook")?;
+    if text.is_empty() { Ok(None) } else { webhooks::webhook_id(row, "webhook").map(Some) }
 }
 
 fn event_id(row: &Row<'_>, column: &str) -> Result<EventId, rusqlite::Error> {

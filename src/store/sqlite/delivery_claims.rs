@@ -22,10 +22,10 @@ const NEXT_STRIDE: Duration = Duration::from_millis(50);
 
 /// Takes a tenant and the present: what is under way. The plus keeps the query off the index of what is to come.
 pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
-     WHERE leased = 1 AND tenant = ? AND +due_at > ? AND status = 'pending' GROUP BY receiver";
+     WHERE leased AND tenant = ? AND +due_at > ? AND status = 'pending' GROUP BY receiver";
 
 /// Takes a tenant, the present, and how many to look at.
-pub(super) const OLDEST: &str = "SELECT row, receiver, length(body) FROM deliveries JOIN events ON seq = event \
+pub(super) const OLDEST: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries JOIN events ON events.seq = event \
      WHERE status = 'pending' AND deliveries.tenant = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
 
 /// Takes a tenant and the present.
@@ -37,8 +37,8 @@ pub(super) const NEXT_RECEIVER: &str = "SELECT receiver FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND receiver > ? ORDER BY receiver LIMIT 1";
 
 /// Takes a tenant, a receiver, the present, and how many to look at.
-pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT row, receiver, length(body) FROM deliveries \
-     JOIN events ON seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
+pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries \
+     JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
 
 /// Where each tenant's walk from receiver to receiver goes on.
@@ -179,23 +179,23 @@ fn take(
 ) -> Result<Option<ClaimedDelivery>, StoreError> {
     connection
         .prepare_cached(
-            "UPDATE deliveries SET fence = fence + 1, leased = 1, due_at = ?, attempts = attempts + 1 WHERE row = ?",
+            "UPDATE deliveries SET fence = fence + 1, leased = true, due_at = ?, attempts = attempts + 1 WHERE seq = ?",
         )?
         .execute(params![(now + lease).as_millis(), row])?;
     connection
         .prepare_cached(
-            "INSERT INTO attempts (delivery, number, started_at) SELECT row, attempts, ? FROM deliveries WHERE row = ?",
+            "INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, ? FROM deliveries WHERE seq = ?",
         )?
         .execute(params![now.as_millis(), row])?;
     let claimed = connection
         .prepare_cached(
-            "SELECT row, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, endpoint, \
+            "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
              coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, \
-             previous_secret, previous_until, headers FROM deliveries JOIN events ON seq = event \
-             LEFT JOIN webhooks ON webhooks.id = endpoint WHERE row = ?",
+             previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
+             LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
         )?
         .query_row([row], |row| {
-            let lease = Lease { row: row.get("row")?, fence: row.get("fence")? };
+            let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
             let body: Vec<u8> = row.get("body")?;
             let delivery = deliveries::read(row)?;
             let endpoint = delivery.webhook.map(|id| Ok::<_, rusqlite::Error>(ClaimedEndpoint { id, version: row.get("version")?, sealed: sealed(row)? }));

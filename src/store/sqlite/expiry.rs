@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use super::super::{Change, RetentionStore, StoreError};
 use super::rows::text_id;
 use super::writer::Done;
-use super::{SqliteStore, deletion, listings, usage, webhooks};
+use super::{SqliteStore, deletion, usage, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::usage::Day;
@@ -16,13 +16,13 @@ use crate::domain::usage::Day;
 pub(super) const DELETE_ANALYSES: &str = "DELETE FROM analyses WHERE id IN (SELECT id FROM analyses \
      WHERE stage IS NULL AND finished_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries \
      WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id \
-     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
-     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL \
+     AND deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))) ORDER BY finished_at LIMIT ?2) RETURNING tenant, call_id";
 pub(super) const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ?1 \
      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq \
-     AND deliveries.status = 'pending' AND (endpoint = '' OR EXISTS \
-     (SELECT 1 FROM webhooks WHERE webhooks.id = endpoint AND disabled_at IS NULL \
+     AND deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))) ORDER BY at LIMIT ?2)";
 
 pub(super) const DELETE_REPLAYS: &str = "DELETE FROM replays WHERE id IN \
@@ -49,10 +49,6 @@ impl RetentionStore for SqliteStore {
             Ok(Done::quiet(records + days))
         })
         .await
-    }
-
-    async fn list_earlier_results_across_tenants(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(move |connection| listings::catch_up(connection, limit).map(Done::quiet)).await
     }
 }
 

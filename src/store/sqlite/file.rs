@@ -1,4 +1,4 @@
-//! The file itself: whose it is, which schema it has, and how it is opened.
+//! The database file: its lock, its schema version and how it is opened.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,29 +10,17 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::mark;
 
-/// The steps from an empty file to the present schema; the file's `user_version` counts those taken.
-pub(super) const MIGRATIONS: [&str; 12] = [
-    include_str!("schema.sql"),
-    include_str!("fair_claims.sql"),
-    include_str!("paces.sql"),
-    include_str!("deadlines.sql"),
-    include_str!("feed.sql"),
-    include_str!("listings.sql"),
-    include_str!("usage.sql"),
-    include_str!("counts.sql"),
-    include_str!("idempotency.sql"),
-    include_str!("webhooks.sql"),
-    include_str!("signing.sql"),
-    include_str!("delivered.sql"),
-];
+/// The steps from an empty file to the present schema; the file's `user_version` counts the steps taken. Append only:
+/// a released step never changes. Each step has a counterpart in `postgres/migrations.rs`.
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process works on it; two would take each other's leases for those of a dead one.
+    /// Another process uses the file. Each of two processes would end the leases of the other.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
-    /// A later version of this program wrote it.
+    /// A later version of this program wrote the file.
     #[error("{path} has schema {found}, this version knows up to {known}")]
     TooNew {
         /// The file.
@@ -42,7 +30,7 @@ pub enum OpenError {
         /// The newest this program knows.
         known: usize,
     },
-    /// An earlier version of this program wrote it, and none of this version has worked on it yet.
+    /// The file is empty, or an earlier version of this program wrote it, and no gateway has migrated it yet.
     #[error(
         "{path} has schema {found}, this version works on {known}: start a gateway of this version first"
     )]
@@ -54,10 +42,10 @@ pub enum OpenError {
         /// This program's.
         known: usize,
     },
-    /// A copy of it was begun, which would not be what the file is if that changed now.
+    /// A copy of the file was begun; a change now would not be part of it.
     #[error("{0} is being copied to a PostgreSQL server: finish that first, or start a gateway on the file")]
     BeingCopied(PathBuf),
-    /// It was copied to a server, which has its work now; to do it here as well would be to do it twice.
+    /// The file was copied to a server that continues its work: the same work must not be done twice.
     #[error(
         "{0} was copied to a PostgreSQL server, which goes on with its work: set store.url to that server \
          (to come back to this file all the same, drop its table gateway_copy, and do not start the server's gateways)"
@@ -81,10 +69,10 @@ pub enum OpenError {
     },
 }
 
-/// Whether [`SqliteStore::open`](super::SqliteStore::open) would work, without changing anything.
+/// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed, without changing anything.
 ///
 /// # Errors
-/// [`OpenError`] says why it would not.
+/// The [`OpenError`] that opening would fail with.
 pub fn inspect(path: &Path) -> Result<(), OpenError> {
     if !path.exists() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -100,7 +88,7 @@ pub fn inspect(path: &Path) -> Result<(), OpenError> {
     mark::check(&connection, path)
 }
 
-/// Whether this version's gateways work on the file as it is, and nobody copies it.
+/// Checks that the file has the present schema and is not being copied.
 pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let found = schema_version(connection, path)?;
     if found < MIGRATIONS.len() {
@@ -114,8 +102,8 @@ pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), 
     }
 }
 
-/// The file, as it is opened to be looked at. Even a reader makes a log and leaves it behind, perhaps as another
-/// user than the service's; it does not if it is told that nobody writes, and without a log nobody does.
+/// The name that opens the file for inspection. A reader of a WAL database creates a log file, perhaps as another user
+/// than the service. `immutable` prevents that, and is safe while there is no log: then no process writes.
 fn inspected(path: &Path) -> OsString {
     if beside(path, "-wal").exists() {
         return path.into();
@@ -124,7 +112,7 @@ fn inspected(path: &Path) -> OsString {
     format!("file:{escaped}?immutable=1").into()
 }
 
-/// The file's name with an ending.
+/// The name of a file beside the database, such as its log.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -141,8 +129,7 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenErr
     Ok(found)
 }
 
-/// Makes the file, if it is not there, for its owner alone: transcripts are nobody else's. `SQLite` gives the files
-/// beside it the same mode.
+/// Creates the file if it does not exist, readable by its owner only. `SQLite` gives the files beside it the same mode.
 pub(super) fn private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
@@ -162,33 +149,73 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::from_secs(5))?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
-        // Some network file systems: without shared memory, readers and the writer would stand in each other's way.
+        // Some network file systems have no shared memory, which write-ahead logging needs.
         let message =
-            format!("write-ahead logging is not to be had here (journal_mode {mode}); use a local disk");
+            format!("write-ahead logging is not supported here (journal_mode {mode}); use a local disk");
         return Err(rusqlite::Error::InvalidPath(message.into()));
     }
-    // FULL syncs the log at every commit: an answered submission survives the loss of power.
+    // FULL syncs the log at every commit: an answered submission survives a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
+/// Takes the missing steps, all of them in one transaction.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let transaction = connection.transaction().map_err(sqlite)?;
-    let found = schema_version(&transaction, path)?;
-    for migration in &MIGRATIONS[found..] {
-        transaction.execute_batch(migration).map_err(sqlite)?;
-    }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(sqlite)?;
-    transaction.commit().map_err(sqlite)
+    let found = schema_version(connection, path)?;
+    take_steps(connection, found, &MIGRATIONS)
+        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
 }
 
-/// Bytes of the file, and of the log beside it of what is not in it yet.
+fn take_steps(connection: &mut Connection, found: usize, steps: &[&str]) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    for step in &steps[found..] {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", steps.len())?;
+    transaction.commit()
+}
+
+/// The sizes in bytes of the file and of its write-ahead log.
 pub(super) fn sizes(path: &Path) -> std::io::Result<(u64, u64)> {
-    let mut log = path.to_owned().into_os_string();
-    log.push("-wal");
-    // The log is made with the first write.
-    Ok((std::fs::metadata(path)?.len(), std::fs::metadata(log).map_or(0, |log| log.len())))
+    // The first write creates the log.
+    let log = std::fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
+    Ok((std::fs::metadata(path)?.len(), log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of the first version, with a row.
+    fn old() -> Connection {
+        let mut old = Connection::open_in_memory().unwrap();
+        take_steps(&mut old, 0, &MIGRATIONS[..1]).unwrap();
+        old.execute("INSERT INTO feeds (tenant, last) VALUES ('acme', 7)", []).unwrap();
+        old
+    }
+
+    fn version(connection: &Connection) -> usize {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_later_step_keeps_the_rows() {
+        let mut file = old();
+        let steps = [MIGRATIONS[0], "ALTER TABLE feeds ADD COLUMN note TEXT NOT NULL DEFAULT 'none'"];
+        take_steps(&mut file, 1, &steps).unwrap();
+        assert_eq!(version(&file), 2);
+        let row = file.query_row("SELECT last, note FROM feeds", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(row, Ok((7, "none".to_owned())));
+    }
+
+    #[test]
+    fn a_step_that_fails_undoes_the_steps_before_it() {
+        let mut file = old();
+        let steps = [MIGRATIONS[0], "DELETE FROM feeds", "ALTER TABLE missing ADD COLUMN note TEXT"];
+        take_steps(&mut file, 1, &steps).unwrap_err();
+        assert_eq!(version(&file), 1);
+        assert_eq!(file.query_row("SELECT last FROM feeds", [], |row| row.get::<_, i64>(0)), Ok(7));
+    }
 }

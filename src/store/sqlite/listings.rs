@@ -1,10 +1,10 @@
 //! Lists of analyses, and the indexes behind them.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::super::StoreError;
-use super::rows::{COLUMNS, json, read, text, text_id, unreadable};
+use super::rows::{COLUMNS, json, read, text, unreadable};
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -33,36 +33,7 @@ pub(super) fn keep(
     connection
         .prepare_cached("INSERT OR REPLACE INTO search (rowid, words) VALUES (?, ?)")?
         .execute(params![row, words])?;
-    connection.prepare_cached("DELETE FROM unlisted WHERE analysis = ?")?.execute([row])?;
     Ok(())
-}
-
-/// Lists results from before there were lists. How many.
-pub(super) fn catch_up(connection: &Connection, limit: usize) -> Result<usize, StoreError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut unlisted = connection.prepare_cached("SELECT analysis FROM unlisted LIMIT ?")?;
-    let rows: Vec<i64> = unlisted.query_map([limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for row in &rows {
-        let found = connection
-            .prepare_cached(
-                "SELECT tenant, result FROM results JOIN analyses ON analyses.id = analysis WHERE analysis = ?",
-            )?
-            .query_row([row], |found| {
-                Ok((text_id(found, "tenant", TenantId::parse)?, found.get::<_, String>("result")?))
-            })
-            .optional()?;
-        // One that cannot be read keeps the others from nothing.
-        match found.map(|(tenant, result)| (tenant, serde_json::from_str(&result))) {
-            Some((tenant, Ok(result))) => keep(connection, *row, &tenant, &result)?,
-            unreadable => {
-                if unreadable.is_some() {
-                    tracing::error!(row, "a result cannot be read, and is not listed");
-                }
-                connection.prepare_cached("DELETE FROM unlisted WHERE analysis = ?")?.execute([row])?;
-            }
-        }
-    }
-    Ok(rows.len())
 }
 
 pub(super) fn list(

@@ -42,7 +42,6 @@ use super::rules::{Engine, Rule};
 use super::{CHANGE_BACKLOG, Change, Resources, Store, StoreError, Surroundings};
 use crate::domain::clock::Timestamp;
 
-pub(super) use self::deliveries::NEXT_DELIVERY_ROW;
 pub use self::file::{OpenError, inspect};
 pub(super) use self::mark::Mark;
 pub(super) use self::source::Source;

@@ -152,29 +152,29 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
     let call = || Some(CallId::parse("1").unwrap());
     let search = |terms| format!("SEARCH deliveries USING INDEX {terms}");
     for (webhook, status, call_id, index) in [
-        (None, None, None, "deliveries_newest (tenant=? AND row<?)"),
+        (None, None, None, "deliveries_newest (tenant=? AND seq<?)"),
         (
             None,
             Some(DeliveryStatus::Failed),
             None,
-            "deliveries_not_delivered (tenant=? AND status=? AND row<?)",
+            "deliveries_not_delivered (tenant=? AND status=? AND seq<?)",
         ),
-        (None, Some(DeliveryStatus::Delivered), None, "deliveries_delivered (tenant=? AND row<?)"),
+        (None, Some(DeliveryStatus::Delivered), None, "deliveries_delivered (tenant=? AND seq<?)"),
         (
             Some(webhook),
             Some(DeliveryStatus::Delivered),
             None,
-            "deliveries_of_endpoint_delivered (endpoint=? AND row<?)",
+            "deliveries_of_webhook_delivered (webhook=? AND seq<?)",
         ),
-        (Some(webhook), None, None, "deliveries_of_endpoint (endpoint=? AND row<?)"),
+        (Some(webhook), None, None, "deliveries_of_webhook (webhook=? AND seq<?)"),
         (
             Some(webhook),
             Some(DeliveryStatus::Pending),
             None,
-            "deliveries_of_endpoint_not_delivered (endpoint=? AND status=? AND row<?)",
+            "deliveries_of_webhook_not_delivered (webhook=? AND status=? AND seq<?)",
         ),
-        (None, None, call(), "deliveries_of_call (tenant=? AND call_id=? AND row<?)"),
-        (Some(webhook), None, call(), "deliveries_of_call (tenant=? AND call_id=? AND row<?)"),
+        (None, None, call(), "deliveries_of_call (tenant=? AND call_id=? AND seq<?)"),
+        (Some(webhook), None, call(), "deliveries_of_call (tenant=? AND call_id=? AND seq<?)"),
     ] {
         let filter = DeliveryFilter { webhook, status, call_id };
         let page = DeliveryQuery { filter, after: Some(1), limit: 10 };
@@ -185,7 +185,7 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
 }
 
 #[test]
-fn what_is_asked_of_endpoints_and_replays_walks_indexes() {
+fn what_is_asked_of_webhooks_and_replays_walks_indexes() {
     let events = "events USING INDEX events_of_tenant_by_time";
     for (sql, search) in [
         (OF_TENANT, "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
@@ -201,7 +201,7 @@ fn what_is_asked_of_endpoints_and_replays_walks_indexes() {
     assert!(!count.iter().any(|line| line.starts_with("SCAN events")), "{count:?}");
     let activity = plan(ACTIVITY);
     for search in [
-        "SEARCH deliveries USING INDEX deliveries_of_endpoint (endpoint=?)",
+        "SEARCH deliveries USING INDEX deliveries_of_webhook (webhook=?)",
         "SEARCH attempts USING PRIMARY KEY (delivery=? AND number>?)",
     ] {
         assert!(activity.iter().any(|line| line == search), "{activity:?}");
@@ -210,7 +210,7 @@ fn what_is_asked_of_endpoints_and_replays_walks_indexes() {
     let by_receiver = "SEARCH deliveries USING INDEX deliveries_due_by_receiver (tenant=? AND receiver=?)";
     assert!(pending.iter().any(|line| line == by_receiver), "{pending:?}");
     for (sql, index) in [
-        (DELETE_DELIVERIES, "deliveries_of_endpoint (endpoint=?)"),
+        (DELETE_DELIVERIES, "deliveries_of_webhook (webhook=?)"),
         (DELETE_REPLAYS, "replays_finished (finished_at>? AND finished_at<?)"),
     ] {
         let plan = plan(sql);

@@ -20,7 +20,7 @@ pub(super) const UNFINISHED: &str =
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
 /// Takes a tenant. What is held back with its endpoint is not due.
 pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
-     AND endpoint NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
+     AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
      ORDER BY due_at LIMIT 1";
 /// Takes a tenant: all of its endpoints, the disabled ones, and those that are paused or tried.
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \

@@ -37,16 +37,16 @@ pub(super) const SHUT: &str = "SELECT id, disabled_at, paused_until FROM webhook
 
 /// Takes an endpoint, a number of deliveries, and a number of attempts of each.
 pub(super) const ACTIVITY: &str = "SELECT count(nullif(outcome, 'unsigned')), count(iif(outcome = 'delivered', 1, NULL)) \
-     FROM (SELECT row, attempts FROM deliveries WHERE endpoint = ? AND endpoint <> '' ORDER BY row DESC LIMIT ?) AS youngest \
-     CROSS JOIN attempts ON delivery = youngest.row AND number > youngest.attempts - ?";
+     FROM (SELECT seq, attempts FROM deliveries WHERE webhook = ? AND webhook <> '' ORDER BY seq DESC LIMIT ?) AS youngest \
+     CROSS JOIN attempts ON delivery = youngest.seq AND number > youngest.attempts - ?";
 
 /// Takes a tenant, an endpoint and a number.
 pub(super) const PENDING: &str = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = ? AND receiver = ? LIMIT ?)";
 
 /// Takes an endpoint and a number.
-pub(super) const DELETE_DELIVERIES: &str = "DELETE FROM deliveries WHERE row IN (SELECT row FROM deliveries \
-     WHERE endpoint = ? AND endpoint <> '' LIMIT ?)";
+pub(super) const DELETE_DELIVERIES: &str = "DELETE FROM deliveries WHERE seq IN (SELECT seq FROM deliveries \
+     WHERE webhook = ? AND webhook <> '' LIMIT ?)";
 
 /// What is written of an endpoint besides its names, in the order of the statements below.
 fn content(webhook: &Webhook) -> [Value; 12] {

@@ -1,6 +1,6 @@
 //! Deleting a call: everything goes but the record of it.
 
-use alovoice_gateway::domain::audit::{Actor, AuditRecord};
+use alovoice_gateway::domain::audit::Actor;
 use alovoice_gateway::domain::clock::Clock;
 use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery};
 use alovoice_gateway::domain::search::SearchQuery;
@@ -10,6 +10,7 @@ use super::deliveries::A;
 use crate::harness::{
     Harness, acme, call_id, delivered, globex, obtained, ready, submission, told, trace, with_callback,
 };
+use crate::rows::AuditRecord;
 
 pub(crate) fn actor() -> Actor {
     Actor { subject: Some("crm".to_owned()), request_id: "req_1".to_owned() }
@@ -49,15 +50,15 @@ pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harnes
     assert_eq!(found_by(&harness, "salom").await, 1, "the other one");
     let record = AuditRecord {
         at: harness.clock.now(),
-        actor: actor(),
+        subject: actor().subject,
+        request_id: actor().request_id,
         action: "analysis.deleted".to_owned(),
-        call_id: call_id("1"),
     };
-    assert_eq!(store.audit_of_call(&acme(), &call_id("1")).await.unwrap(), [record]);
+    assert_eq!(harness.rows.audit_of_call(&acme(), &call_id("1")).await, [record]);
     assert!(store.was_deleted(&acme(), &call_id("1")).await.unwrap());
 
     assert!(!delete(&harness, "1").await, "it is gone");
-    assert_eq!(store.audit_of_call(&acme(), &call_id("1")).await.unwrap().len(), 1);
+    assert_eq!(harness.rows.audit_of_call(&acme(), &call_id("1")).await.len(), 1);
     assert_eq!(harness.changes(), []);
     assert_eq!(harness.deliveries("2").await, [("pending".to_owned(), 0)]);
 }
@@ -68,7 +69,7 @@ pub(crate) async fn another_tenants_call_is_not_deleted(harness: Harness) {
     assert!(!harness.store.was_deleted(&acme(), &call_id("1")).await.unwrap());
     assert!(delete(&harness, "1").await);
     assert!(!harness.store.was_deleted(&globex(), &call_id("1")).await.unwrap());
-    assert_eq!(harness.store.audit_of_call(&globex(), &call_id("1")).await.unwrap(), []);
+    assert_eq!(harness.rows.audit_of_call(&globex(), &call_id("1")).await, []);
 }
 
 pub(crate) async fn whoever_is_at_a_deleted_call_finds_the_lease_gone(harness: Harness) {
@@ -112,7 +113,7 @@ pub(crate) async fn a_deleted_call_is_not_adopted_but_may_be_submitted_again(har
     assert_eq!(again.analysis.revision, 1);
     assert_eq!(told(&harness.claim_delivery().await).0, "analysis.completed");
     assert!(delete(&harness, "1").await);
-    assert_eq!(harness.store.audit_of_call(&acme(), &call_id("1")).await.unwrap().len(), 2);
+    assert_eq!(harness.rows.audit_of_call(&acme(), &call_id("1")).await.len(), 2);
 }
 
 pub(crate) async fn records_go_some_day(harness: Harness) {

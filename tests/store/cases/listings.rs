@@ -283,18 +283,3 @@ pub(crate) async fn the_longest_talk_is_stored_and_found(harness: Harness) {
     adopt(&harness, "1", &[("client", &endless)], &["x"; 500]).await;
     assert_eq!(calls(&harness, search("soz0 so'z1", Some(SpeakerSide::Client))).await, ["1"]);
 }
-
-/// What became of three results that say "salom" and are not listed.
-pub(crate) async fn earlier_results_are_listed(harness: &Harness) {
-    assert_eq!(calls(harness, search("salom", None)).await, [""; 0]);
-    let listed = page(harness, &acme(), AnalysisFilter::default(), None, 10).await;
-    assert!(listed.len() == 3 && listed.iter().all(|listed| listed.result.is_none()));
-    let mut batches = Vec::new();
-    while let listed @ 1.. = harness.store.list_earlier_results_across_tenants(2).await.unwrap() {
-        batches.push(listed);
-    }
-    assert_eq!(batches, [2, 1]);
-    assert_eq!(calls(harness, search("salom", None)).await.len(), 3);
-    let listed = page(harness, &acme(), AnalysisFilter::default(), None, 10).await;
-    assert!(listed.iter().all(|listed| listed.result.is_some()));
-}

@@ -21,7 +21,7 @@ pub(crate) async fn learn(harness: &Harness) -> Pace {
             harness.store.apply(call.lease, step).await.unwrap();
         }
     }
-    harness.store.pace(&acme()).await.unwrap().unwrap()
+    harness.rows.pace(&acme()).await.unwrap()
 }
 
 /// How long after its acceptance a new call is looked at.
@@ -33,12 +33,12 @@ pub(crate) async fn first_look(harness: &Harness, call: &str) -> Duration {
 }
 
 pub(crate) async fn a_completion_teaches_its_tenant_and_no_other(harness: Harness) {
-    assert_eq!(harness.store.pace(&acme()).await.unwrap(), None);
+    assert_eq!(harness.rows.pace(&acme()).await, None);
     harness.complete(submission("1"), "salom").await;
-    let pace = harness.store.pace(&acme()).await.unwrap().unwrap();
+    let pace = harness.rows.pace(&acme()).await.unwrap();
     assert_eq!(pace.samples, 1);
     assert!(pace.first_look < Duration::from_secs(10), "the first look found it: {pace:?}");
-    assert_eq!(harness.store.pace(&globex()).await.unwrap(), None);
+    assert_eq!(harness.rows.pace(&globex()).await, None);
 }
 
 pub(crate) async fn what_was_learned_says_when_the_next_call_is_looked_at(harness: Harness) {
@@ -56,7 +56,7 @@ pub(crate) async fn what_was_learned_says_when_the_next_call_is_looked_at(harnes
 
 pub(crate) async fn what_tells_nothing_changes_nothing(harness: Harness) {
     harness.complete(submission("1"), "salom").await;
-    let learned = harness.store.pace(&acme()).await.unwrap();
+    let learned = harness.rows.pace(&acme()).await;
     // A settle look that finds a revision, and a call that fails.
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
@@ -66,5 +66,5 @@ pub(crate) async fn what_tells_nothing_changes_nothing(harness: Harness) {
     harness.advance(10);
     let claimed = harness.claim_one(Queue::Polls).await;
     harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
-    assert_eq!(harness.store.pace(&acme()).await.unwrap(), learned);
+    assert_eq!(harness.rows.pace(&acme()).await, learned);
 }

@@ -8,6 +8,7 @@ use crate::harness::{
     Harness, START, acme, anew, call_id, globex, metadata, obtained, submission, told, trace, with_callback,
     with_metadata,
 };
+use crate::rows::deliveries_of_call;
 
 pub(crate) async fn a_new_call_is_queued_and_found(harness: Harness) {
     let found = harness.submit(with_metadata("1", "T-1")).await;
@@ -53,7 +54,7 @@ pub(crate) async fn callbacks_count_once(harness: Harness) {
     }
     harness.complete(with_callback("1", "https://a.example/"), "salom").await;
     harness.submit(with_callback("1", "https://b.example/")).await;
-    let deliveries = harness.store.deliveries_of_call(&acme(), &call_id("1")).await.unwrap();
+    let deliveries = deliveries_of_call(&*harness.store, &acme(), &call_id("1")).await;
     let mut urls: Vec<_> = deliveries.iter().map(|delivery| delivery.url.as_str()).collect();
     urls.sort_unstable();
     assert_eq!(urls, ["https://a.example/", "https://b.example/"]);

@@ -2,6 +2,8 @@
 
 use alovoice_gateway::domain::clock::SystemEntropy;
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
+use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery};
+use alovoice_gateway::domain::search::SearchQuery;
 use alovoice_gateway::store::Queue;
 use alovoice_gateway::store::copy::{Comparison, CopyError};
 use alovoice_gateway::store::sqlite;
@@ -27,6 +29,20 @@ async fn everything_that_the_api_shows_arrives() {
             assert!(shown(new, &tenant, call).await == expected, "{tenant} {call}");
         }
     }
+    let lists = async |harness: &Harness, search: Option<&str>| {
+        let search = search.map(|words| SearchQuery::parse(words, None).unwrap());
+        let page = AnalysisQuery {
+            filter: AnalysisFilter { search, ..AnalysisFilter::default() },
+            after: None,
+            limit: 1000,
+        };
+        harness.store.list_analyses(&acme(), page).await.unwrap()
+    };
+    for search in [None, Some("salom")] {
+        let listed = lists(&before, search).await;
+        assert!(listed.iter().any(|listed| listed.result.is_some()));
+        assert_eq!(lists(&after, search).await, listed);
+    }
     let of_before = before.store.list_webhooks(&acme()).await.unwrap();
     assert_eq!(of_before.len(), 1);
     assert_eq!(after.store.list_webhooks(&acme()).await.unwrap(), of_before);
@@ -40,9 +56,9 @@ async fn everything_that_the_api_shows_arrives() {
         [&before, &after].map(async |harness| harness.store.advance_replays_across_tenants().await.unwrap());
     let [old, new] = futures_util::future::join_all(advanced).await.try_into().unwrap();
     assert_eq!(old, new);
-    let learned = before.store.pace(&acme()).await.unwrap();
+    let learned = before.rows.pace(&acme()).await;
     assert!(learned.is_some());
-    assert_eq!(after.store.pace(&acme()).await.unwrap(), learned);
+    assert_eq!(after.rows.pace(&acme()).await, learned);
     // What is due, and the leases that ended with the process.
     for queue in [Queue::Submits, Queue::Polls] {
         let work = async |harness: &Harness| {
@@ -108,8 +124,10 @@ async fn large_rows_make_small_batches() {
     copy.begin(&SystemEntropy).await.unwrap();
     let mut results = Vec::new();
     while let Some(batch) = copy.step().await.unwrap() {
-        if batch.table == "results" {
-            results.push(batch.rows);
+        match batch.table {
+            "analyses" => {}
+            "results" => results.push(batch.rows),
+            _ => break,
         }
     }
     // 12 MiB and 24 MiB of an answer; what comes before the first of them goes along.
@@ -117,7 +135,7 @@ async fn large_rows_make_small_batches() {
 }
 
 #[tokio::test]
-async fn a_file_of_an_older_version_is_copied_and_one_of_a_newer_refused() {
+async fn an_empty_file_is_copied_and_one_of_a_newer_version_refused() {
     let moved = Move::of(one_row).await;
     let file = rusqlite::Connection::open(file_in(&moved.folder)).unwrap();
     file.pragma_update(None, "user_version", 99).unwrap();
@@ -129,9 +147,6 @@ async fn a_file_of_an_older_version_is_copied_and_one_of_a_newer_refused() {
     for ending in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
     }
-    let file = rusqlite::Connection::open(path).unwrap();
-    file.execute_batch(include_str!("../../../src/store/sqlite/schema.sql")).unwrap();
-    file.pragma_update(None, "user_version", 1).unwrap();
-    drop(file);
+    std::fs::File::create(&path).unwrap();
     moved.carry().await.finish().await.unwrap();
 }

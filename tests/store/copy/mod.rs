@@ -31,6 +31,7 @@ use crate::harness::{
 };
 use crate::postgres_server::database::Database;
 use crate::postgres_server::server::Server;
+use crate::rows::{Rows, deliveries_of_call};
 
 const A: &str = "https://a.example/";
 const B: &str = "https://b.example/";
@@ -48,8 +49,9 @@ impl Move {
     async fn of<F: Future<Output = ()>>(work: impl FnOnce(Arc<Harness>) -> F) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (surroundings, clock) = surroundings();
-        let store = Arc::new(SqliteStore::open(&file_in(&folder), surroundings).unwrap());
-        work(Arc::new(Harness::new(store, clock.clone(), ()))).await;
+        let path = file_in(&folder);
+        let store = Arc::new(SqliteStore::open(&path, surroundings).unwrap());
+        work(Arc::new(Harness::new(store, clock.clone(), Rows::of_file(&path), ()))).await;
         Self { folder, database: empty().await, now: clock.now() }
     }
 
@@ -73,7 +75,7 @@ impl Move {
         let (surroundings, clock) = surroundings();
         clock.advance(self.now.since(clock.now()));
         let store = PostgresStore::open(&self.url(), &self.settings(), surroundings, |_| {}).await?;
-        Ok(Harness::new(Arc::new(store), clock, ()))
+        Ok(Harness::new(Arc::new(store), clock, Rows::of_server(self.database.url()), ()))
     }
 
     fn settings(&self) -> StoreSettings {
@@ -96,7 +98,8 @@ impl Move {
         }
         let (surroundings, clock) = surroundings();
         clock.advance(self.now.since(clock.now()));
-        Harness::new(Arc::new(SqliteStore::open(&path, surroundings).unwrap()), clock, ())
+        let store = Arc::new(SqliteStore::open(&path, surroundings).unwrap());
+        Harness::new(store, clock, Rows::of_file(&path), ())
     }
 }
 
@@ -123,7 +126,7 @@ struct Shown {
 async fn shown(store: &dyn Store, tenant: &TenantId, call: &str) -> Shown {
     let call = call_id(call);
     let mut deliveries = Vec::new();
-    for delivery in store.deliveries_of_call(tenant, &call).await.unwrap() {
+    for delivery in deliveries_of_call(store, tenant, &call).await {
         let mut attempts = store.attempts(tenant, delivery.id).await.unwrap();
         for detail in attempts.iter_mut().filter_map(|attempt| attempt.detail.as_mut()) {
             // The server's texts cannot hold NUL.

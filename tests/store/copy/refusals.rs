@@ -79,8 +79,8 @@ async fn a_difference_is_found_and_keeps_the_database_closed() {
     let other = moved.database.connect().await;
     for (damage, repair, tables) in [
         (
-            "UPDATE analyses SET polls = polls + 1 WHERE id = 2",
-            "UPDATE analyses SET polls = polls - 1 WHERE id = 2",
+            "UPDATE analyses SET polls = polls + 1 WHERE id = 1",
+            "UPDATE analyses SET polls = polls - 1 WHERE id = 1",
             &["analyses"][..],
         ),
         ("UPDATE results SET vendor_answer = vendor_answer || '\\x00' WHERE analysis = 1", "", &["results"]),

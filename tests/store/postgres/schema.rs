@@ -65,15 +65,3 @@ async fn a_password_is_read_from_its_file_for_every_connection() {
     // This server asks for none; that a file is there and read must not stand in the way.
     assert!(inspect(&database.url().to_owned().into(), &settings).await.is_ok());
 }
-
-#[tokio::test]
-async fn results_from_before_there_were_lists_are_listed_bit_by_bit() {
-    let database = Server::shared().await.fresh_database().await;
-    let harness = open_at(database.url(), ()).await;
-    for call in ["1", "2", "3"] {
-        harness.complete(submission(call), "salom").await;
-    }
-    let forget = "DELETE FROM listings; DELETE FROM tags; DELETE FROM search; INSERT INTO unlisted SELECT analysis FROM results";
-    database.connect().await.batch_execute(forget).await.unwrap();
-    crate::cases::listings::earlier_results_are_listed(&harness).await;
-}

@@ -1,0 +1,106 @@
+//! What tests read from a store, and the gateway does not: rows of tables that it only writes, and a call's deliveries.
+//!
+//! Shared source: a test binary says `#[path = "../support/rows.rs"] mod rows;`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alovoice_gateway::domain::clock::Timestamp;
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
+use alovoice_gateway::domain::ids::{CallId, TenantId};
+use alovoice_gateway::domain::pace::Pace;
+use alovoice_gateway::store::{RecordedDelivery, Store};
+use tokio_postgres::NoTls;
+
+/// The database behind a store.
+pub(crate) enum Rows {
+    /// A `SQLite` file.
+    File(PathBuf),
+    /// The URL of a PostgreSQL database.
+    Server(String),
+}
+
+/// A row of the audit log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AuditRecord {
+    pub(crate) at: Timestamp,
+    pub(crate) subject: Option<String>,
+    pub(crate) request_id: String,
+    pub(crate) action: String,
+}
+
+type Row = Vec<Option<String>>;
+
+impl Rows {
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self::File(path.to_owned())
+    }
+
+    pub(crate) fn of_server(url: &str) -> Self {
+        Self::Server(url.to_owned())
+    }
+
+    /// The rows that a statement selects. Every column must be a text.
+    async fn select(&self, sql: &str) -> Vec<Row> {
+        match self {
+            Self::File(path) => {
+                let file = rusqlite::Connection::open(path).unwrap();
+                let mut statement = file.prepare(sql).unwrap();
+                let width = statement.column_count();
+                let row = |row: &rusqlite::Row<'_>| (0..width).map(|index| row.get(index)).collect();
+                statement.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
+            }
+            Self::Server(url) => {
+                let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+                tokio::spawn(connection);
+                let rows = client.query(sql, &[]).await.unwrap();
+                rows.iter().map(|row| (0..row.len()).map(|index| row.get(index)).collect()).collect()
+            }
+        }
+    }
+
+    /// The audit records of a call, the oldest first.
+    pub(crate) async fn audit_of_call(&self, tenant: &TenantId, call_id: &CallId) -> Vec<AuditRecord> {
+        let sql = format!(
+            "SELECT CAST(at AS text), subject, request_id, action FROM audit \
+             WHERE tenant = '{tenant}' AND call_id = '{call_id}' ORDER BY id"
+        );
+        let record = |row: Row| {
+            let [at, subject, request_id, action] = row.try_into().unwrap();
+            let at = Timestamp::from_millis(number(at));
+            AuditRecord { at, subject, request_id: request_id.unwrap(), action: action.unwrap() }
+        };
+        self.select(&sql).await.into_iter().map(record).collect()
+    }
+
+    /// The learned processing time of a tenant.
+    pub(crate) async fn pace(&self, tenant: &TenantId) -> Option<Pace> {
+        let sql = format!(
+            "SELECT CAST(first_look_ms AS text), CAST(samples AS text), CAST(learned_at AS text) FROM paces \
+             WHERE tenant = '{tenant}'"
+        );
+        let [first_look, samples, learned_at] = self.select(&sql).await.pop()?.try_into().unwrap();
+        Some(Pace {
+            first_look: Duration::from_millis(number(first_look)),
+            samples: number(samples),
+            learned_at: Timestamp::from_millis(number(learned_at)),
+        })
+    }
+}
+
+/// The deliveries of a call, the oldest first.
+pub(crate) async fn deliveries_of_call(
+    store: &dyn Store,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Vec<RecordedDelivery> {
+    let filter = DeliveryFilter { call_id: Some(call_id.clone()), ..DeliveryFilter::default() };
+    let page = DeliveryQuery { filter, after: None, limit: 1000 };
+    let mut deliveries = store.list_deliveries(tenant, page).await.unwrap();
+    deliveries.reverse();
+    deliveries
+}
+
+fn number<T: std::str::FromStr<Err = std::num::ParseIntError>>(text: Option<String>) -> T {
+    text.unwrap().parse().unwrap()
+}
