@@ -157,7 +157,7 @@ pub async fn start(
 
     // Subscribed before anybody can make a change: a missed one would leave an old answer in the cache.
     let (for_wakes, for_cache) = (shared.store.changes(), shared.store.changes());
-    loops.spawn(wakes.follow(for_wakes, shared.vendor_slots.clone(), stopping.clone()));
+    loops.spawn(wakes.follow(for_wakes, shared.vendor_permits.clone(), stopping.clone()));
     let (for_streams, streams_until) = (shared.store.changes(), stopping.clone());
     loops.spawn(async move { feed.follow_changes(for_streams, streams_until).await });
     let until = stopping.clone();

@@ -178,7 +178,7 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("config/settings.rs", 1),
     ("store/postgres/connect.rs", 1),
     // The vendor token, in the vendor's URL.
-    ("alovoice/mod.rs", 1),
+    ("alovoice/client.rs", 1),
     // An endpoint's new secret, in the one answer that shows it.
     ("http/webhooks.rs", 1),
     // The value of an endpoint's header, on its way out.
@@ -430,9 +430,9 @@ fn a_secret_shown_once_more_is_found() {
     let twice = "fn f() {\n url.push(token.expose());\n println!(\"{}\", token.expose());\n}";
     let tested = "#[cfg(test)]\nmod tests { fn f() { token.expose() } }";
     let none: [&str; 0] = [];
-    assert_eq!(found("alovoice/mod.rs", once), none);
-    assert_eq!(found("alovoice/mod.rs", &format!("{once}\n{tested}")), none);
-    assert_eq!(found("alovoice/mod.rs", twice), ["3: expose"]);
+    assert_eq!(found("alovoice/client.rs", once), none);
+    assert_eq!(found("alovoice/client.rs", &format!("{once}\n{tested}")), none);
+    assert_eq!(found("alovoice/client.rs", twice), ["3: expose"]);
     assert_eq!(found("alovoice/answer.rs", once), ["1: expose"]);
     assert_eq!(found("http/mod.rs", "fn f() { s.map(VendorToken::expose) }"), ["1: expose"]);
     // What follows a test is none.

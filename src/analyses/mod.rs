@@ -33,7 +33,7 @@ pub use self::webhooks::{
     DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
     WebhookState, Webhooks, WebhooksError,
 };
-use crate::alovoice::{Recording, VendorClient, VendorSlots};
+use crate::alovoice::{Recording, RecordingRequest, VendorClient, VendorPermits};
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::Settings;
 use crate::domain::analysis::{Status, Submission};
@@ -99,9 +99,9 @@ pub struct Submitted {
 pub struct Analyses {
     env: Env,
     store: Arc<dyn Store>,
-    /// Asked for calls that were never submitted, within the tenant's slots.
+    /// Client for calls that were never submitted here.
     vendor: Arc<VendorClient>,
-    vendor_slots: Arc<VendorSlots>,
+    vendor_permits: Arc<VendorPermits>,
     guard: Guard,
     /// Cancelled when the gateway drains; waiting callers are answered then.
     draining: CancellationToken,
@@ -116,14 +116,14 @@ impl Analyses {
         settings: &Settings,
         env: Env,
         store: Arc<dyn Store>,
-        (vendor, vendor_slots): (Arc<VendorClient>, Arc<VendorSlots>),
+        (vendor, vendor_permits): (Arc<VendorClient>, Arc<VendorPermits>),
         draining: CancellationToken,
     ) -> Self {
         Self {
             env,
             store,
             vendor,
-            vendor_slots,
+            vendor_permits,
             guard: Guard::new(&settings.callbacks),
             draining,
             cache: RepresentationCache::new(&settings.cache),
@@ -231,7 +231,8 @@ impl Analyses {
         self.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
     }
 
-    /// Opens the recording of a call, to be streamed; `asked` holds the headers of [`ASKED`](crate::alovoice::ASKED).
+    /// Opens the recording of a call for streaming. `headers` are the caller's headers that are in
+    /// [`REQUEST_HEADERS`](crate::alovoice::REQUEST_HEADERS).
     ///
     /// # Errors
     /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the vendor
@@ -241,13 +242,15 @@ impl Analyses {
         tenant: &Tenant,
         call_id: &CallId,
         head: bool,
-        asked: &[(&'static str, Vec<u8>)],
+        headers: &[(&'static str, Vec<u8>)],
         trace: TraceContext,
     ) -> Result<Recording, AnalysesError> {
         let path = self.recording_path(tenant, call_id, trace).await?;
         let unavailable =
             |fault: VendorFault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
-        let recording = self.vendor.recording(&path, head, asked, trace).await.map_err(unavailable)?;
+        let request = RecordingRequest { path: &path, head, headers };
+        let recording = self.vendor.recording((tenant.id(), call_id), request, trace).await;
+        let recording = recording.map_err(unavailable)?;
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{StartError, Variables, encryption, series, tenants};
-use crate::alovoice::{VendorClient, VendorSlots};
+use crate::alovoice::{VendorClient, VendorPermits};
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::Sender;
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     encryption: Arc<Encryption>,
     collector_headers: Arc<CollectorHeaders>,
     vendor: Arc<VendorClient>,
-    pub(super) vendor_slots: Arc<VendorSlots>,
+    pub(super) vendor_permits: Arc<VendorPermits>,
     pub(super) store: Arc<dyn Store>,
 }
 
@@ -68,9 +68,9 @@ impl Shared {
         let encryption = Arc::new(encryption(settings)?);
         let vendor = VendorClient::new(&settings.vendor, env.clone())
             .map_err(StartError::part("the vendor's client"))?;
-        let slots = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
+        let limits = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
         let policy = settings.vendor.polling.clone();
-        let vendor_slots = Arc::new(VendorSlots::new(slots, &policy, &env));
+        let vendor_permits = Arc::new(VendorPermits::new(limits, &policy, &env));
         let Env { clock, entropy, metrics, .. } = env.clone();
         let surroundings = Surroundings { clock, entropy, policy, metrics };
         let store = open(&settings.store, surroundings, steady.clone()).await?;
@@ -81,13 +81,13 @@ impl Shared {
             encryption,
             collector_headers: telemetry.collector_headers.clone(),
             vendor: Arc::new(vendor),
-            vendor_slots,
+            vendor_permits,
             store,
         })
     }
 
     pub(super) fn analyses(&self, settings: &Settings, draining: &CancellationToken) -> Analyses {
-        let vendor = (self.vendor.clone(), self.vendor_slots.clone());
+        let vendor = (self.vendor.clone(), self.vendor_permits.clone());
         Analyses::new(settings, self.env.clone(), self.store.clone(), vendor, draining.clone())
     }
 
@@ -149,7 +149,7 @@ impl Shared {
             queue,
             store: self.store.clone(),
             vendor: self.vendor.clone(),
-            slots: self.vendor_slots.clone(),
+            permits: self.vendor_permits.clone(),
             tenants: self.tenants.clone(),
             request_timeout: settings.vendor.request_timeout,
             env: self.env.clone(),

@@ -25,7 +25,7 @@ pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
-use crate::alovoice::VendorSlots;
+use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
 
@@ -120,13 +120,13 @@ impl Wakes {
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,
-        slots: Arc<VendorSlots>,
+        permits: Arc<VendorPermits>,
         stop: CancellationToken,
     ) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
-                () = slots.freed() => {
+                () = permits.released() => {
                     self.submitter.wake();
                     self.poller.wake();
                     continue;

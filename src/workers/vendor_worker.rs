@@ -9,7 +9,7 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument, error_span};
 
 use super::{Report, Worker, lease_for};
-use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
+use crate::alovoice::{BodyPermit, FreePermits, Request, VendorClient, VendorPermit, VendorPermits};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
@@ -31,7 +31,7 @@ pub struct VendorWorker {
     /// Whom it is done with.
     pub vendor: Arc<VendorClient>,
     /// How much of it each tenant may have at once.
-    pub slots: Arc<VendorSlots>,
+    pub permits: Arc<VendorPermits>,
     /// On whose behalf.
     pub tenants: Arc<Tenants>,
     /// The vendor's deadline.
@@ -50,23 +50,23 @@ impl Worker for VendorWorker {
     }
 
     async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
-        let offer = self.slots.offer().await;
-        let mut report = Report { started: 0, next_due: offer.opens_at };
-        if !offer.free.is_empty() {
-            let claims = self.claim(&offer).await?;
+        let free = self.permits.free().await;
+        let mut report = Report { started: 0, next_due: free.next_probe };
+        if !free.by_tenant.is_empty() {
+            let claims = self.claim(&free).await?;
             report =
                 Report { started: claims.claimed.len(), next_due: earlier(report.next_due, claims.next_due) };
             for claimed in claims.claimed {
-                // Taken here and not in the task, so that the next step's offer counts it. A tenant that is not
-                // configured has no slots, so nothing of it is claimed.
-                let Some(slot) = offer.take(&claimed.analysis.tenant) else { continue };
-                self.start(claimed, slot, tasks);
+                // Taken here and not in the task, so that the next step counts it. A tenant that is not configured has no
+                // permits, so none of its work is claimed.
+                let Some(permit) = free.take(&claimed.analysis.tenant) else { continue };
+                self.start(claimed, permit, tasks);
             }
         }
-        let shut = offer.shut.clone();
-        drop(offer);
-        if !shut.is_empty() {
-            let ended = self.store.fail_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
+        let open_circuits = free.open_circuits.clone();
+        drop(free);
+        if !open_circuits.is_empty() {
+            let ended = self.store.fail_overdue_across_tenants(open_circuits, OVERDUE_BATCH).await?;
             ended.applied.iter().for_each(|applied| self.observe(applied));
             report.started += ended.applied.len();
             report.next_due = earlier(report.next_due, ended.next_due);
@@ -80,16 +80,16 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 impl VendorWorker {
-    async fn claim(&self, offer: &Offer<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+    async fn claim(&self, free: &FreePermits<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let lease = lease_for(self.request_timeout);
-        let slots = offer.free.iter().filter_map(|(tenant, free)| {
+        let slots = free.by_tenant.iter().filter_map(|(tenant, free)| {
             let most = self.tenants.get(tenant)?.max_concurrency();
             Some(WorkSlots { tenant: tenant.clone(), free: *free, most })
         });
         self.store.claim_work_across_tenants(self.queue, slots.collect(), lease).await
     }
 
-    fn start(self: &Arc<Self>, claimed: ClaimedWork, slot: VendorSlot, tasks: &TaskTracker) {
+    fn start(self: &Arc<Self>, claimed: ClaimedWork, permit: VendorPermit, tasks: &TaskTracker) {
         let analysis = &claimed.analysis;
         let (tenant, call_id) = (display(&analysis.tenant), display(&analysis.call_id));
         let (trace_id, worker) = (display(&analysis.trace), self.name());
@@ -104,10 +104,10 @@ impl VendorWorker {
         };
         let trace = spans::resume(&span, analysis.trace);
         let worker = Arc::clone(self);
-        tasks.spawn(async move { worker.work(claimed, slot, trace).await }.instrument(span));
+        tasks.spawn(async move { worker.work(claimed, permit, trace).await }.instrument(span));
     }
 
-    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot, trace: TraceContext) {
+    async fn work(&self, claimed: ClaimedWork, permit: VendorPermit, trace: TraceContext) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
         // A process that was stopped must not send what another may have taken over.
@@ -118,18 +118,20 @@ impl VendorWorker {
         }
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace };
-        // The room of a large answer, until it is written.
-        let (step, _room) = match self.queue {
-            Queue::Submits => (Step::Submitted(self.vendor.submit(&slot, request).await), Room::default()),
+        // The permit for the memory of a large answer is held until the answer is stored.
+        let (step, _body_permit) = match self.queue {
+            Queue::Submits => {
+                (Step::Submitted(self.vendor.submit(&permit, request).await), BodyPermit::default())
+            }
             Queue::Polls => {
                 let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
-                let (outcome, room) = self.vendor.result(&slot, request, etag).await;
-                (Step::Polled(outcome), room)
+                let (outcome, body_permit) = self.vendor.result(&permit, request, etag).await;
+                (Step::Polled(outcome), body_permit)
             }
         };
         let span = spans::store("apply", "analyses");
         let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
-        drop(slot);
+        drop(permit);
         match applied {
             Ok(applied) => {
                 self.observe(&applied);
@@ -145,9 +147,6 @@ impl VendorWorker {
 
     fn observe(&self, applied: &Applied) {
         let analysis = &applied.analysis;
-        if let Some(error) = &analysis.last_error {
-            tracing::warn!(code = error.code.as_str(), detail = error.detail, "vendor request failed");
-        }
         let Some(event) = applied.event else { return };
         tracing::info!(event = event.as_str(), revision = analysis.revision, "analysis changed");
         self.env.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();

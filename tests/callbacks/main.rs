@@ -91,7 +91,7 @@ async fn a_callback_carries_its_signed_headers_and_its_body() {
 }
 
 #[tokio::test]
-async fn custom_headers_go_along_and_replace_none_of_ours() {
+async fn custom_headers_are_sent_and_cannot_replace_the_gateways_headers() {
     let mut receiver = Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await;
     let mut headers = CustomHeaders::default();
     for (name, value) in [("Authorization", "Bearer a=b"), ("X-Key", "one, two")] {
@@ -117,7 +117,7 @@ async fn custom_headers_go_along_and_replace_none_of_ours() {
 }
 
 #[tokio::test]
-async fn the_status_decides() {
+async fn the_status_decides_the_outcome() {
     let refused = |status| AttemptOutcome::Refused { status, retry_after: None };
     for (status, outcome) in [
         (200, AttemptOutcome::Delivered { status: 200 }),
@@ -138,7 +138,7 @@ async fn the_status_decides() {
 }
 
 #[tokio::test]
-async fn retry_after_is_read_of_429_and_503_alone() {
+async fn retry_after_is_read_only_from_429_and_503() {
     for (status, value, seconds) in [
         (429, "120", Some(120)),
         (503, "120", Some(120)),
@@ -157,7 +157,7 @@ async fn retry_after_is_read_of_429_and_503_alone() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_a_refusal_and_is_not_followed() {
+async fn a_redirect_is_a_failure_and_is_not_followed() {
     let mut target =
         Receiver::start(Then::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into())).await;
     for status in [301, 302, 303, 307, 308] {
@@ -171,7 +171,7 @@ async fn a_redirect_is_a_refusal_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let receiver = Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await;
     let sender = Sender::new(&settings()).unwrap();
     for _ in 0..3 {

@@ -70,7 +70,7 @@ async fn one_forbidden_address_refuses_the_name() {
 }
 
 #[tokio::test]
-async fn the_checked_address_is_the_one_connected_to() {
+async fn the_client_connects_to_the_checked_address() {
     let receiver = receiver().await;
     // Whoever asks again gets an inside address.
     let names = Names::new("crm.example.uz", &[&["127.0.0.1"], &["10.0.0.5"]]);
@@ -117,7 +117,7 @@ async fn a_literal_address_is_refused_in_every_spelling() {
 async fn http_is_refused_unless_allowed() {
     let mut receiver = receiver().await;
     let sender = Sender::new(&CallbackSettings { allow_http: false, ..settings() }).unwrap();
-    assert_forbidden(&send(&sender, &receiver.url("/hook")).await, "https only");
+    assert_forbidden(&send(&sender, &receiver.url("/hook")).await, "must use https");
     assert!(receiver.is_untouched());
 }
 
