@@ -26,7 +26,7 @@ const FAILURES_TO_OPEN: u32 = 5;
 /// token, which only an operator can repair.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// What one request shows about the vendor.
+/// State of the vendor, as one request shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VendorHealth {
     /// The vendor answers this tenant, even if the answer is useless.

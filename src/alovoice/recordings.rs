@@ -19,7 +19,7 @@ pub const REQUEST_HEADERS: [&str; 6] =
 const RESPONSE_HEADERS: [&str; 6] =
     ["accept-ranges", "content-length", "content-range", "content-type", "etag", "last-modified"];
 
-/// What to request of a recording.
+/// A request for a recording or a part of it.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordingRequest<'a> {
     /// The path on the vendor's host, with its query.

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::batch::BatchItem;
 use self::cache::{Key, RepresentationCache};
 pub use self::cursor::InvalidCursor;
-pub use self::feed::{Cursor, EventStream, Feed, Next, Page, Start, TooManyStreams};
+pub use self::feed::{EventStream, Feed, FeedPage, Start, StreamItem, TooManyStreams};
 pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
@@ -65,7 +65,7 @@ pub enum AnalysesError {
     },
     /// The cursor belongs to another list.
     #[error("the cursor is not one of this list")]
-    InvalidCursor,
+    InvalidCursor(#[from] InvalidCursor),
     /// The vendor has no recording of the call.
     #[error("there is no recording of this call")]
     NoRecording,
@@ -276,8 +276,8 @@ impl Analyses {
         self.cache.bytes()
     }
 
-    /// Forgets what changed and wakes who waits for it, until the store is gone or `stop` says so.
-    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
+    /// Invalidates cached analyses that changed and wakes their waiting callers, until `stop` is cancelled.
+    pub async fn follow_changes(self: Arc<Self>, mut changes: Receiver<Change>, stop: CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,

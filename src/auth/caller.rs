@@ -1,10 +1,13 @@
 //! The caller that a verified token identifies.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::claims::LEEWAY;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+
+/// Tolerated difference between the clocks of the issuer and of the gateway.
+pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The caller that a verified token identifies.
 ///

@@ -1,18 +1,13 @@
 //! Parses and checks the claims of a token (RFC 7519).
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
-use super::caller::{Caller, Scopes};
+use super::caller::{Caller, LEEWAY, Scopes};
 use super::jws::object;
 use super::rejection::Rejection;
 use crate::config::IssuerSettings;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-
-/// Tolerated difference between the clocks of the issuer and of the gateway.
-pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The claims of a token. Before the signature is verified, only [`Claims::issuer`] may be used.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! The submitter and the poller: the same claim, the same way back, another method of the vendor's.
+//! The submitter and the poller. They share the protocol in the documentation of [`workers`](super) and differ in the vendor's
+//! method that they call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +20,23 @@ use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, W
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Analyses past their deadlines that are ended in one transaction.
+/// Overdue analyses that one transaction fails.
 const OVERDUE_BATCH: usize = 100;
 
-/// Works on one queue of analyses.
+/// The worker of one queue of analyses.
+#[derive(Clone)]
 pub struct VendorWorker {
-    /// Which.
+    /// The queue that this worker serves.
     pub queue: Queue,
-    /// Where the work is.
+    /// Holds the queue.
     pub store: Arc<dyn Store>,
-    /// Whom it is done with.
+    /// Client of the vendor.
     pub vendor: Arc<VendorClient>,
-    /// How much of it each tenant may have at once.
+    /// Limits of the requests in flight, per tenant.
     pub permits: Arc<VendorPermits>,
-    /// On whose behalf.
+    /// Hold the vendor tokens.
     pub tenants: Arc<Tenants>,
-    /// The vendor's deadline.
+    /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
     /// The clock of leases, and the metrics.
     pub env: Env,
@@ -49,7 +51,7 @@ impl Worker for VendorWorker {
         }
     }
 
-    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
         let free = self.permits.free().await;
         let mut report = Report { started: 0, next_due: free.next_probe };
         if !free.by_tenant.is_empty() {
@@ -110,7 +112,7 @@ impl VendorWorker {
     async fn work(&self, claimed: ClaimedWork, permit: VendorPermit, trace: TraceContext) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
-        // A process that was stopped must not send what another may have taken over.
+        // After a pause of this process the lease may be over, and another replica may send the request.
         let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
         if self.env.clock.now() + self.request_timeout > lease_end {
             tracing::warn!("request skipped: the lease ends before the deadline of the request");

@@ -1,4 +1,4 @@
-//! Receivers that answer badly, or not at all.
+//! Receivers that send invalid answers or none.
 
 use super::*;
 
@@ -118,10 +118,10 @@ async fn headers_and_bodies_may_be_any_bytes() {
     assert_eq!(sent.response, [0xff, 0x00]);
 }
 
-/// It is kept as it came, and what is never inflated cannot burst.
+/// The answer is stored without decompression, so it cannot exceed its bound.
 #[tokio::test]
 async fn the_first_bytes_of_a_gzip_bomb_are_kept() {
-    // A stream of zeros, of which every 1,000 bytes on the wire would be a million.
+    // A stream of zeros: every 1,000 bytes on the wire decompress to a million.
     let mut bomb = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     bomb.extend(std::iter::repeat_n(0x00, 990));
     for coding in ["gzip", "br", "deflate", "zstd"] {
@@ -132,7 +132,7 @@ async fn the_first_bytes_of_a_gzip_bomb_are_kept() {
     }
 }
 
-/// However often something comes: the deadline is one over everything.
+/// One deadline covers the whole attempt, even if bytes keep arriving.
 #[tokio::test]
 async fn a_slow_answer_does_not_extend_the_deadline() {
     let head = Then::Drip("HTTP/1.1 200 OK\r\nx: ".into(), "x".into());

@@ -1,4 +1,4 @@
-//! Callbacks over real sockets: what receivers do, and what names resolve to.
+//! Tests of callbacks over real sockets, with faulty receivers and controlled name resolution.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
@@ -22,7 +22,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_042); // 2024-05-20T
 const BODY: &str = r#"{"type":"analysis.completed","data":{"call_id":"1"}}"#;
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Settings with which the receivers here can be reached, and nothing else that is not public.
+/// Settings that allow the receivers of these tests, and no other address that is not public.
 fn settings() -> CallbackSettings {
     CallbackSettings {
         timeout: Duration::from_secs(10),
@@ -32,7 +32,7 @@ fn settings() -> CallbackSettings {
     }
 }
 
-/// For receivers that never come to an end.
+/// Settings with a short time-out, for receivers that never finish.
 fn impatient() -> CallbackSettings {
     CallbackSettings { timeout: Duration::from_millis(100), ..settings() }
 }
@@ -57,7 +57,7 @@ async fn send(sender: &Sender, url: &str) -> Sent {
     sender.send(&outgoing).await
 }
 
-/// One attempt at a receiver that gives this answer.
+/// Makes one attempt to a receiver with this answer.
 async fn answered(answer: &str) -> Sent {
     let receiver = Receiver::start(Then::Answer(answer.into())).await;
     send(&Sender::new(&settings()).unwrap(), &receiver.url("/hook")).await

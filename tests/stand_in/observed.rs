@@ -33,7 +33,7 @@ async fn a_result_is_ready_after_the_processing_time() {
     assert_eq!(play.poll("1").await, "200 finished");
     assert_eq!(play.vendor.calls()[2].at, Timestamp::from_millis(3_000));
     play.submit("1").await;
-    assert_eq!(play.poll("1").await, "200 head", "a second submit starts anew");
+    assert_eq!(play.poll("1").await, "200 head", "a second submit starts again");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Transliteration of Cyrillic to Uzbek Latin by the orthography of 1995.
 
-use super::words::APOSTROPHE;
+use super::APOSTROPHE;
 
 /// Whether the word has a Cyrillic letter.
 pub(super) fn is_cyrillic(word: &str) -> bool {

@@ -18,11 +18,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::words::{APOSTROPHE, fold};
+pub use self::words::fold;
 use self::words::{Word, words};
 use super::ids::TenantId;
 use super::transcript::{Speaker, Turn};
 
+/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. In Unicode it is a letter.
+pub const APOSTROPHE: char = '\u{02BB}';
 /// Prefix of Cyrillic words that were transliterated to Latin.
 const TRANSLITERATED: char = '~';
 /// Maximum size of a document in bytes: about five hours of conversation in Latin letters. PostgreSQL accepts at most one

@@ -3,10 +3,7 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
-use super::cyrillic;
-
-/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. In Unicode it is a letter.
-pub const APOSTROPHE: char = '\u{02BB}';
+use super::{APOSTROPHE, cyrillic};
 
 /// Characters that people, keyboards and speech recognition use as an apostrophe.
 const APOSTROPHES: [char; 15] = [

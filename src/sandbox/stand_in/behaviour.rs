@@ -46,7 +46,7 @@ behaviours! {
     NotReady204 "not-ready-204" "Unfinished: 204 without a body."
     NotReady404 "not-ready-404" "Unfinished: 404, as if the call were unknown."
     NeverReady "never-ready" "Never finishes."
-    Silent "silent" "Finishes with `stalk` and `tags` empty: nobody spoke."
+    Silent "silent" "Finishes with `stalk` and `tags` empty, because neither party spoke."
     // Content of finished answers.
     TagsLate "tags-late" "Finished; the first answer has no tags, the second one has them."
     TagsMore "tags-more" "Finished; the first answer has one tag, the second one has all."
