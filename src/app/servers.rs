@@ -93,7 +93,7 @@ fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceRes
 
 async fn log_end(server: actix_web::dev::Server) {
     if let Err(error) = server.await {
-        tracing::error!(%error, "a server failed");
+        tracing::error!(%error, "server failed");
     }
 }
 
