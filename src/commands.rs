@@ -1,4 +1,4 @@
-//! What the commands do.
+//! Runs the commands of the program.
 
 mod health;
 mod sandbox;
@@ -23,17 +23,17 @@ use crate::store::{postgres, sqlite};
 use crate::telemetry::spans::CollectorHeaders;
 use crate::telemetry::{Telemetry, TelemetryError};
 
-/// Why a command failed, as its exit code tells it.
+/// The error of a command, which decides the exit code.
 #[derive(Debug)]
 pub enum Failed {
-    /// A fault at run time: 1.
+    /// An error at run time: exit code 1.
     Fault(String),
-    /// Wrong usage or settings: 2.
+    /// Wrong usage or settings: exit code 2.
     Usage(String),
 }
 
 impl Failed {
-    /// A fault at run time.
+    /// An error at run time.
     pub fn fault(error: impl Display) -> Self {
         Self::Fault(error.to_string())
     }
@@ -54,7 +54,7 @@ impl Failed {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// [`Failed`], to be told on standard error.
+/// [`Failed`], whose text belongs on standard error.
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,
@@ -70,10 +70,10 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// The OpenAPI document, as it is committed.
+/// Returns the OpenAPI document as it is committed.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which would be a fault of this program.
+/// If the document cannot be written as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
     document::document(None).to_pretty_json().map_err(Failed::fault)
 }
@@ -95,12 +95,12 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
     let gateway =
         app::start(settings, &variable, telemetry).await.map_err(|error| Failed::of_start(&error))?;
     shutdown_signal().await;
-    // Work that outlasted the grace period was given back and goes on elsewhere, or after a restart.
+    // Work that exceeds the grace period continues at another replica, or after a restart.
     gateway.drain().await;
     Ok(())
 }
 
-/// Ends at SIGTERM or Ctrl-C.
+/// Returns at SIGTERM or Ctrl-C.
 async fn shutdown_signal() {
     let interrupted = tokio::signal::ctrl_c();
     match signal(SignalKind::terminate()) {
@@ -110,7 +110,7 @@ async fn shutdown_signal() {
                 _ = terminated.recv() => {}
             }
         }
-        // Without a handler, SIGTERM ends the process at once: what is on disk is on disk.
+        // Without a handler, SIGTERM ends the process at once. Committed data is safe.
         Err(error) => {
             tracing::error!(%error, "failed to install the handler of SIGTERM");
             let _ = interrupted.await;
@@ -159,7 +159,7 @@ fn hmac_issuer<'a>(
     }
 }
 
-/// Everything that would keep `serve` from working, at once.
+/// Reports every problem that would prevent `serve` from working.
 async fn check(settings: &Settings) -> Result<(), Failed> {
     let mut wrong = Vec::new();
     if let Err(SettingsProblems(problems)) = app::tenants(settings, &variable) {
