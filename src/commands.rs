@@ -6,6 +6,7 @@ mod store_copy;
 mod store_reseal;
 
 use std::fmt::Display;
+use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ impl Failed {
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,
-        Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()).await,
+        Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()?).await,
         Command::Token(arguments) => print(&token(&arguments)?),
         Command::Openapi => print(&openapi()?),
         Command::Check(arguments) => check(&load(&arguments)?).await,
@@ -92,30 +93,31 @@ fn variable(name: &str) -> Option<String> {
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
     let telemetry = Telemetry::start(settings).map_err(|error| Failed::of_telemetry(&error))?;
-    let gateway =
-        app::start(settings, &variable, telemetry).await.map_err(|error| Failed::of_start(&error))?;
-    shutdown_signal().await;
-    // Work that exceeds the grace period continues at another replica, or after a restart.
+    let shutdown = shutdown_signal()?;
+    tokio::pin!(shutdown);
+    let started = tokio::select! {
+        started = app::start(settings, &variable, telemetry) => started,
+        () = &mut shutdown => return Ok(()),
+    };
+    let gateway = started.map_err(|error| Failed::of_start(&error))?;
+    shutdown.await;
+    // The leases of unfinished work were released: other replicas, or the next start, continue it.
     gateway.drain().await;
     Ok(())
 }
 
-/// Returns at SIGTERM or Ctrl-C.
-async fn shutdown_signal() {
-    let interrupted = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => {
-            tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
-            }
+/// Installs handlers of SIGTERM and Ctrl-C, and returns a future that ends at the first of these signals.
+///
+/// The handlers are in place before the program reports that it is ready: a signal from then on drains and does not kill.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, Failed> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(Failed::fault)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(Failed::fault)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
         }
-        // Without a handler, SIGTERM ends the process at once. Committed data is safe.
-        Err(error) => {
-            tracing::error!(%error, "failed to install the handler of SIGTERM");
-            let _ = interrupted.await;
-        }
-    }
+    })
 }
 
 fn token(arguments: &TokenArgs) -> Result<String, Failed> {
