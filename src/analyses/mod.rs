@@ -166,11 +166,7 @@ impl Analyses {
             None => find.await?,
             Some(representation) => match tokio::time::timeout(CUT_OFF_PATIENCE, find).await {
                 Ok(Err(AnalysesError::Store(StoreError::Unavailable(_)))) | Err(_) => {
-<<<<<<< HEAD
-                    tracing::warn!("stale answer possible: the store does not respond, the cache answers");
-=======
                     tracing::warn!("answered from the cache: the store does not answer");
->>>>>>> main
                     return Ok(representation);
                 }
                 Ok(found) => found?,

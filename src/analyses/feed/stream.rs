@@ -75,11 +75,7 @@ impl EventStream {
                 }
                 Ok(_) => false,
                 Err(StoreError::Unavailable(error)) => {
-<<<<<<< HEAD
-                    tracing::warn!(%error, "event stream paused: the store is unavailable");
-=======
                     tracing::warn!(%error, "event stream waits for the store");
->>>>>>> main
                     true
                 }
                 Err(error) => return Err(error),
