@@ -1,4 +1,4 @@
-//! What the commands do.
+//! Runs the commands of the program.
 
 mod health;
 mod sandbox;
@@ -24,17 +24,17 @@ use crate::store::{postgres, sqlite};
 use crate::telemetry::spans::CollectorHeaders;
 use crate::telemetry::{Telemetry, TelemetryError};
 
-/// Why a command failed, as its exit code tells it.
+/// The error of a command, which decides the exit code.
 #[derive(Debug)]
 pub enum Failed {
-    /// A fault at run time: 1.
+    /// An error at run time: exit code 1.
     Fault(String),
-    /// Wrong usage or settings: 2.
+    /// Wrong usage or settings: exit code 2.
     Usage(String),
 }
 
 impl Failed {
-    /// A fault at run time.
+    /// An error at run time.
     pub fn fault(error: impl Display) -> Self {
         Self::Fault(error.to_string())
     }
@@ -55,7 +55,7 @@ impl Failed {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// [`Failed`], to be told on standard error.
+/// [`Failed`], whose text belongs on standard error.
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,
@@ -71,10 +71,10 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// The OpenAPI document, as it is committed.
+/// Returns the OpenAPI document as it is committed.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which would be a fault of this program.
+/// If the document cannot be written as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
     document::document(None).to_pretty_json().map_err(Failed::fault)
 }
@@ -161,7 +161,7 @@ fn hmac_issuer<'a>(
     }
 }
 
-/// Everything that would keep `serve` from working, at once.
+/// Reports every problem that would prevent `serve` from working.
 async fn check(settings: &Settings) -> Result<(), Failed> {
     let mut wrong = Vec::new();
     if let Err(SettingsProblems(problems)) = app::tenants(settings, &variable) {
