@@ -196,6 +196,20 @@ impl Rule for FindReplay {
     }
 }
 
+/// Makes the unfinished replay to a webhook due now.
+pub(super) async fn wake(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    webhook: WebhookId,
+) -> Result<(), StoreError> {
+    let update = sql!(
+        "UPDATE replays SET due_at = ?3 WHERE webhook = ?1 AND tenant = ?2 AND finished_at IS NULL AND due_at > ?3"
+    );
+    let now = transaction.env().clock.now();
+    transaction.execute(update, values![webhook, tenant, now]).await?;
+    Ok(())
+}
+
 /// A replay with its cursor: the time and the number of the last event that was read.
 struct Progress {
     replay: Replay,

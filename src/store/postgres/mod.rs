@@ -24,7 +24,6 @@ mod target;
 mod tls;
 mod transaction;
 mod usage;
-mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -46,11 +45,12 @@ use super::changes::Changes;
 use super::rules::{Engine, Rule};
 use super::work::Leased;
 use super::{
-    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedWork, Queue, Resources, Store, StoreError, Surroundings,
-    WorkSlots,
+    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
+    Resources, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 
@@ -319,8 +319,39 @@ impl Engine for PostgresStore {
         Ok(claims)
     }
 
-    async fn purge_webhooks(&self) -> Result<usize, StoreError> {
-        self.run(webhooks::purge).await
+    async fn claim_deliveries(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
+        let turn = (self.surroundings.entropy.fraction() * 1000.0) as usize;
+        let (slots, walks) = (&slots, &self.walks);
+        let claims = self
+            .run(async |session| {
+                let mut walks = walks.lock().await;
+                delivery_claims::claim(session, slots, &mut walks, turn, self.now(), lease).await
+            })
+            .await?;
+        let now = self.now();
+        self.deliveries.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &TenantId,
+        query: DeliveryQuery,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let query = &query;
+        self.run(|session| deliveries::list(session, tenant, query)).await
+    }
+
+    async fn number_events(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        self.run(|session| feed::number_batch(session, tenant)).await
+    }
+
+    async fn flush_usage(&self) -> Result<(), StoreError> {
+        Ok(self.tally.add_up(&self.pool).await?)
     }
 }
 

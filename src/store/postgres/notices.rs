@@ -42,12 +42,7 @@ const BATCH: usize = 512;
 const NOTIFY: &str = "SELECT pg_notify($1, notice) FROM unnest($2::text[]) AS notice";
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Shorthands for the parts that are written for this engine only.
 impl Changes {
-    pub(super) fn add_delivery(&mut self) {
-        self.notify(Change::Delivery);
-    }
-
     /// Adds the notices that must not be missed to the transaction.
     pub(super) async fn tell_within(
         &self,
