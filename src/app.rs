@@ -1,115 +1,60 @@
-//! The composition root: builds everything once, runs it, and takes it down in order.
+//! The composition root: builds every component once, in the order of [`start`], and runs the gateway.
 //!
-//! Down means: not ready at once, no new work claimed, waits ended early; requests are still taken for a while, until
-//! whoever sends them has learned of it; then requests and work under way finish within the grace period; then leases
-//! are given back; and the admin port is the last to go.
+//! [`Gateway::drain`] shuts down in this order: readiness off, no new claims, waits end early; after `server.shutdown_delay` the API
+//! server stops accepting; requests and work in progress finish within the grace period; leases are released; the admin port closes
+//! last.
 
-mod attach;
+mod gateway;
 mod series;
 mod servers;
-mod shared;
+mod start_error;
+mod store;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
 use actix_web::web;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use url::Url;
+use tokio::runtime::Handle;
 
-pub use self::attach::attach;
+pub use self::gateway::Gateway;
+use self::gateway::Tasks;
 use self::servers::{serve_admin, serve_api};
-use self::shared::Shared;
+pub use self::start_error::StartError;
+pub use self::store::attach;
+use crate::alovoice::{VendorClient, VendorPermits};
+use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
-use crate::config::{Settings, SettingsProblems};
+use crate::callbacks::Sender;
+use crate::config::{Settings, SettingsProblems, StoreUrl};
+use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
+use crate::env::Env;
 use crate::http::admin::Readiness;
+use crate::http::audit::Operations;
+use crate::http::idempotency::KeyedRequests;
+use crate::http::rate_limits::RateLimits;
+use crate::http::state::ApiState;
 use crate::secrets::Encryption;
-use crate::store::Store;
-use crate::store::{postgres, sqlite};
+use crate::store::{KeyTerms, Queue};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::CollectorHeaders;
 use crate::tenants::{DefaultLimits, Tenants};
-use crate::workers::{self, Wakes};
+use crate::workers::{
+    self, ClockSync, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, VendorWorker, Wake,
+    Wakes, Worker,
+};
 
-/// Of the grace period, what is kept for giving leases back and closing the store.
-const CLOSING_SHARE: Duration = Duration::from_secs(1);
-/// The longest that a collector of traces holds up the end.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
-/// Between two looks whether the store is in use.
-const RELEASE_PAUSE: Duration = Duration::from_millis(1);
-
-/// Why the gateway could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings name something that is not there or not usable.
-    #[error(transparent)]
-    Settings(#[from] SettingsProblems),
-    /// The store's file cannot be opened.
-    #[error("store: {0}")]
-    File(#[from] sqlite::OpenError),
-    /// The store's server cannot be used.
-    #[error("store: {0}")]
-    Server(#[from] postgres::OpenError),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// A part could not be built: TLS without root certificates, say.
-    #[error("cannot build {part}: {source}")]
-    Part {
-        /// Which.
-        part: &'static str,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl StartError {
-    /// Whether the settings are at fault, rather than the moment.
-    pub const fn is_of_settings(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Server(postgres::OpenError::Settings(_)))
-    }
-
-    fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(part: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Part { part, source: source.into() }
-    }
-}
-
-/// A running gateway.
-pub struct Gateway {
-    api: Url,
-    admin: Url,
-    readiness: Readiness,
-    draining: CancellationToken,
-    stopping: CancellationToken,
-    api_server: ServerHandle,
-    admin_server: ServerHandle,
-    crew: TaskTracker,
-    work: TaskTracker,
-    loops: TaskTracker,
-    /// Requests that go on without their callers.
-    keyed: TaskTracker,
-    store: Arc<dyn Store>,
-    telemetry: Telemetry,
-    grace: Duration,
-    delay: Duration,
-}
+/// How long an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
+const KEY_RETENTION: Duration = Duration::from_hours(24);
+/// Longer than the store retries before it reports that it is unavailable.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The tenants of the settings, with their secrets.
+/// Loads the tenants of the settings with their secrets.
 ///
 /// # Errors
-/// If a secret cannot be read.
+/// Every secret that cannot be read.
 pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants, SettingsProblems> {
     let defaults = DefaultLimits {
         max_concurrency: settings.vendor.max_concurrency,
@@ -118,151 +63,166 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
     Tenants::load(&settings.tenants, &defaults, variables)
 }
 
-/// The keys that seal.
+/// Builds every component, opens the store and listens. Returns when the gateway is ready.
 ///
 /// # Errors
-/// If their file cannot be read.
-pub fn encryption(settings: &Settings) -> Result<Encryption, SettingsProblems> {
-    Encryption::load(&settings.encryption)
-}
-
-/// The headers for the collector of traces.
-///
-/// # Errors
-/// If their file cannot be read.
-pub fn collector_headers(settings: &Settings) -> Result<CollectorHeaders, SettingsProblems> {
-    CollectorHeaders::load(&settings.traces)
-}
-
-/// Builds everything, opens the store and listens. Returns when requests are answered.
-///
-/// # Errors
-/// [`StartError`] says what stood in the way.
+/// [`StartError`] for the first component that cannot be built.
 pub async fn start(
     settings: &Settings,
     variables: Variables<'_>,
     telemetry: Telemetry,
 ) -> Result<Gateway, StartError> {
-    let shared = Shared::build(settings, variables, &telemetry).await?;
+    let steady_clock = Arc::new(SteadyClock::starting_at(SystemClock.now()));
+    let env = Env {
+        clock: steady_clock.clone(),
+        wall_clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        metrics: telemetry.metrics.clone(),
+    };
+
+    let tenants = Arc::new(tenants(settings, variables)?);
+    let encryption = Arc::new(Encryption::load(&settings.encryption)?);
+    series::begin(&env.metrics, &tenants);
+    tracing::info!(tenants = tenants.all().count(), "secrets loaded");
+
     let verifier =
-        Verifier::new(&settings.auth, shared.env.wall_clock.clone(), refresh_observer(&shared.env.metrics))?;
-    let verifier = Arc::new(verifier);
-    let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let (wakes, crew) = (Wakes::default(), TaskTracker::new());
-    let (work, loops, keyed) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-    let analyses = Arc::new(shared.analyses(settings, &draining));
-    let feed = Arc::new(shared.feed(settings, &draining));
-    let posts = shared.crew(settings, &verifier, &wakes)?;
-    let state = web::Data::new(shared.state(settings, &analyses, &feed, verifier, &keyed));
+        Arc::new(Verifier::new(&settings.auth, env.wall_clock.clone(), key_refresh_observer(&env.metrics))?);
+    tracing::info!(issuers = settings.auth.issuers.len(), "token verifier built");
 
-    // Subscribed before anybody can make a change: a missed one would leave an old answer in the cache.
-    let (for_wakes, for_cache) = (shared.store.changes(), shared.store.changes());
-    loops.spawn(wakes.follow(for_wakes, shared.vendor_slots.clone(), stopping.clone()));
-    let (for_streams, streams_until) = (shared.store.changes(), stopping.clone());
-    loops.spawn(async move { feed.follow_changes(for_streams, streams_until).await });
-    let until = stopping.clone();
-    loops.spawn(async move { analyses.follow_changes(for_cache, until).await });
+    let vendor = VendorClient::new(&settings.vendor, env.clone());
+    let vendor = Arc::new(vendor.map_err(StartError::part("the vendor's client"))?);
+    let limits = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
+    let vendor_permits = Arc::new(VendorPermits::new(limits, &settings.vendor.polling, &env));
+    let sender = Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?;
+    tracing::info!(vendor_host = settings.vendor.base_url.host_str(), "HTTP clients built");
 
+    let store = store::open(settings, &env, steady_clock.clone()).await?;
+    let engine = if is_sqlite(settings) { "sqlite" } else { "postgresql" };
+    tracing::info!(engine, "store opened");
+
+    let tasks = Tasks::default();
+    let vendor_access = (vendor.clone(), vendor_permits.clone());
+    let draining = &tasks.draining;
+    let analyses = Analyses::new(settings, env.clone(), store.clone(), vendor_access, draining.clone());
+    let analyses = Arc::new(analyses);
+    let feed = Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), draining.clone()));
+    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone());
+
+    // Subscribed before anything can change the store: a missed change would leave a stale answer in the cache.
+    let wakes = Wakes::default();
+    let stopping = &tasks.stopping;
+    tasks.background.spawn(wakes.clone().follow(store.changes(), vendor_permits.clone(), stopping.clone()));
+    tasks.background.spawn(feed.clone().follow_changes(store.changes(), stopping.clone()));
+    tasks.background.spawn(analyses.clone().follow_changes(store.changes(), stopping.clone()));
+
+    let longest_request = settings.vendor.request_timeout.max(settings.callbacks.timeout).max(STORE_PATIENCE);
+    let keyed = KeyedRequests {
+        store: store.clone(),
+        encryption: encryption.clone(),
+        entropy: env.entropy.clone(),
+        terms: KeyTerms {
+            lease: longest_request * 2,
+            // A kept response must not outlive the data that it shows.
+            kept_for: KEY_RETENTION.min(settings.store.retention),
+        },
+        tasks: tasks.keyed_requests.clone(),
+        runtime: Handle::current(),
+    };
+    let rate_limits = tenants.all().map(|tenant| (tenant.id().clone(), tenant.rate_limit()));
+    let state = web::Data::new(ApiState {
+        analyses,
+        feed,
+        webhooks,
+        verifier: verifier.clone(),
+        limits: RateLimits::new(rate_limits),
+        operations: Operations::documented(),
+        keyed: Arc::new(keyed),
+        tenants: tenants.clone(),
+        encryption: encryption.clone(),
+        public_url: settings.server.public_url.clone(),
+        store: store.clone(),
+        max_body_bytes: settings.server.max_body_bytes,
+        body_timeout: settings.server.body_timeout,
+        env: env.clone(),
+    });
     let readiness = Readiness::default();
-    let (api_server, api) = serve_api(settings, &state, &draining, &loops)?;
-    let (admin_server, admin) = serve_admin(settings, &state, &readiness, &loops)?;
-    for post in posts {
-        crew.spawn(workers::run(post, work.clone(), draining.clone()));
+    let (api_server, api) = serve_api(settings, &state, &tasks.draining, &tasks.background)?;
+    tracing::info!(%api, "API server listening");
+    let (admin_server, admin) = serve_admin(settings, &state, &readiness, &tasks.background)?;
+    tracing::info!(%admin, "admin server listening");
+
+    let submitter = VendorWorker {
+        queue: Queue::Submits,
+        store: store.clone(),
+        vendor,
+        permits: vendor_permits,
+        tenants: tenants.clone(),
+        request_timeout: settings.vendor.request_timeout,
+        env: env.clone(),
+    };
+    let poller = VendorWorker { queue: Queue::Polls, ..submitter.clone() };
+    let deliverer = Deliverer::new(
+        &settings.callbacks,
+        env.clone(),
+        store.clone(),
+        sender,
+        tenants.clone(),
+        encryption.clone(),
+        wakes.deliverer.clone(),
+    );
+    let secrets = SecretRefresher {
+        secrets: Arc::new(
+            [
+                tenants.secrets(),
+                encryption.secrets(),
+                verifier.secrets(),
+                telemetry.collector_headers.secrets(),
+            ]
+            .concat(),
+        ),
+        env: env.clone(),
+    };
+    let retention =
+        Retention { store: store.clone(), period: settings.store.retention, clock: env.clock.clone() };
+    let run = |worker: Arc<dyn Worker>, wake: Wake| {
+        let (work, draining) = (tasks.work.clone(), tasks.draining.clone());
+        tasks.workers.spawn(workers::run(worker, wake, env.clock.clone(), work, draining));
+    };
+    run(Arc::new(submitter), wakes.submitter);
+    run(Arc::new(poller), wakes.poller);
+    run(Arc::new(deliverer), wakes.deliverer);
+    run(Arc::new(Replayer { store: store.clone() }), wakes.replayer);
+    run(Arc::new(secrets), Wake::default());
+    run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
+    run(Arc::new(retention), Wake::default());
+    if is_sqlite(settings) {
+        let (steady, wall) = (steady_clock, env.wall_clock.clone());
+        run(Arc::new(ClockSync { steady, wall }), Wake::default());
     }
+    tracing::info!(workers = tasks.workers.len(), "workers started");
+
     readiness.set(true);
     tracing::info!(%api, %admin, "ready");
-    let (grace, delay) = (settings.server.shutdown_grace, settings.server.shutdown_delay);
     Ok(Gateway {
         api,
         admin,
-        readiness,
-        draining,
-        stopping,
         api_server,
         admin_server,
-        crew,
-        work,
-        loops,
-        keyed,
-        store: shared.store,
+        readiness,
+        tasks,
+        store,
         telemetry,
-        grace,
-        delay,
+        grace: settings.server.shutdown_grace,
+        delay: settings.server.shutdown_delay,
     })
 }
 
-impl Gateway {
-    /// Where the API is.
-    pub const fn api(&self) -> &Url {
-        &self.api
-    }
-
-    /// Where metrics and probes are.
-    pub const fn admin(&self) -> &Url {
-        &self.admin
-    }
-
-    /// The store, for tests and tools that look on.
-    pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store)
-    }
-
-    /// Stops in order; whether everything under way was finished within the grace period.
-    pub async fn drain(self) -> bool {
-        let began = Instant::now();
-        tracing::info!("draining");
-        self.readiness.set(false);
-        self.draining.cancel();
-        for tasks in [&self.crew, &self.work, &self.loops] {
-            tasks.close();
-        }
-        let finished = async {
-            let work = async {
-                // A claim that is under way still starts its work: first the claims end, then the work.
-                self.crew.wait().await;
-                self.work.wait().await;
-            };
-            let requests = async {
-                tokio::time::sleep(self.delay).await;
-                self.api_server.stop(true).await;
-                self.keyed.close();
-                self.keyed.wait().await;
-            };
-            tokio::join!(requests, work);
-        };
-        let patience = self.grace.saturating_sub(CLOSING_SHARE);
-        let in_time = tokio::time::timeout(patience, finished).await.is_ok();
-        if !in_time {
-            tracing::warn!("the grace period ended before the work did");
-            self.api_server.stop(false).await;
-        }
-        // Every span has ended, but for those of work that did not.
-        let left = self.grace.saturating_sub(began.elapsed()).clamp(CLOSING_SHARE, FLUSH_PATIENCE);
-        let release = tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants());
-        let (released, ()) = tokio::join!(release, self.telemetry.flush(left));
-        match released {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "leases could not be given back; they will run out"),
-            Err(_) => tracing::error!("leases could not be given back in time; they will run out"),
-        }
-        self.stopping.cancel();
-        self.admin_server.stop(true).await;
-        self.loops.wait().await;
-        // The servers' threads drop what they share a little after they have said that they ended.
-        let released = async {
-            while Arc::strong_count(&self.store) > 1 {
-                tokio::time::sleep(RELEASE_PAUSE).await;
-            }
-        };
-        if tokio::time::timeout(CLOSING_SHARE, released).await.is_err() {
-            tracing::debug!("the store is still in use");
-        }
-        tracing::info!("stopped");
-        in_time
-    }
+const fn is_sqlite(settings: &Settings) -> bool {
+    matches!(settings.store.url, StoreUrl::Sqlite(_))
 }
 
-fn refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync + 'static {
+/// Logs and counts the fetches of issuers' key sets.
+fn key_refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync + 'static {
     let metrics = Arc::clone(metrics);
     move |refresh: &Refresh| {
         let outcome = match &refresh.outcome {

@@ -18,7 +18,9 @@ use crate::cli::{Cli, Command, ConfigArgs, StoreCommand, TokenArgs};
 use crate::config::{self, IssuerSettings, KeySource, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::http::document;
+use crate::secrets::Encryption;
 use crate::store::{postgres, sqlite};
+use crate::telemetry::spans::CollectorHeaders;
 use crate::telemetry::{Telemetry, TelemetryError};
 
 /// Why a command failed, as its exit code tells it.
@@ -163,10 +165,10 @@ async fn check(settings: &Settings) -> Result<(), Failed> {
     if let Err(SettingsProblems(problems)) = app::tenants(settings, &variable) {
         wrong.extend(problems);
     }
-    if let Err(SettingsProblems(problems)) = app::encryption(settings) {
+    if let Err(SettingsProblems(problems)) = Encryption::load(&settings.encryption) {
         wrong.extend(problems);
     }
-    if let Err(SettingsProblems(problems)) = app::collector_headers(settings) {
+    if let Err(SettingsProblems(problems)) = CollectorHeaders::load(&settings.traces) {
         wrong.extend(problems);
     }
     let (found, mut faults) = (Arc::new(std::sync::Mutex::new(Vec::new())), Vec::new());

@@ -1,5 +1,5 @@
-//! A token. Of three lines, the first names who signs the header and the claims of the other two: a fuzzer that cannot
-//! sign gets no further than the signature.
+//! Bearer tokens. The input has three lines: the signer, the header and the claims. The check signs them, because a fuzzer that
+//! cannot sign would never get past the signature check.
 
 use std::sync::LazyLock;
 
@@ -33,7 +33,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// Whoever is let in brought a token that its issuer signed, for us, and for now.
+/// An accepted token is signed by its issuer, has the right audience, and is valid now.
 pub fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let signed = || {
@@ -52,7 +52,7 @@ pub fn check(input: &[u8]) {
     assert_eq!(
         URL_SAFE_NO_PAD.decode(signature).unwrap(),
         signer.signature(message),
-        "it is signed: {token}"
+        "the token is signed: {token}"
     );
     let (header, claims) = message.split_once('.').unwrap();
     let object =

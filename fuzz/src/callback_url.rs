@@ -1,4 +1,4 @@
-//! Where a caller wants its callbacks.
+//! Callback URLs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -8,15 +8,11 @@ use alovoice_gateway::config::CallbackSettings;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use url::Host;
 
-/// What is taken has one spelling, within the bounds, and no address that is not public.
+/// An accepted URL is in normal form, within the bounds, and has no address that is not public.
 pub fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(url) = CallbackUrl::parse(text) else { return };
-    assert_eq!(
-        CallbackUrl::parse(url.as_str()).as_ref(),
-        Ok(&url),
-        "its normal form is a URL too, and the same"
-    );
+    assert_eq!(CallbackUrl::parse(url.as_str()).as_ref(), Ok(&url), "the normal form parses to the same URL");
     assert!(url.as_str().starts_with(&url.receiver()));
     let settings = CallbackSettings {
         timeout: Duration::from_secs(1),
@@ -37,7 +33,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Written anew, and coarser than the guard's own tables.
+/// An independent check, coarser than the tables of the guard.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -1,4 +1,4 @@
-//! A key set.
+//! Key sets.
 
 use alovoice_gateway::config::KeySource;
 use base64::Engine;
@@ -20,7 +20,7 @@ const ALGORITHMS: &[Algorithm] = &[
     Algorithm::EdDSA,
 ];
 
-/// A key set is read or refused, and verifies nothing but what one of its keys signed.
+/// A key set is accepted or refused. It verifies only tokens that one of its keys signed.
 pub fn check(input: &[u8]) {
     let issuer = "issuer";
     let set = Issuer { name: issuer, algorithms: ALGORITHMS, source: KeySource::JwksFile, content: input };
@@ -30,14 +30,14 @@ pub fn check(input: &[u8]) {
         let claims =
             format!(r#"{{"iss":"{issuer}","aud":"alovoice-gateway","tenant":"acme","exp":{}}}"#, NOW + 60);
         let verdict = verifier.verify(&signer.token(header.as_bytes(), claims.as_bytes())).now_or_never();
-        if verdict.expect("a file is not waited for").is_ok() {
+        if verdict.expect("keys from a file need no wait").is_ok() {
             let set = serde_json::from_slice(input).unwrap();
             assert!(holds(&set, &key), "{signer:?} verified by {set}");
         }
     }
 }
 
-/// Whether some text of the document is this key.
+/// Whether a string in the document is this key.
 fn holds(value: &Value, key: &[u8]) -> bool {
     match value {
         Value::String(text) => {

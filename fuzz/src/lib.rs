@@ -1,8 +1,8 @@
-//! What must hold whatever comes in from outside: a module for each way in, each with one `check` that panics if it does
-//! not hold.
+//! Properties that hold for all input from outside. Each kind of input has a module with one function `check`, which panics if
+//! a property does not hold.
 //!
-//! The fuzz targets feed these checks with what a fuzzer thinks of; `tests/hostile` of the gateway includes this file
-//! and feeds them with everything in `corpus/`, with each `cargo test`.
+//! The fuzz targets call these checks with generated input. `tests/hostile` of the gateway includes this file and calls them with
+//! every file in `corpus/`, in each `cargo test`.
 
 pub mod bearer_token;
 pub mod callback_url;

@@ -1,4 +1,4 @@
-//! The body of a submission.
+//! Bodies of submissions.
 
 use actix_web::body::MessageBody;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A body is taken as it stands, or refused with a short problem that says where.
+/// A body is accepted unchanged, or refused with a short problem that has the location.
 pub fn check(input: &[u8]) {
     let trace = TraceContext::parse(TRACE).unwrap();
     let submission =
@@ -26,10 +26,10 @@ pub fn check(input: &[u8]) {
     assert_eq!(submission.callback, callback);
     let metadata = submission.metadata.map(|metadata| metadata.to_json());
     let metadata = metadata.map_or(Value::Null, |json| serde_json::from_str(&json).unwrap());
-    assert_eq!(metadata, body["metadata"], "comes back as it came");
+    assert_eq!(metadata, body["metadata"], "the metadata is unchanged");
 }
 
-/// Whether a problem is one that callers can make something of.
+/// Checks that a problem is useful for callers.
 pub(crate) fn refused(error: &ApiError) {
     let response = error.respond("req_1");
     let status = response.status().as_u16();

@@ -1,6 +1,5 @@
-//! What is read of a request before its body, and of an answer's head: a line each.
-//!
-//! Path, query, `Authorization`, `Prefer`, `If-None-Match`, `traceparent`, `Retry-After`, a duration, a size.
+//! The parts of a request before its body, and the headers of an answer. The input has one line for each part:
+//! path, query, `Authorization`, `Prefer`, `If-None-Match`, `traceparent`, `Retry-After`, a duration, a size.
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderValue, IF_NONE_MATCH};
@@ -19,7 +18,7 @@ use futures_util::FutureExt;
 
 use super::request_body::refused;
 
-/// Nothing of it panics, and what is taken is within its bounds.
+/// No input panics, and accepted values are within their bounds.
 pub fn check(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let mut line = || lines.next().unwrap_or_default();
@@ -60,9 +59,9 @@ where
     T::Error: Into<actix_web::Error>,
 {
     let taken =
-        T::from_request(request, &mut Payload::None).now_or_never().expect("there is nothing to wait for");
+        T::from_request(request, &mut Payload::None).now_or_never().expect("the extractor does not wait");
     if let Err(error) = taken {
         let error: actix_web::Error = error.into();
-        refused(error.as_error::<ApiError>().expect("a problem of ours"));
+        refused(error.as_error::<ApiError>().expect("the error is a problem"));
     }
 }

@@ -1,10 +1,10 @@
-//! A file of settings, and variables over it: parted by zero bytes, each variable as `NAME=value`.
+//! Settings: a file and environment variables in the form `NAME=value`, separated by zero bytes.
 
 use std::io::Write;
 
 use alovoice_gateway::config::load;
 
-/// Settings are read or refused; each problem says where it is and what is wrong.
+/// Settings are accepted or refused, and each problem has a key and a detail.
 pub fn check(input: &[u8]) {
     let mut parts = input.split(|byte| *byte == 0);
     let mut file = tempfile::NamedTempFile::new().unwrap();

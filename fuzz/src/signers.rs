@@ -1,4 +1,4 @@
-//! Two issuers: one with a shared secret, one with a key pair. Everything about them is fixed.
+//! Two fixed issuers: one with a shared secret, one with a key pair.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
-/// The present, in seconds.
+/// The current time in seconds since the epoch.
 pub(crate) const NOW: i64 = 1_716_207_617;
 pub(crate) const SECRET: &[u8] = b"a shared secret of at least thirty-two bytes";
 
-/// Who signs.
+/// The signer of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signer {
     Hmac,
@@ -34,7 +34,7 @@ impl Signer {
         }
     }
 
-    /// Its `iss`.
+    /// The `iss` of the signer.
     pub(crate) fn issuer(self) -> &'static str {
         match self {
             Self::Hmac => "hmac",
@@ -51,14 +51,14 @@ impl Signer {
         }
     }
 
-    /// A whole token of this header and these claims.
+    /// Returns a signed token with this header and these claims.
     pub(crate) fn token(self, header: &[u8], claims: &[u8]) -> String {
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.signature(&message)))
     }
 }
 
-/// The bytes that a key set must hold to verify tokens of the key pair.
+/// The public key of the key pair, as a key set contains it.
 pub(crate) fn public_key() -> Vec<u8> {
     pair().public_key().as_ref().to_vec()
 }
@@ -67,16 +67,16 @@ fn pair() -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
 }
 
-/// An issuer whose keys are in a file.
+/// An issuer with a key file.
 pub(crate) struct Issuer<'a> {
     pub(crate) name: &'a str,
     pub(crate) algorithms: &'a [Algorithm],
-    /// What kind of file.
+    /// The kind of key file.
     pub(crate) source: fn(PathBuf) -> KeySource,
     pub(crate) content: &'a [u8],
 }
 
-/// A verifier of tokens of these issuers.
+/// Creates a verifier for these issuers.
 pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, SettingsProblems> {
     let home = tempfile::tempdir().unwrap();
     let settings = issuers.iter().map(|issuer| {
@@ -91,7 +91,7 @@ pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, SettingsProbl
             scope_claim: "scope".to_owned(),
         }
     });
-    // The files are read here and never again.
+    // The files are read once.
     Verifier::new(&AuthSettings { issuers: settings.collect() }, Arc::new(Still), |_| {})
 }
 

@@ -1,4 +1,4 @@
-//! What the vendor answers, on its way to callers.
+//! Answers of the vendor.
 
 use alovoice_gateway::alovoice::read_answer;
 use alovoice_gateway::domain::analysis::{Analysis, AnalysisResult, Submission};
@@ -13,14 +13,14 @@ use url::Url;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// An answer is read or refused; what is read can be stored, read back and shown.
+/// An answer is accepted or refused. An accepted answer can be stored, read back and shown.
 pub fn check(input: &[u8]) {
     let base_url = Url::parse("https://cld.alovoice.uz/prefix").unwrap();
     let outcome = read_answer(Bytes::copy_from_slice(input), None, &base_url);
     let Ok(PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)) = outcome else { return };
-    assert_eq!(obtained.vendor_answer, input, "kept byte for byte");
+    assert_eq!(obtained.vendor_answer, input, "the answer is stored unchanged");
     let result = obtained.result;
-    assert!(result.transcript.is_sorted_by_key(|turn| turn.begin_ms), "in the order of time");
+    assert!(result.transcript.is_sorted_by_key(|turn| turn.begin_ms), "turns are sorted by begin");
     if let Some(path) = &result.audio_path {
         assert!(path.starts_with('/'), "a path of the vendor's own host: {path}");
     }
@@ -28,11 +28,15 @@ pub fn check(input: &[u8]) {
         as_the_tree_says(&result, &tree);
     }
     let stored = serde_json::to_string(&result).unwrap();
-    assert_eq!(serde_json::from_str::<AnalysisResult>(&stored).unwrap(), result, "comes back from the store");
+    assert_eq!(
+        serde_json::from_str::<AnalysisResult>(&stored).unwrap(),
+        result,
+        "the stored result can be read back"
+    );
     shown(result);
 }
 
-/// A second opinion, from the whole tree.
+/// An independent count, from a tree of values.
 fn as_the_tree_says(result: &AnalysisResult, tree: &Value) {
     let count = |list: &str| {
         let list = tree["answer"][list].as_array().into_iter().flatten();

@@ -1,7 +1,7 @@
-//! Reads `callgetairesult`, leniently: what is there is taken, what is not is left out, nothing is invented.
+//! Parses the answers of `callgetairesult`. The parser is lenient: it takes the fields that it can read and omits the others.
 //!
-//! What it costs is bounded by what the answer weighs: no tree is built of it ([`super::json`]), and a call has no more
-//! than so many turns and tags.
+//! The memory it uses is bounded by the size of the answer: [`super::json`] builds no tree of values, and the numbers of
+//! turns and tags are limited.
 
 use bytes::Bytes;
 use url::Url;
@@ -14,28 +14,29 @@ use crate::domain::secrets::VendorToken;
 use crate::domain::tags::Tag;
 use crate::domain::transcript::{Speaker, Turn};
 
-/// One every three seconds, for sixteen hours.
-const MOST_TURNS: usize = 20_000;
-const MOST_TAGS: usize = 20_000;
-/// What lists and objects given as the values of tags may have in all; those beyond it are kept as text.
-const MOST_NESTED_BYTES: usize = 1 << 20;
-/// A longer path is none.
-const MOST_PATH_BYTES: usize = 8 << 10;
+/// The most turns of a call: one every three seconds, for sixteen hours.
+const MAX_TURNS: usize = 20_000;
+/// The most tags of a call.
+const MAX_TAGS: usize = 20_000;
+/// Total size of the lists and objects that are values of tags. Further ones are kept as text.
+const MAX_NESTED_BYTES: usize = 1 << 20;
+/// A longer path of a recording is ignored.
+const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Whether a body is JSON at all.
+/// Whether a body is JSON.
 pub(super) fn is_json(body: &[u8]) -> bool {
     Json::parse(body).is_some()
 }
 
-/// Takes the token out of an answer that repeats it: what the vendor says is kept and shown.
+/// Removes the vendor token from an answer that repeats it, since answers are stored and shown.
 pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
     std::str::from_utf8(&body).ok().and_then(|text| token.erased_from(text)).map_or(body, Bytes::from)
 }
 
-/// What an answer of status 200 says.
+/// Parses the body of an answer with status 200.
 ///
 /// # Errors
-/// If it is not JSON, or holds talk in no known form or beyond all measure.
+/// If the body is not JSON, has turns in an unknown form, or has too many turns or tags.
 pub fn read_answer(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<PollOutcome, &'static str> {
     if body.is_empty() {
         return Ok(not_ready(etag));
@@ -46,15 +47,15 @@ pub fn read_answer(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<
     let Some([stalk, tags, ai_call_id, begin_time, audio]) = answer.and_then(|it| it.members(names)) else {
         return Ok(not_ready(etag));
     };
-    let Some(fragments) = stalk.and_then(|stalk| stalk.objects(MOST_TURNS)) else {
+    let Some(fragments) = stalk.and_then(|stalk| stalk.objects(MAX_TURNS)) else {
         return Ok(not_ready(etag));
     };
-    let (fragments, all) = fragments.map_err(|TooMany| "the vendor's stalk is longer than any call")?;
+    let (fragments, all) = fragments.map_err(|TooMany| "the vendor's answer has too many turns")?;
     if fragments.is_empty() && all > 0 {
-        return Err("the vendor's stalk holds no fragment that can be read");
+        return Err("no turn in the vendor's answer can be read");
     }
     let mut transcript: Vec<Turn> = fragments.into_iter().filter_map(turn).collect();
-    // Stable: fragments that begin together stay in the vendor's order.
+    // The sort is stable: turns with the same begin stay in the vendor's order.
     transcript.sort_by_key(|turn| turn.begin_ms);
     let silent = transcript.is_empty();
     let result = AnalysisResult {
@@ -86,19 +87,19 @@ fn turn(fragment: Json<'_>) -> Option<Turn> {
 }
 
 fn read_tags(tags: Option<Json<'_>>) -> Result<Vec<Tag>, &'static str> {
-    let Some(tags) = tags.and_then(|tags| tags.objects(MOST_TAGS)) else { return Ok(Vec::new()) };
-    let (tags, _) = tags.map_err(|TooMany| "the vendor's tags are more than any call has")?;
-    let mut room = MOST_NESTED_BYTES;
-    Ok(tags.into_iter().filter_map(|json| tag(json, &mut room)).collect())
+    let Some(tags) = tags.and_then(|tags| tags.objects(MAX_TAGS)) else { return Ok(Vec::new()) };
+    let (tags, _) = tags.map_err(|TooMany| "the vendor's answer has too many tags")?;
+    let mut nested_bytes = MAX_NESTED_BYTES;
+    Ok(tags.into_iter().filter_map(|json| tag(json, &mut nested_bytes)).collect())
 }
 
-fn tag(tag: Json<'_>, room: &mut usize) -> Option<Tag> {
+fn tag(tag: Json<'_>, nested_bytes: &mut usize) -> Option<Tag> {
     let [name, value, visible, r#type, begin, end, match_text, fragment_id] =
         tag.members(["name", "value", "visible", "tag_type", "begin", "end", "match_text", "fragment_id"])?;
     Some(Tag {
         name: name.and_then(Json::text).unwrap_or_default(),
-        value: value.map(|value| value.value(room)).unwrap_or_default(),
-        visible: visible.map(|visible| visible.value(room)).unwrap_or_default(),
+        value: value.map(|value| value.value(nested_bytes)).unwrap_or_default(),
+        visible: visible.map(|visible| visible.value(nested_bytes)).unwrap_or_default(),
         r#type: r#type.and_then(Json::text),
         begin_ms: begin.and_then(millis),
         end_ms: end.and_then(millis),
@@ -109,19 +110,19 @@ fn tag(tag: Json<'_>, room: &mut usize) -> Option<Tag> {
 
 fn millis(json: Json<'_>) -> Option<i64> {
     let whole = json.number()?.round();
-    // The bounds of exact whole numbers in JSON (RFC 8259, section 6); nothing real comes near.
+    // The largest integers that JSON numbers hold exactly (RFC 8259, 6).
     (whole.abs() <= 9_007_199_254_740_991.0).then_some(whole as i64)
 }
 
-/// The years 1970 to 9999.
+/// Seconds since the epoch; `None` outside of the years 1970 to 9999.
 fn unix_seconds(seconds: f64) -> Option<Timestamp> {
     const END_OF_9999: f64 = 253_402_300_799.0;
     (0.0..=END_OF_9999).contains(&seconds).then(|| Timestamp::from_millis((seconds * 1000.0) as i64))
 }
 
-/// The path of a recording on the vendor's own host; `None` for any other place.
+/// The path of a recording on the vendor's own host; `None` for any other host.
 fn own_path(base_url: &Url, path: &str) -> Option<String> {
-    if path.len() > MOST_PATH_BYTES {
+    if path.len() > MAX_PATH_BYTES {
         return None;
     }
     let url = base_url.join(path).ok()?;
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_not_ready_is_not_ready() {
+    fn an_answer_without_turns_and_tags_is_not_ready() {
         for json in [
             "",
             "{}",
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_numbers_as_texts_and_sorts() {
+    fn numbers_may_be_strings_and_turns_are_sorted() {
         let result = ready(
             r#"{"answer": {"begin_time": "1716207617", "stalk": [
                 {"begin": "4720", "end": "6280.4", "direction": "client", "text": "b", "fragment_id": 7},
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_one_place_does_not_cost_the_rest() {
+    fn a_malformed_field_does_not_affect_the_others() {
         let result = ready(
             r#"{"x": 1e400, "answer": {"aicallid": "\ud83d", "stalk": [{"begin": 1e400, "text": "cut \ud83d"}],
                 "tags": [{"value": 1e400}, {"value": [[[]]], "visible": "\udc00"}], "stereoaudio": "\ud800"}}"#,
@@ -199,18 +200,18 @@ mod tests {
     }
 
     #[test]
-    fn beyond_all_measure_is_no_call() {
+    fn too_many_turns_or_tags_are_refused() {
         let of = |stalk: usize, tags: usize| {
             let list = |length| vec!["{}"; length].join(",");
             read_text(&format!(r#"{{"answer": {{"stalk": [{}], "tags": [{}]}}}}"#, list(stalk), list(tags)))
         };
-        assert!(matches!(of(MOST_TURNS, MOST_TAGS), Ok(PollOutcome::Ready(_))));
-        assert_eq!(of(MOST_TURNS + 1, 0), Err("the vendor's stalk is longer than any call"));
-        assert_eq!(of(1, MOST_TAGS + 1), Err("the vendor's tags are more than any call has"));
+        assert!(matches!(of(MAX_TURNS, MAX_TAGS), Ok(PollOutcome::Ready(_))));
+        assert_eq!(of(MAX_TURNS + 1, 0), Err("the vendor's answer has too many turns"));
+        assert_eq!(of(1, MAX_TAGS + 1), Err("the vendor's answer has too many tags"));
     }
 
     #[test]
-    fn a_recording_elsewhere_is_no_recording() {
+    fn a_recording_on_another_host_is_ignored() {
         let path = |audio: &str| {
             let json = format!(r#"{{"answer": {{"stalk": [{{}}], "stereoaudio": "{audio}"}}}}"#);
             ready(&json).audio_path
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_an_answer_is_taken_out() {
+    fn a_token_in_an_answer_is_removed() {
         let token = VendorToken::parse("s3cr3t").unwrap();
         let body = Bytes::from_static(br#"{"url": "/x/s3cr3t/y"}"#);
         assert_eq!(without_token(body, &token), &br#"{"url": "/x/[token]/y"}"#[..]);

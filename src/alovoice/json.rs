@@ -1,5 +1,5 @@
-//! JSON that is looked at and not built: a tree of values costs many times the text it is made of, and a vendor that
-//! runs wild must not choose how much memory that is.
+//! Reads JSON without building a tree of values. A tree needs many times the memory of its text, and a faulty vendor must not
+//! decide how much memory the gateway uses.
 
 use std::fmt;
 
@@ -8,37 +8,37 @@ use serde_json::de::StrRead;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer as Reader, Value};
 
-/// Deeper values are kept as text. Far under what the reader of a stored result takes, which finds them some levels
-/// further down.
-const MOST_LEVELS: usize = 64;
+/// Deepest nesting of values; deeper ones are kept as text. It is far below the limit of the reader of stored results, where
+/// the values are nested some levels deeper.
+const MAX_LEVELS: usize = 64;
 
-/// A value, as text that is known to be JSON.
+/// A value as its JSON text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Json<'a>(&'a RawValue);
 
-/// A list is longer than it may be.
+/// A list has too many elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooMany;
 
 impl<'a> Json<'a> {
-    /// A whole document; `None` if it is not JSON in UTF-8.
+    /// Parses a document; `None` if it is not JSON in UTF-8.
     pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(body).ok().map(Self)
     }
 
-    /// The members of these names; `None` if it is no object. Of two with one name the last counts.
+    /// The members with these names; `None` if the value is not an object. Of two members with one name, the last is taken.
     pub(super) fn members<const N: usize>(self, names: [&str; N]) -> Option<[Option<Self>; N]> {
         let found = self.reader().deserialize_map(Members(names)).ok()?;
         Some(found.map(|value| value.map(Self)))
     }
 
-    /// The elements that are objects, and how many there are in all; `None` if it is no list.
-    pub(super) fn objects(self, most: usize) -> Option<Result<(Vec<Self>, usize), TooMany>> {
+    /// The elements that are objects, and the number of all elements; `None` if the value is not a list.
+    pub(super) fn objects(self, max: usize) -> Option<Result<(Vec<Self>, usize), TooMany>> {
         let is_list = self.0.get().starts_with('[');
-        is_list.then(|| self.reader().deserialize_seq(Objects(most)).map_err(|_| TooMany))
+        is_list.then(|| self.reader().deserialize_seq(Objects { max }).map_err(|_| TooMany))
     }
 
-    /// A text, or anything else but `null` in its JSON form.
+    /// A string, or any other value except `null` as its JSON text.
     pub(super) fn text(self) -> Option<String> {
         match self.0.get() {
             "null" => None,
@@ -46,7 +46,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// A text. Half a surrogate pair, which is left of an emoji that was cut in two, becomes U+FFFD.
+    /// A string. Half a surrogate pair, which is the rest of an emoji that was cut, becomes U+FFFD.
     pub(super) fn string(self) -> Option<String> {
         if !self.0.get().starts_with('"') {
             return None;
@@ -54,25 +54,26 @@ impl<'a> Json<'a> {
         self.reader().deserialize_bytes(Text).ok()
     }
 
-    /// A number, or a text that is one.
+    /// A number, or a string that contains one.
     pub(super) fn number(self) -> Option<f64> {
         let text = self.string();
         let number = text.as_deref().map_or(self.0.get(), str::trim);
         number.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// The value itself; what cannot be one, or is a list or an object for which there is no `room`, as its text.
-    pub(super) fn value(self, room: &mut usize) -> Value {
+    /// The value. A value that cannot be represented is returned as its text, and so is a list or object that is nested too
+    /// deep or larger than the rest of `nested_bytes`.
+    pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();
         if let Some(string) = self.string() {
             return Value::String(string);
         }
         let as_text = || Value::String(text.to_owned());
         if text.starts_with(['[', '{']) {
-            if text.len() > *room || levels(text) > MOST_LEVELS {
+            if text.len() > *nested_bytes || levels(text) > MAX_LEVELS {
                 return as_text();
             }
-            *room -= text.len();
+            *nested_bytes -= text.len();
         }
         serde_json::from_str(text).unwrap_or_else(|_| as_text())
     }
@@ -82,22 +83,21 @@ impl<'a> Json<'a> {
     }
 }
 
-/// How deep lists and objects lie in one another. Brackets in texts count too: whoever writes 64 of them there gets
-/// a text.
+/// How deep lists and objects are nested. Brackets in strings count too, so a string with many of them is kept as text.
 fn levels(json: &str) -> usize {
-    let (mut level, mut most) = (0_usize, 0);
+    let (mut level, mut deepest) = (0_usize, 0);
     for byte in json.bytes() {
         match byte {
             b'[' | b'{' => level += 1,
             b']' | b'}' => level = level.saturating_sub(1),
             _ => {}
         }
-        most = most.max(level);
+        deepest = deepest.max(level);
     }
-    most
+    deepest
 }
 
-/// Finds the members of some names.
+/// Finds members by name.
 struct Members<'n, const N: usize>([&'n str; N]);
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
@@ -109,9 +109,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(place) = map.next_key_seed(Place(&self.0))? {
-            match place {
-                Some(place) => found[place] = Some(map.next_value()?),
+        while let Some(position) = map.next_key_seed(NamePosition(&self.0))? {
+            match position {
+                Some(position) => found[position] = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -119,10 +119,10 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// A member's name as its place among those that are wanted. Read as bytes: a name may be half an emoji.
-struct Place<'n>(&'n [&'n str]);
+/// The position of a member's name in the list of names. The name is read as bytes, since it may contain half an emoji.
+struct NamePosition<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -130,7 +130,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,8 +142,11 @@ impl Visitor<'_> for Place<'_> {
     }
 }
 
-/// Keeps the elements that are objects.
-struct Objects(usize);
+/// Collects the elements that are objects.
+struct Objects {
+    /// The most elements that the list may have.
+    max: usize,
+}
 
 impl<'de> Visitor<'de> for Objects {
     type Value = (Vec<Json<'de>>, usize);
@@ -156,7 +159,7 @@ impl<'de> Visitor<'de> for Objects {
         let (mut objects, mut all) = (Vec::new(), 0);
         while let Some(element) = list.next_element::<&RawValue>()? {
             all += 1;
-            if all > self.0 {
+            if all > self.max {
                 return Err(A::Error::custom("too many"));
             }
             if element.get().starts_with('{') {
@@ -167,7 +170,7 @@ impl<'de> Visitor<'de> for Objects {
     }
 }
 
-/// A text, whatever stands in it.
+/// A string, even if it is not valid Unicode.
 struct Text;
 
 impl Visitor<'_> for Text {
@@ -180,7 +183,7 @@ impl Visitor<'_> for Text {
     fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
         Ok(match std::str::from_utf8(text) {
             Ok(text) => text.to_owned(),
-            // Half a pair comes as three bytes that are no UTF-8.
+            // Half a surrogate pair arrives as three bytes that are not UTF-8.
             Err(_) => String::from_utf8_lossy(text).replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}"),
         })
     }
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_by_name_and_the_last_one_counts() {
+    fn members_are_found_by_name_and_the_last_one_is_taken() {
         let object = json(r#" {"a": 1, "x": {"a": 7}, "\u0062": [2], "a": 3, "\ud800": 4} "#);
         let [a, b, c] = object.members(["a", "b", "c"]).unwrap();
         assert_eq!((a.unwrap().0.get(), b.unwrap().0.get()), ("3", "[2]"));
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_counted_and_have_an_end() {
+    fn lists_are_counted_and_bounded() {
         let (objects, all) = json("[{}, 1, {\"a\": []}]").objects(3).unwrap().unwrap();
         assert_eq!((objects.len(), all), (2, 3));
         assert_eq!(json("[1, 2, 3]").objects(2).unwrap().unwrap_err(), TooMany);
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_numbers_are_taken_from_whatever_they_are_in() {
+    fn strings_and_numbers_are_read_leniently() {
         assert_eq!(json(r#""a\ud83d!""#).text().unwrap(), "a\u{fffd}!");
         assert_eq!(json(r#""\ud83d\ude00\u0000""#).text().unwrap(), "\u{1f600}\0");
         assert_eq!(json("1e400").text().unwrap(), "1e400");
@@ -228,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn values_are_built_only_as_far_as_there_is_room() {
-        let mut room = 10;
-        assert_eq!(json("[1,2,3]").value(&mut room), serde_json::json!([1, 2, 3]));
-        assert_eq!(room, 3);
-        assert_eq!(json("[1,2,3]").value(&mut room), "[1,2,3]");
-        assert_eq!(json("\"long enough\"").value(&mut room), "long enough");
-        assert_eq!(json("1e400").value(&mut room), "1e400");
+    fn values_are_built_within_the_size_limit() {
+        let mut nested_bytes = 10;
+        assert_eq!(json("[1,2,3]").value(&mut nested_bytes), serde_json::json!([1, 2, 3]));
+        assert_eq!(nested_bytes, 3);
+        assert_eq!(json("[1,2,3]").value(&mut nested_bytes), "[1,2,3]");
+        assert_eq!(json("\"long enough\"").value(&mut nested_bytes), "long enough");
+        assert_eq!(json("1e400").value(&mut nested_bytes), "1e400");
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(json(&deep).value(&mut usize::MAX.clone()), deep);
     }

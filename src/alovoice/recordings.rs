@@ -1,4 +1,4 @@
-//! Recordings, streamed from the vendor's host as they come: nothing is held in memory, no other host is asked.
+//! Recordings, streamed from the vendor's host. They are not buffered, and no other host is contacted.
 
 use std::time::Duration;
 
@@ -8,18 +8,29 @@ use futures_util::stream::unfold;
 use reqwest::{Client, Method, Response};
 use url::Url;
 
-use super::transport;
+use super::faults::transport;
 use crate::domain::lifecycle::VendorFault;
 use crate::http_client;
 
-/// What a caller may ask of a recording: a part of it, or only what is not known yet (RFC 9110, 13 and 14).
-pub const ASKED: [&str; 6] =
+/// Request headers that are passed on to the vendor: ranges and conditions (RFC 9110, 13 and 14).
+pub const REQUEST_HEADERS: [&str; 6] =
     ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
-/// What describes a recording. Everything else of the vendor's stays behind.
-const TOLD: [&str; 6] =
+/// Headers of the vendor's answer that are passed on to the caller.
+const RESPONSE_HEADERS: [&str; 6] =
     ["accept-ranges", "content-length", "content-range", "content-type", "etag", "last-modified"];
 
-/// A recording on its way.
+/// A request for a recording or a part of it.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordingRequest<'a> {
+    /// The path on the vendor's host, with its query.
+    pub path: &'a str,
+    /// Whether only the headers are requested.
+    pub head: bool,
+    /// The caller's headers that are in [`REQUEST_HEADERS`].
+    pub headers: &'a [(&'static str, Vec<u8>)],
+}
+
+/// A recording whose body has not been read yet.
 pub struct Recording {
     response: Response,
 }
@@ -31,55 +42,54 @@ pub(super) struct Recordings {
 }
 
 impl Recordings {
-    pub(super) fn new(base_url: Url, patience: Duration) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(base_url: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
         let http = http_client::builder()
-            // Bytes and their ranges are passed on as they are.
+            // The bytes and their ranges are passed on unchanged.
             .no_gzip()
-            .connect_timeout(patience / 2)
-            // Between two reads: a whole recording takes as long as its listener.
-            .read_timeout(patience)
+            .connect_timeout(timeout / 2)
+            // A limit between two reads, since a whole recording takes as long as its listener.
+            .read_timeout(timeout)
             .build()?;
         Ok(Self { http, base_url })
     }
 
-    /// Asks for the recording at `path` with the caller's ranges and conditions, in the caller's trace.
+    /// Sends the request and waits for the headers of the answer.
     pub(super) async fn open(
         &self,
-        path: &str,
-        head: bool,
-        asked: &[(&'static str, Vec<u8>)],
+        request: RecordingRequest<'_>,
         traceparent: &str,
     ) -> Result<Recording, VendorFault> {
         let mut url = self.base_url.clone();
+        let path = request.path;
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        // Only what comes after the host is set: whatever the path holds, the host stays the vendor's.
+        // Only path and query are set, so the host is the vendor's whatever the path contains.
         url.set_path(path);
         url.set_query(query);
-        let mut request = self
-            .http
-            .request(if head { Method::HEAD } else { Method::GET }, url)
-            .header("traceparent", traceparent);
-        for (name, value) in asked {
-            request = request.header(*name, &value[..]);
+        let method = if request.head { Method::HEAD } else { Method::GET };
+        let mut http = self.http.request(method, url).header("traceparent", traceparent);
+        for (name, value) in request.headers {
+            http = http.header(*name, &value[..]);
         }
-        let response = request.send().await.map_err(|error| transport(&error.without_url()))?;
+        let response = http.send().await.map_err(|error| transport(&error.without_url()))?;
         Ok(Recording { response })
     }
 }
 
 impl Recording {
-    /// The vendor's status.
+    /// The status of the vendor's answer.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
 
-    /// What describes the recording.
+    /// The headers that describe the recording.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let headers = self.response.headers();
-        TOLD.into_iter().filter_map(|name| headers.get(name).map(|value| (name, value.as_bytes())))
+        RESPONSE_HEADERS
+            .into_iter()
+            .filter_map(|name| headers.get(name).map(|value| (name, value.as_bytes())))
     }
 
-    /// The bytes, as they come. A break on the way is an error, so that a part is never taken for the whole.
+    /// The bytes as they arrive. A lost connection is an error, so that a part is never mistaken for the whole.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, VendorFault>> {
         unfold(Some(self.response), |response| async {
             let mut response = response?;

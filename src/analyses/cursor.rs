@@ -1,125 +1,125 @@
-//! Cursors: where a page of a list ends, as a text that callers give back as it is.
+//! Cursors: the position at which a page of a list ends, as an opaque text that callers send back unchanged.
 //!
-//! A cursor holds a position and a digest of it together with the tenant and the filters. The digest is no secret's:
-//! whoever makes one up gets to a place in their own list, which they may see anyway. It finds mistakes: a cursor that was
-//! cut off, or goes with other filters.
+//! A cursor is `base64url(version, position, digest)`. The digest covers the position, the name of the list, the tenant and the
+//! filters, so a cursor that is damaged or belongs to another list is rejected. The digest is no protection against forgery and
+//! needs none: a forged cursor leads to another position in the caller's own list.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisFilter, ListPosition};
+use crate::domain::ids::TenantId;
 
 const VERSION: u8 = 1;
-const DIGEST: usize = 8;
+const DIGEST_BYTES: usize = 8;
 
-/// The text is no cursor of this list.
+/// The text is not a cursor of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a cursor of this list: give back `next_cursor` as it came, with the same filters")]
 pub struct InvalidCursor;
 
-/// Writes a position down.
-pub(super) fn write(tenant: &TenantId, filter: &AnalysisFilter, position: &ListPosition) -> String {
-    let mut bytes = vec![VERSION];
-    bytes.extend(position.submitted_at.as_millis().to_be_bytes());
-    bytes.extend(position.call_id.as_str().bytes());
-    bytes.extend(digest(tenant, filter, &bytes));
-    URL_SAFE_NO_PAD.encode(bytes)
+/// Reads and writes the cursors of one list: one tenant, one set of filters.
+pub(super) struct CursorCodec(Context);
+
+impl CursorCodec {
+    /// The codec of a tenant's list without filters. Each list has a name of its own.
+    pub(super) fn new(list: &'static str, tenant: &TenantId) -> Self {
+        Self(Context::new(&SHA256)).filter(list.as_bytes()).filter(tenant.as_str().as_bytes())
+    }
+
+    /// Adds a filter. Lists whose filters differ in value or in order have different cursors.
+    pub(super) fn filter(mut self, value: impl AsRef<[u8]>) -> Self {
+        update(&mut self.0, value.as_ref());
+        self
+    }
+
+    /// The cursor of a position.
+    pub(super) fn encode(&self, position: &[u8]) -> String {
+        let versioned = [&[VERSION], position].concat();
+        URL_SAFE_NO_PAD.encode([&versioned[..], &self.digest(&versioned)].concat())
+    }
+
+    /// The position of a cursor of this list.
+    ///
+    /// # Errors
+    /// [`InvalidCursor`] if the text is damaged or the cursor of another list.
+    pub(super) fn decode(&self, cursor: &str) -> Result<Vec<u8>, InvalidCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
+        let (versioned, digest) = bytes.split_last_chunk().ok_or(InvalidCursor)?;
+        match versioned {
+            [VERSION, position @ ..] if self.digest(versioned) == *digest => Ok(position.to_vec()),
+            _ => Err(InvalidCursor),
+        }
+    }
+
+    /// The cursor of a position that is one number.
+    pub(super) fn encode_number(&self, position: i64) -> String {
+        self.encode(&position.to_be_bytes())
+    }
+
+    /// The position of a cursor that [`CursorCodec::encode_number`] wrote.
+    ///
+    /// # Errors
+    /// As [`CursorCodec::decode`].
+    pub(super) fn decode_number(&self, cursor: &str) -> Result<i64, InvalidCursor> {
+        let position = self.decode(cursor)?.try_into().map_err(|_| InvalidCursor)?;
+        Ok(i64::from_be_bytes(position))
+    }
+
+    fn digest(&self, versioned: &[u8]) -> [u8; DIGEST_BYTES] {
+        let mut context = self.0.clone();
+        update(&mut context, versioned);
+        let mut short = [0; DIGEST_BYTES];
+        short.copy_from_slice(&context.finish().as_ref()[..DIGEST_BYTES]);
+        short
+    }
 }
 
-/// Reads [`write`] back.
-///
-/// # Errors
-/// If it was written for another tenant or other filters, or not by us.
-pub(super) fn read(
-    tenant: &TenantId,
-    filter: &AnalysisFilter,
-    text: &str,
-) -> Result<ListPosition, InvalidCursor> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
-    let (position, given) = bytes.split_last_chunk::<DIGEST>().ok_or(InvalidCursor)?;
-    if digest(tenant, filter, position) != *given {
-        return Err(InvalidCursor);
-    }
-    let (&[VERSION], rest) = position.split_first_chunk().ok_or(InvalidCursor)? else {
-        return Err(InvalidCursor);
-    };
-    let (millis, call_id) = rest.split_first_chunk().ok_or(InvalidCursor)?;
-    let call_id = std::str::from_utf8(call_id).map_err(|_| InvalidCursor)?;
-    Ok(ListPosition {
-        submitted_at: Timestamp::from_millis(i64::from_be_bytes(*millis)),
-        call_id: CallId::parse(call_id).map_err(|_| InvalidCursor)?,
-    })
-}
-
-fn digest(tenant: &TenantId, filter: &AnalysisFilter, position: &[u8]) -> [u8; DIGEST] {
-    let mut context = Context::new(&SHA256);
-    // With its length before each part: no two lists of parts look alike.
-    let mut part = |bytes: &[u8]| {
-        context.update(&(bytes.len() as u64).to_be_bytes());
-        context.update(bytes);
-    };
-    part(position);
-    part(tenant.as_str().as_bytes());
-    part(filter.status.map_or("", |status| status.as_str()).as_bytes());
-    for moment in [filter.submitted_after, filter.submitted_before] {
-        part(&moment.map_or(Vec::new(), |moment| moment.as_millis().to_be_bytes().into()));
-    }
-    for term in filter.search.iter().flat_map(|search| search.terms(tenant)) {
-        part(&[term.prefix.into()]);
-        term.forms.iter().for_each(|form| part(form.as_bytes()));
-    }
-    for tag in &filter.tags {
-        part(b"tag");
-        part(tag.as_bytes());
-    }
-    let mut short = [0; DIGEST];
-    short.copy_from_slice(&context.finish().as_ref()[..DIGEST]);
-    short
+/// Adds a value after its length, so that no two sequences of values give the same digest.
+fn update(context: &mut Context, value: &[u8]) {
+    context.update(&(value.len() as u64).to_be_bytes());
+    context.update(value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::analysis::Status;
 
-    fn position() -> ListPosition {
-        let submitted_at = Timestamp::from_millis(1_716_207_617_042);
-        ListPosition { submitted_at, call_id: CallId::parse("1716207617.42").unwrap() }
-    }
-
-    fn tenant(name: &str) -> TenantId {
-        TenantId::parse(name).unwrap()
+    fn codec(list: &'static str, tenant: &str) -> CursorCodec {
+        CursorCodec::new(list, &TenantId::parse(tenant).unwrap())
     }
 
     #[test]
-    fn a_cursor_reads_back_in_its_own_list_and_in_no_other() {
-        let (acme, all) = (tenant("acme"), AnalysisFilter::default());
-        let cursor = write(&acme, &all, &position());
-        assert_eq!(read(&acme, &all, &cursor), Ok(position()));
-        assert_eq!(read(&tenant("globex"), &all, &cursor), Err(InvalidCursor));
+    fn a_cursor_is_valid_only_in_its_own_list() {
+        let cursor = codec("events", "acme").filter("a").encode_number(42);
+        assert_eq!(codec("events", "acme").filter("a").decode_number(&cursor), Ok(42));
         for other in [
-            AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
-            AnalysisFilter { tags: vec!["a".to_owned()], ..AnalysisFilter::default() },
-            AnalysisFilter { submitted_after: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
-            AnalysisFilter { submitted_before: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
+            codec("events", "acme"),
+            codec("events", "acme").filter("b"),
+            codec("events", "acme").filter("a").filter(""),
+            codec("events", "globex").filter("a"),
+            codec("deliveries", "acme").filter("a"),
+            codec("event", "sacme").filter("a"),
         ] {
-            assert_eq!(read(&acme, &other, &cursor), Err(InvalidCursor), "{other:?}");
+            assert_eq!(other.decode_number(&cursor), Err(InvalidCursor));
         }
     }
 
     #[test]
-    fn whatever_is_changed_in_a_cursor_is_seen() {
-        let (acme, all) = (tenant("acme"), AnalysisFilter::default());
-        let cursor = write(&acme, &all, &position());
+    fn every_change_of_a_cursor_is_detected() {
+        let codec = codec("events", "acme");
+        let cursor = codec.encode(b"1716207617.42");
         for place in 0..cursor.len() {
             let mut changed = cursor.clone().into_bytes();
             changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert_eq!(read(&acme, &all, &changed), Err(InvalidCursor), "{changed}");
-            assert_eq!(read(&acme, &all, &cursor[..place]), Err(InvalidCursor));
+            assert_eq!(codec.decode(&changed), Err(InvalidCursor), "{changed}");
+            assert_eq!(codec.decode(&cursor[..place]), Err(InvalidCursor));
         }
+        for text in ["", "!", &cursor[1..], &format!("{cursor}A")] {
+            assert_eq!(codec.decode(text), Err(InvalidCursor), "{text}");
+        }
+        // A valid cursor whose position is no number.
+        assert_eq!(codec.decode_number(&cursor), Err(InvalidCursor));
     }
 }

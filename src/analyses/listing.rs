@@ -1,25 +1,27 @@
 //! Lists of a tenant's analyses, page by page.
 
-use super::cursor::{self, InvalidCursor};
+use super::cursor::{CursorCodec, InvalidCursor};
 use super::{Analyses, AnalysesError};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
 
-/// A page of a list.
+/// A page of a list of analyses.
 #[derive(Debug)]
 pub struct Listing {
-    /// The newest first.
+    /// The analyses, newest first.
     pub analyses: Vec<AnalysisSummary>,
-    /// Where the next page begins; `None` after the last.
+    /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl Analyses {
-    /// A page of the analyses that a filter lets through.
+    /// Lists up to `limit` analyses that match the filter, after the cursor or from the newest on.
     ///
     /// # Errors
-    /// [`AnalysesError::InvalidCursor`] for one of another list.
+    /// [`AnalysesError::InvalidCursor`] for a cursor of another list.
     pub async fn list(
         &self,
         tenant: &Tenant,
@@ -27,22 +29,69 @@ impl Analyses {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Listing, AnalysesError> {
-        let read = |text| cursor::read(tenant.id(), &filter, text);
-        let after = cursor.map(read).transpose().map_err(|InvalidCursor| AnalysesError::InvalidCursor)?;
-        // One more than is shown tells whether there is a next page.
-        let page = AnalysisQuery { filter: filter.clone(), after, limit: limit.saturating_add(1) };
+        let codec = codec(tenant.id(), &filter);
+        let after = cursor.map(|cursor| decode(&codec, cursor)).transpose()?;
+        // One more than the page holds shows whether there is a next page.
+        let page = AnalysisQuery { filter, after, limit: limit.saturating_add(1) };
         let mut listed = self.store.list_analyses(tenant.id(), page).await?;
-        let more = listed.len() > limit;
+        let is_last = listed.len() <= limit;
         listed.truncate(limit);
-        let next_cursor = listed.last().filter(|_| more).map(|last| {
-            let position = ListPosition {
-                submitted_at: last.analysis.submitted_at,
-                call_id: last.analysis.call_id.clone(),
-            };
-            cursor::write(tenant.id(), &filter, &position)
-        });
+        let last = listed.last().filter(|_| !is_last);
+        let next_cursor = last.map(|last| encode(&codec, last.analysis.submitted_at, &last.analysis.call_id));
         let analyses =
             listed.into_iter().map(|listed| AnalysisSummary::new(&listed.analysis, listed.result)).collect();
         Ok(Listing { analyses, next_cursor })
+    }
+}
+
+fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
+    let codec =
+        CursorCodec::new("analyses", tenant).filter(filter.status.map_or("", |status| status.as_str()));
+    let moments = [filter.submitted_after, filter.submitted_before];
+    let codec = moments.into_iter().fold(codec, |codec, moment| {
+        codec.filter(moment.map_or(Vec::new(), |moment| moment.as_millis().to_be_bytes().into()))
+    });
+    let terms = filter.search.iter().flat_map(|search| search.terms(tenant));
+    let codec = terms.fold(codec, |codec, term| {
+        term.forms.iter().fold(codec.filter([u8::from(term.prefix)]), CursorCodec::filter)
+    });
+    filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag))
+}
+
+fn encode(codec: &CursorCodec, submitted_at: Timestamp, call_id: &CallId) -> String {
+    codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_str().as_bytes()].concat())
+}
+
+fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCursor> {
+    let position = codec.decode(cursor)?;
+    let (millis, call_id) = position.split_first_chunk().ok_or(InvalidCursor)?;
+    let call_id = std::str::from_utf8(call_id).map_err(|_| InvalidCursor)?;
+    Ok(ListPosition {
+        submitted_at: Timestamp::from_millis(i64::from_be_bytes(*millis)),
+        call_id: CallId::parse(call_id).map_err(|_| InvalidCursor)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::analysis::Status;
+
+    #[test]
+    fn a_cursor_is_valid_only_with_the_same_filters() {
+        let acme = TenantId::parse("acme").unwrap();
+        let all = codec(&acme, &AnalysisFilter::default());
+        let submitted_at = Timestamp::from_millis(1_716_207_617_042);
+        let call_id = CallId::parse("1716207617.42").unwrap();
+        let cursor = encode(&all, submitted_at, &call_id);
+        assert_eq!(decode(&all, &cursor), Ok(ListPosition { submitted_at, call_id }));
+        for other in [
+            AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
+            AnalysisFilter { tags: vec!["a".to_owned()], ..AnalysisFilter::default() },
+            AnalysisFilter { submitted_after: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
+            AnalysisFilter { submitted_before: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
+        ] {
+            assert_eq!(decode(&codec(&acme, &other), &cursor), Err(InvalidCursor), "{other:?}");
+        }
     }
 }

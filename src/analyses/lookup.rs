@@ -74,18 +74,19 @@ async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContex
         Ok(false) => {}
         Err(error) => return Err(Ended::Store(error.to_string())),
     }
-    let taken = tokio::time::timeout(LOOKUP_PATIENCE, analyses.vendor_slots.lookup(tenant.id())).await;
-    let slot = match taken {
-        Ok(Ok(slot)) => slot,
-        Ok(Err(shut)) => {
-            let retry_after = shut.until.map(|until| until.since(analyses.env.clock.now()));
+    let taken =
+        tokio::time::timeout(LOOKUP_PATIENCE, analyses.vendor_permits.acquire_for_lookup(tenant.id())).await;
+    let permit = match taken {
+        Ok(Ok(permit)) => permit,
+        Ok(Err(circuit)) => {
+            let retry_after = circuit.until.map(|until| until.since(analyses.env.clock.now()));
             return Err(Ended::Unavailable { retry_after });
         }
         Err(_) => return Err(Ended::Unavailable { retry_after: Some(LOOKUP_PATIENCE) }),
     };
     let token = tenant.vendor_token();
     let request = Request { token: &token, call_id: &key.1, trace };
-    let (outcome, _room) = analyses.vendor.result(&slot, request, None).await;
+    let (outcome, _body_permit) = analyses.vendor.result(&permit, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
             let span = spans::store_call("adopt", &key.0, &key.1);

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::batch::BatchItem;
 use self::cache::{Key, RepresentationCache};
 pub use self::cursor::InvalidCursor;
-pub use self::feed::{Cursor, EventStream, Feed, Next, Page, Start, TooManyStreams};
+pub use self::feed::{EventStream, Feed, FeedPage, Start, StreamItem, TooManyStreams};
 pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
@@ -33,7 +33,7 @@ pub use self::webhooks::{
     DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
     WebhookState, Webhooks, WebhooksError,
 };
-use crate::alovoice::{Recording, VendorClient, VendorSlots};
+use crate::alovoice::{Recording, RecordingRequest, VendorClient, VendorPermits};
 use crate::callbacks::{Forbidden, Guard};
 use crate::config::Settings;
 use crate::domain::analysis::{Status, Submission};
@@ -65,7 +65,7 @@ pub enum AnalysesError {
     },
     /// The cursor belongs to another list.
     #[error("the cursor is not one of this list")]
-    InvalidCursor,
+    InvalidCursor(#[from] InvalidCursor),
     /// The vendor has no recording of the call.
     #[error("there is no recording of this call")]
     NoRecording,
@@ -99,9 +99,9 @@ pub struct Submitted {
 pub struct Analyses {
     env: Env,
     store: Arc<dyn Store>,
-    /// Asked for calls that were never submitted, within the tenant's slots.
+    /// Client for calls that were never submitted here.
     vendor: Arc<VendorClient>,
-    vendor_slots: Arc<VendorSlots>,
+    vendor_permits: Arc<VendorPermits>,
     guard: Guard,
     /// Cancelled when the gateway drains; waiting callers are answered then.
     draining: CancellationToken,
@@ -116,14 +116,14 @@ impl Analyses {
         settings: &Settings,
         env: Env,
         store: Arc<dyn Store>,
-        (vendor, vendor_slots): (Arc<VendorClient>, Arc<VendorSlots>),
+        (vendor, vendor_permits): (Arc<VendorClient>, Arc<VendorPermits>),
         draining: CancellationToken,
     ) -> Self {
         Self {
             env,
             store,
             vendor,
-            vendor_slots,
+            vendor_permits,
             guard: Guard::new(&settings.callbacks),
             draining,
             cache: RepresentationCache::new(&settings.cache),
@@ -231,7 +231,8 @@ impl Analyses {
         self.store.find_vendor_answer(tenant.id(), call_id).await?.ok_or(none)
     }
 
-    /// Opens the recording of a call, to be streamed; `asked` holds the headers of [`ASKED`](crate::alovoice::ASKED).
+    /// Opens the recording of a call for streaming. `headers` are the caller's headers that are in
+    /// [`REQUEST_HEADERS`](crate::alovoice::REQUEST_HEADERS).
     ///
     /// # Errors
     /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the vendor
@@ -241,13 +242,15 @@ impl Analyses {
         tenant: &Tenant,
         call_id: &CallId,
         head: bool,
-        asked: &[(&'static str, Vec<u8>)],
+        headers: &[(&'static str, Vec<u8>)],
         trace: TraceContext,
     ) -> Result<Recording, AnalysesError> {
         let path = self.recording_path(tenant, call_id, trace).await?;
         let unavailable =
             |fault: VendorFault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
-        let recording = self.vendor.recording(&path, head, asked, trace).await.map_err(unavailable)?;
+        let request = RecordingRequest { path: &path, head, headers };
+        let recording = self.vendor.recording((tenant.id(), call_id), request, trace).await;
+        let recording = recording.map_err(unavailable)?;
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }
 
@@ -273,8 +276,8 @@ impl Analyses {
         self.cache.bytes()
     }
 
-    /// Forgets what changed and wakes who waits for it, until the store is gone or `stop` says so.
-    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
+    /// Invalidates cached analyses that changed and wakes their waiting callers, until `stop` is cancelled.
+    pub async fn follow_changes(self: Arc<Self>, mut changes: Receiver<Change>, stop: CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,

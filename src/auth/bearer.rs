@@ -1,12 +1,12 @@
-//! The one `Authorization` header.
+//! Reads the token from the `Authorization` header.
 
 use super::rejection::Rejection;
 
-/// Takes the token from the values of a request's `Authorization` headers (RFC 6750, 2.1).
+/// Returns the token from the values of a request's `Authorization` headers (RFC 6750, 2.1).
 ///
 /// # Errors
 /// [`Rejection::Missing`], [`Rejection::SeveralHeaders`] or [`Rejection::NotBearer`], and
-/// [`Rejection::Malformed`] if what follows the scheme is not of a token's alphabet.
+/// [`Rejection::Malformed`] if the text after the scheme is empty or has a character outside of the alphabet.
 pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str, Rejection> {
     let mut values = values.into_iter();
     let value = values.next().ok_or(Rejection::Missing)?;
@@ -21,13 +21,12 @@ pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str,
     }
     let token = token.trim_ascii_start();
     if token.is_empty() || !token.iter().all(is_token_byte) {
-        return Err(Rejection::Malformed("it is empty or has a character that no token has"));
+        return Err(Rejection::Malformed("it is empty or has an invalid character"));
     }
-    std::str::from_utf8(token).map_err(|_| Rejection::Malformed("it is not text"))
+    std::str::from_utf8(token).map_err(|_| Rejection::Malformed("it is not ASCII text"))
 }
 
-/// The alphabet of `b64token` (RFC 6750, 2.1). A comma, with which some proxies fold two headers into one, is not
-/// in it.
+/// The alphabet of `b64token` (RFC 6750, 2.1). It has no comma, with which some proxies join two headers into one.
 fn is_token_byte(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)
 }
@@ -41,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn one_header_of_the_scheme_bearer() {
+    fn exactly_one_header_with_the_scheme_bearer_is_accepted() {
         for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", "Bearer a.b.c "] {
             assert_eq!(read(&[value]), Ok("a.b.c"));
         }

@@ -1,51 +1,54 @@
-//! Who a verified token speaks for.
+//! The caller that a verified token identifies.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::claims::LEEWAY;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Who a verified token speaks for.
+/// Tolerated difference between the clocks of the issuer and of the gateway.
+pub(super) const LEEWAY: Duration = Duration::from_secs(30);
+
+/// The caller that a verified token identifies.
 ///
-/// The tenant's name is well formed, no more: whether such a tenant is configured is for the caller to ask.
+/// The tenant's id is well formed, but the tenant may not be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The token's `sub`.
+    /// The `sub` of the token.
     pub subject: Option<String>,
-    /// The tenant it acts for.
+    /// The tenant of the caller.
     pub tenant: TenantId,
-    /// What it may do.
+    /// The scopes of the token.
     pub scopes: Scopes,
-    /// The token's `exp`.
+    /// The `exp` of the token.
     pub expires_at: Timestamp,
-    /// The token's `iss`.
+    /// The `iss` of the token.
     pub issuer: String,
 }
 
 impl Caller {
-    /// From when on its token counts no more: somewhat after its `exp`, since clocks differ.
+    /// The time when the token is no longer accepted. It is a little after `exp`, because clocks differ.
     pub fn until(&self) -> Timestamp {
         self.expires_at + LEEWAY
     }
 }
 
-/// What a caller may do.
+/// The scopes of a token, which say what its caller may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scopes(BTreeSet<String>);
 
 impl Scopes {
-    /// Reads the form of OAuth: words parted by spaces (RFC 6749, 3.3).
+    /// Parses scopes separated by spaces (RFC 6749, 3.3).
     pub fn parse(text: &str) -> Self {
         text.split_ascii_whitespace().map(str::to_owned).collect()
     }
 
-    /// Whether `scope` was granted. Case matters (RFC 6749, 3.3).
+    /// Whether `scope` was granted. Scopes are case-sensitive (RFC 6749, 3.3).
     pub fn contains(&self, scope: &str) -> bool {
         self.0.contains(scope)
     }
 
-    /// Every scope, in the order of the alphabet.
+    /// All scopes in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

@@ -1,35 +1,30 @@
-//! What a token claims (RFC 7519), and whether it may.
-
-use std::time::Duration;
+//! Parses and checks the claims of a token (RFC 7519).
 
 use serde_json::{Map, Value};
 
-use super::caller::{Caller, Scopes};
+use super::caller::{Caller, LEEWAY, Scopes};
 use super::jws::object;
 use super::rejection::Rejection;
 use crate::config::IssuerSettings;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// How far two well-kept clocks may stand apart.
-pub(super) const LEEWAY: Duration = Duration::from_secs(30);
-
-/// The claims of a token. Before its signature is checked, only [`Claims::issuer`] may be looked at.
+/// The claims of a token. Before the signature is verified, only [`Claims::issuer`] may be used.
 #[derive(Debug)]
 pub(super) struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// Reads the payload of a token.
+    /// Parses the payload of a token.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, Rejection> {
         object(payload, "its claims are not a JSON object").map(Self)
     }
 
-    /// Who says to have issued it.
+    /// The value of `iss`.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.0.get("iss")?.as_str()
     }
 
-    /// When it counts.
+    /// The period in which the token is valid.
     pub(super) fn validity(&self) -> Result<Validity, Rejection> {
         Ok(Validity {
             expires_at: self.time("exp")?.ok_or(Rejection::TimeClaim)?,
@@ -38,9 +33,9 @@ impl Claims {
         })
     }
 
-    /// Whom it speaks for, if it is meant for us.
+    /// The caller, if the token has a configured audience.
     pub(super) fn caller(&self, issuer: &IssuerSettings, expires_at: Timestamp) -> Result<Caller, Rejection> {
-        if !self.is_meant_for(&issuer.audiences) {
+        if !self.has_audience(&issuer.audiences) {
             return Err(Rejection::Audience);
         }
         let tenant = self.0.get(&issuer.tenant_claim).and_then(Value::as_str);
@@ -48,42 +43,43 @@ impl Claims {
         let subject = match self.0.get("sub") {
             None => None,
             Some(Value::String(subject)) => Some(subject.clone()),
-            Some(_) => return Err(Rejection::Malformed("its sub is not a text")),
+            Some(_) => return Err(Rejection::Malformed("its sub is not a string")),
         };
         let scopes = self.scopes(&issuer.scope_claim)?;
         Ok(Caller { subject, tenant, scopes, expires_at, issuer: issuer.issuer.clone() })
     }
 
-    /// `aud` is one text or a list of them (RFC 7519, 4.1.3); one of ours must be among them.
-    fn is_meant_for(&self, audiences: &[String]) -> bool {
-        let is_ours = |value: &Value| audiences.iter().any(|ours| value.as_str() == Some(ours));
+    /// `aud` is a string or a list of strings (RFC 7519, 4.1.3). It must contain a configured audience.
+    fn has_audience(&self, audiences: &[String]) -> bool {
+        let is_configured = |value: &Value| audiences.iter().any(|audience| value.as_str() == Some(audience));
         match self.0.get("aud") {
-            Some(Value::Array(values)) => values.iter().any(is_ours),
-            Some(value) => is_ours(value),
+            Some(Value::Array(values)) => values.iter().any(is_configured),
+            Some(value) => is_configured(value),
             None => false,
         }
     }
 
     fn scopes(&self, claim: &str) -> Result<Scopes, Rejection> {
-        const OTHER: Rejection = Rejection::Malformed("its scopes are neither a text nor a list of texts");
+        const INVALID: Rejection =
+            Rejection::Malformed("its scopes are neither a string nor a list of strings");
         match self.0.get(claim) {
             None | Some(Value::Null) => Ok(Scopes::default()),
             Some(Value::String(words)) => Ok(Scopes::parse(words)),
             Some(Value::Array(values)) => {
-                values.iter().map(|value| value.as_str().map(str::to_owned).ok_or(OTHER)).collect()
+                values.iter().map(|value| value.as_str().map(str::to_owned).ok_or(INVALID)).collect()
             }
-            Some(_) => Err(OTHER),
+            Some(_) => Err(INVALID),
         }
     }
 
-    /// A `NumericDate`: seconds since the epoch, perhaps with a fraction (RFC 7519, 2).
+    /// Reads a `NumericDate`: seconds since the epoch, optionally with a fraction (RFC 7519, 2).
     fn time(&self, claim: &str) -> Result<Option<Timestamp>, Rejection> {
         let Some(value) = self.0.get(claim) else { return Ok(None) };
         let millis = match (value.as_i64(), value.as_f64()) {
             (Some(seconds), _) => seconds.saturating_mul(1000),
             #[expect(
                 clippy::cast_possible_truncation,
-                reason = "a cast from a float saturates, as wanted here"
+                reason = "the cast from a float saturates, which is intended"
             )]
             (None, Some(seconds)) => (seconds * 1000.0).floor() as i64,
             (None, None) => return Err(Rejection::TimeClaim),
@@ -92,26 +88,26 @@ impl Claims {
     }
 }
 
-/// When a token counts: looked at each time it is presented.
+/// The period in which a token is valid. It is checked each time the token is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Validity {
-    /// `exp`: from here on, it counts no more.
+    /// The value of `exp`. The token is expired from this time on.
     pub(super) expires_at: Timestamp,
     not_before: Option<Timestamp>,
     issued_at: Option<Timestamp>,
 }
 
 impl Validity {
-    /// Judges the moment, with [`LEEWAY`] to either side.
+    /// Checks that the token is valid at `now`, with [`LEEWAY`] on both sides.
     pub(super) fn check(&self, now: Timestamp) -> Result<(), Rejection> {
-        let lies_ahead = |time: Option<Timestamp>| time.is_some_and(|time| time > now + LEEWAY);
+        let is_ahead = |time: Option<Timestamp>| time.is_some_and(|time| time > now + LEEWAY);
         if now >= self.expires_at + LEEWAY {
             return Err(Rejection::Expired);
         }
-        if lies_ahead(self.not_before) {
+        if is_ahead(self.not_before) {
             return Err(Rejection::NotYetValid);
         }
-        if lies_ahead(self.issued_at) {
+        if is_ahead(self.issued_at) {
             return Err(Rejection::IssuedInFuture);
         }
         Ok(())
@@ -129,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_judged_with_half_a_minute_of_leeway() {
+    fn times_are_checked_with_30_seconds_of_leeway() {
         assert_eq!(at(r#"{"exp":1000}"#, 1029), Ok(()));
         assert_eq!(at(r#"{"exp":1000}"#, 1030), Err("expired"));
         assert_eq!(at(r#"{"exp":1000.5}"#, 1030), Ok(()));
@@ -140,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_numbers_however_large() {
+    fn times_must_be_numbers_of_any_size() {
         for exp in ["9223372036854775807", "18446744073709551615", "1e300"] {
             assert_eq!(at(&format!(r#"{{"exp":{exp}}}"#), 1_700_000_000), Ok(()), "{exp}");
         }

@@ -1,4 +1,4 @@
-//! Tokens for trying the gateway out, signed with a shared secret.
+//! Creates tokens for development, signed with a shared secret.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::secrets::without_line_break;
 
-/// What a development token says.
+/// The content of a development token.
 #[derive(Debug, Clone)]
 pub struct DevelopmentToken<'a> {
-    /// One of HS256, HS384, HS512.
+    /// The algorithm: HS256, HS384 or HS512.
     pub algorithm: Algorithm,
-    /// `iss`.
+    /// Value of `iss`.
     pub issuer: &'a str,
-    /// `aud`.
+    /// Value of `aud`.
     pub audience: &'a str,
-    /// The claim that names the tenant.
+    /// Name of the claim with the tenant.
     pub tenant_claim: &'a str,
-    /// The tenant.
+    /// Value of the tenant claim.
     pub tenant: &'a TenantId,
-    /// The claim that lists the scopes.
+    /// Name of the claim with the scopes.
     pub scope_claim: &'a str,
-    /// The scopes, parted by spaces.
+    /// Value of the scope claim: scopes separated by spaces.
     pub scopes: &'a str,
-    /// `sub`.
+    /// Value of `sub`.
     pub subject: Option<&'a str>,
-    /// From now to `exp`.
+    /// Time from now to `exp`.
     pub lifetime: Duration,
 }
 
-/// Why a token could not be made.
+/// Reason why a token could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The secret, or the algorithm it should be used with, would be refused by every verifier of ours.
+    /// The gateway would refuse the secret.
     #[error("the secret {0}")]
     Secret(#[from] KeyFault),
-    /// Only shared secrets sign development tokens.
-    #[error("{0:?} does not sign with a shared secret")]
+    /// The algorithm does not use a shared secret.
+    #[error("{0:?} does not use a shared secret")]
     NotHmac(Algorithm),
     /// The library failed to sign.
     #[error("cannot sign the token: {0}")]
@@ -51,7 +51,7 @@ impl DevelopmentToken<'_> {
     /// Signs the token with the content of a secret file; a trailing line break is not part of the secret.
     ///
     /// # Errors
-    /// If the algorithm is not of the HMAC family, or the secret too short for it (RFC 7518, 3.2).
+    /// If the algorithm is not HMAC, or if the secret is too short for it (RFC 7518, 3.2).
     pub fn mint(&self, secret: &[u8], now: Timestamp) -> Result<String, MintError> {
         if self.algorithm.family() != jsonwebtoken::AlgorithmFamily::Hmac {
             return Err(MintError::NotHmac(self.algorithm));

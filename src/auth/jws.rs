@@ -1,4 +1,4 @@
-//! A signed token taken apart (RFC 7515, compact form) and its header judged. Nothing in it is believed yet.
+//! Parses a signed token (RFC 7515, compact form) and checks its header. Nothing in the token is trusted yet.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,26 +7,26 @@ use serde_json::{Map, Value};
 
 use super::rejection::Rejection;
 
-/// A signed token taken apart; its header is acceptable, its signature not yet checked.
+/// A parsed token. Its header is acceptable; its signature is not verified yet.
 #[derive(Debug)]
 pub(super) struct Jws<'a> {
-    /// The algorithm it says it is signed with.
+    /// The algorithm in the header.
     pub(super) algorithm: Algorithm,
-    /// The key it says it is signed with: compared with the names of keys, and put to no other use.
+    /// The `kid` in the header. It is only compared with the ids of keys.
     pub(super) key_id: Option<String>,
-    /// What the signature covers: both segments with the dot between them.
+    /// The signed bytes: header and payload with the dot between them.
     pub(super) signed: &'a [u8],
-    /// The claims, as bytes.
+    /// The decoded payload.
     pub(super) payload: Vec<u8>,
-    /// The signature.
+    /// The decoded signature.
     pub(super) signature: Vec<u8>,
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a token apart.
+    /// Parses a token.
     ///
     /// # Errors
-    /// If it is not of three base64url segments (five are an encrypted token's), or its header is not acceptable.
+    /// If the token does not have three base64url segments (an encrypted token has five), or if its header is not acceptable.
     pub(super) fn parse(token: &'a str) -> Result<Self, Rejection> {
         let mut segments = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
@@ -37,11 +37,11 @@ impl<'a> Jws<'a> {
         let header = object(&decode(header)?, "its header is not a JSON object")?;
         let signed = token.len() - signature.len() - 1;
         Ok(Self {
-            algorithm: accept(&header)?,
+            algorithm: check_header(&header)?,
             key_id: match header.get("kid") {
                 None => None,
                 Some(Value::String(id)) => Some(id.clone()),
-                Some(_) => return Err(Rejection::Malformed("its kid is not a text")),
+                Some(_) => return Err(Rejection::Malformed("its kid is not a string")),
             },
             signed: &token.as_bytes()[..signed],
             payload: decode(payload)?,
@@ -50,9 +50,9 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// Judges what the header says of the token's kind, and reads its algorithm.
-fn accept(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
-    // `b64` changes what is signed (RFC 7797) and must come with `crit`; one without is as little understood.
+/// Checks the header's extensions and type, and returns its algorithm.
+fn check_header(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
+    // `b64` changes the signed bytes (RFC 7797). It requires `crit`, and is refused without it too.
     if header.contains_key("crit") || header.contains_key("b64") {
         return Err(Rejection::Crit);
     }
@@ -61,12 +61,12 @@ fn accept(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
         Some(Value::String(typ)) if is_access_token(typ) => {}
         Some(_) => return Err(Rejection::Typ),
     }
-    // `none` is no name the library knows.
+    // The library does not know the name `none`.
     header.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok()).ok_or(Rejection::Algorithm)
 }
 
-/// `JWT` (RFC 7519, 5.1) and `at+jwt` (RFC 9068, 4), with or without `application/` (RFC 7515, 4.1.9). Other types
-/// are tokens made for something else, such as an ID token's logout notice (RFC 8725, 3.11).
+/// Accepts `JWT` (RFC 7519, 5.1) and `at+jwt` (RFC 9068, 4), with or without `application/` (RFC 7515, 4.1.9). Other types
+/// have another purpose, such as a logout token (RFC 8725, 3.11).
 fn is_access_token(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
@@ -76,8 +76,7 @@ fn decode(segment: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Malformed("a segment is not base64url"))
 }
 
-/// Reads a JSON object. Of two members with one name the last counts (RFC 7515, 4), as everything is read from
-/// this one reading.
+/// Parses a JSON object. Of two members with the same name, the last one is taken (RFC 7515, 4).
 pub(super) fn object(json: &[u8], otherwise: &'static str) -> Result<Map<String, Value>, Rejection> {
     serde_json::from_slice(json).map_err(|_| Rejection::Malformed(otherwise))
 }
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_segments_of_the_compact_form() {
+    fn a_token_has_three_segments() {
         let jws = Jws::parse("eyJhbGciOiJIUzI1NiJ9.e30.AQI").unwrap();
         assert_eq!(jws.signed, b"eyJhbGciOiJIUzI1NiJ9.e30");
         assert_eq!((&*jws.payload, &*jws.signature), (&b"{}"[..], &[1, 2][..]));
@@ -100,14 +99,14 @@ mod tests {
         for bad in ["", "a", ".", "..", "....", &format!("{head}.e30"), &format!("{head}.e30.AA.")] {
             assert_eq!(Jws::parse(bad).unwrap_err().reason(), "malformed", "{bad:?}");
         }
-        // Padding, another alphabet, stray bits: each token has one spelling.
+        // Padding, another alphabet and stray bits are refused, so each token has one spelling.
         for bad in ["e30=", "e3+/", "e31", " e30", "e30\n", "é"] {
             assert_eq!(Jws::parse(&format!("{head}.{bad}.AA")).unwrap_err().reason(), "malformed", "{bad:?}");
         }
     }
 
     #[test]
-    fn the_header_is_an_object() {
+    fn the_header_must_be_an_object() {
         for bad in
             ["", "[]", "[\"HS256\"]", "\"HS256\"", "null", "{\"alg\":\"HS256\"", "{\"alg\":\"HS256\"}x"]
         {
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_algorithm_is_named_and_known() {
+    fn the_algorithm_must_be_known() {
         assert_eq!(parse(r#"{"alg":"ES384","kid":"k1"}"#), Ok((Algorithm::ES384, Some("k1".to_owned()))));
         for bad in ["{}", r#"{"alg":null}"#, r#"{"alg":1}"#, r#"{"alg":["HS256"]}"#] {
             assert_eq!(parse(bad), Err("algorithm"), "{bad}");
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn no_extension_is_understood() {
+    fn extensions_are_refused() {
         for crit in ["[]", "null", "[\"exp\"]", "[\"b64\"]", "\"x\""] {
             assert_eq!(parse(&format!(r#"{{"alg":"HS256","crit":{crit}}}"#)), Err("crit"), "{crit}");
         }
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_access_tokens() {
+    fn only_access_tokens_are_accepted() {
         for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/jwt", "Application/at+JWT"] {
             assert!(parse(&format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#)).is_ok(), "{typ}");
         }

@@ -1,16 +1,16 @@
-//! Who may call: bearer tokens in, a [`Caller`] or a [`Rejection`] out. Free of the web framework.
+//! Verifies bearer tokens and returns a [`Caller`] or a [`Rejection`]. The module does not depend on the web framework.
 //!
-//! A token's way through the house:
+//! The steps of a verification:
 //!
-//! 1. [`bearer`] takes it from the one `Authorization` header.
-//! 2. [`Verifier::verify`] answers at once if it has checked this very token before and neither the clock nor
-//!    the issuer's keys say otherwise.
-//! 3. Else `jws` reads the header, `claims` the `iss`; that issuer's `key_ring`, and no other, is asked for the key.
-//! 4. Only when the signature holds are the other claims believed and checked.
+//! 1. [`bearer`] reads the token from the `Authorization` header.
+//! 2. [`Verifier::verify`] returns the cached caller if the token was verified before, is still valid, and its issuer's keys
+//!    are still the same.
+//! 3. Otherwise `jws` parses the header, and `claims` reads `iss`. Only the keys of that issuer (`issuer_keys`) are used.
+//! 4. The other claims are checked only after the signature is valid.
 //!
-//! What never varies: a key is pinned to its algorithms when it is loaded, so a token's `alg` can only choose
-//! among them (RFC 8725, 3.1); nothing in a token can name where a key comes from (`jku`, `jwk`, `x5u`, `x5c` are
-//! not read); and no error repeats any part of a token.
+//! Invariants: a key is pinned to its algorithms when it is loaded, so a token's `alg` can only choose among them (RFC 8725,
+//! 3.1). Nothing in a token can name the source of a key (`jku`, `jwk`, `x5u` and `x5c` are not read). No error repeats any
+//! part of a token.
 
 mod bearer;
 mod caller;

@@ -1,69 +1,69 @@
-//! Why a caller was turned away.
+//! The reasons why a token is rejected.
 
-/// Why a caller was turned away.
+/// Reason why a token is rejected.
 ///
-/// The text is fit for `error_description` of RFC 6750: printable ASCII without quotation marks and backslashes,
-/// and never a part of the token, which may be somebody's secret or an attack on the log's reader.
+/// The text is valid as `error_description` of RFC 6750: printable ASCII without quotation marks and backslashes. It never
+/// contains a part of the token, which may be a secret or an attack on readers of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// No `Authorization` header.
+    /// The request has no `Authorization` header.
     #[error("a bearer token is required")]
     Missing,
-    /// More than one `Authorization` header: proxies and servers may pick different ones.
+    /// The request has more than one `Authorization` header. Proxies and servers might use different ones.
     #[error("the request has more than one Authorization header")]
     SeveralHeaders,
-    /// Another authentication scheme.
-    #[error("the Authorization header is not of the scheme Bearer")]
+    /// The authentication scheme is not `Bearer`.
+    #[error("the Authorization header does not use the scheme Bearer")]
     NotBearer,
-    /// More than 8 KiB.
+    /// The token is larger than 8 KiB.
     #[error("the token is larger than 8 KiB")]
     TooLarge,
-    /// Not a signed JWT in compact form; the text says what is wrong with it.
+    /// The token is not a signed JWT in compact form; the text has the reason.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
-    /// `iss` is missing or names nobody we trust.
-    #[error("the issuer of the token is not trusted here")]
+    /// `iss` is missing or is not a configured issuer.
+    #[error("the issuer of the token is not trusted")]
     UnknownIssuer,
-    /// `alg` is missing, `none`, unknown, or neither the issuer nor the key may use it.
+    /// `alg` is missing, `none`, unknown, or not allowed for the issuer or the key.
     #[error("the algorithm of the token is not allowed for its issuer and key")]
     Algorithm,
-    /// The header names an extension that must be understood (RFC 7515, 4.1.11); we understand none.
-    #[error("the token asks for an extension that is not supported")]
+    /// The header requires an extension (RFC 7515, 4.1.11). None is supported.
+    #[error("the token requires an extension that is not supported")]
     Crit,
-    /// `typ` says that this is no access token.
+    /// `typ` is not the type of an access token.
     #[error("the type of the token is neither JWT nor at+jwt")]
     Typ,
-    /// The issuer has no such key, or has withdrawn it.
-    #[error("the token is signed with a key that its issuer does not publish")]
+    /// The issuer has no such key, or has withdrawn the key.
+    #[error("the issuer does not publish the key that signed the token")]
     UnknownKey,
-    /// The signature does not hold.
+    /// The signature is wrong.
     #[error("the signature of the token is not valid")]
     Signature,
     /// `exp` is missing, or one of `exp`, `nbf`, `iat` is not a number.
     #[error("exp is missing, or one of exp, nbf, iat is not a number of seconds")]
     TimeClaim,
-    /// `exp` has passed.
+    /// The time in `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` lies ahead.
+    /// The time in `nbf` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// `iat` lies ahead.
+    /// The time in `iat` is in the future.
     #[error("the token was issued in the future")]
     IssuedInFuture,
-    /// `aud` is missing or does not name us.
-    #[error("the token is not meant for this service")]
+    /// `aud` is missing or has no configured audience.
+    #[error("the audience of the token is not this service")]
     Audience,
-    /// The claim that names the tenant is missing or no valid name.
-    #[error("the token does not name a tenant")]
+    /// The tenant claim is missing or is not a valid tenant id.
+    #[error("the token has no valid tenant claim")]
     TenantClaim,
-    /// The issuer's keys could not be had for so long that none can be trusted: our trouble, not the token's.
-    #[error("the keys of the token's issuer are not available at present")]
+    /// The issuer's keys were never fetched, or the last good ones are too old. The fault is not the token's.
+    #[error("the keys of the token's issuer are currently not available")]
     KeysUnavailable,
 }
 
 impl Rejection {
-    /// A label for metrics, of a small fixed set.
+    /// The label `reason` in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -87,10 +87,10 @@ impl Rejection {
         }
     }
 
-    /// The `error` of `WWW-Authenticate`.
+    /// The `error` attribute of `WWW-Authenticate`.
     ///
-    /// None where the request carries no credential that we know how to read: such a caller is told no more than
-    /// the scheme (RFC 6750, 3.1). None also for [`Self::KeysUnavailable`], which is no fault of the token.
+    /// `None` if the request has no bearer token: the answer then has the scheme only (RFC 6750, 3.1). `None` also for
+    /// [`Self::KeysUnavailable`], which is not a fault of the token.
     pub fn error(&self) -> Option<&'static str> {
         match self {
             Self::Missing | Self::NotBearer | Self::KeysUnavailable => None,
@@ -112,7 +112,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the same token may be good in a while: a 503 rather than a 401.
+    /// Whether the same token may be accepted later: the status is 503 instead of 401.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::KeysUnavailable)
     }

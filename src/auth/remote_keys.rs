@@ -54,7 +54,7 @@ pub(super) struct RemoteKeys {
     timing: Timing,
     clock: Arc<dyn Clock>,
     observer: RefreshObserver,
-    state: RwLock<State>,
+    state: RwLock<FetchState>,
     /// Held during a fetch, so that there is one fetch at a time.
     single_flight: Arc<Mutex<()>>,
 }
@@ -70,7 +70,7 @@ pub(super) struct Timing {
 }
 
 #[derive(Default)]
-struct State {
+struct FetchState {
     keys: Option<Arc<KeySet>>,
     /// Time of the last successful fetch.
     fetched_at: Option<Timestamp>,
@@ -201,7 +201,7 @@ impl RemoteKeys {
         }
     }
 
-    fn current_of(&self, state: &State, now: Timestamp) -> Option<Arc<KeySet>> {
+    fn current_of(&self, state: &FetchState, now: Timestamp) -> Option<Arc<KeySet>> {
         let is_fresh = now.since(state.fetched_at?) <= self.timing.max_stale;
         state.keys.clone().filter(|_| is_fresh)
     }
@@ -218,11 +218,11 @@ impl RemoteKeys {
     }
 
     // No code panics while it holds the lock, so the state is never half written.
-    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+    fn read_state(&self) -> RwLockReadGuard<'_, FetchState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+    fn write_state(&self) -> RwLockWriteGuard<'_, FetchState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

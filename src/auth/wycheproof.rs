@@ -1,4 +1,4 @@
-//! Project Wycheproof's vectors against the signature check: forged padding, stretched signatures, confused keys.
+//! Tests the signature check with the vectors of Project Wycheproof: forged padding, extended signatures, confused keys.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ struct Vector {
     jws: RawJws,
 }
 
-/// A few vectors use the JSON form, which is not a text.
+/// Some vectors use the JSON serialization instead of the compact one.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawJws {
@@ -55,11 +55,11 @@ enum RawJws {
     Json(IgnoredAny),
 }
 
-/// What we say of every vector.
+/// The verdicts on all vectors.
 struct Verdicts {
     valid: usize,
     invalid: usize,
-    /// Where we do not say what the vector says, with our verdict.
+    /// The verdicts that differ from the vector's expected result, by vector.
     dissent: BTreeMap<u32, &'static str>,
 }
 
@@ -87,25 +87,25 @@ impl Verdicts {
                 }
             }
         }
-        assert_eq!(verdicts.valid + verdicts.invalid, vectors.number_of_tests, "none is skipped");
+        assert_eq!(verdicts.valid + verdicts.invalid, vectors.number_of_tests, "no vector is skipped");
         verdicts
     }
 }
 
 #[test]
-fn signatures() {
+fn signature_vectors() {
     let vectors = include_str!("../../tests/fixtures/jose/json_web_signature_test.json");
     let expected = BTreeMap::from([
-        // A PS384 token under a key that says PS256: a key is pinned to its algorithm.
+        // A PS384 token with a key for PS256. A key is pinned to its algorithm.
         (346, "algorithm"),
         (350, "algorithm"),
-        // P-521, under a misspelt algorithm.
+        // P-521 with a misspelt algorithm.
         (347, "no usable key"),
         (351, "no usable key"),
-        // Meant to be padded wrongly, but in this copy the same text as the valid vector 357.
+        // The padding should be wrong, but in this copy the text equals the valid vector 357.
         (367, "valid"),
         (370, "valid"),
-        // A question mark amid the base64url, which RFC 7515, 2, does not allow.
+        // A question mark in the base64url, which RFC 7515, 2, does not allow.
         (372, "malformed"),
         (373, "malformed"),
     ]);
@@ -115,7 +115,7 @@ fn signatures() {
 }
 
 #[test]
-fn key_sets() {
+fn key_set_vectors() {
     let vectors = include_str!("../../tests/fixtures/jose/json_web_key_test.json");
     let verdicts = Verdicts::on(vectors, str::to_owned);
     let expected = BTreeMap::from([

@@ -1,11 +1,11 @@
-//! Callbacks on their way out: signed, kept away from inside addresses, sent once.
+//! Signs and sends callbacks.
 //!
-//! - [`mod@sign`] makes the `webhook-signature` (Standard Webhooks).
-//! - [`guard`] says which receivers are allowed: at submission by the URL, at delivery by every address.
-//! - [`resolve`] looks names up for the HTTP client and lets through what the guard allows.
-//! - [`send`] makes one attempt and says what became of it.
+//! - [`mod@sign`] computes the `webhook-signature` (Standard Webhooks).
+//! - [`guard`] protects internal addresses (SSRF): it checks the URL at submission, and each resolved address at delivery.
+//! - [`resolve`] resolves host names for the HTTP client and returns only addresses that the guard allows.
+//! - [`send`] makes one attempt and returns its outcome.
 //!
-//! When to attempt, and what to do after it, is not decided here: see [`crate::domain::retries`].
+//! [`crate::domain::retries`] decides when to make an attempt and what follows from its outcome.
 
 pub mod guard;
 pub mod resolve;

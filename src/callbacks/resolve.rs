@@ -1,8 +1,8 @@
-//! Looks names up for the HTTP client.
+//! Resolves host names for the HTTP client.
 //!
-//! Every address of a name must be allowed: one forbidden among them refuses the name, for the client may pick any.
-//! The client connects to the addresses given here and never looks the name up again, so that a name which changes
-//! its answer between check and use (DNS rebinding) gains nothing.
+//! Every address of a name must be allowed. One forbidden address refuses the name, because the client may connect to any
+//! of them. The client connects to the addresses returned here and does not resolve the name again, so a name whose address
+//! changes between check and use (DNS rebinding) has no effect.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,17 +13,17 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::guard::Guard;
 
-/// Where the addresses of a name come from.
+/// Source of the addresses of host names.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// All addresses of a name.
+    /// Returns all addresses of a name.
     ///
     /// # Errors
-    /// If there are none, or they cannot be learned now.
+    /// If the name has no address, or cannot be resolved now.
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The operating system's resolver.
+/// The resolver of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemLookup;
 
@@ -34,7 +34,7 @@ impl Lookup for SystemLookup {
     }
 }
 
-/// A lookup behind the guard.
+/// A resolver that returns only addresses that the guard allows.
 pub(super) struct GuardedResolver {
     guard: Guard,
     lookup: Arc<dyn Lookup>,
@@ -57,7 +57,7 @@ impl Resolve for GuardedResolver {
             for address in &addresses {
                 guard.check_address(*address)?;
             }
-            // Port 0: the client puts the URL's port in its place.
+            // The client replaces port 0 by the port of the URL.
             let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(addresses) as Addrs)
         })

@@ -22,51 +22,51 @@ use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::CustomHeaders;
 use crate::http_client;
 
-/// How much of a receiver's answer is kept.
+/// Bytes of a receiver's answer that are stored.
 pub const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// How long an unused connection is kept: shorter than the 60 s after which common servers close it, so that a
-/// callback seldom meets a connection that is just being closed.
+/// How long an unused connection stays open. Common servers close idle connections after 60 s, so a callback rarely uses a
+/// connection that its receiver is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
-/// A callback on its way.
+/// One callback request.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Where to.
+    /// The URL of the receiver.
     pub url: &'a CallbackUrl,
     /// The `webhook-id`, the same in every attempt.
     pub id: &'a str,
-    /// The present moment: the `webhook-timestamp`, and what a date in `Retry-After` is relative to.
+    /// The current time: the `webhook-timestamp`, and the base of a date in `Retry-After`.
     pub timestamp: Timestamp,
-    /// What it is signed with: the secret in force and, for a while, the one before it.
+    /// The secrets that sign it: the current one and, during a rotation, the previous one.
     pub secrets: &'a [CallbackSecret],
-    /// What the endpoint wants besides; none of them is of the names below.
+    /// Custom headers of the webhook. They cannot contain the headers set by the gateway.
     pub headers: &'a CustomHeaders,
-    /// The JSON, byte for byte as stored.
+    /// The JSON body exactly as stored.
     pub body: Bytes,
     /// The `traceparent` of this attempt.
     pub traceparent: &'a str,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub struct Sent {
-    /// Whether it was delivered, or why not.
+    /// Whether the callback was delivered, or the reason why not.
     pub outcome: AttemptOutcome,
-    /// From the begin to the end of the attempt.
+    /// Duration of the attempt.
     pub latency: Duration,
-    /// The receiver's status, if it gave one.
+    /// Status of the receiver's answer, if there was one.
     pub status: Option<u16>,
-    /// The first 4 KiB of its answer, as they came: neither decompressed nor decoded.
+    /// The first 4 KiB of the answer as received, without decompression or decoding.
     pub response: Vec<u8>,
 }
 
-/// The HTTP client could not be made: no trusted certificates can be read, say.
+/// The HTTP client could not be built, for example because the system has no root certificates.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client of callbacks cannot be built")]
+#[error("cannot build the HTTP client for callbacks")]
 pub struct BuildError(#[source] reqwest::Error);
 
-/// Sends callbacks. One for the process: it keeps connections open.
+/// Sends callbacks. The process has one sender, which keeps connections open.
 #[derive(Debug, Clone)]
 pub struct Sender {
     client: Client,
@@ -75,7 +75,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender that resolves names as the operating system does.
+    /// Creates a sender that uses the resolver of the operating system.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -83,7 +83,7 @@ impl Sender {
         Self::with_lookup(settings, Arc::new(SystemLookup))
     }
 
-    /// A sender with its own source of addresses.
+    /// Creates a sender with another source of addresses.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -101,27 +101,27 @@ impl Sender {
         Ok(Self { client, guard, timeout: settings.timeout })
     }
 
-    /// Makes one attempt, within one deadline over DNS, connection, TLS, headers and body.
+    /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
     ///
-    /// Once the status has come it decides, even if the body breaks off or never ends.
+    /// Once the status arrives, it decides the outcome, even if the body is incomplete or never ends.
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
-        let begun = Instant::now();
+        let began = Instant::now();
         let (outcome, status, response) = match timeout(self.timeout, self.post(outgoing)).await {
             Err(_elapsed) => (AttemptOutcome::Failed { error: AttemptError::Timeout }, None, Vec::new()),
             Ok(Err(outcome)) => (outcome, None, Vec::new()),
             Ok(Ok(answer)) => {
                 let status = answer.status();
                 let outcome = judge(&answer, outgoing.timestamp);
-                let left = self.timeout.saturating_sub(begun.elapsed());
+                let left = self.timeout.saturating_sub(began.elapsed());
                 (outcome, Some(status.as_u16()), first_bytes(answer, left).await)
             }
         };
-        Sent { outcome, latency: begun.elapsed(), status, response }
+        Sent { outcome, latency: began.elapsed(), status, response }
     }
 
-    /// Sends the request and waits for the answer's head.
+    /// Sends the request and waits for the headers of the answer.
     async fn post(&self, outgoing: &Outgoing<'_>) -> Result<Response, AttemptOutcome> {
-        // The settings may have changed since the submission; and an address in the URL never meets the resolver.
+        // The settings may have changed since the submission, and an address in the URL does not pass the resolver.
         self.guard.admit(outgoing.url).map_err(|rule| forbidden(&rule))?;
         let signature = sign(outgoing.secrets, outgoing.id, outgoing.timestamp, &outgoing.body);
         self.client
@@ -139,7 +139,7 @@ impl Sender {
     }
 }
 
-/// Names and values were checked when they were taken.
+/// The custom headers. Their names and values were validated when the webhook was saved.
 fn custom(headers: &CustomHeaders) -> HeaderMap {
     let pairs = headers.iter().filter_map(|(name, value)| {
         let mut value = HeaderValue::from_str(value.expose_secret()).ok()?;
@@ -149,7 +149,7 @@ fn custom(headers: &CustomHeaders) -> HeaderMap {
     pairs.collect()
 }
 
-/// What an answer's head means (Standard Webhooks, "Delivery success and failure").
+/// The outcome of an answer (Standard Webhooks, "Delivery success and failure").
 fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     let status = answer.status();
     if status.is_success() {
@@ -158,15 +158,15 @@ fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     if status == StatusCode::GONE {
         return AttemptOutcome::Gone;
     }
-    let asks_for_rest = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let may_set_pause = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let retry_after = || parse_retry_after(answer.headers().get(RETRY_AFTER)?.to_str().ok()?, now);
     AttemptOutcome::Refused {
         status: status.as_u16(),
-        retry_after: asks_for_rest.then(retry_after).flatten(),
+        retry_after: may_set_pause.then(retry_after).flatten(),
     }
 }
 
-/// The begin of the body: what has come when it is long enough, at its end, breaks off, or no time is left.
+/// The first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or when no time is left.
 async fn first_bytes(mut answer: Response, left: Duration) -> Vec<u8> {
     let mut kept = Vec::new();
     let read = async {
@@ -177,7 +177,7 @@ async fn first_bytes(mut answer: Response, left: Duration) -> Vec<u8> {
             kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
     };
-    // Out of time or not, what has been read is what there is.
+    // After a time-out, the bytes read so far are kept.
     let _ = timeout(left, read).await;
     kept
 }
@@ -186,7 +186,7 @@ fn forbidden(rule: &Forbidden) -> AttemptOutcome {
     AttemptOutcome::Forbidden { detail: rule.to_string() }
 }
 
-/// What a request without an answer died of. Only kinds leave here, for the client's own texts quote the URL.
+/// The reason why a request got no answer. Only its kind is returned, since the texts of the HTTP client contain the URL.
 fn failure(error: &reqwest::Error) -> AttemptOutcome {
     if let Some(rule) = causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
         return forbidden(rule);
@@ -200,7 +200,7 @@ fn failure(error: &reqwest::Error) -> AttemptOutcome {
     } else if error.is_timeout() {
         AttemptError::Timeout
     } else if error.is_connect() {
-        // A TCP connection is never made of data: these two come of the handshake that follows it.
+        // A TCP connect cannot fail with these two kinds, so they come from the TLS handshake after it.
         let tls = |kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
         if io_kinds.any(tls) { AttemptError::Tls } else { AttemptError::Connect }
     } else if http.any(hyper::Error::is_parse) {
@@ -211,10 +211,10 @@ fn failure(error: &reqwest::Error) -> AttemptOutcome {
     AttemptOutcome::Failed { error }
 }
 
-/// An error and all that caused it.
+/// An error and all its causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
-        // `source` of an I/O error skips the error that it wraps.
+        // The `source` of an I/O error skips the error that it wraps.
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),
     })

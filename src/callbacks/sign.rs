@@ -1,7 +1,7 @@
-//! Signatures by Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>, "Signature scheme").
+//! Signatures of Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>, "Signature scheme").
 //!
-//! Signed is `{id}.{timestamp}.{body}`, with HMAC-SHA256 and each secret in force; the header lists the results as
-//! `v1,{base64}`, separated by a space. While a rotated secret overlaps there are two, and the receiver needs one.
+//! The signed content is `{id}.{timestamp}.{body}`. Each secret in force signs it with HMAC-SHA256, and the header lists the
+//! signatures as `v1,{base64}`, separated by spaces. During a rotation there are two signatures; one valid signature suffices.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 use crate::domain::clock::Timestamp;
 use crate::domain::secrets::CallbackSecret;
 
-/// How far a callback's timestamp may be from the receiver's clock: what the reference libraries take.
+/// Largest difference between the timestamp of a callback and the clock of its receiver, as in the reference libraries.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// The `webhook-signature` of a body, one signature for each secret, in their order.
+/// Returns the `webhook-signature` of a body: one signature for each secret, in the order of the secrets.
 pub fn sign(secrets: &[CallbackSecret], id: &str, timestamp: Timestamp, body: &[u8]) -> String {
-    let content = Content { id, timestamp: timestamp.as_seconds(), body };
+    let content = SignedContent { id, timestamp: timestamp.as_seconds(), body };
     let signatures: Vec<_> = secrets
         .iter()
         .map(|secret| {
@@ -29,34 +29,34 @@ pub fn sign(secrets: &[CallbackSecret], id: &str, timestamp: Timestamp, body: &[
     signatures.join(" ")
 }
 
-/// The three headers of a callback, as they came.
+/// The three signature headers of a callback as received.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedHeaders<'a> {
-    /// `webhook-id`
+    /// Value of `webhook-id`.
     pub id: &'a str,
-    /// `webhook-timestamp`
+    /// Value of `webhook-timestamp`.
     pub timestamp: &'a str,
-    /// `webhook-signature`
+    /// Value of `webhook-signature`.
     pub signature: &'a str,
 }
 
-/// Why a callback is not to be trusted.
+/// Reason why a callback cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// `webhook-timestamp` is not a whole number.
+    /// `webhook-timestamp` is not an integer.
     #[error("the timestamp is not a number of seconds")]
     Timestamp,
-    /// Further than [`TOLERANCE`] from now: perhaps somebody plays an old one again.
+    /// The timestamp differs from the current time by more than [`TOLERANCE`]. The callback may be a replayed one.
     #[error("the timestamp is too far from now")]
     Stale,
-    /// No signature of any secret fits.
+    /// No signature is valid for any of the secrets.
     #[error("no signature matches")]
     Mismatch,
 }
 
-/// Whether a callback was signed with one of the secrets, not long before or after `now`.
+/// Checks that a callback was signed with one of the secrets, and at about the time `now`.
 ///
-/// The comparison takes the same time wherever the signatures differ. Signatures of other versions are passed over.
+/// The comparison runs in constant time. Signatures of other versions are ignored.
 ///
 /// # Errors
 /// [`SignatureError`] says what is wrong.
@@ -71,7 +71,7 @@ pub fn verify(
         return Err(SignatureError::Stale);
     }
     let mut content = Vec::with_capacity(headers.id.len() + headers.timestamp.len() + body.len() + 2);
-    Content { id: headers.id, timestamp, body }.parts(|part| content.extend_from_slice(part));
+    SignedContent { id: headers.id, timestamp, body }.parts(|part| content.extend_from_slice(part));
     let signatures = || headers.signature.split(' ').filter_map(|signature| signature.strip_prefix("v1,"));
     let matches = secrets.iter().map(key).any(|key| {
         signatures()
@@ -81,15 +81,15 @@ pub fn verify(
     if matches { Ok(()) } else { Err(SignatureError::Mismatch) }
 }
 
-/// What is signed.
-struct Content<'a> {
+/// The signed content.
+struct SignedContent<'a> {
     id: &'a str,
     timestamp: i64,
     body: &'a [u8],
 }
 
-impl Content<'_> {
-    /// Gives it piece by piece: a body is large enough not to be copied for each secret.
+impl SignedContent<'_> {
+    /// Passes the content on in parts, so that the body is not copied for each secret.
     fn parts(&self, mut take: impl FnMut(&[u8])) {
         take(self.id.as_bytes());
         take(format!(".{}.", self.timestamp).as_bytes());
@@ -119,7 +119,7 @@ mod tests {
         Timestamp::from_millis(seconds * 1000 + 999)
     }
 
-    /// The examples that the reference libraries are tested with.
+    /// The examples from the tests of the reference libraries.
     #[test]
     fn signs_the_published_examples() {
         let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_library_verifies_what_is_signed_with_either_secret() {
+    fn the_reference_library_verifies_the_signature_of_each_secret() {
         let (now, body) = (SystemClock.now(), "{\"text\":\"oʻzbek\"}".as_bytes());
         let signature = sign(&secrets(&[ONE, TWO]), "evt_1", now, body);
         for secret in [ONE, TWO] {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn verifies_what_the_reference_library_signs() {
+    fn a_signature_of_the_reference_library_is_valid() {
         let signature = Webhook::new(TWO).unwrap().sign("evt_1", 1_700_000_000, b"{}").unwrap();
         let signature = format!("v1a,AAAA v1,!! v1,AAAA {signature}");
         let headers = SignedHeaders { id: "evt_1", timestamp: "1700000000", signature: &signature };
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn every_other_callback_is_refused() {
         let secrets = secrets(&[ONE]);
         let signature = sign(&secrets, "evt_1", at(1_700_000_000), b"{}");
         let headers = SignedHeaders { id: "evt_1", timestamp: "1700000000", signature: &signature };

@@ -12,6 +12,7 @@ use crate::domain::idempotency::sealing_context;
 use crate::domain::ids::TenantId;
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
 use crate::domain::webhooks::WebhookSealer;
+use crate::secrets::Encryption;
 use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
 
 /// Endpoints, or answers of up to 1 MiB each, that are in memory at once; of answers, also in one commit.
@@ -38,7 +39,7 @@ struct Found {
 }
 
 pub(super) async fn run(settings: &Settings, only_look: bool) -> Result<(), Failed> {
-    let encryption = app::encryption(settings).map_err(Failed::usage)?;
+    let encryption = Encryption::load(&settings.encryption).map_err(Failed::usage)?;
     let keys = encryption
         .keys()
         .ok_or_else(|| Failed::usage("encryption.key_file is not set: nothing is sealed"))?;

@@ -1,5 +1,5 @@
-//! How a field of a settings struct is read and described: a key with a default, an optional or a required key, a list, or
-//! a table inside a table.
+//! Sources of the fields of a settings struct: a key with a default, an optional or required key, a list, or a table inside
+//! a table. A source reads the field and describes it.
 
 use std::marker::PhantomData;
 
@@ -31,7 +31,7 @@ pub(super) trait FieldSource<T> {
     fn describe(&self, table: &mut DeclaredTable, name: &'static str, text: &str);
 }
 
-/// What one key may hold: a [`ValueRule`] for a single value, or a [`List`] of such values.
+/// Valid values of a key: a [`ValueRule`] for a single value, or a [`List`] of such values.
 pub(super) trait Contents {
     /// The type that the value becomes.
     type Value;
@@ -75,7 +75,7 @@ pub(super) trait Contents {
     }
 }
 
-/// One key.
+/// One key of a table.
 pub(super) struct Setting<C, P> {
     content: C,
     presence: P,

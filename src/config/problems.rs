@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One problem.
+/// Problem of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsProblem {
     /// The key's path, such as `vendor.polling.min_interval`, or a file's path if the file itself is the problem.

@@ -32,7 +32,7 @@ impl Reader {
         Section::read_all(self, String::new(), table, read)
     }
 
-    /// All problems.
+    /// Returns the noted problems.
     pub(super) fn into_problems(self) -> Vec<SettingsProblem> {
         self.problems.into_inner()
     }
@@ -226,7 +226,7 @@ pub(crate) fn key_path(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// `path[index]`
+/// Path of a list element: `path[index]`.
 pub(super) fn element_path(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }

@@ -59,7 +59,7 @@ fn shown(value: &Value) -> Option<String> {
 /// A value before it is checked. An environment variable always holds a string, which is then read as a number, a boolean or a list.
 #[derive(Clone, Copy)]
 pub(super) struct RawValue<'v> {
-    /// The value.
+    /// Value as TOML gives it.
     pub(super) value: &'v Value,
     /// Whether the value comes from an environment variable.
     pub(super) is_variable: bool,
@@ -86,7 +86,7 @@ impl<'v> RawValue<'v> {
         Some(parts.map(|part| Value::String(part.trim().to_owned())).collect())
     }
 
-    /// The table.
+    /// The value as a table.
     pub(super) fn table(self) -> Option<Table> {
         self.value.as_table().cloned()
     }
@@ -94,7 +94,7 @@ impl<'v> RawValue<'v> {
 
 type Parse<T> = Box<dyn Fn(RawValue<'_>) -> Result<T, InvalidValue>>;
 
-/// What one value must be, and the type that it becomes.
+/// Rule that checks a value and converts it.
 pub(super) struct ValueRule<T> {
     accepts: Accepts,
     parse: Parse<T>,

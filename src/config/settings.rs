@@ -31,11 +31,11 @@ settings! {
         server: ServerSettings = table(),
         /// Requests to AloVoice.
         vendor: VendorSettings = table(),
-        /// The database.
+        /// The database of the gateway.
         store: StoreSettings = table(),
         /// Finished analyses in memory.
         cache: CacheSettings = table(),
-        /// Event streams.
+        /// Event streams of the API.
         events: EventSettings = table(),
         /// Calls from web pages of other origins.
         cors: CorsSettings = table(),
@@ -47,9 +47,9 @@ settings! {
         rate_limit: RateLimitSettings = table(),
         /// Authentication of callers.
         auth: AuthSettings = table(),
-        /// Logs.
+        /// Format and filter of logs.
         log: LogSettings = table(),
-        /// Traces.
+        /// Export of traces.
         traces: TracesSettings = table(),
         /// The tenants, by the name in their tokens.
         tenants: BTreeMap<TenantId, TenantSettings> = TenantTables,

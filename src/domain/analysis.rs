@@ -1,6 +1,6 @@
-//! Our record of one call: what is known of it, and what is to be done next.
+//! The gateway's record of one call: its state, its result and the next work.
 //!
-//! How it moves from state to state is told in [`super::lifecycle`].
+//! [`super::lifecycle`] has the transitions between the states.
 
 mod work;
 
@@ -19,28 +19,28 @@ use super::transcript::Turn;
 
 pub use self::work::{Stage, Work};
 
-/// How far an analysis has come.
+/// Status of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Taken, not yet with the vendor.
+    /// The gateway accepted the call and has not yet submitted it to the vendor.
     Queued,
-    /// With the vendor.
+    /// The vendor accepted the call and has no result yet.
     Processing,
-    /// The result is here.
+    /// The result is available.
     Completed,
-    /// There will be none.
+    /// The analysis failed and has no result.
     Failed,
 }
 
 impl Status {
-    /// Every status, in the order of life.
+    /// All statuses, in the order in which an analysis reaches them.
     pub const ALL: [Self; 4] = [Self::Queued, Self::Processing, Self::Completed, Self::Failed];
 
-    /// Those of analyses under way.
+    /// The statuses of analyses that have no outcome yet.
     pub const UNFINISHED: [Self; 2] = [Self::Queued, Self::Processing];
 
-    /// The word in the API, the store and the metrics.
+    /// Name in the API, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -50,65 +50,65 @@ impl Status {
         }
     }
 
-    /// Reads [`Status::as_str`] back.
+    /// Parses the output of [`Status::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Whether nothing more is expected, bar a revision.
+    /// Whether the analysis has its outcome. Only a revision can follow.
     pub const fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
 }
 
-/// Why an analysis failed for good.
+/// Reason for which an analysis failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The vendor did not know the call beyond the grace period.
+    /// The vendor did not know the call after the grace period.
     CallNotFound,
-    /// The vendor refused the call for a reason that will not go away.
+    /// The vendor refused the call with a permanent error.
     VendorRejected,
-    /// No result came before the deadline.
+    /// The vendor had no result before the deadline.
     DeadlineExceeded,
-    /// Up to the deadline the vendor's answers could not be read.
+    /// The gateway could not read the vendor's answers before the deadline.
     ResultUnreadable,
 }
 
-/// The `error` of a failed analysis.
+/// Error of a failed analysis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// Why.
+    /// Reason of the failure.
     pub code: FailureCode,
-    /// Why, for people.
+    /// Description of the failure for people.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
-    /// Whether a submission with `reanalyze` may do better.
+    /// Whether another submission with `reanalyze` can succeed.
     pub retryable: bool,
 }
 
-/// What went wrong at the last try.
+/// Reason for which the last request to the vendor failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
-    /// No connection to the vendor.
+    /// The gateway could not connect to the vendor.
     VendorUnreachable,
     /// The vendor did not answer in time.
     VendorTimeout,
-    /// The vendor answered with an error of its own.
+    /// The vendor answered with a server error.
     VendorError,
-    /// The vendor asked for fewer requests.
+    /// The vendor limited the rate of requests.
     VendorThrottled,
-    /// The vendor refused the tenant's token; the operator can mend it.
+    /// The vendor refused the tenant's token. The operator must replace the token.
     TokenRefused,
-    /// The vendor does not know the call (yet).
+    /// The vendor does not know the call, or does not know it yet.
     CallNotFound,
-    /// The vendor's answer could not be read.
+    /// The gateway could not read the vendor's answer.
     AnswerUnreadable,
 }
 
 impl FaultCode {
-    /// The word in metrics.
+    /// Name in the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VendorUnreachable => "unreachable",
@@ -122,120 +122,120 @@ impl FaultCode {
     }
 }
 
-/// The `last_error` of an analysis: the fault it still waits to get over, or could not.
+/// Most recent error of an analysis. It is `null` after the next successful request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
-    /// What went wrong.
+    /// Reason of the error.
     pub code: FaultCode,
-    /// The same for people. Never holds a secret.
+    /// Description of the error for people. It never contains a secret.
     #[schema(example = "the vendor answered 401")]
     pub detail: String,
-    /// When.
+    /// Time of the error.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
-/// What the caller wants to find again in the resource and in callbacks: a JSON object of up to 4 KiB.
+/// JSON object of up to 4 KiB from the caller. The resource and the callbacks return it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(serde_json::Map<String, serde_json::Value>);
 
-/// The object was larger than [`Metadata::MAX_BYTES`].
+/// The object is larger than [`Metadata::MAX_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must have at most {max} bytes as compact JSON, has {0}", max = Metadata::MAX_BYTES)]
 pub struct MetadataTooLarge(usize);
 
 impl Metadata {
-    /// The most bytes it may have as compact JSON.
+    /// Maximum size in bytes as compact JSON.
     pub const MAX_BYTES: usize = 4096;
 
-    /// Checks the size and takes the object.
+    /// Checks the size.
     ///
     /// # Errors
-    /// If it is too large.
+    /// [`MetadataTooLarge`] if the object is too large.
     pub fn parse(object: serde_json::Map<String, serde_json::Value>) -> Result<Self, MetadataTooLarge> {
         let metadata = Self(object);
         let size = metadata.to_json().len();
         if size > Self::MAX_BYTES { Err(MetadataTooLarge(size)) } else { Ok(metadata) }
     }
 
-    /// As compact JSON.
+    /// The object as compact JSON.
     pub fn to_json(&self) -> String {
-        // A map with texts for keys can always be written.
+        // A map with string keys always serializes.
         serde_json::to_string(&self.0).unwrap_or_default()
     }
 }
 
-/// What the vendor found out, in our words.
+/// Result of the vendor's analysis in the gateway's format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnalysisResult {
-    /// The vendor's own id of the analysis. It differs between the vendor's methods: never compare it.
+    /// The vendor's id of the analysis. The vendor's methods return different ids, so never compare them.
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start of the call.
     pub begin_time: Option<Timestamp>,
-    /// Who said what, in the order of time.
+    /// Turns of the conversation, sorted by time.
     pub transcript: Vec<Turn>,
-    /// Which rules matched.
+    /// Tags of the quality rules that matched.
     pub tags: Vec<Tag>,
-    /// Where the recording is, relative to the vendor's host; `None` if the vendor named another host.
+    /// Path of the recording on the vendor's host. `None` if the vendor named another host.
     pub audio_path: Option<String>,
 }
 
-/// A result together with the answer it was read from.
+/// A result together with the vendor's answer from which it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VendorResult {
-    /// In our words.
+    /// Result in the gateway's format.
     pub result: AnalysisResult,
-    /// In the vendor's, byte for byte.
+    /// Body of the vendor's answer, unchanged.
     pub vendor_answer: Bytes,
-    /// The answer's `ETag`.
+    /// `ETag` of the vendor's answer.
     pub etag: Option<String>,
 }
 
-/// One call of one tenant.
+/// Analysis of one call of one tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
-    /// Whose it is.
+    /// Tenant that owns the analysis.
     pub tenant: TenantId,
-    /// The call.
+    /// Id of the call.
     pub call_id: CallId,
-    /// How far it has come.
+    /// Current status of the analysis.
     pub status: Status,
-    /// 0 until there is a result, then counted up with every change of it.
+    /// Revision of the result: 0 without a result, then incremented by every change.
     pub revision: u32,
-    /// The first submission.
+    /// Time of the first submission.
     pub submitted_at: Timestamp,
-    /// When it completed or failed.
+    /// Time at which the analysis completed or failed.
     pub finished_at: Option<Timestamp>,
-    /// What the caller gave along.
+    /// Metadata of the latest submission that had any.
     pub metadata: Metadata,
-    /// Why it failed.
+    /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// What went wrong at the last try.
+    /// Most recent error, if the last request failed.
     pub last_error: Option<LastError>,
-    /// The trace of the submission.
+    /// Trace of the submission.
     pub trace: TraceContext,
-    /// What is next; `None` when nothing is.
+    /// Next work. `None` if nothing is left to do.
     pub work: Option<Work>,
 }
 
-/// What a caller asks for.
+/// A caller's request to analyse a call.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// The call.
+    /// Id of the call.
     pub call_id: CallId,
-    /// Where to announce the outcome.
+    /// Receiver of the outcome.
     pub callback: Option<CallbackUrl>,
-    /// To be found again.
+    /// Metadata that the resource and the callbacks return.
     pub metadata: Option<Metadata>,
-    /// Whether to analyse a finished call anew.
+    /// Whether to analyse a finished call again.
     pub reanalyze: bool,
-    /// The trace of the request.
+    /// Trace of the request.
     pub trace: TraceContext,
 }
 
 impl Analysis {
-    /// A call that was never submitted before.
+    /// A new analysis of a call that was not submitted before.
     pub fn begin(tenant: TenantId, submission: Submission, now: Timestamp) -> Self {
         Self {
             tenant,
@@ -252,14 +252,14 @@ impl Analysis {
         }
     }
 
-    /// When it is worth asking again; `None` when nothing more is expected.
+    /// Time at which a caller should ask again. `None` after the outcome.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
-        // What is under way at the vendor is over in a moment, and not at the lease's end.
+        // A leased request usually ends long before its lease, so the caller may ask again at once.
         Some(if work.leased { work.started_at } else { work.due_at })
     }
 
-    /// How long until then.
+    /// Time from now until [`Analysis::retry_at`], at least one second.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

@@ -1,7 +1,7 @@
-//! A link to a recording: whoever has it may hear the recording, without a token, until it expires.
+//! Links to recordings. A link gives access to one recording without a token until the link expires.
 //!
-//! All that there is of a link is its own text. It is sealed, so that nobody can make one or see whose it is, and every
-//! replica with the same keys opens it without asking a database.
+//! The link holds all its data in sealed form. Nobody else can create or read it, and every replica with the same keys
+//! opens it without a database.
 
 use std::time::Duration;
 
@@ -13,36 +13,36 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, TenantId};
 use super::sealing::{Purpose, SealingKeys};
 
-/// The shortest time that a link may be good for.
+/// Minimum lifetime of a link.
 pub const MIN_LIFETIME: Duration = Duration::from_mins(1);
-/// The longest.
+/// Maximum lifetime of a link.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
-/// What is granted to who does not say.
+/// Lifetime of a link if the caller names none.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 
-/// Says which form the sealed text has.
+/// Version of the sealed format.
 const FORM: &[u8] = b"1";
 
-/// What a link stands for.
+/// Content of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioLink {
-    /// Whose call it is.
+    /// Tenant that owns the call.
     pub tenant: TenantId,
-    /// The call.
+    /// Id of the call.
     pub call_id: CallId,
-    /// From here on it is good for nothing.
+    /// Time at which the link expires.
     pub expires_at: Timestamp,
 }
 
 impl AudioLink {
-    /// The link as a text of `A-Za-z0-9_-`, fit for a URL.
+    /// The link as a URL-safe string of `A-Za-z0-9_-`.
     pub fn seal(&self, keys: &SealingKeys, entropy: &dyn Entropy) -> String {
-        // No name has a line break in it.
+        // Ids have no line breaks.
         let plain = format!("{}\n{}\n{}", self.expires_at.as_millis(), self.tenant, self.call_id);
         URL_SAFE_NO_PAD.encode(keys.seal(Purpose::AudioLink, FORM, entropy, plain.as_bytes()))
     }
 
-    /// Reads [`AudioLink::seal`] back, expired or not. `None` if none of the keys sealed it as it is.
+    /// Opens the output of [`AudioLink::seal`], even after the expiry. `None` if no key opens it.
     pub fn open(keys: &SealingKeys, token: &str) -> Option<Self> {
         let sealed = URL_SAFE_NO_PAD.decode(token).ok()?;
         let plain = keys.open(Purpose::AudioLink, FORM, &sealed)?;
@@ -52,7 +52,7 @@ impl AudioLink {
         Some(Self { tenant, call_id: CallId::parse(parts.next()?).ok()?, expires_at })
     }
 
-    /// Whether it was good until now or an earlier moment.
+    /// Whether the link has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
     }
@@ -79,19 +79,19 @@ mod tests {
     }
 
     #[test]
-    fn a_link_says_what_it_was_made_for() {
+    fn a_link_opens_to_its_content() {
         for link in [link("acme", "1716207617.42"), link(&"t".repeat(64), &"~:@+=-_.".repeat(16))] {
             let token = link.seal(&keys(KEY), &SystemEntropy);
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{token}");
             assert_eq!(AudioLink::open(&keys(KEY), &token), Some(link.clone()));
-            // After the key was replaced, until it is gone.
+            // An old key opens the link while the key is still configured.
             assert_eq!(AudioLink::open(&keys(&format!("{OTHER} {KEY}")), &token), Some(link));
             assert_eq!(AudioLink::open(&keys(OTHER), &token), None);
         }
     }
 
     #[test]
-    fn what_was_changed_is_no_link() {
+    fn a_modified_link_does_not_open() {
         let token = link("acme", "1").seal(&keys(KEY), &SystemEntropy);
         for place in 0..token.len() {
             for other in ['A', 'B', '.', '='] {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_for_something_else_is_no_link() {
+    fn data_sealed_for_another_purpose_is_not_a_link() {
         let plain = b"1\nacme\n1";
         for (purpose, context) in [(Purpose::WebhookSecret, FORM), (Purpose::AudioLink, b"2")] {
             let sealed = keys(KEY).seal(purpose, context, &SystemEntropy, plain);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_expires_with_the_moment_that_it_names() {
+    fn a_link_expires_at_its_expiry_time() {
         let link = link("acme", "1");
         let at = |ms| link.is_expired(Timestamp::from_millis(link.expires_at.as_millis() + ms));
         assert_eq!([at(-1), at(0), at(1)], [false, true, true]);

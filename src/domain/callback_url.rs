@@ -1,38 +1,38 @@
-//! Where a callback goes. The spelling is checked here; the address by the guard (`callbacks::guard`).
+//! URLs of callbacks. This module checks the syntax; the guard (`callbacks::guard`) checks the address.
 
 use std::fmt;
 
 use url::Url;
 
-/// A callback's URL: absolute, `http` or `https`, a host, no userinfo, no fragment, at most 2,048 bytes.
+/// URL of a callback: absolute, `http` or `https`, without user name, password and fragment, at most 2,048 bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallbackUrl(Url);
 
-/// Why a text is not a callback's URL.
+/// Why a string is not the URL of a callback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCallbackUrl {
-    /// Over [`CallbackUrl::MAX_LEN`].
+    /// The URL is longer than [`CallbackUrl::MAX_LEN`].
     #[error("must have at most {max} bytes, has {0}", max = CallbackUrl::MAX_LEN)]
     TooLong(usize),
-    /// Not an absolute URL at all.
+    /// The string is not an absolute URL.
     #[error("is not an absolute URL: {0}")]
     Syntax(url::ParseError),
-    /// `ftp:`, `file:`, `javascript:` and the like.
+    /// The scheme is neither `http` nor `https`.
     #[error("has the scheme {0:?}; allowed are \"https\" and, if the operator allows it, \"http\"")]
     Scheme(String),
-    /// `https://user:password@…`.
-    #[error("must not carry a user name or password")]
+    /// The URL has a user name or password.
+    #[error("must not contain a user name or password")]
     UserInfo,
-    /// `…#part` never reaches the receiver.
-    #[error("must not carry a fragment")]
+    /// The URL has a fragment, which would never reach the receiver.
+    #[error("must not contain a fragment")]
     Fragment,
 }
 
 impl CallbackUrl {
-    /// The most bytes a URL may have, as it is given and in its normal form.
+    /// Maximum length in bytes, as given and in normal form.
     pub const MAX_LEN: usize = 2048;
 
-    /// Checks the rules and takes the URL in its normal form (so that one URL counts once).
+    /// Checks the rules and normalizes the URL, so that each URL counts once.
     ///
     /// # Errors
     /// [`InvalidCallbackUrl`] names the broken rule.
@@ -50,24 +50,24 @@ impl CallbackUrl {
         if url.fragment().is_some() {
             return Err(InvalidCallbackUrl::Fragment);
         }
-        // Encoded, a URL may be three times as long; and what is stored has to be taken again when it is read.
+        // Percent-encoding can triple the length, and the store parses the normal form again.
         if url.as_str().len() > Self::MAX_LEN {
             return Err(InvalidCallbackUrl::TooLong(url.as_str().len()));
         }
         Ok(Self(url))
     }
 
-    /// The URL itself.
+    /// The parsed URL.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
 
-    /// The URL's text.
+    /// The URL as a string.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// `scheme://host:port`: what counts as one receiver, for its share of the work.
+    /// Key for limits per receiver: `scheme://host:port`.
     pub fn receiver(&self) -> String {
         self.0.origin().ascii_serialization()
     }
@@ -79,7 +79,7 @@ impl fmt::Display for CallbackUrl {
     }
 }
 
-/// Debug shows the receiver alone: paths and queries of callback URLs often carry keys.
+/// Debug shows only the receiver: paths and queries of callback URLs often contain keys.
 impl fmt::Debug for CallbackUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CallbackUrl({}/…)", self.receiver())
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_usual_and_normalises_it() {
+    fn a_valid_url_is_normalized() {
         let url = CallbackUrl::parse("HTTPS://CRM.example.uz:443/hook?x=1").unwrap();
         assert_eq!(url.as_str(), "https://crm.example.uz/hook?x=1");
         assert_eq!(url.receiver(), "https://crm.example.uz");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_every_other_form() {
+    fn other_urls_are_refused() {
         use InvalidCallbackUrl as E;
         assert!(matches!(CallbackUrl::parse("/hook"), Err(E::Syntax(_))));
         assert!(matches!(CallbackUrl::parse("https://"), Err(E::Syntax(_))));
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(CallbackUrl::parse("https://a.uz/#f"), Err(E::Fragment));
         let long = format!("https://a.uz/{}", "x".repeat(2048));
         assert_eq!(CallbackUrl::parse(&long), Err(E::TooLong(long.len())));
-        // Short as it is written, long as it is sent.
+        // The URL is short as written and too long after encoding.
         let encoded = format!("https://a.uz/{}", "ё".repeat(700));
         assert_eq!(CallbackUrl::parse(&encoded), Err(E::TooLong(13 + 6 * 700)));
     }

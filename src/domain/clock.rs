@@ -1,4 +1,4 @@
-//! Time and chance, passed in so that a test can choose both.
+//! Time and randomness, passed in so that tests can choose both.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment, in whole milliseconds since the Unix epoch; written as RFC 3339 in UTC.
+/// Time in whole milliseconds since the Unix epoch, written as RFC 3339 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// The time that is this number of milliseconds after the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
@@ -26,7 +26,7 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// How long after `earlier` this is; zero if it is not after it (a clock may step back).
+    /// Time since `earlier`. Zero if `earlier` is later, because a clock can step back.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -34,7 +34,7 @@ impl Timestamp {
 
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
-    /// Saturates at the far end of time.
+    /// Saturates at the maximum.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(timestamp) => timestamp.fmt(f),
-            // Years beyond 9999 cannot be written in RFC 3339; the nearest that can stands in.
+            // RFC 3339 has no years after 9999, so the nearest possible time stands in.
             Err(_) if self.0 < 0 => jiff::Timestamp::MIN.fmt(f),
             Err(_) => jiff::Timestamp::MAX.fmt(f),
         }
@@ -67,23 +67,23 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Tells the time.
+/// Source of the current time.
 pub trait Clock: Send + Sync {
-    /// The present moment.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// The same in microseconds since the Unix epoch, as finely as the clock tells it.
+    /// The current time in microseconds since the Unix epoch.
     fn now_micros(&self) -> i64 {
         self.now().as_millis().saturating_mul(1000)
     }
 }
 
-/// Gives unpredictable bytes.
+/// Source of unpredictable bytes.
 pub trait Entropy: Send + Sync {
-    /// Fills the whole slice.
+    /// Fills the slice with random bytes.
     fn fill(&self, bytes: &mut [u8]);
 
-    /// A share of one, evenly spread over `0.0..1.0`: what jitter is made of.
+    /// A random number, uniform in `0.0..1.0`, for jitter.
     fn fraction(&self) -> f64 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
@@ -101,33 +101,36 @@ impl Clock for SystemClock {
         Timestamp(jiff::Timestamp::now().as_millisecond())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the same, in finer units")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock in microseconds"
+    )]
     fn now_micros(&self) -> i64 {
         jiff::Timestamp::now().as_microsecond()
     }
 }
 
-/// Starts at a moment and goes on by the machine's monotonic clock: when somebody sets the machine's clock, leases
-/// neither end early nor last for ever.
+/// Clock that starts at a given time and advances with the machine's monotonic clock. A change of the machine's wall clock
+/// neither ends leases early nor extends them.
 #[derive(Debug)]
 pub struct SteadyClock {
     base: Instant,
-    /// The time at `base`, in milliseconds.
+    /// Time at `base` in milliseconds.
     at_base: AtomicI64,
 }
 
 impl SteadyClock {
-    /// It is `now`.
+    /// A clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
         Self { base: Instant::now(), at_base: AtomicI64::new(now.as_millis()) }
     }
 
-    /// It is `now`, as somebody who is to be followed says.
+    /// Sets the clock to `now`.
     pub fn set(&self, now: Timestamp) {
         self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
     }
 
-    /// Comes nearer to `now` by `at_most`: so it ends up with a clock that was put right, and never leaps.
+    /// Moves the clock towards `now` by at most `at_most`. Repeated calls converge to a corrected clock without a jump.
     pub fn approach(&self, now: Timestamp, at_most: Duration) {
         let most = i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX);
         let off = now.as_millis().saturating_sub(self.now().as_millis());
@@ -145,12 +148,12 @@ impl Clock for SteadyClock {
     }
 }
 
-/// The operating system's random numbers.
+/// Randomness from the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks for chance")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's randomness")]
     fn fill(&self, bytes: &mut [u8]) {
         rand::Rng::fill_bytes(&mut rand::rng(), bytes);
     }
@@ -161,14 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_as_rfc_3339_in_utc() {
+    fn a_timestamp_displays_as_rfc_3339_in_utc() {
         assert_eq!(Timestamp::from_millis(1_716_207_617_000).to_string(), "2024-05-20T12:20:17Z");
         assert_eq!(Timestamp::from_millis(1_716_207_617_042).to_string(), "2024-05-20T12:20:17.042Z");
         assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), jiff::Timestamp::MAX.to_string());
     }
 
     #[test]
-    fn reads_back_what_it_writes() {
+    fn a_timestamp_parses_its_own_json() {
         for millis in [0, 1_716_207_617_000, 1_716_207_617_042, -1] {
             let at = Timestamp::from_millis(millis);
             let json = serde_json::to_string(&at).unwrap();
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_clock_comes_nearer_and_does_not_leap() {
+    fn a_steady_clock_converges_without_a_jump() {
         let (start, step) = (Timestamp::from_millis(1_000_000), Duration::from_secs(1));
         let clock = SteadyClock::starting_at(start);
         let hour = Duration::from_hours(1);
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_saturates() {
+    fn timestamp_arithmetic_saturates() {
         let end = Timestamp::from_millis(i64::MAX);
         assert_eq!(end + Duration::MAX, end);
         assert_eq!(Timestamp::from_millis(1).since(end), Duration::ZERO);

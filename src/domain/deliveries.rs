@@ -1,4 +1,4 @@
-//! One event on its way to one URL.
+//! Deliveries: each is one event for one receiver.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,23 +8,23 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
 
-/// How far a delivery has come.
+/// Status of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// An attempt is still to come.
+    /// At least one more attempt follows.
     Pending,
-    /// The receiver took it.
+    /// The receiver accepted the event.
     Delivered,
-    /// No further attempt will be made on its own.
+    /// No further attempt follows unless a caller redelivers the event.
     Failed,
 }
 
 impl DeliveryStatus {
-    /// Every status.
+    /// All statuses of a delivery.
     pub const ALL: [Self; 3] = [Self::Pending, Self::Delivered, Self::Failed];
 
-    /// The word in the store.
+    /// Name in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -34,71 +34,71 @@ impl DeliveryStatus {
     }
 }
 
-/// What a list of deliveries shows: those that are all of it.
+/// Filter of a list of deliveries. A delivery must match every part that is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryFilter {
-    /// Of this endpoint.
+    /// Webhook of the delivery.
     pub webhook: Option<WebhookId>,
-    /// So far.
+    /// Status of the delivery.
     pub status: Option<DeliveryStatus>,
-    /// That tell of this call.
+    /// Call of the event.
     pub call_id: Option<CallId>,
 }
 
-/// A part of a list of deliveries, the newest first.
+/// Query for one page of deliveries, newest first.
 #[derive(Debug, Clone)]
 pub struct DeliveryQuery {
-    /// Of what.
+    /// Filter of the list.
     pub filter: DeliveryFilter,
-    /// What is older than this one's place in the store; from the newest if there is none.
+    /// Row id of the last delivery on the previous page. `None` for the first page.
     pub after: Option<i64>,
-    /// So many at most.
+    /// Maximum number of deliveries on the page.
     pub limit: usize,
 }
 
-/// One event on its way to one URL.
+/// Delivery of one event to one receiver.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Its id.
+    /// Id of the delivery.
     pub id: DeliveryId,
-    /// Whose it is.
+    /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// The call it tells of; a test tells of none.
+    /// Call of the event. `None` for a test event.
     pub call_id: Option<CallId>,
-    /// The registered endpoint; `None` for a submission's own callback.
+    /// Webhook of the delivery. `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
-    /// The event; its text form is the `webhook-id`.
+    /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
-    /// Where it goes.
+    /// URL of the receiver.
     pub url: CallbackUrl,
-    /// Attempts begun so far.
+    /// Number of attempts that started.
     pub attempts: u32,
-    /// Those of them that were made before it was last sent anew: the schedule begins again after them.
+    /// Number of attempts before the last redelivery. The retry schedule restarts after them.
     pub earlier_attempts: u32,
-    /// Not before this moment. While it is leased, the lease's end.
+    /// Earliest time of the next attempt. While the delivery is leased, end of the lease.
     pub due_at: Timestamp,
-    /// The trace of the submission.
+    /// Trace of the submission.
     pub trace: TraceContext,
 }
 
 impl Delivery {
-    /// Attempts since it was last sent anew: what the schedule goes by.
+    /// Number of attempts since the last redelivery. The retry schedule counts these.
     pub const fn attempts_of_round(&self) -> u32 {
         self.attempts.saturating_sub(self.earlier_attempts)
     }
 }
 
-/// Where a new delivery goes.
+/// Receiver of a new delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To a submission's own callback.
+    /// The callback of a submission.
     Callback(CallbackUrl),
-    /// To a registered endpoint, wherever that is when it is sent.
+    /// A webhook. Its URL at the time of the attempt applies.
     Webhook(WebhookId),
 }
 
 impl Destination {
-    /// The endpoint, for the store; empty if there is none.
+    /// Webhook id for the store. Empty for a callback.
     pub fn endpoint(&self) -> String {
         match self {
             Self::Callback(_) => String::new(),
@@ -106,7 +106,7 @@ impl Destination {
         }
     }
 
-    /// The URL, for the store; empty if it is the endpoint's, which may change.
+    /// URL for the store. Empty for a webhook, whose URL may change.
     pub fn url(&self) -> &str {
         match self {
             Self::Callback(url) => url.as_str(),
@@ -114,7 +114,7 @@ impl Destination {
         }
     }
 
-    /// What counts as one receiver, for its share of the work: an endpoint, or the host of a callback.
+    /// Key for limits per receiver: the webhook, or the origin of the callback's URL.
     pub fn receiver(&self) -> String {
         match self {
             Self::Callback(url) => url.receiver(),
@@ -123,25 +123,25 @@ impl Destination {
     }
 }
 
-/// A delivery that is due at once.
+/// New delivery, which is due at once.
 #[derive(Debug, Clone)]
 pub struct NewDelivery {
-    /// Its id.
+    /// Id of the delivery.
     pub id: DeliveryId,
-    /// Whose it is.
+    /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// The call it tells of; a test tells of none.
+    /// Call of the event. `None` for a test event.
     pub call_id: Option<CallId>,
-    /// Where it goes.
+    /// Receiver of the delivery.
     pub destination: Destination,
-    /// When it was made.
+    /// Time of the first attempt.
     pub due_at: Timestamp,
-    /// The trace it belongs to.
+    /// Trace of the submission.
     pub trace: TraceContext,
 }
 
 impl NewDelivery {
-    /// Of something that happened at `now`.
+    /// A delivery of an event that happens `now`.
     pub fn begin(
         tenant: &TenantId,
         call_id: Option<&CallId>,

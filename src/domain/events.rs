@@ -1,4 +1,4 @@
-//! What happened to an analysis, as the feed and the callbacks tell it.
+//! Events: changes of an analysis, as the feed and the callbacks report them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -8,30 +8,30 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
-/// What kind of thing happened.
+/// Type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
-    /// The result is here.
+    /// The analysis completed.
     #[serde(rename = "analysis.completed")]
     AnalysisCompleted,
-    /// There will be none.
+    /// The analysis failed.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// Something changed afterwards: the result, or why analysing anew brought none.
+    /// The result of a completed analysis changed, or another analysis of the call failed.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
 }
 
 impl EventKind {
-    /// Every kind.
+    /// All event types.
     pub const ALL: [Self; 3] = [Self::AnalysisCompleted, Self::AnalysisFailed, Self::AnalysisUpdated];
 
-    /// Reads [`EventKind::as_str`] back.
+    /// Parses the output of [`EventKind::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// The `type` in the body, the store and the metrics.
+    /// Name in the event's body, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisCompleted => "analysis.completed",
@@ -41,40 +41,40 @@ impl EventKind {
     }
 }
 
-/// One event, ready to be written: its body is what every receiver gets, byte for byte.
+/// Event with the body that every receiver gets, byte for byte.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its id, and the `webhook-id` of its deliveries.
+    /// Id of the event, and the `webhook-id` of its deliveries.
     pub id: EventId,
-    /// What happened.
+    /// Type of the event.
     pub kind: EventKind,
-    /// Whose it is.
+    /// Tenant that owns the analysis.
     pub tenant: TenantId,
-    /// To which call.
+    /// Id of the call.
     pub call_id: CallId,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// `{"type", "timestamp", "data"}` as JSON.
+    /// JSON object with `type`, `timestamp` and `data`.
     pub body: Bytes,
 }
 
-/// The body of an event: of a callback and of a row in the feed.
+/// Body of an event in callbacks and in the feed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBody<'a> {
-    /// What happened.
+    /// Type of the event.
     pub r#type: EventKind,
-    /// When.
+    /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    /// The analysis as it stood then.
+    /// Analysis at the time of the event.
     pub data: &'a AnalysisResource,
 }
 
 impl Event {
-    /// Writes down what happened to `analysis`.
+    /// Creates an event of an analysis.
     ///
     /// # Errors
-    /// If the analysis cannot be written as JSON, which would be a fault of this program.
+    /// If the analysis does not serialize, which would be a bug.
     pub fn new(
         kind: EventKind,
         tenant: TenantId,
@@ -88,21 +88,21 @@ impl Event {
     }
 }
 
-/// The `type` of an event that is made to try an endpoint out. It tells of no analysis and is in no feed.
+/// Type of a test event. A test event has no analysis and is not in the feed.
 pub const WEBHOOK_TEST: &str = "webhook.test";
 
-/// The `data` of such an event.
+/// The `data` of a test event.
 #[derive(Debug, Serialize)]
 struct TestData {
-    /// So that a receiver need not know its type.
+    /// Lets a receiver recognize a test without knowing the type.
     is_test: bool,
     webhook: String,
 }
 
-/// The body of an event of the type [`WEBHOOK_TEST`].
+/// The body of a test event.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which would be a fault of this program.
+/// If the body does not serialize, which would be a bug.
 pub fn test_body(webhook: WebhookId, at: Timestamp) -> Result<Bytes, serde_json::Error> {
     let data = TestData { is_test: true, webhook: webhook.to_string() };
     let body = serde_json::json!({ "type": WEBHOOK_TEST, "timestamp": at, "data": data });

@@ -1,72 +1,72 @@
-//! A tenant's events in one order, which never changes once it was seen.
+//! The event feed of a tenant. The order of events never changes after a reader has seen it.
 
 use bytes::Bytes;
 
 use super::ids::EventId;
 
-/// A place in a tenant's feed: between one event and the next.
+/// Position in a tenant's feed, between two events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedPosition(i64);
 
 impl FeedPosition {
-    /// Before the first event there ever was.
+    /// The position before the first event.
     pub const BEGINNING: Self = Self(0);
 
-    /// After the event of this number; they are counted from 1.
+    /// The position after the event with this number. Numbers start at 1.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// The number of the event before it.
+    /// Number of the event before this position.
     pub const fn number(self) -> i64 {
         self.0
     }
 }
 
-/// An event of the feed.
+/// Event in the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedEvent {
-    /// The place after it.
+    /// Position after the event.
     pub position: FeedPosition,
-    /// Its id.
+    /// Id of the event.
     pub id: EventId,
-    /// The word for what happened.
+    /// Type of the event.
     pub kind: String,
-    /// `{"type", "timestamp", "data"}` as JSON on one line, byte for byte as callbacks got it.
+    /// JSON object with `type`, `timestamp` and `data` on one line, identical to the body of callbacks.
     pub body: Bytes,
 }
 
 impl FeedEvent {
-    /// Appends `{"id", "type", "timestamp", "data"}`: the event as the feed shows it.
+    /// Appends the event as the feed shows it: a JSON object with `id`, `type`, `timestamp` and `data`.
     pub fn write_json(&self, json: &mut Vec<u8>) {
         json.extend_from_slice(format!("{{\"id\":\"{}\",", self.id).as_bytes());
         json.extend_from_slice(self.body.strip_prefix(b"{").unwrap_or(&self.body));
     }
 }
 
-/// Looks for the place of an event that is gone, by the times of those that are there: the feed is nearly in the order of
-/// time. It asks a few times, however long the feed is.
+/// Binary search for the position of a deleted event by time. The feed is almost sorted by time. The number of steps is
+/// logarithmic in the length of the feed.
 #[derive(Debug)]
 pub struct Bisection {
-    /// What is before here is older.
+    /// Events before this number are older than the deleted event.
     older: i64,
-    /// What is after here is younger, or there is nothing.
+    /// Events after this number are younger, or there are none.
     younger: i64,
     found_younger: bool,
-    /// Where to go on if nothing younger is there.
+    /// Result if no event is younger.
     end: i64,
 }
 
 impl Bisection {
-    /// In a feed that ends at `end`.
+    /// A search in a feed that ends at `end`.
     pub const fn new(end: FeedPosition) -> Self {
         Self { older: 0, younger: end.0, found_younger: false, end: end.0 }
     }
 
-    /// The place whose next event is to be looked at; an error is the place that was looked for.
+    /// The position whose next event the caller reads now. The error is the result of the search.
     ///
     /// # Errors
-    /// When it is found.
+    /// The position of the deleted event, once it is found.
     pub const fn next(&self) -> Result<FeedPosition, FeedPosition> {
         if self.older >= self.younger {
             return Err(FeedPosition(if self.found_younger { self.older } else { self.end }));
@@ -74,7 +74,7 @@ impl Bisection {
         Ok(FeedPosition(self.older + (self.younger - self.older) / 2))
     }
 
-    /// The next event after `place`, if there is one: the place after it, and whether it is younger than the one that is gone.
+    /// Continues with the event after `place`: the position after that event, and whether it is younger than the deleted event.
     pub const fn learn(&mut self, place: FeedPosition, found: Option<(FeedPosition, bool)>) {
         match found {
             Some((after, false)) if after.0 <= self.younger => self.older = after.0,
@@ -84,12 +84,12 @@ impl Bisection {
     }
 }
 
-/// How much of a feed is read at once.
+/// Limits of one page of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimits {
-    /// The most events.
+    /// Maximum number of events.
     pub events: usize,
-    /// Bytes of bodies; the page ends with the event that passes them.
+    /// Size of the bodies in bytes. The page ends with the event that exceeds it.
     pub bytes: usize,
 }
 
@@ -100,9 +100,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Places with gaps, times that are in order but for `disorder`.
+        /// Generates positions with gaps and times that are sorted except for a jitter.
         #[test]
-        fn nothing_younger_stands_before_the_place_that_is_found(
+        fn no_younger_event_precedes_the_position_that_is_found(
             steps in prop::collection::vec((1_i64..5, 0_i64..20, 0_i64..10), 0..60),
             wanted in 0_i64..800,
         ) {
@@ -115,7 +115,7 @@ mod tests {
                     (place, time + jitter)
                 })
                 .collect();
-            // The one that is gone came at `wanted`: whatever stands after it came no more than 10 before that.
+            // The deleted event has the time `wanted`, and later events are at most 10 older.
             let is_younger = |time: i64| time >= wanted - 10;
             let mut bisection = Bisection::new(FeedPosition(place));
             let mut asked = 0;
@@ -129,11 +129,11 @@ mod tests {
                 asked += 1;
                 prop_assert!(asked < 20);
             };
-            // Its own place may be anywhere between the last that is certainly older and the first certainly younger.
+            // The position may be anywhere between the last event that is certainly older and the first that is certainly younger.
             let first_after = events.iter().find(|(_, time)| *time > wanted + 10).map_or(place, |(place, _)| *place);
             prop_assert!(found <= first_after);
             let before = events.iter().rev().find(|(place, _)| *place <= found);
-            prop_assert!(before.is_none_or(|(_, time)| !is_younger(*time)), "it goes on after something older");
+            prop_assert!(before.is_none_or(|(_, time)| !is_younger(*time)), "the position must follow an older event");
             if events.iter().all(|(_, time)| !is_younger(*time)) {
                 prop_assert_eq!(found, place);
             }

@@ -1,37 +1,35 @@
-//! Requests that are to be done once, however often they are sent: the header `Idempotency-Key` of
+//! Idempotency keys: a request with a key runs once, even if it is sent several times. The header `Idempotency-Key` follows
 //! draft-ietf-httpapi-idempotency-key-header-07.
 
 use super::ids::{CallId, TenantId};
 
-/// A key of the caller's own choosing, that names one request: 1 to 255 visible ASCII characters.
+/// Key that the caller chooses for one request: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// A text that is no key. Each says what a key would be.
+/// Why a header value is not an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// Too short or too long.
+    /// The key is empty or too long.
     #[error("must have 1 to 255 characters, has {0}")]
     Length(usize),
-    /// A space, a control character, or beyond ASCII.
-    #[error("must have visible ASCII characters alone")]
+    /// The key has a space, a control character or a character outside ASCII.
+    #[error("must have only visible ASCII characters")]
     Character,
-    /// A quote that does not end, say.
-    #[error(
-        "must be a string in quotes, in which \\ stands before \" and \\ alone, or the same without quotes"
-    )]
+    /// The quoted string is malformed.
+    #[error("must be a quoted string, in which \\ escapes only \" and \\, or a string without quotes")]
     Quotes,
 }
 
 impl IdempotencyKey {
-    /// The most characters.
+    /// Maximum length in characters.
     pub const MAX_LEN: usize = 255;
 
-    /// Reads the field's value: a string of RFC 9651 (`"…"`), or the bare text that many clients send. Both name the
+    /// Parses the header value: a string of RFC 9651 (`"…"`), or the bare string that many clients send. Both forms give the
     /// same key.
     ///
     /// # Errors
-    /// [`InvalidKey`] says which rule it breaks.
+    /// [`InvalidKey`] names the broken rule.
     pub fn parse(field: &[u8]) -> Result<Self, InvalidKey> {
         let field = field.trim_ascii();
         let key = match field.strip_prefix(b"\"") {
@@ -47,13 +45,13 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key.
+    /// The key without quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The string that begins after a quote.
+/// Parses the rest of a quoted string after its opening quote.
 fn unquoted(text: &[u8]) -> Result<Vec<u8>, InvalidKey> {
     let (mut key, mut bytes) = (Vec::new(), text.iter());
     while let Some(&byte) = bytes.next() {
@@ -70,24 +68,24 @@ fn unquoted(text: &[u8]) -> Result<Vec<u8>, InvalidKey> {
     Err(InvalidKey::Quotes)
 }
 
-/// What an answer is about, and so what may become of it while it is kept.
+/// Subject of a stored answer, which decides when the answer is deleted and whether it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// One call: the answer goes when the call is deleted.
+    /// One call. Deleting the call deletes the answer.
     Call(CallId),
-    /// Several calls: the answer goes when any call of the tenant is deleted.
+    /// Several calls. Deleting any call of the tenant deletes the answer.
     Calls,
-    /// No call, and nothing secret.
+    /// The answer concerns no call and holds no secret.
     Plain,
-    /// It holds a secret: it is kept sealed or not at all.
+    /// The answer holds a secret. It is stored sealed or not at all.
     Secret,
 }
 
 impl Subject {
-    /// In place of a call's name, for several of them; no call has it.
+    /// Placeholder for several calls, which is not a valid call id.
     pub const SEVERAL: &str = "*";
 
-    /// Whose deletion makes the answer go: a call's name, [`SEVERAL`](Self::SEVERAL) or nobody's.
+    /// Call whose deletion deletes the answer, or [`SEVERAL`](Self::SEVERAL).
     pub fn concerns(&self) -> Option<&str> {
         match self {
             Self::Call(call_id) => Some(call_id.as_str()),
@@ -97,27 +95,27 @@ impl Subject {
     }
 }
 
-/// A request that came with a key, as the store knows it: neither the key nor the body can be read from it.
+/// Request with a key, as the store keeps it. It contains only hashes of the key and of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
-    /// SHA-256 of the operation (method and path) and the key: within a tenant, this is done once.
+    /// SHA-256 of the operation (method and path) and the key. It is unique per tenant.
     pub name: [u8; 32],
-    /// SHA-256 of all that makes the request what it is.
+    /// SHA-256 of everything that identifies the request's content.
     pub fingerprint: [u8; 32],
-    /// See [`Subject::concerns`].
+    /// Result of [`Subject::concerns`].
     pub concerns: Option<String>,
 }
 
-/// An answer as it is kept.
+/// Answer as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAnswer {
     /// Whether the bytes are sealed.
     pub is_sealed: bool,
-    /// The answer, or what it was sealed to.
+    /// The answer in plain or sealed form.
     pub bytes: Vec<u8>,
 }
 
-/// What a sealed answer is bound to: whose it is, and [`KeyedRequest::name`].
+/// Associated data of a sealed answer: the tenant and [`KeyedRequest::name`].
 pub fn sealing_context(tenant: &TenantId, name: &[u8; 32]) -> Vec<u8> {
     [tenant.as_str().as_bytes(), b"\0", name].concat()
 }
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_told_why() {
+    fn an_invalid_key_is_refused_with_its_reason() {
         let long = "x".repeat(256);
         for (field, why) in [
             ("", InvalidKey::Length(0)),

@@ -1,4 +1,4 @@
-//! The names of things, each parsed once at the edge and valid ever after.
+//! Ids. Each is parsed once at the edge and is valid afterwards.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use uuid::Uuid;
 
 use super::clock::{Entropy, Timestamp};
 
-/// Why a text is not a valid name.
+/// Why a string is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Empty, or longer than the rule allows.
+    /// The id is empty or too long.
     #[error("must have 1 to {max} characters, has {actual}")]
     Length {
-        /// The most characters allowed.
+        /// Maximum length in characters.
         max: usize,
-        /// How many there were.
+        /// Actual length in bytes.
         actual: usize,
     },
-    /// A character outside the allowed set.
+    /// The id has a character outside the allowed set.
     #[error("has the character {found:?}; allowed are {allowed}")]
     Character {
-        /// The first offender.
+        /// First character that is not allowed.
         found: char,
-        /// The allowed set, as shown to a caller.
+        /// Allowed characters, as error messages show them.
         allowed: &'static str,
     },
-    /// `.` and `..` would be swallowed as path segments.
+    /// The id is `.` or `..`, which URL parsers remove from paths.
     #[error("must be neither \".\" nor \"..\"")]
     DotSegment,
 }
@@ -58,10 +58,10 @@ macro_rules! text_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The most characters a name of this kind may have.
+            /// Maximum length in characters.
             pub const MAX_LEN: usize = $max;
 
-            /// Checks the rule and takes the text.
+            /// Parses an id.
             ///
             /// # Errors
             /// [`InvalidId`] names the broken rule.
@@ -70,7 +70,7 @@ macro_rules! text_id {
                 Ok(Self(text.into()))
             }
 
-            /// The text, as it was given.
+            /// The id as a string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -104,15 +104,15 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The vendor's name of a recorded call: 1 to 128 of `A-Za-z0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
+    /// The vendor's id of a recorded call: 1 to 128 of `A-Za-z0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
     ///
-    /// Every allowed character may stand bare in a URL's path segment (RFC 3986, 3.3).
+    /// Every allowed character needs no escape in a path segment of a URL (RFC 3986, section 3.3).
     CallId, 128, "A-Z a-z 0-9 . _ ~ : @ + = -",
     |c| c.is_ascii_alphanumeric() || "._~:@+=-".contains(c)
 }
 
 text_id! {
-    /// A customer with one vendor token, as named in the settings: 1 to 64 of `A-Za-z0-9 . _ -`.
+    /// Name of a tenant in the settings: 1 to 64 of `A-Za-z0-9 . _ -`.
     TenantId, 64, "A-Z a-z 0-9 . _ -",
     |c| c.is_ascii_alphanumeric() || "._-".contains(c)
 }
@@ -124,7 +124,7 @@ macro_rules! generated_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id, ordered by time (UUID version 7, RFC 9562).
+            /// Generates a new id, which sorts by time (UUID version 7, RFC 9562).
             pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
                 let mut random = [0; 10];
                 entropy.fill(&mut random);
@@ -132,15 +132,15 @@ macro_rules! generated_id {
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
-            /// Reads the text form back; `None` if it is not one.
+            /// Parses the string form. `None` if the string is not an id of this kind.
             pub fn parse(text: &str) -> Option<Self> {
                 let uuid = Uuid::try_parse(text.strip_prefix($prefix)?).ok()?;
                 (uuid.get_version_num() == 7).then_some(Self(uuid))
             }
 
-            /// When it was generated, by the clock of its process.
+            /// Time of generation by the clock of the generating process.
             pub fn generated_at(self) -> Timestamp {
-                // The first 48 bits: always enough room.
+                // The first 48 bits are milliseconds, which always fit.
                 Timestamp::from_millis(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
             }
         }
@@ -160,25 +160,25 @@ macro_rules! generated_id {
 }
 
 generated_id! {
-    /// An event's id: `evt_…`. It is the `webhook-id` of every delivery of that event.
+    /// Id of an event: `evt_…`. It is the `webhook-id` header of the event's deliveries.
     EventId, "evt_"
 }
 generated_id! {
-    /// A delivery's id: `dlv_…`.
+    /// Id of a delivery: `dlv_…`.
     DeliveryId, "dlv_"
 }
 
 generated_id! {
-    /// A registered endpoint's id: `whk_…`.
+    /// Id of a webhook: `whk_…`.
     WebhookId, "whk_"
 }
 generated_id! {
-    /// A replay's id: `rpl_…`.
+    /// Id of a replay: `rpl_…`.
     ReplayId, "rpl_"
 }
 
 generated_id! {
-    /// A request's id, where the caller gave none: `req_…`.
+    /// Id of a request for which the caller gave none: `req_…`.
     RequestId, "req_"
 }
 
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn call_ids_keep_the_alphabet_and_the_bounds() {
+    fn call_ids_have_allowed_characters_and_a_bounded_length() {
         for good in ["1716207617.42", "a", "A~b:c@d+e=f-g_h.i", &"x".repeat(128), "..."] {
             assert_eq!(CallId::parse(good).unwrap().as_str(), good);
         }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_ids_read_back_and_differ_in_kind() {
+    fn generated_ids_parse_their_own_string_and_no_other_kind() {
         struct Fixed;
         impl Entropy for Fixed {
             fn fill(&self, bytes: &mut [u8]) {

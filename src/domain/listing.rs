@@ -1,4 +1,4 @@
-//! Which analyses a list shows, and where in it a page begins.
+//! Lists of analyses: filter, position and page.
 
 use super::analysis::{Analysis, Status};
 use super::clock::Timestamp;
@@ -6,47 +6,47 @@ use super::ids::CallId;
 use super::search::SearchQuery;
 use super::summary::ResultSummary;
 
-/// What an analysis must be to be listed: all of it.
+/// Filter of a list of analyses. An analysis must match every part that is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnalysisFilter {
-    /// So far.
+    /// Status of the analysis.
     pub status: Option<Status>,
-    /// With every one of these tags, by name.
+    /// Names of tags. The analysis must have all of them.
     pub tags: Vec<String>,
-    /// With these words.
+    /// Search in the transcript.
     pub search: Option<SearchQuery>,
-    /// Submitted after this moment.
+    /// Exclusive lower bound of the time of submission.
     pub submitted_after: Option<Timestamp>,
-    /// Submitted before this moment.
+    /// Exclusive upper bound of the time of submission.
     pub submitted_before: Option<Timestamp>,
 }
 
-/// A place in a list. Neither part of it ever changes for a call, and no two calls have the same: whatever is written
-/// meanwhile, what follows after a place is the same.
+/// Position in a list. Its parts never change for an analysis, and each analysis has a different position, so pages are
+/// stable: concurrent writes cause no duplicates or gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPosition {
-    /// Of the call before.
+    /// Time of submission of the last analysis on the previous page.
     pub submitted_at: Timestamp,
-    /// The call before.
+    /// Call id of the last analysis on the previous page.
     pub call_id: CallId,
 }
 
-/// A part of a list, the newest first.
+/// Query for one page of analyses, newest first.
 #[derive(Debug, Clone)]
 pub struct AnalysisQuery {
-    /// Of what.
+    /// Filter of the list.
     pub filter: AnalysisFilter,
-    /// What comes after this; from the newest if there is none.
+    /// Position after which the page starts. `None` for the first page.
     pub after: Option<ListPosition>,
-    /// So many at most.
+    /// Maximum number of analyses on the page.
     pub limit: usize,
 }
 
-/// An analysis in a list.
+/// Analysis in a list, with the summary of its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedAnalysis {
-    /// The record.
+    /// The analysis itself.
     pub analysis: Analysis,
-    /// What lists show of its result.
+    /// Summary of the result, if there is one.
     pub result: Option<ResultSummary>,
 }

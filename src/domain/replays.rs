@@ -1,50 +1,50 @@
-//! Sending an endpoint again what happened before.
+//! Replays: sending past events to a webhook again.
 
 use super::clock::Timestamp;
 use super::ids::{ReplayId, WebhookId};
 use super::trace::TraceContext;
 use super::webhooks::EventFilter;
 
-/// Which events a replay sends.
+/// Selection of events that a replay sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplaySpan {
-    /// From this moment on.
+    /// Inclusive start of the time span.
     pub since: Timestamp,
-    /// Up to this moment, included.
+    /// Inclusive end of the time span.
     pub until: Timestamp,
-    /// Of these types.
+    /// Types of the events.
     pub events: EventFilter,
 }
 
-/// A replay: it goes on by itself until every event of its span is on its way, through any restart.
+/// Replay of past events. It continues after a restart until every event of its span has a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
-    /// Its id.
+    /// Id of the replay.
     pub id: ReplayId,
-    /// The endpoint.
+    /// Webhook that receives the events.
     pub webhook: WebhookId,
-    /// Which events.
+    /// Selection of the events.
     pub span: ReplaySpan,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// When the last event was put on its way.
+    /// Time at which the last delivery was created.
     pub finished_at: Option<Timestamp>,
-    /// Events put on their way so far.
+    /// Number of deliveries created so far.
     pub sent: u64,
-    /// The trace of the request.
+    /// Trace of the request.
     pub trace: TraceContext,
 }
 
-/// How many events a replay would send.
+/// Number of events that a replay would send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayCount {
-    /// So many, as far as was counted.
+    /// Number of events that were counted.
     pub events: u64,
-    /// Whether there may be more: not every event was looked at.
+    /// Whether there may be more, because the count stopped at [`ReplayCount::LOOKED_AT`].
     pub more: bool,
 }
 
 impl ReplayCount {
-    /// The most events that are looked at to count.
+    /// Maximum number of events that a count reads.
     pub const LOOKED_AT: i64 = 100_000;
 }

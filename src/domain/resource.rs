@@ -1,4 +1,4 @@
-//! An analysis as callers see it: in answers, in callbacks, in the feed.
+//! The analysis as callers see it: in answers, in callbacks and in the event feed.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,54 +10,54 @@ use super::tags::Tag;
 use super::talk_metrics::TalkMetrics;
 use super::transcript::Turn;
 
-/// The analysis of one call. What the vendor has not given yet is `null`.
+/// Analysis of one call. Fields that have no value yet are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Analysis)]
 pub struct AnalysisResource {
-    /// The call, as the vendor names it.
+    /// Id of the call at the vendor.
     #[schema(value_type = String, example = "1716207617.42")]
     pub call_id: CallId,
-    /// How far it has come.
+    /// Status of the analysis.
     pub status: Status,
-    /// 0 until there is a result, then counted up with every change of it.
+    /// Revision of the result: 0 without a result, then incremented by every change.
     pub revision: u32,
-    /// The vendor's own id of the analysis.
+    /// The vendor's id of the analysis.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
-    /// When it was first submitted.
+    /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// When the result came.
+    /// Time at which the analysis completed.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// What was given along with the submission.
+    /// Metadata of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Why there will be no result.
+    /// Reason of the failure, if the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// What went wrong at the last try.
+    /// Most recent error, if the last request to the vendor failed.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// Who said what, in the order of time.
+    /// Turns of the conversation, sorted by time.
     #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
-    /// Which quality rules matched.
+    /// Tags of the quality rules that matched.
     #[schema(required = true, max_items = 20_000)]
     pub tags: Option<Vec<Tag>>,
-    /// How the talk went.
+    /// Metrics of the conversation.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Where the recording is, relative to this service.
+    /// Path of the recording on this service. `null` if the call has no recording.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }
 
 impl AnalysisResource {
-    /// What is known of `analysis`, with its result if there is one.
+    /// The resource of an analysis, with the result if there is one.
     pub fn new(analysis: &Analysis, result: Option<AnalysisResult>) -> Self {
         let mut resource = Self {
             call_id: analysis.call_id.clone(),

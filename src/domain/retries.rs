@@ -1,72 +1,72 @@
-//! What became of an attempt to deliver a callback, and when to try again.
+//! Outcomes of delivery attempts, and the retry schedule.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::clock::Timestamp;
 
-/// What became of one attempt.
+/// Outcome of one delivery attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// The receiver took it (2xx).
+    /// The receiver accepted the event (2xx).
     Delivered {
-        /// Its status.
+        /// Status of the answer.
         status: u16,
     },
-    /// The receiver answered, but not with 2xx; a redirect counts too.
+    /// The receiver answered with another status. A redirect counts too.
     Refused {
-        /// Its status.
+        /// Status of the answer.
         status: u16,
-        /// How long it asked to be left alone: `Retry-After` of a 429 or 503.
+        /// `Retry-After` of a 429 or 503.
         retry_after: Option<Duration>,
     },
-    /// The receiver wants no more callbacks at all: 410 (Standard Webhooks, "Delivery success and failure").
+    /// The receiver answered 410 and wants no more events (Standard Webhooks, "Delivery success and failure").
     Gone,
-    /// Nothing was sent: there was nothing to sign with, or it could not be read. No fault of the receiver's.
+    /// Nothing was sent, because the signing secret is missing or unreadable. The receiver is not at fault.
     Unsigned {
-        /// Why, for the operator.
+        /// Reason, for the operator.
         detail: String,
     },
-    /// Nothing was sent: the guard does not let callbacks go there.
+    /// Nothing was sent, because the guard forbids the address.
     Forbidden {
-        /// Which rule forbids it.
+        /// Rule that forbids the address.
         detail: String,
     },
-    /// No answer came.
+    /// The attempt failed without an answer.
     Failed {
-        /// Why not.
+        /// Reason of the failure.
         error: AttemptError,
     },
 }
 
-/// Why no answer came.
+/// Reason for which an attempt got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AttemptError {
-    /// The name does not resolve.
+    /// The host name does not resolve.
     #[error("the host's name could not be resolved")]
     Dns,
-    /// Nobody listens there, or there is no way there.
+    /// The connection failed.
     #[error("no connection could be made")]
     Connect,
-    /// The certificate or the handshake is not good.
+    /// The TLS handshake failed or the certificate is invalid.
     #[error("no TLS session could be made")]
     Tls,
-    /// The deadline passed before the status came.
+    /// The deadline passed before the status arrived.
     #[error("no answer came in time")]
     Timeout,
-    /// The connection ended before the status came.
+    /// The connection closed before the status arrived.
     #[error("the connection was closed before an answer came")]
     Closed,
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     #[error("the answer is not HTTP")]
     Protocol,
-    /// The URL or a header cannot be put into a request.
+    /// The URL or a header is not valid in a request.
     #[error("the request could not be built")]
     Request,
 }
 
 impl AttemptOutcome {
-    /// One of a few words, fit for a metric's label.
+    /// Name for the label of a metric.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",
@@ -87,7 +87,7 @@ impl AttemptOutcome {
     }
 }
 
-/// One sentence for the record of the attempt; it never names the URL.
+/// Writes one sentence for the record of the attempt. It never names the URL.
 impl fmt::Display for AttemptOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,24 +100,24 @@ impl fmt::Display for AttemptOutcome {
     }
 }
 
-/// What to do after an attempt.
+/// Decision after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Nothing: it is done.
+    /// The delivery succeeded.
     Delivered,
-    /// Try again then.
+    /// The next attempt is at this time.
     RetryAt(Timestamp),
-    /// Nothing: it is hopeless.
+    /// The delivery failed for good.
     GiveUp(GiveUpReason),
-    /// Nothing was sent and nothing can be, whatever the receiver does: it waits until then, and this attempt does not count
-    /// in its schedule.
+    /// Nothing was sent for a reason on the gateway's side. The delivery waits until this time, and the attempt does not count
+    /// in the schedule.
     WaitUntil(Timestamp),
-    /// Nothing for now: its endpoint wants no more and is to be disabled; it goes on when that is enabled again.
+    /// The delivery waits, because its webhook becomes disabled. It continues when the webhook is enabled again.
     Hold,
 }
 
 impl RetryDecision {
-    /// Whether the delivery arrived; `None` while that is open.
+    /// Whether the delivery succeeded. `None` while it is pending.
     pub const fn arrived(self) -> Option<bool> {
         match self {
             Self::Delivered => Some(true),
@@ -127,33 +127,33 @@ impl RetryDecision {
     }
 }
 
-/// Why there is no further attempt.
+/// Reason for which a delivery fails for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
-    /// The receiver answered 410; its endpoint is to be disabled.
+    /// The receiver answered 410. Its webhook becomes disabled.
     Gone,
     /// The schedule has no more attempts.
     Exhausted,
 }
 
-/// The pauses before the second and every later attempt.
+/// Pauses before the second and each later attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule(Vec<Duration>);
 
 impl RetrySchedule {
-    /// The most that jitter adds to a pause, as a share of it.
+    /// Maximum jitter as a share of the pause.
     pub const JITTER: f64 = 0.2;
-    /// The longest `Retry-After` that is honoured; a receiver cannot park work for ever.
+    /// Maximum `Retry-After` that is honoured, so that a receiver cannot delay work without end.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// A schedule of so many attempts and one more: the first has no pause before it.
+    /// Creates a schedule of one attempt more than pauses. The first attempt has no pause.
     pub const fn new(pauses: Vec<Duration>) -> Self {
         Self(pauses)
     }
 
-    /// What to do after the `attempts_made`th attempt (counted from 1) ended at `now` with `outcome`.
+    /// Decides what follows after attempt number `attempts_made` (from 1) ended at `now`.
     ///
-    /// `jitter`, in `0.0..1.0`, spreads attempts that failed together.
+    /// `jitter`, in `0.0..1.0`, spreads retries of attempts that failed together.
     pub fn next(
         &self,
         attempts_made: u32,
@@ -165,7 +165,7 @@ impl RetrySchedule {
             AttemptOutcome::Delivered { .. } => return RetryDecision::Delivered,
             AttemptOutcome::Gone => return RetryDecision::GiveUp(GiveUpReason::Gone),
             AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
-            // A name may resolve elsewhere tomorrow, and settings can change: a forbidden place is tried again.
+            // A forbidden address is retried: the name may resolve differently later, and settings can change.
             AttemptOutcome::Unsigned { .. }
             | AttemptOutcome::Forbidden { .. }
             | AttemptOutcome::Failed { .. } => Duration::ZERO,
@@ -178,21 +178,21 @@ impl RetrySchedule {
     }
 }
 
-/// `pause` and up to 20 % more; what is not a share of one counts as the nearest that is.
+/// Adds jitter to the pause. A `jitter` outside `0.0..=1.0` is clamped.
 fn spread(pause: Duration, jitter: f64) -> Duration {
     let share = RetrySchedule::JITTER * jitter.clamp(0.0, 1.0);
-    // Only NaN has no duration: no jitter, then.
+    // A NaN has no duration and gives no jitter.
     let extra = Duration::try_from_secs_f64(pause.as_secs_f64() * share).unwrap_or_default();
     pause.saturating_add(extra)
 }
 
-/// Reads a `Retry-After` field (RFC 9110, 10.2.3): seconds, or a date, which is taken relative to `now`.
+/// Parses a `Retry-After` header (RFC 9110, section 10.2.3): seconds, or a date relative to `now`.
 ///
-/// A date in the past means "at once"; what is neither form is as good as absent.
+/// A date in the past means zero. `None` if the value has neither form.
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than fit are still "very long", and the schedule caps that.
+        // A number that does not fit counts as the maximum, which the schedule caps.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms() {
+    fn retry_after_is_seconds_or_a_date() {
         let read = |value| parse_retry_after(value, NOW).map(|d| d.as_secs());
         assert_eq!(read("120"), Some(120));
         assert_eq!(read(" 0 "), Some(0));
@@ -270,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_retry_is_within_the_pause_and_its_jitter(
+        fn a_retry_comes_within_the_pause_plus_jitter(
             pauses in prop::collection::vec(0_u64..1_000_000, 1..10),
             attempts in 1_u32..12,
             jitter in 0.0..1.0_f64,
@@ -289,7 +289,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(
+        fn scheduling_never_panics(
             pause in any::<Duration>(), attempts in any::<u32>(), millis in any::<i64>(),
             jitter in prop::num::f64::ANY, retry_after in any::<Option<u64>>(), header in ".*",
         ) {

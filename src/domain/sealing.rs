@@ -1,7 +1,7 @@
-//! Sealing: what is kept or handed out so that only this service can read it, and nobody can change it.
+//! Sealing: authenticated encryption of data that only this service may read and nobody may change.
 //!
-//! AES-256-GCM-SIV (RFC 8452), which forgives a nonce that comes twice: replicas draw theirs at random and cannot know each
-//! other's. What a sealed text is for, and whose it is, is bound to it as associated data: moved elsewhere, it does not open.
+//! The cipher is AES-256-GCM-SIV (RFC 8452), which stays secure if a nonce repeats: replicas choose nonces at random. The purpose and
+//! the owner of the data are bound to it as associated data, so data that is copied elsewhere does not open.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use secrecy::{ExposeSecret, SecretBox, SecretSlice};
 use super::clock::Entropy;
 use super::secrets::{InvalidSecret, from_base64};
 
-/// Bytes of a key.
+/// Size of a key in bytes.
 const KEY_BYTES: usize = 32;
 
-/// What a sealed text is for.
+/// Purpose of sealed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The secret or a header of a registered webhook, in the store.
+    /// Secret or headers of a webhook in the store.
     WebhookSecret,
-    /// The answer to a request with an `Idempotency-Key`, in the store.
+    /// Answer to a request with an `Idempotency-Key` in the store.
     IdempotentAnswer,
-    /// A link to a recording, in the hands of whoever may hear it.
+    /// Link to a recording.
     AudioLink,
 }
 
@@ -36,33 +36,33 @@ impl Purpose {
     }
 }
 
-/// What became of a sealed text that was to be sealed by the first key.
+/// Outcome of resealing with the first key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resealed {
-    /// It was so already.
+    /// The first key had sealed the data already.
     Unchanged,
-    /// Another key had sealed it: this is what the first one makes of it.
+    /// Another key had sealed the data. This is the data sealed by the first key.
     Replaced(Vec<u8>),
-    /// None of the keys opens it.
+    /// None of the keys opens the data.
     Unopened,
 }
 
-/// The keys of `encryption.key_file`: the first one seals, all of them open, so that a key can be replaced under way.
+/// Keys of `encryption.key_file`. The first key seals and all keys open, so that a key can be replaced at run time.
 pub struct SealingKeys(Vec<SealingKey>);
 
 struct SealingKey(LessSafeKey);
 
 impl SealingKeys {
-    /// Reads one or several keys, parted by white space: base64 (RFC 4648, 4) of 32 bytes each.
+    /// Parses one or more keys, separated by white space. Each is base64 (RFC 4648, section 4) of 32 bytes.
     ///
     /// # Errors
-    /// If there is none, or one of them is anything else.
+    /// If there is no key, or one of them is malformed.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let keys = text.split_whitespace().map(SealingKey::parse).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() { Err(InvalidSecret::Empty) } else { Ok(Self(keys)) }
     }
 
-    /// Seals `plain` for a purpose; `context` says whose it is, and has to be said again to open it.
+    /// Seals data for a purpose. `context` identifies the owner, and opening needs the same context.
     pub fn seal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         entropy.fill(&mut nonce);
@@ -71,19 +71,19 @@ impl SealingKeys {
         let associated = Aad::from(associated(purpose, context));
         let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self.0[0].0.seal_in_place_separate_tag(nonce, associated, &mut text);
-        // It fails for texts of more than 64 GiB alone, which fit into no memory of ours.
-        let tag = tag.expect("texts are shorter than the cipher's bound");
+        // Sealing fails only for more than 64 GiB of data, which never fits into memory.
+        let tag = tag.expect("data is shorter than the cipher's limit");
         sealed.append(&mut text);
         sealed.extend_from_slice(tag.as_ref());
         sealed
     }
 
-    /// What was sealed, if one of the keys sealed it for the same purpose and context and nobody changed it.
+    /// Opens sealed data. `None` if no key sealed it for this purpose and context, or if it was changed.
     pub fn open(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<SecretSlice<u8>> {
         self.open_by(purpose, context, sealed).map(|(_, plain)| plain)
     }
 
-    /// Seals with the first key what another one sealed, so that the other can be retired.
+    /// Seals data of another key with the first key, so that the other key can be retired.
     pub fn reseal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, sealed: &[u8]) -> Resealed {
         match self.open_by(purpose, context, sealed) {
             Some((0, _)) => Resealed::Unchanged,
@@ -94,7 +94,7 @@ impl SealingKeys {
         }
     }
 
-    /// With the place of the key that opened it.
+    /// Opens sealed data and returns the index of the key.
     fn open_by(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<(usize, SecretSlice<u8>)> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let associated = associated(purpose, context);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_for_the_same_purpose_and_context_alone() {
+    fn sealed_data_opens_only_for_the_same_purpose_and_context() {
         let keys = keys(&key(1));
         let sealed = keys.seal(Purpose::AudioLink, b"acme", &SystemEntropy, b"plain");
         assert_eq!(opened(&keys, Purpose::AudioLink, b"acme", &sealed).unwrap(), b"plain");
@@ -165,40 +165,40 @@ mod tests {
     }
 
     #[test]
-    fn sealed_twice_it_looks_different() {
+    fn sealing_twice_gives_different_data() {
         let keys = keys(&key(1));
         let seal = || keys.seal(Purpose::AudioLink, b"", &SystemEntropy, b"");
         assert_ne!(seal(), seal());
     }
 
     #[test]
-    fn a_key_that_was_replaced_still_opens_until_it_is_gone() {
+    fn an_old_key_opens_while_it_is_configured() {
         let sealed = keys(&key(1)).seal(Purpose::WebhookSecret, b"", &SystemEntropy, b"old");
         let both = keys(&format!("{}\n{}\n", key(2), key(1)));
         assert_eq!(opened(&both, Purpose::WebhookSecret, b"", &sealed).unwrap(), b"old");
-        let sealed_anew = both.seal(Purpose::WebhookSecret, b"", &SystemEntropy, b"new");
+        let newly_sealed = both.seal(Purpose::WebhookSecret, b"", &SystemEntropy, b"new");
         let newer = keys(&key(2));
-        assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &sealed_anew).unwrap(), b"new");
+        assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &newly_sealed).unwrap(), b"new");
         assert_eq!(opened(&newer, Purpose::WebhookSecret, b"", &sealed), None);
     }
 
     #[test]
-    fn what_another_key_sealed_is_sealed_by_the_first_one() {
+    fn resealing_moves_data_to_the_first_key() {
         let (old, new) = (keys(&key(1)), keys(&key(2)));
         let both = keys(&format!("{} {}", key(2), key(1)));
         let reseal = |keys: &SealingKeys, sealed: &[u8]| {
             keys.reseal(Purpose::WebhookSecret, b"acme", &SystemEntropy, sealed)
         };
         let sealed = old.seal(Purpose::WebhookSecret, b"acme", &SystemEntropy, b"plain");
-        let Resealed::Replaced(anew) = reseal(&both, &sealed) else { panic!("the second key sealed it") };
-        assert_eq!(opened(&new, Purpose::WebhookSecret, b"acme", &anew).unwrap(), b"plain");
-        assert_eq!(reseal(&both, &anew), Resealed::Unchanged);
+        let Resealed::Replaced(resealed) = reseal(&both, &sealed) else { panic!("the second key sealed it") };
+        assert_eq!(opened(&new, Purpose::WebhookSecret, b"acme", &resealed).unwrap(), b"plain");
+        assert_eq!(reseal(&both, &resealed), Resealed::Unchanged);
         assert_eq!(reseal(&new, &sealed), Resealed::Unopened);
         assert_eq!(reseal(&both, b""), Resealed::Unopened);
     }
 
     #[test]
-    fn a_key_is_base64_of_32_bytes_and_is_never_printed() {
+    fn a_key_is_base64_of_32_bytes_and_is_never_displayed() {
         assert_eq!(SealingKeys::parse(" \n").unwrap_err(), InvalidSecret::Empty);
         let (short, long) = (STANDARD.encode([0; 31]), STANDARD.encode([0; 33]));
         for bad in ["secret", &short, &long, &format!("{} !", key(1))] {

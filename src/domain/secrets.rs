@@ -1,4 +1,4 @@
-//! Secrets: never printed, wiped when dropped, shown in one named way.
+//! Secrets. They are never displayed, they are wiped on drop, and only `expose` reveals them.
 
 use std::fmt;
 
@@ -9,35 +9,35 @@ use secrecy::{ExposeSecret, SecretBox, SecretSlice, SecretString};
 
 use super::clock::Entropy;
 
-/// Why a text cannot serve as the secret it is meant to be. It never repeats the text.
+/// Why a string is not a valid secret. It never repeats the string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
-    /// Nothing but white space.
+    /// The string has only white space.
     #[error("is empty")]
     Empty,
-    /// White space or a control character inside.
+    /// The string has white space or a control character inside.
     #[error("has white space or a control character in it")]
     Whitespace,
-    /// Not of the form that Standard Webhooks asks for.
+    /// The string is not a secret of Standard Webhooks.
     #[error("must be \"whsec_\" followed by base64 of 24 to 64 bytes")]
     NotAWebhookSecret,
-    /// Not a key that seals.
-    #[error("must be base64 of 32 bytes, or several such keys parted by white space")]
+    /// The string is not an encryption key.
+    #[error("must be base64 of 32 bytes, or several such keys separated by white space")]
     NotASealingKey,
-    /// Not lines of headers.
+    /// The string is not a list of headers.
     #[error("must be lines of the form \"name: value\"")]
     NotHeaders,
 }
 
-/// What opens the vendor's door: a segment of the vendor's URLs and nothing else, ever.
+/// Token of a tenant at the vendor. It appears only in the vendor's URLs.
 #[derive(Clone)]
 pub struct VendorToken(SecretString);
 
 impl VendorToken {
-    /// Takes a token; a trailing line break is not part of it.
+    /// Parses a token. A trailing line break is not part of it.
     ///
     /// # Errors
-    /// If it is empty or has white space inside.
+    /// If the token is empty or has white space inside.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {
@@ -54,7 +54,7 @@ impl VendorToken {
         self.0.expose_secret()
     }
 
-    /// `text` without this token in it, if it was in it.
+    /// The text with the token replaced. `None` if the text does not contain the token.
     pub fn erased_from(&self, text: &str) -> Option<String> {
         text.contains(self.expose()).then(|| text.replace(self.expose(), "[token]"))
     }
@@ -66,11 +66,11 @@ impl fmt::Debug for VendorToken {
     }
 }
 
-/// The key that signs callbacks (Standard Webhooks, `whsec_…`): 24 to 64 bytes.
+/// Secret that signs callbacks (Standard Webhooks, `whsec_…`): 24 to 64 bytes.
 pub struct CallbackSecret(SecretSlice<u8>);
 
 impl CallbackSecret {
-    /// Reads the `whsec_` form.
+    /// Parses the `whsec_` form.
     ///
     /// # Errors
     /// If the prefix is missing, the rest is not base64, or the key's length is out of bounds.
@@ -83,17 +83,17 @@ impl CallbackSecret {
         Ok(Self(key))
     }
 
-    /// A new secret of 32 bytes.
+    /// Generates a new secret of 32 bytes.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let mut key = vec![0; 32].into_boxed_slice();
         entropy.fill(&mut key);
         Self(SecretBox::new(key))
     }
 
-    /// From the key's bytes, as they were kept.
+    /// Restores a secret from its bytes.
     ///
     /// # Errors
-    /// If there are too few or too many.
+    /// If the number of bytes is out of bounds.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidSecret> {
         if !(24..=64).contains(&bytes.len()) {
             return Err(InvalidSecret::NotAWebhookSecret);
@@ -101,10 +101,10 @@ impl CallbackSecret {
         Ok(Self(SecretBox::new(bytes.into())))
     }
 
-    /// The `whsec_` form, for the one answer that shows it.
+    /// The `whsec_` form, for the answer that shows the secret once.
     pub fn to_text(&self) -> SecretString {
         const PREFIX: &str = "whsec_";
-        // As long as it will be: one that grows leaves its beginning behind.
+        // The capacity is exact: a string that grows leaves copies of the secret in memory.
         let mut text = String::with_capacity(PREFIX.len() + self.expose().len().div_ceil(3) * 4);
         text.push_str(PREFIX);
         STANDARD.encode_string(self.expose(), &mut text);
@@ -117,7 +117,7 @@ impl CallbackSecret {
     }
 }
 
-/// Reads base64 (RFC 4648, 4) of a secret; what held it on the way is wiped.
+/// Decodes the base64 form (RFC 4648, section 4) of a secret and wipes the intermediate buffer.
 pub(super) fn from_base64(text: &str) -> Option<SecretSlice<u8>> {
     let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
     let length = STANDARD.decode_slice(text, &mut bytes[..]).ok()?;
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_loses_its_line_break_and_is_never_printed() {
+    fn a_token_loses_its_line_break_and_is_never_displayed() {
         let token = VendorToken::parse("s3cr3t\r\n").unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert_eq!(format!("{token:?}"), "VendorToken(…)");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_secret_is_of_the_standard_form() {
+    fn a_callback_secret_has_the_standard_form() {
         let secret = CallbackSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
         assert_eq!(secret.expose().len(), 24);
         assert_eq!(format!("{secret:?}"), "CallbackSecret(…)");

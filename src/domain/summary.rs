@@ -1,4 +1,4 @@
-//! An analysis as lists show it: without the transcript, so that a page of many stays small.
+//! The analysis as lists show it: without the transcript, so that pages stay small.
 
 use std::collections::HashSet;
 
@@ -10,26 +10,26 @@ use super::clock::Timestamp;
 use super::ids::CallId;
 use super::talk_metrics::TalkMetrics;
 
-/// The most tags that are shown in a list, and that an analysis can be found by.
+/// Maximum number of tags that lists show and that the filter by tag finds.
 const MAX_TAGS: usize = 100;
 
-/// What lists show of a result; kept beside it, so that no list has to read transcripts.
+/// The parts of a result that lists show. The store keeps it beside the result, so that lists read no transcripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultSummary {
-    /// The vendor's own id of the analysis.
+    /// The vendor's id of the analysis.
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start of the call.
     pub begin_time: Option<Timestamp>,
-    /// The tags' names.
+    /// Names of the tags, each once.
     pub tag_names: Vec<String>,
-    /// How the talk went.
+    /// Metrics of the conversation.
     pub talk_metrics: TalkMetrics,
-    /// Whether there is a recording.
+    /// Whether the call has a recording.
     pub has_audio: bool,
 }
 
 impl ResultSummary {
-    /// Sums up a result.
+    /// The summary of a result.
     pub fn of(result: &AnalysisResult) -> Self {
         Self {
             ai_call_id: result.ai_call_id.clone(),
@@ -41,11 +41,11 @@ impl ResultSummary {
     }
 }
 
-/// The longest name of a tag that can be asked for, in characters.
+/// Maximum length of a tag name in a filter, in characters.
 pub const MAX_TAG_CHARS: usize = 256;
 
-/// Each name once, in the order of the tags. A name that is longer than [`MAX_TAG_CHARS`], or has a NUL in it, which not
-/// every store can hold, is left out.
+/// Each name once, in the order of the tags. Names that are longer than [`MAX_TAG_CHARS`] and names with a NUL are left
+/// out: PostgreSQL cannot store a NUL.
 fn tag_names(result: &AnalysisResult) -> Vec<String> {
     let mut seen = HashSet::new();
     let names = result.tags.iter().map(|tag| tag.name.as_str());
@@ -53,51 +53,50 @@ fn tag_names(result: &AnalysisResult) -> Vec<String> {
     names.filter(fit).filter(|name| seen.insert(*name)).take(MAX_TAGS).map(str::to_owned).collect()
 }
 
-/// An analysis in a list: everything but the transcript and the matches of its tags, which are at
-/// `/v1/analyses/{call_id}`.
+/// Analysis in a list. It has no transcript and no tag matches; read those from `/v1/analyses/{call_id}`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AnalysisSummary {
-    /// The call, as the vendor names it.
+    /// Id of the call at the vendor.
     #[schema(value_type = String, example = "1716207617.42")]
     pub call_id: CallId,
-    /// How far it has come.
+    /// Status of the analysis.
     pub status: Status,
-    /// 0 until there is a result, then counted up with every change of it.
+    /// Revision of the result: 0 without a result, then incremented by every change.
     pub revision: u32,
-    /// The vendor's own id of the analysis.
+    /// The vendor's id of the analysis.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// When the call began.
+    /// Start of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
-    /// When it was first submitted.
+    /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// When the result came.
+    /// Time at which the analysis completed.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// What was given along with the submission.
+    /// Metadata of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Why there will be no result.
+    /// Reason of the failure, if the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// What went wrong at the last try.
+    /// Most recent error, if the last request to the vendor failed.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The names of the quality rules that matched, each once; the first 100 of up to 256 characters.
+    /// Names of the quality rules that matched, each once: the first 100 names of up to 256 characters.
     #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
-    /// How the talk went.
+    /// Metrics of the conversation.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Where the recording is, relative to this service.
+    /// Path of the recording on this service. `null` if the call has no recording.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }
 
 impl AnalysisSummary {
-    /// What lists show of `analysis`, with its result if there is one.
+    /// The summary of an analysis, with the result if there is one.
     pub fn new(analysis: &Analysis, result: Option<ResultSummary>) -> Self {
         let mut summary = Self {
             call_id: analysis.call_id.clone(),

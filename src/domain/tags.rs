@@ -1,33 +1,33 @@
-//! The quality rules that matched, or did not.
+//! Tags: matches of the vendor's quality rules.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// One tag. The same name may come several times, once for each match.
+/// Match of a quality rule. A rule with several matches has several tags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tag {
-    /// The rule's name.
+    /// Name of the rule.
     #[schema(example = "Приветсвие")]
     pub name: String,
-    /// What the vendor gives as its value: mostly a text, often empty; any JSON value is kept.
+    /// Value from the vendor: usually a string, often empty. Other JSON values are kept unchanged.
     #[schema(required = true, value_type = Option<Value>, example = "Приветствие")]
     pub value: serde_json::Value,
-    /// Whether it is to be shown, as the vendor says it; `null` in all examples known.
+    /// The vendor's visibility flag. It is `null` in all known examples.
     #[schema(required = true, value_type = Option<Value>, example = json!(null))]
     pub visible: serde_json::Value,
-    /// The vendor's `tag_type`, such as `rule`.
+    /// Type of the tag from the vendor, such as `rule`.
     #[schema(required = true, example = "rule")]
     pub r#type: Option<String>,
-    /// Begin of the match, in milliseconds from the start of the call.
+    /// Start of the match, in milliseconds from the start of the call.
     #[schema(required = true, example = 1120)]
     pub begin_ms: Option<i64>,
     /// End of the match, in milliseconds from the start of the call.
     #[schema(required = true, example = 2960)]
     pub end_ms: Option<i64>,
-    /// The words that matched.
+    /// Text that matched.
     #[schema(required = true, example = "assalomu alaykum")]
     pub match_text: Option<String>,
-    /// The turn that matched.
+    /// Fragment id of the turn that matched.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
 }

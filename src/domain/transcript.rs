@@ -1,4 +1,4 @@
-//! Who said what, and when.
+//! Transcript of a call: the turns of the operator and the client.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,34 +6,34 @@ use utoipa::ToSchema;
 use super::clock::Timestamp;
 use super::ids::CallId;
 
-/// A call's talk.
+/// Transcript of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
-    /// The call.
+    /// Id of the call.
     pub call_id: CallId,
-    /// Which state of the result.
+    /// Revision of the result.
     pub revision: u32,
-    /// When the call began.
+    /// Start of the call.
     pub begin_time: Option<Timestamp>,
-    /// Who said what, in the order of time.
+    /// Turns of the conversation, sorted by time.
     pub turns: Vec<Turn>,
 }
 
-/// A side of the conversation.
+/// Speaker of a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
-    /// The one who works with the CRM.
+    /// The agent of the tenant.
     Operator,
-    /// The one who called or was called.
+    /// The customer, as caller or callee.
     Client,
-    /// Any other word of the vendor's, kept as it came. Empty if there was none.
+    /// Another speaker, with the vendor's word unchanged. Empty if the vendor gave none.
     #[serde(untagged)]
     Other(String),
 }
 
 impl Speaker {
-    /// From the vendor's `direction`.
+    /// Parses the vendor's field `direction`.
     pub fn from_word(word: &str) -> Self {
         match word {
             "operator" => Self::Operator,
@@ -42,7 +42,7 @@ impl Speaker {
         }
     }
 
-    /// The word as callers see it.
+    /// Name in the API.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Operator => "operator",
@@ -52,22 +52,22 @@ impl Speaker {
     }
 }
 
-/// One fragment of talk.
+/// Turn of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Turn {
-    /// The vendor's name of the fragment; tags refer to it.
+    /// The vendor's id of the turn. Tags refer to it.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
-    /// Who speaks: `operator`, `client`, or another word of the vendor's.
+    /// Speaker: `operator`, `client`, or another word from the vendor.
     #[schema(value_type = String, example = "operator")]
     pub speaker: Speaker,
-    /// Its begin, in milliseconds from the start of the call.
+    /// Start of the turn, in milliseconds from the start of the call.
     #[schema(example = 1120)]
     pub begin_ms: i64,
-    /// Its end, in milliseconds from the start of the call.
+    /// End of the turn, in milliseconds from the start of the call.
     #[schema(example = 2960)]
     pub end_ms: i64,
-    /// The words.
+    /// Text of the turn.
     #[schema(example = "assalomu alaykum")]
     pub text: String,
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_speaker_is_one_word_in_json_both_ways() {
+    fn a_speaker_serializes_as_one_word() {
         for word in ["operator", "client", "robot", ""] {
             let json = serde_json::to_value(Speaker::from_word(word)).unwrap();
             assert_eq!(json, word);

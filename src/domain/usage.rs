@@ -1,4 +1,4 @@
-//! What a tenant used, by day.
+//! Usage of a tenant by day.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -12,17 +12,17 @@ use super::events::EventKind;
 
 const MILLIS_OF_A_DAY: i64 = 86_400_000;
 
-/// A day in UTC, counted from the Unix epoch; written `2026-11-22`.
+/// Day in UTC, written `2026-11-22` and stored as the number of days since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(i64);
 
 impl Day {
-    /// The day of a moment.
+    /// The day that contains a time.
     pub const fn of(moment: Timestamp) -> Self {
         Self(moment.as_millis().div_euclid(MILLIS_OF_A_DAY))
     }
 
-    /// From its number.
+    /// The day with a number of [`Day::number`].
     pub const fn from_number(number: i64) -> Self {
         Self(number)
     }
@@ -32,12 +32,12 @@ impl Day {
         self.0
     }
 
-    /// So many days before.
+    /// The day that is this number of days earlier.
     pub const fn before(self, days: i64) -> Self {
         Self(self.0.saturating_sub(days))
     }
 
-    /// Every day up to `last`, both included.
+    /// All days from this one to `last`, including both.
     pub fn until(self, last: Self) -> impl Iterator<Item = Self> {
         (self.0..=last.0).map(Self)
     }
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for Day {
         use serde::de::Error;
         let text = String::deserialize(deserializer)?;
         let wrong = || D::Error::custom("must be a day such as 2026-11-22");
-        // jiff takes more than a day, such as a moment, and forgets the rest.
+        // jiff also parses a date with a time and drops the time.
         if text.len() != 10 {
             return Err(wrong());
         }
@@ -71,63 +71,63 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
-/// What is counted.
+/// Usage counters of one tenant and day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Submissions that were taken, repeated ones included.
+    /// Accepted submissions, including repeated ones.
     pub submissions: u64,
-    /// Looks for results of calls under way, and those that took a finished call over.
+    /// Polls for results, including those that adopted a finished call.
     pub polls: u64,
-    /// Analyses that completed; revisions are not counted again.
+    /// Analyses that completed. Revisions do not count.
     pub completions: u64,
     /// Analyses that failed.
     pub failures: u64,
-    /// Callbacks.
+    /// Delivery attempts and their outcomes.
     pub deliveries: DeliveryUsage,
 }
 
-/// What is counted of callbacks, on the day it ended.
+/// Delivery counters. Each attempt counts on the day it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct DeliveryUsage {
-    /// Attempts that ended, in whatever way.
+    /// Attempts that ended, with any outcome.
     #[schema(example = 125)]
     pub attempts: u64,
-    /// Deliveries that arrived.
+    /// Deliveries that the receiver accepted.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Deliveries that were given up.
+    /// Deliveries that failed for good.
     #[schema(example = 0)]
     pub failed: u64,
 }
 
 impl Usage {
-    /// A submission.
+    /// Counters of one accepted submission.
     pub fn submission() -> Self {
         Self { submissions: 1, ..Self::default() }
     }
 
-    /// What became of looks, or of a submit that ended at once.
+    /// Counters of polls and of the event that they caused.
     pub fn step(polls: u64, event: Option<EventKind>) -> Self {
         let is = |kind| u64::from(event == Some(kind));
         let (completions, failures) = (is(EventKind::AnalysisCompleted), is(EventKind::AnalysisFailed));
         Self { polls, completions, failures, ..Self::default() }
     }
 
-    /// An attempt: whether the delivery ended with it, and well.
+    /// Counters of one attempt. `outcome` says whether the delivery succeeded; `None` means that it continues.
     pub fn attempt(outcome: Option<bool>) -> Self {
         let is = |wanted| u64::from(outcome == Some(wanted));
         let deliveries = DeliveryUsage { attempts: 1, delivered: is(true), failed: is(false) };
         Self { deliveries, ..Self::default() }
     }
 
-    /// Each number, in the order of the stores' columns.
+    /// All counters in the order of the columns in the store.
     pub const fn numbers(&self) -> [u64; 7] {
         let Self { submissions, polls, completions, failures, deliveries } = *self;
         let DeliveryUsage { attempts, delivered, failed } = deliveries;
         [submissions, polls, completions, failures, attempts, delivered, failed]
     }
 
-    /// Reads [`Usage::numbers`] back.
+    /// Restores the counters from the output of [`Usage::numbers`].
     pub const fn from_numbers(numbers: [u64; 7]) -> Self {
         let [submissions, polls, completions, failures, attempts, delivered, failed] = numbers;
         let deliveries = DeliveryUsage { attempts, delivered, failed };
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_reads_back_and_begins_at_midnight() {
+    fn a_day_parses_its_own_text_and_starts_at_midnight_utc() {
         for (text, number) in [("1970-01-01", 0), ("2024-05-20", 19_863), ("1969-12-31", -1)] {
             let day: Day = serde_json::from_value(text.into()).unwrap();
             assert_eq!((day.number(), day.to_string().as_str()), (number, text));

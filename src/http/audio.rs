@@ -17,7 +17,7 @@ use super::parameters::CallParameter;
 use super::problem::{ApiError, PRECONDITION_FAILED, Problem, RANGE_NOT_SATISFIABLE};
 use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
 use super::state::ApiState;
-use crate::alovoice::{ASKED, Recording};
+use crate::alovoice::{REQUEST_HEADERS, Recording};
 use crate::domain::ids::CallId;
 use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
@@ -96,12 +96,12 @@ pub(super) async fn stream(
     call_id: &CallId,
     trace: TraceContext,
 ) -> Result<HttpResponse, ApiError> {
-    let asked: Vec<_> = ASKED
+    let headers: Vec<_> = REQUEST_HEADERS
         .into_iter()
         .filter_map(|name| Some((name, request.headers().get(name)?.as_bytes().to_vec())))
         .collect();
     let head = request.method() == Method::HEAD;
-    let recording = state.analyses.recording(tenant, call_id, head, &asked, trace).await?;
+    let recording = state.analyses.recording(tenant, call_id, head, &headers, trace).await?;
     let mut response = match recording.status() {
         412 => return Err(ApiError::new(PRECONDITION_FAILED, "the recording is in another state")),
         416 => return Err(no_such_part(&recording)),

@@ -7,7 +7,7 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 
-use crate::analyses::{EventStream, Next};
+use crate::analyses::{EventStream, StreamItem};
 use crate::auth::{Rejection, Verifier, bearer};
 use crate::domain::feed::FeedEvent;
 use crate::store::StoreError;
@@ -69,12 +69,14 @@ pub(super) fn stream(events: EventStream, pass: Pass) -> impl Stream<Item = Resu
                 Some((Ok(head.into()), StreamState::GoesOn(events, pass)))
             }
             StreamState::GoesOn(mut events, pass) => Some(match events.next().await {
-                Ok(Next::End(why)) => (Ok(format!(": {why}\n\n").into()), StreamState::Ended),
+                Ok(StreamItem::End(why)) => (Ok(format!(": {why}\n\n").into()), StreamState::Ended),
                 Ok(_) if !pass.is_good().await => {
                     (Ok(Bytes::from_static(b": the token counts no more\n\n")), StreamState::Ended)
                 }
-                Ok(Next::Event(event)) => (Ok(written(&event)), StreamState::GoesOn(events, pass)),
-                Ok(Next::Quiet) => (Ok(Bytes::from_static(PING)), StreamState::GoesOn(events, pass)),
+                Ok(StreamItem::Event(event)) => (Ok(written(&event)), StreamState::GoesOn(events, pass)),
+                Ok(StreamItem::Heartbeat) => {
+                    (Ok(Bytes::from_static(PING)), StreamState::GoesOn(events, pass))
+                }
                 Err(error) => {
                     tracing::error!(%error, "an event stream broke off");
                     (Err(error), StreamState::Ended)

@@ -13,7 +13,7 @@ use super::negotiation::negotiate;
 use super::problem::{ApiError, Problem};
 use super::problem_responses::CommonProblems;
 use super::state::ApiState;
-use crate::analyses::{Page, Start};
+use crate::analyses::{FeedPage, Start};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::feed::PageLimits;
@@ -163,7 +163,7 @@ fn stream_head() -> actix_web::HttpResponseBuilder {
 }
 
 /// The form of [`EventPage`], with the bodies as they are stored.
-fn body(page: &Page) -> Vec<u8> {
+fn body(page: &FeedPage) -> Vec<u8> {
     let bytes: usize = page.events.iter().map(|event| event.body.len() + 64).sum();
     let mut body = Vec::with_capacity(bytes + 64);
     body.extend_from_slice(b"{\"events\":[");
@@ -174,6 +174,6 @@ fn body(page: &Page) -> Vec<u8> {
         event.write_json(&mut body);
     }
     // Made of the alphabet of base64: nothing in it needs escaping.
-    body.extend_from_slice(format!("],\"next\":\"{}\"}}", page.next).as_bytes());
+    body.extend_from_slice(format!("],\"next\":\"{}\"}}", page.next_cursor).as_bytes());
     body
 }

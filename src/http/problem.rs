@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::analyses::{AnalysesError, InvalidCursor, TooManyStreams, WebhooksError};
+use crate::analyses::{AnalysesError, TooManyStreams, WebhooksError};
 use crate::auth::Rejection;
 use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::StoreError;
@@ -264,7 +264,7 @@ impl From<AnalysesError> for ApiError {
     fn from(error: AnalysesError) -> Self {
         match error {
             AnalysesError::NotFound => Self::new(NOT_FOUND, "there is no analysis of this call"),
-            AnalysesError::InvalidCursor => Self::invalid_field("?cursor", &InvalidCursor),
+            AnalysesError::InvalidCursor(error) => Self::invalid_field("?cursor", &error),
             AnalysesError::NoRecording => Self::new(NOT_FOUND, "there is no recording of this call"),
             AnalysesError::NoResult { status, retry_after } => {
                 let problem = Self::new(NO_RESULT, format!("the analysis is {}", status.as_str()));

@@ -1,33 +1,33 @@
-//! What a peer was asked, in order, and a way to wait for more without sleeping.
+//! The requests that a peer received, in order. Tests can wait for further requests without sleeping.
 
 use std::sync::Mutex;
 
 use tokio::sync::watch;
 
-/// A growing list that tells its watchers about each entry.
-pub(super) struct Log<T> {
+/// A growing list. Waiters are notified of each new entry.
+pub(super) struct RequestLog<T> {
     entries: watch::Sender<Vec<T>>,
-    /// How many entries `next` has handed out.
-    handed_out: Mutex<usize>,
+    /// Number of entries that `next` has returned.
+    returned: Mutex<usize>,
 }
 
-impl<T: Clone> Log<T> {
+impl<T: Clone> RequestLog<T> {
     pub(super) fn new() -> Self {
-        Self { entries: watch::Sender::new(Vec::new()), handed_out: Mutex::new(0) }
+        Self { entries: watch::Sender::new(Vec::new()), returned: Mutex::new(0) }
     }
 
     pub(super) fn push(&self, entry: T) {
         self.entries.send_modify(|entries| entries.push(entry));
     }
 
-    /// Adds an entry and tells how many like it went before, in one step.
-    pub(super) fn push_counting(&self, entry: T, is_alike: impl Fn(&T, &T) -> bool) -> usize {
-        let mut alike = 0;
+    /// Adds an entry and returns the number of similar entries before it, in one step.
+    pub(super) fn push_counting(&self, entry: T, is_similar: impl Fn(&T, &T) -> bool) -> usize {
+        let mut similar = 0;
         self.entries.send_modify(|entries| {
-            alike = entries.iter().filter(|earlier| is_alike(earlier, &entry)).count();
+            similar = entries.iter().filter(|earlier| is_similar(earlier, &entry)).count();
             entries.push(entry);
         });
-        alike
+        similar
     }
 
     pub(super) fn all(&self) -> Vec<T> {
@@ -38,7 +38,7 @@ impl<T: Clone> Log<T> {
         self.entries.borrow().iter().filter(|entry| is_counted(entry)).count()
     }
 
-    /// Waits until the list satisfies the predicate, which it may do already.
+    /// Waits until the list satisfies the predicate.
     pub(super) async fn wait_for(&self, mut predicate: impl FnMut(&[T]) -> bool) -> Vec<T> {
         let mut watcher = self.entries.subscribe();
         match watcher.wait_for(|entries| predicate(entries)).await {
@@ -47,14 +47,14 @@ impl<T: Clone> Log<T> {
         }
     }
 
-    /// Waits for the entry after the one handed out last. An entry is handed out once, and none is lost
-    /// when a waiter gives up.
+    /// Waits for the entry after the last returned one. Each entry is returned once, and no entry is lost if a waiter is
+    /// cancelled.
     pub(super) async fn next(&self) -> T {
         let mut taken = None;
         self.wait_for(|entries| {
-            let mut handed_out = self.handed_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            taken = entries.get(*handed_out).cloned();
-            *handed_out += usize::from(taken.is_some());
+            let mut returned = self.returned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            taken = entries.get(*returned).cloned();
+            *returned += usize::from(taken.is_some());
             taken.is_some()
         })
         .await;

@@ -1,9 +1,9 @@
-//! Peers to try the gateway against: a stand-in for the vendor and a receiver of callbacks.
+//! Peers for trying the gateway: a stand-in for the vendor and a receiver of callbacks.
 //!
-//! Both listen on a free port of the loopback interface, remember what they were asked, and can be told to misbehave.
-//! They stand on a plain socket (`http`), since a web framework does not let one answer half a message or none.
+//! Both listen on a free port of the loopback interface, record their requests, and can misbehave on demand. They use plain
+//! sockets (`http`), because a web framework cannot send half a message or none.
 
-mod gate;
+mod availability;
 mod http;
 mod log;
 pub mod receiver;

@@ -1,7 +1,8 @@
-//! A receiver of callbacks that keeps what it gets and answers as its path says.
+//! A receiver of callbacks. It records each request, and the path selects its answer.
 //!
-//! The path is `/hook/{answer}`, and anything may follow: `ok`, a status such as `410`, a status for the first two requests
-//! of that path such as `500-twice`, `redirect`, `reset`, `hang`, `drip`. 429 and 503 come with `Retry-After: 1`.
+//! The path is `/hook/{answer}`, optionally followed by more segments. `answer` is one of `ok`, a status such as `410`, a status
+//! for the first two requests to the path such as `500-twice`, `redirect`, `reset`, `hang` and `drip`. Answers with 429 and 503
+//! have `Retry-After: 1`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,26 +12,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use url::Url;
 
-use super::gate::Gate;
+use super::availability::Availability;
 use super::http::{Body, Handler, Reply, Request, Response, Server};
-use super::log::Log;
+use super::log::RequestLog;
 use crate::domain::clock::{Clock, SystemClock, Timestamp};
 
-/// What is called with every request, before it is answered: the place to check a signature.
+/// Callback for each request, called before the answer. It can verify the signature.
 pub type OnReceived = Arc<dyn Fn(&Received) + Send + Sync>;
 
-/// How many requests `{status}-twice` spoils.
-const TWICE: usize = 2;
+/// Number of requests that fail with `{status}-twice`.
+const FAILURES_OF_TWICE: usize = 2;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 
-/// How a [`Receiver`] is set up. The default listens on a free port of the loopback interface.
+/// Options of a [`Receiver`]. By default it listens on a free port of the loopback interface.
 #[derive(Clone)]
 pub struct ReceiverOptions {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Tells when requests came.
+    /// Clock for the times of requests.
     pub clock: Arc<dyn Clock>,
-    /// Called with every request, before it is answered.
+    /// Called with each request before it is answered.
     pub on_received: Option<OnReceived>,
 }
 
@@ -44,23 +45,23 @@ impl Default for ReceiverOptions {
     }
 }
 
-/// A request that came in.
+/// A request that the receiver got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Its method, such as `POST`.
+    /// The method, such as `POST`.
     pub method: String,
-    /// Its path, without a query.
+    /// The path without the query.
     pub path: String,
-    /// Its headers in order, names in lower case.
+    /// The headers in order, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Its body, byte for byte.
+    /// The unchanged body.
     pub body: Bytes,
-    /// When it came.
+    /// Time of the request.
     pub at: Timestamp,
 }
 
 impl Received {
-    /// The first header of this name, which is given in lower case.
+    /// The first header with this name; `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -73,15 +74,15 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Binds the address and begins to receive.
+    /// Binds the address and starts to receive requests.
     ///
     /// # Errors
     /// If the address cannot be bound.
     pub async fn start(options: ReceiverOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let inbox = Arc::new(Inbox {
-            log: Log::new(),
-            gate: Gate::new(),
+            log: RequestLog::new(),
+            availability: Availability::new(),
             clock: options.clock,
             on_received: options.on_received,
         });
@@ -89,54 +90,54 @@ impl Receiver {
         Ok(Self { inbox, server })
     }
 
-    /// The root of its URLs.
+    /// The base URL.
     pub fn base_url(&self) -> Url {
         self.server.base_url()
     }
 
-    /// The URL of a hook: `hook("500-twice")` is `…/hook/500-twice`.
+    /// The URL for an answer: `hook("500-twice")` is `…/hook/500-twice`.
     pub fn hook(&self, answer: &str) -> Url {
         let mut url = self.base_url();
         url.set_path(&format!("hook/{answer}"));
         url
     }
 
-    /// While down, it resets every connection that asks something.
+    /// While down, the receiver resets the connection of each request.
     pub fn set_down(&self, down: bool) {
-        self.inbox.gate.set_down(down);
+        self.inbox.availability.set_down(down);
     }
 
-    /// While held, it receives requests and answers them only when it is let go.
+    /// While held, the receiver records requests and answers them after the hold ends.
     pub fn set_held(&self, held: bool) {
-        self.inbox.gate.set_held(held);
+        self.inbox.availability.set_held(held);
     }
 
-    /// All requests so far, those while down included.
+    /// All requests so far, including those while down.
     pub fn received(&self) -> Vec<Received> {
         self.inbox.log.all()
     }
 
-    /// Waits until the requests satisfy the predicate, which they may do already.
+    /// Waits until the requests satisfy the predicate.
     pub async fn wait_for(&self, predicate: impl FnMut(&[Received]) -> bool) -> Vec<Received> {
         self.inbox.log.wait_for(predicate).await
     }
 
-    /// Waits for the request after the one this gave last: each once, in order.
+    /// Waits for the next request. Each request is returned once, in order.
     pub async fn next(&self) -> Received {
         self.inbox.log.next().await
     }
 
-    /// Lets held answers go, takes no more requests, and finishes the answers under way; streams are cut off.
+    /// Stops: sends held answers, accepts no more requests, and finishes pending answers except streams.
     pub async fn stop(self) {
-        self.inbox.gate.set_held(false);
+        self.inbox.availability.set_held(false);
         self.server.stop().await;
     }
 }
 
-/// What the connections share.
+/// The state that all connections share.
 struct Inbox {
-    log: Log<Received>,
-    gate: Gate,
+    log: RequestLog<Received>,
+    availability: Availability,
     clock: Arc<dyn Clock>,
     on_received: Option<OnReceived>,
 }
@@ -155,18 +156,19 @@ impl Handler for Inbox {
             on_received(&received);
         }
         let earlier = self.log.push_counting(received, |one, other| one.path == other.path);
-        let reply = answer_of(&path, earlier);
-        if self.gate.pass().await { reply } else { Reply::Reset }
+        let reply = select_answer(&path, earlier);
+        if self.availability.wait().await { reply } else { Reply::Reset }
     }
 }
 
-/// What this path asks for, when so many requests to it went before.
-fn answer_of(path: &str, earlier: usize) -> Reply {
+/// The answer that the path selects, after `earlier` requests to the same path.
+fn select_answer(path: &str, earlier: usize) -> Reply {
     let answer = path.strip_prefix("/hook/").and_then(|rest| rest.split('/').next()).unwrap_or("ok");
-    let (answer, is_over) =
-        answer.strip_suffix("-twice").map_or((answer, false), |answer| (answer, earlier >= TWICE));
+    let (answer, failures_are_over) = answer
+        .strip_suffix("-twice")
+        .map_or((answer, false), |answer| (answer, earlier >= FAILURES_OF_TWICE));
     match answer {
-        _ if is_over => status(200),
+        _ if failures_are_over => status(200),
         "redirect" => Response::empty(307).with_header("Location", "/hook/ok/redirected").into(),
         "reset" => Reply::Reset,
         "hang" => Reply::Hang,

@@ -1,6 +1,7 @@
-//! Delivers callbacks: each attempt is on disk before it is made, and its outcome after.
+//! Delivers events to webhooks and callbacks. Each attempt is on disk before its request is sent, and its outcome afterwards; the
+//! protocol is in the documentation of [`workers`](super).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,8 @@ use tracing::{Instrument, error_span};
 
 use super::{Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent};
+use crate::config::CallbackSettings;
+use crate::domain::deliveries::Delivery;
 use crate::domain::ids::TenantId;
 use crate::domain::retries::{AttemptOutcome, RetryDecision, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
@@ -21,40 +24,32 @@ use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, Store
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Attempts under way at once.
+/// Attempts in flight at most.
 const MAX_CONCURRENCY: usize = 128;
-/// Bytes of bodies under way at once, bar the one that passes it.
+/// Bytes of bodies in flight at most, except for the body that exceeds the limit.
 const MAX_BYTES: usize = 64 << 20;
-/// Attempts under way at once of one tenant: however many receivers it names, others have room.
+/// Attempts of one tenant in flight at most, so that other tenants have room however many receivers it names.
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;
-/// Attempts under way at once to one receiver: a slow one holds up its own alone.
+/// Attempts in flight to one receiver at most, so that a slow receiver delays only its own deliveries.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 
-/// Works on the deliveries.
+/// The worker that delivers events.
 pub struct Deliverer {
-    /// Where they are.
-    pub store: Arc<dyn Store>,
-    /// What sends them.
-    pub sender: Sender,
-    /// When to try again.
-    pub schedule: RetrySchedule,
-    /// Whose secrets sign what goes to callbacks.
-    pub tenants: Arc<Tenants>,
-    /// What opens the secrets of endpoints.
-    pub encryption: Arc<Encryption>,
-    /// An attempt's deadline.
-    pub timeout: Duration,
-    /// What is under way.
-    pub busy: Mutex<Busy>,
-    /// Woken when a place becomes free.
-    pub wake: Wake,
-    /// The clocks, the randomness of jitter, and the metrics.
-    pub env: Env,
+    env: Env,
+    store: Arc<dyn Store>,
+    sender: Sender,
+    schedule: RetrySchedule,
+    tenants: Arc<Tenants>,
+    encryption: Arc<Encryption>,
+    timeout: Duration,
+    in_flight: Mutex<InFlight>,
+    /// Wakes this worker when an attempt ends and its slot is free.
+    wake: Wake,
 }
 
-/// What is under way.
+/// Size of the attempts whose outcome is not known yet.
 #[derive(Debug, Default)]
-pub struct Busy {
+struct InFlight {
     attempts: usize,
     bytes: usize,
 }
@@ -65,9 +60,9 @@ impl Worker for Deliverer {
         "deliverer"
     }
 
-    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
         let lease = lease_for(self.timeout);
-        let claims = self.store.claim_deliveries_across_tenants(self.slots(), lease).await?;
+        let claims = self.store.claim_deliveries_across_tenants(self.free_slots(), lease).await?;
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
@@ -83,99 +78,70 @@ impl Worker for Deliverer {
                 span_id = Empty,
             );
             let trace = spans::resume(&span, delivery.trace);
-            let place = Place::take(Arc::clone(&self), &claimed);
-            tasks.spawn(async move { place.deliverer.deliver(claimed, trace).await }.instrument(span));
+            let slot = Slot::take(Arc::clone(&self), &claimed);
+            tasks.spawn(async move { slot.deliverer.deliver(claimed, trace).await }.instrument(span));
         }
         Ok(report)
     }
 }
 
 impl Deliverer {
-    fn slots(&self) -> DeliverySlots {
-        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Creates the worker. `wake` must be the signal of its own loop.
+    pub fn new(
+        settings: &CallbackSettings,
+        env: Env,
+        store: Arc<dyn Store>,
+        sender: Sender,
+        tenants: Arc<Tenants>,
+        encryption: Arc<Encryption>,
+        wake: Wake,
+    ) -> Self {
+        Self {
+            env,
+            store,
+            sender,
+            schedule: RetrySchedule::new(settings.retry_schedule.clone()),
+            tenants,
+            encryption,
+            timeout: settings.timeout,
+            in_flight: Mutex::default(),
+            wake,
+        }
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        // Two counters: a panic leaves them consistent.
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free_slots(&self) -> DeliverySlots {
+        let in_flight = self.in_flight();
         DeliverySlots {
             tenants: self.tenants.all().map(|tenant| tenant.id().clone()).collect(),
-            total: MAX_CONCURRENCY.saturating_sub(busy.attempts),
-            bytes: MAX_BYTES.saturating_sub(busy.bytes),
+            total: MAX_CONCURRENCY.saturating_sub(in_flight.attempts),
+            bytes: MAX_BYTES.saturating_sub(in_flight.bytes),
             per_tenant: MAX_CONCURRENCY_PER_TENANT,
             per_receiver: MAX_CONCURRENCY_PER_RECEIVER,
         }
     }
 
-    /// An endpoint's own secrets and headers, or those of a tenant's callbacks; or why there are none to sign with.
-    fn open(&self, claimed: &ClaimedDelivery) -> Result<Opened, &'static str> {
-        let tenant = &claimed.delivery.tenant;
-        let Some(endpoint) = &claimed.endpoint else {
-            let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
-            return match secrets {
-                Some(secrets) if !secrets.is_empty() => {
-                    Ok(Opened { secrets, headers: CustomHeaders::default() })
-                }
-                _ => Err("the tenant has no callback secret to sign with"),
-            };
-        };
-        let keys =
-            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
-        let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
-        let lost = "no key in encryption.key_file opens the endpoint's secret or headers";
-        let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
-        Ok(Opened { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
-    }
-
+    /// Makes one attempt and stores its outcome.
     async fn deliver(&self, claimed: ClaimedDelivery, trace: TraceContext) {
         let delivery = &claimed.delivery;
-        let sent = match self.open(&claimed) {
-            Ok(Opened { secrets, headers }) => {
-                let id = delivery.event_id.to_string();
-                let call = spans::client("POST", delivery.url.as_url(), None);
-                if delivery.attempts > 1 {
-                    call.record("resend_count", i64::from(delivery.attempts - 1));
-                }
-                let traceparent = spans::start(&call, trace).traceparent();
-                let outgoing = Outgoing {
-                    url: &delivery.url,
-                    id: &id,
-                    timestamp: self.env.wall_clock.now(),
-                    secrets: &secrets,
-                    headers: &headers,
-                    body: claimed.body.clone(),
-                    traceparent: &traceparent,
-                };
-                let sent = self.sender.send(&outgoing).await;
-                if let Some(status) = sent.status {
-                    spans::record_status(&call, status);
-                }
-                let label = sent.outcome.label();
-                call.record("outcome", label);
-                if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
-                    spans::fail(&call, label);
-                }
-                Sent { response: headers.erased_from(&sent.response), ..sent }
-            }
-            Err(why) => unsigned(why),
+        let sent = match self.credentials(&claimed) {
+            Ok(credentials) => self.send(&claimed, &credentials, trace).await,
+            Err(reason) => unsigned(reason),
         };
-        let outcome = &sent.outcome;
-        let label = outcome.label();
-        self.env.metrics.callback_attempts.with_label_values(&[label]).observe(sent.latency.as_secs_f64());
-        let next = match outcome {
-            // Its endpoint is disabled with this; the delivery waits with all others of it.
-            AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
-            // The operator can mend it: until then all that goes to this endpoint waits.
-            AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
-                RetryDecision::WaitUntil(self.env.clock.now() + Health::UNSIGNED_PAUSE)
-            }
-            _ => {
-                let (made, jitter) = (delivery.attempts_of_round(), self.env.entropy.fraction());
-                self.schedule.next(made, outcome, self.env.clock.now(), jitter)
-            }
-        };
+        let outcome = sent.outcome.label();
+        self.env.metrics.callback_attempts.with_label_values(&[outcome]).observe(sent.latency.as_secs_f64());
+        let next = self.next(delivery, &sent.outcome);
         log_outcome(&claimed, &sent, next);
         let attempt = FinishedAttempt {
-            outcome: label,
+            outcome,
             endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
             status: sent.status,
             latency: sent.latency,
-            detail: (next != RetryDecision::Delivered).then(|| outcome.to_string()),
+            detail: (next != RetryDecision::Delivered).then(|| sent.outcome.to_string()),
             response: sent.response,
             next,
         };
@@ -189,7 +155,70 @@ impl Deliverer {
         }
     }
 
-    /// What a tenant has to hear of.
+    /// The secrets and headers of the webhook, or the secrets of the tenant's callbacks; or the reason why there are none.
+    fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
+        let tenant = &claimed.delivery.tenant;
+        let Some(endpoint) = &claimed.endpoint else {
+            let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
+            return match secrets {
+                Some(secrets) if !secrets.is_empty() => {
+                    Ok(Credentials { secrets, headers: CustomHeaders::default() })
+                }
+                _ => Err("the tenant has no callback secret to sign with"),
+            };
+        };
+        let keys =
+            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
+        let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
+        let lost = "no key in encryption.key_file opens the secret or the headers of the webhook";
+        let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
+        Ok(Credentials { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
+    }
+
+    /// Sends the request and records it as a span of its own.
+    async fn send(&self, claimed: &ClaimedDelivery, credentials: &Credentials, trace: TraceContext) -> Sent {
+        let delivery = &claimed.delivery;
+        let id = delivery.event_id.to_string();
+        let span = spans::client("POST", delivery.url.as_url(), None);
+        if delivery.attempts > 1 {
+            span.record("resend_count", i64::from(delivery.attempts - 1));
+        }
+        let traceparent = spans::start(&span, trace).traceparent();
+        let outgoing = Outgoing {
+            url: &delivery.url,
+            id: &id,
+            timestamp: self.env.wall_clock.now(),
+            secrets: &credentials.secrets,
+            headers: &credentials.headers,
+            body: claimed.body.clone(),
+            traceparent: &traceparent,
+        };
+        let sent = self.sender.send(&outgoing).await;
+        if let Some(status) = sent.status {
+            spans::record_status(&span, status);
+        }
+        let outcome = sent.outcome.label();
+        span.record("outcome", outcome);
+        if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
+            spans::fail(&span, outcome);
+        }
+        Sent { response: credentials.headers.erased_from(&sent.response), ..sent }
+    }
+
+    /// Decides what follows after an attempt.
+    fn next(&self, delivery: &Delivery, outcome: &AttemptOutcome) -> RetryDecision {
+        let now = self.env.clock.now();
+        match outcome {
+            // The outcome disables the webhook, and the delivery waits with all others of the webhook.
+            AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
+            // Only the operator can repair this. Until then every delivery of the webhook waits.
+            AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
+                RetryDecision::WaitUntil(now + Health::UNSIGNED_PAUSE)
+            }
+            _ => self.schedule.next(delivery.attempts_of_round(), outcome, now, self.env.entropy.fraction()),
+        }
+    }
+
     fn count(&self, tenant: &TenantId, next: RetryDecision, disabled: Option<DisabledReason>) {
         if matches!(next, RetryDecision::GiveUp(_)) {
             self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
@@ -220,44 +249,44 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
     }
 }
 
-/// What a delivery is sent with.
-struct Opened {
+/// Secrets that sign a delivery, and the custom headers sent with it.
+struct Credentials {
     secrets: Vec<CallbackSecret>,
     headers: CustomHeaders,
 }
 
-fn unsigned(why: &'static str) -> Sent {
+fn unsigned(reason: &'static str) -> Sent {
     Sent {
-        outcome: AttemptOutcome::Unsigned { detail: why.to_owned() },
+        outcome: AttemptOutcome::Unsigned { detail: reason.to_owned() },
         latency: Duration::ZERO,
         response: Vec::new(),
         status: None,
     }
 }
 
-/// A delivery's place in the count of what is under way; given back when dropped, also by a panic.
-struct Place {
+/// The share of a delivery in [`InFlight`]. It is released on drop, also after a panic.
+struct Slot {
     deliverer: Arc<Deliverer>,
     bytes: usize,
 }
 
-impl Place {
+impl Slot {
     fn take(deliverer: Arc<Deliverer>, claimed: &ClaimedDelivery) -> Self {
         let bytes = claimed.body.len();
-        let mut busy = deliverer.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.attempts += 1;
-        busy.bytes += bytes;
-        drop(busy);
+        let mut in_flight = deliverer.in_flight();
+        in_flight.attempts += 1;
+        in_flight.bytes += bytes;
+        drop(in_flight);
         Self { deliverer, bytes }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut busy = self.deliverer.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.attempts -= 1;
-        busy.bytes -= self.bytes;
-        drop(busy);
+        let mut in_flight = self.deliverer.in_flight();
+        in_flight.attempts -= 1;
+        in_flight.bytes -= self.bytes;
+        drop(in_flight);
         self.deliverer.wake.wake();
     }
 }

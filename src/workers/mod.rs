@@ -1,8 +1,27 @@
-//! What goes on without a caller: handing calls over, asking for results, delivering callbacks, keeping keys and
-//! secrets fresh.
+//! Background workers: submit calls, poll results, deliver callbacks, replay events, delete expired data, and reload keys and
+//! secrets.
 //!
-//! A worker is a step under the one loop in this file. A step claims what is due and has room, starts it, and
-//! reports; the loop takes the next step when something became due, a place became free, or the report says when.
+//! # Protocol
+//!
+//! A piece of work is a row in the store and never only in memory. Replicas share the store and each runs every worker. Each piece of
+//! work goes through these phases:
+//!
+//! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each a *lease*: the time at
+//!    which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires, no replica claims
+//!    the row again.
+//! 2. **Request.** The HTTP request runs in a task of its own. No transaction is open meanwhile. A request does not start if its
+//!    deadline lies after the end of the lease.
+//! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
+//!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
+//! 4. **Retry.** If the process dies or the store fails, nothing is written. The lease expires, and any replica claims the row again.
+//!    A callback is therefore delivered at least once. A call whose submission has an unknown outcome is looked up at the vendor
+//!    before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
+//!
+//! # The loop
+//!
+//! A worker is a step, [`Worker::run_once`], that claims due work, starts it and returns a [`Report`]. [`run`] repeats the step: at
+//! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
+//! 30 seconds. A drain stops the loop; started work runs to its end, and leases that are left are released.
 
 mod deliverer;
 mod refresher;
@@ -21,112 +40,108 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::deliverer::Deliverer;
-pub use self::refresher::{ClockKeeper, KeyRefresher, SecretRefresher};
+pub use self::refresher::{ClockSync, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
 pub use self::vendor_worker::VendorWorker;
-use crate::alovoice::VendorSlots;
+use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
 
-/// The longest pause between two steps: bounds the harm of a clock that was set back, and of a missed signal.
+/// The longest pause between two steps. It bounds the delay after a clock was set back or a signal was lost.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// The pause after a step that failed, because the store did.
-const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// The pause after a step that failed because the store did.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// How long a claim lasts whose work may take so long: as long again, and a little, for the claim before it and the write
-/// after it. It is also how long the work of a replica that died is delayed.
+/// The length of a lease for work that sends one request with this deadline: twice the deadline and two seconds, for the claim
+/// before the request and the write after it. The work of a replica that died is delayed by as much.
 fn lease_for(timeout: Duration) -> Duration {
     timeout * 2 + Duration::from_secs(2)
 }
 
-/// What a step found.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Pieces of work that were started.
+    /// Number of pieces of work that the step started.
     pub started: usize,
-    /// When there will be more, as far as is known.
+    /// Time at which the next piece of work is due; `None` if the store knows of none.
     pub next_due: Option<Timestamp>,
 }
 
-/// One kind of work.
+/// One kind of background work.
 #[async_trait]
 pub trait Worker: Send + Sync {
-    /// Its name in logs.
+    /// The worker's name in logs.
     fn name(&self) -> &'static str;
 
-    /// Starts what is due and has room, on `tasks`; does not wait for it.
+    /// Takes one step: claims work that is due and starts it on `tasks`, without waiting for its end.
     ///
     /// # Errors
-    /// If the store fails; nothing is lost then, the next step tries again.
-    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError>;
+    /// If the store fails. Nothing is lost, since the next step tries again.
+    async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError>;
 }
 
-/// Wakes a worker's loop. Signals that come together count as one; none is lost.
+/// Wakes the loop of a worker. Several signals before the next step count as one.
 #[derive(Clone, Default)]
 pub struct Wake(Arc<Notify>);
 
 impl Wake {
-    /// There is something to do.
+    /// Makes the loop take a step now.
     pub fn wake(&self) {
         self.0.notify_one();
     }
 }
 
-/// A worker and what wakes it.
-pub struct Post {
-    /// The worker.
-    pub worker: Arc<dyn Worker>,
-    /// What wakes it.
-    pub wake: Wake,
-    /// What its reports go by.
-    pub clock: Arc<dyn Clock>,
-}
-
-/// Takes steps until `stop`. What was started goes on in `tasks`.
-pub async fn run(Post { worker, wake, clock }: Post, tasks: TaskTracker, stop: CancellationToken) {
+/// Repeats the steps of a worker until `stop` is cancelled. Started work continues on `tasks`.
+pub async fn run(
+    worker: Arc<dyn Worker>,
+    wake: Wake,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
-        let pause = match Arc::clone(&worker).step(&tasks).await {
+        let pause = match Arc::clone(&worker).run_once(&tasks).await {
             Ok(report) if report.started > 0 => continue,
             Ok(report) => report.next_due.map_or(MAX_PAUSE, |due| due.since(clock.now()).min(MAX_PAUSE)),
             Err(error) => {
                 tracing::error!(worker = worker.name(), %error, "worker step failed");
-                PAUSE_AFTER_FAULT
+                PAUSE_AFTER_ERROR
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            // Elapsed or woken: either way it is time for a step.
+            // Whether the pause elapsed or a signal ended it, the next step follows.
             _ = tokio::time::timeout(pause, wake.0.notified()) => {}
         }
     }
 }
 
-/// The loops' wakes, and what wakes them.
+/// The signals of the workers that the store or the vendor's slots can wake.
 #[derive(Clone, Default)]
 pub struct Wakes {
-    /// The submitter's.
+    /// Wakes the submitter.
     pub submitter: Wake,
-    /// The poller's.
+    /// Wakes the poller.
     pub poller: Wake,
-    /// The deliverer's.
+    /// Wakes the deliverer.
     pub deliverer: Wake,
-    /// The replayer's.
+    /// Wakes the replayer.
     pub replayer: Wake,
 }
 
 impl Wakes {
-    /// Passes on what the store commits and what places become free, until `stop`.
+    /// Wakes workers when the store commits work for them or when a vendor slot is released, until `stop` is cancelled.
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,
-        slots: Arc<VendorSlots>,
+        permits: Arc<VendorPermits>,
         stop: CancellationToken,
     ) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
-                () = slots.freed() => {
+                () = permits.released() => {
                     self.submitter.wake();
                     self.poller.wake();
                     continue;

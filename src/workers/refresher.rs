@@ -1,4 +1,4 @@
-//! Keeps the keys of issuers, the secrets of tenants and the clock of the schedules fresh.
+//! Keeps the keys of issuers, the secret files and the clock of schedules up to date.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,16 @@ use crate::secrets::{Reload, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
 use crate::telemetry::metrics::whole;
 
-/// How often secret files are compared with what is held. Contents are compared, not watched: Kubernetes swaps
-/// symlinks, and network file systems do not tell of changes.
+/// How often secret files are read. File system notifications would miss changes: Kubernetes swaps symlinks, and network file
+/// systems send none.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Fetches the key sets that are due.
+/// The worker that fetches the key sets that are due.
 pub struct KeyRefresher {
-    /// Whose keys.
+    /// Holds the key sets.
     pub verifier: Arc<Verifier>,
+    /// The clocks of tokens and of schedules.
+    pub env: Env,
 }
 
 #[async_trait]
@@ -30,17 +32,20 @@ impl Worker for KeyRefresher {
         "key_refresher"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.verifier.refresh_once().await;
-        Ok(Report { started: 0, next_due: self.verifier.next_refresh() })
+        // The verifier uses the wall clock, the loop the clock of schedules.
+        let Env { clock, wall_clock, .. } = &self.env;
+        let next_due = self.verifier.next_refresh().map(|due| clock.now() + due.since(wall_clock.now()));
+        Ok(Report { started: 0, next_due })
     }
 }
 
-/// Reads the files of all secrets again.
+/// The worker that reloads secret files.
 pub struct SecretRefresher {
     /// The secrets of the tenants, the encryption, the issuers and the trace collector.
     pub secrets: Arc<ReloadableSecrets>,
-    /// The clocks and the metrics.
+    /// The clock of schedules, and the metrics.
     pub env: Env,
 }
 
@@ -70,7 +75,7 @@ impl Worker for SecretRefresher {
         "secret_refresher"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         // On a blocking thread: a file system that hangs must not block the async threads.
         let secrets = Arc::clone(&self.secrets);
         let reload = move || secrets.iter().map(|secret| secret.reload()).collect::<Vec<_>>();
@@ -89,26 +94,26 @@ impl Worker for SecretRefresher {
     }
 }
 
-/// How often the clock of the schedules is compared with the machine's.
+/// How often the clock of schedules is compared with the machine's clock.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
-/// How far it is moved then: little enough that no lease ends early for it.
+/// The largest correction of one comparison, small enough that no lease ends early because of it.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
-/// Leads the clock of the schedules towards the machine's, for a store that has no clock of its own.
-pub struct ClockKeeper {
-    /// What schedules and leases go by.
+/// The worker that moves the clock of schedules towards the machine's clock, for a store without a clock of its own.
+pub struct ClockSync {
+    /// The clock of schedules and leases.
     pub steady: Arc<SteadyClock>,
-    /// The machine's.
+    /// The machine's clock.
     pub wall: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl Worker for ClockKeeper {
+impl Worker for ClockSync {
     fn name(&self) -> &'static str {
-        "clock_keeper"
+        "clock_sync"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.steady.approach(self.wall.now(), CLOCK_STEP);
         Ok(Report { started: 0, next_due: Some(self.steady.now() + CLOCK_INTERVAL) })
     }

@@ -1,4 +1,4 @@
-//! Takes replays further: a batch of deliveries at a time, as far as their endpoints keep up.
+//! Continues replays: writes deliveries in batches, as fast as their webhooks keep up.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::store::{Store, StoreError};
 
-/// Works on the replays.
+/// The worker that continues replays.
 pub struct Replayer {
-    /// Where they are.
+    /// Holds the replays and writes their deliveries.
     pub store: Arc<dyn Store>,
 }
 
@@ -20,7 +20,7 @@ impl Worker for Replayer {
         "replayer"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         let advanced = self.store.advance_replays_across_tenants().await?;
         Ok(Report { started: advanced.replays, next_due: advanced.next_due })
     }

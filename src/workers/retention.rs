@@ -1,4 +1,4 @@
-//! Deletes what is older than `store.retention`, and forgets requests whose keys count no more.
+//! Deletes analyses and events that are older than `store.retention`, and expired idempotency keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,19 @@ use super::{Report, Worker};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Store, StoreError};
 
-/// Of analyses and of events, in one transaction: other writers wait no longer than for these.
+/// Analyses and events per transaction. Other writers wait for one transaction at most.
 const BATCH: usize = 200;
 
-/// How long records of what was done, and with them the knowledge of which calls were deleted, are kept at least: two
-/// years.
+/// The shortest retention of audit records, which include the ids of deleted calls: two years.
 const RECORDS_PERIOD: Duration = Duration::from_hours(731 * 24);
 
-/// Works on what is expired.
+/// The worker that deletes expired data.
 pub struct Retention {
-    /// Where it is.
+    /// Holds the data.
     pub store: Arc<dyn Store>,
-    /// How long what is finished is kept.
+    /// `store.retention`: how long finished analyses are kept.
     pub period: Duration,
-    /// The time.
+    /// Clock of the ages.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -40,7 +39,7 @@ impl Worker for Retention {
         "retention"
     }
 
-    async fn step(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         let before = self.ago(self.period);
         let records_before = self.ago(self.period.max(RECORDS_PERIOD));
         self.store.delete_records_across_tenants(records_before, BATCH).await?;

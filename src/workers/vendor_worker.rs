@@ -1,4 +1,5 @@
-//! The submitter and the poller: the same claim, the same way back, another method of the vendor's.
+//! The submitter and the poller. They share the protocol in the documentation of [`workers`](super) and differ in the vendor's
+//! method that they call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument, error_span};
 
 use super::{Report, Worker, lease_for};
-use crate::alovoice::{Offer, Request, Room, VendorClient, VendorSlot, VendorSlots};
+use crate::alovoice::{BodyPermit, FreePermits, Request, VendorClient, VendorPermit, VendorPermits};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
@@ -19,22 +20,23 @@ use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, W
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Analyses past their deadlines that are ended in one transaction.
+/// Overdue analyses that one transaction fails.
 const OVERDUE_BATCH: usize = 100;
 
-/// Works on one queue of analyses.
+/// The worker of one queue of analyses.
+#[derive(Clone)]
 pub struct VendorWorker {
-    /// Which.
+    /// The queue that this worker serves.
     pub queue: Queue,
-    /// Where the work is.
+    /// Holds the queue.
     pub store: Arc<dyn Store>,
-    /// Whom it is done with.
+    /// Client of the vendor.
     pub vendor: Arc<VendorClient>,
-    /// How much of it each tenant may have at once.
-    pub slots: Arc<VendorSlots>,
-    /// On whose behalf.
+    /// Limits of the requests in flight, per tenant.
+    pub permits: Arc<VendorPermits>,
+    /// Hold the vendor tokens.
     pub tenants: Arc<Tenants>,
-    /// The vendor's deadline.
+    /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
     /// The clock of leases, and the metrics.
     pub env: Env,
@@ -49,24 +51,24 @@ impl Worker for VendorWorker {
         }
     }
 
-    async fn step(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
-        let offer = self.slots.offer().await;
-        let mut report = Report { started: 0, next_due: offer.opens_at };
-        if !offer.free.is_empty() {
-            let claims = self.claim(&offer).await?;
+    async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let free = self.permits.free().await;
+        let mut report = Report { started: 0, next_due: free.next_probe };
+        if !free.by_tenant.is_empty() {
+            let claims = self.claim(&free).await?;
             report =
                 Report { started: claims.claimed.len(), next_due: earlier(report.next_due, claims.next_due) };
             for claimed in claims.claimed {
-                // Taken here and not in the task, so that the next step's offer counts it. A tenant that is not
-                // configured has no slots, so nothing of it is claimed.
-                let Some(slot) = offer.take(&claimed.analysis.tenant) else { continue };
-                self.start(claimed, slot, tasks);
+                // Taken here and not in the task, so that the next step counts it. A tenant that is not configured has no
+                // permits, so none of its work is claimed.
+                let Some(permit) = free.take(&claimed.analysis.tenant) else { continue };
+                self.start(claimed, permit, tasks);
             }
         }
-        let shut = offer.shut.clone();
-        drop(offer);
-        if !shut.is_empty() {
-            let ended = self.store.fail_overdue_across_tenants(shut, OVERDUE_BATCH).await?;
+        let open_circuits = free.open_circuits.clone();
+        drop(free);
+        if !open_circuits.is_empty() {
+            let ended = self.store.fail_overdue_across_tenants(open_circuits, OVERDUE_BATCH).await?;
             ended.applied.iter().for_each(|applied| self.observe(applied));
             report.started += ended.applied.len();
             report.next_due = earlier(report.next_due, ended.next_due);
@@ -80,16 +82,16 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 impl VendorWorker {
-    async fn claim(&self, offer: &Offer<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+    async fn claim(&self, free: &FreePermits<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let lease = lease_for(self.request_timeout);
-        let slots = offer.free.iter().filter_map(|(tenant, free)| {
+        let slots = free.by_tenant.iter().filter_map(|(tenant, free)| {
             let most = self.tenants.get(tenant)?.max_concurrency();
             Some(WorkSlots { tenant: tenant.clone(), free: *free, most })
         });
         self.store.claim_work_across_tenants(self.queue, slots.collect(), lease).await
     }
 
-    fn start(self: &Arc<Self>, claimed: ClaimedWork, slot: VendorSlot, tasks: &TaskTracker) {
+    fn start(self: &Arc<Self>, claimed: ClaimedWork, permit: VendorPermit, tasks: &TaskTracker) {
         let analysis = &claimed.analysis;
         let (tenant, call_id) = (display(&analysis.tenant), display(&analysis.call_id));
         let (trace_id, worker) = (display(&analysis.trace), self.name());
@@ -104,13 +106,13 @@ impl VendorWorker {
         };
         let trace = spans::resume(&span, analysis.trace);
         let worker = Arc::clone(self);
-        tasks.spawn(async move { worker.work(claimed, slot, trace).await }.instrument(span));
+        tasks.spawn(async move { worker.work(claimed, permit, trace).await }.instrument(span));
     }
 
-    async fn work(&self, claimed: ClaimedWork, slot: VendorSlot, trace: TraceContext) {
+    async fn work(&self, claimed: ClaimedWork, permit: VendorPermit, trace: TraceContext) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
-        // A process that was stopped must not send what another may have taken over.
+        // After a pause of this process the lease may be over, and another replica may send the request.
         let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
         if self.env.clock.now() + self.request_timeout > lease_end {
             tracing::warn!("request skipped: the lease ends before the deadline of the request");
@@ -118,18 +120,20 @@ impl VendorWorker {
         }
         let token = tenant.vendor_token();
         let request = Request { token: &token, call_id: &analysis.call_id, trace };
-        // The room of a large answer, until it is written.
-        let (step, _room) = match self.queue {
-            Queue::Submits => (Step::Submitted(self.vendor.submit(&slot, request).await), Room::default()),
+        // The permit for the memory of a large answer is held until the answer is stored.
+        let (step, _body_permit) = match self.queue {
+            Queue::Submits => {
+                (Step::Submitted(self.vendor.submit(&permit, request).await), BodyPermit::default())
+            }
             Queue::Polls => {
                 let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
-                let (outcome, room) = self.vendor.result(&slot, request, etag).await;
-                (Step::Polled(outcome), room)
+                let (outcome, body_permit) = self.vendor.result(&permit, request, etag).await;
+                (Step::Polled(outcome), body_permit)
             }
         };
         let span = spans::store("apply", "analyses");
         let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
-        drop(slot);
+        drop(permit);
         match applied {
             Ok(applied) => {
                 self.observe(&applied);
@@ -145,9 +149,6 @@ impl VendorWorker {
 
     fn observe(&self, applied: &Applied) {
         let analysis = &applied.analysis;
-        if let Some(error) = &analysis.last_error {
-            tracing::warn!(code = error.code.as_str(), detail = error.detail, "vendor request failed");
-        }
         let Some(event) = applied.event else { return };
         tracing::info!(event = event.as_str(), revision = analysis.revision, "analysis changed");
         self.env.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();

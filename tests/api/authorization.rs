@@ -258,7 +258,7 @@ async fn a_bad_token_is_refused_with_what_is_wrong_with_it() {
     assert!(stage.vendor.calls().is_empty());
     insta::assert_snapshot!(told.join("\n"), @r#"
     another scheme: Bearer
-    no token: Bearer error="invalid_token", error_description="the token is malformed: it is empty or has a character that no token has"
+    no token: Bearer error="invalid_token", error_description="the token is malformed: it is empty or has an invalid character"
     no JWT: Bearer error="invalid_token", error_description="the token is malformed: it does not have three segments"
     too large: Bearer error="invalid_token", error_description="the token is larger than 8 KiB"
     unsigned: Bearer error="invalid_token", error_description="the algorithm of the token is not allowed for its issuer and key"
@@ -266,9 +266,9 @@ async fn a_bad_token_is_refused_with_what_is_wrong_with_it() {
     another secret: Bearer error="invalid_token", error_description="the signature of the token is not valid"
     expired: Bearer error="invalid_token", error_description="the token has expired"
     of the future: Bearer error="invalid_token", error_description="the token was issued in the future"
-    unknown issuer: Bearer error="invalid_token", error_description="the issuer of the token is not trusted here"
-    another audience: Bearer error="invalid_token", error_description="the token is not meant for this service"
-    no tenant: Bearer error="invalid_token", error_description="the token does not name a tenant"
+    unknown issuer: Bearer error="invalid_token", error_description="the issuer of the token is not trusted"
+    another audience: Bearer error="invalid_token", error_description="the audience of the token is not this service"
+    no tenant: Bearer error="invalid_token", error_description="the token has no valid tenant claim"
     "#);
 }
 

@@ -169,10 +169,10 @@ async fn a_callback_without_tls_is_refused_unless_the_operator_allows_it() {
     insta::assert_json_snapshot!(answer.problem(422, "callback_forbidden"), {".request_id" => "[id]"}, @r##"
     {
       "code": "callback_forbidden",
-      "detail": "callbacks go to https only",
+      "detail": "the URL must use https",
       "errors": [
         {
-          "detail": "callbacks go to https only",
+          "detail": "the URL must use https",
           "pointer": "#/callback/url"
         }
       ],

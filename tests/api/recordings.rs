@@ -71,7 +71,7 @@ async fn what_the_vendor_cannot_give_is_said() {
     stage.acme().submitted(serde_json::json!({"call_id": "never-ready~1"})).await;
     stage.acme().get(&audio_of("never-ready~1")).await.problem(409, "no_result");
     let visits = stage.vendor.calls();
-    assert!(visits.iter().all(|request| request.operation != Operation::Elsewhere), "{visits:?}");
+    assert!(visits.iter().all(|request| request.operation != Operation::OtherHost), "{visits:?}");
     stage.vendor.set_down(true);
     stage.acme().analysis("known-audio-404~1").await;
     stage.acme().get(&audio_of("known-audio-500~1")).await.problem(503, "unavailable");

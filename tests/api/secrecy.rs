@@ -8,6 +8,7 @@ use alovoice_gateway::domain::ids::{TenantId, WebhookId};
 use alovoice_gateway::domain::sealing::SealingKeys;
 use alovoice_gateway::domain::secrets::{CallbackSecret, VendorToken};
 use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName, SealedSecrets, WebhookSealer};
+use alovoice_gateway::secrets::Encryption;
 use alovoice_gateway::{app, config};
 
 use crate::stage::{ACME_SECRET, ENCRYPTION_KEY, HMAC, Stage, VENDOR_TOKENS, development_token, token};
@@ -38,7 +39,7 @@ async fn nothing_that_holds_a_secret_prints_it() {
     let mut printed = Printed::default();
     printed.debug(&settings);
     let tenants = app::tenants(&settings, &|_| None).unwrap();
-    let encryption = app::encryption(&settings).unwrap();
+    let encryption = Encryption::load(&settings.encryption).unwrap();
     printed.debug(&tenants);
     printed.debug(&encryption);
     printed.debug(&encryption.keys());

@@ -115,7 +115,7 @@ async fn every_form_of_answer_ends_as_it_should() {
         assert_eq!(stage.vendor.submits(&call), 1, "{behaviour:?}");
     }
     let calls = stage.vendor.calls();
-    assert!(calls.iter().all(|request| request.operation != Operation::Elsewhere), "no redirect is followed");
+    assert!(calls.iter().all(|request| request.operation != Operation::OtherHost), "no redirect is followed");
     assert!(calls.iter().all(|request| request.operation != Operation::Stereo), "no recording is fetched");
 }
 

@@ -1,33 +1,39 @@
-//! Reads a source file and lists the paths it names, in `use` trees, expressions, attributes and macros alike.
+//! Lists the paths that a source file names, in `use` trees, expressions, attributes and macros.
 //!
-//! It looks at tokens, not at syntax, so that the inside of a macro counts too; comments and texts do not.
+//! The reader works on tokens and not on a syntax tree, so paths inside of macros count. Comments and string literals do not.
 
 use std::collections::VecDeque;
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
-/// A path that a source names.
+/// A path that a source file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mention {
-    /// Where.
+    /// Line of the path.
     pub(super) line: usize,
-    /// From the root: `crate::store::Store`, `tokio::time`. A glob ends with `*`.
+    /// Segments from the root: `crate::store::Store`, `tokio::time`. A glob import ends with `*`.
     pub(super) path: Vec<String>,
+    /// Whether the path stands in a test.
+    pub(super) in_tests: bool,
 }
 
-/// What a source says.
+/// The parts of a source file that the architecture tests look at.
 #[derive(Debug, Default)]
 pub(super) struct Source {
-    /// The paths of two segments and more, and all that `use` names.
+    /// Paths of at least two segments, and every path in a `use` declaration.
     pub(super) mentions: Vec<Mention>,
-    /// Identifiers outside of tests, with their lines: what methods are called.
+    /// Identifiers outside of tests, with their lines.
     pub(super) identifiers: Vec<(usize, String)>,
-    /// Texts outside of tests, with their lines, as they are written.
-    pub(super) texts: Vec<(usize, String)>,
+    /// String literals outside of tests, as written, with their lines.
+    pub(super) literals: Vec<(usize, String)>,
+    /// Modules that exist only in tests, such as `a::b` for `#[cfg(test)] mod b;` in `a`.
+    pub(super) test_modules: Vec<Vec<String>>,
+    /// Names of the structs, enums, traits and unions that are declared with a visibility outside of tests, with their lines.
+    pub(super) types: Vec<(usize, String)>,
 }
 
 impl Source {
-    /// Reads the file of a module, such as `["store", "sqlite"]`.
+    /// Reads the text of a module, such as `["store", "sqlite"]`.
     pub(super) fn read(text: &str, module: &[&str]) -> Self {
         let tokens: TokenStream = text.parse().expect("the source is Rust");
         let mut source = Self::default();
@@ -39,8 +45,9 @@ impl Source {
 
     fn walk(&mut self, tokens: TokenStream, module: &[String], in_tests: bool) {
         let mut tokens = tokens.into_iter().collect::<VecDeque<_>>();
-        // `#[cfg(test)]` counts for the item that follows, up to its body or its semicolon.
+        // `#[cfg(test)]` applies to the next item, up to its body or its semicolon.
         let mut tests_next = false;
+        let mut is_visible = false;
         while let Some(token) = tokens.pop_front() {
             let tested = in_tests || tests_next;
             match token {
@@ -57,13 +64,13 @@ impl Source {
                 TokenTree::Punct(_) => {}
                 TokenTree::Literal(literal) => {
                     if !tested {
-                        self.texts.push((literal.span().start().line, literal.to_string()));
+                        self.literals.push((literal.span().start().line, literal.to_string()));
                     }
                 }
                 TokenTree::Ident(ident) if ident == "use" && !is_punct(tokens.front(), '<') => {
                     let end = tokens.iter().position(|token| is_punct(Some(token), ';'));
                     let tree = tokens.drain(..end.unwrap_or(tokens.len())).collect();
-                    self.tree(&[], tree, module);
+                    self.tree(&[], tree, module, tested);
                 }
                 TokenTree::Ident(ident) if ident == "mod" && names_a_body(&tokens) => {
                     let inner = tokens.pop_front().map(|name| name.to_string()).unwrap_or_default();
@@ -72,7 +79,19 @@ impl Source {
                     self.walk(body.stream(), &module, tested);
                     tests_next = false;
                 }
+                TokenTree::Ident(ident) if ident == "mod" && tested => {
+                    if let Some(TokenTree::Ident(name)) = tokens.front() {
+                        self.test_modules.push(module.iter().cloned().chain([name.to_string()]).collect());
+                    }
+                }
+                TokenTree::Ident(ident) if is_visible && is_type_keyword(&ident) => {
+                    is_visible = false;
+                    if let Some(TokenTree::Ident(name)) = tokens.front().filter(|_| !tested) {
+                        self.types.push((ident.span().start().line, name.to_string()));
+                    }
+                }
                 TokenTree::Ident(ident) => {
+                    is_visible = ident == "pub";
                     let line = ident.span().start().line;
                     let mut path = vec![plain(&ident.to_string())];
                     while take_colons(&mut tokens) {
@@ -84,7 +103,7 @@ impl Source {
                         self.identifiers.extend(path.iter().map(|name| (line, name.clone())));
                     }
                     if path.len() > 1 {
-                        self.mention(line, path, module);
+                        self.mention(line, path, module, tested);
                     }
                 }
             }
@@ -92,7 +111,13 @@ impl Source {
     }
 
     /// One level of a `use` tree: `a::b`, `a::{b, c::d}`, `a::*`, `a as b`.
-    fn tree(&mut self, prefix: &[String], mut tokens: VecDeque<TokenTree>, module: &[String]) {
+    fn tree(
+        &mut self,
+        prefix: &[String],
+        mut tokens: VecDeque<TokenTree>,
+        module: &[String],
+        in_tests: bool,
+    ) {
         while !tokens.is_empty() {
             let end = tokens.iter().position(|token| is_punct(Some(token), ','));
             let branch = tokens.drain(..end.unwrap_or(tokens.len())).collect::<Vec<_>>();
@@ -108,20 +133,20 @@ impl Source {
                     TokenTree::Ident(ident) => path.push(plain(&ident.to_string())),
                     TokenTree::Punct(punct) if punct.as_char() == '*' => path.push("*".to_owned()),
                     TokenTree::Group(group) => {
-                        self.tree(&path, group.stream().into_iter().collect(), module);
+                        self.tree(&path, group.stream().into_iter().collect(), module, in_tests);
                         is_open = true;
                     }
                     TokenTree::Punct(_) | TokenTree::Literal(_) => {}
                 }
             }
             if let Some(line) = line.filter(|_| !is_open) {
-                self.mention(line, path, module);
+                self.mention(line, path, module, in_tests);
             }
         }
     }
 
-    /// Notes a path, with `self` and `super` resolved.
-    fn mention(&mut self, line: usize, path: Vec<String>, module: &[String]) {
+    /// Records a path, with `self` and `super` resolved.
+    fn mention(&mut self, line: usize, path: Vec<String>, module: &[String], in_tests: bool) {
         let mut from = module.len();
         let mut rest = path.as_slice();
         let is_relative = matches!(path[0].as_str(), "self" | "super");
@@ -139,8 +164,12 @@ impl Source {
         } else {
             path
         };
-        self.mentions.push(Mention { line, path });
+        self.mentions.push(Mention { line, path, in_tests });
     }
+}
+
+fn is_type_keyword(ident: &proc_macro2::Ident) -> bool {
+    ["struct", "enum", "trait", "union"].iter().any(|keyword| ident == keyword)
 }
 
 fn plain(name: &str) -> String {
@@ -159,7 +188,7 @@ fn names_a_body(tokens: &VecDeque<TokenTree>) -> bool {
     )
 }
 
-/// Takes `::` off the front, if it is there.
+/// Removes a leading `::`; returns whether there was one.
 fn take_colons(tokens: &mut VecDeque<TokenTree>) -> bool {
     let first = matches!(
         tokens.front(),

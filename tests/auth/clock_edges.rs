@@ -1,4 +1,4 @@
-//! The edges of a token's time, to the millisecond, and every way to write a time.
+//! The limits of a token's times to the millisecond, and all notations of a time.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jsonwebtoken::Algorithm::HS256;
 use crate::signer::Signer;
 use crate::stage::{AUDIENCE, ISSUER, NOW, SECRET, Stage, file, issuer};
 
-/// What a token is judged, that long after [`NOW`], which has these times among its claims, written as they are.
+/// The verdict on a token with these times in its claims, `millis` after [`NOW`].
 async fn verdict_after(millis: u64, times: &str) -> &'static str {
     let (_directory, path) = file(SECRET);
     let stage = Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(path))]);
@@ -20,12 +20,12 @@ async fn verdict_after(millis: u64, times: &str) -> &'static str {
         format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(claims));
     let token = Signer::Hmac(SECRET.to_vec()).sign("HS256", &message);
     let first = stage.verdict(&token).await;
-    assert_eq!(stage.verdict(&token).await, first, "remembered or not");
+    assert_eq!(stage.verdict(&token).await, first, "cached or not");
     first
 }
 
 #[tokio::test]
-async fn the_leeway_ends_at_its_last_millisecond() {
+async fn the_leeway_is_exact_to_the_millisecond() {
     let later = |seconds: i64| NOW + seconds;
     for (millis, times, verdict) in [
         (29_999, format!("\"exp\":{NOW}"), "ok"),
@@ -40,7 +40,7 @@ async fn the_leeway_ends_at_its_last_millisecond() {
         (1000, format!("\"exp\":{},\"iat\":{}", later(999), later(31)), "ok"),
         (249, format!("\"exp\":{},\"iat\":{}.25", later(999), later(30)), "issued_in_future"),
         (250, format!("\"exp\":{},\"iat\":{}.25", later(999), later(30)), "ok"),
-        // Expired before it began: both are asked.
+        // Expired before it was valid: both times are checked.
         (0, format!("\"exp\":{},\"nbf\":{}", later(-60), later(60)), "expired"),
     ] {
         assert_eq!(verdict_after(millis, &times).await, verdict, "{millis} {times}");
@@ -48,7 +48,7 @@ async fn the_leeway_ends_at_its_last_millisecond() {
 }
 
 #[tokio::test]
-async fn times_at_the_ends_of_numbers_are_judged_as_what_they_are() {
+async fn very_large_and_small_times_are_compared_correctly() {
     for exp in [
         "9007199254740993",
         "9223372036854775807",
@@ -74,7 +74,7 @@ async fn times_at_the_ends_of_numbers_are_judged_as_what_they_are() {
 }
 
 #[tokio::test]
-async fn what_is_no_number_is_no_time() {
+async fn a_time_must_be_a_number() {
     let strange =
         ["\"1716294017\"", "\"\"", "\"never\"", "null", "true", "false", "[]", "[1716294017]", "{}"];
     for strange in strange {
@@ -84,7 +84,7 @@ async fn what_is_no_number_is_no_time() {
             assert_eq!(verdict, "time_claim", "{claim} {strange}");
         }
     }
-    // No JSON (RFC 8259, 6).
+    // Not JSON (RFC 8259, 6).
     for strange in ["NaN", "Infinity", "0x66", "+1716294017", "01716294017", "1e999", "1716294017."] {
         assert_eq!(verdict_after(0, &format!("\"exp\":{strange}")).await, "malformed", "{strange}");
     }

@@ -1,4 +1,4 @@
-//! Keys taken for what they are not: a public key for a secret, one issuer's for another's, a name for a path.
+//! Key confusion: a public key used as a secret, a key of another issuer, a `kid` used as a path.
 
 use alovoice_gateway::config::KeySource;
 use aws_lc_rs::encoding::AsDer;
@@ -11,13 +11,13 @@ use crate::jwks_server::JwksServer;
 use crate::signer::{Signer, unsigned};
 use crate::stage::{SECRET, Stage, claims, claims_with, file, issuer, jwks_url};
 
-/// An issuer with these keys in a file, which answers to no other name than the usual one.
+/// An issuer with these keys in a file.
 fn stage_with_set(algorithms: &[Algorithm], keys: &[Value]) -> Stage {
     let (_directory, path) = file(json!({ "keys": keys }).to_string());
     Stage::new(vec![issuer(algorithms, KeySource::JwksFile(path))])
 }
 
-/// Every form in which somebody could hold a public RSA key and take it for the bytes of a secret.
+/// All forms of a public RSA key that an attacker could use as the bytes of a secret.
 fn forms_of_the_public_key() -> Vec<Vec<u8>> {
     let rsa = Signer::rsa();
     let Signer::Rsa(pair) = &rsa else { panic!("it is an RSA key") };
@@ -39,9 +39,9 @@ fn forms_of_the_public_key() -> Vec<Vec<u8>> {
     ]
 }
 
-/// CVE-2015-9235, also where the issuer is, against the rules of the settings, allowed both families.
+/// CVE-2015-9235. The issuer allows both families, although the settings would refuse that.
 #[tokio::test]
-async fn a_public_key_is_no_secret_in_any_form() {
+async fn a_public_key_is_never_used_as_a_secret() {
     let rsa = Signer::rsa();
     let everything = [RS256, PS256, HS256, HS384, HS512];
     let (_directory, pem) = file(rsa.public_pem());
@@ -61,7 +61,7 @@ async fn a_public_key_is_no_secret_in_any_form() {
                 assert_eq!(stage.verdict(&named).await, "algorithm");
                 let nameless = forger.token(&json!({"alg": algorithm}), &claims());
                 assert_eq!(stage.verdict(&nameless).await, "unknown_key");
-                // And the other way round: an HMAC under the name of the true algorithm.
+                // The reverse: an HMAC with the name of the real algorithm.
                 let message = unsigned(&json!({"alg": "RS256", "kid": "k"}), &claims());
                 assert_eq!(stage.verdict(&forger.sign(algorithm, &message)).await, "signature");
             }
@@ -70,7 +70,7 @@ async fn a_public_key_is_no_secret_in_any_form() {
 }
 
 #[tokio::test]
-async fn a_secret_checks_no_signature_of_a_key_pair() {
+async fn a_secret_does_not_verify_signatures_of_a_key_pair() {
     let (_directory, path) = file(SECRET);
     let stage = Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(path))]);
     for (signer, name) in [(Signer::rsa(), "RS256"), (Signer::p256(), "ES256"), (Signer::ed25519(), "EdDSA")]
@@ -81,9 +81,9 @@ async fn a_secret_checks_no_signature_of_a_key_pair() {
     }
 }
 
-/// CVE-2022-21449 and its kin.
+/// CVE-2022-21449 and similar attacks.
 #[tokio::test]
-async fn a_curve_signature_of_zeros_or_in_another_form_does_not_hold() {
+async fn an_ecdsa_signature_of_zeros_or_in_another_form_is_invalid() {
     let signer = Signer::p256();
     let stage = stage_with_set(&[ES256], &[signer.jwk(&json!({"kid": "k"}))]);
     let message = unsigned(&json!({"alg": "ES256", "kid": "k"}), &claims());
@@ -100,7 +100,7 @@ async fn a_curve_signature_of_zeros_or_in_another_form_does_not_hold() {
 }
 
 #[tokio::test]
-async fn one_issuers_key_is_nothing_to_another() {
+async fn a_key_of_one_issuer_is_not_used_for_another() {
     let (ours, theirs) = (Signer::p256(), Signer::p256());
     let set =
         |signer: &Signer, kid: &str| file(json!({"keys": [signer.jwk(&json!({"kid": kid}))]}).to_string());
@@ -110,7 +110,7 @@ async fn one_issuers_key_is_nothing_to_another() {
         settings
     };
     let as_other = claims_with(&json!({"iss": "https://other.test"}));
-    // Under names of their own, and under one and the same name.
+    // With different ids, and with the same id.
     for (our_name, their_name, by_their_name) in [("ours", "theirs", "unknown_key"), ("k", "k", "signature")]
     {
         let ((_first, first), (_second, second)) = (set(&ours, our_name), set(&theirs, their_name));
@@ -124,7 +124,7 @@ async fn one_issuers_key_is_nothing_to_another() {
         ] {
             let token = signer.token(&json!({"alg": "ES256", "kid": kid}), claims);
             assert_eq!(stage.verdict(&token).await, verdict, "{kid} {claims}");
-            // What the header says of the issuer is not asked.
+            // An `iss` in the header is ignored.
             let token =
                 signer.token(&json!({"alg": "ES256", "kid": kid, "iss": "https://issuer.test"}), claims);
             assert_eq!(stage.verdict(&token).await, verdict, "{kid} {claims}");
@@ -133,7 +133,7 @@ async fn one_issuers_key_is_nothing_to_another() {
 }
 
 #[tokio::test]
-async fn a_name_of_two_keys_names_neither() {
+async fn an_id_of_two_keys_selects_neither() {
     let (one, other, rsa) = (Signer::p256(), Signer::p256(), Signer::rsa());
     let k = json!({"kid": "k"});
     let token =
@@ -148,7 +148,7 @@ async fn a_name_of_two_keys_names_neither() {
     let beside_a_broken_one = stage_with_set(&[ES256], &[one.jwk(&k), broken, neighbour]);
     assert_eq!(beside_a_broken_one.verdict(&token(&one, "ES256")).await, "unknown_key");
 
-    // Alternatives (RFC 7517, 4.5): the algorithm tells which is meant.
+    // Alternatives (RFC 7517, 4.5): the algorithm selects the key.
     let kinds = stage_with_set(&[ES256, RS256], &[one.jwk(&k), rsa.jwk(&k)]);
     assert_eq!(kinds.verdict(&token(&one, "ES256")).await, "ok");
     assert_eq!(kinds.verdict(&token(&rsa, "RS256")).await, "ok");
@@ -157,7 +157,7 @@ async fn a_name_of_two_keys_names_neither() {
     let pinned = stage_with_set(&[RS256, PS256], &pinned);
     assert_eq!(pinned.verdict(&token(&rsa, "RS256")).await, "ok");
     assert_eq!(pinned.verdict(&token(&rsa, "PS256")).await, "ok");
-    // One key, listed twice; and one that is for something else.
+    // The same key twice, and a key with another purpose.
     let twice = stage_with_set(&[ES256], &[one.jwk(&k), one.jwk(&k)]);
     assert_eq!(twice.verdict(&token(&one, "ES256")).await, "ok");
     let encryption = other.jwk(&json!({"kid": "k", "use": "enc"}));
@@ -167,7 +167,7 @@ async fn a_name_of_two_keys_names_neither() {
 }
 
 #[tokio::test]
-async fn secrets_and_public_keys_do_not_share_a_file() {
+async fn a_file_with_secrets_and_public_keys_is_refused() {
     let set =
         [Signer::Hmac(SECRET.to_vec()).jwk(&json!({"kid": "s"})), Signer::p256().jwk(&json!({"kid": "p"}))];
     let (_directory, path) = file(json!({ "keys": set }).to_string());
@@ -175,7 +175,7 @@ async fn secrets_and_public_keys_do_not_share_a_file() {
     assert!(refused.to_string().ends_with("has shared secrets and public keys in one set"), "{refused}");
 }
 
-/// Names that would do harm as a path, a query, a line, an address, a pattern, or by their length.
+/// Ids that are dangerous as a path, a query, a line, a URL, a pattern, or because of their length.
 fn odd_names() -> Vec<String> {
     let odd = [
         "../../../../dev/null",
@@ -209,7 +209,7 @@ fn odd_names() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_kid_is_compared_and_nothing_else() {
+async fn a_kid_is_only_compared() {
     let signer = Signer::p256();
     let server = JwksServer::start(&[signer.jwk(&json!({"kid": "k"}))]).await;
     let elsewhere = JwksServer::start(&[Signer::p256().jwk(&json!({"kid": "k"}))]).await;
@@ -218,13 +218,13 @@ async fn a_kid_is_compared_and_nothing_else() {
     for kid in odd_names().into_iter().chain([elsewhere.url.to_string()]) {
         let token = signer.token(&json!({"alg": "ES256", "kid": kid}), &claims());
         assert_eq!(stage.verdict(&token).await, "unknown_key", "{kid:?}");
-        // The content of `/dev/null`, of a file that is not there, of a row that was made up.
+        // The content of `/dev/null`, of a missing file, and of an injected row.
         for secret in [&b""[..], b"\0", b"secret", b"1"] {
             let forged = Signer::Hmac(secret.to_vec()).token(&json!({"alg": "HS256", "kid": kid}), &claims());
             assert_eq!(stage.verdict(&forged).await, "unknown_key", "{kid:?}");
         }
     }
-    assert_eq!(server.requests(), 2, "one for the start, one for the first unknown name");
+    assert_eq!(server.requests(), 2, "one at the start, one for the first unknown id");
     assert_eq!(elsewhere.requests(), 0);
     assert_eq!(stage.verdict(&signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims())).await, "ok");
 }

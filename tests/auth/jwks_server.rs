@@ -1,4 +1,4 @@
-//! An issuer's HTTP server for its key set, which counts what it is asked and answers as it is told.
+//! An HTTP server that publishes a key set, counts requests, and answers as the test sets it.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
 
-/// What it answers.
+/// The answer to each request.
 #[derive(Clone)]
 struct Answer {
     status: u16,
@@ -28,7 +28,7 @@ pub(crate) struct JwksServer {
 }
 
 impl JwksServer {
-    /// Starts with a set of these keys.
+    /// Starts a server that publishes these keys.
     pub(crate) async fn start(keys: &[Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap()).parse().unwrap();
@@ -57,22 +57,22 @@ impl JwksServer {
         *self.shared.answer.lock().unwrap() = answer;
     }
 
-    /// How often it was asked.
+    /// Number of requests.
     pub(crate) fn requests(&self) -> usize {
         *self.shared.requests.borrow()
     }
 
-    /// Waits until it was asked so often.
+    /// Waits for this number of requests.
     pub(crate) async fn asked(&self, times: usize) {
         self.shared.requests.subscribe().wait_for(|requests| *requests >= times).await.unwrap();
     }
 
-    /// Keeps answers back.
+    /// Holds answers back.
     pub(crate) fn hold(&self) {
         self.shared.open.send_replace(false);
     }
 
-    /// Lets them go.
+    /// Sends the held answers.
     pub(crate) fn release(&self) {
         self.shared.open.send_replace(true);
     }
@@ -91,6 +91,6 @@ async fn serve(mut connection: TcpStream, shared: Arc<Shared>) {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
-    // The client may hang up on an answer that is too large.
+    // The client may close the connection if the answer is too large.
     let _ = connection.write_all(&[head.as_bytes(), &body].concat()).await;
 }

@@ -1,4 +1,4 @@
-//! Tokens against the real verifier: real keys made at run time, a real HTTP server for key sets, a clock set by hand.
+//! Tests the verifier with keys generated at run time, an HTTP server for key sets, and a clock set by hand.
 
 #![expect(clippy::unwrap_used, reason = "what fails while the stage is set fails the test")]
 

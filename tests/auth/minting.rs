@@ -1,4 +1,4 @@
-//! Development tokens, and what a caller who is turned away is told.
+//! Development tokens, and the texts of rejections.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn development_token(algorithm: Algorithm, tenant: &TenantId) -> DevelopmentToke
 }
 
 #[tokio::test]
-async fn what_we_mint_we_take() {
+async fn a_minted_token_is_accepted() {
     let tenant = TenantId::parse("acme").unwrap();
     let content = [SECRET, b"\n"].concat();
     for algorithm in [HS256, HS384, HS512] {
@@ -44,7 +44,7 @@ async fn what_we_mint_we_take() {
 }
 
 #[test]
-fn what_we_would_not_take_we_do_not_mint() {
+fn a_token_that_would_be_refused_is_not_minted() {
     let tenant = TenantId::parse("acme").unwrap();
     let mint = |algorithm, secret: &[u8]| {
         let now = alovoice_gateway::domain::clock::Timestamp::from_millis(NOW * 1000);
@@ -56,7 +56,7 @@ fn what_we_would_not_take_we_do_not_mint() {
 }
 
 #[test]
-fn every_rejection_can_stand_in_a_header() {
+fn every_rejection_is_valid_in_a_header() {
     let every = [
         Rejection::Missing,
         Rejection::SeveralHeaders,

@@ -1,4 +1,4 @@
-//! Tokens in tokens, tokens of other kinds, claims that come twice, and what is too deep or too large.
+//! Nested tokens, other kinds of tokens, duplicate claims, and tokens that are too deep or too large.
 
 use alovoice_gateway::config::KeySource;
 use base64::Engine;
@@ -21,21 +21,21 @@ fn stage() -> Stage {
     Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(path)), other])
 }
 
-/// Rightly signed, whatever is in it.
+/// A correctly signed token with this header and payload.
 fn signed(header: &str, payload: impl AsRef<[u8]>) -> String {
     Signer::Hmac(SECRET.to_vec()).sign("HS256", &format!("{}.{}", encode(header), encode(payload)))
 }
 
 const HEADER: &str = r#"{"alg":"HS256"}"#;
 
-/// Good claims with a text of JSON members at their end.
+/// Valid claims followed by these JSON members.
 fn with(members: &str) -> String {
     let claims = claims().to_string();
     format!("{},{members}}}", claims.strip_suffix('}').unwrap())
 }
 
 #[tokio::test]
-async fn a_token_in_a_token_is_not_unwrapped() {
+async fn a_nested_token_is_refused() {
     let stage = stage();
     let inner = signed(HEADER, claims().to_string());
     assert_eq!(stage.verdict(&inner).await, "ok");
@@ -52,7 +52,7 @@ async fn a_token_in_a_token_is_not_unwrapped() {
 }
 
 #[tokio::test]
-async fn other_forms_of_the_same_token_are_none() {
+async fn other_serializations_of_a_token_are_refused() {
     let stage = stage();
     let token = signed(HEADER, claims().to_string());
     let parts = token.split('.').collect::<Vec<_>>();
@@ -60,11 +60,11 @@ async fn other_forms_of_the_same_token_are_none() {
     let flattened = json!({"payload": parts[1], "protected": parts[0], "signature": parts[2]}).to_string();
     let encrypted = encode(r#"{"alg":"dir","enc":"A256GCM"}"#);
     for other in [
-        // The JSON serializations (RFC 7515, 7.2), as they are and as a header could carry them.
+        // The JSON serializations (RFC 7515, 7.2), plain and as a header can carry them.
         flattened.clone(),
         json!({"payload": parts[1], "signatures": [signature]}).to_string(),
         encode(flattened),
-        // Encrypted (RFC 7516, 7.1), detached (RFC 7515, appendix F), and a disclosure after it (SD-JWT).
+        // Encrypted (RFC 7516, 7.1), detached (RFC 7515, appendix F), and with a disclosure (SD-JWT).
         format!("{encrypted}..{}.{}.{}", encode([0; 12]), encode(claims().to_string()), encode([0; 16])),
         format!("{encrypted}.{}.{}.{}.{}", encode([1]), encode([0; 12]), encode("e30"), encode([0; 16])),
         format!("{}..{}", parts[0], parts[2]),
@@ -82,9 +82,9 @@ async fn other_forms_of_the_same_token_are_none() {
     assert_eq!(stage.verdict(&token).await, "ok");
 }
 
-/// RFC 7519, 4: the last of them counts, for every reader in the house alike.
+/// RFC 7519, 4: every part of the verification uses the last one.
 #[tokio::test]
-async fn of_claims_with_one_name_the_last_counts() {
+async fn of_duplicate_claims_the_last_one_is_used() {
     let stage = stage();
     let caller = stage.verify(&signed(HEADER, with(r#""tenant":"globex""#))).await.unwrap();
     assert_eq!(caller.tenant.as_str(), "globex");
@@ -93,7 +93,7 @@ async fn of_claims_with_one_name_the_last_counts() {
         (r#""aud":"elsewhere""#, "audience"),
         (r#""tenant":null"#, "tenant_claim"),
         (r#""\u0074enant":"a/b""#, "tenant_claim"),
-        // Chosen by the last `iss`, and so checked with that issuer's key, which did not sign it.
+        // The last `iss` selects the issuer, and the key of this issuer did not sign the token.
         (r#""iss":"https://other.test""#, "signature"),
         (r#""iss":"https://nobody.test""#, "unknown_issuer"),
     ] {
@@ -110,7 +110,7 @@ async fn of_claims_with_one_name_the_last_counts() {
 }
 
 #[tokio::test]
-async fn names_are_compared_as_they_are() {
+async fn names_are_compared_exactly() {
     let stage = stage();
     for (name, verdict) in [("ISS", "unknown_issuer"), ("Iss", "unknown_issuer"), ("iss ", "unknown_issuer")]
     {
@@ -129,7 +129,7 @@ async fn names_are_compared_as_they_are() {
 }
 
 #[tokio::test]
-async fn what_is_deep_or_long_is_refused_before_it_costs_anything() {
+async fn deep_or_long_tokens_are_refused_early() {
     let stage = stage();
     let nested = |open: &str, close: &str, depth| {
         with(&format!("\"x\":{}0{}", open.repeat(depth), close.repeat(depth)))

@@ -1,4 +1,4 @@
-//! Those who sign: freshly made keys of each kind.
+//! Signers with new keys of each kind.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// Somebody with a private key.
+/// A private key or a shared secret.
 pub(crate) enum Signer {
     Hmac(Vec<u8>),
     Rsa(&'static rsa::KeyPair),
@@ -20,7 +20,7 @@ pub(crate) enum Signer {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Made once: an RSA key takes its time.
+/// Generated once, because generating an RSA key is slow.
 static RSA: LazyLock<RsaKeyPair> = LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
 
 impl Signer {
@@ -40,7 +40,8 @@ impl Signer {
         Self::Ed25519(Ed25519KeyPair::generate().unwrap())
     }
 
-    /// A token with this header and these claims; signed as its header says, if this key can, else in its own way.
+    /// Returns a token with this header and these claims. It is signed with the header's algorithm if the key supports it,
+    /// otherwise with the key's own algorithm.
     pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
         self.sign(header["alg"].as_str().unwrap_or_default(), &unsigned(header, claims))
     }
@@ -78,7 +79,7 @@ impl Signer {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The key as others may see it, with `extra` members.
+    /// The public JWK with the `extra` members.
     pub(crate) fn jwk(&self, extra: &Value) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = |curve: &str, key: &EcdsaKeyPair| {
@@ -102,7 +103,7 @@ impl Signer {
         jwk
     }
 
-    /// The public key as a PEM file.
+    /// The public key in PEM.
     pub(crate) fn public_pem(&self) -> String {
         let der = match self {
             Self::Hmac(_) => panic!("a secret has no public part"),
@@ -114,13 +115,13 @@ impl Signer {
     }
 }
 
-/// `header.claims`, both encoded.
+/// The encoded `header.claims`.
 pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", encode(header), encode(claims))
 }
 
-/// A PEM file (RFC 7468).
+/// Encodes a PEM file (RFC 7468).
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap());

@@ -1,4 +1,4 @@
-//! What makes a token good or bad, its key being at hand.
+//! Which tokens are accepted when their key is known.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn verdict_on(claims: &Value) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_good_token_names_its_caller() {
+async fn a_valid_token_identifies_its_caller() {
     let (stage, _directory) = stage_with_secret(&[HS256]);
     let claims = claims_with(&json!({"sub": "crm", "scope": "analyses:read analyses:write"}));
     let token = secret().token(&json!({"alg": "HS256", "typ": "JWT", "kid": "any"}), &claims);
@@ -39,7 +39,7 @@ async fn a_good_token_names_its_caller() {
 }
 
 #[tokio::test]
-async fn scopes_are_words_or_a_list() {
+async fn scopes_are_a_string_or_a_list() {
     let (stage, _directory) = stage_with_secret(&[HS256]);
     for (scope, expected) in [
         (json!("  b  a b "), vec!["a", "b"]),
@@ -77,7 +77,7 @@ async fn required_claims_are_required() {
 }
 
 #[tokio::test]
-async fn the_audience_must_name_us() {
+async fn the_audience_must_be_configured() {
     for audience in
         [json!(AUDIENCE), json!("another-of-ours"), json!(["elsewhere", AUDIENCE]), json!([1, AUDIENCE])]
     {
@@ -96,7 +96,7 @@ async fn the_audience_must_name_us() {
 }
 
 #[tokio::test]
-async fn times_are_judged_by_the_clock_passed_in() {
+async fn times_are_checked_with_the_given_clock() {
     for (change, reason) in [
         (json!({"exp": NOW - 29}), "ok"),
         (json!({"exp": NOW - 30}), "expired"),
@@ -114,12 +114,12 @@ async fn times_are_judged_by_the_clock_passed_in() {
 }
 
 #[tokio::test]
-async fn a_remembered_token_is_still_judged_by_the_clock() {
+async fn the_times_of_a_cached_token_are_checked_again() {
     let (stage, _directory) = stage_with_secret(&[HS256]);
     let token = secret().token(&json!({"alg": "HS256"}), &claims_with(&json!({"exp": NOW + 60})));
     let first = stage.verify(&token).await.unwrap();
     let second = stage.verify(&token).await.unwrap();
-    assert!(std::sync::Arc::ptr_eq(&first, &second), "the second answer comes from memory");
+    assert!(std::sync::Arc::ptr_eq(&first, &second), "the second answer comes from the cache");
     stage.clock.advance(Duration::from_secs(89));
     assert_eq!(stage.verdict(&token).await, "ok");
     stage.clock.advance(Duration::from_secs(1));
@@ -127,13 +127,13 @@ async fn a_remembered_token_is_still_judged_by_the_clock() {
 }
 
 #[tokio::test]
-async fn at_most_8_kib() {
+async fn tokens_over_8_kib_are_refused() {
     let (stage, _directory) = stage_with_secret(&[HS256]);
     let sized = |padding: usize| {
         let claims = claims_with(&json!({"padding": "x".repeat(padding)}));
         secret().token(&json!({"alg": "HS256"}), &claims)
     };
-    // Base64 makes four characters of three, so one step of padding may be one or two characters.
+    // Base64 encodes three bytes as four characters, so one more byte adds one or two characters.
     let largest = (5_000..7_000).rev().map(sized).find(|token| token.len() <= 8192).unwrap();
     assert!(largest.len() >= 8191);
     assert_eq!(stage.verdict(&largest).await, "ok");
@@ -142,7 +142,7 @@ async fn at_most_8_kib() {
 }
 
 #[tokio::test]
-async fn three_segments_of_base64url_with_objects() {
+async fn a_token_has_three_base64url_segments_with_objects() {
     let (stage, _directory) = stage_with_secret(&[HS256]);
     let good = secret().token(&json!({"alg": "HS256"}), &claims());
     for bad in [
@@ -195,7 +195,7 @@ async fn a_token_cannot_bring_its_own_key() {
     let header = json!({"alg": "ES256", "jwk": own, "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/",
         "x5c": ["AA=="]});
     assert_eq!(stage.verdict(&stranger.token(&header, &claims())).await, "unknown_key");
-    // The same header fields, whatever their form, do a rightly signed token no harm.
+    // The same header fields in any form do not affect a correctly signed token.
     let header = json!({"alg": "RS256", "jwk": 1, "jku": {}, "x5u": null, "x5c": "x"});
     assert_eq!(stage.verdict(&Signer::rsa().token(&header, &claims())).await, "ok");
 }
@@ -204,7 +204,7 @@ async fn a_token_cannot_bring_its_own_key() {
 async fn the_algorithm_is_pinned_by_the_key() {
     let rsa = Signer::rsa();
     let (_directory, path) = file(rsa.public_pem());
-    // Even an issuer that is configured too widely cannot be tricked into HMAC with its public key as the secret.
+    // Even an issuer that allows too many algorithms is not tricked into HMAC with its public key as the secret.
     let stage = Stage::new(vec![issuer(&[RS256, HS256], KeySource::PublicKeyFile(path.clone()))]);
     assert_eq!(stage.verdict(&rsa.token(&json!({"alg": "RS256"}), &claims())).await, "ok");
     for public in [rsa.public_pem(), rsa.public_pem().trim_end().to_owned()] {
@@ -219,14 +219,14 @@ async fn the_algorithm_is_pinned_by_the_key() {
         let verdict = stage.verdict(&rsa.token(&json!({"alg": algorithm}), &claims())).await;
         assert_eq!(verdict, "algorithm", "{algorithm}");
     }
-    // A signature of another algorithm under an allowed name.
+    // A signature of another algorithm with an allowed name.
     let message = unsigned(&json!({"alg": "RS256"}), &claims());
     assert_eq!(stage.verdict(&rsa.sign("PS256", &message)).await, "signature");
     assert_eq!(stage.verdict(&rsa.sign("RS384", &message)).await, "signature");
 }
 
 #[tokio::test]
-async fn none_is_never_an_algorithm() {
+async fn the_algorithm_none_is_refused() {
     let (stage, _directory) = stage_with_secret(&[HS256, HS384, HS512]);
     for algorithm in ["none", "None", "NONE", ""] {
         let message = unsigned(&json!({"alg": algorithm}), &claims());
@@ -240,7 +240,7 @@ async fn none_is_never_an_algorithm() {
 }
 
 #[tokio::test]
-async fn each_issuer_signs_for_itself_alone() {
+async fn an_issuer_cannot_sign_for_another() {
     let (_first, first) = file(SECRET);
     let (_second, second) = file([9; 32]);
     let mut other = issuer(&[HS256], KeySource::HmacSecretFile(second));

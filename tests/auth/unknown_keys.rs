@@ -1,4 +1,4 @@
-//! A token that names a key we have not seen: the issuer may have a new one.
+//! Tokens with an unknown `kid`: the issuer may have published a new key.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ struct Rotation {
 }
 
 impl Rotation {
-    /// The old key has been fetched, the new one is published but not yet known to us.
+    /// The old key was fetched; the new key is published but not fetched yet.
     async fn begin() -> Self {
         let (old, new) = (Signer::p256(), Signer::p256());
         let server = JwksServer::start(&[old.jwk(&json!({"kid": "old"}))]).await;
@@ -34,7 +34,7 @@ impl Rotation {
 }
 
 #[tokio::test]
-async fn one_refetch_serves_a_hundred_callers() {
+async fn one_fetch_serves_a_hundred_callers() {
     let Rotation { new, server, stage, .. } = Rotation::begin().await;
     server.hold();
     let tokens = (0..100).map(|_| new.token(&header("new"), &claims())).collect::<Vec<_>>();
@@ -49,7 +49,7 @@ async fn one_refetch_serves_a_hundred_callers() {
 }
 
 #[tokio::test]
-async fn known_keys_do_not_wait() {
+async fn tokens_with_known_keys_do_not_wait() {
     let Rotation { old, new, server, stage } = Rotation::begin().await;
     server.hold();
     let unknown = new.token(&header("new"), &claims());
@@ -62,7 +62,7 @@ async fn known_keys_do_not_wait() {
 }
 
 #[tokio::test]
-async fn a_refresh_under_way_serves_them_too() {
+async fn a_refresh_in_progress_serves_them_too() {
     let Rotation { new, server, stage, .. } = Rotation::begin().await;
     server.hold();
     stage.clock.advance(REFRESH);
@@ -75,7 +75,7 @@ async fn a_refresh_under_way_serves_them_too() {
 }
 
 #[tokio::test]
-async fn one_refetch_within_the_pause() {
+async fn at_most_one_fetch_within_the_pause() {
     let Rotation { new, server, stage, .. } = Rotation::begin().await;
     for number in 0..10 {
         let token = new.token(&header(&format!("invented-{number}")), &claims());
@@ -92,7 +92,7 @@ async fn one_refetch_within_the_pause() {
 }
 
 #[tokio::test]
-async fn a_failed_refetch_counts_too_and_loses_nothing() {
+async fn a_failed_fetch_counts_and_keeps_the_known_keys() {
     let Rotation { old, new, server, stage } = Rotation::begin().await;
     server.answer(500, "", "");
     for _ in 0..3 {
@@ -101,11 +101,11 @@ async fn a_failed_refetch_counts_too_and_loses_nothing() {
     assert_eq!(server.requests(), 2);
     assert_eq!(stage.refreshes(), ["failed: the JWKS URL answered with status 500"]);
     assert_eq!(stage.verdict(&old.token(&header("old"), &claims())).await, "ok");
-    assert_eq!(stage.pause(), Duration::from_secs(5), "and the background tries again soon");
+    assert_eq!(stage.pause(), Duration::from_secs(5), "the background refresh tries again soon");
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_takes_nothing_from_the_others() {
+async fn a_caller_that_disconnects_does_not_cancel_the_fetch_of_the_others() {
     let Rotation { new, server, stage, .. } = Rotation::begin().await;
     server.hold();
     let token = new.token(&header("new"), &claims());
@@ -134,7 +134,7 @@ async fn the_first_callers_wait_for_the_first_fetch() {
 }
 
 #[tokio::test]
-async fn keys_never_had_are_our_trouble_and_not_the_tokens() {
+async fn without_any_keys_the_answer_is_unavailable_and_not_invalid() {
     let server = JwksServer::start(&[]).await;
     server.answer(500, "", "");
     let stage = Stage::new(vec![issuer(&[ES256], jwks_url(&server.url))]);
@@ -146,7 +146,7 @@ async fn keys_never_had_are_our_trouble_and_not_the_tokens() {
 }
 
 #[tokio::test]
-async fn a_flood_of_invented_names_is_one_fetch() {
+async fn a_flood_of_invented_ids_causes_one_fetch() {
     let Rotation { old, new, server, stage } = Rotation::begin().await;
     server.hold();
     let name = |number: u32| new.token(&header(&format!("invented-{number}")), &claims());
@@ -164,9 +164,9 @@ async fn a_flood_of_invented_names_is_one_fetch() {
     assert_eq!(server.requests(), 2);
 }
 
-/// Announced beside the one before, then alone, over and over.
+/// Each key is published beside the previous one, then alone.
 #[tokio::test]
-async fn keys_follow_one_another() {
+async fn keys_are_rotated_repeatedly() {
     let signers = (0..5).map(|number| (format!("key-{number}"), Signer::p256())).collect::<Vec<_>>();
     let jwk = |(kid, signer): &(String, Signer)| signer.jwk(&json!({"kid": kid}));
     let token = |(kid, signer): &(String, Signer)| signer.token(&header(kid), &claims());
@@ -179,7 +179,7 @@ async fn keys_follow_one_another() {
         assert_eq!(stage.verdict(&remembered).await, "ok");
         server.publish(&[jwk(before), jwk(next)]);
         stage.clock.advance(REFETCH_PAUSE);
-        assert_eq!(stage.verdict(&token(next)).await, "ok", "its first token brings the key");
+        assert_eq!(stage.verdict(&token(next)).await, "ok", "the first token causes a fetch");
         assert_eq!(stage.verdict(&remembered).await, "ok");
         server.publish(&[jwk(next)]);
         assert!(stage.refresh_after(REFRESH).await.contains(&"updated".to_owned()));

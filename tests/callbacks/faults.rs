@@ -1,4 +1,4 @@
-//! Receivers that answer badly, or not at all.
+//! Receivers that send invalid answers or none.
 
 use super::*;
 
@@ -12,7 +12,7 @@ async fn attempt(settings: &CallbackSettings, then: Then) -> Sent {
 }
 
 #[tokio::test]
-async fn one_that_never_answers_is_a_timeout() {
+async fn a_receiver_that_never_answers_is_a_timeout() {
     for begin in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"] {
         let sent = attempt(&impatient(), Then::Stall(begin.into())).await;
         assert_eq!((sent.outcome, sent.status), (failed(AttemptError::Timeout), None), "{begin:?}");
@@ -20,7 +20,7 @@ async fn one_that_never_answers_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn one_that_never_ends_its_body_has_said_enough() {
+async fn a_body_that_never_ends_does_not_change_the_outcome() {
     // Long enough for the head to arrive on a busy machine; the receivers stall side by side.
     let patient = CallbackSettings { timeout: Duration::from_secs(1), ..settings() };
     let attempt = |status| {
@@ -35,7 +35,7 @@ async fn one_that_never_ends_its_body_has_said_enough() {
 }
 
 #[tokio::test]
-async fn one_that_closes_too_early_gave_an_answer_if_its_status_came() {
+async fn a_connection_closed_early_counts_as_answered_if_the_status_arrived() {
     for begin in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\n"] {
         let sent = attempt(&settings(), Then::Close(begin.into())).await;
         assert_eq!(sent.outcome, failed(AttemptError::Closed), "{begin:?}");
@@ -47,13 +47,13 @@ async fn one_that_closes_too_early_gave_an_answer_if_its_status_came() {
 }
 
 #[tokio::test]
-async fn one_that_speaks_something_else_is_told_apart() {
+async fn an_answer_that_is_not_http_is_a_protocol_fault() {
     let sent = attempt(&settings(), Then::Answer("SSH-2.0-OpenSSH_9.6\r\n\r\n".into())).await;
     assert_eq!(sent.outcome, failed(AttemptError::Protocol));
 }
 
 #[tokio::test]
-async fn one_that_is_not_there_refuses_the_connection() {
+async fn a_closed_port_is_a_connect_fault() {
     let url = {
         let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}/hook", receiver.local_addr().unwrap())
@@ -63,7 +63,7 @@ async fn one_that_is_not_there_refuses_the_connection() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_speak_tls_is_a_tls_fault() {
+async fn a_receiver_without_tls_is_a_tls_fault() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/hook", listener.local_addr().unwrap());
     for answer in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), b""] {
@@ -81,7 +81,7 @@ async fn one_that_does_not_speak_tls_is_a_tls_fault() {
 }
 
 #[tokio::test]
-async fn of_an_endless_body_four_kibibytes_are_kept() {
+async fn four_kibibytes_of_an_endless_body_are_kept() {
     for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"] {
         let sent = attempt(&settings(), Then::Repeat(head.into(), vec![b'x'; 1000])).await;
         assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 200 });
@@ -90,13 +90,13 @@ async fn of_an_endless_body_four_kibibytes_are_kept() {
 }
 
 #[tokio::test]
-async fn an_endless_head_is_not_taken_in() {
+async fn an_endless_head_is_a_fault() {
     let sent = attempt(&settings(), Then::Repeat("HTTP/1.1 200 OK\r\nx: ".into(), vec![b'x'; 1000])).await;
     assert_eq!(sent.outcome, failed(AttemptError::Protocol));
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_kept_as_it_came() {
+async fn a_compressed_answer_is_kept_compressed() {
     let body = b"\x1f\x8b\x08 and no gzip after all";
     let mut answer =
         format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len())
@@ -118,10 +118,10 @@ async fn headers_and_bodies_may_be_any_bytes() {
     assert_eq!(sent.response, [0xff, 0x00]);
 }
 
-/// It is kept as it came, and what is never inflated cannot burst.
+/// The answer is stored without decompression, so it cannot exceed its bound.
 #[tokio::test]
-async fn of_a_gzip_bomb_the_first_bytes_are_kept() {
-    // A stream of zeros, of which every 1,000 bytes on the wire would be a million.
+async fn the_first_bytes_of_a_gzip_bomb_are_kept() {
+    // A stream of zeros: every 1,000 bytes on the wire decompress to a million.
     let mut bomb = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     bomb.extend(std::iter::repeat_n(0x00, 990));
     for coding in ["gzip", "br", "deflate", "zstd"] {
@@ -132,9 +132,9 @@ async fn of_a_gzip_bomb_the_first_bytes_are_kept() {
     }
 }
 
-/// However often something comes: the deadline is one over everything.
+/// One deadline covers the whole attempt, even if bytes keep arriving.
 #[tokio::test]
-async fn one_that_drips_does_not_stretch_the_deadline() {
+async fn a_slow_answer_does_not_extend_the_deadline() {
     let head = Then::Drip("HTTP/1.1 200 OK\r\nx: ".into(), "x".into());
     let sent = attempt(&impatient(), head).await;
     assert_eq!((sent.outcome, sent.status), (failed(AttemptError::Timeout), None));

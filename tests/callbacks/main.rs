@@ -1,4 +1,4 @@
-//! Callbacks over real sockets: what receivers do, and what names resolve to.
+//! Tests of callbacks over real sockets, with faulty receivers and controlled name resolution.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
@@ -22,7 +22,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_042); // 2024-05-20T
 const BODY: &str = r#"{"type":"analysis.completed","data":{"call_id":"1"}}"#;
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Settings with which the receivers here can be reached, and nothing else that is not public.
+/// Settings that allow the receivers of these tests, and no other address that is not public.
 fn settings() -> CallbackSettings {
     CallbackSettings {
         timeout: Duration::from_secs(10),
@@ -32,7 +32,7 @@ fn settings() -> CallbackSettings {
     }
 }
 
-/// For receivers that never come to an end.
+/// Settings with a short time-out, for receivers that never finish.
 fn impatient() -> CallbackSettings {
     CallbackSettings { timeout: Duration::from_millis(100), ..settings() }
 }
@@ -57,7 +57,7 @@ async fn send(sender: &Sender, url: &str) -> Sent {
     sender.send(&outgoing).await
 }
 
-/// One attempt at a receiver that gives this answer.
+/// Makes one attempt to a receiver with this answer.
 async fn answered(answer: &str) -> Sent {
     let receiver = Receiver::start(Then::Answer(answer.into())).await;
     send(&Sender::new(&settings()).unwrap(), &receiver.url("/hook")).await
@@ -91,7 +91,7 @@ async fn a_callback_carries_its_signed_headers_and_its_body() {
 }
 
 #[tokio::test]
-async fn custom_headers_go_along_and_replace_none_of_ours() {
+async fn custom_headers_are_sent_and_cannot_replace_the_gateways_headers() {
     let mut receiver = Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await;
     let mut headers = CustomHeaders::default();
     for (name, value) in [("Authorization", "Bearer a=b"), ("X-Key", "one, two")] {
@@ -117,7 +117,7 @@ async fn custom_headers_go_along_and_replace_none_of_ours() {
 }
 
 #[tokio::test]
-async fn the_status_decides() {
+async fn the_status_decides_the_outcome() {
     let refused = |status| AttemptOutcome::Refused { status, retry_after: None };
     for (status, outcome) in [
         (200, AttemptOutcome::Delivered { status: 200 }),
@@ -138,7 +138,7 @@ async fn the_status_decides() {
 }
 
 #[tokio::test]
-async fn retry_after_is_read_of_429_and_503_alone() {
+async fn retry_after_is_read_only_from_429_and_503() {
     for (status, value, seconds) in [
         (429, "120", Some(120)),
         (503, "120", Some(120)),
@@ -157,7 +157,7 @@ async fn retry_after_is_read_of_429_and_503_alone() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_a_refusal_and_is_not_followed() {
+async fn a_redirect_is_a_failure_and_is_not_followed() {
     let mut target =
         Receiver::start(Then::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into())).await;
     for status in [301, 302, 303, 307, 308] {
@@ -171,7 +171,7 @@ async fn a_redirect_is_a_refusal_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let receiver = Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await;
     let sender = Sender::new(&settings()).unwrap();
     for _ in 0..3 {

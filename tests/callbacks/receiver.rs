@@ -1,4 +1,4 @@
-//! A receiver that speaks HTTP byte by byte, so that it can also speak it wrongly.
+//! A receiver that writes HTTP byte by byte, so that it can also send invalid HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Between two drops.
+/// Pause between two parts of [`Then::Drip`].
 const DRIP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// What a receiver does once it has a request.
+/// The reaction of a receiver to a request.
 #[derive(Clone)]
 pub(crate) enum Then {
     /// Sends these bytes and waits for the next request.
     Answer(Vec<u8>),
     /// Sends these bytes and closes the connection.
     Close(Vec<u8>),
-    /// Sends these bytes and nothing more, for ever.
+    /// Sends these bytes and then keeps the connection open.
     Stall(Vec<u8>),
-    /// Sends the first bytes once and the second now and then, for ever.
+    /// Sends the first bytes once, then the second bytes repeatedly with pauses.
     Drip(Vec<u8>, Vec<u8>),
-    /// Sends the first bytes once and the second again and again, as long as somebody takes them.
+    /// Sends the first bytes once, then the second bytes repeatedly until the client disconnects.
     Repeat(Vec<u8>, Vec<u8>),
 }
 
-/// What a receiver got.
+/// A request that a receiver got.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) line: String,
@@ -73,17 +73,17 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// The next request.
+    /// Waits for the next request.
     pub(crate) async fn request(&mut self) -> Request {
         self.requests.recv().await.unwrap()
     }
 
-    /// How many connections came.
+    /// Number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Whether nobody has come at all.
+    /// Whether the receiver got no connection.
     pub(crate) fn is_untouched(&mut self) -> bool {
         self.connections() == 0 && self.requests.try_recv().is_err()
     }
@@ -104,7 +104,7 @@ async fn serve(mut stream: TcpStream, then: Then, seen: mpsc::UnboundedSender<Re
             Then::Close(bytes) => return stream.write_all(bytes).await.ok(),
             Then::Stall(bytes) => {
                 stream.write_all(bytes).await.ok()?;
-                // Nothing more is sent, and so this returns when the sender has gone.
+                // The client sends nothing more, so this returns when the client disconnects.
                 stream.read_u8().await.ok()?;
             }
             Then::Drip(first, again) => {

@@ -1,4 +1,4 @@
-//! Receivers that are inside, whatever they call themselves.
+//! Receivers with internal addresses are refused, however the URL names them.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +9,7 @@ use alovoice_gateway::callbacks::Lookup;
 
 use super::*;
 
-/// Names that resolve to whatever a test says; each lookup of a name gives the next of its answers.
+/// A resolver with fixed answers. Each lookup of a name returns its next answer.
 #[derive(Default)]
 struct Names {
     answers: Mutex<HashMap<&'static str, Vec<Vec<IpAddr>>>>,
@@ -19,7 +19,7 @@ struct Names {
 impl Names {
     fn new(name: &'static str, answers: &[&[&str]]) -> Arc<Self> {
         let parse = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
-        // Last first, so that the next answer is popped.
+        // In reverse order, so that `pop` returns the next answer.
         let answers = answers.iter().rev().map(parse).collect();
         Arc::new(Self { answers: Mutex::new(HashMap::from([(name, answers)])), asked: Mutex::default() })
     }
@@ -38,7 +38,7 @@ impl Lookup for Names {
     }
 }
 
-/// A receiver on this machine, which the settings let callbacks go to.
+/// A receiver on this machine, which the settings allow.
 async fn receiver() -> Receiver {
     Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await
 }
@@ -70,18 +70,18 @@ async fn one_forbidden_address_refuses_the_name() {
 }
 
 #[tokio::test]
-async fn the_checked_address_is_the_one_connected_to() {
+async fn the_client_connects_to_the_checked_address() {
     let receiver = receiver().await;
-    // Whoever asks again gets an inside address.
+    // The second lookup returns an internal address.
     let names = Names::new("crm.example.uz", &[&["127.0.0.1"], &["10.0.0.5"]]);
     let sender = Sender::with_lookup(&settings(), names.clone()).unwrap();
     let url = format!("http://crm.example.uz:{}/hook", receiver.address.port());
     assert_eq!(send(&sender, &url).await.outcome, AttemptOutcome::Delivered { status: 204 });
     assert_eq!(names.asked(), ["crm.example.uz"]);
-    // The next attempt goes over the connection that is open, to the address that was checked.
+    // The next attempt uses the open connection to the checked address.
     assert_eq!(send(&sender, &url).await.outcome, AttemptOutcome::Delivered { status: 204 });
     assert_eq!((names.asked().len(), receiver.connections()), (1, 1));
-    // A new connection is a new lookup and a new check.
+    // A new connection causes a new lookup and a new check.
     let port = receiver.address.port().wrapping_add(1);
     assert_forbidden(&send(&sender, &format!("http://crm.example.uz:{port}/hook")).await, "private");
     assert_eq!(receiver.connections(), 1);
@@ -117,7 +117,7 @@ async fn a_literal_address_is_refused_in_every_spelling() {
 async fn http_is_refused_unless_allowed() {
     let mut receiver = receiver().await;
     let sender = Sender::new(&CallbackSettings { allow_http: false, ..settings() }).unwrap();
-    assert_forbidden(&send(&sender, &receiver.url("/hook")).await, "https only");
+    assert_forbidden(&send(&sender, &receiver.url("/hook")).await, "must use https");
     assert!(receiver.is_untouched());
 }
 

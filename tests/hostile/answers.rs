@@ -1,11 +1,11 @@
-//! Vendor answers of the right outline with anything inside.
+//! Vendor answers with the right outline and arbitrary content.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::checks::vendor_answer::check;
 
-/// What stands where something else is expected.
+/// Values of unexpected types.
 const ODD: &[&str] = &[
     "null",
     "true",
@@ -53,7 +53,7 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-/// With keys that may come twice, or not at all.
+/// An object in which keys may be missing or repeated.
 fn object(keys: &'static [&'static str]) -> impl Strategy<Value = String> {
     let member = (select(keys), value()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
     prop::collection::vec(member, 0..8).prop_map(|members| format!("{{{}}}", members.join(",")))
@@ -76,12 +76,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) })]
 
     #[test]
-    fn an_answer_is_read_or_refused(answer in answer()) {
+    fn an_answer_is_accepted_or_refused(answer in answer()) {
         check(answer.as_bytes());
     }
 
     #[test]
-    fn half_an_answer_too(answer in answer(), share in 0.0..1.0_f64) {
+    fn a_truncated_answer_is_accepted_or_refused(answer in answer(), share in 0.0..1.0_f64) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short text")]
         let end = (answer.len() as f64 * share) as usize;
         check(&answer.as_bytes()[..end]);

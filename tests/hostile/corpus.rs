@@ -1,6 +1,6 @@
-//! Everything that a fuzzer ever found worth keeping (`fuzz/corpus`), put through the checks of the fuzz targets.
+//! Runs the checks of the fuzz targets on the corpus (`fuzz/corpus`).
 //!
-//! To look for more: `tests/fuzz`.
+//! `tests/fuzz` runs the fuzzer to extend the corpus.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::checks;
 
-/// Runs a check on every file of its corpus, and names those that it panics at.
+/// Runs a check on each file of its corpus, and lists the files at which it panics.
 fn replay(name: &str, check: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let files = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
@@ -30,7 +30,7 @@ macro_rules! corpora {
             }
         )*
 
-        /// A target without a replay would rot.
+        /// A target without a replay would not be noticed when it breaks.
         #[test]
         fn every_fuzz_target_is_replayed() {
             let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");

@@ -1,4 +1,4 @@
-//! Settings of the right outline with anything inside.
+//! Settings with the right outline and arbitrary values.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -56,7 +56,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
-    fn a_file_is_read_or_refused(
+    fn a_file_is_accepted_or_refused(
         lines in prop::collection::vec((select(KEYS), select(VALUES)), 0..8),
         variables in prop::collection::vec((select(KEYS), prop_oneof![select(VALUES).prop_map(str::to_owned), "[^\0]{0,12}"]), 0..4),
     ) {

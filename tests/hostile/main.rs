@@ -1,4 +1,4 @@
-//! What comes in from outside, at its worst: kept finds of a fuzzer (`corpus`), and what grammars of bad input make up.
+//! Malformed input from outside: the corpus of the fuzzer, and input generated from grammars.
 //!
 //! The checks are those of the fuzz targets.
 

@@ -1,4 +1,4 @@
-//! Submissions: what the gateway takes, and what its OpenAPI document says that it takes.
+//! Submissions: the gateway and its OpenAPI document accept the same bodies.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::draft202012::new(&root).unwrap()
 });
 
-/// The pointers of what the gateway refuses; none if it takes it.
+/// The pointers in the gateway's problem; empty if it accepts the body.
 fn refused(body: &Value) -> Vec<String> {
     let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
     let parsed = parse::<Object<SubmitAnalysis>>(body.to_string().as_bytes());
@@ -32,7 +32,7 @@ fn refused(body: &Value) -> Vec<String> {
     errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Rules that JSON Schema has no words for.
+/// Whether the rule behind this pointer cannot be expressed in JSON Schema.
 fn is_beyond_schemas(body: &Value, pointer: &str) -> bool {
     match pointer {
         "#/call_id" => body["call_id"] == "." || body["call_id"] == "..",
@@ -107,7 +107,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) })]
 
     #[test]
-    fn what_is_taken_is_what_the_document_says(body in submission()) {
+    fn the_gateway_accepts_what_the_document_allows(body in submission()) {
         let (refused, is_valid) = (refused(&body), SCHEMA.is_valid(&body));
         if refused.is_empty() {
             prop_assert!(is_valid, "taken, and not valid: {body}");

@@ -1,4 +1,4 @@
-"""Follows the events as a client in Python would: the URL, a token, and how many to wait for. Comes back after each."""
+"""Follows the event stream as a Python client. Arguments: the URL, a token, and the number of events. It reconnects after each event."""
 
 import sys
 from urllib.request import Request, urlopen

@@ -1,4 +1,4 @@
-"""Measures talks: [[[begin in s, end in s, speaker, text], …], …] on standard input, the numbers on standard output."""
+"""Computes talk metrics. Input: [[[begin in s, end in s, speaker, text], …], …] as JSON. Output: the metrics of each talk as JSON."""
 
 import json
 import sys

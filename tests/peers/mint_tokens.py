@@ -1,4 +1,4 @@
-"""Plays four issuers: writes their keys into the folder given, and prints a token of each.
+"""Acts as four issuers: writes their keys into a folder and prints a token of each.
 
 Arguments: the folder, the audience, the tenant, the scopes, and the shared secret of the HS256 issuer.
 """

@@ -1,6 +1,6 @@
-"""Takes spans by OTLP over HTTP at ADDRESS PORT, decodes them by OpenTelemetry's own definitions, and prints them as rotel does.
+"""Receives spans by OTLP over HTTP at ADDRESS PORT, decodes them with OpenTelemetry's definitions, and prints them like rotel.
 
-In the place of rotel, where that cannot be had: what decodes is not ours, what listens is.
+It replaces rotel where rotel is not available. The decoder is OpenTelemetry's; only the HTTP server is part of this project.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Reads Markdown pages as others do: a list of them on standard input, the blocks of each on standard output.
+"""Parses Markdown with a common library. Input: a list of pages as JSON. Output: the blocks of each page as JSON.
 
-A block is its kind and the pieces of its text, each with what marks it.
+A block is its kind and the pieces of its text, each with its markup.
 """
 
 import json
@@ -17,7 +17,7 @@ def blocks(page):
         if token.type == "inline":
             yield [opening.tag, list(pieces(token.children))]
         else:
-            # Whatever else has a text is markup that was not meant.
+            # Any other token with text is unintended markup.
             assert not token.content, token
 
 

@@ -1,4 +1,4 @@
-"""Reads subtitles as others do: [[WebVTT, SubRip], …] on standard input, the captions of each on standard output."""
+"""Parses subtitles with common libraries. Input: [[WebVTT, SubRip], …] as JSON. Output: the captions of each file as JSON."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def of_webvtt(text):
             "begin_ms": milliseconds(caption.start_time),
             "end_ms": milliseconds(caption.end_time),
             "speaker": caption.voice and unescape(caption.voice),
-            # `text` has the tags taken out, and the character references as they were.
+            # `text` has no tags, and its character references are not decoded.
             "text": unescape(caption.text),
         }
 
@@ -30,7 +30,7 @@ def milliseconds(time):
 def of_subrip(text):
     subtitles = list(srt.parse(text))
     assert [subtitle.index for subtitle in subtitles] == list(range(1, len(subtitles) + 1))
-    # Written again it is the same.
+    # Writing the parsed file gives the same text.
     assert srt.compose(subtitles, reindex=False) == text
     millisecond = timedelta(milliseconds=1)
     for subtitle in subtitles:

@@ -1,4 +1,4 @@
-"""Checks an OpenAPI document on standard input against the specification."""
+"""Validates an OpenAPI document from standard input against the specification."""
 
 import json
 import sys

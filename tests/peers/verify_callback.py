@@ -1,4 +1,4 @@
-"""Verifies a callback as a receiver in Python would: {"secret", "headers", "body"} on standard input."""
+"""Verifies a callback as a Python receiver. Input: {"secret", "headers", "body"} as JSON."""
 
 import json
 import sys

@@ -1,17 +1,17 @@
-//! Each behaviour's forms on the wire, in order.
+//! Each fault as a client sees it, in order.
 
 use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation};
 use tokio::io::AsyncReadExt;
 
 use crate::play::{Play, id};
 
-/// Answers that are larger than this prove their point.
+/// A larger answer is large enough for the test.
 const ENOUGH_BYTES: usize = 20 << 20;
 
 #[tokio::test]
-async fn submits_and_polls_take_the_forms_they_are_named_for() {
+async fn submits_and_polls_show_the_behaviour_in_the_call_id() {
     let play = Play::start().await;
-    // A call id's beginning; what three submits see; what four polls see after the third.
+    // The begin of a call id, the answers to three submits, and the answers to four polls after them.
     let head = "200 head, 200 head, 200 head";
     let usual = "200 head, 200 head, 200 finished, 200 finished";
     for (name, submits, polls) in [
@@ -74,11 +74,11 @@ async fn submits_and_polls_take_the_forms_they_are_named_for() {
         }
         assert_eq!(seen.join(", "), polls, "polls of {call_id}");
     }
-    assert!(play.vendor.calls().iter().all(|request| request.operation != Operation::Elsewhere));
+    assert!(play.vendor.calls().iter().all(|request| request.operation != Operation::OtherHost));
 }
 
 #[tokio::test]
-async fn a_submit_is_taken_or_lost_as_its_name_says() {
+async fn a_submit_is_accepted_or_lost_as_its_name_says() {
     let play = Play::start().await;
     for (name, taken) in [
         ("documented", 1),
@@ -105,7 +105,7 @@ async fn a_submit_is_taken_or_lost_as_its_name_says() {
 }
 
 #[tokio::test]
-async fn a_hanging_request_is_taken_or_not_and_never_answered() {
+async fn a_hanging_request_is_accepted_or_not_and_never_answered() {
     for (method, call_id, taken) in [
         ("callsendai", "submit-hang~1", 1),
         ("callsendai", "submit-hang-lost~1", 0),
@@ -131,7 +131,7 @@ async fn a_reset_is_a_reset_and_not_a_close() {
 }
 
 #[tokio::test]
-async fn oversized_answers_go_on_and_on() {
+async fn oversized_answers_do_not_end() {
     let play = Play::start().await;
     for call_id in ["known-huge~1", "known-gzip-bomb~1"] {
         let mut response = play.get("callgetairesult", call_id).await;
@@ -154,7 +154,7 @@ async fn a_truncated_answer_announces_more_than_it_has() {
     let mut stream = play.raw("callgetairesult", "known-truncated~1").await;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
-    // It is cut in the middle, perhaps of a letter.
+    // The cut may be inside a character.
     let answer = String::from_utf8_lossy(&bytes);
     let (head, _) = answer.split_once("\r\n\r\n").unwrap();
     let announced: usize =
@@ -163,7 +163,7 @@ async fn a_truncated_answer_announces_more_than_it_has() {
 }
 
 #[tokio::test]
-async fn a_redirect_leads_to_another_host_that_takes_note() {
+async fn a_redirect_leads_to_another_host_that_records_requests() {
     let play = Play::start().await;
     let response = play.get("callsendai", "redirect~1").await;
     let location = response.headers()["location"].to_str().unwrap().to_owned();
@@ -171,11 +171,11 @@ async fn a_redirect_leads_to_another_host_that_takes_note() {
     let path = location.split_once("/elsewhere").unwrap().1;
     let here = play.vendor.base_url().join(&format!("elsewhere{path}")).unwrap();
     play.client.get(here).send().await.unwrap();
-    assert_eq!(play.vendor.calls().last().unwrap().operation, Operation::Elsewhere);
+    assert_eq!(play.vendor.calls().last().unwrap().operation, Operation::OtherHost);
 }
 
 #[tokio::test]
-async fn every_behaviour_takes_a_good_submit_in_the_end() {
+async fn every_temporary_fault_of_submits_ends() {
     let play = Play::start().await;
     let hanging = [Behaviour::SubmitHang, Behaviour::SubmitHangLost];
     for behaviour in Behaviour::ALL.iter().filter(|behaviour| !hanging.contains(behaviour)) {
@@ -188,7 +188,7 @@ async fn every_behaviour_takes_a_good_submit_in_the_end() {
 }
 
 impl Play {
-    /// Goes through the second spoilt poll without reading it; the third is good.
+    /// Sends the second faulty poll without reading its answer; the third poll succeeds.
     async fn poll_past_fault(&self, call_id: &str) {
         drop(self.get("callgetairesult", call_id).await);
         assert_eq!(self.poll(call_id).await, "200 finished", "{call_id}");

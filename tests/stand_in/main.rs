@@ -1,4 +1,4 @@
-//! The vendor stand-in and the callback receiver, seen from outside: everything else is tested against them.
+//! Tests the vendor stand-in and the callback receiver from outside. Other tests rely on both.
 
 #[cfg(test)]
 mod faults;

@@ -1,4 +1,4 @@
-//! What a test can see of the stand-in and do to it.
+//! What a test can observe of the stand-in, and how it controls it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +20,7 @@ impl Clock for HandClock {
 }
 
 #[tokio::test]
-async fn a_result_is_ready_when_the_clock_says_so() {
+async fn a_result_is_ready_after_the_processing_time() {
     let clock = Arc::new(HandClock::default());
     let processing = Ready::AfterDuration(Duration::from_secs(3));
     let play =
@@ -33,11 +33,11 @@ async fn a_result_is_ready_when_the_clock_says_so() {
     assert_eq!(play.poll("1").await, "200 finished");
     assert_eq!(play.vendor.calls()[2].at, Timestamp::from_millis(3_000));
     play.submit("1").await;
-    assert_eq!(play.poll("1").await, "200 head", "a second submit starts anew");
+    assert_eq!(play.poll("1").await, "200 head", "a second submit starts again");
 }
 
 #[tokio::test]
-async fn requests_are_noted_with_what_they_carried() {
+async fn requests_are_recorded_with_their_headers() {
     let play = Play::start().await;
     let url = play.url("callsendai", "a%3Ab");
     play.client.get(url).header("traceparent", "00-1-2-00").send().await.unwrap();
@@ -50,7 +50,7 @@ async fn requests_are_noted_with_what_they_carried() {
 }
 
 #[tokio::test]
-async fn while_down_nothing_is_taken_or_answered() {
+async fn while_down_no_submit_is_accepted_or_answered() {
     let play = Play::start().await;
     play.vendor.set_down(true);
     assert_eq!(play.submit("1").await, "reset");
@@ -61,7 +61,7 @@ async fn while_down_nothing_is_taken_or_answered() {
 }
 
 #[tokio::test]
-async fn held_answers_wait_and_a_stop_lets_them_go() {
+async fn held_answers_wait_until_the_stop() {
     let play = Play::start().await;
     play.vendor.set_held(true);
     let released = tokio::join!(play.submit("1"), async {
@@ -82,7 +82,7 @@ async fn held_answers_wait_and_a_stop_lets_them_go() {
 }
 
 #[tokio::test]
-async fn requests_sent_ahead_are_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     use tokio::io::AsyncWriteExt;
     let play = Play::start().await;
     let mut stream = play.raw("callsendai", "1").await;

@@ -1,4 +1,4 @@
-//! A stand-in, a client of it, and words for what the client sees.
+//! A stand-in with a client, and short names for the answers that the client sees.
 
 use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
@@ -32,28 +32,28 @@ impl Play {
         self.client.get(self.url(method, call_id)).send().await.unwrap()
     }
 
-    /// The form of the answer to a submit.
+    /// Submits a call and returns the form of the answer.
     pub(crate) async fn submit(&self, call_id: &str) -> String {
         form(self.client.get(self.url("callsendai", call_id)).send().await).await
     }
 
-    /// The form of the answer to a poll.
+    /// Polls a call and returns the form of the answer.
     pub(crate) async fn poll(&self, call_id: &str) -> String {
         form(self.client.get(self.url("callgetairesult", call_id)).send().await).await
     }
 
-    /// The `answer` of what a method says.
+    /// The member `answer` of a method's JSON.
     pub(crate) async fn answer(&self, method: &str, call_id: &str) -> Value {
         let body = self.get(method, call_id).await.bytes().await.unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()["answer"].take()
     }
 
-    /// The `answer` of a result that was there already.
+    /// The member `answer` of a known result.
     pub(crate) async fn finished(&self, call_id: &str) -> Value {
         self.answer("callgetairesult", &format!("known-{call_id}")).await
     }
 
-    /// A connection of one's own, with a request written to it.
+    /// Opens a connection and writes a request to it.
     pub(crate) async fn raw(&self, method: &str, call_id: &str) -> TcpStream {
         let base = self.vendor.base_url();
         let mut stream = TcpStream::connect(base.socket_addrs(|| None).unwrap()[0]).await.unwrap();
@@ -67,7 +67,7 @@ pub(crate) fn id(text: &str) -> CallId {
     CallId::parse(text).unwrap()
 }
 
-/// Puts what came back into a word or two.
+/// Describes an answer in a few words.
 async fn form(sent: reqwest::Result<Response>) -> String {
     let Ok(response) = sent else { return "reset".to_owned() };
     let status = response.status().as_u16();

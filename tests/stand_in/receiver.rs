@@ -1,4 +1,4 @@
-//! The callback receiver.
+//! Tests of the callback receiver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ fn client() -> Client {
 }
 
 #[tokio::test]
-async fn paths_say_how_they_are_answered() {
+async fn the_path_selects_the_answer() {
     let receiver = Receiver::start(ReceiverOptions::default()).await.unwrap();
     let client = client();
     for (answer, expected) in [
@@ -40,7 +40,7 @@ async fn paths_say_how_they_are_answered() {
 }
 
 #[tokio::test]
-async fn requests_are_kept_whole_and_shown_before_they_are_answered() {
+async fn requests_are_recorded_completely_before_they_are_answered() {
     let shown = Arc::new(AtomicUsize::new(0));
     let on_received = {
         let shown = Arc::clone(&shown);
@@ -62,7 +62,7 @@ async fn requests_are_kept_whole_and_shown_before_they_are_answered() {
 }
 
 #[tokio::test]
-async fn slow_receivers_are_slow_until_let_go() {
+async fn held_and_slow_answers_wait() {
     let receiver = Receiver::start(ReceiverOptions::default()).await.unwrap();
     receiver.set_held(true);
     let (answer, ()) = tokio::join!(client().post(receiver.hook("ok")).send(), async {

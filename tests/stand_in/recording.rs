@@ -1,4 +1,4 @@
-//! The recording is real sound, and can be had in parts.
+//! The recording is real audio and supports ranges.
 
 use std::io::Cursor;
 
@@ -16,7 +16,7 @@ impl Play {
 }
 
 #[tokio::test]
-async fn the_recording_has_each_side_on_its_channel_for_as_long_as_it_speaks() {
+async fn each_party_is_on_its_own_channel_while_it_speaks() {
     let play = Play::start().await;
     let response = play.stereo(None).await;
     assert_eq!(response.headers()["content-type"], "audio/wav");
@@ -53,7 +53,7 @@ async fn the_recording_has_each_side_on_its_channel_for_as_long_as_it_speaks() {
 }
 
 #[tokio::test]
-async fn parts_of_the_recording_are_parts_of_the_whole() {
+async fn ranges_are_parts_of_the_recording() {
     let play = Play::start().await;
     let whole = play.stereo(None).await.bytes().await.unwrap();
     let length = whole.len();
@@ -78,7 +78,7 @@ async fn parts_of_the_recording_are_parts_of_the_whole() {
 }
 
 #[tokio::test]
-async fn the_recording_tells_its_size_and_revalidates() {
+async fn the_recording_has_a_size_and_supports_revalidation() {
     let play = Play::start().await;
     let url = play.vendor.base_url().join("stereo/known-1").unwrap();
     let head = play.client.head(url.clone()).send().await.unwrap();
@@ -93,7 +93,7 @@ async fn the_recording_tells_its_size_and_revalidates() {
 }
 
 #[tokio::test]
-async fn recordings_go_wrong_as_named() {
+async fn recordings_show_the_fault_in_the_call_id() {
     let play = Play::start().await;
     for (call_id, status) in [("audio-404~1", 404), ("audio-500~1", 500), ("audio-redirect~1", 302)] {
         let url = play.vendor.base_url().join(&format!("stereo/{call_id}")).unwrap();
@@ -106,7 +106,7 @@ async fn recordings_go_wrong_as_named() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_a_reader_that_has_stopped_reading() {
+async fn a_stop_does_not_wait_for_a_stalled_reader() {
     let play = Play::start().await;
     let unread = play.stereo(None).await;
     play.vendor.stop().await;

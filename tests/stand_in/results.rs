@@ -1,4 +1,4 @@
-//! What finished answers say, and how they are cached.
+//! The content and the caching of results.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ async fn documented_answers_have_the_fields_of_the_vendors_examples() {
 }
 
 #[tokio::test]
-async fn bent_answers_are_bent_as_named() {
+async fn changed_answers_show_the_behaviour_in_the_call_id() {
     let play = Play::start().await;
     assert!(play.finished("begin-time-string~1").await["begin_time"].is_string());
     let quoted = play.finished("numbers-as-strings~1").await;
@@ -66,7 +66,7 @@ async fn bent_answers_are_bent_as_named() {
 }
 
 #[tokio::test]
-async fn some_answers_grow_or_change_after_the_first() {
+async fn some_answers_change_after_the_first() {
     let play = Play::start().await;
     let first = play.finished("tags-more~1").await;
     let second = play.finished("tags-more~1").await;
@@ -79,7 +79,7 @@ async fn some_answers_grow_or_change_after_the_first() {
 }
 
 #[tokio::test]
-async fn answers_have_the_headers_of_the_vendors_page_and_revalidate() {
+async fn answers_have_the_documented_headers_and_support_revalidation() {
     let play = Play::start().await;
     let response = play.get("callgetairesult", "known-1").await;
     let headers = response.headers().clone();
@@ -125,7 +125,7 @@ async fn compressed_answers_are_compressed() {
 }
 
 #[tokio::test]
-async fn strangers_and_strange_paths_are_refused() {
+async fn unknown_tokens_and_paths_are_refused() {
     let play = Play::start().await;
     let base = play.vendor.base_url();
     let status = async |path: &str| play.client.get(base.join(path).unwrap()).send().await.unwrap().status();

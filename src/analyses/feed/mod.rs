@@ -4,7 +4,6 @@
 //! and costs no memory. What wakes a stream says only that there may be something new; what there is, and in which order,
 //! the store tells. So a notice that comes twice does no harm, and one that is lost is made up for at the next heartbeat.
 
-mod cursor;
 mod stream;
 
 use std::collections::HashMap;
@@ -15,8 +14,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::cursor::Cursor;
-pub use self::stream::{EventStream, Next};
+pub use self::stream::{EventStream, StreamItem};
+use super::cursor::CursorCodec;
 use crate::config::EventSettings;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
@@ -44,18 +43,21 @@ impl Start {
             "earliest" => Some(Self::Earliest),
             "latest" => Some(Self::Latest),
             _ if text.starts_with("evt_") => EventId::parse(text).map(Self::Event),
-            _ => Cursor::parse(tenant, text).map(Self::Position),
+            _ => {
+                let number = codec(tenant).decode_number(text).ok()?;
+                Some(Self::Position(FeedPosition::new(number)))
+            }
         }
     }
 }
 
 /// A page of the feed.
 #[derive(Debug)]
-pub struct Page {
+pub struct FeedPage {
     /// The events, oldest first.
     pub events: Vec<FeedEvent>,
-    /// Where to go on.
-    pub next: Cursor,
+    /// Cursor of the next page. There always is one, since the feed grows.
+    pub next_cursor: String,
 }
 
 /// The tenant has as many streams open as it may.
@@ -97,11 +99,11 @@ impl Feed {
         tenant: &TenantId,
         start: Start,
         limits: PageLimits,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<FeedPage, StoreError> {
         let position = self.position(tenant, start).await?;
         let events = self.store.events_after(tenant, position, limits).await?;
         let last = events.last().map_or(position, |event| event.position);
-        Ok(Page { next: Cursor::new(tenant, last), events })
+        Ok(FeedPage { next_cursor: cursor(tenant, last), events })
     }
 
     /// Takes a place for a stream, which is given back with the stream.
@@ -133,8 +135,8 @@ impl Feed {
         Ok(EventStream::new(Arc::clone(self), tenant.clone(), position, until, signal))
     }
 
-    /// Wakes the streams of whose tenant something happened, until the store is gone or `stop` says so.
-    pub async fn follow_changes(&self, mut changes: Receiver<Change>, stop: CancellationToken) {
+    /// Wakes the streams of every tenant that has a new event, until `stop` is cancelled.
+    pub async fn follow_changes(self: Arc<Self>, mut changes: Receiver<Change>, stop: CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
@@ -164,4 +166,13 @@ impl Feed {
             Start::Event(event) => self.store.feed_position(tenant, event).await,
         }
     }
+}
+
+/// The cursor of a position in a tenant's feed.
+fn cursor(tenant: &TenantId, position: FeedPosition) -> String {
+    codec(tenant).encode_number(position.number())
+}
+
+fn codec(tenant: &TenantId) -> CursorCodec {
+    CursorCodec::new("events", tenant)
 }

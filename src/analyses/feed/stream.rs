@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Cursor, Feed};
+use super::{Feed, cursor};
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::TenantId;
@@ -14,14 +14,14 @@ use crate::store::StoreError;
 /// What a stream holds in memory at most, bar the event that passes it.
 const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
 
-/// What comes next in a stream.
+/// The next item of a stream.
 #[derive(Debug)]
-pub enum Next {
-    /// An event.
+pub enum StreamItem {
+    /// An event of the tenant's feed.
     Event(FeedEvent),
-    /// Nothing for as long as a proxy or a client may be left without a sign.
-    Quiet,
-    /// The end, and why: for people.
+    /// No event for one heartbeat interval: the connection needs a sign of life.
+    Heartbeat,
+    /// The end of the stream, with a reason for humans.
     End(&'static str),
 }
 
@@ -48,23 +48,23 @@ impl EventStream {
         Self { feed, tenant, position, page: VecDeque::new(), until, signal }
     }
 
-    /// Where it stands.
-    pub fn cursor(&self) -> Cursor {
-        Cursor::new(&self.tenant, self.position)
+    /// The cursor after the last event that this stream returned.
+    pub fn cursor(&self) -> String {
+        cursor(&self.tenant, self.position)
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next item.
     ///
     /// # Errors
     /// If the store holds something that cannot be read. An outage of the store is only a pause.
-    pub async fn next(&mut self) -> Result<Next, StoreError> {
+    pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {
-                return Ok(Next::End(why));
+                return Ok(StreamItem::End(why));
             }
             if let Some(event) = self.page.pop_front() {
                 self.position = event.position;
-                return Ok(Next::Event(event));
+                return Ok(StreamItem::Event(event));
             }
             // Marked before the look, so that nothing falls between the two.
             self.signal.mark_unchanged();
@@ -81,7 +81,7 @@ impl EventStream {
                 Err(error) => return Err(error),
             };
             if self.pause(is_away).await {
-                return Ok(Next::Quiet);
+                return Ok(StreamItem::Heartbeat);
             }
         }
     }

@@ -1,6 +1,7 @@
-//! What was sent, what became of it, and sending it again.
+//! Deliveries to webhooks and callbacks: list them, read their attempts, send one again.
 
-use super::{Webhooks, WebhooksError, cursor, due};
+use super::{Webhooks, WebhooksError, due};
+use crate::analyses::cursor::CursorCodec;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use crate::domain::ids::{DeliveryId, TenantId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
@@ -8,26 +9,26 @@ use crate::store::{RecordedAttempt, RecordedDelivery};
 /// A page of deliveries.
 #[derive(Debug)]
 pub struct DeliveryList {
-    /// The newest first.
+    /// The deliveries, newest first.
     pub deliveries: Vec<RecordedDelivery>,
-    /// Where the next page begins; `None` after the last.
+    /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// A delivery and every attempt.
+/// A delivery with all its attempts.
 #[derive(Debug)]
 pub struct DeliveryWithAttempts {
-    /// The delivery.
+    /// The delivery without its attempts.
     pub delivery: RecordedDelivery,
-    /// The first one first.
+    /// The attempts, oldest first.
     pub attempts: Vec<RecordedAttempt>,
 }
 
 impl Webhooks {
-    /// A page of the deliveries that a filter lets through.
+    /// Lists up to `limit` deliveries that match the filter, after the cursor or from the newest on.
     ///
     /// # Errors
-    /// [`WebhooksError::InvalidCursor`] for one of another list.
+    /// [`WebhooksError::InvalidCursor`] for a cursor of another list.
     pub async fn deliveries(
         &self,
         tenant: &TenantId,
@@ -35,18 +36,19 @@ impl Webhooks {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<DeliveryList, WebhooksError> {
-        let after = cursor.map(|text| cursor::read(tenant, &filter, text)).transpose()?;
-        // One more than is shown tells whether there is a next page.
-        let page = DeliveryQuery { filter: filter.clone(), after, limit: limit.saturating_add(1) };
+        let codec = codec(tenant, &filter);
+        let after = cursor.map(|cursor| codec.decode_number(cursor)).transpose()?;
+        // One more than the page holds shows whether there is a next page.
+        let page = DeliveryQuery { filter, after, limit: limit.saturating_add(1) };
         let mut deliveries = self.store.list_deliveries(tenant, page).await?;
-        let more = deliveries.len() > limit;
+        let is_last = deliveries.len() <= limit;
         deliveries.truncate(limit);
-        let last = deliveries.last().filter(|_| more);
-        let next_cursor = last.map(|last| cursor::write(tenant, &filter, last.place));
+        let last = deliveries.last().filter(|_| !is_last);
+        let next_cursor = last.map(|last| codec.encode_number(last.place));
         Ok(DeliveryList { deliveries, next_cursor })
     }
 
-    /// A delivery with its attempts.
+    /// Returns a delivery with its attempts.
     ///
     /// # Errors
     /// If the tenant has no such delivery.
@@ -61,10 +63,10 @@ impl Webhooks {
         Ok(DeliveryWithAttempts { delivery, attempts })
     }
 
-    /// Makes a delivery due now, whatever became of it.
+    /// Makes a delivery due now, whether it was delivered, failed or is still pending.
     ///
     /// # Errors
-    /// If the tenant has no such delivery, or its endpoint is disabled.
+    /// If the tenant has no such delivery, or its webhook is disabled.
     pub async fn redeliver(
         &self,
         tenant: &TenantId,
@@ -73,4 +75,11 @@ impl Webhooks {
         due(self.store.redeliver(tenant, id).await?, "delivery")?;
         self.delivery(tenant, id).await
     }
+}
+
+fn codec(tenant: &TenantId, filter: &DeliveryFilter) -> CursorCodec {
+    CursorCodec::new("deliveries", tenant)
+        .filter(filter.webhook.map(|webhook| webhook.to_string()).unwrap_or_default())
+        .filter(filter.status.map_or("", |status| status.as_str()))
+        .filter(filter.call_id.as_ref().map_or("", |call_id| call_id.as_str()))
 }

@@ -2,7 +2,6 @@
 //!
 //! Secrets and header values are sealed here, on their way to the store, and shown to nobody afterwards.
 
-mod cursor;
 mod deliveries;
 mod replays;
 

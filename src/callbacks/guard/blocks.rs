@@ -1,9 +1,9 @@
-//! Which addresses are not of the public Internet, and what they are instead.
+//! The blocks of addresses that are not public.
 //!
-//! From the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), the multicast blocks, and the
-//! rule that of IPv6 only `2000::/3` is handed out (RFC 4291, 2.4; IANA IPv6 Global Unicast Address Assignments).
-//! Small blocks that the registries call global inside a reserved one (`192.0.0.9`, `2001:1::1`, …) are anycast
-//! services of a network, never a receiver: they are refused with the block around them.
+//! The blocks come from the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190) and the multicast
+//! blocks. Of IPv6, only `2000::/3` is assigned (RFC 4291, 2.4; IANA IPv6 Global Unicast Address Assignments).
+//! The registries call some small blocks inside reserved ones global (`192.0.0.9`, `2001:1::1`, …). These are anycast services
+//! of a network and never receivers, so they are refused together with the block around them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ const fn v6(high: [u16; 4], low: u16, prefix: u8) -> Ipv6Net {
 const IPV4: [(Ipv4Net, &str); 16] = [
     (v4(0, 0, 0, 0, 8), "of \"this network\" (RFC 791)"),
     (v4(10, 0, 0, 0, 8), "private (RFC 1918)"),
-    (v4(100, 64, 0, 0, 10), "shared by a carrier's customers (RFC 6598)"),
+    (v4(100, 64, 0, 0, 10), "shared address space of a carrier (RFC 6598)"),
     (v4(127, 0, 0, 0, 8), "loopback (RFC 1122)"),
     (v4(169, 254, 0, 0, 16), "link-local (RFC 3927)"),
     (v4(172, 16, 0, 0, 12), "private (RFC 1918)"),
@@ -40,10 +40,10 @@ const IPV4: [(Ipv4Net, &str); 16] = [
 const IPV6: [(Ipv6Net, &str); 13] = [
     (v6([0, 0, 0, 0], 0, 128), "unspecified (RFC 4291)"),
     (v6([0, 0, 0, 0], 1, 128), "loopback (RFC 4291)"),
-    (v6([0x64, 0xff9b, 1, 0], 0, 48), "a network's own translation of IPv4 (RFC 8215)"),
+    (v6([0x64, 0xff9b, 1, 0], 0, 48), "for local IPv4 translation (RFC 8215)"),
     (v6([0x100, 0, 0, 0], 0, 64), "discard-only (RFC 6666)"),
-    (v6([0x100, 0, 0, 1], 0, 64), "a dummy (RFC 9780)"),
-    // Teredo (2001::/32) is among these; whatever IPv4 address it carries, nobody offers it any more.
+    (v6([0x100, 0, 0, 1], 0, 64), "a dummy prefix (RFC 9780)"),
+    // This block includes Teredo (2001::/32), which is no longer in use, whatever IPv4 address it embeds.
     (v6([0x2001, 0, 0, 0], 0, 23), "for IETF protocols (RFC 2928)"),
     (v6([0x2001, 0xdb8, 0, 0], 0, 32), "for documentation (RFC 3849)"),
     (v6([0x3fff, 0, 0, 0], 0, 20), "for documentation (RFC 9637)"),
@@ -54,22 +54,22 @@ const IPV6: [(Ipv6Net, &str); 13] = [
     (v6([0xff00, 0, 0, 0], 0, 8), "multicast (RFC 4291)"),
 ];
 
-/// All that is handed out for use between networks.
+/// The global unicast block.
 const IPV6_GLOBAL: Ipv6Net = v6([0x2000, 0, 0, 0], 0, 3);
 
-/// Where an IPv4 address stands in its last 32 bits: mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), NAT64 (RFC 6052).
+/// Blocks that embed an IPv4 address in the last 32 bits: mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), NAT64 (RFC 6052).
 const IPV4_LAST: [Ipv6Net; 3] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
     v6([0, 0, 0, 0], 0, 96),
     v6([0x64, 0xff9b, 0, 0], 0, 96),
 ];
 
-/// Where it follows the prefix: 6to4 (RFC 3056).
+/// Block that embeds an IPv4 address after the prefix: 6to4 (RFC 3056).
 const IPV4_AFTER_PREFIX: Ipv6Net = v6([0x2002, 0, 0, 0], 0, 16);
 
-/// What an address is if it is not public: "private (RFC 1918)".
+/// The kind of an address that is not public, such as "private (RFC 1918)"; `None` for a public address.
 ///
-/// An IPv6 address that stands for an IPv4 address has to be asked for as that one: see [`embedded`].
+/// For an IPv6 address that embeds an IPv4 address, callers pass the IPv4 address: see [`embedded`].
 pub(super) fn special(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => find(&IPV4, |block| block.contains(&address)),
@@ -78,12 +78,12 @@ pub(super) fn special(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for.
+/// The IPv4 address that an IPv6 address embeds.
 pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let [_, _, a, b, c, d, .., w, x, y, z] = address.octets();
     if address.is_unspecified() || address.is_loopback() {
-        return None; // compatible in form, and yet no IPv4 addresses
+        return None; // They have the compatible form but embed no IPv4 address.
     }
     if IPV4_LAST.iter().any(|network| network.contains(&address)) {
         return Some(Ipv4Addr::new(w, x, y, z));

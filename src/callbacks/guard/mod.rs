@@ -1,7 +1,8 @@
-//! Where callbacks may go: to the public Internet, and to what the operator names; never inside.
+//! Protection against server-side request forgery: callbacks go to public addresses, and to the networks that the operator
+//! allows.
 //!
-//! A caller chooses the URL, so without this a callback could post to a database, a cloud's metadata service
-//! (`169.254.169.254`) or this gateway's own admin port (server-side request forgery).
+//! The caller chooses the URL. Without this check, a callback could reach a database, the metadata service of a cloud
+//! (`169.254.169.254`) or the admin port of this gateway.
 
 mod blocks;
 
@@ -14,25 +15,25 @@ use url::Host;
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
 
-/// Why a callback may not go somewhere.
+/// Reason why a receiver is forbidden.
 ///
-/// Its text names the rule and not the address: to a caller, the address of an inside name would be news.
+/// Its text names the rule and not the address, since the address of an internal name must not be disclosed to callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
-    /// `http:` without `callbacks.allow_http`.
-    #[error("callbacks go to https only")]
+    /// The scheme is `http`, and `callbacks.allow_http` is off.
+    #[error("the URL must use https")]
     Http,
-    /// Not a public address, and in none of `callbacks.allow_networks`.
-    #[error("the host's address is {kind}; callbacks go to public addresses only")]
+    /// The address is not public and not in `callbacks.allow_networks`.
+    #[error("the host's address must be public, but it is {kind}")]
     Address {
-        /// The address itself, for the operator's log.
+        /// The address, for the log.
         address: IpAddr,
-        /// What it is instead: "private (RFC 1918)".
+        /// The kind of address, such as "private (RFC 1918)".
         kind: &'static str,
     },
 }
 
-/// Knows where callbacks may go. Cheap to clone.
+/// Decides which receivers are allowed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Guard {
     allow_http: bool,
@@ -40,22 +41,22 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard with the operator's exceptions.
+    /// Creates a guard with the exceptions from the settings.
     pub fn new(settings: &CallbackSettings) -> Self {
         Self { allow_http: settings.allow_http, allow_networks: settings.allow_networks.as_slice().into() }
     }
 
-    /// Whether the URL alone speaks for or against it: its scheme, an address in it, or a name of this very machine.
+    /// Checks the URL without resolving names: its scheme, an address in it, or a name for this machine.
     ///
-    /// Other names pass: they are checked by what they resolve to, at each delivery.
+    /// Other names pass. Their addresses are checked at each delivery.
     ///
     /// # Errors
-    /// [`Forbidden`] names the broken rule.
+    /// [`Forbidden`] names the rule that the URL violates.
     pub fn admit(&self, url: &CallbackUrl) -> Result<(), Forbidden> {
         if url.as_url().scheme() != "https" && !self.allow_http {
             return Err(Forbidden::Http);
         }
-        // For http and https the parser has turned every spelling of an IPv4 address into one (WHATWG URL, 3.5).
+        // For http and https the parser normalizes every spelling of an IPv4 address (WHATWG URL, 3.5).
         match url.as_url().host() {
             Some(Host::Ipv4(address)) => self.check_address(address.into()),
             Some(Host::Ipv6(address)) => self.check_address(address.into()),
@@ -66,20 +67,24 @@ impl Guard {
         }
     }
 
-    /// Whether a connection may be made to this address. An IPv6 spelling of an IPv4 address counts as that address.
+    /// Checks that a connection to this address is allowed. An IPv6 address that embeds an IPv4 address counts as that one.
     ///
     /// # Errors
-    /// [`Forbidden::Address`] says what the address is.
+    /// [`Forbidden::Address`] has the kind of the address.
     pub fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
-        let meant = blocks::embedded(address).map_or(address, IpAddr::V4);
-        if self.allow_networks.iter().any(|network| network.contains(&address) || network.contains(&meant)) {
+        let effective = blocks::embedded(address).map_or(address, IpAddr::V4);
+        if self
+            .allow_networks
+            .iter()
+            .any(|network| network.contains(&address) || network.contains(&effective))
+        {
             return Ok(());
         }
-        blocks::special(meant).map_or(Ok(()), |kind| Err(Forbidden::Address { address, kind }))
+        blocks::special(effective).map_or(Ok(()), |kind| Err(Forbidden::Address { address, kind }))
     }
 }
 
-/// `localhost` and all names under it are loopback (RFC 6761, 6.3), whatever a resolver says.
+/// `localhost` and all names under it are loopback (RFC 6761, 6.3), even if a resolver disagrees.
 fn is_localhost(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name == "localhost" || name.ends_with(".localhost")

@@ -13,11 +13,11 @@ fn guard(allow_http: bool, networks: &[&str]) -> Guard {
     })
 }
 
-fn admits(guard: &Guard, url: &str) -> bool {
+fn allows_url(guard: &Guard, url: &str) -> bool {
     guard.admit(&CallbackUrl::parse(url).unwrap()).is_ok()
 }
 
-fn passes(guard: &Guard, address: &str) -> bool {
+fn allows_address(guard: &Guard, address: &str) -> bool {
     guard.check_address(address.parse().unwrap()).is_ok()
 }
 
@@ -55,7 +55,7 @@ fn the_first_and_last_address_of_every_special_block_is_refused() {
         "fe80::/10",
         "fec0::/10",
         "ff00::/8",
-        // Nothing in the registries, but not handed out either: stateless translation, and the rest of the space.
+        // Not in the registries but not assigned either: stateless translation, and the rest of the space.
         "::ffff:0:0:0/96",
         "200::/7",
         "4000::/3",
@@ -69,7 +69,7 @@ fn the_first_and_last_address_of_every_special_block_is_refused() {
 }
 
 #[test]
-fn their_neighbours_are_public() {
+fn the_addresses_next_to_special_blocks_are_public() {
     let guard = guard(false, &[]);
     for address in [
         "1.0.0.0",
@@ -98,12 +98,12 @@ fn their_neighbours_are_public() {
         "2a00:1450:4001::",
         "3ffe:ffff::",
     ] {
-        assert!(passes(&guard, address), "{address}");
+        assert!(allows_address(&guard, address), "{address}");
     }
 }
 
 #[test]
-fn an_ipv4_address_in_ipv6_counts_as_what_it_is() {
+fn an_ipv4_address_embedded_in_ipv6_counts_as_the_ipv4_address() {
     let guard = guard(false, &[]);
     for (inside, outside) in [
         ("::ffff:127.0.0.1", "::ffff:8.8.8.8"),
@@ -112,15 +112,15 @@ fn an_ipv4_address_in_ipv6_counts_as_what_it_is() {
         ("2002:7f00:1::", "2002:808:808::1"),
         ("2002:c0a8:101::808:808", "2002:808:808::a00:1"),
     ] {
-        assert!(!passes(&guard, inside), "{inside}");
-        assert!(passes(&guard, outside), "{outside}");
+        assert!(!allows_address(&guard, inside), "{inside}");
+        assert!(allows_address(&guard, outside), "{outside}");
     }
     // Teredo hides its client's address by inversion; all of it is refused.
-    assert!(!passes(&guard, "2001:0:808:808::f7f7:f7f7"));
+    assert!(!allows_address(&guard, "2001:0:808:808::f7f7:f7f7"));
 }
 
 #[test]
-fn every_spelling_of_a_literal_address_is_seen_through() {
+fn every_spelling_of_a_literal_address_is_recognized() {
     let guard = guard(false, &[]);
     for host in [
         "127.0.0.1",
@@ -154,7 +154,7 @@ fn every_spelling_of_a_literal_address_is_seen_through() {
         "DB.localhost.",
         "loc%61lhost",
     ] {
-        assert!(!admits(&guard, &format!("https://{host}:8443/hook")), "{host}");
+        assert!(!allows_url(&guard, &format!("https://{host}:8443/hook")), "{host}");
     }
     for host in [
         "8.8.8.8",
@@ -164,46 +164,43 @@ fn every_spelling_of_a_literal_address_is_seen_through() {
         "localhost.example.uz",
         "notlocalhost",
     ] {
-        assert!(admits(&guard, &format!("https://{host}/hook")), "{host}");
+        assert!(allows_url(&guard, &format!("https://{host}/hook")), "{host}");
     }
 }
 
 #[test]
-fn http_needs_leave() {
+fn http_is_refused_unless_allowed() {
     assert_eq!(
         guard(false, &[]).admit(&CallbackUrl::parse("http://crm.example.uz/").unwrap()),
         Err(Forbidden::Http)
     );
-    assert!(admits(&guard(true, &[]), "http://crm.example.uz/"));
-    assert!(!admits(&guard(true, &[]), "http://127.0.0.1/"));
+    assert!(allows_url(&guard(true, &[]), "http://crm.example.uz/"));
+    assert!(!allows_url(&guard(true, &[]), "http://127.0.0.1/"));
 }
 
 #[test]
-fn allowed_networks_are_let_in_however_spelled() {
+fn allowed_networks_are_allowed_in_every_spelling() {
     let guard = guard(true, &["10.1.0.0/16", "127.0.0.0/8", "fd00::/8"]);
     for url in
         ["http://10.1.2.3/", "http://[::ffff:10.1.2.3]/", "http://[2002:a01:203::]/", "http://[fd12::1]/"]
     {
-        assert!(admits(&guard, url), "{url}");
+        assert!(allows_url(&guard, url), "{url}");
     }
-    assert!(admits(&guard, "http://localhost:8080/"));
-    assert!(!admits(&guard, "http://10.2.0.1/"));
-    assert!(!admits(&guard, "http://[::1]/"));
+    assert!(allows_url(&guard, "http://localhost:8080/"));
+    assert!(!allows_url(&guard, "http://10.2.0.1/"));
+    assert!(!allows_url(&guard, "http://[::1]/"));
 }
 
 #[test]
 fn the_text_names_the_rule_and_not_the_address() {
     let error = guard(false, &[]).check_address("10.9.8.7".parse().unwrap()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the host's address is private (RFC 1918); callbacks go to public addresses only"
-    );
+    assert_eq!(error.to_string(), "the host's address must be public, but it is private (RFC 1918)");
 }
 
 proptest! {
     /// The standard library's own notion, as far as it goes: what it calls inside is never let through.
     #[test]
-    fn nothing_that_the_standard_library_calls_inside_passes(bits in any::<u32>()) {
+    fn no_address_that_the_standard_library_calls_internal_is_allowed(bits in any::<u32>()) {
         let address = Ipv4Addr::from_bits(bits);
         let inside = address.is_private() || address.is_loopback() || address.is_link_local()
             || address.is_multicast() || address.is_documentation() || address.is_broadcast();
@@ -214,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn outside_the_global_block_only_ipv4_passes(bits in any::<u128>()) {
+    fn outside_the_global_block_only_embedded_ipv4_is_allowed(bits in any::<u128>()) {
         let address = Ipv6Addr::from_bits(bits);
         let passes = guard(false, &[]).check_address(address.into()).is_ok();
         prop_assert!(!passes || bits >> 125 == 1 || blocks::embedded(address.into()).is_some());

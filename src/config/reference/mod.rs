@@ -1,4 +1,4 @@
-//! What the declarations say about each key, and the files that are generated from it.
+//! Descriptions of all keys, and the files that are generated from them.
 
 mod example;
 mod page;
@@ -34,10 +34,10 @@ pub(super) struct DeclaredKey {
     pub(super) example: Option<Value>,
 }
 
-/// How often a table occurs.
+/// Form of a table in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Once: `[store]`.
+    /// Once in the file: `[store]`.
     Single,
     /// Once per element of a list: `[[auth.issuers]]`.
     List,
@@ -59,7 +59,7 @@ pub(super) enum Presence {
 }
 
 impl DeclaredTable {
-    /// All settings.
+    /// The tree of all settings.
     pub fn settings() -> Self {
         Self::of::<Settings>(String::new(), Shape::Single)
     }

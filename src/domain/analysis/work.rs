@@ -1,25 +1,25 @@
-//! What is to be done next for an analysis, and how it went so far.
+//! The next work of an analysis and the history of the current round.
 
 use crate::domain::clock::Timestamp;
 
-/// What is to be done next.
+/// Kind of the next work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Send the call to the vendor.
+    /// Submit the call to the vendor.
     Submit,
-    /// A submit was begun and its outcome is not known: ask for the result before sending another.
+    /// Poll for the result because the outcome of a submit is unknown. Another submit follows only if the vendor does not know the call.
     Confirm,
-    /// Ask for the result.
+    /// Poll for the result.
     Poll,
-    /// Look once more, for late tags.
+    /// Poll once more after completion, for late tags.
     Settle,
 }
 
 impl Stage {
-    /// Every stage.
+    /// All kinds of work.
     pub const ALL: [Self; 4] = [Self::Submit, Self::Confirm, Self::Poll, Self::Settle];
 
-    /// The word in the store.
+    /// Name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "submit",
@@ -29,41 +29,41 @@ impl Stage {
         }
     }
 
-    /// Reads [`Stage::as_str`] back.
+    /// Parses the output of [`Stage::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.as_str() == word)
     }
 }
 
-/// Work that waits to be done, and how it went so far.
+/// The next work of an analysis. A round is the time from a submission to its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
-    /// What is next.
+    /// Kind of the work.
     pub stage: Stage,
-    /// Not before this moment. While the work is leased, the lease's end.
+    /// Earliest time of the work. While the work is leased, end of the lease.
     pub due_at: Timestamp,
-    /// Whether a worker has it now.
+    /// Whether a worker holds a lease.
     pub leased: bool,
-    /// When this round began: the submission, or the request to analyse again.
+    /// Start of the round: the submission, or the request to analyse again.
     pub started_at: Timestamp,
-    /// When the vendor took the call in this round.
+    /// Time at which the vendor accepted the call in this round.
     pub accepted_at: Option<Timestamp>,
-    /// Looks at the result so far in this round.
+    /// Number of polls in this round.
     pub polls: u32,
-    /// Faults in a row.
+    /// Number of consecutive errors.
     pub errors: u32,
-    /// The `ETag` of the vendor's last answer.
+    /// `ETag` of the vendor's last answer.
     pub etag: Option<String>,
-    /// Since when the answers have had neither turns nor tags.
+    /// Time since which the answers have had neither turns nor tags.
     pub empty_since: Option<Timestamp>,
-    /// Since when the vendor has not known the call.
+    /// Time since which the vendor has not known the call.
     pub missing_since: Option<Timestamp>,
-    /// Since when the vendor has denied a call whose submit got no answer; a claim of a submit forgets it.
+    /// Time since which the vendor has denied a call whose submit got no answer. A claim of a submit resets it.
     pub denied_since: Option<Timestamp>,
 }
 
 impl Work {
-    /// A round's beginning: to be submitted at once.
+    /// Work at the start of a round: a submit that is due now.
     pub const fn begin(now: Timestamp) -> Self {
         Self {
             stage: Stage::Submit,

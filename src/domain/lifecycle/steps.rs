@@ -1,4 +1,4 @@
-//! What is found out about an analysis, and what a transition wants of it.
+//! Inputs and outputs of the transitions.
 
 use std::time::Duration;
 
@@ -8,86 +8,86 @@ use crate::domain::events::EventKind;
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 
-/// A try that did not get an answer to work with.
+/// A request to the vendor that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VendorFault {
-    /// What it was.
+    /// Reason of the failure.
     pub code: FaultCode,
-    /// The same for people. Never holds a secret.
+    /// Description for people. It never contains a secret.
     pub detail: String,
     /// The vendor's `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
-/// How a submit went.
+/// Outcome of a submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmitOutcome {
-    /// The vendor has the call.
+    /// The vendor accepted the call.
     Accepted,
-    /// The vendor certainly does not have it: it was not reached, or said so.
+    /// The vendor certainly did not accept the call: it was not reached, or it refused.
     NotTaken(VendorFault),
-    /// The vendor may have it: no answer, or one that does not tell.
+    /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
-    /// The vendor refused the call for good, with this status.
+    /// The vendor refused the call permanently with this status.
     Rejected(u16),
 }
 
-/// What a look at the result found.
+/// Outcome of a poll.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PollOutcome {
-    /// A result with talk in it.
+    /// A result with at least one turn.
     Ready(Box<VendorResult>),
-    /// A well-formed result without talk: not ready, or nobody spoke.
+    /// A well-formed result without turns and tags: not ready, or a silent call.
     Empty(Box<VendorResult>),
-    /// Not ready, in whatever form.
+    /// The result is not ready.
     NotReady {
-        /// The answer's `ETag`.
+        /// `ETag` of the answer.
         etag: Option<String>,
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// 304: as before.
+    /// 304: the answer has not changed.
     Unchanged,
-    /// 404.
+    /// 404: the vendor does not know the call.
     NotFound,
-    /// Another final refusal, with this status.
+    /// The vendor refused permanently with this status.
     Rejected(u16),
-    /// No answer to work with.
+    /// The poll failed.
     Fault(VendorFault),
 }
 
-/// Something that was found out about an analysis.
+/// Input of a transition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// A submit ended.
+    /// Outcome of a submit.
     Submitted(SubmitOutcome),
-    /// A look ended.
+    /// Outcome of a poll.
     Polled(PollOutcome),
 }
 
-/// What a transition looks at besides the analysis itself.
+/// Data that a transition reads besides the analysis.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// The present moment.
+    /// Time of the transition.
     pub now: Timestamp,
-    /// The rules of waiting.
+    /// Schedule of the polls.
     pub policy: &'a PollingPolicy,
-    /// 0 to 1.
+    /// Random number from 0 to 1.
     pub jitter: f64,
-    /// The result held so far.
+    /// Stored result, if there is one.
     pub current: Option<&'a AnalysisResult>,
-    /// What has been learned of the tenant's processing times.
+    /// Learned estimate of the tenant's processing times.
     pub pace: Option<Pace>,
 }
 
-/// What a transition wants written besides the analysis itself.
+/// Data that a transition wants written besides the analysis.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Effect {
-    /// To be announced.
+    /// Event to publish.
     pub event: Option<EventKind>,
-    /// To be kept in the place of what was held.
+    /// Result that replaces the stored one.
     pub obtained: Option<Box<VendorResult>>,
-    /// To be kept for the tenant, in the place of [`Context::pace`].
+    /// Estimate that replaces [`Context::pace`].
     pub pace: Option<Pace>,
 }
 

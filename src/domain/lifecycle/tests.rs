@@ -1,4 +1,4 @@
-//! Every transition in one table for each stage, then the rules of waiting one by one.
+//! Transitions: a table for each stage, then each rule of waiting.
 
 mod pace;
 mod properties;
@@ -44,7 +44,7 @@ fn submission(reanalyze: bool) -> Submission {
     }
 }
 
-/// A result in which these words were said; with no words, nobody spoke.
+/// A result with one turn per word.
 fn obtained(words: &str) -> Box<VendorResult> {
     let turn = |text: &str| Turn {
         fragment_id: None,
@@ -87,12 +87,12 @@ fn failing(code: FaultCode) -> Step {
     Step::Polled(PollOutcome::Fault(fault(code)))
 }
 
-/// An analysis together with the result that the store would hold for it.
+/// An analysis together with the data that the store would hold.
 #[derive(Clone)]
 struct Scenario {
     analysis: Analysis,
     held: Option<AnalysisResult>,
-    /// And what it would hold for the tenant.
+    /// Estimate that the store would hold for the tenant.
     pace: Option<Pace>,
 }
 
@@ -103,7 +103,7 @@ impl Scenario {
         Self { analysis: Analysis::begin(tenant, submission(false), START), held: None, pace: None }
     }
 
-    /// Taken by the vendor at once.
+    /// Accepted by the vendor at once.
     fn accepted() -> Self {
         let mut scenario = Self::begin();
         scenario.step(START, Step::Submitted(SubmitOutcome::Accepted));
@@ -125,7 +125,7 @@ impl Scenario {
         }
     }
 
-    /// What a claim writes down before the request leaves.
+    /// Applies what a claim writes before the request leaves.
     fn claim(&mut self) {
         if let Some(work) = &mut self.analysis.work
             && work.stage == Stage::Submit
@@ -148,7 +148,7 @@ impl Scenario {
         effect
     }
 
-    /// The step, and in a line what it leads to.
+    /// Applies the step and describes the new state in one line.
     fn line(&mut self, now: Timestamp, step: Step) -> String {
         let effect = self.step(now, step);
         let mut line = self.analysis.status.as_str().to_owned();
@@ -177,7 +177,7 @@ impl Scenario {
     }
 }
 
-/// Plays each step a minute after the submission, from the same beginning.
+/// Checks each step, applied to a fresh scenario one minute after the submission.
 fn check(stage: Stage, table: &[(Step, &str)]) {
     for (step, expected) in table {
         let line = Scenario::at_stage(stage).line(after(60), step.clone());
@@ -186,7 +186,7 @@ fn check(stage: Stage, table: &[(Step, &str)]) {
 }
 
 #[test]
-fn a_submit_is_accepted_or_repeated_or_confirmed_or_refused() {
+fn a_submit_is_accepted_repeated_confirmed_or_refused() {
     use SubmitOutcome as S;
     let table = [
         (S::Accepted, "processing, poll in 10 s"),
@@ -202,7 +202,7 @@ fn a_submit_is_accepted_or_repeated_or_confirmed_or_refused() {
 }
 
 #[test]
-fn an_unknown_outcome_is_confirmed_before_the_call_is_sent_again() {
+fn an_unknown_outcome_is_confirmed_before_the_call_is_submitted_again() {
     check(
         Stage::Confirm,
         &[
@@ -219,7 +219,7 @@ fn an_unknown_outcome_is_confirmed_before_the_call_is_sent_again() {
 }
 
 #[test]
-fn a_look_finds_a_result_or_waits() {
+fn a_poll_finds_a_result_or_waits() {
     check(
         Stage::Poll,
         &[
@@ -237,7 +237,7 @@ fn a_look_finds_a_result_or_waits() {
 }
 
 #[test]
-fn the_last_look_revises_or_leaves_it() {
+fn a_settle_poll_revises_the_result_or_keeps_it() {
     check(
         Stage::Settle,
         &[
@@ -254,7 +254,7 @@ fn the_last_look_revises_or_leaves_it() {
 }
 
 #[test]
-fn what_rests_takes_no_step() {
+fn an_analysis_without_work_ignores_steps() {
     let mut scenario = Scenario::completed();
     scenario.step(after(180), Step::Polled(PollOutcome::Unchanged));
     let rested = scenario.analysis.clone();
@@ -263,7 +263,7 @@ fn what_rests_takes_no_step() {
 }
 
 #[test]
-fn a_completion_and_its_revision_are_counted_and_dated() {
+fn a_completion_and_a_revision_increment_the_revision() {
     let mut scenario = Scenario::completed();
     assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (1, Some(after(60))));
     let effect = scenario.step(after(180), ready("salom yana"));
@@ -272,7 +272,7 @@ fn a_completion_and_its_revision_are_counted_and_dated() {
 }
 
 #[test]
-fn an_answer_never_asked_for_is_adopted_and_settles() {
+fn an_adopted_result_completes_and_settles() {
     let mut scenario = Scenario::begin();
     let policy = policy();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };

@@ -1,5 +1,5 @@
-//! Calls of one tenant in virtual time: the real transitions, against a vendor whose processing times are known.
-//! Shared by the tests and by `benches/polling.rs`.
+//! Simulates calls of one tenant in virtual time: the real transitions, and a vendor with known processing times.
+//! The tests and `benches/polling.rs` share it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,7 +19,7 @@ use crate::domain::trace::TraceContext;
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The defaults of the settings.
+/// Policy with the defaults of the settings.
 pub(crate) fn default_policy() -> PollingPolicy {
     let seconds = Duration::from_secs;
     PollingPolicy {
@@ -34,25 +34,25 @@ pub(crate) fn default_policy() -> PollingPolicy {
     }
 }
 
-/// One call as the vendor has it.
+/// Simulated call of the tenant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedCall {
-    /// When it is submitted, from the beginning.
+    /// Time of the submission since the start.
     pub(crate) at: Duration,
-    /// From the vendor's acceptance to the result.
+    /// Processing time of the vendor.
     pub(crate) takes: Duration,
 }
 
-/// How one call went.
+/// Result of one simulated call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedOutcome {
-    /// Looks until the result was found; a settle look comes on top.
+    /// Polls until the result was found, without the settle poll.
     pub(crate) polls: u32,
-    /// From the result to its being found, as a share of the processing time.
+    /// Delay of finding the result, as a share of the processing time.
     pub(crate) delay: f64,
 }
 
-/// A source of calls that is the same for the same seed.
+/// Random calls that depend only on the seed.
 pub(crate) struct SeededRandom(StdRng);
 
 impl SeededRandom {
@@ -60,15 +60,15 @@ impl SeededRandom {
         Self(StdRng::seed_from_u64(seed))
     }
 
-    /// Log-normal: `median` times `e` to the power of `sigma` times a normal.
+    /// A log-normal processing time with this median and spread.
     pub(crate) fn takes(&mut self, median: Duration, sigma: f64) -> Duration {
-        // Box and Muller.
+        // Box-Muller transform.
         let (u, v): (f64, f64) = (self.0.random(), self.0.random());
         let normal = (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
         median.mul_f64((sigma * normal).exp())
     }
 
-    /// So many calls that come one by one, at random, `apart` on average.
+    /// Calls that arrive at random, `apart` on average.
     pub(crate) fn calls(
         &mut self,
         count: usize,
@@ -85,20 +85,20 @@ impl SeededRandom {
     }
 }
 
-/// The gateway's end of it.
+/// The gateway's side of the simulation.
 pub(crate) struct Simulation {
     policy: PollingPolicy,
-    /// From the gateway to the vendor and back; the vendor looks at its clock half way.
+    /// Round-trip time of a request. The vendor reads its clock half way.
     latency: Duration,
     learns: bool,
-    /// What has been learned.
+    /// Estimate that the simulation has learned.
     pub(crate) pace: Option<Pace>,
 }
 
 struct CallInFlight {
     analysis: Analysis,
     takes: Duration,
-    /// Set by the vendor.
+    /// Time at which the vendor has the result.
     ready_at: Timestamp,
 }
 
@@ -107,11 +107,11 @@ impl Simulation {
         Self { policy, latency, learns, pace: None }
     }
 
-    /// Sees all the calls through, each piece of work done the moment it is due. Their outcomes, in the order of `calls`.
+    /// Runs all calls to their end, with each work done when it is due. Returns the outcomes in the order of `calls`.
     pub(crate) fn run(&mut self, calls: &[SimulatedCall]) -> Vec<SimulatedOutcome> {
         let mut underway: Vec<CallInFlight> = calls.iter().map(begin).collect();
         let mut outcomes = vec![SimulatedOutcome { polls: 0, delay: 0.0 }; calls.len()];
-        // Answers by the moment when they come; a request leaves when its work is due.
+        // Answers by time of arrival; a request leaves when its work is due.
         let due = |index: usize, underway: &[CallInFlight]| {
             let work = underway[index].analysis.work.as_ref()?;
             (work.stage != Stage::Settle).then(|| Reverse((work.due_at + self.latency, index)))
@@ -174,7 +174,7 @@ fn begin(call: &SimulatedCall) -> CallInFlight {
     CallInFlight { analysis: Analysis::begin(tenant, submission, at), takes: call.takes, ready_at: at }
 }
 
-/// The value below which this share of all lies, by the nearest rank.
+/// Quantile of the values by the nearest-rank method.
 pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! The two bounds that the pace was made for, what it follows, and what does not move it.
+//! The bounds that the learned pace must meet, the changes that it follows, and the outliers that it ignores.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use super::*;
 const MEDIAN: Duration = Duration::from_secs(180);
 const SPREAD: f64 = 0.35;
 const LATENCY: Duration = Duration::from_millis(200);
-/// Between two calls, on average.
+/// Average time between two calls.
 const APART: Duration = Duration::from_secs(20);
 
 fn simulation() -> Simulation {
@@ -21,7 +21,7 @@ fn first_look(simulation: &Simulation) -> f64 {
     Pace::first_look(simulation.pace, &default_policy()).as_secs_f64()
 }
 
-/// The first look that lets [`Pace::QUANTILE`] of the results be ready before it.
+/// The time to the first poll before which [`Pace::QUANTILE`] of the results are ready.
 fn ideal(chance: &mut SeededRandom, median: Duration) -> f64 {
     quantile((0..100_000).map(|_| chance.takes(median, SPREAD).as_secs_f64()), Pace::QUANTILE)
 }
@@ -35,11 +35,11 @@ fn delay(outcomes: &[SimulatedOutcome]) -> f64 {
 }
 
 #[test]
-fn five_looks_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
+fn five_polls_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
     let mut outcomes = Vec::new();
     for seed in 1..=4 {
         let calls = SeededRandom::seeded(seed).calls(10_000, APART, MEDIAN, SPREAD);
-        // From the first call on, when nothing has been learned.
+        // Includes the first calls, when nothing has been learned.
         outcomes.extend(simulation().run(&calls));
     }
     let (polls, delay) = (polls(&outcomes), delay(&outcomes));
@@ -48,7 +48,7 @@ fn five_looks_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
 }
 
 #[test]
-fn a_vendor_that_changes_is_followed() {
+fn the_estimate_follows_a_vendor_that_changes() {
     let mut chance = SeededRandom::seeded(5);
     let mut simulation = simulation();
     let mut begin = Duration::ZERO;
@@ -65,7 +65,7 @@ fn a_vendor_that_changes_is_followed() {
 }
 
 #[test]
-fn a_vendor_that_is_always_done_by_the_first_look_is_looked_at_sooner() {
+fn a_vendor_that_is_always_ready_at_the_first_poll_is_polled_earlier() {
     let calls = SeededRandom::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
     let mut simulation = simulation();
     simulation.run(&calls);
@@ -73,12 +73,12 @@ fn a_vendor_that_is_always_done_by_the_first_look_is_looked_at_sooner() {
 }
 
 #[test]
-fn a_burst_planned_before_anything_was_learned_does_not_push_it_away() {
+fn a_burst_planned_without_an_estimate_does_not_distort_the_estimate() {
     for seed in 1..=4 {
         let mut chance = SeededRandom::seeded(seed);
         let mut simulation = simulation();
         let ideal = ideal(&mut chance, MEDIAN);
-        // And the same night after night.
+        // The burst repeats every night.
         for night in 0..4 {
             let at = Duration::from_secs(86_400) * night;
             let burst: Vec<SimulatedCall> =
@@ -96,7 +96,7 @@ fn durations() -> impl Strategy<Value = Duration> {
 
 proptest! {
     #[test]
-    fn whatever_is_observed_the_estimate_stays_within_bounds(
+    fn the_estimate_stays_within_bounds(
         known in prop::option::of((durations(), any::<u32>(), any::<i64>())),
         observations in prop::collection::vec((durations(), any::<bool>(), any::<i64>()), 0..50),
         min_interval in 1..100_000_000_u64, growth in 0.0..10.0_f64,

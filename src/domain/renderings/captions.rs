@@ -1,27 +1,27 @@
-//! What subtitles of either form show, and when.
+//! Captions: text and times that both subtitle formats share.
 
 use super::super::transcript::Turn;
 use super::{name, spoken};
 
-/// How long a turn is shown that has no length of its own, in milliseconds.
+/// Duration in milliseconds for which a turn without length is shown.
 ///
-/// The forms ask for an end after the begin, and a player would never show the words.
+/// The formats require an end after the start, and a player would otherwise never show the text.
 pub const LEAST_MS: i64 = 1_000;
 
-/// A turn as subtitles show it.
+/// Turn as subtitles show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
-    /// When it appears, in milliseconds from the start of the call, 0 at least.
+    /// Start in milliseconds from the start of the call, at least 0.
     pub begin_ms: i64,
-    /// When it disappears; after the begin.
+    /// End in milliseconds, after the start.
     pub end_ms: i64,
-    /// Who speaks, on one line, if that is known.
+    /// Display name of the speaker on one line, if it is known.
     pub speaker: Option<String>,
-    /// What is said, on one line and never empty. Not yet escaped.
+    /// Text on one line, never empty and not yet escaped.
     pub text: String,
 }
 
-/// The captions of these turns in the order of their begins, as WebVTT asks. They overlap where people did.
+/// The captions of these turns, sorted by start as WebVTT requires. Captions overlap where turns overlap.
 pub fn captions(turns: &[Turn]) -> Vec<Caption> {
     let mut captions: Vec<_> = spoken(turns)
         .map(|(turn, text)| {
@@ -30,7 +30,7 @@ pub fn captions(turns: &[Turn]) -> Vec<Caption> {
             Caption { begin_ms, end_ms, speaker: name(&turn.speaker), text }
         })
         .collect();
-    // Stable: those that begin together stay in the order of the transcript.
+    // The sort is stable: turns with the same start stay in the order of the transcript.
     captions.sort_by_key(|caption| caption.begin_ms);
     captions
 }
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn every_caption_ends_after_it_begins() {
+    fn every_caption_ends_after_its_start() {
         assert_eq!(times(&[(10, 10)]), [(10, 1_010)]);
         assert_eq!(times(&[(10, 5)]), [(10, 1_010)]);
         assert_eq!(times(&[(-10, 0)]), [(0, 1_000)]);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_come_in_order_and_may_overlap() {
+    fn captions_are_sorted_and_may_overlap() {
         assert_eq!(times(&[(20, 90), (10, 50), (-5, 30)]), [(0, 30), (10, 50), (20, 90)]);
     }
 }

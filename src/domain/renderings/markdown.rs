@@ -1,4 +1,4 @@
-//! Markdown (CommonMark, and what GitHub and GitLab add): a heading, the facts of the call, a paragraph for each turn.
+//! Markdown (CommonMark with the extensions of GitHub and GitLab): a heading, the facts of the call, a paragraph per turn.
 
 use std::fmt::Write;
 
@@ -29,11 +29,11 @@ pub fn render(transcript: &Transcript) -> String {
     page
 }
 
-/// What begins or ends markup inside a line. Lines here never begin with text, so what makes a heading or a list at the
-/// begin of one needs no escape.
+/// Characters that start or end markup inside a line. No line starts with the text of a turn, so characters that make a heading or
+/// a list at the start of a line need no escape.
 const MARKS: &str = r"\`*_[]<>&~|$#@";
 
-/// Text that is text: a backslash before every mark, and in what would become a link by itself.
+/// Escapes markup with backslashes, also in text that would become a link automatically.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_a_page() {
+    fn a_call_becomes_a_page() {
         let page = render(&transcript(&[
             ("operator", 1_000, 4_000, "assalomu alaykum"),
             ("client", 4_000, 5_000, "# vaalaykum\n- *assalom*"),
@@ -79,13 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn no_talk_is_a_page_without_turns() {
+    fn a_call_without_turns_becomes_a_page_without_turns() {
         let page = render(&transcript(&[]));
         assert!(page.ends_with("- Duration: 0:00:00\n- Operator: 0:00:00 of talk, 0 %\n- Client: 0:00:00 of talk, 0 %\n\n## Transcript\n"), "{page}");
     }
 
     #[test]
-    fn text_is_not_markup() {
+    fn markup_in_the_text_is_escaped() {
         for (text, wanted) in [
             ("yoʻq, 5-6 - (ha)!", "yoʻq, 5-6 - (ha)!"),
             (r"a\", r"a\\"),

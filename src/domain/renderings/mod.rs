@@ -1,7 +1,7 @@
-//! A call's talk in the forms that other programs read: subtitles, text for a ticket, Markdown for a page.
+//! Transcripts in formats for other programs: subtitles, plain text and Markdown.
 //!
-//! What is said is data and never markup: each form escapes it, or gives way where the form cannot. A turn is one line,
-//! whatever breaks the vendor's text has, and a turn without words is left out.
+//! The text of a turn is data and never markup: each format escapes it, or replaces characters if the format has no escapes. A turn is one
+//! line, whatever line breaks the vendor's text has. A turn without words is left out.
 
 pub mod captions;
 pub mod markdown;
@@ -11,10 +11,10 @@ pub mod webvtt;
 
 use super::transcript::{Speaker, Turn};
 
-/// What stands for a speaker whom the vendor does not name.
+/// Name of a speaker whom the vendor does not name.
 const NOBODY: &str = "Unknown";
 
-/// The speaker, for people: `Operator`, `Client`, or the vendor's own word. `None` if there is none.
+/// Display name of the speaker: `Operator`, `Client`, or the vendor's word. `None` if there is none.
 fn name(speaker: &Speaker) -> Option<String> {
     match speaker {
         Speaker::Operator => Some("Operator".to_owned()),
@@ -23,24 +23,24 @@ fn name(speaker: &Speaker) -> Option<String> {
     }
 }
 
-/// The text on one line: white space and control characters in a row are one space, at the ends none.
+/// Puts the text on one line: each run of white space and control characters becomes one space, and none remains at the ends.
 fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The turns that have words, on one line each.
+/// The turns with words, each text on one line.
 fn spoken(turns: &[Turn]) -> impl Iterator<Item = (&Turn, String)> {
     turns.iter().map(|turn| (turn, one_line(&turn.text))).filter(|(_, text)| !text.is_empty())
 }
 
-/// Hours, minutes, seconds and milliseconds; what is before the call counts as its begin.
+/// Hours, minutes, seconds and milliseconds. A negative time counts as zero.
 fn parts(ms: i64) -> (i64, i64, i64, i64) {
     let ms = ms.max(0);
     (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }
 
-/// A moment of the call for people, such as `0:03:55`.
+/// Time in the call for people, such as `0:03:55`.
 fn clock(ms: i64) -> String {
     let (hours, minutes, seconds, _) = parts(ms);
     format!("{hours}:{minutes:02}:{seconds:02}")
@@ -51,19 +51,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_has_as_many_hours_as_it_takes() {
+    fn a_time_has_as_many_hour_digits_as_needed() {
         let moments = [-1, 0, 999, 61_000, 3_599_999, 360_000_000].map(clock);
         assert_eq!(moments, ["0:00:00", "0:00:00", "0:00:00", "0:01:01", "0:59:59", "100:00:00"]);
     }
 
     #[test]
-    fn a_text_is_one_line() {
+    fn line_breaks_and_control_characters_become_spaces() {
         assert_eq!(one_line(" a\r\n\r\nb\tc\u{2028}d\u{0}e\u{85}f\u{7} "), "a b c d e f");
         assert_eq!(one_line(" \n\u{a0} "), "");
     }
 
     #[test]
-    fn a_speaker_has_a_name_or_none() {
+    fn a_speaker_has_a_display_name_or_none() {
         let named = ["operator", "client", "robot\n1", " ", ""].map(|word| name(&Speaker::from_word(word)));
         let wanted = [Some("Operator"), Some("Client"), Some("robot 1"), None, None];
         assert_eq!(named, wanted.map(|name| name.map(str::to_owned)));

@@ -1,6 +1,6 @@
-//! SubRip (`.srt`): numbered captions. No body has set the form down; this is what all players read.
+//! SubRip (`.srt`): numbered captions. The format has no specification; all players read this subset.
 //!
-//! It knows no escapes. Players take `<…>` and `{…}` for tags, so letters that look alike stand for these brackets.
+//! The format has no escapes. Players interpret `<…>` and `{…}` as tags, so similar characters replace these brackets.
 
 use std::fmt::Write;
 
@@ -21,13 +21,13 @@ pub fn render(transcript: &Transcript) -> String {
     file
 }
 
-/// With a comma, unlike in WebVTT.
+/// Time with a comma before the milliseconds, unlike in WebVTT.
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02},{millis:03}")
 }
 
-/// Text in which no player sees a tag, and no reader the arrow of a timing line.
+/// Replaces characters that players interpret as tags or as the arrow of a timing line.
 fn tagless(text: &str) -> String {
     let bracket = |c| match c {
         '<' => '‹',
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_a_numbered_caption() {
+    fn a_turn_becomes_a_numbered_caption() {
         let file = render(&transcript(&[
             ("operator", 1_120, 2_960, "assalomu alaykum"),
             ("client", 2_500, 2_500, "  "),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn no_talk_is_an_empty_file() {
+    fn a_call_without_turns_becomes_an_empty_file() {
         assert_eq!(render(&transcript(&[])), "");
     }
 }

@@ -1,4 +1,4 @@
-//! Plain text, a line for each turn: to be pasted into a ticket, searched, or read by a model.
+//! Plain text with one line per turn, for tickets, search and language models.
 
 use std::fmt::Write;
 
@@ -41,7 +41,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_turn_is_a_line() {
+    fn a_turn_becomes_a_line() {
         let text = render(&transcript(&[
             ("operator", 1_120, 2_960, "assalomu alaykum"),
             ("client", 2_500, 2_600, "\n"),

@@ -6,7 +6,7 @@ use super::captions::{Caption, captions};
 use super::parts;
 use crate::domain::transcript::Transcript;
 
-/// The transcript as a WebVTT file. A cue of a speaker who is not known has no voice.
+/// The transcript as a WebVTT file. A cue of an unknown speaker has no voice.
 pub fn render(transcript: &Transcript) -> String {
     let mut file = "WEBVTT\n".to_owned();
     for Caption { begin_ms, end_ms, speaker, text } in captions(&transcript.turns) {
@@ -21,13 +21,13 @@ pub fn render(transcript: &Transcript) -> String {
     file
 }
 
-/// Two digits of hours, or as many as it takes.
+/// Time with at least two digits of hours.
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
 }
 
-/// A name in which nothing ends the tag, and that does not make an arrow with the end of the tag.
+/// Escapes a name so that it does not end the tag and does not form an arrow with the end of the tag.
 fn voice(name: &str) -> String {
     let name = escaped(name);
     match name.strip_suffix('-') {
@@ -36,7 +36,7 @@ fn voice(name: &str) -> String {
     }
 }
 
-/// Text in which nothing is a tag, a character reference or the arrow of a timing line.
+/// Escapes tags, character references and the arrow of a timing line.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_a_cue_with_a_voice() {
+    fn a_turn_becomes_a_cue_with_a_voice() {
         let file = render(&transcript(&[
             ("operator", 1_120, 2_960, "assalomu alaykum"),
             ("client", 2_000, 2_000, "vaalaykum\n\nassalom"),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn no_talk_is_a_file_without_cues() {
+    fn a_call_without_turns_becomes_a_file_without_cues() {
         assert_eq!(render(&transcript(&[])), "WEBVTT\n");
     }
 }

@@ -1,13 +1,13 @@
-//! Cyrillic in the Latin letters of Uzbek, by the rules of its orthography of 1995.
+//! Transliteration of Cyrillic to Uzbek Latin by the orthography of 1995.
 
-use super::words::APOSTROPHE;
+use super::APOSTROPHE;
 
-/// Whether any letter is Cyrillic.
+/// Whether the word has a Cyrillic letter.
 pub(super) fn is_cyrillic(word: &str) -> bool {
     word.chars().any(|c| matches!(c, '\u{0400}'..='\u{052F}'))
 }
 
-/// The word in Latin letters; what has none stays.
+/// Transliterates the word. Characters without a Latin form stay unchanged.
 pub(super) fn in_latin(word: &str) -> String {
     let mut latin = String::with_capacity(word.len() + 8);
     let letters: Vec<char> = word.chars().collect();
@@ -17,7 +17,7 @@ pub(super) fn in_latin(word: &str) -> String {
         match letter {
             'е' if before.is_none_or(|before| is_vowel(before) || is_sign(before)) => latin.push_str("ye"),
             'ц' if before.is_some_and(is_vowel) => latin.push_str("ts"),
-            // What it says, `ye` says already.
+            // The next letter becomes `ye`, `yo`, `yu` or `ya`, which already includes the hard sign.
             'ъ' if after.is_some_and(|after| "еёюя".contains(after)) => {}
             'ъ' => latin.push(APOSTROPHE),
             'ў' => latin.extend(['o', APOSTROPHE]),
@@ -39,7 +39,7 @@ fn is_sign(c: char) -> bool {
     matches!(c, 'ъ' | 'ь')
 }
 
-/// Letters that are written alike wherever they stand.
+/// Transliterates letters that do not depend on their neighbours.
 fn simple(letter: char) -> Option<&'static str> {
     Some(match letter {
         'а' => "a",

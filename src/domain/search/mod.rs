@@ -1,14 +1,14 @@
-//! What of a talk is indexed, and what a search looks for: one folding for both, and for every engine of the store.
+//! Search index of transcripts. Documents and queries share one normalization, for every engine of the store.
 //!
-//! A word is folded to lower case, without diacritics and stress marks, with one sign for all apostrophes; `ё` is `е`.
-//! The letters that Uzbek Cyrillic has besides the Russian ones (`ў қ ғ ҳ`) and `й` stay letters of their own.
+//! A word is folded to lower case, without diacritics and stress marks, with one character for all apostrophes; `ё` becomes `е`.
+//! The letters that Uzbek Cyrillic has besides the Russian ones (`ў қ ғ ҳ`) and `й` stay distinct.
 //!
-//! A talk is found in whichever script its words are asked for: a word in Cyrillic is also indexed as Uzbek writes it in
-//! Latin, behind a sign of its own, and looked for so among Latin words. Within Cyrillic nothing meets by way of
-//! Latin, so that Russian words which Uzbek would write alike (`мать`, `мат`) stay apart.
+//! A query finds words in either script. A Cyrillic word is also indexed in its Uzbek Latin spelling with a prefix, and a query
+//! compares this spelling only with words of the other script. So two Russian words with the same Uzbek Latin spelling
+//! (`мать`, `мат`) stay distinct.
 //!
-//! `oʻzbek` finds `o'zbek` in any spelling; `ozbek`, typed without, finds both, because a word with apostrophes is also
-//! indexed without them.
+//! `oʻzbek` finds `o'zbek` with any apostrophe. `ozbek` finds both, because a word with apostrophes is also indexed without
+//! them.
 
 mod cyrillic;
 mod words;
@@ -18,30 +18,32 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::words::{APOSTROPHE, fold};
+pub use self::words::fold;
 use self::words::{Word, words};
 use super::ids::TenantId;
 use super::transcript::{Speaker, Turn};
 
-/// Before what was Cyrillic and is written in Latin letters.
+/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. In Unicode it is a letter.
+pub const APOSTROPHE: char = '\u{02BB}';
+/// Prefix of Cyrillic words that were transliterated to Latin.
 const TRANSLITERATED: char = '~';
-/// How much of a talk is indexed, in bytes of what is indexed: some five hours of talk in Latin letters. PostgreSQL takes
-/// no more than a mebibyte.
+/// Maximum size of a document in bytes: about five hours of conversation in Latin letters. PostgreSQL accepts at most one
+/// mebibyte.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// A side whose words can be asked for.
+/// Speaker to whose turns a search can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Side)]
 pub enum SpeakerSide {
-    /// The one who works with the CRM.
+    /// The agent of the tenant.
     Operator,
-    /// The one who called or was called.
+    /// The customer, as caller or callee.
     Client,
 }
 
 impl SpeakerSide {
-    /// Before the words of this side. On its own, it is there if the side speaks at all.
+    /// Prefix of words of this speaker. The bare prefix is indexed if the speaker says anything.
     const fn sign(self) -> &'static str {
         match self {
             Self::Operator => "o_",
@@ -57,7 +59,7 @@ impl SpeakerSide {
         }
     }
 
-    /// The word in queries.
+    /// Name in queries.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
@@ -66,17 +68,17 @@ impl SpeakerSide {
     }
 }
 
-/// Lets a search stay among what is one tenant's, however much others have in the same index.
+/// Entry that limits a search to one tenant's documents in a shared index.
 fn of_tenant(tenant: &TenantId) -> String {
     format!("t_{tenant}")
 }
 
-/// What is indexed of one call: letters, digits, apostrophes and `_ ~ . -`, no spaces.
+/// Index entries of one call. They consist of letters, digits, apostrophes and `_ ~ . -`, without spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchDocument(BTreeSet<String>);
 
 impl SearchDocument {
-    /// Of a tenant's call, in which this was said.
+    /// The document of a call with these turns.
     pub fn of(tenant: &TenantId, turns: &[Turn]) -> Self {
         let mut document = Self(BTreeSet::from([of_tenant(tenant)]));
         let mut room = MAX_BYTES;
@@ -101,7 +103,7 @@ impl SearchDocument {
         document
     }
 
-    /// Each entry, once.
+    /// All entries, each once.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -116,46 +118,46 @@ fn indexed_forms(word: &Word) -> Vec<String> {
     forms
 }
 
-/// Why a text cannot be searched for.
+/// Why a search query is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
-    /// Nothing in it but signs.
+    /// The query has no word.
     #[error("has no word")]
     NoWord,
-    /// Too long.
+    /// The query is too long.
     #[error("must have at most {max} characters", max = SearchQuery::MAX_CHARS)]
     TooLong,
-    /// Too many of them.
+    /// The query has too many words.
     #[error("must have at most {max} words", max = SearchQuery::MAX_WORDS)]
     TooManyWords,
-    /// `a*` would be half of all there is.
+    /// A prefix is too short: `a*` would match most calls.
     #[error("has a \"*\" after fewer than two letters")]
     ShortPrefix,
 }
 
-/// One word of a search: any of its forms will do.
+/// Word of a query. A document matches if it has any of the forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
-    /// As they are indexed.
+    /// Forms as they are indexed.
     pub forms: Vec<String>,
-    /// Whether they are beginnings of words.
+    /// Whether the forms are prefixes of words.
     pub prefix: bool,
 }
 
-/// What is looked for in talks: every term.
+/// Search query. A call must match every term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchQuery(Vec<Term>);
 
 impl SearchQuery {
-    /// The most characters of a text to search for.
+    /// Maximum length of a query in characters.
     pub const MAX_CHARS: usize = 256;
-    /// The most words in it.
+    /// Maximum number of words in a query.
     pub const MAX_WORDS: usize = 16;
 
-    /// Talks in which every word of `text` is said, by `side` if one is given. `qayta*` stands for all words that begin so.
+    /// Parses a query: every word must occur, in turns of `side` if one is given. `qayta*` matches every word with this prefix.
     ///
     /// # Errors
-    /// [`InvalidQuery`] names the rule that the text breaks.
+    /// [`InvalidQuery`] names the broken rule.
     pub fn parse(text: &str, side: Option<SpeakerSide>) -> Result<Self, InvalidQuery> {
         if text.chars().nth(Self::MAX_CHARS).is_some() {
             return Err(InvalidQuery::TooLong);
@@ -179,18 +181,18 @@ impl SearchQuery {
         }
     }
 
-    /// Talks in which this side speaks.
+    /// A query for calls in which this speaker says anything.
     pub fn spoken_by(side: SpeakerSide) -> Self {
         Self(vec![Term { forms: vec![side.sign().to_owned()], prefix: false }])
     }
 
-    /// What to look for among the calls of a tenant.
+    /// The terms of the query for a tenant's calls.
     pub fn terms(&self, tenant: &TenantId) -> Vec<Term> {
         let own = Term { forms: vec![of_tenant(tenant)], prefix: false };
         [own].into_iter().chain(self.0.iter().cloned()).collect()
     }
 
-    /// Whether a document has all of it: what every index of a store must agree with.
+    /// Whether a document matches. The index of every store must agree with this function.
     pub fn finds(&self, tenant: &TenantId, document: &SearchDocument) -> bool {
         self.terms(tenant).iter().all(|term| {
             term.forms.iter().any(|form| {

@@ -1,4 +1,4 @@
-//! Which words meet, and which do not.
+//! Words that match and words that do not.
 
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn case_diacritics_and_stress_marks_do_not_matter() {
 }
 
 #[test]
-fn every_apostrophe_is_the_same_one_and_may_be_left_out() {
+fn all_apostrophes_are_equal_and_optional() {
     for sign in ["ʻ", "'", "‘", "ʼ", "`", "’", "´", "′", "''"] {
         let text = format!("O{sign}zbekiston bog{sign}, ma{sign}no");
         for query in
@@ -52,8 +52,8 @@ fn every_apostrophe_is_the_same_one_and_may_be_left_out() {
         {
             assert!(finds(query, &text), "{query} in {text}");
         }
-        assert!(!finds(&format!("o{sign}n"), "on"), "typed with it, it is meant");
-        assert!(finds(&format!("{sign}salom{sign}"), "salom"), "quotation marks are none");
+        assert!(!finds(&format!("o{sign}n"), "on"), "an apostrophe in the query is required");
+        assert!(finds(&format!("{sign}salom{sign}"), "salom"), "quotation marks are not apostrophes");
     }
 }
 
@@ -84,14 +84,14 @@ fn an_uzbek_word_is_found_in_either_script() {
 }
 
 #[test]
-fn different_words_stay_apart() {
+fn different_words_do_not_match() {
     for (query, text) in [
-        // Russian words that Uzbek would write alike in Latin letters.
+        // Russian words with the same Uzbek Latin spelling.
         ("мат", "мать"),
         ("мать", "мат"),
         ("был", "бил"),
         ("цена", "сена"),
-        // Letters that Uzbek tells apart.
+        // Letters that Uzbek distinguishes.
         ("қол", "кол"),
         ("кол", "қол"),
         ("ҳам", "хам"),
@@ -105,7 +105,7 @@ fn different_words_stay_apart() {
 }
 
 #[test]
-fn all_words_must_be_there_and_a_star_stands_for_any_ending() {
+fn all_words_must_occur_and_a_star_matches_any_ending() {
     assert!(finds("klinika qabul*", "oilaviy klinika qabulxonasi"));
     assert!(finds("қабул*", "oilaviy klinika qabulxonasi"));
     assert!(!finds("klinika xayr", "oilaviy klinika"));
@@ -114,7 +114,7 @@ fn all_words_must_be_there_and_a_star_stands_for_any_ending() {
 }
 
 #[test]
-fn a_side_is_asked_for_its_own_words() {
+fn a_search_by_speaker_finds_only_words_of_this_speaker() {
     let document = SearchDocument::of(&acme(), &[turn("operator", "salom"), turn("client", "rahmat")]);
     let finds = |text, side| SearchQuery::parse(text, Some(side)).unwrap().finds(&acme(), &document);
     assert!(
@@ -130,7 +130,7 @@ fn a_side_is_asked_for_its_own_words() {
 }
 
 #[test]
-fn what_cannot_be_searched_for_is_refused() {
+fn invalid_queries_are_refused() {
     for (text, error) in [
         ("", InvalidQuery::NoWord),
         (" ' … * ", InvalidQuery::NoWord),
@@ -143,7 +143,7 @@ fn what_cannot_be_searched_for_is_refused() {
 }
 
 #[test]
-fn a_talk_without_end_is_indexed_up_to_a_bound() {
+fn a_very_long_transcript_is_indexed_up_to_the_maximum_size() {
     let endless: String = (0..200_000).map(|n| format!("so'z{n} ")).collect();
     let document = SearchDocument::of(&acme(), &[turn("client", &endless)]);
     let bytes: usize = document.entries().map(|entry| entry.len() + 1).sum();
@@ -152,7 +152,7 @@ fn a_talk_without_end_is_indexed_up_to_a_bound() {
 
 proptest! {
     #[test]
-    fn folding_is_done_once_for_all(text in "\\PC{0,40}") {
+    fn folding_is_idempotent(text in "\\PC{0,40}") {
         let folded = fold(&text);
         prop_assert_eq!(fold(&folded), folded.clone());
     }
@@ -165,13 +165,13 @@ proptest! {
     }
 
     #[test]
-    fn case_and_apostrophe_never_matter(text in "[a-zA-Zа-яА-ЯёЁўқғҳ ]{0,20}'[a-z ]{0,10}") {
+    fn case_and_apostrophes_do_not_change_the_folding(text in "[a-zA-Zа-яА-ЯёЁўқғҳ ]{0,20}'[a-z ]{0,10}") {
         prop_assert_eq!(fold(&text.to_uppercase()), fold(&text.to_lowercase()));
         prop_assert_eq!(fold(&text.replace('\'', "‘")), fold(&text));
     }
 
     #[test]
-    fn what_is_indexed_has_neither_spaces_nor_signs_of_a_query_language(text in "\\PC{0,60}") {
+    fn index_entries_have_no_spaces_and_no_query_syntax(text in "\\PC{0,60}") {
         let document = SearchDocument::of(&acme(), &[turn("operator", &text)]);
         for entry in document.entries() {
             prop_assert!(entry.chars().all(|c| c.is_alphanumeric() || "_~".contains(c)), "{}", entry);

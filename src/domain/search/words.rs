@@ -1,26 +1,23 @@
-//! Words, as the search sees them.
+//! Words: how the search splits and normalizes text.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
-use super::cyrillic;
+use super::{APOSTROPHE, cyrillic};
 
-/// The modifier letter turned comma: what every apostrophe inside a word becomes. To Unicode it is a letter.
-pub const APOSTROPHE: char = '\u{02BB}';
-
-/// What people, keyboards and recognisers write for it.
+/// Characters that people, keyboards and speech recognition use as an apostrophe.
 const APOSTROPHES: [char; 15] = [
     APOSTROPHE, '\'', '`', '\u{00B4}', '\u{2018}', '\u{2019}', '\u{201B}', '\u{2032}', '\u{02B9}',
     '\u{02BC}', '\u{02BD}', '\u{02BE}', '\u{02BF}', '\u{FF07}', '\u{A78C}',
 ];
 
-/// What stands in a word and is not seen: soft hyphens, joiners, marks of the byte order.
+/// Invisible characters inside words: soft hyphens, joiners, byte order marks.
 const UNSEEN: [char; 6] = ['\u{00AD}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{2060}', '\u{FEFF}'];
 
-/// No word is longer; the rest of what is goes unseen, here as there.
+/// Maximum length of a word in characters. Documents and queries ignore the rest of a longer word.
 const MAX_CHARS: usize = 64;
 
-/// A word in lower case, without diacritics, with one sign for apostrophes. `ё` is still itself: Latin tells it from `е`.
+/// Normalized word: lower case, without diacritics, with one apostrophe. It keeps `ё`, which transliterates differently from `е`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word(String);
 
@@ -29,34 +26,34 @@ impl Word {
         self.0.replace('ё', "е")
     }
 
-    /// As Uzbek writes it in Latin letters; `None` if there is nothing Cyrillic in it.
+    /// The Uzbek Latin spelling. `None` if the word has no Cyrillic letter.
     pub(super) fn in_latin(&self) -> Option<String> {
         cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.0))
     }
 
-    /// In characters.
+    /// Length in characters.
     pub(super) fn len(&self) -> usize {
         self.0.chars().count()
     }
 }
 
-/// A text as it is compared: its words, folded, parted by single spaces.
+/// Normalizes a text: its folded words, separated by single spaces.
 pub fn fold(text: &str) -> String {
     let folded: Vec<String> = words(text).iter().map(Word::folded).collect();
     folded.join(" ")
 }
 
-/// The words of a text, in their order.
+/// Splits a text into words, in their order.
 pub(super) fn words(text: &str) -> Vec<Word> {
-    // Apostrophes first: to the normal form, an acute accent of its own is a space with a mark.
+    // Replaces apostrophes first: NFKC turns a standalone acute accent into a space with a mark.
     let signs = text.chars().map(|c| if APOSTROPHES.contains(&c) { APOSTROPHE } else { c });
     let mut builder = Builder::default();
-    // Once more after lower case, which may take letters apart.
+    // Normalizes again after lower-casing, which can decompose letters.
     for c in signs.nfkc().flat_map(char::to_lowercase).nfkc() {
         if c == APOSTROPHE {
             builder.apostrophe();
         } else if is_mark(c) || UNSEEN.contains(&c) {
-            // Marks that the normal form could not join with their letter: stress, mostly.
+            // Skips marks that NFKC could not compose with a letter, mostly stress marks.
         } else if c.is_alphanumeric() {
             bare(c, |c| builder.letter(c));
         } else {
@@ -67,12 +64,12 @@ pub(super) fn words(text: &str) -> Vec<Word> {
     builder.words
 }
 
-/// The diacritics of Latin, Greek and Cyrillic.
+/// Whether the character is a combining diacritic of Latin, Greek or Cyrillic.
 const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// The letter without its diacritics, in scripts whose diacritics do not make other letters.
+/// Removes diacritics from letters of scripts in which diacritics do not form distinct letters.
 fn bare(c: char, mut emit: impl FnMut(char)) {
     if matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {
@@ -108,12 +105,12 @@ impl Builder {
         }
     }
 
-    /// At a word's begin it is a quotation mark; else what follows tells.
+    /// Notes an apostrophe. At the start of a word it is a quotation mark; otherwise the next character decides.
     fn apostrophe(&mut self) {
         self.apostrophe = !self.word.is_empty();
     }
 
-    /// At a word's end an apostrophe belongs to `oʻ` and `gʻ`, and else is a quotation mark.
+    /// Ends the word. An apostrophe at the end belongs to `oʻ` or `gʻ`; otherwise it is a quotation mark.
     fn end(&mut self) {
         if std::mem::take(&mut self.apostrophe) && self.word.ends_with(['o', 'g']) {
             self.push(APOSTROPHE);

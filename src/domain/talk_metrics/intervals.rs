@@ -1,6 +1,6 @@
-//! Sets of moments on the call's time line, in whole milliseconds.
+//! Sets of times in a call, in whole milliseconds.
 
-/// `begin..end` with `0 ≤ begin < end`.
+/// Interval `begin..end` with `0 ≤ begin < end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Interval {
     pub(super) begin: i64,
@@ -8,29 +8,29 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    /// `None` if nothing of it lies on the time line: a negative begin is cut to 0, an empty rest dropped.
+    /// Creates an interval. A negative start becomes 0. `None` if the interval is empty.
     pub(super) fn new(begin: i64, end: i64) -> Option<Self> {
         let begin = begin.max(0);
         (begin < end).then_some(Self { begin, end })
     }
 
-    /// Its length.
+    /// Length in milliseconds.
     pub(super) const fn length(self) -> i64 {
         self.end - self.begin
     }
 
-    /// Whether `other` lies wholly inside.
+    /// Whether `other` lies wholly inside this interval.
     pub(super) const fn contains(self, other: Self) -> bool {
         self.begin <= other.begin && other.end <= self.end
     }
 }
 
-/// Intervals in order that neither overlap nor touch.
+/// Sorted intervals that neither overlap nor touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct IntervalSet(Vec<Interval>);
 
 impl IntervalSet {
-    /// Merges those that overlap or touch.
+    /// Creates a set and merges intervals that overlap or touch.
     pub(super) fn of(intervals: impl IntoIterator<Item = Interval>) -> Self {
         let mut sorted: Vec<_> = intervals.into_iter().collect();
         sorted.sort_unstable();
@@ -44,38 +44,38 @@ impl IntervalSet {
         Self(merged)
     }
 
-    /// The intervals, in order.
+    /// The intervals, sorted.
     pub(super) fn iter(&self) -> impl Iterator<Item = Interval> {
         self.0.iter().copied()
     }
 
-    /// How much time they cover.
+    /// Total length in milliseconds.
     pub(super) fn length(&self) -> i64 {
         self.iter().map(Interval::length).sum()
     }
 
-    /// The one that is under way at `moment`: it began at it or before, and ends after it.
+    /// The interval that contains `moment`, including its start and excluding its end.
     pub(super) fn at(&self, moment: i64) -> Option<Interval> {
         let later = self.0.partition_point(|interval| interval.end <= moment);
         self.0.get(later).copied().filter(|interval| interval.begin <= moment)
     }
 
-    /// The first that begins at `moment` or later.
+    /// The first interval that starts at `moment` or later.
     pub(super) fn from(&self, moment: i64) -> Option<Interval> {
         self.0.get(self.0.partition_point(|interval| interval.begin < moment)).copied()
     }
 
-    /// Both together.
+    /// The union of both sets.
     pub(super) fn union(&self, other: &Self) -> Self {
         Self::of(self.iter().chain(other.iter()))
     }
 
-    /// What is in this and not in the other.
+    /// The times of this set that are not in the other.
     pub(super) fn without(&self, other: &Self) -> Self {
         let mut rest = Vec::with_capacity(self.0.len());
         let mut others = other.0.as_slice();
         for whole in self.iter() {
-            // What ended before this one matters to no later one either.
+            // Intervals that ended before this one cannot cut a later one either.
             others = &others[others.partition_point(|cut| cut.end <= whole.begin)..];
             let mut begin = whole.begin;
             for cut in others.iter().take_while(|cut| cut.begin < whole.end) {
@@ -97,13 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_or_touches_is_one() {
+    fn overlapping_and_touching_intervals_merge() {
         assert_eq!(merged(&[(5, 9), (-3, 2), (2, 4), (8, 8), (6, 7)]), merged(&[(0, 4), (5, 9)]));
         assert_eq!(merged(&[(0, 4), (5, 9)]).length(), 8);
     }
 
     #[test]
-    fn finds_what_is_under_way_and_what_comes() {
+    fn lookups_find_the_current_and_the_next_interval() {
         let set = merged(&[(1, 3), (5, 9)]);
         assert_eq!(set.at(1), Interval::new(1, 3));
         assert_eq!(set.at(3), None);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn subtracts() {
+    fn subtraction_removes_the_other_set() {
         let whole = merged(&[(0, 10), (20, 30)]);
         assert_eq!(whole.without(&merged(&[(2, 3), (8, 22), (29, 40)])), merged(&[(0, 2), (3, 8), (22, 29)]));
         assert_eq!(whole.without(&merged(&[(0, 30)])), IntervalSet::default());

@@ -1,7 +1,7 @@
-//! How the talk went: who spoke how long, how fast, over whom, and how long nobody did.
+//! Talk metrics: talk time, speed, overtalk, silence, monologues and interruptions.
 //!
-//! Turns whose end is not after their begin are dropped, negative begins cut to 0. The intervals of each side are
-//! merged, so that a side never counts twice. Turns of other speakers make the call longer and count nowhere else.
+//! Turns whose end is not after their start are dropped, and negative starts become 0. The intervals of each side are
+//! merged, so that overlapping turns of one side count once. Turns of other speakers only extend the duration.
 
 mod intervals;
 mod words;
@@ -12,76 +12,76 @@ use utoipa::ToSchema;
 use self::intervals::{Interval, IntervalSet};
 use super::transcript::{Speaker, Turn};
 
-/// The numbers of one call.
+/// Metrics of one conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TalkMetrics {
-    /// The last end of a turn.
+    /// End of the last turn.
     #[schema(example = 235_880, minimum = 0)]
     pub duration_ms: i64,
-    /// The operator's side.
+    /// Metrics of the operator.
     pub operator: SideMetrics,
-    /// The client's side.
+    /// Metrics of the client.
     pub client: SideMetrics,
-    /// Time in which both sides speak.
+    /// Time during which both sides speak.
     #[schema(example = 2_310, minimum = 0)]
     pub overtalk_ms: i64,
-    /// Time in which neither side speaks.
+    /// Time during which neither side speaks.
     #[schema(example = 40_120, minimum = 0)]
     pub silence_ms: i64,
-    /// The longest stretch of it.
+    /// Length of the longest silence.
     #[schema(example = 6_500, minimum = 0)]
     pub longest_silence_ms: i64,
-    /// The sum of its stretches of more than 3 s: "non-talk time" as Amazon Connect defines it.
+    /// Sum of the silences longer than 3 s: "non-talk time" as Amazon Connect defines it.
     #[schema(example = 12_400, minimum = 0)]
     pub non_talk_ms: i64,
-    /// How often the next turn is the other side's, for each minute of the call.
+    /// Number of speaker changes between consecutive turns, per minute of the call.
     #[schema(example = 9.4, minimum = 0.0)]
     pub speaker_switches_per_minute: f64,
-    /// The median silence between the client's end and the operator's begin; `null` if there is none.
+    /// Median silence between the end of the client's speech and the start of the operator's answer. `null` without an answer.
     #[schema(required = true, example = 840, minimum = 0)]
     pub median_response_ms: Option<i64>,
-    /// The bounds that these numbers were made with.
+    /// Thresholds that these metrics use.
     pub thresholds: Thresholds,
 }
 
-/// The numbers of one side.
+/// Metrics of one side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SideMetrics {
-    /// How long it speaks.
+    /// Time during which this side speaks.
     #[schema(example = 120_440, minimum = 0)]
     pub talk_ms: i64,
-    /// Its part of both sides' talk, of 1.
+    /// Share of the talk time of both sides, from 0 to 1.
     #[schema(example = 0.6154, minimum = 0.0, maximum = 1.0)]
     pub talk_share: f64,
-    /// Its words for each minute of its talk.
+    /// Words per minute of talk time.
     #[schema(example = 131.5, minimum = 0.0)]
     pub words_per_minute: f64,
-    /// The longest stretch in which it alone speaks, pauses of up to 3 s and short remarks of the other side included.
+    /// Longest time in which only this side speaks, including pauses of up to 3 s and short remarks of the other side.
     #[schema(example = 31_200, minimum = 0)]
     pub longest_monologue_ms: i64,
-    /// Its turns that begin while the other side is speaking and go on over it for more than 500 ms.
+    /// Number of turns that start while the other side speaks and overlap it for more than 500 ms.
     #[schema(value_type = u64, example = 2)]
     pub interruptions: usize,
 }
 
-/// The bounds between, say, a pause and a silence.
+/// Thresholds of the metrics, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Thresholds {
-    /// A silence over this is non-talk.
+    /// A longer silence counts as non-talk time.
     #[schema(example = 3_000)]
     pub non_talk_ms: i64,
-    /// A pause over this ends a monologue.
+    /// A longer pause ends a monologue.
     #[schema(example = 3_000)]
     pub monologue_pause_ms: i64,
-    /// A remark under this, inside a monologue, does not end it.
+    /// A shorter remark inside a monologue does not end it.
     #[schema(example = 500)]
     pub backchannel_ms: i64,
-    /// A turn over this, on top of the other side's, interrupts it.
+    /// A longer overlap with the other side counts as an interruption.
     #[schema(example = 500)]
     pub interruption_overlap_ms: i64,
 }
 
-/// The bounds in use.
+/// Thresholds in use.
 const THRESHOLDS: Thresholds = Thresholds {
     non_talk_ms: 3_000,
     monologue_pause_ms: 3_000,
@@ -89,7 +89,7 @@ const THRESHOLDS: Thresholds = Thresholds {
     interruption_overlap_ms: 500,
 };
 
-/// One side: its turns as they came and as they cover the time line.
+/// Turns of one side, as intervals and merged.
 #[derive(Default)]
 struct SideTurns {
     turns: Vec<Interval>,
@@ -98,7 +98,7 @@ struct SideTurns {
 }
 
 impl TalkMetrics {
-    /// The numbers of these turns, in whatever order they come.
+    /// Computes the metrics of these turns, in any order.
     pub fn of(turns: &[Turn]) -> Self {
         let (operator, client) =
             (SideTurns::of(turns, &Speaker::Operator), SideTurns::of(turns, &Speaker::Client));
@@ -150,7 +150,7 @@ fn interval(turn: &Turn) -> Option<Interval> {
     Interval::new(turn.begin_ms, turn.end_ms)
 }
 
-/// Who begins in the same moment as the other interrupts nobody.
+/// Whether the turn interrupts the other side. A turn that starts at the same time as the other side does not interrupt.
 fn interrupts(turn: Interval, other: &IntervalSet) -> bool {
     other.at(turn.begin).is_some_and(|spoken| {
         spoken.begin < turn.begin
@@ -158,7 +158,7 @@ fn interrupts(turn: Interval, other: &IntervalSet) -> bool {
     })
 }
 
-/// How often the speaker changes from one turn to the next, by begin.
+/// Number of speaker changes between consecutive turns, sorted by start.
 fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
     let operators = operator.turns.iter().map(|turn| (*turn, Speaker::Operator.as_str()));
     let clients = client.turns.iter().map(|turn| (*turn, Speaker::Client.as_str()));
@@ -167,16 +167,15 @@ fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
     order.windows(2).filter(|pair| pair[0].1 != pair[1].1).count()
 }
 
-/// The silences, of 0 ms too, that the client's talk ends in and the operator's begins from.
+/// Response times: the silences, including 0 ms, from the end of the client's speech to the start of the operator's.
 ///
-/// A gap in which somebody speaks is none: an operator already speaking, or a client who goes on first, gives no
-/// response.
+/// There is no response if the operator is already speaking or the client continues first.
 fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
     client
         .iter()
         .filter_map(|asked| {
             let answer = operator.from(asked.end).filter(|_| {
-                // Not under way already; one that begins just now is an answer.
+                // The operator must not be speaking already; speech that starts at this time is an answer.
                 operator.at(asked.end).is_none_or(|spoken| spoken.begin == asked.end)
             })?;
             let goes_on = client.from(asked.end).is_some_and(|next| next.begin < answer.begin);
@@ -185,10 +184,10 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
         .collect()
 }
 
-/// The longest run of a side's talk in which it alone speaks.
+/// Longest run in which only one side speaks.
 ///
-/// Two passes: the first finds the runs as if no short remark counted, and so which remarks lie wholly inside one;
-/// the second lets all the others end a run.
+/// The first pass ignores all short remarks, which shows the remarks that lie wholly inside a run. The second pass lets all other
+/// remarks end a run.
 fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     let (short, long): (Vec<_>, Vec<_>) =
         other.iter().partition(|remark| remark.length() < THRESHOLDS.backchannel_ms);
@@ -199,7 +198,7 @@ fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     runs(side, &breaks).into_iter().map(Interval::length).max().unwrap_or(0)
 }
 
-/// The side's talk outside `breaks`, joined over pauses that are short enough and free of them.
+/// The side's speech outside `breaks`, joined over short pauses without breaks.
 fn runs(side: &IntervalSet, breaks: &IntervalSet) -> Vec<Interval> {
     let mut runs: Vec<Interval> = Vec::new();
     for piece in side.without(breaks).iter() {
@@ -216,7 +215,7 @@ fn runs(side: &IntervalSet, breaks: &IntervalSet) -> Vec<Interval> {
     runs
 }
 
-/// The middle one; of two in the middle their mean, rounded down.
+/// Median: the middle value, or the mean of the two middle values, rounded down.
 fn median(mut values: Vec<i64>) -> Option<i64> {
     values.sort_unstable();
     let middle = values.len() / 2;
@@ -224,14 +223,14 @@ fn median(mut values: Vec<i64>) -> Option<i64> {
     Some(if values.len() % 2 == 1 { upper } else { values[middle - 1].midpoint(upper) })
 }
 
-/// A part of the whole that it makes with the rest, to four decimals; 0 of nothing.
+/// Share of `part` in `part + rest`, rounded to four decimals. 0 if both are 0.
 #[expect(clippy::cast_precision_loss, reason = "the result has four decimals")]
 fn share(part: i64, rest: i64) -> f64 {
     let whole = part as f64 + rest as f64;
     if whole == 0.0 { 0.0 } else { (part as f64 / whole * 1e4).round() / 1e4 }
 }
 
-/// A rate to one decimal; 0 in no time.
+/// Rate per minute, rounded to one decimal. 0 for a duration of 0.
 #[expect(clippy::cast_precision_loss, reason = "the result has one decimal")]
 fn per_minute(count: usize, ms: i64) -> f64 {
     if ms == 0 { 0.0 } else { (count as f64 * 60_000.0 / ms as f64 * 10.0).round() / 10.0 }

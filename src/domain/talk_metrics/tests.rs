@@ -6,7 +6,7 @@ fn turn(speaker: &str, begin_ms: i64, end_ms: i64, text: &str) -> Turn {
     Turn { fragment_id: None, speaker: Speaker::from_word(speaker), begin_ms, end_ms, text: text.into() }
 }
 
-/// Turns of wordless talk: `o` is the operator, `c` the client, anything else somebody else.
+/// Metrics of turns without words: `o` is the operator, `c` the client, any other character another speaker.
 fn talk(turns: &[(char, i64, i64)]) -> TalkMetrics {
     let word = |speaker| match speaker {
         'o' => "operator",
@@ -18,7 +18,7 @@ fn talk(turns: &[(char, i64, i64)]) -> TalkMetrics {
 }
 
 #[test]
-fn a_call_in_full() {
+fn all_metrics_of_one_call() {
     let metrics = TalkMetrics::of(&[
         turn("client", 6_000, 9_000, "yoʻq, toʻgʻri emas"),
         turn("operator", 1_000, 5_000, "assalomu alaykum, sizga qanday yordam bera olaman"),
@@ -61,7 +61,7 @@ fn a_call_in_full() {
 }
 
 #[test]
-fn no_talk_is_zeros_and_no_response() {
+fn a_call_without_turns_has_zeros_and_no_response() {
     insta::assert_json_snapshot!(TalkMetrics::of(&[]), @r#"
     {
       "duration_ms": 0,
@@ -96,7 +96,7 @@ fn no_talk_is_zeros_and_no_response() {
 }
 
 #[test]
-fn a_side_never_counts_twice_and_a_negative_begin_is_the_start() {
+fn overlapping_turns_count_once_and_a_negative_start_is_zero() {
     let metrics = talk(&[('o', -500, 2_000), ('o', 1_000, 3_000), ('c', 2_000, 4_000), ('c', -9, -1)]);
     assert_eq!(
         (metrics.operator.talk_ms, metrics.client.talk_ms, metrics.overtalk_ms),
@@ -113,7 +113,7 @@ fn silence_counts_from_the_start_and_non_talk_over_three_seconds() {
 }
 
 #[test]
-fn an_interruption_begins_in_the_others_talk_and_lasts_over_it() {
+fn an_interruption_starts_in_the_other_sides_speech_and_overlaps_it() {
     let interruptions = |turns: &[_]| {
         let metrics = talk(turns);
         (metrics.operator.interruptions, metrics.client.interruptions)
@@ -127,7 +127,7 @@ fn an_interruption_begins_in_the_others_talk_and_lasts_over_it() {
 }
 
 #[test]
-fn a_monologue_bears_short_pauses_and_short_remarks() {
+fn a_monologue_includes_short_pauses_and_short_remarks() {
     let longest = |turns: &[_]| talk(turns).operator.longest_monologue_ms;
     assert_eq!(longest(&[('o', 0, 2_000), ('o', 5_000, 6_000)]), 6_000);
     assert_eq!(longest(&[('o', 0, 2_000), ('o', 5_001, 6_000)]), 2_000);
@@ -156,7 +156,7 @@ fn a_response_is_the_silence_between_client_and_operator() {
 }
 
 #[test]
-fn switches_are_of_sides_by_the_minute() {
+fn speaker_switches_count_per_minute() {
     let metrics = talk(&[('o', 0, 1), ('?', 2, 3), ('o', 4, 5), ('c', 6, 7), ('o', 8, 30_000)]);
     assert!((metrics.speaker_switches_per_minute - 4.0).abs() < f64::EPSILON);
 }
@@ -173,7 +173,7 @@ fn moments() -> impl Strategy<Value = i64> + Clone {
 
 proptest! {
     #[test]
-    fn the_time_line_adds_up(turns in turns(moments())) {
+    fn talk_and_silence_add_up_to_the_duration(turns in turns(moments())) {
         let metrics = TalkMetrics::of(&turns);
         let talk = i128::from(metrics.operator.talk_ms) + i128::from(metrics.client.talk_ms);
         let whole = talk - i128::from(metrics.overtalk_ms) + i128::from(metrics.silence_ms);
@@ -196,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn kept_as_json_it_reads_back(turns in turns(-100..20_000_i64)) {
+    fn metrics_parse_their_own_json(turns in turns(-100..20_000_i64)) {
         let metrics = TalkMetrics::of(&turns);
         let json = serde_json::to_string(&metrics).unwrap();
         prop_assert_eq!(serde_json::from_str::<TalkMetrics>(&json).unwrap(), metrics);

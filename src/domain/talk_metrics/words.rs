@@ -1,20 +1,20 @@
-//! Counting words.
+//! Counting the words of a text.
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// The modifier letter turned comma: what the apostrophe of oʻ and gʻ should be.
+/// Modifier letter turned comma, the correct apostrophe of oʻ and gʻ.
 ///
-/// To Unicode it is a letter, so a word does not end at it.
+/// In Unicode it is a letter, so a word does not end at it.
 const TURNED_COMMA: char = '\u{02BB}';
 
-/// What people and recognisers write for it: some of these end a word by Unicode's rules.
+/// Characters that people and speech recognition use instead. Some of them end a word by Unicode's rules.
 const APOSTROPHES: [char; 6] = [TURNED_COMMA, '\'', '\u{2019}', '\u{2018}', '\u{02BC}', '`'];
 
-/// The number of words (Unicode Standard Annex 29), an apostrophe of any spelling being part of its word.
+/// Number of words (Unicode Standard Annex 29). Every apostrophe inside a word belongs to the word.
 pub(super) fn count(text: &str) -> usize {
     let spelled: String =
         text.chars().map(|c| if APOSTROPHES.contains(&c) { TURNED_COMMA } else { c }).collect();
-    // An apostrophe that stands alone is no word.
+    // A standalone apostrophe is not a word.
     spelled.unicode_words().filter(|word| word.chars().any(|c| c != TURNED_COMMA)).count()
 }
 
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_words_and_nothing_else() {
+    fn only_words_count() {
         assert_eq!(count(""), 0);
         assert_eq!(count(" … — ' ` ʻ "), 0);
         assert_eq!(count("assalomu alaykum, 24 soat"), 4);

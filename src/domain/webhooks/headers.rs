@@ -1,4 +1,4 @@
-//! Headers that a tenant wants with its deliveries. Their values are secrets: most are keys of the receiver's.
+//! Custom headers of a webhook. Their values are secrets: most are keys of the receiver.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,31 +6,31 @@ use std::fmt;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Why a header cannot be sent along. It never repeats a value.
+/// Why a custom header is invalid. It never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHeader {
-    /// RFC 9110, 5.1.
+    /// The name is not a token (RFC 9110, section 5.1) or too long.
     #[error("must have a name of 1 to {max} letters, digits and !#$%&'*+-.^_`|~", max = HeaderName::MAX_LEN)]
     Name,
-    /// It belongs to the connection, the body or the signature.
+    /// The header belongs to the connection, the body, the signature or the trace.
     #[error("is set by the gateway or by HTTP itself")]
     Reserved,
-    /// RFC 9110, 5.5, without obs-text.
+    /// The value is not valid (RFC 9110, section 5.5, without obs-text) or too long.
     #[error(
-        "must have a value of 1 to {max} printable ASCII characters, spaces and tabs, neither at its begin nor at its end",
+        "must have a value of 1 to {max} printable ASCII characters, spaces and tabs, without white space at either end",
         max = CustomHeaders::MAX_VALUE
     )]
     Value,
-    /// Over [`CustomHeaders::MAX`].
+    /// There are more headers than [`CustomHeaders::MAX`].
     #[error("may be at most {max} headers, are {0}", max = CustomHeaders::MAX)]
     TooMany(usize),
 }
 
-/// A header's name, in lower case.
+/// Name of a header in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderName(String);
 
-/// What no tenant sets: who is spoken to and how, what the body is, what is signed, and the trace.
+/// Headers that tenants must not set: those of the connection, the body, the signature and the trace.
 const RESERVED: [&str; 13] = [
     "accept-encoding",
     "connection",
@@ -49,10 +49,10 @@ const RESERVED: [&str; 13] = [
 const RESERVED_BEGINNINGS: [&str; 3] = ["content-", "proxy-", "webhook-"];
 
 impl HeaderName {
-    /// The most characters.
+    /// Maximum length in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Checks the rules and takes the name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`InvalidHeader`] names the broken rule.
@@ -67,26 +67,26 @@ impl HeaderName {
         if reserved { Err(InvalidHeader::Reserved) } else { Ok(Self(name)) }
     }
 
-    /// The name.
+    /// The name in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Headers by name.
+/// Custom headers by name.
 #[derive(Clone, Default)]
 pub struct CustomHeaders(BTreeMap<HeaderName, SecretString>);
 
 impl CustomHeaders {
-    /// The most headers.
+    /// Maximum number of headers.
     pub const MAX: usize = 16;
-    /// The most bytes of a value.
+    /// Maximum size of a value in bytes.
     pub const MAX_VALUE: usize = 1024;
 
-    /// Sets a header.
+    /// Adds or replaces a header.
     ///
     /// # Errors
-    /// If the value cannot be one.
+    /// [`InvalidHeader::Value`] if the value is invalid.
     pub fn set(&mut self, name: HeaderName, value: &str) -> Result<(), InvalidHeader> {
         let printable = |b: u8| b.is_ascii_graphic() || b == b' ' || b == b'\t';
         let fits = (1..=Self::MAX_VALUE).contains(&value.len());
@@ -97,31 +97,31 @@ impl CustomHeaders {
         Ok(())
     }
 
-    /// Takes a header away.
+    /// Removes a header.
     pub fn remove(&mut self, name: &HeaderName) {
         self.0.remove(name);
     }
 
-    /// Checks that there are not too many.
+    /// Checks the number of headers.
     ///
     /// # Errors
-    /// If there are.
+    /// [`InvalidHeader::TooMany`] if there are too many.
     pub fn check(&self) -> Result<(), InvalidHeader> {
         if self.0.len() > Self::MAX { Err(InvalidHeader::TooMany(self.0.len())) } else { Ok(()) }
     }
 
-    /// The names, in their order.
+    /// Names in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.0.keys().map(|name| name.0.clone()).collect()
     }
 
-    /// Each name and value, to be sent.
+    /// Names and values for a request.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// What a receiver answered, without the values if it sent them back, also the beginning of one at its end. It gets no
-    /// longer by that. Values of less than four bytes stay: they are found everywhere, and guessed anyway.
+    /// Replaces header values in a receiver's answer, including the start of a value at the end of a truncated answer. The result
+    /// is never longer than the answer. Values of less than four bytes stay: they occur everywhere and are easy to guess.
     pub fn erased_from(&self, answer: &[u8]) -> Vec<u8> {
         const ERASED: &[u8] = b"[header]";
         const SHORTEST: usize = 4;
@@ -137,7 +137,7 @@ impl CustomHeaders {
             let is_there = |value: &&[u8]| {
                 rest.starts_with(value) || (rest.len() >= SHORTEST && value.starts_with(rest))
             };
-            // The longest, should one begin with another.
+            // The longest value wins if one is a prefix of another.
             match values.iter().copied().filter(is_there).map(<[u8]>::len).max() {
                 Some(length) => {
                     shown.extend_from_slice(ERASED);
@@ -153,20 +153,20 @@ impl CustomHeaders {
         shown
     }
 
-    /// As a text, to be sealed: a line `name: value` for each. `None` if there are none.
+    /// Plain form for sealing: a line `name: value` per header. `None` if there are none.
     pub fn to_plain(&self) -> Option<Zeroizing<String>> {
         if self.0.is_empty() {
             return None;
         }
         let lines =
             || self.0.iter().map(|(name, value)| [name.0.as_str(), ": ", value.expose_secret(), "\n"]);
-        // As long as it will be: one that grows leaves its beginning behind.
+        // The capacity is exact: a string that grows leaves copies of the secrets in memory.
         let mut plain = Zeroizing::new(String::with_capacity(lines().flatten().map(str::len).sum()));
         plain.extend(lines().flatten());
         Some(plain)
     }
 
-    /// Reads [`CustomHeaders::to_plain`] back; `None` if it is not one.
+    /// Parses the output of [`CustomHeaders::to_plain`].
     pub fn from_plain(plain: &[u8]) -> Option<Self> {
         let mut headers = Self::default();
         for line in std::str::from_utf8(plain).ok()?.lines() {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_read_back_and_show_no_value() {
+    fn headers_parse_their_own_plain_form_and_display_no_value() {
         let headers = headers(&[("X-Api-Key", "k: 1"), ("Authorization", "Bearer\tabc")]);
         assert_eq!(headers.names(), ["authorization", "x-api-key"]);
         let plain = headers.to_plain().unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_is_refused() {
+    fn reserved_names_and_invalid_values_are_refused() {
         for name in ["Host", "content-type", "Webhook-Id", "TE", "proxy-authorization", "traceparent"] {
             assert_eq!(HeaderName::parse(name), Err(InvalidHeader::Reserved), "{name}");
         }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_receiver_echoes_is_erased() {
+    fn echoed_values_are_erased() {
         let headers = headers(&[("Authorization", "Bearer s3cr3t"), ("X-Short", "ok")]);
         let echoed = b"\xffBearer s3cr3t, Bearer s3cr3t ok".to_vec();
         assert_eq!(headers.erased_from(&echoed), b"\xff[header], [header] ok");
@@ -234,14 +234,14 @@ mod tests {
     #[test]
     fn short_values_are_erased_and_no_answer_gets_longer() {
         let headers = headers(&[("X-One", "head"), ("X-Other", "header"), ("X-Third", "a1b2")]);
-        let told = b"head header a1b2 a1b3, and no more of it".to_vec();
-        assert_eq!(headers.erased_from(&told), b"[header] [header] [header] a1b3, and no ");
+        let answer = b"head header a1b2 a1b3, and no more of it".to_vec();
+        assert_eq!(headers.erased_from(&answer), b"[header] [header] [header] a1b3, and no ");
         assert_eq!(headers.erased_from(b"a1b2a1b2"), b"[header]");
         assert_eq!(headers.erased_from(b"hea"), b"hea");
     }
 
     #[test]
-    fn there_are_not_too_many() {
+    fn the_number_of_headers_is_bounded() {
         let mut headers = CustomHeaders::default();
         for number in 0..=CustomHeaders::MAX {
             assert_eq!(headers.check(), Ok(()));

@@ -1,90 +1,90 @@
-//! How an endpoint's deliveries went, and what follows: a pause, or that it is disabled.
+//! Health of a webhook: a circuit breaker that pauses or disables it after failures.
 //!
-//! An endpoint that failed several times in a row gets a pause, and then one delivery to try it with: until that
-//! arrives, all others wait without using up their attempts, and nobody else waits with them. Every failed try makes
-//! the pause longer, up to a bound. What cannot be signed, as the operator's key is not there, waits in the same way, and
-//! nothing of it is held against the endpoint.
+//! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds, all other
+//! deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each failed probe doubles
+//! the pause up to a maximum. Deliveries that cannot be signed, because the operator's key is missing, also pause the
+//! webhook, but do not count as failures.
 
 use std::time::Duration;
 
 use super::DisabledReason;
 use crate::domain::clock::Timestamp;
 
-/// The last attempt that failed.
+/// The most recent failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFailure {
-    /// When it ended.
+    /// Time at which the attempt ended.
     pub at: Timestamp,
-    /// The receiver's status, if it gave one.
+    /// Status of the answer, if there was one.
     pub status: Option<u16>,
-    /// For people; it never names the URL.
+    /// Description for people. It never contains the URL.
     pub error: String,
 }
 
-/// How an endpoint's deliveries went.
+/// Health of a webhook, derived from its deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Attempts that failed in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
-    /// Since when there have been only such.
+    /// Time of the first of these failures.
     pub failing_since: Option<Timestamp>,
-    /// Until when nothing is sent; afterwards one delivery tries it.
+    /// End of the pause. Afterwards one delivery probes the webhook.
     pub paused_until: Option<Timestamp>,
-    /// The last success, to a second.
+    /// Time of the last success, accurate to one second.
     pub last_success_at: Option<Timestamp>,
-    /// The last failure.
+    /// The most recent failure.
     pub last_failure: Option<LastFailure>,
-    /// Since when nothing could be signed; `None` if the last attempt was.
+    /// Time since which no attempt could be signed. `None` if the last attempt was signed.
     pub unsigned_since: Option<Timestamp>,
 }
 
-/// How an attempt ended, as far as it says something of its endpoint.
+/// Outcome of an attempt, as far as it concerns the health of the webhook.
 #[derive(Debug, Clone)]
 pub enum EndpointOutcome {
-    /// It was taken.
+    /// The receiver accepted the event.
     Delivered,
-    /// It was not; `gone` if the receiver wants no more at all.
+    /// The attempt failed.
     Failed {
-        /// A 410.
+        /// Whether the receiver answered 410.
         gone: bool,
-        /// The receiver's status.
+        /// Status of the answer, if there was one.
         status: Option<u16>,
-        /// For people.
+        /// Description for people.
         error: String,
     },
-    /// Nothing was sent: the secret could not be opened. It says nothing of the receiver.
+    /// Nothing was sent, because the secret could not be opened. The receiver is not at fault.
     Unsigned {
-        /// For people.
+        /// Description for people.
         error: String,
     },
 }
 
-/// What may be sent to an endpoint now.
+/// Number of deliveries that a webhook may receive now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryLimit {
-    /// As much as to any other.
+    /// No limit: the webhook is healthy.
     Unlimited,
-    /// One at a time: it is being tried.
+    /// One at a time: the delivery probes the webhook.
     Probing,
-    /// Nothing until then.
+    /// None until this time.
     Paused(Timestamp),
 }
 
 impl Health {
-    /// So many failures in a row bring the first pause.
+    /// Number of consecutive failures after which the webhook is paused.
     pub const PAUSES_AFTER: u32 = 5;
-    /// The first pause; each that follows is twice as long.
+    /// First pause. Each further pause is twice as long.
     pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
-    /// The longest.
+    /// Maximum length of a pause.
     pub const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-    /// An endpoint that has only failed for so long is disabled.
+    /// Time of only failures after which the webhook is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
-    /// How long an endpoint waits for which nothing can be signed; then one delivery tries it.
+    /// Pause of a webhook for which nothing can be signed. Afterwards one delivery probes it.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
-    /// How exactly the last success is known: a busy endpoint's record is not written with every delivery.
+    /// Accuracy of the last success, so that a busy webhook is not written with every delivery.
     pub const PRECISION: Duration = Duration::from_secs(1);
 
-    /// What may be sent at this moment.
+    /// The limit at this time.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
             None => DeliveryLimit::Unlimited,
@@ -93,7 +93,7 @@ impl Health {
         }
     }
 
-    /// Whether [`Health::attempted`] would change anything.
+    /// Whether [`Health::attempted`] would change the health.
     pub fn learns_from(&self, ended: &EndpointOutcome, now: Timestamp) -> bool {
         match ended {
             EndpointOutcome::Failed { .. } | EndpointOutcome::Unsigned { .. } => true,
@@ -106,7 +106,7 @@ impl Health {
         }
     }
 
-    /// Takes note of an attempt's end; gives why the endpoint is to be disabled, if it is.
+    /// Records the outcome of an attempt. Returns the reason if the webhook must be disabled.
     pub fn attempted(&mut self, ended: &EndpointOutcome, now: Timestamp) -> Option<DisabledReason> {
         let (gone, status, error) = match ended {
             EndpointOutcome::Failed { gone, status, error } => (gone, status, error),
@@ -127,7 +127,7 @@ impl Health {
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
-        // What was under way when the pause began ends within it, and says nothing new.
+        // Attempts that started before the pause end within it and do not extend it.
         if self.failures >= Self::PAUSES_AFTER && !paused {
             let doublings = (self.failures - Self::PAUSES_AFTER).min(16);
             let pause = Self::FIRST_PAUSE.saturating_mul(1 << doublings).min(Self::LONGEST_PAUSE);
@@ -148,7 +148,7 @@ impl Health {
         self.paused_until = self.paused_until.max(Some(now + Self::UNSIGNED_PAUSE));
     }
 
-    /// Forgets that there were failures, but for the last one's record.
+    /// Resets the failures and the pause, but keeps the most recent failure.
     pub fn forgive(&mut self) {
         (self.failures, self.failing_since, self.paused_until, self.unsigned_since) = (0, None, None, None);
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_bring_pauses_that_grow_up_to_a_bound() {
+    fn consecutive_failures_cause_pauses_that_grow_up_to_a_maximum() {
         let (mut health, mut now) = (Health::default(), NOW);
         for _ in 1..Health::PAUSES_AFTER {
             assert_eq!(health.attempted(&failed(), now), None);
@@ -175,7 +175,7 @@ mod tests {
         for _ in 0..9 {
             health.attempted(&failed(), now);
             let DeliveryLimit::Paused(until) = health.delivery_limit(now) else { panic!("{health:?}") };
-            // One that was under way changes nothing.
+            // An attempt that started before the pause does not extend it.
             let others = health.clone();
             health.attempted(&failed(), now);
             assert_eq!(
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_failures_for_five_days_disable_and_a_success_begins_anew() {
+    fn five_days_of_failures_disable_the_webhook_and_a_success_resets_them() {
         let day = Duration::from_hours(24);
         let mut health = Health::default();
         for days in 0..5 {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_signed_waits_and_is_not_held_against_the_receiver() {
+    fn unsigned_attempts_pause_the_webhook_but_do_not_count_as_failures() {
         let unsigned = || EndpointOutcome::Unsigned { error: "no key".to_owned() };
         let mut health = Health::default();
         let later = NOW + Health::PATIENCE * 2;
@@ -224,13 +224,13 @@ mod tests {
         assert!(health.learns_from(&EndpointOutcome::Delivered, later));
         health.attempted(&EndpointOutcome::Delivered, later);
         assert_eq!((health.delivery_limit(later), health.unsigned_since), (DeliveryLimit::Unlimited, None));
-        // It could be signed: what comes now is the receiver's.
+        // The attempt was signed, so its failure counts.
         other.attempted(&failed(), later);
         assert_eq!(
             (other.delivery_limit(later), other.unsigned_since, other.failures),
             (DeliveryLimit::Unlimited, None, 1)
         );
-        // A longer pause that failures brought stays.
+        // A longer pause from failures stays.
         for _ in 0..Health::PAUSES_AFTER + 8 {
             let now = other.paused_until.unwrap_or(later);
             other.attempted(&failed(), now);
@@ -241,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn gone_disables_at_once() {
+    fn a_410_disables_the_webhook_at_once() {
         let gone = EndpointOutcome::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
         assert_eq!(Health::default().attempted(&gone, NOW), Some(DisabledReason::Gone));
     }
 
     #[test]
-    fn a_healthy_endpoint_is_not_written_with_every_delivery() {
+    fn a_healthy_webhook_is_not_written_with_every_delivery() {
         let mut health = Health::default();
         assert!(health.learns_from(&EndpointOutcome::Delivered, NOW));
         health.attempted(&EndpointOutcome::Delivered, NOW);

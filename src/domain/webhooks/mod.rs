@@ -1,6 +1,6 @@
-//! Registered endpoints: where a tenant's events go, however their calls were submitted.
+//! Webhooks: registered receivers of a tenant's events, whether or not a submission names a callback.
 //!
-//! An endpoint's secrets and header values are sealed before they come near a store; here they are bytes.
+//! The secrets and header values of a webhook are sealed before they reach the store.
 
 mod headers;
 mod health;
@@ -14,20 +14,20 @@ use super::clock::Timestamp;
 use super::events::EventKind;
 use super::ids::WebhookId;
 
-/// The most endpoints a tenant may register.
+/// Maximum number of webhooks per tenant.
 pub const MAX_WEBHOOKS: usize = 50;
 
-/// Which types of events an endpoint wants: at least one.
+/// Types of events that a webhook receives: at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventFilter(Vec<EventKind>);
 
 impl EventFilter {
-    /// Everything.
+    /// A filter that passes all types.
     pub fn all() -> Self {
         Self(EventKind::ALL.to_vec())
     }
 
-    /// These types, in whatever order and however often; `None` if there are none.
+    /// A filter that passes these types. `None` if the list is empty.
     pub fn new(kinds: &[EventKind]) -> Option<Self> {
         let kinds: Vec<_> = EventKind::ALL.into_iter().filter(|kind| kinds.contains(kind)).collect();
         if kinds.is_empty() { None } else { Some(Self(kinds)) }
@@ -38,39 +38,39 @@ impl EventFilter {
         &self.0
     }
 
-    /// Whether it lets an event through.
+    /// Whether the filter passes this type.
     pub fn wants(&self, kind: EventKind) -> bool {
         self.0.contains(&kind)
     }
 
-    /// As a text, for the store.
+    /// String form for the store.
     pub fn to_text(&self) -> String {
         self.0.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads [`EventFilter::to_text`] back; `None` if it is not one. Types of a later version are passed over.
+    /// Parses the output of [`EventFilter::to_text`] and ignores unknown types of later versions. `None` if no type remains.
     pub fn from_text(text: &str) -> Option<Self> {
         Self::new(&text.split(' ').filter_map(EventKind::from_word).collect::<Vec<_>>())
     }
 }
 
-/// Why an endpoint gets nothing.
+/// Reason for which a webhook is disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// Somebody asked for it.
+    /// A caller disabled the webhook.
     Requested,
-    /// It answered 410.
+    /// The receiver answered 410.
     Gone,
-    /// It has only failed for five days.
+    /// All deliveries failed for five days.
     Failing,
 }
 
 impl DisabledReason {
-    /// Every reason.
+    /// All reasons for which a webhook is disabled.
     pub const ALL: [Self; 3] = [Self::Requested, Self::Gone, Self::Failing];
 
-    /// The word in the store and in logs.
+    /// Name in the API, the store and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "requested",
@@ -79,57 +79,57 @@ impl DisabledReason {
         }
     }
 
-    /// Reads [`DisabledReason::as_str`] back.
+    /// Parses the output of [`DisabledReason::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 
-/// That an endpoint gets nothing. What was on its way waits.
+/// State of a disabled webhook. Its pending deliveries wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disabled {
-    /// Why.
+    /// Reason of the disabling.
     pub reason: DisabledReason,
-    /// Since when.
+    /// Time of the disabling.
     pub at: Timestamp,
 }
 
-/// A registered endpoint.
+/// Registered receiver of events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
-    /// Its id.
+    /// Id of the webhook.
     pub id: WebhookId,
-    /// Where events go.
+    /// URL of the receiver.
     pub url: CallbackUrl,
-    /// Which.
+    /// Types of events that the webhook receives.
     pub events: EventFilter,
-    /// For people.
+    /// Description for people.
     pub description: Option<String>,
-    /// What the custom headers are called.
+    /// Names of the custom headers.
     pub header_names: Vec<String>,
-    /// Its secrets and the values of its headers.
+    /// Sealed secrets and header values.
     pub sealed: SealedSecrets,
-    /// Whether it gets nothing.
+    /// Reason and time if the webhook is disabled.
     pub disabled: Option<Disabled>,
-    /// When it was registered.
+    /// Time of the registration.
     pub created_at: Timestamp,
-    /// When it was last changed, by whomever.
+    /// Time of the last change by a caller or by the gateway.
     pub updated_at: Timestamp,
-    /// Counts its changes, so that none overwrites another.
+    /// Number of changes, for optimistic locking.
     pub version: u32,
-    /// How its deliveries went.
+    /// Health, derived from its deliveries.
     pub health: Health,
 }
 
 impl Webhook {
-    /// Enables it: what was on its way goes on, and what went wrong is forgotten.
+    /// Enables the webhook and resets its health. Pending deliveries continue.
     pub fn enable(&mut self) {
         if self.disabled.take().is_some() {
             self.health.forgive();
         }
     }
 
-    /// Disables it, if it is not.
+    /// Disables the webhook, unless it is disabled already.
     pub fn disable(&mut self, reason: DisabledReason, at: Timestamp) {
         self.disabled.get_or_insert(Disabled { reason, at });
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_reads_back_and_is_never_empty() {
+    fn a_filter_parses_its_own_string_and_is_never_empty() {
         let some = EventFilter::new(&[
             EventKind::AnalysisUpdated,
             EventKind::AnalysisCompleted,

@@ -1,4 +1,4 @@
-//! What only the holder of the keys can read of an endpoint: its secrets and the values of its headers.
+//! Sealing of a webhook's secrets and header values.
 
 use secrecy::ExposeSecret;
 
@@ -11,11 +11,11 @@ use crate::domain::secrets::CallbackSecret;
 /// Sealed secrets and headers of a webhook, as the store keeps them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecrets {
-    /// What signs.
+    /// Current signing secret.
     pub secret: Vec<u8>,
-    /// What signed before, and signs too until that moment.
+    /// Previous signing secret, which also signs until this time.
     pub previous_secret: Option<(Vec<u8>, Timestamp)>,
-    /// The custom headers, if there are any.
+    /// Custom headers, if there are any.
     pub headers: Option<Vec<u8>>,
 }
 
@@ -25,25 +25,25 @@ impl std::fmt::Debug for SealedSecrets {
     }
 }
 
-/// Which keys had sealed what is of an endpoint.
+/// Number of sealed parts of a webhook by the key that had sealed them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ResealCount {
-    /// How much the first key had.
+    /// Parts that the first key had sealed.
     pub by_the_first: usize,
-    /// How much another one had.
+    /// Parts that another key had sealed.
     pub by_another: usize,
-    /// What none of the keys opens.
+    /// Names of the parts that no key opens.
     pub unopened: Vec<&'static str>,
 }
 
-/// Seals and opens what is of one endpoint: moved into another's record, it does not open.
+/// Seals and opens the parts of one webhook. Data that is copied to another webhook does not open.
 pub struct WebhookSealer<'a> {
     keys: &'a SealingKeys,
     owner: String,
 }
 
 impl<'a> WebhookSealer<'a> {
-    /// For an endpoint.
+    /// Creates a sealer for a webhook.
     pub fn new(keys: &'a SealingKeys, tenant: &TenantId, webhook: WebhookId) -> Self {
         Self { keys, owner: format!("{tenant} {webhook}") }
     }
@@ -53,14 +53,14 @@ impl<'a> WebhookSealer<'a> {
         self.keys.seal(Purpose::WebhookSecret, &self.context("secret"), entropy, secret.expose())
     }
 
-    /// Seals headers; `None` if there are none.
+    /// Seals headers. `None` if there are none.
     pub fn seal_headers(&self, headers: &CustomHeaders, entropy: &dyn Entropy) -> Option<Vec<u8>> {
         let plain = headers.to_plain()?;
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
     }
 
-    /// What signs at this moment, the newest first; `None` if the secret in force cannot be opened. One that was rotated away
-    /// and cannot be opened any more is what the rotation was for.
+    /// Opens the secrets that sign at this time, newest first. `None` if the current secret cannot be opened. A previous secret
+    /// that cannot be opened is left out.
     pub fn open_secrets(&self, sealed: &SealedSecrets, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
         let current = self.open_secret(&sealed.secret)?;
@@ -73,14 +73,14 @@ impl<'a> WebhookSealer<'a> {
         CallbackSecret::from_bytes(plain.expose_secret()).ok()
     }
 
-    /// The custom headers; `None` if they cannot be opened.
+    /// Opens the custom headers. `None` if they cannot be opened.
     pub fn open_headers(&self, sealed: &SealedSecrets) -> Option<CustomHeaders> {
         let Some(headers) = &sealed.headers else { return Some(CustomHeaders::default()) };
         let plain = self.keys.open(Purpose::WebhookSecret, &self.context("headers"), headers)?;
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Has the first key seal what another one had, and tells which had. What no key opens stays as it is.
+    /// Reseals parts of other keys with the first key. Parts that no key opens stay unchanged.
     pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
         let mut sealings = ResealCount::default();
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self
@@ -88,16 +88,16 @@ impl<'a> WebhookSealer<'a> {
             .reseal(Purpose::WebhookSecret, &self.context(what), entropy, bytes)
         {
             Resealed::Unchanged => sealings.by_the_first += 1,
-            Resealed::Replaced(anew) => {
+            Resealed::Replaced(resealed) => {
                 sealings.by_another += 1;
-                *bytes = anew;
+                *bytes = resealed;
             }
             Resealed::Unopened if is_needed => sealings.unopened.push(name),
             Resealed::Unopened => {}
         };
         take("secret", "secret", true, &mut sealed.secret);
         if let Some((previous, until)) = &mut sealed.previous_secret {
-            // After the overlap nobody asks for it.
+            // After the overlap the previous secret is not needed.
             take("previous secret", "secret", *until > now, previous);
         }
         if let Some(headers) = &mut sealed.headers {
@@ -141,13 +141,13 @@ mod tests {
         let bytes = opened.iter().map(CallbackSecret::expose).collect::<Vec<_>>();
         assert_eq!(bytes, [new.expose(), old.expose()]);
         assert_eq!(vault.open_secrets(&sealed, until).unwrap().len(), 1);
-        // Another's record opens nothing.
+        // Another webhook's sealer opens nothing.
         let other = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
         assert!(other.open_secrets(&sealed, NOW).is_none());
     }
 
     #[test]
-    fn a_new_key_takes_over_what_an_endpoint_has() {
+    fn resealing_moves_all_parts_to_the_new_key() {
         const OTHER: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
         let (old, tenant) = (keys(), TenantId::parse("acme").unwrap());
         let webhook = WebhookId::generate(NOW, &SystemEntropy);
@@ -175,8 +175,8 @@ mod tests {
             after.reseal(&mut sealed, &SystemEntropy, until),
             ResealCount { unopened, ..ResealCount::default() }
         );
-        let anew = ResealCount { by_another: 3, ..ResealCount::default() };
-        assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), anew);
+        let moved = ResealCount { by_another: 3, ..ResealCount::default() };
+        assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), moved);
         let done = ResealCount { by_the_first: 3, ..ResealCount::default() };
         assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), done);
         assert_eq!(after.open_secrets(&sealed, NOW).unwrap().len(), 2);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_open_as_headers_alone() {
+    fn a_sealed_secret_does_not_open_as_headers() {
         let (keys, tenant) = (keys(), TenantId::parse("acme").unwrap());
         let vault = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
         let mut headers = CustomHeaders::default();

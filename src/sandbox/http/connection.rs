@@ -1,4 +1,4 @@
-//! One connection: requests in, replies out, one after another.
+//! Serves the requests of one connection, one after the other.
 
 use std::fmt::Write as _;
 use std::io;
@@ -16,7 +16,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// Serves requests until the client leaves, a reply ends the connection, or the server is to stop.
+/// Serves requests until the client disconnects, a reply ends the connection, or the server stops.
 pub(super) async fn serve(
     mut stream: TcpStream,
     handler: &impl Handler,
@@ -37,9 +37,9 @@ pub(super) async fn serve(
                     return stream.shutdown().await;
                 }
             }
-            // Closing with zero linger sends RST where a mere close would send FIN.
+            // Closing with zero linger sends RST instead of FIN.
             Reply::Reset => return stream.set_zero_linger(),
-            Reply::Hang => return wait_for_the_end(&mut stream, stopping).await,
+            Reply::Hang => return wait_for_disconnect(&mut stream, stopping).await,
         }
     }
 }
@@ -58,7 +58,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Resu
     };
     buffer.advance(head_length);
     let body_length = match request.header("content-length") {
-        Some(length) => length.parse().map_err(|_| invalid("Content-Length is no number"))?,
+        Some(length) => length.parse().map_err(|_| invalid("Content-Length is not a number"))?,
         None if request.header("transfer-encoding").is_some() => {
             return Err(invalid("a body needs a Content-Length"));
         }
@@ -76,7 +76,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Resu
     Ok(Some(request))
 }
 
-/// The head and its length, once it is complete.
+/// Parses the head; `None` until it is complete. The first value is the length of the head.
 fn parse_head(buffer: &[u8]) -> io::Result<Option<(usize, Request)>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);
@@ -101,7 +101,7 @@ fn invalid(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// Sends an answer; false if the connection cannot be used after it.
+/// Sends an answer, and returns whether the connection can be used again.
 async fn send(
     stream: &mut TcpStream,
     response: Response,
@@ -114,11 +114,11 @@ async fn send(
     match response.body {
         _ if !sends_body => stream.write_all(&message).await?,
         Body::Full(bytes) => {
-            // In one write, so that a small answer is one packet.
+            // Sent by one write, so that a small answer is one packet.
             message.extend_from_slice(&bytes);
             stream.write_all(&message).await?;
         }
-        // A stream may be long or endless, or its reader may have stopped reading: a stop does not wait for it.
+        // A stop does not wait for a stream: it may be endless, or its reader may have stopped reading.
         Body::Sized { length, chunks } => {
             stream.write_all(&message).await?;
             let sent = tokio::select! {
@@ -138,7 +138,7 @@ async fn send(
     Ok(keeps_alive)
 }
 
-/// Sends the pieces as they are and counts their bytes.
+/// Sends the pieces unchanged and returns the number of bytes.
 async fn send_plain(stream: &mut TcpStream, chunks: Chunks) -> io::Result<u64> {
     let mut sent = 0;
     for chunk in chunks {
@@ -148,7 +148,7 @@ async fn send_plain(stream: &mut TcpStream, chunks: Chunks) -> io::Result<u64> {
     Ok(sent)
 }
 
-/// Sends the pieces in HTTP's chunked coding.
+/// Sends the pieces in chunked transfer coding.
 async fn send_chunked(stream: &mut TcpStream, chunks: Chunks, pause: Duration) -> io::Result<()> {
     for chunk in chunks {
         stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;
@@ -204,7 +204,7 @@ fn reason_of(status: u16) -> &'static str {
     }
 }
 
-async fn wait_for_the_end(stream: &mut TcpStream, stopping: &CancellationToken) -> io::Result<()> {
+async fn wait_for_disconnect(stream: &mut TcpStream, stopping: &CancellationToken) -> io::Result<()> {
     let mut ignored = [0; 1024];
     loop {
         let read = tokio::select! {

@@ -1,21 +1,21 @@
-//! Requests and answers.
+//! Requests and replies.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// A request, read to its end.
+/// A complete request.
 pub(in crate::sandbox) struct Request {
     pub(in crate::sandbox) method: String,
-    /// The path and query, as they came.
+    /// Path and query as received.
     pub(in crate::sandbox) target: String,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub(in crate::sandbox) headers: Vec<(String, String)>,
     pub(in crate::sandbox) body: Bytes,
 }
 
 impl Request {
-    /// The first header of this name, which is given in lower case.
+    /// The first header with this name; `name` is in lower case.
     pub(in crate::sandbox) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -26,20 +26,20 @@ impl Request {
     }
 }
 
-/// Pieces of a body, made as they are sent.
+/// Pieces of a body, generated while they are sent.
 pub(in crate::sandbox) type Chunks = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// The body of an answer.
 pub(in crate::sandbox) enum Body {
-    /// Sent whole.
+    /// A complete body.
     Full(Bytes),
-    /// Announced with this length. If the pieces are fewer, the connection is closed short of it.
+    /// A body announced with this length. If the pieces are shorter, the connection is closed early.
     Sized { length: u64, chunks: Chunks },
-    /// Of no announced length, with a pause after each piece.
+    /// A body without an announced length, with a pause after each piece.
     Chunked { chunks: Chunks, pause: Duration },
 }
 
-/// An answer that keeps the rules of HTTP, except perhaps in its length.
+/// An HTTP response.
 pub(in crate::sandbox) struct Response {
     pub(in crate::sandbox) status: u16,
     pub(in crate::sandbox) headers: Vec<(&'static str, String)>,
@@ -61,19 +61,19 @@ impl Response {
         self
     }
 
-    /// Whether a message of this status can have a body at all (RFC 9110, 6.4.1).
+    /// Whether a response with this status may have a body (RFC 9110, 6.4.1).
     pub(super) fn may_have_body(&self) -> bool {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
 }
 
-/// What happens to a request.
+/// The reaction to a request.
 pub(in crate::sandbox) enum Reply {
-    /// It is answered.
+    /// Send a response.
     Answer(Response),
-    /// The connection is reset without a word.
+    /// Reset the connection.
     Reset,
-    /// Nothing happens until the client goes away.
+    /// Wait until the client disconnects.
     Hang,
 }
 

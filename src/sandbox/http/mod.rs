@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 server with its hand on the socket: it can answer half a message, drip, hang or reset.
+//! A small HTTP/1.1 server on plain sockets. It can send half a message, send slowly, never answer, or reset a connection.
 //!
-//! Connections are kept alive, since the clients under test pool them. Requests need a `Content-Length` to have a body.
+//! Connections are kept alive, because clients pool them. A request with a body needs a `Content-Length`.
 
 mod connection;
 mod message;
@@ -20,12 +20,12 @@ pub(super) use message::{Body, Reply, Request, Response};
 
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
 
-/// What answers the requests of a [`Server`].
+/// Answers the requests of a [`Server`].
 pub(super) trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
 }
 
-/// A listening socket and its connections. Dropping it stops it, less gently than [`Server::stop`].
+/// A listening socket and its connections. Dropping it closes them without waiting; see [`Server::stop`].
 pub(super) struct Server {
     address: SocketAddr,
     stopping: CancellationToken,
@@ -33,14 +33,14 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Binds, so that the address is known before there is anything to answer with.
+    /// Binds the address. Binding is separate from serving, because handlers may need the address.
     pub(super) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     }
 
-    /// Serves what comes in at `listener`, each connection in a task of its own.
+    /// Serves the connections of `listener`, each in its own task.
     pub(super) fn serve<H: Handler>(listener: TcpListener, address: SocketAddr, handler: Arc<H>) -> Self {
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let server = Self { address, stopping: stopping.clone(), tasks: tasks.clone() };
@@ -51,13 +51,13 @@ impl Server {
                     () = stopping.cancelled() => return,
                 };
                 let Ok((stream, _)) = accepted else {
-                    // Most likely there are too many open files; some will be closed in a moment.
+                    // Usually the process has too many open files, and some will be closed soon.
                     tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
                     continue;
                 };
                 let (handler, stopping) = (Arc::clone(&handler), stopping.clone());
                 tasks.spawn(async move {
-                    // A client that goes away early is part of the play.
+                    // A client that disconnects early is expected.
                     let _gone = connection::serve(stream, &*handler, &stopping).await;
                 });
             }
@@ -65,12 +65,12 @@ impl Server {
         server
     }
 
-    /// `http://` and the address.
+    /// The base URL of the server.
     pub(super) fn base_url(&self) -> Url {
         base_url(self.address)
     }
 
-    /// Takes no more requests, finishes the answers under way but for streams, and waits for that.
+    /// Accepts no more requests, and waits for pending answers except streams.
     pub(super) async fn stop(&self) {
         self.stopping.cancel();
         self.tasks.close();
@@ -84,7 +84,7 @@ impl Drop for Server {
     }
 }
 
-/// The root URL of what listens at `address`.
+/// The base URL of a server at `address`.
 pub(super) fn base_url(address: SocketAddr) -> Url {
     match Url::parse(&format!("http://{address}/")) {
         Ok(url) => url,

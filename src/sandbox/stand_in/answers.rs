@@ -1,30 +1,30 @@
-//! The vendor's JSON, as documented and as bent by a [`Behaviour`].
+//! The vendor's JSON answers, as documented and as changed by a [`Behaviour`].
 
 use serde_json::{Value, json};
 use url::Url;
 
 use super::behaviour::Behaviour;
-use super::dialogues::Side;
+use super::dialogues::Party;
 use super::talk::{Talk, hex_id};
 use crate::domain::ids::CallId;
 
-/// What the answers about one call are made of.
+/// Builds the answers about one call.
 pub(super) struct Answers<'a> {
     pub(super) call_id: &'a CallId,
     pub(super) behaviour: Behaviour,
-    /// A URL on a host that is not the vendor's.
-    pub(super) elsewhere: &'a Url,
+    /// URL of a recording on another host.
+    pub(super) foreign_audio: &'a Url,
 }
 
 impl Answers<'_> {
-    /// The answer to a submit. Its `aicallid` is not that of the result, as in the vendor's examples.
+    /// The answer to a submit. Its `aicallid` differs from that of the result, as in the vendor's examples.
     pub(super) fn submitted(&self) -> Value {
         let mut answer = self.head("submit");
-        bend_numbers(&mut answer, self.behaviour);
+        change_numbers(&mut answer, self.behaviour);
         json!({ "answer": answer })
     }
 
-    /// The answer while there is no result yet.
+    /// The answer before the result is ready.
     pub(super) fn unfinished(&self) -> Value {
         match self.behaviour {
             Behaviour::NotReadyNull => json!({ "answer": null }),
@@ -40,7 +40,7 @@ impl Answers<'_> {
         }
     }
 
-    /// The result, when this many finished answers went before.
+    /// The result, after `answers_before` earlier answers with the result.
     pub(super) fn finished(&self, answers_before: u32) -> Value {
         let talk = Talk::of(self.call_id);
         let mut stalk = stalk_of(&talk);
@@ -53,16 +53,16 @@ impl Answers<'_> {
             Behaviour::TagsLate if answers_before == 0 => tags.clear(),
             Behaviour::TagsMore if answers_before == 0 => tags.truncate(1),
             Behaviour::Changed if answers_before > 0 => stalk[0]["text"] = json!("alo eshitaman"),
-            Behaviour::DirectionOther => bend_directions(&mut stalk),
+            Behaviour::DirectionOther => change_directions(&mut stalk),
             Behaviour::Unordered => {
                 stalk[1]["begin"] = stalk[0]["begin"].clone();
                 stalk.reverse();
             }
             Behaviour::MissingFields => {
-                lose_fields(&mut stalk, &["fragment_id", "begin", "end", "direction", "text"]);
-                lose_fields(&mut tags, &["value", "tag_type", "visible", "name"]);
+                remove_fields(&mut stalk, &["fragment_id", "begin", "end", "direction", "text"]);
+                remove_fields(&mut tags, &["value", "tag_type", "visible", "name"]);
             }
-            Behaviour::TagTypes => add_surprises(&mut stalk, &mut tags),
+            Behaviour::TagTypes => add_unknown_values(&mut stalk, &mut tags),
             _ => {}
         }
         let mut answer = self.head("result");
@@ -71,13 +71,13 @@ impl Answers<'_> {
         if self.behaviour == Behaviour::TagTypes {
             answer["score"] = json!({ "total": 87.5 });
         }
-        bend_numbers(&mut answer, self.behaviour);
+        change_numbers(&mut answer, self.behaviour);
         json!({ "answer": answer })
     }
 
     fn head(&self, method: &str) -> Value {
         let stereoaudio = match self.behaviour {
-            Behaviour::AudioElsewhere => self.elsewhere.to_string(),
+            Behaviour::AudioElsewhere => self.foreign_audio.to_string(),
             _ => format!("/stereo/{}", self.call_id),
         };
         json!({
@@ -93,7 +93,7 @@ fn stalk_of(talk: &Talk) -> Vec<Value> {
         json!({
             "begin": turn.begin_ms,
             "end": turn.end_ms,
-            "direction": match turn.side { Side::Operator => "operator", Side::Client => "client" },
+            "direction": match turn.party { Party::Operator => "operator", Party::Client => "client" },
             "text": turn.text,
             "fragment_id": turn.fragment_id,
         })
@@ -104,7 +104,7 @@ fn stalk_of(talk: &Talk) -> Vec<Value> {
 fn tags_of(talk: &Talk) -> Vec<Value> {
     let tags = talk.tags.iter().map(|tag| {
         let mut json = json!({ "name": tag.name, "value": tag.value, "visible": null, "tag_type": "rule" });
-        if let Some((index, match_text)) = tag.found {
+        if let Some((index, match_text)) = tag.location {
             let turn = &talk.turns[index];
             json["begin"] = json!(turn.begin_ms);
             json["end"] = json!(turn.end_ms);
@@ -116,8 +116,8 @@ fn tags_of(talk: &Talk) -> Vec<Value> {
     tags.collect()
 }
 
-/// Turns numbers into strings of digits.
-fn bend_numbers(answer: &mut Value, behaviour: Behaviour) {
+/// Replaces numbers by strings of digits.
+fn change_numbers(answer: &mut Value, behaviour: Behaviour) {
     match behaviour {
         Behaviour::BeginTimeString => quote(&mut answer["begin_time"]),
         Behaviour::NumbersAsStrings => quote(answer),
@@ -134,15 +134,15 @@ fn quote(value: &mut Value) {
     }
 }
 
-fn bend_directions(stalk: &mut [Value]) {
+fn change_directions(stalk: &mut [Value]) {
     for (turn, direction) in stalk.iter_mut().skip(1).zip([json!("robot"), json!(""), json!(null), json!(2)])
     {
         turn["direction"] = direction;
     }
 }
 
-/// Takes the first field out of the first item, the second out of the second, and so on.
-fn lose_fields(items: &mut [Value], names: &[&str]) {
+/// Removes the first field from the first item, the second field from the second item, and so on.
+fn remove_fields(items: &mut [Value], names: &[&str]) {
     for (item, name) in items.iter_mut().zip(names.iter().cycle()) {
         if let Some(fields) = item.as_object_mut() {
             fields.remove(*name);
@@ -150,7 +150,7 @@ fn lose_fields(items: &mut [Value], names: &[&str]) {
     }
 }
 
-fn add_surprises(stalk: &mut [Value], tags: &mut Vec<Value>) {
+fn add_unknown_values(stalk: &mut [Value], tags: &mut Vec<Value>) {
     for turn in stalk {
         turn["emotion"] = json!("neutral");
     }

@@ -1,32 +1,32 @@
-//! How a call plays out, chosen by its id.
+//! The behaviour of the vendor for a call, selected by the call id.
 //!
-//! A call id reads `[known-][BEHAVIOUR[-forever]~]ANYTHING`: `submit-reset~7`, `result-500-forever~a`, `known-gzip~1`,
-//! `1716207617.42`. `known-` makes the call one that the vendor has finished without being asked here. A fault lasts for
-//! the first [`FAULTY_REQUESTS`] requests of its kind for that call, or with `-forever` for good.
+//! A call id has the form `[known-][BEHAVIOUR[-forever]~]ANYTHING`, such as `submit-reset~7`, `result-500-forever~a`,
+//! `known-gzip~1` or `1716207617.42`. With `known-`, the vendor has the result without a submit. A fault lasts for the first
+//! [`FAULTY_REQUESTS`] requests of its kind for the call; with `-forever` it never ends.
 
 use crate::domain::ids::{CallId, InvalidId};
 
-/// How many requests a passing fault spoils.
+/// Number of requests that a temporary fault affects.
 pub const FAULTY_REQUESTS: u32 = 2;
 
 macro_rules! behaviours {
     ($($variant:ident $name:literal $description:literal)*) => {
-        /// One way in which the vendor's answers differ from its own page.
+        /// A way in which the vendor's answers differ from its documentation.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Behaviour {
             $(#[doc = $description] $variant,)*
         }
 
         impl Behaviour {
-            /// All of them.
+            /// All behaviours.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Its name, as a call id begins with it.
+            /// The name in call ids.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What it does, in one line.
+            /// A description in one line.
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$variant => $description,)* }
             }
@@ -35,8 +35,8 @@ macro_rules! behaviours {
 }
 
 behaviours! {
-    Documented "documented" "Answers as the vendor's page says; unfinished answers are objects without `stalk`."
-    // Unfinished, in every form.
+    Documented "documented" "Answers as documented; unfinished answers are objects without `stalk`."
+    // Forms of unfinished answers.
     NotReadyNull "not-ready-null" "Unfinished: `answer` is null."
     NotReadyMissing "not-ready-missing" "Unfinished: there is no `answer`."
     NotReadyString "not-ready-string" "Unfinished: `answer` is a string."
@@ -46,51 +46,51 @@ behaviours! {
     NotReady204 "not-ready-204" "Unfinished: 204 without a body."
     NotReady404 "not-ready-404" "Unfinished: 404, as if the call were unknown."
     NeverReady "never-ready" "Never finishes."
-    Silent "silent" "Finishes with `stalk` and `tags` empty: nobody spoke."
-    // What a finished answer says.
-    TagsLate "tags-late" "Finished, the first answer has no tags yet; they come with the second."
-    TagsMore "tags-more" "Finished, the first answer has the first tag only; the others come with the second."
-    Changed "changed" "Finished, the second answer has another text."
+    Silent "silent" "Finishes with `stalk` and `tags` empty, because neither party spoke."
+    // Content of finished answers.
+    TagsLate "tags-late" "Finished; the first answer has no tags, the second one has them."
+    TagsMore "tags-more" "Finished; the first answer has one tag, the second one has all."
+    Changed "changed" "Finished; the second answer has a different text."
     BeginTimeString "begin-time-string" "`begin_time` is a string of digits."
     NumbersAsStrings "numbers-as-strings" "All numbers are strings."
     DirectionOther "direction-other" "Some turns have a `direction` that is neither `operator` nor `client`."
-    Unordered "unordered" "Turns come in reverse order, and the first two overlap wholly."
-    MissingFields "missing-fields" "Each turn and tag lacks a field, a different one in turn."
-    TagTypes "tag-types" "Unknown tag types, values that are no strings, unknown fields everywhere."
+    Unordered "unordered" "Turns are in reverse order, and the first two begin together."
+    MissingFields "missing-fields" "Each turn and tag lacks one field, a different one each time."
+    TagTypes "tag-types" "Unknown tag types, values that are not strings, and unknown fields."
     AudioElsewhere "audio-elsewhere" "`stereoaudio` is an absolute URL on another host."
     // Caching and encoding.
     NoEtag "no-etag" "Answers have no `ETag`."
     EtagIgnored "etag-ignored" "`If-None-Match` is ignored."
-    Gzip "gzip" "Results are compressed, whether asked for or not."
-    // Recordings, for good.
-    AudioMissing "audio-404" "There is no recording: 404 at its address."
-    Audio500 "audio-500" "The recording's address answers 500."
-    AudioRedirect "audio-redirect" "The recording's address redirects to another host."
-    AudioTruncated "audio-truncated" "The recording ends half way, short of its announced length."
-    AudioLong "audio-long" "The recording goes on for twenty minutes, in silence."
+    Gzip "gzip" "Results are always compressed."
+    // Recordings; these faults never end.
+    AudioMissing "audio-404" "The recording's URL answers 404."
+    Audio500 "audio-500" "The recording's URL answers 500."
+    AudioRedirect "audio-redirect" "The recording's URL redirects to another host."
+    AudioTruncated "audio-truncated" "The recording ends at half of its announced length."
+    AudioLong "audio-long" "The recording is twenty minutes long, with silence at the end."
     // Faults of both methods.
-    Redirect "redirect" "Fault of both methods: 302 to another host, with the token in the address."
+    Redirect "redirect" "Fault of both methods: 302 to another host, with the token in the URL."
     // Faults of submit.
-    Submit202 "submit-202" "Submit fault: takes the call and answers 202."
-    Submit204 "submit-204" "Submit fault: takes the call and answers 204 without a body."
-    SubmitHtml "submit-html" "Submit fault: takes the call and answers 200 with a page of HTML."
-    SubmitHtmlLost "submit-html-lost" "Submit fault: answers 200 with a page of HTML and does not take the call."
-    SubmitReset "submit-reset" "Submit fault: takes the call and resets the connection."
-    SubmitResetLost "submit-reset-lost" "Submit fault: resets the connection and does not take the call."
-    SubmitHang "submit-hang" "Submit fault: takes the call and never answers."
-    SubmitHangLost "submit-hang-lost" "Submit fault: never answers and does not take the call."
-    Submit500Taken "submit-500-taken" "Submit fault: takes the call and answers 500."
-    Submit500Lost "submit-500-lost" "Submit fault: answers 500 and does not take the call."
+    Submit202 "submit-202" "Submit fault: accepts the call and answers 202."
+    Submit204 "submit-204" "Submit fault: accepts the call and answers 204 without a body."
+    SubmitHtml "submit-html" "Submit fault: accepts the call and answers 200 with a page of HTML."
+    SubmitHtmlLost "submit-html-lost" "Submit fault: answers 200 with a page of HTML and does not accept the call."
+    SubmitReset "submit-reset" "Submit fault: accepts the call and resets the connection."
+    SubmitResetLost "submit-reset-lost" "Submit fault: resets the connection and does not accept the call."
+    SubmitHang "submit-hang" "Submit fault: accepts the call and never answers."
+    SubmitHangLost "submit-hang-lost" "Submit fault: never answers and does not accept the call."
+    Submit500Taken "submit-500-taken" "Submit fault: accepts the call and answers 500."
+    Submit500Lost "submit-500-lost" "Submit fault: answers 500 and does not accept the call."
     Submit400 "submit-400" "Submit fault: 400."
-    Submit401 "submit-401" "Submit fault: 401, though the token is good."
-    Submit403 "submit-403" "Submit fault: 403, though the token is good."
+    Submit401 "submit-401" "Submit fault: 401, although the token is valid."
+    Submit403 "submit-403" "Submit fault: 403, although the token is valid."
     Submit404 "submit-404" "Submit fault: 404, the recording has not arrived yet."
     Submit429 "submit-429" "Submit fault: 429 with `Retry-After: 1`."
     // Faults of result.
     Result400 "result-400" "Result fault: 400."
-    Result401 "result-401" "Result fault: 401, though the token is good."
-    Result403 "result-403" "Result fault: 403, though the token is good."
-    Result404 "result-404" "Result fault: 404, though the call is known."
+    Result401 "result-401" "Result fault: 401, although the token is valid."
+    Result403 "result-403" "Result fault: 403, although the token is valid."
+    Result404 "result-404" "Result fault: 404, although the call is known."
     Result429 "result-429" "Result fault: 429 with `Retry-After: 1`."
     Result500 "result-500" "Result fault: 500."
     Result503 "result-503" "Result fault: 503 with `Retry-After: 1`."
@@ -98,36 +98,36 @@ behaviours! {
     ResultHtml "result-html" "Result fault: 200 with a page of HTML."
     Reset "reset" "Result fault: resets the connection."
     Hang "hang" "Result fault: never answers."
-    Truncated "truncated" "Result fault: closes the connection in the middle of the finished answer."
-    TruncatedGzip "truncated-gzip" "Result fault: the whole message of the announced length, but compressed bytes end too soon."
-    GzipBomb "gzip-bomb" "Result fault: a megabyte that unpacks to a gigabyte."
-    Huge "huge" "Result fault: 100 MiB of JSON with no announced length."
-    Drip "drip" "Result fault: a byte now and then, without end."
+    Truncated "truncated" "Result fault: closes the connection in the middle of the result."
+    TruncatedGzip "truncated-gzip" "Result fault: the message has its announced length, but the compressed data is incomplete."
+    GzipBomb "gzip-bomb" "Result fault: a megabyte that decompresses to a gigabyte."
+    Huge "huge" "Result fault: 100 MiB of JSON without an announced length."
+    Drip "drip" "Result fault: one byte at a time, endlessly."
 }
 
 impl Behaviour {
-    /// A call id that shows this behaviour.
+    /// Returns a call id with this behaviour.
     ///
     /// # Errors
-    /// If `rest` makes it an invalid id.
+    /// If `rest` makes the id invalid.
     pub fn call_id(self, rest: &str) -> Result<CallId, InvalidId> {
         CallId::parse(&format!("{}~{rest}", self.name()))
     }
 }
 
-/// What a call id asks for.
+/// The behaviour that a call id selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scenario {
-    /// Whether the vendor has finished the call without a submit.
+    /// Whether the vendor has the result without a submit.
     pub is_known: bool,
-    /// How its answers differ from the vendor's page.
+    /// How the answers differ from the vendor's documentation.
     pub behaviour: Behaviour,
-    /// Whether a fault stays for good.
+    /// Whether a fault never ends.
     pub is_forever: bool,
 }
 
 impl Scenario {
-    /// Reads a call id; one that names no behaviour is [`Behaviour::Documented`].
+    /// Parses a call id. Without a behaviour in the id, it is [`Behaviour::Documented`].
     pub fn parse(call_id: &CallId) -> Self {
         let text = call_id.as_str();
         let (is_known, text) = text.strip_prefix("known-").map_or((false, text), |rest| (true, rest));
@@ -137,7 +137,7 @@ impl Scenario {
         Self { is_known, behaviour: behaviour.unwrap_or(Behaviour::Documented), is_forever }
     }
 
-    /// Whether the request of this number, counted from one, meets the fault.
+    /// Whether the fault affects this request; `number` counts from one.
     pub(super) fn is_faulty(self, number: u32) -> bool {
         self.is_forever || number <= FAULTY_REQUESTS
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_id_names_its_behaviour() {
+    fn the_call_id_selects_the_behaviour() {
         for behaviour in Behaviour::ALL {
             let scenario = Scenario::parse(&behaviour.call_id("1").unwrap());
             assert_eq!(scenario, Scenario { is_known: false, behaviour: *behaviour, is_forever: false });

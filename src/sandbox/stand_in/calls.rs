@@ -1,4 +1,4 @@
-//! What the vendor remembers of each call, and what it says to each request.
+//! The vendor's state of each call, and its reply to each request.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,42 +7,43 @@ use url::Url;
 
 use super::answers::Answers;
 use super::behaviour::{Behaviour, Scenario};
-use super::faults::{Fault, result_fault, submit_fault};
+use super::faults::{InjectedFault, result_fault, submit_fault};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 
-/// When a submitted call's result is ready.
+/// When the result of a submitted call is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// After so many polls that found it unfinished.
+    /// After this number of unfinished polls.
     AfterPolls(u32),
-    /// So long after the submit.
+    /// After this time since the submit.
     AfterDuration(Duration),
 }
 
-/// What is said to a request, before it is put into HTTP.
-pub(super) enum Verdict {
-    /// JSON with this status; none is sent with 204.
+/// The vendor's reply before it becomes an HTTP message.
+pub(super) enum VendorReply {
+    /// JSON with this status; 204 has no body.
     Json(u16, serde_json::Value),
-    /// Something that the vendor's page does not tell of. The result that would have been given goes with it.
-    Fault(Fault, serde_json::Value),
+    /// A fault that the vendor's documentation does not mention, with the JSON of the regular answer.
+    Fault(InjectedFault, serde_json::Value),
 }
 
 #[derive(Default)]
-struct Call {
+struct CallState {
     submits: u32,
     accepted: usize,
     accepted_at: Option<Timestamp>,
     /// Polls since the submit was accepted.
     polls: u32,
-    polls_ever: u32,
+    /// Polls since the stand-in started.
+    all_polls: u32,
     finished_answers: u32,
 }
 
-/// The memory of the vendor. A customer is a place in the list of tokens, so a token can change and the calls stay.
+/// The state of all calls. A customer is a position in the list of tokens, so its calls stay when its token changes.
 pub(super) struct Calls {
     tokens: Vec<String>,
-    calls: HashMap<(usize, CallId), Call>,
+    calls: HashMap<(usize, CallId), CallState>,
 }
 
 impl Calls {
@@ -58,7 +59,7 @@ impl Calls {
         self.tokens.iter().position(|known| known == token)
     }
 
-    /// How many submits of this call were taken, whoever's it is.
+    /// Number of accepted submits of this call, for all customers.
     pub(super) fn accepted(&self, call_id: &CallId) -> usize {
         self.calls.iter().filter(|((_, known), _)| known == call_id).map(|(_, call)| call.accepted).sum()
     }
@@ -68,23 +69,23 @@ impl Calls {
         customer: usize,
         call_id: &CallId,
         now: Timestamp,
-        elsewhere: &Url,
-    ) -> Verdict {
+        foreign_audio: &Url,
+    ) -> VendorReply {
         let scenario = Scenario::parse(call_id);
-        let answers = Answers { call_id, behaviour: scenario.behaviour, elsewhere };
+        let answers = Answers { call_id, behaviour: scenario.behaviour, foreign_audio };
         let call = self.calls.entry((customer, call_id.clone())).or_default();
         call.submits += 1;
         let fault = submit_fault(scenario.behaviour).filter(|_| scenario.is_faulty(call.submits));
-        let is_taken = fault.as_ref().is_none_or(|(_, is_taken)| *is_taken);
-        if is_taken {
+        let is_accepted = fault.as_ref().is_none_or(|(_, is_accepted)| *is_accepted);
+        if is_accepted {
             call.accepted += 1;
             call.accepted_at = Some(now);
             call.polls = 0;
             call.finished_answers = 0;
         }
         match fault {
-            Some((fault, _)) => Verdict::Fault(fault, answers.submitted()),
-            None => Verdict::Json(200, answers.submitted()),
+            Some((fault, _)) => VendorReply::Fault(fault, answers.submitted()),
+            None => VendorReply::Json(200, answers.submitted()),
         }
     }
 
@@ -94,20 +95,19 @@ impl Calls {
         call_id: &CallId,
         now: Timestamp,
         ready: Ready,
-        elsewhere: &Url,
-    ) -> Verdict {
+        foreign_audio: &Url,
+    ) -> VendorReply {
         let scenario = Scenario::parse(call_id);
-        let answers = Answers { call_id, behaviour: scenario.behaviour, elsewhere };
-        let unknown = || Verdict::Json(404, serde_json::json!({ "error": "call not found" }));
+        let answers = Answers { call_id, behaviour: scenario.behaviour, foreign_audio };
+        let unknown = || VendorReply::Json(404, serde_json::json!({ "error": "call not found" }));
         let call = self.calls.entry((customer, call_id.clone())).or_default();
         if !scenario.is_known && call.accepted_at.is_none() {
             return unknown();
         }
         call.polls += 1;
-        call.polls_ever += 1;
-        if let Some(fault) = result_fault(scenario.behaviour).filter(|_| scenario.is_faulty(call.polls_ever))
-        {
-            return Verdict::Fault(fault, answers.finished(0));
+        call.all_polls += 1;
+        if let Some(fault) = result_fault(scenario.behaviour).filter(|_| scenario.is_faulty(call.all_polls)) {
+            return VendorReply::Fault(fault, answers.finished(0));
         }
         let is_ready = scenario.behaviour != Behaviour::NeverReady
             && call.accepted_at.is_none_or(|accepted_at| match ready {
@@ -116,15 +116,15 @@ impl Calls {
             });
         if is_ready {
             call.finished_answers += 1;
-            return Verdict::Json(200, answers.finished(call.finished_answers - 1));
+            return VendorReply::Json(200, answers.finished(call.finished_answers - 1));
         }
         match scenario.behaviour {
-            Behaviour::NotReady202 => Verdict::Json(202, answers.unfinished()),
-            Behaviour::NotReady204 => Verdict::Json(204, answers.unfinished()),
+            Behaviour::NotReady202 => VendorReply::Json(202, answers.unfinished()),
+            Behaviour::NotReady204 => VendorReply::Json(204, answers.unfinished()),
             Behaviour::NotReady404 => unknown(),
-            // Silence looks the same before and after.
-            Behaviour::Silent => Verdict::Json(200, answers.finished(0)),
-            _ => Verdict::Json(200, answers.unfinished()),
+            // A silent call looks the same before and after its result is ready.
+            Behaviour::Silent => VendorReply::Json(200, answers.finished(0)),
+            _ => VendorReply::Json(200, answers.unfinished()),
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What people say when they call: five invented calls, written as speech recognition writes, without capitals and marks.
+//! Five invented conversations, as speech recognition writes them: without capital letters and punctuation.
 
-/// A side of the line.
+/// A party of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Party {
     Operator,
     Client,
 }
 
-use Side::{Client, Operator};
+use Party::{Client, Operator};
 
-/// One call's words, and which of the vendor's rules its operator broke.
+/// The lines of one call, and the results of the vendor's rules.
 pub(super) struct Dialogue {
-    pub(super) lines: &'static [(Side, &'static str)],
+    pub(super) lines: &'static [(Party, &'static str)],
     pub(super) company_is_named: bool,
     pub(super) more_is_offered: bool,
 }
 
-/// Words of greeting and of farewell, the longer before the shorter that they contain.
+/// Greetings and farewells. A phrase precedes the shorter phrases that it contains.
 pub(super) const GREETINGS: &[&str] =
     &["assalomu alaykum", "ассалому алайкум", "здравствуйте", "добрый день", "xayrli kun"];
 pub(super) const FAREWELLS: &[&str] =
@@ -95,7 +95,7 @@ pub(super) const DIALOGUES: &[Dialogue] = &[
             (Operator, "унда соғ бўлинг хайр"),
         ],
     },
-    // Slow internet, begun in Uzbek and gone on in Russian, as happens.
+    // Slow internet; the call begins in Uzbek and continues in Russian.
     Dialogue {
         company_is_named: true,
         more_is_offered: false,

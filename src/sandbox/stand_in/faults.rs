@@ -1,4 +1,4 @@
-//! Misbehaviour: which there is, which behaviour shows it, and what it looks like on the wire.
+//! The faults that the stand-in injects, and the bodies that show them.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use super::behaviour::Behaviour;
 use crate::sandbox::http::Body;
 
-/// What a request may meet instead of an answer.
+/// A fault instead of the regular answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The answer, but with this status.
+pub(super) enum InjectedFault {
+    /// The regular answer with this status.
     Accepted(u16),
     /// An error with this status.
     Status(u16),
-    /// An error that asks to wait a second.
+    /// An error with this status and `Retry-After: 1`.
     RetryAfterSecond(u16),
-    /// An error that asks to wait until a date.
+    /// An error with this status and a date in `Retry-After`.
     RetryAfterDate(u16),
     Html,
     Redirect,
@@ -32,59 +32,59 @@ pub(super) enum Fault {
     Drip,
 }
 
-/// The fault that submits meet, and whether the call is taken all the same.
-pub(super) fn submit_fault(behaviour: Behaviour) -> Option<(Fault, bool)> {
+/// The fault of submits, and whether the vendor accepts the call nevertheless.
+pub(super) fn submit_fault(behaviour: Behaviour) -> Option<(InjectedFault, bool)> {
     Some(match behaviour {
-        Behaviour::Redirect => (Fault::Redirect, false),
-        Behaviour::Submit202 => (Fault::Accepted(202), true),
-        Behaviour::Submit204 => (Fault::Accepted(204), true),
-        Behaviour::SubmitHtml => (Fault::Html, true),
-        Behaviour::SubmitHtmlLost => (Fault::Html, false),
-        Behaviour::SubmitReset => (Fault::Reset, true),
-        Behaviour::SubmitResetLost => (Fault::Reset, false),
-        Behaviour::SubmitHang => (Fault::Hang, true),
-        Behaviour::SubmitHangLost => (Fault::Hang, false),
-        Behaviour::Submit500Taken => (Fault::Status(500), true),
-        Behaviour::Submit500Lost => (Fault::Status(500), false),
-        Behaviour::Submit400 => (Fault::Status(400), false),
-        Behaviour::Submit401 => (Fault::Status(401), false),
-        Behaviour::Submit403 => (Fault::Status(403), false),
-        Behaviour::Submit404 => (Fault::Status(404), false),
-        Behaviour::Submit429 => (Fault::RetryAfterSecond(429), false),
+        Behaviour::Redirect => (InjectedFault::Redirect, false),
+        Behaviour::Submit202 => (InjectedFault::Accepted(202), true),
+        Behaviour::Submit204 => (InjectedFault::Accepted(204), true),
+        Behaviour::SubmitHtml => (InjectedFault::Html, true),
+        Behaviour::SubmitHtmlLost => (InjectedFault::Html, false),
+        Behaviour::SubmitReset => (InjectedFault::Reset, true),
+        Behaviour::SubmitResetLost => (InjectedFault::Reset, false),
+        Behaviour::SubmitHang => (InjectedFault::Hang, true),
+        Behaviour::SubmitHangLost => (InjectedFault::Hang, false),
+        Behaviour::Submit500Taken => (InjectedFault::Status(500), true),
+        Behaviour::Submit500Lost => (InjectedFault::Status(500), false),
+        Behaviour::Submit400 => (InjectedFault::Status(400), false),
+        Behaviour::Submit401 => (InjectedFault::Status(401), false),
+        Behaviour::Submit403 => (InjectedFault::Status(403), false),
+        Behaviour::Submit404 => (InjectedFault::Status(404), false),
+        Behaviour::Submit429 => (InjectedFault::RetryAfterSecond(429), false),
         _ => return None,
     })
 }
 
-/// The fault that polls meet.
-pub(super) fn result_fault(behaviour: Behaviour) -> Option<Fault> {
+/// The fault of polls.
+pub(super) fn result_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     Some(match behaviour {
-        Behaviour::Redirect => Fault::Redirect,
-        Behaviour::Result400 => Fault::Status(400),
-        Behaviour::Result401 => Fault::Status(401),
-        Behaviour::Result403 => Fault::Status(403),
-        Behaviour::Result404 => Fault::Status(404),
-        Behaviour::Result429 => Fault::RetryAfterSecond(429),
-        Behaviour::Result500 => Fault::Status(500),
-        Behaviour::Result503 => Fault::RetryAfterSecond(503),
-        Behaviour::Result503Date => Fault::RetryAfterDate(503),
-        Behaviour::ResultHtml => Fault::Html,
-        Behaviour::Reset => Fault::Reset,
-        Behaviour::Hang => Fault::Hang,
-        Behaviour::Truncated => Fault::Truncated,
-        Behaviour::TruncatedGzip => Fault::TruncatedGzip,
-        Behaviour::GzipBomb => Fault::GzipBomb,
-        Behaviour::Huge => Fault::Huge,
-        Behaviour::Drip => Fault::Drip,
+        Behaviour::Redirect => InjectedFault::Redirect,
+        Behaviour::Result400 => InjectedFault::Status(400),
+        Behaviour::Result401 => InjectedFault::Status(401),
+        Behaviour::Result403 => InjectedFault::Status(403),
+        Behaviour::Result404 => InjectedFault::Status(404),
+        Behaviour::Result429 => InjectedFault::RetryAfterSecond(429),
+        Behaviour::Result500 => InjectedFault::Status(500),
+        Behaviour::Result503 => InjectedFault::RetryAfterSecond(503),
+        Behaviour::Result503Date => InjectedFault::RetryAfterDate(503),
+        Behaviour::ResultHtml => InjectedFault::Html,
+        Behaviour::Reset => InjectedFault::Reset,
+        Behaviour::Hang => InjectedFault::Hang,
+        Behaviour::Truncated => InjectedFault::Truncated,
+        Behaviour::TruncatedGzip => InjectedFault::TruncatedGzip,
+        Behaviour::GzipBomb => InjectedFault::GzipBomb,
+        Behaviour::Huge => InjectedFault::Huge,
+        Behaviour::Drip => InjectedFault::Drip,
         _ => return None,
     })
 }
 
-/// What stands in the place of a recording.
-pub(super) fn audio_fault(behaviour: Behaviour) -> Option<Fault> {
+/// The fault of recordings.
+pub(super) fn audio_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     Some(match behaviour {
-        Behaviour::AudioMissing => Fault::Status(404),
-        Behaviour::Audio500 => Fault::Status(500),
-        Behaviour::AudioRedirect => Fault::Redirect,
+        Behaviour::AudioMissing => InjectedFault::Status(404),
+        Behaviour::Audio500 => InjectedFault::Status(500),
+        Behaviour::AudioRedirect => InjectedFault::Redirect,
         _ => return None,
     })
 }
@@ -95,7 +95,7 @@ const BOMB_BLOCK_BYTES: usize = 1 << 20;
 const BOMB_BLOCKS: usize = 1 << 10;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 
-/// An answer of 100 MiB: one long string, in JSON that is right to its end.
+/// An answer of 100 MiB: one long string in valid JSON.
 pub(super) fn huge_body() -> Body {
     let padding = Bytes::from(vec![b'x'; PIECE_BYTES]);
     let chunks = std::iter::once(Bytes::from_static(br#"{"answer":{"stalk":[],"tags":[],"padding":""#))
@@ -104,19 +104,19 @@ pub(super) fn huge_body() -> Body {
     Body::Chunked { chunks: Box::new(chunks), pause: Duration::ZERO }
 }
 
-/// White space, which JSON may begin with, without end.
+/// Endless white space, which may precede JSON.
 pub(super) fn drip_body() -> Body {
     let chunks = std::iter::repeat(Bytes::from_static(b" "));
     Body::Chunked { chunks: Box::new(chunks), pause: DRIP_PAUSE }
 }
 
-/// The first half of a body that is announced whole.
+/// The first half of a body, announced with the full length.
 pub(super) fn truncated_body(whole: &Bytes) -> Body {
     let half = whole.slice(..whole.len() / 2);
     Body::Sized { length: whole.len() as u64, chunks: Box::new(std::iter::once(half)) }
 }
 
-/// The body, compressed.
+/// The body compressed by gzip.
 pub(super) fn gzipped(body: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let compressed = encoder.write_all(body).and_then(|()| encoder.finish());
@@ -126,10 +126,10 @@ pub(super) fn gzipped(body: &[u8]) -> Bytes {
     }
 }
 
-/// White space that unpacks to a gigabyte.
+/// White space that decompresses to a gigabyte.
 ///
-/// One block, flushed so that it depends on nothing before it, can be sent over and over. The checksum at the end is not
-/// right; nobody should get so far.
+/// One block is flushed so that it does not depend on earlier data, and is sent repeatedly. The checksum at the end is wrong;
+/// no client should read so far.
 pub(super) fn bomb_body() -> Body {
     const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     const LAST_BLOCK_AND_CHECKSUM: &[u8] = &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -139,7 +139,7 @@ pub(super) fn bomb_body() -> Body {
         &mut block,
         FlushCompress::Full,
     );
-    debug_assert!(matches!(packed, Ok(Status::Ok)), "a megabyte of spaces packs into {PIECE_BYTES} bytes");
+    debug_assert!(matches!(packed, Ok(Status::Ok)), "a megabyte of spaces compresses to {PIECE_BYTES} bytes");
     let chunks = std::iter::once(Bytes::from_static(HEADER))
         .chain(std::iter::repeat_n(Bytes::from(block), BOMB_BLOCKS))
         .chain(std::iter::once(Bytes::from_static(LAST_BLOCK_AND_CHECKSUM)));

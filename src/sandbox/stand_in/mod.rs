@@ -1,7 +1,7 @@
-//! A stand-in for the vendor: its two methods and its recordings, as documented and as feared.
+//! A stand-in for the vendor: its two methods and its recordings, as documented and with many faults.
 //!
-//! How a call plays out is written in its id (see [`Behaviour`]); all else is in the [`VendorOptions`]. What it remembers
-//! lives as long as it does.
+//! The call id selects the behaviour of a call (see [`Behaviour`]). [`VendorOptions`] has all other options. The stand-in keeps
+//! its state in memory.
 
 mod answers;
 mod behaviour;
@@ -24,33 +24,33 @@ pub use self::behaviour::{Behaviour, FAULTY_REQUESTS, Scenario};
 pub use self::calls::Ready;
 pub use self::requests::{Operation, VendorRequest};
 
-use self::calls::{Calls, Verdict};
+use self::calls::{Calls, VendorReply};
 use self::faults::audio_fault;
-use self::replies::Replies;
-use self::requests::Route;
+use self::replies::ReplyBuilder;
+use self::requests::VendorRoute;
 use self::stereo::Stereo;
 use self::talk::Talk;
-use super::gate::Gate;
+use super::availability::Availability;
 use super::http::{self, Handler, Reply, Request, Server};
-use super::log::Log;
+use super::log::RequestLog;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ids::CallId;
 
-/// How a [`VendorStandIn`] is set up. The default is meant for tests: a free port, one token, ready after two polls.
+/// Options of a [`VendorStandIn`]. The default is for tests: a free port, one token, and results that are ready after two polls.
 #[derive(Clone)]
 pub struct VendorOptions {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// The tokens that are accepted, one for each customer. Any other is answered 401.
+    /// The accepted tokens, one for each customer. Other tokens are answered with 401.
     pub tokens: Vec<String>,
-    /// When a submitted call's result is ready.
+    /// When the result of a submitted call is ready.
     pub processing: Ready,
-    /// Tells the time of requests and of processing.
+    /// Clock for the times of requests and for processing.
     pub clock: Arc<dyn Clock>,
 }
 
 impl VendorOptions {
-    /// The token of the default.
+    /// The token of the default options.
     pub const TOKEN: &str = "sandbox-token";
 }
 
@@ -67,119 +67,121 @@ impl Default for VendorOptions {
 
 /// A running stand-in. Dropping it closes its port.
 pub struct VendorStandIn {
-    desk: Arc<Desk>,
+    vendor: Arc<Vendor>,
     server: Server,
 }
 
 impl VendorStandIn {
-    /// Binds the address and begins to answer.
+    /// Binds the address and starts to answer requests.
     ///
     /// # Errors
     /// If the address cannot be bound.
     pub async fn start(options: VendorOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
-        let mut elsewhere = http::base_url(address);
-        // The same socket under another name: a visit is noticed, and it is another host to the client.
-        if elsewhere.set_host(Some("localhost")).is_err() {
+        let mut other_host = http::base_url(address);
+        // The same socket under another name. For the client it is another host, and its requests are recorded here.
+        if other_host.set_host(Some("localhost")).is_err() {
             unreachable!("an http URL can have a host name");
         }
-        let desk = Arc::new(Desk {
+        let vendor = Arc::new(Vendor {
             calls: Mutex::new(Calls::new(options.tokens)),
-            log: Log::new(),
-            gate: Gate::new(),
+            log: RequestLog::new(),
+            availability: Availability::new(),
             processing: options.processing,
             clock: options.clock,
-            elsewhere,
+            other_host,
         });
-        let server = Server::serve(listener, address, Arc::clone(&desk));
-        Ok(Self { desk, server })
+        let server = Server::serve(listener, address, Arc::clone(&vendor));
+        Ok(Self { vendor, server })
     }
 
-    /// The root of its URLs.
+    /// The base URL.
     pub fn base_url(&self) -> Url {
         self.server.base_url()
     }
 
-    /// Replaces the accepted tokens. Calls belong to a token's place in the list, so its successor finds them.
+    /// Replaces the accepted tokens. Calls belong to the position of a token in the list, so a new token at the same position
+    /// finds them.
     pub fn set_tokens(&self, tokens: Vec<String>) {
-        self.desk.calls().set_tokens(tokens);
+        self.vendor.calls().set_tokens(tokens);
     }
 
-    /// While down, it resets every connection that asks something and takes nothing.
+    /// While down, the vendor resets the connection of each request and accepts no submit.
     pub fn set_down(&self, down: bool) {
-        self.desk.gate.set_down(down);
+        self.vendor.availability.set_down(down);
     }
 
-    /// While held, it takes requests and answers them only when it is let go.
+    /// While held, the vendor processes requests and answers them after the hold ends.
     pub fn set_held(&self, held: bool) {
-        self.desk.gate.set_held(held);
+        self.vendor.availability.set_held(held);
     }
 
     /// All requests so far.
     pub fn calls(&self) -> Vec<VendorRequest> {
-        self.desk.log.all()
+        self.vendor.log.all()
     }
 
-    /// How many submits of this call came.
+    /// Number of submits of this call.
     pub fn submits(&self, call_id: &CallId) -> usize {
         self.count(Operation::Submit, call_id)
     }
 
-    /// How many submits of this call were taken, and would be billed.
+    /// Number of accepted submits of this call. The real vendor would bill each of them.
     pub fn accepted_submits(&self, call_id: &CallId) -> usize {
-        self.desk.calls().accepted(call_id)
+        self.vendor.calls().accepted(call_id)
     }
 
-    /// How many times this call's result was asked for.
+    /// Number of polls of this call's result.
     pub fn polls(&self, call_id: &CallId) -> usize {
         self.count(Operation::Result, call_id)
     }
 
-    /// Waits until the requests satisfy the predicate, which they may do already.
+    /// Waits until the requests satisfy the predicate.
     pub async fn wait_for(&self, predicate: impl FnMut(&[VendorRequest]) -> bool) -> Vec<VendorRequest> {
-        self.desk.log.wait_for(predicate).await
+        self.vendor.log.wait_for(predicate).await
     }
 
-    /// Waits for the request after the one this gave last: each once, in order.
+    /// Waits for the next request. Each request is returned once, in order.
     pub async fn next(&self) -> VendorRequest {
-        self.desk.log.next().await
+        self.vendor.log.next().await
     }
 
-    /// Lets held answers go, takes no more requests, and finishes the answers under way; streams are cut off.
+    /// Stops: sends held answers, accepts no more requests, and finishes pending answers except streams.
     pub async fn stop(self) {
-        self.desk.gate.set_held(false);
+        self.vendor.availability.set_held(false);
         self.server.stop().await;
     }
 
     fn count(&self, operation: Operation, call_id: &CallId) -> usize {
-        self.desk.log.count(|request| request.operation == operation && request.call_id == *call_id)
+        self.vendor.log.count(|request| request.operation == operation && request.call_id == *call_id)
     }
 }
 
-/// What the connections share.
-struct Desk {
+/// The state that all connections share.
+struct Vendor {
     calls: Mutex<Calls>,
-    log: Log<VendorRequest>,
-    gate: Gate,
+    log: RequestLog<VendorRequest>,
+    availability: Availability,
     processing: Ready,
     clock: Arc<dyn Clock>,
-    elsewhere: Url,
+    /// A URL of this server that has another host name.
+    other_host: Url,
 }
 
-impl Handler for Desk {
+impl Handler for Vendor {
     async fn handle(&self, request: Request) -> Reply {
-        let reply = self.decide(&request);
-        if self.gate.pass().await { reply } else { Reply::Reset }
+        let reply = self.process(&request);
+        if self.availability.wait().await { reply } else { Reply::Reset }
     }
 }
 
-impl Desk {
-    /// Notes the request and decides on it in one go, so that whoever sees it noted sees its effect.
-    fn decide(&self, request: &Request) -> Reply {
+impl Vendor {
+    /// Records the request and processes it in one step: a test that sees the record also sees the effect.
+    fn process(&self, request: &Request) -> Reply {
         let now = self.clock.now();
-        let Some(Route { operation, token, call_id }) = Route::parse(request) else {
+        let Some(VendorRoute { operation, token, call_id }) = VendorRoute::parse(request) else {
             let behaviour = Behaviour::Documented;
-            return Replies { request, behaviour, now, redirect_to: String::new() }.page(404).into();
+            return ReplyBuilder { request, behaviour, now, redirect_to: String::new() }.page(404).into();
         };
         let mut calls = self.calls();
         let customer = token.as_deref().and_then(|token| calls.customer(token));
@@ -193,40 +195,40 @@ impl Desk {
             traceparent: header("traceparent"),
             at: now,
         });
-        if self.gate.is_down() {
+        if self.availability.is_down() {
             return Reply::Reset;
         }
-        let redirect_to = format!("{}elsewhere{}", self.elsewhere, request.path());
+        let redirect_to = format!("{}elsewhere{}", self.other_host, request.path());
         let behaviour = Scenario::parse(&call_id).behaviour;
-        let replies = Replies { request, behaviour, now, redirect_to };
-        let foreign_audio = self.elsewhere_audio(&call_id);
+        let replies = ReplyBuilder { request, behaviour, now, redirect_to };
+        let foreign_audio = self.foreign_audio_url(&call_id);
         match (operation, customer) {
             (Operation::Submit, Some(customer)) => {
-                replies.say(calls.submit(customer, &call_id, now, &foreign_audio))
+                replies.reply(calls.submit(customer, &call_id, now, &foreign_audio))
             }
             (Operation::Result, Some(customer)) => {
-                replies.say(calls.result(customer, &call_id, now, self.processing, &foreign_audio))
+                replies.reply(calls.result(customer, &call_id, now, self.processing, &foreign_audio))
             }
             (Operation::Submit | Operation::Result, None) => {
-                replies.say(Verdict::Json(401, json!({ "error": "invalid token" })))
+                replies.reply(VendorReply::Json(401, json!({ "error": "invalid token" })))
             }
-            // Recordings are there before any analysis, so none is asked for.
+            // A recording exists before its analysis, so the state of the call does not matter.
             (Operation::Stereo, _) => match audio_fault(behaviour) {
-                Some(fault) => replies.say(Verdict::Fault(fault, json!(null))),
+                Some(fault) => replies.reply(VendorReply::Fault(fault, json!(null))),
                 None => replies.recording(Stereo::of(&Talk::of(&call_id)), call_id.as_str()).into(),
             },
-            (Operation::Elsewhere, _) => replies.page(200).into(),
+            (Operation::OtherHost, _) => replies.page(200).into(),
         }
     }
 
-    fn elsewhere_audio(&self, call_id: &CallId) -> Url {
-        let mut url = self.elsewhere.clone();
+    fn foreign_audio_url(&self, call_id: &CallId) -> Url {
+        let mut url = self.other_host.clone();
         url.set_path(&format!("elsewhere/{call_id}"));
         url
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // A panic elsewhere leaves counters that are good enough.
+        // After a panic in another task, the counters are still usable.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

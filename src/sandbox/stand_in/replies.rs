@@ -1,4 +1,4 @@
-//! Puts what the vendor says into HTTP, with the headers of its page.
+//! Builds the vendor's HTTP messages, with the headers that the vendor documents.
 
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,39 +10,40 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::behaviour::Behaviour;
-use super::calls::Verdict;
-use super::faults::{Fault, bomb_body, drip_body, gzipped, huge_body, truncated_body};
+use super::calls::VendorReply;
+use super::faults::{InjectedFault, bomb_body, drip_body, gzipped, huge_body, truncated_body};
 use super::stereo::Stereo;
 use crate::domain::clock::Timestamp;
 use crate::sandbox::http::{Body, Reply, Request, Response};
 
-/// A date two seconds ahead says "one second" at least, whatever the fraction that HTTP dates lose.
+/// HTTP dates have no fractions of a second, so two seconds ahead mean a pause of at least one second.
 const RETRY_DATE_AHEAD: Duration = Duration::from_secs(2);
 
-/// How long a long recording is, in seconds: more than players read ahead.
-const LONG: u32 = 1_200;
+/// Length of the recording of [`Behaviour::AudioLong`] in seconds. It is more than players buffer.
+const LONG_SECONDS: u32 = 1_200;
 
-/// Makes the replies to one request.
-pub(super) struct Replies<'a> {
+/// Builds the replies to one request.
+pub(super) struct ReplyBuilder<'a> {
     pub(super) request: &'a Request,
     pub(super) behaviour: Behaviour,
     pub(super) now: Timestamp,
-    /// Where redirects go.
+    /// The target of redirects.
     pub(super) redirect_to: String,
 }
 
-impl Replies<'_> {
-    /// What the vendor says.
-    pub(super) fn say(&self, verdict: Verdict) -> Reply {
-        match verdict {
-            Verdict::Json(status, json) => self.json(status, &json).into(),
-            Verdict::Fault(fault, json) => self.fault(fault, &json),
+impl ReplyBuilder<'_> {
+    /// Builds the HTTP message for a reply.
+    pub(super) fn reply(&self, reply: VendorReply) -> Reply {
+        match reply {
+            VendorReply::Json(status, json) => self.json(status, &json).into(),
+            VendorReply::Fault(fault, json) => self.fault(fault, &json),
         }
     }
 
-    /// The recording, or the part of it that is asked for.
+    /// The recording, or its requested part.
     pub(super) fn recording(&self, stereo: Stereo, name: &str) -> Response {
-        let stereo = if self.behaviour == Behaviour::AudioLong { stereo.lasting(LONG) } else { stereo };
+        let stereo =
+            if self.behaviour == Behaviour::AudioLong { stereo.lasting(LONG_SECONDS) } else { stereo };
         let length = stereo.len();
         let etag = format!("\"{length:x}-{}\"", short_hash(name.as_bytes()));
         let response = |status| {
@@ -56,19 +57,24 @@ impl Replies<'_> {
             return response(304);
         }
         let is_same = self.request.header("if-range").is_none_or(|wanted| wanted == etag);
-        let range =
-            self.request.header("range").filter(|_| is_same).map_or(Asked::Whole, |text| asked(text, length));
+        let range = self
+            .request
+            .header("range")
+            .filter(|_| is_same)
+            .map_or(RequestedRange::Whole, |text| requested_range(text, length));
         match range {
-            Asked::Whole => response(200).with_body(self.sound(stereo, 0..length)),
-            Asked::Nothing => response(416).with_header("Content-Range", format!("bytes */{length}")),
-            Asked::Part(range) => {
+            RequestedRange::Whole => response(200).with_body(self.audio(stereo, 0..length)),
+            RequestedRange::Unsatisfiable => {
+                response(416).with_header("Content-Range", format!("bytes */{length}"))
+            }
+            RequestedRange::Part(range) => {
                 let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-                response(206).with_header("Content-Range", content_range).with_body(self.sound(stereo, range))
+                response(206).with_header("Content-Range", content_range).with_body(self.audio(stereo, range))
             }
         }
     }
 
-    fn sound(&self, stereo: Stereo, range: Range<u64>) -> Body {
+    fn audio(&self, stereo: Stereo, range: Range<u64>) -> Body {
         let length = range.end - range.start;
         let sent = if self.behaviour == Behaviour::AudioTruncated { length / 2 } else { length };
         Body::Sized { length, chunks: Box::new(stereo.bytes(range.start..range.start + sent)) }
@@ -95,7 +101,7 @@ impl Replies<'_> {
         response.with_body(Body::Full(body))
     }
 
-    /// A page as Express writes them: it repeats the path, and the token in it.
+    /// A page as Express sends it. It repeats the path, which contains the token.
     pub(super) fn page(&self, status: u16) -> Response {
         let page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<body>\n<pre>Cannot GET {}</pre>\n</body>\n</html>\n",
@@ -106,35 +112,35 @@ impl Replies<'_> {
             .with_body(Body::Full(page.into()))
     }
 
-    fn fault(&self, fault: Fault, json: &serde_json::Value) -> Reply {
+    fn fault(&self, fault: InjectedFault, json: &serde_json::Value) -> Reply {
         let whole = Bytes::from(json.to_string());
         let ok = || self.plain(200).with_header("Content-Type", "application/json; charset=utf-8");
         let zipped = || ok().with_header("Content-Encoding", "gzip");
         let error = |status: u16| self.json(status, &json!({ "error": format!("error {status}") }));
         let response = match fault {
-            Fault::Accepted(status) => self.json(status, json),
-            Fault::Status(status) => error(status),
-            Fault::RetryAfterSecond(status) => error(status).with_header("Retry-After", "1"),
-            Fault::RetryAfterDate(status) => {
+            InjectedFault::Accepted(status) => self.json(status, json),
+            InjectedFault::Status(status) => error(status),
+            InjectedFault::RetryAfterSecond(status) => error(status).with_header("Retry-After", "1"),
+            InjectedFault::RetryAfterDate(status) => {
                 error(status).with_header("Retry-After", http_date(self.now + RETRY_DATE_AHEAD))
             }
-            Fault::Html => self.page(200),
-            Fault::Redirect => self.page(302).with_header("Location", self.redirect_to.as_str()),
-            Fault::Reset => return Reply::Reset,
-            Fault::Hang => return Reply::Hang,
-            Fault::Truncated => ok().with_body(truncated_body(&whole)),
-            Fault::TruncatedGzip => {
+            InjectedFault::Html => self.page(200),
+            InjectedFault::Redirect => self.page(302).with_header("Location", self.redirect_to.as_str()),
+            InjectedFault::Reset => return Reply::Reset,
+            InjectedFault::Hang => return Reply::Hang,
+            InjectedFault::Truncated => ok().with_body(truncated_body(&whole)),
+            InjectedFault::TruncatedGzip => {
                 let zipped_whole = gzipped(&whole);
                 zipped().with_body(Body::Full(zipped_whole.slice(..zipped_whole.len() / 2)))
             }
-            Fault::GzipBomb => zipped().with_body(bomb_body()),
-            Fault::Huge => ok().with_body(huge_body()),
-            Fault::Drip => ok().with_body(drip_body()),
+            InjectedFault::GzipBomb => zipped().with_body(bomb_body()),
+            InjectedFault::Huge => ok().with_body(huge_body()),
+            InjectedFault::Drip => ok().with_body(drip_body()),
         };
         response.into()
     }
 
-    /// The headers that every answer has.
+    /// A response with the headers of every answer.
     fn plain(&self, status: u16) -> Response {
         Response::empty(status)
             .with_header("Server", "nginx")
@@ -145,29 +151,29 @@ impl Replies<'_> {
     }
 }
 
-/// What a `Range` header comes down to.
+/// The part of a recording that a `Range` header requests.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum RequestedRange {
     Whole,
     Part(Range<u64>),
-    Nothing,
+    Unsatisfiable,
 }
 
-/// Reads a single range; of anything else the whole is sent, as RFC 9110, 14.2 allows.
-fn asked(header: &str, length: u64) -> Asked {
+/// Parses a single range. For any other header the whole recording is sent, as RFC 9110, 14.2, allows.
+fn requested_range(header: &str, length: u64) -> RequestedRange {
     let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     };
     let range = match (first.parse::<u64>(), last.parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(length),
         (Ok(first), Err(_)) if last.is_empty() => first..length,
         (Err(_), Ok(suffix)) if first.is_empty() => length.saturating_sub(suffix)..length,
-        _ => return Asked::Whole,
+        _ => return RequestedRange::Whole,
     };
-    if range.is_empty() { Asked::Nothing } else { Asked::Part(range) }
+    if range.is_empty() { RequestedRange::Unsatisfiable } else { RequestedRange::Part(range) }
 }
 
-/// 27 characters, as Express's `etag` makes them.
+/// A hash of 27 characters, as in the ETags of Express.
 fn short_hash(bytes: &[u8]) -> String {
     STANDARD_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes))
 }
@@ -181,20 +187,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_http_says() {
+    fn ranges_are_parsed_as_in_rfc_9110() {
         for (header, expected) in [
-            ("bytes=0-0", Asked::Part(0..1)),
-            ("bytes=5-", Asked::Part(5..10)),
-            ("bytes=-3", Asked::Part(7..10)),
-            ("bytes=-30", Asked::Part(0..10)),
-            ("bytes=8-99", Asked::Part(8..10)),
-            ("bytes=10-", Asked::Nothing),
-            ("bytes=-0", Asked::Nothing),
-            ("bytes=3-2", Asked::Whole),
-            ("bytes=0-1,4-5", Asked::Whole),
-            ("frames=0-1", Asked::Whole),
+            ("bytes=0-0", RequestedRange::Part(0..1)),
+            ("bytes=5-", RequestedRange::Part(5..10)),
+            ("bytes=-3", RequestedRange::Part(7..10)),
+            ("bytes=-30", RequestedRange::Part(0..10)),
+            ("bytes=8-99", RequestedRange::Part(8..10)),
+            ("bytes=10-", RequestedRange::Unsatisfiable),
+            ("bytes=-0", RequestedRange::Unsatisfiable),
+            ("bytes=3-2", RequestedRange::Whole),
+            ("bytes=0-1,4-5", RequestedRange::Whole),
+            ("frames=0-1", RequestedRange::Whole),
         ] {
-            assert_eq!(asked(header, 10), expected, "{header}");
+            assert_eq!(requested_range(header, 10), expected, "{header}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the vendor: its three addresses, and a note of each visit.
+//! The vendor's routes, and the record of each request.
 
 use percent_encoding::percent_decode_str;
 
@@ -6,46 +6,46 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 use crate::sandbox::http::Request;
 
-/// What was asked for.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// `/callsendai/{token}/{call_id}`
+    /// Submits a call: `/callsendai/{token}/{call_id}`.
     Submit,
-    /// `/callgetairesult/{token}/{call_id}`
+    /// Gets a result: `/callgetairesult/{token}/{call_id}`.
     Result,
-    /// `/stereo/{call_id}`
+    /// Gets a recording: `/stereo/{call_id}`.
     Stereo,
-    /// Where redirects and foreign audio addresses lead. A careful client never comes here.
-    Elsewhere,
+    /// The target of redirects and of recordings on another host. The gateway must never request it.
+    OtherHost,
 }
 
-/// A request that reached the stand-in, even if it was down.
+/// A request to the stand-in, including those while it was down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VendorRequest {
-    /// What was asked for.
+    /// The operation.
     pub operation: Operation,
-    /// Of which call.
+    /// The call.
     pub call_id: CallId,
-    /// Whether the token was one of those accepted. True where none is needed.
+    /// Whether the token is accepted; true if the operation needs no token.
     pub token_ok: bool,
-    /// The header of this name.
+    /// The header `If-None-Match`.
     pub if_none_match: Option<String>,
-    /// The header of this name.
+    /// The header `Range`.
     pub range: Option<String>,
-    /// The header of this name.
+    /// The header `traceparent`.
     pub traceparent: Option<String>,
-    /// When it came.
+    /// Time of the request.
     pub at: Timestamp,
 }
 
-/// A path, understood.
-pub(super) struct Route {
+/// A parsed path.
+pub(super) struct VendorRoute {
     pub(super) operation: Operation,
     pub(super) token: Option<String>,
     pub(super) call_id: CallId,
 }
 
-impl Route {
+impl VendorRoute {
     pub(super) fn parse(request: &Request) -> Option<Self> {
         let decoded = |segment: &str| percent_decode_str(segment).decode_utf8().ok().map(String::from);
         let mut segments = request.path().strip_prefix('/')?.split('/').map(decoded);
@@ -55,7 +55,7 @@ impl Route {
             ("GET", "callsendai", [token, call_id]) => (Operation::Submit, Some(token), call_id),
             ("GET", "callgetairesult", [token, call_id]) => (Operation::Result, Some(token), call_id),
             ("GET" | "HEAD", "stereo", [call_id]) => (Operation::Stereo, None, call_id),
-            (_, "elsewhere", [.., call_id]) => (Operation::Elsewhere, None, call_id),
+            (_, "elsewhere", [.., call_id]) => (Operation::OtherHost, None, call_id),
             _ => return None,
         };
         Some(Self { operation, token: token.cloned(), call_id: CallId::parse(call_id).ok()? })

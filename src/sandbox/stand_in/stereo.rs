@@ -1,14 +1,14 @@
-//! The recording of a talk: WAV, 16 bit, 8 kHz, the operator left and the client right.
+//! The recording of a call: WAV, 16 bit, 8 kHz, with the operator on the left channel and the client on the right.
 //!
-//! No words are synthesised, but each side hums in syllables for exactly as long as it speaks. A sample follows from its
-//! place alone, so any range can be made without the rest.
+//! No speech is synthesized. Each party hums in syllables for exactly as long as it speaks. Each sample depends only on its
+//! position, so any range can be generated alone.
 
 use std::f64::consts::TAU;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::dialogues::Side;
+use super::dialogues::Party;
 use super::talk::Talk;
 
 const SAMPLE_RATE: u32 = 8_000;
@@ -17,12 +17,12 @@ const BYTES_PER_FRAME: u16 = CHANNELS * 2;
 const HEADER_BYTES: u64 = 44;
 const CHUNK_BYTES: u64 = 16 << 10;
 const SYLLABLES_PER_SECOND: f64 = 4.5;
-/// Shares of the fundamental and its overtones; together they stay clear of clipping.
+/// Amplitudes of the fundamental and its overtones. Their sum does not clip.
 const OVERTONES: [f64; 4] = [0.35, 0.2, 0.12, 0.06];
 
-/// A recording, not yet made.
+/// A recording that is generated on demand.
 pub(super) struct Stereo {
-    /// Operator, then client: when each speaks, in frames.
+    /// The frames in which the operator and the client speak.
     spoken: [Vec<Range<u64>>; 2],
     frames: u64,
 }
@@ -30,27 +30,27 @@ pub(super) struct Stereo {
 impl Stereo {
     pub(super) fn of(talk: &Talk) -> Self {
         let in_frames = |millis: i64| millis.unsigned_abs() * u64::from(SAMPLE_RATE) / 1_000;
-        let spoken_by = |side: Side| {
-            let turns = talk.turns.iter().filter(|turn| turn.side == side);
+        let spoken_by = |party: Party| {
+            let turns = talk.turns.iter().filter(|turn| turn.party == party);
             turns.map(|turn| in_frames(turn.begin_ms)..in_frames(turn.end_ms)).collect()
         };
         Self {
-            spoken: [spoken_by(Side::Operator), spoken_by(Side::Client)],
+            spoken: [spoken_by(Party::Operator), spoken_by(Party::Client)],
             frames: in_frames(talk.duration_ms()),
         }
     }
 
-    /// The same, with silence at its end up to this time.
+    /// The recording, extended by silence to this length.
     pub(super) fn lasting(self, seconds: u32) -> Self {
         Self { frames: self.frames.max(u64::from(seconds) * u64::from(SAMPLE_RATE)), ..self }
     }
 
-    /// The size of the whole file.
+    /// Size of the file in bytes.
     pub(super) fn len(&self) -> u64 {
         HEADER_BYTES + self.data_bytes()
     }
 
-    /// The bytes of a range that lies within the file, a piece at a time.
+    /// The bytes of a range within the file, in pieces.
     pub(super) fn bytes(self, range: Range<u64>) -> impl Iterator<Item = Bytes> + Send {
         let starts = range.clone().step_by(CHUNK_BYTES as usize);
         starts.map(move |start| self.piece(start..range.end.min(start + CHUNK_BYTES)))
@@ -68,7 +68,7 @@ impl Stereo {
             piece.put(self.header());
             at = 0;
         }
-        // From here, `at` is where `piece` begins in the file.
+        // From here on, `at` is the position of `piece` in the file.
         let mut frame = first_frame;
         while at + (piece.len() as u64) < range.end {
             for channel in [0, 1] {
@@ -104,7 +104,7 @@ impl Stereo {
         let left = (turn.end - frame) as f64 / f64::from(SAMPLE_RATE);
         let fundamental = if channel == 0 { 190.0 } else { 120.0 };
         let syllable = (TAU / 2.0 * SYLLABLES_PER_SECOND * seconds).sin().abs();
-        // Fades out, so that the end does not click.
+        // The end fades out, so that it does not click.
         let loudness = syllable * (left * 50.0).min(1.0);
         let voice: f64 = (1..)
             .zip(OVERTONES)

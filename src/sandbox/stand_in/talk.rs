@@ -1,66 +1,67 @@
-//! One call's talk, the same each time it is asked for: all of it follows from the call id.
+//! The conversation of one call. It is derived from the call id, so it is the same each time.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::dialogues::{DIALOGUES, Dialogue, FAREWELLS, GREETINGS, Side};
+use super::dialogues::{DIALOGUES, Dialogue, FAREWELLS, GREETINGS, Party};
 use crate::domain::ids::CallId;
 
-/// Calls without a time in their id began within a month of the vendor's example.
+/// Begin of the vendor's example call. Calls without a time in their id begin within a month after it.
 const EXAMPLE_BEGIN: i64 = 1_716_207_617;
 const MONTH_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 const MILLIS_PER_LETTER: i64 = 65;
-/// What follows the last word on the recording.
+/// Silence after the last word of the recording.
 const TAIL_MILLIS: i64 = 800;
 
-/// Who says what, from when to when.
-pub(super) struct Turn {
-    pub(super) side: Side,
+/// One line with its times.
+pub(super) struct SpokenTurn {
+    pub(super) party: Party,
     pub(super) text: &'static str,
     pub(super) begin_ms: i64,
     pub(super) end_ms: i64,
     pub(super) fragment_id: String,
 }
 
-/// A rule's verdict, with the turn and the words that it found, if it was about words.
-pub(super) struct Tag {
+/// The result of a rule.
+pub(super) struct RuleResult {
     pub(super) name: &'static str,
     pub(super) value: &'static str,
-    pub(super) found: Option<(usize, &'static str)>,
+    /// The turn and the words that matched, if the rule is about words.
+    pub(super) location: Option<(usize, &'static str)>,
 }
 
-/// A whole call.
+/// The conversation of a call.
 pub(super) struct Talk {
-    /// Unix seconds.
+    /// Begin of the call in seconds since the epoch.
     pub(super) begin_time: i64,
-    pub(super) turns: Vec<Turn>,
-    pub(super) tags: Vec<Tag>,
+    pub(super) turns: Vec<SpokenTurn>,
+    pub(super) tags: Vec<RuleResult>,
 }
 
 impl Talk {
-    /// The talk of this call.
+    /// The conversation of this call.
     pub(super) fn of(call_id: &CallId) -> Self {
         let seed = Seed::of(call_id);
         let which = usize::from(seed.byte(0)) % DIALOGUES.len();
         let dialogue = &DIALOGUES[which];
-        let turns = spoken(dialogue, &seed);
-        let tags = judged(dialogue, &turns);
+        let turns = timed_turns(dialogue, &seed);
+        let tags = rule_results(dialogue, &turns);
         Self { begin_time: begin_time(call_id, &seed), turns, tags }
     }
 
-    /// How long the recording is.
+    /// Length of the recording in milliseconds.
     pub(super) fn duration_ms(&self) -> i64 {
         self.turns.iter().map(|turn| turn.end_ms).max().unwrap_or(0) + TAIL_MILLIS
     }
 }
 
-/// 24 hexadecimal digits that name something about this call, as `purpose` says.
+/// An id of 24 hexadecimal digits for this call and purpose.
 pub(super) fn hex_id(call_id: &CallId, purpose: &str) -> String {
     let digest = digest(&SHA256, format!("{purpose} {call_id}").as_bytes());
     digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Chance that is always the same for a call.
+/// Pseudo-random numbers derived from a call id.
 struct Seed([u8; 32]);
 
 impl Seed {
@@ -79,7 +80,7 @@ impl Seed {
     }
 }
 
-/// Asterisk names a call by the second it began in; other names tell nothing.
+/// The begin of the call: from its id if Asterisk made the id, otherwise a pseudo-random time.
 fn begin_time(call_id: &CallId, seed: &Seed) -> i64 {
     let digits = call_id.as_str().split('.').next().filter(|digits| digits.len() == 10);
     digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| {
@@ -88,18 +89,18 @@ fn begin_time(call_id: &CallId, seed: &Seed) -> i64 {
     })
 }
 
-/// Lays the lines out in time: mostly with a short pause between, now and then over each other.
-fn spoken(dialogue: &Dialogue, seed: &Seed) -> Vec<Turn> {
+/// Assigns times to the lines: usually with a short pause between them, sometimes with an overlap.
+fn timed_turns(dialogue: &Dialogue, seed: &Seed) -> Vec<SpokenTurn> {
     let mut ids = FragmentIds::of(seed);
     let mut end_ms = 0;
-    let mut last_side = None;
+    let mut last_party = None;
     let mut turns = Vec::with_capacity(dialogue.lines.len());
-    for (index, &(side, text)) in dialogue.lines.iter().enumerate() {
+    for (index, &(party, text)) in dialogue.lines.iter().enumerate() {
         let chance = i64::from(seed.byte(index + 1));
         let pause = match chance % 8 {
-            _ if last_side.is_none() => 1_120,
-            _ if last_side == Some(side) => 4_000 + chance * 10, // somebody looks something up
-            0 => -700,                                           // an interruption
+            _ if last_party.is_none() => 1_120,
+            _ if last_party == Some(party) => 4_000 + chance * 10, // the party looks something up
+            0 => -700,                                             // an interruption
             1 => -300,
             2 => 3_200,
             _ => 240 + chance * 4,
@@ -108,13 +109,13 @@ fn spoken(dialogue: &Dialogue, seed: &Seed) -> Vec<Turn> {
         // The vendor's times are multiples of 40 ms.
         let begin_ms = (end_ms + pause) / 40 * 40;
         end_ms = (begin_ms + 400 + letters * MILLIS_PER_LETTER) / 40 * 40;
-        last_side = Some(side);
-        turns.push(Turn { side, text, begin_ms, end_ms, fragment_id: ids.next() });
+        last_party = Some(party);
+        turns.push(SpokenTurn { party, text, begin_ms, end_ms, fragment_id: ids.next() });
     }
     turns
 }
 
-/// Ids that count upwards, as those of the vendor's store do.
+/// Ascending ids, as in the vendor's examples.
 struct FragmentIds {
     prefix: u64,
     counter: u32,
@@ -132,23 +133,25 @@ impl FragmentIds {
 }
 
 /// Applies the rules; the names are the vendor's, with its spelling.
-fn judged(dialogue: &Dialogue, turns: &[Turn]) -> Vec<Tag> {
+fn rule_results(dialogue: &Dialogue, turns: &[SpokenTurn]) -> Vec<RuleResult> {
     let mut tags = Vec::new();
     if !dialogue.company_is_named {
-        tags.push(Tag { name: "Нет представления компании", value: "", found: None });
+        tags.push(RuleResult {
+            name: "Нет представления компании", value: "", location: None
+        });
     }
     if !dialogue.more_is_offered {
-        tags.push(Tag {
-            name: "Нет дополнительной информации", value: "", found: None
+        tags.push(RuleResult {
+            name: "Нет дополнительной информации", value: "", location: None
         });
     }
     for (name, value, phrases) in
         [("Приветсвие", "Приветствие", GREETINGS), ("Прощание", "Прощание", FAREWELLS)]
     {
-        let of_operator = turns.iter().enumerate().filter(|(_, turn)| turn.side == Side::Operator);
+        let of_operator = turns.iter().enumerate().filter(|(_, turn)| turn.party == Party::Operator);
         for (index, turn) in of_operator {
             let matches = phrases.iter().filter(|phrase| has_words(turn.text, phrase));
-            tags.extend(matches.map(|phrase| Tag { name, value, found: Some((index, *phrase)) }));
+            tags.extend(matches.map(|phrase| RuleResult { name, value, location: Some((index, *phrase)) }));
         }
     }
     tags
@@ -164,23 +167,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_dialogue_is_a_plausible_talk() {
+    fn every_dialogue_is_plausible() {
         for (index, dialogue) in DIALOGUES.iter().enumerate() {
             let seed = Seed([u8::try_from(index).unwrap() * 37; 32]);
-            let turns = spoken(dialogue, &seed);
+            let turns = timed_turns(dialogue, &seed);
             assert!((10..=20).contains(&turns.len()));
             assert!(turns.iter().all(|turn| turn.begin_ms >= 0 && turn.end_ms > turn.begin_ms));
             assert!(turns.windows(2).all(|pair| pair[0].begin_ms < pair[1].begin_ms));
-            let tags = judged(dialogue, &turns);
+            let tags = rule_results(dialogue, &turns);
             assert!(tags.iter().any(|tag| tag.name == "Приветсвие"), "dialogue {index}");
             assert!(
-                tags.iter().filter_map(|tag| tag.found).all(|(turn, text)| turns[turn].text.contains(text))
+                tags.iter()
+                    .filter_map(|tag| tag.location)
+                    .all(|(turn, text)| turns[turn].text.contains(text))
             );
         }
     }
 
     #[test]
-    fn a_call_named_by_its_second_began_in_it() {
+    fn a_call_begins_at_the_time_in_its_id() {
         let talk = Talk::of(&CallId::parse("1716209468.7").unwrap());
         assert_eq!(talk.begin_time, 1_716_209_468);
         let other = Talk::of(&CallId::parse("a").unwrap());

@@ -86,7 +86,7 @@ pub(crate) async fn the_worker_deletes_what_has_outlived_the_period(harness: Har
     let age = harness.clock.now().since(finished_at);
     let (store, clock) = (harness.store.clone(), harness.clock.clone());
     let worker = Arc::new(Retention { store, period: age, clock });
-    assert_eq!(worker.clone().step(&TaskTracker::new()).await.unwrap().started, 0);
+    assert_eq!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().started, 0);
     harness.advance(1);
-    assert_eq!(worker.step(&TaskTracker::new()).await.unwrap().started, 2);
+    assert_eq!(worker.run_once(&TaskTracker::new()).await.unwrap().started, 2);
 }

@@ -104,8 +104,8 @@ pub(crate) async fn a_key_whose_time_is_over_is_free_and_goes_in_batches(harness
         clock: harness.clock.clone(),
     };
     let worker = std::sync::Arc::new(worker);
-    assert_eq!(worker.clone().step(&TaskTracker::new()).await.unwrap().started, 1);
-    assert_eq!(worker.step(&TaskTracker::new()).await.unwrap().started, 0);
+    assert_eq!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().started, 1);
+    assert_eq!(worker.run_once(&TaskTracker::new()).await.unwrap().started, 0);
     harness.finish(anew, Some(answer(2))).await.unwrap();
     assert_eq!(harness.key(request(0, 9)).await, Keyed::Done(Some(answer(2))));
     assert!(harness.clock.now() > crate::harness::START);

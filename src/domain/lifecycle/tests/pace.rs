@@ -1,4 +1,4 @@
-//! When the first look comes, and what is learned from a result that is found.
+//! The time of the first poll, and learning from results.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn accepted() -> Step {
     Step::Submitted(SubmitOutcome::Accepted)
 }
 
-/// What a scenario that goes so, each step at its second, and ends with a result teaches one who knows nothing.
+/// The estimate after these steps, each at its second, and a result at second `found`, without an earlier estimate.
 fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
     let mut scenario = Scenario::begin();
     for (second, step) in steps {
@@ -22,47 +22,47 @@ fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
 }
 
 #[test]
-fn the_first_look_comes_when_results_tend_to_come() {
+fn the_first_poll_comes_when_results_tend_to_be_ready() {
     let mut scenario = Scenario { pace: learned(120), ..Scenario::begin() };
     assert_eq!(scenario.line(START, accepted()), "processing, poll in 120 s");
     assert_eq!(scenario.line(after(120), not_ready()), "processing, poll in 11 s");
 }
 
 #[test]
-fn what_was_learned_from_few_is_not_yet_used() {
+fn an_estimate_from_few_samples_is_not_used() {
     let few = learned(120).map(|pace| Pace { samples: Pace::ENOUGH_SAMPLES - 1, ..pace });
     let mut scenario = Scenario { pace: few, ..Scenario::begin() };
     assert_eq!(scenario.line(START, accepted()), "processing, poll in 10 s");
 }
 
 #[test]
-fn a_completion_teaches_between_the_look_before_and_its_own() {
+fn a_completion_teaches_a_time_between_the_last_two_polls() {
     let seconds = taught(&[(0, accepted()), (100, not_ready())], 110).unwrap().as_secs_f64();
     assert!((100.0..110.0).contains(&seconds), "{seconds}");
 }
 
 #[test]
-fn a_first_look_that_finds_it_teaches_somewhat_less_than_its_age() {
+fn a_result_at_the_first_poll_teaches_slightly_less_than_its_age() {
     let seconds = taught(&[(0, accepted())], 10).unwrap().as_secs_f64();
     assert!((8.0..10.0).contains(&seconds), "{seconds}");
 }
 
 #[test]
-fn the_time_counts_from_the_acceptance_and_not_from_the_submission() {
+fn the_processing_time_starts_at_the_acceptance() {
     let steps = [(5000, accepted()), (5100, not_ready())];
     assert!(taught(&steps, 5110).unwrap() < Duration::from_secs(110));
 }
 
 #[test]
-fn what_does_not_tell_how_long_it_took_teaches_nothing() {
-    // Faults kept the look from coming in time.
+fn a_result_of_unknown_processing_time_teaches_nothing() {
+    // Errors delayed the poll.
     assert_eq!(taught(&[(0, accepted()), (10, failing(FaultCode::VendorTimeout))], 300), None);
-    // The gateway was down when it was due.
+    // The gateway was down when the poll was due.
     assert_eq!(taught(&[(0, accepted())], 3600), None);
-    // Nobody knows when the vendor took it.
+    // The time of the acceptance is unknown.
     let unknown = SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout));
     assert_eq!(taught(&[(0, Step::Submitted(unknown))], 300), None);
-    // It was not waited for.
+    // The result was adopted without a poll.
     let mut scenario = Scenario::begin();
     let policy = policy();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
@@ -70,7 +70,7 @@ fn what_does_not_tell_how_long_it_took_teaches_nothing() {
 }
 
 #[test]
-fn a_settle_look_and_silence_teach_nothing() {
+fn settle_polls_and_empty_results_teach_nothing() {
     assert_eq!(Scenario::completed().step(after(180), ready("salom yana")).pace, None);
     let mut scenario = Scenario::accepted();
     scenario.step(after(100), empty());

@@ -1,4 +1,4 @@
-//! What holds whatever the vendor, the clock and the callers do.
+//! Invariants that hold whatever the vendor, the clock and the callers do.
 
 use proptest::prelude::*;
 
@@ -6,14 +6,14 @@ use super::*;
 
 const MINUTE: i64 = 60_000;
 
-/// What may happen next.
+/// Random event in a scenario.
 #[derive(Debug, Clone)]
 enum RandomEvent {
-    /// A caller submits the call once more.
+    /// A caller submits the call again.
     Submission { reanalyze: bool },
-    /// The work is claimed and its process dies.
+    /// A worker claims the work and its process dies.
     Crash,
-    /// The work is done: the first answers a submit, the second a look.
+    /// The work ends: with the first outcome if it is a submit, else with the second.
     Work(SubmitOutcome, PollOutcome),
 }
 
@@ -40,7 +40,7 @@ fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
     ]
 }
 
-/// Every answer but a result with talk and a final refusal, which end a round at once.
+/// All poll outcomes that do not end a round at once.
 fn unfinished_outcomes() -> impl Strategy<Value = PollOutcome> {
     prop_oneof![
         Just(PollOutcome::Empty(obtained(""))),
@@ -67,12 +67,12 @@ fn happenings() -> impl Strategy<Value = RandomEvent> {
     ]
 }
 
-/// Mostly small steps, some over the deadline, some backwards.
+/// Mostly small time steps, some past the deadline, some backwards.
 fn jumps() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 0..20 * MINUTE, 1 => 0..3000 * MINUTE, 1 => -3000 * MINUTE..0]
 }
 
-/// What the stage asks for.
+/// The step that fits the stage.
 fn step_of(stage: Stage, submit: SubmitOutcome, poll: PollOutcome) -> Step {
     if stage == Stage::Submit { Step::Submitted(submit) } else { Step::Polled(poll) }
 }
@@ -86,7 +86,7 @@ fn denies_the_call(stage: Stage, step: &Step) -> bool {
     )
 }
 
-/// What every state must look like, however it came to be.
+/// Checks the invariants of a state.
 fn check_state(analysis: &Analysis) -> Result<(), TestCaseError> {
     prop_assert_eq!(analysis.status == Status::Failed, analysis.failure.is_some());
     prop_assert_eq!(analysis.status.is_finished(), analysis.finished_at.is_some());
@@ -96,7 +96,7 @@ fn check_state(analysis: &Analysis) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What a step may and may not do; gives back what it announced.
+/// Checks the invariants of a step and returns its event.
 fn check_step(
     scenario: &mut Scenario,
     now: Timestamp,
@@ -111,14 +111,14 @@ fn check_step(
 
     prop_assert!(before.status != Status::Completed || analysis.status == Status::Completed, "a step back");
     prop_assert_eq!(analysis.revision, before.revision + u32::from(effect.obtained.is_some()));
-    prop_assert!(effect.obtained.is_none() || effect.event.is_some(), "a result that nobody hears of");
+    prop_assert!(effect.obtained.is_none() || effect.event.is_some(), "a result without an event");
     match effect.event {
         Some(EventKind::AnalysisUpdated) => prop_assert_eq!(before.status, Status::Completed),
         Some(EventKind::AnalysisCompleted) => prop_assert!(!before.status.is_finished()),
         Some(EventKind::AnalysisFailed) => prop_assert!(!before.status.is_finished()),
         None => prop_assert!(
             analysis.status == before.status || analysis.status == Status::Processing,
-            "an end that nobody hears of"
+            "an outcome without an event"
         ),
     }
     if let Some(work) = &analysis.work {
@@ -138,7 +138,7 @@ fn check_step(
 
 proptest! {
     #[test]
-    fn no_story_breaks_a_rule(plot in prop::collection::vec((jumps(), happenings()), 1..60)) {
+    fn every_scenario_keeps_the_invariants(plot in prop::collection::vec((jumps(), happenings()), 1..60)) {
         let mut scenario = Scenario::begin();
         let mut now = START;
         let mut ends = 0;
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn every_round_ends_soon_after_its_deadline_and_asks_no_more_than_allowed(
+    fn every_round_ends_soon_after_its_deadline_with_a_bounded_number_of_polls(
         answers in prop::collection::vec((submit_outcomes(), unfinished_outcomes()), 1..20),
         anew in any::<bool>(),
     ) {
@@ -179,7 +179,7 @@ proptest! {
         scenario.analysis.resubmitted(&submission(anew), started);
         let mut now = started;
         let mut at_once = 0;
-        // The vendor says the same over and over, and every piece of work is done the moment it is due.
+        // The vendor always gives the same answer, and all work happens when it is due.
         for (submit, poll) in answers.into_iter().cycle() {
             if !scenario.analysis.is_under_way() {
                 break;
@@ -190,7 +190,7 @@ proptest! {
             now = now.max(work.due_at);
             check_step(&mut scenario, now, step_of(work.stage, submit, poll))?;
         }
-        // The look on the deadline, and one more at a call that was accepted no sooner.
+        // The poll at the deadline, and one more if the call was accepted only then.
         prop_assert!(now.since(started) <= policy().deadline + policy().min_interval * 2);
     }
 }

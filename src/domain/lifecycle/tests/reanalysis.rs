@@ -1,4 +1,4 @@
-//! Further submissions of a call, and analysing it anew.
+//! Repeated submissions of a call, and repeated analysis.
 
 use super::*;
 
@@ -9,21 +9,21 @@ fn metadata(ticket: &str) -> Metadata {
     Metadata::parse(object.as_object().unwrap().clone()).unwrap()
 }
 
-/// Completed with the words "salom", and to be analysed anew from [`AGAIN`] on.
-fn anew() -> Scenario {
+/// Completed with the words "salom", then submitted with `reanalyze` at [`AGAIN`].
+fn reanalyzed() -> Scenario {
     let mut scenario = Scenario::completed();
     scenario.analysis.resubmitted(&submission(true), after(AGAIN));
     scenario
 }
 
-fn anew_accepted() -> Scenario {
-    let mut scenario = anew();
+fn reanalyzed_accepted() -> Scenario {
+    let mut scenario = reanalyzed();
     scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Accepted));
     scenario
 }
 
 #[test]
-fn a_further_submission_changes_nothing_but_metadata() {
+fn a_repeated_submission_changes_only_the_metadata() {
     for stage in Stage::ALL {
         let mut scenario = Scenario::at_stage(stage);
         let before = scenario.analysis.clone();
@@ -36,21 +36,21 @@ fn a_further_submission_changes_nothing_but_metadata() {
 }
 
 #[test]
-fn what_is_under_way_is_not_begun_anew() {
+fn a_round_in_progress_is_not_restarted() {
     for stage in [Stage::Submit, Stage::Poll] {
         let mut scenario = Scenario::at_stage(stage);
         let before = scenario.analysis.clone();
         scenario.analysis.resubmitted(&submission(true), after(AGAIN));
         assert_eq!(scenario.analysis, before);
     }
-    let mut scenario = anew();
+    let mut scenario = reanalyzed();
     let before = scenario.analysis.clone();
     scenario.analysis.resubmitted(&submission(true), after(AGAIN + 1));
     assert_eq!(scenario.analysis, before);
 }
 
 #[test]
-fn a_failed_one_begins_again() {
+fn a_failed_analysis_starts_again() {
     let mut scenario = Scenario::accepted();
     scenario.step(after(60), failing(FaultCode::VendorError));
     scenario.step(after(70), Step::Polled(PollOutcome::Rejected(400)));
@@ -67,8 +67,8 @@ fn a_failed_one_begins_again() {
 }
 
 #[test]
-fn a_completed_one_stays_completed_and_gets_a_revision() {
-    let mut scenario = anew();
+fn a_completed_analysis_stays_completed_and_gets_a_revision() {
+    let mut scenario = reanalyzed();
     assert_eq!((scenario.analysis.status, scenario.work().stage), (Status::Completed, Stage::Submit));
     assert_eq!(
         scenario.line(after(AGAIN), Step::Submitted(SubmitOutcome::Accepted)),
@@ -82,8 +82,8 @@ fn a_completed_one_stays_completed_and_gets_a_revision() {
 }
 
 #[test]
-fn the_old_result_is_taken_for_a_new_one_only_if_it_stays() {
-    let mut scenario = anew_accepted();
+fn the_old_result_counts_as_new_only_after_the_grace_period() {
+    let mut scenario = reanalyzed_accepted();
     assert_eq!(scenario.line(after(AGAIN + 599), ready("salom")), "completed, poll in 59 s");
     assert_eq!(
         scenario.line(after(AGAIN + 600), ready("salom")),
@@ -92,8 +92,8 @@ fn the_old_result_is_taken_for_a_new_one_only_if_it_stays() {
 }
 
 #[test]
-fn silence_never_takes_the_place_of_talk() {
-    let mut scenario = anew_accepted();
+fn an_empty_result_never_replaces_a_transcript() {
+    let mut scenario = reanalyzed_accepted();
     scenario.step(after(AGAIN + 60), empty());
     assert_eq!(scenario.line(after(AGAIN + 3000), empty()), "completed, poll in 299 s");
     let over = scenario.line(after(AGAIN + 86_400), empty());
@@ -101,7 +101,7 @@ fn silence_never_takes_the_place_of_talk() {
 }
 
 #[test]
-fn a_round_that_brings_nothing_is_announced_with_the_result_that_stands() {
+fn a_round_without_a_result_is_announced_with_the_current_result() {
     let over = after(AGAIN + 86_400);
     let ends = [
         (over, not_ready(), "completed, last error timeout → analysis.updated"),
@@ -114,23 +114,23 @@ fn a_round_that_brings_nothing_is_announced_with_the_result_that_stands() {
         ),
     ];
     for (now, step, line) in ends {
-        let mut scenario = anew_accepted();
+        let mut scenario = reanalyzed_accepted();
         assert_eq!(scenario.line(now, step.clone()), line, "{step:?}");
         assert_eq!((scenario.analysis.revision, scenario.analysis.failure), (1, None));
     }
 }
 
 #[test]
-fn a_round_whose_call_goes_missing_ends_with_the_result_that_stands() {
-    let mut scenario = anew_accepted();
+fn a_round_whose_call_goes_missing_keeps_the_current_result() {
+    let mut scenario = reanalyzed_accepted();
     scenario.step(after(AGAIN + 60), Step::Polled(PollOutcome::NotFound));
     let line = scenario.line(after(AGAIN + 660), Step::Polled(PollOutcome::NotFound));
     assert_eq!(line, "completed, last error not_found → analysis.updated");
 }
 
 #[test]
-fn what_went_wrong_is_forgotten_when_it_begins_anew() {
-    let mut scenario = anew_accepted();
+fn a_new_round_clears_the_last_error() {
+    let mut scenario = reanalyzed_accepted();
     scenario.step(after(AGAIN + 60), Step::Polled(PollOutcome::Rejected(400)));
     assert!(scenario.analysis.last_error.is_some());
     scenario.analysis.resubmitted(&submission(true), after(AGAIN + 100));

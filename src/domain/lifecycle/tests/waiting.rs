@@ -1,11 +1,11 @@
-//! How long which answer means "not yet".
+//! Grace periods, backoff and deadlines.
 
 use super::*;
 
 const DEADLINE: u64 = 86_400;
 
 #[test]
-fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
+fn an_unknown_call_is_retried_until_the_grace_period_ends() {
     let unknown = || Step::Submitted(SubmitOutcome::NotTaken(fault(FaultCode::CallNotFound)));
     let mut scenario = Scenario::begin();
     scenario.step(START, unknown());
@@ -16,21 +16,21 @@ fn an_unknown_call_is_tried_again_until_the_grace_period_ends() {
 }
 
 #[test]
-fn a_denial_has_to_last_before_the_call_is_sent_again() {
+fn a_denial_must_last_before_the_call_is_submitted_again() {
     let unknown = || Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
     let not_found = || Step::Polled(PollOutcome::NotFound);
     let mut scenario = Scenario::begin();
     scenario.step(START, unknown());
     assert_eq!(scenario.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
     assert_eq!(scenario.line(after(15), not_found()), "queued, submit in 0 s, last error timeout");
-    // Sent once more, and again without an answer: an older denial tells nothing of this one.
+    // After the next submit without an answer, the earlier denial does not count.
     scenario.step(after(16), unknown());
     assert_eq!(scenario.line(after(21), not_found()), "queued, confirm in 10 s, last error timeout");
     assert_eq!(scenario.line(after(31), not_ready()), "processing, poll in 5 s");
 }
 
 #[test]
-fn a_missing_result_counts_from_the_first_time_it_was_missing() {
+fn the_grace_period_starts_with_the_first_not_found() {
     let mut scenario = Scenario::accepted();
     let not_found = || Step::Polled(PollOutcome::NotFound);
     assert_eq!(scenario.line(after(3600), not_found()), "processing, poll in 300 s");
@@ -39,7 +39,7 @@ fn a_missing_result_counts_from_the_first_time_it_was_missing() {
 }
 
 #[test]
-fn a_call_that_was_found_again_may_be_missing_anew() {
+fn a_call_that_was_found_again_gets_a_new_grace_period() {
     for between in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
         let mut scenario = Scenario::accepted();
         scenario.step(after(100), Step::Polled(PollOutcome::NotFound));
@@ -52,14 +52,14 @@ fn a_call_that_was_found_again_may_be_missing_anew() {
 }
 
 #[test]
-fn a_vendor_that_says_when_is_not_asked_before() {
+fn a_retry_after_of_the_vendor_is_honoured() {
     let mut scenario = Scenario::accepted();
     let later = PollOutcome::NotReady { etag: None, retry_after: Some(Duration::from_secs(90)) };
     assert_eq!(scenario.line(after(10), Step::Polled(later)), "processing, poll in 90 s");
 }
 
 #[test]
-fn silence_counts_once_it_lasted() {
+fn an_empty_answer_counts_after_the_grace_period() {
     let mut scenario = Scenario::accepted();
     scenario.step(after(100), empty());
     assert_eq!(scenario.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
@@ -68,7 +68,7 @@ fn silence_counts_once_it_lasted() {
 }
 
 #[test]
-fn silence_that_is_interrupted_counts_anew() {
+fn an_interrupted_empty_answer_restarts_the_grace_period() {
     for between in [not_ready(), Step::Polled(PollOutcome::NotFound)] {
         let mut scenario = Scenario::accepted();
         scenario.step(after(100), empty());
@@ -80,7 +80,7 @@ fn silence_that_is_interrupted_counts_anew() {
 }
 
 #[test]
-fn a_fault_says_nothing_about_silence() {
+fn an_error_does_not_restart_the_grace_period_of_empty_answers() {
     let mut scenario = Scenario::accepted();
     scenario.step(after(100), empty());
     scenario.step(after(500), failing(FaultCode::VendorTimeout));
@@ -88,7 +88,7 @@ fn a_fault_says_nothing_about_silence() {
 }
 
 #[test]
-fn talk_that_comes_after_silence_was_taken_for_the_result_is_a_revision() {
+fn turns_after_an_empty_result_are_a_revision() {
     let mut scenario = Scenario::accepted();
     scenario.step(after(100), empty());
     scenario.step(after(700), empty());
@@ -96,14 +96,14 @@ fn talk_that_comes_after_silence_was_taken_for_the_result_is_a_revision() {
 }
 
 #[test]
-fn faults_back_off_and_recovery_forgets_them() {
+fn errors_back_off_and_a_success_resets_them() {
     let mut scenario = Scenario::accepted();
     let mut waits = Vec::new();
     for _ in 0..9 {
         scenario.step(after(60), failing(FaultCode::VendorError));
         waits.push(scenario.due_in(after(60)));
     }
-    // Jitter of one half: half of what doubles from the floor to the cap, and no less than the floor.
+    // With a jitter of one half: half of the ceiling, which doubles from the floor to the cap, and at least the floor.
     assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
     assert_eq!(scenario.line(after(60), not_ready()), "processing, poll in 5 s");
     assert_eq!(scenario.work().errors, 0);
@@ -114,7 +114,7 @@ fn faults_back_off_and_recovery_forgets_them() {
 }
 
 #[test]
-fn a_submit_that_is_taken_at_last_forgets_its_faults() {
+fn an_accepted_submit_resets_its_errors() {
     let mut scenario = Scenario::begin();
     scenario.step(START, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
     scenario.step(after(60), Step::Polled(PollOutcome::NotFound));
@@ -139,7 +139,7 @@ fn retry_after_is_a_floor_with_a_cap() {
 }
 
 #[test]
-fn the_last_look_is_on_the_deadline() {
+fn the_last_poll_is_at_the_deadline() {
     let mut scenario = Scenario::accepted();
     assert_eq!(scenario.line(after(DEADLINE - 100), not_ready()), "processing, poll in 100 s");
     assert_eq!(
@@ -149,7 +149,7 @@ fn the_last_look_is_on_the_deadline() {
 }
 
 #[test]
-fn every_stage_ends_on_the_deadline() {
+fn every_stage_ends_at_the_deadline() {
     let ends = |stage, step: Step| Scenario::at_stage(stage).line(after(DEADLINE), step);
     let over = "failed, DeadlineExceeded → analysis.failed";
     for step in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
@@ -179,13 +179,13 @@ fn every_stage_ends_on_the_deadline() {
 }
 
 #[test]
-fn a_call_that_the_vendor_denies_after_the_deadline_is_not_sent_again() {
+fn a_call_that_the_vendor_denies_after_the_deadline_is_not_submitted_again() {
     let line = Scenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
     assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
 
 #[test]
-fn a_call_accepted_after_the_deadline_gets_one_look() {
+fn a_call_accepted_after_the_deadline_gets_one_poll() {
     let mut scenario = Scenario::begin();
     let accepted = scenario.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
     assert_eq!(accepted, "processing, poll in 5 s");
@@ -194,7 +194,7 @@ fn a_call_accepted_after_the_deadline_gets_one_look() {
 }
 
 #[test]
-fn the_etag_of_what_is_not_ready_is_kept_as_long_as_it_stands() {
+fn the_etag_of_an_unfinished_result_is_kept_while_it_is_valid() {
     let mut scenario = Scenario::accepted();
     for step in [not_ready(), Step::Polled(PollOutcome::Unchanged), failing(FaultCode::VendorError)] {
         scenario.step(after(60), step);
@@ -205,7 +205,7 @@ fn the_etag_of_what_is_not_ready_is_kept_as_long_as_it_stands() {
 }
 
 #[test]
-fn a_settle_that_only_fails_ends() {
+fn a_settle_poll_that_always_fails_ends() {
     let mut scenario = Scenario::completed();
     let lines = [(); 3].map(|()| scenario.line(after(180), failing(FaultCode::VendorTimeout)));
     assert_eq!(lines, ["completed, settle in 5 s", "completed, settle in 5 s", "completed"]);
@@ -220,7 +220,7 @@ fn a_settle_may_come_after_the_deadline() {
 }
 
 #[test]
-fn what_is_past_its_deadline_ends_without_a_look_if_the_vendor_cannot_be_asked() {
+fn a_round_past_its_deadline_expires_without_a_poll() {
     let expire = |mut scenario: Scenario, second| {
         let policy = policy();
         let current = scenario.held.as_ref();
@@ -240,7 +240,7 @@ fn what_is_past_its_deadline_ends_without_a_look_if_the_vendor_cannot_be_asked()
     unreadable.step(after(60), failing(FaultCode::AnswerUnreadable));
     let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
     assert_eq!(failure.code, FailureCode::ResultUnreadable);
-    assert_eq!(failure.detail, "no result before the deadline; the last try: it did not help");
-    // What is completed waits for its settle look, however long.
+    assert_eq!(failure.detail, "no result before the deadline; last error: it did not help");
+    // A completed analysis keeps waiting for its settle poll.
     assert_eq!(expire(Scenario::completed(), DEADLINE * 2), (None, Scenario::completed().analysis));
 }

@@ -1,0 +1,209 @@
+//! Tests with a clock and jitter set by hand.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
+const MAX_CONCURRENCY: usize = 32;
+const DOWN: VendorHealth = VendorHealth::Failing { token_refused: false, retry_after: None };
+const REFUSED: VendorHealth = VendorHealth::Failing { token_refused: true, retry_after: None };
+
+fn busy(seconds: u64) -> VendorHealth {
+    VendorHealth::Failing { token_refused: false, retry_after: Some(Duration::from_secs(seconds)) }
+}
+
+fn policy() -> PollingPolicy {
+    let seconds = Duration::from_secs;
+    PollingPolicy {
+        first_after: seconds(10),
+        min_interval: seconds(5),
+        max_interval: seconds(300),
+        growth: 0.1,
+        deadline: seconds(86_400),
+        not_found_grace: seconds(600),
+        empty_grace: seconds(600),
+        settle_after: seconds(120),
+    }
+}
+
+/// A circuit breaker and a clock set by hand.
+struct Fixture {
+    breaker: CircuitBreaker,
+    now: Timestamp,
+}
+
+impl Fixture {
+    fn closed() -> Self {
+        Self { breaker: CircuitBreaker::new(MAX_CONCURRENCY, policy()), now: START }
+    }
+
+    /// A circuit that opened for the first time.
+    fn open() -> Self {
+        let mut fixture = Self::closed();
+        fixture.record_all(&[DOWN; FAILURES_TO_OPEN as usize]);
+        fixture
+    }
+
+    /// Records requests that begin and end now, with the largest jitter.
+    fn record_all(&mut self, healths: &[VendorHealth]) {
+        for health in healths {
+            self.breaker.record(*health, self.now, self.now, 1.0);
+        }
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    fn limit(&self) -> usize {
+        self.breaker.limit(self.now)
+    }
+
+    /// Seconds until a request is allowed.
+    fn pause(&self) -> Option<u64> {
+        self.breaker.open_until(self.now).map(|until| until.since(self.now).as_secs())
+    }
+
+    /// Seconds of the pause after each of several probes that fail at once.
+    fn pauses(&mut self, health: VendorHealth, probes: usize) -> Vec<u64> {
+        let probe = |_| {
+            self.advance(self.pause().unwrap());
+            self.record_all(&[health]);
+            self.pause().unwrap()
+        };
+        (0..probes).map(probe).collect()
+    }
+}
+
+#[test]
+fn consecutive_failures_open_the_circuit() {
+    let mut fixture = Fixture::closed();
+    fixture.record_all(&[DOWN, DOWN, DOWN, DOWN, VendorHealth::Answering, DOWN, DOWN, DOWN, DOWN]);
+    assert_eq!((fixture.limit(), fixture.pause()), (MAX_CONCURRENCY, None));
+    fixture.record_all(&[DOWN]);
+    assert_eq!((fixture.limit(), fixture.pause()), (0, Some(5)));
+}
+
+#[test]
+fn retry_after_opens_the_circuit_for_that_time() {
+    let pause = |seconds| {
+        let mut fixture = Fixture::closed();
+        fixture.record_all(&[busy(seconds)]);
+        fixture.pause()
+    };
+    assert_eq!([pause(0), pause(77), pause(u64::MAX)], [None, Some(77), Some(3600)]);
+}
+
+#[test]
+fn after_the_pause_one_request_at_a_time_is_allowed() {
+    let mut fixture = Fixture::open();
+    fixture.advance(4);
+    assert_eq!(fixture.limit(), 0);
+    fixture.advance(1);
+    assert_eq!((fixture.limit(), fixture.pause()), (1, None));
+}
+
+#[test]
+fn each_failed_probe_doubles_the_pause_up_to_a_minute() {
+    assert_eq!(Fixture::open().pauses(DOWN, 6), [10, 20, 40, 60, 60, 60]);
+}
+
+#[test]
+fn a_refused_token_keeps_the_circuit_open_for_longer() {
+    assert_eq!(Fixture::open().pauses(REFUSED, 7), [10, 20, 40, 80, 160, 300, 300]);
+}
+
+#[test]
+fn pauses_have_jitter() {
+    let mut fixture = Fixture::open();
+    fixture.pauses(DOWN, 3);
+    fixture.advance(40);
+    fixture.breaker.record(DOWN, fixture.now, fixture.now, 0.5);
+    assert_eq!(fixture.pause(), Some(40));
+}
+
+#[test]
+fn an_answer_closes_the_circuit_and_each_further_answer_doubles_the_limit() {
+    let mut fixture = Fixture::open();
+    fixture.advance(5);
+    let allowed = [(); 6].map(|()| {
+        fixture.record_all(&[VendorHealth::Answering]);
+        fixture.limit()
+    });
+    assert_eq!(allowed, [2, 4, 8, 16, 32, 32]);
+}
+
+#[test]
+fn pauses_start_short_again_only_after_the_full_limit_was_allowed() {
+    let opened_again_after = |answers| {
+        let mut fixture = Fixture::open();
+        fixture.pauses(DOWN, 2);
+        fixture.advance(20);
+        fixture.record_all(&vec![VendorHealth::Answering; answers]);
+        fixture.record_all(&[DOWN; FAILURES_TO_OPEN as usize]);
+        fixture.pause()
+    };
+    assert_eq!((opened_again_after(1), opened_again_after(5)), (Some(40), Some(5)));
+}
+
+#[test]
+fn failures_of_requests_from_before_the_circuit_opened_are_ignored() {
+    let mut fixture = Fixture::open();
+    fixture.advance(5);
+    let before = START;
+    fixture.breaker.record(DOWN, before, fixture.now, 1.0);
+    assert_eq!((fixture.limit(), fixture.pause()), (1, None));
+    fixture.breaker.record(VendorHealth::Answering, before, fixture.now, 1.0);
+    assert_eq!(fixture.limit(), 2);
+}
+
+#[test]
+fn a_clock_that_was_set_back_ends_the_pause() {
+    let mut fixture = Fixture::open();
+    fixture.now = Timestamp::from_millis(START.as_millis() - 86_400_000);
+    assert_eq!((fixture.limit(), fixture.pause()), (1, None));
+}
+
+#[test]
+fn an_answer_about_a_call_is_not_a_failure() {
+    let health = |code| VendorHealth::from(&VendorFault { code, detail: String::new(), retry_after: None });
+    assert_eq!(health(FaultCode::CallNotFound), VendorHealth::Answering);
+    assert_eq!(health(FaultCode::AnswerUnreadable), VendorHealth::Answering);
+    assert_eq!(health(FaultCode::TokenRefused), REFUSED);
+    for code in [
+        FaultCode::VendorUnreachable,
+        FaultCode::VendorTimeout,
+        FaultCode::VendorError,
+        FaultCode::VendorThrottled,
+    ] {
+        assert_eq!(health(code), DOWN);
+    }
+    assert_eq!(VendorHealth::from(&PollOutcome::NotFound), VendorHealth::Answering);
+    assert_eq!(VendorHealth::from(&SubmitOutcome::Rejected(400)), VendorHealth::Answering);
+}
+
+fn healths() -> impl Strategy<Value = VendorHealth> {
+    prop_oneof![
+        Just(VendorHealth::Answering),
+        (any::<bool>(), prop::option::of(any::<Duration>()))
+            .prop_map(|(token_refused, retry_after)| VendorHealth::Failing { token_refused, retry_after }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_limit_is_never_exceeded_and_the_circuit_never_stays_open_forever(
+        max_concurrency in 1..1024_usize,
+        steps in prop::collection::vec((healths(), any::<i64>(), 0..10_000_000_u64, 0.0..1.0_f64), 0..100),
+    ) {
+        let mut breaker = CircuitBreaker::new(max_concurrency, policy());
+        let mut now = START;
+        for (health, began, passed, jitter) in steps {
+            now = now + Duration::from_millis(passed);
+            breaker.record(health, Timestamp::from_millis(began), now, jitter);
+            prop_assert!(breaker.limit(now) <= max_concurrency);
+            prop_assert!(breaker.limit(now + PollingPolicy::MAX_RETRY_AFTER) >= 1);
+        }
+    }
+}

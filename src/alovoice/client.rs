@@ -1,0 +1,278 @@
+//! Sends requests to the vendor.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use super::answer::{is_json, read_answer, without_token};
+use super::body_budget::{BodyBudget, BodyPermit, deadline};
+use super::exchange::Exchange;
+use super::faults::{
+    broken_body, call_not_found, fault_of_status, over_budget, transport, unexpected_status, unreadable,
+};
+use super::permits::VendorPermit;
+use super::recordings::{Recording, RecordingRequest, Recordings};
+use crate::config::VendorSettings;
+use crate::domain::analysis::FaultCode;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
+use crate::domain::retries::parse_retry_after;
+use crate::domain::secrets::VendorToken;
+use crate::domain::trace::TraceContext;
+use crate::env::Env;
+use crate::http_client;
+
+/// A longer `ETag` is not stored.
+const MAX_ETAG_BYTES: usize = 256;
+
+/// One of the vendor's methods.
+#[derive(Clone, Copy)]
+struct Method {
+    /// The label `operation` in metrics and log lines.
+    operation: &'static str,
+    /// The first segment of the path.
+    name: &'static str,
+    /// The path for spans, without the token.
+    template: &'static str,
+}
+
+const SUBMIT: Method =
+    Method { operation: "submit", name: "callsendai", template: "/callsendai/{token}/{call_id}" };
+const RESULT: Method =
+    Method { operation: "result", name: "callgetairesult", template: "/callgetairesult/{token}/{call_id}" };
+
+/// Client of the vendor's two methods and its recordings.
+pub struct VendorClient {
+    http: Client,
+    recordings: Recordings,
+    base_url: Url,
+    request_timeout: Duration,
+    max_response_bytes: usize,
+    body_budget: BodyBudget,
+    env: Env,
+}
+
+/// The token, the call and the trace of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The token of the call's tenant.
+    pub token: &'a VendorToken,
+    /// The call.
+    pub call_id: &'a CallId,
+    /// The trace that the request belongs to.
+    pub trace: TraceContext,
+}
+
+impl VendorClient {
+    /// Builds the client without connecting.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
+        let http = http_client::builder()
+            // One submit is one request.
+            .retry(reqwest::retry::never())
+            .timeout(settings.request_timeout)
+            // Shorter than the whole time-out, which tells an unreachable vendor from a slow one.
+            .connect_timeout(settings.request_timeout / 2)
+            .build()?;
+        Ok(Self {
+            http,
+            recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout)?,
+            base_url: settings.base_url.clone(),
+            request_timeout: settings.request_timeout,
+            max_response_bytes: settings.max_response_bytes,
+            body_budget: BodyBudget::new(settings.max_response_bytes),
+            env,
+        })
+    }
+
+    /// Submits a call for analysis (`callsendai`), and records the outcome in the circuit breaker.
+    pub async fn submit(&self, permit: &VendorPermit, request: Request<'_>) -> SubmitOutcome {
+        let mut exchange = self.exchange(SUBMIT, permit, request);
+        let outcome = self.try_submit(request, &mut exchange).await;
+        permit.record((&outcome).into());
+        let fault = match &outcome {
+            SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) => Some(fault),
+            SubmitOutcome::Accepted | SubmitOutcome::Rejected(_) => None,
+        };
+        exchange.finish(&self.env.metrics, submit_label(&outcome), fault);
+        outcome
+    }
+
+    /// Gets the result of a call (`callgetairesult`), and records the outcome in the circuit breaker. With `etag`, an
+    /// unchanged result has no body. The caller holds the returned permit until the outcome is stored.
+    pub async fn result(
+        &self,
+        permit: &VendorPermit,
+        request: Request<'_>,
+        etag: Option<&str>,
+    ) -> (PollOutcome, BodyPermit) {
+        let mut exchange = self.exchange(RESULT, permit, request);
+        let (outcome, body_permit) = match self.try_result(request, etag, &mut exchange).await {
+            Ok(result) => result,
+            Err(fault) => (PollOutcome::Fault(fault), BodyPermit::default()),
+        };
+        permit.record((&outcome).into());
+        let fault = if let PollOutcome::Fault(fault) = &outcome { Some(fault) } else { None };
+        exchange.finish(&self.env.metrics, poll_label(&outcome), fault);
+        (outcome, body_permit)
+    }
+
+    /// Opens a recording on the vendor's host.
+    ///
+    /// # Errors
+    /// If the vendor does not answer, or answers with a status other than 200, 206, 304, 404, 412 and 416.
+    pub async fn recording(
+        &self,
+        (tenant, call_id): (&TenantId, &CallId),
+        request: RecordingRequest<'_>,
+        trace: TraceContext,
+    ) -> Result<Recording, VendorFault> {
+        // The span has no path: everyone who knows the path may read the recording.
+        let method = if request.head { "HEAD" } else { "GET" };
+        let mut exchange = Exchange::begin("recording", (tenant, call_id), (method, &self.base_url, None));
+        let answer = self.recordings.open(request, &exchange.traceparent(trace)).await;
+        let opened = answer.and_then(|recording| {
+            exchange.answered(recording.status());
+            match recording.status() {
+                200 | 206 | 304 | 404 | 412 | 416 => Ok(recording),
+                status => Err(unexpected_status(status)),
+            }
+        });
+        let fault = opened.as_ref().err();
+        exchange.finish(&self.env.metrics, fault.map_or("opened", |fault| fault.code.as_str()), fault);
+        opened
+    }
+
+    fn exchange<'a>(&self, method: Method, permit: &'a VendorPermit, request: Request<'a>) -> Exchange<'a> {
+        let call = (permit.tenant(), request.call_id);
+        Exchange::begin(method.operation, call, ("GET", &self.base_url, Some(method.template)))
+    }
+
+    async fn try_submit(&self, request: Request<'_>, exchange: &mut Exchange<'_>) -> SubmitOutcome {
+        let response = match self.send(SUBMIT, request, None, exchange).await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
+            Err(error) => return SubmitOutcome::Unknown(transport(&error)),
+        };
+        let status = response.status();
+        if let Some(fault) = fault_of_status(status, self.retry_after(response.headers())) {
+            return match fault.code {
+                FaultCode::TokenRefused | FaultCode::VendorThrottled => SubmitOutcome::NotTaken(fault),
+                _ => SubmitOutcome::Unknown(fault),
+            };
+        }
+        match status {
+            StatusCode::NOT_FOUND => SubmitOutcome::NotTaken(call_not_found()),
+            _ if status.is_client_error() => SubmitOutcome::Rejected(status.as_u16()),
+            _ => match self.read(response, request.token, exchange).await {
+                Ok((body, _permit)) if body.is_empty() || is_json(&body) => SubmitOutcome::Accepted,
+                // Such as an HTML page. The result will show whether the vendor accepted the call.
+                Ok(_) => SubmitOutcome::Unknown(unreadable("the vendor's answer is not JSON")),
+                Err(fault) => SubmitOutcome::Unknown(fault),
+            },
+        }
+    }
+
+    async fn try_result(
+        &self,
+        request: Request<'_>,
+        etag: Option<&str>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(PollOutcome, BodyPermit), VendorFault> {
+        let response = self.send(RESULT, request, etag, exchange).await.map_err(|error| transport(&error))?;
+        let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
+        if let Some(fault) = fault_of_status(status, retry_after) {
+            return Err(fault);
+        }
+        let outcome = match status {
+            StatusCode::NOT_MODIFIED => PollOutcome::Unchanged,
+            StatusCode::NOT_FOUND => PollOutcome::NotFound,
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
+                PollOutcome::NotReady { etag: None, retry_after }
+            }
+            _ if status.is_client_error() => PollOutcome::Rejected(status.as_u16()),
+            _ => {
+                let etag = etag_of(response.headers());
+                let (body, permit) = self.read(response, request.token, exchange).await?;
+                return Ok((read_answer(body, etag, &self.base_url).map_err(unreadable)?, permit));
+            }
+        };
+        Ok((outcome, BodyPermit::default()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        request: Request<'_>,
+        etag: Option<&str>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Response, reqwest::Error> {
+        let mut url = self.base_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            // The only line that exposes a vendor token.
+            path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
+        }
+        let mut http = self.http.get(url).header("traceparent", exchange.traceparent(request.trace));
+        if let Some(etag) = etag {
+            http = http.header(IF_NONE_MATCH, etag);
+        }
+        let response = http.send().await.map_err(reqwest::Error::without_url)?;
+        exchange.answered(response.status().as_u16());
+        Ok(response)
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+        parse_retry_after(text, self.env.wall_clock.now())
+    }
+
+    /// Reads a body within `vendor.max_response_bytes`, counted after decompression, and within the body budget.
+    async fn read(
+        &self,
+        mut response: Response,
+        token: &VendorToken,
+        exchange: &Exchange<'_>,
+    ) -> Result<(Bytes, BodyPermit), VendorFault> {
+        let (mut body, mut permit) = (BytesMut::new(), BodyPermit::default());
+        let deadline = deadline(exchange.began, self.request_timeout);
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {
+            let bytes = body.len() + chunk.len();
+            if bytes > self.max_response_bytes {
+                return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
+            }
+            permit = self.body_budget.grow(permit, bytes, deadline).await.ok_or_else(over_budget)?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok((without_token(body.freeze(), token), permit))
+    }
+}
+
+fn etag_of(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(ETAG)?.to_str().ok()?;
+    (etag.len() <= MAX_ETAG_BYTES).then(|| etag.to_owned())
+}
+
+const fn submit_label(outcome: &SubmitOutcome) -> &'static str {
+    match outcome {
+        SubmitOutcome::Accepted => "accepted",
+        SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) => fault.code.as_str(),
+        SubmitOutcome::Rejected(_) => "rejected",
+    }
+}
+
+const fn poll_label(outcome: &PollOutcome) -> &'static str {
+    match outcome {
+        PollOutcome::Ready(_) => "ready",
+        PollOutcome::Empty(_) => "empty",
+        PollOutcome::NotReady { .. } => "not_ready",
+        PollOutcome::Unchanged => "unchanged",
+        PollOutcome::NotFound => "not_found",
+        PollOutcome::Rejected(_) => "rejected",
+        PollOutcome::Fault(fault) => fault.code.as_str(),
+    }
+}

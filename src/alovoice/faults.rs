@@ -1,0 +1,64 @@
+//! The reasons why a request to the vendor failed. Their texts are public: callers see them in `last_error.detail`.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use crate::domain::analysis::FaultCode;
+use crate::domain::lifecycle::VendorFault;
+
+/// The fault of a status that means the same for all requests; `None` if its meaning depends on the request.
+pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<VendorFault> {
+    let code = match status.as_u16() {
+        401 | 403 => FaultCode::TokenRefused,
+        429 => FaultCode::VendorThrottled,
+        304 => return None,
+        300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
+        _ => return None,
+    };
+    Some(VendorFault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
+}
+
+/// The fault of a status that the vendor should not send.
+pub(super) fn unexpected_status(status: u16) -> VendorFault {
+    fault(FaultCode::VendorError, format!("the vendor answered {status}"))
+}
+
+/// The vendor does not know the call.
+pub(super) fn call_not_found() -> VendorFault {
+    fault(FaultCode::CallNotFound, "the vendor does not know the call (404)")
+}
+
+/// The fault of a request that got no answer.
+pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
+    if error.is_timeout() {
+        fault(FaultCode::VendorTimeout, "the vendor did not answer in time")
+    } else if error.is_connect() {
+        fault(FaultCode::VendorUnreachable, "cannot connect to the vendor")
+    } else {
+        fault(FaultCode::VendorUnreachable, "the connection to the vendor was lost")
+    }
+}
+
+/// The fault of an answer whose body did not arrive completely.
+pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
+    if error.is_timeout() {
+        transport(error)
+    } else {
+        unreadable("the vendor's answer is incomplete or damaged")
+    }
+}
+
+/// The body budget had no room for the answer before the deadline.
+pub(super) fn over_budget() -> VendorFault {
+    fault(FaultCode::VendorTimeout, "too many large answers of the vendor arrived at the same time")
+}
+
+/// The fault of an answer that cannot be read.
+pub(super) fn unreadable(detail: impl Into<String>) -> VendorFault {
+    fault(FaultCode::AnswerUnreadable, detail)
+}
+
+fn fault(code: FaultCode, detail: impl Into<String>) -> VendorFault {
+    VendorFault { code, detail: detail.into(), retry_after: None }
+}

@@ -1,0 +1,247 @@
+//! How many requests to the vendor each tenant may have in flight.
+//!
+//! Submits, polls and lookups of a tenant share one limit, and the tenant's circuit breaker lowers it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::circuit_breaker::{CircuitBreaker, VendorHealth};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::polling::PollingPolicy;
+use crate::env::Env;
+
+/// The permits of all tenants.
+pub struct VendorPermits {
+    tenants: HashMap<TenantId, Arc<TenantPermits>>,
+    /// Held from counting to taking, so that two tasks never take the same permit.
+    taking: tokio::sync::Mutex<()>,
+    env: Env,
+    /// Notified when a permit of any tenant is released.
+    released: Arc<Notify>,
+}
+
+/// The permits of one tenant.
+struct TenantPermits {
+    tenant: TenantId,
+    state: Mutex<PermitState>,
+    /// Limits lookups to a share of the tenant's permits, so that lookups of invented calls cannot stop submits and polls.
+    lookups: Arc<Semaphore>,
+    /// Notified when a permit of this tenant is released.
+    released: Notify,
+    env: Env,
+    /// Notified when a permit of any tenant is released.
+    any_released: Arc<Notify>,
+}
+
+struct PermitState {
+    breaker: CircuitBreaker,
+    in_flight: usize,
+    /// Number of lookups that wait for a permit. The next permits are reserved for them.
+    waiting: usize,
+}
+
+/// The right to have one request in flight; released when dropped.
+pub struct VendorPermit {
+    permits: Arc<TenantPermits>,
+    acquired_at: Timestamp,
+    _lookup: Option<OwnedSemaphorePermit>,
+}
+
+/// The permits that workers may take now. No other task takes a permit while this value exists.
+pub struct FreePermits<'a> {
+    /// The number of free permits of each tenant that has any.
+    pub by_tenant: Vec<(TenantId, usize)>,
+    /// The tenants whose circuit is open.
+    pub open_circuits: Vec<TenantId>,
+    /// The time when the first of the open circuits allows a request again.
+    pub next_probe: Option<Timestamp>,
+    permits: &'a VendorPermits,
+    _taking: MutexGuard<'a, ()>,
+}
+
+/// The circuit of the tenant is open: no request to the vendor is allowed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitOpen {
+    /// The time when a request is allowed again; `None` if the tenant is not configured.
+    pub until: Option<Timestamp>,
+}
+
+impl VendorPermits {
+    /// Creates the permits from the limit of each tenant. Lookups may use a quarter of the limit. The policy's intervals
+    /// bound the pauses of open circuits.
+    pub fn new(
+        tenants: impl IntoIterator<Item = (TenantId, usize)>,
+        policy: &PollingPolicy,
+        env: &Env,
+    ) -> Self {
+        let released = Arc::new(Notify::new());
+        let permits = |(tenant, limit): (TenantId, usize)| {
+            env.metrics.breakers_open.with_label_values(&[tenant.as_str()]).set(0);
+            let breaker = CircuitBreaker::new(limit, policy.clone());
+            let permits = TenantPermits {
+                tenant: tenant.clone(),
+                state: Mutex::new(PermitState { breaker, in_flight: 0, waiting: 0 }),
+                lookups: Arc::new(Semaphore::new((limit / 4).max(1))),
+                released: Notify::new(),
+                env: env.clone(),
+                any_released: Arc::clone(&released),
+            };
+            (tenant, Arc::new(permits))
+        };
+        let tenants = tenants.into_iter().map(permits).collect();
+        Self { tenants, taking: tokio::sync::Mutex::default(), env: env.clone(), released }
+    }
+
+    /// Locks and counts the free permits.
+    pub async fn free(&self) -> FreePermits<'_> {
+        let taking = self.taking.lock().await;
+        let now = self.env.clock.now();
+        let mut free = FreePermits {
+            by_tenant: Vec::new(),
+            open_circuits: Vec::new(),
+            next_probe: None,
+            permits: self,
+            _taking: taking,
+        };
+        for (tenant, permits) in &self.tenants {
+            let state = permits.state();
+            if let Some(at) = state.breaker.open_until(now) {
+                free.open_circuits.push(tenant.clone());
+                free.next_probe = free.next_probe.into_iter().chain([at]).min();
+            }
+            let taken = state.in_flight + state.waiting;
+            let count = state.breaker.limit(now).saturating_sub(taken);
+            if count > 0 {
+                free.by_tenant.push((tenant.clone(), count));
+            }
+        }
+        free
+    }
+
+    /// Waits for a permit for a lookup and takes it.
+    ///
+    /// # Errors
+    /// [`CircuitOpen`], without waiting, if the circuit is open.
+    pub async fn acquire_for_lookup(&self, tenant: &TenantId) -> Result<VendorPermit, CircuitOpen> {
+        let permits = self.tenants.get(tenant).ok_or(CircuitOpen { until: None })?;
+        self.check_circuit(permits)?;
+        let lookup = Arc::clone(&permits.lookups).acquire_owned().await.ok();
+        let _waiting = WaitingLookup::begin(permits);
+        loop {
+            // Created before the check, so that a permit released in between is not missed.
+            let released = permits.released.notified();
+            {
+                let _taking = self.taking.lock().await;
+                self.check_circuit(permits)?;
+                let mut state = permits.state();
+                if state.in_flight < state.breaker.limit(self.env.clock.now()) {
+                    return Ok(permits.take(&mut state, lookup));
+                }
+            }
+            released.await;
+        }
+    }
+
+    /// Waits until a permit was released since the last call. It supports one listener.
+    pub async fn released(&self) {
+        self.released.notified().await;
+    }
+
+    fn check_circuit(&self, permits: &TenantPermits) -> Result<(), CircuitOpen> {
+        match permits.state().breaker.open_until(self.env.clock.now()) {
+            Some(at) => Err(CircuitOpen { until: Some(at) }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FreePermits<'_> {
+    /// Takes one of the free permits; `None` if the tenant is not configured.
+    pub fn take(&self, tenant: &TenantId) -> Option<VendorPermit> {
+        let permits = self.permits.tenants.get(tenant)?;
+        Some(permits.take(&mut permits.state(), None))
+    }
+}
+
+impl TenantPermits {
+    fn state(&self) -> std::sync::MutexGuard<'_, PermitState> {
+        // The state is a few numbers, so a panic cannot leave it half written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(self: &Arc<Self>, state: &mut PermitState, lookup: Option<OwnedSemaphorePermit>) -> VendorPermit {
+        state.in_flight += 1;
+        if !state.breaker.is_closed() {
+            tracing::info!(tenant = %self.tenant, "circuit half-open: one probe request is sent");
+        }
+        let acquired_at = self.env.clock.now();
+        VendorPermit { permits: Arc::clone(self), acquired_at, _lookup: lookup }
+    }
+}
+
+impl VendorPermit {
+    /// The tenant whose permit this is.
+    pub(super) fn tenant(&self) -> &TenantId {
+        &self.permits.tenant
+    }
+
+    /// Records in the circuit breaker what the request showed about the vendor.
+    pub(super) fn record(&self, health: VendorHealth) {
+        let TenantPermits { tenant, env, .. } = &*self.permits;
+        let now = env.clock.now();
+        if matches!(health, VendorHealth::Failing { token_refused: true, .. }) {
+            env.metrics.vendor_token_refusals.with_label_values(&[tenant.as_str()]).inc();
+        }
+        let mut state = self.permits.state();
+        let was_closed = state.breaker.is_closed();
+        state.breaker.record(health, self.acquired_at, now, env.entropy.fraction());
+        let (is_closed, until) = (state.breaker.is_closed(), state.breaker.open_until(now));
+        drop(state);
+        let is_open = env.metrics.breakers_open.with_label_values(&[tenant.as_str()]);
+        match (was_closed, is_closed) {
+            (true, false) => {
+                is_open.set(1);
+                let pause = until.map_or(0, |until| until.since(now).as_secs());
+                tracing::warn!(%tenant, pause_seconds = pause, "circuit open: the vendor does not answer");
+            }
+            (false, true) => {
+                is_open.set(0);
+                tracing::info!(%tenant, "circuit closed: the vendor answers again");
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+}
+
+impl Drop for VendorPermit {
+    fn drop(&mut self) {
+        // Released before the listeners are notified.
+        self.permits.state().in_flight -= 1;
+        self.permits.released.notify_waiters();
+        self.permits.any_released.notify_one();
+    }
+}
+
+/// A lookup that waits for a permit.
+struct WaitingLookup<'a>(&'a TenantPermits);
+
+impl<'a> WaitingLookup<'a> {
+    fn begin(permits: &'a TenantPermits) -> Self {
+        permits.state().waiting += 1;
+        Self(permits)
+    }
+}
+
+impl Drop for WaitingLookup<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+        // The permit that was reserved for this lookup may be free.
+        self.0.any_released.notify_one();
+    }
+}

@@ -1,0 +1,185 @@
+//! Tests of taking, waiting for and releasing permits.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::domain::clock::{Clock, Entropy};
+use crate::telemetry::metrics::Metrics;
+
+const START: i64 = 1_716_207_617_000; // 2024-05-20T12:20:17Z
+const LIMIT: usize = 8;
+const DOWN: VendorHealth = VendorHealth::Failing { token_refused: false, retry_after: None };
+
+/// A clock that the test advances.
+struct ManualClock(AtomicI64);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Entropy without jitter, so that pauses have their shortest length.
+struct Zeros;
+
+impl Entropy for Zeros {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn globex() -> TenantId {
+    TenantId::parse("globex").unwrap()
+}
+
+/// Permits of two tenants; pauses begin with five seconds.
+fn permits() -> (VendorPermits, Arc<ManualClock>) {
+    let seconds = Duration::from_secs;
+    let policy = PollingPolicy {
+        first_after: seconds(10),
+        min_interval: seconds(5),
+        max_interval: seconds(300),
+        growth: 0.1,
+        deadline: seconds(86_400),
+        not_found_grace: seconds(600),
+        empty_grace: seconds(600),
+        settle_after: seconds(120),
+    };
+    let clock = Arc::new(ManualClock(AtomicI64::new(START)));
+    let env = Env {
+        clock: clock.clone(),
+        wall_clock: clock.clone(),
+        entropy: Arc::new(Zeros),
+        metrics: Arc::new(Metrics::new().unwrap()),
+    };
+    (VendorPermits::new([(acme(), LIMIT), (globex(), LIMIT)], &policy, &env), clock)
+}
+
+async fn free(permits: &VendorPermits, tenant: &TenantId) -> usize {
+    let free = permits.free().await;
+    free.by_tenant.iter().find(|(id, _)| id == tenant).map_or(0, |(_, count)| *count)
+}
+
+async fn take(permits: &VendorPermits) -> VendorPermit {
+    permits.free().await.take(&acme()).unwrap()
+}
+
+/// Records failures for acme until its circuit opens.
+async fn open_circuit(permits: &VendorPermits) {
+    for _ in 0..5 {
+        take(permits).await.record(DOWN);
+    }
+}
+
+#[tokio::test]
+async fn a_taken_permit_is_not_free_until_it_is_released() {
+    let (permits, _) = permits();
+    let taken = [take(&permits).await, take(&permits).await];
+    assert_eq!((free(&permits, &acme()).await, free(&permits, &globex()).await), (LIMIT - 2, LIMIT));
+    drop(taken);
+    assert_eq!(free(&permits, &acme()).await, LIMIT);
+    permits.released().await;
+}
+
+#[tokio::test]
+async fn lookups_use_a_share_of_the_permits() {
+    let acme = acme();
+    let (permits, _) = permits();
+    let first = permits.acquire_for_lookup(&acme).await.unwrap();
+    let _second = permits.acquire_for_lookup(&acme).await.unwrap();
+    let mut third = Box::pin(permits.acquire_for_lookup(&acme));
+    assert!((&mut third).now_or_never().is_none());
+    assert_eq!(free(&permits, &acme).await, LIMIT - 2);
+    drop(first);
+    assert!(third.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_released_permit_is_reserved_for_a_waiting_lookup() {
+    let acme = acme();
+    let (permits, _) = permits();
+    let mut taken = Vec::new();
+    for _ in 0..LIMIT {
+        taken.push(take(&permits).await);
+    }
+    let mut waiting = Box::pin(permits.acquire_for_lookup(&acme));
+    assert!((&mut waiting).now_or_never().is_none());
+    taken.pop();
+    assert_eq!(free(&permits, &acme).await, 0);
+    assert!(waiting.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_cancelled_lookup_reserves_nothing() {
+    let acme = acme();
+    let (permits, _) = permits();
+    let mut taken = Vec::new();
+    for _ in 0..LIMIT {
+        taken.push(take(&permits).await);
+    }
+    let mut waiting = Box::pin(permits.acquire_for_lookup(&acme));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(waiting);
+    taken.pop();
+    assert_eq!(free(&permits, &acme).await, 1);
+}
+
+#[tokio::test]
+async fn an_open_circuit_gives_no_permits_to_its_tenant() {
+    let (permits, _) = permits();
+    open_circuit(&permits).await;
+    let until = Some(Timestamp::from_millis(START + 5000));
+    let free = permits.free().await;
+    assert_eq!((&free.by_tenant, &free.open_circuits), (&vec![(globex(), LIMIT)], &vec![acme()]));
+    assert_eq!(free.next_probe, until);
+    drop(free);
+    assert_eq!(permits.acquire_for_lookup(&acme()).await.err(), Some(CircuitOpen { until }));
+    assert!(permits.acquire_for_lookup(&globex()).await.is_ok());
+}
+
+#[tokio::test]
+async fn after_the_pause_workers_and_lookups_share_one_probe_at_a_time() {
+    let acme = acme();
+    let (permits, clock) = permits();
+    open_circuit(&permits).await;
+    clock.0.fetch_add(5000, Ordering::Relaxed);
+    assert_eq!(free(&permits, &acme).await, 1);
+    let probe = take(&permits).await;
+    assert_eq!(free(&permits, &acme).await, 0);
+    let mut lookup = Box::pin(permits.acquire_for_lookup(&acme));
+    assert!((&mut lookup).now_or_never().is_none());
+    probe.record(DOWN);
+    drop(probe);
+    assert!(lookup.await.is_err(), "the circuit is open again");
+
+    clock.0.fetch_add(5000, Ordering::Relaxed);
+    let probe = permits.acquire_for_lookup(&acme).await.unwrap();
+    assert_eq!(free(&permits, &acme).await, 0);
+    probe.record(VendorHealth::Answering);
+    drop(probe);
+    assert_eq!(free(&permits, &acme).await, 2);
+}
+
+fn breakers_open(permits: &VendorPermits) -> i64 {
+    permits.env.metrics.breakers_open.with_label_values(&["acme"]).get()
+}
+
+#[tokio::test]
+async fn open_circuits_are_counted_in_a_metric() {
+    let (permits, clock) = permits();
+    open_circuit(&permits).await;
+    assert_eq!(breakers_open(&permits), 1);
+    clock.0.fetch_add(5000, Ordering::Relaxed);
+    take(&permits).await.record(DOWN);
+    assert_eq!(breakers_open(&permits), 1);
+    clock.0.fetch_add(60_000, Ordering::Relaxed);
+    take(&permits).await.record(VendorHealth::Answering);
+    assert_eq!(breakers_open(&permits), 0);
+}

@@ -1,0 +1,137 @@
+//! A running gateway and its shutdown.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::http::admin::Readiness;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+
+/// The last part of the grace period, reserved for releasing the leases and closing the store.
+const CLOSING_SHARE: Duration = Duration::from_secs(1);
+/// The longest time that a collector of traces may delay the shutdown.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
+/// Interval at which the shutdown checks whether the store is still in use.
+const RELEASE_PAUSE: Duration = Duration::from_millis(1);
+
+/// A running gateway.
+pub struct Gateway {
+    pub(super) api: Url,
+    pub(super) admin: Url,
+    pub(super) api_server: ServerHandle,
+    pub(super) admin_server: ServerHandle,
+    pub(super) readiness: Readiness,
+    pub(super) tasks: Tasks,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) telemetry: Telemetry,
+    /// `server.shutdown_grace`: the longest time that a shutdown takes.
+    pub(super) grace: Duration,
+    /// `server.shutdown_delay`: the time between readiness off and the end of the API server.
+    pub(super) delay: Duration,
+}
+
+/// The tasks of a gateway, grouped by the order in which they end.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// Cancelled when the shutdown begins: workers claim no more work, waiting requests are answered, streams end.
+    pub(super) draining: CancellationToken,
+    /// Cancelled when requests and work have ended: followers of the store's changes end.
+    pub(super) stopping: CancellationToken,
+    /// The loops of the workers.
+    pub(super) workers: TaskTracker,
+    /// The work that the workers started.
+    pub(super) work: TaskTracker,
+    /// Requests with an `Idempotency-Key`, which run to their end even if their callers hang up.
+    pub(super) keyed_requests: TaskTracker,
+    /// The servers and the followers of the store's changes.
+    pub(super) background: TaskTracker,
+}
+
+impl Gateway {
+    /// Root of the API's URLs.
+    pub const fn api(&self) -> &Url {
+        &self.api
+    }
+
+    /// Root of the URLs of metrics and probes.
+    pub const fn admin(&self) -> &Url {
+        &self.admin
+    }
+
+    /// The store, for tests and tools.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Shuts down in order. Returns whether all requests and all work ended within the grace period.
+    pub async fn drain(self) -> bool {
+        let began = Instant::now();
+        tracing::info!(grace = ?self.grace, "draining: not ready, no new work");
+        self.readiness.set(false);
+        self.tasks.draining.cancel();
+        for tasks in [&self.tasks.workers, &self.tasks.work, &self.tasks.background] {
+            tasks.close();
+        }
+        let patience = self.grace.saturating_sub(CLOSING_SHARE);
+        let in_time = tokio::time::timeout(patience, self.requests_and_work()).await.is_ok();
+        if in_time {
+            tracing::info!("requests and work finished");
+        } else {
+            tracing::warn!("grace period over: requests or work are cut off");
+            self.api_server.stop(false).await;
+        }
+        // Spans of finished work have ended by now and can be exported.
+        let left = self.grace.saturating_sub(began.elapsed()).clamp(CLOSING_SHARE, FLUSH_PATIENCE);
+        tokio::join!(self.release_leases(), self.telemetry.flush(left));
+        self.tasks.stopping.cancel();
+        self.admin_server.stop(true).await;
+        self.tasks.background.wait().await;
+        self.store_unused().await;
+        tracing::info!("stopped");
+        in_time
+    }
+
+    /// Returns when all requests and all work have ended. Requests are accepted for a while after readiness is off, since load
+    /// balancers learn of it late.
+    async fn requests_and_work(&self) {
+        let work = async {
+            // A step that is in progress still starts work, so the loops must end first.
+            self.tasks.workers.wait().await;
+            self.tasks.work.wait().await;
+        };
+        let requests = async {
+            tokio::time::sleep(self.delay).await;
+            self.api_server.stop(true).await;
+            self.tasks.keyed_requests.close();
+            self.tasks.keyed_requests.wait().await;
+        };
+        tokio::join!(requests, work);
+    }
+
+    /// Releases the leases of this process, so that other replicas continue its work at once.
+    async fn release_leases(&self) {
+        match tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants()).await {
+            Ok(Ok(())) => tracing::info!("leases released"),
+            Ok(Err(error)) => tracing::error!(%error, "failed to release the leases: they will expire"),
+            Err(_) => tracing::error!("failed to release the leases in time: they will expire"),
+        }
+    }
+
+    /// Waits until this gateway holds the last reference to the store. The servers' threads drop theirs a little after the servers
+    /// have ended.
+    async fn store_unused(&self) {
+        let unused = async {
+            while Arc::strong_count(&self.store) > 1 {
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+        };
+        if tokio::time::timeout(CLOSING_SHARE, unused).await.is_err() {
+            tracing::debug!("store still in use");
+        }
+    }
+}

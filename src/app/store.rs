@@ -1,0 +1,57 @@
+//! Opens the store that the settings name.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::config::{Settings, StoreUrl};
+use crate::domain::clock::{SteadyClock, SystemClock, SystemEntropy};
+use crate::env::Env;
+use crate::store::postgres::{self, PostgresStore};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, Surroundings};
+use crate::telemetry::metrics::Metrics;
+
+/// Opens the store for a gateway. A PostgreSQL server sets `clock`, so that all replicas share the server's time.
+pub(super) async fn open(
+    settings: &Settings,
+    env: &Env,
+    clock: Arc<SteadyClock>,
+) -> Result<Arc<dyn Store>, StartError> {
+    let surroundings = surroundings(settings, env);
+    Ok(match &settings.store.url {
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, surroundings)?),
+        StoreUrl::Postgres(url) => {
+            let follow = move |now| clock.set(now);
+            Arc::new(PostgresStore::open(url, &settings.store, surroundings, follow).await?)
+        }
+    })
+}
+
+/// Opens the store for a command, beside the gateways that may use it. The file or schema must exist in this version.
+///
+/// # Errors
+/// [`StartError`] if the store cannot be used.
+pub async fn attach(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
+    let env = Env {
+        clock: Arc::new(SystemClock),
+        wall_clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        metrics: Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?),
+    };
+    let surroundings = surroundings(settings, &env);
+    Ok(match &settings.store.url {
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::attach(path, surroundings)?),
+        StoreUrl::Postgres(url) => {
+            // `open` migrates the schema, which would break gateways of the previous version.
+            if !postgres::inspect(url, &settings.store).await? {
+                return Err(postgres::OpenError::TooOld.into());
+            }
+            Arc::new(PostgresStore::open(url, &settings.store, surroundings, |_| {}).await?)
+        }
+    })
+}
+
+fn surroundings(settings: &Settings, env: &Env) -> Surroundings {
+    let Env { clock, entropy, metrics, .. } = env.clone();
+    Surroundings { clock, entropy, policy: settings.vendor.polling.clone(), metrics }
+}
