@@ -39,7 +39,7 @@
 //!   PostgreSQL then pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sql::Sql;
 use super::values::{Row, Value};
@@ -53,6 +53,7 @@ use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::usage::Usage;
+use crate::telemetry::metrics::Metrics;
 
 /// Another transaction changed or deleted the same rows between two statements. The rule is run again where that can happen.
 #[derive(Debug, thiserror::Error)]
@@ -251,4 +252,19 @@ pub(super) trait Engine: Send + Sync {
 
     /// Writes the usage that this process has counted in memory.
     fn flush_usage(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Measures a transaction, and counts a failure of the store.
+pub(super) fn measure<T>(
+    metrics: &Metrics,
+    name: &'static str,
+    began: Instant,
+    outcome: &Result<T, StoreError>,
+) {
+    let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
+    metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
+    // A lost lease is no failure of the store.
+    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_))) {
+        metrics.store_errors.inc();
+    }
 }

@@ -1,4 +1,4 @@
-//! Who works on which analysis: claims by lease and fence.
+//! Claims of work on analyses, by lease and fencing token.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 
-/// The condition of each queue's partial index, word for word.
+/// The condition of a queue's partial index, in the same words: otherwise the index is not used.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
@@ -18,10 +18,10 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Takes tenants, the most to claim of each now, the present, the lease's end, and the most of each in all. Every tenant's oldest are found by
-/// themselves, so that one with much due hides nobody's. What another replica is claiming is passed over. A claimed
-/// submit stands as unconfirmed from this commit on: after a crash its outcome is unknown. The array keeps the planner,
-/// which cannot know how few there will be, from joining with the whole table.
+/// Takes tenants, the most rows of each in this claim, the time, the lease's end, and the most rows of each in progress. Each
+/// tenant's oldest work is searched on its own, so that a tenant with much due work does not hide the others'. Rows that another
+/// replica is claiming are skipped. Marks a claimed submit as unconfirmed: after a crash its outcome is unknown. The array
+/// keeps the planner, which cannot know that there are few rows, from a join with the whole table.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[], $5::bigint[]) \
@@ -37,7 +37,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes tenants and the present.
+/// Takes tenants and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
@@ -71,11 +71,11 @@ fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
+/// An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
 fn claimed_work(row: &Row) -> Option<ClaimedWork> {
     let read = || {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
         Ok::<_, Fault>(ClaimedWork { lease, analysis: read(row)? })
     };
-    read().inspect_err(|fault| tracing::error!(?fault, "an analysis cannot be read")).ok()
+    read().inspect_err(|fault| tracing::error!(error = %fault, "failed to read a claimed analysis")).ok()
 }

@@ -35,14 +35,14 @@ use tokio::sync::{Mutex, broadcast};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::connect::{PATIENCE, Session, Way};
+use self::connect::{Connector, PATIENCE, Session};
 use self::delivery_claims::Walks;
 use self::fault::Fault;
 use self::held::Held;
-use self::notices::{Address, Currency, Listener, Teller};
+use self::notices::{Address, Announcer, Currency, Listener};
 use self::usage::Tally;
 use super::changes::Changes;
-use super::rules::{Engine, Rule};
+use super::rules::{Engine, Rule, measure};
 use super::work::Leased;
 use super::{
     CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
@@ -88,7 +88,7 @@ pub enum OpenError {
 pub struct PostgresStore {
     pool: Pool,
     address: Address,
-    teller: Teller,
+    announcer: Announcer,
     listeners: broadcast::Sender<Change>,
     currency: Arc<Currency>,
     work: Held,
@@ -101,7 +101,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, brings the schema up to date, and listens to the other replicas. `told_time` hears the server's time
+    /// Connects, brings the schema up to date, and listens to the other replicas. `on_server_time` hears the server's time
     /// then and every few seconds: leases are kept by the server's clock, so [`Surroundings::clock`] should follow it.
     ///
     /// # Errors
@@ -110,18 +110,23 @@ impl PostgresStore {
         url: &PostgresUrl,
         settings: &StoreSettings,
         surroundings: Surroundings,
-        told_time: impl Fn(Timestamp) + Send + Sync + 'static,
+        on_server_time: impl Fn(Timestamp) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
-        let pool = way.pool(settings.max_connections).map_err(OpenError::Settings)?;
-        let origin = repeated(&surroundings, &pool, MIGRATION_PATIENCE, |mut session| async move {
-            let client = session.client()?;
-            migrations::migrate(client).await?;
-            let origin = client
-                .query_one("SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')", &[])
-                .await?;
-            Ok((origin.try_get::<_, String>(0)?, origin.try_get::<_, String>(1)?))
-        });
+        let connector =
+            Connector::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
+        let pool = connector.pool(settings.max_connections).map_err(OpenError::Settings)?;
+        let origin =
+            repeated(&surroundings, &pool, MIGRATION_PATIENCE, "migrate", |mut session| async move {
+                let client = session.client()?;
+                migrations::migrate(client).await?;
+                let origin = client
+                    .query_one(
+                        "SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')",
+                        &[],
+                    )
+                    .await?;
+                Ok((origin.try_get::<_, String>(0)?, origin.try_get::<_, String>(1)?))
+            });
         let (schema, origin) = origin.await?;
         // The most bytes that a channel's name may have are 63.
         let channel = format!(
@@ -132,24 +137,24 @@ impl PostgresStore {
         let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
         let (currency, stop) = (Arc::new(Currency::new()), CancellationToken::new());
         let listener = Listener {
-            way,
+            connector,
             address: address.clone(),
             listeners: listeners.clone(),
             currency: currency.clone(),
-            told_time: Box::new(told_time),
+            on_server_time: Box::new(on_server_time),
         };
-        let ears = listener.connect().await.map_err(StoreError::from)?;
-        listener.beat(&ears).await.map_err(StoreError::from)?;
+        let subscription = listener.connect().await.map_err(StoreError::from)?;
+        listener.beat(&subscription).await.map_err(StoreError::from)?;
         // Not before: from now on no copy begins.
         check_copy(&surroundings, &pool).await?;
-        tokio::spawn(listener.run(ears, stop.clone()));
-        let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
+        tokio::spawn(listener.run(subscription, stop.clone()));
+        let announcer = Announcer::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
         let tally = Arc::new(Tally::default());
         tally.start(pool.clone(), stop.clone());
         Ok(Self {
             pool,
             address,
-            teller,
+            announcer,
             listeners,
             currency,
             work: Held::default(),
@@ -164,8 +169,10 @@ impl PostgresStore {
 
 /// Whether what the database holds is whole.
 async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError> {
-    let note =
-        repeated(around, pool, PATIENCE, async |mut session| copies::note(session.client()?).await).await?;
+    let note = repeated(around, pool, PATIENCE, "check_copy", async |mut session| {
+        copies::note(session.client()?).await
+    })
+    .await?;
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
 }
 
@@ -174,8 +181,8 @@ async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError>
 /// # Errors
 /// [`OpenError`] says why it would not.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, OpenError> {
-    let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
-    let pool = way.pool(1).map_err(OpenError::Settings)?;
+    let connector = Connector::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
+    let pool = connector.pool(1).map_err(OpenError::Settings)?;
     let deadline = Instant::now() + PATIENCE;
     let look = async {
         let mut session = Session::take(&pool, deadline).await?;
@@ -188,69 +195,71 @@ pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(is_current) }
 }
 
-/// Does a piece of work on a connection, again if it was interrupted.
+/// Runs an operation on a connection, and again after a transient failure. Measures the operation under its name.
 async fn repeated<T, F>(
     around: &Surroundings,
     pool: &Pool,
     patience: Duration,
+    name: &'static str,
     work: impl Fn(Session) -> F,
 ) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, Fault>>,
 {
-    let end = Instant::now() + PERSEVERANCE;
-    loop {
+    let began = Instant::now();
+    let end = began + PERSEVERANCE;
+    let outcome = loop {
         let deadline = Instant::now() + patience;
         let once = async { work(Session::take(pool, deadline).await?).await };
         let fault = match timeout_at(deadline, once).await {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => break Ok(value),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::TimedOut,
         };
         let pause = PAUSE.mul_f64(around.entropy.fraction());
         if !fault.is_transient() || Instant::now() + pause >= end {
-            let error = StoreError::from(fault);
-            if !matches!(error, StoreError::LeaseLost) {
-                around.metrics.store_errors.inc();
-            }
-            return Err(error);
+            break Err(StoreError::from(fault));
         }
-        tracing::warn!(?fault, "the database was lost; trying again");
+        tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
+        around.metrics.store_retries.with_label_values(&[name]).inc();
         sleep(pause).await;
-    }
+    };
+    measure(&around.metrics, name, began.into_std(), &outcome);
+    outcome
 }
 
 /// Tries whose end was not heard, or whose caller went away meanwhile: they may have changed something all the same, so
 /// that when this is dropped, everything counts as changed.
 struct Unheard<'a> {
-    teller: &'a Teller,
+    announcer: &'a Announcer,
     tries: AtomicU32,
 }
 
 impl Drop for Unheard<'_> {
     fn drop(&mut self) {
         if *self.tries.get_mut() > 0 {
-            self.teller.tell(Changes::everything());
+            self.announcer.announce(Changes::everything());
         }
     }
 }
 
 impl PostgresStore {
-    async fn run<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    /// Runs an operation, which is measured under its name.
+    async fn run<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        repeated(&self.surroundings, &self.pool, PATIENCE, work).await
+        repeated(&self.surroundings, &self.pool, PATIENCE, name, work).await
     }
 
-    /// The same for work that changes something, which is told afterwards.
-    async fn change<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    /// Runs an operation that announces changes.
+    async fn change<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<(T, Changes), Fault>>,
     {
-        let mut unheard = Unheard { teller: &self.teller, tries: AtomicU32::new(0) };
+        let mut unheard = Unheard { announcer: &self.announcer, tries: AtomicU32::new(0) };
         let outcome = self
-            .run(|session| {
+            .run(name, |session| {
                 unheard.tries.fetch_add(1, Ordering::Relaxed);
                 work(session)
             })
@@ -260,7 +269,7 @@ impl PostgresStore {
         }
         drop(unheard);
         let (value, changes) = outcome?;
-        self.teller.tell(changes);
+        self.announcer.announce(changes);
         Ok(value)
     }
 
@@ -278,8 +287,11 @@ impl Engine for PostgresStore {
             let changes = std::mem::take(&mut effects.changes);
             Ok(((output, effects), changes))
         };
-        let (output, effects) =
-            if R::NOTIFIES { self.change(attempt).await? } else { self.run(attempt).await?.0 };
+        let (output, effects) = if R::NOTIFIES {
+            self.change(R::NAME, attempt).await?
+        } else {
+            self.run(R::NAME, attempt).await?.0
+        };
         for (tenant, usage) in effects.usage {
             self.tally.count(&tenant, self.now(), usage);
         }
@@ -294,7 +306,7 @@ impl Engine for PostgresStore {
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
         let (env, rule) = (&self.surroundings, &rule);
-        self.run(|session| transaction::read(session, env, rule)).await
+        self.run(R::NAME, |session| transaction::read(session, env, rule)).await
     }
 
     fn env(&self) -> &Surroundings {
@@ -303,7 +315,7 @@ impl Engine for PostgresStore {
 
     async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
         let page = &page;
-        self.run(|session| listings::list(session, tenant, page)).await
+        self.run("list_analyses", |session| listings::list(session, tenant, page)).await
     }
 
     async fn claim_work(
@@ -313,7 +325,8 @@ impl Engine for PostgresStore {
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let slots = &slots;
-        let claims = self.run(|session| claims::work(session, queue, slots, self.now(), lease)).await?;
+        let claims =
+            self.run("claim_work", |session| claims::work(session, queue, slots, self.now(), lease)).await?;
         let now = self.now();
         self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
         Ok(claims)
@@ -327,7 +340,7 @@ impl Engine for PostgresStore {
         let turn = (self.surroundings.entropy.fraction() * 1000.0) as usize;
         let (slots, walks) = (&slots, &self.walks);
         let claims = self
-            .run(async |session| {
+            .run("claim_deliveries", async |session| {
                 let mut walks = walks.lock().await;
                 delivery_claims::claim(session, slots, &mut walks, turn, self.now(), lease).await
             })
@@ -343,11 +356,11 @@ impl Engine for PostgresStore {
         query: DeliveryQuery,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let query = &query;
-        self.run(|session| deliveries::list(session, tenant, query)).await
+        self.run("list_deliveries", |session| deliveries::list(session, tenant, query)).await
     }
 
     async fn number_events(&self, tenant: &TenantId) -> Result<bool, StoreError> {
-        self.run(|session| feed::number_batch(session, tenant)).await
+        self.run("number_events", |session| feed::number_batch(session, tenant)).await
     }
 
     async fn flush_usage(&self) -> Result<(), StoreError> {
@@ -361,12 +374,16 @@ impl Store for PostgresStore {
         if let Err(fault) = self.tally.add_up(&self.pool).await {
             tracing::warn!(?fault, "usage cannot be added up; what was counted last is lost");
         }
-        self.run(|session| held::release_work(session, &self.work, self.now())).await?;
-        self.run(|session| held::release_deliveries(session, &self.deliveries, self.now())).await?;
+        self.run("release_work", |session| held::release_work(session, &self.work, self.now())).await?;
+        self.run("release_deliveries", |session| {
+            held::release_deliveries(session, &self.deliveries, self.now())
+        })
+        .await?;
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
         // At once: the process may be over before the next batch.
-        let told = self.run(|session| notices::tell_now(session, &self.address, &changes)).await;
+        let told =
+            self.run("announce", |session| notices::announce_now(session, &self.address, &changes)).await;
         told.or(Ok(()))
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn write<R: Rule>(
     let output = rule.run(&transaction).await?;
     let (connection, effects) = transaction.into_parts();
     if let Connection::Open(open) = connection {
-        effects.changes.tell_within(&open, address).await?;
+        effects.changes.announce_within(&open, address).await?;
         open.commit().await?;
     }
     Ok((output, effects))

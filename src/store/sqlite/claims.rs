@@ -1,4 +1,4 @@
-//! Who works on which analysis: claims by lease and fence.
+//! Claims of work on analyses, by lease and fencing token.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::super::analysis_rows::{COLUMNS, read};
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use crate::domain::clock::Timestamp;
 
-/// The condition of each queue's partial index, word for word.
+/// The condition of a queue's partial index, in the same words: otherwise the index is not used.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
@@ -16,8 +16,8 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Takes the tenant, the present, the most to claim, and the lease's end. A claimed submit stands as unconfirmed
-/// from this commit on: after a crash its outcome is unknown.
+/// Takes the tenant, the time, the most rows, and the lease's end. Marks a claimed submit as unconfirmed: after a crash its
+/// outcome is unknown.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
@@ -29,7 +29,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes the tenant and the present.
+/// Takes the tenant and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     let condition = condition(queue);
     format!(
@@ -37,8 +37,8 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes a tenant and the present: what is under way, of either queue. The plus keeps the query off the indexes of what is
-/// to come.
+/// Takes the tenant and the time. Counts the work in progress of both queues. The plus keeps the planner from the indexes by
+/// `due_at`.
 pub(super) const UNDER_WAY: &str =
     "SELECT count(*) FROM analyses WHERE leased AND tenant = ? AND +due_at > ?";
 
@@ -63,10 +63,10 @@ pub(super) fn work(
         let due = params![tenant.as_str(), now.as_millis(), limit, (now + lease).as_millis()];
         let mut rows = claim.query(due)?;
         while let Some(row) = rows.next()? {
-            // One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
+            // An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
             match claimed_work(row) {
                 Ok(claimed) => claims.claimed.push(claimed),
-                Err(error) => tracing::error!(%error, "an analysis cannot be read"),
+                Err(error) => tracing::error!(%error, "failed to read a claimed analysis"),
             }
         }
         let due: Option<i64> =
@@ -85,7 +85,7 @@ pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Time
     known.into_iter().chain(due.map(Timestamp::from_millis)).min()
 }
 
-/// Makes everything that is leased due at once. Only for when no other process can hold a lease.
+/// Releases all leases: their work is due now. Only when no other process can hold a lease.
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     connection.execute(
         "UPDATE analyses SET leased = false, due_at = ? WHERE leased AND stage IS NOT NULL",

@@ -19,7 +19,7 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
@@ -29,7 +29,7 @@ use self::delivery_claims::Walks;
 use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
-use super::rules::{Engine, Rule};
+use super::rules::{Engine, Rule, measure};
 use super::{
     CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
     Resources, Store, StoreError, Surroundings, WorkSlots,
@@ -183,17 +183,21 @@ impl SqliteStore {
 
 impl Engine for SqliteStore {
     async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let env = Arc::clone(&self.surroundings);
+        let (env, began) = (Arc::clone(&self.surroundings), Instant::now());
         let job = move |connection: &Mutex<Connection>| transaction::run(connection, &env, &rule);
-        self.writer.run(job).await.inspect_err(|error| self.count(error))
+        let outcome = self.writer.run(job).await;
+        measure(&self.surroundings.metrics, R::NAME, began, &outcome);
+        outcome
     }
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let env = Arc::clone(&self.surroundings);
+        let (env, began) = (Arc::clone(&self.surroundings), Instant::now());
         let query = move |connection: &Mutex<Connection>| {
             transaction::run(connection, &env, &rule).map(|done| done.value)
         };
-        self.readers.run(query).await.inspect_err(|error| self.count(error))
+        let outcome = self.readers.run(query).await;
+        measure(&self.surroundings.metrics, R::NAME, began, &outcome);
+        outcome
     }
 
     fn env(&self) -> &Surroundings {
@@ -211,9 +215,13 @@ impl Engine for SqliteStore {
         slots: Vec<WorkSlots>,
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        let now = self.surroundings.clock.now();
-        self.write(move |connection| claims::work(connection, queue, &slots, now, lease).map(Done::quiet))
-            .await
+        let (now, began) = (self.surroundings.clock.now(), Instant::now());
+        let claim = move |connection: &Connection| {
+            claims::work(connection, queue, &slots, now, lease).map(Done::quiet)
+        };
+        let outcome = self.writer.run(move |connection| claim(&transaction::lock(connection))).await;
+        measure(&self.surroundings.metrics, "claim_work", began, &outcome);
+        outcome
     }
 
     async fn claim_deliveries(
