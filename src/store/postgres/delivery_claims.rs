@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::super::attempts::MOST_ATTEMPTS;
 use super::super::deliveries::claimed;
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots};
+use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{number, time_if_any};
@@ -221,7 +221,7 @@ async fn take(
     let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
     // What is claimed stays so, whatever comes of this: the next claim of them tries it again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
-        tracing::warn!(?fault, "earlier attempts were not deleted");
+        tracing::warn!(?fault, "failed to delete old attempts");
     }
     Ok(claimed)
 }
@@ -240,5 +240,9 @@ async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> 
 
 /// A delivery that cannot be read does not block the others: it is claimed again after its lease.
 fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
-    claimed(row).inspect_err(|error| tracing::error!(%error, "stored delivery cannot be read")).ok()
+    let log = |error: &StoreError| {
+        let row = row.try_get::<_, i64>("seq").ok();
+        tracing::error!(row, %error, "failed to read a claimed delivery");
+    };
+    claimed(row).inspect_err(log).ok()
 }
