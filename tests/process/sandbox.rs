@@ -1,4 +1,4 @@
-//! The sandbox as a newcomer meets it: what it prints is run as it stands.
+//! The sandbox as a newcomer uses it: the commands that it prints work unchanged.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::stage::Stage;
 const PORTS: [&str; 6] =
     ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--vendor-listen", "127.0.0.1:0"];
 
-/// A running sandbox, and what it says at first.
+/// A running sandbox and the text that it printed at its start.
 pub(crate) struct Sandbox {
     pub(crate) process: Gateway,
     welcome: Vec<String>,
@@ -26,7 +26,7 @@ impl Sandbox {
         Self::start_with(stage, &[]).await
     }
 
-    /// With its files in a folder that stays.
+    /// Starts a sandbox with its files in this folder.
     pub(crate) async fn start_in(stage: &Stage, folder: &Path) -> Self {
         Self::start_with(stage, &["--data-dir", folder.to_str().unwrap()]).await
     }
@@ -47,12 +47,12 @@ impl Sandbox {
         self.line("TOKEN=").strip_prefix("TOKEN=").unwrap()
     }
 
-    /// Where the API is, without the slash at the end.
+    /// Address of the API, without the slash at the end.
     pub(crate) fn base(&self) -> &str {
         self.swagger_ui().strip_suffix("/swagger-ui/").unwrap()
     }
 
-    /// Where metrics and probes are, without the slash at the end.
+    /// Address of metrics and probes, without the slash at the end.
     pub(crate) fn admin(&self) -> &str {
         let metrics = self.commands().into_iter().find(|line| line.contains("/metrics")).unwrap();
         metrics.split_whitespace().find_map(|word| word.strip_suffix("/metrics")).unwrap()
@@ -69,7 +69,7 @@ impl Sandbox {
         word.unwrap().trim_end_matches('/')
     }
 
-    /// A token with other scopes, of a sandbox with its files in this folder.
+    /// Creates a token with these scopes for a sandbox with its files in this folder.
     pub(crate) fn token_with(folder: &Path, scopes: &str) -> String {
         let tenant = TenantId::parse("demo").unwrap();
         let token = DevelopmentToken {
@@ -91,12 +91,12 @@ impl Sandbox {
         self.line("Swagger UI").split_whitespace().find(|word| word.starts_with("http")).unwrap()
     }
 
-    /// The commands to paste, in order.
+    /// Printed commands, in order.
     fn commands(&self) -> Vec<&str> {
         self.welcome.iter().map(String::as_str).filter(|line| line.starts_with("curl ")).collect()
     }
 
-    /// Runs a command as a person would, after the line that sets the token.
+    /// Runs a command after the line that sets the token.
     async fn paste(&self, command: &str) -> String {
         let script = format!("{}\n{command}\n", self.line("TOKEN="));
         let mut shell = Command::new("sh");
@@ -109,7 +109,7 @@ impl Sandbox {
 }
 
 #[tokio::test]
-async fn its_curl_lines_work_as_they_are() {
+async fn the_printed_commands_work_unchanged() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let [submit, wait, transcript, metrics] = sandbox.commands().try_into().unwrap();
@@ -141,7 +141,7 @@ async fn its_curl_lines_work_as_they_are() {
 }
 
 #[tokio::test]
-async fn its_secrets_stay_where_its_files_do() {
+async fn a_data_dir_keeps_the_secrets_between_runs() {
     let stage = Stage::set_up().await;
     let folder = tempfile::tempdir().unwrap();
     let secrets = || {
@@ -161,7 +161,7 @@ async fn its_secrets_stay_where_its_files_do() {
 }
 
 #[tokio::test]
-async fn its_addresses_are_to_be_had_once() {
+async fn a_taken_address_is_reported_with_its_flag() {
     let stage = Stage::set_up().await;
     let taken = stage.vendor.base_url().socket_addrs(|| None).unwrap()[0].to_string();
     let mut arguments = ["sandbox"].to_vec();

@@ -223,7 +223,7 @@ async fn take(
     let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
     // What is claimed stays so, whatever comes of this: the next claim of them tries it again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
-        tracing::warn!(?fault, "earlier attempts were not deleted");
+        tracing::warn!(?fault, "failed to delete old attempts");
     }
     Ok(claimed)
 }
@@ -252,5 +252,13 @@ fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
         };
         Ok::<_, Fault>(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
     };
-    read().inspect_err(|fault| tracing::error!(?fault, "a delivery cannot be read")).ok()
+    read()
+        .inspect_err(|fault| {
+            tracing::error!(
+                row = row.try_get::<_, i64>("row").ok(),
+                ?fault,
+                "failed to read a claimed delivery"
+            );
+        })
+        .ok()
 }

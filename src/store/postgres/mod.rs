@@ -356,7 +356,7 @@ impl Engine for PostgresStore {
 impl Store for PostgresStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
         if let Err(fault) = self.tally.add_up(&self.pool).await {
-            tracing::warn!(?fault, "usage cannot be added up; what was counted last is lost");
+            tracing::warn!(?fault, "failed to aggregate usage before shutdown, the last counts are lost");
         }
         self.run(|session| held::release_work(session, &self.work, self.now())).await?;
         self.run(|session| held::release_deliveries(session, &self.deliveries, self.now())).await?;

@@ -49,7 +49,7 @@ impl Tally {
             loop {
                 sleep(INTERVAL).await;
                 if let Err(fault) = tally.add_up(&pool).await {
-                    tracing::warn!(?fault, "usage cannot be added up now");
+                    tracing::warn!(?fault, "failed to aggregate usage");
                 }
             }
         };

@@ -212,7 +212,7 @@ fn take(
             Ok(Some(claimed))
         }
         Err(StoreError::Corrupt(error)) => {
-            tracing::error!(%error, "a delivery cannot be read");
+            tracing::error!(row, %error, "failed to read a claimed delivery");
             Ok(None)
         }
         Err(error) => Err(error),
