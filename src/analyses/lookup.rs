@@ -6,7 +6,7 @@ use moka::future::Cache;
 
 use super::cache::Key;
 use super::{Analyses, AnalysesError};
-use crate::alovoice::Request;
+use crate::alovoice::VendorCall;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
@@ -93,7 +93,7 @@ async fn ask(
         Err(_) => return Err(LookupOutcome::Unavailable { retry_after: Some(LOOKUP_PATIENCE) }),
     };
     let token = tenant.vendor_token();
-    let request = Request { token: &token, call_id: &key.1, trace };
+    let request = VendorCall { token: &token, call_id: &key.1, trace };
     let (outcome, _body_permit) = analyses.vendor.result(&permit, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
