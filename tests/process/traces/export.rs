@@ -42,7 +42,7 @@ async fn assert_no_effect(mut stage: Stage, endpoint: &str) {
     let logs = gateway.process.stderr.so_far();
     let count = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
     assert_eq!(count("trace export failed"), 1, "{logs:#?}");
-    assert_eq!(count("the grace period ended"), 0, "{logs:#?}");
+    assert_eq!(count("grace period over"), 0, "{logs:#?}");
 }
 
 #[tokio::test]
