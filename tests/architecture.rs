@@ -132,15 +132,12 @@ const EXPOSURES: &[(&str, usize)] = &[
 
 /// Type names that are declared more than once. The list only shrinks.
 const REPEATED_TYPES: &[&str] = &[
-    "Body",
     "Column",
     "Delivery",
     "DeliveryList",
     "Event",
     "Held",
     "OpenError",
-    "Operation",
-    "Presence",
     "Replay",
     "Request",
     "Webhook",
