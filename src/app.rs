@@ -29,7 +29,6 @@ use crate::config::{Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::env::Env;
 use crate::http::admin::Readiness;
-use crate::http::audit::Operations;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
@@ -135,7 +134,6 @@ pub async fn start(
         webhooks,
         verifier: verifier.clone(),
         limits: RateLimits::new(rate_limits),
-        operations: Operations::documented(),
         keyed: Arc::new(keyed),
         tenants: tenants.clone(),
         encryption: encryption.clone(),

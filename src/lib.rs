@@ -25,9 +25,10 @@
 //!
 //! # The life of a request
 //!
-//! `POST /v1/analyses` reaches [`http::observe`], which gives it an id and a trace, and [`http::analyses`], whose
-//! signature asks for [`http::authorized`]: [`auth`] checks the token, [`tenants`] knows the tenant, the rate has room.
-//! The body becomes a [`domain::analysis::Submission`] or a problem that names every field that is wrong.
+//! `POST /v1/analyses` passes [`http::observe`], which gives it an id and a trace. The route table ([`http::routes`]) names
+//! its handler in [`http::analyses`] and the scope it needs. The extractor ([`http::request`]) lets [`auth`] verify the
+//! token, finds the tenant in [`tenants`], counts the request against the rate limit, and only then reads the body. The
+//! body becomes a [`domain::analysis::Submission`] or a problem that names every invalid field.
 //! [`analyses::Analyses::submit`] looks at the callback's address and hands over to [`store::Store`], whose writer
 //! commits it together with what else came in that moment. Only then is 202 answered.
 //!

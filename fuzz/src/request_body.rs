@@ -5,7 +5,7 @@ use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::analyses::SubmitAnalysis;
-use alovoice_gateway::http::input::{Object, parse};
+use alovoice_gateway::http::json::{Object, parse};
 use alovoice_gateway::http::problem::ApiError;
 use serde_json::Value;
 

@@ -1,20 +1,20 @@
 //! The parts of a request before its body, and the headers of an answer. The input has one line for each part:
 //! path, query, `Authorization`, `Prefer`, `If-None-Match`, `traceparent`, `Retry-After`, a duration, a size.
 
-use actix_web::dev::Payload;
+use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderValue, IF_NONE_MATCH};
 use actix_web::http::{Uri, header::HeaderName};
 use actix_web::test::TestRequest;
-use actix_web::{FromRequest, HttpRequest};
 use alovoice_gateway::auth::bearer;
 use alovoice_gateway::config::units::{HumanDuration, HumanSize};
 use alovoice_gateway::domain::clock::Timestamp;
+use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::domain::retries::parse_retry_after;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::conditional::{MAX_WAIT, is_unchanged, preferred_wait};
-use alovoice_gateway::http::input::{CallPath, NoParameters, StrictQuery};
+use alovoice_gateway::http::path::PathParameters;
 use alovoice_gateway::http::problem::ApiError;
-use futures_util::FutureExt;
+use alovoice_gateway::http::query::{NoQuery, QueryParameters};
 
 use super::request_body::refused;
 
@@ -23,8 +23,8 @@ pub fn check(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let mut line = || lines.next().unwrap_or_default();
     let request = request(line(), line());
-    taken::<CallPath>(&request);
-    taken::<StrictQuery<NoParameters>>(&request);
+    taken(<CallId as PathParameters>::parse(&request));
+    taken(<NoQuery as QueryParameters>::parse(&request));
     if let Ok(token) = bearer([line()]) {
         assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
     }
@@ -54,14 +54,8 @@ fn with_header(name: HeaderName, value: &[u8]) -> HttpRequest {
     TestRequest::default().insert_header((name, value)).to_http_request()
 }
 
-fn taken<T: FromRequest>(request: &HttpRequest)
-where
-    T::Error: Into<actix_web::Error>,
-{
-    let taken =
-        T::from_request(request, &mut Payload::None).now_or_never().expect("the extractor does not wait");
-    if let Err(error) = taken {
-        let error: actix_web::Error = error.into();
-        refused(error.as_error::<ApiError>().expect("the error is a problem"));
+fn taken<T>(parsed: Result<T, ApiError>) {
+    if let Err(error) = parsed {
+        refused(&error);
     }
 }

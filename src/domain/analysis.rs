@@ -19,17 +19,18 @@ use super::transcript::Turn;
 
 pub use self::work::{Stage, Work};
 
-/// Status of an analysis.
+/// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),
+/// `completed` (the result is available) or `failed` (there is no result).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The gateway accepted the call and has not yet submitted it to the vendor.
+    /// Accepted, not yet sent to the vendor.
     Queued,
-    /// The vendor accepted the call and has no result yet.
+    /// The vendor analyzes the call.
     Processing,
     /// The result is available.
     Completed,
-    /// The analysis failed and has no result.
+    /// There is no result.
     Failed,
 }
 
@@ -61,33 +62,36 @@ impl Status {
     }
 }
 
-/// Reason for which an analysis failed.
+/// Why an analysis failed: `call_not_found` (AloVoice does not know the call), `vendor_rejected` (AloVoice refused the
+/// call), `deadline_exceeded` (no result before the deadline) or `result_unreadable` (the answers of AloVoice were invalid).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The vendor did not know the call after the grace period.
+    /// The vendor did not know the call within the grace period.
     CallNotFound,
-    /// The vendor refused the call with a permanent error.
+    /// The vendor refused the call permanently.
     VendorRejected,
-    /// The vendor had no result before the deadline.
+    /// There was no result before the deadline.
     DeadlineExceeded,
-    /// The gateway could not read the vendor's answers before the deadline.
+    /// The answers of the vendor were invalid until the deadline.
     ResultUnreadable,
 }
 
-/// Error of a failed analysis.
+/// The error of a failed analysis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// Reason of the failure.
+    /// The reason, for programs.
     pub code: FailureCode,
-    /// Description of the failure for people.
+    /// The reason, for people.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
-    /// Whether another submission with `reanalyze` can succeed.
+    /// Whether submitting the call again with `reanalyze` may succeed.
     pub retryable: bool,
 }
 
-/// Reason for which the last request to the vendor failed.
+/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
+/// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+/// `call_not_found` (perhaps not yet known) or `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -95,15 +99,15 @@ pub enum FaultCode {
     VendorUnreachable,
     /// The vendor did not answer in time.
     VendorTimeout,
-    /// The vendor answered with a server error.
+    /// The vendor answered with an error.
     VendorError,
-    /// The vendor limited the rate of requests.
+    /// The vendor limits the rate of requests.
     VendorThrottled,
-    /// The vendor refused the tenant's token. The operator must replace the token.
+    /// The vendor refused the token of the tenant. The operator must fix it.
     TokenRefused,
-    /// The vendor does not know the call, or does not know it yet.
+    /// The vendor does not know the call, perhaps not yet.
     CallNotFound,
-    /// The gateway could not read the vendor's answer.
+    /// The answer of the vendor was invalid.
     AnswerUnreadable,
 }
 
@@ -122,12 +126,12 @@ impl FaultCode {
     }
 }
 
-/// Most recent error of an analysis. It is `null` after the next successful request.
+/// The error of the last request to AloVoice. The gateway retries until the deadline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
-    /// Reason of the error.
+    /// The kind of error, for programs.
     pub code: FaultCode,
-    /// Description of the error for people. It never contains a secret.
+    /// The error, for people. It never contains a secret.
     #[schema(example = "the vendor answered 401")]
     pub detail: String,
     /// Time of the error.
@@ -211,7 +215,9 @@ pub struct Analysis {
     pub metadata: Metadata,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// Most recent error, if the last request failed.
+    /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
+    /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+    /// `call_not_found` (perhaps not yet known) or `answer_unreadable`.
     pub last_error: Option<LastError>,
     /// Trace of the submission.
     pub trace: TraceContext,

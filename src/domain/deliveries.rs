@@ -8,15 +8,16 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
 
-/// Status of a delivery.
+/// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted it) or `failed`
+/// (there will be no further attempt).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// At least one more attempt follows.
+    /// There will be another attempt.
     Pending,
-    /// The receiver accepted the event.
+    /// The receiver accepted it.
     Delivered,
-    /// No further attempt follows unless a caller redelivers the event.
+    /// There will be no further automatic attempt.
     Failed,
 }
 

@@ -8,16 +8,17 @@ use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
-/// Type of an event.
+/// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
+/// `analysis.updated` (the result changed later, or a repeated analysis failed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
-    /// The analysis completed.
+    /// The result is available.
     #[serde(rename = "analysis.completed")]
     AnalysisCompleted,
-    /// The analysis failed.
+    /// There is no result.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// The result of a completed analysis changed, or another analysis of the call failed.
+    /// The result changed later, or a repeated analysis failed.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
 }

@@ -1,4 +1,4 @@
-//! The analysis as callers see it: in answers, in callbacks and in the event feed.
+//! The public form of an analysis, in answers, events and callbacks.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,48 +10,48 @@ use super::tags::Tag;
 use super::talk_metrics::TalkMetrics;
 use super::transcript::Turn;
 
-/// Analysis of one call. Fields that have no value yet are `null`.
+/// The analysis of one call. Fields without a value yet are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Analysis)]
 pub struct AnalysisResource {
-    /// Id of the call at the vendor.
+    /// The CALL_ID of AloVoice.
     #[schema(value_type = String, example = "1716207617.42")]
     pub call_id: CallId,
-    /// Status of the analysis.
+    /// The status of the analysis.
     pub status: Status,
-    /// Revision of the result: 0 without a result, then incremented by every change.
+    /// Number of the version of the result: 0 without a result, then it increases with each change.
     pub revision: u32,
-    /// The vendor's id of the analysis.
+    /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// Start of the call.
+    /// Start time of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
     /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// Time at which the analysis completed.
+    /// Time when the gateway received the result.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// Metadata of the submission.
+    /// The `metadata` of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Reason of the failure, if the analysis failed.
+    /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// Most recent error, if the last request to the vendor failed.
+    /// The error of the last request to AloVoice, while the gateway retries.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// Turns of the conversation, sorted by time.
+    /// The turns of the call, in order of time.
     #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
-    /// Tags of the quality rules that matched.
+    /// The matches of quality rules.
     #[schema(required = true, max_items = 20_000)]
     pub tags: Option<Vec<Tag>>,
-    /// Metrics of the conversation.
+    /// Talk metrics of the call.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Path of the recording on this service. `null` if the call has no recording.
+    /// Path of the recording at this service.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }

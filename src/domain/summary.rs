@@ -1,4 +1,4 @@
-//! The analysis as lists show it: without the transcript, so that pages stay small.
+//! The form of an analysis in lists: without the transcript, so that a page stays small.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,13 @@ const MAX_TAGS: usize = 100;
 /// The parts of a result that lists show. The store keeps it beside the result, so that lists read no transcripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultSummary {
-    /// The vendor's id of the analysis.
+    /// The id of the analysis at AloVoice.
     pub ai_call_id: Option<String>,
-    /// Start of the call.
+    /// Start time of the call.
     pub begin_time: Option<Timestamp>,
     /// Names of the tags, each once.
     pub tag_names: Vec<String>,
-    /// Metrics of the conversation.
+    /// Talk metrics of the call.
     pub talk_metrics: TalkMetrics,
     /// Whether the call has a recording.
     pub has_audio: bool,
@@ -53,44 +53,44 @@ fn tag_names(result: &AnalysisResult) -> Vec<String> {
     names.filter(fit).filter(|name| seen.insert(*name)).take(MAX_TAGS).map(str::to_owned).collect()
 }
 
-/// Analysis in a list. It has no transcript and no tag matches; read those from `/v1/analyses/{call_id}`.
+/// A summary of an analysis, without the transcript and the matches of tags. `get_analysis` returns these.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AnalysisSummary {
-    /// Id of the call at the vendor.
+    /// The CALL_ID of AloVoice.
     #[schema(value_type = String, example = "1716207617.42")]
     pub call_id: CallId,
-    /// Status of the analysis.
+    /// The status of the analysis.
     pub status: Status,
-    /// Revision of the result: 0 without a result, then incremented by every change.
+    /// Number of the version of the result: 0 without a result, then it increases with each change.
     pub revision: u32,
-    /// The vendor's id of the analysis.
+    /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// Start of the call.
+    /// Start time of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
     /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// Time at which the analysis completed.
+    /// Time when the gateway received the result.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// Metadata of the submission.
+    /// The `metadata` of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Reason of the failure, if the analysis failed.
+    /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// Most recent error, if the last request to the vendor failed.
+    /// The error of the last request to AloVoice, while the gateway retries.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// Names of the quality rules that matched, each once: the first 100 names of up to 256 characters.
+    /// The distinct names of the matched quality rules: the first 100 with up to 256 characters.
     #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
-    /// Metrics of the conversation.
+    /// Talk metrics of the call.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Path of the recording on this service. `null` if the call has no recording.
+    /// Path of the recording at this service.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }

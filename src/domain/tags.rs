@@ -1,33 +1,33 @@
-//! Tags: matches of the vendor's quality rules.
+//! Tags: the results of quality rules.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Match of a quality rule. A rule with several matches has several tags.
+/// One result of a quality rule. A rule with several matches has several tags of the same name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tag {
-    /// Name of the rule.
+    /// The name of the rule.
     #[schema(example = "Приветсвие")]
     pub name: String,
-    /// Value from the vendor: usually a string, often empty. Other JSON values are kept unchanged.
+    /// The value of AloVoice: any JSON value, usually a string, often empty.
     #[schema(required = true, value_type = Option<Value>, example = "Приветствие")]
     pub value: serde_json::Value,
-    /// The vendor's visibility flag. It is `null` in all known examples.
+    /// The `visible` flag of AloVoice; usually `null`.
     #[schema(required = true, value_type = Option<Value>, example = json!(null))]
     pub visible: serde_json::Value,
-    /// Type of the tag from the vendor, such as `rule`.
+    /// The `tag_type` of AloVoice, for example `rule`.
     #[schema(required = true, example = "rule")]
     pub r#type: Option<String>,
-    /// Start of the match, in milliseconds from the start of the call.
+    /// Start of the match in milliseconds from the start of the call.
     #[schema(required = true, example = 1120)]
     pub begin_ms: Option<i64>,
-    /// End of the match, in milliseconds from the start of the call.
+    /// End of the match in milliseconds from the start of the call.
     #[schema(required = true, example = 2960)]
     pub end_ms: Option<i64>,
-    /// Text that matched.
+    /// The matched words.
     #[schema(required = true, example = "assalomu alaykum")]
     pub match_text: Option<String>,
-    /// Fragment id of the turn that matched.
+    /// The `fragment_id` of the matched turn.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Transcript of a call: the turns of the operator and the client.
+//! The transcript of a call.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::clock::Timestamp;
 use super::ids::CallId;
 
-/// Transcript of a call.
+/// The transcript of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
     /// Id of the call.
@@ -23,11 +23,11 @@ pub struct Transcript {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
-    /// The agent of the tenant.
+    /// The CRM user.
     Operator,
-    /// The customer, as caller or callee.
+    /// The other party of the call.
     Client,
-    /// Another speaker, with the vendor's word unchanged. Empty if the vendor gave none.
+    /// Any other value of the vendor, unchanged. Empty if there is none.
     #[serde(untagged)]
     Other(String),
 }
@@ -52,22 +52,22 @@ impl Speaker {
     }
 }
 
-/// Turn of the conversation.
+/// A turn: one fragment of speech.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Turn {
-    /// The vendor's id of the turn. Tags refer to it.
+    /// The id of the fragment at AloVoice. Tags refer to it.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
-    /// Speaker: `operator`, `client`, or another word from the vendor.
+    /// The speaker: `operator`, `client`, or another value of AloVoice.
     #[schema(value_type = String, example = "operator")]
     pub speaker: Speaker,
-    /// Start of the turn, in milliseconds from the start of the call.
+    /// Start in milliseconds from the start of the call.
     #[schema(example = 1120)]
     pub begin_ms: i64,
-    /// End of the turn, in milliseconds from the start of the call.
+    /// End in milliseconds from the start of the call.
     #[schema(example = 2960)]
     pub end_ms: i64,
-    /// Text of the turn.
+    /// The recognized text.
     #[schema(example = "assalomu alaykum")]
     pub text: String,
 }

@@ -71,31 +71,31 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
-/// Usage counters of one tenant and day.
+/// Usage counters of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// Accepted submissions, including repeated ones.
     pub submissions: u64,
-    /// Polls for results, including those that adopted a finished call.
+    /// Requests for a result, including those that found a finished call.
     pub polls: u64,
-    /// Analyses that completed. Revisions do not count.
+    /// Completed analyses; later revisions do not count.
     pub completions: u64,
-    /// Analyses that failed.
+    /// Failed analyses.
     pub failures: u64,
-    /// Delivery attempts and their outcomes.
+    /// Deliveries to callbacks and webhooks.
     pub deliveries: DeliveryUsage,
 }
 
-/// Delivery counters. Each attempt counts on the day it ended.
+/// Usage of deliveries, counted on the day on which they ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct DeliveryUsage {
-    /// Attempts that ended, with any outcome.
+    /// Finished attempts, successful or not.
     #[schema(example = 125)]
     pub attempts: u64,
-    /// Deliveries that the receiver accepted.
+    /// Successful deliveries.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Deliveries that failed for good.
+    /// Failed deliveries.
     #[schema(example = 0)]
     pub failed: u64,
 }

@@ -1,4 +1,4 @@
-//! The admin port: metrics and probes, never to be reached from outside.
+//! The admin port: metrics and probes. It must not be reachable from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,17 @@ use super::state::ApiState;
 use crate::store::{Queue, Resources, StoreError, WebhookCounts};
 use crate::telemetry::metrics::{Metrics, whole};
 
-/// How long readiness waits for the store.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long the metrics wait for the store's numbers: half of what Prometheus waits for all of them by default.
-const NUMBERS_PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of the readiness check of the store.
+const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of the store's statistics for `/metrics`: half of the default scrape timeout of Prometheus.
+const STATISTICS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether requests are wanted. Cleared at the begin of a drain.
+/// Whether this replica wants requests. A drain begins by clearing it.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// From now on, or no longer.
+    /// Sets the readiness.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::SeqCst);
     }
@@ -38,46 +38,48 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz));
 }
 
-/// The process answers.
+/// Liveness: the process answers.
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// Requests are wanted, and the store takes writes.
+/// Readiness: this replica wants requests, and the store accepts writes.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
-    match look(&readiness, &state).await {
+    match check(&readiness, &state).await {
         Ok(()) => HttpResponse::Ok().body("ok\n"),
-        Err(why) => HttpResponse::ServiceUnavailable().body(format!("not ready: {why}\n")),
+        Err(reason) => HttpResponse::ServiceUnavailable().body(format!("not ready: {reason}\n")),
     }
 }
 
-/// Why not, if not.
-async fn look(readiness: &Readiness, state: &ApiState) -> Result<(), &'static str> {
+/// The result of the readiness check, with the reason if not ready.
+async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), &'static str> {
     if !readiness.get() {
         return Err("starting or draining");
     }
-    match tokio::time::timeout(STORE_PATIENCE, state.store.check()).await {
+    match tokio::time::timeout(READINESS_TIMEOUT, state.store.check()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err("the store cannot be used"),
     }
 }
 
-/// Everything in Prometheus' text format. The store's numbers are read now, so that nobody who does not ask pays.
+/// All metrics in the text format of Prometheus. The statistics of the store are read on each scrape.
 async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     let metrics = &state.env.metrics;
-    // Before the reading takes a connection itself.
+    // First, because reading the statistics uses a connection of the store.
     observe_resources(&state).await;
-    let (ready, observed) =
-        tokio::join!(look(&readiness, &state), tokio::time::timeout(NUMBERS_PATIENCE, observe_store(&state)));
+    let (ready, observed) = tokio::join!(
+        check(&readiness, &state),
+        tokio::time::timeout(STATISTICS_TIMEOUT, observe_store(&state))
+    );
     metrics.ready.set(ready.is_ok().into());
     match observed {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::error!(%error, "the store's numbers cannot be read");
+            tracing::error!(%error, "failed to read the statistics of the store");
             forget_store(metrics);
         }
         Err(_) => {
-            tracing::error!("the store's numbers did not come in time");
+            tracing::error!("the statistics of the store timed out");
             forget_store(metrics);
         }
     }
@@ -85,7 +87,7 @@ async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) ->
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(%error, "failed to encode the metrics");
             HttpResponse::InternalServerError().finish()
         }
     }
@@ -116,7 +118,7 @@ async fn observe_store(state: &ApiState) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// No numbers are better than old ones: they would hold up an alert, or hold one off.
+/// Removes the statistics of the store. Stale values would delay alerts or keep them firing.
 fn forget_store(metrics: &Metrics) {
     metrics.analyses.reset();
     metrics.work_lag.reset();
@@ -140,6 +142,6 @@ async fn observe_resources(state: &ApiState) {
             metrics.store_connections_max.set(whole(most));
             metrics.store_connections_waiting.set(whole(waiting));
         }
-        Err(error) => tracing::error!(%error, "the store's file cannot be looked at"),
+        Err(error) => tracing::error!(%error, "failed to read the resources of the store"),
     }
 }

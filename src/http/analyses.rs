@@ -1,40 +1,32 @@
-//! `/v1/analyses`
-
-use std::sync::Arc;
+//! Handlers of `/v1/analyses` and `/v1/analyses/{call_id}`.
 
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Deserialize;
 use serde_json::json;
-use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{IntoParams, ToSchema};
 
-use super::audit::Audited;
-use super::authorized::{AnalysesRead, AnalysesWrite, Authorized};
+use super::body::{Fields, JsonBody};
 use super::conditional::{is_unchanged, preferred_wait};
-use super::exact::ExactObject;
-use super::idempotency::Idempotency;
-use super::input::{CallPath, JsonBody, NoParameters, Object, StrictQuery};
-use super::observe::RequestTrace;
-use super::parameters::{CallParameter, KnownState, RequestKey};
+use super::exact_object::ExactObject;
+use super::json::Object;
 use super::problem::{ApiError, FieldError, retry_after};
-use super::problem_responses::{BodyProblems, CallProblems, CommonProblems, KeyProblems};
-use super::state::ApiState;
+use super::query::NoQuery;
+use super::request::ApiRequest;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::idempotency::Subject;
 use crate::domain::ids::CallId;
-use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 
-/// A call to be analysed.
+/// A call to analyze.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}}))]
 pub struct SubmitAnalysis {
-    /// The call, as the vendor names it: 1 to 128 of `A-Z a-z 0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
+    /// The CALL_ID of AloVoice: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ : @ + = -`, but not `.` or `..`.
     #[schema(
         min_length = 1,
         max_length = 128,
@@ -42,25 +34,25 @@ pub struct SubmitAnalysis {
         example = "1716207617.42"
     )]
     call_id: String,
-    /// Where to announce the outcome. A URL given again for the same call counts once.
+    /// Receiver of the outcome. Submitting the same URL again for this call does not add a second delivery.
     #[serde(default)]
     #[schema(value_type = Option<Callback>)]
     callback: Option<Object<Callback>>,
     #[serde(default)]
     #[schema(schema_with = metadata_schema)]
     metadata: Option<ExactObject>,
-    /// Whether to have a finished call analysed anew. Without it, the vendor gets each call once.
+    /// Whether AloVoice analyzes a finished call again. By default each call is sent to AloVoice once.
     #[serde(default)]
     reanalyze: bool,
 }
 
-/// Any members; so many at the most, as the shortest ones would fill the 4 KiB.
+/// An object of any members. Its limit of 4 KiB bounds their number too: the shortest member is `"":0,`.
 fn metadata_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
         .description(Some(
-            "Given back in the resource and in callbacks: an object of up to 4 KiB, no key twice, no number of more than \
-             64 bits.",
+            "Your own data, returned in the analysis, in events and in callbacks: an object of up to 4 KiB, without \
+             duplicate keys and without integers of more than 64 bits.",
         ))
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
         .max_properties(Some(Metadata::MAX_BYTES / r#""":0,"#.len()))
@@ -68,12 +60,12 @@ fn metadata_schema() -> Schema {
         .into()
 }
 
-/// Where to announce an outcome.
+/// A receiver of the outcome of one submission.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Callback {
-    /// An `https` URL at a public address, up to 2,048 bytes, without user name, password and fragment. It gets a
-    /// POST signed as Standard Webhooks asks, until it answers 2xx.
+    /// An `https` URL with a public address, of up to 2,048 bytes, without user name, password and fragment. The gateway
+    /// sends a POST request that is signed as Standard Webhooks specifies, and retries until the answer is 2xx.
     #[schema(
         max_length = 2048,
         pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
@@ -82,19 +74,35 @@ pub struct Callback {
     url: String,
 }
 
+/// `Prefer`, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents a header that `preferred_wait` reads")]
+pub struct Prefer {
+    /// `wait=N`: wait up to N seconds (at most 60) for the outcome.
+    #[param(rename = "Prefer", example = "wait=30")]
+    prefer: Option<String>,
+}
+
+impl Fields for SubmitAnalysis {
+    fn calls(&self) -> Vec<CallId> {
+        CallId::parse(&self.call_id).into_iter().collect()
+    }
+}
+
 impl SubmitAnalysis {
     /// Checks every field.
     ///
     /// # Errors
-    /// Tells of all that break a rule.
+    /// `invalid_request`, with all fields that break a rule.
     pub fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
         let mut errors = Vec::new();
-        let call_id = noting(&mut errors, "#/call_id", CallId::parse(&self.call_id));
+        let call_id = checked(&mut errors, "#/call_id", CallId::parse(&self.call_id));
         let callback = self
             .callback
-            .and_then(|callback| noting(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.0.url)));
+            .and_then(|callback| checked(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.0.url)));
         let metadata =
-            self.metadata.and_then(|object| noting(&mut errors, "#/metadata", Metadata::parse(object.0)));
+            self.metadata.and_then(|object| checked(&mut errors, "#/metadata", Metadata::parse(object.0)));
         match call_id {
             Some(call_id) if errors.is_empty() => {
                 Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
@@ -104,7 +112,8 @@ impl SubmitAnalysis {
     }
 }
 
-fn noting<T>(
+/// Takes the value of a field, or adds its error to `errors`.
+fn checked<T>(
     errors: &mut Vec<FieldError>,
     pointer: &str,
     parsed: Result<T, impl std::fmt::Display>,
@@ -114,85 +123,30 @@ fn noting<T>(
         .ok()
 }
 
-/// Submit a call
-///
-/// The call is handed to the vendor once, however often it is submitted. The answer comes when the submission is
-/// on disk; the outcome is announced to `callback`, or can be asked for at `Location`. Submitting a call that is
-/// finished delivers its event to a new `callback` at once; submitting one that is under way adds the `callback`
-/// and replaces `metadata` if given.
-#[utoipa::path(
-    post, path = "/v1/analyses", operation_id = "submit_analysis", tag = "analyses",
-    params(RequestKey),
-    request_body = SubmitAnalysis,
-    responses(
-        (status = 202, description = "Taken; an outcome is still to come", body = AnalysisResource,
-            headers(("Location" = String, description = "Where the analysis is"),
-                    ("Retry-After" = u64, description = "When it is worth asking, in seconds"),
-                    ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
-        (status = 200, description = "Already finished", body = AnalysisResource,
-            headers(("Location" = String, description = "Where the analysis is"),
-                    ("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
-        BodyProblems, KeyProblems, CommonProblems,
-    ),
-    security(("bearer" = ["analyses:write"]))
-)]
-pub async fn submit_analysis(
-    request: HttpRequest,
-    state: web::Data<ApiState>,
-    caller: Authorized<AnalysesWrite>,
-    trace: RequestTrace,
-    idempotency: Idempotency,
-    _query: StrictQuery<NoParameters>,
-    body: JsonBody<SubmitAnalysis>,
+/// Submits one call.
+pub(super) async fn submit_analysis(
+    request: ApiRequest<(), NoQuery, JsonBody<SubmitAnalysis>>,
 ) -> Result<HttpResponse, ApiError> {
-    let submission = body.0.into_submission(trace.0)?;
-    Audited::about(&request, [&submission.call_id]);
-    let subject = Subject::Call(submission.call_id.clone());
-    let (keyed, tenant) = (Arc::clone(&state.keyed), Arc::clone(&caller.tenant));
-    let work = async move {
-        let location = format!("/v1/analyses/{}", submission.call_id);
-        let submitted = state.analyses.submit(&caller.tenant, submission).await?;
-        let representation = submitted.representation;
-        let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
-        response.insert_header((header::LOCATION, location));
-        describe(&mut response, &representation, state.env.clock.now());
-        Ok(response.body(representation.body))
-    };
-    idempotency.once(&keyed, tenant.id(), subject, work).await
+    let ApiRequest { state, tenant, trace, body, .. } = request;
+    let submission = body.0.into_submission(trace)?;
+    let location = format!("/v1/analyses/{}", submission.call_id);
+    let submitted = state.analyses.submit(&tenant, submission).await?;
+    let representation = submitted.representation;
+    let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
+    response.insert_header((header::LOCATION, location));
+    describe(&mut response, &representation, state.env.clock.now());
+    Ok(response.body(representation.body))
 }
 
-/// Get the analysis of a call
-///
-/// While it is unfinished, `Retry-After` says when to ask again; with `Prefer: wait=N` the answer waits up to N
-/// seconds (60 at most) for the outcome. A call that was never submitted is asked for at the vendor once; a
-/// finished answer is taken over and served, and needs no submission.
-#[utoipa::path(
-    get, path = "/v1/analyses/{call_id}", operation_id = "get_analysis", tag = "analyses",
-    params(
-        CallParameter,
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the analysis is finished, or after N seconds", example = "wait=30"),
-        KnownState,
-    ),
-    responses(
-        (status = 200, description = "The analysis as it stands", body = AnalysisResource,
-            headers(("ETag" = String, description = "Names this state"),
-                    ("Retry-After" = u64, description = "While it is unfinished: when to ask again, in seconds"))),
-        (status = 304, description = "As known"),
-        CallProblems, CommonProblems,
-    ),
-    security(("bearer" = ["analyses:read"]))
-)]
-pub async fn get_analysis(
-    request: HttpRequest,
-    state: web::Data<ApiState>,
-    caller: Authorized<AnalysesRead>,
-    trace: RequestTrace,
-    call: CallPath,
-    _query: StrictQuery<NoParameters>,
+/// Returns one analysis, after a wait for its outcome if the caller prefers that.
+pub(super) async fn get_analysis(
+    http: HttpRequest,
+    request: ApiRequest<CallId>,
 ) -> Result<HttpResponse, ApiError> {
-    let wait = preferred_wait(&request);
-    let representation = state.analyses.get(&caller.tenant, &call.0, wait, trace.0).await?;
-    let unchanged = is_unchanged(&request, &representation.etag);
+    let ApiRequest { state, tenant, trace, path: call_id, .. } = request;
+    let wait = preferred_wait(&http);
+    let representation = state.analyses.get(&tenant, &call_id, wait, trace).await?;
+    let unchanged = is_unchanged(&http, &representation.etag);
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     if let Some(wait) = wait {
         response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
@@ -201,7 +155,7 @@ pub async fn get_analysis(
     Ok(if unchanged { response.finish() } else { response.body(representation.body.clone()) })
 }
 
-fn describe(response: &mut actix_web::HttpResponseBuilder, representation: &Representation, now: Timestamp) {
+fn describe(response: &mut HttpResponseBuilder, representation: &Representation, now: Timestamp) {
     response
         .content_type(header::ContentType::json())
         .insert_header((header::ETAG, representation.etag.as_str()))

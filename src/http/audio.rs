@@ -1,21 +1,18 @@
-//! `/v1/analyses/{call_id}/audio`
+//! The handler of `GET /v1/analyses/{call_id}/audio`, and the streaming of recordings.
 
 use std::collections::BTreeMap;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use futures_util::TryStreamExt;
 use utoipa::openapi::{Content, RefOr, Response, ResponseBuilder, ResponsesBuilder};
-use utoipa::{IntoResponses, PartialSchema, ToSchema};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use super::authorized::{AudioRead, Authorized};
 use super::disposition::inline;
-use super::input::{CallPath, NoParameters, StrictQuery};
-use super::observe::RequestTrace;
-use super::parameters::CallParameter;
-use super::problem::{ApiError, PRECONDITION_FAILED, Problem, RANGE_NOT_SATISFIABLE};
-use super::problem_responses::{CallProblems, CommonProblems, ResultProblems};
+use super::document::shared_problem;
+use super::problem::{ApiError, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE};
+use super::request::ApiRequest;
 use super::state::ApiState;
 use crate::alovoice::{REQUEST_HEADERS, Recording};
 use crate::domain::ids::CallId;
@@ -23,7 +20,7 @@ use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
 
-/// A recording, or a part of it.
+/// The responses of a recording, for the document.
 pub struct AudioResponses;
 
 impl IntoResponses for AudioResponses {
@@ -36,59 +33,44 @@ impl IntoResponses for AudioResponses {
                 .content("application/octet-stream", content())
         };
         ResponsesBuilder::new()
-            .response("200", sound("The recording"))
-            .response("206", sound("The part that was asked for"))
+            .response("200", sound("The recording."))
+            .response("206", sound("The requested part of the recording."))
+            .response("304", ResponseBuilder::new().description("The recording has not changed."))
+            .response("412", shared_problem("PreconditionFailed"))
+            .response("416", shared_problem("RangeNotSatisfiable"))
             .build()
             .into()
     }
 }
 
-/// Why there is none now.
-#[derive(IntoResponses)]
-pub enum AudioProblems {
-    /// As known
-    #[response(status = 304)]
-    Known,
-    /// Not in the state that was asked for
-    #[response(status = 412, content_type = "application/problem+json")]
-    Changed(Problem),
-    /// There is no such part
-    #[response(status = 416, content_type = "application/problem+json")]
-    NoSuchPart(Problem),
-}
-
-/// The bytes of a recording; of type `application/octet-stream` if the vendor does not say what they are.
+/// The bytes of a recording. The type is `application/octet-stream` if AloVoice does not name an audio type.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-#[expect(dead_code, reason = "for the document alone")]
+#[expect(dead_code, reason = "only describes a schema of the document")]
 struct Sound(Vec<u8>);
 
-/// Get the recording of a call
-///
-/// Streamed from the vendor as it comes. Ranges and conditions are the vendor's to answer.
-#[utoipa::path(
-    get, path = "/v1/analyses/{call_id}/audio", operation_id = "get_audio", tag = "analyses",
-    params(
-        CallParameter,
-        ("Range" = Option<String>, Header, description = "A part of it", example = "bytes=0-1023"),
-    ),
-    responses(AudioResponses, AudioProblems, CallProblems, ResultProblems, CommonProblems),
-    security(("bearer" = ["audio:read"]))
-)]
-pub async fn get_audio(
-    request: HttpRequest,
-    state: web::Data<ApiState>,
-    caller: Authorized<AudioRead>,
-    trace: RequestTrace,
-    call: CallPath,
-    _query: StrictQuery<NoParameters>,
+/// `Range`, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents a header that AloVoice handles")]
+pub struct Range {
+    /// The part of the recording to return, for example `bytes=0-1023`.
+    #[param(rename = "Range")]
+    range: Option<String>,
+}
+
+/// Streams the recording of a call.
+pub(super) async fn get_audio(
+    http: HttpRequest,
+    request: ApiRequest<CallId>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut response = stream(&request, &state, &caller.tenant, &call.0, trace.0).await?;
+    let ApiRequest { state, tenant, trace, path: call_id, .. } = request;
+    let mut response = stream(&http, &state, &tenant, &call_id, trace).await?;
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Authorization"));
     Ok(response)
 }
 
-/// Answers the recording as it comes, by the request's ranges and conditions.
+/// Streams a recording from AloVoice, with the ranges and conditions of the request.
 pub(super) async fn stream(
     request: &HttpRequest,
     state: &ApiState,
@@ -103,7 +85,12 @@ pub(super) async fn stream(
     let head = request.method() == Method::HEAD;
     let recording = state.analyses.recording(tenant, call_id, head, &headers, trace).await?;
     let mut response = match recording.status() {
-        412 => return Err(ApiError::new(PRECONDITION_FAILED, "the recording is in another state")),
+        412 => {
+            return Err(ApiError::new(
+                PRECONDITION_FAILED,
+                "the recording does not match the condition of the request",
+            ));
+        }
         416 => return Err(no_such_part(&recording)),
         206 => HttpResponse::PartialContent(),
         304 => HttpResponse::NotModified(),
@@ -111,14 +98,14 @@ pub(super) async fn stream(
     };
     for (name, value) in recording.headers() {
         if name == "content-length" {
-            // Said as it is, so that a recording that breaks off is seen to have.
+            // With the length, a client notices a recording that ends early.
             if let Some(length) = std::str::from_utf8(value).ok().and_then(|length| length.parse().ok()) {
                 response.no_chunking(length);
             }
             continue;
         }
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
-        // On this service's own address a page of the vendor's must not run: a recording is sound, or just bytes.
+        // A page from AloVoice must not run at the origin of the gateway: a recording is audio or plain bytes.
         let is_page = name == "content-type" && !value.as_bytes().starts_with(b"audio/");
         let value = if is_page { HeaderValue::from_static("application/octet-stream") } else { value };
         response.insert_header((name, value));
@@ -132,7 +119,7 @@ pub(super) async fn stream(
     Ok(response.streaming(recording.into_stream().map_err(broken)))
 }
 
-/// What a file of this type is named by; `None` for types that are no sound, or seldom.
+/// File name extension of an audio type; `None` for other types.
 fn extension(content_type: &[u8]) -> Option<&'static str> {
     Some(match content_type.split(|byte| *byte == b';').next()?.trim_ascii() {
         b"audio/wav" | b"audio/x-wav" | b"audio/wave" | b"audio/vnd.wave" => "wav",
@@ -145,7 +132,7 @@ fn extension(content_type: &[u8]) -> Option<&'static str> {
 }
 
 fn no_such_part(recording: &Recording) -> ApiError {
-    let error = ApiError::new(RANGE_NOT_SATISFIABLE, "the recording has no such part");
+    let error = ApiError::new(RANGE_NOT_SATISFIABLE, "the recording does not have the requested range");
     let length = recording.headers().find(|(name, _)| *name == "content-range");
     match length.and_then(|(_, value)| HeaderValue::from_bytes(value).ok()) {
         Some(length) => error.with_header(header::CONTENT_RANGE, length),

@@ -1,15 +1,16 @@
-//! Preferences and conditions that a request's headers carry.
+//! The headers `Prefer` and `If-None-Match`.
 
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::IF_NONE_MATCH;
+use utoipa::IntoParams;
 
-/// The longest wait that is granted: shorter than the idle time-outs of common ingresses allow for.
+/// The longest wait. Common ingresses close connections that are idle for longer.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// `Prefer: wait=N` (RFC 7240, 4.3), capped at [`MAX_WAIT`]. The first one counts; what is malformed is ignored,
-/// as the RFC asks.
+/// `Prefer: wait=N` (RFC 7240, 4.3), capped at [`MAX_WAIT`]. The first one counts. The RFC requires to ignore malformed
+/// preferences.
 pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
@@ -19,6 +20,16 @@ pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
             .then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
     })?;
     Some(Duration::from_secs(seconds).min(MAX_WAIT))
+}
+
+/// `If-None-Match`, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents a header that `is_unchanged` reads")]
+pub struct IfNoneMatch {
+    /// The `ETag` that you have. If it is still current, the answer is 304 without a body.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
 }
 
 /// Whether `If-None-Match` names this entity tag, by weak comparison (RFC 9110, 13.1.2).
@@ -39,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_found_among_preferences_and_capped() {
+    fn the_first_wait_counts_and_is_capped() {
         let wait =
             |value| preferred_wait(&TestRequest::get().insert_header(("prefer", value)).to_http_request());
         assert_eq!(wait("wait=5"), Some(Duration::from_secs(5)));

@@ -1,6 +1,6 @@
-//! Pages of other hosts that call the API: none, unless the settings name them (Fetch, 3.2).
+//! CORS (Fetch, 3.2): pages of other origins can call the API if the settings allow their origin.
 //!
-//! A page sends its token itself. So credentials, which are what a browser would add by itself, are never allowed.
+//! A page sends its token explicitly. Credentials that a browser would add, such as cookies, are never allowed.
 
 use actix_cors::Cors;
 use actix_web::http::header::{self, HeaderMap};
@@ -8,13 +8,13 @@ use actix_web::middleware::Condition;
 
 use crate::config::CorsSettings;
 
-/// How long a browser may remember that it may, in seconds; some remember it for two hours at most.
+/// How long a browser may cache the answer to a preflight request, in seconds.
 const MAX_AGE: usize = 3600;
 
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PATCH", "DELETE"];
 
-/// What a page may send beyond what every page may.
-const SENT: [&str; 16] = [
+/// Request headers that pages may send, besides the safelisted ones.
+const REQUEST_HEADERS: [&str; 16] = [
     "accept",
     "authorization",
     "baggage",
@@ -33,8 +33,8 @@ const SENT: [&str; 16] = [
     "x-request-id",
 ];
 
-/// What a page may read of an answer beyond what every page may.
-const READ: [&str; 14] = [
+/// Response headers that pages may read, besides the safelisted ones.
+const RESPONSE_HEADERS: [&str; 14] = [
     "accept-ranges",
     "allow",
     "content-disposition",
@@ -51,19 +51,22 @@ const READ: [&str; 14] = [
     "x-request-id",
 ];
 
-/// The middleware; it does nothing if no origin is allowed.
+/// The middleware. It does nothing if no origin is allowed.
 pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
-    let nobody =
-        Cors::default().allowed_methods(METHODS).allowed_headers(SENT).expose_headers(READ).max_age(MAX_AGE);
+    let closed = Cors::default()
+        .allowed_methods(METHODS)
+        .allowed_headers(REQUEST_HEADERS)
+        .expose_headers(RESPONSE_HEADERS)
+        .max_age(MAX_AGE);
     let origins = &settings.allowed_origins;
     Condition::new(
         !origins.is_empty(),
-        origins.iter().fold(nobody, |cors, origin| cors.allowed_origin(origin)),
+        origins.iter().fold(closed, |cors, origin| cors.allowed_origin(origin)),
     )
 }
 
-/// Carries over to another answer what lets a page read it, and what keeps caches from mixing up pages.
-pub(super) fn carry_over(from: &HeaderMap, to: &mut HeaderMap) {
+/// Copies the CORS headers and `Vary` to another answer.
+pub(super) fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
     for name in [header::ACCESS_CONTROL_ALLOW_ORIGIN, header::ACCESS_CONTROL_EXPOSE_HEADERS, header::VARY] {
         if let Some(value) = from.get(&name) {
             to.insert(name, value.clone());

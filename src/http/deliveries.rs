@@ -1,48 +1,40 @@
-//! `/v1/deliveries`
+//! Handlers of `/v1/deliveries`.
 
-use std::sync::Arc;
-
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::authorized::{Authorized, WebhooksManage};
-use super::idempotency::Idempotency;
-use super::input::{DeliveryPath, NoFields, NoParameters, OptionalBody, StrictQuery};
-use super::parameters::{DeliveryParameter, RequestKey};
+use super::body::{NoFields, OptionalBody};
 use super::problem::{ApiError, FieldError};
-use super::problem_responses::{
-    BodyProblems, CommonProblems, ConflictProblems, KeyProblems, NotFoundProblems,
-};
-use super::state::ApiState;
+use super::query::NoQuery;
+use super::request::ApiRequest;
 use crate::analyses::DeliveryWithAttempts;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryStatus};
-use crate::domain::idempotency::Subject;
-use crate::domain::ids::{CallId, WebhookId};
+use crate::domain::ids::{CallId, DeliveryId, WebhookId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
 
 const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
 
-/// Which deliveries to list: those that are all of it.
+/// Filters and paging.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListDeliveries {
-    /// To this webhook.
+    /// Filter by the id of a webhook.
     #[param(max_length = 36, pattern = "^whk_[0-9a-f]{32}$")]
     webhook: Option<String>,
-    /// That have come so far.
+    /// Filter by status.
     #[param(inline)]
     status: Option<DeliveryStatus>,
-    /// That tell of this call.
+    /// Filter by call.
     #[param(min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$")]
     call_id: Option<String>,
-    /// The `next_cursor` of the page before, with the same filters.
+    /// The `next_cursor` of the previous page. Use it with the same filters.
     #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
-    /// The most deliveries on the page.
+    /// Maximum number of deliveries on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
@@ -71,81 +63,81 @@ impl ListDeliveries {
     }
 }
 
-/// A page of deliveries.
+/// One page of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryList {
-    /// The newest first.
+    /// The deliveries, newest first.
     #[schema(max_items = 200)]
     deliveries: Vec<Delivery>,
-    /// For the next page; `null` on the last.
+    /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
-/// One event on its way to one URL.
+/// The delivery of one event to one receiver.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Delivery {
-    /// Its id.
+    /// The id of the delivery.
     #[schema(example = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
-    /// The webhook; `null` for the callback of a submission.
+    /// The id of the webhook; `null` for the callback of a submission.
     #[schema(required = true, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     webhook: Option<String>,
-    /// Where it goes; a webhook's URL as it is now.
+    /// The URL of the receiver. For a webhook it is the current URL.
     url: String,
-    /// The event, which is the `webhook-id`.
+    /// The id of the event, sent as `webhook-id`.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     event: String,
-    /// What happened.
+    /// The type of the event.
     #[schema(example = "analysis.completed")]
     event_type: String,
-    /// The call that the event tells of; `null` for a test.
+    /// The call of the event; `null` for a test event.
     #[schema(required = true, example = "1716207617.42")]
     call_id: Option<String>,
-    /// How far it has come.
+    /// The status of the delivery.
     #[schema(value_type = DeliveryStatus)]
     status: String,
-    /// Attempts that were begun.
+    /// Number of started attempts.
     attempt_count: u32,
-    /// Whether one is under way at this moment.
+    /// Whether an attempt is in progress.
     under_way: bool,
-    /// When the next is due, if one is to come; one to a webhook that is disabled or paused may wait longer.
+    /// Time of the next attempt, if there is one. While a webhook is disabled or paused, the attempt may come later.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
-    /// When it was made.
+    /// Time when the delivery was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it arrived or was given up.
+    /// Time when the delivery succeeded or failed for good.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
-    /// Every attempt, the first one first; of more than 100, those that came last. Not in lists.
+    /// The attempts, oldest first, at most the last 100. Lists omit this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, max_items = 100)]
     attempts: Option<Vec<Attempt>>,
 }
 
-/// One try.
+/// One HTTP request of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Attempt {
-    /// Counted from 1.
+    /// Number of the attempt, from 1.
     number: u32,
-    /// When it began. It is written down before anything is sent.
+    /// Start time. The attempt is recorded before the request is sent.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// How it ended: `delivered`, `refused`, `gone`, `timeout`, `connect`, `dns`, `tls`, `closed`, `protocol`, `forbidden`,
-    /// `unsigned` or `request`; `null` while it is under way, or if its end was lost with its process.
+    /// The outcome: `delivered`, `refused`, `gone`, `timeout`, `connect`, `dns`, `tls`, `closed`, `protocol`, `forbidden`,
+    /// `unsigned` or `request`. It is `null` while the attempt is in progress, or if the gateway crashed during it.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,
-    /// The receiver's status, if it gave one.
+    /// The HTTP status of the receiver, if it answered.
     #[schema(required = true, example = 500)]
     status: Option<u16>,
-    /// From the first byte to the last, in milliseconds.
+    /// Duration of the attempt in milliseconds.
     #[schema(required = true, example = 42)]
     latency_ms: Option<u64>,
-    /// What went wrong.
+    /// A description of the error.
     #[schema(required = true, example = "the receiver answered with status 500")]
     error: Option<String>,
-    /// The first 4 KiB of the receiver's answer; what is not UTF-8 in it is replaced.
+    /// The first 4 KiB of the answer of the receiver. Invalid UTF-8 is replaced.
     response: String,
 }
 
@@ -193,72 +185,27 @@ impl From<DeliveryWithAttempts> for Delivery {
     }
 }
 
-/// List deliveries
-///
-/// Of webhooks and of the callbacks of submissions, the newest first. They are kept as long as their events.
-#[utoipa::path(
-    get, path = "/v1/deliveries", operation_id = "list_deliveries", tag = "webhooks",
-    params(ListDeliveries),
-    responses((status = 200, description = "A page", body = DeliveryList), CommonProblems),
-    security(("bearer" = ["webhooks:manage"]))
-)]
-pub async fn list_deliveries(
-    state: web::Data<ApiState>,
-    caller: Authorized<WebhooksManage>,
-    query: StrictQuery<ListDeliveries>,
+/// Lists the deliveries that match all filters.
+pub(super) async fn list_deliveries(
+    request: ApiRequest<(), ListDeliveries>,
 ) -> Result<HttpResponse, ApiError> {
-    let (filter, cursor, limit) = query.0.into_filter()?;
-    let list = state.webhooks.deliveries(caller.tenant.id(), filter, cursor.as_deref(), limit).await?;
+    let ApiRequest { state, tenant, query, .. } = request;
+    let (filter, cursor, limit) = query.into_filter()?;
+    let list = state.webhooks.deliveries(tenant.id(), filter, cursor.as_deref(), limit).await?;
     let deliveries = list.deliveries.into_iter().map(Delivery::from).collect();
     Ok(HttpResponse::Ok().json(DeliveryList { deliveries, next_cursor: list.next_cursor }))
 }
 
-/// Get a delivery with every attempt
-///
-/// What was sent when, and what the receiver answered.
-#[utoipa::path(
-    get, path = "/v1/deliveries/{delivery_id}", operation_id = "get_delivery", tag = "webhooks",
-    params(DeliveryParameter),
-    responses((status = 200, description = "The delivery", body = Delivery), NotFoundProblems, CommonProblems),
-    security(("bearer" = ["webhooks:manage"]))
-)]
-pub async fn get_delivery(
-    state: web::Data<ApiState>,
-    caller: Authorized<WebhooksManage>,
-    delivery: DeliveryPath,
-    _query: StrictQuery<NoParameters>,
-) -> Result<HttpResponse, ApiError> {
-    let found = state.webhooks.delivery(caller.tenant.id(), delivery.0).await?;
+/// Returns one delivery with its attempts.
+pub(super) async fn get_delivery(request: ApiRequest<DeliveryId>) -> Result<HttpResponse, ApiError> {
+    let found = request.state.webhooks.delivery(request.tenant.id(), request.path).await?;
     Ok(HttpResponse::Ok().json(Delivery::from(found)))
 }
 
-/// Send a delivery again
-///
-/// Now, whatever became of it, under the same `webhook-id`; its earlier attempts stay on record, and the pauses between the
-/// next ones begin anew. One that is being attempted at this moment is left alone.
-#[utoipa::path(
-    post, path = "/v1/deliveries/{delivery_id}/redeliver", operation_id = "redeliver", tag = "webhooks",
-    params(DeliveryParameter, RequestKey),
-    responses(
-        (status = 202, description = "On its way", body = Delivery,
-            headers(("Idempotency-Replayed" = bool, description = "`true`: the first answer to this `Idempotency-Key`, again"))),
-        NotFoundProblems, KeyProblems, ConflictProblems, BodyProblems, CommonProblems,
-    ),
-    security(("bearer" = ["webhooks:manage"]))
-)]
-pub async fn redeliver(
-    state: web::Data<ApiState>,
-    caller: Authorized<WebhooksManage>,
-    delivery: DeliveryPath,
-    idempotency: Idempotency,
-    _query: StrictQuery<NoParameters>,
-    _body: OptionalBody<NoFields>,
+/// Schedules a delivery again.
+pub(super) async fn redeliver(
+    request: ApiRequest<DeliveryId, NoQuery, OptionalBody<NoFields>>,
 ) -> Result<HttpResponse, ApiError> {
-    let (keyed, tenant) = (Arc::clone(&state.keyed), caller.tenant.id().clone());
-    let work = async move {
-        let due = state.webhooks.redeliver(caller.tenant.id(), delivery.0).await?;
-        Ok(HttpResponse::Accepted().json(Delivery::from(due)))
-    };
-    // It tells of a call and of what was answered about it: not to outlive a deletion.
-    idempotency.once(&keyed, &tenant, Subject::Calls, work).await
+    let due = request.state.webhooks.redeliver(request.tenant.id(), request.path).await?;
+    Ok(HttpResponse::Accepted().json(Delivery::from(due)))
 }

@@ -1,11 +1,11 @@
-//! `Content-Disposition`: an answer is shown where it can be, and saved under a name that every file system takes.
+//! `Content-Disposition`: browsers show an answer inline and save it under a portable file name.
 
-/// `inline`, with the name `stem.extension`. What a file system may not take in `stem` becomes `_`.
+/// `inline` with the file name `stem.extension`. Characters that are not portable become `_`.
 pub(super) fn inline(stem: &str, extension: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let mut stem: String = stem.chars().map(safe).collect();
     if stem.starts_with('.') {
-        // Else it would be hidden.
+        // Otherwise the file would be hidden on Unix.
         stem.replace_range(..1, "_");
     }
     format!("inline; filename=\"{stem}.{extension}\"")
@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_a_name_that_every_system_takes() {
+    fn file_names_are_portable() {
         for (stem, wanted) in [
             ("1716207617.42", "1716207617.42.vtt"),
             ("a:b@c+d=e~f-g_h", "a_b_c_d_e_f-g_h.vtt"),

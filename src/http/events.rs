@@ -1,18 +1,15 @@
-//! `/v1/events`
+//! The handler of `GET /v1/events`.
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::authorized::{AnalysesRead, Authorized};
-use super::event_stream::{Pass, is_wanted, stream};
-use super::input::StrictQuery;
+use super::event_stream::{StreamToken, stream};
 use super::negotiation::negotiate;
-use super::problem::{ApiError, Problem};
-use super::problem_responses::CommonProblems;
-use super::state::ApiState;
+use super::problem::ApiError;
+use super::request::ApiRequest;
 use crate::analyses::{FeedPage, Start};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
@@ -22,110 +19,88 @@ use crate::domain::resource::AnalysisResource;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
-/// Bytes of bodies in one page; the event that passes them ends it.
+/// Limit of the event bodies in one page. The event that exceeds it is the last one.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// The form of a stream.
-const STREAM: &str = "text/event-stream";
-/// The forms that there are.
-const OFFERED: [&str; 2] = ["application/json", STREAM];
-/// What a stream that broke off gives as the last event it had.
+/// The available media types. A caller that accepts both by name gets a stream; [`PAGE`] is the default.
+const OFFERED: [&str; 2] = ["text/event-stream", "application/json"];
+const STREAM: usize = 0;
+const PAGE: usize = 1;
+/// The id of the last event that a client of a stream received.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Which part of the feed.
+/// The part of the feed to return.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListEvents {
-    /// Where to go on: `next` of the page before, the `id` of an event, `earliest` or `latest`. Without it a list begins
-    /// with the oldest event that is kept, a stream with the next that comes.
+    /// Start position: `next` of the previous page, the `id` of an event, `earliest` or `latest`. By default a page starts
+    /// with the oldest event and a stream with the next new event.
     #[param(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9_-]+$", example = "earliest")]
     after: Option<String>,
-    /// The most events of a page, 100 if not given; a page of more than 8 MiB ends earlier. Not for streams.
+    /// Maximum number of events in a page. The default is 100. A page also ends at 8 MiB. Not allowed for streams.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, example = 100)]
     limit: Option<usize>,
 }
 
-/// Something that happened to an analysis. Callbacks tell the same, with `id` as `webhook-id`.
+/// A change of the state of an analysis. Callbacks and webhooks deliver the same event with `id` as `webhook-id`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
-    /// Its id. The same event has the same id wherever it is told.
+    /// The id of the event, the same in the feed, in streams and in deliveries.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
-    /// What happened.
+    /// The type of the event.
     r#type: EventKind,
-    /// When.
+    /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The analysis as it stood then.
+    /// The analysis at that time.
     data: AnalysisResource,
 }
 
-/// A page of the feed.
+/// One page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
-    /// The events, oldest first. Fewer than `limit` does not mean that there are no more; none does, for now.
+    /// The events, oldest first. A page with fewer than `limit` events is not always the last; an empty page is.
     #[schema(max_items = 500)]
     events: Vec<Event>,
-    /// Where to go on, now or later: give it as `after`. It stays good however old it gets.
+    /// Cursor of the next page: pass it as `after`, now or later. It does not expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
     next: String,
 }
 
-/// Follow what happens to analyses
-///
-/// Every event of the tenant once and in one order, as a list or live. A list is a page of events and the cursor of the
-/// next; events are kept as long as `store.retention` says. With `Accept: text/event-stream` the answer is a stream of
-/// Server-Sent Events: `id` is the event's id, `event` its type, `data` the event as in a list, on one line. A stream that
-/// breaks off is resumed after the event that `Last-Event-ID` names, at any replica, without loss or doubling; clients
-/// such as `EventSource` do that by themselves. At its start comes an `id` without data, so that this holds before the
-/// first event, too. Comments keep a silent stream alive. It ends when the token counts no more and when the server stops:
-/// connect again.
-#[utoipa::path(
-    get, path = "/v1/events", operation_id = "list_events", tag = "events",
-    params(
-        ListEvents,
-        ("Last-Event-ID" = Option<String>, Header, description = "Of a stream: the `id` that came last; counts before `after`", example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e"),
-    ),
-    responses(
-        (status = 200, description = "The events after the cursor, or a stream of them", content(
-            (EventPage = "application/json"),
-            (String = "text/event-stream", example = json!("retry: 2000\nid: AAAAAAAAAAEqjnBRTbTKTw\n\nid: evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e\nevent: analysis.completed\ndata: {\"id\":\"evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e\",\"type\":\"analysis.completed\",…}\n\n: ping\n\n")),
-        )),
-        (status = 406, description = "`Accept` refuses all that there is; `detail` lists it", body = Problem, content_type = "application/problem+json"),
-        CommonProblems,
-    ),
-    security(("bearer" = ["analyses:read"]))
-)]
-pub async fn list_events(
-    request: HttpRequest,
-    state: web::Data<ApiState>,
-    caller: Authorized<AnalysesRead>,
-    query: StrictQuery<ListEvents>,
+/// `Last-Event-ID`, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents a header that `list_events` reads")]
+pub struct LastEventId {
+    /// For streams: the last `id` that you received. It takes precedence over `after`.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<String>,
+}
+
+/// Returns a page of events, or a stream of them if the caller prefers that.
+pub(super) async fn list_events(
+    http: HttpRequest,
+    request: ApiRequest<(), ListEvents>,
 ) -> Result<HttpResponse, ApiError> {
-    let (tenant, ListEvents { after, limit }) = (caller.tenant.id(), query.0);
-    let after = after.map(|after| start(tenant, "?after", &after)).transpose()?;
-    let accepted = negotiate(&request, &OFFERED)?;
-    if OFFERED[accepted] == STREAM || is_wanted(request.headers()) {
+    let tenant = request.tenant.id();
+    let ListEvents { after, limit } = &request.query;
+    let after = after.as_deref().map(|after| start(tenant, "?after", after)).transpose()?;
+    if negotiate(&http, &OFFERED, PAGE)? == STREAM {
         if limit.is_some() {
-            return Err(ApiError::invalid_field("?limit", "is not for streams, which go on for ever"));
+            return Err(ApiError::invalid_field("?limit", "must not be given for a stream"));
         }
-        let last = request.headers().get(LAST_EVENT_ID).filter(|last| !last.is_empty());
+        let last = http.headers().get(LAST_EVENT_ID).filter(|last| !last.is_empty());
         let last = last.map(|last| start(tenant, "Last-Event-ID", last.to_str().unwrap_or_default()));
         let start = last.transpose()?.or(after).unwrap_or(Start::Latest);
-        // Only a body needs a place among the streams.
-        let is_head = request.method() == Method::HEAD;
-        if is_head {
-            return Ok(stream_head().finish());
-        }
-        let pass = Pass::new(&state.verifier, request.headers())?;
-        return open(&state, &caller, pass, start).await;
+        return open_stream(&http, &request, start).await;
     }
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::invalid_field("?limit", &format!("must be 1 to {MAX_LIMIT}")));
     }
     let limits = PageLimits { events: limit, bytes: PAGE_BYTES };
-    let page = state.feed.page(tenant, after.unwrap_or(Start::Earliest), limits).await?;
+    let page = request.state.feed.page(tenant, after.unwrap_or(Start::Earliest), limits).await?;
     Ok(HttpResponse::Ok()
         .content_type(header::ContentType::json())
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
@@ -134,35 +109,39 @@ pub async fn list_events(
 }
 
 fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError> {
-    let rule = "must be a cursor that this feed gave, the id of an event, \"earliest\" or \"latest\"";
+    let rule = "must be a cursor of this feed, the id of an event, \"earliest\" or \"latest\"";
     Start::parse(tenant, text).ok_or_else(|| ApiError::invalid_field(pointer, rule))
 }
 
-async fn open(
-    state: &ApiState,
-    caller: &Authorized<AnalysesRead>,
-    pass: Pass,
+/// Opens a stream. A HEAD request has no body and so does not count as an open stream.
+async fn open_stream(
+    http: &HttpRequest,
+    request: &ApiRequest<(), ListEvents>,
     start: Start,
 ) -> Result<HttpResponse, ApiError> {
-    let tenant = caller.tenant.id();
+    if *http.method() == Method::HEAD {
+        return Ok(stream_head().finish());
+    }
+    let (state, tenant) = (&request.state, request.tenant.id());
+    let token = StreamToken::new(&state.verifier, http.headers())?;
     let refused = || state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
     let place = state.feed.join(tenant).inspect_err(|_| refused())?;
-    let events = state.feed.stream(tenant, start, caller.bearer.until(), place).await?;
-    Ok(stream_head().streaming(stream(events, pass)))
+    let events = state.feed.stream(tenant, start, request.caller.until(), place).await?;
+    Ok(stream_head().streaming(stream(events, token)))
 }
 
-/// With what keeps proxies from holding events back.
-fn stream_head() -> actix_web::HttpResponseBuilder {
+/// The head of a stream, with headers that stop proxies from buffering events.
+fn stream_head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
-        .content_type(STREAM)
+        .content_type(OFFERED[STREAM])
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .insert_header((header::VARY, HeaderValue::from_static("Authorization, Accept")))
         .insert_header(("x-accel-buffering", "no"));
     response
 }
 
-/// The form of [`EventPage`], with the bodies as they are stored.
+/// Writes an [`EventPage`] with the stored bodies of its events.
 fn body(page: &FeedPage) -> Vec<u8> {
     let bytes: usize = page.events.iter().map(|event| event.body.len() + 64).sum();
     let mut body = Vec::with_capacity(bytes + 64);
@@ -173,7 +152,7 @@ fn body(page: &FeedPage) -> Vec<u8> {
         }
         event.write_json(&mut body);
     }
-    // Made of the alphabet of base64: nothing in it needs escaping.
+    // A cursor is base64, which needs no escaping.
     body.extend_from_slice(format!("],\"next\":\"{}\"}}", page.next_cursor).as_bytes());
     body
 }

@@ -1,47 +1,48 @@
-//! Which of several media types a caller likes best, by its `Accept` (RFC 9110, 12.5.1).
+//! Content negotiation: the media type that a caller prefers, by `Accept` (RFC 9110, 12.5.1).
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{Accept, Header, Quality};
 
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
-/// The place in `offered` of the type that is liked best; of several, the first. Without an `Accept` that can be read, the
-/// first of all.
+/// The index in `offered` of the preferred type. The highest quality wins, then the most specific media range, then the
+/// default if no range names a type exactly, then the order of `offered`. Without a valid `Accept` it is the default.
 ///
-/// Parameters of a range, such as `charset`, do not matter: there is no other variant to give.
+/// Parameters of a range, such as `charset`, are ignored, because each type has one variant.
 ///
 /// # Errors
-/// If `Accept` refuses all of them.
-pub(super) fn negotiate(request: &HttpRequest, offered: &[&str]) -> Result<usize, ApiError> {
+/// `not_acceptable`, if `Accept` excludes all types.
+pub(super) fn negotiate(request: &HttpRequest, offered: &[&str], default: usize) -> Result<usize, ApiError> {
     let ranges = Accept::parse(request).map(|accept| accept.0).unwrap_or_default();
     if ranges.is_empty() {
-        return Ok(0);
+        return Ok(default);
     }
-    let quality = |offer: &str| {
-        let fitting = ranges
+    // The most specific range that matches a type decides on its quality.
+    let rank = |offer: &str| {
+        let matching = ranges
             .iter()
             .filter_map(|range| Some((precision(range.item.essence_str(), offer)?, range.quality)));
-        // The range that says it most exactly counts, and not the kindest.
-        fitting.max().map_or(Quality::ZERO, |(_, quality)| quality)
+        matching.max().map_or((Quality::ZERO, 0), |(precision, quality)| (quality, precision))
     };
-    let mut best = (Quality::ZERO, None);
-    for (place, offer) in offered.iter().enumerate() {
-        let quality = quality(offer);
-        if quality > best.0 {
-            best = (quality, Some(place));
-        }
+    let ranks: Vec<_> = offered.iter().map(|offer| rank(offer)).collect();
+    let best = ranks.iter().copied().max().unwrap_or((Quality::ZERO, 0));
+    if best.0 == Quality::ZERO {
+        let detail = format!("Accept excludes all available types: {}", offered.join(", "));
+        return Err(ApiError::new(NOT_ACCEPTABLE, detail));
     }
-    best.1.ok_or_else(|| {
-        let detail = format!("Accept refuses all that there is: {}", offered.join(", "));
-        ApiError::new(NOT_ACCEPTABLE, detail)
-    })
+    let is_exact = best.1 == EXACT;
+    let first = ranks.iter().position(|rank| *rank == best).unwrap_or(default);
+    Ok(if !is_exact && ranks.get(default) == Some(&best) { default } else { first })
 }
 
-/// How exactly a range, in lower case, names a type; `None` if it does not.
+/// The precision of a range that names a type without wildcards.
+const EXACT: u8 = 2;
+
+/// The precision of a range, in lower case, that matches a type; `None` if it does not match.
 fn precision(range: &str, offer: &str) -> Option<u8> {
     let is_of_kind = |kind: &str| offer.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
     match range.strip_suffix("/*") {
-        None => (range == offer).then_some(2),
+        None => (range == offer).then_some(EXACT),
         Some("*") => Some(0),
         Some(kind) => is_of_kind(kind).then_some(1),
     }
@@ -58,11 +59,11 @@ mod tests {
 
     fn chosen(accept: &str) -> Option<&'static str> {
         let request = TestRequest::get().insert_header((ACCEPT, accept)).to_http_request();
-        negotiate(&request, &OFFERED).ok().map(|place| OFFERED[place])
+        negotiate(&request, &OFFERED, 0).ok().map(|place| OFFERED[place])
     }
 
     #[test]
-    fn the_best_liked_type_is_chosen() {
+    fn the_preferred_type_is_chosen() {
         for (accept, wanted) in [
             ("text/vtt", "text/vtt"),
             ("Text/VTT; charset=utf-8", "text/vtt"),
@@ -75,28 +76,51 @@ mod tests {
             ("*/*, application/json;q=0.5, text/plain;q=0", "text/vtt"),
             ("text/vtt, application/json", "application/json"),
             ("*/*", "application/json"),
-            // What cannot be read says nothing.
+            ("text/vtt, */*", "text/vtt"),
+            // Invalid ranges are ignored.
             ("", "application/json"),
             ("nonsense", "application/json"),
             ("nonsense, text/vtt", "text/vtt"),
         ] {
             assert_eq!(chosen(accept), Some(wanted), "{accept}");
         }
-        assert_eq!(negotiate(&TestRequest::get().to_http_request(), &OFFERED).ok(), Some(0));
+        assert_eq!(negotiate(&TestRequest::get().to_http_request(), &OFFERED, 0).ok(), Some(0));
     }
 
     #[test]
-    fn several_headers_are_one() {
+    fn several_accept_headers_count_as_one() {
         let request = TestRequest::get()
             .append_header((ACCEPT, "application/json;q=0.5"))
             .append_header((ACCEPT, "text/plain"));
-        assert_eq!(negotiate(&request.to_http_request(), &OFFERED).ok(), Some(1));
+        assert_eq!(negotiate(&request.to_http_request(), &OFFERED, 0).ok(), Some(1));
     }
 
     #[test]
-    fn what_nobody_likes_is_refused() {
+    fn an_accept_that_excludes_all_types_is_refused() {
         for accept in ["text/html", "audio/*", "application/json;q=0", "*/*;q=0", "text/*;q=0, image/png"] {
             assert_eq!(chosen(accept), None, "{accept}");
         }
+    }
+
+    #[test]
+    fn a_type_may_come_before_the_default() {
+        let stream = |accept: &str| {
+            let request = TestRequest::get().insert_header((ACCEPT, accept)).to_http_request();
+            negotiate(&request, &["text/event-stream", "application/json"], 1).ok().map(|index| index == 0)
+        };
+        for accept in [
+            "text/event-stream",
+            "Text/Event-Stream; charset=utf-8",
+            "text/event-stream, */*",
+            "application/json;q=0.5, text/event-stream",
+            "application/json, text/event-stream",
+            "text/*",
+        ] {
+            assert_eq!(stream(accept), Some(true), "{accept}");
+        }
+        for accept in ["", "*/*", "application/json", "application/json, text/event-stream;q=0.9"] {
+            assert_eq!(stream(accept), Some(false), "{accept}");
+        }
+        assert_eq!(stream("text/event-stream;q=0"), None);
     }
 }

@@ -1,21 +1,20 @@
-//! Numbers in bodies.
+//! Integers in JSON bodies.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-/// Up to here an `f64` tells one whole number from the next.
+/// Up to here an `f64` represents each integer exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A whole number; its field may be left out. `60.0` is one, too: JSON has numbers alone, and JSON Schema (Core, 4.2.3) goes by
-/// what they are and not by how they are written.
+/// Parses an integer of an optional field. `60.0` is an integer too: JSON Schema (Core, 4.2.3) compares values, not spellings.
 pub(super) fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = Number::deserialize(deserializer)?;
-    let whole = number.as_u64().or_else(|| number.as_f64().and_then(written_otherwise));
+    let whole = number.as_u64().or_else(|| number.as_f64().and_then(from_float));
     whole.map(Some).ok_or_else(|| D::Error::custom("must be a whole number"))
 }
 
-fn written_otherwise(number: f64) -> Option<u64> {
+fn from_float(number: f64) -> Option<u64> {
     let is_whole = number.fract() == 0.0 && (0.0..=EXACT).contains(&number);
     #[expect(
         clippy::cast_possible_truncation,
@@ -30,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_number_is_one_however_it_is_written() {
+    fn an_integer_is_accepted_in_every_spelling() {
         let read = |text: &str| whole_number(&mut serde_json::Deserializer::from_str(text));
         let good = [("60", Some(60)), ("60.0", Some(60)), ("6e1", Some(60)), ("-0.0", Some(0))];
         for (text, number) in good {

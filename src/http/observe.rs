@@ -1,4 +1,4 @@
-//! What every request passes through: its id, its trace, its log line, its metrics, and the last word on errors.
+//! The middleware of every request: request id, trace, log line, metrics, common headers, and the form of errors.
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use actix_cors::CorsError;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
 use percent_encoding::percent_decode_str;
@@ -18,6 +18,7 @@ use super::audit;
 use super::cors;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
+use super::routes::PathOperations;
 use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
@@ -26,10 +27,10 @@ use crate::domain::ids::RequestId;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::spans;
 
-/// The header that carries a request's id, both ways.
+/// The header with the request id, in requests and in answers.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A caller's request id may have so many characters; a longer or odd one is replaced.
+/// Limit of characters of a caller's request id. A longer or invalid one is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
 /// The trace context of a request. Later work is a child of the span in it.
@@ -46,19 +47,9 @@ impl FromRequest for RequestTrace {
     }
 }
 
-/// The id of a request that may change something.
+/// The id of a request with an unsafe method. Requests with a safe method do not pay for this copy.
 #[derive(Debug, Clone)]
 pub struct RequestName(pub String);
-
-impl FromRequest for RequestName {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let known = request.extensions().get::<Self>().cloned();
-        ready(known.ok_or_else(|| ApiError::new(problem::INTERNAL, "the request has no id").into()))
-    }
-}
 
 /// The middleware.
 ///
@@ -80,22 +71,12 @@ pub async fn observe(
     }
     let unread = Unread::share(&mut request);
 
-    // Errors of handlers and extractors are answers by now; `as_problem` finds them in the response.
+    // An error of a handler or extractor is a response already, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
     let mut response = as_problem(response, &request_id);
     let remaining = response.request().extensions_mut().remove::<Remaining>();
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&request_id) {
-        headers.insert(REQUEST_ID, id);
-    }
-    if let Some(remaining) = remaining {
-        remaining.write(headers);
-    }
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    security_headers::complete(headers, state.public_url.as_ref());
+    complete_headers(response.headers_mut(), &request_id, remaining, &state);
 
     let status = response.status();
     let route = route(response.request());
@@ -118,14 +99,29 @@ pub async fn observe(
     })
 }
 
-/// The template of a path, at hand for who answers it.
-#[derive(Debug, Clone, Copy)]
-pub struct Route(pub &'static str);
+/// Adds the headers of every answer. Caches may not store an answer that does not say otherwise.
+fn complete_headers(
+    headers: &mut HeaderMap,
+    request_id: &str,
+    remaining: Option<Remaining>,
+    state: &ApiState,
+) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if let Some(remaining) = remaining {
+        remaining.write(headers);
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    security_headers::complete(headers, state.public_url.as_ref());
+}
 
-/// The template of the path that a request matched. The framework can tell, but matches anew to do so.
+/// The path template that a request matched. The framework would match the path again to find it.
 fn route(request: &HttpRequest) -> Cow<'static, str> {
-    match request.app_data::<Route>() {
-        Some(Route(template)) => Cow::Borrowed(template),
+    match request.app_data::<PathOperations>() {
+        Some(path) => Cow::Borrowed(path.path),
         None => request.match_pattern().map_or(Cow::Borrowed("unmatched"), Cow::Owned),
     }
 }
@@ -149,10 +145,9 @@ fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (S
     (span, trace)
 }
 
-/// A path as logs may show it: whoever has a link may hear a recording, so its token stays out, also of what is only like
-/// the path of a link.
+/// The path for logs. A link grants access to a recording, so any path that resembles the path of a link is hidden.
 fn shown(path: &str) -> &str {
-    // The router decodes, too.
+    // The router decodes paths too.
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let is_like_a_link = decoded.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"audio/"));
     if is_like_a_link { "/v1/audio/…" } else { path }
@@ -168,32 +163,32 @@ impl<'a> InFlight<'a> {
 }
 
 impl Drop for InFlight<'_> {
-    /// Also when the caller goes away half way.
+    /// Runs also when the caller hangs up.
     fn drop(&mut self) {
         self.0.env.metrics.http_in_flight.dec();
     }
 }
 
-/// The caller's id if it is fit for a log line and a header, else a new one.
+/// The request id of the caller if it is valid in a log line and a header, else a new one.
 fn request_id(request: &ServiceRequest, clock: &dyn Clock, entropy: &dyn Entropy) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let fit = |id: &&str| {
+    let is_valid = |id: &&str| {
         (1..=MAX_REQUEST_ID).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:+/=@".contains(&b))
     };
-    match given.filter(fit) {
+    match given.filter(is_valid) {
         Some(id) => id.to_owned(),
         None => RequestId::generate(clock.now(), entropy).to_string(),
     }
 }
 
-/// Methods are free text on the wire; a metric's labels must not be.
+/// The method as a label of a metric. Callers can send any text as a method, but labels must be bounded.
 fn method_label(method: &str) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }
 
-/// Gives every error the body of RFC 9457, with the request's id.
+/// Turns each error into a problem with the request id.
 fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
@@ -205,14 +200,14 @@ fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceRe
     } else if let Some(refusal) = error.and_then(|error| error.as_error::<CorsError>()) {
         ApiError::new(problem::CORS_REFUSED, refusal.to_string()).respond(request_id)
     } else {
-        // The framework's own errors have a status alone.
+        // Errors of the framework only have a status.
         ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
     };
-    cors::carry_over(response.headers(), problem.headers_mut());
+    cors::copy_headers(response.headers(), problem.headers_mut());
     response.into_response(problem)
 }
 
-/// The kind with this status, or at least of its class.
+/// The kind with this status, or a general kind of the same class.
 fn kind_of(status: actix_web::http::StatusCode) -> &'static ProblemKind {
     let of_class = if status.is_client_error() { problem::MALFORMED_REQUEST } else { problem::INTERNAL };
     problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(of_class)

@@ -1,13 +1,13 @@
-//! How much each tenant may ask, and how it is told: the fields `RateLimit-Policy` and `RateLimit` of
+//! Rate limits of tenants, and the headers `RateLimit-Policy` and `RateLimit` of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! There is one policy, `default`: `q` requests at once, and so many seconds (`w`) until all of them may be made again.
-//! `r` is how many may be made now; `t` the whole seconds, rounded up, until there is one more, which is what the draft
-//! has meant by it since its tenth version. A tenant gets at least one more in each second, so that only a refused
-//! request hears anything but `t=1`, and there it agrees with `Retry-After`.
+//! There is one policy, `default`. It allows a burst of `q` requests, which is full again after `w` seconds. `r` is the
+//! number of requests that are possible now, and `t` the number of seconds, rounded up, until one more is possible. A
+//! tenant gets at least one request per second, so `t` is 1 except in the answer to a refused request, where it equals
+//! `Retry-After`.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -20,53 +20,53 @@ use super::problem::whole_seconds;
 use crate::config::RateLimitSettings;
 use crate::domain::ids::TenantId;
 
-/// Says how much a tenant may ask.
+/// The limit of a tenant.
 pub const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// Says how much of that is left.
+/// The rest of the limit.
 pub const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Requests a second, for each tenant.
+/// The rate limiters of all tenants.
 pub struct RateLimits(HashMap<TenantId, TenantLimit>);
 
 struct TenantLimit {
-    /// `RateLimit-Policy`, which stays as it is.
+    /// The constant value of `RateLimit-Policy`.
     policy: HeaderValue,
     limiter: DefaultDirectRateLimiter<StateInformationMiddleware>,
 }
 
-/// What is left after a request.
+/// The rest of a limit after a request.
 #[derive(Debug, Clone)]
 pub struct Remaining {
     policy: HeaderValue,
     requests: u32,
-    /// Until there is one more.
+    /// Time until one more request is possible.
     wait: Duration,
 }
 
-/// A tenant asked for more than it may.
+/// A tenant exceeded its limit.
 #[derive(Debug, Clone)]
 pub struct Exceeded {
-    /// How long to wait.
+    /// Time until the next request is possible.
     pub wait: Duration,
-    /// The same, as every answer tells it.
+    /// The rest of the limit, for the headers of the answer.
     pub remaining: Remaining,
 }
 
 impl RateLimits {
-    /// From each tenant's settings.
+    /// Creates the limiters from the settings of the tenants.
     pub fn new<'a>(tenants: impl IntoIterator<Item = (TenantId, &'a RateLimitSettings)>) -> Self {
         Self(tenants.into_iter().map(|(tenant, settings)| (tenant, TenantLimit::new(settings))).collect())
     }
 
-    /// Counts a request, and says what is left; `None` for a tenant without a limit.
+    /// Counts a request and returns the rest of the limit; `None` for a tenant without a limit.
     ///
     /// # Errors
-    /// [`Exceeded`], if there were too many.
+    /// [`Exceeded`], if the request exceeds the limit.
     pub fn take(&self, tenant: &TenantId) -> Result<Option<Remaining>, Exceeded> {
         let Some(TenantLimit { policy, limiter }) = self.0.get(tenant) else { return Ok(None) };
         let remaining = |requests, wait| Remaining { policy: policy.clone(), requests, wait };
         match limiter.check() {
-            // The rate is given in whole requests a second: the next one is never further away.
+            // The rate is a whole number of requests per second, so the next one is at most a second away.
             Ok(state) => Ok(Some(remaining(state.remaining_burst_capacity(), Duration::from_secs(1)))),
             Err(not_until) => {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -84,7 +84,7 @@ impl TenantLimit {
         let window = whole_seconds(quota.burst_size_replenished_in());
         let policy = HeaderValue::try_from(format!("\"default\";q={burst};w={window}"));
         Self {
-            // Figures are always fit for a header.
+            // Numbers are always valid in a header.
             policy: policy.unwrap_or(HeaderValue::from_static("\"default\"")),
             limiter: RateLimiter::direct(quota).with_middleware(),
         }
@@ -92,36 +92,18 @@ impl TenantLimit {
 }
 
 impl Remaining {
-    /// Writes both fields.
+    /// Writes both headers.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);
-        let mut limit = Line { bytes: [0; 64], length: 0 };
-        // It has room for the longest.
-        let _ = write!(limit, "\"default\";r={};t={}", self.requests, whole_seconds(self.wait));
-        if let Ok(limit) = HeaderValue::from_bytes(limit.text()) {
+        // On the stack, because every answer has this header.
+        let mut buffer = [0; 64];
+        let mut rest = &mut buffer[..];
+        // The longest value has 45 bytes.
+        let _ = write!(rest, "\"default\";r={};t={}", self.requests, whole_seconds(self.wait));
+        let unused = rest.len();
+        if let Ok(limit) = HeaderValue::from_bytes(&buffer[..buffer.len() - unused]) {
             headers.insert(LIMIT, limit);
         }
-    }
-}
-
-/// A line on the stack: every answer has one, the fastest too.
-struct Line {
-    bytes: [u8; 64],
-    length: usize,
-}
-
-impl Line {
-    fn text(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl std::fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.length + text.len();
-        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
     }
 }
 
@@ -130,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_field_has_room() {
+    fn the_longest_value_fits_the_buffer() {
         let policy = HeaderValue::from_static("\"default\"");
         let mut headers = HeaderMap::new();
         Remaining { policy, requests: u32::MAX, wait: Duration::MAX }.write(&mut headers);

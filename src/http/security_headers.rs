@@ -1,12 +1,12 @@
-//! What every answer tells browsers, so that none of them makes more of it than was meant.
+//! Security headers of every answer.
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-/// Which sites may embed an answer (Fetch, 3.7): an answer that is made for others says so itself.
+/// Which origins may embed an answer (Fetch, 3.7). Only linked recordings allow other origins.
 pub(super) const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// For Swagger UI: its own scripts, the styles that these set, and requests to this service.
+/// The policy of pages: scripts of this origin, styles that these scripts set, and requests to this service.
 pub(super) const CSP_OF_PAGES: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -14,14 +14,13 @@ pub(super) const CSP_OF_PAGES: HeaderValue = HeaderValue::from_static(
 
 const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // A link to a recording is a secret, and stands in the address.
+    // The address of a linked recording is a secret.
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
 ];
 
-/// Adds what the answer does not say itself. A service that callers reach by https says that it will stay so for a year
-/// (RFC 6797).
+/// Adds the headers that an answer does not set itself. A service with an https URL sends HSTS for a year (RFC 6797).
 pub(super) fn complete(headers: &mut HeaderMap, public_url: Option<&Url>) {
     for (name, value) in DEFAULTS {
         if !headers.contains_key(&name) {

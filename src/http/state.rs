@@ -1,13 +1,12 @@
-//! What the handlers share.
+//! The shared state of the API.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
-use super::audit::Operations;
 use super::idempotency::KeyedRequests;
-use super::problem::{ApiError, ENCRYPTION_NOT_CONFIGURED};
+use super::problem::ApiError;
 use super::rate_limits::RateLimits;
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
@@ -17,50 +16,42 @@ use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::tenants::Tenants;
 
-/// What the handlers share.
+/// The shared state of the API.
 pub struct ApiState {
-    /// The use cases.
+    /// Use cases of analyses.
     pub analyses: Arc<Analyses>,
-    /// What happened to analyses.
+    /// The feed of events.
     pub feed: Arc<Feed>,
-    /// Registered endpoints.
+    /// Use cases of webhooks and deliveries.
     pub webhooks: Webhooks,
-    /// Says who a token speaks for.
+    /// Verifies tokens.
     pub verifier: Arc<Verifier>,
-    /// Says whether such a tenant is configured.
+    /// The configured tenants.
     pub tenants: Arc<Tenants>,
-    /// The keys that seal.
+    /// Keys that encrypt stored secrets and links.
     pub encryption: Arc<Encryption>,
-    /// Where callers reach this service, if the operator says.
+    /// Public URL of this service, if configured.
     pub public_url: Option<Url>,
-    /// How much each may ask.
+    /// Rate limits of the tenants.
     pub limits: RateLimits,
-    /// What the operations are called.
-    pub operations: Operations,
-    /// What is done once, however often it is sent.
+    /// Executes requests with an `Idempotency-Key`.
     pub keyed: Arc<KeyedRequests>,
-    /// For readiness and the numbers of the store.
+    /// Store, for readiness and metrics.
     pub store: Arc<dyn Store>,
-    /// The most bytes of a body.
+    /// Limit of the body of a request, in bytes.
     pub max_body_bytes: usize,
-    /// How long a caller may take to send one.
+    /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// The clocks, the randomness of request ids, and the metrics.
+    /// Clocks, randomness and metrics.
     pub env: Env,
 }
 
 impl ApiState {
-    /// The keys that seal.
+    /// The encryption keys.
     ///
     /// # Errors
-    /// A problem, if the operator set none.
+    /// `encryption_not_configured`, if there are none.
     pub fn sealing_keys(&self) -> Result<Arc<SealingKeys>, ApiError> {
-        let none = || {
-            ApiError::new(
-                ENCRYPTION_NOT_CONFIGURED,
-                "the operator of this service has to set encryption.key_file",
-            )
-        };
-        self.encryption.keys().ok_or_else(none)
+        self.encryption.keys().ok_or_else(ApiError::encryption_not_configured)
     }
 }

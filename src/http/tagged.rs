@@ -1,4 +1,4 @@
-//! An answer with an entity tag of its own, or 304 to who knows it already.
+//! Answers with an entity tag, or 304 for a caller that has the current version.
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -8,30 +8,30 @@ use super::conditional::is_unchanged;
 use super::disposition::inline;
 use crate::analyses::entity_tag;
 
-/// What a caller saves an answer as. There are others at the same address, and `Accept` chooses.
+/// The file of an answer that is available in several formats.
 pub(super) struct File<'a> {
-    /// Without parameters.
+    /// The media type without parameters.
     pub(super) media_type: &'static str,
-    /// The name up to the dot, not yet made safe.
+    /// The file name without extension, not yet portable.
     pub(super) stem: &'a str,
-    /// The name after it.
+    /// The file name extension.
     pub(super) extension: &'static str,
 }
 
-/// Answers `body`, which is JSON.
-pub fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
+/// An answer with a JSON body.
+pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     let etag = entity_tag(&body);
     answer(request, etag, "Authorization", body, |response| {
         response.content_type(header::ContentType::json());
     })
 }
 
-/// Answers `body`, which is UTF-8, as one of several forms.
+/// An answer with a UTF-8 body in one of several formats.
 pub(super) fn tagged_file(request: &HttpRequest, file: &File<'_>, body: Bytes) -> HttpResponse {
-    // Of the form too: that of an empty text is not that of no subtitles.
+    // The tag covers the format, because bodies of two formats may be equal.
     let etag = entity_tag(&[file.extension.as_bytes(), b"\n", &body].concat());
     answer(request, etag, "Accept, Authorization", body, |response| {
-        // JSON is UTF-8 by definition and has no such parameter.
+        // JSON is always UTF-8 and has no charset parameter.
         let charset = if file.media_type == "application/json" { "" } else { "; charset=utf-8" };
         response
             .content_type(format!("{}{charset}", file.media_type))

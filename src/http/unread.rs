@@ -1,8 +1,8 @@
-//! What is left of a request's body when the answer is known.
+//! The unread rest of a request body.
 //!
-//! The framework closes the connection after an answer if somebody still holds an unread body, and reads on, however long
-//! it takes, if nobody does: a client that never ends its chunked body would never be rid of. So the rest of a body is held
-//! on to until its answer is sent.
+//! After an answer, the framework closes the connection if something still holds an unread body. Otherwise it reads the rest
+//! of the body, so a client with an endless chunked body would occupy the connection forever. Therefore the body is held
+//! until its answer is sent.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use futures_util::Stream;
 pub(super) struct Unread(Rc<RefCell<Payload>>);
 
 impl Unread {
-    /// Takes a share in the request's body; `None` if it has none.
+    /// Shares the body of a request; `None` if it has none.
     pub(super) fn share(request: &mut ServiceRequest) -> Option<Self> {
         let payload = request.take_payload();
         if matches!(payload, Payload::None) {
@@ -33,7 +33,7 @@ impl Unread {
         Some(unread)
     }
 
-    /// Lets go of it when the answer is sent.
+    /// Holds the body until the answer is sent.
     pub(super) fn hold(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         response.map_body(|_, body| BoxBody::new(Holding { body, _unread: self }))
     }

@@ -1,61 +1,58 @@
-//! `/v1/usage`
+//! The handler of `GET /v1/usage`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::authorized::{AnalysesRead, Authorized};
-use super::input::StrictQuery;
 use super::problem::ApiError;
-use super::problem_responses::CommonProblems;
-use super::state::ApiState;
+use super::request::ApiRequest;
 use crate::domain::usage::{Day, DeliveryUsage, Usage};
 
-/// The most days in one answer.
+/// Limit of days in one answer.
 const MAX_DAYS: i64 = 366;
-/// So many, if nobody says from when.
+/// Number of days without `from`.
 const DEFAULT_DAYS: i64 = 30;
 
-/// Which days.
+/// The period of the report.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsageDays {
-    /// The first day, in UTC, such as `2026-11-01`; if it is left out, 29 days before `to`.
+    /// The first day in UTC, for example `2026-11-01`. The default is 29 days before `to`.
     #[param(value_type = Option<String>, format = Date, min_length = 10, max_length = 10)]
     from: Option<Day>,
-    /// The last day, in UTC; if it is left out, today. At most 366 days in all.
+    /// The last day in UTC. The default is today. The period is limited to 366 days.
     #[param(value_type = Option<String>, format = Date, min_length = 10, max_length = 10)]
     to: Option<Day>,
 }
 
-/// What was used.
+/// The usage of a period.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageReport {
-    /// Every day that was asked for, the first one first, also those without anything.
+    /// All days of the period in order, including days without usage.
     #[schema(max_items = 366)]
     days: Vec<UsageOfDay>,
 }
 
-/// What was used on a day.
+/// The usage of one day.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageOfDay {
-    /// The day, in UTC.
+    /// The day in UTC.
     #[schema(value_type = String, format = Date, example = "2026-11-22")]
     date: Day,
-    /// Submissions that were taken, repeated ones included.
+    /// Accepted submissions, including repeated ones.
     #[schema(example = 120)]
     submissions: u64,
-    /// Looks at AloVoice for results of calls under way, and those that took a finished call over.
+    /// Requests to AloVoice for a result, including those that found a finished call.
     #[schema(example = 310)]
     polls: u64,
-    /// Analyses that completed; revisions are not counted again.
+    /// Completed analyses; later revisions do not count.
     #[schema(example = 118)]
     completions: u64,
-    /// Analyses that failed.
+    /// Failed analyses.
     #[schema(example = 2)]
     failures: u64,
-    /// Callbacks.
+    /// Deliveries to callbacks and webhooks.
     deliveries: DeliveryUsage,
 }
 
@@ -66,33 +63,18 @@ impl From<(Day, Usage)> for UsageOfDay {
     }
 }
 
-/// Get what was used, by day
-///
-/// Each thing counts on the day, in UTC, on which it happened; deleting a call takes nothing back. Numbers are kept for two
-/// years. On SQLite they are exact. On PostgreSQL each replica adds its own up every few seconds: numbers of others may be
-/// that late, and a replica that is killed, or loses the database, may lose or repeat as much.
-#[utoipa::path(
-    get, path = "/v1/usage", operation_id = "get_usage", tag = "usage",
-    params(UsageDays),
-    responses((status = 200, description = "What was used", body = UsageReport), CommonProblems),
-    security(("bearer" = ["analyses:read"]))
-)]
-pub async fn get_usage(
-    state: web::Data<ApiState>,
-    caller: Authorized<AnalysesRead>,
-    query: StrictQuery<UsageDays>,
-) -> Result<HttpResponse, ApiError> {
-    let to = query.0.to.unwrap_or_else(|| Day::of(state.env.clock.now()));
-    let from = query.0.from.unwrap_or(to.before(DEFAULT_DAYS - 1));
+/// Returns the usage of each day of a period.
+pub(super) async fn get_usage(request: ApiRequest<(), UsageDays>) -> Result<HttpResponse, ApiError> {
+    let ApiRequest { state, tenant, query, .. } = request;
+    let to = query.to.unwrap_or_else(|| Day::of(state.env.clock.now()));
+    let from = query.from.unwrap_or(to.before(DEFAULT_DAYS - 1));
     if from > to {
-        return Err(ApiError::invalid_field("?from", "must not be after `to`"));
+        return Err(ApiError::invalid_field("?from", "must not be later than `to`"));
     }
     if from <= to.before(MAX_DAYS) {
-        return Err(ApiError::invalid_field(
-            "?from",
-            &format!("must leave at most {MAX_DAYS} days up to `to`"),
-        ));
+        let rule = format!("must leave a period of at most {MAX_DAYS} days");
+        return Err(ApiError::invalid_field("?from", &rule));
     }
-    let days = state.analyses.usage(&caller.tenant, from, to).await?;
+    let days = state.analyses.usage(&tenant, from, to).await?;
     Ok(HttpResponse::Ok().json(UsageReport { days: days.into_iter().map(UsageOfDay::from).collect() }))
 }

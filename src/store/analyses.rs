@@ -4,6 +4,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::StoreError;
+use super::analysis_rows::{COLUMNS, read};
+use super::deletion::{DeleteAnalysis, WasDeleted};
+use super::rules::{Engine, Rule, Transaction};
+use super::sql::sql;
+use super::submissions::{Adopt, Submit, SubmitAll};
+use super::values::values;
 use crate::domain::analysis::{Analysis, AnalysisResult, Submission, VendorResult};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
@@ -74,4 +80,115 @@ pub trait AnalysisStore: Send + Sync {
 
     /// Returns whether an audit record says that the call was deleted.
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> AnalysisStore for E {
+    async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<StoredAnalysis, StoreError> {
+        self.transact(Submit { tenant: tenant.clone(), submission }).await
+    }
+
+    async fn submit_all(
+        &self,
+        tenant: &TenantId,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<StoredAnalysis>, StoreError> {
+        self.transact(SubmitAll { tenant: tenant.clone(), submissions }).await
+    }
+
+    async fn adopt(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        trace: TraceContext,
+        obtained: Box<VendorResult>,
+    ) -> Result<bool, StoreError> {
+        self.transact(Adopt { tenant: tenant.clone(), call_id: call_id.clone(), trace, obtained }).await
+    }
+
+    async fn find_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<StoredAnalysis>, StoreError> {
+        self.query(FindAnalysis { tenant: tenant.clone(), call_id: call_id.clone() }).await
+    }
+
+    async fn find_vendor_answer(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.query(FindVendorAnswer { tenant: tenant.clone(), call_id: call_id.clone() }).await
+    }
+
+    async fn list_analyses(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> Result<Vec<ListedAnalysis>, StoreError> {
+        self.list(tenant, page).await
+    }
+
+    async fn delete_analysis(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        actor: Actor,
+    ) -> Result<bool, StoreError> {
+        self.transact(DeleteAnalysis { tenant: tenant.clone(), call_id: call_id.clone(), actor }).await
+    }
+
+    async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
+        self.query(WasDeleted { tenant: tenant.clone(), call_id: call_id.clone() }).await
+    }
+}
+
+struct FindAnalysis {
+    tenant: TenantId,
+    call_id: CallId,
+}
+
+impl Rule for FindAnalysis {
+    const NAME: &'static str = "find_analysis";
+    type Output = Option<StoredAnalysis>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
+        // One statement, so that the analysis and its result come from one snapshot.
+        let select = sql!(
+            "SELECT ",
+            COLUMNS,
+            ", result FROM analyses LEFT JOIN results ON results.analysis = analyses.id \
+             WHERE tenant = ?1 AND call_id = ?2",
+        );
+        transaction
+            .find(select, values![&self.tenant, &self.call_id], |row| {
+                let analysis = read(row)?;
+                let result = if analysis.revision > 0 { row.json("result")? } else { None };
+                Ok(StoredAnalysis { analysis, result })
+            })
+            .await
+    }
+}
+
+struct FindVendorAnswer {
+    tenant: TenantId,
+    call_id: CallId,
+}
+
+impl Rule for FindVendorAnswer {
+    const NAME: &'static str = "find_vendor_answer";
+    type Output = Option<Bytes>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<Bytes>, StoreError> {
+        let select = sql!(
+            "SELECT vendor_answer FROM results JOIN analyses ON analyses.id = results.analysis \
+             WHERE tenant = ?1 AND call_id = ?2"
+        );
+        transaction
+            .find(select, values![&self.tenant, &self.call_id], |row| {
+                row.get::<Vec<u8>>("vendor_answer").map(Bytes::from)
+            })
+            .await
+    }
 }

@@ -17,9 +17,12 @@
 //! [`copy`] copies a `SQLite` store to PostgreSQL.
 
 mod analyses;
+mod analysis_rows;
 mod changes;
 pub mod copy;
+mod deletion;
 mod deliveries;
+mod events;
 mod feed;
 mod idempotency;
 pub mod postgres;
@@ -29,6 +32,8 @@ mod sealed;
 mod selection;
 mod sql;
 pub mod sqlite;
+mod submissions;
+mod transitions;
 mod upkeep;
 mod usage;
 mod values;
@@ -98,15 +103,6 @@ pub struct Surroundings {
     pub policy: PollingPolicy,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-}
-
-impl Surroundings {
-    /// A number that no other claim of a key has, whoever makes it; never below 0: -1 is nobody's.
-    fn claim(&self) -> i64 {
-        let mut bytes = [0; 8];
-        self.entropy.fill(&mut bytes);
-        i64::from_be_bytes(bytes) & i64::MAX
-    }
 }
 
 /// A committed change that other tasks or replicas may wait for.

@@ -39,9 +39,17 @@
 //!   PostgreSQL then pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
+use std::time::{Duration, Instant};
+
 use super::sql::Sql;
 use super::values::{Row, Value};
-use super::{Change, StoreError, Surroundings};
+use super::work::Leased;
+use super::{Change, ClaimBatch, ClaimedWork, Lease, Queue, StoreError, Surroundings, WorkSlots};
+use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::usage::Usage;
+use crate::telemetry::metrics::Metrics;
 
 /// Another transaction changed or deleted the same rows between two statements. The rule is run again where that can happen.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +66,9 @@ impl From<Raced> for StoreError {
 pub(super) trait Transaction: Send + Sync {
     /// The clock, the entropy and the polling policy.
     fn env(&self) -> &Surroundings;
+
+    /// Whether the rule was run before, with an unknown outcome.
+    fn is_repeated(&self) -> bool;
 
     /// Calls `read` with every row of the result.
     fn for_each<F>(
@@ -83,7 +94,6 @@ pub(super) trait Transaction: Send + Sync {
         rows: &[[Value<'_>; N]],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    #[expect(dead_code, reason = "the rules for analyses will use this")]
     /// Runs an [`Sql::insert`] and returns the number of the new row, or `None` if a conflict prevented the insert.
     fn insert(
         &self,
@@ -94,9 +104,33 @@ pub(super) trait Transaction: Send + Sync {
     /// Announces a change after the commit. It reaches other replicas soon, but not reliably: it only wakes waiting tasks.
     fn notify(&self, change: Change);
 
-    #[expect(dead_code, reason = "the rules for analyses will use this")]
     /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
+
+    /// Inserts new analyses of one tenant, which are in the order of their calls and alike except for call, metadata and trace.
+    /// Returns their rows; `None` where the tenant has the call already.
+    fn insert_analyses(
+        &self,
+        analyses: &[Analysis],
+    ) -> impl Future<Output = Result<Vec<Option<i64>>, StoreError>> + Send;
+
+    /// Adds to the usage of a tenant today.
+    fn count_usage(
+        &self,
+        tenant: &TenantId,
+        usage: Usage,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Replaces what lists show of an analysis and what it is found by.
+    fn index(
+        &self,
+        row: i64,
+        tenant: &TenantId,
+        result: &AnalysisResult,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Says that the work of a lease is done, so that it need not be released when the process stops.
+    fn end_lease(&self, leased: Leased, lease: Lease);
 
     /// Reads every row of the result.
     fn query<T, F>(
@@ -152,6 +186,15 @@ pub(super) trait Rule: Send + Sync + 'static {
     /// The rule's result.
     type Output: Send + 'static;
 
+    /// Runs statements that often suffice, each outside of a transaction, where a transaction costs round trips to a server.
+    /// `None` if they changed nothing and the rule has to run.
+    fn shortcut<T: Transaction>(
+        &self,
+        _transaction: &T,
+    ) -> impl Future<Output = Result<Option<Self::Output>, StoreError>> + Send {
+        async { Ok(None) }
+    }
+
     /// Runs the rule.
     fn run<T: Transaction>(
         &self,
@@ -159,11 +202,47 @@ pub(super) trait Rule: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
 }
 
-/// A database engine that runs rules.
+/// A database engine: it runs rules, and implements the operations that differ between the engines.
 pub(super) trait Engine: Send + Sync {
     /// Runs a rule in a transaction. The result is on disk when this returns.
     fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
     /// Runs a rule that only reads.
     fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
+
+    /// The clock, the entropy, the polling policy and the metrics.
+    fn env(&self) -> &Surroundings;
+
+    /// See [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
+    fn list(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> impl Future<Output = Result<Vec<ListedAnalysis>, StoreError>> + Send;
+
+    /// See [`WorkStore::claim_work_across_tenants`](super::WorkStore::claim_work_across_tenants).
+    fn claim_work(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> impl Future<Output = Result<ClaimBatch<ClaimedWork>, StoreError>> + Send;
+
+    /// Deletes deliveries of deleted webhooks, and the webhooks after their last delivery. Returns the number of rows.
+    fn purge_webhooks(&self) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
+
+/// Measures a transaction, and counts a failure of the store.
+pub(super) fn measure<T>(
+    metrics: &Metrics,
+    name: &'static str,
+    began: Instant,
+    outcome: &Result<T, StoreError>,
+) {
+    let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
+    metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
+    // A lost lease is no failure of the store.
+    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_))) {
+        metrics.store_errors.inc();
+    }
 }

@@ -3,6 +3,9 @@
 use async_trait::async_trait;
 
 use super::StoreError;
+use super::rules::{Engine, Rule, Transaction};
+use super::sql::sql;
+use super::values::{Row, values};
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::webhooks::SealedSecrets;
 
@@ -55,4 +58,155 @@ pub trait SealedStore: Send + Sync {
         &self,
         answers: Vec<(SealedAnswer, Vec<u8>)>,
     ) -> Result<usize, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> SealedStore for E {
+    async fn sealed_webhooks_across_tenants(
+        &self,
+        after: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.query(SealedWebhooks { after, limit }).await
+    }
+
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError> {
+        self.transact(ResealWebhook { was, sealed }).await
+    }
+
+    async fn sealed_answers_across_tenants(
+        &self,
+        after: Option<(TenantId, [u8; 32])>,
+        limit: usize,
+    ) -> Result<Vec<SealedAnswer>, StoreError> {
+        self.query(SealedAnswers { after, limit }).await
+    }
+
+    async fn reseal_answers_across_tenants(
+        &self,
+        answers: Vec<(SealedAnswer, Vec<u8>)>,
+    ) -> Result<usize, StoreError> {
+        self.transact(ResealAnswers { answers }).await
+    }
+}
+
+struct SealedWebhooks {
+    after: Option<WebhookId>,
+    limit: usize,
+}
+
+impl Rule for SealedWebhooks {
+    const NAME: &'static str = "sealed_webhooks";
+    type Output = Vec<SealedWebhook>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<SealedWebhook>, StoreError> {
+        let select = sql!(
+            "SELECT id, tenant, secret, previous_secret, previous_until, headers FROM webhooks \
+             WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+        );
+        let after = self.after.map_or_else(String::new, |id| id.to_string());
+        transaction
+            .query(select, values![after, self.limit], |row| {
+                Ok(SealedWebhook {
+                    tenant: row.get("tenant")?,
+                    id: row.get("id")?,
+                    sealed: read_sealed(row)?,
+                })
+            })
+            .await
+    }
+}
+
+/// Reads the encrypted values of a row of `webhooks`.
+pub(super) fn read_sealed(row: &dyn Row) -> Result<SealedSecrets, StoreError> {
+    let previous: Option<Vec<u8>> = row.get("previous_secret")?;
+    Ok(SealedSecrets {
+        secret: row.get("secret")?,
+        previous_secret: previous.zip(row.get("previous_until")?),
+        headers: row.get("headers")?,
+    })
+}
+
+struct ResealWebhook {
+    was: SealedWebhook,
+    sealed: SealedSecrets,
+}
+
+impl Rule for ResealWebhook {
+    const NAME: &'static str = "reseal_webhook";
+    const NOTIFIES: bool = false;
+    type Output = bool;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
+        let Self { was, sealed } = self;
+        let update = sql!(
+            "UPDATE webhooks SET version = version + 1, secret = ?1, previous_secret = ?2, headers = ?3 \
+             WHERE id = ?4 AND tenant = ?5 AND deleted_at IS NULL AND secret = ?6 \
+             AND previous_secret IS NOT DISTINCT FROM ?7 AND previous_until IS NOT DISTINCT FROM ?8 \
+             AND headers IS NOT DISTINCT FROM ?9"
+        );
+        let previous = was.sealed.previous_secret.as_ref();
+        let values = values![
+            &sealed.secret,
+            sealed.previous_secret.as_ref().map(|(secret, _)| secret),
+            sealed.headers.as_ref(),
+            was.id,
+            &was.tenant,
+            &was.sealed.secret,
+            previous.map(|(secret, _)| secret),
+            previous.map(|(_, until)| *until),
+            was.sealed.headers.as_ref(),
+        ];
+        Ok(transaction.execute(update, values).await? > 0)
+    }
+}
+
+struct SealedAnswers {
+    after: Option<(TenantId, [u8; 32])>,
+    limit: usize,
+}
+
+impl Rule for SealedAnswers {
+    const NAME: &'static str = "sealed_answers";
+    type Output = Vec<SealedAnswer>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<SealedAnswer>, StoreError> {
+        let select = sql!(
+            "SELECT tenant, name, answer FROM idempotency \
+             WHERE is_sealed AND answer IS NOT NULL AND (tenant, name) > (?1, ?2) ORDER BY tenant, name LIMIT ?3"
+        );
+        let after = self.after.as_ref();
+        let (tenant, name) = after.map_or(("", &[][..]), |(tenant, name)| (tenant.as_str(), &name[..]));
+        transaction
+            .query(select, values![tenant, name, self.limit], |row| {
+                let name = row.get::<Vec<u8>>("name")?.try_into();
+                let name =
+                    name.map_err(|_| StoreError::Corrupt("column name has another length".to_owned()))?;
+                Ok(SealedAnswer { tenant: row.get("tenant")?, name, bytes: row.get("answer")? })
+            })
+            .await
+    }
+}
+
+struct ResealAnswers {
+    answers: Vec<(SealedAnswer, Vec<u8>)>,
+}
+
+impl Rule for ResealAnswers {
+    const NAME: &'static str = "reseal_answers";
+    const NOTIFIES: bool = false;
+    type Output = usize;
+
+    /// In the order of the key, as the deletion of a call locks them.
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
+        let update = sql!(
+            "UPDATE idempotency SET answer = ?1 WHERE tenant = ?2 AND name = ?3 AND is_sealed AND answer = ?4"
+        );
+        let mut written = 0;
+        for (was, sealed) in &self.answers {
+            let values = values![sealed, &was.tenant, &was.name, &was.bytes];
+            written += transaction.execute(update, values).await?;
+        }
+        Ok(written)
+    }
 }

@@ -42,12 +42,17 @@ impl Sql {
         Self { sqlite_parts, postgres_parts, key: None, sqlite: OnceLock::new(), postgres: OnceLock::new() }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the rules for analyses will use this"))]
     /// For an `INSERT` of at most one row, whose number is in the column `key`: see
     /// [`Transaction::insert`](super::rules::Transaction::insert).
-    pub(super) const fn insert(key: &'static str, sqlite_parts: Parts, postgres_parts: Parts) -> Self {
+    pub(super) const fn insert(key: &'static str, parts: Parts) -> Self {
         let key = Some(key);
-        Self { sqlite_parts, postgres_parts, key, sqlite: OnceLock::new(), postgres: OnceLock::new() }
+        Self {
+            sqlite_parts: parts,
+            postgres_parts: parts,
+            key,
+            sqlite: OnceLock::new(),
+            postgres: OnceLock::new(),
+        }
     }
 
     pub(super) fn sqlite(&self) -> &str {
@@ -82,8 +87,7 @@ mod tests {
             select.postgres(),
             "SELECT id, name FROM t WHERE id IN (SELECT id FROM t FOR UPDATE SKIP LOCKED) AND n = $1"
         );
-        static INSERT: Sql =
-            Sql::insert("id", &["INSERT INTO t (n) VALUES (?1)"], &["INSERT INTO t (n) VALUES (?1)"]);
+        static INSERT: Sql = Sql::insert("id", &["INSERT INTO t (n) VALUES (?1)"]);
         assert_eq!(INSERT.sqlite(), "INSERT INTO t (n) VALUES (?1)");
         assert_eq!(INSERT.postgres(), "INSERT INTO t (n) VALUES ($1) RETURNING id");
     }

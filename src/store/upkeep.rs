@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::deletion::{DeleteExpired, DeleteRecords};
+use super::rules::Engine;
 use super::{Queue, StoreError};
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -77,6 +79,26 @@ pub trait RetentionStore: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> RetentionStore for E {
+    async fn delete_expired_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let deleted = self.transact(DeleteExpired { before, limit }).await?;
+        Ok(deleted + self.purge_webhooks().await?)
+    }
+
+    async fn delete_records_across_tenants(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.transact(DeleteRecords { before, limit }).await
+    }
 }
 
 /// Statistics for the metrics.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
+use super::rules::Engine;
+use super::transitions::{Apply, FailOverdue};
 use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
@@ -26,6 +28,14 @@ pub struct Lease {
     pub(crate) row: i64,
     /// The fencing token.
     pub(crate) fence: i64,
+}
+
+/// The tables whose rows are leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leased {
+    Analysis,
+    #[expect(dead_code, reason = "deliveries are not written by rules yet")]
+    Delivery,
 }
 
 /// A claimed analysis.
@@ -98,4 +108,28 @@ pub trait WorkStore: Send + Sync {
         tenants: Vec<TenantId>,
         limit: usize,
     ) -> Result<OverdueFailures, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> WorkStore for E {
+    async fn claim_work_across_tenants(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+        self.claim_work(queue, slots, lease).await
+    }
+
+    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
+        self.transact(Apply { lease, step }).await
+    }
+
+    async fn fail_overdue_across_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+        limit: usize,
+    ) -> Result<OverdueFailures, StoreError> {
+        self.transact(FailOverdue { tenants, limit }).await
+    }
 }

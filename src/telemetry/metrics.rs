@@ -19,6 +19,8 @@ const REQUEST: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Seconds: requests over the internet, up to their deadlines.
 const REMOTE: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
+/// Seconds: from a read to the longest wait for a database that restarts.
+const TRANSACTION: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 10.0];
 /// Seconds: from a few seconds to a day.
 const COMPLETION: &[f64] =
     &[5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
@@ -109,6 +111,10 @@ metrics! {
         "Number of requests refused by a tenant's rate limit.";
     store_errors: IntCounter = "store_errors_total" [],
         "Number of operations of the store that failed.";
+    store_transactions: HistogramVec = "store_transaction_duration_seconds" ["transaction", "outcome"] in TRANSACTION,
+        "Duration of transactions of the store in seconds, with their waits and retries, by transaction and outcome.";
+    store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
+        "Number of times that a transaction of the store was retried after a lost connection or a conflict.";
     trace_spans_exported: IntCounter = "trace_spans_exported_total" [],
         "Number of spans that the trace collector accepted.";
     trace_spans_dropped: IntCounterVec = "trace_spans_dropped_total" ["reason"],

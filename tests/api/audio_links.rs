@@ -79,7 +79,7 @@ async fn a_link_opens_the_recording_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_link_is_good_for_as_long_as_was_asked_for_within_bounds() {
+async fn a_link_has_the_requested_lifetime_within_bounds() {
     let stage = Stage::start().await;
     for (body, seconds) in
         [(json!({}), 3_600), (json!({"expires_in": 60}), 60), (json!({"expires_in": 604_800}), 604_800)]
@@ -104,7 +104,7 @@ async fn a_link_is_good_for_as_long_as_was_asked_for_within_bounds() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_none_or_no_more_opens_nothing() {
+async fn an_invalid_or_expired_link_is_refused() {
     let stage = Stage::start().await;
     let anyone = stage.acme().anonymous();
     let good = sealed(ENCRYPTION_KEY, "acme", "known-1", in_an_hour());
@@ -113,7 +113,7 @@ async fn a_link_that_is_none_or_no_more_opens_nothing() {
 
     let expired = sealed(ENCRYPTION_KEY, "acme", "known-1", Timestamp::from_millis(1_716_207_617_042));
     let problem = anyone.get(&expired).await.problem(410, "link_expired");
-    assert_eq!(problem["detail"], "the link was good until 2024-05-20T12:20:17.042Z");
+    assert_eq!(problem["detail"], "the link expired at 2024-05-20T12:20:17.042Z");
 
     let mut forged = good.clone();
     let last = if forged.pop() == Some('A') { 'B' } else { 'A' };
@@ -136,7 +136,7 @@ async fn a_link_that_is_none_or_no_more_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_link_ends_with_the_analysis() {
+async fn a_link_ends_when_its_analysis_is_deleted() {
     let stage = Stage::start().await;
     let (acme, anyone) = (stage.acme(), stage.acme().anonymous());
     let url = link_of(&acme, "known-1").await;
@@ -146,7 +146,7 @@ async fn a_link_ends_with_the_analysis() {
 }
 
 #[tokio::test]
-async fn a_link_outlives_the_gateway_that_made_it() {
+async fn a_link_survives_a_restart() {
     let stage = Stage::start().await;
     let url = link_of(&stage.acme(), "known-1").await;
     let stage = stage.restart().await;
@@ -161,7 +161,7 @@ async fn a_link_outlives_the_gateway_that_made_it() {
 }
 
 #[tokio::test]
-async fn there_is_no_link_to_what_is_not_there() {
+async fn a_call_without_a_recording_gets_no_link() {
     let stage = Stage::start().await;
     for call_id in ["not-there~1", "known-audio-elsewhere~1"] {
         ask_link(&stage.acme(), call_id, &json!({})).await.problem(404, "not_found");
@@ -174,7 +174,7 @@ async fn there_is_no_link_to_what_is_not_there() {
 }
 
 #[tokio::test]
-async fn requests_by_link_count_against_the_tenants_rate() {
+async fn requests_with_a_link_count_against_the_rate_limit() {
     let limits = [("RATE_LIMIT__REQUESTS_PER_SECOND", "1"), ("RATE_LIMIT__BURST", "4")];
     let stage = Stage::with(&limits).await;
     let of_acme = sealed(ENCRYPTION_KEY, "acme", "known-1", in_an_hour());
@@ -192,7 +192,7 @@ async fn requests_by_link_count_against_the_tenants_rate() {
 }
 
 #[tokio::test]
-async fn a_link_is_absolute_where_the_operator_says_how_callers_come() {
+async fn a_link_is_absolute_with_a_public_url() {
     let stage = Stage::with(&[("SERVER__PUBLIC_URL", "https://api.example.uz/voice/")]).await;
     let url = link_of(&stage.acme(), "known-1").await;
     let path = url.strip_prefix("https://api.example.uz/voice").unwrap_or_else(|| panic!("{url}"));
@@ -200,7 +200,7 @@ async fn a_link_is_absolute_where_the_operator_says_how_callers_come() {
 }
 
 #[tokio::test]
-async fn without_a_key_there_are_no_links() {
+async fn without_an_encryption_key_there_are_no_links() {
     let stage = Stage::with(&[("ENCRYPTION__KEY_FILE", UNSET)]).await;
     ask_link(&stage.acme(), "known-1", &json!({})).await.problem(501, "encryption_not_configured");
     let url = sealed(ENCRYPTION_KEY, "acme", "known-1", in_an_hour());

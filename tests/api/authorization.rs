@@ -118,7 +118,7 @@ async fn every_operation_needs_the_scope_that_the_document_names() {
 }
 
 #[tokio::test]
-async fn what_is_another_tenants_is_not_there() {
+async fn another_tenants_calls_are_not_found() {
     let stage = Stage::start().await;
     let secret = json!({"call_id": "private", "metadata": {"owner": "nobody-elses"}});
     stage.acme().submitted(secret).await;
@@ -143,7 +143,7 @@ async fn what_is_another_tenants_is_not_there() {
 }
 
 #[tokio::test]
-async fn another_tenants_webhooks_and_deliveries_are_not_there() {
+async fn another_tenants_webhooks_and_deliveries_are_not_found() {
     let stage = Stage::start().await;
     let things = Things::with_webhook(&stage, "1").await;
     let before = stage.acme().get("/v1/webhooks").await.json()["webhooks"][0]["updated_at"].clone();
@@ -165,7 +165,7 @@ async fn another_tenants_webhooks_and_deliveries_are_not_there() {
 
 /// Every operation without a name in its path: lists, the feed, counts, and what makes something new.
 #[tokio::test]
-async fn nothing_that_is_listed_or_counted_is_another_tenants() {
+async fn lists_feeds_and_counts_contain_no_data_of_other_tenants() {
     let stage = Stage::start().await;
     let things = Things::with_webhook(&stage, "of-acme").await;
     let secret = json!({"call_id": "of-acme", "metadata": {"owner": "canary-of-acme"}});
@@ -225,7 +225,7 @@ fn token_with(change: impl FnOnce(&mut DevelopmentToken<'_>), secret: &str, now:
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_with_what_is_wrong_with_it() {
+async fn a_bad_token_is_refused_with_the_reason() {
     let stage = Stage::start().await;
     let now = SystemClock.now();
     let bearer = |token: &str| format!("Bearer {token}");
@@ -282,7 +282,7 @@ async fn a_tenant_that_is_not_configured_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_asks_too_much_is_told_when_to_come_back() {
+async fn a_tenant_over_its_rate_limit_gets_retry_after() {
     let limits = [("TENANTS__ACME__REQUESTS_PER_SECOND", "1"), ("TENANTS__ACME__BURST", "60")];
     let stage = Stage::with(&limits).await;
     let mut last_left = 60;
@@ -329,7 +329,7 @@ fn item(field: &str) -> HashMap<String, i64> {
 }
 
 #[tokio::test]
-async fn every_answer_to_an_authorized_request_tells_what_is_left() {
+async fn every_answer_to_an_authorized_request_has_the_rest_of_the_limit() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.acme().outcome("1").await;

@@ -16,7 +16,7 @@ fn results(answer: &Answer) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_item_has_a_result_of_its_own() {
+async fn each_item_of_a_batch_has_its_own_result() {
     let stage = Stage::start().await;
     let caller = stage.acme();
     assert_eq!(caller.analysis("known-1").await.status, 200);
@@ -65,7 +65,7 @@ async fn each_item_has_a_result_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_thousand_are_taken_at_once_and_one_more_is_not() {
+async fn a_batch_has_at_most_a_thousand_items() {
     let stage = Stage::start().await;
     let batch = |count: usize| {
         let items: Vec<_> = (0..count).map(|n| json!({"call_id": format!("never-ready~{n}")})).collect();

@@ -66,8 +66,21 @@ impl Operation {
         Self::all().into_iter().find(|operation| operation.method == method && fits(operation.path))
     }
 
+    /// The definition of a response, which may stand under `components`.
+    pub(crate) fn response(&self, status: &str) -> &'static Value {
+        resolved(&self.definition["responses"][status])
+    }
+
     pub(crate) fn scope(&self) -> &'static str {
         self.definition["security"][0]["bearer"][0].as_str().unwrap()
+    }
+}
+
+/// Follows a `$ref`.
+pub(crate) fn resolved(value: &'static Value) -> &'static Value {
+    match value["$ref"].as_str() {
+        Some(reference) => DOCUMENT.pointer(&reference[1..]).unwrap(),
+        None => value,
     }
 }
 
@@ -89,7 +102,7 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     }
     let Some(operation) = Operation::find(method, path) else { return };
     let (name, status) = (&operation.definition["operationId"], answer.status);
-    let definition = &operation.definition["responses"][status.to_string()];
+    let definition = operation.response(&status.to_string());
     assert!(definition.is_object(), "{name} may answer {status}: {answer:?}");
     for field in ["ratelimit", "ratelimit-policy"] {
         // Those who were not let in are told nothing, and what broke may have done so before anybody was.
@@ -117,7 +130,7 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(_, definition)| definition["required"] == true)
+        .filter(|(_, definition)| resolved(definition)["required"] == true)
     {
         assert!(answer.headers.contains_key(header.as_str()), "{name} answers {status} with {header}");
     }

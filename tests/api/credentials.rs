@@ -24,7 +24,7 @@ fn status(answer: &str) -> &str {
 const PATH: &str = "/v1/analyses/known-1";
 
 #[tokio::test]
-async fn one_header_in_any_case_and_spacing() {
+async fn the_authorization_header_is_accepted_in_any_case_and_spacing() {
     let stage = Stage::start().await;
     let good = token("acme", EVERY_SCOPE);
     for line in [
@@ -41,7 +41,7 @@ async fn one_header_in_any_case_and_spacing() {
 }
 
 #[tokio::test]
-async fn whatever_could_be_read_in_two_ways_is_refused() {
+async fn ambiguous_credentials_are_refused() {
     let stage = Stage::start().await;
     let good = token("acme", EVERY_SCOPE);
     let other = token("globex", EVERY_SCOPE);
@@ -92,7 +92,7 @@ async fn whatever_could_be_read_in_two_ways_is_refused() {
 
 /// RFC 9112, 5.1 and 5.2: a space before the colon and a folded line have been read in two ways often enough.
 #[tokio::test]
-async fn what_is_no_header_is_no_request() {
+async fn malformed_header_lines_are_refused() {
     let stage = Stage::start().await;
     let good = token("acme", EVERY_SCOPE);
     for line in [

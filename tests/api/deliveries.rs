@@ -178,7 +178,7 @@ async fn a_callback_without_tls_is_refused_unless_the_operator_allows_it() {
       ],
       "request_id": "[id]",
       "status": 422,
-      "title": "The callback may not go there",
+      "title": "Forbidden callback URL",
       "type": "/problems/callback_forbidden"
     }
     "##);

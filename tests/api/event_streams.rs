@@ -18,7 +18,7 @@ async fn quiet_stage() -> Stage {
 }
 
 #[tokio::test]
-async fn what_happens_is_told_at_once() {
+async fn events_are_streamed_at_once() {
     let stage = quiet_stage().await;
     finish(&stage, &["before"]).await;
     let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
@@ -40,7 +40,7 @@ async fn what_happens_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_where_it_is_told_to() {
+async fn a_stream_starts_at_the_given_position() {
     let stage = quiet_stage().await;
     finish(&stage, &["1", "2", "3"]).await;
     let page = stage.acme().get("/v1/events?limit=1").await.json();
@@ -68,7 +68,7 @@ async fn a_stream_begins_where_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn who_is_cut_off_before_the_first_event_misses_none() {
+async fn a_client_disconnected_before_the_first_event_misses_none() {
     let stage = quiet_stage().await;
     finish(&stage, &["before"]).await;
     let stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
@@ -114,7 +114,7 @@ async fn resumes(stage: &Stage, callers: &[crate::caller::Caller]) {
 }
 
 #[tokio::test]
-async fn a_stream_is_resumed_without_loss_and_without_doubling() {
+async fn a_stream_is_resumed_without_gaps_or_duplicates() {
     let stage = quiet_stage().await;
     resumes(&stage, &[stage.acme()]).await;
 }
@@ -129,7 +129,7 @@ async fn a_stream_is_resumed_at_another_replica() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_shows_that_it_lives() {
+async fn a_silent_stream_sends_comments() {
     let stage = Stage::with(&[("EVENTS__HEARTBEAT", "1ms")]).await;
     let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
     for _ in 0..3 {
@@ -176,7 +176,7 @@ async fn a_drain_ends_every_stream() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_its_token() {
+async fn a_stream_ends_when_its_token_expires() {
     let stage = quiet_stage().await;
     let tenant = acme();
     let mut token = development_token(&tenant, EVERY_SCOPE);
@@ -191,7 +191,7 @@ async fn a_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_the_key_of_its_token() {
+async fn a_stream_ends_when_the_key_of_its_token_is_revoked() {
     let stage = Stage::with(&[("EVENTS__HEARTBEAT", "1ms")]).await;
     let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
     stage.write("hmac", "another secret of at least thirty-two bytes");
@@ -199,7 +199,7 @@ async fn a_stream_ends_with_the_key_of_its_token() {
         match stream.next().await {
             Some(Told::Comment(comment)) if comment == "ping" => {}
             end => {
-                assert_eq!(end, Some(Told::Comment("the token counts no more".to_owned())));
+                assert_eq!(end, Some(Told::Comment("the token is no longer valid".to_owned())));
                 break;
             }
         }
@@ -208,7 +208,7 @@ async fn a_stream_ends_with_the_key_of_its_token() {
 }
 
 #[tokio::test]
-async fn a_tenant_may_have_so_many_streams() {
+async fn the_number_of_streams_of_a_tenant_is_limited() {
     let stage = Stage::with(&[("EVENTS__STREAMS_PER_TENANT", "2"), ("EVENTS__HEARTBEAT", "1ms")]).await;
     let first = Subscriber::open(&stage.acme(), EVENTS, None).await;
     let _second = Subscriber::open(&stage.acme(), EVENTS, None).await;
@@ -227,7 +227,7 @@ async fn a_tenant_may_have_so_many_streams() {
 }
 
 #[tokio::test]
-async fn the_head_of_a_stream_can_be_had_alone() {
+async fn head_of_a_stream_answers_without_a_body() {
     let stage = quiet_stage().await;
     let head = stage.acme().send(reqwest::Method::HEAD, EVENTS, &[("accept", "text/event-stream")], "").await;
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
@@ -235,7 +235,7 @@ async fn the_head_of_a_stream_can_be_had_alone() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_holds_nobody_up() {
+async fn a_client_that_does_not_read_delays_no_other() {
     let stage = quiet_stage().await;
     let mut idle = Subscriber::open(&stage.acme(), EVENTS, None).await;
     let mut eager = Subscriber::open(&stage.acme(), EVENTS, None).await;

@@ -23,7 +23,7 @@ fn next(page: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn the_feed_is_read_to_its_end_and_from_there_on() {
+async fn the_feed_can_be_read_to_its_end_and_continued() {
     let stage = Stage::start().await;
     let empty = stage.acme().get("/v1/events").await.json();
     assert_eq!(empty["events"], json!([]));
@@ -51,7 +51,7 @@ async fn the_feed_is_read_to_its_end_and_from_there_on() {
 }
 
 #[tokio::test]
-async fn an_event_is_what_the_callback_told() {
+async fn an_event_equals_the_body_of_its_callback() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
     let analysis = stage.acme().outcome("1").await;
@@ -64,7 +64,7 @@ async fn an_event_is_what_the_callback_told() {
 }
 
 #[tokio::test]
-async fn what_is_no_cursor_of_the_tenants_is_refused() {
+async fn a_foreign_or_invalid_cursor_is_refused() {
     let stage = Stage::start().await;
     finish(&stage, &["1"]).await;
     let page = stage.acme().get("/v1/events").await.json();
@@ -85,7 +85,7 @@ async fn what_is_no_cursor_of_the_tenants_is_refused() {
 }
 
 #[tokio::test]
-async fn another_tenants_events_are_not_there() {
+async fn another_tenants_events_are_not_listed() {
     let stage = Stage::start().await;
     finish(&stage, &["1"]).await;
     let of_acme = stage.acme().get("/v1/events").await.json();
@@ -96,7 +96,7 @@ async fn another_tenants_events_are_not_there() {
 }
 
 #[tokio::test]
-async fn a_form_that_there_is_not_is_refused() {
+async fn an_unacceptable_media_type_is_refused() {
     let stage = Stage::start().await;
     for accept in ["text/html", "application/xml, image/*", "application/json;q=0"] {
         stage.acme().get_with("/v1/events", &[("accept", accept)]).await.problem(406, "not_acceptable");

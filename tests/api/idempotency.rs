@@ -68,7 +68,7 @@ async fn the_same_request_gets_the_first_answer_again() {
 }
 
 #[tokio::test]
-async fn what_is_paid_for_is_paid_once() {
+async fn a_repeated_reanalysis_is_submitted_once() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.acme().outcome("1").await;
@@ -81,7 +81,7 @@ async fn what_is_paid_for_is_paid_once() {
 }
 
 #[tokio::test]
-async fn a_batch_is_taken_once() {
+async fn a_repeated_batch_is_executed_once() {
     let stage = Stage::start().await;
     let body = json!({"analyses": [{"call_id": "1"}, {"call_id": "no spaces"}]});
     let first = send_to("/v1/analyses/batch", &stage.acme(), "b", &body).await;
@@ -94,7 +94,7 @@ async fn a_batch_is_taken_once() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_one_request() {
+async fn a_key_belongs_to_one_request() {
     let stage = Stage::start().await;
     send(&stage.acme(), "k", &json!({"call_id": "1"})).await;
     let other = send(&stage.acme(), "k", &json!({"call_id": "2"})).await;
@@ -106,7 +106,7 @@ async fn a_key_stands_for_one_request() {
 }
 
 #[tokio::test]
-async fn a_problem_leaves_the_key_free() {
+async fn a_problem_is_not_stored_and_frees_the_key() {
     let stage = Stage::start().await;
     let wrong = json!({"call_id": "no spaces"});
     assert_eq!(send(&stage.acme(), "k", &wrong).await.pointers(), ["#/call_id"]);
@@ -120,7 +120,7 @@ async fn a_problem_leaves_the_key_free() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused_by_its_name() {
+async fn an_invalid_key_is_refused() {
     let stage = Stage::start().await;
     let long = "x".repeat(256);
     for key in ["", "\"\"", "a b", "\"open", long.as_str()] {
@@ -135,7 +135,7 @@ async fn a_key_that_is_none_is_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_was_sent_again_is_not_told_of_after_its_call_is_deleted() {
+async fn a_stored_redelivery_is_deleted_with_its_call() {
     let stage = Stage::start().await;
     let (path, _) = crate::webhooks::registered(&stage.acme(), json!({"url": stage.hook("ok")})).await;
     crate::webhooks::completed(&stage, "1").await;
@@ -150,7 +150,7 @@ async fn a_delivery_that_was_sent_again_is_not_told_of_after_its_call_is_deleted
 }
 
 #[tokio::test]
-async fn an_answer_goes_with_the_call_that_it_tells_of() {
+async fn a_stored_answer_is_deleted_with_its_call() {
     let stage = Stage::start().await;
     let (one, two) = (json!({"call_id": "1"}), json!({"call_id": "2"}));
     send(&stage.acme(), "one", &one).await;
@@ -163,7 +163,7 @@ async fn an_answer_goes_with_the_call_that_it_tells_of() {
 }
 
 #[tokio::test]
-async fn an_answer_too_large_to_be_kept_is_not_made_twice() {
+async fn a_request_with_an_answer_too_large_to_store_is_not_executed_twice() {
     let stage = Stage::start().await;
     let metadata = json!({"text": "x".repeat(4000)});
     let items: Vec<_> = (0..400)
@@ -179,7 +179,7 @@ async fn an_answer_too_large_to_be_kept_is_not_made_twice() {
 }
 
 #[tokio::test]
-async fn kept_answers_are_sealed_and_open_with_the_keys_that_are_there() {
+async fn stored_answers_are_encrypted_with_the_current_keys() {
     let stage = Stage::start().await;
     let body = json!({"call_id": "1", "metadata": {"ticket": "T-1"}});
     let first = send(&stage.acme(), "k", &body).await;
@@ -197,7 +197,7 @@ async fn kept_answers_are_sealed_and_open_with_the_keys_that_are_there() {
 }
 
 #[tokio::test]
-async fn without_sealing_keys_what_is_no_secret_is_kept_as_it_is() {
+async fn without_encryption_keys_answers_without_secrets_are_stored() {
     let stage = Stage::with(&[("ENCRYPTION__KEY_FILE", UNSET)]).await;
     let body = json!({"call_id": "1"});
     let first = send(&stage.acme(), "k", &body).await;
@@ -205,7 +205,7 @@ async fn without_sealing_keys_what_is_no_secret_is_kept_as_it_is() {
 }
 
 #[tokio::test]
-async fn of_the_same_request_at_two_replicas_at_once_one_is_done() {
+async fn concurrent_requests_with_one_key_at_two_replicas_are_executed_once() {
     let database = Server::shared().await.fresh_database().await;
     let stage = Stage::on(Some(database), &[]).await;
     let other = stage.replica(stage.database().url()).await;
@@ -229,7 +229,7 @@ async fn of_the_same_request_at_two_replicas_at_once_one_is_done() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_registered_and_its_secret_rotated_once() {
+async fn repeated_webhook_operations_are_executed_once() {
     let stage = Stage::start().await;
     let webhook = json!({"url": stage.hook("ok")});
     let first = send_to("/v1/webhooks", &stage.acme(), "new", &webhook).await;
@@ -259,7 +259,7 @@ async fn a_webhook_is_registered_and_its_secret_rotated_once() {
 }
 
 #[tokio::test]
-async fn what_was_begun_goes_on_when_its_caller_hangs_up() {
+async fn a_request_with_a_key_continues_when_its_caller_hangs_up() {
     let stage = Stage::start().await;
     stage.vendor.set_held(true);
     let (caller, body) = (stage.acme(), json!({}));

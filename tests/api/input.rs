@@ -8,7 +8,7 @@ use crate::stage::Stage;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
-async fn every_field_that_breaks_a_rule_is_named() {
+async fn every_invalid_field_is_named() {
     let stage = Stage::start().await;
     let big = "x".repeat(5000);
     let long = "x".repeat(129);
@@ -58,7 +58,7 @@ async fn every_field_that_breaks_a_rule_is_named() {
 }
 
 #[tokio::test]
-async fn a_problem_says_what_and_where() {
+async fn a_problem_names_fields_and_rules() {
     let stage = Stage::start().await;
     let headers = [JSON, ("x-request-id", "req-7")];
     let body = r#"{"call_id": "a b", "callback": {"url": "ftp://crm.example/"}}"#;
@@ -66,7 +66,7 @@ async fn a_problem_says_what_and_where() {
     insta::assert_json_snapshot!(answer.problem(422, "invalid_request"), @r##"
     {
       "code": "invalid_request",
-      "detail": "2 fields break a rule",
+      "detail": "2 fields are invalid",
       "errors": [
         {
           "detail": "has the character ' '; allowed are A-Z a-z 0-9 . _ ~ : @ + = -",
@@ -79,7 +79,7 @@ async fn a_problem_says_what_and_where() {
       ],
       "request_id": "req-7",
       "status": 422,
-      "title": "The request breaks a rule",
+      "title": "Invalid request",
       "type": "/problems/invalid_request"
     }
     "##);
@@ -87,7 +87,7 @@ async fn a_problem_says_what_and_where() {
 }
 
 #[tokio::test]
-async fn metadata_may_have_four_kibibytes_and_no_more() {
+async fn metadata_is_limited_to_four_kibibytes() {
     let stage = Stage::start().await;
     // `{"a":"…"}` has 8 bytes around the text.
     let of = |length: usize| json!({"call_id": "1", "metadata": {"a": "x".repeat(length - 8)}});
@@ -96,7 +96,7 @@ async fn metadata_may_have_four_kibibytes_and_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_malformed() {
+async fn invalid_json_is_malformed() {
     let stage = Stage::start().await;
     for body in ["", "{", "{\"call_id\": \"1\"} x", "{\"call_id\": \"1\",}", "call_id=1", "\u{feff}{}"] {
         let answer = stage.acme().post_with(&[JSON], body).await;
@@ -120,7 +120,7 @@ async fn a_field_that_is_given_twice_is_an_error() {
 }
 
 #[tokio::test]
-async fn metadata_that_could_not_be_given_back_as_it_came_is_refused() {
+async fn metadata_that_would_lose_data_is_refused() {
     let stage = Stage::start().await;
     for (metadata, pointer, detail) in [
         (r#"{"a": 1, "a": 2}"#, "#/metadata", "has the key \"a\" twice"),
@@ -142,7 +142,7 @@ async fn metadata_that_could_not_be_given_back_as_it_came_is_refused() {
 }
 
 #[tokio::test]
-async fn a_url_that_encoding_makes_too_long_is_refused() {
+async fn a_url_that_is_too_long_after_encoding_is_refused() {
     let stage = Stage::start().await;
     let url = |letters: usize| format!("{}/{}", stage.hook("ok"), "ё".repeat(letters));
     let submission = |letters: usize| json!({"call_id": "1", "callback": {"url": url(letters)}});
@@ -153,7 +153,7 @@ async fn a_url_that_encoding_makes_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_is_json_and_says_so() {
+async fn a_body_must_have_the_media_type_of_json() {
     let stage = Stage::start().await;
     let body = r#"{"call_id": "never-ready~1"}"#;
     for headers in [
@@ -179,7 +179,7 @@ async fn a_body_that_is_too_large_is_refused() {
     let stage = Stage::with(&[("SERVER__MAX_BODY_BYTES", "1KiB")]).await;
     let body = json!({"call_id": "1", "metadata": {"a": "x".repeat(1024)}}).to_string();
     let announced = stage.acme().post_with(&[JSON], body).await;
-    assert_eq!(announced.problem(413, "body_too_large")["detail"], "a body may have at most 1024 bytes");
+    assert_eq!(announced.problem(413, "body_too_large")["detail"], "the body must have at most 1024 bytes");
     let exact = format!("{:<1024}", r#"{"call_id": "1"}"#);
     assert_eq!(stage.acme().post_with(&[JSON], exact).await.status, 202);
 }
@@ -199,7 +199,7 @@ async fn unknown_query_parameters_are_errors() {
 }
 
 #[tokio::test]
-async fn a_query_parameter_that_breaks_its_rule_is_told_the_rule() {
+async fn an_invalid_query_parameter_is_refused_with_its_rule() {
     let stage = Stage::start().await;
     for (query, detail) in [
         (
@@ -219,7 +219,7 @@ async fn a_query_parameter_that_breaks_its_rule_is_told_the_rule() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_call_can_have_is_an_error_in_the_path_too() {
+async fn an_invalid_call_id_in_the_path_is_refused() {
     let stage = Stage::start().await;
     let long = "x".repeat(129);
     for call_id in ["a%20b", "a%2Fb", "%D1%81", "a%00", "a,b", long.as_str()] {
@@ -233,7 +233,7 @@ async fn a_name_that_no_call_can_have_is_an_error_in_the_path_too() {
 }
 
 #[tokio::test]
-async fn a_call_is_found_under_its_encoded_name_too() {
+async fn a_percent_encoded_call_id_is_decoded() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "p+1@x:y=z~a"})).await;
     let plain = stage.acme().outcome("p+1@x:y=z~a").await;
@@ -253,7 +253,7 @@ async fn a_call_is_found_under_its_encoded_name_too() {
 }
 
 #[tokio::test]
-async fn an_error_does_not_send_back_what_was_sent() {
+async fn an_error_does_not_repeat_long_input() {
     let stage = Stage::start().await;
     let long = "x".repeat(100_000);
     for body in [

@@ -26,6 +26,10 @@ pub(crate) struct Issuer {
 #[derive(Default)]
 struct State {
     is_down: bool,
+    /// Requests are taken and not answered.
+    is_held: bool,
+    /// Requests that came while they were held.
+    held: usize,
     /// Requests that came while it was down.
     refused: usize,
 }
@@ -64,14 +68,37 @@ impl Issuer {
         self.state.subscribe().wait_for(|state| !is_down || state.refused >= 2).await.unwrap();
     }
 
-    /// A token for everything; `subject` makes it differ from others.
+    /// Requests get no answer until [`release`](Self::release).
+    pub(crate) fn hold(&self) {
+        self.state.send_modify(|state| state.is_held = true);
+    }
+
+    pub(crate) fn release(&self) {
+        self.state.send_modify(|state| state.is_held = false);
+    }
+
+    /// Waits for a request that is held.
+    pub(crate) async fn asked_while_held(&self) {
+        self.state.subscribe().wait_for(|state| state.held > 0).await.unwrap();
+    }
+
+    /// A token with the scopes for everything; `subject` makes it differ from others.
     pub(crate) fn token(&self, tenant: &str, subject: &str) -> String {
+        self.token_of_key(KEY_ID, tenant, subject)
+    }
+
+    /// A token that names a key that the issuer has not published.
+    pub(crate) fn token_of_unknown_key(&self) -> String {
+        self.token_of_key("unknown", "acme", "unknown")
+    }
+
+    fn token_of_key(&self, key_id: &str, tenant: &str, subject: &str) -> String {
         let now = SystemClock.now().as_seconds();
         let claims = json!({
             "iss": Self::NAME, "aud": AUDIENCE, "sub": subject, "tenant": tenant, "scope": EVERY_SCOPE,
             "iat": now, "exp": now + 3600,
         });
-        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let header = Header { kid: Some(key_id.to_owned()), ..Header::new(Algorithm::EdDSA) };
         encode(&header, &claims, &EncodingKey::from_ed_der(&self.key)).unwrap()
     }
 }
@@ -87,6 +114,11 @@ async fn serve(mut connection: TcpStream, answer: String, state: Arc<watch::Send
         state.send_modify(|state| state.refused += 1);
         return;
     }
-    // Whoever asked may be gone.
+    if state.borrow().is_held {
+        state.send_modify(|state| state.held += 1);
+        // The stage may be gone, and with it the sender.
+        let _ = state.subscribe().wait_for(|state| !state.is_held).await;
+    }
+    // The client may be gone.
     let _ = connection.write_all(answer.as_bytes()).await;
 }

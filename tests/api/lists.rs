@@ -16,7 +16,7 @@ fn calls(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_entry_is_the_analysis_without_its_transcript() {
+async fn a_summary_is_the_analysis_without_its_transcript() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     assert_eq!(list(&acme, "").await, json!({"analyses": [], "next_cursor": null}));
@@ -39,7 +39,7 @@ async fn an_entry_is_the_analysis_without_its_transcript() {
 }
 
 #[tokio::test]
-async fn filters_combine_and_tenants_see_their_own() {
+async fn filters_combine_within_one_tenant() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     for call in ["1716207617.42", "submit-400~1"] {
@@ -67,7 +67,7 @@ async fn filters_combine_and_tenants_see_their_own() {
 }
 
 #[tokio::test]
-async fn whoever_follows_the_cursor_sees_everything_once() {
+async fn pages_contain_every_analysis_once() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     for call in 0..7 {
@@ -86,7 +86,7 @@ async fn whoever_follows_the_cursor_sees_everything_once() {
 }
 
 #[tokio::test]
-async fn what_no_list_has_is_named() {
+async fn invalid_list_parameters_are_named() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     for call in ["1", "2"] {

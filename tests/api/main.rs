@@ -37,6 +37,7 @@ mod recordings;
 mod replays;
 mod replicas;
 mod representations;
+mod request_order;
 mod revisions;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 #[path = "../support/rows.rs"]

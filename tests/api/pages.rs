@@ -24,7 +24,7 @@ fn words(field: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_page_may_call_unless_the_settings_say_so() {
+async fn pages_of_other_origins_are_refused_by_default() {
     let stage = Stage::start().await;
     let asked = preflight(&stage, CRM, "GET", "authorization").await;
     asked.problem(405, "method_not_allowed");
@@ -37,7 +37,7 @@ async fn no_page_may_call_unless_the_settings_say_so() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_allowed_may_do_what_a_caller_may() {
+async fn a_page_of_an_allowed_origin_can_use_the_api() {
     let stage = Stage::with(&ALLOWED).await;
     for method in ["GET", "HEAD", "POST", "PATCH", "DELETE"] {
         let headers = "authorization, content-type, idempotency-key, if-none-match, prefer, last-event-id, range, traceparent";
@@ -81,7 +81,7 @@ async fn a_page_that_is_allowed_may_do_what_a_caller_may() {
 }
 
 #[tokio::test]
-async fn another_page_may_not() {
+async fn a_page_of_another_origin_is_refused() {
     let stage = Stage::with(&ALLOWED).await;
     let asked = preflight(&stage, ELSEWHERE, "GET", "authorization").await;
     asked.problem(403, "cors_refused");
@@ -97,7 +97,7 @@ async fn another_page_may_not() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_reached_by_https_stays_so() {
+async fn a_service_with_an_https_url_sends_hsts() {
     let https = Stage::with(&[("SERVER__PUBLIC_URL", "https://calls.example")]).await;
     let answer = https.acme().get("/v1/analyses/known-1").await;
     assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");

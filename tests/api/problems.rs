@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::stage::{EVERY_SCOPE, Stage, token};
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_paths_are_not_found() {
     let stage = Stage::start().await;
     for path in [
         "/v1",
@@ -26,17 +26,17 @@ async fn what_is_not_there_is_not_found() {
     insta::assert_json_snapshot!(answer.json(), @r#"
     {
       "code": "not_found",
-      "detail": "there is nothing at this path",
+      "detail": "there is no such path",
       "request_id": "req-7",
       "status": 404,
-      "title": "There is no such thing",
+      "title": "Not found",
       "type": "/problems/not_found"
     }
     "#);
 }
 
 #[tokio::test]
-async fn a_path_names_the_methods_that_it_takes() {
+async fn other_methods_are_refused_with_allow() {
     let stage = Stage::start().await;
     for (path, refused, allowed) in [
         ("/v1/analyses", "PUT", "GET, HEAD, POST"),
@@ -74,7 +74,7 @@ async fn every_kind_of_problem_has_a_page() {
 }
 
 #[tokio::test]
-async fn the_type_of_a_problem_leads_to_its_page() {
+async fn the_type_of_a_problem_is_the_url_of_its_page() {
     let stage = Stage::start().await;
     let problems = [
         stage.acme().get("/none").await,
@@ -119,7 +119,7 @@ async fn say(stage: &Stage, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
+async fn a_body_with_a_too_large_content_length_is_refused_before_it_arrives() {
     let stage = Stage::start().await;
     let request = format!(
         "POST /v1/analyses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
@@ -132,7 +132,7 @@ async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
 }
 
 #[tokio::test]
-async fn a_body_of_no_announced_length_is_refused_when_it_is_too_large() {
+async fn a_too_large_chunked_body_is_refused() {
     let stage = Stage::with(&[("SERVER__MAX_BODY_BYTES", "1KiB")]).await;
     let chunk = format!("100\r\n{}\r\n", "x".repeat(0x100));
     let request = format!(
@@ -147,7 +147,7 @@ async fn a_body_of_no_announced_length_is_refused_when_it_is_too_large() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
+async fn malformed_http_is_refused() {
     let stage = Stage::start().await;
     for request in [
         "nonsense\r\n\r\n",

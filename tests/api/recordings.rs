@@ -10,7 +10,7 @@ fn audio_of(call_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_recording_comes_as_the_vendor_has_it() {
+async fn a_recording_is_streamed_unchanged() {
     let stage = Stage::start().await;
     let url = stage.acme().analysis("known-1").await.json()["audio_url"].as_str().unwrap().to_owned();
     assert_eq!(url, audio_of("known-1"));
@@ -36,7 +36,7 @@ async fn a_recording_comes_as_the_vendor_has_it() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_recording_is_that_part() {
+async fn a_range_of_a_recording_is_returned() {
     let stage = Stage::start().await;
     let url = audio_of("known-1");
     let whole = stage.acme().get(&url).await;
@@ -57,7 +57,7 @@ async fn a_part_of_a_recording_is_that_part() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_cannot_give_is_said() {
+async fn errors_of_a_recording_are_reported() {
     let stage = Stage::start().await;
     for (call_id, status, code) in [
         ("known-audio-404~1", 404, "not_found"),
@@ -78,7 +78,7 @@ async fn what_the_vendor_cannot_give_is_said() {
 }
 
 #[tokio::test]
-async fn a_recording_that_breaks_off_is_not_taken_for_the_whole() {
+async fn an_interrupted_recording_is_detected() {
     let stage = Stage::start().await;
     let url = stage.acme().api.join(&audio_of("known-audio-truncated~1")).unwrap();
     let token = stage.acme().authorization.clone().unwrap();

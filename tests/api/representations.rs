@@ -15,7 +15,7 @@ async fn finished() -> Stage {
 }
 
 #[tokio::test]
-async fn what_is_known_is_not_sent_again() {
+async fn a_current_etag_gets_304() {
     let stage = finished().await;
     let mut tags = Vec::new();
     for path in READINGS {
@@ -36,7 +36,7 @@ async fn what_is_known_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn head_answers_the_headers_alone() {
+async fn head_answers_without_a_body() {
     let stage = finished().await;
     for path in READINGS {
         let get = stage.acme().get(path).await;
@@ -49,7 +49,7 @@ async fn head_answers_the_headers_alone() {
 }
 
 #[tokio::test]
-async fn the_transcript_is_the_talk_of_the_analysis() {
+async fn the_transcript_equals_that_of_the_analysis() {
     let stage = finished().await;
     let analysis = stage.acme().analysis("1").await.json();
     let transcript = stage.acme().get("/v1/analyses/1/transcript").await.json();
@@ -60,7 +60,7 @@ async fn the_transcript_is_the_talk_of_the_analysis() {
 }
 
 #[tokio::test]
-async fn before_the_result_there_is_when_to_ask_again() {
+async fn an_unfinished_analysis_has_retry_after() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
     for part in ["transcript", "vendor-answer"] {
@@ -73,7 +73,7 @@ async fn before_the_result_there_is_when_to_ask_again() {
 }
 
 #[tokio::test]
-async fn a_failed_analysis_has_no_transcript_and_will_have_none() {
+async fn a_failed_analysis_has_no_transcript_and_no_retry_after() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "submit-400~1"})).await;
     stage.acme().outcome("submit-400~1").await;
@@ -86,7 +86,7 @@ async fn a_failed_analysis_has_no_transcript_and_will_have_none() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_the_outcome_or_with_the_time() {
+async fn a_wait_ends_with_the_outcome_or_the_timeout() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "1"})).await;
@@ -107,7 +107,7 @@ async fn a_wait_ends_with_the_outcome_or_with_the_time() {
 }
 
 #[tokio::test]
-async fn all_who_wait_are_woken() {
+async fn all_waiting_requests_are_answered() {
     let stage = Stage::start().await;
     stage.vendor.set_held(true);
     stage.acme().submitted(json!({"call_id": "1"})).await;

@@ -17,7 +17,7 @@ const FORMS: [(&str, &str, &str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn each_form_is_had_by_its_type_and_by_its_name() {
+async fn each_format_is_available_by_accept_and_by_parameter() {
     let stage = Stage::start().await;
     let mut tags = Vec::new();
     for (format, accepted, media_type, begin) in FORMS {
@@ -60,7 +60,7 @@ async fn each_form_is_had_by_its_type_and_by_its_name() {
 }
 
 #[tokio::test]
-async fn the_best_liked_form_is_answered() {
+async fn the_preferred_format_is_returned() {
     let stage = Stage::start().await;
     for (accept, media_type) in [
         ("*/*", "application/json"),
@@ -75,13 +75,13 @@ async fn the_best_liked_form_is_answered() {
 }
 
 #[tokio::test]
-async fn a_form_that_is_not_there_is_refused_with_what_is() {
+async fn an_unacceptable_format_is_refused_with_the_available_ones() {
     let stage = Stage::start().await;
     for accept in ["image/png", "text/html", "application/json;q=0"] {
         let problem = stage.acme().get_with(PATH, &[("accept", accept)]).await.problem(406, "not_acceptable");
         assert_eq!(
             problem["detail"],
-            "Accept refuses all that there is: application/json, text/plain, text/markdown, text/vtt, \
+            "Accept excludes all available types: application/json, text/plain, text/markdown, text/vtt, \
              application/x-subrip"
         );
     }
@@ -93,7 +93,7 @@ async fn a_form_that_is_not_there_is_refused_with_what_is() {
 }
 
 #[tokio::test]
-async fn every_form_has_the_turns_of_the_analysis() {
+async fn every_format_has_the_turns_of_the_analysis() {
     let stage = Stage::start().await;
     let analysis = stage.acme().analysis("known-1").await.json();
     let turns = analysis["transcript"].as_array().unwrap();
@@ -109,7 +109,7 @@ async fn every_form_has_the_turns_of_the_analysis() {
 }
 
 #[tokio::test]
-async fn without_a_result_no_form_is_there() {
+async fn without_a_result_no_format_is_available() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
     for (format, ..) in FORMS {

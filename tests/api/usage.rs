@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn what_was_done_is_counted_and_empty_days_are_there() {
+async fn usage_is_counted_and_includes_empty_days() {
     let stage = Stage::start().await;
     let caller = stage.acme();
     caller.submitted(json!({"call_id": "1"})).await;
@@ -31,7 +31,7 @@ async fn what_was_done_is_counted_and_empty_days_are_there() {
 }
 
 #[tokio::test]
-async fn what_is_no_range_of_days_is_named() {
+async fn invalid_periods_are_refused() {
     let stage = Stage::start().await;
     for (query, pointer) in [
         ("?from=2026-01-02&to=2026-01-01", "?from"),

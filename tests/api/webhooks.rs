@@ -41,7 +41,7 @@ fn is_delivered(delivery: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_webhook_gets_every_event_signed_with_its_own_secret() {
+async fn a_webhook_receives_every_event_signed_with_its_secret() {
     let stage = Stage::start().await;
     let (path, secret) = registered(&stage.acme(), json!({"url": stage.hook("ok/hook")})).await;
     assert_ne!(secret, ACME_SECRET);
@@ -74,7 +74,7 @@ async fn a_webhook_gets_every_event_signed_with_its_own_secret() {
 }
 
 #[tokio::test]
-async fn a_filter_lets_only_its_types_through() {
+async fn a_webhook_receives_only_its_event_types() {
     let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "1ms")]).await;
     registered(&stage.acme(), json!({"url": stage.hook("ok/failed"), "events": ["analysis.failed"]})).await;
     registered(&stage.acme(), json!({"url": stage.hook("ok/completed"), "events": ["analysis.completed"]}))
@@ -86,7 +86,7 @@ async fn a_filter_lets_only_its_types_through() {
 }
 
 #[tokio::test]
-async fn headers_are_sent_and_never_shown_again() {
+async fn custom_headers_are_sent_and_never_returned() {
     let stage = Stage::start().await;
     let (acme, value) = (stage.acme(), "Bearer of-the-receiver");
     let (path, secret) = registered(
@@ -113,7 +113,7 @@ async fn headers_are_sent_and_never_shown_again() {
 }
 
 #[tokio::test]
-async fn a_change_counts_for_what_is_on_its_way() {
+async fn a_change_applies_to_pending_deliveries() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1ms,1h")]).await;
     let acme = stage.acme();
     let (path, _) = registered(&acme, json!({"url": stage.hook("500"), "description": "CRM"})).await;
@@ -137,7 +137,7 @@ async fn a_change_counts_for_what_is_on_its_way() {
 }
 
 #[tokio::test]
-async fn what_arrived_can_be_sent_again_under_the_same_id() {
+async fn a_delivered_event_can_be_redelivered_with_the_same_id() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
@@ -182,7 +182,7 @@ async fn both_secrets_sign_while_a_rotation_overlaps() {
 }
 
 #[tokio::test]
-async fn a_test_is_marked_and_is_in_no_feed() {
+async fn a_test_event_is_marked_and_not_in_the_feed() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let (path, secret) =
@@ -206,7 +206,7 @@ async fn a_test_is_marked_and_is_in_no_feed() {
 }
 
 #[tokio::test]
-async fn a_deleted_webhook_gets_nothing_more() {
+async fn a_deleted_webhook_receives_nothing() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
     let acme = stage.acme();
     let (path, _) = registered(&acme, json!({"url": stage.hook("500")})).await;
@@ -222,7 +222,7 @@ async fn a_deleted_webhook_gets_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_deleted_call_goes_with_its_deliveries() {
+async fn a_deleted_call_is_deleted_with_its_deliveries() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     registered(&acme, json!({"url": stage.hook("ok")})).await;
@@ -281,7 +281,7 @@ async fn deliveries_are_listed_newest_first_and_page_by_page() {
 }
 
 #[tokio::test]
-async fn what_breaks_a_rule_is_named_and_no_value_is_repeated() {
+async fn invalid_fields_are_named_without_header_values() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let url = stage.hook("ok");
@@ -329,7 +329,7 @@ async fn what_breaks_a_rule_is_named_and_no_value_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_change_has_the_type_of_a_merge_patch_or_of_json() {
+async fn a_change_accepts_json_and_merge_patch() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let (path, _) = registered(&acme, json!({"url": stage.hook("ok")})).await;
@@ -346,7 +346,7 @@ async fn a_change_has_the_type_of_a_merge_patch_or_of_json() {
 }
 
 #[tokio::test]
-async fn what_is_told_to_an_operation_without_a_body_is_not_passed_over() {
+async fn operations_without_input_refuse_fields() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let (path, _) = registered(&acme, json!({"url": stage.hook("ok")})).await;
@@ -364,7 +364,7 @@ async fn what_is_told_to_an_operation_without_a_body_is_not_passed_over() {
 }
 
 #[tokio::test]
-async fn there_is_an_end_to_webhooks() {
+async fn the_number_of_webhooks_is_limited() {
     let stage = Stage::start().await;
     for _ in 0..50 {
         registered(&stage.acme(), json!({"url": stage.hook("ok"), "enabled": false})).await;
@@ -375,7 +375,7 @@ async fn there_is_an_end_to_webhooks() {
 }
 
 #[tokio::test]
-async fn without_a_key_nothing_is_taken_that_would_have_to_be_sealed() {
+async fn without_an_encryption_key_secrets_are_refused() {
     let stage = Stage::start().await;
     let (path, _) =
         registered(&stage.acme(), json!({"url": stage.hook("ok"), "headers": {"X-A": "1"}})).await;

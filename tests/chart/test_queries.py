@@ -22,6 +22,7 @@ SCRAPE_INTERVAL = "250ms"
 EMPTY_WHEN_WELL = {
     "5xx by route", "Open circuit breakers", "Failed", "Given up", "Unknown tenant or missing scope", "Over the rate limit",
     "Token rejected by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
+    "Store retries",
 }
 # What appears with its first case, by metric and label: a fault, or another store.
 NOT_HERE = [
@@ -31,6 +32,7 @@ NOT_HERE = [
     ("alovoice_gateway_token_rejections_total", "unknown_tenant"),
     ("alovoice_gateway_callback_attempt_duration_seconds_count", 'outcome!="delivered"'),
     ("alovoice_gateway_store_connections", ""),
+    ("alovoice_gateway_store_transaction_retries_total", ""),
 ]
 
 

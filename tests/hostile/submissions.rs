@@ -6,7 +6,7 @@ use actix_web::body::MessageBody;
 use alovoice_gateway::commands;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::analyses::SubmitAnalysis;
-use alovoice_gateway::http::input::{Object, parse};
+use alovoice_gateway::http::json::{Object, parse};
 use jsonschema::Validator;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -14,6 +14,8 @@ use crate::gateway::within;
 use crate::sandbox::Sandbox;
 use crate::stage::{AUDIENCE, CALLBACK_SECRET, SCOPES, Stage};
 
+/// Pixels of an open operation in Swagger UI, before it was executed.
+const MAX_OPERATION_HEIGHT: f64 = 3_000.0;
 const HOUSE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Where tests/tools puts them.
@@ -185,16 +187,19 @@ async fn a_newcomer_tries_the_api_out_in_a_browser() {
     let sandbox = Sandbox::start(&stage).await;
     let screenshot = Path::new(HOUSE).join("target/swagger-ui.png");
     let mut page = browser("swagger_ui.cjs");
-    page.args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42"])
+    page.args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42", "1716207618.43"])
         .arg(&screenshot)
         .env("HOME", stage.home.path());
     let output = run(page, "").await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (&shown["submit"], &shown["get"], &shown["errors"]),
-        (&json!("202"), &json!("200"), &json!([]))
-    );
+    assert_eq!((&shown["get"], &shown["errors"]), (&json!("200"), &json!([])));
+    assert_eq!(shown["title"], "AloVoice gateway API");
+    assert!(shown["viewport"].as_str().is_some_and(|content| content.contains("width=device-width")));
+    // A prefilled key would replay the first answer, or refuse the second call with 422.
+    assert_eq!((&shown["key"], &shown["submits"]), (&json!(""), &json!(["202", "202"])));
+    let height = shown["height"].as_f64().unwrap();
+    assert!(height < MAX_OPERATION_HEIGHT, "submit_analysis is {height} pixels high");
     let body = shown["body"].as_str().unwrap();
     let analysis: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
     assert_eq!((&analysis["call_id"], &analysis["status"]), (&json!("1716207617.42"), &json!("completed")));

@@ -31,14 +31,14 @@ const TRANSLITERATED: char = '~';
 /// mebibyte.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// Speaker to whose turns a search can be limited.
+/// A speaker: `operator` (the CRM user) or `client` (the other party).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Side)]
 pub enum SpeakerSide {
-    /// The agent of the tenant.
+    /// The CRM user.
     Operator,
-    /// The customer, as caller or callee.
+    /// The other party of the call.
     Client,
 }
 

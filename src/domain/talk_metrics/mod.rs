@@ -12,59 +12,59 @@ use utoipa::ToSchema;
 use self::intervals::{Interval, IntervalSet};
 use super::transcript::{Speaker, Turn};
 
-/// Metrics of one conversation.
+/// Talk metrics of one call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TalkMetrics {
-    /// End of the last turn.
+    /// The end of the last turn.
     #[schema(example = 235_880, minimum = 0)]
     pub duration_ms: i64,
     /// Metrics of the operator.
     pub operator: SideMetrics,
     /// Metrics of the client.
     pub client: SideMetrics,
-    /// Time during which both sides speak.
+    /// Time during which both speakers talk.
     #[schema(example = 2_310, minimum = 0)]
     pub overtalk_ms: i64,
-    /// Time during which neither side speaks.
+    /// Time during which no speaker talks.
     #[schema(example = 40_120, minimum = 0)]
     pub silence_ms: i64,
-    /// Length of the longest silence.
+    /// The longest silence.
     #[schema(example = 6_500, minimum = 0)]
     pub longest_silence_ms: i64,
-    /// Sum of the silences longer than 3 s: "non-talk time" as Amazon Connect defines it.
+    /// The sum of the silences of more than 3 seconds, the "non-talk time" of Amazon Connect.
     #[schema(example = 12_400, minimum = 0)]
     pub non_talk_ms: i64,
-    /// Number of speaker changes between consecutive turns, per minute of the call.
+    /// Changes of the speaker per minute of the call.
     #[schema(example = 9.4, minimum = 0.0)]
     pub speaker_switches_per_minute: f64,
-    /// Median silence between the end of the client's speech and the start of the operator's answer. `null` without an answer.
+    /// The median time from the end of a client turn to the next operator turn; `null` if there is none.
     #[schema(required = true, example = 840, minimum = 0)]
     pub median_response_ms: Option<i64>,
-    /// Thresholds that these metrics use.
+    /// The thresholds used for these metrics.
     pub thresholds: Thresholds,
 }
 
-/// Metrics of one side.
+/// Talk metrics of one speaker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SideMetrics {
-    /// Time during which this side speaks.
+    /// Talk time.
     #[schema(example = 120_440, minimum = 0)]
     pub talk_ms: i64,
-    /// Share of the talk time of both sides, from 0 to 1.
+    /// Share of the talk time of both speakers, from 0 to 1.
     #[schema(example = 0.6154, minimum = 0.0, maximum = 1.0)]
     pub talk_share: f64,
     /// Words per minute of talk time.
     #[schema(example = 131.5, minimum = 0.0)]
     pub words_per_minute: f64,
-    /// Longest time in which only this side speaks, including pauses of up to 3 s and short remarks of the other side.
+    /// The longest monologue. Pauses of up to 3 seconds and short remarks of the other speaker do not end it.
     #[schema(example = 31_200, minimum = 0)]
     pub longest_monologue_ms: i64,
-    /// Number of turns that start while the other side speaks and overlap it for more than 500 ms.
+    /// Number of turns that start while the other speaker talks and overlap by more than 500 ms.
     #[schema(value_type = u64, example = 2)]
     pub interruptions: usize,
 }
 
-/// Thresholds of the metrics, in milliseconds.
+/// Thresholds of talk metrics, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Thresholds {
     /// A longer silence counts as non-talk time.
@@ -73,15 +73,15 @@ pub struct Thresholds {
     /// A longer pause ends a monologue.
     #[schema(example = 3_000)]
     pub monologue_pause_ms: i64,
-    /// A shorter remark inside a monologue does not end it.
+    /// A shorter remark of the other speaker does not end a monologue.
     #[schema(example = 500)]
     pub backchannel_ms: i64,
-    /// A longer overlap with the other side counts as an interruption.
+    /// A longer overlap counts as an interruption.
     #[schema(example = 500)]
     pub interruption_overlap_ms: i64,
 }
 
-/// Thresholds in use.
+/// The thresholds in use.
 const THRESHOLDS: Thresholds = Thresholds {
     non_talk_ms: 3_000,
     monologue_pause_ms: 3_000,

@@ -54,15 +54,16 @@ impl EventFilter {
     }
 }
 
-/// Reason for which a webhook is disabled.
+/// Why a webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (no success for five
+/// days).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// A caller disabled the webhook.
+    /// A caller disabled it.
     Requested,
     /// The receiver answered 410.
     Gone,
-    /// All deliveries failed for five days.
+    /// It had no success for five days.
     Failing,
 }
 

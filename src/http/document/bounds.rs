@@ -1,38 +1,39 @@
-//! The bounds of whole numbers that say none of their own.
+//! Bounds of integers that do not declare their own.
 
+use utoipa::Number;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, KnownFormat, Object, SchemaType, Type};
-use utoipa::openapi::{OpenApi as Document, RefOr, Schema, SchemaFormat};
-use utoipa::{Modify, Number};
+use utoipa::openapi::{Header, OpenApi as Document, RefOr, Schema, SchemaFormat};
 
 use super::operations;
 
-/// Beyond it JSON's numbers are not the same everywhere (RFC 8259, 6), and nothing that is counted here comes near it.
+/// Larger integers are not interoperable in JSON (RFC 8259, 6). No number of this API comes near it.
 const MAX_SAFE_INTEGER: isize = (1 << 53) - 1;
 const MAX_INT32: isize = i32::MAX as isize;
 
-/// Gives each whole number a format, and the bounds that it has by it.
-pub(super) struct IntegerBounds;
-
-impl Modify for IntegerBounds {
-    fn modify(&self, document: &mut Document) {
-        for operation in operations(document) {
-            let parameters = operation.parameters.iter_mut().flatten().filter_map(inline);
-            parameters.filter_map(|parameter| parameter.schema.as_mut()).for_each(bound);
-            for response in operation.responses.responses.values_mut().filter_map(inline) {
-                let headers = response.headers.values_mut().filter_map(inline);
-                headers.filter_map(|header| header.schema.as_mut()).for_each(bound);
-                let contents = response.content.values_mut().filter_map(inline);
-                contents.filter_map(|content| content.schema.as_mut()).for_each(bound);
-            }
+/// Adds a format and bounds to each integer that has none.
+pub(super) fn complete(document: &mut Document) {
+    for operation in operations(document) {
+        let parameters = operation.parameters.iter_mut().flatten().filter_map(inline);
+        parameters.filter_map(|parameter| parameter.schema.as_mut()).for_each(bound);
+        for response in operation.responses.responses.values_mut().filter_map(inline) {
+            bound_headers(response.headers.values_mut());
+            let contents = response.content.values_mut().filter_map(inline);
+            contents.filter_map(|content| content.schema.as_mut()).for_each(bound);
         }
-        document.components.get_or_insert_default().schemas.values_mut().for_each(bound);
     }
+    let components = document.components.get_or_insert_default();
+    bound_headers(components.headers.values_mut());
+    components.schemas.values_mut().for_each(bound);
+}
+
+fn bound_headers<'a>(headers: impl Iterator<Item = &'a mut RefOr<Header>>) {
+    headers.filter_map(inline).filter_map(|header| header.schema.as_mut()).for_each(bound);
 }
 
 fn inline<T>(item: &mut RefOr<T>) -> Option<&mut T> {
     match item {
         RefOr::T(item) => Some(item),
-        // What it refers to is seen where it stands.
+        // The definition is completed on its own.
         RefOr::Ref(_) => None,
     }
 }

@@ -1,43 +1,39 @@
-//! Examples that are answers of a running gateway.
+//! Examples in the document: recorded answers of a running gateway.
 //!
-//! `examples.json` holds, for each operation, a body that it took and a body of each status that it answered with, long
-//! lists cut short. `tests/process/examples.rs` records them against the sandbox, and holds them against new answers.
+//! `examples.json` has, for each operation, a request body and the response body of each status, with long lists cut
+//! short. `tests/process/examples.rs` records them with the sandbox and compares them with new answers.
 
 use serde_json::{Map, Value};
-use utoipa::Modify;
 use utoipa::openapi::{Content, OpenApi as Document, RefOr};
 
-use super::super::problem::{self, ApiError};
 use super::operations;
+use crate::http::problem::{ApiError, ProblemKind};
 
 const RECORDED: &str = include_str!("examples.json");
-/// Where a recording has what was sent.
+/// The name of a recorded request body.
 const REQUEST: &str = "request";
-const PROBLEM: &str = "application/problem+json";
-/// Of requests that are not recorded.
+/// The request id of examples that are not recorded.
 const REQUEST_ID: &str = "req_01a2103696e475a29b2ae58b7ecf9f68";
 
-/// Gives each body of JSON an example, where its handler gives none.
-pub(super) struct RealAnswers;
+/// A test fails if the file is not valid JSON; then there are no examples.
+fn recorded() -> Map<String, Value> {
+    serde_json::from_str(RECORDED).unwrap_or_default()
+}
 
-impl Modify for RealAnswers {
-    fn modify(&self, document: &mut Document) {
-        // A test says so if it cannot be read: operations have no examples then.
-        let recorded: Map<String, Value> = serde_json::from_str(RECORDED).unwrap_or_default();
-        for operation in operations(document) {
-            let name = operation.operation_id.as_deref().unwrap_or_default();
-            let own = |part: &str| recorded.get(name)?.get(part).cloned();
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
-                for media_type in ["application/json", "application/merge-patch+json"] {
-                    show(body.content.get_mut(media_type), || own(REQUEST));
-                }
+/// Adds an example to each JSON body that has none.
+pub(super) fn complete(document: &mut Document) {
+    let recorded = recorded();
+    for operation in operations(document) {
+        let name = operation.operation_id.as_deref().unwrap_or_default();
+        let own = |part: &str| recorded.get(name)?.get(part).cloned();
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            for media_type in ["application/json", "application/merge-patch+json"] {
+                show(body.content.get_mut(media_type), || own(REQUEST));
             }
-            for (status, response) in &mut operation.responses.responses {
-                let RefOr::T(response) = response else { continue };
+        }
+        for (status, response) in &mut operation.responses.responses {
+            if let RefOr::T(response) = response {
                 show(response.content.get_mut("application/json"), || own(status));
-                let problem =
-                    || own(status).or_else(|| of_any(&recorded, status)).or_else(|| of_kind(status));
-                show(response.content.get_mut(PROBLEM), problem);
             }
         }
     }
@@ -54,13 +50,11 @@ fn show<'a>(contents: impl IntoIterator<Item = &'a mut RefOr<Content>>, example:
     }
 }
 
-/// Errors are alike whatever was asked for.
-fn of_any(recorded: &Map<String, Value>, status: &str) -> Option<Value> {
-    recorded.values().find_map(|operation| operation.get(status)).cloned()
-}
-
-/// What cannot be had from a sandbox, such as its own faults, made as it would be.
-fn of_kind(status: &str) -> Option<Value> {
-    let kind = problem::ALL.iter().find(|kind| kind.status.as_str() == status)?;
-    serde_json::to_value(ApiError::new(kind, kind.title).problem(REQUEST_ID)).ok()
+/// A recorded problem of this kind. A kind that the sandbox cannot produce gets a generated one.
+pub(super) fn problem(kind: &'static ProblemKind) -> Option<Value> {
+    let is_of_kind = |body: &&Value| body["code"] == kind.code && body["status"] == kind.status.as_u16();
+    let recorded = recorded();
+    let answers = recorded.values().filter_map(Value::as_object).flat_map(|answers| answers.values());
+    let found = answers.filter(|body| body.is_object()).find(is_of_kind).cloned();
+    found.or_else(|| serde_json::to_value(ApiError::new(kind, kind.title).problem(REQUEST_ID)).ok())
 }

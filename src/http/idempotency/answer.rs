@@ -1,4 +1,4 @@
-//! A whole answer, to be given now and again.
+//! A complete answer that can be sent now, stored, and sent again.
 
 use actix_web::body::MessageBody;
 use actix_web::http::StatusCode;
@@ -7,16 +7,19 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::http::audit::ItemStatuses;
 use crate::http::problem::{ApiError, INTERNAL};
 
-/// Status, headers and body, as a handler made them.
+/// Status, headers and body of a handler's response.
 pub(super) struct Answer {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    /// The statuses of the items of a batch. They are for the audit log of the first request and not stored.
+    items: Option<ItemStatuses>,
 }
 
-/// What stands before the body of a kept answer, as a line of JSON.
+/// The first line of a stored answer, as JSON; the body follows.
 #[derive(Serialize, Deserialize)]
 struct Head {
     status: u16,
@@ -24,12 +27,13 @@ struct Head {
 }
 
 impl Answer {
-    /// Of a handler, whose body has to be at hand: a stream cannot be kept.
-    pub(super) fn of(response: HttpResponse) -> Result<Self, ApiError> {
+    /// Takes the response of a handler apart. Its body must be complete, because a stream cannot be stored.
+    pub(super) fn of(mut response: HttpResponse) -> Result<Self, ApiError> {
         let status = response.status();
+        let items = response.extensions_mut().remove();
         let headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         match response.into_body().try_into_bytes() {
-            Ok(body) => Ok(Self { status, headers, body }),
+            Ok(body) => Ok(Self { status, headers, body, items }),
             Err(_) => Err(ApiError::new(INTERNAL, "the answer is a stream")),
         }
     }
@@ -47,10 +51,13 @@ impl Answer {
         for header in self.headers {
             response.append_header(header);
         }
+        if let Some(items) = self.items {
+            response.extensions_mut().insert(items);
+        }
         response.body(self.body)
     }
 
-    /// To be kept; `None` for a body of more than `limit` bytes.
+    /// The stored form; `None` if the body has more than `limit` bytes.
     pub(super) fn to_bytes(&self, limit: usize) -> Option<Vec<u8>> {
         if self.body.len() > limit {
             return None;
@@ -68,7 +75,7 @@ impl Answer {
         Some(bytes)
     }
 
-    /// As it was kept; `None` if that is anything else.
+    /// Reads the stored form; `None` if the bytes are not one.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
@@ -79,6 +86,7 @@ impl Answer {
             status: StatusCode::from_u16(head.status).ok()?,
             headers: head.headers.into_iter().map(parsed).collect::<Option<_>>()?,
             body: Bytes::copy_from_slice(&bytes[end + 1..]),
+            items: None,
         })
     }
 }
@@ -88,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_answer_is_the_one_that_was_given() {
+    fn a_stored_answer_equals_the_first_answer() {
         let response = HttpResponse::Accepted()
             .append_header(("etag", "\"1\""))
             .append_header(("vary", "a"))

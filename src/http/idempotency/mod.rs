@@ -1,24 +1,23 @@
-//! Requests that are done once, however often they are sent: `Idempotency-Key`, as
-//! draft-ietf-httpapi-idempotency-key-header-07 has it.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, however often a caller
+//! sends it.
 //!
-//! A handler takes [`Idempotency`] and hands its work to [`Idempotency::once`]. A request without the header is done
-//! as ever. With one:
+//! The route table says which operations take a key, and [`once`] wraps their handlers, which do not see it. A request
+//! without the header is executed as usual. For a request with the header:
 //!
-//! - It is claimed in the store first, by tenant, method, path and key. Of two at once, at whatever replicas, one gets it.
-//! - The work goes on to its end when the caller hangs up, and its answer is kept for who asks again.
-//! - What came to nothing is not kept: every problem, whatever its status. Its key is free again.
-//! - A claim ends: a process that died half way holds a key for [`KeyTerms::lease`] at most. Whoever asks then has the
-//!   work done again, so that a handler's work should be one that does no harm twice.
+//! - The key is claimed in the store first, by tenant, method, path and key. Of two requests at the same time, at any
+//!   replicas, one gets the claim.
+//! - The handler runs to its end even if the caller hangs up, and its answer is stored for later requests.
+//! - A problem is not stored, whatever its status. The key is free again.
+//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`]. Then the next request
+//!   executes the handler again, so handlers must tolerate that.
 
 mod answer;
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
 use aws_lc_rs::digest::{self, SHA256};
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
@@ -26,119 +25,149 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::answer::Answer;
+use super::body::Body;
+use super::path::PathParameters;
 use super::problem::{
     ApiError, IDEMPOTENCY_KEY_IN_USE, IDEMPOTENCY_KEY_REUSED, IDEMPOTENT_ANSWER_NOT_KEPT, INTERNAL,
 };
+use super::query::QueryParameters;
+use super::request::ApiRequest;
 use crate::domain::clock::Entropy;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, StoredAnswer, Subject, sealing_context};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{CallId, TenantId};
 use crate::domain::sealing::Purpose;
 use crate::secrets::Encryption;
 use crate::store::{KeyClaim, KeyTerms, Keyed, Store};
 
-/// The header that carries a key.
+/// The header with the key of a request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says of an answer that it is the first one again.
+/// The header of an answer that was stored for an earlier request.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Longer bodies of answers are not kept.
+/// The most bytes of a stored body. A longer answer is not stored.
 const MAX_KEPT_BYTES: usize = 1 << 20;
-/// When to ask again for what is under way: most of it takes milliseconds.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// `Retry-After` of a request whose key is in use. Most requests take milliseconds.
+const RETRY_IN_USE: Duration = Duration::from_secs(1);
 
-/// SHA-256 of a request's body, left by whoever read it.
-pub(super) struct BodyDigest([u8; 32]);
+/// The contents of an operation's answer, which decide how it is stored and when it is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerContents {
+    /// Data of one call: the answer is deleted with the call.
+    OneCall,
+    /// Data of several calls: the answer is deleted when any call of the tenant is deleted.
+    AnyCall,
+    /// A secret: the answer is stored sealed or not at all.
+    Secret,
+    /// Neither data of a call nor a secret.
+    Plain,
+}
 
-impl BodyDigest {
-    /// Leaves it with a request that has a key.
-    pub(super) fn leave(request: &HttpRequest, body: &[u8]) {
-        if request.headers().contains_key(IDEMPOTENCY_KEY) {
-            request.extensions_mut().insert(Self(sha256(&[body])));
+impl AnswerContents {
+    pub(super) fn subject(self, call: Option<&CallId>) -> Subject {
+        match self {
+            Self::OneCall => call.cloned().map_or(Subject::Plain, Subject::Call),
+            Self::AnyCall => Subject::Calls,
+            Self::Secret => Subject::Secret,
+            Self::Plain => Subject::Plain,
         }
     }
 }
 
-/// The key of a request, if it has one.
-pub struct Idempotency {
-    request: HttpRequest,
-    key: Option<IdempotencyKey>,
-}
-
-impl FromRequest for Idempotency {
-    type Error = actix_web::Error;
-    type Future = Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let invalid = |detail: &dyn std::fmt::Display| ApiError::invalid_field("Idempotency-Key", &detail);
-        let mut fields = request.headers().get_all(IDEMPOTENCY_KEY);
-        let key = match (fields.next(), fields.next()) {
-            (None, _) => Ok(None),
-            (Some(field), None) => {
-                IdempotencyKey::parse(field.as_bytes()).map(Some).map_err(|error| invalid(&error))
-            }
-            (Some(_), Some(_)) => Err(invalid(&"must be given once")),
-        };
-        ready(key.map(|key| Self { request: request.clone(), key }).map_err(Into::into))
+/// Reads the `Idempotency-Key` of a request.
+///
+/// # Errors
+/// `invalid_request`, if the key breaks the rules or the header comes twice.
+pub(super) fn parse_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, ApiError> {
+    let invalid = |detail: &dyn std::fmt::Display| ApiError::invalid_field("Idempotency-Key", &detail);
+    let mut fields = request.headers().get_all(IDEMPOTENCY_KEY);
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(None),
+        (Some(field), None) => {
+            IdempotencyKey::parse(field.as_bytes()).map(Some).map_err(|error| invalid(&error))
+        }
+        (Some(_), Some(_)) => Err(invalid(&"must be given once")),
     }
 }
 
-impl Idempotency {
-    /// Does the work, or gives the answer that it had before. `subject` is what the answer is about.
-    ///
-    /// # Errors
-    /// The work's own, which are not kept; a problem, if the key is in use or was another request's.
-    pub async fn once<W>(
-        self,
-        keyed: &Arc<KeyedRequests>,
-        tenant: &TenantId,
+/// A request with a key, as the store identifies it.
+pub(super) struct IdempotentRequest {
+    request: KeyedRequest,
+    subject: Subject,
+}
+
+impl IdempotentRequest {
+    pub(super) fn new(
+        request: &HttpRequest,
+        key: &IdempotencyKey,
+        body: Option<&[u8]>,
         subject: Subject,
-        work: W,
-    ) -> Result<HttpResponse, ApiError>
-    where
-        W: Future<Output = Result<HttpResponse, ApiError>> + Send + 'static,
-    {
-        let Some(request) = self.keyed_request(&subject) else { return work.await };
-        let (parts, tenant) = (Arc::clone(keyed), tenant.clone());
-        let whole = async move { parts.once(&tenant, request, &subject, work).await }.in_current_span();
-        // Of its own, so that it goes on when the caller hangs up.
-        match keyed.tasks.spawn_on(whole, &keyed.runtime).await {
-            Ok(outcome) => outcome.map(Answer::respond),
-            Err(_) => Err(ApiError::new(INTERNAL, "the request broke off half way")),
-        }
-    }
-
-    /// `None` without a key.
-    fn keyed_request(&self, subject: &Subject) -> Option<KeyedRequest> {
-        let (key, uri) = (self.key.as_ref()?, self.request.uri());
-        let extensions = self.request.extensions();
-        let body = extensions.get::<BodyDigest>().map_or(&[][..], |digest| &digest.0);
-        let operation = [self.request.method().as_str(), " ", uri.path(), " "].map(str::as_bytes).concat();
+    ) -> Self {
+        let uri = request.uri();
+        let operation = [request.method().as_str(), " ", uri.path(), " "].map(str::as_bytes).concat();
         let query = uri.query().unwrap_or_default().as_bytes();
-        Some(KeyedRequest {
+        let body = body.map(|body| sha256(&[body]));
+        let body = body.as_ref().map_or(&[][..], |digest| digest);
+        let request = KeyedRequest {
             name: sha256(&[&operation, key.as_str().as_bytes()]),
             fingerprint: sha256(&[&operation, query, b" ", body]),
             concerns: subject.concerns().map(str::to_owned),
-        })
+        };
+        Self { request, subject }
     }
 }
 
-/// What requests with keys need from the house.
+/// The route of a handler that is executed once for each `Idempotency-Key`.
+pub(super) fn once<P, Q, B, Handler, Outcome>(handler: Handler) -> Route
+where
+    P: PathParameters + 'static,
+    Q: QueryParameters + 'static,
+    B: Body + 'static,
+    Handler: Fn(ApiRequest<P, Q, B>) -> Outcome + Clone + 'static,
+    Outcome: Future<Output = Result<HttpResponse, ApiError>> + Send + 'static,
+{
+    web::to(move |mut request: ApiRequest<P, Q, B>| {
+        let handler = handler.clone();
+        async move {
+            let Some(idempotent) = request.idempotent.take() else { return handler(request).await };
+            let (keyed, tenant) = (Arc::clone(&request.state.keyed), request.tenant.id().clone());
+            keyed.spawn(tenant, idempotent, handler(request)).await
+        }
+    })
+}
+
+/// Executes requests with a key and stores their answers.
 pub struct KeyedRequests {
-    /// Where they are claimed, and answers kept.
+    /// Store of claims and answers.
     pub store: Arc<dyn Store>,
-    /// Seals what is kept, if there are keys.
+    /// Keys that seal stored answers, if the operator configured any.
     pub encryption: Arc<Encryption>,
-    /// For sealing.
+    /// Randomness for sealing.
     pub entropy: Arc<dyn Entropy>,
-    /// For how long.
+    /// Lease of a claim and retention of an answer.
     pub terms: KeyTerms,
-    /// What is under way, whether or not its caller is still there.
+    /// Requests in progress, including those whose caller hung up. Shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Where it runs: not on the server's own threads, which end with the last connection.
+    /// Runtime of these requests. The threads of the server end with its last connection.
     pub runtime: Handle,
 }
 
 impl KeyedRequests {
+    /// Executes a request in a task of its own, which goes on if the caller hangs up.
+    async fn spawn(
+        self: Arc<Self>,
+        tenant: TenantId,
+        idempotent: IdempotentRequest,
+        work: impl Future<Output = Result<HttpResponse, ApiError>> + Send + 'static,
+    ) -> Result<HttpResponse, ApiError> {
+        let IdempotentRequest { request, subject } = idempotent;
+        let (tasks, runtime) = (self.tasks.clone(), self.runtime.clone());
+        let whole = async move { self.once(&tenant, request, &subject, work).await }.in_current_span();
+        match tasks.spawn_on(whole, &runtime).await {
+            Ok(outcome) => outcome.map(Answer::respond),
+            Err(_) => Err(ApiError::new(INTERNAL, "the request was aborted")),
+        }
+    }
+
     async fn once(
         &self,
         tenant: &TenantId,
@@ -150,11 +179,11 @@ impl KeyedRequests {
         let claim = match self.store.claim_key(tenant, request, self.terms).await? {
             Keyed::Claimed(claim) => claim,
             Keyed::UnderWay => {
-                let detail = "a request with this Idempotency-Key is under way";
-                return Err(ApiError::new(IDEMPOTENCY_KEY_IN_USE, detail).with_retry_after(ASK_AGAIN));
+                let detail = "a request with this Idempotency-Key is in progress";
+                return Err(ApiError::new(IDEMPOTENCY_KEY_IN_USE, detail).with_retry_after(RETRY_IN_USE));
             }
             Keyed::OfAnother => {
-                let detail = "this Idempotency-Key was sent with another request";
+                let detail = "this Idempotency-Key was used for a different request";
                 return Err(ApiError::new(IDEMPOTENCY_KEY_REUSED, detail));
             }
             Keyed::Done(kept) => return self.replay(tenant, &name, kept),
@@ -170,7 +199,7 @@ impl KeyedRequests {
         outcome
     }
 
-    /// The answer as the store may have it; `None` if it may not.
+    /// The answer in the form that may be stored; `None` if it may not be stored.
     fn keep(
         &self,
         tenant: &TenantId,
@@ -206,24 +235,24 @@ impl KeyedRequests {
             let opened = keys.open(Purpose::IdempotentAnswer, &sealing_context(tenant, name), &kept.bytes)?;
             Answer::from_bytes(opened.expose_secret())
         };
-        let detail = "the request was done before, and its answer is not kept";
+        let detail = "the request was executed before, and its answer is no longer available";
         let mut answer =
             kept.and_then(read).ok_or_else(|| ApiError::new(IDEMPOTENT_ANSWER_NOT_KEPT, detail))?;
         answer.add(REPLAYED, HeaderValue::from_static("true"));
         Ok(answer)
     }
 
-    /// The work is done, and the caller is answered, whether or not that can be written down.
+    /// Stores the answer. The caller gets it even if that fails, because the request was executed.
     async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<StoredAnswer>) {
         if let Err(error) = self.store.finish_key(tenant, claim, kept).await {
-            tracing::warn!(%error, "an answer could not be kept: sent again, the request is done again");
+            tracing::warn!(%error, "failed to store the answer to a request with an Idempotency-Key; a retry executes it again");
         }
     }
 
-    /// The key is free when its lease ends, if not at once.
+    /// Frees the key. If that fails, the key becomes free when its lease ends.
     async fn release(&self, tenant: &TenantId, claim: KeyClaim) {
         if let Err(error) = self.store.release_key(tenant, claim).await {
-            tracing::warn!(%error, "an Idempotency-Key could not be given back; its lease will run out");
+            tracing::warn!(%error, "failed to release an Idempotency-Key; it stays blocked until its lease ends");
         }
     }
 }

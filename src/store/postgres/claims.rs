@@ -1,22 +1,16 @@
-//! Who works on which analysis: claims by lease and fence.
+//! Claims of work on analyses, by lease and fencing token.
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::super::{
-    Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, StoreError, WorkSlots, WorkStore,
-};
+use super::super::analysis_rows::{COLUMNS, read};
+use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
-use super::{PostgresStore, analyses, deadlines, rows};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
-use crate::domain::lifecycle::Step;
-use crate::domain::usage::Usage;
 
-/// The condition of each queue's partial index, word for word.
+/// The condition of a queue's partial index, in the same words: otherwise the index is not used.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
@@ -24,56 +18,10 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-#[async_trait]
-impl WorkStore for PostgresStore {
-    async fn claim_work_across_tenants(
-        &self,
-        queue: Queue,
-        slots: Vec<WorkSlots>,
-        lease: Duration,
-    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        let slots = &slots;
-        let claims = self.run(|session| work(session, queue, slots, self.now(), lease)).await?;
-        let now = self.now();
-        self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
-        Ok(claims)
-    }
-
-    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
-        let (around, step) = (&self.surroundings, &step);
-        let applied =
-            self.change(|session| analyses::apply(session, around, &self.address, lease, step.clone())).await;
-        if !matches!(applied, Err(StoreError::Unavailable(_))) {
-            self.work.remove(lease);
-        }
-        if let Ok(applied) = &applied {
-            let polls = u64::from(matches!(step, Step::Polled(_)));
-            let usage = Usage::step(polls, applied.event);
-            self.tally.count(&applied.analysis.tenant, self.now(), usage);
-        }
-        applied
-    }
-
-    async fn fail_overdue_across_tenants(
-        &self,
-        tenants: Vec<TenantId>,
-        limit: usize,
-    ) -> Result<OverdueFailures, StoreError> {
-        let (around, tenants) = (&self.surroundings, &tenants);
-        let ended = self
-            .change(|session| deadlines::fail_overdue(session, around, &self.address, tenants, limit))
-            .await?;
-        for applied in &ended.applied {
-            self.tally.count(&applied.analysis.tenant, self.now(), Usage::step(0, applied.event));
-        }
-        Ok(ended)
-    }
-}
-
-/// Takes tenants, the most to claim of each now, the present, the lease's end, and the most of each in all. Every tenant's oldest are found by
-/// themselves, so that one with much due hides nobody's. What another replica is claiming is passed over. A claimed
-/// submit stands as unconfirmed from this commit on: after a crash its outcome is unknown. The array keeps the planner,
-/// which cannot know how few there will be, from joining with the whole table.
+/// Takes tenants, the most rows of each in this claim, the time, the lease's end, and the most rows of each in progress. Each
+/// tenant's oldest work is searched on its own, so that a tenant with much due work does not hide the others'. Rows that another
+/// replica is claiming are skipped. Marks a claimed submit as unconfirmed: after a crash its outcome is unknown. The array
+/// keeps the planner, which cannot know that there are few rows, from a join with the whole table.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[], $5::bigint[]) \
@@ -85,11 +33,11 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
          fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {}",
         condition(queue),
-        rows::COLUMNS
+        COLUMNS
     )
 }
 
-/// Takes tenants and the present.
+/// Takes tenants and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
@@ -123,11 +71,11 @@ fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
+/// An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
 fn claimed_work(row: &Row) -> Option<ClaimedWork> {
     let read = || {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
-        Ok::<_, Fault>(ClaimedWork { lease, analysis: rows::read(row)? })
+        Ok::<_, Fault>(ClaimedWork { lease, analysis: read(row)? })
     };
-    read().inspect_err(|fault| tracing::error!(?fault, "an analysis cannot be read")).ok()
+    read().inspect_err(|fault| tracing::error!(error = %fault, "failed to read a claimed analysis")).ok()
 }

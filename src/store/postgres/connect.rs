@@ -36,13 +36,13 @@ const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; SE
 
 /// Where the server is, and how to talk to it.
 #[derive(Clone)]
-pub(super) struct Way {
+pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
     password_file: Option<PathBuf>,
 }
 
-impl Way {
+impl Connector {
     /// Reads the settings.
     pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let (config, tls) = parse(url)?;
@@ -98,7 +98,7 @@ impl Way {
     }
 }
 
-impl Connect for Way {
+impl Connect for Connector {
     fn connect(
         &self,
         _: &Config,

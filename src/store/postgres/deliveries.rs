@@ -10,21 +10,18 @@ use super::super::changes::Changes;
 use super::super::deliveries::{MOST_ATTEMPTS, verdict};
 use super::super::{
     ClaimBatch, ClaimedDelivery, DeliverySlots, DeliveryStore, FinishedAttempt, Lease, RecordedAttempt,
-    RecordedDelivery, Sending, StoreError, Surroundings,
+    RecordedDelivery, Sending, StoreError,
 };
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{Parameter, from_json, json, number, parsed, time, time_if_any, unreadable};
 use super::webhooks::{self, Held, webhook_id};
 use super::{PostgresStore, delivery_claims};
-use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, Destination, NewDelivery};
-use crate::domain::events::Event;
+use crate::domain::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, NewDelivery};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::RetryDecision;
-use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
@@ -106,63 +103,6 @@ impl DeliveryStore for PostgresStore {
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError> {
         self.change(|session| send_again(session, tenant, delivery, self.now())).await
     }
-}
-
-/// Notes where an analysis is to be announced; whether the URL is new to it.
-pub(super) async fn add_callback(
-    transaction: &Transaction<'_>,
-    row: i64,
-    url: &CallbackUrl,
-) -> Result<bool, Fault> {
-    let add = transaction
-        .prepare_cached("INSERT INTO callbacks (analysis, url) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .await?;
-    Ok(transaction.execute(&add, &[&row, &url.as_str()]).await? > 0)
-}
-
-/// Puts an event on its way to every URL of its analysis and every endpoint that wants it; whether there was one.
-pub(super) async fn announce(
-    transaction: &Transaction<'_>,
-    around: &Surroundings,
-    row: i64,
-    (seq, event): &(i64, Event),
-    trace: TraceContext,
-) -> Result<bool, Fault> {
-    let urls = transaction.prepare_cached("SELECT url FROM callbacks WHERE analysis = $1").await?;
-    let urls = transaction.query(&urls, &[&row]).await?;
-    let mut destinations = Vec::with_capacity(urls.len());
-    for url in &urls {
-        destinations.push(Destination::Callback(parsed(url, "url", CallbackUrl::parse)?));
-    }
-    let wanting = webhooks::wanting(transaction, &event.tenant, event.kind).await?;
-    destinations.extend(wanting.into_iter().map(Destination::Webhook));
-    let any = !destinations.is_empty();
-    for destination in destinations {
-        let (call_id, at) = (Some(&event.call_id), event.at);
-        let delivery = NewDelivery::begin(&event.tenant, call_id, destination, trace, at, &*around.entropy);
-        insert(transaction, *seq, &delivery).await?;
-    }
-    Ok(any)
-}
-
-/// Puts the newest event of a finished analysis on its way to one more URL.
-pub(super) async fn announce_latest(
-    transaction: &Transaction<'_>,
-    around: &Surroundings,
-    analysis: &Analysis,
-    url: &CallbackUrl,
-) -> Result<(), Fault> {
-    let (tenant, call_id) = (&analysis.tenant, &analysis.call_id);
-    let latest = transaction
-        .prepare_cached("SELECT seq FROM events WHERE tenant = $1 AND call_id = $2 ORDER BY seq DESC LIMIT 1")
-        .await?;
-    if let Some(row) = transaction.query_opt(&latest, &[&tenant.as_str(), &call_id.as_str()]).await? {
-        let (destination, now) = (Destination::Callback(url.clone()), around.clock.now());
-        let trace = analysis.trace;
-        let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*around.entropy);
-        insert(transaction, row.try_get("seq")?, &delivery).await?;
-    }
-    Ok(())
 }
 
 pub(super) async fn insert(

@@ -1,4 +1,4 @@
-//! The leases that this process holds, so that it can give them back when it stops.
+//! The leases that this process holds, to be released when it stops.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +8,12 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 
-/// Leases of one table, with their ends.
+/// Leases on the rows of one table, with their ends.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<HashMap<Lease, Timestamp>>);
 
 impl Held {
-    /// Adds what was just claimed, and forgets what has run out: work that was given up leaves no trace else.
+    /// Adds new leases, and drops those that have run out.
     pub(super) fn add(&self, leases: impl Iterator<Item = Lease>, now: Timestamp, end: Timestamp) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, end| *end > now);
@@ -30,7 +30,7 @@ impl Held {
     }
 }
 
-/// Takes rows, their fences and the present. What somebody else works on at this moment is left alone: its lease runs out.
+/// Takes rows, their fencing tokens and the time. A locked row is skipped: its lease runs out.
 const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 WHERE id = ANY (ARRAY(SELECT analyses.id \
      FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN analyses ON analyses.id = held.id \
      AND analyses.fence = held.fence WHERE leased AND stage IS NOT NULL FOR UPDATE OF analyses SKIP LOCKED))";
@@ -39,12 +39,13 @@ const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at =
      deliveries.seq = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
      FOR UPDATE OF deliveries SKIP LOCKED))";
 
-/// Makes the analyses that this process holds due at once.
+/// Makes the analyses that this process holds due now.
 pub(super) async fn release_work(session: Session, work: &Held, now: Timestamp) -> Result<(), Fault> {
     release(session, RELEASE_WORK, work, now).await
 }
 
-/// The same for deliveries: in a transaction of its own, for who locks rows of both tables does so in either order.
+/// Makes the deliveries that this process holds due now. A separate transaction, because other transactions lock rows of
+/// both tables in either order.
 pub(super) async fn release_deliveries(
     session: Session,
     deliveries: &Held,

@@ -1,12 +1,13 @@
 //! Lists of analyses, and the indexes behind them.
 
 use deadpool_postgres::{GenericClient, Object};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::super::analysis_rows::{COLUMNS, read_listed};
+use super::super::values::json;
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows::{COLUMNS, from_json, json, parsed, read};
+use super::rows::{from_json, parsed};
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
@@ -79,11 +80,7 @@ pub(super) async fn list(
     let select = client.prepare_cached(&sql).await?;
     let values: Vec<&(dyn ToSql + Sync)> =
         values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-    client.query(&select, &values).await?.iter().map(listed).collect()
-}
-
-fn listed(row: &Row) -> Result<ListedAnalysis, Fault> {
-    Ok(ListedAnalysis { analysis: read(row)?, result: from_json(row, "summary")? })
+    client.query(&select, &values).await?.iter().map(|row| Ok(read_listed(row)?)).collect()
 }
 
 type Value = Box<dyn ToSql + Sync + Send>;

@@ -6,26 +6,19 @@
 //!   claim may be repeated, and a step whose commit went through unnoticed finds its lease gone.
 //! - Nothing waits for ever: neither for the server, nor for a connection to it.
 
-mod analyses;
 mod batches;
 mod claims;
 mod connect;
 mod copies;
-mod deadlines;
-mod deletion;
 mod deliveries;
 mod delivery_claims;
-mod expiry;
 mod fault;
 mod feed;
 mod held;
-mod idempotency;
 mod listings;
 mod migrations;
 mod notices;
-mod paces;
 mod rows;
-mod sealed;
 mod stats;
 mod target;
 mod tls;
@@ -34,7 +27,7 @@ mod usage;
 mod webhooks;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,17 +36,23 @@ use tokio::sync::{Mutex, broadcast};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::connect::{PATIENCE, Session, Way};
+use self::connect::{Connector, PATIENCE, Session};
 use self::delivery_claims::Walks;
 use self::fault::Fault;
 use self::held::Held;
-use self::notices::{Address, Currency, Listener, Teller};
+use self::notices::{Address, Announcer, Currency, Listener};
 use self::usage::Tally;
 use super::changes::Changes;
-use super::rules::{Engine, Rule};
-use super::{CHANGE_BACKLOG, Change, Queue, Resources, Store, StoreError, Surroundings};
+use super::rules::{Engine, Rule, measure};
+use super::work::Leased;
+use super::{
+    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedWork, Queue, Resources, Store, StoreError, Surroundings,
+    WorkSlots,
+};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 
 pub(super) use self::target::Target;
 
@@ -89,7 +88,7 @@ pub enum OpenError {
 pub struct PostgresStore {
     pool: Pool,
     address: Address,
-    teller: Teller,
+    announcer: Announcer,
     listeners: broadcast::Sender<Change>,
     currency: Arc<Currency>,
     work: Held,
@@ -102,7 +101,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, brings the schema up to date, and listens to the other replicas. `told_time` hears the server's time
+    /// Connects, brings the schema up to date, and listens to the other replicas. `on_server_time` hears the server's time
     /// then and every few seconds: leases are kept by the server's clock, so [`Surroundings::clock`] should follow it.
     ///
     /// # Errors
@@ -111,18 +110,23 @@ impl PostgresStore {
         url: &PostgresUrl,
         settings: &StoreSettings,
         surroundings: Surroundings,
-        told_time: impl Fn(Timestamp) + Send + Sync + 'static,
+        on_server_time: impl Fn(Timestamp) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
-        let pool = way.pool(settings.max_connections).map_err(OpenError::Settings)?;
-        let origin = repeated(&surroundings, &pool, MIGRATION_PATIENCE, |mut session| async move {
-            let client = session.client()?;
-            migrations::migrate(client).await?;
-            let origin = client
-                .query_one("SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')", &[])
-                .await?;
-            Ok((origin.try_get::<_, String>(0)?, origin.try_get::<_, String>(1)?))
-        });
+        let connector =
+            Connector::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
+        let pool = connector.pool(settings.max_connections).map_err(OpenError::Settings)?;
+        let origin =
+            repeated(&surroundings, &pool, MIGRATION_PATIENCE, "migrate", |mut session| async move {
+                let client = session.client()?;
+                migrations::migrate(client).await?;
+                let origin = client
+                    .query_one(
+                        "SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')",
+                        &[],
+                    )
+                    .await?;
+                Ok((origin.try_get::<_, String>(0)?, origin.try_get::<_, String>(1)?))
+            });
         let (schema, origin) = origin.await?;
         // The most bytes that a channel's name may have are 63.
         let channel = format!(
@@ -133,24 +137,24 @@ impl PostgresStore {
         let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
         let (currency, stop) = (Arc::new(Currency::new()), CancellationToken::new());
         let listener = Listener {
-            way,
+            connector,
             address: address.clone(),
             listeners: listeners.clone(),
             currency: currency.clone(),
-            told_time: Box::new(told_time),
+            on_server_time: Box::new(on_server_time),
         };
-        let ears = listener.connect().await.map_err(StoreError::from)?;
-        listener.beat(&ears).await.map_err(StoreError::from)?;
+        let subscription = listener.connect().await.map_err(StoreError::from)?;
+        listener.beat(&subscription).await.map_err(StoreError::from)?;
         // Not before: from now on no copy begins.
         check_copy(&surroundings, &pool).await?;
-        tokio::spawn(listener.run(ears, stop.clone()));
-        let teller = Teller::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
+        tokio::spawn(listener.run(subscription, stop.clone()));
+        let announcer = Announcer::start(pool.clone(), address.clone(), listeners.clone(), stop.clone());
         let tally = Arc::new(Tally::default());
         tally.start(pool.clone(), stop.clone());
         Ok(Self {
             pool,
             address,
-            teller,
+            announcer,
             listeners,
             currency,
             work: Held::default(),
@@ -165,8 +169,10 @@ impl PostgresStore {
 
 /// Whether what the database holds is whole.
 async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError> {
-    let note =
-        repeated(around, pool, PATIENCE, async |mut session| copies::note(session.client()?).await).await?;
+    let note = repeated(around, pool, PATIENCE, "check_copy", async |mut session| {
+        copies::note(session.client()?).await
+    })
+    .await?;
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(()) }
 }
 
@@ -175,8 +181,8 @@ async fn check_copy(around: &Surroundings, pool: &Pool) -> Result<(), OpenError>
 /// # Errors
 /// [`OpenError`] says why it would not.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, OpenError> {
-    let way = Way::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
-    let pool = way.pool(1).map_err(OpenError::Settings)?;
+    let connector = Connector::new(url, settings.password_file.as_deref()).map_err(OpenError::Settings)?;
+    let pool = connector.pool(1).map_err(OpenError::Settings)?;
     let deadline = Instant::now() + PATIENCE;
     let look = async {
         let mut session = Session::take(&pool, deadline).await?;
@@ -189,69 +195,85 @@ pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool
     if note.is_some_and(|note| !note.is_finished) { Err(OpenError::UnfinishedCopy) } else { Ok(is_current) }
 }
 
-/// Does a piece of work on a connection, again if it was interrupted.
+/// Runs an operation on a connection, and again after a transient failure. Measures the operation under its name.
 async fn repeated<T, F>(
     around: &Surroundings,
     pool: &Pool,
     patience: Duration,
+    name: &'static str,
     work: impl Fn(Session) -> F,
 ) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, Fault>>,
 {
-    let end = Instant::now() + PERSEVERANCE;
-    loop {
+    let began = Instant::now();
+    let end = began + PERSEVERANCE;
+    let outcome = loop {
         let deadline = Instant::now() + patience;
         let once = async { work(Session::take(pool, deadline).await?).await };
         let fault = match timeout_at(deadline, once).await {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => break Ok(value),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::TimedOut,
         };
         let pause = PAUSE.mul_f64(around.entropy.fraction());
         if !fault.is_transient() || Instant::now() + pause >= end {
-            let error = StoreError::from(fault);
-            if !matches!(error, StoreError::LeaseLost) {
-                around.metrics.store_errors.inc();
-            }
-            return Err(error);
+            break Err(StoreError::from(fault));
         }
-        tracing::warn!(?fault, "the database was lost; trying again");
+        tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
+        around.metrics.store_retries.with_label_values(&[name]).inc();
         sleep(pause).await;
-    }
+    };
+    measure(&around.metrics, name, began.into_std(), &outcome);
+    outcome
 }
 
 /// Tries whose end was not heard, or whose caller went away meanwhile: they may have changed something all the same, so
 /// that when this is dropped, everything counts as changed.
 struct Unheard<'a> {
-    teller: &'a Teller,
+    announcer: &'a Announcer,
     tries: AtomicU32,
 }
 
 impl Drop for Unheard<'_> {
     fn drop(&mut self) {
         if *self.tries.get_mut() > 0 {
-            self.teller.tell(Changes::everything());
+            self.announcer.announce(Changes::everything());
         }
     }
 }
 
 impl PostgresStore {
+    /// Runs an operation that has no name of its own yet.
     async fn run<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        repeated(&self.surroundings, &self.pool, PATIENCE, work).await
+        self.run_as("other", work).await
     }
 
-    /// The same for work that changes something, which is told afterwards.
+    async fn run_as<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        repeated(&self.surroundings, &self.pool, PATIENCE, name, work).await
+    }
+
+    /// Runs an operation without a name that announces changes.
     async fn change<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<(T, Changes), Fault>>,
     {
-        let mut unheard = Unheard { teller: &self.teller, tries: AtomicU32::new(0) };
+        self.change_as("other", work).await
+    }
+
+    async fn change_as<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<(T, Changes), Fault>>,
+    {
+        let mut unheard = Unheard { announcer: &self.announcer, tries: AtomicU32::new(0) };
         let outcome = self
-            .run(|session| {
+            .run_as(name, |session| {
                 unheard.tries.fetch_add(1, Ordering::Relaxed);
                 work(session)
             })
@@ -261,7 +283,7 @@ impl PostgresStore {
         }
         drop(unheard);
         let (value, changes) = outcome?;
-        self.teller.tell(changes);
+        self.announcer.announce(changes);
         Ok(value)
     }
 
@@ -272,19 +294,61 @@ impl PostgresStore {
 
 impl Engine for PostgresStore {
     async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let (env, rule) = (&self.surroundings, &rule);
-        if R::NOTIFIES {
-            self.change(|session| transaction::write(session, env, &self.address, rule)).await
+        let (context, rule, began) = ((&self.surroundings, &self.address), &rule, AtomicBool::new(false));
+        let attempt = async |session| {
+            let is_repeated = began.swap(true, Ordering::Relaxed);
+            let (output, mut effects) = transaction::write(session, context, rule, is_repeated).await?;
+            let changes = std::mem::take(&mut effects.changes);
+            Ok(((output, effects), changes))
+        };
+        let (output, effects) = if R::NOTIFIES {
+            self.change_as(R::NAME, attempt).await?
         } else {
-            let (output, _) =
-                self.run(|session| transaction::write(session, env, &self.address, rule)).await?;
-            Ok(output)
+            self.run_as(R::NAME, attempt).await?.0
+        };
+        for (tenant, usage) in effects.usage {
+            self.tally.count(&tenant, self.now(), usage);
         }
+        for (leased, lease) in effects.ended {
+            match leased {
+                Leased::Analysis => self.work.remove(lease),
+                Leased::Delivery => self.deliveries.remove(lease),
+            }
+        }
+        Ok(output)
     }
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
         let (env, rule) = (&self.surroundings, &rule);
-        self.run(|session| transaction::read(session, env, rule)).await
+        self.run_as(R::NAME, |session| transaction::read(session, env, rule)).await
+    }
+
+    fn env(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
+        let page = &page;
+        self.run(|session| listings::list(session, tenant, page)).await
+    }
+
+    async fn claim_work(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+        let slots = &slots;
+        let claims = self
+            .run_as("claim_work", |session| claims::work(session, queue, slots, self.now(), lease))
+            .await?;
+        let now = self.now();
+        self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn purge_webhooks(&self) -> Result<usize, StoreError> {
+        self.run(webhooks::purge).await
     }
 }
 
@@ -299,7 +363,7 @@ impl Store for PostgresStore {
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
         // At once: the process may be over before the next batch.
-        let told = self.run(|session| notices::tell_now(session, &self.address, &changes)).await;
+        let told = self.run(|session| notices::announce_now(session, &self.address, &changes)).await;
         told.or(Ok(()))
     }
 

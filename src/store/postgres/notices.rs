@@ -1,11 +1,11 @@
-//! How replicas hear of each other's changes: `LISTEN` and `NOTIFY` on one channel.
+//! Announcements of changes between replicas: `LISTEN` and `NOTIFY` on one channel.
 //!
-//! Commits with a `NOTIFY` in them wait for each other, their syncs included. So only what another replica may hold
-//! in its cache is told within the transaction, which is rare; what merely wakes somebody is told after it, many at
-//! once, and at worst comes with the next step of a worker's loop.
+//! Commits that contain a `NOTIFY` wait for each other, including their fsync. So only a change that may make a cached value
+//! of another replica stale is announced in its transaction, which is rare. Changes that only wake tasks are announced after
+//! the commit, many in one statement; if such an announcement is lost, the next step of the worker's loop finds the work.
 //!
-//! While the connection that listens answers, nothing is missed for longer than [`STALENESS`]; while it does not,
-//! [`Currency`] says so, and caches ask the store first.
+//! While the listening connection answers, a change is missed for at most [`STALENESS`]. While it does not answer,
+//! [`Currency`] is false, and caches ask the store.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,57 +20,35 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::changes::Changes;
 use super::super::{Change, Queue};
-use super::connect::{PATIENCE, Session, Way};
+use super::connect::{Connector, PATIENCE, Session};
 use super::copies;
 use super::fault::Fault;
-use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 
-/// How long a change by another replica may go unnoticed.
+/// The longest time that a change by another replica may be missed.
 const STALENESS: Duration = Duration::from_secs(5);
-/// Between two questions whether the listening connection still answers.
+/// The interval of the heartbeat on the listening connection.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long it may take to answer.
+/// The time limit of a heartbeat.
 const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two attempts to connect.
+/// The pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Before the others are told again of what they could not be told.
-const UNTOLD_PAUSE: Duration = Duration::from_secs(1);
-/// The most notices in one statement, and in waiting.
+/// The pause before a failed announcement is repeated.
+const MISSED_PAUSE: Duration = Duration::from_secs(1);
+/// The most notices in one statement, and in the queue.
 const BATCH: usize = 512;
 
 const NOTIFY: &str = "SELECT pg_notify($1, notice) FROM unnest($2::text[]) AS notice";
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Shorthands for the parts that are written for this engine only.
 impl Changes {
-    pub(super) fn work(queue: Queue) -> Self {
-        let mut changes = Self::default();
-        changes.add_work(queue);
-        changes
-    }
-
-    pub(super) fn add_work(&mut self, queue: Queue) {
-        self.notify(Change::Work(queue));
-    }
-
-    pub(super) fn add_event(&mut self, tenant: &TenantId) {
-        self.notify(Change::Event(tenant.clone()));
-    }
-
     pub(super) fn add_delivery(&mut self) {
         self.notify(Change::Delivery);
     }
 
-    /// An analysis changed; only finished ones are cached.
-    pub(super) fn analysis(&mut self, analysis: &Analysis, was_finished: bool) {
-        let change = Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone());
-        if was_finished { self.invalidate(change) } else { self.notify(change) }
-    }
-
-    /// Adds the notices that must not be missed to the transaction.
-    pub(super) async fn tell_within(
+    /// Adds the announcements that must not be missed to the transaction.
+    pub(super) async fn announce_within(
         &self,
         transaction: &Transaction<'_>,
         address: &Address,
@@ -84,12 +62,12 @@ impl Changes {
     }
 }
 
-/// Where notices go, and who sends them.
+/// The channel of notices, and the sender.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
-    /// One for each schema.
+    /// The name of the channel, one per schema.
     pub(super) channel: String,
-    /// This replica; it knows of its own changes without being told.
+    /// The id of this replica, which ignores its own notices.
     pub(super) origin: String,
 }
 
@@ -107,7 +85,8 @@ impl Address {
         }
     }
 
-    /// What another replica said. What cannot be read was said by a later version: then everything may have changed.
+    /// Reads a notice; `None` for an own one. A notice of an unknown kind comes from a later version: anything may have
+    /// changed.
     fn read(&self, notice: &str) -> Option<Change> {
         let mut words = notice.split(' ');
         if words.next() == Some(&self.origin) {
@@ -132,11 +111,11 @@ impl Address {
     }
 }
 
-/// Until when it is certain that nothing was missed.
+/// The time up to which no change was missed.
 #[derive(Debug)]
 pub(super) struct Currency {
     base: Instant,
-    /// Milliseconds after `base`.
+    /// In milliseconds after `base`.
     until: AtomicU64,
 }
 
@@ -149,7 +128,7 @@ impl Currency {
         self.elapsed(Instant::now()) < self.until.load(Ordering::Relaxed)
     }
 
-    /// The connection answered what was asked at `asked`.
+    /// Notes that the connection answered a heartbeat that was sent at `asked`.
     fn extend(&self, asked: Instant) {
         self.until.store(self.elapsed(asked + STALENESS), Ordering::Relaxed);
     }
@@ -159,15 +138,15 @@ impl Currency {
     }
 }
 
-/// Tells this process and the others what was committed.
-pub(super) struct Teller {
+/// Announces committed changes to this process and to the other replicas.
+pub(super) struct Announcer {
     listeners: broadcast::Sender<Change>,
     waking: mpsc::Sender<Change>,
-    /// Set when something could not be told; then the others are told that everything may have changed.
-    untold: Arc<AtomicBool>,
+    /// Set when an announcement failed. The other replicas are then told that anything may have changed.
+    missed: Arc<AtomicBool>,
 }
 
-impl Teller {
+impl Announcer {
     pub(super) fn start(
         pool: Pool,
         address: Address,
@@ -175,55 +154,55 @@ impl Teller {
         stop: CancellationToken,
     ) -> Self {
         let (waking, waiting) = mpsc::channel(BATCH);
-        let untold = Arc::<AtomicBool>::default();
-        let missed = untold.clone();
-        let passing = async move { pass_on(&pool, &address, waiting, &missed).await };
+        let missed = Arc::<AtomicBool>::default();
+        let in_task = missed.clone();
+        let passing = async move { pass_on(&pool, &address, waiting, &in_task).await };
         tokio::spawn(async move { stop.run_until_cancelled(passing).await });
-        Self { listeners, waking, untold }
+        Self { listeners, waking, missed }
     }
 
-    /// After the commit.
-    pub(super) fn tell(&self, changes: Changes) {
-        let mut told = HashSet::new();
+    /// Announces the changes of a committed transaction.
+    pub(super) fn announce(&self, changes: Changes) {
+        let mut announced = HashSet::new();
         let (invalidating, waking) = changes.into_parts();
         for change in invalidating {
             // Without listeners there is nothing to do.
             let _ = self.listeners.send(change);
         }
         for change in waking {
-            if told.insert(change.clone()) {
+            if announced.insert(change.clone()) {
                 let _ = self.listeners.send(change.clone());
                 if self.waking.try_send(change).is_err() {
-                    self.untold.store(true, Ordering::Relaxed);
+                    self.missed.store(true, Ordering::Relaxed);
                 }
             }
         }
     }
 }
 
-/// Tells the others, whatever has gathered meanwhile at once.
-async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Change>, untold: &AtomicBool) {
+/// Announces queued changes to the other replicas, all that are queued in one statement.
+async fn pass_on(pool: &Pool, address: &Address, mut waiting: mpsc::Receiver<Change>, missed: &AtomicBool) {
     let mut changes = Vec::with_capacity(BATCH);
     loop {
-        // What could not be told is told by itself, if nothing else comes.
-        let patience = if untold.load(Ordering::Relaxed) { UNTOLD_PAUSE } else { Duration::MAX };
+        // A failed announcement is repeated after a pause even if no other change comes.
+        let patience = if missed.load(Ordering::Relaxed) { MISSED_PAUSE } else { Duration::MAX };
         if timeout(patience, waiting.recv_many(&mut changes, BATCH)).await == Ok(0) {
             return;
         }
         let mut distinct: HashSet<Change> = changes.drain(..).collect();
-        if untold.swap(false, Ordering::Relaxed) {
+        if missed.swap(false, Ordering::Relaxed) {
             distinct = HashSet::from([Change::Everything]);
         }
         let notices: Vec<String> = distinct.iter().map(|change| address.notice(change)).collect();
         if let Err(fault) = notify(pool, address, &notices).await {
-            tracing::warn!(?fault, "other replicas cannot be told of changes");
-            untold.store(true, Ordering::Relaxed);
+            tracing::warn!(?fault, "failed to announce changes to other replicas");
+            missed.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// Tells the others before this returns, for when there may be no later.
-pub(super) async fn tell_now(
+/// Announces changes before this returns, for a process that is about to stop.
+pub(super) async fn announce_now(
     mut session: Session,
     address: &Address,
     changes: &[Change],
@@ -247,7 +226,7 @@ async fn notify(pool: &Pool, address: &Address, notices: &[String]) -> Result<()
     timeout_at(deadline, work).await.unwrap_or(Err(Fault::TimedOut))
 }
 
-/// A connection's task, which ends with its user.
+/// The task of a connection; it ends when this is dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -256,31 +235,31 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// A connection that listens.
-pub(super) struct Ears {
+/// A connection that receives notices.
+pub(super) struct Subscription {
     client: Client,
-    hearing: mpsc::UnboundedReceiver<Notification>,
+    notifications: mpsc::UnboundedReceiver<Notification>,
     _driving: AbortOnDrop,
 }
 
-/// Listens to the others.
+/// Receives the notices of the other replicas.
 pub(super) struct Listener {
-    pub(super) way: Way,
+    pub(super) connector: Connector,
     pub(super) address: Address,
     pub(super) listeners: broadcast::Sender<Change>,
     pub(super) currency: Arc<Currency>,
-    /// Hears the server's time now and then.
-    pub(super) told_time: Box<dyn Fn(Timestamp) + Send + Sync>,
+    /// Called with the server's time after each heartbeat.
+    pub(super) on_server_time: Box<dyn Fn(Timestamp) + Send + Sync>,
 }
 
 impl Listener {
-    /// Listens until `stop`, through any number of connections, of which `ears` are the first.
-    pub(super) async fn run(self, ears: Ears, stop: CancellationToken) {
-        let mut first = Some(ears);
+    /// Listens until `stop`, and connects again after a failure. `subscription` is the first connection.
+    pub(super) async fn run(self, subscription: Subscription, stop: CancellationToken) {
+        let mut first = Some(subscription);
         let listening = async {
             loop {
                 if let Err(fault) = self.listen(first.take()).await {
-                    tracing::warn!(?fault, "other replicas cannot be heard");
+                    tracing::warn!(?fault, "failed to listen to other replicas");
                 }
                 sleep(PAUSE).await;
             }
@@ -288,41 +267,41 @@ impl Listener {
         stop.run_until_cancelled(listening).await;
     }
 
-    /// A connection that hears from now on.
-    pub(super) async fn connect(&self) -> Result<Ears, Fault> {
-        let (heard, hearing) = mpsc::unbounded_channel();
-        let connect = timeout(HEARTBEAT_PATIENCE * 2, self.way.listen(heard));
+    /// Opens a connection that receives notices from now on.
+    pub(super) async fn connect(&self) -> Result<Subscription, Fault> {
+        let (heard, notifications) = mpsc::unbounded_channel();
+        let connect = timeout(HEARTBEAT_PATIENCE * 2, self.connector.listen(heard));
         let (client, driving) = connect.await.map_err(|_| Fault::TimedOut)??;
-        let ears = Ears { client, hearing, _driving: AbortOnDrop(driving) };
+        let subscription = Subscription { client, notifications, _driving: AbortOnDrop(driving) };
         let listen = format!("LISTEN \"{}\"", self.address.channel.replace('"', "\"\""));
-        let listening = timeout(HEARTBEAT_PATIENCE, ears.client.batch_execute(&listen));
+        let listening = timeout(HEARTBEAT_PATIENCE, subscription.client.batch_execute(&listen));
         listening.await.map_err(|_| Fault::TimedOut)??;
-        let working = timeout(HEARTBEAT_PATIENCE * 2, copies::keep_out(&ears.client));
+        let working = timeout(HEARTBEAT_PATIENCE * 2, copies::keep_out(&subscription.client));
         working.await.map_err(|_| Fault::TimedOut)??;
-        Ok(ears)
+        Ok(subscription)
     }
 
     /// Listens until the connection is lost.
-    async fn listen(&self, ears: Option<Ears>) -> Result<(), Fault> {
-        let mut ears = match ears {
-            Some(ears) => ears,
+    async fn listen(&self, subscription: Option<Subscription>) -> Result<(), Fault> {
+        let mut subscription = match subscription {
+            Some(subscription) => subscription,
             None => {
-                let ears = self.connect().await?;
-                // What was said meanwhile is not known.
+                let subscription = self.connect().await?;
+                // Notices may have been missed.
                 let _ = self.listeners.send(Change::Everything);
-                ears
+                subscription
             }
         };
         loop {
-            self.beat(&ears).await?;
+            self.beat(&subscription).await?;
             let beat = sleep(HEARTBEAT);
             tokio::pin!(beat);
             loop {
                 tokio::select! {
                     () = &mut beat => break,
-                    notification = ears.hearing.recv() => match notification {
+                    notification = subscription.notifications.recv() => match notification {
                         Some(notification) => self.pass_on(notification.payload()),
-                        // The connection is gone; the next question says so.
+                        // The connection is closed; the next heartbeat fails.
                         None => break,
                     },
                 }
@@ -330,18 +309,18 @@ impl Listener {
         }
     }
 
-    /// Asks whether the connection still answers, and for the time.
-    pub(super) async fn beat(&self, ears: &Ears) -> Result<(), Fault> {
+    /// Asks the server for its time, which also proves that the connection answers.
+    pub(super) async fn beat(&self, subscription: &Subscription) -> Result<(), Fault> {
         let asked = Instant::now();
-        let time = timeout(HEARTBEAT_PATIENCE, ears.client.query_one(TIME, &[]));
+        let time = timeout(HEARTBEAT_PATIENCE, subscription.client.query_one(TIME, &[]));
         let time: i64 = time.await.map_err(|_| Fault::TimedOut)??.try_get(0)?;
         let took = asked.elapsed();
         if took > HEARTBEAT_PATIENCE {
-            // There it is, and yet too late: this process was stopped. Whoever went by it would be late as well, and
-            // take leases for its own that others have taken over.
+            // The process was suspended, so the answer is outdated. A clock set by it would be late, and this process would
+            // use leases that other replicas have already taken over.
             return Err(Fault::TimedOut);
         }
-        (self.told_time)(Timestamp::from_millis(time) + took / 2);
+        (self.on_server_time)(Timestamp::from_millis(time) + took / 2);
         self.currency.extend(asked);
         Ok(())
     }

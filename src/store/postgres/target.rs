@@ -12,7 +12,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::super::StoreError;
 use super::super::copy::{Cell, Column, Kind, Row, Table};
-use super::connect::Way;
+use super::connect::Connector;
 use super::copies::{self, Note};
 use super::fault::Fault;
 use super::{OpenError, listings, migrations};
@@ -29,8 +29,8 @@ impl Target {
         url: &PostgresUrl,
         password_file: Option<&Path>,
     ) -> Result<Self, OpenError> {
-        let way = Way::new(url, password_file).map_err(OpenError::Settings)?;
-        let pool = way.pool(1).map_err(OpenError::Settings)?;
+        let connector = Connector::new(url, password_file).map_err(OpenError::Settings)?;
+        let pool = connector.pool(1).map_err(OpenError::Settings)?;
         let mut client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
         migrations::migrate(&mut client).await.map_err(StoreError::from)?;
         // Here nobody waits: a large table is read for as long as it takes.

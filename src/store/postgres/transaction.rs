@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use deadpool_postgres::Object;
@@ -15,10 +15,15 @@ use super::super::changes::Changes;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
-use super::super::{Change, StoreError, Surroundings};
+use super::super::work::Leased;
+use super::super::{Change, Lease, StoreError, Surroundings};
 use super::connect::Session;
 use super::fault::Fault;
 use super::notices::Address;
+use super::{batches, listings};
+use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::ids::TenantId;
+use crate::domain::usage::Usage;
 
 /// A connection on which a rule runs.
 enum Connection<'a> {
@@ -32,26 +37,40 @@ enum Connection<'a> {
 pub(super) struct PostgresTransaction<'a> {
     connection: Connection<'a>,
     env: &'a Surroundings,
-    changes: Mutex<Changes>,
+    is_repeated: bool,
+    effects: Mutex<Effects>,
+}
+
+/// What follows from the commit.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) changes: Changes,
+    pub(super) usage: Vec<(TenantId, Usage)>,
+    pub(super) ended: Vec<(Leased, Lease)>,
 }
 
 /// Runs a rule in a transaction and commits it.
 pub(super) async fn write<R: Rule>(
     mut session: Session,
-    env: &Surroundings,
-    address: &Address,
+    (env, address): (&Surroundings, &Address),
     rule: &R,
-) -> Result<(R::Output, Changes), Fault> {
-    let open = session.client()?.transaction().await?;
-    let transaction =
-        PostgresTransaction { connection: Connection::Open(open), env, changes: Mutex::default() };
+    is_repeated: bool,
+) -> Result<(R::Output, Effects), Fault> {
+    let client = session.client()?;
+    let single = PostgresTransaction::new(Connection::Autocommit(client), env, is_repeated);
+    if let Some(output) = rule.shortcut(&single).await? {
+        return Ok((output, single.into_parts().1));
+    }
+    drop(single);
+    let open = Connection::Open(client.transaction().await?);
+    let transaction = PostgresTransaction::new(open, env, is_repeated);
     let output = rule.run(&transaction).await?;
-    let changes = transaction.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Connection::Open(open) = transaction.connection {
-        changes.tell_within(&open, address).await?;
+    let (connection, effects) = transaction.into_parts();
+    if let Connection::Open(open) = connection {
+        effects.changes.announce_within(&open, address).await?;
         open.commit().await?;
     }
-    Ok((output, changes))
+    Ok((output, effects))
 }
 
 /// Runs a rule that only reads. Its statements need not see the same snapshot.
@@ -61,7 +80,21 @@ pub(super) async fn read<R: Rule>(
     rule: &R,
 ) -> Result<R::Output, Fault> {
     let connection = Connection::Autocommit(session.client()?);
-    Ok(rule.run(&PostgresTransaction { connection, env, changes: Mutex::default() }).await?)
+    Ok(rule.run(&PostgresTransaction::new(connection, env, false)).await?)
+}
+
+impl<'a> PostgresTransaction<'a> {
+    fn new(connection: Connection<'a>, env: &'a Surroundings, is_repeated: bool) -> Self {
+        Self { connection, env, is_repeated, effects: Mutex::default() }
+    }
+
+    fn into_parts(self) -> (Connection<'a>, Effects) {
+        (self.connection, self.effects.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn effects(&self) -> MutexGuard<'_, Effects> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PostgresTransaction<'_> {
@@ -85,15 +118,15 @@ impl PostgresTransaction<'_> {
             Connection::Open(open) => open.execute_raw(statement, values).await?,
         })
     }
-
-    fn changes(&self) -> std::sync::MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Transaction for PostgresTransaction<'_> {
     fn env(&self) -> &Surroundings {
         self.env
+    }
+
+    fn is_repeated(&self) -> bool {
+        self.is_repeated
     }
 
     async fn for_each<F>(
@@ -105,6 +138,9 @@ impl Transaction for PostgresTransaction<'_> {
     where
         F: FnMut(&dyn Row) -> Result<(), StoreError> + Send,
     {
+        if sql.postgres().is_empty() {
+            return Ok(());
+        }
         let mut rows = pin!(self.rows(&self.prepare(sql).await?, values).await?);
         while let Some(row) = rows.try_next().await.map_err(Fault::from)? {
             read(&row)?;
@@ -139,12 +175,37 @@ impl Transaction for PostgresTransaction<'_> {
         Ok(key)
     }
 
+    async fn insert_analyses(&self, analyses: &[Analysis]) -> Result<Vec<Option<i64>>, StoreError> {
+        Ok(match &self.connection {
+            Connection::Autocommit(client) => batches::insert(*client, analyses).await?,
+            Connection::Open(open) => batches::insert(open, analyses).await?,
+        })
+    }
+
+    /// Added up after the commit: one row for each tenant and day would make the commits wait for each other.
+    async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
+        self.effects().usage.push((tenant.clone(), usage));
+        Ok(())
+    }
+
+    async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
+        match &self.connection {
+            Connection::Autocommit(client) => listings::keep(*client, row, tenant, result).await?,
+            Connection::Open(open) => listings::keep(open, row, tenant, result).await?,
+        }
+        Ok(())
+    }
+
+    fn end_lease(&self, leased: Leased, lease: Lease) {
+        self.effects().ended.push((leased, lease));
+    }
+
     fn notify(&self, change: Change) {
-        self.changes().notify(change);
+        self.effects().changes.notify(change);
     }
 
     fn invalidate(&self, change: Change) {
-        self.changes().invalidate(change);
+        self.effects().changes.invalidate(change);
     }
 }
 

@@ -133,16 +133,3 @@ fn read(row: &Row) -> Result<(Day, Usage), Fault> {
     }
     Ok((Day::from_number(row.try_get("day")?), Usage::from_numbers(numbers)))
 }
-
-/// Deletes what is from before a day. How many days of tenants.
-pub(super) async fn delete(mut session: Session, before: Day, limit: usize) -> Result<usize, Fault> {
-    let client = session.client()?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let delete = client
-        .prepare_cached(
-            "DELETE FROM usage WHERE (tenant, day) IN (SELECT tenant, day FROM usage WHERE day < $1 LIMIT $2)",
-        )
-        .await?;
-    let deleted = client.execute(&delete, &[&before.number(), &limit]).await?;
-    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
-}

@@ -22,7 +22,7 @@ use super::{PostgresStore, deliveries};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Destination, NewDelivery};
-use crate::domain::events::{self, EventKind};
+use crate::domain::events;
 use crate::domain::ids::{EventId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
@@ -35,13 +35,8 @@ const COLUMNS: &str = "id, url, events, description, header_names, headers, secr
      disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
      last_success_at, last_failure_at, last_status, last_error, unsigned_since";
 
-const SHARE: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
-     hashtext(current_schema() || ' ' || $1))";
 const HOLD: &str = "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway webhooks'), \
      hashtext(current_schema() || ' ' || $1))";
-
-const OF_TENANT: &str = "SELECT id, events FROM webhooks \
-     WHERE tenant = $1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id";
 
 /// A batch of an endpoint's deliveries; those that somebody is at come with the next.
 const DELETE_DELIVERIES: &str = "DELETE FROM deliveries WHERE seq = ANY (ARRAY(SELECT seq FROM deliveries \
@@ -429,28 +424,6 @@ pub(super) async fn end_pause(transaction: &Transaction<'_>, id: &str) -> Result
         .await?;
     transaction.execute(&update, &[&id]).await?;
     Ok(())
-}
-
-/// The endpoints that are to hear of an event.
-pub(super) async fn wanting(
-    transaction: &Transaction<'_>,
-    tenant: &TenantId,
-    kind: EventKind,
-) -> Result<Vec<WebhookId>, Fault> {
-    let share = transaction.prepare_cached(SHARE).await?;
-    let select = transaction.prepare_cached(OF_TENANT).await?;
-    // Sent together, done one after the other: the second sees what was committed before the lock was had.
-    let tenant = tenant.as_str();
-    let (lock, found): ([Parameter<'_>; 1], [Parameter<'_>; 1]) = ([&tenant], [&tenant]);
-    let (_, rows) =
-        futures_util::try_join!(transaction.execute(&share, &lock), transaction.query(&select, &found))?;
-    let mut wanting = Vec::new();
-    for row in &rows {
-        if filter(row)?.wants(kind) {
-            wanting.push(webhook_id(row, "id")?);
-        }
-    }
-    Ok(wanting)
 }
 
 /// Takes note of an attempt's end, unless the endpoint is another by now; why it is disabled with that, if it is.

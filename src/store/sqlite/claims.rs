@@ -1,21 +1,14 @@
-//! Who works on which analysis: claims by lease and fence.
+//! Claims of work on analyses, by lease and fencing token.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{
-    Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, StoreError, WorkSlots, WorkStore,
-};
-use super::writer::Done;
-use super::{SqliteStore, analyses, deadlines, rows};
+use super::super::analysis_rows::{COLUMNS, read};
+use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
-use crate::domain::lifecycle::Step;
 
-/// The condition of each queue's partial index, word for word.
+/// The condition of a queue's partial index, in the same words: otherwise the index is not used.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
@@ -23,35 +16,8 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-#[async_trait]
-impl WorkStore for SqliteStore {
-    async fn claim_work_across_tenants(
-        &self,
-        queue: Queue,
-        slots: Vec<WorkSlots>,
-        lease: Duration,
-    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        let now = self.surroundings.clock.now();
-        self.write(move |connection| work(connection, queue, &slots, now, lease).map(Done::quiet)).await
-    }
-
-    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
-        let around = Arc::clone(&self.surroundings);
-        self.write(move |connection| analyses::apply(connection, &around, lease, step)).await
-    }
-
-    async fn fail_overdue_across_tenants(
-        &self,
-        tenants: Vec<TenantId>,
-        limit: usize,
-    ) -> Result<OverdueFailures, StoreError> {
-        let around = Arc::clone(&self.surroundings);
-        self.write(move |connection| deadlines::fail_overdue(connection, &around, &tenants, limit)).await
-    }
-}
-
-/// Takes the tenant, the present, the most to claim, and the lease's end. A claimed submit stands as unconfirmed
-/// from this commit on: after a crash its outcome is unknown.
+/// Takes the tenant, the time, the most rows, and the lease's end. Marks a claimed submit as unconfirmed: after a crash its
+/// outcome is unknown.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
@@ -59,11 +25,11 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          fence = fence + 1, leased = true, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
          WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         condition(queue),
-        rows::COLUMNS
+        COLUMNS
     )
 }
 
-/// Takes the tenant and the present.
+/// Takes the tenant and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     let condition = condition(queue);
     format!(
@@ -71,8 +37,8 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes a tenant and the present: what is under way, of either queue. The plus keeps the query off the indexes of what is
-/// to come.
+/// Takes the tenant and the time. Counts the work in progress of both queues. The plus keeps the planner from the indexes by
+/// `due_at`.
 pub(super) const UNDER_WAY: &str =
     "SELECT count(*) FROM analyses WHERE leased AND tenant = ? AND +due_at > ?";
 
@@ -97,10 +63,10 @@ pub(super) fn work(
         let due = params![tenant.as_str(), now.as_millis(), limit, (now + lease).as_millis()];
         let mut rows = claim.query(due)?;
         while let Some(row) = rows.next()? {
-            // One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
+            // An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
             match claimed_work(row) {
                 Ok(claimed) => claims.claimed.push(claimed),
-                Err(error) => tracing::error!(%error, "an analysis cannot be read"),
+                Err(error) => tracing::error!(%error, "failed to read a claimed analysis"),
             }
         }
         let due: Option<i64> =
@@ -110,16 +76,16 @@ pub(super) fn work(
     Ok(claims)
 }
 
-fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, rusqlite::Error> {
+fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, StoreError> {
     let lease = Lease { row: row.get("id")?, fence: row.get("fence")? };
-    Ok(ClaimedWork { lease, analysis: rows::read(row)? })
+    Ok(ClaimedWork { lease, analysis: read(row)? })
 }
 
 pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Timestamp> {
     known.into_iter().chain(due.map(Timestamp::from_millis)).min()
 }
 
-/// Makes everything that is leased due at once. Only for when no other process can hold a lease.
+/// Releases all leases: their work is due now. Only when no other process can hold a lease.
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     connection.execute(
         "UPDATE analyses SET leased = false, due_at = ? WHERE leased AND stage IS NOT NULL",
@@ -130,4 +96,10 @@ pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(),
         [now.as_millis()],
     )?;
     Ok(())
+}
+
+/// Makes requests with an `Idempotency-Key` that are in progress repeatable now. Only when no other process can hold a claim.
+pub(super) fn release_keys(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
+    let update = "UPDATE idempotency SET leased_until = ?1 WHERE leased_until > ?1";
+    connection.execute(update, [now.as_millis()]).map(|_| ())
 }

@@ -10,19 +10,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use super::super::deliveries::{MOST_ATTEMPTS, verdict};
 use super::super::{
     Change, ClaimBatch, ClaimedDelivery, DeliverySlots, DeliveryStore, FinishedAttempt, Lease,
-    RecordedAttempt, RecordedDelivery, Sending, StoreError, Surroundings,
+    RecordedAttempt, RecordedDelivery, Sending, StoreError,
 };
 use super::rows::{text, text_id, time, time_if_any, unreadable};
 use super::writer::Done;
 use super::{SqliteStore, delivery_claims, usage, webhooks};
-use crate::domain::analysis::Analysis;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, Destination, NewDelivery};
-use crate::domain::events::Event;
+use crate::domain::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, NewDelivery};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::retries::RetryDecision;
-use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::DisabledReason;
 
@@ -88,58 +85,6 @@ impl DeliveryStore for SqliteStore {
         let (tenant, now) = (tenant.clone(), self.surroundings.clock.now());
         self.write(move |connection| send_again(connection, &tenant, delivery, now)).await
     }
-}
-
-/// Notes where an analysis is to be announced; whether the URL is new to it.
-pub(super) fn add_callback(connection: &Connection, row: i64, url: &CallbackUrl) -> Result<bool, StoreError> {
-    let added = connection
-        .prepare_cached("INSERT OR IGNORE INTO callbacks (analysis, url) VALUES (?, ?)")?
-        .execute(params![row, url.as_str()])?;
-    Ok(added > 0)
-}
-
-/// Puts an event on its way to every URL of its analysis and every endpoint that wants it; whether there was one.
-pub(super) fn announce(
-    connection: &Connection,
-    around: &Surroundings,
-    row: i64,
-    (seq, event): &(i64, Event),
-    trace: TraceContext,
-) -> Result<bool, StoreError> {
-    let mut urls = connection.prepare_cached("SELECT url FROM callbacks WHERE analysis = ?")?;
-    let urls = urls.query_map([row], |row| text_id(row, "url", CallbackUrl::parse))?;
-    let mut destinations: Vec<_> =
-        urls.map(|url| url.map(Destination::Callback)).collect::<Result<_, _>>()?;
-    let wanting = webhooks::wanting(connection, &event.tenant, event.kind)?;
-    destinations.extend(wanting.into_iter().map(Destination::Webhook));
-    let any = !destinations.is_empty();
-    for destination in destinations {
-        let (call_id, at) = (Some(&event.call_id), event.at);
-        let delivery = NewDelivery::begin(&event.tenant, call_id, destination, trace, at, &*around.entropy);
-        insert(connection, *seq, &delivery)?;
-    }
-    Ok(any)
-}
-
-/// Puts the newest event of a finished analysis on its way to one more URL.
-pub(super) fn announce_latest(
-    connection: &Connection,
-    around: &Surroundings,
-    analysis: &Analysis,
-    url: &CallbackUrl,
-) -> Result<(), StoreError> {
-    let (tenant, call_id) = (&analysis.tenant, &analysis.call_id);
-    let latest: Option<i64> = connection
-        .prepare_cached("SELECT seq FROM events WHERE tenant = ? AND call_id = ? ORDER BY seq DESC LIMIT 1")?
-        .query_row(params![tenant.as_str(), call_id.as_str()], |row| row.get(0))
-        .optional()?;
-    if let Some(seq) = latest {
-        let (destination, now) = (Destination::Callback(url.clone()), around.clock.now());
-        let trace = analysis.trace;
-        let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*around.entropy);
-        insert(connection, seq, &delivery)?;
-    }
-    Ok(())
 }
 
 pub(super) fn insert(connection: &Connection, seq: i64, delivery: &NewDelivery) -> Result<(), StoreError> {

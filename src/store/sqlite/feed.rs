@@ -43,16 +43,9 @@ impl FeedStore for SqliteStore {
     }
 }
 
-/// The place of the event that is about to be written.
-pub(super) fn next(connection: &Connection, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
-    let next = connection
-        .prepare_cached(
-            "INSERT INTO feeds (tenant, last) VALUES (?, 1) ON CONFLICT (tenant) DO UPDATE SET last = last + 1 \
-             RETURNING last",
-        )?
-        .query_row([tenant.as_str()], |row| row.get(0))?;
-    Ok(FeedPosition::new(next))
-}
+/// Takes the tenant. Returns the position of the event that is about to be written.
+pub(in crate::store) const NEXT_POSITION: &str = "INSERT INTO feeds (tenant, last) VALUES (?1, 1) \
+     ON CONFLICT (tenant) DO UPDATE SET last = last + 1 RETURNING last";
 
 pub(super) fn events_after(
     connection: &Connection,

@@ -1,10 +1,12 @@
 //! Lists of analyses, and the indexes behind them.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
 use super::super::StoreError;
-use super::rows::{COLUMNS, json, read, text, unreadable};
+use super::super::analysis_rows::{COLUMNS, read_listed};
+use super::super::values::json;
+use super::rows::text;
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -43,16 +45,12 @@ pub(super) fn list(
 ) -> Result<Vec<ListedAnalysis>, StoreError> {
     let (sql, values) = list_sql(tenant, page);
     let mut select = connection.prepare_cached(&sql)?;
-    let rows = select.query_map(params_from_iter(values), listed)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn listed(row: &Row<'_>) -> Result<ListedAnalysis, rusqlite::Error> {
-    let summary: Option<String> = row.get("summary")?;
-    let result = summary
-        .map(|summary| serde_json::from_str(&summary).map_err(|_| unreadable("summary", &summary)))
-        .transpose()?;
-    Ok(ListedAnalysis { analysis: read(row)?, result })
+    let mut rows = select.query(params_from_iter(values))?;
+    let mut page = Vec::new();
+    while let Some(row) = rows.next()? {
+        page.push(read_listed(row)?);
+    }
+    Ok(page)
 }
 
 /// The statement for a page, and what it is given.

@@ -1,23 +1,16 @@
 //! The embedded engine: one file beside the process, write-ahead log, every commit synced.
 
-mod analyses;
 mod claims;
-mod deadlines;
-mod deletion;
 mod deliveries;
 mod delivery_claims;
-mod expiry;
 mod feed;
 mod file;
-mod idempotency;
 mod listings;
 mod mark;
-mod paces;
 #[cfg(test)]
 mod plans;
 mod readers;
 mod rows;
-mod sealed;
 mod source;
 mod stats;
 mod transaction;
@@ -28,7 +21,7 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
@@ -38,10 +31,16 @@ use self::delivery_claims::Walks;
 use self::file::{lock, migrate, prepare};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
-use super::rules::{Engine, Rule};
-use super::{CHANGE_BACKLOG, Change, Resources, Store, StoreError, Surroundings};
+use super::rules::{Engine, Rule, measure};
+use super::{
+    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedWork, Queue, Resources, Store, StoreError, Surroundings,
+    WorkSlots,
+};
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 
+pub(super) use self::feed::NEXT_POSITION as NEXT_EVENT_POSITION;
 pub use self::file::{OpenError, inspect};
 pub(super) use self::mark::Mark;
 pub(super) use self::source::Source;
@@ -133,9 +132,9 @@ fn take(path: &Path) -> Result<(Connection, File), OpenError> {
 /// Brings the file's schema up to date, and ends the leases: the file is ours, so whoever held one is gone.
 fn settle(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(), OpenError> {
     migrate(connection, path)?;
-    let released =
-        claims::release_all(connection, now).and_then(|()| idempotency::release_all(connection, now));
-    released.map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+    claims::release_all(connection, now)
+        .and_then(|()| claims::release_keys(connection, now))
+        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -186,17 +185,49 @@ impl SqliteStore {
 
 impl Engine for SqliteStore {
     async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let env = Arc::clone(&self.surroundings);
+        let (env, began) = (Arc::clone(&self.surroundings), Instant::now());
         let job = move |connection: &Mutex<Connection>| transaction::run(connection, &env, &rule);
-        self.writer.run(job).await.inspect_err(|error| self.count(error))
+        let outcome = self.writer.run(job).await;
+        measure(&self.surroundings.metrics, R::NAME, began, &outcome);
+        outcome
     }
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let env = Arc::clone(&self.surroundings);
+        let (env, began) = (Arc::clone(&self.surroundings), Instant::now());
         let query = move |connection: &Mutex<Connection>| {
             transaction::run(connection, &env, &rule).map(|done| done.value)
         };
-        self.readers.run(query).await.inspect_err(|error| self.count(error))
+        let outcome = self.readers.run(query).await;
+        measure(&self.surroundings.metrics, R::NAME, began, &outcome);
+        outcome
+    }
+
+    fn env(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| listings::list(connection, &tenant, &page)).await
+    }
+
+    async fn claim_work(
+        &self,
+        queue: Queue,
+        slots: Vec<WorkSlots>,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
+        let (now, began) = (self.surroundings.clock.now(), Instant::now());
+        let claim = move |connection: &Connection| {
+            claims::work(connection, queue, &slots, now, lease).map(Done::quiet)
+        };
+        let outcome = self.writer.run(move |connection| claim(&transaction::lock(connection))).await;
+        measure(&self.surroundings.metrics, "claim_work", began, &outcome);
+        outcome
+    }
+
+    async fn purge_webhooks(&self) -> Result<usize, StoreError> {
+        self.write(|connection| webhooks::purge(connection).map(Done::quiet)).await
     }
 }
 

@@ -3,18 +3,19 @@
 use rusqlite::Connection;
 
 use super::super::Queue;
+use super::super::deletion::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
+use super::super::events::ENABLED_WEBHOOKS;
+use super::super::idempotency::DELETE as DELETE_KEYS;
 use super::super::replays::{COUNT, SCAN};
+use super::super::transitions::{NEXT_START, OVERDUE};
 use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
-use super::deadlines::{NEXT_START, overdue_sql};
 use super::deliveries::list_sql as deliveries_sql;
 use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
-use super::expiry::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::file::{MIGRATIONS, prepare};
-use super::idempotency::DELETE as DELETE_KEYS;
 use super::listings::list_sql;
 use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
-use super::webhooks::{ACTIVITY, DELETE_DELIVERIES, OF_TENANT, PENDING as PENDING_OF_ENDPOINT, SHUT};
+use super::webhooks::{ACTIVITY, DELETE_DELIVERIES, PENDING as PENDING_OF_ENDPOINT, SHUT};
 use crate::domain::analysis::Status;
 use crate::domain::clock::{SystemEntropy, Timestamp};
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
@@ -74,9 +75,9 @@ fn a_claim_of_deliveries_walks_along_indexes() {
 
 #[test]
 fn what_is_past_its_deadline_is_found_by_its_age() {
-    for (sql, term) in [(overdue_sql(), "started_at<?"), (NEXT_START.to_owned(), "started_at>?")] {
+    for (sql, term) in [(OVERDUE.sqlite(), "started_at<?"), (NEXT_START.sqlite(), "started_at>?")] {
         assert_eq!(
-            plan(&sql),
+            plan(sql),
             [format!("SEARCH analyses USING INDEX analyses_by_start (tenant=? AND {term})")]
         );
     }
@@ -105,9 +106,9 @@ fn a_page_is_walked_along_an_index_in_its_order() {
 #[test]
 fn what_is_expired_is_found_by_its_age() {
     for (sql, index) in [
-        (DELETE_ANALYSES, "SEARCH analyses USING INDEX analyses_at_rest (finished_at<?)"),
-        (DELETE_EVENTS, "SEARCH events USING INDEX events_by_time (at<?)"),
-        (DELETE_KEYS, "SEARCH idempotency USING INDEX idempotency_by_expiry (expires_at<?)"),
+        (DELETE_ANALYSES.sqlite(), "SEARCH analyses USING INDEX analyses_at_rest (finished_at<?)"),
+        (DELETE_EVENTS.sqlite(), "SEARCH events USING INDEX events_by_time (at<?)"),
+        (DELETE_KEYS.sqlite(), "SEARCH idempotency USING INDEX idempotency_by_expiry (expires_at<?)"),
     ] {
         let plan = plan(sql);
         assert!(plan.iter().any(|line| line == index), "{plan:?}");
@@ -188,7 +189,7 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
 fn what_is_asked_of_webhooks_and_replays_walks_indexes() {
     let events = "events USING INDEX events_of_tenant_by_time";
     for (sql, search) in [
-        (OF_TENANT, "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
+        (ENABLED_WEBHOOKS.sqlite(), "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
         (SHUT, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
         // The index starts at the moment of the cursor; earlier events of the same moment are skipped.
         (SCAN.sqlite(), format!("{events} (tenant=? AND at>? AND at<?)")),
@@ -211,7 +212,7 @@ fn what_is_asked_of_webhooks_and_replays_walks_indexes() {
     assert!(pending.iter().any(|line| line == by_receiver), "{pending:?}");
     for (sql, index) in [
         (DELETE_DELIVERIES, "deliveries_of_webhook (webhook=?)"),
-        (DELETE_REPLAYS, "replays_finished (finished_at>? AND finished_at<?)"),
+        (DELETE_REPLAYS.sqlite(), "replays_finished (finished_at>? AND finished_at<?)"),
     ] {
         let plan = plan(sql);
         assert!(plan.iter().any(|line| line.ends_with(index)), "{plan:?}");

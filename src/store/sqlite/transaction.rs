@@ -10,8 +10,13 @@ use super::super::changes::Changes;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
-use super::super::{Change, StoreError, Surroundings};
+use super::super::work::Leased;
+use super::super::{Change, Lease, StoreError, Surroundings, submissions};
 use super::writer::Done;
+use super::{listings, usage};
+use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::ids::TenantId;
+use crate::domain::usage::Usage;
 
 /// An open transaction. The connection is locked for each statement only, which lets a rule's future be `Send`; no other
 /// thread waits for it.
@@ -52,6 +57,11 @@ impl Transaction for SqliteTransaction<'_> {
         self.env
     }
 
+    /// The file belongs to this process, and an error rolls the rule back.
+    fn is_repeated(&self) -> bool {
+        false
+    }
+
     async fn for_each<F>(
         &self,
         sql: &'static Sql,
@@ -61,6 +71,9 @@ impl Transaction for SqliteTransaction<'_> {
     where
         F: FnMut(&dyn Row) -> Result<(), StoreError> + Send,
     {
+        if sql.sqlite().is_empty() {
+            return Ok(());
+        }
         let connection = lock(self.connection);
         let mut statement = connection.prepare_cached(sql.sqlite())?;
         let mut rows = statement.query(params_from_iter(values))?;
@@ -95,6 +108,25 @@ impl Transaction for SqliteTransaction<'_> {
         let inserted = connection.prepare_cached(sql.sqlite())?.execute(params_from_iter(values))?;
         Ok((inserted > 0).then(|| connection.last_insert_rowid()))
     }
+
+    async fn insert_analyses(&self, analyses: &[Analysis]) -> Result<Vec<Option<i64>>, StoreError> {
+        let mut rows = Vec::with_capacity(analyses.len());
+        for analysis in analyses {
+            rows.push(submissions::insert(self, analysis).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
+        usage::count(&lock(self.connection), tenant, self.env.clock.now(), usage)
+    }
+
+    async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
+        listings::keep(&lock(self.connection), row, tenant, result)
+    }
+
+    /// Opening the file releases all leases.
+    fn end_lease(&self, _: Leased, _: Lease) {}
 
     fn notify(&self, change: Change) {
         self.changes().notify(change);

@@ -73,13 +73,3 @@ fn read(row: &Row<'_>) -> Result<(Day, Usage), rusqlite::Error> {
     }
     Ok((Day::from_number(row.get(0)?), Usage::from_numbers(numbers)))
 }
-
-/// Deletes what is from before a day. How many days of tenants.
-pub(super) fn delete(connection: &Connection, before: Day, limit: usize) -> Result<usize, StoreError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    Ok(connection
-        .prepare_cached(
-            "DELETE FROM usage WHERE (tenant, day) IN (SELECT tenant, day FROM usage WHERE day < ? LIMIT ?)",
-        )?
-        .execute(params![before.number(), limit])?)
-}

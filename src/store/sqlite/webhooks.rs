@@ -15,7 +15,7 @@ use super::{SqliteStore, deliveries};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Destination, NewDelivery};
-use crate::domain::events::{self, EventKind};
+use crate::domain::events;
 use crate::domain::ids::{EventId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{
@@ -26,10 +26,6 @@ use crate::domain::webhooks::{
 const COLUMNS: &str = "id, url, events, description, header_names, headers, secret, previous_secret, previous_until, \
      disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
      last_success_at, last_failure_at, last_status, last_error, unsigned_since";
-
-/// Takes a tenant.
-pub(super) const OF_TENANT: &str = "SELECT id, events FROM webhooks \
-     WHERE tenant = ? AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id";
 
 /// Takes a tenant.
 pub(super) const SHUT: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
@@ -298,18 +294,6 @@ pub(super) fn end_pause(connection: &Connection, id: &str) -> Result<(), StoreEr
         )?
         .execute([id])?;
     Ok(())
-}
-
-/// The endpoints that are to hear of an event.
-pub(super) fn wanting(
-    connection: &Connection,
-    tenant: &TenantId,
-    kind: EventKind,
-) -> Result<Vec<WebhookId>, StoreError> {
-    let mut select = connection.prepare_cached(OF_TENANT)?;
-    let rows = select.query_map([tenant.as_str()], |row| Ok((webhook_id(row, "id")?, filter(row)?)))?;
-    let of_kind = |(id, filter): (WebhookId, EventFilter)| filter.wants(kind).then_some(id);
-    Ok(rows.map(|row| row.map(of_kind)).filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
 /// Takes note of an attempt's end, unless the endpoint is another by now; why it is disabled with that, if it is.

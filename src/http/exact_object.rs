@@ -1,4 +1,4 @@
-//! JSON that is to be given back as it came, and is refused where it could not be.
+//! JSON objects that are returned unchanged. An object that would lose data on the way is refused.
 
 use std::fmt;
 
@@ -6,13 +6,12 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// Whole numbers below have a form of their own; from here on there are only floating-point numbers, which would come
-/// back with other digits.
+/// From here on serde_json parses integers as floating-point numbers, which would lose digits.
 const TWO_TO_THE_64: f64 = 18_446_744_073_709_551_616.0;
 
-/// An object in which nothing gets lost: no key comes twice, on any level, and no number has more digits than are kept.
+/// An object without loss: no duplicate keys on any level, and no integers of more than 64 bits.
 #[derive(Debug)]
-pub struct ExactObject(pub Map<String, Value>);
+pub(super) struct ExactObject(pub(super) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for ExactObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -46,7 +45,7 @@ fn members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::
     Ok(object)
 }
 
-/// Any value, by the same rule.
+/// Any value, by the same rules.
 struct Exact(Value);
 
 impl<'de> Deserialize<'de> for Exact {
@@ -79,7 +78,7 @@ impl<'de> Deserialize<'de> for Exact {
             fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
                 if value.abs() >= TWO_TO_THE_64 {
                     return Err(E::custom(
-                        "has a number of more than 64 bits, which would lose digits; send it as a text",
+                        "has a number of more than 64 bits, which would lose digits; send it as a string",
                     ));
                 }
                 Ok(value.into())

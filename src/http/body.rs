@@ -1,0 +1,172 @@
+//! Request bodies: received within the limits of size and time, then parsed as JSON.
+
+use actix_web::dev::Payload;
+use actix_web::http::{Method, header};
+use actix_web::web::BytesMut;
+use actix_web::{HttpMessage, HttpRequest};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::json::{Object, parse};
+use super::problem::{ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED_BODY, UNSUPPORTED_MEDIA_TYPE};
+use super::state::ApiState;
+use crate::domain::ids::CallId;
+
+/// The body of an operation.
+pub trait Body: Sized {
+    /// Whether the operation takes a body.
+    const PRESENCE: Presence;
+
+    /// Parses the bytes of the body; `None` if the request has no body.
+    ///
+    /// # Errors
+    /// `malformed_body` or `invalid_request`.
+    fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError>;
+
+    /// The calls that the body names, for the audit log and for stored answers.
+    fn calls(&self) -> Vec<CallId> {
+        Vec::new()
+    }
+
+    /// Whether the request only asks what would happen. Its answer is not stored under an `Idempotency-Key`.
+    fn is_dry_run(&self) -> bool {
+        false
+    }
+}
+
+/// Whether an operation takes a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// A body is not read.
+    None,
+    /// A body is read if the request has one.
+    Optional,
+    /// A request without a body is malformed.
+    Required,
+}
+
+/// The fields of a JSON body.
+pub trait Fields: DeserializeOwned {
+    /// See [`Body::calls`].
+    fn calls(&self) -> Vec<CallId> {
+        Vec::new()
+    }
+
+    /// See [`Body::is_dry_run`].
+    fn is_dry_run(&self) -> bool {
+        false
+    }
+}
+
+/// A JSON body.
+pub struct JsonBody<T>(pub T);
+
+/// A JSON body that a caller may leave out; all its fields have defaults.
+pub struct OptionalBody<T>(pub T);
+
+/// The fields of an operation without input: only `{}`, `null` or no body is valid.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoFields {}
+
+impl Fields for NoFields {}
+
+impl Body for () {
+    const PRESENCE: Presence = Presence::None;
+
+    fn parse(_: Option<&[u8]>) -> Result<Self, ApiError> {
+        Ok(())
+    }
+}
+
+impl<T: Fields> Body for JsonBody<T> {
+    const PRESENCE: Presence = Presence::Required;
+
+    fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
+        parse::<Object<T>>(bytes.unwrap_or_default()).map(|object| Self(object.0))
+    }
+
+    fn calls(&self) -> Vec<CallId> {
+        self.0.calls()
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.0.is_dry_run()
+    }
+}
+
+impl<T: Fields + Default> Body for OptionalBody<T> {
+    const PRESENCE: Presence = Presence::Optional;
+
+    /// `null` means the same as no body.
+    fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
+        let object = bytes.map(parse::<Option<Object<T>>>).transpose()?.flatten();
+        Ok(Self(object.map(|object| object.0).unwrap_or_default()))
+    }
+}
+
+/// Receives the body of a request; `None` if the operation takes none or the request has none.
+///
+/// # Errors
+/// A problem with the size, the media type or the time that the body takes.
+pub(super) async fn receive<B: Body>(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &ApiState,
+) -> Result<Option<BytesMut>, ApiError> {
+    match B::PRESENCE {
+        Presence::None => return Ok(None),
+        Presence::Optional if is_absent(request) => return Ok(None),
+        Presence::Optional | Presence::Required => {}
+    }
+    check_media_type(request)?;
+    let whole = collect(request, payload, state.max_body_bytes);
+    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
+    tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)?.map(Some)
+}
+
+fn is_absent(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
+    let unsupported = |detail: &str| ApiError::new(UNSUPPORTED_MEDIA_TYPE, detail);
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(unsupported("the body must have no content encoding"));
+    }
+    let is_supported = request.mime_type().ok().flatten().is_some_and(|mime| {
+        let charset = mime.get_param("charset");
+        is_json(request.method(), mime.essence_str()) && charset.is_none_or(|charset| charset == "utf-8")
+    });
+    if is_supported {
+        return Ok(());
+    }
+    let patch = if request.method() == Method::PATCH { " or application/merge-patch+json" } else { "" };
+    Err(unsupported(&format!("the body must be of type application/json{patch} in UTF-8")))
+}
+
+/// A merge patch has a media type of its own (RFC 7396, 4).
+fn is_json(method: &Method, media_type: &str) -> bool {
+    media_type == "application/json"
+        || (method == Method::PATCH && media_type == "application/merge-patch+json")
+}
+
+async fn collect(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<BytesMut, ApiError> {
+    let too_large = || ApiError::new(BODY_TOO_LARGE, format!("the body must have at most {limit} bytes"));
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

@@ -1,0 +1,57 @@
+//! Pages for people: Swagger UI and the explanations of problems.
+
+use std::sync::Arc;
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use utoipa_swagger_ui::Config;
+
+use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
+use super::security_headers::CSP_OF_PAGES;
+
+const INDEX: &str = include_str!("swagger_ui/index.html");
+const INITIALIZER: &str = include_str!("swagger_ui/initializer.js");
+
+/// A file of Swagger UI. The page and its start script are our own.
+pub(super) async fn get_swagger_ui(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let page = |content_type: &str, body: Vec<u8>| {
+        HttpResponse::Ok()
+            .content_type(content_type)
+            .insert_header((header::CONTENT_SECURITY_POLICY, CSP_OF_PAGES))
+            .body(body)
+    };
+    match name.as_str() {
+        "" | "index.html" => return Ok(page("text/html; charset=utf-8", INDEX.into())),
+        "swagger-initializer.js" => return Ok(page("text/javascript; charset=utf-8", INITIALIZER.into())),
+        _ => {}
+    }
+    let file = utoipa_swagger_ui::serve(&name, Arc::new(Config::from("")))
+        .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
+        .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
+    Ok(page(&file.content_type, file.bytes.into_owned()))
+}
+
+/// The explanation of a kind of problem.
+pub(super) async fn get_problem(code: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let kind = problem::ALL
+        .iter()
+        .find(|kind| kind.code == *code)
+        .ok_or_else(|| ApiError::new(NOT_FOUND, "there is no such kind of problem"))?;
+    // Text between backticks is code.
+    let parts = kind.advice.split('`').enumerate();
+    let advice: String = parts
+        .map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() })
+        .collect();
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
+         <h1>{title}</h1><p>Code <code>{code}</code>, status {status}.</p><p>{advice}</p></html>",
+        code = kind.code,
+        title = kind.title,
+        status = kind.status.as_u16(),
+    );
+    Ok(HttpResponse::Ok()
+        .content_type(header::ContentType::html())
+        .insert_header((header::CACHE_CONTROL, "public, max-age=3600"))
+        .body(page))
+}

@@ -1,0 +1,69 @@
+//! Path parameters.
+
+use actix_web::HttpRequest;
+use percent_encoding::percent_decode_str;
+
+use super::problem::{ApiError, NOT_FOUND};
+use crate::domain::ids::{CallId, DeliveryId, InvalidId, ReplayId, WebhookId};
+
+/// The parameters in the path of an operation.
+pub trait PathParameters: Sized {
+    /// Parses the path of a request.
+    ///
+    /// # Errors
+    /// A problem for the caller.
+    fn parse(request: &HttpRequest) -> Result<Self, ApiError>;
+
+    /// The call that the path names.
+    fn call(&self) -> Option<&CallId> {
+        None
+    }
+}
+
+/// A path without parameters.
+impl PathParameters for () {
+    fn parse(_: &HttpRequest) -> Result<Self, ApiError> {
+        Ok(())
+    }
+}
+
+/// `{call_id}`. A text that is not a call id is invalid input, as in a body.
+impl PathParameters for CallId {
+    fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
+        call_id(request).map_err(|error| ApiError::invalid_field("{call_id}", &error))
+    }
+
+    fn call(&self) -> Option<&CallId> {
+        Some(self)
+    }
+}
+
+impl PathParameters for WebhookId {
+    fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
+        generated("webhook", Self::parse(request.match_info().query("webhook_id")))
+    }
+}
+
+impl PathParameters for DeliveryId {
+    fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
+        generated("delivery", Self::parse(request.match_info().query("delivery_id")))
+    }
+}
+
+/// `{webhook_id}` and `{replay_id}`.
+impl PathParameters for (WebhookId, ReplayId) {
+    fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
+        let replay = generated("replay", ReplayId::parse(request.match_info().query("replay_id")));
+        Ok((PathParameters::parse(request)?, replay?))
+    }
+}
+
+/// A text that no generated id has names no resource.
+fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
+    id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
+}
+
+/// The call id in the path. The router does not decode the reserved characters of RFC 3986, which some clients encode.
+pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidId> {
+    CallId::parse(&percent_decode_str(request.match_info().query("call_id")).decode_utf8_lossy())
+}

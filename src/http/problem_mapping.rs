@@ -1,0 +1,122 @@
+//! The mapping of errors of the inner layers to problems. Each match is exhaustive.
+
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderValue};
+
+use super::problem::{
+    ApiError, CALLBACK_FORBIDDEN, ENCRYPTION_NOT_CONFIGURED, FieldError, INTERNAL, NO_RESULT, NOT_FOUND,
+    RATE_LIMITED, REPLAY_UNDER_WAY, UNAUTHORIZED, UNAVAILABLE, WEBHOOK_DISABLED, WEBHOOK_LIMIT,
+    WEBHOOK_SEALED,
+};
+use crate::analyses::{AnalysesError, TooManyStreams, WebhooksError};
+use crate::auth::Rejection;
+use crate::domain::webhooks::MAX_WEBHOOKS;
+use crate::store::StoreError;
+
+impl ApiError {
+    /// The operator configured no key that encrypts what is stored or handed out.
+    pub(super) fn encryption_not_configured() -> Self {
+        Self::new(ENCRYPTION_NOT_CONFIGURED, "the operator must configure encryption.key_file")
+    }
+
+    /// A URL that the address rules forbid.
+    fn callback_forbidden(pointer: &str, forbidden: &impl ToString) -> Self {
+        let detail = forbidden.to_string();
+        let field = FieldError { pointer: pointer.to_owned(), detail: detail.clone() };
+        Self::new(CALLBACK_FORBIDDEN, detail).with_errors(vec![field])
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        if rejection.is_unavailable() {
+            return Self::new(UNAVAILABLE, rejection.to_string()).with_retry_after(Duration::from_secs(5));
+        }
+        let challenge = match rejection.error() {
+            None => "Bearer".to_owned(),
+            Some(error) => format!("Bearer error=\"{error}\", error_description=\"{rejection}\""),
+        };
+        let error = Self::new(UNAUTHORIZED, rejection.to_string());
+        match HeaderValue::from_str(&challenge) {
+            Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => error,
+        }
+    }
+}
+
+impl From<AnalysesError> for ApiError {
+    fn from(error: AnalysesError) -> Self {
+        match error {
+            AnalysesError::NotFound => Self::new(NOT_FOUND, "there is no analysis of this call"),
+            AnalysesError::InvalidCursor(error) => Self::invalid_field("?cursor", &error),
+            AnalysesError::NoRecording => Self::new(NOT_FOUND, "there is no recording of this call"),
+            AnalysesError::NoResult { status, retry_after } => {
+                let problem = Self::new(NO_RESULT, format!("the analysis is {}", status.as_str()));
+                match retry_after {
+                    Some(after) => problem.with_retry_after(after),
+                    None => problem,
+                }
+            }
+            AnalysesError::CallbackForbidden(forbidden) => {
+                Self::callback_forbidden("#/callback/url", &forbidden)
+            }
+            AnalysesError::NoCallbackSecret => Self::invalid_field(
+                "#/callback",
+                "is not possible: the tenant has no callback secret, and callbacks must be signed",
+            ),
+            AnalysesError::VendorUnavailable { retry_after } => {
+                Self::new(UNAVAILABLE, "AloVoice is unavailable, and the request needs it")
+                    .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
+            }
+            AnalysesError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhooksError> for ApiError {
+    fn from(error: WebhooksError) -> Self {
+        match error {
+            WebhooksError::NotFound(what) => Self::new(NOT_FOUND, format!("there is no {what} with this id")),
+            WebhooksError::NotConfigured => Self::encryption_not_configured(),
+            WebhooksError::Forbidden(forbidden) => Self::callback_forbidden("#/url", &forbidden),
+            WebhooksError::Headers(rule) => Self::invalid_field("#/headers", &rule),
+            WebhooksError::TooMany => {
+                Self::new(WEBHOOK_LIMIT, format!("a tenant can have {MAX_WEBHOOKS} webhooks"))
+            }
+            WebhooksError::Disabled => {
+                Self::new(WEBHOOK_DISABLED, "the webhook is disabled and receives nothing")
+            }
+            WebhooksError::ReplayUnderWay => {
+                Self::new(REPLAY_UNDER_WAY, "a replay to this webhook is in progress")
+            }
+            WebhooksError::Unopenable => {
+                Self::new(WEBHOOK_SEALED, "the custom headers of the webhook cannot be decrypted")
+            }
+            WebhooksError::InvalidCursor(error) => Self::invalid_field("?cursor", &error),
+            WebhooksError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TooManyStreams> for ApiError {
+    fn from(error: TooManyStreams) -> Self {
+        Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(10))
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(source) => {
+                tracing::error!(error = %source, "store unavailable");
+                Self::new(UNAVAILABLE, "the store is unavailable").with_retry_after(Duration::from_secs(1))
+            }
+            StoreError::Corrupt(message) => {
+                tracing::error!(error = message, "store returned an invalid value");
+                Self::new(INTERNAL, "a stored record is invalid")
+            }
+            StoreError::LeaseLost => Self::new(INTERNAL, "a record was changed by another process"),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The one extractor of the API: it checks a request step by step and hands the parts to the handler.
+//!
+//! The order is fixed: token, tenant, scope, rate limit, path, query, `Idempotency-Key`, body. actix-web polls the
+//! extractors of a handler together, so separate extractors would read the body while a token waits for its issuer's
+//! keys. Here a step begins when the one before has succeeded: the body of an unauthenticated caller is never read.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+
+use super::audit::AuditEntry;
+use super::body::{Body, receive};
+use super::idempotency::{IdempotentRequest, parse_key};
+use super::observe::{RequestName, RequestTrace};
+use super::path::PathParameters;
+use super::problem::{ApiError, INSUFFICIENT_SCOPE, INTERNAL, RATE_LIMITED, UNKNOWN_TENANT};
+use super::query::{NoQuery, QueryParameters};
+use super::rate_limits::Exceeded;
+use super::routes::{Access, Operation, PathOperations, Scope};
+use super::state::ApiState;
+use crate::auth::{Caller, bearer};
+use crate::domain::ids::TenantId;
+use crate::domain::trace::TraceContext;
+use crate::telemetry::spans;
+use crate::tenants::Tenant;
+
+/// A request that passed every check, with its parsed path `P`, query `Q` and body `B`.
+pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
+    /// The shared state of the API.
+    pub state: web::Data<ApiState>,
+    /// The tenant of the token.
+    pub tenant: Arc<Tenant>,
+    /// The verified claims of the token.
+    pub caller: Arc<Caller>,
+    /// The trace of the request.
+    pub trace: TraceContext,
+    /// The request id. Handlers of safe methods do not need it, so it is empty there.
+    pub request_id: String,
+    /// The path parameters.
+    pub path: P,
+    /// The query parameters.
+    pub query: Q,
+    /// The body.
+    pub body: B,
+    /// The `Idempotency-Key`, if the request has one and the operation takes it.
+    pub(super) idempotent: Option<IdempotentRequest>,
+}
+
+impl<P, Q, B> FromRequest for ApiRequest<P, Q, B>
+where
+    P: PathParameters + 'static,
+    Q: QueryParameters + 'static,
+    B: Body + 'static,
+{
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Ok(extract(request, payload).await?) })
+    }
+}
+
+async fn extract<P: PathParameters, Q: QueryParameters, B: Body>(
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<ApiRequest<P, Q, B>, ApiError> {
+    let state = state_of(&request)?;
+    let operation = operation_of(&request)?;
+    let Access::Token(scope) = operation.access else {
+        return Err(ApiError::new(INTERNAL, "the operation takes no token"));
+    };
+    let caller = authenticate(&request, state).await?;
+    AuditEntry::begin_for_token(&request, operation, &caller);
+    let tenant = authorize(state, &caller, scope)?;
+    take_turn(&request, state, tenant.id())?;
+    let path = P::parse(&request)?;
+    let query = Q::parse(&request)?;
+    let key = operation.keyed_answer.map(|_| parse_key(&request)).transpose()?.flatten();
+    let bytes = receive::<B>(&request, payload, state).await?;
+    let body = B::parse(bytes.as_deref())?;
+    let calls = body.calls();
+    let call = path.call().or(calls.first());
+    let idempotent = operation.keyed_answer.zip(key.filter(|_| !body.is_dry_run())).map(|(contents, key)| {
+        IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call))
+    });
+    AuditEntry::add_calls(&request, calls);
+    let extensions = request.extensions();
+    let trace = extensions.get::<RequestTrace>().copied();
+    let request_id = extensions.get::<RequestName>().map(|name| name.0.clone());
+    Ok(ApiRequest {
+        state: state.clone(),
+        tenant,
+        caller,
+        trace: trace.ok_or_else(|| ApiError::new(INTERNAL, "the request has no trace"))?.0,
+        request_id: request_id.unwrap_or_default(),
+        path,
+        query,
+        body,
+        idempotent,
+    })
+}
+
+/// The shared state.
+///
+/// # Errors
+/// `internal`, if the server was set up without it.
+pub(super) fn state_of(request: &HttpRequest) -> Result<&web::Data<ApiState>, ApiError> {
+    request
+        .app_data::<web::Data<ApiState>>()
+        .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))
+}
+
+/// The operation that a request asks for.
+///
+/// # Errors
+/// `internal`, if the handler serves a path without a row in the route table.
+pub(super) fn operation_of(request: &HttpRequest) -> Result<&'static Operation, ApiError> {
+    PathOperations::of(request).ok_or_else(|| ApiError::new(INTERNAL, "the path is not in the route table"))
+}
+
+async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<Arc<Caller>, ApiError> {
+    let values = request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let verified = match bearer(values) {
+        Ok(token) => state.verifier.verify(token).await,
+        Err(rejection) => Err(rejection),
+    };
+    Ok(verified.inspect_err(|rejection| {
+        state.env.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
+    })?)
+}
+
+/// Checks that the tenant of a verified token is configured and that the token has the scope.
+fn authorize(state: &ApiState, caller: &Caller, scope: Scope) -> Result<Arc<Tenant>, ApiError> {
+    let Some(tenant) = state.tenants.get(&caller.tenant) else {
+        state.env.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
+        return Err(ApiError::new(UNKNOWN_TENANT, "the tenant of the token is not configured"));
+    };
+    if !caller.scopes.contains(scope.as_str()) {
+        state.env.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
+        return Err(insufficient_scope(scope.as_str()));
+    }
+    spans::export("tenant", tenant.id());
+    Ok(tenant)
+}
+
+fn insufficient_scope(scope: &str) -> ApiError {
+    let error = ApiError::new(INSUFFICIENT_SCOPE, format!("the token lacks the scope {scope}"));
+    let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+    match HeaderValue::from_str(&challenge) {
+        Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+        Err(_) => error,
+    }
+}
+
+/// Counts a request against the rate limit of its tenant. The middleware `observe` writes the rest of the limit to the
+/// answer, whether the request succeeds or not.
+pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
+    let (remaining, outcome) = match state.limits.take(tenant) {
+        Ok(remaining) => (remaining, Ok(())),
+        Err(Exceeded { wait, remaining }) => {
+            state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
+            let error = ApiError::new(RATE_LIMITED, "the tenant has sent too many requests");
+            (Some(remaining), Err(error.with_retry_after(wait)))
+        }
+    };
+    if let Some(remaining) = remaining {
+        request.extensions_mut().insert(remaining);
+    }
+    outcome
+}

@@ -1,0 +1,129 @@
+//! Operations on analyses.
+
+use super::Access::Token;
+use super::Scope::{AnalysesRead, AnalysesWrite};
+use super::route_table;
+use crate::domain::resource::AnalysisResource;
+use crate::http::analyses::{Prefer, SubmitAnalysis};
+use crate::http::batch::{BatchResults, SubmitAnalyses};
+use crate::http::conditional::IfNoneMatch;
+use crate::http::document::{NoResult, NotAcceptable};
+use crate::http::listing::{AnalysisList, ListAnalyses};
+use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
+
+route_table! { "analyses":
+    /// Submit a call
+    ///
+    /// The gateway sends each call to AloVoice once, however often you submit it. It answers when the submission is stored
+    /// on disk. To learn the outcome, give a `callback`, register a webhook, read the events, or poll `Location`.
+    ///
+    /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
+    /// progress adds the `callback` and replaces `metadata` if you send it.
+    post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
+    {
+        request_body = SubmitAnalysis,
+        responses(
+            (status = 202, description = "The call is accepted and the analysis is in progress.", body = AnalysisResource,
+                headers(("Location" = String, description = "Path of the analysis."),
+                        ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
+            (status = 200, description = "The analysis is already finished.", body = AnalysisResource,
+                headers(("Location" = String, description = "Path of the analysis."))),
+        )
+    }
+
+    /// Submit a batch of calls
+    ///
+    /// Submits up to 1,000 calls with one request. Each call is accepted or refused on its own, in order, as if you had
+    /// submitted it alone. The answer is 200 if the batch itself is valid, so check the `status` of each result. When the
+    /// answer arrives, either all accepted calls are stored on disk, or none is and the answer is 503.
+    ///
+    /// A batch counts as one request for the rate limit. The size of the body is limited (4 MiB by default).
+    post "/v1/analyses/batch" => batch::submit_analyses, Token(AnalysesWrite), once AnyCall;
+    {
+        request_body = SubmitAnalyses,
+        responses((status = 200, description = "One result for each submitted call.", body = BatchResults))
+    }
+
+    /// List and search analyses
+    ///
+    /// Returns summaries, newest first. An analysis must match all filters. Get a single analysis for its transcript and
+    /// for the places where tags matched.
+    ///
+    /// Pages are stable: concurrent writes cause no duplicates or gaps. New analyses come before the first page. Use a
+    /// cursor with the filters it was created with; `limit` may change.
+    get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
+    {
+        params(ListAnalyses),
+        responses((status = 200, description = "One page of analyses.", body = AnalysisList))
+    }
+
+    /// Get the analysis of a call
+    ///
+    /// While the analysis is unfinished, `Retry-After` says when to poll again. With `Prefer: wait=N` the gateway waits up
+    /// to N seconds (at most 60) for the outcome before it answers.
+    ///
+    /// If the call was never submitted here, the gateway asks AloVoice once. A finished result is stored and returned
+    /// without a submission.
+    get "/v1/analyses/{call_id}" => analyses::get_analysis, Token(AnalysesRead);
+    {
+        params(Prefer, IfNoneMatch),
+        responses(
+            (status = 200, description = "The current state of the analysis.", body = AnalysisResource,
+                headers(("ETag" = String, description = "Version of the analysis, for `If-None-Match`."),
+                        ("Retry-After" = u64, description = "Seconds until the next poll is useful, if unfinished."))),
+            (status = 304, description = "The version in `If-None-Match` is current."),
+        )
+    }
+
+    /// Delete the analysis of a call
+    ///
+    /// Deletes all data of the call, finished or in progress: the analysis, the transcript, the answer of AloVoice, the
+    /// events, and pending deliveries. A delivery that is being sent at this moment may still arrive. The gateway keeps a
+    /// record of the deletion (call, time, subject of the token) without any content.
+    ///
+    /// The call stays deleted: `get_analysis` answers 404 and the gateway no longer asks AloVoice for it. If you submit the
+    /// call again, it is sent to AloVoice again. The copy at AloVoice is not deleted.
+    delete "/v1/analyses/{call_id}" => deletion::delete_analysis, Token(AnalysesWrite);
+    {
+        responses((status = 204, description = "The analysis is deleted."))
+    }
+
+    /// Get the transcript of a call
+    ///
+    /// Returns the turns in order of time, without the rest of the analysis. Choose the format with the parameter `format`
+    /// or with `Accept`: JSON, plain text, Markdown, or subtitles as WebVTT or SubRip. All formats but JSON omit turns
+    /// without words, put each turn on one line, and show a turn without duration for one second.
+    get "/v1/analyses/{call_id}/transcript" => transcripts::get_transcript, Token(AnalysesRead);
+    {
+        params(TranscriptQuery, IfNoneMatch),
+        responses(
+            (status = 200, description = "The transcript.", content(
+                (TranscriptResource = "application/json"),
+                (String = "text/plain", example = "[0:00:01] Operator: assalomu alaykum\n"),
+                (String = "text/markdown", example = "# Call 1716207617.42\n\n- Begin: 2024-05-20T12:20:17Z\n- Duration: 0:00:51\n- Operator: 0:00:30 of talk, 64 %\n- Client: 0:00:17 of talk, 36 %\n\n## Transcript\n\n0:00:01 **Operator:** assalomu alaykum\n"),
+                (String = "text/vtt", example = "WEBVTT\n\n00:00:01.120 --> 00:00:06.440\n<v Operator>assalomu alaykum</v>\n"),
+                (String = "application/x-subrip", example = "1\n00:00:01,120 --> 00:00:06,440\nOperator: assalomu alaykum\n\n"),
+            ), headers(
+                ("ETag" = String, description = "Version of the transcript in this format, for `If-None-Match`."),
+                ("Content-Disposition" = String, description = "Suggested file name."),
+            )),
+            (status = 304, description = "The version in `If-None-Match` is current."),
+            NotAcceptable, NoResult,
+        )
+    }
+
+    /// Get the original answer of AloVoice
+    ///
+    /// Returns the JSON that AloVoice sent for this call, byte for byte, including fields that this API does not know.
+    /// AloVoice may change this format without notice.
+    get "/v1/analyses/{call_id}/vendor-answer" => vendor_answers::get_vendor_answer, Token(AnalysesRead);
+    {
+        params(IfNoneMatch),
+        responses(
+            (status = 200, description = "The JSON of AloVoice.", body = HashMap<String, Value>,
+                headers(("ETag" = String, description = "Version of the answer, for `If-None-Match`."))),
+            (status = 304, description = "The version in `If-None-Match` is current."),
+            NoResult,
+        )
+    }
+}

@@ -1,0 +1,38 @@
+//! Operations on deliveries.
+
+use super::Access::Token;
+use super::Scope::WebhooksManage;
+use super::route_table;
+use crate::http::deliveries::{Delivery, DeliveryList, ListDeliveries};
+use crate::http::document::WebhookConflict;
+
+route_table! { "webhooks":
+    /// List deliveries
+    ///
+    /// Returns the deliveries of webhooks and of callbacks, newest first. They are kept as long as their events.
+    get "/v1/deliveries" => deliveries::list_deliveries, Token(WebhooksManage);
+    {
+        params(ListDeliveries),
+        responses((status = 200, description = "One page of deliveries.", body = DeliveryList))
+    }
+
+    /// Get a delivery and its attempts
+    ///
+    /// Shows when each attempt was sent and how the receiver answered.
+    get "/v1/deliveries/{delivery_id}" => deliveries::get_delivery, Token(WebhooksManage);
+    {
+        responses((status = 200, description = "The delivery.", body = Delivery))
+    }
+
+    /// Redeliver an event
+    ///
+    /// Sends the delivery again at once, whatever its status, with the same `webhook-id`. Earlier attempts are kept, and the
+    /// retry schedule starts over. If an attempt is in progress, nothing changes.
+    post "/v1/deliveries/{delivery_id}/redeliver" => deliveries::redeliver, Token(WebhooksManage), once AnyCall;
+    {
+        responses(
+            (status = 202, description = "The delivery is scheduled.", body = Delivery),
+            WebhookConflict,
+        )
+    }
+}

@@ -1,0 +1,31 @@
+//! The operation on events.
+
+use super::Access::Token;
+use super::Scope::AnalysesRead;
+use super::route_table;
+use crate::http::document::NotAcceptable;
+use crate::http::events::{EventPage, LastEventId, ListEvents};
+
+route_table! { "events":
+    /// List or stream events
+    ///
+    /// If you cannot receive callbacks, read the same events here: every event of the tenant, each once, in one order. Events
+    /// are kept for the retention period of the gateway (`store.retention`).
+    ///
+    /// A JSON answer is one page with the cursor of the next. With `Accept: text/event-stream` the answer is a stream of
+    /// Server-Sent Events: `id` is the event id, `event` the type, and `data` the event as in a page, on one line. If the
+    /// stream breaks, reconnect with `Last-Event-ID`, to any replica: no event is lost or repeated. `EventSource` does this
+    /// by itself. The stream begins with an `id` without data, so you can resume even before the first event. Comments keep
+    /// the connection open. The stream ends when the token expires or the server stops; connect again.
+    get "/v1/events" => events::list_events, Token(AnalysesRead);
+    {
+        params(ListEvents, LastEventId),
+        responses(
+            (status = 200, description = "The events after the cursor, as a page or as a stream.", content(
+                (EventPage = "application/json"),
+                (String = "text/event-stream", example = json!("retry: 2000\nid: AAAAAAAAAAEqjnBRTbTKTw\n\nid: evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e\nevent: analysis.completed\ndata: {\"id\":\"evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e\",\"type\":\"analysis.completed\",…}\n\n: ping\n\n")),
+            )),
+            NotAcceptable,
+        )
+    }
+}

@@ -1,0 +1,43 @@
+//! Operations on recordings.
+
+use super::Access::{Link, Token};
+use super::Scope::AudioRead;
+use super::route_table;
+use crate::http::audio::{AudioResponses, Range};
+use crate::http::audio_links::{AudioLinkResource, CreateAudioLink};
+use crate::http::document::{EncryptionNotConfigured, LinkProblems, NoResult};
+
+route_table! { "analyses":
+    /// Get the recording of a call
+    ///
+    /// Streams the recording from AloVoice. AloVoice handles ranges and conditional requests.
+    get "/v1/analyses/{call_id}/audio" => audio::get_audio, Token(AudioRead);
+    {
+        params(Range),
+        responses(AudioResponses, NoResult)
+    }
+
+    /// Create a link to the recording of a call
+    ///
+    /// Use a link for players and CRMs that cannot send a token. Anyone with the link can hear the recording until the link
+    /// expires, so treat it as a secret. You cannot revoke a single link; it ends early if you delete the analysis. Requests
+    /// with a link count against the rate limit of the tenant.
+    post "/v1/analyses/{call_id}/audio-link" => audio_links::create_audio_link, Token(AudioRead), once OneCall;
+    {
+        request_body = Option<CreateAudioLink>,
+        responses(
+            (status = 201, description = "The link is created.", body = AudioLinkResource,
+                headers(("Location" = String, description = "The link."))),
+            NoResult, EncryptionNotConfigured,
+        )
+    }
+
+    /// Get a recording by its link
+    ///
+    /// Works like `get_audio` without a token, for example as `<audio src>` on any page. Players seek with range requests.
+    get "/v1/audio/{link}" => audio_links::get_linked_audio, Link;
+    {
+        params(Range),
+        responses(AudioResponses, LinkProblems)
+    }
+}

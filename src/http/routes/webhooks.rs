@@ -1,0 +1,125 @@
+//! Operations on webhooks.
+
+use super::Access::Token;
+use super::Scope::WebhooksManage;
+use super::route_table;
+use crate::http::document::{EncryptionNotConfigured, WebhookConflict};
+use crate::http::webhook_actions::{Accepted, RotateSecret};
+use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
+use crate::http::webhook_replays::{Replay, ReplayEstimate, ReplayEvents};
+use crate::http::webhook_resource::{Webhook, WebhookList};
+
+route_table! { "webhooks":
+    /// Register a webhook
+    ///
+    /// The webhook receives the events of all analyses of the tenant from now on, in addition to the callbacks of
+    /// submissions. Deliveries are signed as Standard Webhooks specifies, with a secret of this webhook. The secret is in
+    /// this answer only, so store it. A tenant can have 50 webhooks.
+    ///
+    /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one
+    /// delivery probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a
+    /// webhook that answers 410 or that fails for five days without a success. Its pending deliveries wait until you enable
+    /// it.
+    post "/v1/webhooks" => webhooks::create_webhook, Token(WebhooksManage), once Secret;
+    {
+        request_body = CreateWebhook,
+        responses(
+            (status = 201, description = "The webhook is registered.", body = Webhook,
+                headers(("Location" = String, description = "Path of the webhook."))),
+            WebhookConflict, EncryptionNotConfigured,
+        )
+    }
+
+    /// List webhooks
+    ///
+    /// Returns all webhooks of the tenant, at most 50, without paging.
+    get "/v1/webhooks" => webhooks::list_webhooks, Token(WebhooksManage);
+    {
+        responses((status = 200, description = "All webhooks.", body = WebhookList))
+    }
+
+    /// Get a webhook and its health
+    ///
+    /// The answer does not contain the secret or the values of custom headers.
+    get "/v1/webhooks/{webhook_id}" => webhooks::get_webhook, Token(WebhooksManage);
+    {
+        responses((status = 200, description = "The webhook.", body = Webhook))
+    }
+
+    /// Change, enable or disable a webhook
+    ///
+    /// The body is a JSON Merge Patch: fields that you leave out keep their values. The change also applies to pending
+    /// deliveries. The secret does not change. Custom headers that you leave out are sent to a new `url` too; remove those
+    /// that it must not get.
+    ///
+    /// A new `url`, new `headers`, or `enabled: true` ends a pause and resets the count of failures. Events from the time
+    /// while a webhook was disabled are not sent automatically; use a replay.
+    patch "/v1/webhooks/{webhook_id}" => webhooks::change_webhook, Token(WebhooksManage);
+    {
+        request_body(content((ChangeWebhook = "application/json"), (ChangeWebhook = "application/merge-patch+json"))),
+        responses(
+            (status = 200, description = "The changed webhook.", body = Webhook),
+            WebhookConflict, EncryptionNotConfigured,
+        )
+    }
+
+    /// Delete a webhook
+    ///
+    /// Also deletes its deliveries and their attempts; a large number is deleted in the background. The gateway sends nothing
+    /// more to the webhook, except a request that is being sent at this moment.
+    delete "/v1/webhooks/{webhook_id}" => webhooks::delete_webhook, Token(WebhooksManage);
+    {
+        responses((status = 204, description = "The webhook is deleted."))
+    }
+
+    /// Send a test event to a webhook
+    ///
+    /// Sends an event of type `webhook.test` that belongs to no call; its `data` has `is_test: true`. It is signed, recorded
+    /// and retried like any other event.
+    post "/v1/webhooks/{webhook_id}/test" => webhook_actions::test_webhook, Token(WebhooksManage), once Plain;
+    {
+        responses(
+            (status = 202, description = "The delivery is scheduled.", body = Accepted,
+                headers(("Location" = String, description = "Path of the delivery."))),
+            WebhookConflict,
+        )
+    }
+
+    /// Rotate the secret of a webhook
+    ///
+    /// The new secret is in this answer only. During the overlap, deliveries carry two signatures: one with the new and one
+    /// with the previous secret. Older secrets are no longer used.
+    post "/v1/webhooks/{webhook_id}/rotate-secret" => webhook_actions::rotate_webhook_secret, Token(WebhooksManage), once Secret;
+    {
+        request_body = Option<RotateSecret>,
+        responses(
+            (status = 200, description = "The webhook with its new secret.", body = Webhook),
+            EncryptionNotConfigured,
+        )
+    }
+
+    /// Replay past events to a webhook
+    ///
+    /// Sends every event of a period again, with its original `webhook-id`. That includes delivered events and events from
+    /// the time while the webhook was disabled. Events with a pending delivery are not sent twice. The replay runs in the
+    /// background and survives restarts; read its progress at `Location`. With `dry_run` nothing is sent: the answer is 200
+    /// with the number of events.
+    post "/v1/webhooks/{webhook_id}/replay" => webhook_replays::replay_webhook, Token(WebhooksManage), once Plain;
+    {
+        request_body = ReplayEvents,
+        responses(
+            (status = 200, description = "The number of events, for a dry run.", body = ReplayEstimate),
+            (status = 202, description = "The replay has started.", body = Replay,
+                headers(("Location" = String, description = "Path of the replay."))),
+            WebhookConflict,
+        )
+    }
+
+    /// Get the progress of a replay
+    ///
+    /// A finished replay is kept for the retention period of the gateway (`store.retention`).
+    get "/v1/webhooks/{webhook_id}/replays/{replay_id}" => webhook_replays::get_replay, Token(WebhooksManage);
+    {
+        responses((status = 200, description = "The replay.", body = Replay))
+    }
+}

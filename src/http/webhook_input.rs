@@ -1,0 +1,225 @@
+//! Webhooks as callers describe them: the bodies of `create_webhook` and `change_webhook`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+
+use super::body::Fields;
+use super::problem::{ApiError, FieldError};
+use crate::analyses::{HeaderChanges, Registration, WebhookChange};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::events::EventKind;
+use crate::domain::secrets::CallbackSecret;
+use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
+
+/// Limit of characters of a description.
+const MAX_DESCRIPTION: usize = 256;
+
+/// A webhook to register.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"url": "https://crm.example.uz/hooks/alovoice", "events": ["analysis.completed", "analysis.failed"]}))]
+pub struct CreateWebhook {
+    /// An `https` URL with a public address, of up to 2,048 bytes, without user name, password and fragment.
+    #[schema(
+        max_length = 2048,
+        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        example = "https://crm.example.uz/hooks/alovoice"
+    )]
+    url: String,
+    /// The types of events to receive. The default is all types.
+    #[serde(default)]
+    #[schema(min_items = 1, max_items = 3)]
+    events: Option<Vec<EventKind>>,
+    #[serde(default)]
+    #[schema(schema_with = headers_schema)]
+    headers: BTreeMap<String, String>,
+    /// A description for people, of up to 256 characters.
+    #[serde(default)]
+    #[schema(max_length = 256)]
+    description: Option<String>,
+    /// Whether the webhook receives events from now on.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    enabled: bool,
+    /// The signing secret in the format of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64. By default the gateway
+    /// generates one.
+    #[serde(default)]
+    secret: Option<String>,
+}
+
+fn headers_schema() -> Schema {
+    headers_with(Type::String.into())
+        .schema_type(Type::Object)
+        .description(Some(
+            "Custom headers of every delivery, for example `{\"Authorization\": \"Bearer …\"}`: up to 16, with values of up to \
+             1,024 printable ASCII characters. Headers that HTTP or the gateway sets (`Host`, `Content-…`, `Webhook-…` and \
+             others) are not allowed. Values are stored encrypted and never returned.",
+        ))
+        .into()
+}
+
+fn header_changes_schema() -> Schema {
+    headers_with(SchemaType::Array(vec![Type::String, Type::Null]))
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Custom headers to set; a header with the value `null` is removed, and others do not change. `null` instead of the \
+             object removes all headers.",
+        ))
+        .into()
+}
+
+/// Header names of RFC 9110 (5.6.2), and values of visible characters and spaces.
+fn headers_with(value: SchemaType) -> ObjectBuilder {
+    let name = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(HeaderName::MAX_LEN))
+        .pattern(Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"));
+    let value = ObjectBuilder::new().schema_type(value).max_length(Some(1024)).pattern(Some("^[ -~]*$"));
+    ObjectBuilder::new()
+        .property_names(Some(name))
+        .additional_properties(Some(value))
+        .max_properties(Some(16))
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A change of a webhook as a JSON Merge Patch (RFC 7396): omitted fields keep their values, `null` removes a value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"events": ["analysis.failed"], "enabled": true}))]
+pub struct ChangeWebhook {
+    /// The new URL, also for pending deliveries.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
+    url: Option<String>,
+    /// The types of events to receive from now on; `null` for all types.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 3)]
+    events: Option<Option<Vec<EventKind>>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(schema_with = header_changes_schema)]
+    headers: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// A description for people, of up to 256 characters.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 256)]
+    description: Option<Option<String>>,
+    /// `true` enables the webhook: pending deliveries continue at once and the count of failures is reset. `false` disables
+    /// it: nothing is sent, and new events create no deliveries for it; replay them later.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>, nullable = false)]
+    enabled: Option<bool>,
+}
+
+/// Distinguishes `null` from an omitted field.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Collects the fields that break a rule.
+#[derive(Default)]
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn note(&mut self, pointer: impl Into<String>, detail: impl std::fmt::Display) {
+        self.0.push(FieldError { pointer: pointer.into(), detail: detail.to_string() });
+    }
+
+    fn take<T>(&mut self, pointer: &str, parsed: Result<T, impl std::fmt::Display>) -> Option<T> {
+        parsed.map_err(|error| self.note(pointer, error)).ok()
+    }
+
+    fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
+        let Some(kinds) = kinds else { return Some(EventFilter::all()) };
+        let filter = EventFilter::new(kinds);
+        if filter.is_none() {
+            self.note("#/events", "must have at least one type; omit it for all types");
+        }
+        filter
+    }
+
+    fn description(&mut self, description: Option<&str>) {
+        let Some(text) = description else { return };
+        if text.chars().count() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
+            self.note(
+                "#/description",
+                format!("must have at most {MAX_DESCRIPTION} characters and no control characters"),
+            );
+        }
+    }
+
+    /// Checks the names and values of headers. Errors contain names only, because values are secret.
+    fn headers(&mut self, given: BTreeMap<String, Option<String>>) -> Vec<(HeaderName, Option<String>)> {
+        let mut checked: Vec<(HeaderName, Option<String>)> = Vec::new();
+        for (text, value) in given {
+            let shown: String = text.chars().take(HeaderName::MAX_LEN).collect();
+            let pointer = format!("#/headers/{}", shown.replace('~', "~0").replace('/', "~1"));
+            let Some(name) = self.take(&pointer, HeaderName::parse(&text)) else { continue };
+            if checked.iter().any(|(before, _)| *before == name) {
+                self.note(&pointer, "must be given once: the case of names does not matter");
+            }
+            let fits = value.as_ref().map(|value| CustomHeaders::default().set(name.clone(), value));
+            if let Some(Err(error)) = fits {
+                self.note(&pointer, error);
+            }
+            checked.push((name, value));
+        }
+        checked
+    }
+
+    fn check(self) -> Result<(), ApiError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
+    }
+}
+
+impl Fields for CreateWebhook {}
+
+impl Fields for ChangeWebhook {}
+
+impl CreateWebhook {
+    pub(super) fn into_registration(self) -> Result<Registration, ApiError> {
+        let mut errors = Errors::default();
+        let url = errors.take("#/url", CallbackUrl::parse(&self.url));
+        let events = errors.events(self.events.as_deref());
+        errors.description(self.description.as_deref());
+        let given = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
+        let mut headers = CustomHeaders::default();
+        for (name, value) in errors.headers(given) {
+            // An invalid value is among the errors already.
+            let _ = headers.set(name, value.as_deref().unwrap_or_default());
+        }
+        let secret = self.secret.map(|text| errors.take("#/secret", CallbackSecret::parse(&text)));
+        errors.check()?;
+        match (url, events) {
+            (Some(url), Some(events)) => Ok(Registration {
+                url,
+                events,
+                headers,
+                description: self.description,
+                enabled: self.enabled,
+                secret: secret.flatten(),
+            }),
+            _ => Err(ApiError::invalid(Vec::new())),
+        }
+    }
+}
+
+impl ChangeWebhook {
+    pub(super) fn into_change(self) -> Result<WebhookChange, ApiError> {
+        let mut errors = Errors::default();
+        let url = self.url.and_then(|url| errors.take("#/url", CallbackUrl::parse(&url)));
+        let events = self.events.and_then(|events| errors.events(events.as_deref()));
+        errors.description(self.description.as_ref().and_then(Option::as_deref));
+        let headers = match self.headers {
+            None => HeaderChanges::None,
+            Some(None) => HeaderChanges::Clear,
+            Some(Some(headers)) => HeaderChanges::Merge(errors.headers(headers)),
+        };
+        errors.check()?;
+        Ok(WebhookChange { url, events, headers, description: self.description, enabled: self.enabled })
+    }
+}

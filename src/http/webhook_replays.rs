@@ -1,0 +1,141 @@
+//! Handlers of replays of past events to a webhook.
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::{Fields, JsonBody};
+use super::problem::ApiError;
+use super::query::NoQuery;
+use super::request::ApiRequest;
+use crate::analyses::ReplayRequest;
+use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
+use crate::domain::ids::{ReplayId, WebhookId};
+use crate::domain::replays::{Replay as RecordedReplay, ReplayCount};
+use crate::domain::webhooks::EventFilter;
+
+/// The period and the types of the events to replay.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"since": "2026-11-20T00:00:00Z", "dry_run": true}))]
+pub struct ReplayEvents {
+    /// Start of the period, inclusive.
+    #[schema(value_type = String, format = DateTime, max_length = 40)]
+    since: Timestamp,
+    /// End of the period, inclusive. The default is now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime, max_length = 40)]
+    until: Option<Timestamp>,
+    /// The types of events to replay. The default is the types that the webhook receives.
+    #[serde(default)]
+    #[schema(min_items = 1, max_items = 3)]
+    events: Option<Vec<EventKind>>,
+    /// Whether to count the events and send nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// The number of events that a replay would send.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReplayEstimate {
+    /// Number of counted events.
+    #[schema(example = 1250)]
+    events: u64,
+    /// Whether there may be more events. The count stops at 100,000.
+    more: bool,
+}
+
+/// A replay of past events to a webhook.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Replay {
+    /// The id of the replay.
+    #[schema(example = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    id: String,
+    /// The id of the webhook.
+    #[schema(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    webhook: String,
+    /// Start of the period, inclusive.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// End of the period, inclusive.
+    #[schema(value_type = String, format = DateTime)]
+    until: Timestamp,
+    /// The types of events.
+    #[schema(max_items = 3)]
+    events: Vec<EventKind>,
+    /// Number of deliveries created so far.
+    sent: u64,
+    /// Time of the request.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// Time when the last delivery was created; `null` before that.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+}
+
+impl From<RecordedReplay> for Replay {
+    fn from(replay: RecordedReplay) -> Self {
+        Self {
+            id: replay.id.to_string(),
+            webhook: replay.webhook.to_string(),
+            since: replay.span.since,
+            until: replay.span.until,
+            events: replay.span.events.kinds().to_vec(),
+            sent: replay.sent,
+            created_at: replay.created_at,
+            finished_at: replay.finished_at,
+        }
+    }
+}
+
+impl Fields for ReplayEvents {
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
+impl ReplayEvents {
+    fn into_request(self, now: Timestamp) -> Result<ReplayRequest, ApiError> {
+        if self.since > self.until.unwrap_or(now) {
+            return Err(ApiError::invalid_field(
+                "#/since",
+                "must not be later than `until` or in the future",
+            ));
+        }
+        let events = match self.events {
+            None => None,
+            Some(kinds) => Some(EventFilter::new(&kinds).ok_or_else(|| {
+                ApiError::invalid_field(
+                    "#/events",
+                    "must have at least one type; omit it for the types of the webhook",
+                )
+            })?),
+        };
+        Ok(ReplayRequest { since: self.since, until: self.until, events })
+    }
+}
+
+/// Starts a replay, or counts its events for a dry run.
+pub(super) async fn replay_webhook(
+    request: ApiRequest<WebhookId, NoQuery, JsonBody<ReplayEvents>>,
+) -> Result<HttpResponse, ApiError> {
+    let ApiRequest { state, tenant, trace, path: webhook, body, .. } = request;
+    let dry_run = body.0.dry_run;
+    let events = body.0.into_request(state.env.clock.now())?;
+    if dry_run {
+        let ReplayCount { events, more } = state.webhooks.count_replay(tenant.id(), webhook, events).await?;
+        return Ok(HttpResponse::Ok().json(ReplayEstimate { events, more }));
+    }
+    let replay = state.webhooks.replay(tenant.id(), webhook, events, trace).await?;
+    let location = format!("/v1/webhooks/{}/replays/{}", replay.webhook, replay.id);
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(Replay::from(replay)))
+}
+
+/// Returns the progress of a replay.
+pub(super) async fn get_replay(request: ApiRequest<(WebhookId, ReplayId)>) -> Result<HttpResponse, ApiError> {
+    let (webhook, replay) = request.path;
+    let found = request.state.webhooks.find_replay(request.tenant.id(), webhook, replay).await?;
+    Ok(HttpResponse::Ok().json(Replay::from(found)))
+}

@@ -1,0 +1,161 @@
+//! Webhooks as the API returns them.
+
+use actix_web::HttpResponseBuilder;
+use actix_web::http::header::{self, HeaderValue};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::analyses::WebhookState;
+use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
+use crate::domain::secrets::CallbackSecret;
+use crate::domain::webhooks::DisabledReason;
+
+/// A registered webhook.
+#[derive(Serialize, ToSchema)]
+pub struct Webhook {
+    /// The id of the webhook.
+    #[schema(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    id: String,
+    /// The URL that receives events.
+    #[schema(example = "https://crm.example.uz/hooks/alovoice")]
+    url: String,
+    /// The types of events that the webhook receives.
+    #[schema(max_items = 3)]
+    events: Vec<EventKind>,
+    /// The names of the custom headers, in lower case. Their values are secret and never returned.
+    #[schema(max_items = 16, example = json!(["authorization"]))]
+    header_names: Vec<String>,
+    /// A description for people.
+    #[schema(required = true)]
+    description: Option<String>,
+    /// Whether the webhook receives events.
+    enabled: bool,
+    /// Why the webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (no success for
+    /// five days).
+    #[schema(required = true)]
+    disabled_reason: Option<DisabledReason>,
+    /// Time when the webhook was disabled.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    disabled_at: Option<Timestamp>,
+    /// Time until which the previous secret also signs deliveries.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    previous_secret_until: Option<Timestamp>,
+    /// Time of registration.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// Time of the last change through this API.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    /// The health of the webhook.
+    health: WebhookHealth,
+    /// The secret that signs deliveries. It is only in the answer that creates it, so store it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
+    secret: Option<String>,
+}
+
+/// The health of a webhook, from its recent deliveries.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookHealth {
+    /// The share of `attempts` with a 2xx answer; `null` without attempts.
+    #[schema(required = true, example = 0.98)]
+    success_rate: Option<f64>,
+    /// Number of finished attempts: up to the last ten of each of the 100 newest deliveries.
+    attempts: u64,
+    /// Number of pending deliveries, counted up to 1,000.
+    pending: u64,
+    /// Whether more than 1,000 deliveries are pending.
+    more_pending: bool,
+    /// Time of the last success, with a precision of one second.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    last_success_at: Option<Timestamp>,
+    /// The last failed attempt.
+    #[schema(required = true)]
+    last_failure: Option<WebhookFailure>,
+    /// Number of consecutive failed attempts.
+    consecutive_failures: u32,
+    /// Time of the first of these failures.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    failing_since: Option<Timestamp>,
+    /// End of the current pause. A webhook is paused after five consecutive failures, or if its deliveries cannot be signed.
+    /// Then one delivery probes the webhook; if it succeeds, the others follow.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    paused_until: Option<Timestamp>,
+    /// Time since which deliveries cannot be signed, because the gateway has no key that decrypts the secret or the headers;
+    /// `last_failure` says which. Deliveries wait without loss and are tried every minute. If the operator cannot restore the
+    /// key, rotate the secret and set the headers again.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    unsigned_since: Option<Timestamp>,
+}
+
+/// A failed attempt.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookFailure {
+    /// Time of the attempt.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// The HTTP status of the receiver, if it answered.
+    #[schema(required = true)]
+    status: Option<u16>,
+    /// A description of the error.
+    #[schema(example = "the receiver answered with status 500")]
+    error: String,
+}
+
+/// All webhooks of a tenant.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookList {
+    /// The webhooks, oldest first.
+    #[schema(max_items = 50)]
+    pub(super) webhooks: Vec<Webhook>,
+}
+
+impl Webhook {
+    /// The public view of a webhook, with the secret if this answer creates it.
+    pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
+        let WebhookState { webhook, activity } = state;
+        let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);
+        let health = webhook.health;
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred attempts")]
+        let success_rate =
+            (activity.attempts > 0).then(|| activity.delivered as f64 / activity.attempts as f64);
+        Self {
+            id: webhook.id.to_string(),
+            url: webhook.url.as_str().to_owned(),
+            events: webhook.events.kinds().to_vec(),
+            header_names: webhook.header_names,
+            description: webhook.description,
+            enabled: webhook.disabled.is_none(),
+            disabled_reason: webhook.disabled.map(|disabled| disabled.reason),
+            disabled_at: webhook.disabled.map(|disabled| disabled.at),
+            previous_secret_until: previous.filter(|until| *until > now),
+            created_at: webhook.created_at,
+            updated_at: webhook.updated_at,
+            health: WebhookHealth {
+                success_rate,
+                attempts: activity.attempts,
+                pending: activity.pending,
+                more_pending: activity.more_pending,
+                last_success_at: health.last_success_at,
+                last_failure: health.last_failure.map(|last| WebhookFailure {
+                    at: last.at,
+                    status: last.status,
+                    error: last.error,
+                }),
+                consecutive_failures: health.failures,
+                failing_since: health.failing_since,
+                paused_until: health.paused_until.filter(|until| *until > now),
+                unsigned_since: health.unsigned_since,
+            },
+            secret: secret.map(|secret| secret.to_text().expose_secret().to_owned()),
+        }
+    }
+}
+
+/// Forbids caches to store an answer that contains a secret.
+pub(super) fn not_cached(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
+    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    response
+}

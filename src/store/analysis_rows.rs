@@ -1,0 +1,83 @@
+//! Rows of the table `analyses`.
+
+use super::StoreError;
+use super::values::{Row, Value, json};
+use crate::domain::analysis::{Analysis, Stage, Status, Work};
+use crate::domain::listing::ListedAnalysis;
+
+/// The columns that [`read`] reads, and the fencing token.
+pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
+     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
+     missing_since, denied_since, fence, leased";
+
+/// The status, revision, end, metadata, failure, last error and trace.
+pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 7], StoreError> {
+    Ok([
+        analysis.status.as_str().into(),
+        analysis.revision.into(),
+        analysis.finished_at.into(),
+        analysis.metadata.to_json().into(),
+        analysis.failure.as_ref().map(json).transpose()?.into(),
+        analysis.last_error.as_ref().map(json).transpose()?.into(),
+        json(&analysis.trace)?.into(),
+    ])
+}
+
+/// The stage, the due, start and acceptance times, the polls and errors, the `ETag`, and since when the result is empty,
+/// missing or denied.
+pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 10] {
+    let work = analysis.work.as_ref();
+    [
+        work.map(|work| work.stage.as_str()).into(),
+        work.map(|work| work.due_at).into(),
+        work.map(|work| work.started_at).into(),
+        work.and_then(|work| work.accepted_at).into(),
+        work.map_or(0, |work| work.polls).into(),
+        work.map_or(0, |work| work.errors).into(),
+        work.and_then(|work| work.etag.as_deref()).into(),
+        work.and_then(|work| work.empty_since).into(),
+        work.and_then(|work| work.missing_since).into(),
+        work.and_then(|work| work.denied_since).into(),
+    ]
+}
+
+/// Reads a row of [`COLUMNS`].
+pub(super) fn read(row: &dyn Row) -> Result<Analysis, StoreError> {
+    Ok(Analysis {
+        tenant: row.get("tenant")?,
+        call_id: row.get("call_id")?,
+        status: row.parse("status", |word| Status::from_word(word).ok_or(()))?,
+        revision: row.get("revision")?,
+        submitted_at: row.get("submitted_at")?,
+        finished_at: row.get("finished_at")?,
+        metadata: row.json::<Option<_>>("metadata")?.unwrap_or_default(),
+        failure: row.json("failure")?,
+        last_error: row.json("last_error")?,
+        trace: row.json("trace")?,
+        work: read_work(row)?,
+    })
+}
+
+fn read_work(row: &dyn Row) -> Result<Option<Work>, StoreError> {
+    if row.value("stage")? == Value::Null {
+        return Ok(None);
+    }
+    Ok(Some(Work {
+        stage: row.parse("stage", |word| Stage::from_word(word).ok_or(()))?,
+        due_at: row.get("due_at")?,
+        leased: row.get("leased")?,
+        started_at: row.get("started_at")?,
+        accepted_at: row.get("accepted_at")?,
+        polls: row.get("polls")?,
+        errors: row.get("errors")?,
+        etag: row.get("etag")?,
+        empty_since: row.get("empty_since")?,
+        missing_since: row.get("missing_since")?,
+        denied_since: row.get("denied_since")?,
+    }))
+}
+
+/// Reads a row of [`COLUMNS`] and the summary of the result.
+pub(super) fn read_listed(row: &dyn Row) -> Result<ListedAnalysis, StoreError> {
+    Ok(ListedAnalysis { analysis: read(row)?, result: row.json("summary")? })
+}

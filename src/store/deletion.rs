@@ -1,0 +1,166 @@
+//! Deletion: of one call on request, and of old records.
+
+use super::rules::{Rule, Transaction};
+use super::sql::{Sql, sql};
+use super::values::values;
+use super::{Change, StoreError, idempotency};
+use crate::domain::audit::{Actor, AuditedAction};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::usage::Day;
+
+/// Deletes a call with all that belongs to it, and writes an audit record.
+pub(super) struct DeleteAnalysis {
+    pub(super) tenant: TenantId,
+    pub(super) call_id: CallId,
+    pub(super) actor: Actor,
+}
+
+impl Rule for DeleteAnalysis {
+    const NAME: &'static str = "delete_analysis";
+    type Output = bool;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
+        let Self { tenant, call_id, actor } = self;
+        // The analysis first: its lock keeps out a step that would write another event. Deliveries and attempts are deleted
+        // with their events; results, tags and search entries with the analysis.
+        let analyses = sql!("DELETE FROM analyses WHERE tenant = ?1 AND call_id = ?2");
+        let events = sql!("DELETE FROM events WHERE tenant = ?1 AND call_id = ?2");
+        let mut deleted = transaction.execute(analyses, values![tenant, call_id]).await?;
+        deleted += transaction.execute(events, values![tenant, call_id]).await?;
+        let action = AuditedAction::AnalysisDeleted.as_str();
+        if deleted == 0 {
+            if !transaction.is_repeated() {
+                return Ok(false);
+            }
+            // An earlier attempt may have been committed unnoticed.
+            let own = sql!(
+                "SELECT id FROM audit WHERE tenant = ?1 AND call_id = ?2 AND action = ?3 AND request_id = ?4 LIMIT 1"
+            );
+            let values = values![tenant, call_id, action, &actor.request_id];
+            return Ok(transaction.find(own, values, |_| Ok(())).await?.is_some());
+        }
+        idempotency::forget_call(transaction, tenant, call_id).await?;
+        let record = sql!(
+            "INSERT INTO audit (at, tenant, subject, request_id, action, call_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        );
+        let now = transaction.env().clock.now();
+        let values = values![now, tenant, actor.subject.as_deref(), &actor.request_id, action, call_id];
+        transaction.execute(record, values).await?;
+        transaction.invalidate(Change::Analysis(tenant.clone(), call_id.clone()));
+        Ok(true)
+    }
+}
+
+/// Reads whether a call was deleted.
+pub(super) struct WasDeleted {
+    pub(super) tenant: TenantId,
+    pub(super) call_id: CallId,
+}
+
+impl Rule for WasDeleted {
+    const NAME: &'static str = "was_deleted";
+    type Output = bool;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
+        was_deleted(transaction, &self.tenant, &self.call_id).await
+    }
+}
+
+/// Whether an audit record says that a call was deleted.
+pub(super) async fn was_deleted(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    call_id: &CallId,
+) -> Result<bool, StoreError> {
+    let select = sql!("SELECT id FROM audit WHERE tenant = ?1 AND call_id = ?2 AND action = ?3 LIMIT 1");
+    let values = values![tenant, call_id, AuditedAction::AnalysisDeleted.as_str()];
+    Ok(transaction.find(select, values, |_| Ok(())).await?.is_some())
+}
+
+/// Deletes old audit records and days of usage.
+pub(super) struct DeleteRecords {
+    pub(super) before: Timestamp,
+    pub(super) limit: usize,
+}
+
+impl Rule for DeleteRecords {
+    const NAME: &'static str = "delete_records";
+    const NOTIFIES: bool = false;
+    type Output = usize;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
+        let records = sql!(
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2 \
+             FOR UPDATE SKIP LOCKED)"
+        );
+        let days = sql!(
+            "DELETE FROM usage WHERE (tenant, day) IN (SELECT tenant, day FROM usage WHERE day < ?1 LIMIT ?2 \
+             FOR UPDATE SKIP LOCKED)"
+        );
+        let records = transaction.execute(records, values![self.before, self.limit]).await?;
+        let day = Day::of(self.before).number();
+        Ok(records + transaction.execute(days, values![day, self.limit]).await?)
+    }
+}
+
+/// Deletes expired analyses, events and replays.
+pub(super) struct DeleteExpired {
+    pub(super) before: Timestamp,
+    pub(super) limit: usize,
+}
+
+/// Pending deliveries keep their event and analysis, except deliveries to a disabled webhook, or to one that could not sign
+/// since before the retention: they may wait forever.
+const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
+     (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
+     AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
+
+/// Takes the time and the most rows. The lock keeps out a submission that restarts one of the analyses.
+pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
+    &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
+    // The array keeps the planner, which cannot know that there are few, from a join with the whole table.
+    &[
+        "DELETE FROM analyses WHERE id = ANY (ARRAY(",
+        ANALYSES,
+        PENDING,
+        ANALYSES_END,
+        ")) RETURNING tenant, call_id",
+    ],
+);
+const ANALYSES: &str = "SELECT id FROM analyses WHERE stage IS NULL AND finished_at < ?1 AND NOT EXISTS \
+     (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id AND ";
+const ANALYSES_END: &str = ") ORDER BY finished_at LIMIT ?2 FOR UPDATE SKIP LOCKED";
+
+/// Takes the time and the most rows.
+pub(super) static DELETE_EVENTS: Sql = Sql::per_engine(
+    &["DELETE FROM events WHERE seq IN (", EVENTS, PENDING, EVENTS_END, ")"],
+    &["DELETE FROM events WHERE seq = ANY (ARRAY(", EVENTS, PENDING, EVENTS_END, "))"],
+);
+const EVENTS: &str = "SELECT seq FROM events WHERE at < ?1 AND NOT EXISTS \
+     (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND ";
+const EVENTS_END: &str = ") ORDER BY at LIMIT ?2 FOR UPDATE SKIP LOCKED";
+
+/// Takes the time and the most rows.
+pub(super) static DELETE_REPLAYS: Sql =
+    Sql::new(&["DELETE FROM replays WHERE id IN (SELECT id FROM replays \
+     WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);
+
+impl Rule for DeleteExpired {
+    const NAME: &'static str = "delete_expired";
+    type Output = usize;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
+        let (before, limit) = (self.before, self.limit);
+        let deleted = transaction
+            .query(&DELETE_ANALYSES, values![before, limit], |row| {
+                Ok(Change::Analysis(row.get("tenant")?, row.get("call_id")?))
+            })
+            .await?;
+        let analyses = deleted.len();
+        deleted.into_iter().for_each(|change| transaction.invalidate(change));
+        let events = transaction.execute(&DELETE_EVENTS, values![before, limit]).await?;
+        let replays = transaction.execute(&DELETE_REPLAYS, values![before, limit]).await?;
+        Ok(analyses + events + replays)
+    }
+}

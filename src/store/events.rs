@@ -1,0 +1,166 @@
+//! Events, and their fan-out to callbacks and webhooks.
+
+use futures_util::try_join;
+
+use super::rules::Transaction;
+use super::sql::{Sql, sql};
+use super::sqlite::NEXT_EVENT_POSITION;
+use super::values::{Value, json, values};
+use super::{Change, StoreError};
+use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
+use crate::domain::events::{Event, EventKind};
+use crate::domain::ids::{CallId, TenantId, WebhookId};
+use crate::domain::resource::AnalysisResource;
+use crate::domain::webhooks::EventFilter;
+
+/// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that want it.
+pub(super) async fn announce(
+    transaction: &impl Transaction,
+    row: i64,
+    analysis: &Analysis,
+    kind: EventKind,
+    result: Option<AnalysisResult>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let entropy = &*transaction.env().entropy;
+    let resource = AnalysisResource::new(analysis, result);
+    let event = Event::new(kind, analysis.tenant.clone(), &resource, now, entropy)
+        .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let seq = write(transaction, &event).await?;
+    transaction.notify(Change::Event(analysis.tenant.clone()));
+    let destinations = destinations(transaction, row, &event).await?;
+    if destinations.is_empty() {
+        return Ok(());
+    }
+    let begin = |destination| {
+        let call_id = Some(&event.call_id);
+        NewDelivery::begin(&event.tenant, call_id, destination, analysis.trace, event.at, entropy)
+    };
+    let deliveries: Vec<_> = destinations.into_iter().map(begin).collect();
+    insert_deliveries(transaction, seq, &deliveries).await?;
+    transaction.notify(Change::Delivery);
+    Ok(())
+}
+
+/// Returns the number of the event.
+async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, StoreError> {
+    // On PostgreSQL an event gets its position when the feed is read.
+    static NEXT_POSITION: Sql = Sql::per_engine(&[NEXT_EVENT_POSITION], &[]);
+    let tenant = values![&event.tenant];
+    let position: Option<i64> = transaction.find(&NEXT_POSITION, tenant, |row| row.get("last")).await?;
+    static INSERT: Sql = Sql::insert(
+        "seq",
+        &[
+            "INSERT INTO events (id, tenant, call_id, kind, at, body, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        ],
+    );
+    let values = values![
+        event.id,
+        &event.tenant,
+        &event.call_id,
+        event.kind.as_str(),
+        event.at,
+        &event.body[..],
+        position
+    ];
+    transaction
+        .insert(&INSERT, values)
+        .await?
+        .ok_or_else(|| StoreError::Corrupt("an insert without a conflict clause inserted nothing".to_owned()))
+}
+
+/// Takes the tenant.
+pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
+    "SELECT id, events FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
+]);
+
+/// The receivers of an event.
+async fn destinations(
+    transaction: &impl Transaction,
+    row: i64,
+    event: &Event,
+) -> Result<Vec<Destination>, StoreError> {
+    // Shared by all who write events of the tenant, and held until the commit; see `webhooks::lock_subscriptions`.
+    static LOCK: Sql = Sql::per_engine(
+        &[],
+        &["SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
+           hashtext(current_schema() || ' ' || ?1))"],
+    );
+    let callbacks = sql!("SELECT url FROM callbacks WHERE analysis = ?1");
+    let (row, tenant) = (values![row], values![&event.tenant]);
+    // The statements run in this order: the webhooks are read under the lock.
+    let (mut destinations, _, webhooks) = try_join!(
+        transaction
+            .query(callbacks, row, |row| { row.parse("url", CallbackUrl::parse).map(Destination::Callback) }),
+        transaction.execute(&LOCK, tenant),
+        transaction.query(&ENABLED_WEBHOOKS, tenant, |row| {
+            let filter = row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?;
+            Ok(filter.wants(event.kind).then_some(row.get::<WebhookId>("id")?))
+        }),
+    )?;
+    destinations.extend(webhooks.into_iter().flatten().map(Destination::Webhook));
+    Ok(destinations)
+}
+
+/// Writes deliveries of one event.
+pub(super) async fn insert_deliveries(
+    transaction: &impl Transaction,
+    seq: i64,
+    deliveries: &[NewDelivery],
+) -> Result<(), StoreError> {
+    let insert = sql!(
+        "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, due_at, trace) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)"
+    );
+    let mut rows = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        rows.push([
+            Value::from(delivery.id),
+            (&delivery.tenant).into(),
+            delivery.call_id.as_ref().map_or("", CallId::as_str).into(),
+            seq.into(),
+            delivery.destination.endpoint().into(),
+            delivery.destination.url().into(),
+            delivery.destination.receiver().into(),
+            DeliveryStatus::Pending.as_str().into(),
+            delivery.due_at.into(),
+            json(&delivery.trace)?.into(),
+        ]);
+    }
+    transaction.execute_each(insert, &rows).await
+}
+
+/// Takes the row of the analysis and the URL.
+pub(super) static ADD_CALLBACK: Sql =
+    Sql::new(&["INSERT INTO callbacks (analysis, url) VALUES (?1, ?2) ON CONFLICT DO NOTHING"]);
+
+/// Adds a callback URL to an analysis. Returns whether the URL is new.
+pub(super) async fn add_callback(
+    transaction: &impl Transaction,
+    row: i64,
+    url: &CallbackUrl,
+) -> Result<bool, StoreError> {
+    Ok(transaction.execute(&ADD_CALLBACK, values![row, url.as_str()]).await? > 0)
+}
+
+/// Delivers the latest event of a finished analysis to one more URL.
+pub(super) async fn announce_latest(
+    transaction: &impl Transaction,
+    analysis: &Analysis,
+    url: &CallbackUrl,
+) -> Result<(), StoreError> {
+    let (tenant, call_id): (&TenantId, &CallId) = (&analysis.tenant, &analysis.call_id);
+    let latest = sql!("SELECT seq FROM events WHERE tenant = ?1 AND call_id = ?2 ORDER BY seq DESC LIMIT 1");
+    if let Some(seq) = transaction.find(latest, values![tenant, call_id], |row| row.get("seq")).await? {
+        let env = transaction.env();
+        let destination = Destination::Callback(url.clone());
+        let (trace, now) = (analysis.trace, env.clock.now());
+        let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*env.entropy);
+        insert_deliveries(transaction, seq, &[delivery]).await?;
+    }
+    transaction.notify(Change::Delivery);
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Submissions: new analyses, and changes of existing ones.
+
+use super::analysis_rows::{COLUMNS, read, state, work};
+use super::rules::{Raced, Rule, Transaction};
+use super::sql::{Sql, sql};
+use super::values::{Value, values};
+use super::{Change, Queue, StoreError, StoredAnalysis, deletion, events, transitions};
+use crate::domain::analysis::{Analysis, Submission, VendorResult};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::trace::TraceContext;
+use crate::domain::usage::Usage;
+
+/// Creates the analysis of a new call, or changes the existing one.
+pub(super) struct Submit {
+    pub(super) tenant: TenantId,
+    pub(super) submission: Submission,
+}
+
+/// Takes the parameters of [`inserted`]. Inserts nothing if the tenant has the call already.
+const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
+     last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, denied_since) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+     ON CONFLICT (tenant, call_id) DO NOTHING";
+
+impl Rule for Submit {
+    const NAME: &'static str = "submit";
+    type Output = StoredAnalysis;
+
+    /// Most calls are new: one statement inserts the analysis and its callback.
+    async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
+        static INSERT_WITH_CALLBACK: Sql = Sql::per_engine(
+            &[],
+            &[
+                "WITH fresh AS (",
+                INSERT,
+                " RETURNING id), noted AS (INSERT INTO callbacks (analysis, url) \
+                 SELECT id, CAST(?21 AS text) FROM fresh WHERE CAST(?21 AS text) IS NOT NULL) SELECT id FROM fresh",
+            ],
+        );
+        let analysis = begin(transaction, &self.tenant, &self.submission);
+        let mut values = inserted(&analysis)?;
+        values.push(self.submission.callback.as_ref().map(CallbackUrl::as_str).into());
+        if transaction.find(&INSERT_WITH_CALLBACK, &values, |_| Ok(())).await?.is_none() {
+            return Ok(None);
+        }
+        drop(values);
+        created(transaction, analysis).await.map(Some)
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<StoredAnalysis, StoreError> {
+        let analysis = begin(transaction, &self.tenant, &self.submission);
+        let Some(row) = insert(transaction, &analysis).await? else {
+            transaction.count_usage(&self.tenant, Usage::submission()).await?;
+            return resubmit(transaction, &self.tenant, &self.submission).await;
+        };
+        if let Some(url) = &self.submission.callback {
+            events::add_callback(transaction, row, url).await?;
+        }
+        created(transaction, analysis).await
+    }
+}
+
+/// Submits calls in order, all of them or none.
+pub(super) struct SubmitAll {
+    pub(super) tenant: TenantId,
+    pub(super) submissions: Vec<Submission>,
+}
+
+impl Rule for SubmitAll {
+    const NAME: &'static str = "submit_all";
+    type Output = Vec<StoredAnalysis>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<StoredAnalysis>, StoreError> {
+        // Rows are inserted and then locked in the order of the calls, so that two batches cannot deadlock. The first
+        // submission of a call comes before its repetitions.
+        let mut order: Vec<usize> = (0..self.submissions.len()).collect();
+        order.sort_by_key(|index| &self.submissions[*index].call_id);
+        let mut first = order.clone();
+        first.dedup_by_key(|index| &self.submissions[*index].call_id);
+        let now = transaction.env().clock.now();
+        let begin =
+            |index: &usize| Analysis::begin(self.tenant.clone(), self.submissions[*index].clone(), now);
+        let analyses: Vec<_> = first.iter().map(begin).collect();
+        let rows = transaction.insert_analyses(&analyses).await?;
+        let mut stored = vec![None; self.submissions.len()];
+        let mut callbacks = Vec::new();
+        for ((index, analysis), row) in first.into_iter().zip(analyses).zip(rows) {
+            let Some(row) = row else { continue };
+            if let Some(url) = &self.submissions[index].callback {
+                callbacks.push([Value::from(row), url.as_str().into()]);
+            }
+            stored[index] = Some(StoredAnalysis { analysis, result: None });
+        }
+        if stored.iter().any(Option::is_some) {
+            transaction.notify(Change::Work(Queue::Submits));
+        }
+        transaction.execute_each(&events::ADD_CALLBACK, &callbacks).await?;
+        for index in order {
+            if stored[index].is_none() {
+                stored[index] = Some(resubmit(transaction, &self.tenant, &self.submissions[index]).await?);
+            }
+        }
+        let mut usage = Usage::default();
+        self.submissions.iter().for_each(|_| usage += Usage::submission());
+        transaction.count_usage(&self.tenant, usage).await?;
+        Ok(stored.into_iter().flatten().collect())
+    }
+}
+
+fn begin(transaction: &impl Transaction, tenant: &TenantId, submission: &Submission) -> Analysis {
+    Analysis::begin(tenant.clone(), submission.clone(), transaction.env().clock.now())
+}
+
+async fn created(transaction: &impl Transaction, analysis: Analysis) -> Result<StoredAnalysis, StoreError> {
+    transaction.count_usage(&analysis.tenant, Usage::submission()).await?;
+    transaction.notify(Change::Work(Queue::Submits));
+    Ok(StoredAnalysis { analysis, result: None })
+}
+
+/// Changes the existing analysis of a call as a submission asks for.
+async fn resubmit(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    submission: &Submission,
+) -> Result<StoredAnalysis, StoreError> {
+    let select = sql!("SELECT ", COLUMNS, " FROM analyses WHERE tenant = ?1 AND call_id = ?2 FOR UPDATE");
+    let call = values![tenant, &submission.call_id];
+    let found = transaction.find(select, call, |row| Ok((row.get::<i64>("id")?, read(row)?))).await?;
+    // Another transaction deleted it after the insert conflicted.
+    let (row, mut analysis) = found.ok_or(Raced)?;
+    let result = if analysis.revision > 0 { transitions::result(transaction, row).await? } else { None };
+    let before = analysis.clone();
+    analysis.resubmitted(submission, transaction.env().clock.now());
+    if analysis != before {
+        let with_work = analysis.work != before.work;
+        transitions::update(transaction, row, &analysis, with_work).await?;
+        transitions::notify(transaction, &analysis, before.status.is_finished());
+        if with_work {
+            transaction.notify(Change::Work(Queue::Submits));
+        }
+    }
+    if let Some(url) = &submission.callback
+        && events::add_callback(transaction, row, url).await?
+        && analysis.status.is_finished()
+        && !analysis.is_under_way()
+    {
+        events::announce_latest(transaction, &analysis, url).await?;
+    }
+    Ok(StoredAnalysis { analysis, result })
+}
+
+/// Stores the finished result of a call that was never submitted.
+pub(super) struct Adopt {
+    pub(super) tenant: TenantId,
+    pub(super) call_id: CallId,
+    pub(super) trace: TraceContext,
+    pub(super) obtained: Box<VendorResult>,
+}
+
+impl Rule for Adopt {
+    const NAME: &'static str = "adopt";
+    type Output = bool;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
+        let call_id = self.call_id.clone();
+        let submission =
+            Submission { call_id, callback: None, metadata: None, reanalyze: false, trace: self.trace };
+        let mut analysis = begin(transaction, &self.tenant, &submission);
+        let context = transitions::context(transaction, None, None);
+        let effect = analysis.adopt(self.obtained.clone(), &context);
+        let Some(row) = insert(transaction, &analysis).await? else { return Ok(false) };
+        // After the insert, which waits for a simultaneous deletion.
+        if deletion::was_deleted(transaction, &self.tenant, &self.call_id).await? {
+            transaction.execute(sql!("DELETE FROM analyses WHERE id = ?1"), values![row]).await?;
+            return Ok(false);
+        }
+        transaction.count_usage(&self.tenant, Usage::step(1, effect.event)).await?;
+        transitions::notify(transaction, &analysis, false);
+        transitions::follow(transaction, row, &analysis, effect, &context).await?;
+        // The poll for late tags.
+        transaction.notify(Change::Work(Queue::Polls));
+        Ok(true)
+    }
+}
+
+/// Inserts an analysis and returns its row; `None` if the tenant has the call already.
+pub(super) async fn insert(
+    transaction: &impl Transaction,
+    analysis: &Analysis,
+) -> Result<Option<i64>, StoreError> {
+    static STATEMENT: Sql = Sql::insert("id", &[INSERT]);
+    transaction.insert(&STATEMENT, &inserted(analysis)?).await
+}
+
+fn inserted(analysis: &Analysis) -> Result<Vec<Value<'_>>, StoreError> {
+    let mut values = Vec::with_capacity(21);
+    values.extend([(&analysis.tenant).into(), (&analysis.call_id).into(), analysis.submitted_at.into()]);
+    values.extend(state(analysis)?);
+    values.extend(work(analysis));
+    Ok(values)
+}

@@ -1,0 +1,245 @@
+//! Transitions of analyses, and all that a transition writes.
+
+use std::time::Duration;
+
+use super::analysis_rows::{COLUMNS, read, state, work};
+use super::rules::{Rule, Transaction};
+use super::sql::{Sql, sql};
+use super::values::{Row, json, values};
+use super::work::Leased;
+use super::{Applied, Change, Lease, OverdueFailures, Queue, StoreError, events};
+use crate::domain::analysis::{Analysis, AnalysisResult, Stage};
+use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
+use crate::domain::ids::TenantId;
+use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::pace::Pace;
+use crate::domain::usage::Usage;
+
+/// Applies the outcome of claimed work, and ends the lease.
+pub(super) struct Apply {
+    pub(super) lease: Lease,
+    pub(super) step: Step,
+}
+
+impl Rule for Apply {
+    const NAME: &'static str = "apply";
+    type Output = Applied;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Applied, StoreError> {
+        let Self { lease, step } = self;
+        let select =
+            sql!("SELECT ", COLUMNS, " FROM analyses WHERE id = ?1 AND fence = ?2 AND leased FOR UPDATE");
+        let analysis = transaction.find(select, values![lease.row, lease.fence], |row| read(row)).await?;
+        let analysis = analysis.ok_or(StoreError::LeaseLost)?;
+        let polled = u32::from(matches!(step, Step::Polled(_)));
+        let polls = analysis.work.as_ref().map_or(0, |work| work.polls) + polled;
+        let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step.clone(), context);
+        let (analysis, event) = transition(transaction, lease.row, analysis, step).await?;
+        transaction.end_lease(Leased::Analysis, *lease);
+        transaction.count_usage(&analysis.tenant, Usage::step(polled.into(), event)).await?;
+        if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
+            let queue = if stage == Stage::Submit { Queue::Submits } else { Queue::Polls };
+            transaction.notify(Change::Work(queue));
+        }
+        Ok(Applied { analysis, event, polls })
+    }
+}
+
+/// Fails analyses that are past their deadline and not leased.
+pub(super) struct FailOverdue {
+    pub(super) tenants: Vec<TenantId>,
+    pub(super) limit: usize,
+}
+
+/// Takes the tenant, the latest start that is too long ago, the time (the work of a lease is due later), and the most rows.
+pub(super) static OVERDUE: Sql = Sql::new(&[
+    "SELECT ",
+    COLUMNS,
+    " FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at <= ?2 AND due_at <= ?3 \
+     ORDER BY started_at LIMIT ?4 FOR UPDATE SKIP LOCKED",
+]);
+
+/// Takes the tenant and the latest start that is too long ago.
+pub(super) static NEXT_START: Sql = Sql::new(&[
+    "SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at > ?2 \
+     ORDER BY started_at LIMIT 1",
+]);
+
+impl Rule for FailOverdue {
+    const NAME: &'static str = "fail_overdue";
+    type Output = OverdueFailures;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<OverdueFailures, StoreError> {
+        let (now, deadline) = (transaction.env().clock.now(), transaction.env().policy.deadline);
+        let too_long_ago = before(now, deadline);
+        let mut failures = OverdueFailures { applied: Vec::new(), next_due: None };
+        for tenant in &self.tenants {
+            let left = self.limit.saturating_sub(failures.applied.len());
+            let overdue =
+                transaction.query(&OVERDUE, values![tenant, too_long_ago, now, left], numbered).await?;
+            for (row, analysis) in overdue {
+                let polls = analysis.work.as_ref().map_or(0, |work| work.polls);
+                let (analysis, event) = transition(transaction, row, analysis, Analysis::expire).await?;
+                transaction.count_usage(tenant, Usage::step(0, event)).await?;
+                failures.applied.push(Applied { analysis, event, polls });
+            }
+            let started = values![tenant, too_long_ago];
+            let next = transaction.find(&NEXT_START, started, |row| row.get("started_at")).await?;
+            let due = next.map(|started_at: Timestamp| started_at + deadline);
+            failures.next_due = failures.next_due.into_iter().chain(due).min();
+        }
+        Ok(failures)
+    }
+}
+
+fn before(now: Timestamp, duration: Duration) -> i64 {
+    now.as_millis().saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn numbered(row: &dyn Row) -> Result<(i64, Analysis), StoreError> {
+    Ok((row.get("id")?, read(row)?))
+}
+
+/// Runs a transition on a locked row, writes all that follows from it, and ends the lease. Returns the analysis after the
+/// transition, and the event that was written.
+async fn transition(
+    transaction: &impl Transaction,
+    row: i64,
+    mut analysis: Analysis,
+    step: impl FnOnce(&mut Analysis, &Context<'_>) -> Effect + Send,
+) -> Result<(Analysis, Option<EventKind>), StoreError> {
+    let was_finished = analysis.status.is_finished();
+    let current = if analysis.revision > 0 { result(transaction, row).await? } else { None };
+    let pace = find_pace(transaction, &analysis.tenant).await?;
+    let context = context(transaction, current.as_ref(), pace);
+    let effect = step(&mut analysis, &context);
+    update(transaction, row, &analysis, true).await?;
+    if let Some(learned) = effect.pace {
+        save_pace(transaction, &analysis.tenant, learned, pace.is_none()).await?;
+    }
+    let event = effect.event;
+    notify(transaction, &analysis, was_finished);
+    follow(transaction, row, &analysis, effect, &context).await?;
+    Ok((analysis, event))
+}
+
+/// The context of a transition.
+pub(super) fn context<'a>(
+    transaction: &'a impl Transaction,
+    current: Option<&'a AnalysisResult>,
+    pace: Option<Pace>,
+) -> Context<'a> {
+    let env = transaction.env();
+    let (now, jitter) = (env.clock.now(), env.entropy.fraction());
+    Context { now, policy: &env.policy, jitter, current, pace }
+}
+
+/// Announces that an analysis changed. Only finished analyses are cached.
+pub(super) fn notify(transaction: &impl Transaction, analysis: &Analysis, was_finished: bool) {
+    let change = Change::Analysis(analysis.tenant.clone(), analysis.call_id.clone());
+    if was_finished { transaction.invalidate(change) } else { transaction.notify(change) }
+}
+
+/// Writes the effect of a transition besides the row itself: the result, the event and its deliveries. Without a new result
+/// the event holds the one from before.
+pub(super) async fn follow(
+    transaction: &impl Transaction,
+    row: i64,
+    analysis: &Analysis,
+    effect: Effect,
+    context: &Context<'_>,
+) -> Result<(), StoreError> {
+    if let Some(obtained) = &effect.obtained {
+        let upsert = sql!(
+            "INSERT INTO results (analysis, result, vendor_answer) VALUES (?1, ?2, ?3) ON CONFLICT (analysis) \
+             DO UPDATE SET result = excluded.result, vendor_answer = excluded.vendor_answer"
+        );
+        let values = values![row, json(&obtained.result)?, &obtained.vendor_answer[..]];
+        transaction.execute(upsert, values).await?;
+        transaction.index(row, &analysis.tenant, &obtained.result).await?;
+    }
+    if let Some(kind) = effect.event {
+        let result = effect.obtained.map(|obtained| obtained.result).or_else(|| context.current.cloned());
+        events::announce(transaction, row, analysis, kind, result, context.now).await?;
+    }
+    Ok(())
+}
+
+/// Reads the result of an analysis.
+pub(super) async fn result(
+    transaction: &impl Transaction,
+    row: i64,
+) -> Result<Option<AnalysisResult>, StoreError> {
+    let select = sql!("SELECT result FROM results WHERE analysis = ?1");
+    transaction.find(select, values![row], |row| row.json("result")).await
+}
+
+/// Writes an analysis back. With `with_work` the work is written too and the lease ends; a submission that only changes
+/// metadata leaves both to the worker that holds the lease.
+pub(super) async fn update(
+    transaction: &impl Transaction,
+    row: i64,
+    analysis: &Analysis,
+    with_work: bool,
+) -> Result<(), StoreError> {
+    let mut values = Vec::with_capacity(18);
+    values.push(row.into());
+    values.extend(state(analysis)?);
+    let update = if with_work {
+        values.extend(work(analysis));
+        sql!(
+            "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
+             last_error = ?7, trace = ?8, stage = ?9, due_at = ?10, started_at = ?11, accepted_at = ?12, polls = ?13, \
+             errors = ?14, etag = ?15, empty_since = ?16, missing_since = ?17, denied_since = ?18, leased = FALSE \
+             WHERE id = ?1"
+        )
+    } else {
+        sql!(
+            "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
+             last_error = ?7, trace = ?8 WHERE id = ?1"
+        )
+    };
+    transaction.execute(update, &values).await?;
+    Ok(())
+}
+
+/// Reads what was learned of a tenant's processing times. The row is not locked: two simultaneous results may learn the same.
+pub(super) async fn find_pace(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+) -> Result<Option<Pace>, StoreError> {
+    let select = sql!("SELECT first_look_ms, samples, learned_at FROM paces WHERE tenant = ?1");
+    transaction
+        .find(select, values![tenant], |row| {
+            Ok(Pace {
+                first_look: row.get("first_look_ms")?,
+                samples: row.get("samples")?,
+                learned_at: row.get("learned_at")?,
+            })
+        })
+        .await
+}
+
+/// Writes what was learned, unless another transaction is writing the same row: one result is not worth a wait for its commit.
+async fn save_pace(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    pace: Pace,
+    is_first: bool,
+) -> Result<(), StoreError> {
+    let save = if is_first {
+        sql!(
+            "INSERT INTO paces (tenant, first_look_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (tenant) DO NOTHING"
+        )
+    } else {
+        sql!(
+            "WITH free AS MATERIALIZED (SELECT tenant FROM paces WHERE tenant = ?1 FOR UPDATE SKIP LOCKED) \
+             UPDATE paces SET first_look_ms = ?2, samples = ?3, learned_at = ?4 \
+             WHERE tenant IN (SELECT tenant FROM free)"
+        )
+    };
+    transaction.execute(save, values![tenant, pace.first_look, pace.samples, pace.learned_at]).await?;
+    Ok(())
+}
