@@ -1,4 +1,4 @@
-//! The sandbox as a newcomer meets it: what it prints is run as it stands.
+//! The sandbox: the commands that it prints are run unchanged.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::stage::Stage;
 const PORTS: [&str; 6] =
     ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--vendor-listen", "127.0.0.1:0"];
 
-/// A running sandbox, and what it says at first.
+/// A running sandbox, and its welcome text.
 pub(crate) struct Sandbox {
     pub(crate) process: Gateway,
     welcome: Vec<String>,
@@ -26,7 +26,7 @@ impl Sandbox {
         Self::start_with(stage, &[]).await
     }
 
-    /// With its files in a folder that stays.
+    /// Starts a sandbox with its files in `folder`.
     pub(crate) async fn start_in(stage: &Stage, folder: &Path) -> Self {
         Self::start_with(stage, &["--data-dir", folder.to_str().unwrap()]).await
     }
@@ -47,12 +47,12 @@ impl Sandbox {
         self.line("TOKEN=").strip_prefix("TOKEN=").unwrap()
     }
 
-    /// Where the API is, without the slash at the end.
+    /// Address of the API, without the slash at the end.
     pub(crate) fn base(&self) -> &str {
         self.swagger_ui().strip_suffix("/swagger-ui/").unwrap()
     }
 
-    /// Where metrics and probes are, without the slash at the end.
+    /// Address of metrics and probes, without the slash at the end.
     pub(crate) fn admin(&self) -> &str {
         let metrics = self.commands().into_iter().find(|line| line.contains("/metrics")).unwrap();
         metrics.split_whitespace().find_map(|word| word.strip_suffix("/metrics")).unwrap()
@@ -69,7 +69,7 @@ impl Sandbox {
         word.unwrap().trim_end_matches('/')
     }
 
-    /// A token with other scopes, of a sandbox with its files in this folder.
+    /// Mints a token with other scopes for a sandbox with its files in `folder`.
     pub(crate) fn token_with(folder: &Path, scopes: &str) -> String {
         let tenant = TenantId::parse("demo").unwrap();
         let token = DevelopmentToken {
@@ -91,25 +91,25 @@ impl Sandbox {
         self.line("Swagger UI").split_whitespace().find(|word| word.starts_with("http")).unwrap()
     }
 
-    /// The commands to paste, in order.
+    /// The curl commands of the welcome text, in order.
     fn commands(&self) -> Vec<&str> {
         self.welcome.iter().map(String::as_str).filter(|line| line.starts_with("curl ")).collect()
     }
 
-    /// Runs a command as a person would, after the line that sets the token.
+    /// Runs a command in a shell, after the line that sets the token.
     async fn paste(&self, command: &str) -> String {
         let script = format!("{}\n{command}\n", self.line("TOKEN="));
         let mut shell = Command::new("sh");
         shell.args(["-c", &script]).env_remove("http_proxy").env("no_proxy", "*");
         let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}\n{told}\nIs curl on this machine?");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}\n{stderr}\nIs curl installed?");
         String::from_utf8(output.stdout).unwrap()
     }
 }
 
 #[tokio::test]
-async fn its_curl_lines_work_as_they_are() {
+async fn the_printed_curl_commands_work_unchanged() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let [submit, wait, transcript, metrics] = sandbox.commands().try_into().unwrap();
@@ -122,9 +122,10 @@ async fn its_curl_lines_work_as_they_are() {
     let transcript = sandbox.paste(transcript).await;
     assert!(transcript.starts_with("[0:00:01] Operator: "), "{transcript}");
 
-    let told = sandbox.process.stdout.line("the receiver's word", |line| line.starts_with("receiver:")).await;
-    assert!(told.contains("analysis.completed, call 1716207600.1,"), "{told}");
-    assert!(told.ends_with("signature verified"), "{told}");
+    let output =
+        sandbox.process.stdout.line("the line of the receiver", |line| line.starts_with("receiver:")).await;
+    assert!(output.contains("analysis.completed, call 1716207600.1,"), "{output}");
+    assert!(output.ends_with("signature verified"), "{output}");
     let completed = "alovoice_gateway_events_total{tenant=\"demo\",type=\"analysis.completed\"}";
     assert!(before.contains(&format!("{completed} 0\n")), "{before}");
     let after = sandbox.paste(metrics).await;
@@ -141,7 +142,7 @@ async fn its_curl_lines_work_as_they_are() {
 }
 
 #[tokio::test]
-async fn its_secrets_stay_where_its_files_do() {
+async fn secrets_are_kept_in_the_data_folder() {
     let stage = Stage::set_up().await;
     let folder = tempfile::tempdir().unwrap();
     let secrets = || {
@@ -157,11 +158,11 @@ async fn its_secrets_stay_where_its_files_do() {
         "curl -sS -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {token}' {}/v1/webhooks",
         second.base()
     );
-    assert_eq!(second.paste(&list).await, "200", "a token of the first is good at the second");
+    assert_eq!(second.paste(&list).await, "200", "the second sandbox must accept a token of the first");
 }
 
 #[tokio::test]
-async fn its_addresses_are_to_be_had_once() {
+async fn an_address_in_use_is_an_error() {
     let stage = Stage::set_up().await;
     let taken = stage.vendor.base_url().socket_addrs(|| None).unwrap()[0].to_string();
     let mut arguments = ["sandbox"].to_vec();
@@ -169,6 +170,6 @@ async fn its_addresses_are_to_be_had_once() {
     *arguments.last_mut().unwrap() = &taken;
     let output = stage.command(&arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains(&taken) && told.contains("--vendor-listen"), "{told}");
+    let output = String::from_utf8(output.stderr).unwrap();
+    assert!(output.contains(&taken) && output.contains("--vendor-listen"), "{output}");
 }

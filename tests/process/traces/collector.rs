@@ -1,4 +1,4 @@
-//! A collector that others wrote: rotel, or where that does not run, a script around OpenTelemetry's own definitions.
+//! A third-party collector: rotel, or a script with OpenTelemetry's own definitions if rotel does not run on this machine.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Starts one; `home` is for its files.
+    /// Starts a collector with its files in `home`.
     pub(crate) async fn start(home: &Path) -> Self {
         loop {
             let (address, grpc) = (free_address(), free_address());
@@ -30,25 +30,25 @@ impl Collector {
             };
             tokio::select! {
                 () = within("the collector", listens) => return Self { process, address },
-                // Somebody took one of the ports meanwhile.
+                // Another process took one of the ports meanwhile.
                 _ = process.stdout.line_or_end("its end", |_| false) => {}
             }
         }
     }
 
-    /// What `traces.otlp_endpoint` is to be.
+    /// The value for `traces.otlp_endpoint`.
     pub(crate) fn endpoint(&self) -> Url {
         format!("http://{}", self.address).parse().unwrap()
     }
 
-    /// Waits until it has got this many spans of such a name.
+    /// Waits until the collector has received `count` spans with this name.
     pub(crate) async fn gets(&self, count: usize, name: &str) {
         let line = format!("    Name           : {name}");
-        let enough = |lines: &[String]| lines.iter().filter(|told| **told == line).count() >= count;
+        let enough = |lines: &[String]| lines.iter().filter(|printed| **printed == line).count() >= count;
         self.process.stdout.until("spans at the collector", enough).await;
     }
 
-    /// Ends it: everything that it got.
+    /// Stops the collector and returns all spans that it received.
     pub(crate) async fn spans(self) -> Vec<Span> {
         self.process.signal("KILL");
         spans_of(&self.process.stdout.whole().await)
@@ -66,7 +66,9 @@ fn command(home: &Path, address: SocketAddr, grpc: SocketAddr) -> Command {
         .stderr(Stdio::null())
         .status();
     if !check.is_ok_and(|status| status.success()) {
-        eprintln!("rotel does not run here (see tests/tools): tests/peers/otlp_receiver.py takes its place");
+        eprintln!(
+            "rotel does not run on this machine (see tests/tools): tests/peers/otlp_receiver.py replaces it"
+        );
         let mut script = python("otlp_receiver.py");
         script.args([address.ip().to_string(), address.port().to_string()]);
         return script;
@@ -78,7 +80,7 @@ fn command(home: &Path, address: SocketAddr, grpc: SocketAddr) -> Command {
     rotel
 }
 
-/// One that was free just now; whoever listens has to be told one.
+/// An address with a port that was free just now.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()

@@ -1,4 +1,4 @@
-//! The way to the collector: off unless asked for, with the headers it wants, and never in anybody's way.
+//! Export to the collector: off by default, with configured headers, and without effect on the gateway's work.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -9,7 +9,7 @@ use super::{CALLERS_SPAN, CALLERS_TRACE};
 use crate::gateway::{Serving, within};
 use crate::stage::Stage;
 
-/// The value of a metric, when it is not 0.
+/// Waits until the metric is not 0 and returns its value.
 async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
     let metrics = gateway.admin.join("metrics").unwrap();
     let look = async {
@@ -25,8 +25,8 @@ async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
     within(metric, look).await
 }
 
-/// Calls go their way, spans are counted as lost, and the end comes within the grace period, and well.
-async fn is_not_felt(mut stage: Stage, endpoint: &str) {
+/// Checks that calls are processed, lost spans are counted, and the shutdown ends within the grace period with exit code 0.
+async fn check_without_effect(mut stage: Stage, endpoint: &str) {
     stage.set("TRACES__OTLP_ENDPOINT", endpoint);
     let gateway = stage.serve().await;
     for call in ["one", "two", "three"] {
@@ -40,28 +40,28 @@ async fn is_not_felt(mut stage: Stage, endpoint: &str) {
     gateway.process.terminate();
     assert_eq!(gateway.process.ended().await, Some(0));
     let logs = gateway.process.stderr.so_far();
-    let told = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
-    assert_eq!(told("trace export failed"), 1, "{logs:#?}");
-    assert_eq!(told("the grace period ended"), 0, "{logs:#?}");
+    let count = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count("trace export failed"), 1, "{logs:#?}");
+    assert_eq!(count("the grace period ended"), 0, "{logs:#?}");
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_is_not_felt() {
+async fn a_missing_collector_has_no_effect() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    is_not_felt(Stage::set_up().await, &endpoint).await;
+    check_without_effect(Stage::set_up().await, &endpoint).await;
 }
 
-/// Connections are made by the system, and nobody ever reads from them.
+/// The system accepts connections, but no process reads from them.
 #[tokio::test]
-async fn a_collector_that_hangs_is_not_felt() {
+async fn a_hanging_collector_has_no_effect() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    is_not_felt(Stage::set_up().await, &format!("http://{}", listener.local_addr().unwrap())).await;
+    check_without_effect(Stage::set_up().await, &format!("http://{}", listener.local_addr().unwrap())).await;
 }
 
 #[tokio::test]
-async fn a_collector_that_talks_without_end_is_not_felt() {
+async fn an_endless_collector_response_has_no_effect() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let talk = async move {
@@ -75,12 +75,12 @@ async fn a_collector_that_talks_without_end_is_not_felt() {
         }
     };
     let talking = tokio::spawn(talk);
-    is_not_felt(Stage::set_up().await, &endpoint).await;
+    check_without_effect(Stage::set_up().await, &endpoint).await;
     talking.abort();
 }
 
 #[tokio::test]
-async fn a_collector_that_refuses_spans_is_not_felt() {
+async fn a_collector_that_refuses_spans_has_no_effect() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let refuse = tokio::spawn(async move {
@@ -91,13 +91,13 @@ async fn a_collector_that_refuses_spans_is_not_felt() {
             let _ = connection.write_all(answer).await;
         }
     });
-    is_not_felt(Stage::set_up().await, &endpoint).await;
+    check_without_effect(Stage::set_up().await, &endpoint).await;
     refuse.abort();
 }
 
-/// Not even where the environment names a collector: the settings decide.
+/// An endpoint in the environment does not turn traces on: only the settings do.
 #[tokio::test]
-async fn off_unless_asked_for() {
+async fn traces_are_off_by_default() {
     let stage = Stage::set_up().await;
     let collector = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     collector.set_nonblocking(true).unwrap();
@@ -107,17 +107,17 @@ async fn off_unless_asked_for() {
     let gateway = Serving::start(command, &stage.client).await;
     let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
     stage.submit_in(&gateway, "untraced", &caller).await;
-    // The caller's own trace goes on behind the gateway as if it were not there.
+    // The gateway forwards the caller's trace context unchanged.
     assert_eq!(stage.callback_of("untraced").await, caller);
     assert!(stage.vendor.calls().iter().all(|request| request.traceparent.as_ref() == Some(&caller)));
     gateway.stop().await;
-    let nobody = collector.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let no_connection = collector.accept().unwrap_err();
+    assert_eq!(no_connection.kind(), std::io::ErrorKind::WouldBlock);
 }
 
-/// A hosted collector knows its customers by a header. A new key counts without a restart.
+/// Hosted collectors authenticate by a header. A new key is used without a restart.
 #[tokio::test]
-async fn the_collector_gets_its_headers_and_what_the_environment_says_of_the_process() {
+async fn exports_carry_configured_headers_and_resource_attributes() {
     let mut stage = Stage::set_up().await;
     let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
     stage.set("TRACES__OTLP_ENDPOINT", collector.hook("ok").as_str());
@@ -135,8 +135,8 @@ async fn the_collector_gets_its_headers_and_what_the_environment_says_of_the_pro
     assert_eq!(first.header("api-key"), Some("first-key-0123456789"));
     assert_eq!(first.header("x-scope"), Some("calls"));
     let body = String::from_utf8_lossy(&first.body);
-    for said in ["calls-api", "deployment.environment.name", "blue", "k8s.pod.name", "pod-7"] {
-        assert!(body.contains(said), "{said}");
+    for expected in ["calls-api", "deployment.environment.name", "blue", "k8s.pod.name", "pod-7"] {
+        assert!(body.contains(expected), "{expected}");
     }
 
     stage.set_file("TRACES__HEADERS_FILE", "api-key: second-key-0123456789\n");

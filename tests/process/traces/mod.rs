@@ -1,5 +1,5 @@
-//! Traces as a collector gets them: one from the request to the callback, whoever does the work; and nothing that a
-//! collector does, or does not do, is felt.
+//! Traces at a collector: one trace from the request to the callback, whichever process does the work. A faulty collector has no
+//! effect on the gateway.
 
 mod collector;
 mod export;
@@ -17,7 +17,7 @@ const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLERS_SPAN: &str = "00f067aa0ba902b7";
 
 impl Stage {
-    /// Submits a call from within a caller's trace.
+    /// Submits a call with a `traceparent` header.
     async fn submit_in(&self, gateway: &Serving, call_id: &str, traceparent: &str) {
         let request = self.client.post(gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").header("traceparent", traceparent);
@@ -26,7 +26,7 @@ impl Stage {
         assert_eq!(answer.status(), 202);
     }
 
-    /// Waits until the outcome of a call is announced; the callback's `traceparent`.
+    /// Waits for the callback of a call and returns its `traceparent`.
     async fn callback_of(&self, call_id: &str) -> String {
         let path = format!("/hook/ok/{call_id}");
         let is_there = |received: &[alovoice_gateway::sandbox::receiver::Received]| {
@@ -38,7 +38,7 @@ impl Stage {
     }
 }
 
-/// What log lines say of their traces: trace and span, as far as they say both.
+/// Trace id and span id of every log line that has both.
 fn logged(lines: &[String]) -> Vec<(String, String)> {
     let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let ids = lines.filter_map(|line| {
@@ -56,7 +56,7 @@ fn named<'a>(spans: &'a [Span], traceparent: &str) -> &'a Span {
     found.unwrap_or_else(|| panic!("no span of {traceparent}"))
 }
 
-/// One process takes the submission and is killed while the vendor has it; another one goes on.
+/// Kills the process that accepted the submission during the submit to the vendor. Another process continues.
 async fn kill_between_submission_and_callback(stage: &Stage, collector: &Collector) -> Vec<String> {
     let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
     let first = stage.serve().await;
@@ -74,7 +74,7 @@ async fn kill_between_submission_and_callback(stage: &Stage, collector: &Collect
     logs
 }
 
-/// One replica hands the call over to the vendor and ends; another one asks for the result and tells of it.
+/// One replica submits the call to the vendor and shuts down. Another replica polls the result and announces it.
 async fn end_between_submission_and_result(stage: &Stage) -> Vec<String> {
     let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
     let first = stage.serve().await;
@@ -88,14 +88,14 @@ async fn end_between_submission_and_result(stage: &Stage) -> Vec<String> {
     logs
 }
 
-/// Ends a gateway: what is under way is finished, and the last spans are sent. What it logged.
+/// Stops a gateway, which exports its last spans, and returns its log.
 async fn drained(gateway: Serving) -> Vec<String> {
     gateway.process.terminate();
     assert_eq!(gateway.process.ended().await, Some(0));
     gateway.process.stderr.so_far()
 }
 
-/// Everything that holds of a trace, wherever its spans were made; and its tree.
+/// Checks the rules that hold for every trace and returns the tree of spans.
 async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String {
     let spans = collector.spans().await;
 
@@ -103,9 +103,9 @@ async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String
     let callback = named(&spans, &callback);
     assert_eq!((callback.name.as_str(), callback.kind.as_str()), ("POST", "client"));
     let mut asked = stage.vendor.calls();
-    // A killed process cannot tell of the request that the vendor held.
-    let untold = asked.first().unwrap().traceparent.clone().unwrap();
-    if !spans.iter().any(|span| untold.contains(&span.id)) {
+    // A killed process does not export the span of the request that the vendor held.
+    let unexported = asked.first().unwrap().traceparent.clone().unwrap();
+    if !spans.iter().any(|span| unexported.contains(&span.id)) {
         asked.remove(0);
     }
     for request in &asked {
@@ -120,7 +120,7 @@ async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String
 
     let root = spans.iter().find(|span| span.parent_id == CALLERS_SPAN).unwrap();
     let instance = |span: &Span| span.resource["service.instance.id"].clone();
-    assert_ne!(instance(root), instance(callback), "another process went on");
+    assert_ne!(instance(root), instance(callback), "another process must continue the work");
     for span in &spans {
         assert_eq!(span.trace_id, CALLERS_TRACE, "{span:?}");
         assert_eq!(span.resource["service.name"], "alovoice-gateway");
@@ -129,7 +129,7 @@ async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String
     }
     for (trace, span) in logged(logs) {
         assert_eq!(trace, CALLERS_TRACE);
-        assert!(spans.iter().any(|known| known.id == span), "a log line of {span}, which nobody knows");
+        assert!(spans.iter().any(|known| known.id == span), "a log line names the unknown span {span}");
     }
     assert!(!logged(logs).is_empty());
     tree(&spans, CALLERS_SPAN)
@@ -164,7 +164,7 @@ async fn one_trace_over_replicas() {
     let mut stage = Stage::set_up_on_postgres().await;
     let collector = Collector::start(stage.home.path()).await;
     stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
-    // Long enough that the first replica has ended by then.
+    // The first replica must end before the first poll.
     stage.set("VENDOR__POLLING__FIRST_AFTER", "5s");
     let logs = end_between_submission_and_result(&stage).await;
     insta::assert_snapshot!(checked(&stage, collector, &logs).await, @r"
@@ -188,16 +188,16 @@ async fn one_trace_over_replicas() {
     ");
 }
 
-/// Without a caller's trace, and beside one that its caller does not record.
+/// One call comes without trace context, and another with a trace that its caller does not record.
 #[tokio::test]
-async fn what_begins_here_is_recorded_and_what_the_caller_does_not_record_is_not() {
+async fn new_traces_are_recorded_and_unsampled_traces_of_callers_are_not() {
     let mut stage = Stage::set_up().await;
     let collector = Collector::start(stage.home.path()).await;
     stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
     let gateway = stage.serve().await;
     let unrecorded = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-00");
     stage.submit_in(&gateway, "unrecorded", &unrecorded).await;
-    // It is told where it came from all the same.
+    // The trace context is forwarded nevertheless.
     assert_eq!(stage.callback_of("unrecorded").await, unrecorded);
 
     stage.submit(&gateway, "begun-here").await.unwrap();
@@ -213,7 +213,7 @@ async fn what_begins_here_is_recorded_and_what_the_caller_does_not_record_is_not
     let names: Vec<_> = roots.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["POST /v1/analyses", "GET /v1/analyses/{call_id}", "GET /v1/analyses/{call_id}"]);
     assert_eq!(&roots[0].trace_id, trace);
-    assert_ne!(&roots[1].trace_id, trace, "a request that says nothing of a trace begins one");
+    assert_ne!(&roots[1].trace_id, trace, "a request without trace context must start a new trace");
     let recorded: Vec<_> = logged(&logs);
     assert!(!recorded.is_empty());
     for (trace, span) in recorded {

@@ -1,8 +1,8 @@
-//! Spans as the collector tells them, and the tree that they make.
+//! Parses the spans that the collector prints, and builds their tree.
 
 use std::collections::BTreeMap;
 
-/// One span.
+/// A span as the collector received it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Span {
     pub(crate) trace_id: String,
@@ -14,11 +14,11 @@ pub(crate) struct Span {
     pub(crate) end: u64,
     pub(crate) failed: bool,
     pub(crate) attributes: BTreeMap<String, String>,
-    /// What its process says of itself.
+    /// Resource attributes of the process.
     pub(crate) resource: BTreeMap<String, String>,
 }
 
-/// Reads what the collector printed.
+/// Parses the output of the collector.
 pub(crate) fn spans_of(text: &str) -> Vec<Span> {
     let (mut spans, mut resource) = (Vec::<Span>::new(), BTreeMap::new());
     let mut is_of_resource = false;
@@ -55,8 +55,8 @@ pub(crate) fn spans_of(text: &str) -> Vec<Span> {
     spans
 }
 
-/// The spans below a parent, in the order in which they began, with their attributes; such as differ from run to run are
-/// told by their names alone, and what repeats is told once.
+/// The spans below a parent, in the order of their start, with their attributes. Attributes that differ between runs have no value,
+/// and identical subtrees are shown once.
 pub(crate) fn tree(spans: &[Span], parent_id: &str) -> String {
     let mut text = String::new();
     grow(spans, parent_id, 0, &mut text);
@@ -68,7 +68,7 @@ const VARYING: [&str; 4] = ["attempt", "delivery", "server.port", "http.request.
 fn grow(spans: &[Span], parent_id: &str, depth: usize, text: &mut String) {
     let mut children: Vec<_> = spans.iter().filter(|span| span.parent_id == parent_id).collect();
     children.sort_by_key(|span| span.start);
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for span in children {
         let mut line = format!("{}{} [{}]", "  ".repeat(depth), span.name, span.kind);
         if span.failed {
@@ -80,9 +80,9 @@ fn grow(spans: &[Span], parent_id: &str, depth: usize, text: &mut String) {
         }
         line.push('\n');
         grow(spans, &span.id, depth + 1, &mut line);
-        if !told.contains(&line) {
+        if !shown.contains(&line) {
             text.push_str(&line);
-            told.push(line);
+            shown.push(line);
         }
     }
 }

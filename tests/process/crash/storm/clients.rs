@@ -1,4 +1,4 @@
-//! The clients of a storm, from its first call to its last promise.
+//! The clients of a storm.
 
 use std::sync::Arc;
 
@@ -8,66 +8,66 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::calls::Call;
+use super::client::{ClientContext, RequestCounts};
 use super::fleet::Addresses;
-use super::office::{Ends, Office};
 use super::plan::Moment;
 use crate::crash::ledger::Ledger;
 use crate::stage::Stage;
 
 const WORKERS: u64 = 4;
-/// What has been counted when a wave begins.
-pub(super) struct Mark {
-    promised: usize,
+/// Counts at the beginning of a wave of calls.
+pub(super) struct Baseline {
+    acknowledged: usize,
     vendor_requests: usize,
     callbacks: usize,
 }
 
-pub(super) struct Crowd {
-    office: Arc<Office>,
+pub(super) struct Clients {
+    context: Arc<ClientContext>,
     seed: u64,
     submitters: JoinSet<()>,
     workers: JoinSet<()>,
 }
 
-impl Crowd {
-    pub(super) fn gather(stage: &Arc<Stage>, addresses: Addresses, seed: u64) -> Self {
-        let office = Office::open(stage, addresses);
+impl Clients {
+    pub(super) fn start(stage: &Arc<Stage>, addresses: Addresses, seed: u64) -> Self {
+        let context = ClientContext::new(stage, addresses);
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
-            workers.spawn(office.clone().work(worker, StdRng::seed_from_u64(seed ^ worker)));
+            workers.spawn(context.clone().work(worker, StdRng::seed_from_u64(seed ^ worker)));
         }
-        Self { office, seed, submitters: JoinSet::new(), workers }
+        Self { context, seed, submitters: JoinSet::new(), workers }
     }
 
-    pub(super) fn ends(&self) -> watch::Receiver<Ends> {
-        self.office.ends.subscribe()
+    pub(super) fn counts(&self) -> watch::Receiver<RequestCounts> {
+        self.context.counts.subscribe()
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark {
-            promised: self.office.ends.borrow().promised,
-            vendor_requests: self.office.stage.vendor.calls().len(),
-            callbacks: self.office.stage.receiver.received().len(),
+    pub(super) fn baseline(&self) -> Baseline {
+        Baseline {
+            acknowledged: self.context.counts.borrow().acknowledged,
+            vendor_requests: self.context.stage.vendor.calls().len(),
+            callbacks: self.context.stage.receiver.received().len(),
         }
     }
 
     pub(super) fn begin_wave(&mut self, calls: &[Call]) {
         for call in calls {
-            self.office.ledger.lock().unwrap().sent(&call.id);
+            self.context.ledger.lock().unwrap().sent(&call.id);
             for _ in 0..=usize::from(call.twice) {
                 self.seed = self.seed.wrapping_add(WORKERS);
                 let random = StdRng::seed_from_u64(self.seed);
-                self.submitters.spawn(self.office.clone().submit(call.clone(), random));
+                self.submitters.spawn(self.context.clone().submit(call.clone(), random));
             }
         }
     }
 
-    pub(super) async fn until(&self, moment: &Moment, begin: Mark) {
-        let stage = &self.office.stage;
+    pub(super) async fn until(&self, moment: &Moment, begin: Baseline) {
+        let stage = &self.context.stage;
         match moment {
-            Moment::Promises(count) => {
-                let mut ends = self.office.ends.subscribe();
-                ends.wait_for(|ends| ends.promised >= begin.promised + count).await.unwrap();
+            Moment::Acknowledgements(count) => {
+                let mut counts = self.context.counts.subscribe();
+                counts.wait_for(|counts| counts.acknowledged >= begin.acknowledged + count).await.unwrap();
             }
             Moment::VendorRequests(count) => {
                 stage.vendor.wait_for(|all| all.len() >= begin.vendor_requests + count).await;
@@ -78,16 +78,16 @@ impl Crowd {
         }
     }
 
-    /// Waits until everything is promised, then sends everybody home.
-    pub(super) async fn disperse(mut self) -> (Ledger, Ends) {
+    /// Waits until every call is acknowledged, then stops the clients.
+    pub(super) async fn finish(mut self) -> (Ledger, RequestCounts) {
         while let Some(submitted) = self.submitters.join_next().await {
             submitted.unwrap();
         }
-        self.office.over.cancel();
+        self.context.over.cancel();
         while let Some(read) = self.workers.join_next().await {
             read.unwrap();
         }
-        let ledger = std::mem::take(&mut *self.office.ledger.lock().unwrap());
-        (ledger, *self.office.ends.borrow())
+        let ledger = std::mem::take(&mut *self.context.ledger.lock().unwrap());
+        (ledger, *self.context.counts.borrow())
     }
 }
