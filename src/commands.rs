@@ -1,4 +1,4 @@
-//! What the commands do.
+//! Runs the commands of the program.
 
 mod health;
 mod sandbox;
@@ -6,6 +6,7 @@ mod store_copy;
 mod store_reseal;
 
 use std::fmt::Display;
+use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -23,17 +24,17 @@ use crate::store::{postgres, sqlite};
 use crate::telemetry::spans::CollectorHeaders;
 use crate::telemetry::{Telemetry, TelemetryError};
 
-/// Why a command failed, as its exit code tells it.
+/// The error of a command, which decides the exit code.
 #[derive(Debug)]
 pub enum Failed {
-    /// A fault at run time: 1.
+    /// An error at run time: exit code 1.
     Fault(String),
-    /// Wrong usage or settings: 2.
+    /// Wrong usage or settings: exit code 2.
     Usage(String),
 }
 
 impl Failed {
-    /// A fault at run time.
+    /// An error at run time.
     pub fn fault(error: impl Display) -> Self {
         Self::Fault(error.to_string())
     }
@@ -54,11 +55,11 @@ impl Failed {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// [`Failed`], to be told on standard error.
+/// [`Failed`], whose text belongs on standard error.
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,
-        Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()).await,
+        Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()?).await,
         Command::Token(arguments) => print(&token(&arguments)?),
         Command::Openapi => print(&openapi()?),
         Command::Check(arguments) => check(&load(&arguments)?).await,
@@ -70,10 +71,10 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// The OpenAPI document, as it is committed.
+/// Returns the OpenAPI document as it is committed.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which would be a fault of this program.
+/// If the document cannot be written as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
     document::document(None).to_pretty_json().map_err(Failed::fault)
 }
@@ -92,30 +93,31 @@ fn variable(name: &str) -> Option<String> {
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
     let telemetry = Telemetry::start(settings).map_err(|error| Failed::of_telemetry(&error))?;
-    let gateway =
-        app::start(settings, &variable, telemetry).await.map_err(|error| Failed::of_start(&error))?;
-    shutdown_signal().await;
-    // Work that outlasted the grace period was given back and goes on elsewhere, or after a restart.
+    let shutdown = shutdown_signal()?;
+    tokio::pin!(shutdown);
+    let started = tokio::select! {
+        started = app::start(settings, &variable, telemetry) => started,
+        () = &mut shutdown => return Ok(()),
+    };
+    let gateway = started.map_err(|error| Failed::of_start(&error))?;
+    shutdown.await;
+    // The leases of unfinished work were released: other replicas, or the next start, continue it.
     gateway.drain().await;
     Ok(())
 }
 
-/// Ends at SIGTERM or Ctrl-C.
-async fn shutdown_signal() {
-    let interrupted = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => {
-            tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
-            }
+/// Installs handlers of SIGTERM and Ctrl-C, and returns a future that ends at the first of these signals.
+///
+/// The handlers are in place before the program reports that it is ready: a signal from then on drains and does not kill.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, Failed> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(Failed::fault)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(Failed::fault)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
         }
-        // Without a handler, SIGTERM ends the process at once: what is on disk is on disk.
-        Err(error) => {
-            tracing::error!(%error, "failed to install the handler of SIGTERM");
-            let _ = interrupted.await;
-        }
-    }
+    })
 }
 
 fn token(arguments: &TokenArgs) -> Result<String, Failed> {
@@ -159,7 +161,7 @@ fn hmac_issuer<'a>(
     }
 }
 
-/// Everything that would keep `serve` from working, at once.
+/// Reports every problem that would prevent `serve` from working.
 async fn check(settings: &Settings) -> Result<(), Failed> {
     let mut wrong = Vec::new();
     if let Err(SettingsProblems(problems)) = app::tenants(settings, &variable) {

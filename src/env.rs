@@ -12,7 +12,7 @@ use crate::telemetry::metrics::Metrics;
 pub struct Env {
     /// Clock used for schedules and leases. It never leaps, and follows the store's server if there is one.
     pub clock: Arc<dyn Clock>,
-    /// Clock of the machine, used for tokens, signatures and spans.
+    /// Clock of the machine, used for tokens and signatures.
     pub wall_clock: Arc<dyn Clock>,
     /// Source of randomness for ids, secrets and jitter.
     pub entropy: Arc<dyn Entropy>,

@@ -57,7 +57,7 @@ pub struct VendorClient {
 
 /// The token, the call and the trace of a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct VendorCall<'a> {
     /// The token of the call's tenant.
     pub token: &'a VendorToken,
     /// The call.
@@ -91,7 +91,7 @@ impl VendorClient {
     }
 
     /// Submits a call for analysis (`callsendai`), and records the outcome in the circuit breaker.
-    pub async fn submit(&self, permit: &VendorPermit, request: Request<'_>) -> SubmitOutcome {
+    pub async fn submit(&self, permit: &VendorPermit, request: VendorCall<'_>) -> SubmitOutcome {
         let mut exchange = self.exchange(SUBMIT, permit, request);
         let outcome = self.try_submit(request, &mut exchange).await;
         permit.record((&outcome).into());
@@ -108,7 +108,7 @@ impl VendorClient {
     pub async fn result(
         &self,
         permit: &VendorPermit,
-        request: Request<'_>,
+        request: VendorCall<'_>,
         etag: Option<&str>,
     ) -> (PollOutcome, BodyPermit) {
         let mut exchange = self.exchange(RESULT, permit, request);
@@ -148,12 +148,17 @@ impl VendorClient {
         opened
     }
 
-    fn exchange<'a>(&self, method: Method, permit: &'a VendorPermit, request: Request<'a>) -> Exchange<'a> {
+    fn exchange<'a>(
+        &self,
+        method: Method,
+        permit: &'a VendorPermit,
+        request: VendorCall<'a>,
+    ) -> Exchange<'a> {
         let call = (permit.tenant(), request.call_id);
         Exchange::begin(method.operation, call, ("GET", &self.base_url, Some(method.template)))
     }
 
-    async fn try_submit(&self, request: Request<'_>, exchange: &mut Exchange<'_>) -> SubmitOutcome {
+    async fn try_submit(&self, request: VendorCall<'_>, exchange: &mut Exchange<'_>) -> SubmitOutcome {
         let response = match self.send(SUBMIT, request, None, exchange).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
@@ -180,7 +185,7 @@ impl VendorClient {
 
     async fn try_result(
         &self,
-        request: Request<'_>,
+        request: VendorCall<'_>,
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
     ) -> Result<(PollOutcome, BodyPermit), VendorFault> {
@@ -208,7 +213,7 @@ impl VendorClient {
     async fn send(
         &self,
         method: Method,
-        request: Request<'_>,
+        request: VendorCall<'_>,
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
     ) -> Result<Response, reqwest::Error> {

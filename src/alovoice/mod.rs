@@ -19,6 +19,6 @@ mod recordings;
 
 pub use self::answer::read_answer;
 pub use self::body_budget::BodyPermit;
-pub use self::client::{Request, VendorClient};
+pub use self::client::{VendorCall, VendorClient};
 pub use self::permits::{CircuitOpen, FreePermits, VendorPermit, VendorPermits};
 pub use self::recordings::{REQUEST_HEADERS, Recording, RecordingRequest};

@@ -1,4 +1,4 @@
-//! Many submissions at once.
+//! Submits a batch of calls.
 
 use super::{Analyses, AnalysesError};
 use crate::domain::analysis::Submission;
@@ -8,20 +8,20 @@ use crate::telemetry::metrics::whole;
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
-/// What became of one submission of many.
+/// The result of one submission of a batch.
 #[derive(Debug)]
 pub struct BatchItem {
-    /// The analysis as it stands; without its transcript, of which a thousand would be many.
+    /// Summary of the analysis. A thousand transcripts would be too large an answer.
     pub summary: AnalysisSummary,
-    /// Whether an outcome is still to come.
+    /// Whether the analysis is unfinished.
     pub under_way: bool,
 }
 
 impl Analyses {
-    /// Takes submissions, in their order, in one write; they are on disk when this returns.
+    /// Stores submissions in their order in one transaction. They are on disk when this returns.
     ///
     /// # Errors
-    /// If the store fails: then none was taken. What is wrong with one of them is told in its place.
+    /// If the store fails; then no submission is stored. The errors of single submissions are in the list.
     pub async fn submit_all(
         &self,
         tenant: &Tenant,

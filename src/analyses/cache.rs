@@ -1,8 +1,7 @@
-//! Finished analyses in memory, as the bytes that are answered. Bounded by bytes and by time.
+//! The cache of finished analyses, stored as the bytes of the answer. It is bounded by bytes and by time.
 //!
-//! A read that began before a change must not put the older state back after it. So each key has an epoch
-//! (shared by a few keys), raised by every invalidation, and an entry is only taken if the epoch is still the one
-//! from before the read.
+//! A read that began before a change must not insert the older state after the change. Each key has an epoch, shared with a few other
+//! keys. Every invalidation increments the epoch, and an insertion succeeds only if the epoch is the same as before the read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,12 +12,12 @@ use super::Representation;
 use crate::config::CacheSettings;
 use crate::domain::ids::{CallId, TenantId};
 
-/// What names an analysis.
+/// Tenant and call id of an analysis.
 pub(super) type Key = (TenantId, CallId);
 
-/// Few enough to be small, many enough that one call's change seldom disturbs another's read.
+/// Number of epochs: small in memory, and large enough that a change rarely prevents the insertion of another call.
 const EPOCHS: usize = 1024;
-/// What an entry costs besides its bytes, roughly.
+/// Approximate size of an entry without its body, in bytes.
 const ENTRY_OVERHEAD: usize = 256;
 
 pub(super) struct RepresentationCache {
@@ -26,7 +25,7 @@ pub(super) struct RepresentationCache {
     epochs: Box<[AtomicU64]>,
 }
 
-/// A key's epoch before a read.
+/// The epoch of a key at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch(u64);
 
@@ -52,13 +51,13 @@ impl RepresentationCache {
         Epoch(self.counter(key).load(Ordering::SeqCst))
     }
 
-    /// Takes what was read, unless the key was invalidated since `before`.
+    /// Inserts an entry, unless the key was invalidated since `before`.
     pub(super) fn insert(&self, key: &Key, before: Epoch, representation: Arc<Representation>) {
         if self.epoch(key) != before {
             return;
         }
         self.entries.insert(key.clone(), representation);
-        // An invalidation between the check and the insertion has raised the epoch first.
+        // An invalidation between the check and the insertion has incremented the epoch.
         if self.epoch(key) != before {
             self.entries.invalidate(key);
         }
@@ -76,7 +75,7 @@ impl RepresentationCache {
         self.entries.invalidate_all();
     }
 
-    /// Bytes held now.
+    /// Size of all entries in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.run_pending_tasks();
         self.entries.weighted_size()
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_from_before_a_change_is_not_kept() {
+    fn a_read_that_began_before_a_change_is_not_cached() {
         let cache = cache();
         let before = cache.epoch(&key());
         cache.invalidate(&key());

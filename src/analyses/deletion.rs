@@ -1,4 +1,4 @@
-//! Deleting a call: from the store, from memory, and from what is still to be delivered.
+//! Deletes a call from the store, the cache and the pending deliveries.
 
 use super::{Analyses, AnalysesError};
 use crate::domain::audit::Actor;
@@ -6,8 +6,7 @@ use crate::domain::ids::CallId;
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Deletes a call and all that is known of it. It stays so until it is submitted again: the vendor is not asked for
-    /// it any more.
+    /// Deletes a call and all its data. The vendor is not asked for the call again until the call is submitted again.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`] if there is nothing to delete.

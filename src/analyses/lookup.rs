@@ -1,4 +1,4 @@
-//! Calls that were never submitted here: the vendor is asked once, however many callers want to know.
+//! Looks up calls at the vendor that were never submitted here. Concurrent lookups of one call share one request.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use moka::future::Cache;
 
 use super::cache::Key;
 use super::{Analyses, AnalysesError};
-use crate::alovoice::Request;
+use crate::alovoice::VendorCall;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
@@ -14,19 +14,19 @@ use crate::store::StoreError;
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
-/// How long a lookup waits for its turn.
+/// How long a lookup waits for a free permit of the vendor.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a miss is remembered.
+/// How long the negative cache keeps a miss.
 const MISS_TIME_TO_LIVE: Duration = Duration::from_secs(10);
-/// The most misses remembered: a flood of made-up ids pushes out its own.
+/// Size of the negative cache. A flood of unknown ids evicts its own entries.
 const MAX_MISSES: u64 = 10_000;
 
-/// Keys the vendor has no finished answer for.
+/// The negative cache: calls for which the vendor has no result.
 pub(super) struct Lookups(Cache<Key, ()>);
 
-/// How a lookup ends without a miss to remember.
+/// Outcome of a lookup that the negative cache does not keep.
 #[derive(Debug, Clone)]
-enum Ended {
+enum LookupOutcome {
     Adopted,
     Unavailable { retry_after: Option<Duration> },
     Store(String),
@@ -37,7 +37,10 @@ impl Lookups {
         Self(Cache::builder().max_capacity(MAX_MISSES).time_to_live(MISS_TIME_TO_LIVE).build())
     }
 
-    /// Returns when the store has the call.
+    /// Asks the vendor for a call. Returns when the store has its result.
+    ///
+    /// # Errors
+    /// [`AnalysesError::NotFound`] if the vendor has no result.
     pub(super) async fn adopt(
         &self,
         analyses: &Analyses,
@@ -48,11 +51,11 @@ impl Lookups {
         match self.0.try_get_with_by_ref(key, ask(analyses, tenant, key, trace)).await {
             Ok(()) => Err(AnalysesError::NotFound),
             Err(ended) => match &*ended {
-                Ended::Adopted => Ok(()),
-                Ended::Unavailable { retry_after } => {
+                LookupOutcome::Adopted => Ok(()),
+                LookupOutcome::Unavailable { retry_after } => {
                     Err(AnalysesError::VendorUnavailable { retry_after: *retry_after })
                 }
-                Ended::Store(message) => {
+                LookupOutcome::Store(message) => {
                     Err(AnalysesError::Store(StoreError::Unavailable(message.clone().into())))
                 }
             },
@@ -60,19 +63,24 @@ impl Lookups {
     }
 }
 
-/// `Ok` is a miss: what the cache is to remember. Everything else is not.
-async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContext) -> Result<(), Ended> {
-    // Another lookup may have ended since the caller looked: lookups of a key come one after another.
+/// Asks the vendor for a call. `Ok(())` means that the vendor has no result; only that is cached.
+async fn ask(
+    analyses: &Analyses,
+    tenant: &Tenant,
+    key: &Key,
+    trace: TraceContext,
+) -> Result<(), LookupOutcome> {
+    // An earlier lookup of the same call may have stored it since the caller read the store.
     match analyses.store.find_analysis(&key.0, &key.1).await {
-        Ok(Some(_)) => return Err(Ended::Adopted),
+        Ok(Some(_)) => return Err(LookupOutcome::Adopted),
         Ok(None) => {}
-        Err(error) => return Err(Ended::Store(error.to_string())),
+        Err(error) => return Err(LookupOutcome::Store(error.to_string())),
     }
-    // What was deleted stays so until it is submitted again.
+    // A deleted call stays deleted until it is submitted again.
     match analyses.store.was_deleted(&key.0, &key.1).await {
         Ok(true) => return Ok(()),
         Ok(false) => {}
-        Err(error) => return Err(Ended::Store(error.to_string())),
+        Err(error) => return Err(LookupOutcome::Store(error.to_string())),
     }
     let taken =
         tokio::time::timeout(LOOKUP_PATIENCE, analyses.vendor_permits.acquire_for_lookup(tenant.id())).await;
@@ -80,12 +88,12 @@ async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContex
         Ok(Ok(permit)) => permit,
         Ok(Err(circuit)) => {
             let retry_after = circuit.until.map(|until| until.since(analyses.env.clock.now()));
-            return Err(Ended::Unavailable { retry_after });
+            return Err(LookupOutcome::Unavailable { retry_after });
         }
-        Err(_) => return Err(Ended::Unavailable { retry_after: Some(LOOKUP_PATIENCE) }),
+        Err(_) => return Err(LookupOutcome::Unavailable { retry_after: Some(LOOKUP_PATIENCE) }),
     };
     let token = tenant.vendor_token();
-    let request = Request { token: &token, call_id: &key.1, trace };
+    let request = VendorCall { token: &token, call_id: &key.1, trace };
     let (outcome, _body_permit) = analyses.vendor.result(&permit, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
@@ -95,11 +103,11 @@ async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContex
                 Ok(true) => {
                     let kind = EventKind::AnalysisCompleted.as_str();
                     analyses.env.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();
-                    Ended::Adopted
+                    LookupOutcome::Adopted
                 }
-                // Submitted meanwhile, or adopted by another replica.
-                Ok(false) => Ended::Adopted,
-                Err(error) => Ended::Store(error.to_string()),
+                // Submitted in the meantime, or adopted by another replica.
+                Ok(false) => LookupOutcome::Adopted,
+                Err(error) => LookupOutcome::Store(error.to_string()),
             })
         }
         PollOutcome::Empty(_)
@@ -107,6 +115,6 @@ async fn ask(analyses: &Analyses, tenant: &Tenant, key: &Key, trace: TraceContex
         | PollOutcome::Unchanged
         | PollOutcome::NotFound
         | PollOutcome::Rejected(_) => Ok(()),
-        PollOutcome::Fault(fault) => Err(Ended::Unavailable { retry_after: fault.retry_after }),
+        PollOutcome::Fault(fault) => Err(LookupOutcome::Unavailable { retry_after: fault.retry_after }),
     }
 }

@@ -1,4 +1,4 @@
-//! An analysis as the bytes that are answered.
+//! The JSON representation of an analysis with its entity tag.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,16 +9,16 @@ use crate::domain::clock::Timestamp;
 use crate::domain::resource::AnalysisResource;
 use crate::store::{StoreError, StoredAnalysis};
 
-/// An analysis as it is answered.
+/// The answer to a request for an analysis.
 #[derive(Debug, Clone)]
 pub struct Representation {
     /// The resource as JSON.
     pub body: Bytes,
-    /// Its strong entity tag, in quotes.
+    /// The strong entity tag of the body, in quotes.
     pub etag: String,
-    /// How far the analysis is.
+    /// Status of the analysis.
     pub status: Status,
-    /// When to ask again, while it is unfinished.
+    /// Time at which a caller should ask again; `None` once the analysis is finished.
     pub retry_at: Option<Timestamp>,
 }
 
@@ -42,7 +42,7 @@ impl Representation {
     }
 }
 
-/// A strong entity tag of these bytes (RFC 9110, 8.8.3).
+/// The strong entity tag of a body (RFC 9110, 8.8.3).
 pub fn entity_tag(body: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
     format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]))

@@ -1,11 +1,11 @@
-//! What a tenant used.
+//! Reads the usage of a tenant.
 
 use super::{Analyses, AnalysesError};
 use crate::domain::usage::{Day, Usage};
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// What a tenant used on each day from `from` to `to`, both included, also where that is nothing.
+    /// Returns the usage of each day from `from` to `to`, both included, also of days without usage.
     ///
     /// # Errors
     /// If the store fails.

@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 use super::cache::Key;
 
-/// One signal for each call that somebody waits for; calls that nobody waits for cost nothing.
+/// The signals of calls that have waiting requests. A call without waiting requests takes no memory.
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<HashMap<Key, watch::Sender<()>>>);
 
-/// A place in the queue; gone when dropped.
+/// The registration of one waiting request. Dropping it ends the registration.
 pub(super) struct Waiting<'a> {
     waiters: &'a Waiters,
     key: Key,
@@ -19,7 +19,7 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiters {
-    /// From now on, no change of `key` is missed.
+    /// Registers a waiting request. It misses no later change of `key`.
     pub(super) fn join(&self, key: Key) -> Waiting<'_> {
         let mut signals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = signals.entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
@@ -40,10 +40,10 @@ impl Waiters {
 }
 
 impl Waiting<'_> {
-    /// Returns after the next change, or one that came since joining.
+    /// Returns after the next change, or at once after a change since the registration.
     pub(super) async fn changed(&mut self) {
         if let Some(signal) = &mut self.signal {
-            // The sender lives as long as this place does.
+            // The sender lives as long as the registration.
             let _ = signal.changed().await;
         }
     }

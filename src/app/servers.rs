@@ -19,7 +19,7 @@ use crate::http::cors::cors;
 use crate::http::observe::observe;
 use crate::http::state::ApiState;
 
-/// How long an idle connection is kept; longer than the idle time-outs of ingresses (60 s), so that they close first.
+/// How long an idle connection stays open: longer than the idle timeout of ingresses (60 s), so that the ingress closes it first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 pub(super) fn serve_api(
@@ -44,7 +44,7 @@ pub(super) fn serve_api(
             .configure(move |config| crate::http::configure(config, public_url.as_ref()))
     })
     .workers(workers)
-    // Of each worker.
+    // The limit applies to each server thread.
     .max_connections(settings.server.max_connections.div_ceil(workers))
     .client_request_timeout(settings.server.head_timeout)
     .keep_alive(KEEP_ALIVE)
@@ -82,8 +82,8 @@ pub(super) fn serve_admin(
     Ok((handle, url))
 }
 
-/// The last answer on its connection, if there are to be no more: clients find another replica for the next request,
-/// and no connection is closed on one that is on its way.
+/// Marks a response as the last one of its connection during a drain. Clients then send the next request to another replica, and no
+/// request is lost on a connection that closes.
 fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceResponse<B> {
     if is_draining {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -93,11 +93,11 @@ fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceRes
 
 async fn log_end(server: actix_web::dev::Server) {
     if let Err(error) = server.await {
-        tracing::error!(%error, "a server failed");
+        tracing::error!(%error, "server failed");
     }
 }
 
-/// Where a server that was just bound is to be found from this machine.
+/// The URL of a bound server, as seen from this machine.
 fn url_of(addresses: &[SocketAddr]) -> Url {
     let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant"));
     if let Some(address) = addresses.first() {

@@ -1,4 +1,4 @@
-//! `health`: whether the gateway of these settings is alive, for whoever runs the image and has no shell in it.
+//! `health`: checks whether the gateway with these settings is alive, for images without a shell.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use super::{Failed, print};
 use crate::config::Settings;
 use crate::http_client;
 
-/// One deadline over connection and answer: shorter than the image's, so that it is told what was waited for.
+/// Deadline of the whole request. It is shorter than the deadline of the image's health check, so that the reason is printed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     }
 }
 
-/// Where a gateway that listens on this address can be asked from its own machine.
+/// The address at which this machine reaches a gateway that listens on `listen`.
 fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -40,7 +40,7 @@ fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
     }
 }
 
-/// What is at the bottom of it: what is above says no more than that a request failed.
+/// The innermost error; the outer ones only say that the request failed.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("nothing came for {} s", PATIENCE.as_secs());

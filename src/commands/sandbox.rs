@@ -33,12 +33,12 @@ const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// Call of the printed commands. README and handbook use other calls, so that a reader of both gets 202 for each.
 const CALL: &str = "1716207600.1";
-/// The files that hold its secrets.
+/// Names of the files that hold the sandbox's secrets.
 const HMAC_SECRET: &str = "hmac-secret";
 const VENDOR_TOKEN: &str = "vendor-token";
 const CALLBACK_SECRET: &str = "callback-secret";
 const ENCRYPTION_KEY: &str = "encryption-key";
-/// How long the stand-in takes for an analysis.
+/// Time that the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);
 
 /// Runs the sandbox until `stop`.
@@ -82,7 +82,7 @@ fn taken(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
     Failed::fault(format!("cannot listen on {address}: {error}; choose another address by {flag}"))
 }
 
-/// Where the sandbox keeps its files; gone with it, unless the caller named the place.
+/// Folder of the sandbox's files. It is deleted at the end, unless `--data-dir` named it.
 struct Home {
     path: PathBuf,
     temporary: bool,
@@ -102,14 +102,14 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.temporary {
-            // Left behind, it is a small folder among temporary files.
+            // A failure leaves a small folder among the temporary files, which does no harm.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Made up at the first start in a folder, and kept in it: what an earlier run with the same `--data-dir` sealed is to open
-/// again, its token to be good, and receivers to know what it signs with.
+/// Secrets of the sandbox. They are generated at the first start in a folder and kept there, so that a later run with the same
+/// `--data-dir` accepts earlier tokens, opens sealed data and signs with the same secret.
 struct Secrets {
     vendor_token: String,
     hmac: String,
@@ -151,7 +151,7 @@ impl Secrets {
     }
 }
 
-/// What a file holds; if there is none, it is made.
+/// Content of a file, which is created first if it is missing.
 fn kept(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
     if !path.exists() {
         fs::write(path, make()).map_err(Failed::fault)?;
@@ -159,7 +159,7 @@ fn kept(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
     fs::read_to_string(path).map_err(Failed::fault)
 }
 
-/// The settings, through the same door as everybody's: the environment's form.
+/// Settings of the sandbox, given as environment variables so that they are checked like those of `serve`.
 fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Result<Settings, Failed> {
     let file = |name: &str| home.join(name).display().to_string();
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());

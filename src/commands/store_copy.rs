@@ -1,4 +1,4 @@
-//! `store copy`: what it says while it works and when it is done.
+//! `store copy`: copies a SQLite file to PostgreSQL and prints the progress.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::store::copy::{Beginning, Comparison, CopyError, StoreCopy};
 use crate::store::postgres;
 
-/// How often it is told how far a large table has come.
+/// Number of rows between two progress lines of a table.
 const ROWS_BETWEEN_WORDS: usize = 100_000;
 
 const NEXT: &str = "\
@@ -26,7 +26,7 @@ pub(super) async fn run(arguments: &CopyArgs) -> Result<(), Failed> {
     };
     let password_file = arguments.password_file.as_deref();
     if let Some(path) = password_file {
-        // A look now: later it would be missed as a refusal by the server.
+        // Read now, since a missing file would later look like a refusal by the server.
         std::fs::read(path)
             .map_err(|error| Failed::usage(format!("--password-file {}: {error}", path.display())))?;
     }
@@ -69,17 +69,17 @@ async fn carry(mut copy: StoreCopy) -> Result<String, CopyError> {
     Ok(format!("Everything was copied, and both sides hold the same:\n\n{}\n\n{NEXT}", table(&comparisons)))
 }
 
-/// One line for each table.
+/// Formats the comparison, one line per table.
 fn table(comparisons: &[Comparison]) -> String {
     let mut lines = format!("{:<12}{:>10}  sha256", "table", "rows");
     for Comparison { table, file, .. } in comparisons {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(lines, "\n{table:<12}{:>10}  {}", file.rows, file.short());
     }
     lines
 }
 
-/// To standard error; with that gone there is nobody left to tell.
+/// Prints a progress line on standard error. A closed standard error is ignored.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

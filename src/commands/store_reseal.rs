@@ -1,4 +1,4 @@
-//! `store reseal`: has the first key seal what others sealed, and says which keys are still needed.
+//! `store reseal`: seals stored secrets again with the first key, and lists the keys that are still needed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +15,10 @@ use crate::domain::webhooks::WebhookSealer;
 use crate::secrets::Encryption;
 use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
 
-/// Endpoints, or answers of up to 1 MiB each, that are in memory at once; of answers, also in one commit.
+/// Number of webhooks, or of stored answers of up to 1 MiB each, in memory at once. Answers of a batch share a commit.
 const BATCH: usize = 32;
 
-/// How much was sealed by whom.
+/// Number of sealed records, by key.
 #[derive(Debug, Default)]
 struct Count {
     by_the_first: usize,
@@ -26,15 +26,15 @@ struct Count {
     unopened: usize,
 }
 
-/// What was found in the store.
+/// The result of one pass over the store.
 #[derive(Debug, Default)]
 struct Found {
     webhooks: Count,
     answers: Count,
-    /// Each endpoint with something that none of the keys opens.
+    /// Webhooks whose secret or headers no key opens.
     unopened_webhooks: Vec<String>,
     unopened_answers: BTreeMap<TenantId, usize>,
-    /// What was changed by somebody else meanwhile, and is to be looked at again.
+    /// Number of records that changed in the meantime; another pass must handle them.
     missed: usize,
 }
 
@@ -72,7 +72,7 @@ struct Resealing {
 }
 
 impl Resealing {
-    /// Goes once over everything that is sealed.
+    /// Makes one pass over all sealed records.
     async fn pass(&self) -> Result<Found, StoreError> {
         let mut found = Found::default();
         let mut after = None;
@@ -138,7 +138,7 @@ impl Resealing {
     }
 }
 
-/// What keeps a key from being retired, a line each.
+/// The reasons why a key cannot be retired, one per line.
 fn faults(found: &Found, only_look: bool) -> Vec<String> {
     let mut faults = Vec::new();
     if only_look && found.webhooks.by_another + found.answers.by_another > 0 {
@@ -160,7 +160,7 @@ fn faults(found: &Found, only_look: bool) -> Vec<String> {
 fn table(found: &Found, by_another: [usize; 2], only_look: bool) -> String {
     let Found { webhooks, answers, .. } = found;
     let anew = if only_look { "another key" } else { "another key until now" };
-    // What was sealed anew in an earlier pass is the first key's in the last one.
+    // Records that an earlier pass resealed count as sealed by the first key in the last pass.
     let again =
         |count: &Count, resealed: usize| (count.by_the_first + count.by_another).saturating_sub(resealed);
     let mut lines = format!("{:<24}{:>17}{:>14}", "sealed by", "webhook secrets", "kept answers");
@@ -169,7 +169,7 @@ fn table(found: &Found, by_another: [usize; 2], only_look: bool) -> String {
         (anew, by_another[0], by_another[1]),
         ("none of the keys", webhooks.unopened, answers.unopened),
     ] {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(lines, "\n{name:<24}{of_webhooks:>17}{of_answers:>14}");
     }
     lines

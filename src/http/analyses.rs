@@ -7,7 +7,7 @@ use serde_json::json;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{Fields, JsonBody};
+use super::body::{JsonBody, JsonFields};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::exact_object::ExactObject;
 use super::json::Object;
@@ -84,7 +84,7 @@ pub struct Prefer {
     prefer: Option<String>,
 }
 
-impl Fields for SubmitAnalysis {
+impl JsonFields for SubmitAnalysis {
     fn calls(&self) -> Vec<CallId> {
         CallId::parse(&self.call_id).into_iter().collect()
     }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::audio;
 use super::audit::AuditEntry;
-use super::body::{Fields, OptionalBody};
+use super::body::{JsonFields, OptionalBody};
 use super::numbers::whole_number;
 use super::observe::RequestTrace;
 use super::problem::{ApiError, LINK_EXPIRED, NOT_FOUND};
@@ -38,7 +38,7 @@ pub struct CreateAudioLink {
     expires_in: Option<u64>,
 }
 
-impl Fields for CreateAudioLink {}
+impl JsonFields for CreateAudioLink {}
 
 impl CreateAudioLink {
     fn lifetime(&self) -> Result<Duration, ApiError> {

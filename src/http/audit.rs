@@ -16,7 +16,7 @@ use tracing::Level;
 use super::idempotency::REPLAYED;
 use super::observe::{RequestName, RequestTrace};
 use super::path;
-use super::routes::Operation;
+use super::routes::ApiOperation;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 
@@ -54,7 +54,7 @@ enum AuditActor {
 
 impl AuditEntry {
     /// Begins the entry of a request with a valid token.
-    pub(super) fn begin_for_token(request: &HttpRequest, operation: &Operation, caller: &Arc<Caller>) {
+    pub(super) fn begin_for_token(request: &HttpRequest, operation: &ApiOperation, caller: &Arc<Caller>) {
         let call_id = path::call_id(request).ok();
         begin(request, operation, call_id, || AuditActor::Token(Arc::clone(caller)));
     }
@@ -62,7 +62,7 @@ impl AuditEntry {
     /// Begins the entry of a request with a valid link.
     pub(super) fn begin_for_link(
         request: &HttpRequest,
-        operation: &Operation,
+        operation: &ApiOperation,
         tenant: &TenantId,
         call_id: &CallId,
     ) {
@@ -79,7 +79,7 @@ impl AuditEntry {
 
 fn begin(
     request: &HttpRequest,
-    operation: &Operation,
+    operation: &ApiOperation,
     call_id: Option<CallId>,
     actor: impl FnOnce() -> AuditActor,
 ) {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::analyses::SubmitAnalysis;
 use super::audit::ItemStatuses;
-use super::body::{Fields, JsonBody};
+use super::body::{JsonBody, JsonFields};
 use super::json::{Object, parse};
 use super::problem::{ApiError, INTERNAL, Problem};
 use super::query::NoQuery;
@@ -72,7 +72,7 @@ fn named(item: &RawValue) -> Option<String> {
     Some(fields.get("call_id")?.as_str()?.chars().take(CallId::MAX_LEN).collect())
 }
 
-impl Fields for SubmitAnalyses {
+impl JsonFields for SubmitAnalyses {
     fn calls(&self) -> Vec<CallId> {
         self.analyses.iter().filter_map(|item| CallId::parse(&named(item)?).ok()).collect()
     }

@@ -14,9 +14,9 @@ use super::state::ApiState;
 use crate::domain::ids::CallId;
 
 /// The body of an operation.
-pub trait Body: Sized {
+pub trait RequestBody: Sized {
     /// Whether the operation takes a body.
-    const PRESENCE: Presence;
+    const PRESENCE: BodyPresence;
 
     /// Parses the bytes of the body; `None` if the request has no body.
     ///
@@ -37,7 +37,7 @@ pub trait Body: Sized {
 
 /// Whether an operation takes a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
+pub enum BodyPresence {
     /// A body is not read.
     None,
     /// A body is read if the request has one.
@@ -47,13 +47,13 @@ pub enum Presence {
 }
 
 /// The fields of a JSON body.
-pub trait Fields: DeserializeOwned {
-    /// See [`Body::calls`].
+pub trait JsonFields: DeserializeOwned {
+    /// See [`RequestBody::calls`].
     fn calls(&self) -> Vec<CallId> {
         Vec::new()
     }
 
-    /// See [`Body::is_dry_run`].
+    /// See [`RequestBody::is_dry_run`].
     fn is_dry_run(&self) -> bool {
         false
     }
@@ -70,18 +70,18 @@ pub struct OptionalBody<T>(pub T);
 #[serde(deny_unknown_fields)]
 pub struct NoFields {}
 
-impl Fields for NoFields {}
+impl JsonFields for NoFields {}
 
-impl Body for () {
-    const PRESENCE: Presence = Presence::None;
+impl RequestBody for () {
+    const PRESENCE: BodyPresence = BodyPresence::None;
 
     fn parse(_: Option<&[u8]>) -> Result<Self, ApiError> {
         Ok(())
     }
 }
 
-impl<T: Fields> Body for JsonBody<T> {
-    const PRESENCE: Presence = Presence::Required;
+impl<T: JsonFields> RequestBody for JsonBody<T> {
+    const PRESENCE: BodyPresence = BodyPresence::Required;
 
     fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
         parse::<Object<T>>(bytes.unwrap_or_default()).map(|object| Self(object.0))
@@ -96,8 +96,8 @@ impl<T: Fields> Body for JsonBody<T> {
     }
 }
 
-impl<T: Fields + Default> Body for OptionalBody<T> {
-    const PRESENCE: Presence = Presence::Optional;
+impl<T: JsonFields + Default> RequestBody for OptionalBody<T> {
+    const PRESENCE: BodyPresence = BodyPresence::Optional;
 
     /// `null` means the same as no body.
     fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
@@ -110,15 +110,15 @@ impl<T: Fields + Default> Body for OptionalBody<T> {
 ///
 /// # Errors
 /// A problem with the size, the media type or the time that the body takes.
-pub(super) async fn receive<B: Body>(
+pub(super) async fn receive<B: RequestBody>(
     request: &HttpRequest,
     payload: Payload,
     state: &ApiState,
 ) -> Result<Option<BytesMut>, ApiError> {
     match B::PRESENCE {
-        Presence::None => return Ok(None),
-        Presence::Optional if is_absent(request) => return Ok(None),
-        Presence::Optional | Presence::Required => {}
+        BodyPresence::None => return Ok(None),
+        BodyPresence::Optional if is_absent(request) => return Ok(None),
+        BodyPresence::Optional | BodyPresence::Required => {}
     }
     check_media_type(request)?;
     let whole = collect(request, payload, state.max_body_bytes);

@@ -13,14 +13,14 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::audit::AuditEntry;
-use super::body::{Body, receive};
+use super::body::{RequestBody, receive};
 use super::idempotency::{IdempotentRequest, parse_key};
 use super::observe::{RequestName, RequestTrace};
 use super::path::PathParameters;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, INTERNAL, RATE_LIMITED, UNKNOWN_TENANT};
 use super::query::{NoQuery, QueryParameters};
 use super::rate_limits::Exceeded;
-use super::routes::{Access, Operation, PathOperations, Scope};
+use super::routes::{Access, ApiOperation, PathOperations, Scope};
 use super::state::ApiState;
 use crate::auth::{Caller, bearer};
 use crate::domain::ids::TenantId;
@@ -54,7 +54,7 @@ impl<P, Q, B> FromRequest for ApiRequest<P, Q, B>
 where
     P: PathParameters + 'static,
     Q: QueryParameters + 'static,
-    B: Body + 'static,
+    B: RequestBody + 'static,
 {
     type Error = actix_web::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
@@ -65,7 +65,7 @@ where
     }
 }
 
-async fn extract<P: PathParameters, Q: QueryParameters, B: Body>(
+async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<ApiRequest<P, Q, B>, ApiError> {
@@ -119,7 +119,7 @@ pub(super) fn state_of(request: &HttpRequest) -> Result<&web::Data<ApiState>, Ap
 ///
 /// # Errors
 /// `internal`, if the handler serves a path without a row in the route table.
-pub(super) fn operation_of(request: &HttpRequest) -> Result<&'static Operation, ApiError> {
+pub(super) fn operation_of(request: &HttpRequest) -> Result<&'static ApiOperation, ApiError> {
     PathOperations::of(request).ok_or_else(|| ApiError::new(INTERNAL, "the path is not in the route table"))
 }
 

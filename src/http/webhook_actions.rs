@@ -7,7 +7,7 @@ use actix_web::http::header;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{Fields, NoFields, OptionalBody};
+use super::body::{JsonFields, NoFields, OptionalBody};
 use super::numbers::whole_number;
 use super::problem::ApiError;
 use super::query::NoQuery;
@@ -33,7 +33,7 @@ pub struct RotateSecret {
     secret: Option<String>,
 }
 
-impl Fields for RotateSecret {}
+impl JsonFields for RotateSecret {}
 
 /// A scheduled delivery.
 #[derive(Debug, Serialize, ToSchema)]

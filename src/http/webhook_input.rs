@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
-use super::body::Fields;
+use super::body::JsonFields;
 use super::problem::{ApiError, FieldError};
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
@@ -176,9 +176,9 @@ impl Errors {
     }
 }
 
-impl Fields for CreateWebhook {}
+impl JsonFields for CreateWebhook {}
 
-impl Fields for ChangeWebhook {}
+impl JsonFields for ChangeWebhook {}
 
 impl CreateWebhook {
     pub(super) fn into_registration(self) -> Result<Registration, ApiError> {

@@ -5,7 +5,7 @@ use actix_web::http::header;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{Fields, JsonBody};
+use super::body::{JsonBody, JsonFields};
 use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
@@ -90,7 +90,7 @@ impl From<RecordedReplay> for Replay {
     }
 }
 
-impl Fields for ReplayEvents {
+impl JsonFields for ReplayEvents {
     fn is_dry_run(&self) -> bool {
         self.dry_run
     }

@@ -5,15 +5,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ClaimBatch, Lease, StoreError};
+use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt, webhook_id};
+use super::rules::{Engine, Rule, Transaction};
+use super::sealed::read_sealed;
+use super::sql::sql;
+use super::values::{Row, values};
+use super::{Change, ClaimBatch, Lease, StoreError, webhook_health, webhooks};
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Delivery, DeliveryQuery};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
-use crate::domain::retries::{GiveUpReason, RetryDecision};
-use crate::domain::webhooks::{DisabledReason, EndpointOutcome, SealedSecrets};
-
-/// How many attempts of one delivery are stored: the last ones. A delivery can be redelivered any number of times.
-pub(super) const MOST_ATTEMPTS: u32 = 100;
+use crate::domain::webhooks::{DisabledReason, SealedSecrets};
 
 /// The webhook of a claimed delivery, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,45 +54,6 @@ pub struct DeliverySlots {
     pub per_tenant: usize,
     /// The limit of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
-}
-
-/// The outcome of an attempt.
-#[derive(Debug, Clone)]
-pub struct FinishedAttempt {
-    /// The outcome in one word of a fixed set.
-    pub outcome: &'static str,
-    /// The version that the webhook had when the delivery was claimed; `None` for the callback of a submission. The
-    /// outcome does not count for a webhook that has changed since.
-    pub endpoint_version: Option<u32>,
-    /// The HTTP status of the response, if there was one.
-    pub status: Option<u16>,
-    /// The duration from connecting to the last byte or the error.
-    pub latency: Duration,
-    /// The error, for people.
-    pub detail: Option<String>,
-    /// The first bytes of the response body.
-    pub response: Vec<u8>,
-    /// The next state of the delivery.
-    pub next: RetryDecision,
-}
-
-/// A stored attempt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordedAttempt {
-    /// The attempt's number, counted from 1.
-    pub number: u32,
-    /// When the attempt began.
-    pub started_at: Timestamp,
-    /// The outcome; `None` while the attempt is in progress, or if its process died.
-    pub outcome: Option<String>,
-    /// The HTTP status of the response.
-    pub status: Option<u16>,
-    /// The duration from connecting to the last byte or the error.
-    pub latency: Option<Duration>,
-    /// The error, for people.
-    pub detail: Option<String>,
-    /// The first bytes of the response body.
-    pub response: Vec<u8>,
 }
 
 /// A stored delivery.
@@ -135,30 +98,6 @@ pub enum Sending {
     Disabled,
 }
 
-/// What an attempt says about its webhook.
-pub(super) struct Verdict {
-    /// The webhook's version that the attempt used.
-    pub(super) version: u32,
-    pub(super) ended: EndpointOutcome,
-}
-
-/// The verdict on the webhook of an attempt; `None` for the callback of a submission.
-pub(super) fn verdict(attempt: &FinishedAttempt) -> Option<Verdict> {
-    let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
-    let ended = match attempt.next {
-        RetryDecision::Delivered => EndpointOutcome::Delivered,
-        RetryDecision::WaitUntil(_) => EndpointOutcome::Unsigned { error: error() },
-        RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {
-            EndpointOutcome::Failed {
-                gone: matches!(attempt.next, RetryDecision::Hold | RetryDecision::GiveUp(GiveUpReason::Gone)),
-                status: attempt.status,
-                error: error(),
-            }
-        }
-    };
-    Some(Verdict { version: attempt.endpoint_version?, ended })
-}
-
 /// Deliveries and their attempts.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
@@ -200,4 +139,166 @@ pub trait DeliveryStore: Send + Sync {
     /// Makes a delivery due now, whatever its status, and restarts its retry schedule. A delivery whose attempt is in
     /// progress is not changed. Ends a pause of the webhook.
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> DeliveryStore for E {
+    async fn claim_deliveries_across_tenants(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
+        self.claim_deliveries(slots, lease).await
+    }
+
+    async fn finish_attempt(
+        &self,
+        lease: Lease,
+        attempt: FinishedAttempt,
+    ) -> Result<Option<DisabledReason>, StoreError> {
+        self.transact(FinishAttempt { lease, attempt }).await
+    }
+
+    async fn attempts(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+    ) -> Result<Vec<RecordedAttempt>, StoreError> {
+        self.query(ReadAttempts { tenant: tenant.clone(), delivery }).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        page: DeliveryQuery,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        self.deliveries(tenant, page).await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: &TenantId,
+        id: DeliveryId,
+    ) -> Result<Option<RecordedDelivery>, StoreError> {
+        self.query(FindDelivery { tenant: tenant.clone(), id }).await
+    }
+
+    async fn redeliver(&self, tenant: &TenantId, id: DeliveryId) -> Result<Sending, StoreError> {
+        self.transact(Redeliver { tenant: tenant.clone(), id }).await
+    }
+}
+
+struct FindDelivery {
+    tenant: TenantId,
+    id: DeliveryId,
+}
+
+impl Rule for FindDelivery {
+    const NAME: &'static str = "find_delivery";
+    type Output = Option<RecordedDelivery>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<RecordedDelivery>, StoreError> {
+        find(transaction, &self.tenant, self.id).await
+    }
+}
+
+async fn find(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    id: DeliveryId,
+) -> Result<Option<RecordedDelivery>, StoreError> {
+    let select = sql!(
+        "SELECT ",
+        RECORDED,
+        " FROM deliveries JOIN events ON events.seq = event LEFT JOIN webhooks ON webhooks.id = webhook \
+         WHERE deliveries.id = ?1 AND deliveries.tenant = ?2"
+    );
+    transaction.find(select, values![id, tenant], recorded).await
+}
+
+struct Redeliver {
+    tenant: TenantId,
+    id: DeliveryId,
+}
+
+impl Rule for Redeliver {
+    const NAME: &'static str = "redeliver";
+    type Output = Sending;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Sending, StoreError> {
+        let Self { tenant, id } = self;
+        let Some(delivery) = find(transaction, tenant, *id).await? else { return Ok(Sending::NotFound) };
+        if let Some(webhook) = delivery.webhook {
+            match webhooks::is_enabled(transaction, tenant, webhook).await? {
+                None => return Ok(Sending::NotFound),
+                Some(false) => return Ok(Sending::Disabled),
+                Some(true) => {}
+            }
+        }
+        let update = sql!(
+            "UPDATE deliveries SET status = 'pending', due_at = ?2, finished_at = NULL, earlier_attempts = attempts \
+             WHERE seq = ?1 AND NOT (leased AND status = 'pending')"
+        );
+        let now = transaction.env().clock.now();
+        transaction.execute(update, values![delivery.place, now]).await?;
+        if let Some(webhook) = delivery.webhook {
+            webhook_health::end_pause(transaction, webhook).await?;
+        }
+        transaction.notify(Change::Delivery);
+        Ok(Sending::Due(*id))
+    }
+}
+
+/// The columns that [`recorded`] reads, of `deliveries` joined with `events` and `webhooks`.
+pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
+     CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, events.id AS event_id, kind, \
+     deliveries.call_id AS call_id, status, attempts, deliveries.created_at AS created_at, due_at, leased, finished_at";
+
+pub(super) fn recorded(row: &dyn Row) -> Result<RecordedDelivery, StoreError> {
+    Ok(RecordedDelivery {
+        place: row.get("place")?,
+        id: row.get("id")?,
+        webhook: webhook_id(row)?,
+        url: row.get("url")?,
+        event_id: row.get("event_id")?,
+        kind: row.get("kind")?,
+        call_id: call_id(row)?,
+        status: row.get("status")?,
+        attempts: row.get("attempts")?,
+        created_at: row.get("created_at")?,
+        due_at: row.get("due_at")?,
+        leased: row.get("leased")?,
+        finished_at: row.get("finished_at")?,
+    })
+}
+
+/// Reads a claimed delivery, joined with its event (whose id is `event_id`) and its webhook.
+pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
+    let delivery = Delivery {
+        id: row.get("id")?,
+        tenant: row.get("tenant")?,
+        call_id: call_id(row)?,
+        webhook: webhook_id(row)?,
+        event_id: row.get("event_id")?,
+        url: row.parse("url", CallbackUrl::parse)?,
+        attempts: row.get("attempts")?,
+        earlier_attempts: row.get("earlier_attempts")?,
+        due_at: row.get("due_at")?,
+        trace: row.json("trace")?,
+    };
+    let endpoint = match delivery.webhook {
+        Some(id) => Some(ClaimedEndpoint { id, version: row.get("version")?, sealed: read_sealed(row)? }),
+        None => None,
+    };
+    let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
+    let body: Vec<u8> = row.get("body")?;
+    Ok(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
+}
+
+/// The call of a delivery; `None` for a test event.
+fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
+    row.parse("call_id", |text| match text {
+        "" => Ok(None),
+        call_id => CallId::parse(call_id).map(Some),
+    })
 }

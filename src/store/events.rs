@@ -2,18 +2,19 @@
 
 use futures_util::try_join;
 
+use super::feed::NEXT_POSITION;
 use super::rules::Transaction;
 use super::sql::{Sql, sql};
-use super::sqlite::NEXT_EVENT_POSITION;
 use super::values::{Value, json, values};
 use super::{Change, StoreError};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
-use crate::domain::events::{Event, EventKind};
-use crate::domain::ids::{CallId, TenantId, WebhookId};
+use crate::domain::events::{Event, EventKind, WEBHOOK_TEST, test_body};
+use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
+use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::EventFilter;
 
 /// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that want it.
@@ -47,16 +48,8 @@ pub(super) async fn announce(
 
 /// Returns the number of the event.
 async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, StoreError> {
-    // On PostgreSQL an event gets its position when the feed is read.
-    static NEXT_POSITION: Sql = Sql::per_engine(&[NEXT_EVENT_POSITION], &[]);
     let tenant = values![&event.tenant];
     let position: Option<i64> = transaction.find(&NEXT_POSITION, tenant, |row| row.get("last")).await?;
-    static INSERT: Sql = Sql::insert(
-        "seq",
-        &[
-            "INSERT INTO events (id, tenant, call_id, kind, at, body, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        ],
-    );
     let values = values![
         event.id,
         &event.tenant,
@@ -66,10 +59,44 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
         &event.body[..],
         position
     ];
+    insert(transaction, values).await
+}
+
+/// Takes the id, the tenant, the call, the type, the time, the body and the position. Returns the number of the event.
+async fn insert(transaction: &impl Transaction, values: &[Value<'_>]) -> Result<i64, StoreError> {
+    static INSERT: Sql = Sql::insert(
+        "seq",
+        &[
+            "INSERT INTO events (id, tenant, call_id, kind, at, body, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        ],
+    );
     transaction
         .insert(&INSERT, values)
         .await?
         .ok_or_else(|| StoreError::Corrupt("an insert without a conflict clause inserted nothing".to_owned()))
+}
+
+/// Writes a test event with its delivery to one webhook. Returns the delivery's id.
+pub(super) async fn write_test(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    webhook: WebhookId,
+    trace: TraceContext,
+) -> Result<DeliveryId, StoreError> {
+    let (now, entropy) = (transaction.env().clock.now(), &*transaction.env().entropy);
+    let id = EventId::generate(now, entropy);
+    let body = test_body(webhook, now).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let position: Option<i64> = None;
+    let seq = insert(transaction, values![id, tenant, "", WEBHOOK_TEST, now, &body[..], position]).await?;
+    // A negative position is unique and not part of the feed.
+    let hide = sql!("UPDATE events SET position = -seq WHERE seq = ?1");
+    transaction.execute(hide, values![seq]).await?;
+    let destination = Destination::Webhook(webhook);
+    let delivery = NewDelivery::begin(tenant, None, destination, trace, now, entropy);
+    let id = delivery.id;
+    insert_deliveries(transaction, seq, &[delivery]).await?;
+    transaction.notify(Change::Delivery);
+    Ok(id)
 }
 
 /// Takes the tenant.
@@ -106,7 +133,7 @@ async fn destinations(
 }
 
 /// Writes deliveries of one event.
-pub(super) async fn insert_deliveries(
+async fn insert_deliveries(
     transaction: &impl Transaction,
     seq: i64,
     deliveries: &[NewDelivery],

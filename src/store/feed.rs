@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::StoreError;
+use super::rules::{Engine, Rule, Transaction};
+use super::sql::{Sql, sql};
+use super::values::{Row, values};
 use crate::domain::clock::Timestamp;
-use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
+use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
 /// Events written within this time of each other may appear in either order in the feed. Longer than a transaction lasts.
 const FEED_DISORDER: Duration = Duration::from_mins(1);
 
 /// Returns whether an event written `at` may come after this event in the feed.
-pub(super) fn is_younger(event: EventId, at: Timestamp) -> bool {
+fn is_younger(event: EventId, at: Timestamp) -> bool {
     at + FEED_DISORDER >= event.generated_at()
 }
 
@@ -35,4 +39,155 @@ pub trait FeedStore: Send + Sync {
     /// Returns the position after an event. For an event that is no longer stored, returns a position with no younger
     /// event before it: events written within a minute of the lost one may be read again.
     async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> FeedStore for E {
+    async fn events_after(
+        &self,
+        tenant: &TenantId,
+        after: FeedPosition,
+        limits: PageLimits,
+    ) -> Result<Vec<FeedEvent>, StoreError> {
+        self.number_events(tenant).await?;
+        self.query(ReadEvents { tenant: tenant.clone(), after, limits }).await
+    }
+
+    async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
+        // Batch by batch: no transaction lasts long, even if the feed was never read before.
+        while self.number_events(tenant).await? {}
+        self.query(FindEnd { tenant: tenant.clone() }).await
+    }
+
+    async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError> {
+        if let Some(position) = self.query(FindPosition { tenant: tenant.clone(), event }).await? {
+            return Ok(position);
+        }
+        let end = self.feed_end(tenant).await?;
+        self.query(FindPositionBefore { tenant: tenant.clone(), event, end }).await
+    }
+}
+
+/// Takes the tenant. Returns the next position of the feed. PostgreSQL assigns positions when the feed is read
+/// ([`Engine::number_events`]).
+pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
+    &["INSERT INTO feeds (tenant, last) VALUES (?1, 1) \
+       ON CONFLICT (tenant) DO UPDATE SET last = last + 1 RETURNING last"],
+    &[],
+);
+
+struct ReadEvents {
+    tenant: TenantId,
+    after: FeedPosition,
+    limits: PageLimits,
+}
+
+/// Takes the tenant, the position, the most events and the most bytes. PostgreSQL does not send the events after the one
+/// that exceeds the bytes, and measures bodies without reading them; `SQLite` reads only what is asked for.
+pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
+    &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],
+    &[
+        "SELECT position, id, kind, body FROM (SELECT position, id, kind, body, \
+         sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before FROM (",
+        PAGE,
+        " ORDER BY position LIMIT ?3) AS page) AS measured WHERE bytes_before < ?4 ORDER BY position",
+    ],
+);
+const PAGE: &str = "SELECT position, id, kind, body FROM events WHERE tenant = ?1 AND position > ?2";
+
+impl Rule for ReadEvents {
+    const NAME: &'static str = "events_after";
+    type Output = Vec<FeedEvent>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<FeedEvent>, StoreError> {
+        let Self { tenant, after, limits } = self;
+        let values = values![tenant, after.number(), limits.events, limits.bytes];
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        transaction
+            .for_each(&EVENTS_AFTER, values, |row| {
+                if bytes < limits.bytes {
+                    let event = event(row)?;
+                    bytes += event.body.len();
+                    events.push(event);
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(events)
+    }
+}
+
+fn event(row: &dyn Row) -> Result<FeedEvent, StoreError> {
+    let body: Vec<u8> = row.get("body")?;
+    Ok(FeedEvent {
+        position: position(row)?,
+        id: row.get("id")?,
+        kind: row.get("kind")?,
+        body: Bytes::from(body),
+    })
+}
+
+fn position(row: &dyn Row) -> Result<FeedPosition, StoreError> {
+    row.get("position").map(FeedPosition::new)
+}
+
+struct FindEnd {
+    tenant: TenantId,
+}
+
+impl Rule for FindEnd {
+    const NAME: &'static str = "feed_end";
+    type Output = FeedPosition;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<FeedPosition, StoreError> {
+        let select = sql!("SELECT last AS position FROM feeds WHERE tenant = ?1");
+        let end = transaction.find(select, values![&self.tenant], position).await?;
+        Ok(end.unwrap_or(FeedPosition::BEGINNING))
+    }
+}
+
+struct FindPosition {
+    tenant: TenantId,
+    event: EventId,
+}
+
+impl Rule for FindPosition {
+    const NAME: &'static str = "feed_position";
+    type Output = Option<FeedPosition>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<FeedPosition>, StoreError> {
+        let select = sql!("SELECT position FROM events WHERE id = ?1 AND tenant = ?2 AND position > 0");
+        transaction.find(select, values![self.event, &self.tenant], position).await
+    }
+}
+
+/// Finds the position of an event that is no longer stored: before every younger event. All events up to `end` must have a
+/// position.
+struct FindPositionBefore {
+    tenant: TenantId,
+    event: EventId,
+    end: FeedPosition,
+}
+
+/// Takes the tenant and a position.
+pub(super) static NEXT_EVENT: Sql = Sql::new(&[
+    "SELECT position, at FROM events WHERE tenant = ?1 AND position > ?2 ORDER BY position LIMIT 1",
+]);
+
+impl Rule for FindPositionBefore {
+    const NAME: &'static str = "feed_position_before";
+    type Output = FeedPosition;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<FeedPosition, StoreError> {
+        let mut bisection = Bisection::new(self.end);
+        loop {
+            let after = match bisection.next() {
+                Ok(after) => after,
+                Err(found) => return Ok(found),
+            };
+            let next = |row: &dyn Row| Ok((position(row)?, is_younger(self.event, row.get("at")?)));
+            let found = transaction.find(&NEXT_EVENT, values![&self.tenant, after.number()], next).await?;
+            bisection.learn(after, found);
+        }
+    }
 }

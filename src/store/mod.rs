@@ -18,6 +18,7 @@
 
 mod analyses;
 mod analysis_rows;
+mod attempts;
 mod changes;
 pub mod copy;
 mod deletion;
@@ -37,6 +38,8 @@ mod transitions;
 mod upkeep;
 mod usage;
 mod values;
+mod webhook_health;
+mod webhook_rows;
 mod webhooks;
 mod work;
 
@@ -51,9 +54,9 @@ use crate::domain::polling::PollingPolicy;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::analyses::{AnalysisStore, StoredAnalysis};
+pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::deliveries::{
-    ClaimedDelivery, ClaimedEndpoint, DeliverySlots, DeliveryStore, FinishedAttempt, RecordedAttempt,
-    RecordedDelivery, Sending,
+    ClaimedDelivery, ClaimedEndpoint, DeliverySlots, DeliveryStore, RecordedDelivery, Sending,
 };
 pub use self::feed::FeedStore;
 pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};

@@ -196,6 +196,21 @@ impl Rule for FindReplay {
     }
 }
 
+/// Makes the unfinished replay to a webhook due now. Waits for a step that is postponing it.
+pub(super) async fn wake(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    webhook: WebhookId,
+) -> Result<(), StoreError> {
+    let update = sql!(
+        "UPDATE replays SET due_at = CASE WHEN due_at > ?3 THEN ?3 ELSE due_at END \
+         WHERE webhook = ?1 AND tenant = ?2 AND finished_at IS NULL"
+    );
+    let now = transaction.env().clock.now();
+    transaction.execute(update, values![webhook, tenant, now]).await?;
+    Ok(())
+}
+
 /// A replay with its cursor: the time and the number of the last event that was read.
 struct Progress {
     replay: Replay,

@@ -44,8 +44,12 @@ use std::time::{Duration, Instant};
 use super::sql::Sql;
 use super::values::{Row, Value};
 use super::work::Leased;
-use super::{Change, ClaimBatch, ClaimedWork, Lease, Queue, StoreError, Surroundings, WorkSlots};
+use super::{
+    Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Queue, RecordedDelivery,
+    StoreError, Surroundings, WorkSlots,
+};
 use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::usage::Usage;
@@ -228,8 +232,26 @@ pub(super) trait Engine: Send + Sync {
         lease: Duration,
     ) -> impl Future<Output = Result<ClaimBatch<ClaimedWork>, StoreError>> + Send;
 
-    /// Deletes deliveries of deleted webhooks, and the webhooks after their last delivery. Returns the number of rows.
-    fn purge_webhooks(&self) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    /// See [`DeliveryStore::claim_deliveries_across_tenants`](super::DeliveryStore::claim_deliveries_across_tenants).
+    fn claim_deliveries(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> impl Future<Output = Result<ClaimBatch<ClaimedDelivery>, StoreError>> + Send;
+
+    /// See [`DeliveryStore::list_deliveries`](super::DeliveryStore::list_deliveries).
+    fn deliveries(
+        &self,
+        tenant: &TenantId,
+        query: DeliveryQuery,
+    ) -> impl Future<Output = Result<Vec<RecordedDelivery>, StoreError>> + Send;
+
+    /// Gives a batch of new events their positions in the tenant's feed, unless they have one since they were written.
+    /// Returns whether there may be more.
+    fn number_events(&self, tenant: &TenantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Writes the usage that this process has counted in memory.
+    fn flush_usage(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Measures a transaction, and counts a failure of the store.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::deletion::{DeleteExpired, DeleteRecords};
 use super::rules::Engine;
+use super::webhooks::PurgeWebhook;
 use super::{Queue, StoreError};
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -89,7 +90,7 @@ impl<E: Engine> RetentionStore for E {
         limit: usize,
     ) -> Result<usize, StoreError> {
         let deleted = self.transact(DeleteExpired { before, limit }).await?;
-        Ok(deleted + self.purge_webhooks().await?)
+        Ok(deleted + self.transact(PurgeWebhook { id: None }).await?)
     }
 
     async fn delete_records_across_tenants(

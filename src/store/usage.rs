@@ -3,6 +3,9 @@
 use async_trait::async_trait;
 
 use super::StoreError;
+use super::rules::{Engine, Rule, Transaction};
+use super::sql::sql;
+use super::values::{Row, values};
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
 
@@ -13,4 +16,43 @@ pub trait UsageStore: Send + Sync {
     /// counts in the transaction of the work. PostgreSQL replicas add up every few seconds: a killed replica may lose
     /// that much, and work that a lost connection interrupted may be counted twice or not at all.
     async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> UsageStore for E {
+    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
+        // The work of this process is visible at once. If it cannot be written, it cannot be read either.
+        self.flush_usage().await?;
+        self.query(ReadUsage { tenant: tenant.clone(), from, to }).await
+    }
+}
+
+struct ReadUsage {
+    tenant: TenantId,
+    from: Day,
+    to: Day,
+}
+
+impl Rule for ReadUsage {
+    const NAME: &'static str = "usage";
+    type Output = Vec<(Day, Usage)>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<(Day, Usage)>, StoreError> {
+        let select = sql!(
+            "SELECT day, submissions, polls, completions, failures, attempts, delivered, undelivered FROM usage \
+             WHERE tenant = ?1 AND day BETWEEN ?2 AND ?3 ORDER BY day"
+        );
+        let values = values![&self.tenant, self.from.number(), self.to.number()];
+        transaction.query(select, values, read).await
+    }
+}
+
+fn read(row: &dyn Row) -> Result<(Day, Usage), StoreError> {
+    const COLUMNS: [&str; 7] =
+        ["submissions", "polls", "completions", "failures", "attempts", "delivered", "undelivered"];
+    let mut numbers = [0; 7];
+    for (number, column) in numbers.iter_mut().zip(COLUMNS) {
+        *number = row.get(column)?;
+    }
+    Ok((Day::from_number(row.get("day")?), Usage::from_numbers(numbers)))
 }

@@ -34,7 +34,6 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leased {
     Analysis,
-    #[expect(dead_code, reason = "deliveries are not written by rules yet")]
     Delivery,
 }
 

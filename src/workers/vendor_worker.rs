@@ -10,7 +10,7 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument, error_span};
 
 use super::{Report, Worker, lease_for};
-use crate::alovoice::{BodyPermit, FreePermits, Request, VendorClient, VendorPermit, VendorPermits};
+use crate::alovoice::{BodyPermit, FreePermits, VendorCall, VendorClient, VendorPermit, VendorPermits};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::Step;
@@ -119,7 +119,7 @@ impl VendorWorker {
             return;
         }
         let token = tenant.vendor_token();
-        let request = Request { token: &token, call_id: &analysis.call_id, trace };
+        let request = VendorCall { token: &token, call_id: &analysis.call_id, trace };
         // The permit for the memory of a large answer is held until the answer is stored.
         let (step, _body_permit) = match self.queue {
             Queue::Submits => {

@@ -1,4 +1,4 @@
-//! Links between the project's Markdown pages, and the handbook as a book.
+//! Links and file names in the project's Markdown pages, and the handbook as a book.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +30,15 @@ fn links(page: &str) -> Vec<String> {
         links.extend(targets.map(str::to_owned));
     }
     links
+}
+
+/// Paths of the repository that a page names in code, such as `tests/run`.
+fn named_paths(page: &str) -> Vec<String> {
+    const FOLDERS: [&str; 7] = ["benches/", "docs/", "fuzz/", "helm/", "openapi/", "src/", "tests/"];
+    let spans = prose(page).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let words = spans.filter_map(|span| span.split(' ').next());
+    let is_path = |word: &&str| FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.contains('…');
+    words.filter(is_path).map(str::to_owned).collect()
 }
 
 /// Anchors of a page's headings, as GitHub and mdBook make them.
@@ -68,13 +77,31 @@ fn fault(page: &Path, link: &str) -> Option<String> {
     (!is_there).then(|| "there is no such heading".to_owned())
 }
 
-#[test]
-fn every_relative_link_leads_somewhere() {
+/// Path and text of every page that the project has.
+fn all_pages() -> Vec<(String, String)> {
     let mut paths: Vec<_> = pages().into_iter().map(|page| page.path).collect();
     paths.extend(OTHER_PAGES.map(str::to_owned));
+    let read = |path: String| (std::fs::read_to_string(Path::new(ROOT).join(&path)).unwrap(), path);
+    paths.into_iter().map(read).map(|(text, path)| (path, text)).collect()
+}
+
+#[test]
+fn every_file_that_a_page_names_exists() {
+    let (mut count, mut missing) = (0, Vec::new());
+    for (page, text) in all_pages() {
+        for path in named_paths(&text) {
+            count += 1;
+            missing.extend((!Path::new(ROOT).join(&path).exists()).then(|| format!("{page}: {path}")));
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(count > 50, "only {count} paths were found");
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
     let (mut count, mut faults) = (0, Vec::new());
-    for path in paths {
-        let text = std::fs::read_to_string(Path::new(ROOT).join(&path)).unwrap();
+    for (path, text) in all_pages() {
         for link in links(&text) {
             count += 1;
             faults.extend(fault(Path::new(&path), &link).map(|fault| format!("{path}: {link}: {fault}")));

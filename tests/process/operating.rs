@@ -76,6 +76,15 @@ fn chapters() -> Vec<(String, Vec<String>)> {
     chapters
 }
 
+/// Lines of the answers that the page shows, without those that have numbers.
+fn answers() -> Vec<String> {
+    let blocks = blocks(HANDBOOK);
+    let pairs = blocks.windows(2).filter(|pair| pair[0].language == "sh" && pair[1].language.is_empty());
+    let lines = pairs.flat_map(|pair| pair[1].text.lines().map(str::trim).collect::<Vec<_>>());
+    let has_no_number = |line: &&str| !line.is_empty() && !line.contains(|c: char| c.is_ascii_digit());
+    lines.filter(has_no_number).map(str::to_owned).collect()
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -166,6 +175,8 @@ async fn the_commands_for_operators_work_from_top_to_bottom() {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let log = std::fs::read_to_string(places.home.path().join("log")).unwrap_or_default();
     assert!(output.status.success() && told.contains("== The end"), "{told}\n{log}");
+    let missing: Vec<_> = answers().into_iter().filter(|line| !told.contains(line.as_str())).collect();
+    assert!(missing.is_empty(), "the page shows {missing:?}, and the output is {told}");
     // Each restore brings back a backup from before this call was submitted.
     assert_eq!(vendor.accepted_submits(&id("since-the-backup")), 2, "once before each restore");
     assert_eq!(vendor.accepted_submits(&id(CALL)), 1);

@@ -207,6 +207,28 @@ async fn the_commands_of_all_pages_work_and_show_every_operation() {
     assert!(missing.is_empty(), "no page shows {missing:?}");
 }
 
+/// Readers of several pages, and of the commands that the sandbox prints, get 202 for each new submission.
+#[test]
+fn no_two_pages_submit_the_same_call() {
+    let mut seen = vec![("sandbox".to_owned(), "1716207600.1".to_owned())];
+    for page in pages().into_iter().filter(|page| page.path != "docs/operating.md") {
+        let mut calls = BTreeSet::new();
+        for Example { script, .. } in examples(&page.text) {
+            let rest = script
+                .split("\"call_id\": \"")
+                .skip(1)
+                .map(|rest| rest.split('"').next().unwrap().to_owned());
+            calls.extend(rest.filter(|call| !call.contains(' ')));
+        }
+        for call in calls {
+            let earlier = seen.iter().find(|(_, earlier)| *earlier == call);
+            assert!(earlier.is_none(), "{} and {earlier:?} submit {call}", page.path);
+            seen.push((page.path.clone(), call));
+        }
+    }
+    assert!(seen.len() > 8, "{seen:?}");
+}
+
 #[test]
 fn the_readme_is_short() {
     let pages = pages();

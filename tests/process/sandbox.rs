@@ -1,4 +1,4 @@
-//! The sandbox: the commands that it prints are run unchanged.
+//! The sandbox as a newcomer uses it: the commands that it prints work unchanged.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::stage::Stage;
 const PORTS: [&str; 6] =
     ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--vendor-listen", "127.0.0.1:0"];
 
-/// A running sandbox, and its welcome text.
+/// A running sandbox and the text that it printed at its start.
 pub(crate) struct Sandbox {
     pub(crate) process: Gateway,
     welcome: Vec<String>,
@@ -26,7 +26,7 @@ impl Sandbox {
         Self::start_with(stage, &[]).await
     }
 
-    /// Starts a sandbox with its files in `folder`.
+    /// Starts a sandbox with its files in this folder.
     pub(crate) async fn start_in(stage: &Stage, folder: &Path) -> Self {
         Self::start_with(stage, &["--data-dir", folder.to_str().unwrap()]).await
     }
@@ -69,7 +69,7 @@ impl Sandbox {
         word.unwrap().trim_end_matches('/')
     }
 
-    /// Mints a token with other scopes for a sandbox with its files in `folder`.
+    /// Creates a token with these scopes for a sandbox with its files in this folder.
     pub(crate) fn token_with(folder: &Path, scopes: &str) -> String {
         let tenant = TenantId::parse("demo").unwrap();
         let token = DevelopmentToken {
@@ -91,25 +91,25 @@ impl Sandbox {
         self.line("Swagger UI").split_whitespace().find(|word| word.starts_with("http")).unwrap()
     }
 
-    /// The curl commands of the welcome text, in order.
+    /// Printed commands, in order.
     fn commands(&self) -> Vec<&str> {
         self.welcome.iter().map(String::as_str).filter(|line| line.starts_with("curl ")).collect()
     }
 
-    /// Runs a command in a shell, after the line that sets the token.
+    /// Runs a command after the line that sets the token.
     async fn paste(&self, command: &str) -> String {
         let script = format!("{}\n{command}\n", self.line("TOKEN="));
         let mut shell = Command::new("sh");
         shell.args(["-c", &script]).env_remove("http_proxy").env("no_proxy", "*");
         let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}\n{stderr}\nIs curl installed?");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}\n{told}\nIs curl on this machine?");
         String::from_utf8(output.stdout).unwrap()
     }
 }
 
 #[tokio::test]
-async fn the_printed_curl_commands_work_unchanged() {
+async fn the_printed_commands_work_unchanged() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let [submit, wait, transcript, metrics] = sandbox.commands().try_into().unwrap();
@@ -122,10 +122,9 @@ async fn the_printed_curl_commands_work_unchanged() {
     let transcript = sandbox.paste(transcript).await;
     assert!(transcript.starts_with("[0:00:01] Operator: "), "{transcript}");
 
-    let output =
-        sandbox.process.stdout.line("the line of the receiver", |line| line.starts_with("receiver:")).await;
-    assert!(output.contains("analysis.completed, call 1716207600.1,"), "{output}");
-    assert!(output.ends_with("signature verified"), "{output}");
+    let told = sandbox.process.stdout.line("the receiver's word", |line| line.starts_with("receiver:")).await;
+    assert!(told.contains("analysis.completed, call 1716207600.1,"), "{told}");
+    assert!(told.ends_with("signature verified"), "{told}");
     let completed = "alovoice_gateway_events_total{tenant=\"demo\",type=\"analysis.completed\"}";
     assert!(before.contains(&format!("{completed} 0\n")), "{before}");
     let after = sandbox.paste(metrics).await;
@@ -142,7 +141,7 @@ async fn the_printed_curl_commands_work_unchanged() {
 }
 
 #[tokio::test]
-async fn secrets_are_kept_in_the_data_folder() {
+async fn a_data_dir_keeps_the_secrets_between_runs() {
     let stage = Stage::set_up().await;
     let folder = tempfile::tempdir().unwrap();
     let secrets = || {
@@ -158,11 +157,11 @@ async fn secrets_are_kept_in_the_data_folder() {
         "curl -sS -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {token}' {}/v1/webhooks",
         second.base()
     );
-    assert_eq!(second.paste(&list).await, "200", "the second sandbox must accept a token of the first");
+    assert_eq!(second.paste(&list).await, "200", "a token of the first is good at the second");
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_an_error() {
+async fn a_taken_address_is_reported_with_its_flag() {
     let stage = Stage::set_up().await;
     let taken = stage.vendor.base_url().socket_addrs(|| None).unwrap()[0].to_string();
     let mut arguments = ["sandbox"].to_vec();
@@ -170,6 +169,6 @@ async fn an_address_in_use_is_an_error() {
     *arguments.last_mut().unwrap() = &taken;
     let output = stage.command(&arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let output = String::from_utf8(output.stderr).unwrap();
-    assert!(output.contains(&taken) && output.contains("--vendor-listen"), "{output}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&taken) && told.contains("--vendor-listen"), "{told}");
 }

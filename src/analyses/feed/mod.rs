@@ -1,8 +1,8 @@
-//! The events of a tenant: a page at a time, and live.
+//! The events of a tenant, page by page and as a live stream.
 //!
-//! A stream holds one page at most, and reads the next when all of it was taken: a slow reader is held back by its socket
-//! and costs no memory. What wakes a stream says only that there may be something new; what there is, and in which order,
-//! the store tells. So a notice that comes twice does no harm, and one that is lost is made up for at the next heartbeat.
+//! A stream holds one page at most and reads the next page when its client has taken all events, so a slow client costs no memory. A
+//! signal tells a stream only that there may be new events; the store decides which events there are, and their order. A repeated
+//! signal therefore does no harm, and the next heartbeat makes up for a lost one.
 
 mod stream;
 
@@ -23,21 +23,21 @@ use crate::domain::ids::{EventId, TenantId};
 use crate::env::Env;
 use crate::store::{Change, Store, StoreError};
 
-/// Where a reader wants to begin.
+/// The start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest event that is kept.
+    /// The oldest event that is stored.
     Earliest,
-    /// With the next that comes.
+    /// The next event from now on.
     Latest,
-    /// After this place.
+    /// The event after this position.
     Position(FeedPosition),
-    /// After this event.
+    /// The event after this one.
     Event(EventId),
 }
 
 impl Start {
-    /// Reads `earliest`, `latest`, a cursor of this tenant's or an event's id; `None` if it is none of these.
+    /// Parses `earliest`, `latest`, a cursor of this tenant or the id of an event. Returns `None` for other texts.
     pub fn parse(tenant: &TenantId, text: &str) -> Option<Self> {
         match text {
             "earliest" => Some(Self::Earliest),
@@ -60,22 +60,22 @@ pub struct FeedPage {
     pub next_cursor: String,
 }
 
-/// The tenant has as many streams open as it may.
+/// The tenant has the maximum number of open streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tenant has {most} event streams open, and may have no more")]
 pub struct TooManyStreams {
-    /// How many it may have at one replica.
+    /// Maximum number of streams per tenant and replica.
     pub most: usize,
 }
 
-/// The feeds of all tenants.
+/// The use cases about events.
 pub struct Feed {
     env: Env,
     store: Arc<dyn Store>,
     /// Cancelled when the gateway drains; streams end then.
     draining: CancellationToken,
     settings: EventSettings,
-    /// A signal for each tenant that ever had a stream; it has a receiver for each stream that is open.
+    /// A signal per tenant that ever had a stream, with a receiver per open stream.
     signals: Mutex<HashMap<TenantId, watch::Sender<()>>>,
 }
 
@@ -90,7 +90,7 @@ impl Feed {
         Self { env, store, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// What comes after a place.
+    /// Reads the events after a start.
     ///
     /// # Errors
     /// If the store fails.
@@ -106,10 +106,10 @@ impl Feed {
         Ok(FeedPage { next_cursor: cursor(tenant, last), events })
     }
 
-    /// Takes a place for a stream, which is given back with the stream.
+    /// Reserves a stream. Dropping the receiver releases it.
     ///
     /// # Errors
-    /// If the tenant has too many.
+    /// If the tenant has too many streams.
     pub fn join(&self, tenant: &TenantId) -> Result<watch::Receiver<()>, TooManyStreams> {
         let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = signals.entry(tenant.clone()).or_default();
@@ -120,7 +120,7 @@ impl Feed {
         Ok(signal.subscribe())
     }
 
-    /// Everything that comes after a place, for as long as the caller's token counts.
+    /// Streams all events after a start, until the caller's token expires at `until`.
     ///
     /// # Errors
     /// If the store fails.

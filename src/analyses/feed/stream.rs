@@ -1,4 +1,4 @@
-//! One caller's live view of its tenant's feed.
+//! The live event stream of one caller.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::TenantId;
 use crate::store::StoreError;
 
-/// What a stream holds in memory at most, bar the event that passes it.
+/// Limits of the events that a stream holds in memory, except for the event that exceeds the limit.
 const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
 
 /// The next item of a stream.
@@ -25,14 +25,14 @@ pub enum StreamItem {
     End(&'static str),
 }
 
-/// Everything that happens to a tenant's analyses, from a place on.
+/// The events of a tenant from a position on.
 pub struct EventStream {
     feed: Arc<Feed>,
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
     until: Timestamp,
-    /// The tenant's place among the streams, too: given back when dropped.
+    /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.
     signal: watch::Receiver<()>,
 }
 
@@ -66,7 +66,7 @@ impl EventStream {
                 self.position = event.position;
                 return Ok(StreamItem::Event(event));
             }
-            // Marked before the look, so that nothing falls between the two.
+            // Marked before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
                 Ok(events) if !events.is_empty() => {
@@ -75,7 +75,7 @@ impl EventStream {
                 }
                 Ok(_) => false,
                 Err(StoreError::Unavailable(error)) => {
-                    tracing::warn!(%error, "an event stream waits for the store");
+                    tracing::warn!(%error, "event stream waits for the store");
                     true
                 }
                 Err(error) => return Err(error),
@@ -93,13 +93,13 @@ impl EventStream {
         (self.feed.env.wall_clock.now() >= self.until).then_some("the token has expired")
     }
 
-    /// Waits for something to happen; whether nothing did. While the store is away, asking it again has time.
+    /// Waits for a signal. Returns whether a heartbeat is due instead. While the store is away, signals are ignored.
     async fn pause(&mut self, is_away: bool) -> bool {
         let left = self.until.since(self.feed.env.wall_clock.now());
         tokio::select! {
             biased;
             () = self.feed.draining.cancelled() => false,
-            // An error would mean that the feed is gone, which this stream holds.
+            // The sender lives in the feed, which this stream holds.
             _ = self.signal.changed(), if !is_away => false,
             () = tokio::time::sleep(left) => false,
             () = tokio::time::sleep(self.feed.settings.heartbeat) => true,

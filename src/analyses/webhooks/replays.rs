@@ -1,4 +1,4 @@
-//! Sending an endpoint again what happened before.
+//! Replays past events to a webhook.
 
 use super::{Webhooks, WebhooksError};
 use crate::domain::clock::Timestamp;
@@ -8,22 +8,22 @@ use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::EventFilter;
 use crate::store::ReplayBegin;
 
-/// Which events to send again.
+/// The events to replay.
 #[derive(Debug, Clone)]
 pub struct ReplayRequest {
-    /// From this moment on.
+    /// Start of the time span.
     pub since: Timestamp,
-    /// Up to this moment; up to now if there is none.
+    /// End of the time span; `None` for now.
     pub until: Option<Timestamp>,
-    /// Of these types; of those that the endpoint wants if there are none.
+    /// Types of the events; `None` for the types that the webhook is registered for.
     pub events: Option<EventFilter>,
 }
 
 impl Webhooks {
-    /// Begins a replay, which goes on by itself.
+    /// Starts a replay, which continues in the background.
     ///
     /// # Errors
-    /// If the tenant has no such endpoint, it is disabled, or another replay to it is not finished.
+    /// If the tenant has no such webhook, it is disabled, or another replay to it is unfinished.
     pub async fn replay(
         &self,
         tenant: &TenantId,
@@ -50,10 +50,10 @@ impl Webhooks {
         }
     }
 
-    /// How many events a replay would send.
+    /// Counts the events that a replay would send.
     ///
     /// # Errors
-    /// If the tenant has no such endpoint.
+    /// If the tenant has no such webhook.
     pub async fn count_replay(
         &self,
         tenant: &TenantId,
@@ -64,10 +64,10 @@ impl Webhooks {
         Ok(self.store.count_events(tenant, span).await?)
     }
 
-    /// How far a replay is.
+    /// Returns the progress of a replay.
     ///
     /// # Errors
-    /// If there is no such replay to this endpoint.
+    /// If there is no such replay to this webhook.
     pub async fn find_replay(
         &self,
         tenant: &TenantId,

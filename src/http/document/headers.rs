@@ -5,7 +5,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Header, Ref, RefOr, Response};
 
-use super::Operation;
+use super::ApiOperation;
 
 struct SharedHeader {
     name: &'static str,
@@ -82,7 +82,7 @@ pub(super) fn add_common(response: &mut Response) {
 }
 
 /// Adds the shared headers to a response that is specific to an operation.
-pub(super) fn complete(response: &mut Response, status: &str, operation: &Operation) {
+pub(super) fn complete(response: &mut Response, status: &str, operation: &ApiOperation) {
     add_common(response);
     if operation.keyed_answer.is_some() && status.starts_with('2') {
         add(response, REPLAYED);

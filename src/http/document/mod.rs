@@ -19,7 +19,7 @@ use utoipa::{OpenApi, openapi};
 pub(super) use self::problems::shared_problem;
 pub use self::problems::{EncryptionNotConfigured, LinkProblems, NoResult, NotAcceptable, WebhookConflict};
 use super::problem::{FieldError, Problem};
-use super::routes::{self, Access, Operation};
+use super::routes::{self, Access, ApiOperation};
 
 /// The path of the document.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -72,7 +72,7 @@ pub fn document_body(public_url: Option<&Url>) -> Bytes {
 }
 
 /// Adds to an operation what follows from its row in the route table.
-fn complete(documented: &mut Documented, operation: &Operation) {
+fn complete(documented: &mut Documented, operation: &ApiOperation) {
     let requirement = match operation.access {
         Access::Token(scope) => SecurityRequirement::new("bearer", [scope.as_str()]),
         Access::Link => SecurityRequirement::default(),
@@ -87,7 +87,7 @@ fn complete(documented: &mut Documented, operation: &Operation) {
     }
 }
 
-fn find<'a>(document: &'a mut Document, operation: &Operation) -> Option<&'a mut Documented> {
+fn find<'a>(document: &'a mut Document, operation: &ApiOperation) -> Option<&'a mut Documented> {
     let item = document.paths.paths.get_mut(operation.path)?;
     operations_of(item).find(|documented| documented.operation_id.as_deref() == Some(operation.id))
 }
@@ -107,7 +107,7 @@ fn bearer() -> openapi::security::Http {
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some(
-            "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC 8725 \
+            "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC8725 \
              recommends: the key determines the algorithm.",
         ))
         .build()

@@ -5,7 +5,7 @@ use utoipa::openapi::path::{Operation as Documented, Parameter, ParameterBuilder
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 
-use super::Operation;
+use super::ApiOperation;
 
 struct PathParameter {
     name: &'static str,
@@ -99,7 +99,7 @@ impl PathParameter {
 }
 
 /// Adds the parameters that follow from the path and from the row of an operation.
-pub(super) fn complete(documented: &mut Documented, operation: &Operation) {
+pub(super) fn complete(documented: &mut Documented, operation: &ApiOperation) {
     let reference = |name: &str| RefOr::Ref(Ref::new(format!("#/components/parameters/{name}")));
     let in_path = PATH_PARAMETERS
         .iter()

@@ -8,7 +8,7 @@ use utoipa::openapi::path::Operation as Documented;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 use super::headers::{add, add_common};
-use super::{Access, Operation, examples};
+use super::{Access, ApiOperation, examples};
 use crate::http::problem::{
     BODY_TOO_LARGE, BODY_TOO_SLOW, ENCRYPTION_NOT_CONFIGURED, IDEMPOTENCY_KEY_IN_USE, INSUFFICIENT_SCOPE,
     INTERNAL, INVALID_REQUEST, LINK_EXPIRED, MALFORMED_BODY, NO_RESULT, NOT_ACCEPTABLE, NOT_FOUND,
@@ -145,7 +145,7 @@ pub(in crate::http) fn shared_problem(name: &str) -> RefOr<Response> {
 }
 
 /// Adds the problems that follow from the row of an operation.
-pub(super) fn complete(documented: &mut Documented, operation: &Operation) {
+pub(super) fn complete(documented: &mut Documented, operation: &ApiOperation) {
     let mut names = vec!["InvalidRequest", "RateLimited", "InternalError", "Unavailable"];
     if let Access::Token(_) = operation.access {
         names.extend(["Unauthorized", "Forbidden"]);

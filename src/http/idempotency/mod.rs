@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::answer::Answer;
-use super::body::Body;
+use super::body::RequestBody;
 use super::path::PathParameters;
 use super::problem::{
     ApiError, IDEMPOTENCY_KEY_IN_USE, IDEMPOTENCY_KEY_REUSED, IDEMPOTENT_ANSWER_NOT_KEPT, INTERNAL,
@@ -121,7 +121,7 @@ pub(super) fn once<P, Q, B, Handler, Outcome>(handler: Handler) -> Route
 where
     P: PathParameters + 'static,
     Q: QueryParameters + 'static,
-    B: Body + 'static,
+    B: RequestBody + 'static,
     Handler: Fn(ApiRequest<P, Q, B>) -> Outcome + Clone + 'static,
     Outcome: Future<Output = Result<HttpResponse, ApiError>> + Send + 'static,
 {

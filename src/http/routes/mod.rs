@@ -19,7 +19,7 @@ use utoipa::openapi::OpenApi as Document;
 use super::idempotency::AnswerContents;
 
 /// One operation of the API.
-pub struct Operation {
+pub struct ApiOperation {
     /// The operation id in the OpenAPI document and the action in the audit log.
     pub id: &'static str,
     /// The HTTP method. A GET operation also answers HEAD.
@@ -68,7 +68,7 @@ impl Scope {
 }
 
 /// All operations, in the order of the document.
-pub fn operations() -> impl Iterator<Item = &'static Operation> {
+pub fn operations() -> impl Iterator<Item = &'static ApiOperation> {
     [
         analyses::OPERATIONS,
         recordings::OPERATIONS,
@@ -98,7 +98,7 @@ pub(super) fn documentation() -> Document {
 #[derive(Clone)]
 pub(super) struct PathOperations {
     pub(super) path: &'static str,
-    pub(super) operations: Vec<&'static Operation>,
+    pub(super) operations: Vec<&'static ApiOperation>,
 }
 
 impl PathOperations {
@@ -115,7 +115,7 @@ impl PathOperations {
     }
 
     /// The operation that a request asks for; HEAD asks for the GET operation.
-    pub(super) fn of(request: &HttpRequest) -> Option<&'static Operation> {
+    pub(super) fn of(request: &HttpRequest) -> Option<&'static ApiOperation> {
         let wanted = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let path: &Self = request.app_data()?;
         path.operations.iter().copied().find(|operation| operation.method == *wanted)
@@ -150,7 +150,7 @@ macro_rules! route_table {
         $method:ident $path:tt => $module:ident::$handler:ident, $access:expr $(, once $contents:ident)?;
         { $($documentation:tt)* }
     )*) => {
-        pub(super) static OPERATIONS: &[super::Operation] = &[$(super::Operation {
+        pub(super) static OPERATIONS: &[super::ApiOperation] = &[$(super::ApiOperation {
             id: stringify!($handler),
             method: route_table!(@method $method),
             path: $path,

@@ -77,5 +77,10 @@ fn claimed_work(row: &Row) -> Option<ClaimedWork> {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
         Ok::<_, Fault>(ClaimedWork { lease, analysis: read(row)? })
     };
-    read().inspect_err(|fault| tracing::error!(error = %fault, "failed to read a claimed analysis")).ok()
+    read()
+        .inspect_err(|fault| {
+            let analysis = row.try_get::<_, i64>("id").ok();
+            tracing::error!(analysis, error = %fault, "failed to read a claimed analysis");
+        })
+        .ok()
 }

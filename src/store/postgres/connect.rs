@@ -91,7 +91,9 @@ impl Connector {
                 Ok(password) => {
                     config.password(password.trim_end_matches(['\r', '\n']));
                 }
-                Err(error) => tracing::error!(path = %path.display(), %error, "the password cannot be read"),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "failed to read the database password");
+                }
             }
         }
         config
@@ -118,7 +120,7 @@ where
     Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
 {
     if let Err(error) = connection.await {
-        tracing::warn!(%error, "a connection to the database ended");
+        tracing::warn!(%error, "database connection lost");
     }
 }
 

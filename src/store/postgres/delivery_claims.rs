@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
-use super::super::deliveries::MOST_ATTEMPTS;
+use super::super::attempts::MOST_ATTEMPTS;
+use super::super::deliveries::claimed;
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimBatch, ClaimedDelivery, ClaimedEndpoint, DeliverySlots, Lease};
+use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::connect::Session;
-use super::deliveries;
 use super::fault::Fault;
 use super::rows::{number, time_if_any};
-use super::webhooks::sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -223,7 +221,7 @@ async fn take(
     let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
     // What is claimed stays so, whatever comes of this: the next claim of them tries it again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
-        tracing::warn!(?fault, "earlier attempts were not deleted");
+        tracing::warn!(?fault, "failed to delete old attempts");
     }
     Ok(claimed)
 }
@@ -240,17 +238,11 @@ async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> 
     Ok(())
 }
 
-/// One that cannot be read keeps nobody from the others; its lease runs out, and it is tried again.
+/// A delivery that cannot be read does not block the others: it is claimed again after its lease.
 fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
-    let read = || {
-        let lease = Lease { row: row.try_get("seq")?, fence: row.try_get("fence")? };
-        let body: Vec<u8> = row.try_get("body")?;
-        let delivery = deliveries::read(row)?;
-        let endpoint = match delivery.webhook {
-            Some(id) => Some(ClaimedEndpoint { id, version: number(row, "version")?, sealed: sealed(row)? }),
-            None => None,
-        };
-        Ok::<_, Fault>(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
+    let log = |error: &StoreError| {
+        let row = row.try_get::<_, i64>("seq").ok();
+        tracing::error!(row, %error, "failed to read a claimed delivery");
     };
-    read().inspect_err(|fault| tracing::error!(?fault, "a delivery cannot be read")).ok()
+    claimed(row).inspect_err(log).ok()
 }

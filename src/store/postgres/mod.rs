@@ -24,7 +24,6 @@ mod target;
 mod tls;
 mod transaction;
 mod usage;
-mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -46,11 +45,12 @@ use super::changes::Changes;
 use super::rules::{Engine, Rule, measure};
 use super::work::Leased;
 use super::{
-    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedWork, Queue, Resources, Store, StoreError, Surroundings,
-    WorkSlots,
+    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
+    Resources, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 
@@ -244,36 +244,22 @@ impl Drop for Unheard<'_> {
 }
 
 impl PostgresStore {
-    /// Runs an operation that has no name of its own yet.
-    async fn run<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, Fault>>,
-    {
-        self.run_as("other", work).await
-    }
-
-    async fn run_as<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    /// Runs an operation, which is measured under its name.
+    async fn run<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Fault>>,
     {
         repeated(&self.surroundings, &self.pool, PATIENCE, name, work).await
     }
 
-    /// Runs an operation without a name that announces changes.
-    async fn change<T, F>(&self, work: impl Fn(Session) -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<(T, Changes), Fault>>,
-    {
-        self.change_as("other", work).await
-    }
-
-    async fn change_as<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
+    /// Runs an operation that announces changes.
+    async fn change<T, F>(&self, name: &'static str, work: impl Fn(Session) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<(T, Changes), Fault>>,
     {
         let mut unheard = Unheard { announcer: &self.announcer, tries: AtomicU32::new(0) };
         let outcome = self
-            .run_as(name, |session| {
+            .run(name, |session| {
                 unheard.tries.fetch_add(1, Ordering::Relaxed);
                 work(session)
             })
@@ -302,9 +288,9 @@ impl Engine for PostgresStore {
             Ok(((output, effects), changes))
         };
         let (output, effects) = if R::NOTIFIES {
-            self.change_as(R::NAME, attempt).await?
+            self.change(R::NAME, attempt).await?
         } else {
-            self.run_as(R::NAME, attempt).await?.0
+            self.run(R::NAME, attempt).await?.0
         };
         for (tenant, usage) in effects.usage {
             self.tally.count(&tenant, self.now(), usage);
@@ -320,7 +306,7 @@ impl Engine for PostgresStore {
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
         let (env, rule) = (&self.surroundings, &rule);
-        self.run_as(R::NAME, |session| transaction::read(session, env, rule)).await
+        self.run(R::NAME, |session| transaction::read(session, env, rule)).await
     }
 
     fn env(&self) -> &Surroundings {
@@ -329,7 +315,7 @@ impl Engine for PostgresStore {
 
     async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
         let page = &page;
-        self.run(|session| listings::list(session, tenant, page)).await
+        self.run("list_analyses", |session| listings::list(session, tenant, page)).await
     }
 
     async fn claim_work(
@@ -339,16 +325,46 @@ impl Engine for PostgresStore {
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let slots = &slots;
-        let claims = self
-            .run_as("claim_work", |session| claims::work(session, queue, slots, self.now(), lease))
-            .await?;
+        let claims =
+            self.run("claim_work", |session| claims::work(session, queue, slots, self.now(), lease)).await?;
         let now = self.now();
         self.work.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
         Ok(claims)
     }
 
-    async fn purge_webhooks(&self) -> Result<usize, StoreError> {
-        self.run(webhooks::purge).await
+    async fn claim_deliveries(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
+        let turn = (self.surroundings.entropy.fraction() * 1000.0) as usize;
+        let (slots, walks) = (&slots, &self.walks);
+        let claims = self
+            .run("claim_deliveries", async |session| {
+                let mut walks = walks.lock().await;
+                delivery_claims::claim(session, slots, &mut walks, turn, self.now(), lease).await
+            })
+            .await?;
+        let now = self.now();
+        self.deliveries.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        Ok(claims)
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &TenantId,
+        query: DeliveryQuery,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let query = &query;
+        self.run("list_deliveries", |session| deliveries::list(session, tenant, query)).await
+    }
+
+    async fn number_events(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        self.run("number_events", |session| feed::number_batch(session, tenant)).await
+    }
+
+    async fn flush_usage(&self) -> Result<(), StoreError> {
+        Ok(self.tally.add_up(&self.pool).await?)
     }
 }
 
@@ -356,14 +372,18 @@ impl Engine for PostgresStore {
 impl Store for PostgresStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
         if let Err(fault) = self.tally.add_up(&self.pool).await {
-            tracing::warn!(?fault, "usage cannot be added up; what was counted last is lost");
+            tracing::warn!(?fault, "failed to aggregate usage before shutdown, the last counts are lost");
         }
-        self.run(|session| held::release_work(session, &self.work, self.now())).await?;
-        self.run(|session| held::release_deliveries(session, &self.deliveries, self.now())).await?;
+        self.run("release_work", |session| held::release_work(session, &self.work, self.now())).await?;
+        self.run("release_deliveries", |session| {
+            held::release_deliveries(session, &self.deliveries, self.now())
+        })
+        .await?;
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
         // At once: the process may be over before the next batch.
-        let told = self.run(|session| notices::announce_now(session, &self.address, &changes)).await;
+        let told =
+            self.run("announce", |session| notices::announce_now(session, &self.address, &changes)).await;
         told.or(Ok(()))
     }
 

@@ -43,10 +43,6 @@ const NOTIFY: &str = "SELECT pg_notify($1, notice) FROM unnest($2::text[]) AS no
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 impl Changes {
-    pub(super) fn add_delivery(&mut self) {
-        self.notify(Change::Delivery);
-    }
-
     /// Adds the announcements that must not be missed to the transaction.
     pub(super) async fn announce_within(
         &self,

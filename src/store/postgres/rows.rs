@@ -11,10 +11,6 @@ use crate::domain::clock::Timestamp;
 /// What a statement is given.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
-
 pub(super) fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, Fault> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(|text| serde_json::from_str(text).map_err(|_| unreadable(column, text))).transpose()
@@ -29,10 +25,6 @@ pub(super) fn parsed<T, E>(row: &Row, column: &str, parse: fn(&str) -> Result<T,
 pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Fault> {
     let number: i64 = row.try_get(column)?;
     T::try_from(number).map_err(|_| unreadable(column, &number.to_string()))
-}
-
-pub(super) fn time(row: &Row, column: &str) -> Result<Timestamp, Fault> {
-    Ok(Timestamp::from_millis(get(row, column)?))
 }
 
 pub(super) fn time_if_any(row: &Row, column: &str) -> Result<Option<Timestamp>, Fault> {

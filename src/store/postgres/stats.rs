@@ -49,7 +49,7 @@ impl StatsStore for PostgresStore {
         &self,
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, Stats>, StoreError> {
-        self.run(|session| of(session, tenants, self.now())).await
+        self.run("stats", |session| of(session, tenants, self.now())).await
     }
 }
 

@@ -5,17 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{StoreError, UsageStore};
-use super::PostgresStore;
 use super::connect::{PATIENCE, Session};
 use super::fault::Fault;
-use super::rows::number;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
@@ -49,7 +44,7 @@ impl Tally {
             loop {
                 sleep(INTERVAL).await;
                 if let Err(fault) = tally.add_up(&pool).await {
-                    tracing::warn!(?fault, "usage cannot be added up now");
+                    tracing::warn!(?fault, "failed to aggregate usage");
                 }
             }
         };
@@ -95,41 +90,4 @@ async fn write(mut session: Session, counted: &BTreeMap<(TenantId, Day), Usage>)
     let [a, b, c, d, e, f, g] = &columns;
     client.execute(&add, &[&tenants, &days, a, b, c, d, e, f, g]).await?;
     Ok(())
-}
-
-#[async_trait]
-impl UsageStore for PostgresStore {
-    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
-        // What this replica did is seen at once. If it cannot be written, it cannot be read either.
-        self.tally.add_up(&self.pool).await?;
-        self.run(|session| between(session, tenant, from, to)).await
-    }
-}
-
-/// The days on which there was anything.
-pub(super) async fn between(
-    mut session: Session,
-    tenant: &TenantId,
-    from: Day,
-    to: Day,
-) -> Result<Vec<(Day, Usage)>, Fault> {
-    let client = session.client()?;
-    let select = client
-        .prepare_cached(
-            "SELECT day, submissions, polls, completions, failures, attempts, delivered, undelivered FROM usage \
-             WHERE tenant = $1 AND day BETWEEN $2 AND $3 ORDER BY day",
-        )
-        .await?;
-    let rows = client.query(&select, &[&tenant.as_str(), &from.number(), &to.number()]).await?;
-    rows.iter().map(read).collect()
-}
-
-fn read(row: &Row) -> Result<(Day, Usage), Fault> {
-    const COLUMNS: [&str; 7] =
-        ["submissions", "polls", "completions", "failures", "attempts", "delivered", "undelivered"];
-    let mut numbers = [0; 7];
-    for (read, column) in numbers.iter_mut().zip(COLUMNS) {
-        *read = number(row, column)?;
-    }
-    Ok((Day::from_number(row.try_get("day")?), Usage::from_numbers(numbers)))
 }

@@ -66,7 +66,10 @@ pub(super) fn work(
             // An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
             match claimed_work(row) {
                 Ok(claimed) => claims.claimed.push(claimed),
-                Err(error) => tracing::error!(%error, "failed to read a claimed analysis"),
+                Err(error) => {
+                    let analysis = row.get::<_, i64>("id").ok();
+                    tracing::error!(analysis, %error, "failed to read a claimed analysis");
+                }
             }
         }
         let due: Option<i64> =

@@ -3,19 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::deliveries::MOST_ATTEMPTS;
+use super::super::attempts::MOST_ATTEMPTS;
+use super::super::deliveries::claimed;
 use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
-use super::super::{ClaimBatch, ClaimedDelivery, ClaimedEndpoint, DeliverySlots, Lease, StoreError};
+use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::claims::earlier;
-use super::deliveries;
 use super::rows::time_if_any;
-use super::webhooks::SHUT;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-use crate::domain::webhooks::SealedSecrets;
 
 /// How soon to come again for receivers that were not walked past yet.
 const NEXT_STRIDE: Duration = Duration::from_millis(50);
@@ -40,6 +37,10 @@ pub(super) const NEXT_RECEIVER: &str = "SELECT receiver FROM deliveries \
 pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries \
      JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
+
+/// Takes a tenant: its webhooks that are disabled or paused.
+pub(super) const SHUT: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
+     WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
 /// Where each tenant's walk from receiver to receiver goes on.
 pub(super) type Walks = HashMap<TenantId, String>;
@@ -78,8 +79,8 @@ pub(super) fn claim(
         }
     }
     let rows = selection.into_rows();
-    let claimed = rows.into_iter().filter_map(|row| take(connection, row, now, lease).transpose());
-    Ok(ClaimBatch { claimed: claimed.collect::<Result<_, _>>()?, next_due })
+    let taken = rows.into_iter().filter_map(|row| take(connection, row, now, lease).transpose());
+    Ok(ClaimBatch { claimed: taken.collect::<Result<_, _>>()?, next_due })
 }
 
 /// In a changing order, lest the first take all when there is less room than work.
@@ -169,8 +170,8 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Leases one delivery, and writes its attempt down before it is made. One that cannot be read keeps nobody from the
-/// others; its lease runs out, and it is tried again.
+/// Leases one delivery, and records the attempt that begins. A delivery that cannot be read does not block the others: it is
+/// claimed again after its lease.
 fn take(
     connection: &Connection,
     row: i64,
@@ -187,22 +188,15 @@ fn take(
             "INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, ? FROM deliveries WHERE seq = ?",
         )?
         .execute(params![now.as_millis(), row])?;
-    let claimed = connection
+    let delivery = connection
         .prepare_cached(
             "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
              coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, \
              previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
              LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
         )?
-        .query_row([row], |row| {
-            let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
-            let body: Vec<u8> = row.get("body")?;
-            let delivery = deliveries::read(row)?;
-            let endpoint = delivery.webhook.map(|id| Ok::<_, rusqlite::Error>(ClaimedEndpoint { id, version: row.get("version")?, sealed: sealed(row)? }));
-            Ok(ClaimedDelivery { lease, endpoint: endpoint.transpose()?, delivery, body: Bytes::from(body) })
-        })
-        .map_err(StoreError::from);
-    match claimed {
+        .query_row([row], |row| Ok(claimed(row)))?;
+    match delivery {
         Ok(claimed) => {
             if let Some(earlier) = claimed.delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|n| *n > 0) {
                 connection
@@ -212,18 +206,9 @@ fn take(
             Ok(Some(claimed))
         }
         Err(StoreError::Corrupt(error)) => {
-            tracing::error!(%error, "a delivery cannot be read");
+            tracing::error!(row, %error, "failed to read a claimed delivery");
             Ok(None)
         }
         Err(error) => Err(error),
     }
-}
-
-fn sealed(row: &Row<'_>) -> Result<SealedSecrets, rusqlite::Error> {
-    let previous: Option<Vec<u8>> = row.get("previous_secret")?;
-    Ok(SealedSecrets {
-        secret: row.get("secret")?,
-        previous_secret: previous.zip(time_if_any(row, "previous_until")?),
-        headers: row.get("headers")?,
-    })
 }

@@ -3,7 +3,6 @@
 mod claims;
 mod deliveries;
 mod delivery_claims;
-mod feed;
 mod file;
 mod listings;
 mod mark;
@@ -15,12 +14,11 @@ mod source;
 mod stats;
 mod transaction;
 mod usage;
-mod webhooks;
 mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -33,14 +31,14 @@ use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::rules::{Engine, Rule, measure};
 use super::{
-    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedWork, Queue, Resources, Store, StoreError, Surroundings,
-    WorkSlots,
+    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
+    Resources, Store, StoreError, Surroundings, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 
-pub(super) use self::feed::NEXT_POSITION as NEXT_EVENT_POSITION;
 pub use self::file::{OpenError, inspect};
 pub(super) use self::mark::Mark;
 pub(super) use self::source::Source;
@@ -226,8 +224,37 @@ impl Engine for SqliteStore {
         outcome
     }
 
-    async fn purge_webhooks(&self) -> Result<usize, StoreError> {
-        self.write(|connection| webhooks::purge(connection).map(Done::quiet)).await
+    async fn claim_deliveries(
+        &self,
+        slots: DeliverySlots,
+        lease: Duration,
+    ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
+        let now = self.surroundings.clock.now();
+        let walks = Arc::clone(&self.walks);
+        self.write(move |connection| {
+            let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);
+            delivery_claims::claim(connection, &slots, &mut walks, now, lease).map(Done::quiet)
+        })
+        .await
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &TenantId,
+        query: DeliveryQuery,
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |connection| deliveries::list(connection, &tenant, &query)).await
+    }
+
+    /// There is one writer, so an event gets its position when it is written.
+    async fn number_events(&self, _tenant: &TenantId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Usage is written in the transaction of the work.
+    async fn flush_usage(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

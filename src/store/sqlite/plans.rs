@@ -5,17 +5,17 @@ use rusqlite::Connection;
 use super::super::Queue;
 use super::super::deletion::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::super::events::ENABLED_WEBHOOKS;
+use super::super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::super::idempotency::DELETE as DELETE_KEYS;
 use super::super::replays::{COUNT, SCAN};
 use super::super::transitions::{NEXT_START, OVERDUE};
+use super::super::webhooks::{ACTIVITY, DELETE_DELIVERIES, PENDING as PENDING_OF_WEBHOOK};
 use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
 use super::deliveries::list_sql as deliveries_sql;
-use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
-use super::feed::{EVENTS_AFTER, NEXT_EVENT};
+use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, SHUT, UNDER_WAY};
 use super::file::{MIGRATIONS, prepare};
 use super::listings::list_sql;
 use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
-use super::webhooks::{ACTIVITY, DELETE_DELIVERIES, PENDING as PENDING_OF_ENDPOINT, SHUT};
 use crate::domain::analysis::Status;
 use crate::domain::clock::{SystemEntropy, Timestamp};
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
@@ -118,13 +118,16 @@ fn what_is_expired_is_found_by_its_age() {
 
 #[test]
 fn a_page_of_the_feed_walks_its_index() {
-    let plan = plan(EVENTS_AFTER);
+    let plan = plan(EVENTS_AFTER.sqlite());
     assert_eq!(plan, ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]);
 }
 
 #[test]
 fn the_place_of_a_lost_event_is_found_along_the_feed() {
-    assert_eq!(plan(NEXT_EVENT), ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]);
+    assert_eq!(
+        plan(NEXT_EVENT.sqlite()),
+        ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]
+    );
 }
 
 #[test]
@@ -200,18 +203,18 @@ fn what_is_asked_of_webhooks_and_replays_walks_indexes() {
     let search = format!("SEARCH {events} (tenant=? AND at>? AND at<?)");
     assert!(count.contains(&search), "{count:?}");
     assert!(!count.iter().any(|line| line.starts_with("SCAN events")), "{count:?}");
-    let activity = plan(ACTIVITY);
+    let activity = plan(ACTIVITY.sqlite());
     for search in [
         "SEARCH deliveries USING INDEX deliveries_of_webhook (webhook=?)",
         "SEARCH attempts USING PRIMARY KEY (delivery=? AND number>?)",
     ] {
         assert!(activity.iter().any(|line| line == search), "{activity:?}");
     }
-    let pending = plan(PENDING_OF_ENDPOINT);
+    let pending = plan(PENDING_OF_WEBHOOK.sqlite());
     let by_receiver = "SEARCH deliveries USING INDEX deliveries_due_by_receiver (tenant=? AND receiver=?)";
     assert!(pending.iter().any(|line| line == by_receiver), "{pending:?}");
     for (sql, index) in [
-        (DELETE_DELIVERIES, "deliveries_of_webhook (webhook=?)"),
+        (DELETE_DELIVERIES.sqlite(), "deliveries_of_webhook (webhook=?)"),
         (DELETE_REPLAYS.sqlite(), "replays_finished (finished_at>? AND finished_at<?)"),
     ] {
         let plan = plan(sql);

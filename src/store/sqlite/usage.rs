@@ -1,23 +1,13 @@
-//! What each tenant used, counted in the transaction that did it.
+//! Usage, counted in the transaction of the work.
 
-use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 
-use super::super::{StoreError, UsageStore};
-use super::SqliteStore;
+use super::super::StoreError;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
 
-#[async_trait]
-impl UsageStore for SqliteStore {
-    async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
-        let tenant = tenant.clone();
-        self.read(move |connection| between(connection, &tenant, from, to)).await
-    }
-}
-
-/// Adds to the day of a moment.
+/// Adds to the usage of a tenant on the day of `now`.
 pub(super) fn count(
     connection: &Connection,
     tenant: &TenantId,
@@ -49,27 +39,4 @@ pub(super) fn count(
             undelivered,
         ])?;
     Ok(())
-}
-
-/// The days on which there was anything.
-pub(super) fn between(
-    connection: &Connection,
-    tenant: &TenantId,
-    from: Day,
-    to: Day,
-) -> Result<Vec<(Day, Usage)>, StoreError> {
-    let mut select = connection.prepare_cached(
-        "SELECT day, submissions, polls, completions, failures, attempts, delivered, undelivered FROM usage \
-         WHERE tenant = ? AND day BETWEEN ? AND ? ORDER BY day",
-    )?;
-    let rows = select.query_map(params![tenant.as_str(), from.number(), to.number()], read)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn read(row: &Row<'_>) -> Result<(Day, Usage), rusqlite::Error> {
-    let mut numbers = [0; 7];
-    for (index, number) in numbers.iter_mut().enumerate() {
-        *number = row.get(index + 1)?;
-    }
-    Ok((Day::from_number(row.get(0)?), Usage::from_numbers(numbers)))
 }

@@ -1,6 +1,7 @@
 //! Exports batches of spans, counts what becomes of them and logs an outage of the collector.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ pub(super) fn exporter(
         .with_endpoint(traces_url(endpoint))
         .with_timeout(EXPORT_TIMEOUT)
         .build()?;
-    Ok(CountingExporter { otlp, database, metrics, outage: Mutex::default() })
+    Ok(CountingExporter { otlp, database, waiting: Arc::default(), metrics, outage: Mutex::default() })
 }
 
 /// The path of traces below an endpoint (OTLP/HTTP, "request").
@@ -45,6 +46,8 @@ fn traces_url(endpoint: &Url) -> String {
 pub(super) struct CountingExporter {
     otlp: OtlpExporter,
     database: Database,
+    /// Spans in the queue and on their way to the collector.
+    pub(super) waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     outage: Mutex<Option<Outage>>,
 }
@@ -67,6 +70,7 @@ impl SpanExporter for CountingExporter {
         batch.iter_mut().for_each(|span| attributes::reduce(span, self.database));
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
+        self.waiting.fetch_sub(spans, Ordering::Relaxed);
         // A batch has at most a few hundred spans.
         let count = u64::try_from(spans).unwrap_or(u64::MAX);
         match &result {

@@ -31,10 +31,11 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::field::{Empty, display};
-use tracing::{Instrument, Level, Span, Subscriber, debug_span, span_enabled};
+use tracing::subscriber::Interest;
+use tracing::{Instrument, Level, Metadata, Span, Subscriber, debug_span, span_enabled};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use url::Url;
 
@@ -104,12 +105,20 @@ impl Export {
             .with_tracked_inactivity(false)
             // The parent of a span is the span around it, and not a context of a thread.
             .with_context_activation(false);
-        let is_exported = filter_fn(|metadata| {
+        let is_exported = |metadata: &Metadata<'_>| {
             metadata.is_span()
                 && metadata.target().starts_with(EXPORTED_TARGETS)
                 && *metadata.level() <= Level::DEBUG
-        });
-        Some(layer.with_filter(is_exported.with_max_level_hint(LevelFilter::DEBUG)))
+        };
+        let filter = dynamic_filter_fn(move |metadata, _| is_exported(metadata))
+            // Never "always": then each span is checked anew. Otherwise the last `enabled!` of the thread, which leaves its
+            // result behind, would decide about a span that all layers want.
+            .with_callsite_filter(move |metadata| match is_exported(metadata) {
+                true => Interest::sometimes(),
+                false => Interest::never(),
+            })
+            .with_max_level_hint(LevelFilter::DEBUG);
+        Some(layer.with_filter(filter))
     }
 
     /// Sends the spans that wait, for at most `patience`.

@@ -7,14 +7,13 @@ use std::time::Duration;
 use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor,
-};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanProcessor};
 
+use super::exporter::CountingExporter;
 use crate::telemetry::metrics::Metrics;
 
 /// Most spans in memory, with those that are being sent: a few MB, or about a second at full load.
-pub(super) const MAX_WAITING: usize = 4096;
+const MAX_WAITING: usize = 4096;
 /// Most spans in one request to the collector.
 const MAX_BATCH: usize = 512;
 /// Longest wait of a span while the collector answers.
@@ -29,14 +28,13 @@ pub(super) struct BoundedQueue {
 }
 
 impl BoundedQueue {
-    pub(super) fn new(exporter: impl SpanExporter + 'static, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(exporter: CountingExporter, metrics: Arc<Metrics>) -> Self {
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(MAX_WAITING)
             .with_max_export_batch_size(MAX_BATCH)
             .with_scheduled_delay(MAX_DELAY)
             .build();
-        let waiting = Arc::<AtomicUsize>::default();
-        let exporter = Draining { exporter, waiting: waiting.clone() };
+        let waiting = exporter.waiting.clone();
         Self { batches: BatchSpanProcessor::new(exporter, config), waiting, metrics }
     }
 }
@@ -64,29 +62,5 @@ impl SpanProcessor for BoundedQueue {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.batches.set_resource(resource);
-    }
-}
-
-/// An exporter that takes its spans off the count of waiting spans once they are sent or lost.
-#[derive(Debug)]
-struct Draining<E> {
-    exporter: E,
-    waiting: Arc<AtomicUsize>,
-}
-
-impl<E: SpanExporter> SpanExporter for Draining<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        let result = self.exporter.export(batch).await;
-        self.waiting.fetch_sub(spans, Ordering::Relaxed);
-        result
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
     }
 }

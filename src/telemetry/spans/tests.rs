@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
-use tracing::info_span;
+use tracing::{error_span, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{fmt, registry};
 
@@ -167,6 +167,18 @@ fn without_a_collector_reads_have_no_span_and_the_context_of_the_caller_stays() 
         assert_eq!(resume(&info_span!("request"), sampled()), sampled());
         assert!(store("find", "analyses").is_disabled());
     });
+}
+
+#[test]
+fn asking_whether_an_event_is_enabled_loses_no_span() {
+    let ((), spans) = exported(&traces(1.0, 0), || {
+        for _ in 0..3 {
+            assert!(tracing::enabled!(target: "audit", Level::INFO));
+            assert!(are_exported());
+            drop(error_span!("request"));
+        }
+    });
+    assert_eq!(spans.len(), 3);
 }
 
 /// Far more spans than fit, before a collector that never answers.

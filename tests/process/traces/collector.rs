@@ -1,4 +1,4 @@
-//! A third-party collector: rotel, or a script with OpenTelemetry's own definitions if rotel does not run on this machine.
+//! A collector of another project: rotel, or where rotel does not run, a script around OpenTelemetry's own definitions.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Collector {
             };
             tokio::select! {
                 () = within("the collector", listens) => return Self { process, address },
-                // Another process took one of the ports meanwhile.
+                // Another program took one of the ports.
                 _ = process.stdout.line_or_end("its end", |_| false) => {}
             }
         }
@@ -44,7 +44,7 @@ impl Collector {
     /// Waits until the collector has received `count` spans with this name.
     pub(crate) async fn gets(&self, count: usize, name: &str) {
         let line = format!("    Name           : {name}");
-        let enough = |lines: &[String]| lines.iter().filter(|printed| **printed == line).count() >= count;
+        let enough = |lines: &[String]| lines.iter().filter(|known| **known == line).count() >= count;
         self.process.stdout.until("spans at the collector", enough).await;
     }
 
@@ -66,9 +66,7 @@ fn command(home: &Path, address: SocketAddr, grpc: SocketAddr) -> Command {
         .stderr(Stdio::null())
         .status();
     if !check.is_ok_and(|status| status.success()) {
-        eprintln!(
-            "rotel does not run on this machine (see tests/tools): tests/peers/otlp_receiver.py replaces it"
-        );
+        eprintln!("rotel does not run here (see tests/tools): using tests/peers/otlp_receiver.py instead");
         let mut script = python("otlp_receiver.py");
         script.args([address.ip().to_string(), address.port().to_string()]);
         return script;
@@ -80,7 +78,7 @@ fn command(home: &Path, address: SocketAddr, grpc: SocketAddr) -> Command {
     rotel
 }
 
-/// An address with a port that was free just now.
+/// An address that is free now: rotel cannot choose a port itself.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()

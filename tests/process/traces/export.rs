@@ -1,4 +1,4 @@
-//! Export to the collector: off by default, with configured headers, and without effect on the gateway's work.
+//! The export of traces: off by default, with the headers of the settings, and without effect on the work of the gateway.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -9,7 +9,7 @@ use super::{CALLERS_SPAN, CALLERS_TRACE};
 use crate::gateway::{Serving, within};
 use crate::stage::Stage;
 
-/// Waits until the metric is not 0 and returns its value.
+/// Waits until a metric is above 0 and returns its value.
 async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
     let metrics = gateway.admin.join("metrics").unwrap();
     let look = async {
@@ -25,8 +25,8 @@ async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
     within(metric, look).await
 }
 
-/// Checks that calls are processed, lost spans are counted, and the shutdown ends within the grace period with exit code 0.
-async fn check_without_effect(mut stage: Stage, endpoint: &str) {
+/// Checks that calls complete, lost spans are counted, and the gateway stops with exit code 0 within the grace period.
+async fn assert_no_effect(mut stage: Stage, endpoint: &str) {
     stage.set("TRACES__OTLP_ENDPOINT", endpoint);
     let gateway = stage.serve().await;
     for call in ["one", "two", "three"] {
@@ -42,26 +42,26 @@ async fn check_without_effect(mut stage: Stage, endpoint: &str) {
     let logs = gateway.process.stderr.so_far();
     let count = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
     assert_eq!(count("trace export failed"), 1, "{logs:#?}");
-    assert_eq!(count("the grace period ended"), 0, "{logs:#?}");
+    assert_eq!(count("grace period over"), 0, "{logs:#?}");
 }
 
 #[tokio::test]
-async fn a_missing_collector_has_no_effect() {
+async fn an_unreachable_collector_has_no_effect() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    check_without_effect(Stage::set_up().await, &endpoint).await;
+    assert_no_effect(Stage::set_up().await, &endpoint).await;
 }
 
-/// The system accepts connections, but no process reads from them.
+/// The system accepts the connections, and no program reads from them.
 #[tokio::test]
 async fn a_hanging_collector_has_no_effect() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    check_without_effect(Stage::set_up().await, &format!("http://{}", listener.local_addr().unwrap())).await;
+    assert_no_effect(Stage::set_up().await, &format!("http://{}", listener.local_addr().unwrap())).await;
 }
 
 #[tokio::test]
-async fn an_endless_collector_response_has_no_effect() {
+async fn a_collector_with_an_endless_answer_has_no_effect() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let talk = async move {
@@ -75,7 +75,7 @@ async fn an_endless_collector_response_has_no_effect() {
         }
     };
     let talking = tokio::spawn(talk);
-    check_without_effect(Stage::set_up().await, &endpoint).await;
+    assert_no_effect(Stage::set_up().await, &endpoint).await;
     talking.abort();
 }
 
@@ -91,11 +91,11 @@ async fn a_collector_that_refuses_spans_has_no_effect() {
             let _ = connection.write_all(answer).await;
         }
     });
-    check_without_effect(Stage::set_up().await, &endpoint).await;
+    assert_no_effect(Stage::set_up().await, &endpoint).await;
     refuse.abort();
 }
 
-/// An endpoint in the environment does not turn traces on: only the settings do.
+/// The settings decide, even if the environment names a collector.
 #[tokio::test]
 async fn traces_are_off_by_default() {
     let stage = Stage::set_up().await;
@@ -107,7 +107,7 @@ async fn traces_are_off_by_default() {
     let gateway = Serving::start(command, &stage.client).await;
     let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
     stage.submit_in(&gateway, "untraced", &caller).await;
-    // The gateway forwards the caller's trace context unchanged.
+    // The trace of the caller continues behind the gateway without a span of the gateway.
     assert_eq!(stage.callback_of("untraced").await, caller);
     assert!(stage.vendor.calls().iter().all(|request| request.traceparent.as_ref() == Some(&caller)));
     gateway.stop().await;
@@ -115,9 +115,9 @@ async fn traces_are_off_by_default() {
     assert_eq!(no_connection.kind(), std::io::ErrorKind::WouldBlock);
 }
 
-/// Hosted collectors authenticate by a header. A new key is used without a restart.
+/// A hosted collector authenticates its users by a header. A new key is used without a restart.
 #[tokio::test]
-async fn exports_carry_configured_headers_and_resource_attributes() {
+async fn requests_have_the_headers_of_the_file_and_the_resource_attributes_of_the_environment() {
     let mut stage = Stage::set_up().await;
     let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
     stage.set("TRACES__OTLP_ENDPOINT", collector.hook("ok").as_str());
@@ -135,8 +135,8 @@ async fn exports_carry_configured_headers_and_resource_attributes() {
     assert_eq!(first.header("api-key"), Some("first-key-0123456789"));
     assert_eq!(first.header("x-scope"), Some("calls"));
     let body = String::from_utf8_lossy(&first.body);
-    for expected in ["calls-api", "deployment.environment.name", "blue", "k8s.pod.name", "pod-7"] {
-        assert!(body.contains(expected), "{expected}");
+    for text in ["calls-api", "deployment.environment.name", "blue", "k8s.pod.name", "pod-7"] {
+        assert!(body.contains(text), "{text}");
     }
 
     stage.set_file("TRACES__HEADERS_FILE", "api-key: second-key-0123456789\n");

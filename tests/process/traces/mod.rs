@@ -1,5 +1,5 @@
-//! Traces at a collector: one trace from the request to the callback, whichever process does the work. A faulty collector has no
-//! effect on the gateway.
+//! Traces as a real collector receives them: one trace from the request to the callback, whichever process does the work, and
+//! no effect of a broken collector.
 
 mod collector;
 mod export;
@@ -17,7 +17,7 @@ const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLERS_SPAN: &str = "00f067aa0ba902b7";
 
 impl Stage {
-    /// Submits a call with a `traceparent` header.
+    /// Submits a call as part of a caller's trace.
     async fn submit_in(&self, gateway: &Serving, call_id: &str, traceparent: &str) {
         let request = self.client.post(gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").header("traceparent", traceparent);
@@ -29,16 +29,16 @@ impl Stage {
     /// Waits for the callback of a call and returns its `traceparent`.
     async fn callback_of(&self, call_id: &str) -> String {
         let path = format!("/hook/ok/{call_id}");
-        let is_there = |received: &[alovoice_gateway::sandbox::receiver::Received]| {
+        let has_come = |received: &[alovoice_gateway::sandbox::receiver::Received]| {
             received.iter().any(|request| request.path == path)
         };
-        let received = within("the callback", self.receiver.wait_for(is_there)).await;
+        let received = within("the callback", self.receiver.wait_for(has_come)).await;
         let callback = received.iter().find(|request| request.path == path).unwrap();
         callback.header("traceparent").unwrap().to_owned()
     }
 }
 
-/// Trace id and span id of every log line that has both.
+/// The trace ids and span ids of log lines that have both.
 fn logged(lines: &[String]) -> Vec<(String, String)> {
     let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let ids = lines.filter_map(|line| {
@@ -56,7 +56,7 @@ fn named<'a>(spans: &'a [Span], traceparent: &str) -> &'a Span {
     found.unwrap_or_else(|| panic!("no span of {traceparent}"))
 }
 
-/// Kills the process that accepted the submission during the submit to the vendor. Another process continues.
+/// One process accepts the submission and is killed while the vendor handles it; a second process continues.
 async fn kill_between_submission_and_callback(stage: &Stage, collector: &Collector) -> Vec<String> {
     let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
     let first = stage.serve().await;
@@ -74,7 +74,7 @@ async fn kill_between_submission_and_callback(stage: &Stage, collector: &Collect
     logs
 }
 
-/// One replica submits the call to the vendor and shuts down. Another replica polls the result and announces it.
+/// One replica submits the call to the vendor and stops; a second one polls the result and delivers the callback.
 async fn end_between_submission_and_result(stage: &Stage) -> Vec<String> {
     let caller = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
     let first = stage.serve().await;
@@ -88,14 +88,14 @@ async fn end_between_submission_and_result(stage: &Stage) -> Vec<String> {
     logs
 }
 
-/// Stops a gateway, which exports its last spans, and returns its log.
+/// Stops a gateway, which finishes its work and sends the last spans. Returns its log lines.
 async fn drained(gateway: Serving) -> Vec<String> {
     gateway.process.terminate();
     assert_eq!(gateway.process.ended().await, Some(0));
     gateway.process.stderr.so_far()
 }
 
-/// Checks the rules that hold for every trace and returns the tree of spans.
+/// Checks the trace of a call against requests and log lines, and returns its tree.
 async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String {
     let spans = collector.spans().await;
 
@@ -103,7 +103,7 @@ async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String
     let callback = named(&spans, &callback);
     assert_eq!((callback.name.as_str(), callback.kind.as_str()), ("POST", "client"));
     let mut asked = stage.vendor.calls();
-    // A killed process does not export the span of the request that the vendor held.
+    // The killed process could not export the span of the request that the vendor held.
     let unexported = asked.first().unwrap().traceparent.clone().unwrap();
     if !spans.iter().any(|span| unexported.contains(&span.id)) {
         asked.remove(0);
@@ -120,7 +120,7 @@ async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String
 
     let root = spans.iter().find(|span| span.parent_id == CALLERS_SPAN).unwrap();
     let instance = |span: &Span| span.resource["service.instance.id"].clone();
-    assert_ne!(instance(root), instance(callback), "another process must continue the work");
+    assert_ne!(instance(root), instance(callback), "another process continued");
     for span in &spans {
         assert_eq!(span.trace_id, CALLERS_TRACE, "{span:?}");
         assert_eq!(span.resource["service.name"], "alovoice-gateway");
@@ -129,7 +129,10 @@ async fn checked(stage: &Stage, collector: Collector, logs: &[String]) -> String
     }
     for (trace, span) in logged(logs) {
         assert_eq!(trace, CALLERS_TRACE);
-        assert!(spans.iter().any(|known| known.id == span), "a log line names the unknown span {span}");
+        assert!(
+            spans.iter().any(|known| known.id == span),
+            "a log line names the span {span}, which was not exported"
+        );
     }
     assert!(!logged(logs).is_empty());
     tree(&spans, CALLERS_SPAN)
@@ -164,7 +167,7 @@ async fn one_trace_over_replicas() {
     let mut stage = Stage::set_up_on_postgres().await;
     let collector = Collector::start(stage.home.path()).await;
     stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
-    // The first replica must end before the first poll.
+    // Long enough for the first replica to stop before.
     stage.set("VENDOR__POLLING__FIRST_AFTER", "5s");
     let logs = end_between_submission_and_result(&stage).await;
     insta::assert_snapshot!(checked(&stage, collector, &logs).await, @r"
@@ -188,16 +191,15 @@ async fn one_trace_over_replicas() {
     ");
 }
 
-/// One call comes without trace context, and another with a trace that its caller does not record.
 #[tokio::test]
-async fn new_traces_are_recorded_and_unsampled_traces_of_callers_are_not() {
+async fn new_traces_are_exported_and_traces_that_the_caller_does_not_sample_are_not() {
     let mut stage = Stage::set_up().await;
     let collector = Collector::start(stage.home.path()).await;
     stage.set("TRACES__OTLP_ENDPOINT", collector.endpoint().as_str());
     let gateway = stage.serve().await;
     let unrecorded = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-00");
     stage.submit_in(&gateway, "unrecorded", &unrecorded).await;
-    // The trace context is forwarded nevertheless.
+    // The receiver gets the trace of the caller all the same.
     assert_eq!(stage.callback_of("unrecorded").await, unrecorded);
 
     stage.submit(&gateway, "begun-here").await.unwrap();
@@ -213,7 +215,7 @@ async fn new_traces_are_recorded_and_unsampled_traces_of_callers_are_not() {
     let names: Vec<_> = roots.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["POST /v1/analyses", "GET /v1/analyses/{call_id}", "GET /v1/analyses/{call_id}"]);
     assert_eq!(&roots[0].trace_id, trace);
-    assert_ne!(&roots[1].trace_id, trace, "a request without trace context must start a new trace");
+    assert_ne!(&roots[1].trace_id, trace, "a request without traceparent starts a trace");
     let recorded: Vec<_> = logged(&logs);
     assert!(!recorded.is_empty());
     for (trace, span) in recorded {

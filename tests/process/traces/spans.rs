@@ -1,8 +1,8 @@
-//! Parses the spans that the collector prints, and builds their tree.
+//! Spans as the collector prints them, and their tree.
 
 use std::collections::BTreeMap;
 
-/// A span as the collector received it.
+/// A span that the collector received.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Span {
     pub(crate) trace_id: String,
@@ -14,11 +14,11 @@ pub(crate) struct Span {
     pub(crate) end: u64,
     pub(crate) failed: bool,
     pub(crate) attributes: BTreeMap<String, String>,
-    /// Resource attributes of the process.
+    /// Attributes of the process that made the span.
     pub(crate) resource: BTreeMap<String, String>,
 }
 
-/// Parses the output of the collector.
+/// Reads the output of the collector.
 pub(crate) fn spans_of(text: &str) -> Vec<Span> {
     let (mut spans, mut resource) = (Vec::<Span>::new(), BTreeMap::new());
     let mut is_of_resource = false;
@@ -55,8 +55,8 @@ pub(crate) fn spans_of(text: &str) -> Vec<Span> {
     spans
 }
 
-/// The spans below a parent, in the order of their start, with their attributes. Attributes that differ between runs have no value,
-/// and identical subtrees are shown once.
+/// The spans below a parent in the order of their starts, with their attributes. Attributes that vary between runs are shown
+/// without their values, and equal subtrees are shown once.
 pub(crate) fn tree(spans: &[Span], parent_id: &str) -> String {
     let mut text = String::new();
     grow(spans, parent_id, 0, &mut text);

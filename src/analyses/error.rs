@@ -1,0 +1,45 @@
+//! The errors of the use cases about analyses.
+
+use std::time::Duration;
+
+use super::cursor::InvalidCursor;
+use crate::callbacks::Forbidden;
+use crate::domain::analysis::Status;
+use crate::store::StoreError;
+
+/// The reason why a use case about analyses failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalysesError {
+    /// Neither the tenant nor its vendor account has this call.
+    #[error("there is no analysis of this call")]
+    NotFound,
+    /// The analysis has no result, or none yet.
+    #[error("the analysis has no result")]
+    NoResult {
+        /// Status of the analysis.
+        status: Status,
+        /// Time until the caller should ask again; `None` if there will be no result.
+        retry_after: Option<Duration>,
+    },
+    /// The cursor belongs to another list.
+    #[error("the cursor is not one of this list")]
+    InvalidCursor(#[from] InvalidCursor),
+    /// The vendor has no recording of the call.
+    #[error("there is no recording of this call")]
+    NoRecording,
+    /// The callback's URL points to a forbidden address.
+    #[error("the callback's address is forbidden")]
+    CallbackForbidden(#[from] Forbidden),
+    /// The tenant has no secret that could sign the callback.
+    #[error("the tenant has no callback secret")]
+    NoCallbackSecret,
+    /// The vendor did not answer a question that the store could not answer.
+    #[error("the vendor could not be asked")]
+    VendorUnavailable {
+        /// The vendor's `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

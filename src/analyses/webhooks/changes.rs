@@ -1,0 +1,183 @@
+//! Registers and changes webhooks.
+
+use super::{TRIES, WebhookState, Webhooks, WebhooksError, contended};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::ids::{TenantId, WebhookId};
+use crate::domain::secrets::CallbackSecret;
+use crate::domain::webhooks::{
+    CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, SealedSecrets, Webhook, WebhookSealer,
+};
+use crate::store::WebhookActivity;
+
+/// A webhook to be registered.
+#[derive(Debug)]
+pub struct Registration {
+    /// URL that receives the events.
+    pub url: CallbackUrl,
+    /// Types of the events that are sent.
+    pub events: EventFilter,
+    /// Custom headers of the requests.
+    pub headers: CustomHeaders,
+    /// Description for humans.
+    pub description: Option<String>,
+    /// Whether deliveries start at once.
+    pub enabled: bool,
+    /// Secret that signs the deliveries; `None` generates one.
+    pub secret: Option<CallbackSecret>,
+}
+
+/// A change of a webhook's custom headers.
+#[derive(Debug, Default)]
+pub enum HeaderChanges {
+    /// Keeps all headers.
+    #[default]
+    None,
+    /// Removes all headers.
+    Clear,
+    /// Sets each header that has a value and removes each that has none.
+    Merge(Vec<(HeaderName, Option<String>)>),
+}
+
+/// A change of a webhook. Fields that are `None` keep their value.
+#[derive(Debug, Default)]
+pub struct WebhookChange {
+    /// URL that receives the events, also those that are pending.
+    pub url: Option<CallbackUrl>,
+    /// Types of the events that are sent from now on.
+    pub events: Option<EventFilter>,
+    /// Custom headers of the requests.
+    pub headers: HeaderChanges,
+    /// Description for humans; `Some(None)` removes it.
+    pub description: Option<Option<String>>,
+    /// Whether the webhook gets deliveries.
+    pub enabled: Option<bool>,
+}
+
+impl Webhooks {
+    /// Registers a webhook. Only this answer contains the secret.
+    ///
+    /// # Errors
+    /// If the address is forbidden, secrets cannot be sealed, or the tenant has too many webhooks.
+    pub async fn create(
+        &self,
+        tenant: &TenantId,
+        registration: Registration,
+    ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
+        self.guard.admit(&registration.url)?;
+        registration.headers.check()?;
+        let (keys, entropy) = (self.keys()?, &*self.env.entropy);
+        let now = self.env.clock.now();
+        let id = WebhookId::generate(now, entropy);
+        let vault = WebhookSealer::new(&keys, tenant, id);
+        let secret = registration.secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
+        let mut webhook = Webhook {
+            id,
+            url: registration.url,
+            events: registration.events,
+            description: registration.description,
+            header_names: registration.headers.names(),
+            sealed: SealedSecrets {
+                secret: vault.seal_secret(&secret, entropy),
+                previous_secret: None,
+                headers: vault.seal_headers(&registration.headers, entropy),
+            },
+            disabled: None,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            health: Health::default(),
+        };
+        if !registration.enabled {
+            webhook.disable(DisabledReason::Requested, now);
+        }
+        if !self.store.add_webhook(tenant, webhook.clone()).await? {
+            return Err(WebhooksError::TooMany);
+        }
+        Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
+    }
+
+    /// Changes a webhook. Pending deliveries use the new state. A new URL, new headers or an enabling resets the failure count and
+    /// ends a pause, since the cause may be gone.
+    ///
+    /// # Errors
+    /// If the tenant has no such webhook, or the address is forbidden.
+    pub async fn change(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        change: &WebhookChange,
+    ) -> Result<WebhookState, WebhooksError> {
+        if let Some(url) = &change.url {
+            self.guard.admit(url)?;
+        }
+        let forgive = change.url.is_some()
+            || change.enabled == Some(true)
+            || !matches!(change.headers, HeaderChanges::None);
+        for _ in 0..TRIES {
+            let mut webhook = self.find(tenant, id).await?;
+            self.apply(tenant, &mut webhook, change)?;
+            if self.store.change_webhook(tenant, webhook, forgive).await? {
+                return self.get(tenant, id).await;
+            }
+        }
+        Err(contended())
+    }
+
+    fn apply(
+        &self,
+        tenant: &TenantId,
+        webhook: &mut Webhook,
+        change: &WebhookChange,
+    ) -> Result<(), WebhooksError> {
+        let now = self.env.clock.now();
+        webhook.updated_at = now;
+        if let Some(url) = &change.url {
+            webhook.url = url.clone();
+        }
+        if let Some(events) = &change.events {
+            webhook.events = events.clone();
+        }
+        if let Some(description) = &change.description {
+            webhook.description.clone_from(description);
+        }
+        match change.enabled {
+            Some(true) => webhook.enable(),
+            Some(false) => webhook.disable(DisabledReason::Requested, now),
+            None => {}
+        }
+        let headers = match &change.headers {
+            HeaderChanges::None => return Ok(()),
+            HeaderChanges::Clear => CustomHeaders::default(),
+            HeaderChanges::Merge(changes) => self.merge(tenant, webhook, changes)?,
+        };
+        webhook.header_names = headers.names();
+        webhook.sealed.headers = if webhook.header_names.is_empty() {
+            None
+        } else {
+            WebhookSealer::new(&*self.keys()?, tenant, webhook.id).seal_headers(&headers, &*self.env.entropy)
+        };
+        Ok(())
+    }
+
+    fn merge(
+        &self,
+        tenant: &TenantId,
+        webhook: &Webhook,
+        changes: &[(HeaderName, Option<String>)],
+    ) -> Result<CustomHeaders, WebhooksError> {
+        let mut headers = match &webhook.sealed.headers {
+            None => CustomHeaders::default(),
+            Some(_) => WebhookSealer::new(&*self.keys()?, tenant, webhook.id)
+                .open_headers(&webhook.sealed)
+                .ok_or(WebhooksError::Unopenable)?,
+        };
+        for (name, value) in changes {
+            match value {
+                Some(value) => headers.set(name.clone(), value)?,
+                None => headers.remove(name),
+            }
+        }
+        headers.check()?;
+        Ok(headers)
+    }
+}

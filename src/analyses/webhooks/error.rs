@@ -1,0 +1,41 @@
+//! The errors of the use cases about webhooks.
+
+use crate::analyses::InvalidCursor;
+use crate::callbacks::Forbidden;
+use crate::domain::webhooks::InvalidHeader;
+use crate::store::StoreError;
+
+/// The reason why a use case about webhooks failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhooksError {
+    /// The tenant has no such webhook, delivery or replay.
+    #[error("there is no {0} of this id")]
+    NotFound(&'static str),
+    /// `encryption.key_file` is not set, so secrets cannot be sealed.
+    #[error("there is no key to seal with")]
+    NotConfigured,
+    /// The URL points to a forbidden address.
+    #[error("the address is forbidden")]
+    Forbidden(#[from] Forbidden),
+    /// The custom headers exceed a limit.
+    #[error("the headers {0}")]
+    Headers(#[from] InvalidHeader),
+    /// The tenant has the maximum number of webhooks.
+    #[error("there are as many webhooks as there may be")]
+    TooMany,
+    /// The webhook is disabled.
+    #[error("the webhook is disabled")]
+    Disabled,
+    /// Another replay to the webhook is unfinished.
+    #[error("a replay to this webhook is under way")]
+    ReplayUnderWay,
+    /// No key in `encryption.key_file` opens the stored headers.
+    #[error("no key opens the headers that were kept")]
+    Unopenable,
+    /// The cursor belongs to another list.
+    #[error("the cursor is not one of this list")]
+    InvalidCursor(#[from] InvalidCursor),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,214 @@
+//! Attempts of deliveries.
+
+use std::time::Duration;
+
+use super::rules::{Rule, Transaction};
+use super::sql::{Sql, sql};
+use super::values::{Row, Value, values};
+use super::work::Leased;
+use super::{Lease, StoreError, webhook_health};
+use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryStatus;
+use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
+use crate::domain::retries::{GiveUpReason, RetryDecision};
+use crate::domain::usage::Usage;
+use crate::domain::webhooks::{DisabledReason, EndpointOutcome};
+
+/// How many attempts of one delivery are stored: the last ones. A delivery can be redelivered any number of times.
+pub(super) const MOST_ATTEMPTS: u32 = 100;
+
+/// The outcome of an attempt.
+#[derive(Debug, Clone)]
+pub struct FinishedAttempt {
+    /// The outcome in one word of a fixed set.
+    pub outcome: &'static str,
+    /// The version that the webhook had when the delivery was claimed; `None` for the callback of a submission. The
+    /// outcome does not count for a webhook that has changed since.
+    pub endpoint_version: Option<u32>,
+    /// The HTTP status of the response, if there was one.
+    pub status: Option<u16>,
+    /// The duration from connecting to the last byte or the error.
+    pub latency: Duration,
+    /// The error, for people.
+    pub detail: Option<String>,
+    /// The first bytes of the response body.
+    pub response: Vec<u8>,
+    /// The next state of the delivery.
+    pub next: RetryDecision,
+}
+
+/// A stored attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedAttempt {
+    /// The attempt's number, counted from 1.
+    pub number: u32,
+    /// When the attempt began.
+    pub started_at: Timestamp,
+    /// The outcome; `None` while the attempt is in progress, or if its process died.
+    pub outcome: Option<String>,
+    /// The HTTP status of the response.
+    pub status: Option<u16>,
+    /// The duration from connecting to the last byte or the error.
+    pub latency: Option<Duration>,
+    /// The error, for people.
+    pub detail: Option<String>,
+    /// The first bytes of the response body.
+    pub response: Vec<u8>,
+}
+
+/// Writes the outcome of an attempt to the attempt, the delivery and the webhook, and ends the lease.
+pub(super) struct FinishAttempt {
+    pub(super) lease: Lease,
+    pub(super) attempt: FinishedAttempt,
+}
+
+/// Takes the first six of [`FinishAttempt::values`].
+const FINISH_DELIVERY: &str = "UPDATE deliveries SET status = ?3, due_at = coalesce(?4, due_at), finished_at = ?5, \
+     leased = FALSE, earlier_attempts = earlier_attempts + ?6 WHERE seq = ?1 AND fence = ?2 AND leased";
+
+impl FinishAttempt {
+    /// The values of the statements: the lease, the delivery's status, due time and end, the number of attempts that do not
+    /// count in the schedule, and the attempt's outcome, status, latency, detail and response.
+    fn values(&self, now: Timestamp) -> [Value<'_>; 11] {
+        let Self { lease, attempt } = self;
+        let (status, due_at) = match attempt.next {
+            RetryDecision::Delivered => (DeliveryStatus::Delivered, None),
+            RetryDecision::GiveUp(_) => (DeliveryStatus::Failed, None),
+            RetryDecision::RetryAt(at) | RetryDecision::WaitUntil(at) => (DeliveryStatus::Pending, Some(at)),
+            RetryDecision::Hold => (DeliveryStatus::Pending, Some(now)),
+        };
+        [
+            lease.row.into(),
+            lease.fence.into(),
+            status.as_str().into(),
+            due_at.into(),
+            due_at.is_none().then_some(now).into(),
+            i64::from(matches!(attempt.next, RetryDecision::WaitUntil(_))).into(),
+            attempt.outcome.into(),
+            attempt.status.into(),
+            attempt.latency.into(),
+            attempt.detail.as_ref().into(),
+            (&attempt.response).into(),
+        ]
+    }
+
+    /// Follows up the statements, in the transaction or after it.
+    async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
+        transaction.end_lease(Leased::Delivery, self.lease);
+        transaction.count_usage(tenant, Usage::attempt(self.attempt.next.arrived())).await
+    }
+
+    /// What the attempt says about the webhook; `None` for the callback of a submission.
+    fn verdict(&self) -> Option<Verdict> {
+        let attempt = &self.attempt;
+        let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
+        let outcome = match attempt.next {
+            RetryDecision::Delivered => EndpointOutcome::Delivered,
+            RetryDecision::WaitUntil(_) => EndpointOutcome::Unsigned { error: error() },
+            RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {
+                EndpointOutcome::Failed {
+                    gone: matches!(
+                        attempt.next,
+                        RetryDecision::Hold | RetryDecision::GiveUp(GiveUpReason::Gone)
+                    ),
+                    status: attempt.status,
+                    error: error(),
+                }
+            }
+        };
+        Some(Verdict { version: attempt.endpoint_version?, outcome })
+    }
+}
+
+/// What an attempt says about its webhook.
+pub(super) struct Verdict {
+    /// The webhook's version that the attempt used.
+    pub(super) version: u32,
+    pub(super) outcome: EndpointOutcome,
+}
+
+impl Rule for FinishAttempt {
+    const NAME: &'static str = "finish_attempt";
+    const NOTIFIES: bool = false;
+    type Output = Option<DisabledReason>;
+
+    /// Most deliveries go to callbacks: one statement writes the delivery and the attempt.
+    async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
+        static FINISH_CALLBACK: Sql = Sql::per_engine(
+            &[],
+            &[
+                "WITH owned AS (",
+                FINISH_DELIVERY,
+                " AND webhook = '' RETURNING seq, attempts, tenant), \
+                 ended AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
+                 FROM owned WHERE delivery = owned.seq AND number = owned.attempts) SELECT tenant FROM owned",
+            ],
+        );
+        let values = self.values(transaction.env().clock.now());
+        let tenant = transaction.find(&FINISH_CALLBACK, &values, |row| row.get("tenant")).await?;
+        let Some(tenant) = tenant else { return Ok(None) };
+        self.finished(transaction, &tenant).await?;
+        Ok(Some(None))
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<DisabledReason>, StoreError> {
+        let values = self.values(transaction.env().clock.now());
+        let delivery = sql!(FINISH_DELIVERY, " RETURNING tenant, webhook, attempts");
+        let read = |row: &dyn Row| Ok((row.get("tenant")?, webhook_id(row)?, row.get::<u32>("attempts")?));
+        let found = transaction.find(delivery, &values[..6], read).await?;
+        let (tenant, webhook, number) = found.ok_or(StoreError::LeaseLost)?;
+        let [.., outcome, status, latency, detail, response] = values;
+        let attempt = sql!(
+            "UPDATE attempts SET outcome = ?3, status = ?4, latency_ms = ?5, detail = ?6, response = ?7 \
+             WHERE delivery = ?1 AND number = ?2"
+        );
+        let of_attempt = [self.lease.row.into(), number.into(), outcome, status, latency, detail, response];
+        transaction.execute(attempt, &of_attempt).await?;
+        self.finished(transaction, &tenant).await?;
+        match webhook.zip(self.verdict()) {
+            Some((webhook, verdict)) => webhook_health::record(transaction, webhook, &verdict).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// The webhook of a delivery; `None` for the callback of a submission.
+pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
+    row.parse("webhook", |text| match text {
+        "" => Ok(None),
+        id => WebhookId::parse(id).map(Some).ok_or(()),
+    })
+}
+
+/// Reads the last attempts of a delivery, the oldest first.
+pub(super) struct ReadAttempts {
+    pub(super) tenant: TenantId,
+    pub(super) delivery: DeliveryId,
+}
+
+impl Rule for ReadAttempts {
+    const NAME: &'static str = "attempts";
+    type Output = Vec<RecordedAttempt>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<RecordedAttempt>, StoreError> {
+        let select = sql!(
+            "SELECT * FROM (SELECT number, started_at, outcome, attempts.status AS status, latency_ms, detail, response \
+             FROM attempts JOIN deliveries ON seq = delivery WHERE tenant = ?1 AND id = ?2 \
+             ORDER BY number DESC LIMIT ?3) AS last ORDER BY number"
+        );
+        let values = values![&self.tenant, self.delivery, MOST_ATTEMPTS];
+        transaction.query(select, values, recorded).await
+    }
+}
+
+fn recorded(row: &dyn Row) -> Result<RecordedAttempt, StoreError> {
+    Ok(RecordedAttempt {
+        number: row.get("number")?,
+        started_at: row.get("started_at")?,
+        outcome: row.get("outcome")?,
+        status: row.get("status")?,
+        latency: row.get("latency_ms")?,
+        detail: row.get("detail")?,
+        response: row.get::<Option<Vec<u8>>>("response")?.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,80 @@
+//! Webhooks as rows.
+
+use super::StoreError;
+use super::sealed::read_sealed;
+use super::values::{Row, Value};
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::Timestamp;
+use crate::domain::webhooks::{Disabled, DisabledReason, EventFilter, Health, LastFailure, Webhook};
+
+/// The columns that [`read`] reads.
+pub(super) const COLUMNS: &str = "id, url, events, description, header_names, headers, secret, previous_secret, \
+     previous_until, disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
+     last_success_at, last_failure_at, last_status, last_error, unsigned_since";
+
+pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
+    let names: String = row.get("header_names")?;
+    let disabled_at: Option<Timestamp> = row.get("disabled_at")?;
+    let disabled = match disabled_at {
+        Some(at) => Some(Disabled { reason: disabled_reason(row)?, at }),
+        None => None,
+    };
+    let failed_at: Option<Timestamp> = row.get("last_failure_at")?;
+    let last_failure = match failed_at {
+        Some(at) => {
+            let error: Option<String> = row.get("last_error")?;
+            Some(LastFailure { at, status: row.get("last_status")?, error: error.unwrap_or_default() })
+        }
+        None => None,
+    };
+    Ok(Webhook {
+        id: row.get("id")?,
+        url: row.parse("url", CallbackUrl::parse)?,
+        events: row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?,
+        description: row.get("description")?,
+        header_names: names.split_whitespace().map(str::to_owned).collect(),
+        sealed: read_sealed(row)?,
+        disabled,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        version: row.get("version")?,
+        health: Health {
+            failures: row.get("failures")?,
+            failing_since: row.get("failing_since")?,
+            paused_until: row.get("paused_until")?,
+            last_success_at: row.get("last_success_at")?,
+            last_failure,
+            unsigned_since: row.get("unsigned_since")?,
+        },
+    })
+}
+
+fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
+    // A deleted webhook may have none.
+    let reason: Option<String> = row.get("disabled_reason")?;
+    match reason {
+        Some(_) => row.parse("disabled_reason", |word| DisabledReason::from_word(word).ok_or(())),
+        None => Ok(DisabledReason::Requested),
+    }
+}
+
+/// The values of `url`, `events`, `description`, `header_names`, `headers`, `secret`, `previous_secret`, `previous_until`,
+/// `disabled_at`, `disabled_reason`, `created_at` and `updated_at`.
+pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 12] {
+    let Webhook { sealed, disabled, .. } = webhook;
+    let previous = sealed.previous_secret.as_ref();
+    [
+        webhook.url.as_str().into(),
+        webhook.events.to_text().into(),
+        webhook.description.as_ref().into(),
+        webhook.header_names.join(" ").into(),
+        sealed.headers.as_ref().into(),
+        (&sealed.secret).into(),
+        previous.map(|(secret, _)| secret).into(),
+        previous.map(|(_, until)| *until).into(),
+        disabled.map(|disabled| disabled.at).into(),
+        disabled.map(|disabled| disabled.reason.as_str()).into(),
+        webhook.created_at.into(),
+        webhook.updated_at.into(),
+    ]
+}
