@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
         Err(Failed::Fault(text)) => (text, 1),
         Err(Failed::Usage(text)) => (text, 2),
     };
-    // With standard error gone there is nobody left to tell.
+    // An error is ignored: if standard error is closed, there is no other place to report it.
     let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(code)
 }

@@ -62,7 +62,7 @@ pub struct FeedPage {
 
 /// The tenant has the maximum number of open streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the tenant has {most} event streams open, and may have no more")]
+#[error("the tenant has reached its limit of {most} open event streams")]
 pub struct TooManyStreams {
     /// Maximum number of streams per tenant and replica.
     pub most: usize,
