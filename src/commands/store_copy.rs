@@ -7,7 +7,7 @@ use super::{Failed, print};
 use crate::cli::{CopyArgs, UrlText};
 use crate::config::StoreUrl;
 use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
-use crate::store::copy::{Beginning, Comparison, CopyError, StoreCopy};
+use crate::store::copy::{Comparison, CopyError, CopyStart, StoreCopy};
 use crate::store::postgres;
 
 /// Number of rows between two progress lines of a table.
@@ -46,11 +46,11 @@ async fn compare(copy: &StoreCopy) -> Result<String, CopyError> {
 
 async fn carry(mut copy: StoreCopy) -> Result<String, CopyError> {
     match copy.begin(&SystemEntropy).await? {
-        Beginning::Finished => {
+        CopyStart::Finished => {
             return Ok("This file was copied there before: nothing is left to do.".to_owned());
         }
-        Beginning::Resumed => say("going on where an earlier copy stopped"),
-        Beginning::New => {}
+        CopyStart::Resumed => say("going on where an earlier copy stopped"),
+        CopyStart::New => {}
     }
     let (mut table_name, mut rows) = ("", 0);
     while let Some(batch) = copy.step().await? {
@@ -86,7 +86,7 @@ fn say(text: &str) {
 
 fn failed(error: &CopyError) -> Failed {
     match error {
-        CopyError::Database(postgres::OpenError::Settings(_)) => Failed::usage(error),
+        CopyError::Database(postgres::PostgresOpenError::Settings(_)) => Failed::usage(error),
         _ => Failed::fault(error),
     }
 }

@@ -13,9 +13,10 @@ use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
+use alovoice_gateway::env::Env;
 use alovoice_gateway::store::{
-    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoredAnalysis,
-    Surroundings, WorkSlots,
+    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoreContext,
+    StoredAnalysis, WorkSlots,
 };
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
@@ -73,21 +74,15 @@ pub(crate) fn policy() -> PollingPolicy {
     }
 }
 
-/// What an engine is opened with, and the clock in it.
-pub(crate) fn surroundings() -> (Surroundings, Arc<ManualClock>) {
+/// The context to open a store with, and its clock.
+pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(START.as_millis())));
     static HARNESSES: AtomicU64 = AtomicU64::new(0);
     let first = HARNESSES.fetch_add(1 << 32, Ordering::Relaxed);
     let entropy = Arc::new(CountingEntropy(AtomicU64::new(first)));
-    (
-        Surroundings {
-            clock: clock.clone(),
-            entropy,
-            policy: policy(),
-            metrics: Arc::new(Metrics::new().unwrap()),
-        },
-        clock,
-    )
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics };
+    (StoreContext { env, policy: policy() }, clock)
 }
 
 /// What every case is given.

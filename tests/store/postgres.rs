@@ -14,7 +14,7 @@ use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::store::postgres::PostgresStore;
 use alovoice_gateway::store::{Change, StoreError};
 
-use crate::harness::{Harness, surroundings};
+use crate::harness::{Harness, store_context};
 use crate::postgres_server::server::Server;
 use crate::rows::Rows;
 
@@ -29,8 +29,8 @@ async fn open() -> Harness {
 
 /// One more engine on a database, with a clock of its own.
 async fn open_at(url: &str, keep: impl Send + Sync + 'static) -> Harness {
-    let (surroundings, clock) = surroundings();
-    let store = PostgresStore::open(&url.to_owned().into(), &settings(url), surroundings, |_| {}).await;
+    let (context, clock) = store_context();
+    let store = PostgresStore::open(&url.to_owned().into(), &settings(url), context, |_| {}).await;
     Harness::new(Arc::new(store.unwrap()), clock, Rows::of_server(url), keep)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alovoice_gateway::domain::analysis::{Stage, Status};
-use alovoice_gateway::store::sqlite::{OpenError, SqliteStore, inspect};
+use alovoice_gateway::store::sqlite::{SqliteOpenError, SqliteStore, inspect};
 use alovoice_gateway::store::{Queue, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::cases::paces::{first_look, learn};
 use crate::cases::replays::one_that_cannot_be_read_stops_no_other;
 use crate::cases::webhooks::attempt_often;
-use crate::harness::{Harness, acme, call_id, delivered, ready, submission, surroundings, with_callback};
+use crate::harness::{Harness, acme, call_id, delivered, ready, store_context, submission, with_callback};
 use crate::rows::Rows;
 
 crate::contract!(super::open);
@@ -25,8 +25,8 @@ async fn open() -> Harness {
 }
 
 fn open_at(path: &Path, keep: impl Send + Sync + 'static) -> Harness {
-    let (surroundings, clock) = surroundings();
-    let store = Arc::new(SqliteStore::open(path, surroundings).unwrap());
+    let (context, clock) = store_context();
+    let store = Arc::new(SqliteStore::open(path, context).unwrap());
     Harness::new(store, clock, Rows::of_file(path), keep)
 }
 
@@ -129,8 +129,8 @@ async fn a_replay_goes_on_after_every_step_in_another_process() {
 async fn a_file_belongs_to_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
-    let second = SqliteStore::open(&file_in(&folder), surroundings().0).map(|_| ());
-    assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
+    let second = SqliteStore::open(&file_in(&folder), store_context().0).map(|_| ());
+    assert!(matches!(second, Err(SqliteOpenError::InUse(_))), "{second:?}");
     // It took nothing from the first.
     harness.submit(submission("1")).await;
     harness.store.check().await.unwrap();
@@ -143,9 +143,9 @@ async fn a_file_of_a_later_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     drop(open_at(&file_in(&folder), ()));
     beside(&file_in(&folder)).pragma_update(None, "user_version", 99).unwrap();
-    let opened = SqliteStore::open(&file_in(&folder), surroundings().0).map(|_| ());
+    let opened = SqliteStore::open(&file_in(&folder), store_context().0).map(|_| ());
     for outcome in [opened, inspect(&file_in(&folder))] {
-        assert!(matches!(outcome, Err(OpenError::TooNew { found: 99, .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SqliteOpenError::TooNew { found: 99, .. })), "{outcome:?}");
     }
     let version: i64 =
         beside(&file_in(&folder)).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
@@ -178,14 +178,14 @@ async fn an_inspection_changes_nothing() {
 fn what_cannot_be_opened_says_why() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(file_in(&folder), "certainly not a database, whatever its name is").unwrap();
-    let opened = SqliteStore::open(&file_in(&folder), surroundings().0).map(|_| ());
+    let opened = SqliteStore::open(&file_in(&folder), store_context().0).map(|_| ());
     for outcome in [opened, inspect(&file_in(&folder))] {
-        assert!(matches!(outcome, Err(OpenError::Sqlite { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SqliteOpenError::Sqlite { .. })), "{outcome:?}");
     }
     let nowhere = folder.path().join("missing").join("store.db");
-    let opened = SqliteStore::open(&nowhere, surroundings().0).map(|_| ());
+    let opened = SqliteStore::open(&nowhere, store_context().0).map(|_| ());
     for outcome in [opened, inspect(&nowhere)] {
-        assert!(matches!(outcome, Err(OpenError::Io { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SqliteOpenError::Io { .. })), "{outcome:?}");
     }
 }
 

@@ -140,7 +140,7 @@ async fn an_empty_file_is_copied_and_one_of_a_newer_version_refused() {
     let file = rusqlite::Connection::open(file_in(&moved.folder)).unwrap();
     file.pragma_update(None, "user_version", 99).unwrap();
     let refused = moved.open().await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::TooNew { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::TooNew { .. }))), "{refused:?}");
 
     drop(file);
     let path = file_in(&moved.folder);

@@ -1,7 +1,7 @@
 //! What was begun is finished, by whoever comes next.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
-use alovoice_gateway::store::copy::Beginning;
+use alovoice_gateway::store::copy::CopyStart;
 use alovoice_gateway::store::postgres;
 
 use super::{Move, many_rows, one_row, shown};
@@ -20,10 +20,10 @@ async fn a_copy_that_was_interrupted_after_any_batch_goes_on() {
         batches.push(batch);
         drop(copy);
         let closed = moved.serve().await.map(|_| ());
-        assert!(matches!(closed, Err(postgres::OpenError::UnfinishedCopy)), "{closed:?}");
+        assert!(matches!(closed, Err(postgres::PostgresOpenError::UnfinishedCopy)), "{closed:?}");
     }
-    assert_eq!(beginnings[0], Beginning::New);
-    assert!(beginnings[1..].iter().all(|beginning| *beginning == Beginning::Resumed));
+    assert_eq!(beginnings[0], CopyStart::New);
+    assert!(beginnings[1..].iter().all(|beginning| *beginning == CopyStart::Resumed));
     let rows = |table| {
         batches.iter().filter(|batch| batch.table == table).map(|batch| batch.rows).collect::<Vec<_>>()
     };
@@ -32,7 +32,7 @@ async fn a_copy_that_was_interrupted_after_any_batch_goes_on() {
     assert_eq!(rows("attempts"), [500, 500]);
 
     let closed = postgres::inspect(&moved.url(), &moved.settings()).await;
-    assert!(matches!(closed, Err(postgres::OpenError::UnfinishedCopy)), "{closed:?}");
+    assert!(matches!(closed, Err(postgres::PostgresOpenError::UnfinishedCopy)), "{closed:?}");
     moved.open().await.unwrap().finish().await.unwrap();
     postgres::inspect(&moved.url(), &moved.settings()).await.unwrap();
     let after = moved.serve().await.unwrap();
@@ -49,7 +49,7 @@ async fn a_hand_over_that_was_interrupted_is_finished_by_the_next_run() {
     // As if the process had died between the two marks.
     moved.database.connect().await.batch_execute("UPDATE gateway_copy SET finished_at = NULL").await.unwrap();
     let mut again = moved.open().await.unwrap();
-    assert_eq!(again.begin(&SystemEntropy).await.unwrap(), Beginning::Resumed);
+    assert_eq!(again.begin(&SystemEntropy).await.unwrap(), CopyStart::Resumed);
     assert_eq!(again.step().await.unwrap(), None);
     again.finish().await.unwrap();
     drop(again);

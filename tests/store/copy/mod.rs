@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::cases::{replays, webhooks};
 use crate::harness::{
-    Harness, acme, call_id, delivered, finished, globex, obtained, surroundings, trace, with_callback,
+    Harness, acme, call_id, delivered, finished, globex, obtained, store_context, trace, with_callback,
     with_metadata,
 };
 use crate::postgres_server::database::Database;
@@ -48,9 +48,9 @@ impl Move {
     /// From a file that a gateway has worked on.
     async fn of<F: Future<Output = ()>>(work: impl FnOnce(Arc<Harness>) -> F) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (surroundings, clock) = surroundings();
+        let (context, clock) = store_context();
         let path = file_in(&folder);
-        let store = Arc::new(SqliteStore::open(&path, surroundings).unwrap());
+        let store = Arc::new(SqliteStore::open(&path, context).unwrap());
         work(Arc::new(Harness::new(store, clock.clone(), Rows::of_file(&path), ()))).await;
         Self { folder, database: empty().await, now: clock.now() }
     }
@@ -71,10 +71,10 @@ impl Move {
         copy
     }
 
-    async fn serve(&self) -> Result<Harness, postgres::OpenError> {
-        let (surroundings, clock) = surroundings();
+    async fn serve(&self) -> Result<Harness, postgres::PostgresOpenError> {
+        let (context, clock) = store_context();
         clock.advance(self.now.since(clock.now()));
-        let store = PostgresStore::open(&self.url(), &self.settings(), surroundings, |_| {}).await?;
+        let store = PostgresStore::open(&self.url(), &self.settings(), context, |_| {}).await?;
         Ok(Harness::new(Arc::new(store), clock, Rows::of_server(self.database.url()), ()))
     }
 
@@ -96,9 +96,9 @@ impl Move {
                 std::fs::copy(name("store.db"), name("twin.db")).unwrap();
             }
         }
-        let (surroundings, clock) = surroundings();
+        let (context, clock) = store_context();
         clock.advance(self.now.since(clock.now()));
-        let store = Arc::new(SqliteStore::open(&path, surroundings).unwrap());
+        let store = Arc::new(SqliteStore::open(&path, context).unwrap());
         Harness::new(store, clock, Rows::of_file(&path), ())
     }
 }
@@ -111,8 +111,8 @@ fn file_in(folder: &TempDir) -> PathBuf {
     folder.path().join("store.db")
 }
 
-fn reopen(path: &Path) -> Result<(), sqlite::OpenError> {
-    SqliteStore::open(path, surroundings().0).map(|_| ())
+fn reopen(path: &Path) -> Result<(), sqlite::SqliteOpenError> {
+    SqliteStore::open(path, store_context().0).map(|_| ())
 }
 
 /// Everything that the store shows of a call.

@@ -1,12 +1,12 @@
 //! What must not be copied, and who must not work meanwhile or afterwards.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
-use alovoice_gateway::store::copy::{Beginning, CopyError};
+use alovoice_gateway::store::copy::{CopyError, CopyStart};
 use alovoice_gateway::store::postgres;
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
 
 use super::{Move, empty, every_kind_of_row, file_in, many_rows, one_row, reopen};
-use crate::harness::{submission, surroundings};
+use crate::harness::{store_context, submission};
 
 #[tokio::test]
 async fn a_database_that_holds_anything_else_is_refused() {
@@ -49,15 +49,15 @@ async fn a_file_that_was_worked_on_in_between_is_another_file() {
 #[tokio::test]
 async fn a_file_that_a_gateway_works_on_is_refused() {
     let moved = Move::of(one_row).await;
-    let gateway = SqliteStore::open(&file_in(&moved.folder), surroundings().0).unwrap();
+    let gateway = SqliteStore::open(&file_in(&moved.folder), store_context().0).unwrap();
     let refused = moved.open().await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::InUse(_)))), "{refused:?}");
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::InUse(_)))), "{refused:?}");
     drop(gateway);
 
     // And the other way round.
     let copy = moved.open().await.unwrap();
     let refused = reopen(&file_in(&moved.folder));
-    assert!(matches!(refused, Err(sqlite::OpenError::InUse(_))), "{refused:?}");
+    assert!(matches!(refused, Err(sqlite::SqliteOpenError::InUse(_))), "{refused:?}");
     let refused = moved.serve().await.map(|_| ());
     assert!(refused.is_err_and(|error| error.to_string().contains("being copied")));
     drop(copy);
@@ -68,7 +68,7 @@ async fn a_file_that_is_not_there_is_not_made() {
     let moved = Move::of(one_row).await;
     std::fs::remove_file(file_in(&moved.folder)).unwrap();
     let refused = moved.open().await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::Io { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::Io { .. }))), "{refused:?}");
     assert!(!file_in(&moved.folder).exists());
 }
 
@@ -98,7 +98,7 @@ async fn a_difference_is_found_and_keeps_the_database_closed() {
     }
     drop(copy);
     let closed = moved.serve().await.map(|_| ());
-    assert!(matches!(closed, Err(postgres::OpenError::UnfinishedCopy)), "{closed:?}");
+    assert!(matches!(closed, Err(postgres::PostgresOpenError::UnfinishedCopy)), "{closed:?}");
     reopen(&file_in(&moved.folder)).unwrap();
 }
 
@@ -107,14 +107,14 @@ async fn after_the_copy_the_work_is_the_databases_alone() {
     let moved = Move::of(one_row).await;
     moved.carry().await.finish().await.unwrap();
     for outcome in [reopen(&file_in(&moved.folder)), sqlite::inspect(&file_in(&moved.folder))] {
-        assert!(matches!(outcome, Err(sqlite::OpenError::Moved(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(sqlite::SqliteOpenError::Moved(_))), "{outcome:?}");
     }
     let again = moved.open().await.unwrap();
-    assert_eq!(again.begin(&SystemEntropy).await.unwrap(), Beginning::Finished);
+    assert_eq!(again.begin(&SystemEntropy).await.unwrap(), CopyStart::Finished);
     drop(again);
 
     // Nor does a second database get it.
     let second = Move { database: empty().await, ..moved };
     let refused = second.open().await.unwrap().begin(&SystemEntropy).await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::Moved(_)))), "{refused:?}");
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::Moved(_)))), "{refused:?}");
 }

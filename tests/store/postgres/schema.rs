@@ -4,7 +4,7 @@ use alovoice_gateway::store::postgres::{PostgresStore, inspect};
 use futures_util::future::join_all;
 
 use super::{open_at, settings};
-use crate::harness::{acme, submission, surroundings};
+use crate::harness::{acme, store_context, submission};
 use crate::postgres_server::server::Server;
 
 #[tokio::test]
@@ -31,8 +31,8 @@ async fn a_later_schema_is_used_while_it_allows_that() {
 
     client.execute(note, &[&1001, &1001]).await.unwrap();
     let url = database.url().to_owned().into();
-    let (surroundings, _) = surroundings();
-    let refused = PostgresStore::open(&url, &settings(database.url()), surroundings, |_| {}).await.err();
+    let (context, _) = store_context();
+    let refused = PostgresStore::open(&url, &settings(database.url()), context, |_| {}).await.err();
     let refused = refused.unwrap().to_string();
     assert!(refused.contains("has schema 1001, this version knows up to"), "{refused}");
     let inspected = inspect(&url, &settings(database.url())).await.unwrap_err().to_string();
