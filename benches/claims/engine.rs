@@ -1,4 +1,4 @@
-//! A store of either engine, filled.
+//! Filled stores of both engines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use crate::fill;
 use crate::postgres::server::{Options, Server};
 
-/// Everything that is due, was due long ago.
+/// Current time of the stores. All due rows were due long before.
 const NOW: Timestamp = Timestamp::from_millis(1_795_374_000_000);
 
 #[derive(Debug, Clone, Copy)]
@@ -25,22 +25,22 @@ pub(crate) enum Engine {
     Postgres,
 }
 
-/// A store, and what must live as long.
+/// A store, with the resources that it needs.
 pub(crate) struct Opened {
     pub(crate) store: Box<dyn Store>,
     _keep: Box<dyn std::any::Any>,
 }
 
-struct Standing;
+struct FixedClock;
 
-impl Clock for Standing {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         NOW
     }
 }
 
 impl Engine {
-    /// With rows at rest, and rows due of each tenant.
+    /// Opens a store with `at_rest` finished rows, `due` rows of the first tenant and `flood` due rows of the second tenant.
     pub(crate) async fn open(self, at_rest: usize, due: usize, flood: usize) -> Opened {
         match self {
             Self::Sqlite => {
@@ -66,7 +66,7 @@ impl Engine {
                 let store = PostgresStore::open(&url, &settings, store_context(), |_| {}).await.unwrap();
                 let client = database.connect().await;
                 client.batch_execute(&sql).await.unwrap();
-                // What its own housekeeping does after a while.
+                // PostgreSQL does this by itself after a while.
                 client.batch_execute("VACUUM ANALYZE").await.unwrap();
                 Opened { store: Box::new(store), _keep: Box::new((database, server)) }
             }
@@ -78,8 +78,8 @@ fn store_context() -> StoreContext {
     let seconds = Duration::from_secs;
     StoreContext {
         env: Env {
-            clock: Arc::new(Standing),
-            wall_clock: Arc::new(Standing),
+            clock: Arc::new(FixedClock),
+            wall_clock: Arc::new(FixedClock),
             entropy: Arc::new(SystemEntropy),
             metrics: Arc::new(Metrics::new().unwrap()),
         },

@@ -1,4 +1,4 @@
-//! Links to recordings as a process gives them: heard in a real browser, streamed in little memory, and in no log.
+//! Audio links of a real process: a browser plays them, streaming needs little memory, and no log contains them.
 
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use serde_json::{Value, json};
@@ -8,12 +8,12 @@ use crate::gateway::{Serving, within};
 use crate::peers::{browser, run, text};
 use crate::stage::Stage;
 
-/// Bytes of a second of the stand-in's recordings.
+/// Bytes per second in the recordings of the vendor stand-in.
 const SECOND: f64 = 32_000.0;
 const LONG: &str = "known-audio-long~1";
 
 impl Stage {
-    /// Makes a link to the recording of a call.
+    /// Creates an audio link to the recording of a call.
     async fn audio_link(&self, gateway: &Serving, call_id: &str) -> Url {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}/audio-link")).unwrap();
         let answer = self.client.post(url).bearer_auth(self.token("audio:read")).send().await.unwrap();
@@ -35,12 +35,12 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
     let played: Value = serde_json::from_slice(&output.stdout).unwrap();
     let number = |name: &str| played[name].as_f64().unwrap();
     assert!((number("duration") - 1_200.0).abs() < 0.1, "{played}");
-    assert!(number("bufferedBefore") < number("target"), "it had not come yet: {played}");
+    assert!(number("bufferedBefore") < number("target"), "the target was already buffered: {played}");
     assert!(
         number("currentTime") > number("target") && number("currentTime") < number("target") + 60.0,
         "{played}"
     );
-    // It has data for now, at least.
+    // HAVE_CURRENT_DATA or better.
     assert!(number("readyState") >= 2.0, "{played}");
 
     let answers = played["answers"].as_array().unwrap();
@@ -50,9 +50,9 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
         range.split('-').next().unwrap().parse().unwrap()
     };
     assert!(answers.iter().any(|answer| begin(answer) == 0.0), "{played}");
-    // What it sought was asked for from about there, and not the whole up to it.
-    let sought = number("target") * SECOND;
-    assert!(answers.iter().any(|answer| (begin(answer) - sought).abs() < 30.0 * SECOND), "{played}");
+    // The seek requests a range near the target, not the whole file up to it.
+    let target_byte = number("target") * SECOND;
+    assert!(answers.iter().any(|answer| (begin(answer) - target_byte).abs() < 30.0 * SECOND), "{played}");
     for answer in answers {
         assert_eq!((&answer["cookie"], &answer["authorization"]), (&json!(null), &json!(null)), "{played}");
     }
@@ -62,7 +62,7 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
 /// Memory is read from /proc.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_long_recording_is_streamed_and_not_held() {
+async fn a_long_recording_is_streamed_and_not_buffered() {
     let peak = |gateway: &Serving| -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -78,17 +78,21 @@ async fn a_long_recording_is_streamed_and_not_held() {
     let mut answer = stage.client.get(url).send().await.unwrap();
     let length = answer.content_length().unwrap();
     let mut received = 0;
-    while let Some(piece) = within("a piece of the recording", answer.chunk()).await.unwrap() {
+    while let Some(piece) = within("a chunk of the recording", answer.chunk()).await.unwrap() {
         received += piece.len() as u64;
     }
     assert_eq!((received, length), (38_400_044, 38_400_044));
     let grown = peak(&gateway).saturating_sub(before);
-    assert!(grown < length / 4, "{grown} bytes more than after one of {}", short.len());
+    assert!(
+        grown < length / 4,
+        "memory grew by {grown} bytes more than with a recording of {} bytes",
+        short.len()
+    );
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn no_log_and_no_trace_has_a_link() {
+async fn no_log_or_trace_contains_an_audio_link() {
     for format in ["json", "human"] {
         let mut stage = Stage::set_up().await;
         let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
@@ -118,12 +122,15 @@ async fn no_log_and_no_trace_has_a_link() {
         assert!(metrics.contains("route=\"/v1/audio/{link}\",status=\"503\""), "{metrics}");
         gateway.process.terminate();
         let log = gateway.process.stderr.whole().await;
-        assert!(log.contains("TRACE") && log.contains("/v1/audio/…"), "the filter lets everything through");
+        assert!(
+            log.contains("TRACE") && log.contains("/v1/audio/…"),
+            "the log filter must record everything"
+        );
         let bodies = collector.received().into_iter().map(|request| request.body);
         let spans = bodies.map(|body| String::from_utf8_lossy(&body).into_owned()).collect::<String>();
         assert!(spans.contains("/v1/audio/…") && spans.contains("/v1/audio/{link}"), "{spans}");
         for text in [&log, &metrics, &spans] {
-            assert!(!text.contains(&token), "a log or trace has the link ({format})");
+            assert!(!text.contains(&token), "a log, metric or trace contains the link ({format})");
         }
     }
 }
