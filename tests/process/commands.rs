@@ -1,4 +1,4 @@
-//! The commands as a person or a script meets them: what they print, and their exit codes.
+//! Output and exit codes of the commands.
 
 use std::process::Output;
 
@@ -54,13 +54,13 @@ async fn wrong_settings_are_all_named() {
 }
 
 #[tokio::test]
-async fn check_tells_what_serve_would_stumble_over() {
+async fn check_reports_every_fault_that_would_stop_serve() {
     let mut stage = Stage::set_up().await;
     let output = run(&stage, &["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(!stage.file().exists(), "check changes nothing");
 
-    // Nobody listens on port 1.
+    // No process listens on port 1.
     stage.unset("AUTH__ISSUERS__0__HMAC_SECRET_FILE");
     stage.set("AUTH__ISSUERS__0__ALGORITHMS", "RS256");
     stage.set("AUTH__ISSUERS__0__JWKS_URL", "http://127.0.0.1:1/jwks");
@@ -79,13 +79,13 @@ async fn check_tells_what_serve_would_stumble_over() {
     for what in
         ["/no/such/token", "tenants.acme.callback_secret_file", "https://issuer.test", "/no/such/folder"]
     {
-        assert!(told.contains(what), "check does not tell of {what}:\n{told}");
+        assert!(told.contains(what), "check does not report {what}:\n{told}");
     }
     assert!(!told.contains("whsec_short"));
 }
 
 #[tokio::test]
-async fn health_tells_whether_the_gateway_is_alive() {
+async fn health_reports_whether_the_gateway_is_alive() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let asked = run(&stage, &["health"]);
@@ -100,19 +100,19 @@ async fn health_tells_whether_the_gateway_is_alive() {
     stage.set("SERVER__ADMIN_LISTEN", &format!("0.0.0.0:{}", admin.port()));
     assert_eq!(run(&stage, &["health"]).status.code(), Some(0));
 
-    // It takes connections, and says nothing.
+    // A stopped process accepts connections and does not answer.
     gateway.process.signal("STOP");
     let asked = run(&stage, &["health"]);
     gateway.process.signal("CONT");
     assert_eq!(asked.status.code(), Some(1));
-    assert!(text(&asked.stderr).contains("nothing came for 2 s"), "{}", text(&asked.stderr));
+    assert!(text(&asked.stderr).contains("no answer within 2 s"), "{}", text(&asked.stderr));
 
     // The API's port has no probes.
     let api = gateway.api.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__ADMIN_LISTEN", &api.to_string());
     let asked = run(&stage, &["health"]);
     assert_eq!(asked.status.code(), Some(1));
-    assert!(text(&asked.stderr).contains("answers 404"), "{}", text(&asked.stderr));
+    assert!(text(&asked.stderr).contains("answered 404"), "{}", text(&asked.stderr));
 
     stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
     gateway.stop().await;
@@ -122,7 +122,7 @@ async fn health_tells_whether_the_gateway_is_alive() {
 }
 
 #[tokio::test]
-async fn a_token_is_printed_alone_and_taken() {
+async fn a_token_is_printed_alone_and_accepted() {
     let stage = Stage::set_up().await;
     let output = run(&stage, &["token", "--tenant", "acme", "--scope", "analyses:read"]);
     assert_eq!(output.status.code(), Some(0));
@@ -158,7 +158,7 @@ async fn the_document_is_the_one_that_is_served() {
 }
 
 #[tokio::test]
-async fn a_store_moves_to_a_server_and_goes_on_there() {
+async fn a_store_is_copied_to_postgres_and_used_there() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let before = stage.analysis(&gateway, "known-1").await;
@@ -182,7 +182,7 @@ async fn a_store_moves_to_a_server_and_goes_on_there() {
     assert!(told.contains("Next: set store.url"), "{told}");
     let output = run(&stage, &copy);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("nothing is left to do"));
+    assert!(text(&output.stdout).contains("There is nothing to do"));
     let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 
@@ -203,7 +203,7 @@ async fn a_store_moves_to_a_server_and_goes_on_there() {
 }
 
 #[tokio::test]
-async fn a_copy_that_cannot_be_made_says_why_and_shows_no_password() {
+async fn a_failed_copy_reports_the_reason_and_no_password() {
     let stage = Stage::set_up().await;
     stage.serve().await.stop().await;
     let from = stage.store.url();
