@@ -123,11 +123,13 @@ impl Secrets {
             entropy.fill(&mut bytes);
             STANDARD.encode(bytes)
         };
-        let callback_text = kept(&folder.join(CALLBACK_SECRET), || format!("whsec_{}", random()))?;
-        kept(&folder.join(ENCRYPTION_KEY), random)?;
+        let callback_text = read_or_create(&folder.join(CALLBACK_SECRET), || format!("whsec_{}", random()))?;
+        read_or_create(&folder.join(ENCRYPTION_KEY), random)?;
         Ok(Self {
-            vendor_token: kept(&folder.join(VENDOR_TOKEN), || random().replace(['/', '+', '='], "x"))?,
-            hmac: kept(&folder.join(HMAC_SECRET), random)?,
+            vendor_token: read_or_create(&folder.join(VENDOR_TOKEN), || {
+                random().replace(['/', '+', '='], "x")
+            })?,
+            hmac: read_or_create(&folder.join(HMAC_SECRET), random)?,
             callback: CallbackSecret::parse(&callback_text).map_err(Failed::fault)?,
             callback_text,
         })
@@ -150,8 +152,8 @@ impl Secrets {
     }
 }
 
-/// Content of a file, which is created first if it is missing.
-fn kept(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
+/// Reads a file. A missing file is created first.
+fn read_or_create(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
     if !path.exists() {
         fs::write(path, make()).map_err(Failed::fault)?;
     }

@@ -1,4 +1,4 @@
-//! Links to recordings as a process gives them: heard in a real browser, streamed in little memory, and in no log.
+//! Links to recordings from a running gateway: a browser plays them, memory stays small, and no log contains them.
 
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use serde_json::{Value, json};
@@ -8,12 +8,19 @@ use crate::gateway::{Serving, within};
 use crate::peers::{browser, run, text};
 use crate::stage::Stage;
 
-/// Bytes of a second of the stand-in's recordings.
+/// Bytes per second of the recordings of the stand-in.
 const SECOND: f64 = 32_000.0;
 const LONG: &str = "known-audio-long~1";
 
 impl Stage {
-    /// Makes a link to the recording of a call.
+    /// A stage whose gateway waits so long for each part of a recording that a busy machine breaks no stream.
+    async fn for_long_recordings() -> Self {
+        let mut stage = Self::set_up().await;
+        stage.set("VENDOR__REQUEST_TIMEOUT", "2m");
+        stage
+    }
+
+    /// Creates a link to the recording of a call.
     async fn audio_link(&self, gateway: &Serving, call_id: &str) -> Url {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}/audio-link")).unwrap();
         let answer = self.client.post(url).bearer_auth(self.token("audio:read")).send().await.unwrap();
@@ -25,7 +32,7 @@ impl Stage {
 
 #[tokio::test]
 async fn a_browser_plays_a_link_and_seeks_in_it() {
-    let stage = Stage::set_up().await;
+    let stage = Stage::for_long_recordings().await;
     let gateway = stage.serve().await;
     let url = stage.audio_link(&gateway, LONG).await;
     let mut player = browser("audio_player.cjs");
@@ -35,12 +42,12 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
     let played: Value = serde_json::from_slice(&output.stdout).unwrap();
     let number = |name: &str| played[name].as_f64().unwrap();
     assert!((number("duration") - 1_200.0).abs() < 0.1, "{played}");
-    assert!(number("bufferedBefore") < number("target"), "it had not come yet: {played}");
+    assert!(number("bufferedBefore") < number("target"), "the target was already buffered: {played}");
     assert!(
         number("currentTime") > number("target") && number("currentTime") < number("target") + 60.0,
         "{played}"
     );
-    // It has data for now, at least.
+    // HAVE_CURRENT_DATA or more.
     assert!(number("readyState") >= 2.0, "{played}");
 
     let answers = played["answers"].as_array().unwrap();
@@ -50,9 +57,9 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
         range.split('-').next().unwrap().parse().unwrap()
     };
     assert!(answers.iter().any(|answer| begin(answer) == 0.0), "{played}");
-    // What it sought was asked for from about there, and not the whole up to it.
-    let sought = number("target") * SECOND;
-    assert!(answers.iter().any(|answer| (begin(answer) - sought).abs() < 30.0 * SECOND), "{played}");
+    // The browser requested a range that begins near the target.
+    let target = number("target") * SECOND;
+    assert!(answers.iter().any(|answer| (begin(answer) - target).abs() < 30.0 * SECOND), "{played}");
     for answer in answers {
         assert_eq!((&answer["cookie"], &answer["authorization"]), (&json!(null), &json!(null)), "{played}");
     }
@@ -62,13 +69,13 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
 /// Memory is read from /proc.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_long_recording_is_streamed_and_not_held() {
+async fn a_long_recording_is_streamed_and_not_buffered() {
     let peak = |gateway: &Serving| -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     };
-    let stage = Stage::set_up().await;
+    let stage = Stage::for_long_recordings().await;
     let gateway = stage.serve().await;
     let short = stage.audio_link(&gateway, "known-1").await;
     let short = stage.client.get(short).send().await.unwrap().bytes().await.unwrap();
@@ -83,12 +90,12 @@ async fn a_long_recording_is_streamed_and_not_held() {
     }
     assert_eq!((received, length), (38_400_044, 38_400_044));
     let grown = peak(&gateway).saturating_sub(before);
-    assert!(grown < length / 4, "{grown} bytes more than after one of {}", short.len());
+    assert!(grown < length / 4, "the peak grew by {grown} bytes since a recording of {} bytes", short.len());
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn no_log_and_no_trace_has_a_link() {
+async fn no_log_and_no_trace_contains_a_link() {
     for format in ["json", "human"] {
         let mut stage = Stage::set_up().await;
         let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
@@ -118,12 +125,15 @@ async fn no_log_and_no_trace_has_a_link() {
         assert!(metrics.contains("route=\"/v1/audio/{link}\",status=\"503\""), "{metrics}");
         gateway.process.terminate();
         let log = gateway.process.stderr.whole().await;
-        assert!(log.contains("TRACE") && log.contains("/v1/audio/…"), "the filter lets everything through");
+        assert!(
+            log.contains("TRACE") && log.contains("/v1/audio/…"),
+            "the log contains all levels and the hidden path"
+        );
         let bodies = collector.received().into_iter().map(|request| request.body);
         let spans = bodies.map(|body| String::from_utf8_lossy(&body).into_owned()).collect::<String>();
         assert!(spans.contains("/v1/audio/…") && spans.contains("/v1/audio/{link}"), "{spans}");
         for text in [&log, &metrics, &spans] {
-            assert!(!text.contains(&token), "a log or trace has the link ({format})");
+            assert!(!text.contains(&token), "a log or trace contains the link ({format})");
         }
     }
 }
