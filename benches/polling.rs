@@ -1,14 +1,13 @@
-//! Looks at the vendor and delays, in virtual time: `cargo bench --bench polling`.
+//! Number of polls and delay of results, in virtual time: `cargo bench --bench polling`.
 //!
-//! The gateway's own transitions and its learned pace against a look every three seconds, on the same calls: ten
-//! thousand that come at random over two days and overlap, processed in times that are log-normal around three minutes, for
-//! each of four tenants. A request takes 200 ms there and back. Nothing is left out: the first calls are looked at before
-//! anything has been learned. The same seeds give the same table.
+//! Compares the gateway's polling policy, with its learned pace, with a poll every three seconds, on the same calls. Each of four
+//! tenants has ten thousand calls, which arrive at random over two days. Processing times are log-normal around three minutes, and a
+//! request takes 200 ms. The results include the first calls, for which no pace is learned yet. The same seeds give the same table.
 
-#![expect(clippy::print_stdout, reason = "a table is what this prints")]
-#![expect(clippy::unwrap_used, reason = "names that are written here and are good")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
+#![expect(clippy::unwrap_used, reason = "the names are valid constants")]
 
-// What the simulation finds under `crate` where it also serves the tests.
+// The simulation is shared with the tests and uses this path.
 use alovoice_gateway::domain;
 
 #[path = "../src/domain/pace/simulation.rs"]
@@ -23,11 +22,11 @@ const CALLS: usize = 10_000;
 const APART: Duration = Duration::from_secs(17);
 const MEDIAN: Duration = Duration::from_secs(180);
 const LATENCY: Duration = Duration::from_millis(200);
-/// One for each tenant.
+/// One seed for each tenant.
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 fn main() {
-    println!("| σ | polling | polls: median | mean | mean with the settle look | delay: p50 | p90 | p99 |");
+    println!("| σ | polling | polls: median | mean | mean with the settle poll | delay: p50 | p90 | p99 |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for sigma in [0.25, 0.35, 0.5] {
         let tenants = SEEDS.map(|seed| SeededRandom::seeded(seed).calls(CALLS, APART, MEDIAN, sigma));
@@ -40,7 +39,7 @@ fn main() {
     }
 }
 
-/// A look every so often and nothing learned.
+/// A policy with a fixed interval and without a learned pace.
 fn fixed_policy(interval: Duration) -> PollingPolicy {
     PollingPolicy {
         first_after: interval,

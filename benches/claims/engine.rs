@@ -1,4 +1,4 @@
-//! A store of either engine, filled.
+//! Filled stores of both engines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use crate::fill;
 use crate::postgres::server::{Options, Server};
 
-/// Everything that is due, was due long ago.
+/// Current time of the stores. All due rows were due long before.
 const NOW: Timestamp = Timestamp::from_millis(1_795_374_000_000);
 
 #[derive(Debug, Clone, Copy)]
@@ -24,22 +24,22 @@ pub(crate) enum Engine {
     Postgres,
 }
 
-/// A store, and what must live as long.
+/// A store, with the resources that it needs.
 pub(crate) struct Opened {
     pub(crate) store: Box<dyn Store>,
     _keep: Box<dyn std::any::Any>,
 }
 
-struct Standing;
+struct FixedClock;
 
-impl Clock for Standing {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         NOW
     }
 }
 
 impl Engine {
-    /// With rows at rest, and rows due of each tenant.
+    /// Opens a store with `at_rest` finished rows, `due` rows of the first tenant and `flood` due rows of the second tenant.
     pub(crate) async fn open(self, at_rest: usize, due: usize, flood: usize) -> Opened {
         match self {
             Self::Sqlite => {
@@ -65,7 +65,7 @@ impl Engine {
                 let store = PostgresStore::open(&url, &settings, surroundings(), |_| {}).await.unwrap();
                 let client = database.connect().await;
                 client.batch_execute(&sql).await.unwrap();
-                // What its own housekeeping does after a while.
+                // PostgreSQL does this by itself after a while.
                 client.batch_execute("VACUUM ANALYZE").await.unwrap();
                 Opened { store: Box::new(store), _keep: Box::new((database, server)) }
             }
@@ -76,7 +76,7 @@ impl Engine {
 fn surroundings() -> Surroundings {
     let seconds = Duration::from_secs;
     Surroundings {
-        clock: Arc::new(Standing),
+        clock: Arc::new(FixedClock),
         entropy: Arc::new(SystemEntropy),
         policy: PollingPolicy {
             first_after: seconds(10),

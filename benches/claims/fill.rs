@@ -1,16 +1,16 @@
-//! Rows by the million, made inside the engine: in words that both understand.
+//! SQL that creates millions of rows on both engines.
 
 use std::time::Duration;
 
 use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::store::FinishedAttempt;
 
-/// Each statement counts to what it needs.
+/// A common table expression with the numbers from 1 to `count`.
 fn count_to(count: usize) -> String {
     format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
 }
 
-/// At rest, `acme` has all; due, each tenant its own. `body` is two bytes, as the engine writes them.
+/// Creates finished rows of `acme`, and due rows of both tenants. `body` is a literal of two bytes in the syntax of the engine.
 pub(crate) fn sql(body: &str, at_rest: usize, due: usize, flood: usize) -> String {
     let mut sql = format!(
         "INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, finished_at, metadata, trace) {} \
@@ -40,7 +40,7 @@ pub(crate) fn sql(body: &str, at_rest: usize, due: usize, flood: usize) -> Strin
     sql
 }
 
-/// Ids that read back: the end is a number.
+/// Beginnings of valid ids, which end with a number.
 const ID_A: &str = "01930000000070008000a00000000000";
 const ID_B: &str = "01930000000070008000b00000000000";
 const TRACE: &str = r#"{"trace_id":101518349412345678901234567890,"flags":0}"#;

@@ -1,14 +1,14 @@
-//! What a claim of due work costs with a thousand rows in the store and with a million: `cargo bench --bench claims`.
+//! Duration of a claim of due work with a thousand and with a million rows in the store: `cargo bench --bench claims`.
 //!
-//! Each engine is compared with itself, in one run. A claim takes 16 of each of two tenants; in the last rows one of them
-//! has 100,000 due. PostgreSQL is found as the tests find it, and syncs every commit, as SQLite does.
+//! Each engine is compared with itself in one run. A claim takes 16 rows of each of two tenants. In the last rows of the table, one
+//! tenant has 100,000 due rows. The benchmark finds PostgreSQL like the tests do. Both engines sync every commit.
 
-#![expect(clippy::print_stdout, reason = "a table is what this prints")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail at any line")]
 
 mod engine;
 mod fill;
-#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[expect(dead_code, reason = "each binary uses only a part of it")]
 #[path = "../../tests/postgres/mod.rs"]
 mod postgres;
 
@@ -19,11 +19,11 @@ use alovoice_gateway::store::{DeliverySlots, Queue, WorkSlots};
 
 use engine::Engine;
 
-/// Claims of each kind.
+/// Number of claims of each kind.
 const ROUNDS: usize = 40;
 const TENANTS: [&str; 2] = ["acme", "globex"];
-const OF_EACH: usize = 16;
-/// What a tenant has due: enough for all rounds.
+const CLAIMS_PER_TENANT: usize = 16;
+/// Due rows of a tenant, enough for all rounds.
 const DUE: usize = 1_000;
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -46,30 +46,31 @@ fn row(engine: Engine, kind: &str, small: f64, large: f64) {
     println!("| {engine:?} | {kind} | {small:.2} | {large:.2} | {:.2} | 1.2 |", large / small);
 }
 
-/// Medians, in milliseconds.
+/// Median durations of a claim, in milliseconds.
 struct Costs {
     analyses: f64,
     deliveries: f64,
 }
 
-/// With so many rows at rest, and so many due of one of the two tenants.
+/// Measures claims with `at_rest` finished rows and `flood` due rows of the second tenant.
 async fn measure(engine: Engine, at_rest: usize, flood: usize) -> Costs {
     let opened = engine.open(at_rest, DUE, flood).await;
     let store = &*opened.store;
     let (mut analyses, mut deliveries) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        let slots =
-            TENANTS.map(|name| WorkSlots { tenant: tenant(name), free: OF_EACH, most: usize::MAX }).to_vec();
+        let slots = TENANTS
+            .map(|name| WorkSlots { tenant: tenant(name), free: CLAIMS_PER_TENANT, most: usize::MAX })
+            .to_vec();
         let claims = store.claim_work_across_tenants(Queue::Polls, slots, LEASE).await.unwrap();
         analyses.push(began.elapsed());
-        assert_eq!(claims.claimed.len(), 2 * OF_EACH);
+        assert_eq!(claims.claimed.len(), 2 * CLAIMS_PER_TENANT);
 
         let began = Instant::now();
         let claims = store.claim_deliveries_across_tenants(slots_for_deliveries(), LEASE).await.unwrap();
         deliveries.push(began.elapsed());
-        assert_eq!(claims.claimed.len(), 2 * OF_EACH);
-        // Outside of the measurement: else the next claim finds no room.
+        assert_eq!(claims.claimed.len(), 2 * CLAIMS_PER_TENANT);
+        // Not measured. Without it, the next claim would find no free slots.
         for claimed in claims.claimed {
             store.finish_attempt(claimed.lease, fill::delivered()).await.unwrap();
         }
@@ -80,10 +81,10 @@ async fn measure(engine: Engine, at_rest: usize, flood: usize) -> Costs {
 fn slots_for_deliveries() -> DeliverySlots {
     DeliverySlots {
         tenants: TENANTS.map(tenant).to_vec(),
-        total: 2 * OF_EACH,
+        total: 2 * CLAIMS_PER_TENANT,
         bytes: usize::MAX,
-        per_tenant: OF_EACH,
-        per_receiver: OF_EACH,
+        per_tenant: CLAIMS_PER_TENANT,
+        per_receiver: CLAIMS_PER_TENANT,
     }
 }
 

@@ -1,11 +1,11 @@
-//! The peer of `get_analysis`: a handler that returns the same bytes and checks nothing.
+//! The peer of `get_analysis`: a handler that returns the same bytes without any check.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, ExitCode};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-/// A running peer; ended when dropped.
+/// A running peer. Dropping it stops the process.
 pub(crate) struct Bare {
     pub(crate) url: String,
     process: Child,
@@ -18,7 +18,7 @@ impl Drop for Bare {
     }
 }
 
-/// Starts it as a process of its own, on the first core.
+/// Starts the peer as a separate process on the first core.
 pub(crate) fn start(body: &str) -> Bare {
     let port = free_port();
     let program = std::env::current_exe().expect("this program");
@@ -36,7 +36,7 @@ pub(crate) fn start(body: &str) -> Bare {
     bare
 }
 
-/// Serves until it is ended.
+/// Serves until the process is killed.
 pub(crate) fn serve(port: &str, body: &str) -> ExitCode {
     let port: u16 = port.parse().expect("a port");
     let body = web::Bytes::from(body.to_owned());

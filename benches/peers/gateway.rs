@@ -1,4 +1,4 @@
-//! The gateway itself: the real binary with `serve`, on the first core, its store in a fresh folder.
+//! The gateway: the real binary with `serve` on the first core, with its store in a new folder.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use crate::bare::free_port;
 
 const SECRET: &str = "a development secret of thirty-two bytes and more";
 
-/// A running gateway; ended when dropped.
+/// A running gateway. Dropping it stops the process.
 pub(crate) struct Gateway {
     pub(crate) api: String,
     pub(crate) token: String,
@@ -30,7 +30,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Without the audit log, a line on standard error for every request.
+/// Log filter without the audit log, which writes a line for every request.
 pub(crate) const QUIET: &str = "info,audit=off";
 
 pub(crate) async fn start(filter: &str) -> Gateway {
@@ -69,7 +69,7 @@ pub(crate) async fn start(filter: &str) -> Gateway {
 }
 
 impl Gateway {
-    /// Reads a resource once, so that it is in memory; then the vendor stops answering, to take no time.
+    /// Reads a resource once, so that it is in the cache. Then it stops the responses of the vendor, which would use CPU time.
     pub(crate) async fn get(&self, url: &str) -> String {
         let answer =
             reqwest::Client::new().get(url).bearer_auth(&self.token).send().await.expect("an answer");

@@ -1,4 +1,4 @@
-//! The peer of `submit_analysis`: the same row, inserted by nothing but SQLite, 32 to a commit, each commit synced.
+//! The peer of `submit_analysis`: plain SQLite inserts of the same row, 32 per commit, with each commit synced.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 const BATCH: usize = 32;
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Rows a second.
+/// Measures rows per second.
 pub(crate) fn run() -> f64 {
     let home = tempfile::tempdir().expect("a temporary folder");
     let connection = Connection::open(home.path().join("peer.db")).expect("a database");

@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::process::Command;
 
-/// What `wrk` is to do.
+/// A load for `wrk`.
 pub(crate) struct Load {
     url: String,
     token: Option<String>,
     script: Option<&'static str>,
 }
 
-/// A new call with every request; the seed keeps the runs apart.
+/// Submits a new call with every request. The seed makes the call ids of each run unique.
 const SUBMIT: &str = r#"
 local count = 0
 local seed = os.time() .. "-" .. math.random(1, 1000000000)
@@ -31,7 +31,7 @@ impl Load {
         Self { url: url.to_owned(), token: Some(token.to_owned()), script: Some(SUBMIT) }
     }
 
-    /// Requests a second that were answered 2xx.
+    /// Measures requests per second with a 2xx response.
     pub(crate) fn run(&self) -> f64 {
         let mut command = Command::new("taskset");
         command.args(["-c", "1", "wrk", "-t1", "-c32", "-d5s"]);

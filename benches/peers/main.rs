@@ -1,7 +1,7 @@
-//! Side by side with peers, in one run: `cargo bench --bench peers`.
+//! Comparison with peers in one run: `cargo bench --bench peers`.
 //!
-//! The server under test has one core to itself, the load (`wrk`) the other. Runs alternate, so that a change of the
-//! machine's mood meets both sides; medians are compared. Needs Linux, two cores, `taskset` and `wrk`.
+//! The server under test has one core, and the load (`wrk`) has the other core. Runs alternate, so that changes of the machine's
+//! speed affect both sides, and medians are compared. Needs Linux, two cores, `taskset` and `wrk`.
 
 #![expect(clippy::print_stdout, reason = "a table is what this prints")]
 
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use load::{Load, median};
 
-/// Runs of each side.
+/// Number of runs of each side.
 const ROUNDS: usize = 5;
 
 fn main() -> ExitCode {
@@ -36,7 +36,7 @@ async fn compare() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A finished analysis from memory with a valid HS256 token, against the same bytes without any check.
+/// Compares a finished analysis from the cache, with a valid HS256 token, with a handler that returns the same bytes.
 async fn cached_get(filter: &str, what: &str) {
     let gateway = gateway::start(filter).await;
     let url = format!("{}v1/analyses/known-1", gateway.api);
@@ -50,7 +50,7 @@ async fn cached_get(filter: &str, what: &str) {
     row(what, "bare actix-web handler, same bytes", &mut ours, &mut theirs, 0.8);
 }
 
-/// Durable submissions over 32 connections, against bare inserts of the same row, 32 to a commit.
+/// Compares durable submissions over 32 connections with plain inserts of the same row, 32 per commit.
 async fn submit() {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -71,8 +71,9 @@ impl Gateway {
     /// Shuts down in order. Returns whether all requests and all work ended within the grace period.
     pub async fn drain(self) -> bool {
         let began = Instant::now();
-        tracing::info!(grace = ?self.grace, "draining: not ready, no new work");
+        // Before the log line, so that an operator who reads it finds `/readyz` off.
         self.readiness.set(false);
+        tracing::info!(grace = ?self.grace, "draining: not ready, no new work");
         self.tasks.draining.cancel();
         for tasks in [&self.tasks.workers, &self.tasks.work, &self.tasks.background] {
             tasks.close();

@@ -65,7 +65,7 @@ macro_rules! settings {
         }
     };
     (@describe $( $(#[doc = $text:literal])+ $field:ident: $type:ty = $source:expr, )+) => {
-        fn describe(table: &mut $crate::config::reference::DeclaredTable) {
+        fn describe(table: &mut $crate::config::declared::DeclaredTable) {
             $(
                 let text = concat!($($text),+).trim();
                 $crate::config::keys::FieldSource::<$type>::describe(&$source, table, stringify!($field), text);

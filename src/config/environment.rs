@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
-use super::problems::SettingsProblem;
-use super::reader::{element_path, key_path};
+use super::problems::{SettingsProblem, element_path, key_path};
 
 const PREFIX: &str = "GATEWAY_";
 /// Path of the settings file. The command line reads it; it is not a setting.

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use toml::Value;
 
 use super::accepts::Accepts;
+use super::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
 use super::reader::Section;
-use super::reference::{DeclaredKey, DeclaredTable, Presence, Shape};
 use super::rules::{InvalidValue, ValueRule};
 
 /// A table of settings. The `settings!` macro implements it.
@@ -20,6 +20,13 @@ pub(super) trait SettingsTable: Sized {
 
     /// Adds every key, with its description, to the declared table.
     fn describe(table: &mut DeclaredTable);
+}
+
+/// Describes the table `T`, which stands at `path`.
+pub(super) fn describe<T: SettingsTable>(path: String, shape: Shape) -> DeclaredTable {
+    let mut table = DeclaredTable::new(path, shape, T::ABOUT);
+    T::describe(&mut table);
+    table
 }
 
 /// The source of one field: one key, or several that belong together.
@@ -232,7 +239,7 @@ impl<T: SettingsTable> FieldSource<T> for Nested<T> {
         if self.is_inline {
             T::describe(table);
         } else {
-            table.add_table::<T>(name, Shape::Single);
+            table.add_table(describe::<T>(table.path_of(name), Shape::Single));
         }
     }
 }
@@ -255,6 +262,6 @@ impl<T: SettingsTable> FieldSource<Vec<T>> for Tables {
     }
 
     fn describe(&self, table: &mut DeclaredTable, name: &'static str, _text: &str) {
-        table.add_table::<T>(name, Shape::List);
+        table.add_table(describe::<T>(table.path_of(name), Shape::List));
     }
 }

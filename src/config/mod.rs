@@ -11,17 +11,20 @@
 
 mod accepts;
 mod declare;
+mod declared;
 mod environment;
 mod issuers;
 mod keys;
 mod log_filter;
 mod problems;
+mod rate_limit;
 mod reader;
 pub mod reference;
 mod rules;
 mod server;
 mod settings;
 mod store;
+mod store_url;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -34,16 +37,18 @@ pub use environment::process_environment;
 pub use issuers::{IssuerSettings, KeySource};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
+pub(crate) use problems::key_path;
 pub use problems::{SettingsProblem, SettingsProblems};
-pub(crate) use reader::key_path;
+pub use rate_limit::RateLimitSettings;
 pub use server::ServerSettings;
 pub use settings::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
-    LogFormat, LogSettings, RateLimitSettings, SecretSource, Settings, TracesSettings,
+    LogFormat, LogSettings, Settings, TracesSettings,
 };
-pub use store::{InvalidStoreUrl, PostgresUrl, StoreSettings, StoreUrl};
-pub use tenants::TenantSettings;
+pub use store::StoreSettings;
+pub use store_url::{InvalidStoreUrl, PostgresUrl, StoreUrl};
 pub(crate) use tenants::{CALLBACK_SECRET, SecretKeys, VENDOR_TOKEN};
+pub use tenants::{SecretSource, TenantSettings};
 pub use vendor::VendorSettings;
 
 /// Reads the settings. An environment variable overrides the file, and the file overrides the defaults.

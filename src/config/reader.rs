@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use toml::{Table, Value};
 
 use super::environment::Origins;
-use super::problems::SettingsProblem;
+use super::problems::{SettingsProblem, element_path, key_path};
 use super::rules::{InvalidValue, RawValue};
 
 /// Collects the problems and knows which environment variable set which path.
@@ -217,16 +217,4 @@ fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let distance = |known: &str| strsim::osa_distance(&key, known);
     let near = known.iter().copied().min_by_key(|known| distance(known))?;
     (distance(near) <= (near.len() / 3).max(1)).then_some(near)
-}
-
-/// `path.key`, with the key in quotes where TOML requires quotes.
-pub(crate) fn key_path(path: &str, key: &str) -> String {
-    let is_bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    let key = if is_bare { key.to_owned() } else { format!("{key:?}") };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
-}
-
-/// Path of a list element: `path[index]`.
-pub(super) fn element_path(path: &str, index: usize) -> String {
-    format!("{path}[{index}]")
 }

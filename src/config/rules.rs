@@ -12,7 +12,7 @@ use url::Url;
 
 use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
-use super::store::{InvalidStoreUrl, StoreUrl};
+use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
 /// Why a value is refused.

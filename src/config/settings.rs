@@ -11,6 +11,7 @@ use url::Url;
 use super::declare::settings;
 use super::issuers::IssuerSettings;
 use super::keys::{Contents, Tables, list_of, table};
+use super::rate_limit::RateLimitSettings;
 use super::rules::{
     base_url, boolean, duration, file, integer, log_filter, network, number, one_of, origin, size,
 };
@@ -20,9 +21,6 @@ use super::tenants::{TenantSettings, TenantTables};
 use super::units::{DAY, GIB, HOUR, MILLISECOND, MINUTE};
 use super::vendor::VendorSettings;
 use crate::domain::ids::TenantId;
-
-/// Requests per second, and requests at once.
-pub(super) const RATE: std::ops::RangeInclusive<i64> = 1..=1_000_000;
 
 settings! {
     /// Every setting of the gateway.
@@ -113,16 +111,6 @@ settings! {
 }
 
 settings! {
-    /// The rate limit applies to each tenant. A tenant can have a limit of its own.
-    struct RateLimitSettings {
-        /// Sustained number of requests per second.
-        requests_per_second: u32 = integer(RATE).default(100),
-        /// Number of requests that may arrive at once.
-        burst: u32 = integer(RATE).default(200),
-    }
-}
-
-settings! {
     /// Callers authenticate with a token of one of the issuers.
     struct AuthSettings {
         /// The issuers of tokens.
@@ -179,12 +167,3 @@ pub enum LogFormat {
 }
 
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("human", LogFormat::Human)];
-
-/// Location of a secret. The settings never hold the secret itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file, which is re-read when it changes.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
-}

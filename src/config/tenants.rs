@@ -1,14 +1,15 @@
 //! `[tenants.NAME]`: the tenants.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::accepts::Accepts;
 use super::declare::settings;
-use super::keys::{Contents, FieldSource, SettingsTable};
+use super::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
+use super::keys::{Contents, FieldSource, SettingsTable, describe};
+use super::rate_limit::{RATE, RateLimitSettings};
 use super::reader::Section;
-use super::reference::{DeclaredKey, DeclaredTable, Presence, Shape};
 use super::rules::{file, integer, variable};
-use super::settings::{RATE, RateLimitSettings, SecretSource};
 use super::vendor::CONCURRENCY;
 use crate::domain::ids::TenantId;
 
@@ -39,6 +40,15 @@ impl TenantSettings {
             burst: self.burst.unwrap_or(common.burst),
         }
     }
+}
+
+/// Location of a secret. The settings never hold the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file, which is re-read when it changes.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
 }
 
 /// Keys of the tenant's vendor token.
@@ -147,6 +157,6 @@ impl FieldSource<BTreeMap<TenantId, TenantSettings>> for TenantTables {
     }
 
     fn describe(&self, table: &mut DeclaredTable, name: &'static str, _text: &str) {
-        table.add_table::<TenantSettings>(name, Shape::Named("acme"));
+        table.add_table(describe::<TenantSettings>(table.path_of(name), Shape::Named("acme")));
     }
 }

@@ -206,6 +206,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
+    const EXHAUSTED: RetryDecision = RetryDecision::GiveUp(GiveUpReason::Exhausted);
 
     fn schedule() -> RetrySchedule {
         RetrySchedule::new([5, 300].map(Duration::from_secs).to_vec())
@@ -225,11 +226,8 @@ mod tests {
         assert_eq!(schedule().next(1, &failed, NOW, 0.0), in_seconds(5));
         assert_eq!(schedule().next(1, &failed, NOW, 1.0), in_seconds(6));
         assert_eq!(schedule().next(2, &failed, NOW, 0.5), in_seconds(330));
-        assert_eq!(schedule().next(3, &failed, NOW, 0.5), RetryDecision::GiveUp(GiveUpReason::Exhausted));
-        assert_eq!(
-            schedule().next(u32::MAX, &failed, NOW, 0.5),
-            RetryDecision::GiveUp(GiveUpReason::Exhausted)
-        );
+        assert_eq!(schedule().next(3, &failed, NOW, 0.5), EXHAUSTED);
+        assert_eq!(schedule().next(u32::MAX, &failed, NOW, 0.5), EXHAUSTED);
     }
 
     #[test]
@@ -249,10 +247,7 @@ mod tests {
         assert_eq!(schedule().next(1, &refused(Some(60)), NOW, 1.0), in_seconds(60));
         assert_eq!(schedule().next(2, &refused(Some(60)), NOW, 0.0), in_seconds(300));
         assert_eq!(schedule().next(1, &refused(Some(u64::MAX)), NOW, 0.0), in_seconds(86_400));
-        assert_eq!(
-            schedule().next(3, &refused(Some(60)), NOW, 0.0),
-            RetryDecision::GiveUp(GiveUpReason::Exhausted)
-        );
+        assert_eq!(schedule().next(3, &refused(Some(60)), NOW, 0.0), EXHAUSTED);
     }
 
     #[test]
@@ -283,7 +278,7 @@ mod tests {
                     let pause = *pause as f64;
                     prop_assert!(waited >= pause && waited <= pause * 1.2 + 0.001);
                 }
-                (RetryDecision::GiveUp(GiveUpReason::Exhausted), None) => {}
+                (EXHAUSTED, None) => {}
                 other => prop_assert!(false, "{other:?}"),
             }
         }

@@ -120,6 +120,15 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
+/// The filter for a list of event types. Without the list, the filter has the `default`, which the error names.
+pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFilter, String> {
+    let most = EventKind::ALL.len();
+    match EventFilter::new(kinds) {
+        Some(filter) if kinds.len() <= most => Ok(filter),
+        _ => Err(format!("must have 1 to {most} types; omit it for {default}")),
+    }
+}
+
 /// Collects the fields that break a rule.
 #[derive(Default)]
 struct Errors(Vec<FieldError>);
@@ -135,11 +144,7 @@ impl Errors {
 
     fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
         let Some(kinds) = kinds else { return Some(EventFilter::all()) };
-        let filter = EventFilter::new(kinds);
-        if filter.is_none() {
-            self.note("#/events", "must have at least one type; omit it for all types");
-        }
-        filter
+        event_filter(kinds, "all types").map_err(|rule| self.note("#/events", rule)).ok()
     }
 
     fn description(&mut self, description: Option<&str>) {

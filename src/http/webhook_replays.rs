@@ -9,12 +9,12 @@ use super::body::{JsonBody, JsonFields};
 use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
+use super::webhook_input::event_filter;
 use crate::analyses::ReplayRequest;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::ids::{ReplayId, WebhookId};
 use crate::domain::replays::{Replay as RecordedReplay, ReplayCount};
-use crate::domain::webhooks::EventFilter;
 
 /// The period and the types of the events to replay.
 #[derive(Deserialize, ToSchema)]
@@ -104,15 +104,8 @@ impl ReplayEvents {
                 "must not be later than `until` or in the future",
             ));
         }
-        let events = match self.events {
-            None => None,
-            Some(kinds) => Some(EventFilter::new(&kinds).ok_or_else(|| {
-                ApiError::invalid_field(
-                    "#/events",
-                    "must have at least one type; omit it for the types of the webhook",
-                )
-            })?),
-        };
+        let events = self.events.map(|kinds| event_filter(&kinds, "the types of the webhook")).transpose();
+        let events = events.map_err(|rule| ApiError::invalid_field("#/events", &rule))?;
         Ok(ReplayRequest { since: self.since, until: self.until, events })
     }
 }

@@ -1,8 +1,8 @@
-// Plays a recording as a page of somebody else's does, and tells on standard output what came of it.
+// Plays a recording in a page of another origin, and prints the result as JSON.
 //
 //   node audio_player.cjs AUDIO_URL
 //
-// The page is on another origin and knows nothing but the address. It seeks far ahead of what has come, and plays on there.
+// The page knows only the URL. It seeks far beyond the buffered part and continues to play there.
 const http = require("node:http");
 const { launch } = require("./browser.cjs");
 

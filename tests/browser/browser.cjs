@@ -7,7 +7,7 @@ function browserProgram() {
   const named = process.env.CHROMIUM;
   const folders = process.env.PATH.split(path.delimiter);
   const program = named || folders.map((folder) => path.join(folder, "chromium")).find(fs.existsSync);
-  if (!program) throw new Error("there is no chromium on the PATH: run tests/tools first, or name one in CHROMIUM");
+  if (!program) throw new Error("chromium is not on the PATH: run tests/tools first, or set CHROMIUM to its path");
   return program;
 }
 

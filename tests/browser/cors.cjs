@@ -1,4 +1,4 @@
-// Calls the API from a page of another origin, and tells on standard output what the page could read.
+// Calls the API from a page of another origin, and prints as JSON what the page could read.
 //
 //   node cors.cjs PAGE_PORT API TOKEN CALL_ID
 const http = require("node:http");
@@ -32,15 +32,15 @@ async function main() {
   await new Promise((resolve) => server.listen(Number(port), "127.0.0.1", resolve));
   const browser = await launch();
   try {
-    const told = [];
-    // The same page under two names: one of them is allowed.
+    const results = [];
+    // The same page under two host names. Only one of the origins is allowed.
     for (const host of ["127.0.0.1", "localhost"]) {
       const page = await browser.newPage();
       page.setDefaultTimeout(60_000);
       await page.goto(`http://${host}:${server.address().port}/`);
-      told.push(await page.evaluate(ask, [api, token, callId]));
+      results.push(await page.evaluate(ask, [api, token, callId]));
     }
-    console.log(JSON.stringify(told));
+    console.log(JSON.stringify(results));
   } finally {
     await browser.close();
     server.close();

@@ -40,7 +40,7 @@ async function main() {
     const shown = await useTheApi(page);
     console.log(JSON.stringify({ ...shown, errors }));
   } finally {
-    // Shows the last answer, or what failed.
+    // Shows the last response or the failure.
     await page.screenshot({ path: screenshot });
     await browser.close();
   }

@@ -1,4 +1,4 @@
-"""Renders the chart as `helm` does, for the tests of this folder."""
+"""Renders the chart with `helm` for the tests of this folder."""
 
 import pathlib
 import subprocess
@@ -13,7 +13,7 @@ MODES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci")
 
 
 class Refused(Exception):
-    """What Helm says when it does not render."""
+    """The error message of Helm if it does not render."""
 
 
 def helm(*arguments, binary="helm", values=None):
@@ -28,7 +28,7 @@ def helm(*arguments, binary="helm", values=None):
 
 
 def render(mode, values=None, binary="helm", sets=()):
-    """The objects of a mode of helm/ci (or of none), with more values over it, by kind and name."""
+    """The objects of a mode of helm/ci, or without a mode, with further values, by kind and name."""
     arguments = ["template", "gw", "helm", "--namespace", "alovoice", *(["--values", f"helm/ci/{mode}-values.yaml"] if mode else [])]
     for one in sets:
         arguments += ["--set", one]
@@ -40,7 +40,7 @@ def render(mode, values=None, binary="helm", sets=()):
 
 
 def only(objects, kind):
-    """The one object of a kind."""
+    """The only object of a kind."""
     found = [one for (of, _), one in objects.items() if of == kind]
     assert len(found) == 1, f"{len(found)} objects of kind {kind}"
     return found[0]

@@ -1,4 +1,4 @@
-"""Alerts and dashboard: each alert is tested and has a runbook, every metric exists, every expression can be read."""
+"""Alerts and dashboard: each alert has a test and a runbook, every metric exists, and every expression is valid."""
 
 import json
 import re
@@ -11,14 +11,14 @@ import yaml
 from rendering import CHART, PROJECT, TOOLS, only, render
 
 ALERT_FILES = ["alerts.yaml", "alerts-sqlite.yaml"]
-# Made by Prometheus itself, and by the kubelet (for the SQLite file's volume): not the gateway's.
-OF_OTHERS = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
-# Of the crate prometheus, for the process.
-OF_THE_PROCESS = {f"process_{name}" for name in (
+# Metrics of Prometheus and of the kubelet (for the volume of the SQLite file).
+EXTERNAL_METRICS = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
+# Metrics of the process, from the crate prometheus.
+PROCESS_METRICS = {f"process_{name}" for name in (
     "cpu_seconds_total", "open_fds", "max_fds", "virtual_memory_bytes", "resident_memory_bytes", "start_time_seconds", "threads")}
 
 
-# The labels that are asked of a metric; a template of a path among them has braces of its own.
+# The label matchers of a metric. A path template in a matcher contains braces too.
 SELECTOR = r'\{(?:[^}"]|"[^"]*")*\}'
 
 
@@ -29,7 +29,7 @@ def rules():
 
 
 def metrics():
-    """The gateway's metrics, with the labels of each, from the page that the declaration generates."""
+    """The metrics of the gateway with their labels, from the generated page docs/metrics.md."""
     found = {}
     page = (PROJECT / "docs" / "metrics.md").read_text()
     for name, kind, labels in re.findall(r"^\| `(alovoice_gateway_[a-z_]+)` \| ([a-z]+) \| ([^|]*) \|", page, re.MULTILINE):
@@ -52,7 +52,7 @@ def dashboard_expressions():
 
 
 def named(expression):
-    """The metrics in an expression, with the labels that are asked of each."""
+    """The metrics in an expression, each with the labels of its matchers."""
     bare = expression.replace("$__rate_interval", "5m")
     for name, matchers in re.findall(rf"\b((?:alovoice_gateway|process|kubelet_volume)_[a-z_]+|up)\b({SELECTOR})?", bare):
         yield name, set(re.findall(r"([a-z_]+)\s*(?:=~|!=|!~|=)", matchers))
@@ -62,22 +62,22 @@ def grouped(expression):
     return {label for labels in re.findall(r"by \(([^)]*)\)", expression) for label in re.split(r",\s*", labels)}
 
 
-OF_SCRAPING = {"namespace", "job", "instance", "persistentvolumeclaim", "alertname"}
+SCRAPE_LABELS = {"namespace", "job", "instance", "persistentvolumeclaim", "alertname"}
 
 
 class Metrics(unittest.TestCase):
-    def test_alerts_and_dashboard_name_what_exists(self):
-        known = metrics() | {name: set() for name in OF_THE_PROCESS | OF_OTHERS}
+    def test_alerts_and_dashboard_use_existing_metrics_and_labels(self):
+        known = metrics() | {name: set() for name in PROCESS_METRICS | EXTERNAL_METRICS}
         expressions = [(rule["alert"], rule["expr"]) for rule in rules()]
         expressions += [(title, expression) for title, expression, _ in dashboard_expressions()]
         for title, expression in expressions:
             with self.subTest(title):
                 asked = list(named(expression))
                 self.assertTrue(asked)
-                has_labels = set(OF_SCRAPING)
+                has_labels = set(SCRAPE_LABELS)
                 for name, labels in asked:
                     self.assertIn(name, known)
-                    self.assertLessEqual(labels, known[name] | OF_SCRAPING, name)
+                    self.assertLessEqual(labels, known[name] | SCRAPE_LABELS, name)
                     has_labels |= known[name]
                 self.assertLessEqual(grouped(expression), has_labels)
 
@@ -89,12 +89,12 @@ class Metrics(unittest.TestCase):
 
 
 class Alerts(unittest.TestCase):
-    def test_each_is_tested(self):
+    def test_every_alert_has_a_test(self):
         text = (PROJECT / "tests" / "chart" / "alerts_test.yaml").read_text()
         fired = set(re.findall(r'alertname="(\w+)"', text))
         self.assertEqual(fired, {rule["alert"] for rule in rules()})
 
-    def test_each_says_what_it_is_and_has_a_runbook(self):
+    def test_every_alert_has_a_description_and_a_runbook(self):
         headings = set(re.findall(r"^### (\w+)$", (CHART / "RUNBOOKS.md").read_text(), re.MULTILINE))
         self.assertEqual(headings, {rule["alert"] for rule in rules()})
         for rule in rules():
@@ -102,14 +102,14 @@ class Alerts(unittest.TestCase):
                 self.assertIn(rule["labels"]["severity"], ("warning", "critical"))
                 self.assertLessEqual({"summary", "description"}, set(rule["annotations"]))
 
-    def test_the_rule_of_the_operator_has_them_all(self):
+    def test_the_prometheus_rule_has_every_alert(self):
         spec = only(render("sqlite-watched"), "PrometheusRule")["spec"]
         rendered = [rule for group in spec["groups"] for rule in group["rules"]]
         self.assertEqual([rule["alert"] for rule in rendered], [rule["alert"] for rule in rules()])
         for rule in rendered:
             self.assertEqual(rule["annotations"]["runbook_url"], f"RUNBOOKS.md#{rule['alert'].lower()}")
 
-    def test_values_change_them(self):
+    def test_values_override_alerts(self):
         spec = only(render("everything"), "PrometheusRule")["spec"]
         rendered = {rule["alert"]: rule for group in spec["groups"] for rule in group["rules"]}
         self.assertNotIn("AlovoiceGatewaySubmitSlow", rendered)
@@ -121,8 +121,8 @@ class Alerts(unittest.TestCase):
 
 
 class Dashboard(unittest.TestCase):
-    def test_every_expression_can_be_read(self):
-        """As recording rules, since promtool reads those."""
+    def test_every_expression_is_valid(self):
+        """Checks the expressions as recording rules, since promtool reads rules only."""
         made = []
         for number, (_, expression, _) in enumerate(dashboard_expressions()):
             expression = expression.replace("$__rate_interval", "5m").replace("$namespace", "x").replace("$job", "x")
@@ -133,7 +133,7 @@ class Dashboard(unittest.TestCase):
             done = subprocess.run([TOOLS / "promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
-    def test_panels_do_not_overlap_and_have_their_own_ids(self):
+    def test_panels_do_not_overlap_and_have_unique_ids(self):
         taken, ids = {}, set()
         for panel in panels():
             self.assertNotIn(panel["id"], ids)
@@ -145,14 +145,14 @@ class Dashboard(unittest.TestCase):
                     self.assertNotIn((x, y), taken, f"{panel['title']} lies on {taken.get((x, y))}")
                     taken[(x, y)] = panel["title"]
 
-    def test_legends_name_labels_that_are_there(self):
+    def test_legends_use_existing_labels(self):
         for title, expression, legend in dashboard_expressions():
             with self.subTest(title):
                 kept = grouped(expression) | ({"instance"} if " by " not in expression and "max(" not in expression else set())
                 for label in re.findall(r"{{(\w+)}}", legend):
                     self.assertIn(label, kept)
 
-    def test_it_is_what_the_config_map_carries(self):
+    def test_the_config_map_contains_the_dashboard(self):
         objects = render("everything")
         carried = objects[("ConfigMap", "calls-dashboard")]
         self.assertEqual(json.loads(carried["data"]["alovoice-gateway.json"]), json.loads((CHART / "files" / "dashboard.json").read_text()))

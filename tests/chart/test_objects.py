@@ -1,4 +1,4 @@
-"""What the chart makes of values."""
+"""The objects that the chart renders."""
 
 import base64
 import unittest
@@ -12,7 +12,7 @@ class EveryMode(unittest.TestCase):
             with self.subTest(mode):
                 yield render(mode)
 
-    def test_both_generations_of_helm_make_the_same(self):
+    def test_both_versions_of_helm_render_the_same(self):
         for mode in MODES:
             with self.subTest(mode):
                 self.assertEqual(render(mode), render(mode, binary="helm4"))
@@ -23,7 +23,7 @@ class EveryMode(unittest.TestCase):
             self.assertEqual(len(specs), 3)
             for spec in specs:
                 self.assertIs(spec["automountServiceAccountToken"], False)
-                # Else a Service named "gateway" would set GATEWAY_PORT, which the gateway would take for a setting.
+                # Otherwise, a Service named "gateway" would set GATEWAY_PORT, which the gateway would read as a setting.
                 self.assertIs(spec["enableServiceLinks"], False)
                 self.assertTrue(spec["securityContext"]["runAsNonRoot"])
                 self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
@@ -34,7 +34,7 @@ class EveryMode(unittest.TestCase):
                     self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
                     self.assertLessEqual({"cpu", "memory"}, set(one["resources"]["limits"]))
 
-    def test_no_secret_is_a_variable_unless_asked_for(self):
+    def test_secrets_are_environment_variables_only_on_request(self):
         for mode in MODES:
             with self.subTest(mode):
                 objects = render(mode)
@@ -64,7 +64,7 @@ class EveryMode(unittest.TestCase):
                     for backend in one["spec"]["rules"][0]["backendRefs"]:
                         self.assertFalse(backend["name"].endswith("-admin"))
 
-    def test_services_select_the_pods_that_serve_alone(self):
+    def test_services_select_only_gateway_pods(self):
         for objects in self.each():
             labels = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
             for (kind, _), one in objects.items():
@@ -73,7 +73,7 @@ class EveryMode(unittest.TestCase):
                 if kind == "Pod":
                     self.assertNotEqual(one["metadata"]["labels"]["app.kubernetes.io/component"], "gateway")
 
-    def test_secrets_arrive_as_files_that_can_change(self):
+    def test_secrets_are_mounted_as_files_that_can_change(self):
         for objects in self.each():
             for mount in container(objects)["volumeMounts"]:
                 self.assertNotIn("subPath", mount)
@@ -96,7 +96,7 @@ class Modes(unittest.TestCase):
             self.assertFalse(has(objects, kind), kind)
         self.assertIn('url = "sqlite:///data/alovoice-gateway.db"', config_map(objects)["data"]["gateway.toml"])
 
-    def test_a_claim_that_exists_is_used(self):
+    def test_an_existing_claim_is_used(self):
         objects = render("sqlite-watched")
         self.assertFalse(has(objects, "PersistentVolumeClaim"))
         self.assertIn({"name": "data", "persistentVolumeClaim": {"claimName": "calls-of-last-year"}}, pod(objects)["volumes"])
@@ -115,13 +115,13 @@ class Modes(unittest.TestCase):
         self.assertEqual(container(objects)["lifecycle"], {"preStop": {"sleep": {"seconds": 5}}})
         self.assertFalse(has(objects, "PersistentVolumeClaim") or has(objects, "Secret"))
 
-    def test_postgres_has_two_pods_unless_told(self):
+    def test_postgres_has_two_pods_by_default(self):
         self.assertEqual(only(render("external-secrets"), "Deployment")["spec"]["replicas"], 2)
 
     def test_a_single_pod_has_no_disruption_budget(self):
         self.assertFalse(has(render("postgres", {"replicaCount": 1}), "PodDisruptionBudget"))
 
-    def test_the_autoscaler_alone_says_how_many(self):
+    def test_only_the_autoscaler_sets_the_number_of_pods(self):
         objects = render("everything")
         self.assertNotIn("replicas", only(objects, "Deployment")["spec"])
         scaler = only(objects, "HorizontalPodAutoscaler")["spec"]
@@ -147,7 +147,7 @@ class Modes(unittest.TestCase):
         self.assertEqual(paths["startup"], paths["liveness"])
         self.assertEqual(paths["liveness"], {"path": "/livez", "port": "admin"})
 
-    def test_a_rollout_waits_as_long_as_a_start_may_take(self):
+    def test_a_rollout_waits_longer_than_the_slowest_start(self):
         for mode in MODES:
             with self.subTest(mode):
                 objects = render(mode)
@@ -155,12 +155,12 @@ class Modes(unittest.TestCase):
                 deadline = only(objects, "Deployment")["spec"]["progressDeadlineSeconds"]
                 self.assertGreater(deadline, startup["periodSeconds"] * startup["failureThreshold"])
 
-    def test_contents_become_a_secret(self):
+    def test_inline_contents_become_a_secret(self):
         secret = only(render("sqlite"), "Secret")["data"]
         self.assertEqual(base64.b64decode(secret["tenants.acme.vendor_token_file"]), b"not-a-real-token")
         self.assertNotIn("not-a-real-token", config_map(render("sqlite"))["data"]["gateway.toml"])
 
-    def test_pods_are_replaced_for_settings_and_not_for_secrets(self):
+    def test_changed_settings_replace_pods_and_changed_secrets_do_not(self):
         def checksum(values):
             objects = render("sqlite", values)
             return only(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
@@ -179,7 +179,7 @@ class Modes(unittest.TestCase):
         route = only(render("external-secrets"), "HTTPRoute")["spec"]["rules"][0]
         self.assertEqual(route["timeouts"], {"request": "0s", "backendRequest": "0s"})
 
-    def test_the_network_policy_keeps_off_what_is_private(self):
+    def test_the_network_policy_blocks_private_networks(self):
         policy = only(render("postgres"), "NetworkPolicy")["spec"]
         web = next(rule for rule in policy["egress"] if rule["ports"][0]["port"] == 443)
         except_ = [network for peer in web["to"] for network in peer["ipBlock"]["except"]]
@@ -189,14 +189,14 @@ class Modes(unittest.TestCase):
         self.assertTrue(admin["from"])
         self.assertFalse(has(render("sqlite-watched"), "NetworkPolicy"))
 
-    def test_the_network_policy_opens_what_settings_name(self):
+    def test_the_network_policy_allows_networks_of_the_settings(self):
         policy = only(render("everything"), "NetworkPolicy")["spec"]
         web = next(rule for rule in policy["egress"] if {"port": 443, "protocol": "TCP"} in rule["ports"])
         self.assertIn({"port": 80, "protocol": "TCP"}, web["ports"])
         self.assertIn({"ipBlock": {"cidr": "10.20.0.0/16"}}, web["to"])
         self.assertIn({"port": 6432, "protocol": "TCP"}, [rule["ports"][0] for rule in policy["egress"]])
 
-    def test_stores_of_secrets(self):
+    def test_external_secret_stores(self):
         objects = render("external-secrets")
         external = objects[("ExternalSecret", "alovoice-acme")]["spec"]
         self.assertEqual(external["target"], {"name": "alovoice-acme", "creationPolicy": "Owner"})
@@ -211,9 +211,9 @@ class Modes(unittest.TestCase):
         wanted = monitor["selector"]["matchLabels"].items()
         (service,) = [one for one in services if wanted <= one["metadata"]["labels"].items()]
         self.assertEqual([port["name"] for port in service["spec"]["ports"]], [monitor["endpoints"][0]["port"]])
-        self.assertTrue(service["spec"]["publishNotReadyAddresses"], "a pod that is not ready is looked at, too")
+        self.assertTrue(service["spec"]["publishNotReadyAddresses"], "pods that are not ready must be scraped too")
 
-    def test_further_objects_may_be_templates(self):
+    def test_extra_objects_can_be_templates(self):
         objects = render("everything")
         self.assertIn(("ConfigMap", "calls-extra"), objects)
         self.assertIn(("ConfigMap", "gw-text"), objects)
@@ -224,7 +224,7 @@ class Refusals(unittest.TestCase):
         with self.assertRaisesRegex(Refused, saying):
             render(mode, values, sets=sets)
 
-    def test_what_would_not_work(self):
+    def test_impossible_combinations_are_refused(self):
         cases = [
             ("config.auth.issuers is empty", "sqlite", {"config": {"auth": {"issuers": []}}}),
             ("config.tenants is empty", None, {"config": {"auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://i"}]}}}),
@@ -239,7 +239,7 @@ class Refusals(unittest.TestCase):
             with self.subTest(saying):
                 self.refuses(saying, mode, values)
 
-    def test_what_is_misspelt_or_of_the_wrong_kind(self):
+    def test_misspelt_and_invalid_values_are_refused(self):
         acme = {"vendor_token_file": {"secret": "alovoice-acme", "key": "token"}}
         cases = [
             {"replicas": 2},
@@ -266,12 +266,12 @@ class Refusals(unittest.TestCase):
 
 
 class Files(unittest.TestCase):
-    def test_every_value_is_in_the_schema_and_the_other_way_round(self):
+    def test_the_schema_and_the_default_values_have_the_same_keys(self):
         import json
 
         import yaml
 
         schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
         values = yaml.safe_load((CHART / "values.yaml").read_text())
-        # Not among the defaults: without it, database.kind decides. And what Helm itself hands to charts in charts.
+        # replicaCount has no default, since database.kind decides. Helm passes `global` to subcharts.
         self.assertEqual(set(schema) - {"replicaCount", "global"}, set(values))

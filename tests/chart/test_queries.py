@@ -1,4 +1,4 @@
-"""Every query of the dashboard and the alerts, asked of a Prometheus that scrapes a running sandbox."""
+"""Runs every query of the dashboard and the alerts on a Prometheus that scrapes a sandbox."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from test_settings import candidates
 
 PATIENCE = 60
 SCRAPE_INTERVAL = "250ms"
-# Panels that show something only when something is wrong, or on PostgreSQL; their metrics are there all the same.
+# Panels that are empty without faults or without PostgreSQL. Their metrics exist nevertheless.
 EMPTY_WHEN_WELL = {
     "5xx by route", "Open circuit breakers", "Failed", "Given up", "Unknown tenant or missing scope", "Over the rate limit",
     "Token rejected by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
     "Store retries",
 }
-# What appears with its first case, by metric and label: a fault, or another store.
+# Series that appear with their first event, such as a fault or another store, by metric and label.
 NOT_HERE = [
     ("alovoice_gateway_http_request_duration_seconds_count", 'status=~"5.."'),
     ("alovoice_gateway_vendor_request_duration_seconds_count", "unreachable|timeout"),
@@ -37,7 +37,7 @@ NOT_HERE = [
 
 
 class Program:
-    """A process, and the lines that it has written so far."""
+    """A process and its log."""
 
     def __init__(self, *command, folder):
         self.log = pathlib.Path(folder) / f"{pathlib.Path(command[0]).name}.log"
@@ -46,14 +46,14 @@ class Program:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
     def find(self, pattern):
-        """The first line that fits, when it has come."""
+        """Waits for the first match in the log."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self.process.poll() is None:
             found = re.search(pattern, self.log.read_text())
             if found:
                 return found
             time.sleep(0.02)
-        raise AssertionError(f"{self.process.args[0]} did not say {pattern}:\n{self.log.read_text()}")
+        raise AssertionError(f"{self.process.args[0]} did not print {pattern}:\n{self.log.read_text()}")
 
     def stop(self):
         self.process.kill()
@@ -61,7 +61,7 @@ class Program:
 
 
 def ask(url, token=None, body=None):
-    """The status and the body of an answer."""
+    """Sends a request and returns the status and the body of the response."""
     headers = {"Content-Type": "application/json"} if body else {}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -103,7 +103,7 @@ class Queries(unittest.TestCase):
         cls.calls = 0
 
     def traffic(self):
-        """A call from its submission to its callback, one read and one turned away."""
+        """One call from its submission to its callback, one read and one refused request."""
         analyses = f"{self.api}/v1/analyses"
         type(self).calls += 1
         status, _ = ask(analyses, self.token, {"call_id": f"call-{self.calls}", "callback": {"url": self.receiver}})
@@ -112,7 +112,7 @@ class Queries(unittest.TestCase):
         self.assertEqual(ask(f"{analyses}/call-1")[0], 401)
 
     def query(self, expression):
-        """The numbers that it gives; those that are none left out."""
+        """The numbers that a query returns, without NaN."""
         expression = expression.replace("$__rate_interval", "30s")
         for variable in ("namespace", "job", "tenant"):
             expression = expression.replace(f"${variable}", ".*")
@@ -122,14 +122,14 @@ class Queries(unittest.TestCase):
         return [sample["value"][1] for sample in json.loads(body)["data"]["result"] if sample["value"][1] != "NaN"]
 
     def answered(self, wanted):
-        """Those of the queries, by what they are for, that give nothing under traffic."""
+        """Returns the names of the queries that return no data under traffic."""
         end = time.monotonic() + PATIENCE
         while wanted and time.monotonic() < end:
             self.traffic()
             wanted = [(what, expression) for what, expression in wanted if not self.query(expression)]
         return wanted
 
-    def test_every_panel_shows_something(self):
+    def test_every_panel_shows_data(self):
         wanted = [(title, expression) for title, expression, _ in dashboard_expressions()]
         missing = self.answered([(title, expression) for title, expression in wanted if title not in EMPTY_WHEN_WELL])
         self.assertEqual(missing, [])
@@ -137,8 +137,8 @@ class Queries(unittest.TestCase):
             self.query(expression)
         self.assertLessEqual(EMPTY_WHEN_WELL, {title for title, _ in wanted})
 
-    def test_every_series_that_is_asked_for_is_there(self):
-        """Also of alerts, and of panels that are empty when all is well."""
+    def test_every_queried_series_exists(self):
+        """Covers alerts and panels that are empty without faults too."""
         expressions = [(rule["alert"], rule["expr"]) for rule in rules()]
         expressions += [(title, expression) for title, expression, _ in dashboard_expressions()]
         wanted = set()
@@ -149,13 +149,13 @@ class Queries(unittest.TestCase):
         self.assertGreater(len(wanted), 50)
         self.assertEqual(self.answered(sorted(wanted)), [])
 
-    def test_no_alert_fires_when_all_is_well(self):
+    def test_no_alert_fires_without_faults(self):
         self.answered([("a scrape", "alovoice_gateway_ready")])
         for rule in rules():
             with self.subTest(rule["alert"]):
                 self.assertEqual(self.query(rule["expr"]), [])
 
-    def test_the_metrics_are_as_prometheus_wants_them(self):
+    def test_promtool_accepts_the_metrics(self):
         self.traffic()
         status, metrics = ask(f"http://{self.admin}/metrics")
         self.assertEqual(status, 200)

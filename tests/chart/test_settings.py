@@ -1,4 +1,4 @@
-"""The settings file: the chart passes every setting on, and the gateway reads the file that the chart writes."""
+"""The settings file: the chart passes every setting on, and the gateway accepts the rendered file."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""A CRM: submits calls, waits for them, takes their callbacks, and forgives nothing.
+"""A CRM that submits calls, waits for them and receives their callbacks. Any failed request is an error.
 
-caller.py INGRESS RECEIVER_PORT CALLBACK_SECRET_FILE COUNT_FILE, and a TOKEN in the environment. Goes on until SIGTERM; then
-every call has to become completed and to be called back. Exits with 1 if any request failed, whatever the reason.
+Usage: caller.py INGRESS RECEIVER_PORT CALLBACK_SECRET_FILE COUNT_FILE, with TOKEN in the environment. The load runs until SIGTERM.
+Then every call must complete and have its callback. The exit code is 1 if any request failed.
 """
 
 import http.client
@@ -17,11 +17,11 @@ from standardwebhooks import Webhook
 
 INGRESS, RECEIVER_PORT, SECRET_FILE, COUNT_FILE = sys.argv[1:]
 TOKEN = os.environ["TOKEN"]
-# Those that submit and read, and those that hold a request open until their call is finished.
-HASTY, PATIENT = 4, 8
-# A hasty one's pause: the load is to be there all the time, and to leave room for the rest of the machine.
+# Number of callers that submit and read, and of callers that hold a request open until their call is finished.
+SUBMITTERS, WAITERS = 4, 8
+# Pause of a submitting caller in seconds. It limits the load on the machine.
 PAUSE = 0.1
-# No call takes longer, or something is stuck.
+# Maximum time for a call in seconds. A longer time means that something hangs.
 LAST_WAIT = 120
 
 over = threading.Event()
@@ -37,13 +37,13 @@ def failed(what):
 
 
 class Caller:
-    """One connection to the ingress, kept open."""
+    """A caller with one persistent connection to the ingress."""
 
     def __init__(self):
         self.connection = http.client.HTTPConnection(INGRESS, timeout=90)
 
     def ask(self, method, path, body=None, prefer=None):
-        """The answer's JSON, or None after a failure, which is noted."""
+        """Returns the JSON of the response, or None after a failure, which is recorded."""
         global answered
         headers = {"Authorization": f"Bearer {TOKEN}"}
         if body is not None:
@@ -70,7 +70,7 @@ class Caller:
         return self.ask("POST", "/v1/analyses", {"call_id": call_id, "callback": callback})
 
     def wait(self, call_id, until):
-        """Whether the call is completed before the time `until`."""
+        """Returns whether the call is completed before the time `until`."""
         while time.monotonic() < until:
             analysis = self.ask("GET", f"/v1/analyses/{call_id}", prefer="wait=10")
             if analysis is None or analysis["status"] == "completed":
@@ -80,22 +80,22 @@ class Caller:
         return False
 
 
-def be_hasty(number):
+def run_submitter(number):
     caller, turn = Caller(), 0
     while not over.is_set():
         turn += 1
-        call_id = f"hasty-{number}-{turn}"
+        call_id = f"submitter-{number}-{turn}"
         caller.submit(call_id)
         caller.ask("GET", f"/v1/analyses/{call_id}")
         caller.ask("GET", "/v1/analyses?limit=5")
         over.wait(PAUSE)
 
 
-def be_patient(number):
+def run_waiter(number):
     caller, turn = Caller(), 0
     while not over.is_set():
         turn += 1
-        call_id = f"patient-{number}-{turn}"
+        call_id = f"waiter-{number}-{turn}"
         caller.submit(call_id)
         if not caller.wait(call_id, time.monotonic() + LAST_WAIT):
             failed(f"{call_id}: not completed")
@@ -114,7 +114,7 @@ class Receiver(BaseHTTPRequestHandler):
                 called_back.setdefault(event["data"]["call_id"], []).append(event["data"]["status"])
                 changed.notify_all()
             status = 204
-        except Exception as error:  # Whatever it is, the callback was not good.
+        except Exception as error:  # Any error means a faulty callback.
             failed(f"callback {self.path}: {error!r}")
             status = 400
         self.send_response(status)
@@ -125,8 +125,8 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
-def tell_count():
-    """A whole number at any time: the file is replaced."""
+def write_counts():
+    """Writes the counts. The file is replaced atomically, so that readers never see a partial number."""
     while True:
         with open(f"{COUNT_FILE}.new", "w", encoding="ascii") as file:
             file.write(f"{answered} {len(failures)}\n")
@@ -137,9 +137,9 @@ def tell_count():
 signal.signal(signal.SIGTERM, lambda *_: over.set())
 receiver = ThreadingHTTPServer(("127.0.0.1", int(RECEIVER_PORT)), Receiver)
 threading.Thread(target=receiver.serve_forever, daemon=True).start()
-threading.Thread(target=tell_count, daemon=True).start()
-callers = [threading.Thread(target=be_hasty, args=(number,)) for number in range(HASTY)]
-callers += [threading.Thread(target=be_patient, args=(number,)) for number in range(PATIENT)]
+threading.Thread(target=write_counts, daemon=True).start()
+callers = [threading.Thread(target=run_submitter, args=(number,)) for number in range(SUBMITTERS)]
+callers += [threading.Thread(target=run_waiter, args=(number,)) for number in range(WAITERS)]
 for thread in callers:
     thread.start()
 for thread in callers:
@@ -151,10 +151,10 @@ for call_id in calls:
         failed(f"{call_id}: not completed")
 with changed:
     changed.wait_for(lambda: all(call_id in called_back for call_id in calls), max(1, deadline - time.monotonic()))
-silent = [call_id for call_id in calls if "completed" not in called_back.get(call_id, [])]
+without_callback = [call_id for call_id in calls if "completed" not in called_back.get(call_id, [])]
 
 print(f"{answered} requests answered, {len(failures)} failed")
-print(f"{len(calls)} calls submitted, {len(calls) - len(silent)} called back as completed")
-for what in failures[:10] + silent[:10]:
+print(f"{len(calls)} calls submitted, {len(calls) - len(without_callback)} called back as completed")
+for what in failures[:10] + without_callback[:10]:
     print("FAILED", what)
-sys.exit(1 if failures or silent or not calls else 0)
+sys.exit(1 if failures or without_callback or not calls else 0)

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-/// What the server shows, and what a client is to trust: it is signed with its own key.
+/// Path of the self-signed certificate, which clients must trust.
 pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("server.crt")
 }
 
-/// Its key, which the server wants to be readable by nobody else.
+/// Path of the private key. The server requires that only its owner can read it.
 pub(super) fn key_path(folder: &Path) -> PathBuf {
     folder.join("server.key")
 }
 
-/// Makes both, for loopback.
+/// Creates the certificate and its key, for loopback.
 pub(super) fn make(folder: &Path) {
     let names = ["127.0.0.1".to_owned()];
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();

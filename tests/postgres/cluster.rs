@@ -1,4 +1,4 @@
-//! What of a server outlives its processes: its data, its settings, its port.
+//! The parts of a server that survive its processes: data, settings and port.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::run::Run;
 use super::server::Options;
 use super::server::USER;
 
-/// Two servers may choose the same port at the same moment; so many times in a row they do not.
+/// Maximum number of starts. Two servers can choose the same port at the same moment, but not this often in a row.
 const ATTEMPTS: usize = 10;
 
 pub(super) struct Cluster {
@@ -25,7 +25,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// An empty one in a temporary folder.
+    /// Creates an empty cluster in a temporary folder.
     pub(super) fn make(options: Options) -> Self {
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
         let account = Account::instead_of_root(folder.path());
@@ -35,7 +35,7 @@ impl Cluster {
         }
         cluster.initialize();
         if options.tls {
-            cluster.demand_tls();
+            cluster.require_tls();
         }
         cluster
     }
@@ -68,8 +68,8 @@ impl Cluster {
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
     }
 
-    /// Over TCP with TLS only.
-    fn demand_tls(&self) {
+    /// Refuses TCP connections without TLS.
+    fn require_tls(&self) {
         certificate::make(self.path());
         std::fs::write(self.data().join("pg_hba.conf"), "local all all trust\nhostssl all all all trust\n")
             .unwrap();
@@ -78,7 +78,7 @@ impl Cluster {
         }
     }
 
-    /// Starts the server; for the first time, on another port if somebody was faster to take this one.
+    /// Starts the server. With `may_move`, it changes to another port if this one is taken.
     pub(super) async fn run(&mut self, may_move: bool) -> Run {
         for _ in 0..ATTEMPTS {
             let mut run = Run::begin(self.server());
@@ -93,15 +93,15 @@ impl Cluster {
         panic!("no free port for PostgreSQL");
     }
 
-    /// The server under its keeper.
+    /// The command of the server, run by its supervisor script.
     fn server(&self) -> Command {
-        let mut keeper = self.command("sh".as_ref());
-        keeper.args(["-c", super::run::KEEPER, "postgres' keeper"]).arg(self.path());
-        keeper.arg(self.programs.path("postgres")).arg("-D").arg(self.data());
+        let mut supervisor = self.command("sh".as_ref());
+        supervisor.args(["-c", super::run::SUPERVISOR, "postgres supervisor"]).arg(self.path());
+        supervisor.arg(self.programs.path("postgres")).arg("-D").arg(self.data());
         for (name, value) in self.settings() {
-            keeper.arg("-c").arg(format!("{name}={value}"));
+            supervisor.arg("-c").arg(format!("{name}={value}"));
         }
-        keeper
+        supervisor
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
@@ -126,7 +126,7 @@ impl Cluster {
         settings
     }
 
-    /// A command as the cluster's owner, whose messages are English.
+    /// A command that runs as the owner of the cluster, with messages in English.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.path()).env("LC_ALL", "C").stdin(Stdio::null());
@@ -136,13 +136,13 @@ impl Cluster {
         command
     }
 
-    /// The server's processes but for the first, by their ids. None where the system does not show them in `/proc`.
+    /// Ids of the server's processes without the first one. Empty on a system without `/proc`.
     pub(super) fn children(&self) -> Vec<String> {
         let Ok(file) = std::fs::read_to_string(self.data().join("postmaster.pid")) else { return Vec::new() };
         let postmaster = file.lines().next().unwrap().trim();
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let is_child = |stat: &str| {
-            // `id (name) state parent …`, and the name may hold anything.
+            // The format is `id (name) state parent …`, and the name can contain any character.
             let (_, rest) = stat.rsplit_once(')')?;
             (rest.split_whitespace().nth(1)? == postmaster).then_some(())
         };
@@ -154,8 +154,7 @@ impl Cluster {
     }
 }
 
-/// A port that nobody listens on, from below the range that systems give to outgoing connections: while the server is
-/// stopped, it stays free.
+/// A free port below the range of outgoing connections, so that the port stays free while the server is stopped.
 fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let random = || 10_000 + (SystemEntropy.fraction() * 20_000.0) as u16;

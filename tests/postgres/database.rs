@@ -1,18 +1,18 @@
-//! A database of one test.
+//! A database for one test.
 
 use tokio_postgres::{Client, Error, NoTls};
 use url::Url;
 
 use super::link::Link;
 
-/// A connection of a test's own; it ends when the client is dropped.
+/// Opens a connection, which ends when the client is dropped.
 pub(crate) async fn connect(url: &str) -> Result<Client, Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// Dropping it drops it in the server too, as far as that can be reached.
+/// A database on a server. Dropping the value drops the database if the server is reachable.
 pub(crate) struct Database {
     url: String,
     administration: String,
@@ -28,21 +28,21 @@ impl Database {
         &self.url
     }
 
-    /// The same database on the other side of a link.
+    /// The URL of the database through a link.
     pub(crate) fn url_through(&self, link: &Link) -> String {
         let mut url: Url = self.url.parse().unwrap();
         url.set_port(Some(link.port())).unwrap();
         url.into()
     }
 
-    /// A connection of the test's own.
+    /// Opens a connection to the database.
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.url).await.unwrap()
     }
 }
 
 impl Drop for Database {
-    /// Some hundred of them would fill a small `/tmp`.
+    /// Drops the database, since hundreds of them would fill a small `/tmp`.
     fn drop(&mut self) {
         let (url, statement) =
             (self.administration.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
@@ -50,7 +50,7 @@ impl Drop for Database {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 if let Ok(client) = connect(&url).await {
-                    // It goes with the server anyway.
+                    // A failure is harmless: the database is removed with the server.
                     let _ = client.batch_execute(&statement).await;
                 }
             });

@@ -1,4 +1,4 @@
-//! Servers that are stopped, killed, and left alone.
+//! Servers that are stopped, killed, or lose the process that started them.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use crate::postgres::server::{Options, Server, Shutdown};
 use crate::{prepared, words, write};
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_any_end() {
+async fn committed_data_survives_every_kind_of_shutdown() {
     let mut server = Server::start(Options::default()).await;
     let database = server.fresh_database().await;
     drop(prepared(database.url()).await);
@@ -22,13 +22,16 @@ async fn what_was_committed_is_there_after_any_end() {
         let connection = database.connect().await;
         write(&connection, word).await.unwrap();
         committed.push(word);
-        let half_done = database.connect().await;
-        half_done.batch_execute("BEGIN").await.unwrap();
-        write(&half_done, "half").await.unwrap();
+        let uncommitted = database.connect().await;
+        uncommitted.batch_execute("BEGIN").await.unwrap();
+        write(&uncommitted, "uncommitted").await.unwrap();
 
         server.stop(how).await;
-        assert!(words(&connection).await.is_err(), "{how:?} leaves connections standing");
-        assert!(TcpStream::connect(("127.0.0.1", server.port())).is_err(), "{how:?} leaves it listening");
+        assert!(words(&connection).await.is_err(), "connections stay open after {how:?}");
+        assert!(
+            TcpStream::connect(("127.0.0.1", server.port())).is_err(),
+            "the server still listens after {how:?}"
+        );
         server.start_again().await;
         assert_eq!(words(&database.connect().await).await.unwrap(), committed, "{how:?}");
     }
@@ -36,9 +39,9 @@ async fn what_was_committed_is_there_after_any_end() {
     assert_eq!(words(&database.connect().await).await.unwrap(), committed);
 }
 
-/// Not a test: what the next one kills.
+/// The process that the next test starts and kills. This is not a test of its own.
 #[tokio::test]
-#[ignore = "waits for its end"]
+#[ignore = "started by another test, which kills it"]
 async fn an_owner() {
     let server = Server::start(Options::default()).await;
     println!("\n{}", server.socket_url("postgres"));
@@ -46,7 +49,7 @@ async fn an_owner() {
 }
 
 #[test]
-fn a_server_goes_with_its_owner_however_that_ended() {
+fn a_server_stops_when_its_owner_is_killed() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "ends::an_owner", "--ignored", "--nocapture"]);
     let mut owner = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -60,7 +63,7 @@ fn a_server_goes_with_its_owner_however_that_ended() {
 
     owner.kill().unwrap();
     owner.wait().unwrap();
-    // Whoever cleans up holds the output open until it is done.
+    // The supervisor keeps the output open until its cleanup is done.
     output.read_to_end(&mut Vec::new()).unwrap();
     assert!(TcpStream::connect(address).is_err());
     assert!(!Path::new(&folder).exists());

@@ -1,6 +1,6 @@
-//! The network between a gateway and its database: a relay on loopback, which a test can cut.
+//! The network between a gateway and its database: a relay on loopback that a test can interrupt.
 //!
-//! Each replica gets one of its own, so that one can be cut off while the others go on.
+//! Each replica has its own link, so that a test can cut one replica off while the others continue.
 
 use std::sync::Arc;
 
@@ -10,29 +10,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// What a link lets through.
+/// The traffic that a link forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passage {
-    /// Everything.
+    /// All traffic.
     Open,
-    /// What the gateway sends, and no answers to it: they wait. What is committed then, nobody hears of.
+    /// Requests of the gateway only. Responses wait, so the gateway does not learn of commits.
     Requests,
-    /// Nothing, in silence: connections stay, and new ones are taken. What is sent waits until the link opens.
+    /// No traffic. Connections stay open and new ones are accepted, but all data waits until the link opens.
     Nothing,
-    /// Nothing: connections are reset, those there are and those that are tried.
+    /// No traffic. Existing and new connections are reset.
     Cut,
 }
 
-/// What is on a link at a moment.
+/// The current traffic of a link.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Traffic {
-    /// Connections that stand.
+    /// Number of open connections.
     pub(crate) connections: usize,
-    /// Directions of connections in which something waits to pass.
+    /// Number of connection directions with waiting data.
     pub(crate) waiting: usize,
 }
 
-/// A relay to one server. Dropping it resets what goes through.
+/// A relay to one server. Dropping the link resets its connections.
 pub(crate) struct Link {
     port: u16,
     passage: watch::Sender<Passage>,
@@ -41,14 +41,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// To a port on loopback, which need not be listened on yet.
+    /// Creates a link to a port on loopback. The server does not have to listen yet.
     pub(crate) async fn to(server: u16, passage: Passage) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (passage, state) = watch::channel(passage);
         let traffic = Arc::new(watch::Sender::new(Traffic::default()));
-        let side = Side { state, traffic: traffic.clone() };
-        let accepting = tokio::spawn(accept(listener, server, side)).abort_handle();
+        let link_state = LinkState { passage: state, traffic: traffic.clone() };
+        let accepting = tokio::spawn(accept(listener, server, link_state)).abort_handle();
         Self { port, passage, traffic, accepting }
     }
 
@@ -56,12 +56,12 @@ impl Link {
         self.port
     }
 
-    /// What it lets through from now on.
+    /// Changes the traffic that the link forwards.
     pub(crate) fn set(&self, passage: Passage) {
         self.passage.send_replace(passage);
     }
 
-    /// Waits until the traffic is so.
+    /// Waits until the predicate holds for the traffic.
     pub(crate) async fn until(&self, fits: impl FnMut(&Traffic) -> bool) {
         self.traffic.subscribe().wait_for(fits).await.unwrap();
     }
@@ -73,44 +73,44 @@ impl Drop for Link {
     }
 }
 
-/// What the tasks of a link know of it. When the link is dropped, `state` says so.
+/// State shared with the tasks of a link. `passage` reports an error when the link is dropped.
 #[derive(Clone)]
-struct Side {
-    state: watch::Receiver<Passage>,
+struct LinkState {
+    passage: watch::Receiver<Passage>,
     traffic: Arc<watch::Sender<Traffic>>,
 }
 
-impl Side {
+impl LinkState {
     async fn is_cut(&mut self) {
-        // An error means that the link was dropped: the same.
-        let _ = self.state.wait_for(|passage| *passage == Passage::Cut).await;
+        // An error means that the link was dropped, which also ends the connection.
+        let _ = self.passage.wait_for(|passage| *passage == Passage::Cut).await;
     }
 }
 
-async fn accept(listener: TcpListener, server: u16, side: Side) {
+async fn accept(listener: TcpListener, server: u16, link_state: LinkState) {
     loop {
         let Ok((gateway, _)) = listener.accept().await else { continue };
-        tokio::spawn(relay(gateway, server, side.clone()));
+        tokio::spawn(relay(gateway, server, link_state.clone()));
     }
 }
 
-/// One connection, to its end.
-async fn relay(gateway: TcpStream, server: u16, mut side: Side) {
-    // Whatever is dropped below is reset, and never closed in good order.
+/// Relays one connection until it ends.
+async fn relay(gateway: TcpStream, server: u16, mut link_state: LinkState) {
+    // Without linger, a dropped socket is reset instead of closed.
     gateway.set_zero_linger().unwrap();
-    let _counted = Counted::new(&side, |traffic| &mut traffic.connections);
-    let mut cut = side.clone();
+    let _counted = Counted::new(&link_state, |traffic| &mut traffic.connections);
+    let mut cut = link_state.clone();
     tokio::select! {
         biased;
         () = cut.is_cut() => {}
-        () = connect_and_pass(gateway, server, &mut side) => {}
+        () = connect_and_pass(gateway, server, &mut link_state) => {}
     }
 }
 
-async fn connect_and_pass(gateway: TcpStream, server: u16, side: &mut Side) {
-    // A server on the other side of a silence is not reached either.
+async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut LinkState) {
+    // No connection to the server is made during a silence.
     let reachable = |passage: &Passage| !matches!(passage, Passage::Nothing);
-    if side.state.wait_for(reachable).await.is_err() {
+    if link_state.passage.wait_for(reachable).await.is_err() {
         return;
     }
     let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
@@ -120,26 +120,26 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, side: &mut Side) {
     }
     let (from_gateway, to_gateway) = gateway.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = pass(from_gateway, to_server, side.clone(), |passage| {
+    let requests = pass(from_gateway, to_server, link_state.clone(), |passage| {
         matches!(passage, Passage::Open | Passage::Requests)
     });
-    let answers = pass(from_server, to_gateway, side.clone(), |passage| *passage == Passage::Open);
+    let answers = pass(from_server, to_gateway, link_state.clone(), |passage| *passage == Passage::Open);
     tokio::join!(requests, answers);
 }
 
-/// One direction, to its end: also that waits while nothing may pass.
+/// Forwards one direction until it ends. The end of the stream waits too while the link is closed.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut side: Side,
+    mut link_state: LinkState,
     may_pass: impl Fn(&Passage) -> bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = from.read(&mut buffer).await.unwrap_or(0);
-        if !may_pass(&side.state.borrow()) {
-            let _counted = Counted::new(&side, |traffic| &mut traffic.waiting);
-            if side.state.wait_for(&may_pass).await.is_err() {
+        if !may_pass(&link_state.passage.borrow()) {
+            let _counted = Counted::new(&link_state, |traffic| &mut traffic.waiting);
+            if link_state.passage.wait_for(&may_pass).await.is_err() {
                 return;
             }
         }
@@ -150,16 +150,16 @@ async fn pass(
     }
 }
 
-/// Counts as long as it lives.
+/// Increments a count while it exists.
 struct Counted {
     traffic: Arc<watch::Sender<Traffic>>,
     count: fn(&mut Traffic) -> &mut usize,
 }
 
 impl Counted {
-    fn new(side: &Side, count: fn(&mut Traffic) -> &mut usize) -> Self {
-        side.traffic.send_modify(|traffic| *count(traffic) += 1);
-        Self { traffic: side.traffic.clone(), count }
+    fn new(link_state: &LinkState, count: fn(&mut Traffic) -> &mut usize) -> Self {
+        link_state.traffic.send_modify(|traffic| *count(traffic) += 1);
+        Self { traffic: link_state.traffic.clone(), count }
     }
 }
 

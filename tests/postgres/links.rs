@@ -1,4 +1,4 @@
-//! Links that are cut, silent, and restored.
+//! Links that are cut, silent or restored.
 
 use crate::postgres::database::connect;
 use crate::postgres::link::{Link, Passage};
@@ -6,14 +6,14 @@ use crate::postgres::server::{Options, Server, Shutdown};
 use crate::{prepared, words, write};
 
 #[tokio::test]
-async fn one_replica_is_cut_off_and_the_other_is_not() {
+async fn cutting_one_link_does_not_affect_the_other() {
     let server = Server::shared().await;
     let database = server.fresh_database().await;
     let (one, other) =
         (Link::to(server.port(), Passage::Cut).await, Link::to(server.port(), Passage::Open).await);
     let beside = prepared(&database.url_through(&other)).await;
 
-    // A gateway may be there before its database.
+    // A gateway can start before its database is reachable.
     assert!(connect(&database.url_through(&one)).await.is_err());
     one.set(Passage::Open);
     let connection = connect(&database.url_through(&one)).await.unwrap();
@@ -31,7 +31,7 @@ async fn one_replica_is_cut_off_and_the_other_is_not() {
 }
 
 #[tokio::test]
-async fn what_is_sent_into_a_silence_arrives_after_it() {
+async fn data_sent_during_a_silence_arrives_later() {
     let server = Server::shared().await;
     let database = server.fresh_database().await;
     let link = Link::to(server.port(), Passage::Open).await;
@@ -50,12 +50,12 @@ async fn what_is_sent_into_a_silence_arrives_after_it() {
 }
 
 #[tokio::test]
-async fn what_is_committed_may_be_an_answer_that_never_comes() {
+async fn a_commit_can_succeed_although_its_response_is_lost() {
     let server = Server::shared().await;
     let database = server.fresh_database().await;
     let link = Link::to(server.port(), Passage::Open).await;
     let connection = prepared(&database.url_through(&link)).await;
-    // Its statement is known to the server, so that one request is all that is left to send.
+    // The statement is prepared before, so that the insert is a single request.
     let write = connection.prepare("INSERT INTO words VALUES ($1)").await.unwrap();
     connection.execute(&write, &[&"heard"]).await.unwrap();
     link.set(Passage::Requests);
@@ -67,7 +67,7 @@ async fn what_is_committed_may_be_an_answer_that_never_comes() {
 }
 
 #[tokio::test]
-async fn a_link_outlives_the_server_behind_it() {
+async fn a_link_survives_a_restart_of_the_server() {
     let mut server = Server::start(Options::default()).await;
     let database = server.fresh_database().await;
     let link = Link::to(server.port(), Passage::Open).await;

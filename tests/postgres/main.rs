@@ -1,4 +1,4 @@
-//! What the other tests rely on when they use PostgreSQL: the server and the links of `mod.rs` do what they say.
+//! Tests of the PostgreSQL server and the links that the other tests use.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
@@ -28,7 +28,7 @@ async fn words(client: &Client) -> Result<Vec<String>, Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// A connection to a database that has room for words.
+/// Connects to a database and creates the table `words`.
 async fn prepared(url: &str) -> Client {
     let client = connect(url).await.unwrap();
     client.batch_execute("CREATE TABLE words (word text)").await.unwrap();
@@ -36,7 +36,7 @@ async fn prepared(url: &str) -> Client {
 }
 
 #[tokio::test]
-async fn every_test_has_a_database_of_its_own() {
+async fn every_test_has_its_own_database() {
     let (one, other) = (fresh_database().await, fresh_database().await);
     let connection = prepared(one.url()).await;
     write(&connection, "salom").await.unwrap();
@@ -46,7 +46,7 @@ async fn every_test_has_a_database_of_its_own() {
 }
 
 #[tokio::test]
-async fn its_programs_talk_to_it() {
+async fn client_programs_can_connect() {
     let (server, database) = (Server::shared().await, fresh_database().await);
     for name in ["psql", "pg_dump", "pg_restore"] {
         let mut program = std::process::Command::new(server.program(name));
@@ -58,7 +58,7 @@ async fn its_programs_talk_to_it() {
 }
 
 #[tokio::test]
-async fn letters_of_any_language_are_kept_and_sorted_as_bytes() {
+async fn text_is_stored_as_unicode_and_sorted_by_bytes() {
     let database = fresh_database().await;
     let connection = prepared(database.url()).await;
     for word in ["ўзбек", "a", "B", "b", "A"] {
@@ -67,7 +67,7 @@ async fn letters_of_any_language_are_kept_and_sorted_as_bytes() {
     assert_eq!(words(&connection).await.unwrap(), ["A", "B", "a", "b", "ўзбек"]);
 }
 
-/// What the gateway says of a database.
+/// The gateway's check of a database: "fine", or the error.
 async fn verdict(url: &str) -> String {
     let url = PostgresUrl::from(url.to_owned());
     let settings = StoreSettings {
@@ -80,7 +80,7 @@ async fn verdict(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_with_tls_takes_nothing_else() {
+async fn a_tls_server_refuses_connections_without_valid_tls() {
     let server = Server::start(Options { tls: true, ..Options::default() }).await;
     let database = server.fresh_database().await;
     assert!(database.url().contains("sslmode=verify-full"), "{}", database.url());

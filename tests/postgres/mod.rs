@@ -1,9 +1,8 @@
-//! A PostgreSQL server of the tests' own, and links to it that can be cut.
+//! A PostgreSQL server for tests, and links to it that a test can interrupt.
 //!
-//! Shared source: a test binary that needs it says `#[path = "../postgres/mod.rs"] mod postgres;`, and that it
-//! expects `dead_code` if it does not use it all. Each binary starts a server at most once for all its tests
-//! (`Server::shared`); a test that stops or kills its server starts another (`Server::start`). A server listens on
-//! loopback only and dies with the process that started it, however that ends.
+//! Test binaries share this source with `#[path = "../postgres/mod.rs"] mod postgres;` and expect `dead_code` if they use only a
+//! part of it. All tests of a binary share one server (`Server::shared`). A test that stops or kills its server starts its own
+//! (`Server::start`). A server listens on loopback only, and ends with the process that started it, even after a crash.
 
 mod certificate;
 mod cluster;

@@ -1,28 +1,30 @@
-//! Where the server's programs are, and as whom they run.
+//! The programs of PostgreSQL, and the account that runs them.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The programs of one installed version.
+/// The folder with the programs of one installed version.
 pub(super) struct Programs(PathBuf);
 
 impl Programs {
-    /// Those in the folder that `POSTGRES_BIN` names, or on the `PATH`, or Debian's newest, or those of `tests/tools`.
+    /// Searches the folder in `POSTGRES_BIN`, then the `PATH`, then Debian's newest version, then the one of `tests/tools`.
     pub(super) fn find() -> Self {
         if let Some(chosen) = std::env::var_os("POSTGRES_BIN").map(PathBuf::from) {
-            assert!(is_complete(&chosen), "POSTGRES_BIN={}: no initdb and postgres there", chosen.display());
+            assert!(is_complete(&chosen), "POSTGRES_BIN={} has no initdb and postgres", chosen.display());
             return Self(chosen);
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/postgresql/bin");
         let folders = std::env::split_paths(&path).chain(of_debian()).chain([tools]);
         let found = folders.into_iter().find(|folder| is_complete(folder));
-        Self(found.expect("PostgreSQL: run tests/tools, or name the folder of its programs in POSTGRES_BIN"))
+        Self(found.expect(
+            "PostgreSQL is missing: run tests/tools, or set POSTGRES_BIN to the folder of its programs",
+        ))
     }
 
-    /// A client may stand elsewhere.
+    /// The path of a client program: beside the server, or else on the `PATH`.
     pub(super) fn client(&self, name: &str) -> PathBuf {
         let beside = self.path(name);
         if beside.is_file() { beside } else { PathBuf::from(name) }
@@ -37,7 +39,7 @@ fn is_complete(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }
 
-/// Debian keeps versions side by side and off the `PATH`. The newest comes first.
+/// Debian's versions, newest first. Debian installs them side by side and not on the `PATH`.
 fn of_debian() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
@@ -47,7 +49,7 @@ fn of_debian() -> Vec<PathBuf> {
     folders.into_iter().rev().map(|(_, folder)| folder).collect()
 }
 
-/// An account, by its numbers.
+/// An account of the operating system.
 #[derive(Clone, Copy)]
 pub(super) struct Account {
     user: u32,
@@ -55,7 +57,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// PostgreSQL refuses to run as root: an account to run it as instead, if `folder`, just made, is root's.
+    /// The account for PostgreSQL, which refuses to run as root. `None` if the new `folder` does not belong to root.
     pub(super) fn instead_of_root(folder: &Path) -> Option<Self> {
         if folder.metadata().unwrap().uid() != 0 {
             return None;
@@ -68,7 +70,7 @@ impl Account {
                 .find(|fields| fields[0] == name)?;
             Some(Self { user: fields[2].parse().ok()?, group: fields[3].parse().ok()? })
         };
-        Some(numbers("postgres").or_else(|| numbers("nobody")).expect("an account that is not root's"))
+        Some(numbers("postgres").or_else(|| numbers("nobody")).expect("an account other than root"))
     }
 
     pub(super) fn run(self, command: &mut Command) {

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::os::unix::process::CommandExt;
 use tokio::sync::watch;
 
-/// Stands between the tests and the server, since only something that outlives a killed process can clean up behind
-/// it. It does as it is told by the lines on its standard input: `leave`, or a signal for the server, and with it for
-/// more processes. When that closes, the tests' process has gone: so does the server, and its folder.
-pub(super) const KEEPER: &str = r#"
+/// Supervisor script of the server. It survives a killed test process and cleans up after it. Each line on its standard input is
+/// `leave`, or a signal for the server and optionally ids of more processes. When standard input closes, the test process has ended:
+/// the script stops the server and removes its folder.
+pub(super) const SUPERVISOR: &str = r#"
 folder=$1
 shift
 "$@" </dev/null >/dev/null &
@@ -26,26 +26,26 @@ rm -rf "$folder"
 
 const READY: &str = "database system is ready to accept connections";
 
-/// What the server has logged.
+/// The log of the server so far.
 #[derive(Default)]
 struct Log {
     text: String,
     has_ended: bool,
 }
 
-/// Dropping it ends the server as the end of the tests' process does.
+/// A running server. Dropping it stops the server.
 pub(super) struct Run {
-    keeper: Child,
+    supervisor: Child,
     log: watch::Receiver<Log>,
 }
 
 impl Run {
-    pub(super) fn begin(mut keeper: Command) -> Self {
-        // It inherits the output of the tests: who reads that to its end knows that everything is cleaned up.
-        // Its own group: an interrupt from the keyboard is not for the keeper, which has work to do then.
-        keeper.process_group(0).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut keeper = keeper.spawn().unwrap();
-        let stderr = keeper.stderr.take().unwrap();
+    pub(super) fn begin(mut supervisor: Command) -> Self {
+        // The supervisor inherits the output of the tests, so that the end of the output shows the end of the cleanup. It has its
+        // own process group, so that an interrupt from the keyboard does not stop it before the cleanup.
+        supervisor.process_group(0).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut supervisor = supervisor.spawn().unwrap();
+        let stderr = supervisor.stderr.take().unwrap();
         let (seen, log) = watch::channel(Log::default());
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -53,33 +53,33 @@ impl Run {
             }
             seen.send_modify(|log| log.has_ended = true);
         });
-        Self { keeper, log }
+        Self { supervisor, log }
     }
 
-    /// Waits until the server takes connections; `Err` has the log of one that ended instead.
+    /// Waits until the server accepts connections. `Err` has the log if the server ended instead.
     pub(super) async fn until_ready(&mut self) -> Result<(), String> {
         let log = self.log.wait_for(|log| log.has_ended || log.text.contains(READY)).await.unwrap();
         if log.text.contains(READY) { Ok(()) } else { Err(log.text.clone()) }
     }
 
-    /// Sends a signal to the server's first process, and to `others`, and waits until all its processes have ended:
-    /// each of them holds the log open.
+    /// Sends a signal to the server's first process and to `others`, and waits until all of them have ended. Each of them keeps the
+    /// log open.
     pub(super) async fn end(mut self, signal: &str, others: &[String]) {
         self.tell(&format!("{signal} {}", others.join(" ")));
         self.log.wait_for(|log| log.has_ended).await.unwrap();
         self.tell("leave");
-        self.keeper.wait().unwrap();
+        self.supervisor.wait().unwrap();
     }
 
     fn tell(&mut self, line: &str) {
-        writeln!(self.keeper.stdin.as_ref().unwrap(), "{line}").unwrap();
+        writeln!(self.supervisor.stdin.as_ref().unwrap(), "{line}").unwrap();
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        // Else the folder would be removed under its processes.
-        let _ = self.keeper.wait();
+        drop(self.supervisor.stdin.take());
+        // The folder must not be removed while the server uses it.
+        let _ = self.supervisor.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! The server as tests see it.
+//! A PostgreSQL server for tests.
 
 use std::path::{Path, PathBuf};
 
@@ -10,34 +10,33 @@ use super::cluster::Cluster;
 use super::database::{Database, connect};
 use super::run::Run;
 
-/// Whom everybody connects as. It may do anything.
+/// The superuser that all tests connect as.
 pub(super) const USER: &str = "gateway";
 
-/// What differs between servers.
+/// Options of a server.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
-    /// Whether a commit waits for the disk. Without it everything is faster, and survives a kill all the same: what a
-    /// process has written outlives it, only not the machine's end. With it, a start after a kill syncs a thousand
-    /// files first, which takes a busy disk half a minute. Something for measurements.
+    /// Whether a commit waits for the disk. Without it, tests are faster, and commits still survive a killed process, but not a power
+    /// failure. With it, a start after a kill syncs a thousand files, which takes half a minute on a busy disk. Benchmarks use it.
     pub(crate) fsync: bool,
-    /// Whether TCP connections need TLS.
+    /// Whether TCP connections require TLS.
     pub(crate) tls: bool,
 }
 
-/// How a server ends.
+/// Kind of shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shutdown {
-    /// Transactions are rolled back, connections told and closed, everything is written to its place.
+    /// Rolls transactions back, closes connections and writes a checkpoint.
     Fast,
-    /// As in a crash of the server: what was committed is recovered from the log at the next start.
+    /// Like a crash of the server. The next start recovers committed data from the log.
     Immediate,
-    /// As in a power cut: all its processes are gone at once, and nobody is told.
+    /// Kills all processes at once, without any message to clients.
     Kill,
 }
 
-/// A server, alone in its folder and on its port. Dropping it ends it and removes what it stored.
+/// A server with its own folder and port. Dropping the value stops the server and removes its data.
 pub(crate) struct Server {
-    // Before the cluster, whose folder it uses.
+    // Declared before the cluster, so that it is dropped first: it uses the folder of the cluster.
     run: Option<Run>,
     cluster: Cluster,
 }
@@ -45,7 +44,7 @@ pub(crate) struct Server {
 static SHARED: OnceCell<Server> = OnceCell::const_new();
 
 impl Server {
-    /// A new one, which takes connections.
+    /// Starts a server and waits until it accepts connections.
     pub(crate) async fn start(options: Options) -> Self {
         let cluster = tokio::task::spawn_blocking(move || Cluster::make(options));
         let mut cluster = cluster.await.unwrap();
@@ -53,12 +52,12 @@ impl Server {
         Self { run: Some(run), cluster }
     }
 
-    /// The one that the tests of this process share, in a database each.
+    /// The server that all tests of this process share.
     pub(crate) async fn shared() -> &'static Self {
         SHARED.get_or_init(|| Self::start(Options::default())).await
     }
 
-    /// The URL of a database. With TLS it says what certificate to trust.
+    /// The URL of a database. With TLS, it names the certificate to trust.
     pub(crate) fn url(&self, database: &str) -> String {
         let plain = format!("postgres://{USER}@127.0.0.1:{}/{database}", self.cluster.port());
         if !self.cluster.options().tls {
@@ -67,7 +66,7 @@ impl Server {
         format!("{plain}?sslmode=verify-full&sslrootcert={}", certificate::path(self.folder()).display())
     }
 
-    /// The same through the server's socket in the file system.
+    /// The URL of a database through the server's Unix socket.
     pub(crate) fn socket_url(&self, database: &str) -> String {
         let (folder, port) = (self.folder().display(), self.cluster.port());
         let host = folder.to_string().replace('/', "%2F");
@@ -78,7 +77,7 @@ impl Server {
         self.cluster.path()
     }
 
-    /// One of the programs that come with it: beside it, or on the `PATH`.
+    /// The path of a client program: beside the server, or else on the `PATH`.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.cluster.program(name)
     }
@@ -87,7 +86,7 @@ impl Server {
         self.cluster.port()
     }
 
-    /// An empty database of a name that no other has.
+    /// Creates an empty database with a unique name.
     pub(crate) async fn fresh_database(&self) -> Database {
         let name = format!("test_{}", Uuid::now_v7().simple());
         let client = connect(&self.socket_url("postgres")).await.unwrap();
@@ -95,9 +94,9 @@ impl Server {
         Database::new(self.url(&name), self.socket_url("postgres"), name)
     }
 
-    /// Ends it; its port stays its own, and refuses connections.
+    /// Stops the server. Its port refuses connections until the next start.
     pub(crate) async fn stop(&mut self, how: Shutdown) {
-        let run = self.run.take().expect("a server that runs");
+        let run = self.run.take().expect("a running server");
         match how {
             Shutdown::Fast => run.end("INT", &[]).await,
             Shutdown::Immediate => run.end("QUIT", &[]).await,
@@ -105,13 +104,13 @@ impl Server {
         }
     }
 
-    /// Starts it again after `stop`, with the same data on the same port.
+    /// Starts the server after `stop`, with the same data and port.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.run.is_none(), "the server runs already");
         self.run = Some(self.cluster.run(false).await);
     }
 
-    /// Ends it and starts it again.
+    /// Stops the server and starts it again.
     pub(crate) async fn restart(&mut self, how: Shutdown) {
         self.stop(how).await;
         self.start_again().await;

@@ -1,4 +1,4 @@
-//! Links to recordings from a running gateway: a browser plays them, memory stays small, and no log contains them.
+//! Audio links of a real process: a browser plays them, streaming needs little memory, and no log contains them.
 
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use serde_json::{Value, json};
@@ -8,19 +8,19 @@ use crate::gateway::{Serving, within};
 use crate::peers::{browser, run, text};
 use crate::stage::Stage;
 
-/// Bytes per second of the recordings of the stand-in.
+/// Bytes per second in the recordings of the vendor stand-in.
 const SECOND: f64 = 32_000.0;
 const LONG: &str = "known-audio-long~1";
 
 impl Stage {
-    /// A stage whose gateway waits so long for each part of a recording that a busy machine breaks no stream.
+    /// Prepares a gateway that waits for minutes for each part of a recording, so that a busy machine interrupts no stream.
     async fn for_long_recordings() -> Self {
         let mut stage = Self::set_up().await;
         stage.set("VENDOR__REQUEST_TIMEOUT", "2m");
         stage
     }
 
-    /// Creates a link to the recording of a call.
+    /// Creates an audio link to the recording of a call.
     async fn audio_link(&self, gateway: &Serving, call_id: &str) -> Url {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}/audio-link")).unwrap();
         let answer = self.client.post(url).bearer_auth(self.token("audio:read")).send().await.unwrap();
@@ -47,7 +47,7 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
         number("currentTime") > number("target") && number("currentTime") < number("target") + 60.0,
         "{played}"
     );
-    // HAVE_CURRENT_DATA or more.
+    // HAVE_CURRENT_DATA or better.
     assert!(number("readyState") >= 2.0, "{played}");
 
     let answers = played["answers"].as_array().unwrap();
@@ -57,9 +57,9 @@ async fn a_browser_plays_a_link_and_seeks_in_it() {
         range.split('-').next().unwrap().parse().unwrap()
     };
     assert!(answers.iter().any(|answer| begin(answer) == 0.0), "{played}");
-    // The browser requested a range that begins near the target.
-    let target = number("target") * SECOND;
-    assert!(answers.iter().any(|answer| (begin(answer) - target).abs() < 30.0 * SECOND), "{played}");
+    // The seek requests a range near the target, not the whole file up to it.
+    let target_byte = number("target") * SECOND;
+    assert!(answers.iter().any(|answer| (begin(answer) - target_byte).abs() < 30.0 * SECOND), "{played}");
     for answer in answers {
         assert_eq!((&answer["cookie"], &answer["authorization"]), (&json!(null), &json!(null)), "{played}");
     }
@@ -85,17 +85,21 @@ async fn a_long_recording_is_streamed_and_not_buffered() {
     let mut answer = stage.client.get(url).send().await.unwrap();
     let length = answer.content_length().unwrap();
     let mut received = 0;
-    while let Some(piece) = within("a piece of the recording", answer.chunk()).await.unwrap() {
+    while let Some(piece) = within("a chunk of the recording", answer.chunk()).await.unwrap() {
         received += piece.len() as u64;
     }
     assert_eq!((received, length), (38_400_044, 38_400_044));
     let grown = peak(&gateway).saturating_sub(before);
-    assert!(grown < length / 4, "the peak grew by {grown} bytes since a recording of {} bytes", short.len());
+    assert!(
+        grown < length / 4,
+        "memory grew by {grown} bytes more than with a recording of {} bytes",
+        short.len()
+    );
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn no_log_and_no_trace_contains_a_link() {
+async fn no_log_or_trace_contains_an_audio_link() {
     for format in ["json", "human"] {
         let mut stage = Stage::set_up().await;
         let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
@@ -127,13 +131,13 @@ async fn no_log_and_no_trace_contains_a_link() {
         let log = gateway.process.stderr.whole().await;
         assert!(
             log.contains("TRACE") && log.contains("/v1/audio/…"),
-            "the log contains all levels and the hidden path"
+            "the log filter must record everything"
         );
         let bodies = collector.received().into_iter().map(|request| request.body);
         let spans = bodies.map(|body| String::from_utf8_lossy(&body).into_owned()).collect::<String>();
         assert!(spans.contains("/v1/audio/…") && spans.contains("/v1/audio/{link}"), "{spans}");
         for text in [&log, &metrics, &spans] {
-            assert!(!text.contains(&token), "a log or trace contains the link ({format})");
+            assert!(!text.contains(&token), "a log, metric or trace contains the link ({format})");
         }
     }
 }

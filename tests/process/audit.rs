@@ -1,4 +1,4 @@
-//! The audit log of a real process: who did what, in a line for each operation.
+//! The audit log of a real process has a line for each operation, with caller, action and status.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::gateway::Serving;
 use crate::stage::{ISSUER, SUBJECT, Stage};
 
 const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
-/// Of nothing that is there.
+/// Ids of resources that do not exist.
 const WEBHOOK: &str = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
 const DELIVERY: &str = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
 const REPLAY: &str = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e";
 
-/// Sends a request whose id is a name of the test's.
+/// Sends a request with `name` as its request id.
 async fn send(
     stage: &Stage,
     gateway: &Serving,
@@ -35,7 +35,7 @@ async fn send(
     request.send().await.unwrap()
 }
 
-/// The lines of the audit log, by the request's id.
+/// The lines of the audit log, by request id.
 fn by_request(log: &str) -> BTreeMap<String, Vec<Value>> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut audit: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -47,7 +47,7 @@ fn by_request(log: &str) -> BTreeMap<String, Vec<Value>> {
 }
 
 #[tokio::test]
-async fn every_operation_of_the_document_leaves_a_line() {
+async fn every_operation_of_the_openapi_document_is_audited() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let document: Value = serde_json::from_str(&commands::openapi().unwrap()).unwrap();
@@ -59,7 +59,7 @@ async fn every_operation_of_the_document_leaves_a_line() {
             .replace("{delivery_id}", DELIVERY)
             .replace("{replay_id}", REPLAY);
         for (method, operation) in item.as_object().unwrap() {
-            // Comes last, with a link.
+            // The test requests it at the end, with a real link.
             if path.contains("{link}") {
                 continue;
             }
@@ -81,7 +81,7 @@ async fn every_operation_of_the_document_leaves_a_line() {
     }
     let read = (Method::GET, "v1/analyses/known-2");
     send(&stage, &gateway, read.clone(), ("refused", Some("audio:read")), None).await;
-    send(&stage, &gateway, read.clone(), ("nobody", None), None).await;
+    send(&stage, &gateway, read.clone(), ("anonymous", None), None).await;
     send(&stage, &gateway, (Method::HEAD, "v1/analyses/%6Bnown-2"), ("head", Some(EVERY_SCOPE)), None).await;
     let link = (Method::POST, "v1/analyses/known-2/audio-link");
     let made = send(&stage, &gateway, link, ("made", Some(EVERY_SCOPE)), None).await;
@@ -102,7 +102,7 @@ async fn every_operation_of_the_document_leaves_a_line() {
 
     let audit = by_request(&log);
     for (id, (status, path, made)) in &expected {
-        let lines = audit.get(id).unwrap_or_else(|| panic!("{id} leaves no line"));
+        let lines = audit.get(id).unwrap_or_else(|| panic!("{id} has no audit line"));
         assert_eq!(lines.len(), if id == "submit_analyses" { 3 } else { 1 }, "{id}");
         for line in lines {
             assert_eq!(line["action"], **id);
@@ -127,25 +127,25 @@ async fn every_operation_of_the_document_leaves_a_line() {
     }
     let calls = |id: &str| audit[id].iter().map(|line| line["call_id"].clone()).collect::<Vec<_>>();
     assert_eq!(calls("submit_analysis"), ["of-the-body"]);
-    let judged: Vec<_> =
+    let per_item: Vec<_> =
         audit["submit_analyses"].iter().map(|line| json!([line["call_id"], line["status"]])).collect();
-    assert_eq!(judged, [json!(["one", 202]), json!(["two", 422]), json!(["three", 422])]);
+    assert_eq!(per_item, [json!(["one", 202]), json!(["two", 422]), json!(["three", 422])]);
     assert!(audit["create_webhook"][0]["webhook_id"].is_string());
     let replayed: Vec<_> = audit["twice"].iter().map(|line| line["replayed"].clone()).collect();
     assert_eq!(replayed, [Value::Null, json!(true)]);
     let short = |id: &str| {
-        let [line] = &audit[id][..] else { panic!("{id} leaves one line") };
+        let [line] = &audit[id][..] else { panic!("{id} must have one audit line") };
         json!([line["action"], line["status"], line["tenant"], line["subject"], line["call_id"]])
     };
     assert_eq!(short("refused"), json!(["get_analysis", 403, "acme", SUBJECT, "known-2"]));
     assert_eq!(short("head"), json!(["get_analysis", 200, "acme", SUBJECT, "known-2"]));
     assert_eq!(short("heard"), json!(["get_linked_audio", 200, "acme", null, "known-2"]));
-    assert!(!audit.contains_key("nobody"), "nobody knows who that was");
-    assert!(!log.contains(link.rsplit('/').next().unwrap()), "no line shows a link");
+    assert!(!audit.contains_key("anonymous"), "a request without a token has no known caller");
+    assert!(!log.contains(link.rsplit('/').next().unwrap()), "a log line contains an audio link");
 }
 
 #[tokio::test]
-async fn who_hangs_up_half_way_leaves_a_line_too() {
+async fn an_aborted_request_is_audited() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let address = gateway.api.socket_addrs(|| None).unwrap()[0];
@@ -155,16 +155,19 @@ async fn who_hangs_up_half_way_leaves_a_line_too() {
         stage.token(EVERY_SCOPE)
     );
     std::io::Write::write_all(&mut std::net::TcpStream::connect(address).unwrap(), head.as_bytes()).unwrap();
-    let is_of_it = |line: &str| line.contains("\"target\":\"audit\"") && line.contains("\"half\"");
-    let line = gateway.process.stderr.line("the line of who hung up", is_of_it).await;
+    let is_audit_line = |line: &str| line.contains("\"target\":\"audit\"") && line.contains("\"half\"");
+    let line = gateway.process.stderr.line("the audit line of the aborted request", is_audit_line).await;
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!([&line["action"], &line["subject"]], ["submit_analysis", SUBJECT]);
-    assert!(line["status"].as_u64().is_none_or(|status| status >= 400), "nothing was taken: {line}");
+    assert!(
+        line["status"].as_u64().is_none_or(|status| status >= 400),
+        "an aborted request must not succeed: {line}"
+    );
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn an_audit_log_is_written_unless_a_filter_names_it() {
+async fn the_audit_log_is_written_unless_the_filter_turns_it_off() {
     let mut stage = Stage::set_up().await;
     for (filter, is_written) in
         [("info,audit=off", false), ("alovoice_gateway=info", true), ("info,audit::read=off", false)]

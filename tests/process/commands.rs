@@ -16,7 +16,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Settings with a mistake of each kind, and the keys that a person would have to look at.
+/// Settings with a mistake of each kind, and the keys that the error message must name.
 async fn misconfigured() -> (Stage, [&'static str; 6]) {
     let mut stage = Stage::set_up().await;
     stage.set("SERVER__LISTEN", "everywhere");
@@ -37,16 +37,16 @@ async fn misconfigured() -> (Stage, [&'static str; 6]) {
 }
 
 #[tokio::test]
-async fn wrong_settings_are_all_named() {
+async fn every_wrong_setting_is_reported() {
     let (stage, keys) = misconfigured().await;
     for arguments in
         [&["serve"] as &[_], &["check"], &["health"], &["token", "--tenant", "acme", "--scope", "x"]]
     {
         let output = run(&stage, arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let told = text(&output.stderr);
+        let message = text(&output.stderr);
         for key in keys {
-            assert!(told.contains(key), "{arguments:?} does not name {key}:\n{told}");
+            assert!(message.contains(key), "{arguments:?} does not name {key}:\n{message}");
         }
         assert!(output.stdout.is_empty());
     }
@@ -54,75 +54,80 @@ async fn wrong_settings_are_all_named() {
 }
 
 #[tokio::test]
-async fn check_reports_every_fault_that_would_stop_serve() {
+async fn check_reports_what_would_stop_serve() {
     let mut stage = Stage::set_up().await;
     let output = run(&stage, &["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(!stage.file().exists(), "check changes nothing");
+    assert!(!stage.file().exists(), "check must not create the store");
 
-    // No process listens on port 1.
+    // No server listens on port 1.
     stage.unset("AUTH__ISSUERS__0__HMAC_SECRET_FILE");
     stage.set("AUTH__ISSUERS__0__ALGORITHMS", "RS256");
     stage.set("AUTH__ISSUERS__0__JWKS_URL", "http://127.0.0.1:1/jwks");
     stage.set("STORE__URL", "sqlite:///no/such/folder/gateway.db");
     let output = run(&stage, &["check"]);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("https://issuer.test"), "{told}");
-    assert!(told.contains("/no/such/folder"), "{told}");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("https://issuer.test"), "{message}");
+    assert!(message.contains("/no/such/folder"), "{message}");
 
     stage.set("TENANTS__ACME__VENDOR_TOKEN_FILE", "/no/such/token");
     stage.set_file("TENANTS__ACME__CALLBACK_SECRET_FILE", "whsec_short");
     let output = run(&stage, &["check"]);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    for what in
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for problem in
         ["/no/such/token", "tenants.acme.callback_secret_file", "https://issuer.test", "/no/such/folder"]
     {
-        assert!(told.contains(what), "check does not report {what}:\n{told}");
+        assert!(message.contains(problem), "check does not report {problem}:\n{message}");
     }
-    assert!(!told.contains("whsec_short"));
+    assert!(!message.contains("whsec_short"));
 }
 
 #[tokio::test]
-async fn health_reports_whether_the_gateway_is_alive() {
+async fn health_reports_liveness() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
-    let asked = run(&stage, &["health"]);
-    assert_eq!(asked.status.code(), Some(2), "the settings do not say which port the system picked");
-    assert!(text(&asked.stderr).contains("server.admin_listen"), "{}", text(&asked.stderr));
+    let output = run(&stage, &["health"]);
+    assert_eq!(output.status.code(), Some(2), "the settings do not contain the port that the system chose");
+    assert!(text(&output.stderr).contains("server.admin_listen"), "{}", text(&output.stderr));
 
     let admin = gateway.admin.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
-    let asked = run(&stage, &["health"]);
-    assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(0), "alive\n"), "{}", text(&asked.stderr));
-    // As the default listens: on every address of the machine.
+    let output = run(&stage, &["health"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), "alive\n"),
+        "{}",
+        text(&output.stderr)
+    );
+    // The default listens on every address of the machine.
     stage.set("SERVER__ADMIN_LISTEN", &format!("0.0.0.0:{}", admin.port()));
     assert_eq!(run(&stage, &["health"]).status.code(), Some(0));
 
-    // A stopped process accepts connections and does not answer.
+    // A stopped process still accepts connections, but does not answer.
     gateway.process.signal("STOP");
-    let asked = run(&stage, &["health"]);
+    let output = run(&stage, &["health"]);
     gateway.process.signal("CONT");
-    assert_eq!(asked.status.code(), Some(1));
-    assert!(text(&asked.stderr).contains("no answer within 2 s"), "{}", text(&asked.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no answer within 2 s"), "{}", text(&output.stderr));
 
     // The API's port has no probes.
     let api = gateway.api.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__ADMIN_LISTEN", &api.to_string());
-    let asked = run(&stage, &["health"]);
-    assert_eq!(asked.status.code(), Some(1));
-    assert!(text(&asked.stderr).contains("answered 404"), "{}", text(&asked.stderr));
+    let output = run(&stage, &["health"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("answered 404"), "{}", text(&output.stderr));
 
     stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
     gateway.stop().await;
-    let asked = run(&stage, &["health"]);
-    assert_eq!(asked.status.code(), Some(1));
-    assert!(text(&asked.stderr).contains("Connection refused"), "{}", text(&asked.stderr));
+    let output = run(&stage, &["health"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("Connection refused"), "{}", text(&output.stderr));
 }
 
 #[tokio::test]
-async fn a_token_is_printed_alone_and_accepted() {
+async fn the_token_command_prints_only_a_valid_token() {
     let stage = Stage::set_up().await;
     let output = run(&stage, &["token", "--tenant", "acme", "--scope", "analyses:read"]);
     assert_eq!(output.status.code(), Some(0));
@@ -138,12 +143,16 @@ async fn a_token_is_printed_alone_and_accepted() {
     let answer = stage.client.get(call).bearer_auth(&token[..token.len() - 2]).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     let submit = stage.client.post(gateway.api.join("v1/analyses").unwrap()).bearer_auth(token);
-    assert_eq!(submit.send().await.unwrap().status(), StatusCode::FORBIDDEN, "it has one scope");
+    assert_eq!(
+        submit.send().await.unwrap().status(),
+        StatusCode::FORBIDDEN,
+        "the token has only the scope analyses:read"
+    );
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn the_document_is_the_one_that_is_served() {
+async fn the_openapi_command_prints_the_served_document() {
     let stage = Stage::set_up().await;
     let output = run(&stage, &["openapi"]);
     assert_eq!(output.status.code(), Some(0));
@@ -158,7 +167,7 @@ async fn the_document_is_the_one_that_is_served() {
 }
 
 #[tokio::test]
-async fn a_store_is_copied_to_postgres_and_used_there() {
+async fn store_copy_moves_a_sqlite_store_to_postgres() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let before = stage.analysis(&gateway, "known-1").await;
@@ -168,18 +177,18 @@ async fn a_store_is_copied_to_postgres_and_used_there() {
     let copy = ["store", "copy", "--from", &from, "--to", database.url()];
 
     let output = run(&stage, &copy);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("in use by another process"), "{told}");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("in use by another process"), "{message}");
     gateway.stop().await;
 
     let output = run(&stage, &copy);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let told = text(&output.stdout);
+    let message = text(&output.stdout);
     for line in ["analyses             1  ", "results              1  ", "events               1  "] {
-        assert!(told.contains(line), "{line:?}:\n{told}");
+        assert!(message.contains(line), "{line:?}:\n{message}");
     }
-    assert!(told.contains("Next: set store.url"), "{told}");
+    assert!(message.contains("Next: set store.url"), "{message}");
     let output = run(&stage, &copy);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("There is nothing to do"));
@@ -197,13 +206,13 @@ async fn a_store_is_copied_to_postgres_and_used_there() {
     let change = "UPDATE analyses SET metadata = '{\"ticket\":\"T-2\"}'";
     database.connect().await.batch_execute(change).await.unwrap();
     let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("analyses: 1 rows ("), "{told}");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("analyses: 1 rows ("), "{message}");
 }
 
 #[tokio::test]
-async fn a_failed_copy_reports_the_reason_and_no_password() {
+async fn a_failed_store_copy_reports_the_reason_without_the_password() {
     let stage = Stage::set_up().await;
     stage.serve().await.stop().await;
     let from = stage.store.url();
@@ -220,9 +229,9 @@ async fn a_failed_copy_reports_the_reason_and_no_password() {
         (&from, server, &["--password-file", "/no/such/password"], 2),
     ] {
         let output = run(&stage, &[&["store", "copy", "--from", from, "--to", to], more].concat());
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{to}: {told}");
-        assert!(!told.is_empty() && !told.contains("hunter2"), "{told}");
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{to}: {message}");
+        assert!(!message.is_empty() && !message.contains("hunter2"), "{message}");
         assert!(output.stdout.is_empty());
     }
 }

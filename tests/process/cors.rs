@@ -1,4 +1,4 @@
-//! A page of another origin, in a real browser.
+//! CORS in a real browser, with a page of another origin.
 
 use serde_json::{Value, json};
 
@@ -6,9 +6,9 @@ use crate::peers::{browser, run, text};
 use crate::stage::{SCOPES, Stage};
 
 #[tokio::test]
-async fn a_browser_lets_the_allowed_page_alone_read_answers() {
+async fn only_a_page_of_an_allowed_origin_can_read_responses() {
     let mut stage = Stage::set_up().await;
-    // Free a moment ago, and asked for again at once.
+    // The listener closes at once, and the page's server binds the same port.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     stage.set("CORS__ALLOWED_ORIGINS", &format!("http://127.0.0.1:{port}"));
     let gateway = stage.serve().await;
@@ -16,12 +16,12 @@ async fn a_browser_lets_the_allowed_page_alone_read_answers() {
     page.args([&port, gateway.api.as_str(), &stage.token(SCOPES), "known-1"]).env("HOME", stage.home.path());
     let output = run(page, "").await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
     let blocked = json!({"error": "TypeError"});
     let refused =
         json!({"status": 401, "seen": ["x-request-id", "www-authenticate"], "code": "unauthorized"});
     assert_eq!(
-        told,
+        results,
         json!([
             {
                 "read": {"status": 200, "seen": ["etag", "x-request-id"]},

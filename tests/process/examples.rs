@@ -1,5 +1,5 @@
-//! The examples of the document are answers of the sandbox. `RECORD_EXAMPLES=1 cargo test --test process examples` records
-//! them; without the variable the test compares them with new answers.
+//! The examples of the OpenAPI document are responses of the sandbox. `RECORD_EXAMPLES=1 cargo test --test process examples`
+//! records them. Without the variable, the test compares them with new responses.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,12 +15,12 @@ use crate::stage::Stage;
 
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/document/examples.json");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
-/// More requests than the rate limit of the sandbox allows at once.
+/// Number of requests that exceeds the burst of the sandbox's rate limit.
 const FLOOD: usize = 1000;
-/// Characters of an id, its prefix included.
+/// Length of an id, including its prefix.
 const ID_LENGTH: usize = 36;
 
-/// A request whose answer is an example of an operation.
+/// A request whose response is an example of an operation.
 struct Step {
     operation: &'static str,
     status: u16,
@@ -28,7 +28,7 @@ struct Step {
     path: String,
     headers: Vec<(&'static str, &'static str)>,
     body: Option<Value>,
-    /// The request is repeated until this holds.
+    /// The request is repeated until this condition holds for the response.
     until: fn(&Value) -> bool,
 }
 
@@ -149,12 +149,12 @@ fn steps(hook: &str) -> Vec<Step> {
     ]
 }
 
-/// What was sent and what came back, by operation; lists cut short.
+/// Runs all steps and returns the requests and responses by operation, with lists shortened.
 async fn record(stage: &Stage, sandbox: &Sandbox, writer: &str) -> Value {
     let mut recorded = Map::new();
     let mut keep = |operation: &str, part: &str, body: Value| {
         let parts = recorded.entry(operation).or_insert_with(|| json!({}));
-        // The first of its kind.
+        // The first example of each kind counts.
         parts.as_object_mut().unwrap().entry(part).or_insert(shortened(body));
     };
     let mut ids: HashMap<&str, String> = HashMap::new();
@@ -162,7 +162,7 @@ async fn record(stage: &Stage, sandbox: &Sandbox, writer: &str) -> Value {
         for (prefix, id) in &ids {
             step.path = step.path.replace(prefix, id);
         }
-        let answer: Value = within("what the step waits for", async {
+        let answer: Value = within("the condition of a step", async {
             loop {
                 let (status, body) = ask(stage, sandbox, &step).await;
                 assert_eq!(status, step.status, "{} {}: {body}", step.method, step.path);
@@ -196,7 +196,7 @@ async fn record(stage: &Stage, sandbox: &Sandbox, writer: &str) -> Value {
             return recorded.into();
         }
     }
-    panic!("{FLOOD} requests in a row were all answered");
+    panic!("the rate limit refused none of {FLOOD} requests");
 }
 
 async fn ask(stage: &Stage, sandbox: &Sandbox, step: &Step) -> (u16, String) {
@@ -214,14 +214,14 @@ async fn ask_as(stage: &Stage, sandbox: &Sandbox, step: &Step, token: &str) -> (
     }
     if let Some(body) = &step.body {
         let text = body.to_string();
-        // Half of a text is no JSON.
+        // Half of the JSON text is not valid JSON.
         request = request.body(if step.status == 400 { text[..text.len() / 2].to_owned() } else { text });
     }
     let answer = within("an answer", request.send()).await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Enough of long lists and texts to see their form.
+/// Truncates lists, so that the examples stay short.
 fn shortened(mut value: Value) -> Value {
     const ENOUGH: usize = 3;
     match &mut value {
@@ -237,7 +237,8 @@ fn shortened(mut value: Value) -> Value {
     value
 }
 
-/// What stays the same from one answer to the next: every field and what kind of value it has; a status and a code whole.
+/// The parts that are the same in every response: field names and value types. `status`, `code`, `type` and `title` keep their
+/// values.
 fn form(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -256,25 +257,27 @@ fn form(value: &Value) -> Value {
     }
 }
 
-/// Whether both forms are the same, but for what is `null` in one of them: so much differs from moment to moment.
-fn is_alike(one: &Value, other: &Value) -> bool {
+/// Whether both forms are equal. A value that is `null` on one side matches anything, because such values change over time.
+fn matches_form(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Null, _) | (_, Value::Null) => true,
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one.iter().all(|(name, value)| other.get(name).is_some_and(|other| is_alike(value, other)))
+                && one
+                    .iter()
+                    .all(|(name, value)| other.get(name).is_some_and(|other| matches_form(value, other)))
         }
-        // Lists differ in length; each item is like one of the other.
+        // Lists can differ in length, but each item must match an item of the other list.
         (Value::Array(one), Value::Array(other)) => {
             one.is_empty() == other.is_empty()
-                && other.iter().all(|item| one.iter().any(|known| is_alike(known, item)))
+                && other.iter().all(|item| one.iter().any(|known| matches_form(known, item)))
         }
         _ => one == other,
     }
 }
 
 #[tokio::test]
-async fn the_examples_are_answers_of_the_sandbox() {
+async fn the_examples_match_responses_of_the_sandbox() {
     let stage = Stage::set_up().await;
     let folder = stage.home.path().join("sandbox");
     let sandbox = Sandbox::start_in(&stage, &folder).await;
@@ -285,16 +288,16 @@ async fn the_examples_are_answers_of_the_sandbox() {
         return fs::write(RECORDED, text + "\n").unwrap();
     }
     let recorded: Value = serde_json::from_str(&fs::read_to_string(RECORDED).unwrap()).unwrap();
-    let advice = "record them anew: RECORD_EXAMPLES=1 cargo test --test process examples";
+    let advice = "record them again: RECORD_EXAMPLES=1 cargo test --test process examples";
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&recorded), names(&answers), "{advice}");
     for (operation, parts) in recorded.as_object().unwrap() {
         assert_eq!(names(parts), names(&answers[operation]), "{operation}; {advice}");
         for (part, body) in parts.as_object().unwrap() {
-            let (told, answered) = (form(body), form(&answers[operation][part]));
+            let (recorded_form, current_form) = (form(body), form(&answers[operation][part]));
             assert!(
-                is_alike(&told, &answered),
-                "{operation} {part}: {told:#}\nis now {answered:#}\n{advice}"
+                matches_form(&recorded_form, &current_form),
+                "{operation} {part}: {recorded_form:#}\nis now {current_form:#}\n{advice}"
             );
         }
     }

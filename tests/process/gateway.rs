@@ -1,4 +1,4 @@
-//! A running binary: its log as it comes, its addresses, its end.
+//! A process of the gateway: its output, addresses and exit code.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -9,25 +9,25 @@ use reqwest::{Client, StatusCode};
 use tokio::sync::watch;
 use url::Url;
 
-/// No test takes longer, or something is stuck: a bound, and nothing that is measured.
+/// Maximum time that a test waits for one condition. A longer wait means that the test hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Waits for what must come.
+/// Waits for a future, and panics with `what` after [`PATIENCE`].
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
-        Err(_) => panic!("waited in vain: {what}"),
+        Err(_) => panic!("timed out waiting for {what}"),
     }
 }
 
-/// What a stream of a process has brought so far.
+/// Lines of a stream so far.
 #[derive(Default)]
 struct Progress {
     lines: Vec<String>,
     has_ended: bool,
 }
 
-/// A stream of a process, read as it comes.
+/// An output stream of a process, read by a background thread.
 pub(crate) struct Output(watch::Receiver<Progress>);
 
 impl Output {
@@ -49,13 +49,13 @@ impl Output {
         Self(read)
     }
 
-    /// The first line that fits, when it has come.
+    /// Waits for the first matching line. Panics if the stream ends without one.
     pub(crate) async fn line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
         let line = self.line_or_end(what, fits).await;
         line.unwrap_or_else(|lines| panic!("ended without {what}:\n{}", lines.join("\n")))
     }
 
-    /// The same, or all lines when there will be no more.
+    /// Waits for the first matching line. `Err` has all lines if the stream ends without one.
     pub(crate) async fn line_or_end(
         &self,
         what: &str,
@@ -68,12 +68,12 @@ impl Output {
         find(&read).ok_or_else(|| read.lines.clone())
     }
 
-    /// Waits until so many lines fit.
+    /// Waits until `times` lines match.
     pub(crate) async fn repeated(&self, what: &str, times: usize, fits: impl Fn(&str) -> bool) {
         self.until(what, |lines| lines.iter().filter(|line| fits(line)).count() >= times).await;
     }
 
-    /// Waits until the lines that have come fit.
+    /// Waits until the predicate holds for the lines so far.
     pub(crate) async fn until(&self, what: &str, fits: impl Fn(&[String]) -> bool) {
         let mut read = self.0.clone();
         let waiting = read.wait_for(|read| fits(&read.lines) || read.has_ended);
@@ -81,12 +81,12 @@ impl Output {
         assert!(is_there, "ended without {what}");
     }
 
-    /// The lines that have come.
+    /// The lines so far.
     pub(crate) fn so_far(&self) -> Vec<String> {
         self.0.borrow().lines.clone()
     }
 
-    /// Everything, when the process has ended.
+    /// Waits for the end of the stream and returns all of it.
     pub(crate) async fn whole(&self) -> String {
         let mut read = self.0.clone();
         let read = within("the end of a stream", read.wait_for(|read| read.has_ended)).await.unwrap();
@@ -97,9 +97,9 @@ impl Output {
 /// A process of the gateway. Dropping it kills it.
 pub(crate) struct Gateway {
     child: Arc<Mutex<Child>>,
-    /// What it prints.
+    /// Standard output.
     pub(crate) stdout: Output,
-    /// What it logs.
+    /// Standard error, which has the log.
     pub(crate) stderr: Output,
 }
 
@@ -112,43 +112,43 @@ impl Gateway {
         Self { child: Arc::new(Mutex::new(child)), stdout, stderr }
     }
 
-    /// Its process id.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.lock().unwrap().id()
     }
 
-    /// SIGKILL: no handler, no destructor, no last write.
+    /// Sends SIGKILL and waits for the end of the process.
     pub(crate) fn kill(&self) {
         let mut child = self.child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Any signal, by its name.
+    /// Sends a signal, named without the prefix `SIG`.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
-    /// Its exit code; `None` if a signal ended it.
+    /// Waits for the exit code. `None` if a signal ended the process.
     pub(crate) async fn exit_code(self) -> Option<i32> {
         self.ended().await
     }
 
-    /// The same for one whose log is still to be read.
+    /// Like [`exit_code`](Self::exit_code), but keeps the streams readable.
     pub(crate) async fn ended(&self) -> Option<i32> {
         let child = self.child.clone();
-        // Not `wait` in place: it would stop the vendor and the receiver, which live on this thread.
+        // A blocking `wait` here would stop the vendor stand-in and the receiver, which run on this thread.
         let ended = tokio::task::spawn_blocking(move || child.lock().unwrap().wait().unwrap());
         within("the end of the process", ended).await.unwrap().code()
     }
 
-    /// Terminates it, and it must end well.
+    /// Sends SIGTERM and expects exit code 0.
     pub(crate) async fn stop(self) {
         self.terminate();
         assert_eq!(self.exit_code().await, Some(0));
@@ -157,14 +157,14 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let mut child = self.child.lock().unwrap();
         let _ = child.kill();
         let _ = child.wait();
     }
 }
 
-/// A process that serves, and where.
+/// A process that runs `serve`, with its addresses.
 pub(crate) struct Serving {
     pub(crate) process: Gateway,
     pub(crate) api: Url,
@@ -172,16 +172,16 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Starts `serve` and waits until it says that it is ready, and is.
+    /// Starts `serve` and waits until it is ready.
     pub(crate) async fn start(command: Command, client: &Client) -> Self {
         let started = Self::start_or_end(command, client).await;
         started.unwrap_or_else(|log| panic!("ended without being ready:\n{}", log.join("\n")))
     }
 
-    /// The same where it may end instead, with what it logged.
+    /// Starts `serve` and waits until it is ready. `Err` has the log of a process that ended instead.
     pub(crate) async fn start_or_end(command: Command, client: &Client) -> Result<Self, Vec<String>> {
         let process = Gateway::start(command);
-        let ready = process.stderr.line_or_end("the word that it is ready", is_ready).await?;
+        let ready = process.stderr.line_or_end("the log line of readiness", is_ready).await?;
         let [api, admin] = addresses(&ready);
         let answer = client.get(admin.join("readyz").unwrap()).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
@@ -197,12 +197,12 @@ impl Serving {
     }
 }
 
-/// Other lines speak of readiness too, with everything logged; this one has the two addresses.
+/// Whether this is the log line of readiness. Other lines can contain "ready" too, but only this line has two addresses.
 fn is_ready(line: &str) -> bool {
     line.contains("ready") && line.matches("http://").count() == 2
 }
 
-/// The two addresses in a line, whatever its format.
+/// The two addresses in the line of readiness, in any log format.
 fn addresses(line: &str) -> [Url; 2] {
     let starts = line.match_indices("http://").map(|(start, _)| &line[start..]);
     let urls = starts.map(|rest| rest.split(['"', ' ', ',']).next().unwrap().parse().unwrap());

@@ -1,11 +1,11 @@
-//! What is kept for an `Idempotency-Key` outlives the process, however that ends.
+//! Responses kept for an `Idempotency-Key` survive a crash of the process.
 
 use reqwest::StatusCode;
 
 use crate::gateway::Serving;
 use crate::stage::{SCOPES, Stage};
 
-/// The answer's status, body, and whether it was given before.
+/// Submits with the key and returns the status, the body, and whether the response was replayed.
 async fn submit(stage: &Stage, gateway: &Serving) -> (StatusCode, String, bool) {
     let request = stage
         .client
@@ -19,7 +19,7 @@ async fn submit(stage: &Stage, gateway: &Serving) -> (StatusCode, String, bool) 
     (answer.status(), answer.text().await.unwrap(), replayed)
 }
 
-async fn killed_and_asked_again(stage: Stage) {
+async fn check_replay_after_a_kill(stage: Stage) {
     let gateway = stage.serve().await;
     let (status, body, replayed) = submit(&stage, &gateway).await;
     assert_eq!((status, replayed), (StatusCode::ACCEPTED, false));
@@ -30,25 +30,25 @@ async fn killed_and_asked_again(stage: Stage) {
 }
 
 #[tokio::test]
-async fn an_answer_outlives_a_kill_on_a_file() {
-    killed_and_asked_again(Stage::set_up().await).await;
+async fn a_kept_response_survives_a_kill_on_sqlite() {
+    check_replay_after_a_kill(Stage::set_up().await).await;
 }
 
 #[tokio::test]
-async fn an_answer_outlives_a_kill_on_a_server() {
-    killed_and_asked_again(Stage::set_up_on_postgres().await).await;
+async fn a_kept_response_survives_a_kill_on_postgres() {
+    check_replay_after_a_kill(Stage::set_up_on_postgres().await).await;
 }
 
-/// A process that was killed half way: its claim stands in the file, and nobody will finish it.
+/// The killed process leaves the claim of an unfinished request in the store.
 #[tokio::test]
-async fn what_a_killed_process_had_begun_may_be_done_again_at_once() {
+async fn an_unfinished_request_of_a_killed_process_can_be_repeated_at_once() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     submit(&stage, &gateway).await;
     gateway.kill();
     let file = rusqlite::Connection::open(stage.file()).unwrap();
-    let half = "UPDATE idempotency SET leased_until = expires_at, answer = NULL";
-    assert_eq!(file.execute(half, []).unwrap(), 1);
+    let unfinished = "UPDATE idempotency SET leased_until = expires_at, answer = NULL";
+    assert_eq!(file.execute(unfinished, []).unwrap(), 1);
     drop(file);
     let gateway = stage.serve().await;
     let (status, _, replayed) = submit(&stage, &gateway).await;

@@ -1,7 +1,6 @@
-//! The real binary as a process of its own: killed at any moment, stopped, misused, searched for secrets, and seen
-//! through the eyes of tools that others wrote.
+//! Tests of the gateway's binary as a separate process: crashes, shutdown, commands, leaks of secrets, and third-party tools.
 //!
-//! One test binary, since all of it needs the same things around the process (`stage`) and the same grip on it (`gateway`).
+//! All tests share the environment of the process (`stage`) and its control (`gateway`).
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
@@ -22,7 +21,7 @@ mod links;
 mod operating;
 mod peers;
 #[path = "../postgres/mod.rs"]
-#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod postgres;
 mod readme;
 mod recipes;

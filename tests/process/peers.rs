@@ -1,4 +1,4 @@
-//! Tools that others wrote, and what they say about the gateway. `tests/tools` installs them.
+//! Checks of the gateway with third-party tools. `tests/tools` installs the tools.
 
 mod document;
 mod talk_metrics;
@@ -14,38 +14,38 @@ use crate::gateway::within;
 use crate::sandbox::Sandbox;
 use crate::stage::{AUDIENCE, CALLBACK_SECRET, SCOPES, Stage};
 
-/// Pixels of an open operation in Swagger UI, before it was executed.
+/// Maximum height, in pixels, of an open operation in Swagger UI before its execution.
 const MAX_OPERATION_HEIGHT: f64 = 3_000.0;
-const HOUSE: &str = env!("CARGO_MANIFEST_DIR");
+const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where tests/tools puts them.
+/// The folder into which `tests/tools` installs.
 pub(crate) fn tools() -> PathBuf {
-    Path::new(HOUSE).join("target/tools")
+    Path::new(PROJECT).join("target/tools")
 }
 
-/// A tool in target/tools.
+/// The path of an installed tool.
 fn tool(name: &str) -> PathBuf {
     let path = tools().join(name);
     assert!(path.exists(), "{} is missing: run tests/tools first", path.display());
     path
 }
 
-/// A script of tests/peers, under the Python that has the tools.
+/// A command that runs a script of `tests/peers` with the installed Python.
 pub(crate) fn python(script: &str) -> Command {
     let mut command = Command::new(tool("python/bin/python"));
-    command.arg(Path::new(HOUSE).join("tests/peers").join(script));
+    command.arg(Path::new(PROJECT).join("tests/peers").join(script));
     command
 }
 
-/// A script of tests/browser, which starts a browser.
+/// A command that runs a script of `tests/browser`, which starts a browser.
 pub(crate) fn browser(script: &str) -> Command {
     let mut command = Command::new(tool("node"));
-    command.arg(Path::new(HOUSE).join("tests/browser").join(script));
+    command.arg(Path::new(PROJECT).join("tests/browser").join(script));
     command.env("NODE_PATH", tool("browser/node_modules"));
     command
 }
 
-/// Runs a tool with this on its standard input, while the vendor and the receiver go on.
+/// Runs a tool with `input` on its standard input, without blocking the vendor stand-in and the receiver.
 pub(crate) async fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Output {
     let input = input.into();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -54,7 +54,7 @@ pub(crate) async fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Outp
         child.stdin.take().unwrap().write_all(&input).unwrap();
         child.wait_with_output().unwrap()
     });
-    within("a tool", ended).await.unwrap()
+    within("the end of a tool", ended).await.unwrap()
 }
 
 pub(crate) fn text(bytes: &[u8]) -> &str {
@@ -84,7 +84,7 @@ async fn standardwebhooks_for_python_verifies_a_callback() {
 }
 
 #[tokio::test]
-async fn promtool_has_nothing_to_say_about_the_metrics() {
+async fn promtool_accepts_the_metrics() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     assert_eq!(stage.submit(&gateway, "result-500~1").await.unwrap().status(), 202);
@@ -106,8 +106,8 @@ async fn promtool_has_nothing_to_say_about_the_metrics() {
         (output.status.success(), [text(&output.stdout), text(&output.stderr)].concat())
     };
     assert_eq!(check(page.clone()).await, (true, String::new()));
-    let (is_good, told) = check(format!("{page}# TYPE Odd counter\nOdd 1\n")).await;
-    assert!(!is_good && told.contains("Odd"), "{told}");
+    let (is_good, report) = check(format!("{page}# TYPE Odd counter\nOdd 1\n")).await;
+    assert!(!is_good && report.contains("Odd"), "{report}");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn openapi_spec_validator_accepts_the_document() {
 }
 
 #[tokio::test]
-async fn sseclient_follows_the_events() {
+async fn sseclient_reads_the_event_stream() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let calls = ["known-1", "known-2", "known-3"];
@@ -136,20 +136,20 @@ async fn sseclient_follows_the_events() {
     client.args([url.as_str(), &stage.token(SCOPES), "3"]);
     let output = run(client, "").await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let mut told: Vec<String> = Vec::new();
+    let mut call_ids: Vec<String> = Vec::new();
     for line in text(&output.stdout).lines() {
         let [id, kind, data] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
         let event: Value = serde_json::from_str(data).unwrap();
         assert_eq!((event["id"].as_str(), event["type"].as_str()), (Some(id), Some(kind)));
-        told.push(event["data"]["call_id"].as_str().unwrap().to_owned());
+        call_ids.push(event["data"]["call_id"].as_str().unwrap().to_owned());
     }
-    told.sort();
-    assert_eq!(told, calls);
+    call_ids.sort();
+    assert_eq!(call_ids, calls);
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn tokens_of_pyjwt_are_taken() {
+async fn tokens_of_pyjwt_are_accepted() {
     let mut stage = Stage::set_up().await;
     let home = stage.home.path().to_str().unwrap().to_owned();
     let mut issuers = python("mint_tokens.py");
@@ -182,10 +182,10 @@ async fn tokens_of_pyjwt_are_taken() {
 }
 
 #[tokio::test]
-async fn a_newcomer_tries_the_api_out_in_a_browser() {
+async fn swagger_ui_executes_requests_in_a_browser() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
-    let screenshot = Path::new(HOUSE).join("target/swagger-ui.png");
+    let screenshot = Path::new(PROJECT).join("target/swagger-ui.png");
     let mut page = browser("swagger_ui.cjs");
     page.args([sandbox.swagger_ui(), sandbox.token(), "1716207617.42", "1716207618.43"])
         .arg(&screenshot)

@@ -1,4 +1,4 @@
-//! A store that was restored from a backup: what was handed over since is not handed over again.
+//! Restore of a store from a backup. Calls submitted to the vendor after the backup are not submitted again.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::postgres::server::Server;
 use crate::stage::{Stage, id};
 use crate::store::Store;
 
-/// The statement of the handbook that every restore ends with.
+/// The statement of docs/operating.md that ends every restore.
 fn statement() -> &'static str {
     let handbook = include_str!("../../docs/operating.md");
     let found: Vec<_> =
@@ -26,7 +26,7 @@ fn run(program: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// As the handbook does it.
+/// Backs the store up with the commands of docs/operating.md.
 async fn back_up(stage: &Stage) {
     let copy = stage.home.path().join("backup");
     match &stage.store {
@@ -45,7 +45,7 @@ async fn restore(stage: &mut Stage) {
     match &stage.store {
         Store::File(path) => {
             for ending in ["", "-wal", "-shm"] {
-                // The log goes with the last connection.
+                // SQLite removes these files with the last connection.
                 let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
             }
             std::fs::copy(copy, path).unwrap();

@@ -1,4 +1,4 @@
-//! Replicas replaced one after the other, behind something that sends each request to one that is ready: nobody notices.
+//! Rolling replacement of replicas behind a load balancer, without a failed request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use crate::stage::{SCOPES, Stage};
 
 const REPLICAS: usize = 3;
 const CLIENTS: usize = 8;
-/// Requests that are answered between two replacements.
+/// Number of responses between two replacements.
 const REQUESTS: usize = 150;
-/// How long a replica goes on answering: much longer than the ingress here takes to learn that it is not ready.
+/// Time for which a replica still accepts requests after readiness is off. It is much longer than the ingress takes to notice.
 const DELAY: &str = "2s";
 
-/// As an ingress does it: takes turns among those that are ready, and tries no request again.
+/// A load balancer: distributes requests among the ready replicas in turn, without retries.
 struct Ingress {
     client: Client,
     ready: watch::Sender<BTreeMap<usize, Url>>,
 }
 
 impl Ingress {
-    /// Asks a replica whether it is ready, over and over, until it is not; then it gets no more requests.
+    /// Polls the readiness of a replica. The replica gets requests only while it is ready.
     async fn follow(self: Arc<Self>, number: usize, api: Url, admin: Url) {
         let readyz = admin.join("readyz").unwrap();
         while self.client.get(readyz.clone()).send().await.is_ok_and(|answer| answer.status() == 200) {
@@ -40,7 +40,7 @@ impl Ingress {
 
     fn choose(&self, turn: usize) -> Url {
         let ready = self.ready.borrow();
-        ready.values().nth(turn % ready.len()).expect("somebody is ready").clone()
+        ready.values().nth(turn % ready.len()).expect("a replica is ready").clone()
     }
 }
 
@@ -53,8 +53,8 @@ struct Load {
 }
 
 impl Load {
-    /// Submits a call, reads it, waits for it, and so on. Every answer must be a good one.
-    async fn go_on(self: Arc<Self>, client: usize) {
+    /// Submits calls and reads them until the load ends. Every response must be a success.
+    async fn run(self: Arc<Self>, client: usize) {
         for turn in 0.. {
             if self.over.is_cancelled() {
                 return;
@@ -116,7 +116,7 @@ async fn replicas_are_replaced_without_a_failed_request() {
         answered: watch::Sender::default(),
         over: CancellationToken::new(),
     });
-    let mut clients: JoinSet<()> = (0..CLIENTS).map(|client| load.clone().go_on(client)).collect();
+    let mut clients: JoinSet<()> = (0..CLIENTS).map(|client| load.clone().run(client)).collect();
     for number in 0..REPLICAS {
         load.until_answered(REQUESTS).await;
         replicas.remove(0).stop().await;

@@ -102,8 +102,8 @@ impl Sandbox {
         let mut shell = Command::new("sh");
         shell.args(["-c", &script]).env_remove("http_proxy").env("no_proxy", "*");
         let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}\n{told}\nIs curl on this machine?");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}\n{stderr}\nIs curl on this machine?");
         String::from_utf8(output.stdout).unwrap()
     }
 }
@@ -122,9 +122,10 @@ async fn the_printed_commands_work_unchanged() {
     let transcript = sandbox.paste(transcript).await;
     assert!(transcript.starts_with("[0:00:01] Operator: "), "{transcript}");
 
-    let told = sandbox.process.stdout.line("the receiver's word", |line| line.starts_with("receiver:")).await;
-    assert!(told.contains("analysis.completed, call 1716207600.1,"), "{told}");
-    assert!(told.ends_with("signature verified"), "{told}");
+    let output =
+        sandbox.process.stdout.line("the line of the receiver", |line| line.starts_with("receiver:")).await;
+    assert!(output.contains("analysis.completed, call 1716207600.1,"), "{output}");
+    assert!(output.ends_with("signature verified"), "{output}");
     let completed = "alovoice_gateway_events_total{tenant=\"demo\",type=\"analysis.completed\"}";
     assert!(before.contains(&format!("{completed} 0\n")), "{before}");
     let after = sandbox.paste(metrics).await;
@@ -169,6 +170,6 @@ async fn a_taken_address_is_reported_with_its_flag() {
     *arguments.last_mut().unwrap() = &taken;
     let output = stage.command(&arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains(&taken) && told.contains("--vendor-listen"), "{told}");
+    let output = String::from_utf8(output.stderr).unwrap();
+    assert!(output.contains(&taken) && output.contains("--vendor-listen"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! A key that seals is replaced and taken away, under a gateway that works, and everything that it had sealed is still there.
+//! Replacement of the encryption key while the gateway runs. Everything that the old key sealed stays readable.
 
 use std::process::Output;
 
@@ -41,9 +41,10 @@ fn reseal(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The table's numbers, of webhooks and of answers: sealed by the first key, another, none.
-fn numbers(told: &str) -> [[usize; 2]; 3] {
-    let rows = told.lines().skip(1).take(3).map(|line| {
+/// The numbers in the printed table. Each row has the webhooks and the kept responses sealed by the first key, by another key,
+/// and by no known key.
+fn numbers(report: &str) -> [[usize; 2]; 3] {
+    let rows = report.lines().skip(1).take(3).map(|line| {
         let mut numbers = line.split_whitespace().rev().map(|number| number.parse().unwrap());
         let answers = numbers.next().unwrap();
         [numbers.next().unwrap(), answers]
@@ -51,12 +52,12 @@ fn numbers(told: &str) -> [[usize; 2]; 3] {
     rows.collect::<Vec<_>>().try_into().unwrap()
 }
 
-async fn is_taken_up(gateway: &Serving, times: usize) {
+async fn wait_for_reloads(gateway: &Serving, times: usize) {
     let changed = |line: &str| line.contains("secret changed");
-    gateway.process.stderr.repeated("the change of a secret", times, changed).await;
+    gateway.process.stderr.repeated("the log line of a changed secret", times, changed).await;
 }
 
-async fn replaced_and_taken_away(mut stage: Stage) {
+async fn check_key_replacement(mut stage: Stage) {
     let gateway = stage.serve().await;
     let hook = json!({"url": stage.receiver.hook("ok"), "headers": {"X-Api-Key": "s3cret"}});
     let (status, _, created) = post(&stage, &gateway, "v1/webhooks", hook.clone()).await;
@@ -66,22 +67,22 @@ async fn replaced_and_taken_away(mut stage: Stage) {
     let secrets = [&created, &rotated].map(|answer| answer["secret"].as_str().unwrap().to_owned());
     let first = post(&stage, &gateway, "v1/analyses", json!({"call_id": "1"})).await;
 
-    // Both secrets, the headers, three answers.
+    // Two secrets and the headers of the webhook, and three kept responses.
     assert_eq!(numbers(&reseal(&stage, &["--check"]).1), [[3, 3], [0, 0], [0, 0]]);
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
-    is_taken_up(&gateway, 1).await;
-    let (code, told, why) = reseal(&stage, &["--check"]);
-    assert_eq!((code, numbers(&told)), (Some(1), [[0, 0], [3, 3], [0, 0]]), "{why}");
+    wait_for_reloads(&gateway, 1).await;
+    let (code, report, why) = reseal(&stage, &["--check"]);
+    assert_eq!((code, numbers(&report)), (Some(1), [[0, 0], [3, 3], [0, 0]]), "{why}");
     assert!(why.contains("store reseal"), "{why}");
-    let (code, told, why) = reseal(&stage, &[]);
-    assert_eq!((code, numbers(&told)), (Some(0), [[0, 0], [3, 3], [0, 0]]), "{why}");
+    let (code, report, why) = reseal(&stage, &[]);
+    assert_eq!((code, numbers(&report)), (Some(0), [[0, 0], [3, 3], [0, 0]]), "{why}");
     for arguments in [&["--check"] as &[_], &[]] {
-        let (code, told, why) = reseal(&stage, arguments);
-        assert_eq!((code, numbers(&told)), (Some(0), [[3, 3], [0, 0], [0, 0]]), "{why}");
+        let (code, report, why) = reseal(&stage, arguments);
+        assert_eq!((code, numbers(&report)), (Some(0), [[3, 3], [0, 0], [0, 0]]), "{why}");
     }
 
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
-    is_taken_up(&gateway, 2).await;
+    wait_for_reloads(&gateway, 2).await;
     let (status, ..) = post(&stage, &gateway, &format!("{path}/test"), json!({})).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     let is_test = |received: &Received| String::from_utf8_lossy(&received.body).contains("is_test");
@@ -97,31 +98,31 @@ async fn replaced_and_taken_away(mut stage: Stage) {
         assert_eq!(&again, was);
     }
 
-    // The wrong file: what is lost is told, and stays as it is.
+    // With a wrong key, the command reports what it cannot decrypt and changes nothing.
     stage.set_file("ENCRYPTION__KEY_FILE", FOREIGN_KEY);
-    let (code, told, why) = reseal(&stage, &[]);
-    assert_eq!((code, numbers(&told)[2][0]), (Some(1), 3), "{told}{why}");
+    let (code, report, why) = reseal(&stage, &[]);
+    assert_eq!((code, numbers(&report)[2][0]), (Some(1), 3), "{report}{why}");
     let lost =
         format!("{} of tenant acme: secret, previous secret, headers", created["id"].as_str().unwrap());
     assert!(why.contains(&lost) && why.contains("stored responses of tenant acme"), "{why}");
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
     assert_eq!(reseal(&stage, &["--check"]).0, Some(0));
     gateway.stop().await;
-    assert_eq!(reseal(&stage, &["--check"]).0, Some(0), "without a gateway, too");
+    assert_eq!(reseal(&stage, &["--check"]).0, Some(0), "the check must pass without a running gateway");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_can_be_retired_on_a_file() {
-    replaced_and_taken_away(Stage::set_up().await).await;
+async fn an_encryption_key_can_be_retired_on_sqlite() {
+    check_key_replacement(Stage::set_up().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_can_be_retired_on_a_server() {
-    replaced_and_taken_away(Stage::set_up_on_postgres().await).await;
+async fn an_encryption_key_can_be_retired_on_postgres() {
+    check_key_replacement(Stage::set_up_on_postgres().await).await;
 }
 
 #[tokio::test]
-async fn a_database_of_no_version_is_left_as_it_is() {
+async fn reseal_does_not_change_a_database_without_a_schema() {
     let stage = Stage::set_up_on_postgres().await;
     for _ in 0..2 {
         let (code, _, why) = reseal(&stage, &["--check"]);
@@ -131,11 +132,11 @@ async fn a_database_of_no_version_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn without_a_key_or_a_file_there_is_nothing_to_seal_anew() {
+async fn reseal_without_a_key_or_a_store_fails() {
     let mut stage = Stage::set_up().await;
     let (code, _, why) = reseal(&stage, &[]);
     assert_eq!(code, Some(1), "{why}");
-    assert!(!stage.file().exists(), "a store is not made by this");
+    assert!(!stage.file().exists(), "reseal must not create a store");
     stage.unset("ENCRYPTION__KEY_FILE");
     let (code, _, why) = reseal(&stage, &[]);
     assert_eq!(code, Some(2));

@@ -1,4 +1,4 @@
-//! What a process stands among: a vendor, a receiver, files, settings, and a caller with tokens.
+//! The environment of a process: vendor stand-in, receiver, files, settings, and a caller with tokens.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::store::Store;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
-/// Who the tokens are of.
+/// Subject of the tokens.
 pub(crate) const SUBJECT: &str = "agent-7";
 pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef";
 /// Base64 of 32 bytes.
@@ -42,17 +42,17 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// With a file as its store.
+    /// An environment with a SQLite store.
     pub(crate) async fn set_up() -> Self {
         Self::with_vendor_token(VendorOptions::TOKEN).await
     }
 
-    /// With a database of the server that the tests share.
+    /// An environment with a fresh database on the shared PostgreSQL server.
     pub(crate) async fn set_up_on_postgres() -> Self {
         Self::on(Server::shared().await.fresh_database().await).await
     }
 
-    /// With this database: for tests that do something to its server.
+    /// An environment with this database, for tests that stop or kill its server.
     pub(crate) async fn on(database: Database) -> Self {
         Self::build(TempDir::new().unwrap(), Store::Database(database), VendorOptions::TOKEN).await
     }
@@ -77,7 +77,7 @@ impl Stage {
         stage
     }
 
-    /// Everything as fast as it can be, so that a kill meets work under way.
+    /// Short intervals, so that a kill interrupts work in progress.
     fn set_defaults(&mut self, vendor_token: &str) {
         let store = self.store.url();
         let vendor = self.vendor.base_url().to_string();
@@ -113,12 +113,12 @@ impl Stage {
         }
     }
 
-    /// Sets a key, named as in the environment but for the prefix.
+    /// Sets a key. `key` is the name of its environment variable without the prefix `GATEWAY_`.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.settings.insert(format!("GATEWAY_{key}"), value.to_owned());
     }
 
-    /// Takes a key back.
+    /// Removes a key.
     pub(crate) fn unset(&mut self, key: &str) {
         self.settings.remove(&format!("GATEWAY_{key}"));
     }
@@ -130,20 +130,20 @@ impl Stage {
         self.set(key, path.to_str().unwrap());
     }
 
-    /// The store's file.
+    /// The file of the SQLite store.
     pub(crate) fn file(&self) -> &Path {
         let Store::File(path) = &self.store else { panic!("this store is not a file") };
         path
     }
 
-    /// A command of the binary, with these settings and no others.
+    /// A command of the gateway's binary, with these settings only.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program(Path::new(BINARY));
         command.args(arguments);
         command
     }
 
-    /// Any program, with these settings.
+    /// A command of any program, with these settings only.
     pub(crate) fn program(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.home.path()).env_clear().envs(&self.settings);
@@ -156,7 +156,7 @@ impl Stage {
         Serving::start(self.command(&["serve"]), &self.client).await
     }
 
-    /// A token with these scopes, of some time ago: a gateway whose clock is behind takes it too.
+    /// A token with these scopes. It was issued ten minutes ago, so that a gateway with a slow clock accepts it.
     pub(crate) fn token(&self, scopes: &str) -> String {
         let tenant = TenantId::parse("acme").unwrap();
         let token = DevelopmentToken {
@@ -174,12 +174,12 @@ impl Stage {
         token.mint(HMAC_SECRET.as_bytes(), issued_at).unwrap()
     }
 
-    /// A submission that asks for a callback at a path of its own.
+    /// A submission with a callback at a path for this call only.
     pub(crate) fn submission(&self, call_id: &str) -> Value {
         json!({"call_id": call_id, "callback": {"url": self.hook_of(call_id)}})
     }
 
-    /// Where the outcome of a call is announced.
+    /// The callback URL of a call.
     pub(crate) fn hook_of(&self, call_id: &str) -> String {
         self.receiver.hook(&format!("ok/{call_id}")).to_string()
     }
@@ -197,7 +197,7 @@ impl Stage {
         request.send().await.unwrap()
     }
 
-    /// The analysis of a call as it stands.
+    /// The current analysis of a call.
     pub(crate) async fn analysis(&self, gateway: &Serving, call_id: &str) -> Value {
         let body = self.get(gateway, call_id, "").await.bytes().await.unwrap();
         serde_json::from_slice(&body).unwrap()

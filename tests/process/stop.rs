@@ -1,4 +1,4 @@
-//! SIGTERM, and two processes that want the same store.
+//! Shutdown by SIGTERM, and two processes with the same store.
 
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::gateway::{Gateway, Serving, within};
 use crate::stage::{SCOPES, Stage};
 
-/// A submission of which all but the last byte is sent.
+/// Sends a submission without its last byte. Returns the connection and that byte.
 async fn begin_submission(stage: &Stage, address: &str, call_id: &str) -> (TcpStream, u8) {
     let body = stage.submission(call_id).to_string();
     let (length, token) = (body.len(), stage.token(SCOPES));
@@ -21,7 +21,7 @@ async fn begin_submission(stage: &Stage, address: &str, call_id: &str) -> (TcpSt
     (connection, *last)
 }
 
-/// Waits until the gateway counts so many requests that it is answering.
+/// Waits until the gateway has `count` requests in flight.
 async fn until_in_flight(stage: &Stage, gateway: &Serving, count: usize) {
     let wanted = format!("alovoice_gateway_http_requests_in_flight {count}");
     let metrics = gateway.admin.join("metrics").unwrap();
@@ -34,7 +34,7 @@ async fn until_in_flight(stage: &Stage, gateway: &Serving, count: usize) {
 }
 
 #[tokio::test]
-async fn sigterm_lets_the_request_under_way_finish() {
+async fn sigterm_finishes_requests_in_flight() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let address = gateway.api.socket_addrs(|| None).unwrap()[0].to_string();
@@ -42,13 +42,13 @@ async fn sigterm_lets_the_request_under_way_finish() {
     assert_eq!(stage.submit(&gateway, "never-ready~1").await.unwrap().status(), StatusCode::ACCEPTED);
     let waiter = stage.get(&gateway, "never-ready~1", "wait=60");
     let drain = async {
-        within("both to be under way", until_in_flight(&stage, &gateway, 2)).await;
+        within("two requests in flight", until_in_flight(&stage, &gateway, 2)).await;
         gateway.process.terminate();
-        gateway.process.stderr.line("the drain's begin", |line| line.contains("draining")).await;
+        gateway.process.stderr.line("the start of the drain", |line| line.contains("draining")).await;
         let readiness = stage.client.get(gateway.admin.join("readyz").unwrap()).send().await.unwrap();
         assert_eq!(readiness.status(), StatusCode::SERVICE_UNAVAILABLE);
         let liveness = stage.client.get(gateway.admin.join("livez").unwrap()).send().await.unwrap();
-        assert_eq!(liveness.status(), StatusCode::OK, "a drain is no reason to be killed");
+        assert_eq!(liveness.status(), StatusCode::OK, "liveness must stay on during a drain");
 
         connection.write_all(&[last_byte]).await.unwrap();
         let mut answer = String::new();
@@ -56,10 +56,10 @@ async fn sigterm_lets_the_request_under_way_finish() {
         assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n"), "{answer}");
     };
     let (waited, ()) = within("the drain", async { tokio::join!(waiter, drain) }).await;
-    assert_eq!(waited.status(), StatusCode::OK, "long waits end early and well");
+    assert_eq!(waited.status(), StatusCode::OK, "a long wait must end early with 200");
     assert_eq!(gateway.process.exit_code().await, Some(0));
 
-    // What was answered at the last moment is there after the restart.
+    // The call accepted during the drain is there after the restart.
     let gateway = stage.serve().await;
     let analysis = stage.get(&gateway, "at-the-end", "wait=60").await.bytes().await.unwrap();
     let analysis: serde_json::Value = serde_json::from_slice(&analysis).unwrap();
@@ -68,16 +68,16 @@ async fn sigterm_lets_the_request_under_way_finish() {
 }
 
 #[tokio::test]
-async fn a_second_process_leaves_the_store_to_the_first() {
+async fn a_second_process_cannot_use_the_same_sqlite_store() {
     let stage = Stage::set_up().await;
     let first = stage.serve().await;
     let second = Gateway::start(stage.command(&["serve"]));
-    let told = second.stderr.whole().await;
-    assert!(told.contains("gateway.db is in use by another process"), "{told}");
+    let log = second.stderr.whole().await;
+    assert!(log.contains("gateway.db is in use by another process"), "{log}");
     assert_eq!(second.exit_code().await, Some(1));
 
     assert_eq!(stage.submit(&first, "undisturbed").await.unwrap().status(), StatusCode::ACCEPTED);
     first.kill();
-    // The lock dies with its holder, however that died.
+    // The operating system releases the lock when the process dies.
     stage.serve().await.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The store of a stage, and a look into it past the gateway.
+//! The store of a test, read directly and not through the gateway.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use rusqlite::types::ValueRef;
 
 use crate::postgres::database::Database;
 
-/// What its tables are called does not depend on the engine.
+/// A store of either engine. Both engines use the same table names.
 pub(crate) enum Store {
-    /// A file, which belongs to one process.
+    /// A SQLite file, which one process uses.
     File(PathBuf),
-    /// A database on a server, which several processes may share.
+    /// A PostgreSQL database, which several processes can share.
     Database(Database),
 }
 
@@ -23,7 +23,7 @@ impl Store {
         }
     }
 
-    /// How many events a call has in the feed.
+    /// Number of events of a call.
     pub(crate) async fn events_of(&self, call_id: &str) -> usize {
         let count: i64 = match self {
             Self::File(path) => {
@@ -38,7 +38,7 @@ impl Store {
         usize::try_from(count).unwrap()
     }
 
-    /// What a statement counts that has no parameters.
+    /// Runs a statement that returns one number.
     pub(crate) async fn count(&self, statement: &str) -> i64 {
         match self {
             Self::File(path) => {
@@ -50,7 +50,7 @@ impl Store {
         }
     }
 
-    /// The attempts of all deliveries: their numbers, and whether their outcome is known.
+    /// All delivery attempts: their numbers, and whether their outcome is recorded.
     pub(crate) async fn attempts(&self) -> Vec<(i64, bool)> {
         let attempts = "SELECT number, outcome IS NOT NULL FROM attempts ORDER BY number";
         match self {
@@ -67,7 +67,7 @@ impl Store {
         }
     }
 
-    /// Everything that stands in any column of any table. In the engine's files a long value lies in pieces.
+    /// The text of every column of every table. The database files are not enough, since the engine splits long values there.
     pub(crate) async fn texts(&self) -> Vec<String> {
         match self {
             Self::File(path) => texts_of_file(&Connection::open(path).unwrap()),
@@ -96,7 +96,7 @@ fn texts_of_file(file: &Connection) -> Vec<String> {
     texts
 }
 
-/// A row is one text; in it bytes are shown as the letters they are.
+/// Returns one text per row, with bytes shown as characters.
 async fn texts_of_database(database: &Database) -> Vec<String> {
     let client = database.connect().await;
     client.batch_execute("SET bytea_output = 'escape'").await.unwrap();

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use toml::Value;
 
-use super::{DeclaredKey, DeclaredTable, Presence};
+use super::declared_settings;
+use crate::config::declared::{DeclaredKey, Presence};
 
 const WIDTH: usize = 120;
 
@@ -24,7 +25,7 @@ const PREFACE: &str = "\
 /// The text of `config.example.toml`.
 pub fn example_file() -> String {
     let mut text = PREFACE.to_owned();
-    for table in DeclaredTable::settings().with_keys() {
+    for table in declared_settings().with_keys() {
         text.push('\n');
         comment(&mut text, table.about);
         let _ = writeln!(text, "{}", table.header());

@@ -1,117 +1,18 @@
-//! Descriptions of all keys, and the files that are generated from them.
+//! The files that are generated from the declared settings.
 
 mod example;
 mod page;
 mod schema;
 
-use toml::Value;
-
-use super::accepts::Accepts;
-use super::keys::SettingsTable;
+use super::declared::{DeclaredTable, Shape};
+use super::keys::describe;
 use super::settings::Settings;
 
 pub use example::example_file;
 pub use page::reference_page;
 pub use schema::chart_schema;
 
-/// A table of settings as declared.
-#[derive(Debug)]
-pub struct DeclaredTable {
-    path: String,
-    shape: Shape,
-    about: &'static str,
-    keys: Vec<DeclaredKey>,
-    tables: Vec<DeclaredTable>,
-}
-
-/// A key as declared.
-#[derive(Debug)]
-pub(super) struct DeclaredKey {
-    pub(super) name: &'static str,
-    pub(super) text: String,
-    pub(super) accepts: Accepts,
-    pub(super) presence: Presence,
-    pub(super) example: Option<Value>,
-}
-
-/// Form of a table in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// Once in the file: `[store]`.
-    Single,
-    /// Once per element of a list: `[[auth.issuers]]`.
-    List,
-    /// Once per name, with a name for examples: `[tenants.acme]`.
-    Named(&'static str),
-}
-
-/// Whether a key must be set.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Presence {
-    /// The key has this default.
-    Default(Value),
-    /// The key may be absent.
-    Optional,
-    /// The key must be set.
-    Required,
-    /// Exactly one of these keys must be set.
-    OneOf(&'static [&'static str]),
-}
-
-impl DeclaredTable {
-    /// The tree of all settings.
-    pub fn settings() -> Self {
-        Self::of::<Settings>(String::new(), Shape::Single)
-    }
-
-    fn of<T: SettingsTable>(path: String, shape: Shape) -> Self {
-        let mut table = Self { path, shape, about: T::ABOUT.trim(), keys: Vec::new(), tables: Vec::new() };
-        T::describe(&mut table);
-        table
-    }
-
-    /// Adds a key.
-    pub(super) fn add(&mut self, key: DeclaredKey) {
-        self.keys.push(key);
-    }
-
-    /// Adds a table inside the table.
-    pub(super) fn add_table<T: SettingsTable>(&mut self, name: &'static str, shape: Shape) {
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-        self.tables.push(Self::of::<T>(path, shape));
-    }
-
-    /// The table and all tables in it that have keys, in the order of their declaration.
-    fn with_keys(&self) -> Vec<&Self> {
-        let inner = self.tables.iter().flat_map(Self::with_keys);
-        std::iter::once(self).filter(|table| !table.keys.is_empty()).chain(inner).collect()
-    }
-
-    /// The line above the table's keys in a TOML file.
-    fn header(&self) -> String {
-        match self.shape {
-            Shape::Single => format!("[{}]", self.path),
-            Shape::List => format!("[[{}]]", self.path),
-            Shape::Named(name) => format!("[{}.{name}]", self.path),
-        }
-    }
-
-    /// The environment variable of a key.
-    fn variable(&self, key: &DeclaredKey) -> String {
-        let table = self.path.replace('.', "__");
-        let table = match self.shape {
-            Shape::Single => table,
-            Shape::List => format!("{table}__0"),
-            Shape::Named(name) => format!("{table}__{name}"),
-        };
-        format!("GATEWAY_{table}__{}", key.name).to_ascii_uppercase()
-    }
-}
-
-impl DeclaredKey {
-    /// A valid value that differs from the default.
-    fn sample(&self) -> Option<Value> {
-        let Presence::Default(default) = &self.presence else { return self.example.clone() };
-        self.example.clone().or_else(|| self.accepts.other_than(default))
-    }
+/// Describes all settings.
+fn declared_settings() -> DeclaredTable {
+    describe::<Settings>(String::new(), Shape::Single)
 }

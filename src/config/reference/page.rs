@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{DeclaredKey, DeclaredTable, Presence, Shape};
+use super::declared_settings;
+use crate::config::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
 
 const PREFACE: &str = "\
 <!-- Generated from src/config. CONTRIBUTING.md, section \"Settings\", says how to regenerate this page. -->
@@ -25,7 +26,7 @@ The file `config.example.toml` of the project is a complete example.
 /// The text of `docs/settings.md`.
 pub fn reference_page() -> String {
     let mut page = PREFACE.to_owned();
-    for table in DeclaredTable::settings().with_keys() {
+    for table in declared_settings().with_keys() {
         let heading = match table.shape {
             Shape::Named(_) => format!("[{}.NAME]", table.path),
             Shape::Single | Shape::List => table.header(),

@@ -89,14 +89,14 @@ fn failing(code: FaultCode) -> Step {
 
 /// An analysis together with the data that the store would hold.
 #[derive(Clone)]
-struct Scenario {
+struct LifecycleScenario {
     analysis: Analysis,
     held: Option<AnalysisResult>,
     /// Estimate that the store would hold for the tenant.
     pace: Option<Pace>,
 }
 
-impl Scenario {
+impl LifecycleScenario {
     /// Submitted at [`START`].
     fn begin() -> Self {
         let tenant = TenantId::parse("acme").unwrap();
@@ -180,7 +180,7 @@ impl Scenario {
 /// Checks each step, applied to a fresh scenario one minute after the submission.
 fn check(stage: Stage, table: &[(Step, &str)]) {
     for (step, expected) in table {
-        let line = Scenario::at_stage(stage).line(after(60), step.clone());
+        let line = LifecycleScenario::at_stage(stage).line(after(60), step.clone());
         assert_eq!(line, *expected, "{stage:?}: {step:?}");
     }
 }
@@ -255,7 +255,7 @@ fn a_settle_poll_revises_the_result_or_keeps_it() {
 
 #[test]
 fn an_analysis_without_work_ignores_steps() {
-    let mut scenario = Scenario::completed();
+    let mut scenario = LifecycleScenario::completed();
     scenario.step(after(180), Step::Polled(PollOutcome::Unchanged));
     let rested = scenario.analysis.clone();
     assert_eq!(scenario.step(after(240), ready("boshqa")), Effect::default());
@@ -264,7 +264,7 @@ fn an_analysis_without_work_ignores_steps() {
 
 #[test]
 fn a_completion_and_a_revision_increment_the_revision() {
-    let mut scenario = Scenario::completed();
+    let mut scenario = LifecycleScenario::completed();
     assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (1, Some(after(60))));
     let effect = scenario.step(after(180), ready("salom yana"));
     assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (2, Some(after(60))));
@@ -273,7 +273,7 @@ fn a_completion_and_a_revision_increment_the_revision() {
 
 #[test]
 fn an_adopted_result_completes_and_settles() {
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     let policy = policy();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
     let effect = scenario.analysis.adopt(obtained("salom"), &context);

@@ -1,4 +1,4 @@
-//! A disk without room, played by a limit on the size of files.
+//! A full disk, simulated by a limit on the size of files.
 
 use alovoice_gateway::sandbox::stand_in::Operation;
 use serde_json::json;
@@ -7,14 +7,14 @@ use super::ledger::Ledger;
 use crate::gateway::{Serving, within};
 use crate::stage::{SCOPES, Stage};
 
-/// In blocks of 512 bytes, or of 1,024 where `sh` is bash: room for an empty store and not for many calls.
+/// File size limit in blocks of 512 bytes (1,024 bytes where `sh` is bash). An empty store fits, and many calls do not.
 const BLOCKS: &str = "1600";
 
 #[tokio::test]
-async fn what_cannot_be_written_is_not_promised() {
+async fn submissions_that_cannot_be_stored_are_refused() {
     let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
     let mut limited = stage.program("sh".as_ref());
-    // Without the trap, the first write too many would kill the process instead of failing.
+    // Without the trap, a write beyond the limit would kill the process instead of failing.
     limited.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", BLOCKS, crate::stage::BINARY, "serve"]);
     let gateway = Serving::start(limited, &stage.client).await;
 
@@ -29,17 +29,24 @@ async fn what_cannot_be_written_is_not_promised() {
         let request = request.bearer_auth(stage.token(SCOPES)).body(submission.to_string());
         let answer = within("an answer", request.send()).await.unwrap();
         match answer.status().as_u16() {
-            202 => ledger.promised(&call_id),
+            202 => ledger.acknowledged(&call_id),
             503 => {
                 assert!(answer.headers().contains_key("retry-after"));
                 refused += 1;
             }
-            other => panic!("{other} without room on the disk"),
+            other => panic!("status {other} on a full disk"),
         }
     }
     println!("{refused} of 200 submissions refused with 503");
     assert!(refused > 0, "the limit was never reached");
-    assert!(gateway.process.stderr.line("the reason", |line| line.contains("store")).await.contains("store"));
+    assert!(
+        gateway
+            .process
+            .stderr
+            .line("the log line of the store's error", |line| line.contains("store"))
+            .await
+            .contains("store")
+    );
     gateway.kill();
 
     let tally = ledger.settle(&stage, stage.serve().await).await;

@@ -1,4 +1,4 @@
-//! What was promised by a 2xx, and whether it was kept.
+//! The calls that the gateway acknowledged with 2xx, and checks that each was processed exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,19 +10,19 @@ use serde_json::Value;
 use crate::gateway::{Serving, within};
 use crate::stage::{CALLBACK_SECRET, Stage, id};
 
-/// The calls that were sent in, and those of them that were answered 2xx.
+/// The calls that were sent, and the calls that were acknowledged with 2xx.
 #[derive(Default)]
 pub(crate) struct Ledger {
     sent: BTreeSet<String>,
-    promised: BTreeSet<String>,
+    acknowledged: BTreeSet<String>,
 }
 
-/// A ledger in numbers.
+/// Counts of a finished test.
 #[derive(Default)]
 pub(crate) struct Tally {
-    promised: usize,
+    acknowledged: usize,
     unanswered: usize,
-    /// Submits that came to the vendor, and those it took.
+    /// Submits that reached the vendor, accepted or not.
     submits: usize,
     accepted: usize,
     callbacks: usize,
@@ -30,57 +30,57 @@ pub(crate) struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { promised, unanswered, submits, accepted, callbacks } = self;
+        let Self { acknowledged, unanswered, submits, accepted, callbacks } = self;
         write!(
             f,
-            "{promised} calls promised and kept; {unanswered} sent without an answer; \
-             {submits} submits, {accepted} of them taken; {callbacks} callbacks"
+            "{acknowledged} calls acknowledged and completed; {unanswered} sent without a response; \
+             {submits} submits, {accepted} of them accepted; {callbacks} callbacks"
         )
     }
 }
 
 impl Ledger {
-    /// A call is about to be sent.
+    /// Records a call before it is sent.
     pub(crate) fn sent(&mut self, call_id: &str) {
         self.sent.insert(call_id.to_owned());
     }
 
-    /// How many were sent.
+    /// Number of calls sent so far.
     pub(crate) fn sent_so_far(&self) -> usize {
         self.sent.len()
     }
 
-    /// A call was answered 2xx.
-    pub(crate) fn promised(&mut self, call_id: &str) {
-        self.promised.insert(call_id.to_owned());
+    /// Records a call that was acknowledged with 2xx.
+    pub(crate) fn acknowledged(&mut self, call_id: &str) {
+        self.acknowledged.insert(call_id.to_owned());
     }
 
-    /// All that were.
-    pub(crate) fn all_promised(&self) -> &BTreeSet<String> {
-        &self.promised
+    /// All acknowledged calls.
+    pub(crate) fn all_acknowledged(&self) -> &BTreeSet<String> {
+        &self.acknowledged
     }
 
-    /// Submits a call, which must be promised.
+    /// Submits a call and expects 202.
     pub(crate) async fn submit(&mut self, stage: &Stage, gateway: &Serving, call_id: &str) {
         self.sent(call_id);
         let answer = stage.submit(gateway, call_id).await.unwrap();
         assert_eq!(answer.status(), 202);
-        self.promised(call_id);
+        self.acknowledged(call_id);
     }
 
-    /// Waits until every promise is kept, and checks that none was kept twice.
+    /// Waits until every acknowledged call is announced, and checks that each was processed exactly once.
     pub(crate) async fn settle(&self, stage: &Stage, gateway: Serving) -> Tally {
         self.settle_replicas(stage, vec![gateway]).await
     }
 
-    /// The same where several processes share the store: each of them tells the same.
+    /// Like [`settle`](Self::settle), with several replicas. Each replica must return the same analyses.
     pub(crate) async fn settle_replicas(&self, stage: &Stage, replicas: Vec<Serving>) -> Tally {
         let callbacks = self.callbacks(stage).await;
         for (call_id, received) in &callbacks {
             check_callbacks(call_id, received);
         }
         for (replica, call_id) in
-            replicas.iter().flat_map(|replica| self.promised.iter().map(move |id| (replica, id)))
+            replicas.iter().flat_map(|replica| self.acknowledged.iter().map(move |id| (replica, id)))
         {
             let analysis = stage.analysis(replica, call_id).await;
             assert_eq!(analysis["status"], "completed", "{call_id}: {analysis}");
@@ -89,34 +89,37 @@ impl Ledger {
         for call_id in &self.sent {
             let accepted = stage.vendor.accepted_submits(&id(call_id));
             check_submits(call_id, &vendor, accepted);
-            assert!(accepted > 0 || !self.promised.contains(call_id), "{call_id} was never handed over");
+            assert!(
+                accepted > 0 || !self.acknowledged.contains(call_id),
+                "{call_id} was never submitted to the vendor"
+            );
         }
         for replica in replicas {
             replica.stop().await;
         }
         self.check_events(stage).await;
         Tally {
-            promised: self.promised.len(),
-            unanswered: self.sent.len() - self.promised.len(),
+            acknowledged: self.acknowledged.len(),
+            unanswered: self.sent.len() - self.acknowledged.len(),
             submits: vendor.iter().filter(|request| request.operation == Operation::Submit).count(),
             accepted: self.sent.iter().map(|call_id| stage.vendor.accepted_submits(&id(call_id))).sum(),
             callbacks: callbacks.values().map(Vec::len).sum(),
         }
     }
 
-    /// What came for each call, when something has come for every promised one.
+    /// Waits for a callback for every acknowledged call, and returns all callbacks by call.
     pub(crate) async fn callbacks(&self, stage: &Stage) -> BTreeMap<String, Vec<Received>> {
-        let mut missing = self.promised.clone();
+        let mut missing = self.acknowledged.clone();
         let arrive = async {
             while !missing.is_empty() {
                 missing.remove(&call_of(&stage.receiver.next().await));
             }
         };
-        within("a callback for every promised call", arrive).await;
+        within("a callback for every acknowledged call", arrive).await;
         self.callbacks_so_far(stage)
     }
 
-    /// What came for each call.
+    /// All callbacks so far, by call.
     pub(crate) fn callbacks_so_far(&self, stage: &Stage) -> BTreeMap<String, Vec<Received>> {
         let mut callbacks: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for received in stage.receiver.received() {
@@ -125,9 +128,9 @@ impl Ledger {
         callbacks
     }
 
-    /// Each promised call is announced once in the feed, however often its callback had to be sent.
+    /// Checks that each acknowledged call has exactly one event, even if its callback was sent several times.
     async fn check_events(&self, stage: &Stage) {
-        for call_id in &self.promised {
+        for call_id in &self.acknowledged {
             assert_eq!(stage.store.events_of(call_id).await, 1, "events of {call_id}");
         }
     }
@@ -137,7 +140,7 @@ fn call_of(received: &Received) -> String {
     received.path.rsplit('/').next().unwrap().to_owned()
 }
 
-/// All callbacks of a call are the same event, signed as the reference library reads it.
+/// Checks that all callbacks of a call carry the same event, with a signature that the reference library accepts.
 pub(crate) fn check_callbacks(call_id: &str, received: &[Received]) {
     let webhook = standardwebhooks::Webhook::new(CALLBACK_SECRET).unwrap();
     for callback in received {
@@ -156,7 +159,7 @@ pub(crate) fn check_callbacks(call_id: &str, received: &[Received]) {
     }
 }
 
-/// A call was handed over once; again only after the vendor denied that it has it.
+/// Checks that a call was submitted once, and again only after the vendor answered that it does not know the call.
 pub(crate) fn check_submits(call_id: &str, vendor: &[VendorRequest], accepted: usize) {
     let requests: Vec<_> = vendor
         .iter()
@@ -171,13 +174,13 @@ pub(crate) fn check_submits(call_id: &str, vendor: &[VendorRequest], accepted: u
     let first = requests.iter().position(|operation| *operation == Operation::Submit);
     let last = requests.iter().rposition(|operation| *operation == Operation::Submit);
     match Scenario::parse(&id(call_id)).behaviour {
-        // What was sent in vain is denied until a submit is taken, which is then the last one.
+        // The vendor does not know the call until it accepts a submit. No submit follows the accepted one.
         Behaviour::SubmitResetLost | Behaviour::SubmitHangLost | Behaviour::Submit500Lost => {
             assert!(accepted <= 1 && submits <= 1 + denied_before(last), "{call_id}: {requests:?}");
         }
-        // This vendor denies calls that it has: after an unknown outcome there is no telling.
+        // This vendor denies calls that it has, so the gateway cannot know the outcome.
         Behaviour::NotReady404 => assert!(submits <= 1 + denied_before(last), "{call_id}: {requests:?}"),
-        // The vendor knows a call from its first submit on; only before that it denies it.
+        // The vendor knows a call from the first submit on.
         _ => {
             assert!(submits <= 1 + denied_before(first), "{call_id}: {requests:?}");
             assert_eq!(accepted, submits, "{call_id}: {requests:?}");

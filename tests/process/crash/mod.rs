@@ -1,8 +1,8 @@
-//! `kill -9` at chosen and at random moments, and storms of everything else: nothing that was promised is lost, nothing is done twice.
+//! `kill -9` at chosen and at random moments, and storms of other faults. No acknowledged call is lost, and none is processed twice.
 
-#![expect(clippy::print_stdout, reason = "what a run went through is told, and the seed that repeats it")]
+#![expect(clippy::print_stdout, reason = "a run prints its faults and the seed that repeats it")]
 
-/// Makes tests of functions that take a stage, for each store that the gateway knows.
+/// Declares tests for functions that take a `Stage`: one test per store engine.
 macro_rules! on_every_store {
     ($($test:ident),+ $(,)?) => {
         mod sqlite {

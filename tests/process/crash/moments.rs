@@ -1,4 +1,4 @@
-//! Kills at chosen moments: each is a place where something is half done.
+//! `kill -9` at chosen moments, each in the middle of an operation.
 
 use alovoice_gateway::sandbox::stand_in::Operation;
 use tokio::task::JoinSet;
@@ -8,15 +8,15 @@ use crate::gateway::within;
 use crate::stage::{Stage, id};
 
 super::on_every_store! {
-    right_after_the_answer,
-    while_the_vendor_holds_a_submit,
-    while_a_submit_hangs_that_the_vendor_never_took,
-    while_the_vendor_holds_a_poll,
-    while_the_receiver_holds_a_callback,
-    among_hundreds_of_submissions,
+    kill_right_after_the_response,
+    kill_while_the_vendor_holds_a_submit,
+    kill_during_a_submit_that_the_vendor_loses,
+    kill_while_the_vendor_holds_a_poll,
+    kill_while_the_receiver_holds_a_callback,
+    kill_among_hundreds_of_submissions,
 }
 
-/// Waits until the vendor has got so many requests of this kind for the call.
+/// Waits until the vendor has received `count` requests of this kind for the call.
 async fn vendor_gets(stage: &Stage, operation: Operation, call_id: &str, count: usize) {
     let is_meant = |request: &&alovoice_gateway::sandbox::stand_in::VendorRequest| {
         request.operation == operation && request.call_id.as_str() == call_id
@@ -25,7 +25,7 @@ async fn vendor_gets(stage: &Stage, operation: Operation, call_id: &str, count: 
     within("a request to the vendor", enough).await;
 }
 
-async fn right_after_the_answer(stage: Stage) {
+async fn kill_right_after_the_response(stage: Stage) {
     let mut ledger = Ledger::default();
     for call in 0..10 {
         let gateway = stage.serve().await;
@@ -33,10 +33,10 @@ async fn right_after_the_answer(stage: Stage) {
         gateway.kill();
     }
     let tally = ledger.settle(&stage, stage.serve().await).await;
-    println!("10 kills right after the answer: {tally}");
+    println!("10 kills right after the response: {tally}");
 }
 
-async fn while_the_vendor_holds_a_submit(stage: Stage) {
+async fn kill_while_the_vendor_holds_a_submit(stage: Stage) {
     let mut ledger = Ledger::default();
     for call in ["held-1", "held-2", "held-3"] {
         let gateway = stage.serve().await;
@@ -49,12 +49,12 @@ async fn while_the_vendor_holds_a_submit(stage: Stage) {
     let tally = ledger.settle(&stage, stage.serve().await).await;
     println!("3 kills while the vendor held a submit: {tally}");
     for call in ["held-1", "held-2", "held-3"] {
-        assert_eq!(stage.vendor.submits(&id(call)), 1, "the vendor had {call} already");
+        assert_eq!(stage.vendor.submits(&id(call)), 1, "{call} was submitted twice");
     }
 }
 
-/// The vendor takes the first two submits of such a call nowhere and answers neither.
-async fn while_a_submit_hangs_that_the_vendor_never_took(stage: Stage) {
+/// The vendor loses the first two submits of such a call and does not answer them.
+async fn kill_during_a_submit_that_the_vendor_loses(stage: Stage) {
     let mut ledger = Ledger::default();
     let call = "submit-hang-lost~1";
     let mut gateway = stage.serve().await;
@@ -65,12 +65,12 @@ async fn while_a_submit_hangs_that_the_vendor_never_took(stage: Stage) {
         gateway = stage.serve().await;
     }
     let tally = ledger.settle(&stage, gateway).await;
-    println!("2 kills while a submit hung in vain: {tally}");
+    println!("2 kills during a submit that the vendor lost: {tally}");
     assert_eq!((stage.vendor.submits(&id(call)), stage.vendor.accepted_submits(&id(call))), (3, 1));
 }
 
-/// The vendor answers neither of the first two polls of such a call.
-async fn while_the_vendor_holds_a_poll(stage: Stage) {
+/// The vendor does not answer the first two polls of such a call.
+async fn kill_while_the_vendor_holds_a_poll(stage: Stage) {
     let mut ledger = Ledger::default();
     let call = "hang~1";
     let mut gateway = stage.serve().await;
@@ -85,7 +85,7 @@ async fn while_the_vendor_holds_a_poll(stage: Stage) {
     assert_eq!(stage.vendor.submits(&id(call)), 1);
 }
 
-async fn while_the_receiver_holds_a_callback(stage: Stage) {
+async fn kill_while_the_receiver_holds_a_callback(stage: Stage) {
     let mut ledger = Ledger::default();
     stage.receiver.set_held(true);
     let mut gateway = stage.serve().await;
@@ -100,12 +100,12 @@ async fn while_the_receiver_holds_a_callback(stage: Stage) {
     let tally = ledger.settle(&stage, gateway).await;
     println!("3 kills while the receiver held a callback: {tally}");
 
-    // The attempts whose process died are on record, without an outcome.
+    // The attempts of the killed processes are recorded without an outcome.
     assert_eq!(stage.store.attempts().await, [(1, false), (2, false), (3, false), (4, true)]);
 }
 
-/// Some submissions are answered and others are not when the process dies; hundreds wait for the same commits.
-async fn among_hundreds_of_submissions(stage: Stage) {
+/// At each kill, some submissions are acknowledged, and others wait for the same commits.
+async fn kill_among_hundreds_of_submissions(stage: Stage) {
     const ROUNDS: usize = 3;
     const CALLS: usize = 300;
     let (stage, mut ledger) = (std::sync::Arc::new(stage), Ledger::default());
@@ -118,21 +118,21 @@ async fn among_hundreds_of_submissions(stage: Stage) {
             let (stage, gateway) = (stage.clone(), gateway.clone());
             submissions.spawn(async move {
                 let answer = stage.submit(&gateway, &call_id).await;
-                // Those whose process has died have no answer.
+                // Submissions in flight at the kill get no response.
                 answer.is_ok_and(|answer| answer.status().is_success()).then_some(call_id)
             });
         }
-        // After a sixth, a third, a half of the answers.
-        let mut answers_before_the_kill = CALLS * (round + 1) / 6;
-        while answers_before_the_kill > 0 {
+        // The kills come after a sixth, a third and half of the responses.
+        let mut responses_before_the_kill = CALLS * (round + 1) / 6;
+        while responses_before_the_kill > 0 {
             let answered = submissions.join_next().await.unwrap().unwrap().unwrap();
-            ledger.promised(&answered);
-            answers_before_the_kill -= 1;
+            ledger.acknowledged(&answered);
+            responses_before_the_kill -= 1;
         }
         gateway.kill();
         while let Some(answered) = submissions.join_next().await {
-            // Answers that were on their way count as well.
-            answered.unwrap().iter().for_each(|call_id| ledger.promised(call_id));
+            // Responses that were still in transit count too.
+            answered.unwrap().iter().for_each(|call_id| ledger.acknowledged(call_id));
         }
     }
     let tally = ledger.settle(&stage, stage.serve().await).await;

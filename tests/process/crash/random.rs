@@ -1,4 +1,4 @@
-//! Kills at random moments. The seed is printed; `CRASH_SEED` replays it, as far as the machine's timing allows.
+//! `kill -9` at random moments. The test prints its seed. `CRASH_SEED` replays a run, as far as the timing of the machine allows.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::stage::Stage;
 const ROUNDS: usize = 20;
 const CALLS: usize = 10;
 
-/// How the calls of these tests play out at the vendor: all end well, some after trouble.
-pub(super) const PLOTS: [&str; 14] = [
+/// Behaviours of the vendor for the calls of these tests. All calls complete, some of them after faults.
+pub(super) const VENDOR_BEHAVIOURS: [&str; 14] = [
     "documented",
     "documented",
     "documented",
@@ -32,7 +32,7 @@ pub(super) const PLOTS: [&str; 14] = [
     "reset",
 ];
 
-/// That of the variable, or a new one.
+/// The seed in the environment variable, or a random seed.
 pub(super) fn seed(variable: &str) -> u64 {
     let chosen = std::env::var(variable).ok();
     chosen.map_or_else(
@@ -45,7 +45,7 @@ pub(super) fn seed(variable: &str) -> u64 {
     )
 }
 
-/// What is waited for before the kill, counted from the round's begin.
+/// Event before the kill, counted from the beginning of the round.
 #[derive(Debug)]
 enum Moment {
     Answers(usize),
@@ -55,7 +55,7 @@ enum Moment {
 
 impl Moment {
     fn choose(random: &mut StdRng) -> Self {
-        // Each is sure to come: every call is answered, handed over, asked for and announced.
+        // Each event is certain to happen: every call is acknowledged, submitted, polled and announced.
         match random.random_range(0..3) {
             0 => Self::Answers(random.random_range(0..=CALLS)),
             1 => Self::VendorRequests(random.random_range(1..=2 * CALLS)),
@@ -64,9 +64,9 @@ impl Moment {
     }
 }
 
-super::on_every_store! { at_random_moments }
+super::on_every_store! { kill_at_random_moments }
 
-async fn at_random_moments(stage: Stage) {
+async fn kill_at_random_moments(stage: Stage) {
     let seed = seed("CRASH_SEED");
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -76,8 +76,8 @@ async fn at_random_moments(stage: Stage) {
         let (requests, received) = (stage.vendor.calls().len(), stage.receiver.received().len());
         let mut submissions = JoinSet::new();
         for call in 0..CALLS {
-            let plot = PLOTS[random.random_range(0..PLOTS.len())];
-            let call_id = format!("{plot}~{round}-{call}");
+            let behaviour = VENDOR_BEHAVIOURS[random.random_range(0..VENDOR_BEHAVIOURS.len())];
+            let call_id = format!("{behaviour}~{round}-{call}");
             ledger.sent(&call_id);
             let (stage, gateway) = (stage.clone(), gateway.clone());
             submissions.spawn(async move {
@@ -91,7 +91,7 @@ async fn at_random_moments(stage: Stage) {
             Moment::Answers(count) => {
                 for _ in 0..count {
                     let answered = within("an answer", submissions.join_next()).await.unwrap().unwrap();
-                    ledger.promised(&answered.unwrap());
+                    ledger.acknowledged(&answered.unwrap());
                 }
             }
             Moment::VendorRequests(count) => {
@@ -105,7 +105,7 @@ async fn at_random_moments(stage: Stage) {
         }
         gateway.kill();
         while let Some(answered) = submissions.join_next().await {
-            answered.unwrap().iter().for_each(|call_id| ledger.promised(call_id));
+            answered.unwrap().iter().for_each(|call_id| ledger.acknowledged(call_id));
         }
     }
     let tally = ledger.settle(&stage, stage.serve().await).await;

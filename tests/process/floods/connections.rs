@@ -1,16 +1,16 @@
-//! Connections without number.
+//! Too many connections.
 
 use std::fs;
 
-use super::wire::Wire;
+use super::raw_connection::RawConnection;
 use super::{Flooded, MIB};
 use crate::gateway::within;
 
 const WANTED: usize = 10_000;
-/// What an idle connection may take.
-const EACH: u64 = 40 << 10;
+/// Maximum memory of an idle connection.
+const MEMORY_PER_CONNECTION: u64 = 40 << 10;
 
-/// As many connections as are wanted, or as this process may open.
+/// Number of connections: `WANTED`, or fewer if the file limit of this process is lower.
 fn connections() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -19,35 +19,35 @@ fn connections() -> usize {
 }
 
 #[tokio::test]
-async fn ten_thousand_idle_connections_disturb_nobody() {
+async fn ten_thousand_idle_connections_leave_the_api_usable() {
     let flooded = Flooded::start(&[("SERVER__HEAD_TIMEOUT", "5m")]).await;
     let number = connections();
     let mut idle = Vec::new();
     for number in 0..number {
-        let mut wire = Wire::open(&flooded.gateway.api).await;
-        // Each second one has asked something before.
+        let mut connection = RawConnection::open(&flooded.gateway.api).await;
+        // Every second connection has sent a request before.
         if number % 2 == 0 {
-            wire.send(b"HEAD /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await;
-            assert_eq!(wire.status().await, 200);
+            connection.send(b"HEAD /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            assert_eq!(connection.status().await, 200);
         }
-        idle.push(wire);
+        idle.push(connection);
     }
     eprintln!("{number} connections");
-    flooded.is_well_within(number as u64 * EACH + 16 * MIB).await;
+    flooded.check_healthy_within(number as u64 * MEMORY_PER_CONNECTION + 16 * MIB).await;
     drop(idle);
     flooded.gateway.stop().await;
 }
 
 #[tokio::test]
-async fn connections_beyond_the_number_wait_for_the_others() {
+async fn connections_above_the_limit_wait_for_a_free_slot() {
     let settings = [("SERVER__MAX_CONNECTIONS", "4"), ("SERVER__HEAD_TIMEOUT", "1s")];
     let flooded = Flooded::start(&settings).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
-        silent.push(Wire::open(&flooded.gateway.api).await);
+        silent.push(RawConnection::open(&flooded.gateway.api).await);
     }
-    for wire in &mut silent {
-        assert_eq!(within("the end of a silent connection", wire.status()).await, 408);
+    for connection in &mut silent {
+        assert_eq!(within("the end of a silent connection", connection.status()).await, 408);
     }
-    flooded.is_well().await;
+    flooded.check_healthy().await;
 }

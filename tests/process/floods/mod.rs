@@ -1,15 +1,15 @@
-//! Floods: bodies, heads, connections and answers without measure. Whatever comes, the answer is clear, the memory stays
-//! within a bound that is stated here, and others are served.
+//! Floods: endless or huge bodies, heads, connections and responses. The gateway answers clearly, its memory stays within the bounds
+//! stated here, and other callers are served.
 //!
-//! A client that drips needs a pause between its bytes; no assertion looks at a clock.
+//! Slow clients pause between two bytes. No assertion depends on time.
 
 mod bodies;
 mod connections;
+mod flood_server;
 mod heads;
+mod raw_connection;
 mod receivers;
-mod torrent;
 mod vendors;
-mod wire;
 
 use std::fs;
 
@@ -17,10 +17,10 @@ use crate::gateway::Serving;
 use crate::stage::Stage;
 
 const MIB: u64 = 1 << 20;
-/// What a flood may add to the memory at its peak, unless a test says otherwise.
-const ROOM: u64 = 64 * MIB;
+/// Default bound of the memory that a flood may add at its peak.
+const MAX_GROWTH: u64 = 64 * MIB;
 
-/// A gateway under flood, and what it took of memory before.
+/// A gateway under flood, with its memory before the flood.
 struct Flooded {
     stage: Stage,
     gateway: Serving,
@@ -36,7 +36,7 @@ impl Flooded {
         Self::on(stage).await
     }
 
-    /// Serves one request first, so that what every process needs is not counted.
+    /// Serves one request before it measures the memory, so that one-time allocations do not count.
     async fn on(stage: Stage) -> Self {
         let gateway = stage.serve().await;
         assert_eq!(stage.get(&gateway, "known-0", "").await.status(), 200);
@@ -44,25 +44,25 @@ impl Flooded {
         Self { stage, gateway, before }
     }
 
-    /// What the memory grew by at its peak.
+    /// Growth of the memory at its peak.
     fn peak(&self) -> u64 {
         memory(&self.gateway, "VmHWM").saturating_sub(self.before)
     }
 
-    /// Others are served, and the memory has stayed within the room.
-    async fn is_well_within(&self, room: u64) {
+    /// Checks that the gateway answers another request, and that its memory has grown by at most `room`.
+    async fn check_healthy_within(&self, room: u64) {
         assert_eq!(self.stage.get(&self.gateway, "known-1", "").await.status(), 200);
         let peak = self.peak();
         eprintln!("peak: {} KiB over {} KiB", peak / 1024, self.before / 1024);
-        assert!(peak <= room, "{} MiB more than before", peak / MIB);
+        assert!(peak <= room, "memory grew by {} MiB", peak / MIB);
     }
 
-    async fn is_well(&self) {
-        self.is_well_within(ROOM).await;
+    async fn check_healthy(&self) {
+        self.check_healthy_within(MAX_GROWTH).await;
     }
 }
 
-/// A line of the process's status, in bytes.
+/// A value of `/proc/PID/status`, in bytes.
 fn memory(gateway: &Serving, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();

@@ -1,16 +1,16 @@
-//! Receivers whose answers have no measure.
+//! Receivers with endless responses.
 
 use super::Flooded;
-use super::torrent::{Flow, Torrent};
+use super::flood_server::{FloodResponse, FloodServer};
 use crate::gateway::within;
 
 const CALLS: usize = 32;
 
-/// Every call's callback meets this answer, and the next attempt too.
-async fn flooded_by(calls: usize, flow: Flow, timeout: &str) {
-    let (met, mut meetings) = tokio::sync::mpsc::unbounded_channel();
-    let receiver = Torrent::start(move |path, _| {
-        met.send(path.to_owned()).unwrap();
+/// Every callback gets this response, and so does every retry.
+async fn check_receiver_flood(calls: usize, flow: FloodResponse, timeout: &str) {
+    let (attempt, mut attempts) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = FloodServer::start(move |path, _| {
+        attempt.send(path.to_owned()).unwrap();
         flow.clone()
     })
     .await;
@@ -24,15 +24,15 @@ async fn flooded_by(calls: usize, flow: Flow, timeout: &str) {
         assert_eq!(answer.status(), 202);
     }
     for _ in 0..calls {
-        within("a callback", meetings.recv()).await.unwrap();
+        within("a callback", attempts.recv()).await.unwrap();
     }
-    flooded.is_well().await;
-    // However it fared, the process can end.
+    flooded.check_healthy().await;
+    // The process must still be able to shut down.
     flooded.gateway.stop().await;
 }
 
 #[tokio::test]
-async fn answers_without_end_are_given_up() {
+async fn endless_responses_are_abandoned() {
     let again: std::sync::Arc<[u8]> = vec![b'x'; 0x10000].into();
     let heads = [
         ("HTTP/1.1 200 OK\r\n\r\n", "15s"),
@@ -40,12 +40,13 @@ async fn answers_without_end_are_given_up() {
         ("HTTP/1.1 200 OK\r\nx: ", "15s"),
     ];
     for (head, timeout) in heads {
-        flooded_by(CALLS, Flow::Endless(head.as_bytes().into(), again.clone()), timeout).await;
+        check_receiver_flood(CALLS, FloodResponse::Endless(head.as_bytes().into(), again.clone()), timeout)
+            .await;
     }
 }
 
 #[tokio::test]
-async fn heads_without_end_are_given_up() {
+async fn endless_interim_responses_are_abandoned() {
     let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(0x1000);
-    flooded_by(1, Flow::Endless([].into(), interim.into()), "300ms").await;
+    check_receiver_flood(1, FloodResponse::Endless([].into(), interim.into()), "300ms").await;
 }

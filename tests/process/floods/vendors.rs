@@ -1,21 +1,21 @@
-//! A vendor whose answers have no measure.
+//! A vendor with huge or endless responses.
 
 use std::sync::Arc;
 
-use super::torrent::{Flow, Torrent, json};
-use super::{Flooded, MIB, ROOM};
+use super::flood_server::{FloodResponse, FloodServer, json};
+use super::{Flooded, MAX_GROWTH, MIB};
 use crate::gateway::within;
 use crate::stage::Stage;
 
-/// A good answer.
+/// A valid finished result.
 const FINISHED: &str =
     r#"{"answer":{"stalk":[{"begin":0,"end":9,"direction":"client","text":"salom"}],"tags":[]}}"#;
-/// As many as may be under way.
+/// Number of calls that can be in progress at once.
 const CALLS: usize = 32;
 
-/// Floods the first look at each call, and answers the second well.
-async fn flooded_by(flow: Flow, settings: &[(&str, &str)]) -> (Flooded, Torrent) {
-    let vendor = Torrent::start(move |path, before| match before {
+/// Floods the first poll of each call, and answers the second poll with a result.
+async fn flooded_by_vendor(flow: FloodResponse, settings: &[(&str, &str)]) -> (Flooded, FloodServer) {
+    let vendor = FloodServer::start(move |path, before| match before {
         _ if path.starts_with("/callsendai/") => json("{}"),
         0 if !path.contains("known-") => flow.clone(),
         _ => json(FINISHED),
@@ -23,7 +23,7 @@ async fn flooded_by(flow: Flow, settings: &[(&str, &str)]) -> (Flooded, Torrent)
     .await;
     let mut stage = Stage::set_up().await;
     stage.set("VENDOR__BASE_URL", vendor.url.as_str());
-    // A build without optimisations takes its time over a megabyte.
+    // A debug build is slow on large responses.
     stage.set("VENDOR__REQUEST_TIMEOUT", "1m");
     for (key, value) in settings {
         stage.set(key, value);
@@ -31,7 +31,7 @@ async fn flooded_by(flow: Flow, settings: &[(&str, &str)]) -> (Flooded, Torrent)
     (Flooded::on(stage).await, vendor)
 }
 
-/// Submits the calls all at once and waits until each is finished.
+/// Submits the calls and waits until each is completed.
 async fn finish(flooded: &Flooded, calls: usize) {
     let names: Vec<String> = (0..calls).map(|number| format!("call-{number}")).collect();
     for name in &names {
@@ -52,50 +52,50 @@ async fn finish(flooded: &Flooded, calls: usize) {
     }
 }
 
-fn endless(head: &str, again: &[u8]) -> Flow {
-    Flow::Endless(head.as_bytes().into(), again.into())
+fn endless(head: &str, again: &[u8]) -> FloodResponse {
+    FloodResponse::Endless(head.as_bytes().into(), again.into())
 }
 
 #[tokio::test]
-async fn heads_without_end_are_given_up() {
+async fn endless_heads_are_abandoned() {
     for flow in [
         endless("HTTP/1.1 200 OK\r\nx: ", &[b'x'; 0x10000]),
         endless("HTTP/1.1 200 OK\r\n", "x: x\r\n".repeat(0x1000).as_bytes()),
     ] {
-        let (flooded, _vendor) = flooded_by(flow, &[("VENDOR__REQUEST_TIMEOUT", "2s")]).await;
+        let (flooded, _vendor) = flooded_by_vendor(flow, &[("VENDOR__REQUEST_TIMEOUT", "2s")]).await;
         finish(&flooded, CALLS).await;
-        flooded.is_well().await;
+        flooded.check_healthy().await;
     }
 }
 
 #[tokio::test]
-async fn bodies_without_end_are_given_up() {
+async fn endless_bodies_are_abandoned() {
     let flow = endless("HTTP/1.1 200 OK\r\n\r\n", &[b' '; 0x10000]);
-    let (flooded, _vendor) = flooded_by(flow, &[]).await;
+    let (flooded, _vendor) = flooded_by_vendor(flow, &[]).await;
     finish(&flooded, CALLS).await;
-    // Four of 16 MiB at once, each in a buffer that doubles as it grows, and a megabyte of each of the others.
-    flooded.is_well_within(4 * 3 * 16 * MIB + 32 * 2 * MIB + ROOM).await;
+    // Four responses of 16 MiB at once, each in a buffer that doubles as it grows, and one megabyte of each other response.
+    flooded.check_healthy_within(4 * 3 * 16 * MIB + 32 * 2 * MIB + MAX_GROWTH).await;
 }
 
 #[tokio::test]
-async fn answers_of_many_small_parts_do_not_swell() {
+async fn responses_of_many_small_parts_need_bounded_memory() {
     let nothing = vec!["{}"; 5_000_000].join(",");
     let flow = json(&format!(r#"{{"answer":{{"stalk":[{nothing}],"tags":[]}}}}"#));
-    let (flooded, _vendor) = flooded_by(flow, &[]).await;
+    let (flooded, _vendor) = flooded_by_vendor(flow, &[]).await;
     finish(&flooded, 8).await;
-    flooded.is_well_within(4 * 3 * 16 * MIB + 8 * 2 * MIB + ROOM).await;
+    flooded.check_healthy_within(4 * 3 * 16 * MIB + 8 * 2 * MIB + MAX_GROWTH).await;
 }
 
 #[tokio::test]
-async fn answers_as_large_as_is_allowed_come_a_few_at_a_time() {
+async fn only_a_few_of_the_largest_responses_are_in_memory_at_once() {
     let text = "salom ".repeat(2000);
     let turn =
         |number| format!(r#"{{"begin":{number},"end":{number}9,"direction":"client","text":"{text}"}}"#);
     let stalk = (0..1350).map(turn).collect::<Vec<_>>().join(",");
     let answer: Arc<str> = format!(r#"{{"answer":{{"stalk":[{stalk}],"tags":[]}}}}"#).into();
     assert!((15 * MIB..16 * MIB).contains(&(answer.len() as u64)));
-    let (flooded, _vendor) = flooded_by(json(&answer), &[("CACHE__MAX_BYTES", "0")]).await;
+    let (flooded, _vendor) = flooded_by_vendor(json(&answer), &[("CACHE__MAX_BYTES", "0")]).await;
     finish(&flooded, 8).await;
-    // Besides the answer, its words; and both again on their way into the store.
-    flooded.is_well_within(4 * 4 * 16 * MIB + ROOM).await;
+    // Each response is in memory with its parsed form, and both are copied on the way into the store.
+    flooded.check_healthy_within(4 * 4 * 16 * MIB + MAX_GROWTH).await;
 }

@@ -1,4 +1,4 @@
-//! Tokens of every kind, good and bad, as callers send them.
+//! Valid and invalid tokens of callers.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -14,7 +14,7 @@ pub(crate) fn token_of(tenant: &str) -> String {
     signed(&json!({"alg": "HS256", "typ": "JWT"}), &claims(&json!({"tenant": tenant})))
 }
 
-/// Tokens that are turned away, each for another reason, and the status that says so.
+/// Tokens that the gateway refuses, each for another reason, with the expected status.
 pub(crate) fn refused_tokens() -> Vec<(String, u16)> {
     let now = SystemClock.now().as_seconds();
     let header = json!({"alg": "HS256", "typ": "JWT"});
@@ -47,7 +47,7 @@ pub(crate) fn refused_tokens() -> Vec<(String, u16)> {
     unauthorized.into_iter().map(with(401)).chain(forbidden.into_iter().map(with(403))).collect()
 }
 
-/// Good claims with some replaced; `null` takes one out.
+/// Valid claims with some replaced. `null` removes a claim.
 fn claims(changes: &Value) -> Value {
     let now = SystemClock.now().as_seconds();
     let mut claims = json!({

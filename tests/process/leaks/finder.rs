@@ -1,17 +1,17 @@
-//! Finds secrets, in every form that a program could have written them in.
+//! Finds secrets in a text, in every encoding that a program could have used.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// What must not be found, and whose it is.
+/// The forms to search for, each with the name of its secret.
 #[derive(Default)]
 pub(crate) struct Finder(Vec<(&'static str, String)>);
 
-/// A shorter needle would be found by chance.
+/// Minimum length of a secret. A shorter one could match by chance.
 const MIN_NEEDLE: usize = 12;
 
 impl Finder {
-    /// Looks for a secret as it is, percent-encoded, in hexadecimal, and in base64 wherever it stands in what was encoded.
+    /// Adds a secret in plain form, percent-encoded, in hexadecimal, and in base64 at every offset.
     pub(crate) fn add(&mut self, name: &'static str, secret: &str) {
         assert!(secret.len() >= MIN_NEEDLE && secret.is_ascii());
         let percent = |byte: u8| match byte {
@@ -39,13 +39,13 @@ impl Finder {
         self.0.extend(forms.into_iter().map(|form| (name, form)));
     }
 
-    /// Looks for a secret as it is alone: for long ones that are encoded already.
+    /// Adds a secret in plain form only, for long secrets that are encoded already.
     pub(crate) fn add_plain(&mut self, name: &'static str, secret: &str) {
         assert!(secret.len() >= MIN_NEEDLE);
         self.0.push((name, secret.to_owned()));
     }
 
-    /// The names of the secrets in a text, each with some of what stands around it.
+    /// The secrets found in a text, each with its context.
     pub(crate) fn find(&self, text: &str) -> Vec<String> {
         let found = self.0.iter().filter_map(|(name, form)| {
             let at = text.find(form)?;
@@ -57,7 +57,7 @@ impl Finder {
     }
 }
 
-/// The characters of base64 that depend on the secret alone, when so many bytes (modulo 3) stand before it.
+/// The base64 characters that depend only on the secret, if `before` bytes (modulo 3) precede it.
 fn within_base64(engine: &impl Engine, secret: &str, before: usize) -> String {
     let encoded = engine.encode([&b"..."[..before], secret.as_bytes()].concat());
     let (start, end) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
@@ -65,10 +65,10 @@ fn within_base64(engine: &impl Engine, secret: &str, before: usize) -> String {
 }
 
 #[test]
-fn it_finds_every_form() {
+fn the_finder_finds_every_form() {
     let mut finder = Finder::default();
     finder.add("secret", "canary/7f3c+9a==");
-    assert_eq!(finder.find("nothing of the kind: canary/7f3c+9a"), [""; 0]);
+    assert_eq!(finder.find("no secret here: canary/7f3c+9a"), [""; 0]);
     let hexadecimal: String = "canary/7f3c+9a==".bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut planted = vec![
         "GET /callsendai/canary%2F7f3c+9a==/1".to_owned(),
@@ -80,9 +80,9 @@ fn it_finds_every_form() {
         hexadecimal,
     ];
     for before in ["", "a", "ab", "abc"] {
-        let around = format!("{before}canary/7f3c+9a== and more");
-        planted.push(STANDARD.encode(&around));
-        planted.push(URL_SAFE_NO_PAD.encode(&around));
+        let surrounded = format!("{before}canary/7f3c+9a== and more");
+        planted.push(STANDARD.encode(&surrounded));
+        planted.push(URL_SAFE_NO_PAD.encode(&surrounded));
     }
     for text in planted {
         assert!(!finder.find(&format!("[{text}]")).is_empty(), "not found in {text}");

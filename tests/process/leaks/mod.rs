@@ -1,4 +1,4 @@
-//! A run full of faults, with everything logged (tens of megabytes), after which no secret is anywhere but where it belongs.
+//! A run with many faults and all log levels (tens of megabytes). Afterwards, no log, response, trace or table contains a secret.
 
 mod callers;
 mod finder;
@@ -18,33 +18,33 @@ use self::finder::Finder;
 use crate::gateway::{Serving, within};
 use crate::stage::{CALLBACK_SECRET, ENCRYPTION_KEY, HMAC_SECRET, Stage};
 
-/// With characters that are written differently in a path.
+/// Vendor token with characters that are percent-encoded in a path.
 const VENDOR_TOKEN: &str = "vendor/token+canary-7f3c9a51e0b2==";
-/// One that the vendor refuses.
+/// Vendor token that the vendor refuses.
 const REFUSED_VENDOR_TOKEN: &str = "refused/token+canary-0b7de2245c==";
 
-/// A key of a receiver's.
+/// Value of a webhook header.
 const HEADER_VALUE: &str = "Bearer header-canary-5d1f0c77a9e4==";
 
-/// What the collector of traces asks for.
+/// API key of the trace collector.
 const COLLECTOR_KEY: &str = "collector-key-canary-41d8b6a90c2e==";
 
-/// How receivers answer, in turn.
+/// Behaviours of receivers, used in turn.
 const RECEIVERS: [&str; 6] = ["ok", "redirect", "500-twice", "reset-twice", "410", "hang"];
 
 #[tokio::test]
-async fn no_secret_leaves_in_json_logs() {
-    nothing_leaks("json").await;
+async fn no_secret_leaks_with_json_logs() {
+    check_for_leaks("json").await;
 }
 
 #[tokio::test]
-async fn no_secret_leaves_in_logs_for_people() {
-    nothing_leaks("human").await;
+async fn no_secret_leaks_with_human_logs() {
+    check_for_leaks("human").await;
 }
 
-async fn nothing_leaks(format: &str) {
+async fn check_for_leaks(format: &str) {
     let mut stage = faulty_stage(format).await;
-    // Its bodies are searched as they come: the texts in them are not encoded.
+    // OTLP bodies contain strings without encoding, so the raw bodies can be searched.
     let collector = Receiver::start(ReceiverOptions::default()).await.unwrap();
     stage.set("TRACES__OTLP_ENDPOINT", collector.hook("ok").as_str());
     stage.set_file("TRACES__HEADERS_FILE", &format!("api-key: {COLLECTOR_KEY}"));
@@ -53,8 +53,8 @@ async fn nothing_leaks(format: &str) {
     evidence.note_callers();
     register_webhooks(&stage, &gateway, &mut evidence).await;
     run_every_behaviour(&stage, &gateway, &mut evidence).await;
-    look_at_webhooks(&stage, &gateway, &mut evidence).await;
-    turn_callers_away(&stage, &gateway, &mut evidence).await;
+    read_webhooks(&stage, &gateway, &mut evidence).await;
+    refuse_callers(&stage, &gateway, &mut evidence).await;
     let mistakes = [
         json!({"call_id": "private", "callback": {"url": "http://10.0.0.1/hook"}}),
         json!({"call_id": "userinfo", "callback": {"url": "https://user:password@crm.example/hook"}}),
@@ -77,7 +77,7 @@ async fn nothing_leaks(format: &str) {
     evidence.add_files(&stage);
     gateway.process.terminate();
     let logs = gateway.process.stderr.whole().await;
-    assert!(logs.contains("hyper_util") && logs.contains("TRACE"), "the filter lets everything through");
+    assert!(logs.contains("hyper_util") && logs.contains("TRACE"), "the log filter must record everything");
     evidence.texts.push(("the log", logs));
     evidence.texts.push(("standard output", gateway.process.stdout.whole().await));
     evidence.add_traces(&collector);
@@ -106,7 +106,7 @@ async fn faulty_stage(format: &str) -> Stage {
     stage
 }
 
-/// Registers endpoints with headers; but for the answers that make a secret, which are kept apart, nobody shows it.
+/// Registers webhooks with headers. Only the responses that create a secret may contain it, so they are not searched.
 async fn register_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
     let url = gateway.api.join("v1/webhooks").unwrap();
     let post = |url: reqwest::Url, body: Value, token: String| {
@@ -141,8 +141,8 @@ async fn register_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evid
     }
 }
 
-/// Everything that is told of endpoints and what was sent to them.
-async fn look_at_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
+/// Reads all webhooks and deliveries.
+async fn read_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
     for list in ["webhooks", "deliveries"] {
         let url = gateway.api.join(&format!("v1/{list}")).unwrap();
         let request = stage.client.get(url.clone()).bearer_auth(evidence.token("acme"));
@@ -159,7 +159,7 @@ async fn look_at_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evide
     }
 }
 
-/// Plays every behaviour, passing and for good, and looks at what came of it in every way there is.
+/// Runs every behaviour of the vendor, temporary and permanent, and reads every representation of each call.
 async fn run_every_behaviour(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
     let names = Behaviour::ALL.iter().map(|behaviour| behaviour.name());
     let calls = names.flat_map(|name| {
@@ -203,7 +203,7 @@ async fn run_every_behaviour(stage: &Stage, gateway: &Serving, evidence: &mut Ev
         let (call_id, answers) = ending.unwrap();
         let analysis: Value = serde_json::from_str(&answers[0].1).unwrap();
         let is_over = ["completed", "failed"].iter().any(|status| analysis["status"] == *status);
-        // What was never submitted may also be unknown, or its vendor at a loss.
+        // A call that was never submitted can also be unknown, or the vendor can fail.
         assert!(is_over || call_id.starts_with("known-"), "{call_id}: {analysis}");
         completed += usize::from(analysis["status"] == "completed");
         evidence
@@ -215,7 +215,7 @@ async fn run_every_behaviour(stage: &Stage, gateway: &Serving, evidence: &mut Ev
     within("many callbacks", callbacks).await;
 }
 
-async fn turn_callers_away(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
+async fn refuse_callers(stage: &Stage, gateway: &Serving, evidence: &mut Evidence) {
     let url = gateway.api.join("v1/analyses/documented~1").unwrap();
     for (token, status) in refused_tokens() {
         evidence.finder.add_plain("a refused token", &token);
@@ -239,7 +239,7 @@ async fn turn_callers_away(stage: &Stage, gateway: &Serving, evidence: &mut Evid
     }
 }
 
-/// Everything that came out of a gateway, and what must not be in it.
+/// All output of the gateway, and the secrets that must not be in it.
 #[derive(Default)]
 struct Evidence {
     finder: Finder,
@@ -268,14 +268,14 @@ impl Evidence {
         self.tokens.iter().find(|(name, _)| *name == tenant).unwrap().1.clone()
     }
 
-    /// Asks, and keeps the answer.
+    /// Sends a request and keeps the response for the search.
     async fn ask(&mut self, request: RequestBuilder) -> (u16, String) {
         let (status, body, head) = answer_of(request).await;
         self.texts.push(("an answer", format!("{head}\n{body}")));
         (status, body)
     }
 
-    /// The raw bytes of the store's files: the database, its log, its lock.
+    /// Adds the raw bytes of the store's files.
     fn add_files(&mut self, stage: &Stage) {
         let before = self.texts.len();
         for entry in fs::read_dir(stage.home.path()).unwrap() {
@@ -288,16 +288,16 @@ impl Evidence {
         assert!(self.texts.len() > before);
     }
 
-    /// What the collector got, but for the headers that are meant for it.
+    /// Adds the bodies that the collector received. Its headers contain its key on purpose.
     fn add_traces(&mut self, collector: &Receiver) {
         let received = collector.received();
         assert!(received.iter().all(|request| request.header("api-key") == Some(COLLECTOR_KEY)));
         let bodies = received.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned());
         let traces = bodies.collect::<Vec<_>>().join("\n");
-        for told in
+        for expected in
             ["submit call", "poll result", "deliver callback", "documented~1", "/v1/analyses/{call_id}"]
         {
-            assert!(traces.contains(told), "{told} is in no span");
+            assert!(traces.contains(expected), "no span contains {expected}");
         }
         self.texts.push(("a span", traces));
     }

@@ -1,4 +1,4 @@
-//! The OpenAPI document through the eyes of linters, of a fuzzer, and of clients that were generated from it.
+//! The OpenAPI document checked by linters, a fuzzer and generated clients.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,28 +6,28 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use super::{HOUSE, run, text, tool};
+use super::{PROJECT, run, text, tool};
 use crate::sandbox::Sandbox;
 use crate::stage::Stage;
 
-fn told(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     [text(&output.stdout), text(&output.stderr)].concat()
 }
 
-/// A folder of the stage with these files of the house, beside the npm packages that they name.
-fn workshop(stage: &Stage, files: &[&str]) -> PathBuf {
-    let folder = stage.home.path().join("workshop");
+/// Creates a working folder with copies of these project files and a link to the installed npm packages.
+fn working_folder(stage: &Stage, files: &[&str]) -> PathBuf {
+    let folder = stage.home.path().join("working_folder");
     fs::create_dir(&folder).unwrap();
     for file in files {
         let name = Path::new(file).file_name().unwrap();
-        fs::copy(Path::new(HOUSE).join(file), folder.join(name)).unwrap();
+        fs::copy(Path::new(PROJECT).join(file), folder.join(name)).unwrap();
     }
     let packages = tool("document/node_modules");
     std::os::unix::fs::symlink(packages, folder.join("node_modules")).unwrap();
     folder
 }
 
-/// A program of an npm package, in a workshop. Nothing is to be told to anybody outside.
+/// A program of an npm package in a working folder, with telemetry and update checks off.
 fn npm(stage: &Stage, folder: &Path, script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(tool("node"));
     command
@@ -40,7 +40,7 @@ fn npm(stage: &Stage, folder: &Path, script: &str, arguments: &[&str]) -> Comman
     command
 }
 
-/// The document, and one of whose faults each linter has to tell.
+/// Writes the document, and a faulty copy in which each linter must find a fault.
 fn documents(stage: &Stage, folder: &Path) {
     let document = stage.command(&["openapi"]).output().unwrap().stdout;
     let mut faulty: Value = serde_json::from_slice(&document).unwrap();
@@ -57,34 +57,34 @@ fn documents(stage: &Stage, folder: &Path) {
 #[tokio::test]
 async fn spectral_with_the_rules_of_owasp_finds_nothing() {
     let stage = Stage::set_up().await;
-    let folder = workshop(&stage, &[".spectral.yaml"]);
+    let folder = working_folder(&stage, &[".spectral.yaml"]);
     documents(&stage, &folder);
     let lint = |file| {
         npm(&stage, &folder, "@stoplight/spectral-cli/dist/index.js", &["lint", "--fail-severity=hint", file])
     };
     let output = run(lint("openapi.json"), "").await;
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
     let output = run(lint("faulty.json"), "").await;
     assert!(
-        !output.status.success() && told(&output).contains("owasp:api4:2023-string-limit"),
+        !output.status.success() && output_text(&output).contains("owasp:api4:2023-string-limit"),
         "{}",
-        told(&output)
+        output_text(&output)
     );
 }
 
 #[tokio::test]
 async fn redocly_finds_nothing() {
     let stage = Stage::set_up().await;
-    let folder = workshop(&stage, &["redocly.yaml"]);
+    let folder = working_folder(&stage, &["redocly.yaml"]);
     documents(&stage, &folder);
     let lint = |file| npm(&stage, &folder, "@redocly/cli/bin/cli.js", &["lint", file]);
     let output = run(lint("openapi.json"), "").await;
-    assert!(output.status.success() && told(&output).contains("Woohoo"), "{}", told(&output));
+    assert!(output.status.success() && output_text(&output).contains("Woohoo"), "{}", output_text(&output));
     let output = run(lint("faulty.json"), "").await;
     assert!(
-        !output.status.success() && told(&output).contains("no-invalid-media-type-examples"),
+        !output.status.success() && output_text(&output).contains("no-invalid-media-type-examples"),
         "{}",
-        told(&output)
+        output_text(&output)
     );
 }
 
@@ -95,32 +95,32 @@ async fn schemathesis_finds_nothing() {
     let mut schemathesis = Command::new(tool("schemathesis/bin/schemathesis"));
     schemathesis
         .arg("--config-file")
-        .arg(Path::new(HOUSE).join("schemathesis.toml"))
+        .arg(Path::new(PROJECT).join("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", sandbox.base())])
         .args(["-H", &format!("Authorization: Bearer {}", sandbox.token())])
-        // The tenant's rate is none of its business; a run is to be the same every time.
+        // The rate stays below the tenant's limit, and the seed makes every run equal.
         .args(["--checks", "all", "--rate-limit", "90/s", "--seed", "1", "--max-examples", "20"])
         .args(["--continue-on-failure", "--request-timeout", "70", "--no-color"])
         .current_dir(stage.home.path())
         .env("HOME", stage.home.path())
         .env("SCHEMATHESIS_TELEMETRY", "off");
     let output = run(schemathesis, "").await;
-    assert!(output.status.success(), "{}", told(&output));
-    let operations = sandbox_operations(&stage);
-    assert!(told(&output).contains(&format!("Tested: {operations}")), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
+    let operations = operation_count(&stage);
+    assert!(output_text(&output).contains(&format!("Tested: {operations}")), "{}", output_text(&output));
     sandbox.process.stop().await;
 }
 
-/// How many operations the document has.
-fn sandbox_operations(stage: &Stage) -> usize {
+/// Number of operations in the document.
+fn operation_count(stage: &Stage) -> usize {
     let document: Value =
         serde_json::from_slice(&stage.command(&["openapi"]).output().unwrap().stdout).unwrap();
     document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum()
 }
 
-/// What a generated client tells of the main job.
-fn check_the_job(output: &Output) {
-    assert!(output.status.success(), "{}", told(output));
+/// Checks the output of a generated client.
+fn check_client_output(output: &Output) {
+    assert!(output.status.success(), "{}", output_text(output));
     let job: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(job["submitted"], json!([202, "queued"]), "{job}");
     assert_eq!((&job["status"], &job["metadata"]), (&json!("completed"), &json!({"ticket": "T-1"})), "{job}");
@@ -130,10 +130,10 @@ fn check_the_job(output: &Output) {
 }
 
 #[tokio::test]
-async fn a_python_client_of_openapi_generator_does_the_main_job() {
+async fn a_python_client_of_openapi_generator_submits_and_reads_a_call() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
-    let folder = stage.home.path().join("workshop");
+    let folder = stage.home.path().join("working_folder");
     fs::create_dir(&folder).unwrap();
     documents(&stage, &folder);
     let mut generator = Command::new(tool("java"));
@@ -145,7 +145,7 @@ async fn a_python_client_of_openapi_generator_does_the_main_job() {
         .args(["--additional-properties", "packageName=alovoice"])
         .current_dir(&folder);
     let output = run(generator, "").await;
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 
     let python = || {
         let mut python = Command::new(tool("schemathesis/bin/python"));
@@ -155,34 +155,34 @@ async fn a_python_client_of_openapi_generator_does_the_main_job() {
     let mut compiler = python();
     compiler.args(["-W", "error", "-m", "compileall", "-q", "client"]);
     let output = run(compiler, "").await;
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 
     let mut job = python();
-    job.arg(Path::new(HOUSE).join("tests/document/client.py"));
+    job.arg(Path::new(PROJECT).join("tests/document/client.py"));
     job.args(["client", sandbox.base(), sandbox.token(), "1716207617.42"]);
-    check_the_job(&run(job, "").await);
+    check_client_output(&run(job, "").await);
     sandbox.process.stop().await;
 }
 
 #[tokio::test]
-async fn a_typescript_client_of_openapi_typescript_does_the_main_job() {
+async fn a_typescript_client_of_openapi_typescript_submits_and_reads_a_call() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
-    let folder = workshop(&stage, &["tests/document/client.ts", "tests/document/package.json"]);
+    let folder = working_folder(&stage, &["tests/document/client.ts", "tests/document/package.json"]);
     documents(&stage, &folder);
     let generator =
         npm(&stage, &folder, "openapi-typescript/bin/cli.js", &["openapi.json", "-o", "api.d.ts"]);
     let output = run(generator, "").await;
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 
     let strict =
         ["--strict", "--noUncheckedIndexedAccess", "--exactOptionalPropertyTypes", "--types", "node"];
     let target = ["--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "client.ts"];
     let output = run(npm(&stage, &folder, "typescript/bin/tsc", &[&strict[..], &target].concat()), "").await;
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 
     let mut job = Command::new(tool("node"));
     job.current_dir(&folder).arg("client.js").args([sandbox.base(), sandbox.token(), "1716207617.42"]);
-    check_the_job(&run(job, "").await);
+    check_client_output(&run(job, "").await);
     sandbox.process.stop().await;
 }

@@ -1,9 +1,8 @@
-//! call-ai-metrics, and where its numbers are defined as ours are.
+//! Comparison with call-ai-metrics, where both define a number in the same way.
 //!
-//! Both sides' talk, its shares, words a minute, overtalk and silence are the same of every talk that begins at 0.
-//! Interruptions are the same where no side pauses for less than 250 ms: it takes one for still speaking then. Monologues
-//! and responses are the same where nobody speaks over the other or makes a remark under 500 ms: it asks who has the floor,
-//! we who is heard.
+//! Talk time, shares, words per minute, overtalk and silence are equal for every call that begins at 0. Interruptions are equal if no
+//! side pauses for less than 250 ms, since call-ai-metrics ignores shorter pauses. Monologues and responses are equal if the sides do
+//! not overlap and no turn is shorter than 500 ms, since call-ai-metrics attributes overlaps differently.
 
 use alovoice_gateway::domain::talk_metrics::TalkMetrics;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
@@ -13,15 +12,15 @@ use serde_json::{Value, json};
 use super::transcripts::samples;
 use super::{python, run, text};
 
-/// A talk: for each turn whether it is the client's, how long after the side's last turn it begins (or, if nobody speaks over
-/// the other, after anybody's), and how long it lasts, in tens of milliseconds.
+/// The turns of a call: whether the client speaks, the pause before the turn, and its length, both in tens of milliseconds. The pause
+/// is counted from the previous turn of the same side, or, without overlaps, from the previous turn.
 type Beats = Vec<(bool, i64, i64)>;
 
 fn beats() -> impl Strategy<Value = Beats> {
     prop::collection::vec((any::<bool>(), 25..600_i64, 1..800_i64), 1..40)
 }
 
-/// Begins at 0. With `over`, the sides speak over each other.
+/// A call that begins at 0. With `over`, turns of both sides overlap.
 fn talk(beats: &Beats, over: bool) -> Vec<Turn> {
     let mut ends = [-250_i64; 2];
     let mut turns = Vec::new();
@@ -51,7 +50,7 @@ async fn measured(talks: &[Vec<Turn>]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The same number, within what rounding leaves.
+/// Asserts that two numbers are equal within `tolerance`.
 fn same(what: &str, ours: &Value, theirs: &Value, tolerance: f64, turns: &[Turn]) {
     let (Some(ours), Some(theirs)) = (ours.as_f64(), theirs.as_f64()) else {
         assert_eq!(ours, theirs, "{what} of {turns:?}");
@@ -59,12 +58,12 @@ fn same(what: &str, ours: &Value, theirs: &Value, tolerance: f64, turns: &[Turn]
     };
     assert!(
         (ours - theirs).abs() <= tolerance,
-        "{what}: {ours}, and by call-ai-metrics {theirs}, of {turns:?}"
+        "{what}: {ours}, call-ai-metrics has {theirs}, for {turns:?}"
     );
 }
 
 #[tokio::test]
-async fn call_ai_metrics_has_the_same_numbers() {
+async fn call_ai_metrics_computes_the_same_numbers() {
     for over in [true, false] {
         let talks: Vec<_> = samples(&beats(), 400).iter().map(|beats| talk(beats, over)).collect();
         let measured = measured(&talks).await;
@@ -75,7 +74,7 @@ async fn call_ai_metrics_has_the_same_numbers() {
             let ours = serde_json::to_value(&metrics).unwrap();
             same("begin", &json!(0), &theirs["begin_ms"], 0.01, turns);
             same("duration", &ours["duration_ms"], &theirs["end_ms"], 0.01, turns);
-            // It gives them as shares of the call, to six decimals.
+            // call-ai-metrics returns shares of the call with six decimals.
             let six_decimals = seconds(metrics.duration_ms) * 1000.0 * 0.000_000_51 + 0.01;
             for number in ["overtalk_ms", "silence_ms"] {
                 same(number, &ours[number], &theirs[number], six_decimals, turns);
@@ -86,7 +85,7 @@ async fn call_ai_metrics_has_the_same_numbers() {
                 same("talk", &ours["talk_ms"], &theirs["talk_ms"], 0.01, turns);
                 same("share", &ours["talk_share"], &theirs["talk_share"], 0.000_051, turns);
                 assert_eq!(ours["interruptions"], theirs["interruptions"], "{turns:?}");
-                // It has no rate for who does not speak.
+                // call-ai-metrics returns no rate for a side that does not speak.
                 if ours["talk_ms"] != 0 {
                     same("words", &ours["words_per_minute"], &theirs["words_per_minute"], 0.051, turns);
                 }
@@ -96,7 +95,7 @@ async fn call_ai_metrics_has_the_same_numbers() {
                 }
             }
             if !over {
-                // The middle of two is rounded down to whole milliseconds.
+                // The mean of two values is rounded down to whole milliseconds.
                 same(
                     "response",
                     &ours["median_response_ms"],
@@ -109,7 +108,7 @@ async fn call_ai_metrics_has_the_same_numbers() {
             seen.1 += usize::from(metrics.overtalk_ms > 0);
             seen.2 += usize::from(metrics.median_response_ms.is_some());
         }
-        // The talks are of the kinds that they are meant to be.
+        // The generated calls cover the intended cases.
         assert_eq!((seen.0 > 400, seen.1 > 300), (over, over), "{seen:?}");
         assert!(seen.2 > 200, "{seen:?}");
     }

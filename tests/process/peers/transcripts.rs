@@ -1,4 +1,4 @@
-//! Readers of subtitles and Markdown, and what they make of our renderings.
+//! Third-party parsers of subtitles and Markdown read the gateway's renderings.
 
 use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::domain::renderings::captions::{Caption, captions};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{python, run, text};
 use crate::stage::{SCOPES, Stage};
 
-/// What the vendor may send at its oddest: all that means something in one of the forms, and any other text.
+/// Unusual text of the vendor: every string with a meaning in one of the formats, and arbitrary text.
 fn odd_text() -> impl Strategy<Value = String> {
     let mark = prop::sample::select(vec![
         "-->",
@@ -74,7 +74,7 @@ fn odd_text() -> impl Strategy<Value = String> {
 }
 
 fn odd_transcript() -> impl Strategy<Value = Transcript> {
-    // Up to 400 hours: these readers have their own idea of how long a day may be.
+    // At most 400 hours, because the parsers limit the length of a day.
     let moment = || -1_000..1_440_000_000_i64;
     let speaker =
         prop_oneof![Just("operator".to_owned()), Just("client".to_owned()), Just(String::new()), odd_text(),];
@@ -93,22 +93,22 @@ fn odd_transcript() -> impl Strategy<Value = Transcript> {
     })
 }
 
-/// So many values of a strategy, the same ones each time.
+/// Returns `count` values of a strategy, the same values in every run.
 pub(super) fn samples<T>(strategy: &impl Strategy<Value = T>, count: usize) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// A piece of a block of Markdown: its marks, and its text.
+/// A part of a Markdown block: its marks and its text.
 type Piece = (String, String);
 
-/// As SubRip shows a text: it has no escapes.
+/// The text as the SubRip rendering writes it. SubRip has no escapes.
 fn tagless(text: &str) -> String {
     text.replace('<', "‹").replace('>', "›").replace('{', "(").replace('}', ")")
 }
 
 #[tokio::test]
-async fn webvtt_py_and_srt_read_back_what_was_said() {
+async fn webvtt_py_and_srt_read_the_rendered_turns() {
     let transcripts = samples(&odd_transcript(), 500);
     let files: Vec<_> = transcripts.iter().map(|it| (webvtt::render(it), subrip::render(it))).collect();
     let output = run(python("read_subtitles.py"), json!(files).to_string()).await;
@@ -131,7 +131,7 @@ async fn webvtt_py_and_srt_read_back_what_was_said() {
 }
 
 #[tokio::test]
-async fn markdown_it_sees_text_where_text_is() {
+async fn markdown_it_parses_transcript_text_as_plain_text() {
     let transcripts = samples(&odd_transcript(), 500);
     let pages: Vec<_> = transcripts.iter().map(markdown::render).collect();
     let output = run(python("read_markdown.py"), json!(pages).to_string()).await;
@@ -170,7 +170,7 @@ async fn markdown_it_sees_text_where_text_is() {
 }
 
 #[tokio::test]
-async fn subtitles_of_a_served_call_are_its_turns() {
+async fn served_subtitles_contain_the_turns_of_the_call() {
     let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let mut files = Vec::new();

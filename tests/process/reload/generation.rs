@@ -1,4 +1,4 @@
-//! Every kind of secret, in generations, and what shows which of them is in use.
+//! Generations of secrets: one secret of each kind per generation, and tokens that prove which generation is in use.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ pub(crate) const SET_ISSUER: &str = "https://set.test";
 pub(crate) const SCOPES: &str = "analyses:read analyses:write audio:read";
 
 /// A key pair of an issuer.
-pub(crate) struct Pair {
+pub(crate) struct IssuerKey {
     document: Vec<u8>,
     kid: String,
 }
 
-impl Pair {
+impl IssuerKey {
     pub(crate) fn new(kid: &str) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self { document: document.as_ref().to_vec(), kid: kid.to_owned() }
@@ -53,16 +53,16 @@ impl Pair {
     }
 }
 
-/// All secrets of one time.
+/// The secrets of one generation.
 pub(crate) struct Generation {
     number: usize,
-    pub(crate) pem: Pair,
-    pub(crate) set: Pair,
+    pub(crate) pem: IssuerKey,
+    pub(crate) set: IssuerKey,
 }
 
 impl Generation {
     pub(crate) fn new(number: usize) -> Self {
-        Self { number, pem: Pair::new("pem"), set: Pair::new(&format!("set-{number}")) }
+        Self { number, pem: IssuerKey::new("pem"), set: IssuerKey::new(&format!("set-{number}")) }
     }
 
     pub(crate) fn vendor_token(&self) -> String {
@@ -73,7 +73,7 @@ impl Generation {
         format!("~hmac-secret-of-generation-{}-0123456789abcdef", self.number)
     }
 
-    /// Its 32 bytes.
+    /// The 32 bytes of the encryption key.
     fn sealing_key(&self) -> String {
         format!("~the-sealing-key-of-generation-{}", self.number)
     }
@@ -90,15 +90,15 @@ impl Generation {
         format!("whsec_{}", STANDARD.encode(self.signing_key()))
     }
 
-    /// As the files have them; the set has a key besides that stays.
-    pub(crate) fn files(&self, staying: &Pair) -> Vec<(&'static str, String)> {
+    /// Names and contents of the files. The key set has the stable key too.
+    pub(crate) fn files(&self, stable_key: &IssuerKey) -> Vec<(&'static str, String)> {
         vec![
             ("vendor-token", self.vendor_token()),
             ("callback-secret", self.callback_secret()),
             ("encryption-key", self.encryption_key()),
             ("hmac", self.hmac()),
             ("public-key", self.pem.pem()),
-            ("key-set", json!({"keys": [staying.jwk(), self.set.jwk()]}).to_string()),
+            ("key-set", json!({"keys": [stable_key.jwk(), self.set.jwk()]}).to_string()),
         ]
     }
 
@@ -118,17 +118,17 @@ impl Generation {
         token.mint(self.hmac().as_bytes(), SystemClock.now()).unwrap()
     }
 
-    /// A token by each kind of key.
+    /// One token for each kind of key.
     pub(crate) fn tokens(&self) -> [String; 3] {
         [self.hmac_token(), self.pem.token(PEM_ISSUER), self.set.token(SET_ISSUER)]
     }
 
-    /// What is held for as long as it is in force: the bytes of these two.
+    /// The raw keys that the process keeps in memory while they are in use.
     pub(crate) fn held(&self) -> [String; 2] {
         [self.sealing_key(), self.signing_key()]
     }
 
-    /// Every form in which a secret could lie about, but for the vendor token, which is a part of URLs.
+    /// Every form of the secrets that memory could contain, except the vendor token, which is part of URLs.
     pub(crate) fn forms(&self) -> Vec<String> {
         let encoded = [self.encryption_key(), STANDARD.encode(self.signing_key())];
         self.held().into_iter().chain(encoded).chain([self.hmac()]).collect()

@@ -1,9 +1,9 @@
-//! The memory of a process, searched from outside.
+//! Search in the memory of another process.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-/// Which of the texts are in what the process may write to: its heap, its stacks, its variables.
+/// The texts that occur in the writable memory of the process: heap, stacks and variables.
 pub(crate) fn found<'a>(process: u32, texts: &[&'a str]) -> Vec<&'a str> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let memory = File::open(format!("/proc/{process}/mem")).unwrap();
@@ -14,13 +14,13 @@ pub(crate) fn found<'a>(process: u32, texts: &[&'a str]) -> Vec<&'a str> {
         let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
         let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // A region may be gone by now.
+        // The region may have been unmapped meanwhile.
         if memory.read_exact_at(&mut bytes, from).is_err() {
             continue;
         }
         searched += bytes.len();
         for (place, byte) in bytes.iter().enumerate() {
-            // All of them begin alike, with a character that is rare.
+            // All texts begin with one of these characters.
             if *byte == b'~' || *byte == b'f' {
                 found.extend(texts.iter().filter(|text| bytes[place..].starts_with(text.as_bytes())));
             }

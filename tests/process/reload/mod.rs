@@ -1,5 +1,5 @@
-//! Every kind of secret is replaced while requests go on, as Kubernetes does it: none of them fails, the new one counts, a bad
-//! one does not, and of the old one nothing is left in memory.
+//! Replacement of every kind of secret under load, in the way of Kubernetes. No request fails, the new secret is used, an invalid
+//! secret is ignored, and no old secret stays in memory.
 
 mod generation;
 #[cfg(target_os = "linux")]
@@ -17,29 +17,29 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::generation::{Generation, PEM_ISSUER, Pair, SET_ISSUER};
+use self::generation::{Generation, IssuerKey, PEM_ISSUER, SET_ISSUER};
 use self::mounted::Mounted;
 use crate::gateway::{Serving, within};
 use crate::stage::{AUDIENCE, Stage, id};
 
-/// Files of secrets, one of each kind.
+/// Number of secret files, one of each kind.
 const KINDS: u64 = 6;
 const CLIENTS: usize = 4;
 
-/// A gateway on mounted secrets, and who asks it.
-struct Scene {
+/// A gateway with mounted secrets.
+struct MountedGateway {
     stage: Stage,
     gateway: Serving,
     mounted: Mounted,
-    /// A key that all generations of the set have.
-    staying: Pair,
+    /// A key that is in the key set of every generation.
+    stable_key: IssuerKey,
 }
 
-impl Scene {
+impl MountedGateway {
     async fn begin(first: &Generation) -> Self {
         let mut stage = Stage::set_up().await;
-        let staying = Pair::new("staying");
-        let mounted = Mounted::new(stage.home.path().join("mounted"), &first.files(&staying));
+        let stable_key = IssuerKey::new("stable_key");
+        let mounted = Mounted::new(stage.home.path().join("mounted"), &first.files(&stable_key));
         for (key, name) in [
             ("TENANTS__ACME__VENDOR_TOKEN_FILE", "vendor-token"),
             ("TENANTS__ACME__CALLBACK_SECRET_FILE", "callback-secret"),
@@ -57,23 +57,23 @@ impl Scene {
         }
         stage.vendor.set_tokens(vec![first.vendor_token()]);
         let gateway = stage.serve().await;
-        Self { stage, gateway, mounted, staying }
+        Self { stage, gateway, mounted, stable_key }
     }
 
     fn swap(&mut self, to: &Generation) {
-        self.mounted.swap(&to.files(&self.staying));
+        self.mounted.swap(&to.files(&self.stable_key));
     }
 
-    /// What an analysis is answered with to such a token.
+    /// The status of a request with this token.
     async fn status(&self, token: &str) -> StatusCode {
         let url = self.gateway.api.join("v1/usage").unwrap();
         self.stage.client.get(url).bearer_auth(token).send().await.unwrap().status()
     }
 
-    /// Whether links are sealed by this generation's key.
+    /// Whether new audio links are sealed with the key of this generation.
     async fn seals_with(&self, generation: &Generation) -> bool {
         let url = self.gateway.api.join("v1/analyses/known-1/audio-link").unwrap();
-        let request = self.stage.client.post(url).bearer_auth(self.staying.token(SET_ISSUER));
+        let request = self.stage.client.post(url).bearer_auth(self.stable_key.token(SET_ISSUER));
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::CREATED);
         let link: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
@@ -82,8 +82,8 @@ impl Scene {
         AudioLink::open(&SealingKeys::parse(&generation.encryption_key()).unwrap(), sealed).is_some()
     }
 
-    /// Everything goes by this generation's secrets: its tokens are taken, the vendor takes its token, its secret signs.
-    async fn goes_by(&self, generation: &Generation, call_id: &str) {
+    /// Checks that the gateway uses this generation: it accepts its tokens, sends its vendor token and signs with its secret.
+    async fn check_uses(&self, generation: &Generation, call_id: &str) {
         for token in generation.tokens() {
             assert_eq!(self.status(&token).await, StatusCode::OK);
         }
@@ -108,7 +108,7 @@ impl Scene {
         signed.verify(&received.body, &headers).unwrap();
     }
 
-    /// How often it was told so of a file.
+    /// Value of the metric of reloads with this outcome.
     async fn reloads(&self, outcome: &str) -> u64 {
         let answer = self.stage.client.get(self.gateway.admin.join("metrics").unwrap()).send().await.unwrap();
         let metrics = answer.text().await.unwrap();
@@ -116,14 +116,14 @@ impl Scene {
         metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
     }
 
-    async fn told_of_every_kind(&self, outcome: &str, times: u64) {
-        let told = async { while self.reloads(outcome).await < KINDS * times {} };
-        within(outcome, told).await;
-        assert_eq!(self.reloads(outcome).await, KINDS * times, "each is told once");
+    async fn wait_for_reloads(&self, outcome: &str, times: u64) {
+        let reloaded = async { while self.reloads(outcome).await < KINDS * times {} };
+        within(outcome, reloaded).await;
+        assert_eq!(self.reloads(outcome).await, KINDS * times, "each file must be counted once");
     }
 }
 
-/// Callers whose key stays. Every answer must be a good one.
+/// Callers with tokens of the stable key. Every response must be a success.
 struct Load {
     callers: JoinSet<()>,
     answered: watch::Sender<usize>,
@@ -131,13 +131,13 @@ struct Load {
 }
 
 impl Load {
-    fn begin(scene: &Scene) -> Self {
-        // A connection that breaks is not tried again.
+    fn begin(mounted_gateway: &MountedGateway) -> Self {
+        // Without retries, so that a broken connection fails the test.
         let client = Client::builder().no_proxy().retry(reqwest::retry::never()).build().unwrap();
         let (answered, over) = (watch::Sender::default(), CancellationToken::new());
-        let token: Arc<str> = scene.staying.token(SET_ISSUER).into();
+        let token: Arc<str> = mounted_gateway.stable_key.token(SET_ISSUER).into();
         let callers = (0..CLIENTS).map(|caller| {
-            let (client, api, token) = (client.clone(), scene.gateway.api.clone(), token.clone());
+            let (client, api, token) = (client.clone(), mounted_gateway.gateway.api.clone(), token.clone());
             let (answered, over) = (answered.clone(), over.clone());
             async move {
                 for turn in 0.. {
@@ -176,43 +176,49 @@ impl Load {
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_replaced_under_load_without_a_failed_request() {
     let (old, new) = (Generation::new(1), Generation::new(2));
-    let mut scene = Scene::begin(&old).await;
-    let load = Load::begin(&scene);
-    scene.goes_by(&old, "old").await;
+    let mut mounted_gateway = MountedGateway::begin(&old).await;
+    let load = Load::begin(&mounted_gateway);
+    mounted_gateway.check_uses(&old, "old").await;
     for token in new.tokens() {
-        assert_eq!(scene.status(&token).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(mounted_gateway.status(&token).await, StatusCode::UNAUTHORIZED);
     }
 
-    // As the vendor does it, too: for a while it takes both.
-    scene.stage.vendor.set_tokens(vec![old.vendor_token(), new.vendor_token()]);
-    scene.swap(&new);
-    scene.told_of_every_kind("changed", 1).await;
-    scene.goes_by(&new, "new").await;
+    // The vendor accepts both tokens for a while.
+    mounted_gateway.stage.vendor.set_tokens(vec![old.vendor_token(), new.vendor_token()]);
+    mounted_gateway.swap(&new);
+    mounted_gateway.wait_for_reloads("changed", 1).await;
+    mounted_gateway.check_uses(&new, "new").await;
     for token in old.tokens() {
-        assert_eq!(scene.status(&token).await, StatusCode::UNAUTHORIZED, "although it was remembered");
+        assert_eq!(
+            mounted_gateway.status(&token).await,
+            StatusCode::UNAUTHORIZED,
+            "a cached token must stop working"
+        );
     }
 
-    let bad =
-        new.files(&scene.staying).into_iter().map(|(name, _)| (name, " no secret\tof any kind".to_owned()));
-    scene.mounted.swap(&bad.collect::<Vec<_>>());
-    scene.told_of_every_kind("failed", 1).await;
-    scene.goes_by(&new, "kept").await;
-    scene.swap(&new);
-    scene.told_of_every_kind("recovered", 1).await;
-    scene.goes_by(&new, "recovered").await;
-    assert_eq!(scene.reloads("changed").await, KINDS);
+    let bad = new
+        .files(&mounted_gateway.stable_key)
+        .into_iter()
+        .map(|(name, _)| (name, " not a secret\tof any kind".to_owned()));
+    mounted_gateway.mounted.swap(&bad.collect::<Vec<_>>());
+    mounted_gateway.wait_for_reloads("failed", 1).await;
+    mounted_gateway.check_uses(&new, "kept").await;
+    mounted_gateway.swap(&new);
+    mounted_gateway.wait_for_reloads("recovered", 1).await;
+    mounted_gateway.check_uses(&new, "recovered").await;
+    assert_eq!(mounted_gateway.reloads("changed").await, KINDS);
 
     let answered = load.end().await;
-    println!("{answered} requests, none failed, while {KINDS} secrets were replaced, broken and mended");
+    println!("{answered} requests, none failed, while {KINDS} secrets were replaced, broken and repaired");
     #[cfg(target_os = "linux")]
-    nothing_is_left(&scene, &old, &new);
-    scene.gateway.stop().await;
+    check_memory(&mounted_gateway, &old, &new);
+    mounted_gateway.gateway.stop().await;
 }
 
-/// Of the old secrets nothing is in memory, while the new ones, which are in force, are found: the search works.
+/// Checks that memory contains no old secret. The secrets in use are found, which proves that the search works.
 #[cfg(target_os = "linux")]
-fn nothing_is_left(scene: &Scene, old: &Generation, new: &Generation) {
-    let process = scene.gateway.process.id();
+fn check_memory(mounted_gateway: &MountedGateway, old: &Generation, new: &Generation) {
+    let process = mounted_gateway.gateway.process.id();
     let (gone, held) = (old.forms(), new.held());
     let texts = gone.iter().chain(&held).map(String::as_str).collect::<Vec<_>>();
     let mut held = held.each_ref().map(String::as_str).to_vec();

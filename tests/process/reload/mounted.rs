@@ -1,5 +1,5 @@
-//! A directory of secrets as Kubernetes mounts it and swaps it: `name` leads to `..data/name`, and `..data` to a directory with
-//! a number in its name, of which the next one takes the place at once.
+//! A directory of secrets in the layout of Kubernetes. `name` links to `..data/name`, and `..data` links to a numbered directory.
+//! An update replaces the link `..data` atomically.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -25,7 +25,7 @@ impl Mounted {
         self.home.join(name)
     }
 
-    /// Puts other contents in the place of the present ones.
+    /// Replaces the contents of all files atomically.
     pub(crate) fn swap(&mut self, files: &[(&str, String)]) {
         let before = self.directory();
         self.version += 1;
@@ -36,7 +36,7 @@ impl Mounted {
         }
         symlink(&next, self.path("..data_tmp")).unwrap();
         fs::rename(self.path("..data_tmp"), self.path("..data")).unwrap();
-        // There is none before the first.
+        // The first version has no predecessor.
         let _ = fs::remove_dir_all(self.path(&before));
     }
 

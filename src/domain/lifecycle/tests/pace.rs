@@ -13,7 +13,7 @@ fn accepted() -> Step {
 
 /// The estimate after these steps, each at its second, and a result at second `found`, without an earlier estimate.
 fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     for (second, step) in steps {
         scenario.step(after(*second), step.clone());
     }
@@ -23,7 +23,7 @@ fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
 
 #[test]
 fn the_first_poll_comes_when_results_tend_to_be_ready() {
-    let mut scenario = Scenario { pace: learned(120), ..Scenario::begin() };
+    let mut scenario = LifecycleScenario { pace: learned(120), ..LifecycleScenario::begin() };
     assert_eq!(scenario.line(START, accepted()), "processing, poll in 120 s");
     assert_eq!(scenario.line(after(120), not_ready()), "processing, poll in 11 s");
 }
@@ -31,7 +31,7 @@ fn the_first_poll_comes_when_results_tend_to_be_ready() {
 #[test]
 fn an_estimate_from_few_samples_is_not_used() {
     let few = learned(120).map(|pace| Pace { samples: Pace::ENOUGH_SAMPLES - 1, ..pace });
-    let mut scenario = Scenario { pace: few, ..Scenario::begin() };
+    let mut scenario = LifecycleScenario { pace: few, ..LifecycleScenario::begin() };
     assert_eq!(scenario.line(START, accepted()), "processing, poll in 10 s");
 }
 
@@ -63,7 +63,7 @@ fn a_result_of_unknown_processing_time_teaches_nothing() {
     let unknown = SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout));
     assert_eq!(taught(&[(0, Step::Submitted(unknown))], 300), None);
     // The result was adopted without a poll.
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     let policy = policy();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
     assert_eq!(scenario.analysis.adopt(obtained("salom"), &context).pace, None);
@@ -71,8 +71,8 @@ fn a_result_of_unknown_processing_time_teaches_nothing() {
 
 #[test]
 fn settle_polls_and_empty_results_teach_nothing() {
-    assert_eq!(Scenario::completed().step(after(180), ready("salom yana")).pace, None);
-    let mut scenario = Scenario::accepted();
+    assert_eq!(LifecycleScenario::completed().step(after(180), ready("salom yana")).pace, None);
+    let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(100), empty());
     assert_eq!(scenario.step(after(700), empty()).pace, None);
 }

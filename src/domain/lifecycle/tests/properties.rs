@@ -98,7 +98,7 @@ fn check_state(analysis: &Analysis) -> Result<(), TestCaseError> {
 
 /// Checks the invariants of a step and returns its event.
 fn check_step(
-    scenario: &mut Scenario,
+    scenario: &mut LifecycleScenario,
     now: Timestamp,
     step: Step,
 ) -> Result<Option<EventKind>, TestCaseError> {
@@ -139,7 +139,7 @@ fn check_step(
 proptest! {
     #[test]
     fn every_scenario_keeps_the_invariants(plot in prop::collection::vec((jumps(), happenings()), 1..60)) {
-        let mut scenario = Scenario::begin();
+        let mut scenario = LifecycleScenario::begin();
         let mut now = START;
         let mut ends = 0;
         for (jump, happening) in plot {
@@ -174,7 +174,7 @@ proptest! {
         answers in prop::collection::vec((submit_outcomes(), unfinished_outcomes()), 1..20),
         anew in any::<bool>(),
     ) {
-        let mut scenario = if anew { Scenario::completed() } else { Scenario::begin() };
+        let mut scenario = if anew { LifecycleScenario::completed() } else { LifecycleScenario::begin() };
         let started = after(if anew { 1000 } else { 0 });
         scenario.analysis.resubmitted(&submission(anew), started);
         let mut now = started;

@@ -10,13 +10,13 @@ fn metadata(ticket: &str) -> Metadata {
 }
 
 /// Completed with the words "salom", then submitted with `reanalyze` at [`AGAIN`].
-fn reanalyzed() -> Scenario {
-    let mut scenario = Scenario::completed();
+fn reanalyzed() -> LifecycleScenario {
+    let mut scenario = LifecycleScenario::completed();
     scenario.analysis.resubmitted(&submission(true), after(AGAIN));
     scenario
 }
 
-fn reanalyzed_accepted() -> Scenario {
+fn reanalyzed_accepted() -> LifecycleScenario {
     let mut scenario = reanalyzed();
     scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Accepted));
     scenario
@@ -25,7 +25,7 @@ fn reanalyzed_accepted() -> Scenario {
 #[test]
 fn a_repeated_submission_changes_only_the_metadata() {
     for stage in Stage::ALL {
-        let mut scenario = Scenario::at_stage(stage);
+        let mut scenario = LifecycleScenario::at_stage(stage);
         let before = scenario.analysis.clone();
         scenario.analysis.resubmitted(&submission(false), after(AGAIN));
         assert_eq!(scenario.analysis, before);
@@ -38,7 +38,7 @@ fn a_repeated_submission_changes_only_the_metadata() {
 #[test]
 fn a_round_in_progress_is_not_restarted() {
     for stage in [Stage::Submit, Stage::Poll] {
-        let mut scenario = Scenario::at_stage(stage);
+        let mut scenario = LifecycleScenario::at_stage(stage);
         let before = scenario.analysis.clone();
         scenario.analysis.resubmitted(&submission(true), after(AGAIN));
         assert_eq!(scenario.analysis, before);
@@ -51,13 +51,13 @@ fn a_round_in_progress_is_not_restarted() {
 
 #[test]
 fn a_failed_analysis_starts_again() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(60), failing(FaultCode::VendorError));
     scenario.step(after(70), Step::Polled(PollOutcome::Rejected(400)));
     scenario.analysis.resubmitted(&submission(true), after(AGAIN));
     assert_eq!(
         scenario.analysis,
-        Analysis { work: Some(Work::begin(after(AGAIN))), ..Scenario::begin().analysis }
+        Analysis { work: Some(Work::begin(after(AGAIN))), ..LifecycleScenario::begin().analysis }
     );
     scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Accepted));
     assert_eq!(

@@ -7,7 +7,7 @@ const DEADLINE: u64 = 86_400;
 #[test]
 fn an_unknown_call_is_retried_until_the_grace_period_ends() {
     let unknown = || Step::Submitted(SubmitOutcome::NotTaken(fault(FaultCode::CallNotFound)));
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     scenario.step(START, unknown());
     assert_eq!(scenario.line(after(599), unknown()), "queued, submit in 5 s, last error not_found");
     let line = scenario.line(after(600), unknown());
@@ -19,7 +19,7 @@ fn an_unknown_call_is_retried_until_the_grace_period_ends() {
 fn a_denial_must_last_before_the_call_is_submitted_again() {
     let unknown = || Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
     let not_found = || Step::Polled(PollOutcome::NotFound);
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     scenario.step(START, unknown());
     assert_eq!(scenario.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
     assert_eq!(scenario.line(after(15), not_found()), "queued, submit in 0 s, last error timeout");
@@ -31,7 +31,7 @@ fn a_denial_must_last_before_the_call_is_submitted_again() {
 
 #[test]
 fn the_grace_period_starts_with_the_first_not_found() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     let not_found = || Step::Polled(PollOutcome::NotFound);
     assert_eq!(scenario.line(after(3600), not_found()), "processing, poll in 300 s");
     assert_eq!(scenario.line(after(4199), not_found()), "processing, poll in 300 s");
@@ -41,7 +41,7 @@ fn the_grace_period_starts_with_the_first_not_found() {
 #[test]
 fn a_call_that_was_found_again_gets_a_new_grace_period() {
     for between in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
-        let mut scenario = Scenario::accepted();
+        let mut scenario = LifecycleScenario::accepted();
         scenario.step(after(100), Step::Polled(PollOutcome::NotFound));
         scenario.step(after(600), between);
         assert_eq!(
@@ -53,14 +53,14 @@ fn a_call_that_was_found_again_gets_a_new_grace_period() {
 
 #[test]
 fn a_retry_after_of_the_vendor_is_honoured() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     let later = PollOutcome::NotReady { etag: None, retry_after: Some(Duration::from_secs(90)) };
     assert_eq!(scenario.line(after(10), Step::Polled(later)), "processing, poll in 90 s");
 }
 
 #[test]
 fn an_empty_answer_counts_after_the_grace_period() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(100), empty());
     assert_eq!(scenario.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
     assert_eq!(scenario.line(after(699), empty()), "processing, poll in 69 s");
@@ -70,7 +70,7 @@ fn an_empty_answer_counts_after_the_grace_period() {
 #[test]
 fn an_interrupted_empty_answer_restarts_the_grace_period() {
     for between in [not_ready(), Step::Polled(PollOutcome::NotFound)] {
-        let mut scenario = Scenario::accepted();
+        let mut scenario = LifecycleScenario::accepted();
         scenario.step(after(100), empty());
         scenario.step(after(300), between);
         scenario.step(after(500), empty());
@@ -81,7 +81,7 @@ fn an_interrupted_empty_answer_restarts_the_grace_period() {
 
 #[test]
 fn an_error_does_not_restart_the_grace_period_of_empty_answers() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(100), empty());
     scenario.step(after(500), failing(FaultCode::VendorTimeout));
     assert_eq!(scenario.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
@@ -89,7 +89,7 @@ fn an_error_does_not_restart_the_grace_period_of_empty_answers() {
 
 #[test]
 fn turns_after_an_empty_result_are_a_revision() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(100), empty());
     scenario.step(after(700), empty());
     assert_eq!(scenario.line(after(820), ready("salom")), "completed → analysis.updated");
@@ -97,7 +97,7 @@ fn turns_after_an_empty_result_are_a_revision() {
 
 #[test]
 fn errors_back_off_and_a_success_resets_them() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     let mut waits = Vec::new();
     for _ in 0..9 {
         scenario.step(after(60), failing(FaultCode::VendorError));
@@ -115,7 +115,7 @@ fn errors_back_off_and_a_success_resets_them() {
 
 #[test]
 fn an_accepted_submit_resets_its_errors() {
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     scenario.step(START, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
     scenario.step(after(60), Step::Polled(PollOutcome::NotFound));
     assert!(scenario.analysis.last_error.is_some(), "the vendor does not have it yet");
@@ -128,7 +128,7 @@ fn an_accepted_submit_resets_its_errors() {
 #[test]
 fn retry_after_is_a_floor_with_a_cap() {
     let wait = |seconds| {
-        let mut scenario = Scenario::accepted();
+        let mut scenario = LifecycleScenario::accepted();
         scenario.step(after(60), Step::Polled(PollOutcome::Fault(busy(seconds))));
         scenario.due_in(after(60))
     };
@@ -140,7 +140,7 @@ fn retry_after_is_a_floor_with_a_cap() {
 
 #[test]
 fn the_last_poll_is_at_the_deadline() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     assert_eq!(scenario.line(after(DEADLINE - 100), not_ready()), "processing, poll in 100 s");
     assert_eq!(
         scenario.line(after(DEADLINE), ready("salom")),
@@ -150,7 +150,7 @@ fn the_last_poll_is_at_the_deadline() {
 
 #[test]
 fn every_stage_ends_at_the_deadline() {
-    let ends = |stage, step: Step| Scenario::at_stage(stage).line(after(DEADLINE), step);
+    let ends = |stage, step: Step| LifecycleScenario::at_stage(stage).line(after(DEADLINE), step);
     let over = "failed, DeadlineExceeded → analysis.failed";
     for step in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
         assert_eq!(ends(Stage::Poll, step.clone()), over);
@@ -180,13 +180,13 @@ fn every_stage_ends_at_the_deadline() {
 
 #[test]
 fn a_call_that_the_vendor_denies_after_the_deadline_is_not_submitted_again() {
-    let line = Scenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
+    let line = LifecycleScenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
     assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
 
 #[test]
 fn a_call_accepted_after_the_deadline_gets_one_poll() {
-    let mut scenario = Scenario::begin();
+    let mut scenario = LifecycleScenario::begin();
     let accepted = scenario.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
     assert_eq!(accepted, "processing, poll in 5 s");
     let look = scenario.line(after(DEADLINE + 65), not_ready());
@@ -195,7 +195,7 @@ fn a_call_accepted_after_the_deadline_gets_one_poll() {
 
 #[test]
 fn the_etag_of_an_unfinished_result_is_kept_while_it_is_valid() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     for step in [not_ready(), Step::Polled(PollOutcome::Unchanged), failing(FaultCode::VendorError)] {
         scenario.step(after(60), step);
         assert_eq!(scenario.work().etag.as_deref(), Some("\"n\""));
@@ -206,14 +206,14 @@ fn the_etag_of_an_unfinished_result_is_kept_while_it_is_valid() {
 
 #[test]
 fn a_settle_poll_that_always_fails_ends() {
-    let mut scenario = Scenario::completed();
+    let mut scenario = LifecycleScenario::completed();
     let lines = [(); 3].map(|()| scenario.line(after(180), failing(FaultCode::VendorTimeout)));
     assert_eq!(lines, ["completed, settle in 5 s", "completed, settle in 5 s", "completed"]);
 }
 
 #[test]
 fn a_settle_may_come_after_the_deadline() {
-    let mut scenario = Scenario::accepted();
+    let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(DEADLINE - 1), ready("salom"));
     assert_eq!(scenario.due_in(after(DEADLINE - 1)), 120);
     assert_eq!(scenario.line(after(DEADLINE + 119), ready("salom yana")), "completed → analysis.updated");
@@ -221,7 +221,7 @@ fn a_settle_may_come_after_the_deadline() {
 
 #[test]
 fn a_round_past_its_deadline_expires_without_a_poll() {
-    let expire = |mut scenario: Scenario, second| {
+    let expire = |mut scenario: LifecycleScenario, second| {
         let policy = policy();
         let current = scenario.held.as_ref();
         let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
@@ -229,18 +229,21 @@ fn a_round_past_its_deadline_expires_without_a_poll() {
         (effect.event, scenario.analysis)
     };
     for stage in [Stage::Submit, Stage::Poll] {
-        let (event, analysis) = expire(Scenario::at_stage(stage), DEADLINE);
+        let (event, analysis) = expire(LifecycleScenario::at_stage(stage), DEADLINE);
         assert_eq!(event, Some(EventKind::AnalysisFailed));
         let failure = analysis.failure.unwrap();
         assert_eq!((failure.code, failure.retryable), (FailureCode::DeadlineExceeded, true));
-        let (event, analysis) = expire(Scenario::at_stage(stage), DEADLINE - 1);
-        assert_eq!((event, analysis), (None, Scenario::at_stage(stage).analysis));
+        let (event, analysis) = expire(LifecycleScenario::at_stage(stage), DEADLINE - 1);
+        assert_eq!((event, analysis), (None, LifecycleScenario::at_stage(stage).analysis));
     }
-    let mut unreadable = Scenario::accepted();
+    let mut unreadable = LifecycleScenario::accepted();
     unreadable.step(after(60), failing(FaultCode::AnswerUnreadable));
     let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
     assert_eq!(failure.code, FailureCode::ResultUnreadable);
     assert_eq!(failure.detail, "no result before the deadline; last error: it did not help");
     // A completed analysis keeps waiting for its settle poll.
-    assert_eq!(expire(Scenario::completed(), DEADLINE * 2), (None, Scenario::completed().analysis));
+    assert_eq!(
+        expire(LifecycleScenario::completed(), DEADLINE * 2),
+        (None, LifecycleScenario::completed().analysis)
+    );
 }

@@ -1,15 +1,15 @@
-//! The calls of a storm: how each plays out at the vendor, and how its receiver behaves.
+//! The calls of a storm, each with a behaviour of the vendor and of the receiver.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::crash::random::PLOTS;
+use crate::crash::random::VENDOR_BEHAVIOURS;
 
-/// More of them, for a vendor at its worst.
-const WORSE_PLOTS: [&str; 4] = ["hang", "submit-hang-lost", "result-429", "truncated"];
+/// Further behaviours of a vendor with severe faults.
+const SEVERE_BEHAVIOURS: [&str; 4] = ["hang", "submit-hang-lost", "result-429", "truncated"];
 
-/// How receivers answer, see `sandbox::receiver`: all of them well in the end.
+/// Behaviours of receivers (see `sandbox::receiver`). All of them accept the event in the end.
 const ANSWERS: [&str; 10] = [
     "ok",
     "ok",
@@ -23,21 +23,21 @@ const ANSWERS: [&str; 10] = [
     "redirect-twice",
 ];
 
-/// A call, and where its outcome is announced.
+/// A call, and the behaviour of its receiver.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) id: String,
     pub(super) answer: &'static str,
-    /// Whether it is submitted twice at once.
+    /// Whether two clients submit the call at the same time.
     pub(super) twice: bool,
 }
 
 impl Call {
-    /// Any that ends well, of this name.
+    /// Chooses a random call with this name.
     pub(super) fn choose(name: &str, random: &mut StdRng) -> Self {
-        let plots = [&PLOTS[..], &WORSE_PLOTS].concat();
+        let behaviours = [&VENDOR_BEHAVIOURS[..], &SEVERE_BEHAVIOURS].concat();
         Self {
-            id: format!("{}~{name}", plots.choose(random).unwrap()),
+            id: format!("{}~{name}", behaviours.choose(random).unwrap()),
             answer: ANSWERS.choose(random).unwrap(),
             twice: random.random_bool(0.2),
         }

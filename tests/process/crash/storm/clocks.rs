@@ -1,10 +1,10 @@
-//! Machines' clocks that can be stepped: libfaketime under a process, told by a file.
+//! System clocks that a test can step. libfaketime reads the offset from a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Debian's package `libfaketime`, installed or unpacked by `tests/tools`.
+/// The library of Debian's package `libfaketime`, installed or unpacked by `tests/tools`.
 fn library() -> Option<PathBuf> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/libfaketimeMT.so.1");
     let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
@@ -12,30 +12,30 @@ fn library() -> Option<PathBuf> {
     installed.chain([tools]).find(|library| library.exists())
 }
 
-/// The clock of one process after the other.
+/// The clock of a replica slot.
 pub(super) struct SteppedClock {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl SteppedClock {
-    /// One that is right, if the library is there.
+    /// Creates a clock without offset, if the library is installed.
     pub(super) fn find(file: PathBuf) -> Option<Self> {
         let clock = Self { library: library()?, file };
         clock.set(0);
         Some(clock)
     }
 
-    /// So many seconds fast, from now on.
+    /// Sets the offset from the real time.
     pub(super) fn set(&self, seconds: i64) {
-        // In one step: a process that reads half a file would not know the time.
+        // The rename is atomic: no process reads a partial file.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n")).unwrap();
         fs::rename(new, &self.file).unwrap();
     }
 
-    /// The process is to go by it. Only the time of day: a monotonic clock is not set by anybody.
-    pub(super) fn wind(&self, command: &mut Command) {
+    /// Makes the process use this clock for the time of day. The monotonic clock stays real.
+    pub(super) fn apply(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
         for switch in
             ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"]

@@ -1,4 +1,4 @@
-//! The faults there are.
+//! The faults of a storm.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -7,7 +7,8 @@ use rand::seq::IndexedRandom;
 use crate::postgres::link::Passage;
 use crate::postgres::server::Shutdown;
 
-/// With the time that a storm takes, below the five minutes that receivers grant a signature.
+/// Maximum step of a clock in seconds. Together with the duration of a storm, it stays below the five minutes for which receivers
+/// accept a signature.
 const MAX_STEP: i64 = 120;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,33 +17,33 @@ pub(super) enum Engine {
     Postgres,
 }
 
-/// What happens to something, until it is over. Replicas are named by their places.
+/// A fault that begins and ends. A number is the slot of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// `kill -9`; another process takes its place.
+    /// `kill -9`. Another process replaces the replica.
     Kill(usize),
-    /// SIGTERM; another process takes its place.
+    /// SIGTERM. Another process replaces the replica.
     Replace(usize),
     /// SIGSTOP for longer than a lease, then SIGCONT.
     Pause(usize),
-    /// Its machine's clock is set, and set back.
+    /// The clock of the replica is stepped by seconds, and set back at the end.
     Clock(usize, i64),
-    /// Its way to the server.
+    /// Fault of the connection between one replica and PostgreSQL.
     Link(usize, Passage),
-    /// All of them.
+    /// Fault of the connections between all replicas and PostgreSQL.
     Links(Passage),
-    /// The server ends, and is started again.
+    /// PostgreSQL is stopped and started again.
     Server(Shutdown),
     /// No file can grow.
     DiskFull,
-    /// The vendor keeps its answers to itself.
+    /// The vendor does not answer.
     VendorHeld,
     /// The receivers reset all connections.
     ReceiversDown,
 }
 
 impl Fault {
-    /// Its kind, as tallies call it.
+    /// Name of the kind, for the tally.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Kill(_) => "kill -9",
@@ -60,23 +61,23 @@ impl Fault {
 
     const fn replica(self) -> Option<usize> {
         match self {
-            Self::Kill(place)
-            | Self::Replace(place)
-            | Self::Pause(place)
-            | Self::Clock(place, _)
-            | Self::Link(place, _) => Some(place),
+            Self::Kill(slot)
+            | Self::Replace(slot)
+            | Self::Pause(slot)
+            | Self::Clock(slot, _)
+            | Self::Link(slot, _) => Some(slot),
             Self::Links(_) | Self::Server(_) | Self::DiskFull | Self::VendorHeld | Self::ReceiversDown => {
                 None
             }
         }
     }
 
-    /// Whether it is about PostgreSQL or the way there.
+    /// Whether PostgreSQL or the connection to it is affected.
     pub(super) const fn is_of_store(self) -> bool {
         matches!(self, Self::Link(..) | Self::Links(_) | Self::Server(_))
     }
 
-    /// How many requests of clients must end before it is over: more where they end as fast as ever.
+    /// Number of client requests that must end before the fault ends. It is higher for faults that do not slow requests down.
     pub(super) fn hold(self, random: &mut StdRng) -> usize {
         match self {
             Self::Clock(..) | Self::VendorHeld | Self::ReceiversDown => random.random_range(20..=100),
@@ -85,9 +86,9 @@ impl Fault {
         }
     }
 
-    /// Whether both can be at once: they are about different things.
+    /// Whether both faults can happen at the same time, because they affect different parts.
     pub(super) fn goes_with(self, other: Self) -> bool {
-        // Who is to run out of room must be there and write.
+        // A process must run and write to notice a full disk.
         let of_process = |fault: Self| fault.replica().is_some() && !matches!(fault, Self::Clock(..));
         let is_full = |fault| fault == Self::DiskFull;
         self.name() != other.name()
@@ -97,24 +98,20 @@ impl Fault {
     }
 }
 
-/// One of each kind.
+/// One random fault of each kind.
 pub(super) fn kinds(engine: Engine, random: &mut StdRng) -> Vec<Fault> {
     let passages = [Passage::Requests, Passage::Nothing, Passage::Cut];
     let ends = [Shutdown::Fast, Shutdown::Immediate, Shutdown::Kill];
     let step = random.random_range(1..=MAX_STEP) * if random.random_bool(0.5) { 1 } else { -1 };
-    let mut place = || if engine == Engine::Postgres { random.random_range(0..3) } else { 0 };
-    let mut kinds = vec![
-        Fault::Kill(place()),
-        Fault::Replace(place()),
-        Fault::Pause(place()),
-        Fault::Clock(place(), step),
-    ];
+    let mut slot = || if engine == Engine::Postgres { random.random_range(0..3) } else { 0 };
+    let mut kinds =
+        vec![Fault::Kill(slot()), Fault::Replace(slot()), Fault::Pause(slot()), Fault::Clock(slot(), step)];
     kinds.extend([Fault::VendorHeld, Fault::ReceiversDown]);
     match engine {
         Engine::Sqlite => kinds.push(Fault::DiskFull),
         Engine::Postgres => {
-            let place = place();
-            kinds.push(Fault::Link(place, *passages.choose(random).unwrap()));
+            let slot = slot();
+            kinds.push(Fault::Link(slot, *passages.choose(random).unwrap()));
             kinds.push(Fault::Links(*passages.choose(random).unwrap()));
             kinds.push(Fault::Server(*ends.choose(random).unwrap()));
         }

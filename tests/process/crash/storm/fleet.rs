@@ -1,4 +1,4 @@
-//! The replicas, each in a place of its own: a way to the store, a clock, and one process after the other.
+//! The replicas of a storm. Each slot has a connection to the store, a clock, and one process at a time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,16 +17,16 @@ use crate::store::Store;
 
 const REPLICAS: usize = 3;
 
-/// Where there is somebody to ask.
+/// Addresses of the running replicas, by slot.
 pub(super) type Addresses = watch::Receiver<BTreeMap<usize, Url>>;
 
-/// A process that was started in a place, and what it took of memory then, in KiB.
+/// A running process, and its memory after the start, in KiB.
 pub(super) struct Replica {
     pub(super) serving: Serving,
     pub(super) memory: u64,
 }
 
-struct Place {
+struct Slot {
     link: Option<Link>,
     clock: Option<SteppedClock>,
     replica: Option<Replica>,
@@ -34,11 +34,11 @@ struct Place {
 
 pub(super) struct Fleet {
     stage: Arc<Stage>,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     addresses: watch::Sender<BTreeMap<usize, Url>>,
-    /// What the processes logged that have ended.
+    /// Logs of the processes that have ended.
     logs: Vec<Vec<String>>,
-    /// Processes that ended instead of serving.
+    /// Number of processes that ended before they were ready.
     pub(super) failed_starts: usize,
 }
 
@@ -56,54 +56,54 @@ impl Fleet {
     }
 
     async fn start_all(stage: &Arc<Stage>, links: Vec<Option<Link>>) -> Self {
-        let clock = |place| SteppedClock::find(stage.home.path().join(format!("clock-{place}")));
-        let place = |(place, link)| Place { link, clock: clock(place), replica: None };
-        let places: Vec<_> = links.into_iter().enumerate().map(place).collect();
+        let clock = |slot| SteppedClock::find(stage.home.path().join(format!("clock-{slot}")));
+        let slot = |(slot, link)| Slot { link, clock: clock(slot), replica: None };
+        let slots: Vec<_> = links.into_iter().enumerate().map(slot).collect();
         let addresses = watch::Sender::new(BTreeMap::new());
-        let mut fleet = Self { stage: stage.clone(), places, addresses, logs: Vec::new(), failed_starts: 0 };
+        let mut fleet = Self { stage: stage.clone(), slots, addresses, logs: Vec::new(), failed_starts: 0 };
         if !fleet.has_clocks() {
-            println!("no clock is stepped: there is no libfaketime (tests/tools installs it)");
+            println!("clock steps are skipped: libfaketime is missing (tests/tools installs it)");
         }
-        for place in 0..fleet.places.len() {
-            fleet.fill(place).await;
+        for slot in 0..fleet.slots.len() {
+            fleet.fill(slot).await;
         }
         fleet
     }
 
     pub(super) fn has_clocks(&self) -> bool {
-        self.places.iter().all(|place| place.clock.is_some())
+        self.slots.iter().all(|slot| slot.clock.is_some())
     }
 
     pub(super) fn addresses(&self) -> Addresses {
         self.addresses.subscribe()
     }
 
-    /// Sets what a link lets through; all of them without a place.
+    /// Sets the passage of one link, or of all links if `only` is `None`.
     pub(super) fn set_links(&self, only: Option<usize>, passage: Passage) {
-        let chosen = |place: &usize| only.is_none_or(|only| only == *place);
-        for (_, place) in self.places.iter().enumerate().filter(|(place, _)| chosen(place)) {
-            place.link.as_ref().unwrap().set(passage);
+        let chosen = |slot: &usize| only.is_none_or(|only| only == *slot);
+        for (_, slot) in self.slots.iter().enumerate().filter(|(slot, _)| chosen(slot)) {
+            slot.link.as_ref().unwrap().set(passage);
         }
     }
 
-    pub(super) fn set_clock(&self, place: usize, seconds: i64) {
-        self.places[place].clock.as_ref().unwrap().set(seconds);
+    pub(super) fn set_clock(&self, slot: usize, seconds: i64) {
+        self.slots[slot].clock.as_ref().unwrap().set(seconds);
     }
 
-    pub(super) fn replica(&self, place: usize) -> &Replica {
-        self.places[place].replica.as_ref().unwrap()
+    pub(super) fn replica(&self, slot: usize) -> &Replica {
+        self.slots[slot].replica.as_ref().unwrap()
     }
 
-    /// A process for an empty place. As its supervisor would, it tries again if the process ends.
-    pub(super) async fn fill(&mut self, place: usize) {
+    /// Starts a process in an empty slot. Like a supervisor, it starts another one if the process ends.
+    pub(super) async fn fill(&mut self, slot: usize) {
         let starting = async {
             loop {
-                let command = self.command(place);
+                let command = self.command(slot);
                 match Serving::start_or_end(command, &self.stage.client).await {
                     Ok(serving) => break serving,
                     Err(log) => {
                         let why = log.join("\n");
-                        assert!(why.contains("store:"), "a process does not start:\n{why}");
+                        assert!(why.contains("store:"), "a process failed to start:\n{why}");
                         self.logs.push(log);
                     }
                 }
@@ -113,61 +113,61 @@ impl Fleet {
         let serving = within("a process that serves", starting).await;
         let api = serving.api.clone();
         let memory = memory(&serving);
-        self.places[place].replica = Some(Replica { serving, memory });
-        self.addresses.send_modify(|addresses| drop(addresses.insert(place, api)));
+        self.slots[slot].replica = Some(Replica { serving, memory });
+        self.addresses.send_modify(|addresses| drop(addresses.insert(slot, api)));
     }
 
-    /// Under a shell that lets writes beyond a limit fail, where they would kill the process.
-    fn command(&self, place: usize) -> Command {
+    /// Runs under a shell that ignores SIGXFSZ, so that a write beyond the file size limit fails instead of killing the process.
+    fn command(&self, slot: usize) -> Command {
         let mut command = self.stage.program(Path::new("sh"));
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "serve", BINARY, "serve"]);
-        let Place { link, clock, .. } = &self.places[place];
+        let Slot { link, clock, .. } = &self.slots[slot];
         if let (Store::Database(database), Some(link)) = (&self.stage.store, link) {
             command.env("GATEWAY_STORE__URL", database.url_through(link));
         }
         if let Some(clock) = clock {
-            clock.wind(&mut command);
+            clock.apply(&mut command);
         }
         command
     }
 
-    /// `kill -9`. Clients learn of it by themselves, and then are told.
-    pub(super) fn kill(&mut self, place: usize) {
-        let replica = self.places[place].replica.take().unwrap();
+    /// Sends `kill -9`. Clients may still use the address until it is removed.
+    pub(super) fn kill(&mut self, slot: usize) {
+        let replica = self.slots[slot].replica.take().unwrap();
         replica.serving.kill();
-        self.note_end(place, &replica.serving);
+        self.note_end(slot, &replica.serving);
     }
 
-    /// SIGTERM, and its exit code.
-    pub(super) async fn terminate(&mut self, place: usize) -> Option<i32> {
-        let replica = self.places[place].replica.take().unwrap();
+    /// Sends SIGTERM and returns the exit code.
+    pub(super) async fn terminate(&mut self, slot: usize) -> Option<i32> {
+        let replica = self.slots[slot].replica.take().unwrap();
         replica.serving.process.terminate();
         let code = replica.serving.process.ended().await;
-        self.note_end(place, &replica.serving);
+        self.note_end(slot, &replica.serving);
         code
     }
 
-    fn note_end(&mut self, place: usize, serving: &Serving) {
-        self.addresses.send_modify(|addresses| drop(addresses.remove(&place)));
+    fn note_end(&mut self, slot: usize, serving: &Serving) {
+        self.addresses.send_modify(|addresses| drop(addresses.remove(&slot)));
         self.logs.push(serving.process.stderr.so_far());
     }
 
-    /// Everything is over.
+    /// The running replicas.
     pub(super) fn replicas(&self) -> impl Iterator<Item = &Replica> {
-        self.places.iter().filter_map(|place| place.replica.as_ref())
+        self.slots.iter().filter_map(|slot| slot.replica.as_ref())
     }
 
-    /// How often something was logged.
+    /// Number of log lines that contain the text.
     pub(super) fn logged(&self, text: &str) -> usize {
         let living = self.replicas().map(|replica| replica.serving.process.stderr.so_far());
         let logs = self.logs.iter().cloned().chain(living);
         logs.map(|log| log.iter().filter(|line| line.contains(text)).count()).sum()
     }
 
-    /// Stops what still runs, which must end well.
+    /// Stops all replicas and expects exit code 0.
     pub(super) async fn stop(&mut self) {
-        for place in 0..self.places.len() {
-            assert_eq!(self.terminate(place).await, Some(0));
+        for slot in 0..self.slots.len() {
+            assert_eq!(self.terminate(slot).await, Some(0));
         }
     }
 }
@@ -182,7 +182,7 @@ impl Drop for Fleet {
     }
 }
 
-/// What the process takes of memory, in KiB; nothing where the system does not tell in `/proc`.
+/// Resident memory of the process in KiB, or 0 without `/proc`.
 pub(super) fn memory(serving: &Serving) -> u64 {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", serving.process.id())).unwrap_or_default();

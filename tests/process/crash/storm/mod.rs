@@ -1,39 +1,38 @@
-//! Storms: hundreds of calls in flight, a faulty vendor, faulty receivers, and at random moments all that can happen to
-//! the processes, to their store, to the way to it and to their clocks, often two things at once.
+//! Storms: hundreds of calls in flight, a faulty vendor and faulty receivers. At random moments, faults hit the processes, their store,
+//! the connection to it and their clocks, often two at once.
 //!
-//! A run is a seed, and the plan that comes of it is printed: `STORM_SEED=1 cargo test --test process storm` plays it
-//! again, as far as the machine's timing allows. `STORM_RUNS=20` makes so many runs on each engine. `STORM_LOGS=folder`
-//! keeps what the processes logged.
+//! The seed determines the plan, and a run prints both. `STORM_SEED=1 cargo test --test process storm` repeats a run, as far as the
+//! timing of the machine allows. `STORM_RUNS=20` makes 20 runs on each engine. `STORM_LOGS=folder` keeps the logs of the processes.
 
 mod calls;
+mod client;
+mod clients;
 mod clocks;
-mod crowd;
 mod fault;
 mod fleet;
-mod office;
+mod injector;
 mod plan;
 mod tally;
-mod weather;
 
 use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use self::crowd::Crowd;
+use self::clients::Clients;
 use self::fault::Engine;
 use self::fleet::Fleet;
+use self::injector::FaultInjector;
 use self::plan::Plan;
 use self::tally::Tally;
-use self::weather::Weather;
 use crate::gateway::within;
 use crate::postgres::server::{Options, Server};
 use crate::stage::Stage;
 
-/// In a run of all tests, on each engine.
+/// Default number of runs on each engine.
 const RUNS: u64 = 1;
 
-/// The work of one request, and the lease of that: `2 × timeout + 2 s`.
+/// Timeout of vendor requests and callbacks. The lease is `2 × timeout + 2 s`.
 const TIMEOUT: &str = "500ms";
 const LEASE: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -45,12 +44,12 @@ fn prepared(mut stage: Stage) -> Arc<Stage> {
     for key in ["VENDOR__REQUEST_TIMEOUT", "CALLBACKS__TIMEOUT"] {
         stage.set(key, TIMEOUT);
     }
-    // Receivers that are down for a while must not use them up.
+    // Receivers that are down for a while must not exhaust the schedule.
     stage.set("CALLBACKS__RETRY_SCHEDULE", &[["100ms"; 16], ["1s"; 16]].concat().join(","));
     Arc::new(stage)
 }
 
-/// Three replicas on a server of their own, which is stopped and killed too.
+/// Three replicas on their own PostgreSQL server, which is stopped and killed too.
 #[tokio::test]
 async fn postgres() {
     let mut server = Server::start(Options::default()).await;
@@ -64,7 +63,7 @@ async fn postgres() {
     }
 }
 
-/// One process, whose store is a file.
+/// One process with a SQLite store.
 #[tokio::test]
 async fn sqlite() {
     let first = super::random::seed("STORM_SEED");
@@ -76,7 +75,7 @@ async fn sqlite() {
     }
 }
 
-/// One storm, and the calm after it.
+/// Runs one storm and checks the result.
 async fn run(
     seed: u64,
     engine: Engine,
@@ -86,15 +85,15 @@ async fn run(
 ) -> (Tally, Option<Server>) {
     let plan = Plan::make(engine, &mut StdRng::seed_from_u64(seed), fleet.has_clocks());
     println!("STORM_SEED={seed} on {engine:?}\n{plan}");
-    let mut crowd = Crowd::gather(stage, fleet.addresses(), seed);
-    let mut weather = Weather::new(stage, fleet, server, crowd.ends());
-    for blow in &plan.blows {
-        let begin = crowd.mark();
-        crowd.begin_wave(&blow.calls);
-        within("the moment", crowd.until(&blow.moment, begin)).await;
-        within("the end of a fault", weather.strike(blow)).await;
+    let mut clients = Clients::start(stage, fleet.addresses(), seed);
+    let mut injector = FaultInjector::new(stage, fleet, server, clients.counts());
+    for step in &plan.steps {
+        let begin = clients.baseline();
+        clients.begin_wave(&step.calls);
+        within("the moment of a fault", clients.until(&step.moment, begin)).await;
+        within("the end of a fault", injector.run(step)).await;
     }
-    let ledger = within("an answer to every submission", crowd.disperse()).await;
-    let (fleet, server) = weather.clear();
+    let ledger = within("an acknowledgement of every submission", clients.finish()).await;
+    let (fleet, server) = injector.into_parts();
     (Tally::settle(seed, &plan, &ledger, stage, fleet).await, server)
 }

@@ -1,4 +1,4 @@
-//! A client with its hand on the socket.
+//! A client that writes raw bytes to a socket.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use url::Url;
 
 use crate::gateway::within;
 
-/// Between two bytes of a client that drips.
-const DRIP_PAUSE: Duration = Duration::from_millis(20);
+/// Pause between two bytes of a slow client.
+const SLOW_PAUSE: Duration = Duration::from_millis(20);
 
-/// A connection to the gateway.
-pub(super) struct Wire(TcpStream);
+/// A raw connection to the gateway.
+pub(super) struct RawConnection(TcpStream);
 
-/// What came of a flood.
+/// The outcome of a flood.
 #[derive(Debug)]
-pub(super) struct Met {
-    /// All that was answered until the connection was closed.
+pub(super) struct FloodOutcome {
+    /// All bytes of the response until the connection closed.
     pub(super) answer: String,
 }
 
-impl Wire {
+impl RawConnection {
     pub(super) async fn open(api: &Url) -> Self {
         let address = (api.host_str().unwrap(), api.port().unwrap());
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// Sends, and the other side must take it.
+    /// Sends bytes, and panics if the gateway does not accept them.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// Reads the head of an answer and as much of its body as comes along.
+    /// Reads the head of a response, and returns its status.
     pub(super) async fn status(&mut self) -> u16 {
         let mut read = Vec::new();
         while !read.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -42,8 +42,8 @@ impl Wire {
         status_of(&String::from_utf8_lossy(&read))
     }
 
-    /// Sends the pieces as long as they are taken, and listens meanwhile, until the other side closes the connection.
-    pub(super) async fn flood(self, pieces: impl Iterator<Item = Vec<u8>>, pause: bool) -> Met {
+    /// Sends the pieces while the gateway accepts them, and reads at the same time, until the gateway closes the connection.
+    pub(super) async fn flood(self, pieces: impl Iterator<Item = Vec<u8>>, pause: bool) -> FloodOutcome {
         let (mut read, mut write) = self.0.into_split();
         let sending = async {
             for piece in pieces {
@@ -51,15 +51,15 @@ impl Wire {
                     break;
                 }
                 if pause {
-                    tokio::time::sleep(DRIP_PAUSE).await;
+                    tokio::time::sleep(SLOW_PAUSE).await;
                 }
             }
-            // Not closed: that is for the other side to do.
+            // The connection stays open on this side, because the gateway must close it.
             std::future::pending::<()>().await;
         };
         let mut answer = Vec::new();
         let listening = async {
-            // A reset ends it as well as a close.
+            // A reset ends the connection too.
             while read.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
         };
         within("the end of a flooded connection", async {
@@ -69,16 +69,16 @@ impl Wire {
             }
         })
         .await;
-        Met { answer: String::from_utf8_lossy(&answer).into_owned() }
+        FloodOutcome { answer: String::from_utf8_lossy(&answer).into_owned() }
     }
 }
 
-impl Met {
+impl FloodOutcome {
     pub(super) fn status(&self) -> u16 {
         status_of(&self.answer)
     }
 
-    /// The problem's code, of an answer that is one.
+    /// The code of a response that is a problem.
     pub(super) fn problem(&self) -> String {
         assert!(self.answer.contains("content-type: application/problem+json"), "{self:?}");
         let body = self.answer.split_once("\r\n\r\n").unwrap().1;
@@ -91,7 +91,7 @@ fn status_of(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
 }
 
-/// One byte at a time.
-pub(super) fn drips(text: &str) -> impl Iterator<Item = Vec<u8>> {
+/// The text in pieces of one byte.
+pub(super) fn byte_by_byte(text: &str) -> impl Iterator<Item = Vec<u8>> {
     text.as_bytes().to_vec().into_iter().map(|byte| vec![byte])
 }

@@ -1,4 +1,4 @@
-//! A server that answers without measure.
+//! A server with huge or endless responses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,33 +8,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use url::Url;
 
-/// What is answered.
+/// A response of the server.
 #[derive(Clone)]
-pub(super) enum Flow {
-    /// This, and then the next request.
+pub(super) enum FloodResponse {
+    /// A complete response. The next request may follow.
     Whole(Arc<[u8]>),
-    /// This once, and then that for ever.
+    /// The first bytes once, then the second bytes without end.
     Endless(Arc<[u8]>, Arc<[u8]>),
 }
 
-/// A whole answer with a body of JSON.
-pub(super) fn json(body: &str) -> Flow {
+/// A complete response with a JSON body.
+pub(super) fn json(body: &str) -> FloodResponse {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    Flow::Whole([head.as_bytes(), body.as_bytes()].concat().into())
+    FloodResponse::Whole([head.as_bytes(), body.as_bytes()].concat().into())
 }
 
-/// On a free port; it ends when dropped.
-pub(super) struct Torrent {
+/// The server listens on a free port and stops when it is dropped.
+pub(super) struct FloodServer {
     pub(super) url: Url,
     task: JoinHandle<()>,
 }
 
-impl Torrent {
-    /// Answers by the path of a request and by how many came for it before.
-    pub(super) async fn start(answer: impl Fn(&str, usize) -> Flow + Send + Sync + 'static) -> Self {
+impl FloodServer {
+    /// Starts a server. `answer` gets the path of a request and the number of earlier requests to that path.
+    pub(super) async fn start(answer: impl Fn(&str, usize) -> FloodResponse + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let seen: Mutex<HashMap<String, usize>> = Mutex::default();
@@ -53,18 +53,18 @@ impl Torrent {
     }
 }
 
-impl Drop for Torrent {
+impl Drop for FloodServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&str) -> Flow>) -> Option<()> {
+async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&str) -> FloodResponse>) -> Option<()> {
     loop {
         let path = read(&mut stream).await?;
         match answer(&path) {
-            Flow::Whole(bytes) => stream.write_all(&bytes).await.ok()?,
-            Flow::Endless(first, again) => {
+            FloodResponse::Whole(bytes) => stream.write_all(&bytes).await.ok()?,
+            FloodResponse::Endless(first, again) => {
                 stream.write_all(&first).await.ok()?;
                 loop {
                     stream.write_all(&again).await.ok()?;
@@ -74,7 +74,7 @@ async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&str) -> Flow>) -> Opt
     }
 }
 
-/// Reads a request and gives its path.
+/// Reads a request and returns its path.
 async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let end = loop {

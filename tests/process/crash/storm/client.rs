@@ -1,4 +1,4 @@
-//! A client: it submits as a CRM does, again until somebody promises the call, and reads what was promised.
+//! A client: it submits calls, retries until a replica acknowledges them, and reads acknowledged calls.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -18,23 +18,23 @@ use super::fleet::Addresses;
 use crate::crash::ledger::Ledger;
 use crate::stage::{SCOPES, Stage};
 
-/// How long a client waits for an answer: most of them not long, some until the gateway says that it cannot help.
-const PATIENCE: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(12)];
-/// How long it waits before it asks again.
+/// Client timeouts. The short one is used for most requests. The long one is longer than any timeout of the gateway.
+const TIMEOUTS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(12)];
+/// Pause before the next request of a client.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How requests ended.
+/// Number of requests by outcome.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ends {
+pub(super) struct RequestCounts {
     pub(super) good: usize,
-    /// 503.
+    /// Answered with 503.
     pub(super) refused: usize,
-    /// Without an answer.
+    /// Ended without a response.
     pub(super) failed: usize,
-    pub(super) promised: usize,
+    pub(super) acknowledged: usize,
 }
 
-impl Ends {
+impl RequestCounts {
     pub(super) fn all(&self) -> usize {
         self.good + self.refused + self.failed
     }
@@ -44,21 +44,21 @@ impl Ends {
     }
 }
 
-/// What the clients share.
-pub(super) struct Office {
+/// State that the clients share.
+pub(super) struct ClientContext {
     pub(super) stage: Arc<Stage>,
     client: Client,
     token: String,
     addresses: Addresses,
     pub(super) ledger: Mutex<Ledger>,
-    /// Calls that somebody has seen completed, as they were seen.
+    /// Calls that a client has seen completed.
     completed: Mutex<BTreeSet<String>>,
-    pub(super) ends: watch::Sender<Ends>,
+    pub(super) counts: watch::Sender<RequestCounts>,
     pub(super) over: CancellationToken,
 }
 
-impl Office {
-    pub(super) fn open(stage: &Arc<Stage>, addresses: Addresses) -> Arc<Self> {
+impl ClientContext {
+    pub(super) fn new(stage: &Arc<Stage>, addresses: Addresses) -> Arc<Self> {
         Arc::new(Self {
             stage: stage.clone(),
             client: Client::builder().no_proxy().build().unwrap(),
@@ -66,23 +66,23 @@ impl Office {
             addresses,
             ledger: Mutex::default(),
             completed: Mutex::default(),
-            ends: watch::Sender::default(),
+            counts: watch::Sender::default(),
             over: CancellationToken::new(),
         })
     }
 
-    /// Somebody who is there, as far as is known.
-    async fn somebody(&self, random: &mut StdRng) -> Url {
+    /// The address of a random running replica.
+    async fn any_replica(&self, random: &mut StdRng) -> Url {
         let mut addresses = self.addresses.clone();
         let addresses = addresses.wait_for(|addresses| !addresses.is_empty()).await.unwrap();
         addresses.values().choose(random).unwrap().clone()
     }
 
-    /// A request to somebody, and its good answer.
+    /// Sends a request to a random replica. `None` if there is no response, or if the response is 503.
     async fn ask(&self, random: &mut StdRng, method: Method, path: &str, body: Value) -> Option<Value> {
-        let url = self.somebody(random).await.join(path).unwrap();
-        let patience = PATIENCE[usize::from(random.random_bool(0.1))];
-        let mut request = self.client.request(method, url).bearer_auth(&self.token).timeout(patience);
+        let url = self.any_replica(random).await.join(path).unwrap();
+        let timeout = TIMEOUTS[usize::from(random.random_bool(0.1))];
+        let mut request = self.client.request(method, url).bearer_auth(&self.token).timeout(timeout);
         if body.is_object() {
             request = request.header("content-type", "application/json").body(body.to_string());
         } else if random.random_bool(0.5) {
@@ -93,11 +93,11 @@ impl Office {
             Some((answer.status().as_u16(), answer.bytes().await.ok()?))
         };
         let answer = answer.await;
-        self.ends.send_modify(|ends| match answer {
-            Some((200 | 202, _)) => ends.good += 1,
-            Some((503, _)) => ends.refused += 1,
+        self.counts.send_modify(|counts| match answer {
+            Some((200 | 202, _)) => counts.good += 1,
+            Some((503, _)) => counts.refused += 1,
             Some((status, ref body)) => panic!("{status} for {path}: {}", String::from_utf8_lossy(body)),
-            None => ends.failed += 1,
+            None => counts.failed += 1,
         });
         let (status, body) = answer?;
         (status != 503).then(|| serde_json::from_slice(&body).unwrap())
@@ -110,18 +110,18 @@ impl Office {
             tokio::time::sleep(PAUSE).await;
         }
         let mut ledger = self.ledger.lock().unwrap();
-        ledger.promised(&call.id);
-        self.ends.send_modify(|ends| ends.promised = ledger.all_promised().len());
+        ledger.acknowledged(&call.id);
+        self.counts.send_modify(|counts| counts.acknowledged = ledger.all_acknowledged().len());
     }
 
-    /// A day at the office: mostly reading what was promised, and now and then a call more.
+    /// Mostly reads acknowledged calls, and sometimes submits another call.
     pub(super) async fn work(self: Arc<Self>, number: u64, mut random: StdRng) {
         for turn in 0.. {
             if self.over.is_cancelled() {
                 return;
             }
             if random.random_bool(0.2) {
-                let call = Call::choose(&format!("office-{number}-{turn}"), &mut random);
+                let call = Call::choose(&format!("client-{number}-{turn}"), &mut random);
                 self.ledger.lock().unwrap().sent(&call.id);
                 self.clone().submit(call, StdRng::seed_from_u64(random.random())).await;
             } else {
@@ -131,9 +131,9 @@ impl Office {
         }
     }
 
-    /// What was promised is known to everybody, and what was completed stays so.
+    /// Reads an acknowledged call. Every replica must know it, and a completed call must stay completed.
     async fn read(&self, random: &mut StdRng) {
-        let call_id = self.ledger.lock().unwrap().all_promised().iter().choose(random).cloned();
+        let call_id = self.ledger.lock().unwrap().all_acknowledged().iter().choose(random).cloned();
         let Some(call_id) = call_id else { return };
         let was_completed = self.completed.lock().unwrap().contains(&call_id);
         let path = format!("v1/analyses/{call_id}");
