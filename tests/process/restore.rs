@@ -77,17 +77,17 @@ async fn completed(stage: &Stage, gateway: &Serving, call_id: &str) {
     }
 }
 
-async fn submitted_once(mut stage: Stage) {
-    const CALLS: [&str; 4] = ["finished", "under-way", "waiting-1", "waiting-2"];
+async fn check_single_submit(mut stage: Stage) {
+    const CALLS: [&str; 4] = ["finished", "in-flight", "waiting-1", "waiting-2"];
     stage.set("TENANTS__ACME__MAX_CONCURRENCY", "1");
     let gateway = stage.serve().await;
     stage.submit(&gateway, "finished").await.unwrap();
     completed(&stage, &gateway, "finished").await;
-    // One is on its way to the vendor, who does not answer; the others wait behind it.
+    // The vendor holds the submit of one call, and the other calls wait for it.
     stage.vendor.set_held(true);
-    stage.submit(&gateway, "under-way").await.unwrap();
+    stage.submit(&gateway, "in-flight").await.unwrap();
     let is_there = |calls: &[alovoice_gateway::sandbox::stand_in::VendorRequest]| {
-        calls.iter().any(|call| call.call_id == id("under-way"))
+        calls.iter().any(|call| call.call_id == id("in-flight"))
     };
     within("a submit", stage.vendor.wait_for(is_there)).await;
     for call_id in ["waiting-1", "waiting-2"] {
@@ -103,7 +103,10 @@ async fn submitted_once(mut stage: Stage) {
 
     restore(&mut stage).await;
     let waiting = "SELECT count(*) FROM analyses WHERE stage = 'confirm'";
-    assert!(stage.store.count(waiting).await >= 2, "the backup had calls that waited");
+    assert!(
+        stage.store.count(waiting).await >= 2,
+        "the backup must contain calls that wait for confirmation"
+    );
     let gateway = stage.serve().await;
     for call_id in CALLS {
         completed(&stage, &gateway, call_id).await;
@@ -114,11 +117,11 @@ async fn submitted_once(mut stage: Stage) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_restored_file_does_not_know_is_not_submitted_again() {
-    submitted_once(Stage::set_up().await).await;
+async fn calls_submitted_after_a_sqlite_backup_are_not_submitted_again() {
+    check_single_submit(Stage::set_up().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_restored_database_does_not_know_is_not_submitted_again() {
-    submitted_once(Stage::set_up_on_postgres().await).await;
+async fn calls_submitted_after_a_postgres_backup_are_not_submitted_again() {
+    check_single_submit(Stage::set_up_on_postgres().await).await;
 }

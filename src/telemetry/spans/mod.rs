@@ -7,7 +7,7 @@
 //! A call outlives the request and often the process. Its [`TraceContext`] is stored with the analysis and with each
 //! delivery, and [`resume`] makes it the parent of the span of later work, whichever replica does that work.
 //!
-//! Only the fields in the table of [`attributes`] leave the process. The collector never delays work: finished spans wait in a
+//! Only the fields in the table of `attributes` leave the process. The collector never delays work: finished spans wait in a
 //! bounded queue, spans that do not fit are dropped and counted, and a thread of its own sends them.
 
 mod attributes;
