@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads them from a TOML file and the environment; every other module takes the part that it needs. Each key is
 //! declared once, by the macro in `declare`. From the declaration follow the struct, its documentation, the reader, and the files that
-//! [`reference`] generates: `config.example.toml`, `docs/settings.md` and a part of `helm/values.schema.json`.
+//! [`mod@reference`] generates: `config.example.toml`, `docs/settings.md` and a part of `helm/values.schema.json`.
 //!
 //! An operator wants to see all mistakes at once. serde stops at the first error, so the file is read key by key (`reader`) by rules
 //! (`rules`) that note each problem and go on.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use url::Url;
 
 /// Maximum time that a test waits for one condition. A longer wait means that the test hangs.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits for a future, and panics with `what` after [`PATIENCE`].
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {

@@ -39,7 +39,7 @@ pub struct Webhooks {
 /// A webhook with its recent activity.
 #[derive(Debug)]
 pub struct WebhookState {
-    /// The webhook.
+    /// The webhook as stored.
     pub webhook: Webhook,
     /// Its latest deliveries.
     pub activity: WebhookActivity,

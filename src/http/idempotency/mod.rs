@@ -1,7 +1,7 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, however often a caller
 //! sends it.
 //!
-//! The route table says which operations take a key, and [`once`] wraps their handlers, which do not see it. A request
+//! The route table says which operations take a key, and `once` wraps their handlers, which do not see it. A request
 //! without the header is executed as usual. For a request with the header:
 //!
 //! - The key is claimed in the store first, by tenant, method, path and key. Of two requests at the same time, at any

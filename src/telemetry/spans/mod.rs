@@ -7,7 +7,7 @@
 //! A call outlives the request and often the process. Its [`TraceContext`] is stored with the analysis and with each
 //! delivery, and [`resume`] makes it the parent of the span of later work, whichever replica does that work.
 //!
-//! Only the fields in the table of [`attributes`] leave the process. The collector never delays work: finished spans wait in a
+//! Only the fields in the table of `attributes` leave the process. The collector never delays work: finished spans wait in a
 //! bounded queue, spans that do not fit are dropped and counted, and a thread of its own sends them.
 
 mod attributes;
@@ -111,8 +111,8 @@ impl Export {
                 && *metadata.level() <= Level::DEBUG
         };
         let filter = dynamic_filter_fn(move |metadata, _| is_exported(metadata))
-            // Never "always": then each span is checked anew. Otherwise the last `enabled!` of the thread, which leaves its
-            // result behind, would decide about a span that all layers want.
+            // "Sometimes" instead of "always", so that this filter checks each span. With "always", the result of the last
+            // `enabled!` of the thread would apply to a span that all layers want.
             .with_callsite_filter(move |metadata| match is_exported(metadata) {
                 true => Interest::sometimes(),
                 false => Interest::never(),
