@@ -81,7 +81,7 @@ pub async fn start(
 
     let tenants = Arc::new(tenants(settings, variables)?);
     let encryption = Arc::new(Encryption::load(&settings.encryption)?);
-    series::begin(&env.metrics, &tenants);
+    series::create_series(&env.metrics, &tenants);
     tracing::info!(tenants = tenants.all().count(), "secrets loaded");
 
     let verifier =

@@ -10,7 +10,7 @@ use crate::telemetry::metrics::Metrics;
 /// The clocks, the source of randomness and the metrics of a process. Clones share them.
 #[derive(Clone)]
 pub struct Env {
-    /// Clock used for schedules and leases. It never leaps, and follows the store's server if there is one.
+    /// Clock used for schedules and leases. It does not jump. With PostgreSQL it follows the clock of the database server.
     pub clock: Arc<dyn Clock>,
     /// Clock of the machine, used for tokens and signatures.
     pub wall_clock: Arc<dyn Clock>,

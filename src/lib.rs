@@ -2,8 +2,7 @@
 //!
 //! # Modules
 //!
-//! Dependencies point in one direction, and siblings never import each other; `tests/architecture.rs` fails on an import
-//! against this rule.
+//! Dependencies point in one direction, and siblings never import each other. `tests/architecture.rs` checks this rule.
 //!
 //! ```text
 //! domain ← {store, alovoice, callbacks, auth} ← analyses ← {workers, http} ← app ← {commands, sandbox} ← main
@@ -12,44 +11,43 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`domain`] | pure rules: identifiers, states and transitions, schedules, talk metrics. No I/O, no async, no framework |
-//! | [`store`] | the only place with SQL. One transaction writes a change of state, its event and its deliveries |
-//! | [`alovoice`] | the client of the vendor. The vendor's terms (`stalk`, `aicallid`) and its token stay inside |
-//! | [`callbacks`] | signs callbacks, refuses internal addresses, and sends the callbacks |
-//! | [`auth`] | verifies tokens and loads the keys of their issuers |
-//! | [`analyses`] | the use cases: submit, get, wait, list, delete, read events, manage webhooks; contains the cache |
-//! | [`workers`] | background work: submit, poll, deliver, replay, delete expired data, reload keys and secrets |
-//! | [`http`] | the API, and the only place with the web framework except for the start of the servers |
-//! | [`app`] | builds the gateway once, runs it and shuts it down |
-//! | [`commands`], [`cli`], [`sandbox`] | the commands of the program, and a stand-in for the vendor |
+//! | [`store`] | the only place with SQL, for SQLite and PostgreSQL. A state change, its event and its deliveries are written in one transaction |
+//! | [`alovoice`] | the client of AloVoice. AloVoice's own terms (`stalk`, `aicallid`) and its token stay here |
+//! | [`callbacks`] | signs deliveries, checks the addresses of receivers, sends |
+//! | [`auth`] | checks tokens and loads the keys of the issuers |
+//! | [`analyses`] | use cases: submit, get, wait, list, delete, follow events, manage webhooks. The cache lives here |
+//! | [`workers`] | background work: submit, poll, deliver, replay, retention, refresh of keys and secrets |
+//! | [`http`] | the only place with the web framework, except for the start of the servers: one file per resource, one route table, one error table |
+//! | [`app`] | the composition root: builds everything once, runs it, drains it |
+//! | [`commands`] | the command line: arguments, and one file per command |
+//! | [`sandbox`] | the stand-in for AloVoice and the receiver of callbacks, used by the `sandbox` command and by tests |
 //! | [`env`](mod@env) | clocks, randomness and metrics, built once and passed down |
 //! | [`http_client`] | the base of every outgoing HTTP client |
-//! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the program runs, tenants, and logs, traces and metrics |
+//! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the gateway runs, tenants, logs, traces and metrics |
 //!
-//! # The life of a request
+//! # Life of a request
 //!
-//! `POST /v1/analyses` first passes [`http::observe`], which assigns a request id and a trace. The route table
-//! ([`http::routes`]) names the handler in [`http::analyses`] and the required scope. The extractor ([`http::request`])
-//! verifies the token with [`auth`], finds the tenant in [`tenants`], counts the request against the rate limit, and only
-//! then reads the body. The body becomes a [`domain::analysis::Submission`], or a problem that names every invalid field.
-//! [`analyses::Analyses::submit`] checks the callback's address and passes the submission to [`store::Store`], which
-//! commits it together with other submissions of the same moment. After the commit the gateway answers 202.
+//! `POST /v1/analyses` passes the middleware [`http::observe`], which gives the request an id and a span. The route table
+//! ([`http::routes`]) names the handler in [`http::analyses`] and the scope that it needs. The extractor ([`http::request`])
+//! verifies the token with [`auth`], finds the tenant in [`tenants`] and checks the rate limit. Only then does it read the
+//! body, which becomes a [`domain::analysis::Submission`] or a problem that names every invalid field.
+//! [`analyses::Analyses::submit`] checks the address of the callback and passes the submission to the [`store::Store`], which
+//! commits it together with other submissions of the same moment. Then the gateway answers 202.
 //!
-//! The commit wakes the submitter ([`workers::VendorWorker`]). The submitter claims the call with a lease and a fencing
-//! token, and sends it with [`alovoice::VendorClient`]. The outcome is a step of the state machine in
-//! [`domain::lifecycle`], which runs inside the transaction that writes the outcome. The poller works in the same way
-//! until there is a result. The transaction with the result also writes the event and a delivery for each callback and
-//! each subscribed webhook. Its commit wakes the [`workers::Deliverer`], waiting requests, and the streams of
-//! `GET /v1/events` ([`analyses::Feed`]).
+//! The commit wakes the submitter ([`workers::VendorWorker`]). The submitter claims the call by a lease with a fencing token
+//! and sends the request with [`alovoice::VendorClient`]. The outcome is a step of the state machine in
+//! [`domain::lifecycle`], applied inside the transaction that writes it. The poller works in the same way until AloVoice has a
+//! result. That transaction also writes the event and one delivery for each callback and each matching webhook. It wakes the
+//! [`workers::Deliverer`], waiting requests and the streams of `GET /v1/events` ([`analyses::Feed`]).
 //!
-//! `GET /v1/analyses/{call_id}` is answered from the cache, otherwise from the store. If the call was never submitted, the
-//! gateway asks the vendor once, even if many callers ask at the same time.
+//! `GET /v1/analyses/{call_id}` is answered from the cache, else from the store. For a call that was never submitted, the
+//! gateway asks AloVoice: once, however many callers ask at the same time.
 
 pub mod alovoice;
 pub mod analyses;
 pub mod app;
 pub mod auth;
 pub mod callbacks;
-pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod domain;

@@ -1,10 +1,9 @@
-//! The program: arguments in, exit code out. Everything else is the library's.
+//! The program: parses the arguments, runs a command of the library and returns the exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use alovoice_gateway::cli::Cli;
-use alovoice_gateway::commands::{self, Failed};
+use alovoice_gateway::commands::{self, Cli, Failed};
 use clap::Parser;
 
 #[tokio::main]
@@ -14,7 +13,7 @@ async fn main() -> ExitCode {
         Err(Failed::Fault(text)) => (text, 1),
         Err(Failed::Usage(text)) => (text, 2),
     };
-    // An error is ignored: if standard error is closed, there is no other place to report it.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(code)
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
 use alovoice_gateway::domain::polling::PollingPolicy;
+use alovoice_gateway::env::Env;
 use alovoice_gateway::store::postgres::PostgresStore;
 use alovoice_gateway::store::sqlite::SqliteStore;
-use alovoice_gateway::store::{Store, Surroundings};
+use alovoice_gateway::store::{Store, StoreContext};
 use alovoice_gateway::telemetry::metrics::Metrics;
 use rusqlite::Connection;
 
@@ -46,9 +47,9 @@ impl Engine {
                 let sql = fill::sql("X'7b7d'", at_rest, due, flood);
                 let home = tempfile::tempdir().unwrap();
                 let path = home.path().join("store.db");
-                drop(SqliteStore::open(&path, surroundings()).unwrap());
+                drop(SqliteStore::open(&path, store_context()).unwrap());
                 Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
-                let store = SqliteStore::open(&path, surroundings()).unwrap();
+                let store = SqliteStore::open(&path, store_context()).unwrap();
                 Opened { store: Box::new(store), _keep: Box::new(home) }
             }
             Self::Postgres => {
@@ -62,7 +63,7 @@ impl Engine {
                     max_connections: 4,
                     retention: Duration::MAX,
                 };
-                let store = PostgresStore::open(&url, &settings, surroundings(), |_| {}).await.unwrap();
+                let store = PostgresStore::open(&url, &settings, store_context(), |_| {}).await.unwrap();
                 let client = database.connect().await;
                 client.batch_execute(&sql).await.unwrap();
                 // PostgreSQL does this by itself after a while.
@@ -73,11 +74,15 @@ impl Engine {
     }
 }
 
-fn surroundings() -> Surroundings {
+fn store_context() -> StoreContext {
     let seconds = Duration::from_secs;
-    Surroundings {
-        clock: Arc::new(FixedClock),
-        entropy: Arc::new(SystemEntropy),
+    StoreContext {
+        env: Env {
+            clock: Arc::new(FixedClock),
+            wall_clock: Arc::new(FixedClock),
+            entropy: Arc::new(SystemEntropy),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        },
         policy: PollingPolicy {
             first_after: seconds(10),
             min_interval: seconds(5),
@@ -88,6 +93,5 @@ fn surroundings() -> Surroundings {
             empty_grace: seconds(600),
             settle_after: seconds(120),
         },
-        metrics: Arc::new(Metrics::new().unwrap()),
     }
 }

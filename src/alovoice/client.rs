@@ -60,7 +60,7 @@ pub struct VendorClient {
 pub struct VendorCall<'a> {
     /// The token of the call's tenant.
     pub token: &'a VendorToken,
-    /// The call.
+    /// The call that the request is about.
     pub call_id: &'a CallId,
     /// The trace that the request belongs to.
     pub trace: TraceContext,

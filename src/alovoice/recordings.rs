@@ -35,7 +35,7 @@ pub struct Recording {
     response: Response,
 }
 
-/// Fetches recordings.
+/// Client that fetches recordings.
 pub(super) struct Recordings {
     http: Client,
     base_url: Url,

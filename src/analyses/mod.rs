@@ -36,7 +36,7 @@ pub use self::representation::{Representation, entity_tag};
 pub use self::submission::Submitted;
 use self::waiters::Waiters;
 pub use self::webhooks::{
-    DeliveryList, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
+    DeliveryPage, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
     WebhookState, Webhooks, WebhooksError,
 };
 use crate::alovoice::{VendorClient, VendorPermits};

@@ -1,4 +1,5 @@
-//! Creates series at start-up. Without a series at 0, a rate over the first increment of a counter is 0.
+//! Creates metric series at start-up. A counter that first appears with the value 1 has no visible increase, so alerts would miss
+//! its first increment.
 
 use crate::domain::events::EventKind;
 use crate::domain::retries::AttemptOutcome;
@@ -8,7 +9,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::Tenants;
 
 /// Creates the series whose first increment alerts and dashboards use.
-pub(super) fn begin(metrics: &Metrics, tenants: &Tenants) {
+pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     for outcome in ["changed", "failed", "recovered"] {
         let _ = metrics.secret_reloads.with_label_values(&[outcome]);
     }

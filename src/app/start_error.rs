@@ -14,10 +14,10 @@ pub enum StartError {
     Settings(#[from] SettingsProblems),
     /// The SQLite file cannot be opened.
     #[error("store: {0}")]
-    File(#[from] sqlite::OpenError),
+    File(#[from] sqlite::SqliteOpenError),
     /// The PostgreSQL database cannot be used.
     #[error("store: {0}")]
-    Server(#[from] postgres::OpenError),
+    Server(#[from] postgres::PostgresOpenError),
     /// A server cannot listen on its address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -39,7 +39,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are wrong. For other errors, a later start with the same settings may succeed.
     pub const fn is_of_settings(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Server(postgres::OpenError::Settings(_)))
+        matches!(self, Self::Settings(_) | Self::Server(postgres::PostgresOpenError::Settings(_)))
     }
 
     pub(super) fn part<E: Into<Box<dyn std::error::Error + Send + Sync>>>(

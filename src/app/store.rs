@@ -8,7 +8,7 @@ use crate::domain::clock::{SteadyClock, SystemClock, SystemEntropy};
 use crate::env::Env;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, Surroundings};
+use crate::store::{Store, StoreContext};
 use crate::telemetry::metrics::Metrics;
 
 /// Opens the store for a gateway. A PostgreSQL server sets `clock`, so that all replicas share the server's time.
@@ -17,12 +17,12 @@ pub(super) async fn open(
     env: &Env,
     clock: Arc<SteadyClock>,
 ) -> Result<Arc<dyn Store>, StartError> {
-    let surroundings = surroundings(settings, env);
+    let context = context(settings, env.clone());
     Ok(match &settings.store.url {
-        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, surroundings)?),
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, context)?),
         StoreUrl::Postgres(url) => {
             let follow = move |now| clock.set(now);
-            Arc::new(PostgresStore::open(url, &settings.store, surroundings, follow).await?)
+            Arc::new(PostgresStore::open(url, &settings.store, context, follow).await?)
         }
     })
 }
@@ -38,20 +38,19 @@ pub async fn attach(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
         entropy: Arc::new(SystemEntropy),
         metrics: Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?),
     };
-    let surroundings = surroundings(settings, &env);
+    let context = context(settings, env);
     Ok(match &settings.store.url {
-        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::attach(path, surroundings)?),
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::attach(path, context)?),
         StoreUrl::Postgres(url) => {
             // `open` migrates the schema, which would break gateways of the previous version.
             if !postgres::inspect(url, &settings.store).await? {
-                return Err(postgres::OpenError::TooOld.into());
+                return Err(postgres::PostgresOpenError::TooOld.into());
             }
-            Arc::new(PostgresStore::open(url, &settings.store, surroundings, |_| {}).await?)
+            Arc::new(PostgresStore::open(url, &settings.store, context, |_| {}).await?)
         }
     })
 }
 
-fn surroundings(settings: &Settings, env: &Env) -> Surroundings {
-    let Env { clock, entropy, metrics, .. } = env.clone();
-    Surroundings { clock, entropy, policy: settings.vendor.polling.clone(), metrics }
+fn context(settings: &Settings, env: Env) -> StoreContext {
+    StoreContext { env, policy: settings.vendor.polling.clone() }
 }

@@ -23,7 +23,7 @@ use crate::domain::webhooks::CustomHeaders;
 use crate::http_client;
 
 /// Bytes of a receiver's answer that are stored.
-pub const KEPT_RESPONSE_BYTES: usize = 4096;
+const KEPT_RESPONSE_BYTES: usize = 4096;
 
 /// How long an unused connection stays open. Common servers close idle connections after 60 s, so a callback rarely uses a
 /// connection that its receiver is closing.

@@ -11,17 +11,17 @@ use crate::config::Settings;
 use crate::http_client;
 
 /// Deadline of the whole request. It is shorter than the deadline of the image's health check, so that the reason is printed.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     let address = reachable(settings.server.admin_listen)?;
     let url = format!("http://{address}/livez");
-    let client = http_client::builder().timeout(PATIENCE).build().map_err(Failed::fault)?;
+    let client = http_client::builder().timeout(TIMEOUT).build().map_err(Failed::fault)?;
     let answer = client.get(&url).send().await;
     match answer {
         Ok(answer) if answer.status() == StatusCode::OK => print("alive"),
-        Ok(answer) => Err(Failed::fault(format!("{url} answers {}", answer.status()))),
-        Err(error) => Err(Failed::fault(format!("{url} does not answer: {}", cause(&error)))),
+        Ok(answer) => Err(Failed::fault(format!("{url} answered {}", answer.status()))),
+        Err(error) => Err(Failed::fault(format!("{url} is not reachable: {}", cause(&error)))),
     }
 }
 
@@ -34,7 +34,7 @@ fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
     };
     match listen.port() {
         0 => Err(Failed::Usage(
-            "server.admin_listen: has port 0, and which one the system picked is not known here".to_owned(),
+            "server.admin_listen has port 0, so the port of the running gateway is unknown".to_owned(),
         )),
         port => Ok(SocketAddr::new(ip, port)),
     }
@@ -43,7 +43,7 @@ fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
 /// The innermost error; the outer ones only say that the request failed.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return format!("nothing came for {} s", PATIENCE.as_secs());
+        return format!("no answer within {} s", TIMEOUT.as_secs());
     }
     let mut deepest: &dyn Error = error;
     while let Some(source) = deepest.source() {
@@ -57,20 +57,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_on_all_addresses_is_asked_on_the_loopback_interface() {
-        for (listen, asked) in [
+    fn a_listener_on_all_addresses_is_checked_on_the_loopback_interface() {
+        for (listen, address) in [
             ("0.0.0.0:9090", "127.0.0.1:9090"),
             ("[::]:9090", "[::1]:9090"),
             ("10.1.2.3:9090", "10.1.2.3:9090"),
             ("[fd00::1]:9091", "[fd00::1]:9091"),
         ] {
-            assert_eq!(reachable(listen.parse().unwrap()).unwrap(), asked.parse().unwrap(), "{listen}");
+            assert_eq!(reachable(listen.parse().unwrap()).unwrap(), address.parse().unwrap(), "{listen}");
         }
     }
 
     #[test]
-    fn a_port_that_the_system_picks_cannot_be_asked() {
-        let Err(Failed::Usage(told)) = reachable("127.0.0.1:0".parse().unwrap()) else { panic!() };
-        assert!(told.contains("server.admin_listen"), "{told}");
+    fn a_port_chosen_by_the_system_cannot_be_checked() {
+        let Err(Failed::Usage(text)) = reachable("127.0.0.1:0".parse().unwrap()) else { panic!() };
+        assert!(text.contains("server.admin_listen"), "{text}");
     }
 }

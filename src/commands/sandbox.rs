@@ -13,11 +13,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::Algorithm;
 
-use super::Failed;
+use super::arguments::SandboxArgs;
+use super::{Failed, variable};
 use crate::app::{self, Gateway};
 use crate::auth::DevelopmentToken;
 use crate::callbacks::{SignedHeaders, verify};
-use crate::cli::SandboxArgs;
 use crate::config::{self, Settings};
 use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::domain::ids::TenantId;
@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
         clock: Arc::new(SystemClock),
     })
     .await
-    .map_err(|error| taken("--vendor-listen", arguments.vendor_listen, &error))?;
+    .map_err(|error| cannot_listen("--vendor-listen", arguments.vendor_listen, &error))?;
     let receiver = Receiver::start(ReceiverOptions {
         on_received: Some(announce(secrets.callback.clone())),
         ..ReceiverOptions::default()
@@ -65,8 +65,7 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
 
     let settings = settings(arguments, &home.path, &vendor)?;
     let telemetry = Telemetry::start(&settings).map_err(Failed::fault)?;
-    let gateway =
-        app::start(&settings, &|name| std::env::var(name).ok(), telemetry).await.map_err(Failed::fault)?;
+    let gateway = app::start(&settings, &variable, telemetry).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
     let welcome = welcome(&gateway, &vendor, &receiver, &token, &secrets);
     write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;
@@ -78,8 +77,8 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
     Ok(())
 }
 
-fn taken(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
-    Failed::fault(format!("cannot listen on {address}: {error}; choose another address by {flag}"))
+fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
+    Failed::fault(format!("cannot listen on {address}: {error}; choose another address with {flag}"))
 }
 
 /// Folder of the sandbox's files. It is deleted at the end, unless `--data-dir` named it.
@@ -124,11 +123,13 @@ impl Secrets {
             entropy.fill(&mut bytes);
             STANDARD.encode(bytes)
         };
-        let callback_text = kept(&folder.join(CALLBACK_SECRET), || format!("whsec_{}", random()))?;
-        kept(&folder.join(ENCRYPTION_KEY), random)?;
+        let callback_text = read_or_create(&folder.join(CALLBACK_SECRET), || format!("whsec_{}", random()))?;
+        read_or_create(&folder.join(ENCRYPTION_KEY), random)?;
         Ok(Self {
-            vendor_token: kept(&folder.join(VENDOR_TOKEN), || random().replace(['/', '+', '='], "x"))?,
-            hmac: kept(&folder.join(HMAC_SECRET), random)?,
+            vendor_token: read_or_create(&folder.join(VENDOR_TOKEN), || {
+                random().replace(['/', '+', '='], "x")
+            })?,
+            hmac: read_or_create(&folder.join(HMAC_SECRET), random)?,
             callback: CallbackSecret::parse(&callback_text).map_err(Failed::fault)?,
             callback_text,
         })
@@ -151,8 +152,8 @@ impl Secrets {
     }
 }
 
-/// Content of a file, which is created first if it is missing.
-fn kept(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
+/// Reads a file. A missing file is created first.
+fn read_or_create(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
     if !path.exists() {
         fs::write(path, make()).map_err(Failed::fault)?;
     }
@@ -229,7 +230,7 @@ fn welcome(
 
 Swagger UI   {api}swagger-ui/     (Authorize: paste the token)
 Metrics      {admin}metrics
-AloVoice     {vendor}     (stand-in)
+AloVoice     {vendor}     (stand-in; it invents the analyses)
 Receiver     {hook}     (prints every callback here)
 
 Paste these lines into another terminal. The token belongs to the tenant "{TENANT}" and is valid for 8 hours.

@@ -3,37 +3,39 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use super::arguments::{CopyArgs, UrlText};
 use super::{Failed, print};
-use crate::cli::{CopyArgs, UrlText};
 use crate::config::StoreUrl;
 use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
-use crate::store::copy::{Beginning, Comparison, CopyError, StoreCopy};
+use crate::store::copy::{Comparison, CopyError, CopyStart, StoreCopy};
 use crate::store::postgres;
 
 /// Number of rows between two progress lines of a table.
-const ROWS_BETWEEN_WORDS: usize = 100_000;
+const ROWS_PER_PROGRESS_LINE: usize = 100_000;
 
 const NEXT: &str = "\
-Next: set store.url to the database (and store.password_file, if you gave one), and start the gateways.
-No gateway will start on the file any more; keep it until you have a backup of the database.";
+Next: set store.url to the database (and store.password_file, if you used one), then start the gateways.
+Gateways no longer start on the file. Keep it until you have a backup of the database.";
 
 pub(super) async fn run(arguments: &CopyArgs) -> Result<(), Failed> {
     let StoreUrl::Sqlite(from) = url("--from", &arguments.from)? else {
-        return Err(Failed::usage("--from must be a file, \"sqlite://path\""));
+        return Err(Failed::usage("--from must be a SQLite file, \"sqlite://path\""));
     };
     let StoreUrl::Postgres(to) = url("--to", &arguments.to)? else {
-        return Err(Failed::usage("--to must be a server, \"postgres://user@host:5432/database\""));
+        return Err(Failed::usage(
+            "--to must be a PostgreSQL database, \"postgres://user@host:5432/database\"",
+        ));
     };
     let password_file = arguments.password_file.as_deref();
     if let Some(path) = password_file {
-        // Read now, since a missing file would later look like a refusal by the server.
+        // Checked now, because the error of a missing file would later look like a refusal by the server.
         std::fs::read(path)
             .map_err(|error| Failed::usage(format!("--password-file {}: {error}", path.display())))?;
     }
     let copy = StoreCopy::open(&from, &to, password_file, SystemClock.now()).await;
     let copy = copy.map_err(|error| failed(&error))?;
-    let told = if arguments.verify_only { compare(&copy).await } else { carry(copy).await };
-    print(&told.map_err(|error| failed(&error))?)
+    let report = if arguments.verify_only { compare(&copy).await } else { run_copy(copy).await };
+    print(&report.map_err(|error| failed(&error))?)
 }
 
 fn url(name: &str, text: &UrlText) -> Result<StoreUrl, Failed> {
@@ -41,32 +43,32 @@ fn url(name: &str, text: &UrlText) -> Result<StoreUrl, Failed> {
 }
 
 async fn compare(copy: &StoreCopy) -> Result<String, CopyError> {
-    Ok(format!("The database holds what the file holds:\n\n{}", table(&copy.verify().await?)))
+    Ok(format!("File and database are identical:\n\n{}", table(&copy.verify().await?)))
 }
 
-async fn carry(mut copy: StoreCopy) -> Result<String, CopyError> {
+async fn run_copy(mut copy: StoreCopy) -> Result<String, CopyError> {
     match copy.begin(&SystemEntropy).await? {
-        Beginning::Finished => {
-            return Ok("This file was copied there before: nothing is left to do.".to_owned());
+        CopyStart::Finished => {
+            return Ok("This file was already copied to this database. There is nothing to do.".to_owned());
         }
-        Beginning::Resumed => say("going on where an earlier copy stopped"),
-        Beginning::New => {}
+        CopyStart::Resumed => progress("resuming an interrupted copy"),
+        CopyStart::New => {}
     }
     let (mut table_name, mut rows) = ("", 0);
     while let Some(batch) = copy.step().await? {
         if batch.table != table_name {
             (table_name, rows) = (batch.table, 0);
-            say(&format!("copying {table_name}"));
+            progress(&format!("copying {table_name}"));
         }
         let before = rows;
         rows += batch.rows;
-        if rows / ROWS_BETWEEN_WORDS > before / ROWS_BETWEEN_WORDS {
-            say(&format!("copying {table_name}: {rows} rows"));
+        if rows / ROWS_PER_PROGRESS_LINE > before / ROWS_PER_PROGRESS_LINE {
+            progress(&format!("copying {table_name}: {rows} rows"));
         }
     }
-    say("reading both again");
+    progress("comparing file and database");
     let comparisons = copy.finish().await?;
-    Ok(format!("Everything was copied, and both sides hold the same:\n\n{}\n\n{NEXT}", table(&comparisons)))
+    Ok(format!("The copy is complete. File and database are identical:\n\n{}\n\n{NEXT}", table(&comparisons)))
 }
 
 /// Formats the comparison, one line per table.
@@ -80,13 +82,13 @@ fn table(comparisons: &[Comparison]) -> String {
 }
 
 /// Prints a progress line on standard error. A closed standard error is ignored.
-fn say(text: &str) {
+fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn failed(error: &CopyError) -> Failed {
     match error {
-        CopyError::Database(postgres::OpenError::Settings(_)) => Failed::usage(error),
+        CopyError::Database(postgres::PostgresOpenError::Settings(_)) => Failed::usage(error),
         _ => Failed::fault(error),
     }
 }

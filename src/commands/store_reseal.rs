@@ -15,20 +15,20 @@ use crate::domain::webhooks::WebhookSealer;
 use crate::secrets::Encryption;
 use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
 
-/// Number of webhooks, or of stored answers of up to 1 MiB each, in memory at once. Answers of a batch share a commit.
+/// Number of webhooks, or of stored responses of up to 1 MiB each, in memory at once. The responses of a batch share a commit.
 const BATCH: usize = 32;
 
 /// Number of sealed records, by key.
 #[derive(Debug, Default)]
 struct Count {
-    by_the_first: usize,
-    by_another: usize,
+    by_first_key: usize,
+    by_other_key: usize,
     unopened: usize,
 }
 
 /// The result of one pass over the store.
 #[derive(Debug, Default)]
-struct Found {
+struct Pass {
     webhooks: Count,
     answers: Count,
     /// Webhooks whose secret or headers no key opens.
@@ -38,28 +38,28 @@ struct Found {
     missed: usize,
 }
 
-pub(super) async fn run(settings: &Settings, only_look: bool) -> Result<(), Failed> {
+pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Failed> {
     let encryption = Encryption::load(&settings.encryption).map_err(Failed::usage)?;
     let keys = encryption
         .keys()
-        .ok_or_else(|| Failed::usage("encryption.key_file is not set: nothing is sealed"))?;
-    let work = Resealing {
+        .ok_or_else(|| Failed::usage("encryption.key_file is not set, so no record is sealed"))?;
+    let resealing = Resealing {
         store: app::attach(settings).await.map_err(|error| Failed::of_start(&error))?,
         keys,
-        only_look,
+        check_only,
     };
-    let mut found = work.pass().await.map_err(Failed::fault)?;
-    let mut resealed = [found.webhooks.by_another, found.answers.by_another];
+    let mut found = resealing.pass().await.map_err(Failed::fault)?;
+    let mut resealed = [found.webhooks.by_other_key, found.answers.by_other_key];
     while found.missed > 0 {
-        found = work.pass().await.map_err(Failed::fault)?;
-        resealed[0] += found.webhooks.by_another;
-        resealed[1] += found.answers.by_another;
+        found = resealing.pass().await.map_err(Failed::fault)?;
+        resealed[0] += found.webhooks.by_other_key;
+        resealed[1] += found.answers.by_other_key;
     }
-    print(&table(&found, resealed, only_look))?;
-    let faults = faults(&found, only_look);
+    print(&table(&found, resealed, check_only))?;
+    let faults = faults(&found, check_only);
     if faults.is_empty() {
         return print(
-            "\nThe first key sealed everything: the others can be taken out of encryption.key_file.",
+            "\nEvery record is sealed with the first key. You can remove the other keys from encryption.key_file.",
         );
     }
     Err(Failed::Fault(faults.join("\n")))
@@ -68,13 +68,13 @@ pub(super) async fn run(settings: &Settings, only_look: bool) -> Result<(), Fail
 struct Resealing {
     store: Arc<dyn Store>,
     keys: Arc<SealingKeys>,
-    only_look: bool,
+    check_only: bool,
 }
 
 impl Resealing {
     /// Makes one pass over all sealed records.
-    async fn pass(&self) -> Result<Found, StoreError> {
-        let mut found = Found::default();
+    async fn pass(&self) -> Result<Pass, StoreError> {
+        let mut found = Pass::default();
         let mut after = None;
         loop {
             let batch = self.store.sealed_webhooks_across_tenants(after, BATCH).await?;
@@ -93,84 +93,82 @@ impl Resealing {
         }
     }
 
-    async fn webhook(&self, was: SealedWebhook, found: &mut Found) -> Result<(), StoreError> {
-        let mut sealed = was.sealed.clone();
-        let vault = WebhookSealer::new(&self.keys, &was.tenant, was.id);
-        let sealings = vault.reseal(&mut sealed, &SystemEntropy, SystemClock.now());
-        found.webhooks.by_the_first += sealings.by_the_first;
+    async fn webhook(&self, old: SealedWebhook, found: &mut Pass) -> Result<(), StoreError> {
+        let mut sealed = old.sealed.clone();
+        let sealer = WebhookSealer::new(&self.keys, &old.tenant, old.id);
+        let sealings = sealer.reseal(&mut sealed, &SystemEntropy, SystemClock.now());
+        found.webhooks.by_first_key += sealings.by_the_first;
         found.webhooks.unopened += sealings.unopened.len();
         if !sealings.unopened.is_empty() {
-            let what = sealings.unopened.join(", ");
-            found.unopened_webhooks.push(format!("{} of tenant {}: {what}", was.id, was.tenant));
+            let fields = sealings.unopened.join(", ");
+            found.unopened_webhooks.push(format!("{} of tenant {}: {fields}", old.id, old.tenant));
         }
         if sealings.by_another == 0 {
             return Ok(());
         }
-        if self.only_look || self.store.reseal_webhook(was, sealed).await? {
-            found.webhooks.by_another += sealings.by_another;
+        if self.check_only || self.store.reseal_webhook(old, sealed).await? {
+            found.webhooks.by_other_key += sealings.by_another;
         } else {
             found.missed += 1;
         }
         Ok(())
     }
 
-    async fn answers(&self, batch: Vec<SealedAnswer>, found: &mut Found) -> Result<(), StoreError> {
-        let mut anew = Vec::new();
+    async fn answers(&self, batch: Vec<SealedAnswer>, found: &mut Pass) -> Result<(), StoreError> {
+        let mut replaced = Vec::new();
         for answer in batch {
             let context = sealing_context(&answer.tenant, &answer.name);
             match self.keys.reseal(Purpose::IdempotentAnswer, &context, &SystemEntropy, &answer.bytes) {
-                Resealed::Unchanged => found.answers.by_the_first += 1,
-                Resealed::Replaced(sealed) => anew.push((answer, sealed)),
+                Resealed::Unchanged => found.answers.by_first_key += 1,
+                Resealed::Replaced(sealed) => replaced.push((answer, sealed)),
                 Resealed::Unopened => {
                     found.answers.unopened += 1;
                     *found.unopened_answers.entry(answer.tenant).or_default() += 1;
                 }
             }
         }
-        let count = anew.len();
-        let written = match (self.only_look, count) {
+        let count = replaced.len();
+        let written = match (self.check_only, count) {
             (true, _) | (_, 0) => count,
-            (false, _) => self.store.reseal_answers_across_tenants(anew).await?,
+            (false, _) => self.store.reseal_answers_across_tenants(replaced).await?,
         };
-        found.answers.by_another += written;
+        found.answers.by_other_key += written;
         found.missed += count - written;
         Ok(())
     }
 }
 
 /// The reasons why a key cannot be retired, one per line.
-fn faults(found: &Found, only_look: bool) -> Vec<String> {
+fn faults(found: &Pass, check_only: bool) -> Vec<String> {
     let mut faults = Vec::new();
-    if only_look && found.webhooks.by_another + found.answers.by_another > 0 {
-        faults.push(
-            "other keys than the first are still needed: run `alovoice-gateway store reseal`".to_owned(),
-        );
+    if check_only && found.webhooks.by_other_key + found.answers.by_other_key > 0 {
+        faults.push("some records still need another key: run `alovoice-gateway store reseal`".to_owned());
     }
     for webhook in &found.unopened_webhooks {
-        faults.push(format!("none of the keys opens webhook {webhook}"));
+        faults.push(format!("no key opens webhook {webhook}"));
     }
     for (tenant, number) in &found.unopened_answers {
         faults.push(format!(
-            "none of the keys opens {number} kept answers of tenant {tenant}; they go within a day"
+            "no key opens {number} stored responses of tenant {tenant}; they expire within a day"
         ));
     }
     faults
 }
 
-fn table(found: &Found, by_another: [usize; 2], only_look: bool) -> String {
-    let Found { webhooks, answers, .. } = found;
-    let anew = if only_look { "another key" } else { "another key until now" };
+fn table(found: &Pass, resealed: [usize; 2], check_only: bool) -> String {
+    let Pass { webhooks, answers, .. } = found;
+    let other_key = if check_only { "another key" } else { "another key (now first)" };
     // Records that an earlier pass resealed count as sealed by the first key in the last pass.
-    let again =
-        |count: &Count, resealed: usize| (count.by_the_first + count.by_another).saturating_sub(resealed);
-    let mut lines = format!("{:<24}{:>17}{:>14}", "sealed by", "webhook secrets", "kept answers");
+    let by_first_key =
+        |count: &Count, resealed: usize| (count.by_first_key + count.by_other_key).saturating_sub(resealed);
+    let mut lines = format!("{:<24}{:>17}{:>18}", "sealed with", "webhook secrets", "stored responses");
     for (name, of_webhooks, of_answers) in [
-        ("the first key", again(webhooks, by_another[0]), again(answers, by_another[1])),
-        (anew, by_another[0], by_another[1]),
-        ("none of the keys", webhooks.unopened, answers.unopened),
+        ("first key", by_first_key(webhooks, resealed[0]), by_first_key(answers, resealed[1])),
+        (other_key, resealed[0], resealed[1]),
+        ("no known key", webhooks.unopened, answers.unopened),
     ] {
         // Writing to a string cannot fail.
-        let _ = write!(lines, "\n{name:<24}{of_webhooks:>17}{of_answers:>14}");
+        let _ = write!(lines, "\n{name:<24}{of_webhooks:>17}{of_answers:>18}");
     }
     lines
 }

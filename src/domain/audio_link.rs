@@ -1,6 +1,6 @@
 //! Links to recordings. A link gives access to one recording without a token until the link expires.
 //!
-//! The link holds all its data in sealed form. Only the gateway can create or read it. Every replica with the same keys
+//! The link holds all its data in sealed form. No other party can create or read it, and every replica with the same keys
 //! opens it without a database.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sealing: authenticated encryption. Only this service can read sealed data, and it detects changes.
+//! Sealing: authenticated encryption of data that only this service can read, and that no other party can change unnoticed.
 //!
 //! The cipher is AES-256-GCM-SIV (RFC 8452), which stays secure if a nonce repeats: replicas choose nonces at random. The purpose and
 //! the owner of the data are bound to it as associated data, so data that is copied elsewhere does not open.

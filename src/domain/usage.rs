@@ -78,9 +78,9 @@ pub struct Usage {
     pub submissions: u64,
     /// Requests for a result, including those that found a finished call.
     pub polls: u64,
-    /// Completed analyses; later revisions do not count.
+    /// Number of completed analyses. Later revisions do not count.
     pub completions: u64,
-    /// Failed analyses.
+    /// Number of failed analyses.
     pub failures: u64,
     /// Deliveries to callbacks and webhooks.
     pub deliveries: DeliveryUsage,
@@ -92,10 +92,10 @@ pub struct DeliveryUsage {
     /// Finished attempts, successful or not.
     #[schema(example = 125)]
     pub attempts: u64,
-    /// Successful deliveries.
+    /// Number of successful deliveries.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Failed deliveries.
+    /// Number of failed deliveries.
     #[schema(example = 0)]
     pub failed: u64,
 }

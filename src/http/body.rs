@@ -48,12 +48,12 @@ pub enum BodyPresence {
 
 /// The fields of a JSON body.
 pub trait JsonFields: DeserializeOwned {
-    /// See [`RequestBody::calls`].
+    /// The calls that the body names, as in [`RequestBody::calls`].
     fn calls(&self) -> Vec<CallId> {
         Vec::new()
     }
 
-    /// See [`RequestBody::is_dry_run`].
+    /// Whether the request changes nothing, as in [`RequestBody::is_dry_run`].
     fn is_dry_run(&self) -> bool {
         false
     }

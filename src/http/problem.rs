@@ -95,7 +95,7 @@ impl ApiError {
         self
     }
 
-    /// Adds `Retry-After`.
+    /// Adds a `Retry-After` header, rounded up to seconds.
     pub fn with_retry_after(self, after: Duration) -> Self {
         self.with_header(header::RETRY_AFTER, retry_after(after))
     }

@@ -20,7 +20,7 @@ macro_rules! kinds {
         $(#[doc = $title] pub const $name: &ProblemKind = &ProblemKind {
             code: $code, status: StatusCode::$status, title: $title, advice: $advice,
         };)*
-        /// All kinds.
+        /// All kinds of problems.
         pub const ALL: &[&ProblemKind] = &[$($name),*];
     };
 }

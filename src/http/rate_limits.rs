@@ -21,7 +21,7 @@ use crate::config::RateLimitSettings;
 use crate::domain::ids::TenantId;
 
 /// The limit of a tenant.
-pub const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// The rest of the limit.
 pub const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 

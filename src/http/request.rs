@@ -44,7 +44,7 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub path: P,
     /// The query parameters.
     pub query: Q,
-    /// The body.
+    /// The parsed body.
     pub body: B,
     /// The `Idempotency-Key`, if the request has one and the operation takes it.
     pub(super) idempotent: Option<IdempotentRequest>,

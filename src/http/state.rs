@@ -24,7 +24,7 @@ pub struct ApiState {
     pub feed: Arc<Feed>,
     /// Use cases of webhooks and deliveries.
     pub webhooks: Webhooks,
-    /// Verifies tokens.
+    /// Verifier of access tokens.
     pub verifier: Arc<Verifier>,
     /// The configured tenants.
     pub tenants: Arc<Tenants>,

@@ -49,7 +49,7 @@ pub enum TranscriptFormat {
     Markdown,
     /// WebVTT subtitles with the speakers as voices.
     Vtt,
-    /// SubRip subtitles.
+    /// SubRip subtitles with the speaker before each text.
     Srt,
 }
 

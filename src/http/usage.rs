@@ -46,10 +46,10 @@ pub struct UsageOfDay {
     /// Requests to AloVoice for a result, including those that found a finished call.
     #[schema(example = 310)]
     polls: u64,
-    /// Completed analyses; later revisions do not count.
+    /// Number of completed analyses. Later revisions do not count.
     #[schema(example = 118)]
     completions: u64,
-    /// Failed analyses.
+    /// Number of failed analyses.
     #[schema(example = 2)]
     failures: u64,
     /// Deliveries to callbacks and webhooks.

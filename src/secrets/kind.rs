@@ -16,7 +16,7 @@ pub enum SecretKind {
 }
 
 impl SecretKind {
-    /// Every kind.
+    /// All kinds of secrets.
     pub const ALL: [Self; 5] = [
         Self::VendorToken,
         Self::CallbackSecret,

@@ -9,8 +9,9 @@
 //! - A state change, its event and its deliveries are one transaction. The transition itself is the domain's
 //!   ([`crate::domain::lifecycle`]) and runs inside that transaction, on the row as it is then. The same transaction
 //!   updates the tenant's learned processing time.
-//! - Work is claimed by lease: a claim sets `due_at` to the lease's end and raises the row's fencing token, which every
-//!   later write must carry. A worker that stalled past its lease gets [`StoreError::LeaseLost`].
+//! - Work is claimed by **lease**: a claim sets `due_at` to the lease's end and raises the row's **fencing token**, which
+//!   every later write must carry. When the lease runs out, another worker may claim the row. Then the token of the first
+//!   worker is outdated, and its write gets [`StoreError::LeaseLost`].
 //! - The claim of a submit marks its outcome as unknown, before the request is sent.
 //! - No transaction is open during a request to the vendor or to a receiver.
 //!
@@ -27,6 +28,7 @@ mod events;
 mod feed;
 mod idempotency;
 pub mod postgres;
+mod replay_steps;
 mod replays;
 mod rules;
 mod sealed;
@@ -43,15 +45,12 @@ mod webhook_rows;
 mod webhooks;
 mod work;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::polling::PollingPolicy;
-use crate::telemetry::metrics::Metrics;
+use crate::env::Env;
 
 pub use self::analyses::{AnalysisStore, StoredAnalysis};
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
@@ -67,7 +66,7 @@ pub use self::usage::UsageStore;
 pub use self::webhooks::{WebhookActivity, WebhookStore};
 pub use self::work::{Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, WorkSlots, WorkStore};
 
-/// The number of changes that are buffered for a slow listener before it is told that it missed some.
+/// The number of changes that are buffered for a slow listener. A slower listener gets an error that counts the lost changes.
 const CHANGE_BACKLOG: usize = 4096;
 
 /// Why a store operation failed.
@@ -95,17 +94,13 @@ impl StoreError {
     }
 }
 
-/// What an engine needs from the rest of the house.
+/// The environment of the store.
 #[derive(Clone)]
-pub struct Surroundings {
-    /// The time of every write.
-    pub clock: Arc<dyn Clock>,
-    /// For ids and jitter.
-    pub entropy: Arc<dyn Entropy>,
-    /// The rules of the transitions.
+pub struct StoreContext {
+    /// Environment of the process. Its `clock` sets the time of every write.
+    pub env: Env,
+    /// Polling policy, which the transitions of analyses follow.
     pub policy: PollingPolicy,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
 }
 
 /// A committed change that other tasks or replicas may wait for.

@@ -1,33 +1,19 @@
-//! Replays of past events to a webhook.
+//! Replays of past events to a webhook. [`replay_steps`](super::replay_steps) sends them batch by batch.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::replay_steps::AdvanceReplay;
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::values::{Row, Value, json, values};
+use super::values::{Row, json, values};
 use super::{Change, StoreError, webhooks};
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::events::EventKind;
-use crate::domain::ids::{DeliveryId, ReplayId, TenantId, WebhookId};
+use crate::domain::ids::{ReplayId, TenantId, WebhookId};
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use crate::domain::webhooks::EventFilter;
-
-/// The most events that one step of a replay reads.
-const REPLAY_SCAN: usize = 1000;
-/// The most deliveries that one step creates; bounds how long the step's transaction lasts.
-const REPLAY_BATCH: usize = 200;
-/// A replay adds no deliveries while its webhook has so many pending: new events do not wait behind all past ones.
-const REPLAY_BACKLOG: usize = 400;
-/// The pause before a replay checks the backlog again.
-const REPLAY_PAUSE: Duration = Duration::from_millis(500);
-/// The pause before a replay that cannot be read is tried again; another version of this program may read it.
-const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
-/// The pause while the webhook is disabled. Enabling the webhook ends it.
-const REPLAY_PAUSE_WHILE_DISABLED: Duration = Duration::from_secs(60);
 
 /// The outcome of a request to begin a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +45,8 @@ pub trait ReplayStore: Send + Sync {
     /// Counts the events that a replay would send.
     async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError>;
 
-    /// Begins a replay. An event whose delivery is pending is not sent twice; an event that was delivered or given up is
-    /// sent again, under the same id.
+    /// Begins a replay. An event whose delivery is pending is not sent twice. A delivery that succeeded or was given up is
+    /// restarted with the same id.
     async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError>;
 
     /// Reads a replay to a webhook.
@@ -131,7 +117,8 @@ impl Rule for CountEvents {
     }
 }
 
-fn is_wanted(kind: &str, span: &ReplaySpan) -> bool {
+/// Whether a replay sends events of this type.
+pub(super) fn is_wanted(kind: &str, span: &ReplaySpan) -> bool {
     EventKind::from_word(kind).is_some_and(|kind| span.events.wants(kind))
 }
 
@@ -212,150 +199,18 @@ pub(super) async fn wake(
 }
 
 /// A replay with its cursor: the time and the number of the last event that was read.
-struct Progress {
-    replay: Replay,
-    tenant: TenantId,
-    at: i64,
-    seq: i64,
-}
-
-struct AdvanceReplay;
-
-impl Rule for AdvanceReplay {
-    const NAME: &'static str = "advance_replay";
-    type Output = Advanced;
-
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Advanced, StoreError> {
-        let now = transaction.env().clock.now();
-        let mut advanced = Advanced::default();
-        // Replicas advance different replays at the same time.
-        let select = sql!(
-            "SELECT ",
-            COLUMNS,
-            " FROM replays WHERE finished_at IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED",
-        );
-        let due =
-            transaction.find(select, values![now], |row| Ok((row.get::<String>("id")?, read(row)))).await?;
-        if let Some((id, progress)) = due {
-            advanced.replays = 1;
-            match progress {
-                Ok(progress) => advanced.sent = step(transaction, progress, now).await?,
-                Err(error) => postpone(transaction, &id, &error, now).await?,
-            }
-            if advanced.sent > 0 {
-                transaction.notify(Change::Delivery);
-            }
-        }
-        let next = sql!("SELECT min(due_at) AS due_at FROM replays WHERE finished_at IS NULL");
-        advanced.next_due = transaction.find(next, &[], |row| row.get("due_at")).await?.flatten();
-        Ok(advanced)
-    }
-}
-
-/// Postpones a replay that cannot be read, so that it does not block the others.
-async fn postpone(
-    transaction: &impl Transaction,
-    id: &str,
-    error: &StoreError,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    tracing::error!(replay = id, %error, "failed to read a replay");
-    let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");
-    transaction.execute(update, values![id, now + REPLAY_PAUSE_WHILE_UNREADABLE]).await?;
-    Ok(())
-}
-
-/// Takes the tenant, the cursor, the last moment, and the most events to read.
-pub(super) static SCAN: Sql = Sql::new(&[
-    "SELECT at, seq, kind FROM events WHERE tenant = ?1 AND (at, seq) > (?2, ?3) AND at <= ?4 ORDER BY at, seq LIMIT ?5",
-]);
-
-/// Advances a replay by one batch. Returns the number of events for which it created or restarted a delivery.
-async fn step(
-    transaction: &impl Transaction,
-    mut progress: Progress,
-    now: Timestamp,
-) -> Result<usize, StoreError> {
-    let (webhook, span) = (progress.replay.webhook, progress.replay.span.clone());
-    let enabled = webhooks::is_enabled(transaction, &progress.tenant, webhook).await? == Some(true);
-    let pending = webhooks::pending(transaction, &progress.tenant, webhook, REPLAY_BACKLOG).await?;
-    let room = REPLAY_BACKLOG.saturating_sub(pending).min(REPLAY_BATCH);
-    if !enabled || room == 0 {
-        let pause = if enabled { REPLAY_PAUSE } else { REPLAY_PAUSE_WHILE_DISABLED };
-        return save(transaction, &progress, 0, now + pause, None).await.map(|()| 0);
-    }
-    let values = values![&progress.tenant, progress.at, progress.seq, span.until, REPLAY_SCAN];
-    let events = transaction
-        .query(&SCAN, values, |row| {
-            let kind: Cow<'_, str> = row.get("kind")?;
-            Ok((row.get("at")?, row.get("seq")?, is_wanted(&kind, &span)))
-        })
-        .await?;
-    let (mut read, mut wanted) = (0, Vec::new());
-    for (at, seq, is_wanted) in events {
-        (progress.at, progress.seq) = (at, seq);
-        read += 1;
-        if is_wanted {
-            wanted.push(seq);
-            if wanted.len() == room {
-                break;
-            }
-        }
-    }
-    send(transaction, &progress, &wanted, now).await?;
-    let sent = wanted.len();
-    let finished_at = (read < REPLAY_SCAN && sent < room).then_some(now);
-    save(transaction, &progress, sent, now, finished_at).await?;
-    Ok(sent)
-}
-
-/// Takes the new delivery's id, the webhook, the status, the time, the trace and the event. A pending delivery of the same
-/// event to the same webhook stays as it is.
-static SEND: Sql = Sql::new(&[
-    "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, \
-     created_at, due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \
-     ON CONFLICT (event, webhook, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
-     finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'",
-]);
-
-/// Creates or restarts the deliveries of events.
-async fn send(
-    transaction: &impl Transaction,
-    progress: &Progress,
-    events: &[i64],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let (webhook, trace) = (progress.replay.webhook.to_string(), json(&progress.replay.trace)?);
-    let entropy = &*transaction.env().entropy;
-    let row = |event: &i64| {
-        let id = Value::from(DeliveryId::generate(now, entropy));
-        let status = Value::from(DeliveryStatus::Pending.as_str());
-        [id, (&webhook).into(), status, now.into(), (&trace).into(), (*event).into()]
-    };
-    let rows: Vec<_> = events.iter().map(row).collect();
-    transaction.execute_each(&SEND, &rows).await
-}
-
-async fn save(
-    transaction: &impl Transaction,
-    progress: &Progress,
-    sent: usize,
-    due_at: Timestamp,
-    finished_at: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    let update = sql!(
-        "UPDATE replays SET at = ?1, seq = ?2, sent = sent + ?3, due_at = ?4, finished_at = ?5 WHERE id = ?6"
-    );
-    let values = values![progress.at, progress.seq, sent, due_at, finished_at, progress.replay.id];
-    transaction.execute(update, values).await?;
-    Ok(())
+pub(super) struct Progress {
+    pub(super) replay: Replay,
+    pub(super) tenant: TenantId,
+    pub(super) at: i64,
+    pub(super) seq: i64,
 }
 
 /// The columns that [`read`] reads.
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, webhook, tenant, since, until, events, at, seq, sent, created_at, finished_at, trace";
 
-fn read(row: &dyn Row) -> Result<Progress, StoreError> {
+pub(super) fn read(row: &dyn Row) -> Result<Progress, StoreError> {
     let events = row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?;
     Ok(Progress {
         replay: Replay {

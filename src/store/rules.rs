@@ -46,13 +46,15 @@ use super::values::{Row, Value};
 use super::work::Leased;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Queue, RecordedDelivery,
-    StoreError, Surroundings, WorkSlots,
+    StoreError, WorkSlots,
 };
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
+use crate::env::Env;
 use crate::telemetry::metrics::Metrics;
 
 /// Another transaction changed or deleted the same rows between two statements. The rule is run again where that can happen.
@@ -68,8 +70,11 @@ impl From<Raced> for StoreError {
 
 /// An open transaction of either engine.
 pub(super) trait Transaction: Send + Sync {
-    /// The clock, the entropy and the polling policy.
-    fn env(&self) -> &Surroundings;
+    /// The environment of the process.
+    fn env(&self) -> &Env;
+
+    /// The polling policy.
+    fn policy(&self) -> &PollingPolicy;
 
     /// Whether the rule was run before, with an unknown outcome.
     fn is_repeated(&self) -> bool;
@@ -111,7 +116,7 @@ pub(super) trait Transaction: Send + Sync {
     /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
 
-    /// Inserts new analyses of one tenant, which are in the order of their calls and alike except for call, metadata and trace.
+    /// Inserts new analyses of one tenant. They are in the order of their calls, and differ only in call, metadata and trace.
     /// Returns their rows; `None` where the tenant has the call already.
     fn insert_analyses(
         &self,
@@ -125,7 +130,7 @@ pub(super) trait Transaction: Send + Sync {
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Replaces what lists show of an analysis and what it is found by.
+    /// Replaces the list and search entries of an analysis by those of its new result.
     fn index(
         &self,
         row: i64,
@@ -133,7 +138,7 @@ pub(super) trait Transaction: Send + Sync {
         result: &AnalysisResult,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Says that the work of a lease is done, so that it need not be released when the process stops.
+    /// Records that a lease has ended, so that the process does not release it when it stops.
     fn end_lease(&self, leased: Leased, lease: Lease);
 
     /// Reads every row of the result.
@@ -214,8 +219,8 @@ pub(super) trait Engine: Send + Sync {
     /// Runs a rule that only reads.
     fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// The clock, the entropy, the polling policy and the metrics.
-    fn env(&self) -> &Surroundings;
+    /// The environment of the process.
+    fn env(&self) -> &Env;
 
     /// See [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
     fn list(

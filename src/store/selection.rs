@@ -1,52 +1,81 @@
-//! Which of the due deliveries are claimed: the oldest first, but no tenant and no receiver more than its share.
+//! Selects which due deliveries are claimed: the oldest first, but no more than its share for each tenant and each receiver.
+//!
+//! A claim looks at the [`WINDOW`] oldest due deliveries of a tenant. If more are due and slots are left, those deliveries may
+//! all be for a busy receiver. Then the claim also scans up to [`RECEIVERS_PER_CLAIM`] receivers of the tenant, one after
+//! another, and takes the oldest deliveries of each. The next claim continues the scan after the last receiver.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::DeliverySlots;
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::TenantId;
 use crate::domain::webhooks::{DeliveryLimit, Health};
 
-/// A tenant's oldest due deliveries are looked at this far. If all of them go to receivers that have their share
-/// under way, the claim walks from receiver to receiver instead.
+/// The number of a tenant's oldest due deliveries that a claim looks at first.
 pub(super) const WINDOW: usize = 64;
-/// How many receivers one claim walks past; the next goes on from there.
-pub(super) const STRIDE: usize = 64;
+/// The most receivers of a tenant that one claim scans.
+pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
+/// The pause before a claim continues the scan of receivers.
+pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
-/// A delivery that is due.
+/// The receiver after which the next claim continues the scan, by tenant.
+pub(super) type ReceiverCursors = HashMap<TenantId, String>;
+
+/// A due delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) row: i64,
     pub(super) receiver: String,
-    /// Bytes of its body.
+    /// The size of the body in bytes.
     pub(super) size: usize,
 }
 
-/// What is chosen so far, of all tenants.
+/// The deliveries selected so far, of all tenants.
 pub(super) struct Selection<'a> {
     slots: &'a DeliverySlots,
     bytes: usize,
     rows: Vec<i64>,
 }
 
-/// What is chosen of one tenant.
+/// The selection of deliveries of one tenant.
 pub(super) struct Share<'s, 'a> {
     selection: &'s mut Selection<'a>,
-    /// Under way or chosen, by receiver.
+    /// Deliveries in progress or selected, by receiver.
     busy: HashMap<String, usize>,
-    /// How many may be, for those receivers that may not have their whole share.
-    gates: HashMap<String, usize>,
-    room: usize,
+    /// The limits of receivers that are disabled or paused.
+    limits: HashMap<String, usize>,
+    free: usize,
 }
 
-/// How many may be under way to an endpoint that is disabled or was paused: nothing, or one to try it with.
-pub(super) fn gate_room(disabled: bool, paused_until: Option<Timestamp>, now: Timestamp) -> usize {
-    if disabled {
-        return 0;
-    }
-    match (Health { paused_until, ..Health::default() }).delivery_limit(now) {
-        DeliveryLimit::Unlimited => usize::MAX,
-        DeliveryLimit::Probing => 1,
-        DeliveryLimit::Paused(_) => 0,
+/// The limits of a tenant's webhooks that are disabled or paused.
+#[derive(Debug, Default)]
+pub(super) struct WebhookLimits {
+    /// The most deliveries in progress, by webhook.
+    pub(super) limits: HashMap<String, usize>,
+    /// When the next pause ends.
+    pub(super) next_end: Option<Timestamp>,
+}
+
+impl WebhookLimits {
+    /// Adds a webhook. A disabled or paused webhook gets no deliveries, and after a pause one delivery probes the webhook.
+    pub(super) fn add(
+        &mut self,
+        webhook: String,
+        is_disabled: bool,
+        paused_until: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let limit = match (Health { paused_until, ..Health::default() }).delivery_limit(now) {
+            _ if is_disabled => 0,
+            DeliveryLimit::Unlimited => usize::MAX,
+            DeliveryLimit::Probing => 1,
+            DeliveryLimit::Paused(_) => 0,
+        };
+        self.limits.insert(webhook, limit);
+        if !is_disabled && limit == 0 {
+            self.next_end = self.next_end.into_iter().chain(paused_until).min();
+        }
     }
 }
 
@@ -55,19 +84,19 @@ impl<'a> Selection<'a> {
         Self { slots, bytes: slots.bytes, rows: Vec::new() }
     }
 
-    /// Whoever gives a place back asks again.
+    /// Whether no further delivery can be selected. The claim is repeated when a slot becomes free.
     pub(super) fn is_full(&self) -> bool {
         self.rows.len() >= self.slots.total || self.bytes == 0
     }
 
-    /// Begins with a tenant, of which each receiver has so many under way, and some may have no more than `gates` says.
+    /// Begins the selection for a tenant. `busy` is the number of deliveries in progress by receiver.
     pub(super) fn tenant<'s>(
         &'s mut self,
         busy: HashMap<String, usize>,
-        gates: HashMap<String, usize>,
+        limits: HashMap<String, usize>,
     ) -> Share<'s, 'a> {
-        let room = self.slots.per_tenant.saturating_sub(busy.values().sum());
-        Share { selection: self, busy, gates, room }
+        let free = self.slots.per_tenant.saturating_sub(busy.values().sum());
+        Share { selection: self, busy, limits, free }
     }
 
     pub(super) fn into_rows(self) -> Vec<i64> {
@@ -76,20 +105,21 @@ impl<'a> Selection<'a> {
 }
 
 impl Share<'_, '_> {
-    /// Whether another could be chosen.
-    pub(super) fn has_room(&self) -> bool {
-        self.room > 0 && !self.selection.is_full()
+    /// Whether another delivery of the tenant could be selected.
+    pub(super) fn has_free_slots(&self) -> bool {
+        self.free > 0 && !self.selection.is_full()
     }
 
-    /// Chooses it if everybody concerned has room.
+    /// Selects a delivery if the claim, the tenant and the receiver have a free slot.
     pub(super) fn offer(&mut self, candidate: Candidate) {
-        let has_room = self.has_room();
+        let has_free_slots = self.has_free_slots();
         let per_receiver = self.selection.slots.per_receiver;
-        let most = self.gates.get(&candidate.receiver).map_or(per_receiver, |gate| per_receiver.min(*gate));
-        let of_receiver = self.busy.entry(candidate.receiver).or_default();
-        if has_room && *of_receiver < most && !self.selection.rows.contains(&candidate.row) {
-            *of_receiver += 1;
-            self.room -= 1;
+        let most =
+            self.limits.get(&candidate.receiver).map_or(per_receiver, |limit| per_receiver.min(*limit));
+        let busy = self.busy.entry(candidate.receiver).or_default();
+        if has_free_slots && *busy < most && !self.selection.rows.contains(&candidate.row) {
+            *busy += 1;
+            self.free -= 1;
             self.selection.bytes = self.selection.bytes.saturating_sub(candidate.size);
             self.selection.rows.push(candidate.row);
         }

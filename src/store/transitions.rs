@@ -71,7 +71,7 @@ impl Rule for FailOverdue {
     type Output = OverdueFailures;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<OverdueFailures, StoreError> {
-        let (now, deadline) = (transaction.env().clock.now(), transaction.env().policy.deadline);
+        let (now, deadline) = (transaction.env().clock.now(), transaction.policy().deadline);
         let too_long_ago = before(now, deadline);
         let mut failures = OverdueFailures { applied: Vec::new(), next_due: None };
         for tenant in &self.tenants {
@@ -132,7 +132,7 @@ pub(super) fn context<'a>(
 ) -> Context<'a> {
     let env = transaction.env();
     let (now, jitter) = (env.clock.now(), env.entropy.fraction());
-    Context { now, policy: &env.policy, jitter, current, pace }
+    Context { now, policy: transaction.policy(), jitter, current, pace }
 }
 
 /// Announces that an analysis changed. Only finished analyses are cached.

@@ -36,7 +36,7 @@ pub(super) trait Row {
 
 impl dyn Row + '_ {
     /// The value of a column in a type of the domain.
-    pub(super) fn get<'a, T: Column<'a>>(&'a self, column: &str) -> Result<T, StoreError> {
+    pub(super) fn get<'a, T: FromColumn<'a>>(&'a self, column: &str) -> Result<T, StoreError> {
         let value = self.value(column)?;
         T::read(&value).ok_or_else(|| unreadable(column, &value))
     }
@@ -75,17 +75,17 @@ pub(super) fn json(value: &impl Serialize) -> Result<String, StoreError> {
 }
 
 /// A type that a column can be read as; `None` if the value does not fit.
-pub(super) trait Column<'a>: Sized {
+pub(super) trait FromColumn<'a>: Sized {
     fn read(value: &Value<'a>) -> Option<Self>;
 }
 
-impl<'a, T: Column<'a>> Column<'a> for Option<T> {
+impl<'a, T: FromColumn<'a>> FromColumn<'a> for Option<T> {
     fn read(value: &Value<'a>) -> Option<Self> {
         if *value == Value::Null { Some(None) } else { T::read(value).map(Some) }
     }
 }
 
-impl Column<'_> for bool {
+impl FromColumn<'_> for bool {
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
             Value::Boolean(boolean) => Some(*boolean),
@@ -99,7 +99,7 @@ impl Column<'_> for bool {
 
 macro_rules! integers {
     ($($integer:ty),*) => {$(
-        impl Column<'_> for $integer {
+        impl FromColumn<'_> for $integer {
             fn read(value: &Value<'_>) -> Option<Self> {
                 match value {
                     Value::Integer(number) => Self::try_from(*number).ok(),
@@ -118,7 +118,7 @@ macro_rules! integers {
 }
 integers!(u16, u32, u64, usize);
 
-impl Column<'_> for i64 {
+impl FromColumn<'_> for i64 {
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
             Value::Integer(number) => Some(*number),
@@ -133,7 +133,7 @@ impl From<i64> for Value<'_> {
     }
 }
 
-impl<'a> Column<'a> for Cow<'a, str> {
+impl<'a> FromColumn<'a> for Cow<'a, str> {
     fn read(value: &Value<'a>) -> Option<Self> {
         match value {
             Value::Text(text) => Some(text.clone()),
@@ -142,7 +142,7 @@ impl<'a> Column<'a> for Cow<'a, str> {
     }
 }
 
-impl Column<'_> for String {
+impl FromColumn<'_> for String {
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
             Value::Text(text) => Some(text.as_ref().to_owned()),
@@ -151,7 +151,7 @@ impl Column<'_> for String {
     }
 }
 
-impl Column<'_> for Vec<u8> {
+impl FromColumn<'_> for Vec<u8> {
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
             Value::Bytes(bytes) => Some(bytes.to_vec()),
@@ -160,13 +160,13 @@ impl Column<'_> for Vec<u8> {
     }
 }
 
-impl Column<'_> for Timestamp {
+impl FromColumn<'_> for Timestamp {
     fn read(value: &Value<'_>) -> Option<Self> {
         i64::read(value).map(Self::from_millis)
     }
 }
 
-impl Column<'_> for Duration {
+impl FromColumn<'_> for Duration {
     fn read(value: &Value<'_>) -> Option<Self> {
         u64::read(value).map(Self::from_millis)
     }
@@ -174,7 +174,7 @@ impl Column<'_> for Duration {
 
 macro_rules! named_ids {
     ($($id:ty),*) => {$(
-        impl Column<'_> for $id {
+        impl FromColumn<'_> for $id {
             fn read(value: &Value<'_>) -> Option<Self> {
                 match value {
                     Value::Text(text) => Self::parse(text).ok(),
@@ -194,7 +194,7 @@ named_ids!(TenantId, CallId);
 
 macro_rules! generated_ids {
     ($($id:ty),*) => {$(
-        impl Column<'_> for $id {
+        impl FromColumn<'_> for $id {
             fn read(value: &Value<'_>) -> Option<Self> {
                 match value {
                     Value::Text(text) => Self::parse(text),

@@ -13,6 +13,13 @@ const SECOND: f64 = 32_000.0;
 const LONG: &str = "known-audio-long~1";
 
 impl Stage {
+    /// Prepares a gateway that waits for minutes for each part of a recording, so that a busy machine interrupts no stream.
+    async fn for_long_recordings() -> Self {
+        let mut stage = Self::set_up().await;
+        stage.set("VENDOR__REQUEST_TIMEOUT", "2m");
+        stage
+    }
+
     /// Creates an audio link to the recording of a call.
     async fn audio_link(&self, gateway: &Serving, call_id: &str) -> Url {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}/audio-link")).unwrap();
@@ -25,7 +32,7 @@ impl Stage {
 
 #[tokio::test]
 async fn a_browser_plays_a_link_and_seeks_in_it() {
-    let stage = Stage::set_up().await;
+    let stage = Stage::for_long_recordings().await;
     let gateway = stage.serve().await;
     let url = stage.audio_link(&gateway, LONG).await;
     let mut player = browser("audio_player.cjs");
@@ -68,7 +75,7 @@ async fn a_long_recording_is_streamed_and_not_buffered() {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     };
-    let stage = Stage::set_up().await;
+    let stage = Stage::for_long_recordings().await;
     let gateway = stage.serve().await;
     let short = stage.audio_link(&gateway, "known-1").await;
     let short = stage.client.get(short).send().await.unwrap().bytes().await.unwrap();

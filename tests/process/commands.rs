@@ -110,14 +110,14 @@ async fn health_reports_liveness() {
     let output = run(&stage, &["health"]);
     gateway.process.signal("CONT");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("nothing came for 2 s"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no answer within 2 s"), "{}", text(&output.stderr));
 
     // The API's port has no probes.
     let api = gateway.api.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__ADMIN_LISTEN", &api.to_string());
     let output = run(&stage, &["health"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("answers 404"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("answered 404"), "{}", text(&output.stderr));
 
     stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
     gateway.stop().await;
@@ -191,7 +191,7 @@ async fn store_copy_moves_a_sqlite_store_to_postgres() {
     assert!(message.contains("Next: set store.url"), "{message}");
     let output = run(&stage, &copy);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("nothing is left to do"));
+    assert!(text(&output.stdout).contains("There is nothing to do"));
     let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 

@@ -104,7 +104,7 @@ async fn check_key_replacement(mut stage: Stage) {
     assert_eq!((code, numbers(&report)[2][0]), (Some(1), 3), "{report}{why}");
     let lost =
         format!("{} of tenant acme: secret, previous secret, headers", created["id"].as_str().unwrap());
-    assert!(why.contains(&lost) && why.contains("kept answers of tenant acme"), "{why}");
+    assert!(why.contains(&lost) && why.contains("stored responses of tenant acme"), "{why}");
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
     assert_eq!(reseal(&stage, &["--check"]).0, Some(0));
     gateway.stop().await;

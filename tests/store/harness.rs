@@ -1,4 +1,4 @@
-//! A store of either engine, with a clock set by hand, and the words that the cases are written in.
+//! A harness around a store of either engine with a manual clock, and builders for test data.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,9 +13,10 @@ use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
+use alovoice_gateway::env::Env;
 use alovoice_gateway::store::{
-    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoredAnalysis,
-    Surroundings, WorkSlots,
+    Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoreContext,
+    StoredAnalysis, WorkSlots,
 };
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
@@ -26,7 +27,7 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); /
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 const TRACEPARENT: &str = "00-fbf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Stands still until it is set on.
+/// A clock that moves only when a test advances it.
 pub(crate) struct ManualClock(AtomicI64);
 
 impl ManualClock {
@@ -41,7 +42,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Counts: no two fillings are alike, of no two harnesses.
+/// Entropy that counts up, so that ids are unique across all harnesses.
 pub(crate) struct CountingEntropy(AtomicU64);
 
 impl CountingEntropy {
@@ -73,30 +74,24 @@ pub(crate) fn policy() -> PollingPolicy {
     }
 }
 
-/// What an engine is opened with, and the clock in it.
-pub(crate) fn surroundings() -> (Surroundings, Arc<ManualClock>) {
+/// The context to open a store with, and its clock.
+pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(START.as_millis())));
     static HARNESSES: AtomicU64 = AtomicU64::new(0);
     let first = HARNESSES.fetch_add(1 << 32, Ordering::Relaxed);
     let entropy = Arc::new(CountingEntropy(AtomicU64::new(first)));
-    (
-        Surroundings {
-            clock: clock.clone(),
-            entropy,
-            policy: policy(),
-            metrics: Arc::new(Metrics::new().unwrap()),
-        },
-        clock,
-    )
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics };
+    (StoreContext { env, policy: policy() }, clock)
 }
 
-/// What every case is given.
+/// A store with its clock and its rows. Each case gets a new one.
 pub(crate) struct Harness {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) rows: Rows,
     changes: Mutex<broadcast::Receiver<Change>>,
-    /// Whatever must live as long as the store does.
+    /// Resources that must live as long as the store.
     _keep: Box<dyn Send + Sync>,
 }
 
@@ -115,7 +110,7 @@ impl Harness {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// What was announced since it was last asked.
+    /// The changes announced since the last call.
     pub(crate) fn changes(&self) -> Vec<Change> {
         let mut changes = self.changes.lock().unwrap();
         std::iter::from_fn(|| changes.try_recv().ok()).collect()
@@ -129,37 +124,37 @@ impl Harness {
         self.store.find_analysis(&acme(), &call_id(call)).await.unwrap().unwrap()
     }
 
-    /// Claims what is due of acme's.
+    /// Claims the due work of the tenant acme.
     pub(crate) async fn claim(&self, queue: Queue) -> Vec<ClaimedWork> {
         let slots = vec![slots_of(acme(), 100)];
         self.store.claim_work_across_tenants(queue, slots, LEASE).await.unwrap().claimed
     }
 
-    /// Claims the one thing that is due of acme's.
+    /// Claims the only due work of the tenant acme.
     pub(crate) async fn claim_one(&self, queue: Queue) -> ClaimedWork {
         let [claimed] = <[ClaimedWork; 1]>::try_from(self.claim(queue).await).unwrap();
         claimed
     }
 
-    /// Hands every call that waits for it over to the vendor.
-    pub(crate) async fn hand_over(&self) {
+    /// Submits every queued call to the vendor.
+    pub(crate) async fn submit_queued(&self) {
         for claimed in self.claim(Queue::Submits).await {
             self.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
         }
     }
 
-    /// Submits a call and sees it through to a result with these words. A settle waits afterwards.
+    /// Submits a call and completes it with a transcript of these words. Its settle poll is still pending.
     pub(crate) async fn complete(&self, submission: Submission, words: &str) -> StoredAnalysis {
         let call = submission.call_id.clone();
         self.submit(submission).await;
-        self.hand_over().await;
+        self.submit_queued().await;
         self.advance(10);
         let claimed = self.claim_one(Queue::Polls).await;
         self.store.apply(claimed.lease, ready(words)).await.unwrap();
         self.find(call.as_str()).await
     }
 
-    /// Completes a call that is to be announced at these places.
+    /// Completes a call with these callbacks.
     pub(crate) async fn announce(&self, call: &str, callbacks: &[&str]) {
         for callback in callbacks {
             self.submit(with_callback(call, callback)).await;
@@ -184,12 +179,12 @@ impl Harness {
     }
 }
 
-/// Slots for a tenant's work, however much is under way.
+/// Slots for a tenant's work, without a limit of work in progress.
 pub(crate) fn slots_of(tenant: TenantId, free: usize) -> WorkSlots {
     WorkSlots { tenant, free, most: usize::MAX }
 }
 
-/// Slots for deliveries of both tenants, whatever their size.
+/// Slots for deliveries of both tenants, without a limit of bytes.
 pub(crate) fn slots(total: usize, per_tenant: usize, per_receiver: usize) -> DeliverySlots {
     DeliverySlots { tenants: vec![acme(), globex()], total, bytes: usize::MAX, per_tenant, per_receiver }
 }
@@ -222,7 +217,7 @@ pub(crate) fn with_metadata(call: &str, ticket: &str) -> Submission {
     Submission { metadata: Some(metadata(ticket)), ..submission(call) }
 }
 
-pub(crate) fn anew(call: &str) -> Submission {
+pub(crate) fn reanalysis(call: &str) -> Submission {
     Submission { reanalyze: true, ..submission(call) }
 }
 
@@ -269,8 +264,8 @@ pub(crate) fn delivered() -> FinishedAttempt {
     finished("delivered", Some(204), RetryDecision::Delivered)
 }
 
-/// The `type`, and the `data` of an event's body.
-pub(crate) fn told(delivery: &ClaimedDelivery) -> (String, serde_json::Value) {
+/// The `type` and the `data` of a delivery's event.
+pub(crate) fn event_of(delivery: &ClaimedDelivery) -> (String, serde_json::Value) {
     let mut body: serde_json::Value = serde_json::from_slice(&delivery.body).unwrap();
     (body["type"].as_str().unwrap().to_owned(), body["data"].take())
 }

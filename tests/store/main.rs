@@ -1,4 +1,4 @@
-//! What every engine of the store promises, case by case, and what only one of them does.
+//! The contract of the store, checked on both engines, and tests of each engine.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 

@@ -1,4 +1,4 @@
-//! The contract on PostgreSQL, and what only a server can do.
+//! The contract on PostgreSQL, and tests of this engine.
 
 mod commits;
 mod endpoints;
@@ -14,23 +14,23 @@ use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::store::postgres::PostgresStore;
 use alovoice_gateway::store::{Change, StoreError};
 
-use crate::harness::{Harness, surroundings};
+use crate::harness::{Harness, store_context};
 use crate::postgres_server::server::Server;
 use crate::rows::Rows;
 
 crate::contract!(super::open);
 
-/// An engine on a new database.
+/// Opens a store on a new database.
 async fn open() -> Harness {
     let database = Server::shared().await.fresh_database().await;
     let url = database.url().to_owned();
     open_at(&url, database).await
 }
 
-/// One more engine on a database, with a clock of its own.
+/// Opens one more store on a database, with its own clock.
 async fn open_at(url: &str, keep: impl Send + Sync + 'static) -> Harness {
-    let (surroundings, clock) = surroundings();
-    let store = PostgresStore::open(&url.to_owned().into(), &settings(url), surroundings, |_| {}).await;
+    let (context, clock) = store_context();
+    let store = PostgresStore::open(&url.to_owned().into(), &settings(url), context, |_| {}).await;
     Harness::new(Arc::new(store.unwrap()), clock, Rows::of_server(url), keep)
 }
 
@@ -43,16 +43,16 @@ fn settings(url: &str) -> StoreSettings {
     }
 }
 
-/// What comes, sooner or later; a test that hangs is ended here.
+/// Waits for a future. The time limit only ends a test that hangs.
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let Ok(value) = tokio::time::timeout(Duration::from_secs(60), future).await else {
-        panic!("{what} did not come");
+        panic!("timed out: {what}");
     };
     value
 }
 
-/// Waits until a replica hears of this.
-async fn hears(harness: &Harness, wanted: Change) {
+/// Waits until a replica announces this change.
+async fn expect_change(harness: &Harness, wanted: Change) {
     let mut changes = harness.store.changes();
     let heard = async { while changes.recv().await.unwrap() != wanted {} };
     within(&format!("{wanted:?}"), heard).await;

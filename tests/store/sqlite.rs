@@ -1,23 +1,23 @@
-//! The contract on `SQLite`, and what only a file can do.
+//! The contract on `SQLite`, and tests of this engine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alovoice_gateway::domain::analysis::{Stage, Status};
-use alovoice_gateway::store::sqlite::{OpenError, SqliteStore, inspect};
+use alovoice_gateway::store::sqlite::{SqliteOpenError, SqliteStore, inspect};
 use alovoice_gateway::store::{Queue, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::cases::paces::{first_look, learn};
-use crate::cases::replays::one_that_cannot_be_read_stops_no_other;
-use crate::cases::webhooks::attempt_often;
-use crate::harness::{Harness, acme, call_id, delivered, ready, submission, surroundings, with_callback};
+use crate::cases::paces::{first_poll_delay, learn};
+use crate::cases::replays::check_unreadable_replay;
+use crate::cases::webhooks::attempt_repeatedly;
+use crate::harness::{Harness, acme, call_id, delivered, ready, store_context, submission, with_callback};
 use crate::rows::Rows;
 
 crate::contract!(super::open);
 
-/// An engine on a new file.
+/// Opens a store on a new file.
 async fn open() -> Harness {
     let folder = tempfile::tempdir().unwrap();
     let path = file_in(&folder);
@@ -25,8 +25,8 @@ async fn open() -> Harness {
 }
 
 fn open_at(path: &Path, keep: impl Send + Sync + 'static) -> Harness {
-    let (surroundings, clock) = surroundings();
-    let store = Arc::new(SqliteStore::open(path, surroundings).unwrap());
+    let (context, clock) = store_context();
+    let store = Arc::new(SqliteStore::open(path, context).unwrap());
     Harness::new(store, clock, Rows::of_file(path), keep)
 }
 
@@ -34,7 +34,7 @@ fn file_in(folder: &TempDir) -> PathBuf {
     folder.path().join("store.db")
 }
 
-/// What another program finds in the file, or does to it.
+/// Opens the file with a connection of another program.
 fn beside(path: &Path) -> Connection {
     Connection::open(path).unwrap()
 }
@@ -52,7 +52,7 @@ fn entries(folder: &TempDir) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_file_opened_again_holds_everything() {
+async fn a_reopened_file_has_all_rows() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     harness.announce("1", &["https://a.example/"]).await;
@@ -69,7 +69,7 @@ async fn a_file_opened_again_holds_everything() {
 }
 
 #[tokio::test]
-async fn what_was_learned_is_kept() {
+async fn the_learned_pace_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     let pace = learn(&harness).await;
@@ -77,18 +77,18 @@ async fn what_was_learned_is_kept() {
 
     let harness = open_at(&file_in(&folder), ());
     assert_eq!(harness.rows.pace(&acme()).await, Some(pace));
-    assert_eq!(first_look(&harness, "1").await, pace.first_look);
+    assert_eq!(first_poll_delay(&harness, "1").await, pace.first_look);
 }
 
 #[tokio::test]
-async fn leases_of_a_process_that_died_are_taken_back() {
+async fn opening_the_file_releases_the_leases_of_a_dead_process() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     harness.submit(submission("1")).await;
     let lost = harness.claim_one(Queue::Submits).await;
     drop(harness);
 
-    // The same moment: its lease would have had long to go.
+    // No time has passed, so the lease would still be valid.
     let harness = open_at(&file_in(&folder), ());
     let stale = harness.store.apply(lost.lease, ready("salom")).await;
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
@@ -96,9 +96,9 @@ async fn leases_of_a_process_that_died_are_taken_back() {
     assert_eq!(harness.claim_one(Queue::Polls).await.analysis.work.unwrap().stage, Stage::Confirm);
 }
 
-/// Each step of a replay may be the last of its process.
+/// A process may end after any step of a replay.
 #[tokio::test]
-async fn a_replay_goes_on_after_every_step_in_another_process() {
+async fn a_replay_continues_in_another_process_after_every_step() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     crate::cases::webhooks::events(&harness, "event", 450).await;
@@ -129,9 +129,9 @@ async fn a_replay_goes_on_after_every_step_in_another_process() {
 async fn a_file_belongs_to_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
-    let second = SqliteStore::open(&file_in(&folder), surroundings().0).map(|_| ());
-    assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
-    // It took nothing from the first.
+    let second = SqliteStore::open(&file_in(&folder), store_context().0).map(|_| ());
+    assert!(matches!(second, Err(SqliteOpenError::InUse(_))), "{second:?}");
+    // The failed opening did not affect the first store.
     harness.submit(submission("1")).await;
     harness.store.check().await.unwrap();
     drop(harness);
@@ -139,13 +139,13 @@ async fn a_file_belongs_to_one_process() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_later_version_is_left_alone() {
+async fn a_file_of_a_later_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open_at(&file_in(&folder), ()));
     beside(&file_in(&folder)).pragma_update(None, "user_version", 99).unwrap();
-    let opened = SqliteStore::open(&file_in(&folder), surroundings().0).map(|_| ());
+    let opened = SqliteStore::open(&file_in(&folder), store_context().0).map(|_| ());
     for outcome in [opened, inspect(&file_in(&folder))] {
-        assert!(matches!(outcome, Err(OpenError::TooNew { found: 99, .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SqliteOpenError::TooNew { found: 99, .. })), "{outcome:?}");
     }
     let version: i64 =
         beside(&file_in(&folder)).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
@@ -171,26 +171,26 @@ async fn an_inspection_changes_nothing() {
     let at_rest = entries(&folder);
     inspect(&file_in(&folder)).unwrap();
     assert_eq!(names(&entries(&folder)), names(&at_rest));
-    assert!(entries(&folder) == at_rest, "a file was written to");
+    assert!(entries(&folder) == at_rest, "the inspection changed a file");
 }
 
 #[test]
-fn what_cannot_be_opened_says_why() {
+fn an_unusable_file_is_reported_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(file_in(&folder), "certainly not a database, whatever its name is").unwrap();
-    let opened = SqliteStore::open(&file_in(&folder), surroundings().0).map(|_| ());
+    let opened = SqliteStore::open(&file_in(&folder), store_context().0).map(|_| ());
     for outcome in [opened, inspect(&file_in(&folder))] {
-        assert!(matches!(outcome, Err(OpenError::Sqlite { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SqliteOpenError::Sqlite { .. })), "{outcome:?}");
     }
     let nowhere = folder.path().join("missing").join("store.db");
-    let opened = SqliteStore::open(&nowhere, surroundings().0).map(|_| ());
+    let opened = SqliteStore::open(&nowhere, store_context().0).map(|_| ());
     for outcome in [opened, inspect(&nowhere)] {
-        assert!(matches!(outcome, Err(OpenError::Io { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SqliteOpenError::Io { .. })), "{outcome:?}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_means_that_it_is_in_the_file() {
+async fn a_successful_write_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     let other = beside(&file_in(&folder));
@@ -204,7 +204,7 @@ async fn an_answer_means_that_it_is_in_the_file() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_read_is_said_to_be_corrupt() {
+async fn an_unreadable_value_is_reported_as_corrupt() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     let other = beside(&file_in(&folder));
@@ -229,17 +229,17 @@ async fn a_value_that_cannot_be_read_is_said_to_be_corrupt() {
     other.execute("UPDATE results SET result = '{}'", []).unwrap();
     let found = harness.store.find_analysis(&acme(), &call_id("1")).await;
     assert!(matches!(found, Err(StoreError::Corrupt(_))), "{found:?}");
-    // The writer and the readers are none the worse for it.
+    // The writer and the readers still work.
     assert_eq!(harness.submit(submission("2")).await.analysis.status, Status::Queued);
     harness.find("2").await;
 }
 
 #[tokio::test]
-async fn of_many_attempts_the_last_hundred_are_kept() {
+async fn the_last_hundred_attempts_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     harness.announce("1", &["https://a.example/"]).await;
-    attempt_often(&harness, 104).await;
+    attempt_repeatedly(&harness, 104).await;
     let other = beside(&file_in(&folder));
     let kept = other.query_row("SELECT min(number), count(*) FROM attempts", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
@@ -248,25 +248,25 @@ async fn of_many_attempts_the_last_hundred_are_kept() {
 }
 
 #[tokio::test]
-async fn a_replay_that_cannot_be_read_stops_no_other() {
+async fn an_unreadable_replay_does_not_block_others() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     let other = beside(&file_in(&folder));
-    one_that_cannot_be_read_stops_no_other(&harness, async |id| {
+    check_unreadable_replay(&harness, async |id| {
         assert_eq!(other.execute("UPDATE replays SET trace = '[]' WHERE id = ?", [id]).unwrap(), 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_transaction_that_breaks_loses_what_was_refused_and_nothing_else() {
+async fn a_rolled_back_transaction_loses_only_its_own_writes() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     harness.submit(with_callback("1", "https://a.example/")).await;
     let before = harness.find("1").await;
     harness.changes();
 
-    // As with a full disk: the engine rolls everything back, in the middle of the work.
+    // As on a full disk, the engine rolls back the transaction in the middle of the operation.
     let other = beside(&file_in(&folder));
     let full = "CREATE TRIGGER full BEFORE INSERT ON callbacks BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     other.execute_batch(full).unwrap();
@@ -281,9 +281,9 @@ async fn a_transaction_that_breaks_loses_what_was_refused_and_nothing_else() {
     harness.submit(with_callback("2", "https://a.example/")).await;
 }
 
-/// A look at the file would pass on a disk that takes no more writes.
+/// Reading the file would succeed even on a full disk.
 #[tokio::test]
-async fn a_check_of_the_store_is_a_write_to_the_disk() {
+async fn a_check_of_the_store_writes_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let harness = open_at(&file_in(&folder), ());
     let logged = || folder.path().join("store.db-wal").metadata().unwrap().len();
@@ -293,7 +293,7 @@ async fn a_check_of_the_store_is_a_write_to_the_disk() {
 }
 
 #[test]
-fn the_files_are_their_owners_alone() {
+fn the_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let _harness = open_at(&file_in(&folder), ());

@@ -8,7 +8,7 @@ use crate::store::{RecordedAttempt, RecordedDelivery};
 
 /// A page of deliveries.
 #[derive(Debug)]
-pub struct DeliveryList {
+pub struct DeliveryPage {
     /// The deliveries, newest first.
     pub deliveries: Vec<RecordedDelivery>,
     /// Cursor of the next page; `None` on the last page.
@@ -35,7 +35,7 @@ impl Webhooks {
         filter: DeliveryFilter,
         cursor: Option<&str>,
         limit: usize,
-    ) -> Result<DeliveryList, WebhooksError> {
+    ) -> Result<DeliveryPage, WebhooksError> {
         let codec = codec(tenant, &filter);
         let after = cursor.map(|cursor| codec.decode_number(cursor)).transpose()?;
         // One more than the page holds shows whether there is a next page.
@@ -45,7 +45,7 @@ impl Webhooks {
         deliveries.truncate(limit);
         let last = deliveries.last().filter(|_| !is_last);
         let next_cursor = last.map(|last| codec.encode_number(last.place));
-        Ok(DeliveryList { deliveries, next_cursor })
+        Ok(DeliveryPage { deliveries, next_cursor })
     }
 
     /// Returns a delivery with its attempts.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::changes::{HeaderChanges, Registration, WebhookChange};
-pub use self::deliveries::{DeliveryList, DeliveryWithAttempts};
+pub use self::deliveries::{DeliveryPage, DeliveryWithAttempts};
 pub use self::error::WebhooksError;
 pub use self::replays::ReplayRequest;
 use crate::callbacks::Guard;
@@ -39,7 +39,7 @@ pub struct Webhooks {
 /// A webhook with its recent activity.
 #[derive(Debug)]
 pub struct WebhookState {
-    /// The webhook.
+    /// The webhook as stored.
     pub webhook: Webhook,
     /// Its latest deliveries.
     pub activity: WebhookActivity,

@@ -6,7 +6,7 @@ use super::{name, spoken};
 /// Duration in milliseconds for which a turn without length is shown.
 ///
 /// The formats require an end after the start, and a player would otherwise never show the text.
-pub const LEAST_MS: i64 = 1_000;
+const LEAST_MS: i64 = 1_000;
 
 /// Turn as subtitles show it.
 #[derive(Debug, Clone, PartialEq, Eq)]

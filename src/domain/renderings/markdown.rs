@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{NOBODY, clock, name, spoken};
+use super::{UNKNOWN_SPEAKER, clock, name, spoken};
 use crate::domain::talk_metrics::TalkMetrics;
 use crate::domain::transcript::Transcript;
 
@@ -23,7 +23,7 @@ pub fn render(transcript: &Transcript) -> String {
     page.push_str("\n## Transcript\n");
     for (turn, text) in spoken(turns) {
         let speaker = name(&turn.speaker);
-        let speaker = escaped(speaker.as_deref().unwrap_or(NOBODY));
+        let speaker = escaped(speaker.as_deref().unwrap_or(UNKNOWN_SPEAKER));
         let _ = write!(page, "\n{} **{speaker}:** {}\n", clock(turn.begin_ms), escaped(&text));
     }
     page

@@ -12,7 +12,7 @@ pub mod webvtt;
 use super::transcript::{Speaker, Turn};
 
 /// Name of a speaker whom the vendor does not name.
-const NOBODY: &str = "Unknown";
+const UNKNOWN_SPEAKER: &str = "Unknown";
 
 /// Display name of the speaker: `Operator`, `Client`, or the vendor's word. `None` if there is none.
 fn name(speaker: &Speaker) -> Option<String> {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::captions::{Caption, captions};
-use super::{NOBODY, parts};
+use super::{UNKNOWN_SPEAKER, parts};
 use crate::domain::transcript::Transcript;
 
 /// The transcript as a SubRip file.
@@ -14,7 +14,7 @@ pub fn render(transcript: &Transcript) -> String {
     for (number, caption) in (1..).zip(captions(&transcript.turns)) {
         let Caption { begin_ms, end_ms, speaker, text } = caption;
         let (begin, end) = (timestamp(begin_ms), timestamp(end_ms));
-        let speaker = tagless(speaker.as_deref().unwrap_or(NOBODY));
+        let speaker = tagless(speaker.as_deref().unwrap_or(UNKNOWN_SPEAKER));
         // Writing into a string does not fail.
         let _ = write!(file, "{number}\n{begin} --> {end}\n{speaker}: {}\n\n", tagless(&text));
     }

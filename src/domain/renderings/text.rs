@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{NOBODY, clock, name, spoken};
+use super::{UNKNOWN_SPEAKER, clock, name, spoken};
 use crate::domain::transcript::Transcript;
 
 /// The transcript as text: `[0:00:01] Operator: assalomu alaykum`.
@@ -11,7 +11,7 @@ pub fn render(transcript: &Transcript) -> String {
     for (turn, text) in spoken(&transcript.turns) {
         let (moment, speaker) = (clock(turn.begin_ms), name(&turn.speaker));
         // Writing into a string does not fail.
-        let _ = writeln!(lines, "[{moment}] {}: {text}", speaker.as_deref().unwrap_or(NOBODY));
+        let _ = writeln!(lines, "[{moment}] {}: {text}", speaker.as_deref().unwrap_or(UNKNOWN_SPEAKER));
     }
     lines
 }

@@ -152,7 +152,7 @@ impl SearchQuery {
     /// Maximum length of a query in characters.
     pub const MAX_CHARS: usize = 256;
     /// Maximum number of words in a query.
-    pub const MAX_WORDS: usize = 16;
+    const MAX_WORDS: usize = 16;
 
     /// Parses a query: every word must occur, in turns of `side` if one is given. `qayta*` matches every word with this prefix.
     ///

@@ -81,7 +81,7 @@ impl CustomHeaders {
     /// Maximum number of headers.
     pub const MAX: usize = 16;
     /// Maximum size of a value in bytes.
-    pub const MAX_VALUE: usize = 1024;
+    const MAX_VALUE: usize = 1024;
 
     /// Adds or replaces a header.
     ///

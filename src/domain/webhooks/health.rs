@@ -76,13 +76,13 @@ impl Health {
     /// First pause. Each further pause is twice as long.
     pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
     /// Maximum length of a pause.
-    pub const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+    const LONGEST_PAUSE: Duration = Duration::from_mins(5);
     /// Time of only failures after which the webhook is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
     /// Pause of a webhook for which nothing can be signed. Afterwards one delivery probes it.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
     /// Accuracy of the last success, so that a busy webhook is not written with every delivery.
-    pub const PRECISION: Duration = Duration::from_secs(1);
+    const PRECISION: Duration = Duration::from_secs(1);
 
     /// The limit at this time.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {

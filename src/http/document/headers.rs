@@ -58,7 +58,7 @@ const HEADERS: [SharedHeader; 6] = [
     },
 ];
 
-/// The definitions.
+/// The header definitions that operations refer to.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Header>)> {
     HEADERS.into_iter().map(|header| {
         let definition = HeaderBuilder::new()

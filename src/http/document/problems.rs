@@ -125,7 +125,7 @@ const PROBLEMS: [SharedProblem; 23] = [
     ),
 ];
 
-/// The definitions.
+/// The response definitions that operations refer to.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
     PROBLEMS.iter().map(|problem| {
         let schema = Ref::from_schema_name("Problem");

@@ -7,7 +7,7 @@
 use crate::domain::ids::{CallId, InvalidId};
 
 /// Number of requests that a temporary fault affects.
-pub const FAULTY_REQUESTS: u32 = 2;
+const FAULTY_REQUESTS: u32 = 2;
 
 macro_rules! behaviours {
     ($($variant:ident $name:literal $description:literal)*) => {
@@ -18,7 +18,7 @@ macro_rules! behaviours {
         }
 
         impl Behaviour {
-            /// All behaviours.
+            /// All behaviours, in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name in call ids.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::json;
 use url::Url;
 
-pub use self::behaviour::{Behaviour, FAULTY_REQUESTS, Scenario};
+pub use self::behaviour::{Behaviour, Scenario};
 pub use self::calls::Ready;
 pub use self::requests::{Operation, VendorRequest};
 

@@ -22,9 +22,9 @@ pub enum Operation {
 /// A request to the stand-in, including those while it was down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VendorRequest {
-    /// The operation.
+    /// The requested operation.
     pub operation: Operation,
-    /// The call.
+    /// The call in the URL.
     pub call_id: CallId,
     /// Whether the token is accepted; true if the operation needs no token.
     pub token_ok: bool,

@@ -1,4 +1,4 @@
-//! What a table comes to: its rows, and a digest of all that is in them.
+//! Checksums of tables.
 
 use std::fmt;
 
@@ -8,34 +8,34 @@ use super::tables::Cell;
 
 /// The count of a table's rows, and the SHA-256 of their values in the order of the primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sum {
-    /// How many.
+pub struct Checksum {
+    /// The number of rows.
     pub rows: u64,
-    /// In hexadecimal digits.
+    /// The digest in hexadecimal digits.
     pub sha256: String,
 }
 
-impl Sum {
-    /// Enough of the digest to compare by eye.
+impl Checksum {
+    /// The first twelve digits, for display.
     pub fn short(&self) -> &str {
         self.sha256.get(..12).unwrap_or(&self.sha256)
     }
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows ({})", self.rows, self.short())
     }
 }
 
-/// A sum under way.
-pub(super) struct Summing {
+/// Builds a checksum row by row.
+pub(super) struct ChecksumBuilder {
     rows: u64,
     digest: Context,
     encoded: Vec<u8>,
 }
 
-impl Summing {
+impl ChecksumBuilder {
     pub(super) fn new() -> Self {
         Self { rows: 0, digest: Context::new(&SHA256), encoded: Vec::new() }
     }
@@ -47,14 +47,14 @@ impl Summing {
         self.digest.update(&self.encoded);
     }
 
-    pub(super) fn end(self) -> Sum {
+    pub(super) fn finish(self) -> Checksum {
         let digest = self.digest.finish();
         let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Sum { rows: self.rows, sha256 }
+        Checksum { rows: self.rows, sha256 }
     }
 }
 
-/// The kind, the length where it can differ, the value: no two rows are written alike.
+/// Appends a unique encoding of a cell: its type, its length, and its value.
 fn encode(cell: &Cell, encoded: &mut Vec<u8>) {
     let mut sized = |kind: u8, bytes: &[u8]| {
         encoded.push(kind);
@@ -74,10 +74,10 @@ fn encode(cell: &Cell, encoded: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn sum(rows: &[&[Cell]]) -> Sum {
-        let mut sum = Summing::new();
-        rows.iter().for_each(|row| sum.add(row));
-        sum.end()
+    fn checksum(rows: &[&[Cell]]) -> Checksum {
+        let mut builder = ChecksumBuilder::new();
+        rows.iter().for_each(|row| builder.add(row));
+        builder.finish()
     }
 
     fn text(text: &str) -> Cell {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_counts() {
+    fn different_rows_have_different_checksums() {
         let rows: &[&[&[Cell]]] = &[
             &[],
             &[&[Cell::Null, Cell::Null]],
@@ -101,9 +101,9 @@ mod tests {
             &[&[Cell::Boolean(true)]],
             &[&[Cell::Boolean(false)]],
         ];
-        let sums: std::collections::HashSet<_> =
-            rows.iter().map(|rows| (rows.len(), sum(rows).sha256)).collect();
-        assert_eq!(sums.len(), rows.len());
-        assert_eq!(sum(&[]).short(), "e3b0c44298fc");
+        let digests: std::collections::HashSet<_> =
+            rows.iter().map(|rows| (rows.len(), checksum(rows).sha256)).collect();
+        assert_eq!(digests.len(), rows.len());
+        assert_eq!(checksum(&[]).short(), "e3b0c44298fc");
     }
 }

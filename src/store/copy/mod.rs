@@ -1,10 +1,10 @@
-//! The way from one machine to many: every row of a file into a database, and the proof that it got there.
+//! Copies a `SQLite` file into a PostgreSQL database, and verifies the copy.
 //!
-//! - The file is this process' alone meanwhile, as it would be a gateway's.
-//! - A batch is one statement, and the rows that are in the database say where to go on: what was noted as copied
-//!   cannot differ from what is there. A copy that was killed is begun again by the same command.
-//! - No gateway opens the database until both sides were read again and found alike; from then on none opens the file.
-//!   So nobody's work is done twice, whoever starts what and when.
+//! - The copy opens the file exclusively, as a gateway does.
+//! - A batch is written by one statement, and the next batch continues after the last row in the database. So the same
+//!   command continues a copy that was killed.
+//! - Gateways cannot open the database until both sides have been compared. Afterwards they cannot open the file any more. So
+//!   the same work is never done twice.
 
 mod checksum;
 mod tables;
@@ -12,16 +12,16 @@ mod tables;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use self::checksum::Sum;
-use self::checksum::Summing;
-pub(in crate::store) use self::tables::{Cell, Column, Kind, Row, TABLES, Table};
+pub use self::checksum::Checksum;
+use self::checksum::ChecksumBuilder;
+pub(in crate::store) use self::tables::{Cell, Cells, Column, ColumnKind, TABLES, Table};
 use super::StoreError;
 use super::postgres::{self, Target};
-use super::sqlite::{self, Mark, Source};
+use super::sqlite::{self, CopyMarker, Source};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, Timestamp};
 
-/// The number of results that one batch lists, and holds in memory: each may be several MiB.
+/// The number of results that one batch indexes. All of them are in memory, and each may have several MiB.
 const LISTED_BATCH: i64 = 20;
 
 /// Why a store was not copied.
@@ -29,87 +29,88 @@ const LISTED_BATCH: i64 = 20;
 pub enum CopyError {
     /// The file cannot be used.
     #[error(transparent)]
-    File(#[from] sqlite::OpenError),
+    File(#[from] sqlite::SqliteOpenError),
     /// The database cannot be used.
     #[error(transparent)]
-    Database(#[from] postgres::OpenError),
-    /// Either of them failed on the way.
+    Database(#[from] postgres::PostgresOpenError),
+    /// The file or the database failed during the copy.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A gateway or another copy works on the database.
-    #[error("the database is in use: stop the gateways that work on it, and any other copy into it")]
+    /// A gateway or another copy uses the database.
+    #[error("the database is in use: stop its gateways and any other copy into it")]
     DatabaseInUse,
-    /// Something else was there first.
-    #[error("the database is not empty: there are rows already in {}", .0.join(", "))]
+    /// The database holds rows that no copy has written.
+    #[error("the database is not empty: these tables have rows: {}", .0.join(", "))]
     NotEmpty(Vec<&'static str>),
-    /// What was copied so far is not of this file as it is now.
+    /// The rows in the database come from another file, or from an earlier state of this file.
     #[error(
-        "the database holds a copy of another file, or of this one before a gateway worked on it again: \
-         take an empty database, or empty this one, and begin anew"
+        "the database holds a copy of another file, or of this file before a gateway used it again: \
+         start again with an empty database"
     )]
     OfAnotherFile,
-    /// The engines do not hold the same; a fault of this program, or a later version's schema.
-    #[error("the columns of the table {0} are not the same in the file and in the database")]
+    /// The engines have different columns: a fault of this program, or the schema of a later version.
+    #[error("table {0} has different columns in the file and in the database")]
     Columns(&'static str),
-    /// The proof failed.
-    #[error("the copy is not what the file is:{}", told(.0))]
+    /// The file and the database hold different rows.
+    #[error("the copy differs from the file:{}", differences(.0))]
     Differs(Vec<Comparison>),
 }
 
-fn told(comparisons: &[Comparison]) -> String {
-    let told = comparisons.iter().map(|Comparison { table, file, database }| {
+fn differences(comparisons: &[Comparison]) -> String {
+    let lines = comparisons.iter().map(|Comparison { table, file, database }| {
         format!("\n  {table}: {file} in the file, {database} in the database")
     });
-    told.collect()
+    lines.collect()
 }
 
-/// How far a copy was when it was begun.
+/// The state of the copy when a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning {
-    /// Nothing was there.
+pub enum CopyStart {
+    /// No earlier run has begun the copy.
     New,
     /// An earlier run was interrupted.
     Resumed,
-    /// An earlier run went to the end: there is nothing to do.
+    /// An earlier run has finished the copy.
     Finished,
 }
 
-/// Rows that are in the database now.
+/// A batch of rows that was written to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
-    /// Of which table.
+    /// The name of the table.
     pub table: &'static str,
-    /// How many.
+    /// The number of rows.
     pub rows: usize,
 }
 
-/// A table as it was found on both sides.
+/// The checksums of a table on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// Which.
+    /// The name of the table.
     pub table: &'static str,
-    /// What the file holds.
-    pub file: Sum,
-    /// What the database holds.
-    pub database: Sum,
+    /// The checksum of the file's rows.
+    pub file: Checksum,
+    /// The checksum of the database's rows.
+    pub database: Checksum,
 }
 
 impl Comparison {
-    fn agrees(&self) -> bool {
+    fn is_equal(&self) -> bool {
         self.file == self.database
     }
 }
 
-/// A copy under way: [`begin`](Self::begin), [`step`](Self::step) until nothing is left, [`finish`](Self::finish).
+/// A copy in progress: call [`begin`](Self::begin), [`step`](Self::step) until it returns `None`, and [`finish`](Self::finish).
 pub struct StoreCopy {
     path: PathBuf,
     source: Source,
     target: Target,
     tables: Vec<Table>,
-    /// The table that is being copied, and its last key that is in the database; `None` if not yet asked for.
+    /// The index of the table that is being copied.
     at: usize,
-    after: Option<Row>,
-    /// The last analysis whose result is listed; `None` if not yet asked for.
+    /// The table's last key in the database; `None` if it was not read yet.
+    after: Option<Cells>,
+    /// The last analysis whose result was indexed in this run.
     listed: Option<i64>,
 }
 
@@ -120,11 +121,10 @@ impl fmt::Debug for StoreCopy {
 }
 
 impl StoreCopy {
-    /// Takes the file and the database for this process. Both are brought up to date as a gateway would do it: their
-    /// schemas, and in the file the leases of a process that died.
+    /// Opens the file and the database exclusively. Migrates both schemas, and releases the leases in the file.
     ///
     /// # Errors
-    /// [`CopyError`] says which of them cannot be had.
+    /// [`CopyError`] if one of them cannot be used.
     pub async fn open(
         from: &Path,
         to: &PostgresUrl,
@@ -133,7 +133,7 @@ impl StoreCopy {
     ) -> Result<Self, CopyError> {
         let source = Source::open(from, now)?;
         let target = Target::open(to, password_file).await?;
-        if !target.take().await? {
+        if !target.lock().await? {
             return Err(CopyError::DatabaseInUse);
         }
         let mut tables = Vec::with_capacity(TABLES.len());
@@ -149,30 +149,30 @@ impl StoreCopy {
         Ok(Self { path: from.to_owned(), source, target, tables, at: 0, after: None, listed: None })
     }
 
-    /// Notes in both that the one is copied into the other, unless that is what they say already.
+    /// Records the copy in the file and in the database, or finds the record of an earlier run.
     ///
     /// # Errors
-    /// [`CopyError`], above all if the database holds anything else.
-    pub async fn begin(&self, entropy: &dyn Entropy) -> Result<Beginning, CopyError> {
-        match (self.target.note().await?, self.source.mark()?) {
-            (None, Some(Mark { is_finished: true, .. })) => {
-                Err(sqlite::OpenError::Moved(self.path.clone()).into())
+    /// [`CopyError`], for instance if the database holds other rows.
+    pub async fn begin(&self, entropy: &dyn Entropy) -> Result<CopyStart, CopyError> {
+        match (self.target.copy_record().await?, self.source.copy_marker()?) {
+            (None, Some(CopyMarker { is_finished: true, .. })) => {
+                Err(sqlite::SqliteOpenError::Moved(self.path.clone()).into())
             }
             (None, _) => {
-                self.check_emptiness().await?;
+                self.check_empty().await?;
                 let id = new_id(entropy);
-                self.source.set_mark(&id)?;
-                self.target.set_note(&id).await?;
-                Ok(Beginning::New)
+                self.source.create_copy_marker(&id)?;
+                self.target.create_copy_record(&id).await?;
+                Ok(CopyStart::New)
             }
-            (Some(note), Some(mark)) if note.source == mark.id => {
-                Ok(if note.is_finished { Beginning::Finished } else { Beginning::Resumed })
+            (Some(record), Some(marker)) if record.source == marker.id => {
+                Ok(if record.is_finished { CopyStart::Finished } else { CopyStart::Resumed })
             }
             (Some(_), _) => Err(CopyError::OfAnotherFile),
         }
     }
 
-    async fn check_emptiness(&self) -> Result<(), CopyError> {
+    async fn check_empty(&self) -> Result<(), CopyError> {
         let mut full = Vec::new();
         for table in &self.tables {
             if self.target.last_key(table).await?.is_some() {
@@ -182,11 +182,11 @@ impl StoreCopy {
         if full.is_empty() { Ok(()) } else { Err(CopyError::NotEmpty(full)) }
     }
 
-    /// Copies the next batch of rows, and after the last of them derives the next batch of list and search entries.
-    /// Returns `None` when nothing is left.
+    /// Copies the next batch of rows. After the last row, derives batches of list and search entries. Returns `None` when
+    /// nothing is left.
     ///
     /// # Errors
-    /// [`CopyError`]; what was copied before stays.
+    /// [`CopyError`]; earlier batches stay in the database.
     pub async fn step(&mut self) -> Result<Option<Batch>, CopyError> {
         while let Some(table) = self.tables.get(self.at) {
             if self.after.is_none() {
@@ -207,29 +207,33 @@ impl StoreCopy {
         Ok(Some(Batch { table: "listings", rows }))
     }
 
-    /// Reads both sides from beginning to end and compares them.
+    /// Reads both sides completely and compares them.
     ///
     /// # Errors
-    /// [`CopyError::Differs`] names every table that is not the same.
+    /// [`CopyError::Differs`] names every table that differs.
     pub async fn verify(&self) -> Result<Vec<Comparison>, CopyError> {
         let mut comparisons = Vec::with_capacity(self.tables.len());
         for table in &self.tables {
-            let (mut file, mut database) = (Summing::new(), Summing::new());
+            let (mut file, mut database) = (ChecksumBuilder::new(), ChecksumBuilder::new());
             self.source.read(table, |row| file.add(row))?;
             self.target.read(table, |row| database.add(row)).await?;
-            comparisons.push(Comparison { table: table.name, file: file.end(), database: database.end() });
+            comparisons.push(Comparison {
+                table: table.name,
+                file: file.finish(),
+                database: database.finish(),
+            });
         }
-        if comparisons.iter().all(Comparison::agrees) {
+        if comparisons.iter().all(Comparison::is_equal) {
             return Ok(comparisons);
         }
-        comparisons.retain(|comparison| !comparison.agrees());
+        comparisons.retain(|comparison| !comparison.is_equal());
         Err(CopyError::Differs(comparisons))
     }
 
-    /// Verifies the copy and hands the work over: the file's is over, the database's begins.
+    /// Verifies the copy and hands the work over from the file to the database.
     ///
     /// # Errors
-    /// [`CopyError`]; then the database stays closed to gateways.
+    /// [`CopyError`]; then gateways still cannot open the database.
     pub async fn finish(&self) -> Result<Vec<Comparison>, CopyError> {
         let comparisons = self.verify().await?;
         for table in &self.tables {
@@ -239,14 +243,14 @@ impl StoreCopy {
             }
             self.target.analyze(table).await?;
         }
-        // In this order: between the two nobody has the work, and never both.
-        self.source.finish_mark()?;
-        self.target.finish_note().await?;
+        // The file first: gateways can never open both.
+        self.source.finish_copy_marker()?;
+        self.target.finish_copy_record().await?;
         Ok(comparisons)
     }
 }
 
-/// Tells copies apart.
+/// A random id of a copy.
 fn new_id(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes);

@@ -1,7 +1,7 @@
-//! What is copied: the tables, and rows of any of them.
+//! The tables that are copied, and their rows.
 
-/// Every table, those that others refer to first. Their columns and keys are read from the database. What lists and
-/// searches go by is made anew from the results.
+/// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
+/// database. List and search entries are not copied but derived from the results.
 pub(in crate::store) const TABLES: [&str; 13] = [
     "analyses",
     "results",
@@ -18,28 +18,29 @@ pub(in crate::store) const TABLES: [&str; 13] = [
     "idempotency",
 ];
 
-/// A table that both engines hold.
+/// A table of the database.
 #[derive(Debug)]
 pub(in crate::store) struct Table {
     pub(in crate::store) name: &'static str,
     pub(in crate::store) columns: Vec<Column>,
-    /// The columns of the primary key, in its order.
+    /// The indexes of the primary key's columns, in the order of the key.
     pub(in crate::store) key: Vec<usize>,
-    /// The column that the database numbers.
+    /// The identity column, if there is one.
     pub(in crate::store) identity: Option<String>,
-    /// Not so for one that the file has no use for.
+    /// Whether the file has the table too.
     pub(in crate::store) is_in_file: bool,
 }
 
+/// A column of a table.
 #[derive(Debug)]
 pub(in crate::store) struct Column {
     pub(in crate::store) name: String,
-    pub(in crate::store) kind: Kind,
+    pub(in crate::store) kind: ColumnKind,
 }
 
-/// What a column holds, in the words of either engine.
+/// The type of a column, on either engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Kind {
+pub(in crate::store) enum ColumnKind {
     Integer,
     Boolean,
     Text,
@@ -56,10 +57,11 @@ pub(in crate::store) enum Cell {
     Bytes(Vec<u8>),
 }
 
-pub(in crate::store) type Row = Vec<Cell>;
+/// A row, or its primary key.
+pub(in crate::store) type Cells = Vec<Cell>;
 
 impl Table {
-    /// Whether these are its columns, in whatever order.
+    /// Whether these are the names of the table's columns, in any order.
     pub(super) fn has_columns(&self, mut names: Vec<String>) -> bool {
         let mut own: Vec<_> = self.columns.iter().map(|column| column.name.clone()).collect();
         own.sort_unstable();
@@ -67,24 +69,24 @@ impl Table {
         own == names
     }
 
-    /// The columns for a statement of either engine.
+    /// The quoted names of the columns, for a statement on either engine.
     pub(in crate::store) fn column_list(&self) -> String {
         self.columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// The same for those of the key, each with an ending.
+    /// The quoted names of the primary key's columns, each followed by `ending`.
     pub(in crate::store) fn key_list(&self, ending: &str) -> String {
         let names = self.key.iter().map(|index| format!("\"{}\"{ending}", self.columns[*index].name));
         names.collect::<Vec<_>>().join(", ")
     }
 
-    pub(super) fn key_of(&self, row: &[Cell]) -> Row {
+    pub(super) fn key_of(&self, row: &[Cell]) -> Cells {
         self.key.iter().map(|index| row[*index].clone()).collect()
     }
 }
 
 impl Cell {
-    /// Bytes in memory, about.
+    /// The approximate size in memory, in bytes.
     pub(in crate::store) fn size(&self) -> usize {
         match self {
             Self::Null | Self::Integer(_) | Self::Boolean(_) => 8,

@@ -11,7 +11,7 @@ use super::super::values::json;
 use super::fault::Fault;
 use crate::domain::analysis::Analysis;
 
-/// Takes the tenant, the time of submission, the state and the work, which are alike for all; then the calls, the metadata
+/// Takes the tenant, the time of submission, the state and the work, which are equal for all rows; then the calls, the metadata
 /// and the traces. The rows are inserted in the order of the calls, so that two batches cannot deadlock. Returns the new rows.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
      failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, \
@@ -34,11 +34,11 @@ pub(super) async fn insert(
     let (tenant, submitted_at) = (template.tenant.as_str(), template.submitted_at.as_millis());
     let ([status, revision, finished_at, _, failure, last_error, _], work) =
         (state(template)?, work(template));
-    let alike: [&(dyn ToSql + Sync); 7] =
+    let shared: [&(dyn ToSql + Sync); 7] =
         [&tenant, &submitted_at, &status, &revision, &finished_at, &failure, &last_error];
     let own: [&(dyn ToSql + Sync); 3] = [&calls, &metadata, &traces];
     let work = work.iter().map(|value| value as &(dyn ToSql + Sync));
-    let parameters: Vec<_> = alike.into_iter().chain(work).chain(own).collect();
+    let parameters: Vec<_> = shared.into_iter().chain(work).chain(own).collect();
     let insert = client.prepare_cached(INSERT).await?;
     let mut rows: HashMap<String, i64> = HashMap::with_capacity(analyses.len());
     for row in client.query(&insert, &parameters).await? {

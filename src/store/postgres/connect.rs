@@ -1,4 +1,4 @@
-//! Connections to the server: how they are made, how many there are, and how long anything may take.
+//! Connections to the server: the connection URL, the pool, and the time limits.
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -21,20 +21,20 @@ use super::fault::Fault;
 use super::tls::TlsMode;
 use crate::config::PostgresUrl;
 
-/// How long one piece of work may take, from a free connection to its commit.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait for a free connection, and for a new one.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// What the network leaves unacknowledged for longer than this is lost.
-const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit of one operation, from the wait for a connection to the commit.
+pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of the wait for a free connection, and of opening a new one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection is lost when the network does not acknowledge its data for this time.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Every session: nothing waits for ever, no short statement is compiled for longer than it runs, and an answered write
-/// is on disk whatever the server's default.
+/// The settings of every session: time limits; no JIT, which costs more than it saves on short statements; and commits
+/// that wait for the disk, even if that is not the server's default.
 const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; SET jit = off; \
      SET idle_in_transaction_session_timeout = '15s'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Where the server is, and how to talk to it.
+/// Opens connections to the server.
 #[derive(Clone)]
 pub(super) struct Connector {
     config: Config,
@@ -43,13 +43,13 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Reads the settings.
+    /// Parses the connection URL. The error is text for `store.url`.
     pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let (config, tls) = parse(url)?;
         Ok(Self { config, tls: tls.connector()?, password_file: password_file.map(Path::to_owned) })
     }
 
-    /// A pool of such connections, none of them made yet.
+    /// Creates a pool, which opens connections on demand.
     pub(super) fn pool(&self, max_connections: usize) -> Result<Pool, String> {
         let fast = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(self.config.clone(), self.clone(), fast);
@@ -57,25 +57,25 @@ impl Connector {
             .max_size(max_connections)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
-                wait: Some(CONNECT_PATIENCE),
-                create: Some(CONNECT_PATIENCE),
-                recycle: Some(CONNECT_PATIENCE),
+                wait: Some(CONNECT_TIMEOUT),
+                create: Some(CONNECT_TIMEOUT),
+                recycle: Some(CONNECT_TIMEOUT),
             })
             .build()
             .map_err(|error| error.to_string())
     }
 
-    /// A connection of its own, whose notifications go to `heard`.
+    /// Opens a connection outside of the pool, whose notifications are sent to `notifications`.
     pub(super) async fn listen(
         &self,
-        heard: UnboundedSender<Notification>,
+        notifications: UnboundedSender<Notification>,
     ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         let (client, mut connection) = self.config().connect(self.tls.clone()).await?;
         let driving = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 if let AsyncMessage::Notification(notification) = message {
-                    // Nobody listening any more: the end is near.
-                    let _ = heard.send(notification);
+                    // Without a receiver the connection is about to close.
+                    let _ = notifications.send(notification);
                 }
             }
         });
@@ -83,7 +83,7 @@ impl Connector {
         Ok((client, driving))
     }
 
-    /// With the password as it is now.
+    /// The configuration with the password file's present content.
     fn config(&self) -> Config {
         let mut config = self.config.clone();
         if let Some(path) = &self.password_file {
@@ -140,48 +140,47 @@ fn parse(url: &PostgresUrl) -> Result<(Config, TlsMode), String> {
         stripped.query_pairs_mut().extend_pairs(&others);
     }
     let tls = TlsMode::parse(mode.as_deref(), roots.as_deref())?;
-    // The parser knows percent-encoding, but not that a plus in a query is a space.
+    // The parser decodes percent-encoding, but does not read a plus in the query as a space.
     let text = match stripped.as_str().split_once('?') {
         Some((before, query)) => format!("{before}?{}", query.replace('+', "%20")),
         None => stripped.to_string(),
     };
-    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| told(&error))?;
+    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| with_source(&error))?;
     config.ssl_mode(tls.mode);
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-        // A standby that the name leads to for a moment is of no use.
+        // During a failover the name may point to a standby, which cannot be written to.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_application_name().is_none() {
         config.application_name("alovoice-gateway");
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_PATIENCE);
+        config.connect_timeout(CONNECT_TIMEOUT);
     }
     if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(_))) {
-        config.tcp_user_timeout(NETWORK_PATIENCE).keepalives_idle(Duration::from_secs(30));
+        config.tcp_user_timeout(NETWORK_TIMEOUT).keepalives_idle(Duration::from_secs(30));
     }
     Ok((config, tls))
 }
 
-/// An error with its cause, which its own text leaves out.
-fn told(error: &tokio_postgres::Error) -> String {
+/// The error with its source, which its own text leaves out.
+fn with_source(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-/// A connection on loan for one piece of work. One that outlasted its patience is not given back: its answer may
-/// never come, and the next to use it would wait for that.
+/// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to
+/// its last statement may never come, and the next operation would wait for that answer.
 pub(super) struct Session {
     object: Option<Object>,
     deadline: Instant,
 }
 
 impl Session {
-    /// For work that is given up at `deadline`.
+    /// Takes a connection for an operation that is cancelled at `deadline`.
     pub(super) async fn take(pool: &Pool, deadline: Instant) -> Result<Self, PoolError> {
         Ok(Self { object: Some(pool.get().await?), deadline })
     }
 
-    /// The connection.
     pub(super) fn client(&mut self) -> Result<&mut Object, Fault> {
         self.object.as_mut().ok_or(Fault::TimedOut)
     }
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_read_with_what_libpq_says_of_tls() {
+    fn a_url_is_parsed_with_the_tls_parameters_of_libpq() {
         let (config, tls) =
             read("postgres://gateway:p%40ss@db.internal:6432/calls?sslmode=verify-full&sslrootcert=/ca.pem&options=-csearch_path%3Dx")
                 .unwrap();
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plus_is_a_plus_but_in_the_query() {
+    fn a_plus_means_a_space_only_in_the_query() {
         let (config, _) = read("postgres://a+b:c+d@db/e+f?application_name=g+h").unwrap();
         assert_eq!(config.get_user(), Some("a+b"));
         assert_eq!(config.get_password(), Some(&b"c+d"[..]));
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_know_is_refused() {
+    fn unknown_parameters_are_rejected() {
         assert!(read("postgres://db/x?sslmode=maybe").unwrap_err().contains("verify-full"));
         assert!(read("postgres://db/x?colour=red").unwrap_err().contains("colour"));
     }

@@ -1,4 +1,4 @@
-//! Who works on which delivery: claims by lease and fence, fairly over tenants and receivers.
+//! Claims of deliveries, by lease and fencing token, with fair shares for tenants and receivers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use tokio_postgres::Row;
 
 use super::super::attempts::MOST_ATTEMPTS;
 use super::super::deliveries::claimed;
-use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
+use super::super::selection::{
+    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
+};
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
@@ -16,32 +18,29 @@ use super::rows::{number, time_if_any};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// How soon to come again for receivers that were not walked past yet.
-const NEXT_STRIDE: Duration = Duration::from_millis(50);
-
-/// Takes tenants and the present: what is under way, also at other replicas. The sum keeps the query off the index of
-/// what is to come.
+/// Takes tenants and the time. Counts the deliveries in progress on all replicas, by receiver. The sum keeps the planner from
+/// the indexes by `due_at`.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
-/// Takes tenants: their endpoints that are disabled or were paused.
-const SHUT: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
+/// Takes tenants. Returns their webhooks that are disabled or paused.
+const LIMITED_WEBHOOKS: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
      WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
-/// Takes tenants, the present, and how many to look at of each.
+/// Takes tenants, the time, and the most deliveries of each.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
      FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
-/// Takes tenants and the present.
+/// Takes tenants and the time.
 pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
      ORDER BY due_at LIMIT 1) AS next";
 
-/// Takes a tenant, the receiver before, the present, how many receivers to walk past, and how many deliveries to
-/// look at of each. The last receiver comes also without any.
+/// Takes a tenant, the receiver to continue after, the time, the most receivers, and the most deliveries of each. The last
+/// receiver is returned even if none of its deliveries is due.
 pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (\
      (SELECT receiver, 1 FROM deliveries WHERE status = 'pending' AND tenant = $1 AND receiver > $2 \
      ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
@@ -53,28 +52,25 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (
      AND deliveries.receiver = walk.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
      WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
-/// Takes rows, the present, and the lease's end. What another replica claimed meanwhile is passed over. The attempt
-/// that begins is written down with it.
+/// Takes rows, the time, and the lease's end. Skips rows that another replica has claimed since they were selected. Records
+/// the attempts that begin with the claim.
 const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
      WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
      WHERE seq = ANY (ARRAY(SELECT seq FROM mine)) RETURNING *), \
      begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
-     SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, told.id AS event_id, webhook, \
-     coalesce(hook.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, previous_secret, \
+     SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, source.id AS event_id, webhook, \
+     coalesce(endpoint.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, previous_secret, \
      previous_until, headers FROM claimed \
-     CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) AS told \
+     CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) AS source \
      LEFT JOIN LATERAL (SELECT url, version, secret, previous_secret, previous_until, headers FROM webhooks \
-     WHERE id = claimed.webhook LIMIT 1) AS hook ON true";
-
-/// Where each tenant's walk from receiver to receiver goes on.
-pub(super) type Walks = HashMap<TenantId, String>;
+     WHERE id = claimed.webhook LIMIT 1) AS endpoint ON true";
 
 pub(super) async fn claim(
     mut session: Session,
     slots: &DeliverySlots,
-    walks: &mut Walks,
+    cursors: &mut ReceiverCursors,
     turn: usize,
     now: Timestamp,
     lease: Duration,
@@ -82,40 +78,39 @@ pub(super) async fn claim(
     let client = session.client()?;
     let mut tenants = slots.tenants.clone();
     if !tenants.is_empty() {
-        // In a changing order, lest the first take all when there is less room than work.
-        let middle = turn % tenants.len();
-        tenants.rotate_left(middle);
+        // Each claim starts with another tenant, so that the first tenant does not take all slots.
+        let first = turn % tenants.len();
+        tenants.rotate_left(first);
     }
     let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
-    let present = now.as_millis();
-    let mut under_way = under_way(client, &names, present).await?;
-    let mut oldest = oldest(client, &names, present).await?;
-    let mut gates = gates(client, &names, now).await?;
-    let next_due = next(client, &names, present).await?;
-    let mut next_due = gates.next_end.into_iter().chain(next_due).min();
+    let now_ms = now.as_millis();
+    let mut under_way = under_way(client, &names, now_ms).await?;
+    let mut oldest = oldest(client, &names, now_ms).await?;
+    let mut limits = webhook_limits(client, &names, now).await?;
+    let next_due = next(client, &names, now_ms).await?;
+    let mut next_due = limits.values().filter_map(|limits| limits.next_end).chain(next_due).min();
 
     let mut selection = Selection::new(slots);
     for tenant in &tenants {
         let Some(heads) = oldest.remove(tenant.as_str()) else { continue };
-        let clogged = heads.len() >= WINDOW;
-        let gates = gates.room.remove(tenant.as_str()).unwrap_or_default();
-        let mut share = selection.tenant(under_way.remove(tenant.as_str()).unwrap_or_default(), gates);
+        let more_due = heads.len() >= WINDOW;
+        let limits = limits.remove(tenant.as_str()).unwrap_or_default().limits;
+        let mut share = selection.tenant(under_way.remove(tenant.as_str()).unwrap_or_default(), limits);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
-        if clogged && share.has_room() {
-            let before = walks.remove(tenant).unwrap_or_default();
-            let (candidates, last) =
-                by_receiver(client, tenant, &before, present, slots.per_receiver).await?;
+        if more_due && share.has_free_slots() {
+            let after = cursors.remove(tenant).unwrap_or_default();
+            let (candidates, last) = by_receiver(client, tenant, &after, now_ms, slots.per_receiver).await?;
             candidates.into_iter().for_each(|candidate| share.offer(candidate));
             if let Some(last) = last {
-                walks.insert(tenant.clone(), last);
-                next_due = next_due.into_iter().chain([now + NEXT_STRIDE]).min();
+                cursors.insert(tenant.clone(), last);
+                next_due = next_due.into_iter().chain([now + SCAN_PAUSE]).min();
             }
         }
     }
     let rows = selection.into_rows();
     let claimed = if rows.is_empty() { Vec::new() } else { take(client, &rows, now, lease).await? };
     if claimed.len() < rows.len() {
-        // Another replica was faster: there may be more behind what it took.
+        // Another replica has claimed the rest, and there may be more due deliveries.
         next_due = Some(now);
     }
     Ok(ClaimBatch { claimed, next_due })
@@ -135,28 +130,19 @@ async fn under_way(
     Ok(found)
 }
 
-/// What keeps deliveries back although they are due.
-#[derive(Default)]
-struct Gates {
-    /// How many may be under way, by tenant and receiver: for those endpoints that may not have their whole share.
-    room: HashMap<String, HashMap<String, usize>>,
-    /// When the next pause ends.
-    next_end: Option<Timestamp>,
-}
-
-async fn gates(client: &Object, tenants: &[&str], now: Timestamp) -> Result<Gates, Fault> {
-    let statement = client.prepare_cached(SHUT).await?;
-    let mut gates = Gates::default();
+async fn webhook_limits(
+    client: &Object,
+    tenants: &[&str],
+    now: Timestamp,
+) -> Result<HashMap<String, WebhookLimits>, Fault> {
+    let statement = client.prepare_cached(LIMITED_WEBHOOKS).await?;
+    let mut found: HashMap<String, WebhookLimits> = HashMap::new();
     for row in client.query(&statement, &[&tenants]).await? {
-        let disabled: bool = row.try_get("disabled")?;
         let paused_until = time_if_any(&row, "paused_until")?;
-        let room = gate_room(disabled, paused_until, now);
-        gates.room.entry(row.try_get("tenant")?).or_default().insert(row.try_get("id")?, room);
-        if !disabled && room == 0 {
-            gates.next_end = gates.next_end.into_iter().chain(paused_until).min();
-        }
+        let limits = found.entry(row.try_get("tenant")?).or_default();
+        limits.add(row.try_get("id")?, row.try_get("disabled")?, paused_until, now);
     }
-    Ok(gates)
+    Ok(found)
 }
 
 async fn oldest(
@@ -184,18 +170,20 @@ async fn next(client: &Object, tenants: &[&str], now: i64) -> Result<Option<Time
     Ok(due.map(Timestamp::from_millis))
 }
 
-/// What is due of the next receivers, and the last of them if there may be more.
+/// Reads the due deliveries of the next receivers. Returns them with the last receiver if there may be more receivers.
 async fn by_receiver(
     client: &Object,
     tenant: &TenantId,
-    before: &str,
+    after: &str,
     now: i64,
     per_receiver: usize,
 ) -> Result<(Vec<Candidate>, Option<String>), Fault> {
     let statement = client.prepare_cached(BY_RECEIVER).await?;
-    let (stride, each) =
-        (i32::try_from(STRIDE).unwrap_or(i32::MAX), i64::try_from(per_receiver).unwrap_or(i64::MAX));
-    let rows = client.query(&statement, &[&tenant.as_str(), &before, &now, &stride, &each]).await?;
+    let (most_receivers, each) = (
+        i32::try_from(RECEIVERS_PER_CLAIM).unwrap_or(i32::MAX),
+        i64::try_from(per_receiver).unwrap_or(i64::MAX),
+    );
+    let rows = client.query(&statement, &[&tenant.as_str(), &after, &now, &most_receivers, &each]).await?;
     let (mut candidates, mut receivers, mut last) = (Vec::new(), 0, None::<String>);
     for row in &rows {
         let receiver: String = row.try_get("receiver")?;
@@ -207,7 +195,7 @@ async fn by_receiver(
             candidates.push(Candidate { row: found, receiver, size: number(row, "size")? });
         }
     }
-    Ok((candidates, last.filter(|_| receivers >= STRIDE)))
+    Ok((candidates, last.filter(|_| receivers >= RECEIVERS_PER_CLAIM)))
 }
 
 async fn take(
@@ -219,14 +207,14 @@ async fn take(
     let claim = client.prepare_cached(CLAIM).await?;
     let claimed = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
     let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
-    // What is claimed stays so, whatever comes of this: the next claim of them tries it again.
+    // A failure here does not affect the claim; the next claim of the same delivery tries again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
         tracing::warn!(?fault, "failed to delete old attempts");
     }
     Ok(claimed)
 }
 
-/// Of a delivery that was sent again and again, the last attempts are kept.
+/// Deletes the oldest attempts of a delivery with more than [`MOST_ATTEMPTS`].
 async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> Result<(), Fault> {
     for ClaimedDelivery { lease, delivery, .. } in claimed {
         if let Some(earlier) = delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|number| *number > 0) {
@@ -238,7 +226,7 @@ async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> 
     Ok(())
 }
 
-/// A delivery that cannot be read does not block the others: it is claimed again after its lease.
+/// An unreadable delivery does not block the others. Its lease runs out, and it is claimed again.
 fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
     let log = |error: &StoreError| {
         let row = row.try_get::<_, i64>("seq").ok();

@@ -23,29 +23,29 @@ use crate::domain::ids::TenantId;
 /// The most events that are numbered in one transaction: more than a page has.
 const BATCH: i64 = 2000;
 
-const WITHOUT_PLACE: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = $1 AND position IS NULL)";
+const UNNUMBERED: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = $1 AND position IS NULL)";
 const BEGIN: &str = "INSERT INTO feeds (tenant, last) VALUES ($1, 0) ON CONFLICT (tenant) DO NOTHING";
 
-/// Keeps other readers out. Counts on also where events came from another store without the row.
+/// Locks out other readers. Continues after the highest position even if a copied store has no row in `feeds`.
 const LOCK: &str = "SELECT greatest(last, (SELECT max(position) FROM events WHERE tenant = $1)) FROM feeds \
      WHERE tenant = $1 FOR UPDATE";
 
-/// Takes the tenant, the last place given away, and the most events. What is just being deleted is left out.
+/// Takes the tenant, the last position in use, and the most events. Skips events that are being deleted.
 const NUMBER: &str = "WITH fresh AS MATERIALIZED (SELECT seq FROM events WHERE tenant = $1 AND position IS NULL \
      ORDER BY seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED), \
      counted AS (SELECT seq, $2 + row_number() OVER (ORDER BY seq) AS position FROM fresh) \
      UPDATE events SET position = counted.position FROM counted WHERE events.seq = counted.seq";
-const KEEP: &str = "UPDATE feeds SET last = $2 WHERE tenant = $1";
+const SAVE: &str = "UPDATE feeds SET last = $2 WHERE tenant = $1";
 
-/// Gives places to what has none. Whether there may be more.
+/// Gives a batch of events their positions. Returns whether there may be more.
 pub(super) async fn number_batch(mut session: Session, tenant: &TenantId) -> Result<bool, Fault> {
     number(session.client()?, tenant).await
 }
 
 async fn number(client: &mut Object, tenant: &TenantId) -> Result<bool, Fault> {
     let tenant = tenant.as_str();
-    let without_place = client.prepare_cached(WITHOUT_PLACE).await?;
-    if !client.query_one(&without_place, &[&tenant]).await?.try_get(0)? {
+    let unnumbered = client.prepare_cached(UNNUMBERED).await?;
+    if !client.query_one(&unnumbered, &[&tenant]).await?.try_get(0)? {
         return Ok(false);
     }
     let transaction = client.transaction().await?;
@@ -57,13 +57,13 @@ async fn number(client: &mut Object, tenant: &TenantId) -> Result<bool, Fault> {
         row = transaction.query_opt(&lock, &[&tenant]).await?;
     }
     let last: i64 = row.ok_or(Fault::Raced)?.try_get(0)?;
-    // A statement of its own: it sees what those before it in the lock's queue have numbered.
+    // A separate statement, whose snapshot is taken after the lock: it sees the positions that earlier readers assigned.
     let number = transaction.prepare_cached(NUMBER).await?;
     let numbered = transaction.execute(&number, &[&tenant, &last, &BATCH]).await?;
     let numbered = i64::try_from(numbered).unwrap_or(BATCH);
     if numbered > 0 {
-        let keep = transaction.prepare_cached(KEEP).await?;
-        transaction.execute(&keep, &[&tenant, &(last + numbered)]).await?;
+        let save = transaction.prepare_cached(SAVE).await?;
+        transaction.execute(&save, &[&tenant, &(last + numbered)]).await?;
     }
     transaction.commit().await?;
     Ok(numbered == BATCH)

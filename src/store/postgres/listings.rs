@@ -14,28 +14,28 @@ use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 
-/// Takes the row, the tenant, the summary, the tags' names and the words; puts them in the place of what was.
-const KEEP: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
+/// Takes the row, the tenant, the summary, the names of the tags and the words. Replaces the entries of the previous result.
+const INDEX: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
      DO UPDATE SET summary = excluded.summary), \
      untagged AS (DELETE FROM tags WHERE analysis = $1 AND NOT name = ANY ($4::text[])), \
      tagged AS (INSERT INTO tags (tenant, name, analysis) SELECT $2, name, $1 FROM unnest($4::text[]) AS name \
      ON CONFLICT DO NOTHING) INSERT INTO search (analysis, words) VALUES ($1, array_to_tsvector($5::text[])) \
      ON CONFLICT (analysis) DO UPDATE SET words = excluded.words";
 
-/// Keeps what lists show of a result, and what it is found by, in the place of what was.
-pub(super) async fn keep(
+/// Replaces the list and search entries of an analysis by those of its new result.
+pub(super) async fn index(
     client: &impl GenericClient,
     row: i64,
     tenant: &TenantId,
     result: &AnalysisResult,
 ) -> Result<(), Fault> {
-    let keep = client.prepare_cached(KEEP).await?;
+    let index = client.prepare_cached(INDEX).await?;
     let summary = ResultSummary::of(result);
-    // The server's texts cannot hold NUL; JSON escapes it.
+    // PostgreSQL cannot store NUL in a text; JSON escapes it.
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();
-    client.execute(&keep, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
+    client.execute(&index, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
     Ok(())
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn list_copied(
         let (analysis, tenant) = (row.try_get("analysis")?, parsed(row, "tenant", TenantId::parse)?);
         // A result that cannot be read is copied all the same, but not listed.
         match from_json::<AnalysisResult>(row, "result") {
-            Ok(Some(result)) => keep(client, analysis, &tenant, &result).await?,
+            Ok(Some(result)) => index(client, analysis, &tenant, &result).await?,
             Ok(None) | Err(_) => tracing::error!(analysis, %tenant, "stored result cannot be read"),
         }
     }
@@ -83,48 +83,47 @@ pub(super) async fn list(
     client.query(&select, &values).await?.iter().map(|row| Ok(read_listed(row)?)).collect()
 }
 
-type Value = Box<dyn ToSql + Sync + Send>;
-type Values = Vec<Value>;
+type Parameter = Box<dyn ToSql + Sync + Send>;
 
-/// The statement for a page, and what it is given.
-fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Values) {
+/// The statement for a page, and its parameters.
+fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>) {
     let filter = &page.filter;
-    let mut values: Values = vec![Box::new(tenant.as_str().to_owned())];
-    let mut given = |value: Value| {
+    let mut values: Vec<Parameter> = vec![Box::new(tenant.as_str().to_owned())];
+    let mut bind = |value: Parameter| {
         values.push(value);
         values.len()
     };
     let mut conditions = vec!["tenant = $1".to_owned()];
     if let Some(status) = filter.status {
-        conditions.push(format!("status = ${}", given(Box::new(status.as_str()))));
+        conditions.push(format!("status = ${}", bind(Box::new(status.as_str()))));
         if status != Status::Completed {
-            // The condition of the index.
+            // The condition of the partial index, in the same words.
             conditions.push("status <> 'completed'".to_owned());
         }
     }
     if let Some(after) = filter.submitted_after {
-        conditions.push(format!("submitted_at > ${}", given(Box::new(after.as_millis()))));
+        conditions.push(format!("submitted_at > ${}", bind(Box::new(after.as_millis()))));
     }
     if let Some(before) = filter.submitted_before {
-        conditions.push(format!("submitted_at < ${}", given(Box::new(before.as_millis()))));
+        conditions.push(format!("submitted_at < ${}", bind(Box::new(before.as_millis()))));
     }
     if let Some(position) = &page.after {
-        let submitted_at = given(Box::new(position.submitted_at.as_millis()));
-        let call_id = given(Box::new(position.call_id.as_str().to_owned()));
+        let submitted_at = bind(Box::new(position.submitted_at.as_millis()));
+        let call_id = bind(Box::new(position.call_id.as_str().to_owned()));
         conditions.push(format!("(submitted_at, call_id) < (${submitted_at}, ${call_id})"));
     }
     for name in &filter.tags {
-        let name = given(Box::new(name.clone()));
+        let name = bind(Box::new(name.clone()));
         conditions
             .push(format!("analyses.id IN (SELECT analysis FROM tags WHERE tenant = $1 AND name = ${name})"));
     }
     if let Some(search) = &filter.search {
-        let query = given(Box::new(expression(tenant, search)));
+        let query = bind(Box::new(expression(tenant, search)));
         conditions.push(format!(
             "analyses.id IN (SELECT analysis FROM search WHERE words @@ ${query}::text::tsquery)"
         ));
     }
-    let limit = given(Box::new(i64::try_from(page.limit).unwrap_or(i64::MAX)));
+    let limit = bind(Box::new(i64::try_from(page.limit).unwrap_or(i64::MAX)));
     let sql = format!(
         "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id \
          WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ${limit}",
@@ -133,7 +132,7 @@ fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Values) {
     (sql, values)
 }
 
-/// In the language of `tsquery`. Forms have no quotes in them.
+/// The search as a `tsquery`. Forms contain no quotes.
 fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
     let terms = search.terms(tenant).into_iter().map(|term| {
         let star = if term.prefix { ":*" } else { "" };

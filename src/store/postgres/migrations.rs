@@ -89,8 +89,8 @@ async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<Schem
 fn check(found: SchemaVersion) -> Result<(), Fault> {
     if found.compatible_from > MIGRATIONS.len() {
         let (version, known) = (found.version, MIGRATIONS.len());
-        let told = format!("the database has schema {version}, this version knows up to {known}");
-        return Err(StoreError::Corrupt(told).into());
+        let message = format!("the database has schema {version}, this version knows up to {known}");
+        return Err(StoreError::Corrupt(message).into());
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_schema_is_fine_while_it_says_so() {
+    fn a_later_schema_is_used_while_it_declares_compatibility() {
         let known = MIGRATIONS.len();
         assert!(check(SchemaVersion::default()).is_ok());
         assert!(check(SchemaVersion { version: known + 1, compatible_from: known }).is_ok());

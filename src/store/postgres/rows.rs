@@ -1,4 +1,4 @@
-//! Readers of columns.
+//! Reads columns of rows.
 
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
@@ -8,7 +8,7 @@ use super::super::StoreError;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 
-/// What a statement is given.
+/// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 pub(super) fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, Fault> {
@@ -21,7 +21,7 @@ pub(super) fn parsed<T, E>(row: &Row, column: &str, parse: fn(&str) -> Result<T,
     parse(text).map_err(|_| unreadable(column, text))
 }
 
-/// A number that a column holds in a wider type.
+/// Reads a number that the column stores as `bigint`.
 pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Fault> {
     let number: i64 = row.try_get(column)?;
     T::try_from(number).map_err(|_| unreadable(column, &number.to_string()))
@@ -35,7 +35,7 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Fault> {
     Ok(row.try_get(column)?)
 }
 
-/// A value of ours that does not read back.
+/// The error for a stored value that cannot be read.
 pub(super) fn unreadable(column: &str, value: &str) -> Fault {
     StoreError::Corrupt(format!("column {column} holds {value:?}")).into()
 }

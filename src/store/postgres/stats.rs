@@ -1,4 +1,4 @@
-//! Numbers for the metrics, tenant by tenant, each along an index of what is counted alone.
+//! Statistics for the metrics. Each query reads only the counted rows of one tenant, along a partial index.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Takes tenants and the word of a status of something unfinished. Each by itself, here and below, so that the planner walks
-/// the index of those alone.
+/// Takes tenants and the word of an unfinished status. Each tenant has its own subquery, here and below, so that the planner
+/// uses the partial index.
 const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
 
@@ -25,17 +25,17 @@ const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[
 const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
 
-/// Takes tenants: all endpoints of each, the disabled ones, and those that are paused or tried.
+/// Takes tenants. Counts the webhooks of each: all, the disabled ones, and those that are paused or probed.
 const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
 
-/// What is held back with its endpoint is not due.
+/// Deliveries to a disabled or paused webhook are not due.
 const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
      AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
 
-/// Takes tenants: the due time of the oldest row of a table that a condition holds for.
+/// Takes tenants. Returns the due time of the oldest row of each that fulfils the condition.
 fn oldest_sql(table: &str, condition: &str) -> String {
     format!(
         "SELECT slot.tenant, oldest.due_at FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
@@ -49,11 +49,11 @@ impl StatsStore for PostgresStore {
         &self,
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, Stats>, StoreError> {
-        self.run("stats", |session| of(session, tenants, self.now())).await
+        self.run("stats", |session| read(session, tenants, self.now())).await
     }
 }
 
-pub(super) async fn of(
+async fn read(
     mut session: Session,
     tenants: &[TenantId],
     now: Timestamp,
@@ -69,7 +69,7 @@ pub(super) async fn of(
     let unfinished = transaction.prepare_cached(UNFINISHED).await?;
     for status in Status::UNFINISHED {
         for row in transaction.query(&unfinished, &[&names, &status.as_str()]).await? {
-            of_row(&mut stats, &row)?.unfinished.insert(status, number(&row, "number")?);
+            of_tenant(&mut stats, &row)?.unfinished.insert(status, number(&row, "number")?);
         }
     }
     for queue in [Queue::Submits, Queue::Polls] {
@@ -77,27 +77,27 @@ pub(super) async fn of(
             stats.work_lag.insert(queue, Duration::ZERO);
         }
         for row in rows(&oldest_sql("analyses", condition(queue))).await? {
-            of_row(&mut stats, &row)?.work_lag.insert(queue, lag(&row, now)?);
+            of_tenant(&mut stats, &row)?.work_lag.insert(queue, lag(&row, now)?);
         }
     }
     for row in rows(&oldest_sql("deliveries", DUE)).await? {
-        of_row(&mut stats, &row)?.delivery_lag = lag(&row, now)?;
+        of_tenant(&mut stats, &row)?.delivery_lag = lag(&row, now)?;
     }
     for row in rows(PENDING).await? {
-        of_row(&mut stats, &row)?.pending_deliveries = number(&row, "number")?;
+        of_tenant(&mut stats, &row)?.pending_deliveries = number(&row, "number")?;
     }
     for row in rows(WEBHOOKS).await? {
         let [registered, disabled, paused]: [u64; 3] =
             [number(&row, "registered")?, number(&row, "disabled")?, number(&row, "paused")?];
-        of_row(&mut stats, &row)?.webhooks =
+        of_tenant(&mut stats, &row)?.webhooks =
             WebhookCounts { enabled: registered.saturating_sub(disabled + paused), paused, disabled };
     }
     let taken = |tenant: &TenantId| (tenant.clone(), stats.remove(tenant.as_str()).unwrap_or_default());
     Ok(tenants.iter().map(taken).collect())
 }
 
-/// The numbers of the tenant that a row tells of.
-fn of_row<'a>(stats: &'a mut HashMap<&str, Stats>, row: &Row) -> Result<&'a mut Stats, Fault> {
+/// The statistics of the row's tenant.
+fn of_tenant<'a>(stats: &'a mut HashMap<&str, Stats>, row: &Row) -> Result<&'a mut Stats, Fault> {
     let tenant: &str = row.try_get("tenant")?;
     stats.get_mut(tenant).ok_or_else(|| unreadable("tenant", tenant))
 }

@@ -1,4 +1,4 @@
-//! A database that a file is copied into: any of its tables, written and read by what the catalogue says of it.
+//! The target database of a copy. Reads the columns and keys of each table from the catalogue.
 
 use std::error::Error;
 use std::path::Path;
@@ -11,51 +11,51 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::super::StoreError;
-use super::super::copy::{Cell, Column, Kind, Row, Table};
+use super::super::copy::{Cell, Cells, Column, ColumnKind, Table};
 use super::connect::Connector;
-use super::copies::{self, Note};
+use super::copy_record::{self, CopyRecord};
 use super::fault::Fault;
-use super::{OpenError, listings, migrations};
+use super::{PostgresOpenError, listings, migrations};
 use crate::config::PostgresUrl;
 
-/// One connection, which is all that a copy needs.
+/// The only connection of a copy.
 pub(in crate::store) struct Target {
     client: Object,
 }
 
 impl Target {
-    /// Connects, and brings the schema up to date.
+    /// Connects, and migrates the schema.
     pub(in crate::store) async fn open(
         url: &PostgresUrl,
         password_file: Option<&Path>,
-    ) -> Result<Self, OpenError> {
-        let connector = Connector::new(url, password_file).map_err(OpenError::Settings)?;
-        let pool = connector.pool(1).map_err(OpenError::Settings)?;
+    ) -> Result<Self, PostgresOpenError> {
+        let connector = Connector::new(url, password_file).map_err(PostgresOpenError::Settings)?;
+        let pool = connector.pool(1).map_err(PostgresOpenError::Settings)?;
         let mut client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
         migrations::migrate(&mut client).await.map_err(StoreError::from)?;
-        // Here nobody waits: a large table is read for as long as it takes.
+        // No request waits for a copy, and reading a large table takes long.
         client.batch_execute("SET statement_timeout = 0").await.map_err(StoreError::from)?;
         Ok(Self { client })
     }
 
-    /// Keeps gateways and other copies out; whether that could be had.
-    pub(in crate::store) async fn take(&self) -> Result<bool, StoreError> {
-        Ok(copies::take(&self.client).await?)
+    /// Prevents gateways and other copies. Returns whether the lock was acquired.
+    pub(in crate::store) async fn lock(&self) -> Result<bool, StoreError> {
+        Ok(copy_record::lock_exclusive(&self.client).await?)
     }
 
-    pub(in crate::store) async fn note(&self) -> Result<Option<Note>, StoreError> {
-        Ok(copies::note(&self.client).await?)
+    pub(in crate::store) async fn copy_record(&self) -> Result<Option<CopyRecord>, StoreError> {
+        Ok(copy_record::read(&self.client).await?)
     }
 
-    pub(in crate::store) async fn set_note(&self, source: &str) -> Result<(), StoreError> {
-        Ok(copies::set_note(&self.client, source).await?)
+    pub(in crate::store) async fn create_copy_record(&self, source: &str) -> Result<(), StoreError> {
+        Ok(copy_record::create(&self.client, source).await?)
     }
 
-    pub(in crate::store) async fn finish_note(&self) -> Result<(), StoreError> {
-        Ok(copies::finish_note(&self.client).await?)
+    pub(in crate::store) async fn finish_copy_record(&self) -> Result<(), StoreError> {
+        Ok(copy_record::finish(&self.client).await?)
     }
 
-    /// Columns, primary key and identity of a table.
+    /// Reads the columns, the primary key and the identity column of a table.
     pub(in crate::store) async fn describe(&self, name: &'static str) -> Result<Table, StoreError> {
         let columns = "SELECT attname::text, format_type(atttypid, atttypmod), attidentity <> '', \
              array_position(indkey::int2[], attnum) FROM pg_attribute \
@@ -67,9 +67,7 @@ impl Target {
         for (index, row) in self.client.query(columns, &[&name]).await?.iter().enumerate() {
             let (column, type_name): (String, &str) = (row.try_get(0)?, row.try_get(1)?);
             let kind = kind(type_name).ok_or_else(|| {
-                StoreError::Corrupt(format!(
-                    "table {name}, column {column}: the type {type_name} is not known"
-                ))
+                StoreError::Corrupt(format!("table {name}, column {column}: unknown type {type_name}"))
             })?;
             if row.try_get(2)? {
                 table.identity = Some(column.clone());
@@ -82,20 +80,20 @@ impl Target {
         key.sort_unstable();
         table.key = key.into_iter().map(|(_, index)| index).collect();
         if table.key.is_empty() {
-            return Err(StoreError::Corrupt(format!("there is no table {name} with a primary key")));
+            return Err(StoreError::Corrupt(format!("table {name} does not exist or has no primary key")));
         }
         Ok(table)
     }
 
-    /// The highest key in a table.
-    pub(in crate::store) async fn last_key(&self, table: &Table) -> Result<Option<Row>, StoreError> {
+    /// Reads the highest key in a table.
+    pub(in crate::store) async fn last_key(&self, table: &Table) -> Result<Option<Cells>, StoreError> {
         let (name, key, order) = (table.name, table.key_list(""), table.key_list(" DESC"));
         let last = format!("SELECT {key} FROM {name} ORDER BY {order} LIMIT 1");
         Ok(self.client.query_opt(&last, &[]).await?.as_ref().map(cells).transpose()?)
     }
 
-    /// Writes all of these rows or none.
-    pub(in crate::store) async fn write(&self, table: &Table, rows: &[Row]) -> Result<(), StoreError> {
+    /// Writes rows in one statement: all of them or none.
+    pub(in crate::store) async fn write(&self, table: &Table, rows: &[Cells]) -> Result<(), StoreError> {
         let copy = format!("COPY {} ({}) FROM STDIN BINARY", table.name, table.column_list());
         let types: Vec<Type> = table.columns.iter().map(|column| type_of(column.kind)).collect();
         let mut writer = pin!(BinaryCopyInWriter::new(self.client.copy_in(&copy).await?, &types));
@@ -115,7 +113,7 @@ impl Target {
         Ok(listings::list_copied(&self.client, after, limit).await?)
     }
 
-    /// Every row in the order of the key.
+    /// Reads every row in the order of the key.
     pub(in crate::store) async fn read(
         &self,
         table: &Table,
@@ -130,7 +128,7 @@ impl Target {
         Ok(())
     }
 
-    /// Has the numbers that the server gives begin beyond this one.
+    /// Raises the sequence of an identity column, so that new rows get numbers above `highest`.
     pub(in crate::store) async fn raise_identity(
         &self,
         table: &Table,
@@ -145,32 +143,32 @@ impl Target {
         Ok(())
     }
 
-    /// Tells the planner what is there, before the first claim asks.
+    /// Updates the planner's statistics before the first claim.
     pub(in crate::store) async fn analyze(&self, table: &Table) -> Result<(), StoreError> {
         Ok(self.client.batch_execute(&format!("ANALYZE {}", table.name)).await?)
     }
 }
 
-fn kind(type_name: &str) -> Option<Kind> {
+fn kind(type_name: &str) -> Option<ColumnKind> {
     match type_name {
-        "bigint" => Some(Kind::Integer),
-        "boolean" => Some(Kind::Boolean),
-        "text" => Some(Kind::Text),
-        "bytea" => Some(Kind::Bytes),
+        "bigint" => Some(ColumnKind::Integer),
+        "boolean" => Some(ColumnKind::Boolean),
+        "text" => Some(ColumnKind::Text),
+        "bytea" => Some(ColumnKind::Bytes),
         _ => None,
     }
 }
 
-fn type_of(kind: Kind) -> Type {
+fn type_of(kind: ColumnKind) -> Type {
     match kind {
-        Kind::Integer => Type::INT8,
-        Kind::Boolean => Type::BOOL,
-        Kind::Text => Type::TEXT,
-        Kind::Bytes => Type::BYTEA,
+        ColumnKind::Integer => Type::INT8,
+        ColumnKind::Boolean => Type::BOOL,
+        ColumnKind::Text => Type::TEXT,
+        ColumnKind::Bytes => Type::BYTEA,
     }
 }
 
-fn cells(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
+fn cells(row: &tokio_postgres::Row) -> Result<Cells, tokio_postgres::Error> {
     (0..row.len()).map(|index| row.try_get(index)).collect()
 }
 

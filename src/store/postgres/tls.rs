@@ -1,5 +1,5 @@
-//! TLS to the server, by the `sslmode` and `sslrootcert` of the connection URL, which mean what they mean to libpq
-//! (PostgreSQL's documentation, 32.19.1).
+//! TLS to the server. The parameters `sslmode` and `sslrootcert` of the connection URL have the same meaning as in libpq
+//! (PostgreSQL documentation, section 32.19.1).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use rustls_platform_verifier::Verifier as PlatformVerifier;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How far the server's certificate is trusted.
+/// How the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// Not looked at: keeps out who listens, not who interferes.
+    /// Not at all. Protects against eavesdropping, but not against an active attacker.
     Nothing,
-    /// It comes from a trusted authority.
+    /// A trusted authority issued the certificate.
     Authority,
-    /// And it is for the host that was asked for.
+    /// A trusted authority issued the certificate for the host of the URL.
     Host,
 }
 
-/// What a connection URL says about TLS.
+/// The TLS parameters of a connection URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TlsMode {
     pub(super) mode: SslMode,
     check: Check,
-    /// Trusted authorities in place of the system's.
+    /// The file of trusted authorities, which replace the system's.
     roots: Option<PathBuf>,
 }
 
 impl TlsMode {
-    /// Reads `sslmode` (`prefer` if there is none) and `sslrootcert`.
+    /// Parses `sslmode` (`prefer` by default) and `sslrootcert`.
     pub(super) fn parse(mode: Option<&str>, roots: Option<&str>) -> Result<Self, String> {
         let roots = roots.map(PathBuf::from);
         let (mode, check) = match mode.unwrap_or("prefer") {
             "disable" => (SslMode::Disable, Check::Nothing),
             "prefer" => (SslMode::Prefer, Check::Nothing),
-            // With authorities at hand libpq checks them; so does this.
+            // As in libpq, a file of authorities turns `require` into `verify-ca`.
             "require" if roots.is_some() => (SslMode::Require, Check::Authority),
             "require" => (SslMode::Require, Check::Nothing),
             "verify-ca" => (SslMode::Require, Check::Authority),
@@ -55,7 +55,7 @@ impl TlsMode {
         Ok(Self { mode, check, roots })
     }
 
-    /// What makes the connections.
+    /// Creates the TLS connector.
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match (self.check, &self.roots) {
@@ -96,7 +96,7 @@ impl TlsMode {
     }
 }
 
-/// Takes any certificate, but has the handshake's signatures checked.
+/// Accepts any certificate, but verifies the signatures of the handshake.
 #[derive(Debug)]
 struct Unverified(WebPkiSupportedAlgorithms);
 
@@ -135,7 +135,7 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Takes a certificate for another host, if its authority is trusted.
+/// Accepts a certificate for another host, if a trusted authority issued it.
 #[derive(Debug)]
 struct AnyHost(Arc<dyn ServerCertVerifier>);
 
@@ -149,7 +149,7 @@ impl ServerCertVerifier for AnyHost {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is the last thing that is looked at.
+            // The verifier checks the name last, so everything else is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -16,14 +16,16 @@ use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
 use super::super::work::Leased;
-use super::super::{Change, Lease, StoreError, Surroundings};
+use super::super::{Change, Lease, StoreContext, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
-use super::notices::Address;
+use super::notices::NoticeChannel;
 use super::{batches, listings};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
+use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
+use crate::env::Env;
 
 /// A connection on which a rule runs.
 enum Connection<'a> {
@@ -36,7 +38,7 @@ enum Connection<'a> {
 /// An open transaction.
 pub(super) struct PostgresTransaction<'a> {
     connection: Connection<'a>,
-    env: &'a Surroundings,
+    context: &'a StoreContext,
     is_repeated: bool,
     effects: Mutex<Effects>,
 }
@@ -52,22 +54,22 @@ pub(super) struct Effects {
 /// Runs a rule in a transaction and commits it.
 pub(super) async fn write<R: Rule>(
     mut session: Session,
-    (env, address): (&Surroundings, &Address),
+    (context, channel): (&StoreContext, &NoticeChannel),
     rule: &R,
     is_repeated: bool,
 ) -> Result<(R::Output, Effects), Fault> {
     let client = session.client()?;
-    let single = PostgresTransaction::new(Connection::Autocommit(client), env, is_repeated);
+    let single = PostgresTransaction::new(Connection::Autocommit(client), context, is_repeated);
     if let Some(output) = rule.shortcut(&single).await? {
         return Ok((output, single.into_parts().1));
     }
     drop(single);
     let open = Connection::Open(client.transaction().await?);
-    let transaction = PostgresTransaction::new(open, env, is_repeated);
+    let transaction = PostgresTransaction::new(open, context, is_repeated);
     let output = rule.run(&transaction).await?;
     let (connection, effects) = transaction.into_parts();
     if let Connection::Open(open) = connection {
-        effects.changes.announce_within(&open, address).await?;
+        channel.announce_within(&open, &effects.changes).await?;
         open.commit().await?;
     }
     Ok((output, effects))
@@ -76,16 +78,16 @@ pub(super) async fn write<R: Rule>(
 /// Runs a rule that only reads. Its statements need not see the same snapshot.
 pub(super) async fn read<R: Rule>(
     mut session: Session,
-    env: &Surroundings,
+    context: &StoreContext,
     rule: &R,
 ) -> Result<R::Output, Fault> {
     let connection = Connection::Autocommit(session.client()?);
-    Ok(rule.run(&PostgresTransaction::new(connection, env, false)).await?)
+    Ok(rule.run(&PostgresTransaction::new(connection, context, false)).await?)
 }
 
 impl<'a> PostgresTransaction<'a> {
-    fn new(connection: Connection<'a>, env: &'a Surroundings, is_repeated: bool) -> Self {
-        Self { connection, env, is_repeated, effects: Mutex::default() }
+    fn new(connection: Connection<'a>, context: &'a StoreContext, is_repeated: bool) -> Self {
+        Self { connection, context, is_repeated, effects: Mutex::default() }
     }
 
     fn into_parts(self) -> (Connection<'a>, Effects) {
@@ -121,8 +123,12 @@ impl PostgresTransaction<'_> {
 }
 
 impl Transaction for PostgresTransaction<'_> {
-    fn env(&self) -> &Surroundings {
-        self.env
+    fn env(&self) -> &Env {
+        &self.context.env
+    }
+
+    fn policy(&self) -> &PollingPolicy {
+        &self.context.policy
     }
 
     fn is_repeated(&self) -> bool {
@@ -182,7 +188,7 @@ impl Transaction for PostgresTransaction<'_> {
         })
     }
 
-    /// Added up after the commit: one row for each tenant and day would make the commits wait for each other.
+    /// Counts after the commit, in memory: a row per tenant and day would make the commits wait for each other.
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         self.effects().usage.push((tenant.clone(), usage));
         Ok(())
@@ -190,8 +196,8 @@ impl Transaction for PostgresTransaction<'_> {
 
     async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
         match &self.connection {
-            Connection::Autocommit(client) => listings::keep(*client, row, tenant, result).await?,
-            Connection::Open(open) => listings::keep(open, row, tenant, result).await?,
+            Connection::Autocommit(client) => listings::index(*client, row, tenant, result).await?,
+            Connection::Open(open) => listings::index(open, row, tenant, result).await?,
         }
         Ok(())
     }
@@ -241,7 +247,7 @@ impl ToSql for Value<'_> {
             Self::Null => Ok(IsNull::Yes),
             Self::Boolean(boolean) => boolean.to_sql_checked(ty, out),
             Self::Integer(number) => number.to_sql_checked(ty, out),
-            // PostgreSQL's texts cannot hold NUL.
+            // PostgreSQL cannot store NUL in a text.
             Self::Text(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").to_sql_checked(ty, out),
             Self::Text(text) => text.to_sql_checked(ty, out),
             Self::Bytes(bytes) => bytes.to_sql_checked(ty, out),

@@ -1,5 +1,5 @@
-//! What each tenant used. Counted in memory and added up every few seconds: one row for each tenant and day, written by
-//! every commit, would have them all wait for each other.
+//! Usage of tenants. It is counted in memory and added to the database every few seconds: a row per tenant and day that
+//! every commit updates would make the commits wait for each other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,20 +9,20 @@ use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{PATIENCE, Session};
+use super::connect::{OPERATION_TIMEOUT, Session};
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
 
-/// What a process that is killed has not added up yet.
+/// The interval of the flushes. A killed process loses the usage since its last flush.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What this process has counted since it last added up.
+/// The usage that this process has counted since the last flush.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<BTreeMap<(TenantId, Day), Usage>>);
+pub(super) struct UsageBuffer(Mutex<BTreeMap<(TenantId, Day), Usage>>);
 
-impl Tally {
+impl UsageBuffer {
     pub(super) fn count(&self, tenant: &TenantId, now: Timestamp, usage: Usage) {
         if usage != Usage::default() {
             self.add((tenant.clone(), Day::of(now)), usage);
@@ -37,29 +37,29 @@ impl Tally {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds up until `stop`.
+    /// Flushes at intervals until `stop`.
     pub(super) fn start(self: &Arc<Self>, pool: Pool, stop: CancellationToken) {
-        let tally = Arc::clone(self);
-        let adding_up = async move {
+        let buffer = Arc::clone(self);
+        let flushing = async move {
             loop {
                 sleep(INTERVAL).await;
-                if let Err(fault) = tally.add_up(&pool).await {
-                    tracing::warn!(?fault, "failed to aggregate usage");
+                if let Err(fault) = buffer.flush(&pool).await {
+                    tracing::warn!(?fault, "failed to write usage");
                 }
             }
         };
-        tokio::spawn(async move { stop.run_until_cancelled(adding_up).await });
+        tokio::spawn(async move { stop.run_until_cancelled(flushing).await });
     }
 
-    /// Adds what was counted to what is stored. What could not be added is kept for the next time.
-    pub(super) async fn add_up(&self, pool: &Pool) -> Result<(), Fault> {
+    /// Adds the counted usage to the database. After a failure, the next flush includes it.
+    pub(super) async fn flush(&self, pool: &Pool) -> Result<(), Fault> {
         let counted = self.take();
         if counted.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + PATIENCE;
-        let work = async { write(Session::take(pool, deadline).await?, &counted).await };
-        let written = timeout_at(deadline, work).await.unwrap_or(Err(Fault::TimedOut));
+        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        let write = async { add(Session::take(pool, deadline).await?, &counted).await };
+        let written = timeout_at(deadline, write).await.unwrap_or(Err(Fault::TimedOut));
         if written.is_err() {
             counted.into_iter().for_each(|(key, usage)| self.add(key, usage));
         }
@@ -67,7 +67,7 @@ impl Tally {
     }
 }
 
-/// Takes columns. In an order, lest two replicas wait for each other.
+/// Takes columns. The rows are sorted by tenant and day, so that two replicas cannot deadlock.
 const ADD: &str = "INSERT INTO usage (tenant, day, submissions, polls, completions, failures, attempts, delivered, \
      undelivered) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
      $7::bigint[], $8::bigint[], $9::bigint[]) ON CONFLICT (tenant, day) DO UPDATE SET \
@@ -76,7 +76,7 @@ const ADD: &str = "INSERT INTO usage (tenant, day, submissions, polls, completio
      attempts = usage.attempts + excluded.attempts, delivered = usage.delivered + excluded.delivered, \
      undelivered = usage.undelivered + excluded.undelivered";
 
-async fn write(mut session: Session, counted: &BTreeMap<(TenantId, Day), Usage>) -> Result<(), Fault> {
+async fn add(mut session: Session, counted: &BTreeMap<(TenantId, Day), Usage>) -> Result<(), Fault> {
     let client = session.client()?;
     let add = client.prepare_cached(ADD).await?;
     let (tenants, days): (Vec<&str>, Vec<i64>) =

@@ -1,4 +1,4 @@
-//! Who works on which delivery: claims by lease and fence, fairly over tenants and receivers.
+//! Claims of deliveries, by lease and fencing token, with fair shares for tenants and receivers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,54 +7,51 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::attempts::MOST_ATTEMPTS;
 use super::super::deliveries::claimed;
-use super::super::selection::{Candidate, STRIDE, Selection, WINDOW, gate_room};
+use super::super::selection::{
+    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
+};
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::claims::earlier;
 use super::rows::time_if_any;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// How soon to come again for receivers that were not walked past yet.
-const NEXT_STRIDE: Duration = Duration::from_millis(50);
-
-/// Takes a tenant and the present: what is under way. The plus keeps the query off the index of what is to come.
+/// Takes the tenant and the time. Counts the deliveries in progress by receiver. The plus keeps the planner from the indexes by
+/// `due_at`.
 pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
      WHERE leased AND tenant = ? AND +due_at > ? AND status = 'pending' GROUP BY receiver";
 
-/// Takes a tenant, the present, and how many to look at.
+/// Takes the tenant, the time, and the most deliveries.
 pub(super) const OLDEST: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries JOIN events ON events.seq = event \
      WHERE status = 'pending' AND deliveries.tenant = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
 
-/// Takes a tenant and the present.
+/// Takes the tenant and the time.
 pub(super) const NEXT: &str = "SELECT due_at FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1";
 
-/// Takes a tenant and the receiver before.
+/// Takes the tenant and the receiver to continue after.
 pub(super) const NEXT_RECEIVER: &str = "SELECT receiver FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND receiver > ? ORDER BY receiver LIMIT 1";
 
-/// Takes a tenant, a receiver, the present, and how many to look at.
+/// Takes the tenant, the receiver, the time, and the most deliveries.
 pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries \
      JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
 
-/// Takes a tenant: its webhooks that are disabled or paused.
-pub(super) const SHUT: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
+/// Takes the tenant. Returns its webhooks that are disabled or paused.
+pub(super) const LIMITED_WEBHOOKS: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
      WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
-
-/// Where each tenant's walk from receiver to receiver goes on.
-pub(super) type Walks = HashMap<TenantId, String>;
 
 pub(super) fn claim(
     connection: &Connection,
     slots: &DeliverySlots,
-    walks: &mut Walks,
+    cursors: &mut ReceiverCursors,
     now: Timestamp,
     lease: Duration,
 ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
     let mut next_due = None;
     let mut selection = Selection::new(slots);
-    for tenant in in_turn(connection, &slots.tenants)? {
+    for tenant in rotated(connection, &slots.tenants)? {
         next_due = earlier(next_due, next(connection, tenant, now)?);
         if selection.is_full() {
             continue;
@@ -63,18 +60,18 @@ pub(super) fn claim(
         if heads.is_empty() {
             continue;
         }
-        let clogged = heads.len() >= WINDOW;
-        let gates = gates(connection, tenant, now)?;
-        next_due = gates.next_end.into_iter().chain(next_due).min();
-        let mut share = selection.tenant(under_way(connection, tenant, now)?, gates.room);
+        let more_due = heads.len() >= WINDOW;
+        let limits = webhook_limits(connection, tenant, now)?;
+        next_due = limits.next_end.into_iter().chain(next_due).min();
+        let mut share = selection.tenant(under_way(connection, tenant, now)?, limits.limits);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
-        if clogged && share.has_room() {
-            let before = walks.remove(tenant).unwrap_or_default();
-            let (found, last) = by_receiver(connection, tenant, before, now, slots.per_receiver)?;
+        if more_due && share.has_free_slots() {
+            let after = cursors.remove(tenant).unwrap_or_default();
+            let (found, last) = by_receiver(connection, tenant, after, now, slots.per_receiver)?;
             found.into_iter().for_each(|candidate| share.offer(candidate));
             if let Some(last) = last {
-                walks.insert(tenant.clone(), last);
-                next_due = next_due.into_iter().chain([now + NEXT_STRIDE]).min();
+                cursors.insert(tenant.clone(), last);
+                next_due = next_due.into_iter().chain([now + SCAN_PAUSE]).min();
             }
         }
     }
@@ -83,8 +80,8 @@ pub(super) fn claim(
     Ok(ClaimBatch { claimed: taken.collect::<Result<_, _>>()?, next_due })
 }
 
-/// In a changing order, lest the first take all when there is less room than work.
-fn in_turn<'a>(
+/// The tenants, beginning with a random one, so that the first tenant does not take all slots.
+fn rotated<'a>(
     connection: &Connection,
     tenants: &'a [TenantId],
 ) -> Result<impl Iterator<Item = &'a TenantId>, StoreError> {
@@ -105,29 +102,21 @@ fn under_way(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What keeps deliveries back although they are due.
-struct Gates {
-    /// How many may be under way, by receiver: for those endpoints that may not have their whole share.
-    room: HashMap<String, usize>,
-    /// When the next pause ends.
-    next_end: Option<Timestamp>,
-}
-
-fn gates(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Gates, StoreError> {
-    let mut shut = connection.prepare_cached(SHUT)?;
-    let rows = shut.query_map([tenant.as_str()], |row| {
+fn webhook_limits(
+    connection: &Connection,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<WebhookLimits, StoreError> {
+    let mut limited = connection.prepare_cached(LIMITED_WEBHOOKS)?;
+    let rows = limited.query_map([tenant.as_str()], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?, time_if_any(row, "paused_until")?))
     })?;
-    let mut gates = Gates { room: HashMap::new(), next_end: None };
+    let mut limits = WebhookLimits::default();
     for row in rows {
         let (id, disabled_at, paused_until) = row?;
-        let room = gate_room(disabled_at.is_some(), paused_until, now);
-        gates.room.insert(id, room);
-        if disabled_at.is_none() && room == 0 {
-            gates.next_end = gates.next_end.into_iter().chain(paused_until).min();
-        }
+        limits.add(id, disabled_at.is_some(), paused_until, now);
     }
-    Ok(gates)
+    Ok(limits)
 }
 
 fn candidates(
@@ -148,8 +137,8 @@ fn next(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Op
         .optional()?)
 }
 
-/// What is due of the next receivers, and the last of them if there may be more. Each receiver is one step along the
-/// index, however much it has waiting.
+/// Reads the due deliveries of the next receivers. Returns them with the last receiver if there may be more receivers. Each
+/// receiver costs one step along the index, however many deliveries it has.
 fn by_receiver(
     connection: &Connection,
     tenant: &TenantId,
@@ -157,11 +146,11 @@ fn by_receiver(
     now: Timestamp,
     per_receiver: usize,
 ) -> Result<(Vec<Candidate>, Option<String>), StoreError> {
-    let mut step = connection.prepare_cached(NEXT_RECEIVER)?;
+    let mut next_receiver = connection.prepare_cached(NEXT_RECEIVER)?;
     let mut found = Vec::new();
-    for _ in 0..STRIDE {
+    for _ in 0..RECEIVERS_PER_CLAIM {
         let next: Option<String> =
-            step.query_row(params![tenant.as_str(), last], |row| row.get(0)).optional()?;
+            next_receiver.query_row(params![tenant.as_str(), last], |row| row.get(0)).optional()?;
         let Some(receiver) = next else { return Ok((found, None)) };
         let of = params![tenant.as_str(), receiver, now.as_millis(), per_receiver];
         found.extend(candidates(connection, OLDEST_OF_RECEIVER, of)?);
@@ -170,8 +159,8 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Leases one delivery, and records the attempt that begins. A delivery that cannot be read does not block the others: it is
-/// claimed again after its lease.
+/// Claims one delivery, and records the attempt that begins. An unreadable delivery does not block the others. Its lease runs
+/// out, and it is claimed again.
 fn take(
     connection: &Connection,
     row: i64,

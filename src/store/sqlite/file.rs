@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::mark;
+use super::copy_marker;
 
 /// The steps from an empty file to the present schema; the file's `user_version` counts the steps taken. Append only:
 /// a released step never changes. Each step has a counterpart in `postgres/migrations.rs`.
@@ -16,7 +16,7 @@ pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SqliteOpenError {
     /// Another process uses the file. Each of two processes would end the leases of the other.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
@@ -25,30 +25,30 @@ pub enum OpenError {
     TooNew {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// The version of its schema.
         found: usize,
-        /// The newest this program knows.
+        /// The newest version that this program knows.
         known: usize,
     },
-    /// The file is empty, or an earlier version of this program wrote it, and no gateway has migrated it yet.
+    /// The file is empty, or its schema is older than this version of the program.
     #[error(
         "{path} has schema {found}, this version works on {known}: start a gateway of this version first"
     )]
     TooOld {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// The version of its schema.
         found: usize,
-        /// This program's.
+        /// The version of this program.
         known: usize,
     },
-    /// A copy of the file was begun; a change now would not be part of it.
-    #[error("{0} is being copied to a PostgreSQL server: finish that first, or start a gateway on the file")]
+    /// A copy of the file has begun, and would miss a change.
+    #[error("{0} is being copied to a PostgreSQL server: finish the copy, or start a gateway on the file")]
     BeingCopied(PathBuf),
-    /// The file was copied to a server that continues its work: the same work must not be done twice.
+    /// The file was copied to a server that continues its work. A gateway on the file would do the same work twice.
     #[error(
-        "{0} was copied to a PostgreSQL server, which goes on with its work: set store.url to that server \
-         (to come back to this file all the same, drop its table gateway_copy, and do not start the server's gateways)"
+        "{0} was copied to a PostgreSQL server, which continues its work: set store.url to that server \
+         (to use this file again instead, drop its table gateway_copy, and do not start gateways on the server)"
     )]
     Moved(PathBuf),
     /// The file or its lock could not be opened.
@@ -56,15 +56,15 @@ pub enum OpenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// `SQLite` refused.
+    /// `SQLite` reported an error.
     #[error("{path}: {source}")]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of `SQLite`.
         source: rusqlite::Error,
     },
 }
@@ -72,33 +72,33 @@ pub enum OpenError {
 /// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed, without changing anything.
 ///
 /// # Errors
-/// The [`OpenError`] that opening would fail with.
-pub fn inspect(path: &Path) -> Result<(), OpenError> {
+/// The [`SqliteOpenError`] that opening would fail with.
+pub fn inspect(path: &Path) -> Result<(), SqliteOpenError> {
     if !path.exists() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return folder
             .metadata()
             .map(|_| ())
-            .map_err(|source| OpenError::Io { path: folder.to_owned(), source });
+            .map_err(|source| SqliteOpenError::Io { path: folder.to_owned(), source });
     }
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
     schema_version(&connection, path)?;
-    mark::check(&connection, path)
+    copy_marker::check(&connection, path)
 }
 
 /// Checks that the file has the present schema and is not being copied.
-pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let found = schema_version(connection, path)?;
     if found < MIGRATIONS.len() {
-        return Err(OpenError::TooOld { path: path.to_owned(), found, known: MIGRATIONS.len() });
+        return Err(SqliteOpenError::TooOld { path: path.to_owned(), found, known: MIGRATIONS.len() });
     }
-    mark::check(connection, path)?;
-    match mark::read(connection) {
+    copy_marker::check(connection, path)?;
+    match copy_marker::read(connection) {
         Ok(None) => Ok(()),
-        Ok(Some(_)) => Err(OpenError::BeingCopied(path.to_owned())),
-        Err(source) => Err(OpenError::Sqlite { path: path.to_owned(), source }),
+        Ok(Some(_)) => Err(SqliteOpenError::BeingCopied(path.to_owned())),
+        Err(source) => Err(SqliteOpenError::Sqlite { path: path.to_owned(), source }),
     }
 }
 
@@ -119,33 +119,34 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
+fn schema_version(connection: &Connection, path: &Path) -> Result<usize, SqliteOpenError> {
     let found: usize = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+        .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })?;
     if found > MIGRATIONS.len() {
-        return Err(OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
+        return Err(SqliteOpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
     }
     Ok(found)
 }
 
 /// Creates the file if it does not exist, readable by its owner only. `SQLite` gives the files beside it the same mode.
-pub(super) fn private(path: &Path) -> std::io::Result<File> {
+pub(super) fn create_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     let lock_path = beside(path, ".lock");
-    let io = |source| OpenError::Io { path: lock_path.clone(), source };
-    let lock = private(&lock_path).map_err(io)?;
+    let io = |source| SqliteOpenError::Io { path: lock_path.clone(), source };
+    let lock = create_private(&lock_path).map_err(io)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::WouldBlock) => Err(SqliteOpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(error)),
     }
 }
 
-pub(super) fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
+/// Sets the connection to write-ahead logging, with a sync at every commit.
+pub(super) fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::from_secs(5))?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
@@ -162,10 +163,10 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
 }
 
 /// Takes the missing steps, all of them in one transaction.
-pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let found = schema_version(connection, path)?;
     take_steps(connection, found, &MIGRATIONS)
-        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+        .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
 }
 
 fn take_steps(connection: &mut Connection, found: usize, steps: &[&str]) -> Result<(), rusqlite::Error> {

@@ -14,8 +14,8 @@ use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 
-/// Keeps what lists show of a result, and what it is found by, in the place of what was.
-pub(super) fn keep(
+/// Replaces the list and search entries of an analysis by those of its new result.
+pub(super) fn index(
     connection: &Connection,
     row: i64,
     tenant: &TenantId,
@@ -53,7 +53,7 @@ pub(super) fn list(
     Ok(page)
 }
 
-/// The statement for a page, and what it is given.
+/// The statement for a page, and its parameters.
 pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let at = |at: Timestamp| Value::from(at.as_millis());
@@ -62,7 +62,7 @@ pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<
         conditions.push("status = ?");
         values.push(text(status.as_str()));
         if status != Status::Completed {
-            // The condition of the index, word for word.
+            // The condition of the partial index, in the same words.
             conditions.push("status <> 'completed'");
         }
     }
@@ -95,7 +95,7 @@ pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<
     (sql, values)
 }
 
-/// In the language of FTS5. Forms have no quotes in them.
+/// The search in the query language of FTS5. Forms contain no quotes.
 fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
     let terms = search.terms(tenant).into_iter().map(|term| {
         let star = if term.prefix { " *" } else { "" };

@@ -1,11 +1,19 @@
-//! The embedded engine: one file beside the process, write-ahead log, every commit synced.
+//! The engine for a single gateway on one `SQLite` file, with a write-ahead log.
+//!
+//! - **Rules** run on the writer's thread, or, if they only read, on a pool of read-only connections.
+//! - **Group commit.** Jobs that arrive during a commit share the next transaction, which is synced to the disk once
+//!   (`writer`). A successful write is on disk when the caller gets its result.
+//! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row. The file belongs to
+//!   one process, so opening the file releases the leases of a process that died.
+//! - **One process.** A lock file prevents a second process from opening the file; the system releases the lock when the
+//!   process ends.
 
 mod claims;
+mod copy_marker;
 mod deliveries;
 mod delivery_claims;
 mod file;
 mod listings;
-mod mark;
 #[cfg(test)]
 mod plans;
 mod readers;
@@ -25,25 +33,26 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
-use self::delivery_claims::Walks;
-use self::file::{lock, migrate, prepare};
+use self::file::{configure, lock, migrate};
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::rules::{Engine, Rule, measure};
+use super::selection::ReceiverCursors;
 use super::{
     CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
-    Resources, Store, StoreError, Surroundings, WorkSlots,
+    Resources, Store, StoreContext, StoreError, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::env::Env;
 
-pub use self::file::{OpenError, inspect};
-pub(super) use self::mark::Mark;
+pub(super) use self::copy_marker::CopyMarker;
+pub use self::file::{SqliteOpenError, inspect};
 pub(super) use self::source::Source;
 
-/// Readers cost memory for their page caches; more than this gain nothing on one file.
+/// The number of read-only connections. Each has a page cache, and more of them do not make one file faster.
 const READERS: usize = 4;
 
 /// A store in one file.
@@ -52,45 +61,45 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     changes: broadcast::Sender<Change>,
-    surroundings: Arc<Surroundings>,
-    walks: Arc<Mutex<Walks>>,
-    /// Held for the store's life, and let go by the system however the process ends. Whoever is beside a gateway has none.
+    context: Arc<StoreContext>,
+    cursors: Arc<Mutex<ReceiverCursors>>,
+    /// Held for the life of the store; `None` for a store that is attached beside a gateway.
     _lock: Option<File>,
 }
 
 impl SqliteStore {
-    /// Opens or makes the file, brings its schema up to date, and takes back the leases of a process that died.
+    /// Opens or creates the file, migrates its schema, and releases the leases of a process that died.
     ///
     /// # Errors
-    /// [`OpenError`] says which of these failed.
-    pub fn open(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
-        let (mut connection, lock) = take(path)?;
-        mark::remove(&connection, path)?;
-        settle(&mut connection, path, surroundings.clock.now())?;
-        Self::build(path, connection, Some(lock), surroundings)
+    /// [`SqliteOpenError`] says which step failed.
+    pub fn open(path: &Path, context: StoreContext) -> Result<Self, SqliteOpenError> {
+        let (mut connection, lock) = open_exclusive(path)?;
+        copy_marker::remove(&connection, path)?;
+        migrate_and_release(&mut connection, path, context.env.clock.now())?;
+        Self::build(path, connection, Some(lock), context)
     }
 
-    /// Opens a file that a gateway may be working on, without taking it from that gateway: for what may be done beside one,
-    /// in short transactions, and tells it nothing. The file must be there and have the present schema.
+    /// Opens a file that a gateway may be using, for short transactions beside that gateway. The gateway gets no announcement of
+    /// their changes. The file must exist and have the present schema.
     ///
     /// # Errors
-    /// [`OpenError`] says why not.
-    pub fn attach(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
-        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    /// [`SqliteOpenError`] if the file cannot be used.
+    pub fn attach(path: &Path, context: StoreContext) -> Result<Self, SqliteOpenError> {
+        let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
         let existing = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, existing).map_err(sqlite)?;
-        prepare(&connection).map_err(sqlite)?;
+        configure(&connection).map_err(sqlite)?;
         file::check_present(&connection, path)?;
-        Self::build(path, connection, None, surroundings)
+        Self::build(path, connection, None, context)
     }
 
     fn build(
         path: &Path,
         connection: Connection,
         lock: Option<File>,
-        surroundings: Surroundings,
-    ) -> Result<Self, OpenError> {
-        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        context: StoreContext,
+    ) -> Result<Self, SqliteOpenError> {
+        let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let readers = (0..READERS)
             .map(|_| {
@@ -103,36 +112,39 @@ impl SqliteStore {
             .map_err(sqlite)?;
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Writer::start(connection, changes.clone())
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let surroundings = Arc::new(surroundings);
+            .map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
         Ok(Self {
             path: path.to_owned(),
             writer,
             readers: Readers::new(readers),
             changes,
-            surroundings,
-            walks: Arc::default(),
+            context: Arc::new(context),
+            cursors: Arc::default(),
             _lock: lock,
         })
     }
 }
 
-/// Opens or makes the file for this process alone.
-fn take(path: &Path) -> Result<(Connection, File), OpenError> {
+/// Opens or creates the file for this process alone.
+fn open_exclusive(path: &Path) -> Result<(Connection, File), SqliteOpenError> {
     let lock = lock(path)?;
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    file::private(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
+    file::create_private(path).map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
     let connection = Connection::open(path).map_err(sqlite)?;
-    prepare(&connection).map_err(sqlite)?;
+    configure(&connection).map_err(sqlite)?;
     Ok((connection, lock))
 }
 
-/// Brings the file's schema up to date, and ends the leases: the file is ours, so whoever held one is gone.
-fn settle(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(), OpenError> {
+/// Migrates the schema, and releases all leases: the file belongs to this process, so their holders have ended.
+fn migrate_and_release(
+    connection: &mut Connection,
+    path: &Path,
+    now: Timestamp,
+) -> Result<(), SqliteOpenError> {
     migrate(connection, path)?;
     claims::release_all(connection, now)
         .and_then(|()| claims::release_keys(connection, now))
-        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+        .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -148,65 +160,63 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl SqliteStore {
-    async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<Done<T>, StoreError> + Send + 'static,
-    {
-        self.writer
-            .run(move |connection| job(&transaction::lock(connection)))
-            .await
-            .inspect_err(|error| self.count(error))
-    }
-
-    async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    /// Runs an operation on the writer's thread and measures it under its name.
+    async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        self.readers
-            .run(move |connection| query(&transaction::lock(connection)))
-            .await
-            .inspect_err(|error| self.count(error))
+        let began = Instant::now();
+        let job =
+            move |connection: &Mutex<Connection>| operation(&transaction::lock(connection)).map(Done::quiet);
+        let outcome = self.writer.run(job).await;
+        measure(&self.context.env.metrics, name, began, &outcome);
+        outcome
     }
 
-    fn count(&self, error: &StoreError) {
-        match error {
-            // A worker's misfortune, not the store's.
-            StoreError::LeaseLost => {}
-            StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
-                self.surroundings.metrics.store_errors.inc();
-            }
-        }
+    /// Runs a query on a read-only connection and measures it under its name.
+    async fn read<T, F>(&self, name: &'static str, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let began = Instant::now();
+        let outcome = self.readers.run(move |connection| query(&transaction::lock(connection))).await;
+        measure(&self.context.env.metrics, name, began, &outcome);
+        outcome
+    }
+
+    fn now(&self) -> Timestamp {
+        self.context.env.clock.now()
     }
 }
 
 impl Engine for SqliteStore {
     async fn transact<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let (env, began) = (Arc::clone(&self.surroundings), Instant::now());
-        let job = move |connection: &Mutex<Connection>| transaction::run(connection, &env, &rule);
+        let (context, began) = (Arc::clone(&self.context), Instant::now());
+        let job = move |connection: &Mutex<Connection>| transaction::run(connection, &context, &rule);
         let outcome = self.writer.run(job).await;
-        measure(&self.surroundings.metrics, R::NAME, began, &outcome);
+        measure(&self.context.env.metrics, R::NAME, began, &outcome);
         outcome
     }
 
     async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let (env, began) = (Arc::clone(&self.surroundings), Instant::now());
+        let (context, began) = (Arc::clone(&self.context), Instant::now());
         let query = move |connection: &Mutex<Connection>| {
-            transaction::run(connection, &env, &rule).map(|done| done.value)
+            transaction::run(connection, &context, &rule).map(|done| done.value)
         };
         let outcome = self.readers.run(query).await;
-        measure(&self.surroundings.metrics, R::NAME, began, &outcome);
+        measure(&self.context.env.metrics, R::NAME, began, &outcome);
         outcome
     }
 
-    fn env(&self) -> &Surroundings {
-        &self.surroundings
+    fn env(&self) -> &Env {
+        &self.context.env
     }
 
     async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
         let tenant = tenant.clone();
-        self.read(move |connection| listings::list(connection, &tenant, &page)).await
+        self.read("list_analyses", move |connection| listings::list(connection, &tenant, &page)).await
     }
 
     async fn claim_work(
@@ -215,13 +225,8 @@ impl Engine for SqliteStore {
         slots: Vec<WorkSlots>,
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        let (now, began) = (self.surroundings.clock.now(), Instant::now());
-        let claim = move |connection: &Connection| {
-            claims::work(connection, queue, &slots, now, lease).map(Done::quiet)
-        };
-        let outcome = self.writer.run(move |connection| claim(&transaction::lock(connection))).await;
-        measure(&self.surroundings.metrics, "claim_work", began, &outcome);
-        outcome
+        let now = self.now();
+        self.write("claim_work", move |connection| claims::work(connection, queue, &slots, now, lease)).await
     }
 
     async fn claim_deliveries(
@@ -229,11 +234,10 @@ impl Engine for SqliteStore {
         slots: DeliverySlots,
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
-        let now = self.surroundings.clock.now();
-        let walks = Arc::clone(&self.walks);
-        self.write(move |connection| {
-            let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);
-            delivery_claims::claim(connection, &slots, &mut walks, now, lease).map(Done::quiet)
+        let (now, cursors) = (self.now(), Arc::clone(&self.cursors));
+        self.write("claim_deliveries", move |connection| {
+            let mut cursors = cursors.lock().unwrap_or_else(PoisonError::into_inner);
+            delivery_claims::claim(connection, &slots, &mut cursors, now, lease)
         })
         .await
     }
@@ -244,7 +248,7 @@ impl Engine for SqliteStore {
         query: DeliveryQuery,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let tenant = tenant.clone();
-        self.read(move |connection| deliveries::list(connection, &tenant, &query)).await
+        self.read("list_deliveries", move |connection| deliveries::list(connection, &tenant, &query)).await
     }
 
     /// There is one writer, so an event gets its position when it is written.
@@ -261,24 +265,24 @@ impl Engine for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
-        let now = self.surroundings.clock.now();
-        self.write(move |connection| Ok(Done::quiet(claims::release_all(connection, now)?))).await
+        let now = self.now();
+        self.write("release", move |connection| Ok(claims::release_all(connection, now)?)).await
     }
 
     async fn resources(&self) -> Result<Resources, StoreError> {
         let path = self.path.clone();
-        // The disk may hang.
-        let look = tokio::task::spawn_blocking(move || file::sizes(&path)).await;
-        let sizes = look.map_err(std::io::Error::other).and_then(|sizes| sizes);
+        // On a blocking thread, because the disk may hang.
+        let read = tokio::task::spawn_blocking(move || file::sizes(&path)).await;
+        let sizes = read.map_err(std::io::Error::other).and_then(|sizes| sizes);
         let (database, log) = sizes.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         Ok(Resources::File { database, log })
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        // A write that changes nothing and yet has to reach the disk: a dead or full one must show.
-        self.write(|connection| {
+        // This write changes nothing, but reaches the disk, so it fails on a broken or full disk.
+        self.write("check", |connection| {
             connection.pragma_update(None, "user_version", file::MIGRATIONS.len())?;
-            Ok(Done::quiet(()))
+            Ok(())
         })
         .await
     }
@@ -287,7 +291,7 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 
-    /// Nobody else has the file.
+    /// No other process writes to the file.
     fn is_current(&self) -> bool {
         true
     }

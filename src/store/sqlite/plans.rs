@@ -1,4 +1,4 @@
-//! Claiming costs the same however much rests in the store: every query on that way walks an index to what it wants.
+//! Query plans: every query of a claim, a list or the metrics uses an index, so its cost does not grow with the store.
 
 use rusqlite::Connection;
 
@@ -7,13 +7,14 @@ use super::super::deletion::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::super::events::ENABLED_WEBHOOKS;
 use super::super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::super::idempotency::DELETE as DELETE_KEYS;
-use super::super::replays::{COUNT, SCAN};
+use super::super::replay_steps::SCAN;
+use super::super::replays::COUNT;
 use super::super::transitions::{NEXT_START, OVERDUE};
 use super::super::webhooks::{ACTIVITY, DELETE_DELIVERIES, PENDING as PENDING_OF_WEBHOOK};
 use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
 use super::deliveries::list_sql as deliveries_sql;
-use super::delivery_claims::{NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, SHUT, UNDER_WAY};
-use super::file::{MIGRATIONS, prepare};
+use super::delivery_claims::{LIMITED_WEBHOOKS, NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
+use super::file::{MIGRATIONS, configure};
 use super::listings::list_sql;
 use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
 use crate::domain::analysis::Status;
@@ -24,21 +25,21 @@ use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 
 const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
-/// How `SQLite` says that it will find what a query asks for, whether or not the index alone is enough for it.
+/// The query plan of a statement. Covering indexes are shown as other indexes.
 fn plan(sql: &str) -> Vec<String> {
     let connection = Connection::open_in_memory().unwrap();
     for migration in MIGRATIONS {
         connection.execute_batch(migration).unwrap();
     }
     let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-    // What is bound does not change the plan.
+    // The values of parameters do not change the plan.
     let nothing = vec![None::<i64>; explained.parameter_count()];
     let lines = explained.query_map(rusqlite::params_from_iter(nothing), |row| row.get("detail")).unwrap();
     lines.map(|line: Result<String, _>| line.unwrap().replace("COVERING INDEX", "INDEX")).collect()
 }
 
 #[test]
-fn a_claim_of_work_walks_the_index_of_its_queue() {
+fn a_claim_of_work_uses_the_index_of_its_queue() {
     for (queue, index) in [(Queue::Submits, "analyses_to_submit"), (Queue::Polls, "analyses_to_poll")] {
         assert_eq!(
             plan(&claim_sql(queue)),
@@ -56,12 +57,12 @@ fn a_claim_of_work_walks_the_index_of_its_queue() {
 }
 
 #[test]
-fn what_is_under_way_is_counted_along_an_index_of_its_own() {
+fn work_in_progress_is_counted_along_its_own_index() {
     assert_eq!(plan(WORK_UNDER_WAY), ["SEARCH analyses USING INDEX analyses_under_way (tenant=?)"]);
 }
 
 #[test]
-fn a_claim_of_deliveries_walks_along_indexes() {
+fn a_claim_of_deliveries_uses_indexes() {
     let search = |index, terms| format!("SEARCH deliveries USING INDEX {index} ({terms})");
     let event = "SEARCH events USING INTEGER PRIMARY KEY (rowid=?)".to_owned();
     let (due, by_receiver) = ("deliveries_due", "deliveries_due_by_receiver");
@@ -74,7 +75,7 @@ fn a_claim_of_deliveries_walks_along_indexes() {
 }
 
 #[test]
-fn what_is_past_its_deadline_is_found_by_its_age() {
+fn overdue_analyses_are_found_by_their_start() {
     for (sql, term) in [(OVERDUE.sqlite(), "started_at<?"), (NEXT_START.sqlite(), "started_at>?")] {
         assert_eq!(
             plan(sql),
@@ -84,7 +85,7 @@ fn what_is_past_its_deadline_is_found_by_its_age() {
 }
 
 #[test]
-fn a_page_is_walked_along_an_index_in_its_order() {
+fn a_page_of_analyses_is_read_in_the_order_of_an_index() {
     let page = |status, after| {
         let filter = AnalysisFilter { status, ..AnalysisFilter::default() };
         let tenant = TenantId::parse("acme").unwrap();
@@ -104,7 +105,7 @@ fn a_page_is_walked_along_an_index_in_its_order() {
 }
 
 #[test]
-fn what_is_expired_is_found_by_its_age() {
+fn expired_rows_are_found_by_their_age() {
     for (sql, index) in [
         (DELETE_ANALYSES.sqlite(), "SEARCH analyses USING INDEX analyses_at_rest (finished_at<?)"),
         (DELETE_EVENTS.sqlite(), "SEARCH events USING INDEX events_by_time (at<?)"),
@@ -117,13 +118,13 @@ fn what_is_expired_is_found_by_its_age() {
 }
 
 #[test]
-fn a_page_of_the_feed_walks_its_index() {
+fn a_page_of_the_feed_uses_its_index() {
     let plan = plan(EVENTS_AFTER.sqlite());
     assert_eq!(plan, ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]);
 }
 
 #[test]
-fn the_place_of_a_lost_event_is_found_along_the_feed() {
+fn the_position_of_a_deleted_event_is_found_along_the_feed() {
     assert_eq!(
         plan(NEXT_EVENT.sqlite()),
         ["SEARCH events USING INDEX events_in_feed (tenant=? AND position>?)"]
@@ -131,7 +132,7 @@ fn the_place_of_a_lost_event_is_found_along_the_feed() {
 }
 
 #[test]
-fn the_metrics_walk_what_is_under_way_alone() {
+fn the_metrics_read_unfinished_rows_only() {
     let search = |table, index, terms| vec![format!("SEARCH {table} USING INDEX {index} ({terms})")];
     let status = search("analyses", "analyses_not_completed", "tenant=? AND status=?");
     assert_eq!(plan(UNFINISHED), status);
@@ -151,7 +152,7 @@ fn the_metrics_walk_what_is_under_way_alone() {
 }
 
 #[test]
-fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
+fn a_page_of_deliveries_is_read_in_the_order_of_an_index() {
     let (acme, webhook) = (TenantId::parse("acme").unwrap(), WebhookId::generate(NOW, &SystemEntropy));
     let call = || Some(CallId::parse("1").unwrap());
     let search = |terms| format!("SEARCH deliveries USING INDEX {terms}");
@@ -189,11 +190,11 @@ fn a_page_of_deliveries_is_walked_along_an_index_in_its_order() {
 }
 
 #[test]
-fn what_is_asked_of_webhooks_and_replays_walks_indexes() {
+fn queries_of_webhooks_and_replays_use_indexes() {
     let events = "events USING INDEX events_of_tenant_by_time";
     for (sql, search) in [
         (ENABLED_WEBHOOKS.sqlite(), "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
-        (SHUT, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
+        (LIMITED_WEBHOOKS, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
         // The index starts at the moment of the cursor; earlier events of the same moment are skipped.
         (SCAN.sqlite(), format!("{events} (tenant=? AND at>? AND at<?)")),
     ] {
@@ -228,7 +229,7 @@ fn every_commit_of_the_writer_is_synced() {
     const FULL: i64 = 2;
     let folder = tempfile::tempdir().unwrap();
     let connection = Connection::open(folder.path().join("store.db")).unwrap();
-    prepare(&connection).unwrap();
+    configure(&connection).unwrap();
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!((mode.as_str(), number("synchronous"), number("foreign_keys")), ("wal", FULL, 1));

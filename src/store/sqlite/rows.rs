@@ -1,4 +1,4 @@
-//! Readers of columns.
+//! Conversions between values of `rusqlite` and of the domain.
 
 use rusqlite::Row;
 use rusqlite::types::Value;

@@ -1,4 +1,4 @@
-//! Numbers for the metrics, tenant by tenant, each along an index of what is counted alone.
+//! Statistics for the metrics. Each query reads only the counted rows of one tenant, along a partial index.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Takes a tenant and the word of a status of something unfinished.
+/// Takes the tenant and the word of an unfinished status.
 pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
-/// Takes a tenant.
+/// Takes the tenant.
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Takes a tenant. What is held back with its endpoint is not due.
+/// Takes the tenant. Deliveries to a disabled or paused webhook are not due.
 pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
      AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
      ORDER BY due_at LIMIT 1";
-/// Takes a tenant: all of its endpoints, the disabled ones, and those that are paused or tried.
+/// Takes the tenant. Counts its webhooks: all, the disabled ones, and those that are paused or probed.
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = ? AND deleted_at IS NULL";
@@ -33,17 +33,17 @@ impl StatsStore for SqliteStore {
         &self,
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, Stats>, StoreError> {
-        let (tenants, now) = (tenants.to_vec(), self.surroundings.clock.now());
-        self.read(move |connection| of(connection, tenants, now)).await
+        let (tenants, now) = (tenants.to_vec(), self.now());
+        self.read("stats", move |connection| read(connection, tenants, now)).await
     }
 }
 
-/// Takes a tenant.
+/// Takes the tenant.
 pub(super) fn oldest_work_sql(queue: Queue) -> String {
     format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", condition(queue))
 }
 
-pub(super) fn of(
+fn read(
     connection: &Connection,
     tenants: Vec<TenantId>,
     now: Timestamp,

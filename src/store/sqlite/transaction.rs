@@ -1,4 +1,4 @@
-//! Rules on `SQLite`: each runs to its end on the thread that has the connection.
+//! Rules on `SQLite`. A rule runs to its end on the thread that has the connection.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,29 +11,33 @@ use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
 use super::super::work::Leased;
-use super::super::{Change, Lease, StoreError, Surroundings, submissions};
+use super::super::{Change, Lease, StoreContext, StoreError, submissions};
 use super::writer::Done;
 use super::{listings, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
+use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
+use crate::env::Env;
 
 /// An open transaction. The connection is locked for each statement only, which lets a rule's future be `Send`; no other
 /// thread waits for it.
 pub(super) struct SqliteTransaction<'a> {
     connection: &'a Mutex<Connection>,
-    env: &'a Surroundings,
+    context: &'a StoreContext,
     changes: Mutex<Changes>,
 }
 
 /// Runs a rule in the transaction that is open on the connection.
 pub(super) fn run<R: Rule>(
     connection: &Mutex<Connection>,
-    env: &Surroundings,
+    context: &StoreContext,
     rule: &R,
 ) -> Result<Done<R::Output>, StoreError> {
-    let transaction = SqliteTransaction { connection, env, changes: Mutex::default() };
-    let waits = || StoreError::Unavailable(format!("the rule {} waits for something else", R::NAME).into());
+    let transaction = SqliteTransaction { connection, context, changes: Mutex::default() };
+    let waits = || {
+        StoreError::Unavailable(format!("rule {} awaits something besides its transaction", R::NAME).into())
+    };
     let value = rule.run(&transaction).now_or_never().ok_or_else(waits)??;
     let changes = transaction.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (mut changes, waking) = changes.into_parts();
@@ -53,8 +57,12 @@ impl SqliteTransaction<'_> {
 }
 
 impl Transaction for SqliteTransaction<'_> {
-    fn env(&self) -> &Surroundings {
-        self.env
+    fn env(&self) -> &Env {
+        &self.context.env
+    }
+
+    fn policy(&self) -> &PollingPolicy {
+        &self.context.policy
     }
 
     /// The file belongs to this process, and an error rolls the rule back.
@@ -118,11 +126,11 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
-        usage::count(&lock(self.connection), tenant, self.env.clock.now(), usage)
+        usage::count(&lock(self.connection), tenant, self.context.env.clock.now(), usage)
     }
 
     async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
-        listings::keep(&lock(self.connection), row, tenant, result)
+        listings::index(&lock(self.connection), row, tenant, result)
     }
 
     /// Opening the file releases all leases.

@@ -42,9 +42,9 @@ const MAX_TEXT_BYTES: usize = 256;
 /// The database of the store, as spans name it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Database {
-    /// A file, used by this process.
+    /// A `SQLite` file, used by this process alone.
     Sqlite,
-    /// A server.
+    /// A PostgreSQL server.
     Postgresql,
 }
 

@@ -111,8 +111,8 @@ impl Export {
                 && *metadata.level() <= Level::DEBUG
         };
         let filter = dynamic_filter_fn(move |metadata, _| is_exported(metadata))
-            // `sometimes` makes `tracing` evaluate the filter for each span. With `always`, the stale result of the thread's
-            // last `enabled!` would decide about a span that all layers want.
+            // "Sometimes" instead of "always", so that this filter checks each span. With "always", the result of the last
+            // `enabled!` of the thread would apply to a span that all layers want.
             .with_callsite_filter(move |metadata| match is_exported(metadata) {
                 true => Interest::sometimes(),
                 false => Interest::never(),

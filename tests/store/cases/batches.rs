@@ -1,4 +1,4 @@
-//! Many submissions at once are the same as one after another.
+//! Batches of submissions.
 
 use alovoice_gateway::domain::analysis::Status;
 use alovoice_gateway::store::{Change, Queue};
@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 
 use super::deliveries::A;
 use crate::harness::{
-    Harness, acme, globex, metadata, ready, submission, told, with_callback, with_metadata,
+    Harness, acme, event_of, globex, metadata, ready, submission, with_callback, with_metadata,
 };
 
-pub(crate) async fn a_batch_is_taken_as_one_after_another(harness: Harness) {
+pub(crate) async fn a_batch_equals_consecutive_submissions(harness: Harness) {
     let done = harness.complete(submission("done"), "salom").await;
     harness.changes();
     let batch = vec![
@@ -41,13 +41,13 @@ pub(crate) async fn a_batch_is_taken_as_one_after_another(harness: Harness) {
     assert_eq!((&found[1].result, &found[4]), (&done.result, &harness.find("other").await));
     let changes = harness.changes();
     assert!(changes.contains(&Change::Work(Queue::Submits)) && changes.contains(&Change::Delivery));
-    assert_eq!(told(&harness.claim_delivery().await).1["call_id"], "done");
+    assert_eq!(event_of(&harness.claim_delivery().await).1["call_id"], "done");
     assert_eq!(harness.claim(Queue::Submits).await.len(), 2);
 }
 
 pub(crate) async fn a_callback_of_a_batch_is_announced(harness: Harness) {
     harness.store.submit_all(&acme(), vec![with_callback("1", A), submission("2")]).await.unwrap();
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.advance(10);
     for claimed in harness.claim(Queue::Polls).await {
         harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
@@ -56,7 +56,7 @@ pub(crate) async fn a_callback_of_a_batch_is_announced(harness: Harness) {
     assert_eq!(harness.deliveries("2").await, []);
 }
 
-pub(crate) async fn a_thousand_are_taken_and_none_is_nothing(harness: Harness) {
+pub(crate) async fn a_batch_may_have_a_thousand_calls_or_none(harness: Harness) {
     assert_eq!(harness.store.submit_all(&acme(), Vec::new()).await.unwrap(), []);
     let batch: Vec<_> = (0..1000).map(|n| submission(&n.to_string())).collect();
     let found = harness.store.submit_all(&acme(), batch.clone()).await.unwrap();
@@ -68,7 +68,7 @@ pub(crate) async fn a_thousand_are_taken_and_none_is_nothing(harness: Harness) {
     assert_eq!(queued, [1000, 1]);
 }
 
-pub(crate) async fn batches_of_the_same_calls_in_other_orders_do_not_wait_for_each_other(harness: Harness) {
+pub(crate) async fn batches_of_the_same_calls_do_not_deadlock(harness: Harness) {
     let rounds = (0..8_usize).map(|round| {
         let mut batch: Vec<_> = (0..40).map(|n| with_metadata(&n.to_string(), "T")).collect();
         batch.rotate_left(round * 5);

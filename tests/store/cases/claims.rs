@@ -1,4 +1,4 @@
-//! Who works on what, and for how long.
+//! Claims of work on analyses, and their leases.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome, Vend
 use alovoice_gateway::store::{ClaimedWork, Queue, StoreError, WorkSlots};
 
 use crate::harness::{
-    Harness, LEASE, START, acme, anew, call_id, globex, metadata, ready, slots_of, submission, with_metadata,
+    Harness, LEASE, START, acme, call_id, globex, metadata, ready, reanalysis, slots_of, submission,
+    with_metadata,
 };
 
 const ACCEPTED: Step = Step::Submitted(SubmitOutcome::Accepted);
@@ -16,7 +17,7 @@ fn calls(claimed: &[ClaimedWork]) -> Vec<&str> {
     claimed.iter().map(|claimed| claimed.analysis.call_id.as_str()).collect()
 }
 
-pub(crate) async fn only_what_is_due_is_claimed_and_the_next_moment_told(harness: Harness) {
+pub(crate) async fn only_due_work_is_claimed_and_the_next_due_time_returned(harness: Harness) {
     let claim = async |queue| {
         let slots = vec![slots_of(acme(), 100), slots_of(globex(), 100)];
         let claims = harness.store.claim_work_across_tenants(queue, slots, LEASE).await.unwrap();
@@ -24,7 +25,7 @@ pub(crate) async fn only_what_is_due_is_claimed_and_the_next_moment_told(harness
     };
     assert_eq!(claim(Queue::Submits).await, (0, None));
     harness.submit(submission("1")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.advance(5);
     harness.store.submit(&globex(), submission("2")).await.unwrap();
     assert_eq!(claim(Queue::Polls).await, (0, Some(10)));
@@ -52,7 +53,7 @@ pub(crate) async fn each_tenant_has_its_own_slots(harness: Harness) {
     assert_eq!((of(acme()), of(globex())), (1, 3));
 }
 
-pub(crate) async fn no_more_of_a_tenant_is_under_way_than_it_may_have(harness: Harness) {
+pub(crate) async fn work_in_progress_of_a_tenant_is_limited(harness: Harness) {
     for call in ["1", "2", "3", "4", "5"] {
         harness.submit(submission(call)).await;
         harness.store.submit(&globex(), submission(call)).await.unwrap();
@@ -66,12 +67,12 @@ pub(crate) async fn no_more_of_a_tenant_is_under_way_than_it_may_have(harness: H
     assert_eq!((first.len(), claim(2, 3).await.len(), claim(2, 3).await.len()), (2, 1, 0));
     harness.store.apply(first[0].lease, ACCEPTED).await.unwrap();
     assert_eq!((claim(2, 3).await.len(), claim(2, 2).await.len()), (1, 0));
-    // Leases that ran out count no more.
+    // Expired leases do not count.
     harness.advance(LEASE.as_secs());
     assert_eq!(claim(2, 3).await.len(), 1);
 }
 
-pub(crate) async fn the_oldest_is_claimed_first(harness: Harness) {
+pub(crate) async fn the_oldest_work_is_claimed_first(harness: Harness) {
     for call in ["3", "1", "2"] {
         harness.submit(submission(call)).await;
         harness.advance(1);
@@ -83,7 +84,7 @@ pub(crate) async fn the_oldest_is_claimed_first(harness: Harness) {
     }
 }
 
-pub(crate) async fn a_claimed_submit_stands_as_unconfirmed(harness: Harness) {
+pub(crate) async fn a_claimed_submit_is_stored_as_unconfirmed(harness: Harness) {
     harness.submit(submission("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     let written = harness.find("1").await.analysis;
@@ -91,7 +92,7 @@ pub(crate) async fn a_claimed_submit_stands_as_unconfirmed(harness: Harness) {
     let work = written.work.unwrap();
     assert_eq!((work.stage, work.due_at, written.status), (Stage::Confirm, START + LEASE, Status::Queued));
 
-    // Its process died: somebody asks for the result before the call is sent again.
+    // The process died: the next worker asks for the result before it submits again.
     harness.advance(LEASE.as_secs());
     for _ in 0..2 {
         assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
@@ -102,14 +103,14 @@ pub(crate) async fn a_claimed_submit_stands_as_unconfirmed(harness: Harness) {
     assert_eq!(calls(&harness.claim(Queue::Submits).await), ["1"]);
 }
 
-pub(crate) async fn a_denial_from_before_a_submit_tells_nothing_of_it(harness: Harness) {
+pub(crate) async fn a_submit_clears_an_earlier_denial(harness: Harness) {
     harness.submit(submission("1")).await;
     let missing =
         || VendorFault { code: FaultCode::CallNotFound, detail: "404".to_owned(), retry_after: None };
     let first = harness.claim_one(Queue::Submits).await;
     harness.store.apply(first.lease, Step::Submitted(SubmitOutcome::NotTaken(missing()))).await.unwrap();
     harness.advance(60);
-    // The vendor takes it now, and the process dies before it can write that down.
+    // The vendor accepts the call, and the process dies before it writes that.
     harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs());
     let confirm = harness.claim_one(Queue::Polls).await;
@@ -118,7 +119,7 @@ pub(crate) async fn a_denial_from_before_a_submit_tells_nothing_of_it(harness: H
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
 }
 
-pub(crate) async fn what_is_leased_is_not_claimed_again(harness: Harness) {
+pub(crate) async fn leased_work_is_not_claimed_again(harness: Harness) {
     harness.submit(submission("1")).await;
     let first = harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs() - 1);
@@ -130,7 +131,7 @@ pub(crate) async fn what_is_leased_is_not_claimed_again(harness: Harness) {
     assert_ne!(first.lease, second.lease);
 }
 
-pub(crate) async fn a_stale_lease_overwrites_nothing(harness: Harness) {
+pub(crate) async fn a_stale_lease_cannot_write(harness: Harness) {
     harness.submit(submission("1")).await;
     let stale = harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs());
@@ -150,7 +151,7 @@ pub(crate) async fn a_stale_lease_overwrites_nothing(harness: Harness) {
     assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
 }
 
-pub(crate) async fn a_lease_that_ran_out_is_good_until_somebody_else_has_it(harness: Harness) {
+pub(crate) async fn an_expired_lease_is_valid_until_another_claim(harness: Harness) {
     harness.submit(submission("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs() * 2);
@@ -158,7 +159,7 @@ pub(crate) async fn a_lease_that_ran_out_is_good_until_somebody_else_has_it(harn
     assert_eq!(applied.analysis.status, Status::Processing);
 }
 
-pub(crate) async fn a_lease_ends_with_its_step(harness: Harness) {
+pub(crate) async fn a_step_ends_its_lease(harness: Harness) {
     harness.submit(submission("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
@@ -167,7 +168,7 @@ pub(crate) async fn a_lease_ends_with_its_step(harness: Harness) {
     assert_eq!(harness.find("1").await.analysis.status, Status::Processing);
 }
 
-pub(crate) async fn new_metadata_leaves_a_lease_alone(harness: Harness) {
+pub(crate) async fn new_metadata_does_not_end_a_lease(harness: Harness) {
     harness.submit(submission("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     let changed = harness.submit(with_metadata("1", "T-2")).await;
@@ -177,12 +178,12 @@ pub(crate) async fn new_metadata_leaves_a_lease_alone(harness: Harness) {
     assert_eq!((applied.analysis.status, applied.analysis.metadata), (Status::Processing, metadata("T-2")));
 }
 
-pub(crate) async fn a_new_round_takes_the_lease_of_a_settle(harness: Harness) {
+pub(crate) async fn a_new_round_ends_the_lease_of_a_settle_poll(harness: Harness) {
     harness.complete(submission("1"), "salom").await;
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
     assert_eq!(settle.analysis.work.unwrap().stage, Stage::Settle);
-    harness.submit(anew("1")).await;
+    harness.submit(reanalysis("1")).await;
     let lost = harness.store.apply(settle.lease, ready("salom yana")).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
 
@@ -203,9 +204,9 @@ pub(crate) async fn released_work_is_due_at_once(harness: Harness) {
     let again = harness.claim_one(Queue::Polls).await;
     assert_eq!(again.analysis.call_id, call_id("1"));
 
-    // What nobody held keeps its time.
+    // Work without a lease keeps its due time.
     harness.submit(submission("2")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.store.release_across_tenants().await.unwrap();
     assert_eq!(calls(&harness.claim(Queue::Polls).await), ["1"]);
     let due = harness.find("2").await.analysis.work.unwrap().due_at;

@@ -1,4 +1,4 @@
-//! Many at once, on several threads.
+//! Concurrent operations on several threads.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use crate::harness::{
     Harness, acme, call_id, obtained, slots_of, submission, trace, with_callback, with_metadata,
 };
 
-const CROWD: usize = 50;
+const TASKS: usize = 50;
 
-/// Runs a task for each of a crowd, and gives what they bring.
-async fn crowd<T, F>(harness: &Arc<Harness>, task: impl Fn(Arc<Harness>, usize) -> F) -> Vec<T>
+/// Runs [`TASKS`] concurrent tasks and returns their results.
+async fn concurrently<T, F>(harness: &Arc<Harness>, task: impl Fn(Arc<Harness>, usize) -> F) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let tasks = (0..CROWD).map(|number| tokio::spawn(task(Arc::clone(harness), number)));
+    let tasks = (0..TASKS).map(|number| tokio::spawn(task(Arc::clone(harness), number)));
     join_all(tasks).await.into_iter().map(Result::unwrap).collect()
 }
 
-pub(crate) async fn no_row_is_claimed_twice_and_no_submission_is_lost(harness: Harness) {
+pub(crate) async fn concurrent_claims_get_each_submission_once(harness: Harness) {
     let harness = Arc::new(harness);
-    let claimed = crowd(&harness, |harness, number| async move {
+    let claimed = concurrently(&harness, |harness, number| async move {
         let mut claimed = Vec::new();
         for part in 0..4 {
             harness.submit(submission(&format!("{number}-{part}"))).await;
@@ -42,13 +42,13 @@ pub(crate) async fn no_row_is_claimed_twice_and_no_submission_is_lost(harness: H
     let different: HashSet<_> = claimed.iter().cloned().collect();
     assert_eq!(claimed.len(), different.len(), "claimed twice");
     let submitted =
-        (0..CROWD).flat_map(|number| (0..4).map(move |part| call_id(&format!("{number}-{part}"))));
+        (0..TASKS).flat_map(|number| (0..4).map(move |part| call_id(&format!("{number}-{part}"))));
     assert_eq!(different, submitted.collect());
 }
 
-pub(crate) async fn many_submissions_of_one_call_make_one_row(harness: Harness) {
+pub(crate) async fn concurrent_submissions_of_a_call_create_one_row(harness: Harness) {
     let harness = Arc::new(harness);
-    crowd(&harness, |harness, number| async move {
+    concurrently(&harness, |harness, number| async move {
         harness.submit(with_metadata("1", &number.to_string())).await;
         harness.submit(with_callback("1", &format!("https://a.example/{}", number % 5))).await;
     })
@@ -59,9 +59,9 @@ pub(crate) async fn many_submissions_of_one_call_make_one_row(harness: Harness) 
     assert_eq!(harness.deliveries("1").await.len(), 5);
 }
 
-pub(crate) async fn many_adoptions_of_one_call_make_one_event(harness: Harness) {
+pub(crate) async fn concurrent_adoptions_of_a_call_write_one_event(harness: Harness) {
     let harness = Arc::new(harness);
-    crowd(&harness, |harness, number| async move {
+    concurrently(&harness, |harness, number| async move {
         let words = number.to_string();
         harness.store.adopt(&acme(), &call_id("1"), trace(), obtained(&words)).await.unwrap();
         harness.submit(with_callback("1", "https://a.example/")).await;
@@ -71,29 +71,30 @@ pub(crate) async fn many_adoptions_of_one_call_make_one_event(harness: Harness) 
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
 }
 
-pub(crate) async fn no_delivery_is_claimed_twice(harness: Harness) {
-    for number in 0..CROWD {
+pub(crate) async fn concurrent_claims_get_each_delivery_once(harness: Harness) {
+    for number in 0..TASKS {
         let call = number.to_string();
         harness.store.adopt(&acme(), &call_id(&call), trace(), obtained("salom")).await.unwrap();
         harness.submit(with_callback(&call, &format!("https://{}.example/", number % 3))).await;
     }
     let harness = Arc::new(harness);
-    let claimed = crowd(&harness, |harness, _| async move { harness.claim_deliveries(2, 1).await }).await;
+    let claimed =
+        concurrently(&harness, |harness, _| async move { harness.claim_deliveries(2, 1).await }).await;
     let mut claimed = claimed.concat();
-    claimed.extend(harness.claim_deliveries(CROWD, CROWD).await);
+    claimed.extend(harness.claim_deliveries(TASKS, TASKS).await);
     let different: HashSet<_> = claimed.iter().map(|claimed| claimed.delivery.id).collect();
-    assert_eq!((claimed.len(), different.len()), (CROWD, CROWD));
+    assert_eq!((claimed.len(), different.len()), (TASKS, TASKS));
 }
 
-pub(crate) async fn one_of_many_steps_with_one_lease_counts(harness: Harness) {
+pub(crate) async fn one_of_many_steps_with_the_same_lease_succeeds(harness: Harness) {
     harness.submit(submission("1")).await;
     let lease = harness.claim_one(Queue::Submits).await.lease;
     let harness = Arc::new(harness);
-    let outcomes = crowd(&harness, |harness, _| async move {
+    let outcomes = concurrently(&harness, |harness, _| async move {
         harness.store.apply(lease, Step::Submitted(SubmitOutcome::Accepted)).await
     })
     .await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     let lost = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::LeaseLost))).count();
-    assert_eq!(lost, CROWD - 1);
+    assert_eq!(lost, TASKS - 1);
 }

@@ -1,12 +1,14 @@
-//! The end of what is past its deadline while the vendor cannot be asked.
+//! Deadlines of analyses while the vendor cannot be asked.
 
 use alovoice_gateway::domain::analysis::{FailureCode, Status};
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::store::{Queue, StoreError};
 
-use crate::harness::{Harness, LEASE, START, acme, globex, policy, ready, submission, told, with_callback};
+use crate::harness::{
+    Harness, LEASE, START, acme, event_of, globex, policy, ready, submission, with_callback,
+};
 
-/// What ends now of acme's, and in how many seconds from the beginning there is more.
+/// Fails the overdue analyses of the tenant acme. Returns their calls, and the next deadline in seconds from the start.
 async fn end(harness: &Harness, limit: usize) -> (Vec<String>, Option<u64>) {
     let ended = harness.store.fail_overdue_across_tenants(vec![acme()], limit).await.unwrap();
     let call = |applied: &alovoice_gateway::store::Applied| {
@@ -20,10 +22,10 @@ fn deadline() -> u64 {
     policy().deadline.as_secs()
 }
 
-pub(crate) async fn what_is_past_its_deadline_ends_and_is_announced(harness: Harness) {
+pub(crate) async fn an_overdue_analysis_fails_and_is_announced(harness: Harness) {
     assert_eq!(end(&harness, 100).await, (vec![], None));
     harness.submit(with_callback("polled", "https://a.example/")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.store.submit(&globex(), submission("theirs")).await.unwrap();
     harness.advance(1);
     harness.submit(submission("submitted")).await;
@@ -34,26 +36,26 @@ pub(crate) async fn what_is_past_its_deadline_ends_and_is_announced(harness: Har
     let failed = harness.find("polled").await.analysis;
     assert_eq!((failed.status, failed.work), (Status::Failed, None));
     assert_eq!(failed.failure.unwrap().code, FailureCode::DeadlineExceeded);
-    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.failed");
+    assert_eq!(event_of(&harness.claim_delivery().await).0, "analysis.failed");
     harness.advance(1);
     assert_eq!(end(&harness, 100).await, (vec!["submitted".to_owned()], None));
     assert_eq!(end(&harness, 100).await, (vec![], None));
 }
 
-pub(crate) async fn what_somebody_has_in_hand_is_left_to_them(harness: Harness) {
+pub(crate) async fn leased_work_does_not_fail_as_overdue(harness: Harness) {
     harness.submit(submission("1")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.advance(deadline());
     let claimed = harness.claim_one(Queue::Polls).await;
     assert_eq!(end(&harness, 100).await, (vec![], None));
-    // Until the lease has run out.
+    // The analysis fails after the lease has run out.
     harness.advance(LEASE.as_secs());
     assert_eq!(end(&harness, 100).await, (vec!["1".to_owned()], None));
     let stale = harness.store.apply(claimed.lease, ready("salom")).await;
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
 }
 
-pub(crate) async fn overdue_work_ends_in_batches_and_the_oldest_first(harness: Harness) {
+pub(crate) async fn overdue_work_fails_in_batches_oldest_first(harness: Harness) {
     for call in ["3", "1", "2"] {
         harness.submit(submission(call)).await;
         harness.advance(1);
@@ -63,7 +65,7 @@ pub(crate) async fn overdue_work_ends_in_batches_and_the_oldest_first(harness: H
     assert_eq!(end(&harness, 2).await.0, ["2"]);
 }
 
-pub(crate) async fn what_only_settles_has_no_deadline(harness: Harness) {
+pub(crate) async fn a_settle_poll_has_no_deadline(harness: Harness) {
     let before = harness.complete(submission("1"), "salom").await;
     harness.advance(deadline() * 2);
     assert_eq!(end(&harness, 100).await, (vec![], None));

@@ -1,4 +1,4 @@
-//! Deleting a call: everything goes but the record of it.
+//! Deletion of calls.
 
 use alovoice_gateway::domain::audit::Actor;
 use alovoice_gateway::domain::clock::Clock;
@@ -8,7 +8,7 @@ use alovoice_gateway::store::{Change, Queue, StoreError};
 
 use super::deliveries::A;
 use crate::harness::{
-    Harness, acme, call_id, delivered, globex, obtained, ready, submission, told, trace, with_callback,
+    Harness, acme, call_id, delivered, event_of, globex, obtained, ready, submission, trace, with_callback,
 };
 use crate::rows::AuditRecord;
 
@@ -33,7 +33,7 @@ async fn found_by(harness: &Harness, words: &str) -> usize {
         .len()
 }
 
-pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harness) {
+pub(crate) async fn a_deleted_call_leaves_only_its_audit_record(harness: Harness) {
     harness.announce("1", &[A]).await;
     harness.announce("2", &[A]).await;
     let store = &harness.store;
@@ -47,7 +47,7 @@ pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harnes
     assert_eq!(store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap(), None);
     assert_eq!(harness.deliveries("1").await, []);
     assert_eq!(store.attempts(&acme(), attempted.delivery.id).await.unwrap(), []);
-    assert_eq!(found_by(&harness, "salom").await, 1, "the other one");
+    assert_eq!(found_by(&harness, "salom").await, 1, "the other call is still found");
     let record = AuditRecord {
         at: harness.clock.now(),
         subject: actor().subject,
@@ -57,7 +57,7 @@ pub(crate) async fn a_deleted_call_leaves_nothing_but_its_record(harness: Harnes
     assert_eq!(harness.rows.audit_of_call(&acme(), &call_id("1")).await, [record]);
     assert!(store.was_deleted(&acme(), &call_id("1")).await.unwrap());
 
-    assert!(!delete(&harness, "1").await, "it is gone");
+    assert!(!delete(&harness, "1").await, "the call is deleted already");
     assert_eq!(harness.rows.audit_of_call(&acme(), &call_id("1")).await.len(), 1);
     assert_eq!(harness.changes(), []);
     assert_eq!(harness.deliveries("2").await, [("pending".to_owned(), 0)]);
@@ -72,13 +72,13 @@ pub(crate) async fn another_tenants_call_is_not_deleted(harness: Harness) {
     assert_eq!(harness.rows.audit_of_call(&globex(), &call_id("1")).await, []);
 }
 
-pub(crate) async fn whoever_is_at_a_deleted_call_finds_the_lease_gone(harness: Harness) {
+pub(crate) async fn deleting_a_call_ends_the_lease_on_its_work(harness: Harness) {
     harness.submit(submission("1")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.advance(10);
     let poll = harness.claim_one(Queue::Polls).await;
     assert!(delete(&harness, "1").await);
-    // A new one is not taken for the old one, even though nothing came in between.
+    // The lease of the deleted analysis is not valid for the new analysis of the same call.
     harness.submit(submission("2")).await;
     let submit = harness.claim_one(Queue::Submits).await;
     assert_eq!(submit.analysis.call_id, call_id("2"));
@@ -90,7 +90,7 @@ pub(crate) async fn whoever_is_at_a_deleted_call_finds_the_lease_gone(harness: H
     assert_eq!(harness.store.find_analysis(&acme(), &call_id("1")).await.unwrap(), None);
 }
 
-pub(crate) async fn a_delivery_under_way_finds_its_lease_gone(harness: Harness) {
+pub(crate) async fn deleting_a_call_ends_the_leases_on_its_deliveries(harness: Harness) {
     harness.announce("1", &[A]).await;
     let stale = harness.claim_delivery().await;
     assert!(delete(&harness, "1").await);
@@ -111,12 +111,12 @@ pub(crate) async fn a_deleted_call_is_not_adopted_but_may_be_submitted_again(har
     harness.advance(1);
     let again = harness.complete(with_callback("1", A), "salom").await;
     assert_eq!(again.analysis.revision, 1);
-    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.completed");
+    assert_eq!(event_of(&harness.claim_delivery().await).0, "analysis.completed");
     assert!(delete(&harness, "1").await);
     assert_eq!(harness.rows.audit_of_call(&acme(), &call_id("1")).await.len(), 2);
 }
 
-pub(crate) async fn records_go_some_day(harness: Harness) {
+pub(crate) async fn old_audit_records_are_deleted(harness: Harness) {
     harness.submit(submission("1")).await;
     assert!(delete(&harness, "1").await);
     let done_at = harness.clock.now();

@@ -1,4 +1,4 @@
-//! Callbacks on their way: attempts, retries, and a fair share for every receiver.
+//! Deliveries: attempts, retries, and fair shares for receivers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,10 +20,10 @@ fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {
     claimed.iter().map(|claimed| claimed.delivery.url.as_str().to_owned()).collect()
 }
 
-/// Finished calls, each with a delivery to `url` that is due.
+/// Creates finished calls, each with a due delivery to `url`.
 async fn flood(harness: &Harness, url: &str, count: usize) {
     let host = url.trim_start_matches("https://").trim_end_matches('/');
-    // All at once: they share a few commits.
+    // Concurrently, so that they share a few commits.
     join_all((0..count).map(async |number| {
         let call = format!("{host}-{number}");
         harness.store.adopt(&acme(), &call_id(&call), trace(), obtained("salom")).await.unwrap();
@@ -32,7 +32,7 @@ async fn flood(harness: &Harness, url: &str, count: usize) {
     .await;
 }
 
-pub(crate) async fn an_attempt_is_written_down_before_it_is_made(harness: Harness) {
+pub(crate) async fn an_attempt_is_recorded_with_its_claim(harness: Harness) {
     harness.announce("1", &[A]).await;
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
     let claimed = harness.claim_delivery().await;
@@ -45,7 +45,7 @@ pub(crate) async fn an_attempt_is_written_down_before_it_is_made(harness: Harnes
     assert_eq!(attempts[0].response, b"");
 }
 
-pub(crate) async fn a_delivered_one_is_done(harness: Harness) {
+pub(crate) async fn a_successful_delivery_is_finished(harness: Harness) {
     harness.announce("1", &[A]).await;
     let claimed = harness.claim_delivery().await;
     harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
@@ -58,7 +58,7 @@ pub(crate) async fn a_delivered_one_is_done(harness: Harness) {
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
 }
 
-pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Harness) {
+pub(crate) async fn a_failed_attempt_is_retried_when_due(harness: Harness) {
     harness.announce("1", &[A]).await;
     let first = harness.claim_delivery().await;
     let retry_at = START + Duration::from_secs(20);
@@ -82,7 +82,7 @@ pub(crate) async fn a_failed_attempt_is_repeated_when_its_time_comes(harness: Ha
     assert_eq!(outcomes, [(1, Some("refused"), Some(503)), (2, Some("delivered"), Some(204))]);
 }
 
-pub(crate) async fn a_hopeless_one_is_given_up(harness: Harness) {
+pub(crate) async fn a_delivery_is_given_up(harness: Harness) {
     harness.announce("1", &[A, B]).await;
     for (claimed, reason) in
         harness.claim_deliveries(100, 100).await.iter().zip([GiveUpReason::Gone, GiveUpReason::Exhausted])
@@ -96,7 +96,7 @@ pub(crate) async fn a_hopeless_one_is_given_up(harness: Harness) {
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
 }
 
-pub(crate) async fn a_stale_attempt_overwrites_nothing(harness: Harness) {
+pub(crate) async fn a_stale_attempt_cannot_write(harness: Harness) {
     harness.announce("1", &[A]).await;
     let stale = harness.claim_delivery().await;
     harness.advance(LEASE.as_secs());
@@ -118,7 +118,7 @@ pub(crate) async fn a_stale_attempt_overwrites_nothing(harness: Harness) {
     assert_eq!(harness.deliveries("1").await, [("delivered".to_owned(), 2)]);
 }
 
-pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness) {
+pub(crate) async fn deliveries_in_progress_to_a_receiver_are_limited(harness: Harness) {
     flood(&harness, A, 5).await;
     let first = harness.claim_deliveries(2, 3).await;
     flood(&harness, B, 5).await;
@@ -135,7 +135,7 @@ pub(crate) async fn a_busy_receiver_keeps_its_share_and_no_more(harness: Harness
     assert_eq!(claim().await, (2, 0));
 }
 
-pub(crate) async fn a_claim_ends_with_the_body_that_passes_the_bytes(harness: Harness) {
+pub(crate) async fn a_claim_ends_with_the_body_that_exceeds_the_byte_limit(harness: Harness) {
     flood(&harness, A, 5).await;
     for (bytes, claimed) in [(0, 0), (1, 1), (usize::MAX, 4)] {
         let slots = DeliverySlots { bytes, ..slots(100, 100, 100) };
@@ -144,7 +144,7 @@ pub(crate) async fn a_claim_ends_with_the_body_that_passes_the_bytes(harness: Ha
     }
 }
 
-pub(crate) async fn a_flood_to_one_receiver_leaves_room_for_another(harness: Harness) {
+pub(crate) async fn a_flood_to_one_receiver_does_not_block_another(harness: Harness) {
     flood(&harness, A, 1000).await;
     harness.advance(60);
     flood(&harness, B, 1).await;
@@ -154,7 +154,7 @@ pub(crate) async fn a_flood_to_one_receiver_leaves_room_for_another(harness: Har
     assert_eq!(urls.iter().filter(|url| *url == B).count(), 1);
 }
 
-pub(crate) async fn a_tenant_of_many_receivers_leaves_room_for_another(harness: Harness) {
+pub(crate) async fn a_tenant_with_many_receivers_does_not_block_another_tenant(harness: Harness) {
     for receiver in 0..50 {
         flood(&harness, &format!("https://{receiver}.example/"), 2).await;
     }
@@ -170,7 +170,7 @@ pub(crate) async fn a_tenant_of_many_receivers_leaves_room_for_another(harness: 
     assert_eq!(claim(20).await, (0, 0));
 }
 
-pub(crate) async fn behind_many_to_one_busy_receiver_every_other_is_found(harness: Harness) {
+pub(crate) async fn receivers_behind_a_busy_receiver_are_found(harness: Harness) {
     const OTHERS: usize = 150;
     flood(&harness, A, 200).await;
     harness.claim_deliveries(100, 8).await;
@@ -179,7 +179,7 @@ pub(crate) async fn behind_many_to_one_busy_receiver_every_other_is_found(harnes
         flood(&harness, &format!("https://{other}.example/"), 1).await;
     }
     let mut seen = HashSet::new();
-    // Each claim looks at so many receivers and no more; the next goes on where it ended.
+    // Each claim scans a limited number of receivers, and the next claim continues the scan.
     for _ in 0..OTHERS {
         seen.extend(receivers(&harness.claim_deliveries(100, 8).await));
         if seen.len() == OTHERS {
@@ -190,7 +190,7 @@ pub(crate) async fn behind_many_to_one_busy_receiver_every_other_is_found(harnes
     assert!(!seen.contains(A));
 }
 
-pub(crate) async fn two_tenants_of_one_receiver_do_not_share_its_slots(harness: Harness) {
+pub(crate) async fn tenants_with_the_same_receiver_have_separate_slots(harness: Harness) {
     flood(&harness, A, 3).await;
     harness.store.adopt(&globex(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
     harness.store.submit(&globex(), with_callback("1", A)).await.unwrap();
@@ -199,7 +199,7 @@ pub(crate) async fn two_tenants_of_one_receiver_do_not_share_its_slots(harness: 
     assert_eq!((of(acme()), of(globex())), (2, 1));
 }
 
-pub(crate) async fn no_more_are_claimed_than_there_is_room_for(harness: Harness) {
+pub(crate) async fn a_claim_of_deliveries_respects_its_slots(harness: Harness) {
     flood(&harness, A, 3).await;
     flood(&harness, B, 3).await;
     for expected in [4, 2, 0] {
@@ -209,12 +209,12 @@ pub(crate) async fn no_more_are_claimed_than_there_is_room_for(harness: Harness)
     assert_eq!(harness.claim_deliveries(0, 100).await.len(), 0);
 }
 
-pub(crate) async fn every_receiver_gets_its_turn_when_there_is_less_room_than_work(harness: Harness) {
+pub(crate) async fn every_receiver_is_served_when_slots_are_scarce(harness: Harness) {
     const PLENTY: usize = 64;
     flood(&harness, A, PLENTY).await;
     flood(&harness, B, PLENTY).await;
     let mut seen = HashSet::new();
-    // Which one comes first is left to chance: that it is the same one 64 times is out of the question.
+    // The first tenant is random. The same one 64 times in a row is practically impossible.
     for _ in 0..PLENTY {
         seen.extend(receivers(&harness.claim_deliveries(1, 1).await));
     }
@@ -229,7 +229,7 @@ pub(crate) async fn released_deliveries_are_due_at_once(harness: Harness) {
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     assert_eq!(harness.claim_delivery().await.delivery.attempts, 2);
 
-    // What is done stays done.
+    // Finished deliveries stay finished.
     harness.announce("2", &[B]).await;
     let claimed = harness.claim_delivery().await;
     harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
@@ -237,7 +237,7 @@ pub(crate) async fn released_deliveries_are_due_at_once(harness: Harness) {
     assert_eq!(harness.deliveries("2").await, [("delivered".to_owned(), 1)]);
 }
 
-pub(crate) async fn deliveries_of_another_tenant_are_not_shown(harness: Harness) {
+pub(crate) async fn deliveries_of_other_tenants_are_hidden(harness: Harness) {
     harness.announce("1", &[A]).await;
     let claimed = harness.claim_delivery().await;
     assert_eq!(deliveries_of_call(&*harness.store, &globex(), &call_id("1")).await, []);

@@ -1,4 +1,4 @@
-//! What is older than the retention goes, and nothing that has anything to come.
+//! Retention: expired rows are deleted, except those with pending work or deliveries.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::deliveries::A;
 use crate::harness::{Harness, acme, call_id, delivered, submission};
 
-/// Takes the last look at every completed call: nothing more is to be done for it.
+/// Runs the settle poll of every completed call, so that no work is pending.
 async fn settle(harness: &Harness) {
     harness.advance(3600);
     for claimed in harness.claim(Queue::Polls).await {
@@ -23,7 +23,7 @@ async fn delete(harness: &Harness, limit: usize) -> usize {
     harness.store.delete_expired_across_tenants(harness.clock.now(), limit).await.unwrap()
 }
 
-pub(crate) async fn what_is_old_and_at_rest_goes_with_all_that_hangs_on_it(harness: Harness) {
+pub(crate) async fn expired_analyses_are_deleted_with_dependent_rows(harness: Harness) {
     harness.announce("old", &[A]).await;
     let delivery = harness.claim_delivery().await;
     harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
@@ -41,7 +41,7 @@ pub(crate) async fn what_is_old_and_at_rest_goes_with_all_that_hangs_on_it(harne
     assert_eq!(delete(&harness, 100).await, 0);
 }
 
-pub(crate) async fn what_is_younger_than_the_retention_stays(harness: Harness) {
+pub(crate) async fn rows_younger_than_the_retention_are_kept(harness: Harness) {
     harness.announce("1", &[]).await;
     let finished_at = harness.find("1").await.analysis.finished_at.unwrap();
     settle(&harness).await;
@@ -49,7 +49,7 @@ pub(crate) async fn what_is_younger_than_the_retention_stays(harness: Harness) {
     assert_eq!(harness.find("1").await.analysis.finished_at, Some(finished_at));
 }
 
-pub(crate) async fn what_has_a_delivery_to_come_stays(harness: Harness) {
+pub(crate) async fn analyses_with_pending_deliveries_are_kept(harness: Harness) {
     harness.announce("1", &[A]).await;
     settle(&harness).await;
     assert_eq!(delete(&harness, 100).await, 0);
@@ -59,15 +59,15 @@ pub(crate) async fn what_has_a_delivery_to_come_stays(harness: Harness) {
     assert_eq!(delete(&harness, 100).await, 2);
 }
 
-pub(crate) async fn what_has_work_to_come_stays(harness: Harness) {
+pub(crate) async fn analyses_with_pending_work_are_kept(harness: Harness) {
     harness.submit(submission("1")).await;
     harness.advance(1_000_000);
     assert_eq!(delete(&harness, 100).await, 0);
-    harness.hand_over().await;
+    harness.submit_queued().await;
     assert_eq!(delete(&harness, 100).await, 0);
 }
 
-pub(crate) async fn it_goes_in_batches(harness: Harness) {
+pub(crate) async fn expired_rows_are_deleted_in_batches(harness: Harness) {
     for call in 0..5 {
         harness.announce(&call.to_string(), &[]).await;
     }
@@ -79,7 +79,7 @@ pub(crate) async fn it_goes_in_batches(harness: Harness) {
     assert_eq!(batches, [4, 4, 2]);
 }
 
-pub(crate) async fn the_worker_deletes_what_has_outlived_the_period(harness: Harness) {
+pub(crate) async fn the_worker_deletes_expired_rows(harness: Harness) {
     harness.announce("1", &[]).await;
     let finished_at = harness.find("1").await.analysis.finished_at.unwrap();
     settle(&harness).await;

@@ -1,4 +1,4 @@
-//! The feed: every event of a tenant once, in one order, a page at a time.
+//! The feed of a tenant: each event once, in one order, in pages.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::harness::{
 const ALL: PageLimits = PageLimits { events: 1000, bytes: usize::MAX };
 
 impl Harness {
-    /// Has a call of a tenant finished, and announced.
+    /// Adopts a finished call, which writes an event.
     pub(crate) async fn adopt(&self, tenant: &TenantId, call: &str) {
         let adopted = self.store.adopt(tenant, &call_id(call), trace(), obtained("salom")).await;
         assert!(adopted.unwrap());
@@ -28,7 +28,7 @@ impl Harness {
     }
 }
 
-/// The calls that events tell of.
+/// The calls of events.
 pub(crate) fn calls(events: &[FeedEvent]) -> Vec<String> {
     let call = |event: &FeedEvent| {
         let body: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
@@ -38,12 +38,12 @@ pub(crate) fn calls(events: &[FeedEvent]) -> Vec<String> {
     events.iter().map(call).collect()
 }
 
-pub(crate) async fn an_empty_feed_ends_where_it_begins(harness: Harness) {
+pub(crate) async fn an_empty_feed_ends_at_its_beginning(harness: Harness) {
     assert_eq!(harness.feed(&acme(), FeedPosition::BEGINNING).await, []);
     assert_eq!(harness.store.feed_end(&acme()).await.unwrap(), FeedPosition::BEGINNING);
 }
 
-pub(crate) async fn events_are_told_as_receivers_got_them(harness: Harness) {
+pub(crate) async fn the_feed_has_the_bodies_that_receivers_got(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     harness.complete(submission("1"), "salom").await;
     let delivery = harness.claim_delivery().await;
@@ -57,7 +57,7 @@ pub(crate) async fn events_are_told_as_receivers_got_them(harness: Harness) {
     assert_eq!((events[0].id, &events[0].body), (delivery.delivery.event_id, &delivery.body));
 }
 
-pub(crate) async fn a_reader_goes_on_after_what_it_has_seen(harness: Harness) {
+pub(crate) async fn a_reader_continues_after_its_last_event(harness: Harness) {
     for call in ["1", "2", "3"] {
         harness.adopt(&acme(), call).await;
     }
@@ -73,7 +73,7 @@ pub(crate) async fn a_reader_goes_on_after_what_it_has_seen(harness: Harness) {
     assert_eq!(calls(&harness.feed(&acme(), rest[0].position).await), ["4"]);
 }
 
-pub(crate) async fn a_tenant_sees_its_own_events_alone(harness: Harness) {
+pub(crate) async fn a_tenant_sees_only_its_own_events(harness: Harness) {
     harness.adopt(&acme(), "1").await;
     harness.adopt(&globex(), "2").await;
     harness.adopt(&acme(), "3").await;
@@ -83,10 +83,14 @@ pub(crate) async fn a_tenant_sees_its_own_events_alone(harness: Harness) {
     assert_eq!(calls(&of_globex), ["2"]);
     let places =
         |events: &[FeedEvent]| events.iter().map(|event| event.position.number()).collect::<Vec<_>>();
-    assert_eq!((places(&of_acme), places(&of_globex)), (vec![1, 2], vec![1]), "no place tells of others");
+    assert_eq!(
+        (places(&of_acme), places(&of_globex)),
+        (vec![1, 2], vec![1]),
+        "positions reveal events of other tenants"
+    );
 }
 
-pub(crate) async fn a_page_ends_with_the_event_that_passes_its_bytes(harness: Harness) {
+pub(crate) async fn a_page_ends_with_the_event_that_exceeds_its_byte_limit(harness: Harness) {
     for call in ["1", "2", "3"] {
         harness.adopt(&acme(), call).await;
     }
@@ -98,7 +102,7 @@ pub(crate) async fn a_page_ends_with_the_event_that_passes_its_bytes(harness: Ha
     }
 }
 
-pub(crate) async fn what_was_deleted_leaves_every_place_as_it_was(harness: Harness) {
+pub(crate) async fn deletions_do_not_change_positions(harness: Harness) {
     harness.adopt(&acme(), "old").await;
     let [old] = <[FeedEvent; 1]>::try_from(harness.feed(&acme(), FeedPosition::BEGINNING).await).unwrap();
     harness.advance(3600);
@@ -119,7 +123,7 @@ pub(crate) async fn what_was_deleted_leaves_every_place_as_it_was(harness: Harne
     assert_eq!(calls(&harness.feed(&acme(), after).await), ["new"]);
 }
 
-pub(crate) async fn an_event_that_is_not_there_stands_for_its_time(harness: Harness) {
+pub(crate) async fn a_deleted_event_maps_to_its_time(harness: Harness) {
     let entropy = CountingEntropy::starting_at(1 << 60);
     let before = EventId::generate(harness.clock.now(), &entropy);
     harness.advance(3600);
@@ -134,20 +138,20 @@ pub(crate) async fn an_event_that_is_not_there_stands_for_its_time(harness: Harn
         let place = harness.store.feed_position(&acme(), event).await.unwrap();
         assert_eq!(calls(&harness.feed(&acme(), place).await), seen);
     }
-    // Another tenant's is none.
+    // An event of another tenant counts as deleted.
     let of_acme = harness.feed(&acme(), FeedPosition::BEGINNING).await[1].id;
     let place = harness.store.feed_position(&globex(), of_acme).await.unwrap();
     assert_eq!(place, FeedPosition::BEGINNING);
 }
 
-pub(crate) async fn an_event_is_told_of(harness: Harness) {
+pub(crate) async fn an_event_is_announced(harness: Harness) {
     harness.changes();
     harness.adopt(&acme(), "1").await;
     assert!(harness.changes().contains(&Change::Event(acme())));
 }
 
-/// Several readers, while others write: each sees each event once.
-pub(crate) async fn nothing_is_lost_and_nothing_comes_twice(harness: Harness) {
+/// Several readers read while others write. Each reader sees each event once.
+pub(crate) async fn concurrent_readers_see_each_event_once(harness: Harness) {
     const WRITERS: usize = 8;
     const EACH: usize = 12;
     let harness = Arc::new(harness);
@@ -178,5 +182,5 @@ pub(crate) async fn nothing_is_lost_and_nothing_comes_twice(harness: Harness) {
         join_all(writers.chain(readers).collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
     let (first, others) = seen[WRITERS..].split_first().unwrap();
     assert_eq!(first.iter().collect::<HashSet<_>>().len(), WRITERS * EACH);
-    assert!(others.iter().all(|other| other == first), "there is one order");
+    assert!(others.iter().all(|other| other == first), "readers saw different orders");
 }

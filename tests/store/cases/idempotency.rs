@@ -1,4 +1,4 @@
-//! Requests with a key: each is done once, by whoever claimed it.
+//! Idempotency keys: one caller claims a key and processes the request.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::{Harness, acme, call_id, globex, submission};
 
 const TERMS: KeyTerms = KeyTerms { lease: Duration::from_secs(60), kept_for: Duration::from_secs(3600) };
 
-/// A request by its key and its body, about a call or several (`*`).
+/// A request with this key and body, about one call or several (`*`).
 fn about(concerns: Option<&str>, key: u8, body: u8) -> KeyedRequest {
     KeyedRequest { name: [key; 32], fingerprint: [body; 32], concerns: concerns.map(str::to_owned) }
 }
@@ -40,7 +40,7 @@ impl Harness {
     async fn claimed(&self, request: KeyedRequest) -> KeyClaim {
         match self.key(request).await {
             Keyed::Claimed(claim) => claim,
-            other => panic!("it is free: {other:?}"),
+            other => panic!("the key is not free: {other:?}"),
         }
     }
 
@@ -49,7 +49,7 @@ impl Harness {
     }
 }
 
-pub(crate) async fn a_key_is_one_requests_and_its_answer_is_kept(harness: Harness) {
+pub(crate) async fn a_key_belongs_to_one_request_and_keeps_its_answer(harness: Harness) {
     for (key, kept) in [(1, Some(answer(1))), (2, Some(answer(2))), (3, None)] {
         let claim = harness.claimed(request(key, 1)).await;
         assert_eq!(harness.key(request(key, 1)).await, Keyed::UnderWay);
@@ -59,26 +59,30 @@ pub(crate) async fn a_key_is_one_requests_and_its_answer_is_kept(harness: Harnes
         assert_eq!(harness.key(request(key, 9)).await, Keyed::OfAnother);
     }
     let foreign = harness.key_of(globex(), request(1, 1)).await;
-    assert!(matches!(foreign, Keyed::Claimed(_)), "tenants have keys of their own: {foreign:?}");
+    assert!(matches!(foreign, Keyed::Claimed(_)), "tenants share a key: {foreign:?}");
 }
 
-pub(crate) async fn what_came_to_nothing_leaves_its_key_free(harness: Harness) {
+pub(crate) async fn a_request_without_effect_frees_its_key(harness: Harness) {
     let claim = harness.claimed(request(1, 1)).await;
     harness.store.release_key(&acme(), claim.clone()).await.unwrap();
     let other = harness.claimed(request(1, 9)).await;
-    // Whoever gave it back has nothing to say any more.
+    // The old claim is no longer valid.
     harness.store.release_key(&acme(), claim.clone()).await.unwrap();
     assert!(matches!(harness.finish(claim, None).await, Err(StoreError::LeaseLost)));
     assert_eq!(harness.key(request(1, 9)).await, Keyed::UnderWay);
     harness.finish(other, None).await.unwrap();
 }
 
-pub(crate) async fn a_lease_ends_and_a_stalled_owner_overwrites_nothing(harness: Harness) {
+pub(crate) async fn a_stalled_key_claim_cannot_write(harness: Harness) {
     let stalled = harness.claimed(request(1, 1)).await;
     harness.advance(59);
     assert_eq!(harness.key(request(1, 1)).await, Keyed::UnderWay);
     harness.advance(1);
-    assert_eq!(harness.key(request(1, 9)).await, Keyed::OfAnother, "it may have been done");
+    assert_eq!(
+        harness.key(request(1, 9)).await,
+        Keyed::OfAnother,
+        "the outcome of the first request is unknown"
+    );
     let successor = harness.claimed(request(1, 1)).await;
     assert!(matches!(harness.finish(stalled.clone(), Some(answer(1))).await, Err(StoreError::LeaseLost)));
     harness.store.release_key(&acme(), stalled).await.unwrap();
@@ -87,7 +91,7 @@ pub(crate) async fn a_lease_ends_and_a_stalled_owner_overwrites_nothing(harness:
     assert_eq!(harness.key(request(1, 1)).await, Keyed::Done(Some(answer(2))));
 }
 
-pub(crate) async fn a_key_whose_time_is_over_is_free_and_goes_in_batches(harness: Harness) {
+pub(crate) async fn expired_keys_are_free_and_deleted_in_batches(harness: Harness) {
     for key in 0..5 {
         let claim = harness.claimed(request(key, 1)).await;
         harness.finish(claim, Some(answer(1))).await.unwrap();
@@ -96,7 +100,7 @@ pub(crate) async fn a_key_whose_time_is_over_is_free_and_goes_in_batches(harness
     assert_eq!(harness.store.delete_keys_across_tenants(100).await.unwrap(), 0);
     assert_eq!(harness.key(request(0, 9)).await, Keyed::OfAnother);
     harness.advance(1);
-    let anew = harness.claimed(request(0, 9)).await;
+    let claim = harness.claimed(request(0, 9)).await;
     assert_eq!(harness.store.delete_keys_across_tenants(3).await.unwrap(), 3);
     let worker = Retention {
         store: harness.store.clone(),
@@ -106,12 +110,12 @@ pub(crate) async fn a_key_whose_time_is_over_is_free_and_goes_in_batches(harness
     let worker = std::sync::Arc::new(worker);
     assert_eq!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().started, 1);
     assert_eq!(worker.run_once(&TaskTracker::new()).await.unwrap().started, 0);
-    harness.finish(anew, Some(answer(2))).await.unwrap();
+    harness.finish(claim, Some(answer(2))).await.unwrap();
     assert_eq!(harness.key(request(0, 9)).await, Keyed::Done(Some(answer(2))));
     assert!(harness.clock.now() > crate::harness::START);
 }
 
-pub(crate) async fn a_deleted_call_takes_the_answers_with_it_that_tell_of_it(harness: Harness) {
+pub(crate) async fn deleting_a_call_deletes_stored_answers_about_it(harness: Harness) {
     harness.submit(submission("1")).await;
     harness.submit(submission("2")).await;
     for (key, concerns) in [(1, Some("1")), (2, Some("2")), (3, Some("*")), (4, None)] {
@@ -123,12 +127,12 @@ pub(crate) async fn a_deleted_call_takes_the_answers_with_it_that_tell_of_it(har
     for (key, kept) in [(1, None), (2, Some(answer(2))), (3, None), (4, Some(answer(4))), (5, None)] {
         assert_eq!(harness.key(request(key, 1)).await, Keyed::Done(kept), "{key}");
     }
-    // An answer from before the deletion is not kept after it.
+    // An answer to a request from before the deletion is not stored.
     assert!(matches!(harness.finish(under_way, Some(answer(1))).await, Err(StoreError::LeaseLost)));
     assert_eq!(harness.key(request(5, 1)).await, Keyed::Done(None));
 }
 
-pub(crate) async fn of_many_at_once_one_gets_the_key(harness: Harness) {
+pub(crate) async fn one_of_many_concurrent_callers_claims_the_key(harness: Harness) {
     for key in 0..10 {
         let claims = join_all((0..8).map(|_| harness.key(request(key, 1)))).await;
         let claimed = claims.iter().filter(|claim| matches!(claim, Keyed::Claimed(_))).count();

@@ -1,4 +1,4 @@
-//! Lists: which analyses, in which order, page by page; and what they are found by.
+//! Lists of analyses: order, pages, filters and search.
 
 use alovoice_gateway::domain::analysis::{Status, VendorResult};
 use alovoice_gateway::domain::ids::TenantId;
@@ -11,7 +11,7 @@ use alovoice_gateway::domain::transcript::Speaker;
 use alovoice_gateway::store::Queue;
 
 use crate::harness::{
-    Harness, START, acme, anew, call_id, globex, obtained, ready, submission, trace, with_metadata,
+    Harness, START, acme, call_id, globex, obtained, ready, reanalysis, submission, trace, with_metadata,
 };
 
 /// One page of a tenant's list.
@@ -25,7 +25,7 @@ async fn page(
     harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap()
 }
 
-/// The calls of acme's that a filter lets through.
+/// The calls of the tenant acme that match a filter.
 async fn calls(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
     names(&page(harness, &acme(), filter, None, 1000).await)
 }
@@ -74,19 +74,19 @@ fn result(turns: &[(&str, &str)], tags: &[&str]) -> Box<VendorResult> {
     obtained
 }
 
-/// Takes a finished call in.
+/// Adopts a finished call.
 async fn adopt(harness: &Harness, call: &str, turns: &[(&str, &str)], tags: &[&str]) {
     let taken = harness.store.adopt(&acme(), &call_id(call), trace(), result(turns, tags)).await.unwrap();
     assert!(taken);
 }
 
-pub(crate) async fn the_newest_comes_first_and_a_page_has_its_limit(harness: Harness) {
+pub(crate) async fn a_page_is_limited_and_has_the_newest_first(harness: Harness) {
     for call in ["b", "a", "C"] {
         harness.submit(submission(call)).await;
     }
     harness.advance(1);
     harness.submit(submission("0")).await;
-    // Of one moment, by name: capital letters before small ones.
+    // Analyses of the same time are sorted by call id, byte by byte.
     assert_eq!(calls(&harness, AnalysisFilter::default()).await, ["0", "b", "a", "C"]);
     let first = page(&harness, &acme(), AnalysisFilter::default(), None, 2).await;
     assert_eq!(names(&first), ["0", "b"]);
@@ -95,7 +95,7 @@ pub(crate) async fn the_newest_comes_first_and_a_page_has_its_limit(harness: Har
     assert_eq!(page(&harness, &acme(), AnalysisFilter::default(), Some(position(&rest[1])), 2).await, []);
 }
 
-pub(crate) async fn pages_do_not_shift_under_writes(harness: Harness) {
+pub(crate) async fn pages_are_stable_under_writes(harness: Harness) {
     for call in 0..20 {
         harness.submit(submission(&call.to_string())).await;
         harness.advance(1);
@@ -106,7 +106,7 @@ pub(crate) async fn pages_do_not_shift_under_writes(harness: Harness) {
         let Some(last) = listed.last() else { break };
         after = Some(position(last));
         seen.extend(names(&listed));
-        // Something new, a change of what was seen and of what comes, and something that goes.
+        // A new analysis, changes on the earlier and the later page, and a deletion.
         harness.submit(submission(&format!("new-{round}"))).await;
         harness.submit(with_metadata("19", &format!("T-{round}"))).await;
         harness.submit(with_metadata("0", &format!("T-{round}"))).await;
@@ -129,7 +129,7 @@ pub(crate) async fn tenants_have_their_own_lists(harness: Harness) {
     }
 }
 
-pub(crate) async fn what_is_listed_is_the_record_and_a_summary_of_the_result(harness: Harness) {
+pub(crate) async fn a_list_has_records_and_result_summaries(harness: Harness) {
     let found = harness.complete(with_metadata("1", "Ўзбекча \u{0}"), "salom").await;
     let listed = page(&harness, &acme(), AnalysisFilter::default(), None, 10).await;
     let summary = found.result.as_ref().map(ResultSummary::of);
@@ -138,7 +138,7 @@ pub(crate) async fn what_is_listed_is_the_record_and_a_summary_of_the_result(har
     assert_eq!(page(&harness, &acme(), AnalysisFilter::default(), None, 1).await[0].result, None);
 }
 
-pub(crate) async fn a_status_and_moments_are_filters(harness: Harness) {
+pub(crate) async fn analyses_are_filtered_by_status_and_time(harness: Harness) {
     adopt(&harness, "done", &[], &[]).await;
     harness.advance(10);
     harness.submit(submission("failed")).await;
@@ -147,7 +147,7 @@ pub(crate) async fn a_status_and_moments_are_filters(harness: Harness) {
     harness.store.apply(claimed.lease, rejected).await.unwrap();
     harness.advance(10);
     harness.submit(submission("handed-over")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.submit(submission("queued")).await;
     for (status, wanted) in [
         (Status::Queued, vec!["queued"]),
@@ -164,10 +164,10 @@ pub(crate) async fn a_status_and_moments_are_filters(harness: Harness) {
         submitted_before: Some(START + second * 20),
         ..AnalysisFilter::default()
     };
-    assert_eq!(calls(&harness, between).await, ["failed"], "neither of the bounds themselves");
+    assert_eq!(calls(&harness, between).await, ["failed"], "the bounds are exclusive");
 }
 
-pub(crate) async fn tags_are_found_by_name_and_all_must_be_there(harness: Harness) {
+pub(crate) async fn analyses_are_filtered_by_all_given_tags(harness: Harness) {
     adopt(&harness, "1", &[], &["Приветсвие", "Цена", "Цена"]).await;
     adopt(&harness, "2", &[], &["Цена", "o'zbek \"tag\" %"]).await;
     assert_eq!(calls(&harness, tagged(&["Цена"])).await, ["2", "1"]);
@@ -176,7 +176,7 @@ pub(crate) async fn tags_are_found_by_name_and_all_must_be_there(harness: Harnes
     assert_eq!(calls(&harness, tagged(&["цена"])).await, [""; 0]);
 }
 
-pub(crate) async fn words_are_found_in_either_script_and_however_they_are_spelt(harness: Harness) {
+pub(crate) async fn words_are_found_in_every_script_and_spelling(harness: Harness) {
     let talks = [
         ("latin", "Assalomu alaykum, o‘zbek oilaviy klinikasi"),
         ("cyrillic", "Ассалому алайкум, ўзбек оилавий клиникаси"),
@@ -204,7 +204,7 @@ pub(crate) async fn words_are_found_in_either_script_and_however_they_are_spelt(
     }
 }
 
-pub(crate) async fn what_a_query_language_would_read_is_only_words(harness: Harness) {
+pub(crate) async fn operators_of_query_languages_are_searched_as_words(harness: Harness) {
     adopt(&harness, "1", &[("client", "salom OR not near and ' \" ) ( : * ^ - & | !")], &[]).await;
     for text in
         ["salom OR", "\"salom\"", "NOT near", "salom) AND (not", "salom:not*", "-salom", "salom & | ! <-> or"]
@@ -214,7 +214,7 @@ pub(crate) async fn what_a_query_language_would_read_is_only_words(harness: Harn
     assert_eq!(calls(&harness, search("salom OR xayr", None)).await, [""; 0]);
 }
 
-pub(crate) async fn a_side_is_found_by_its_own_words(harness: Harness) {
+pub(crate) async fn a_search_can_be_limited_to_one_speaker(harness: Harness) {
     let turns = [("operator", "narxi qancha"), ("client", "qimmat ekan"), ("robot", "kuting")];
     adopt(&harness, "1", &turns, &[]).await;
     adopt(&harness, "2", &[("client", "narxi")], &[]).await;
@@ -256,10 +256,10 @@ pub(crate) async fn filters_combine(harness: Harness) {
     assert_eq!(names(&page(&harness, &acme(), wider, Some(position(&first[0])), 1).await), ["1"]);
 }
 
-pub(crate) async fn a_revision_is_found_by_its_new_words_alone(harness: Harness) {
+pub(crate) async fn a_revision_replaces_the_search_entry(harness: Harness) {
     harness.complete(submission("1"), "salom").await;
-    harness.submit(anew("1")).await;
-    harness.hand_over().await;
+    harness.submit(reanalysis("1")).await;
+    harness.submit_queued().await;
     harness.advance(10);
     let poll = harness.claim_one(Queue::Polls).await;
     let mut revised = result(&[("operator", "xayr")], &["Цена"]);
@@ -269,8 +269,8 @@ pub(crate) async fn a_revision_is_found_by_its_new_words_alone(harness: Harness)
     assert_eq!(calls(&harness, search("xayr", None)).await, ["1"]);
     assert_eq!(calls(&harness, tagged(&["Цена"])).await, ["1"]);
 
-    harness.submit(anew("1")).await;
-    harness.hand_over().await;
+    harness.submit(reanalysis("1")).await;
+    harness.submit_queued().await;
     harness.advance(10);
     let poll = harness.claim_one(Queue::Polls).await;
     harness.store.apply(poll.lease, ready("yana salom")).await.unwrap();
@@ -278,7 +278,7 @@ pub(crate) async fn a_revision_is_found_by_its_new_words_alone(harness: Harness)
     assert_eq!(calls(&harness, search("salom", None)).await, ["1"]);
 }
 
-pub(crate) async fn the_longest_talk_is_stored_and_found(harness: Harness) {
+pub(crate) async fn the_longest_transcript_is_stored_and_found(harness: Harness) {
     let endless: String = (0..60_000).map(|n| format!("so'z{n} ")).collect();
     adopt(&harness, "1", &[("client", &endless)], &["x"; 500]).await;
     assert_eq!(calls(&harness, search("soz0 so'z1", Some(SpeakerSide::Client))).await, ["1"]);

@@ -1,4 +1,4 @@
-//! The cases. None of them knows which engine it runs on.
+//! The cases of the contract, which run on every engine.
 
 pub(crate) mod batches;
 pub(crate) mod claims;

@@ -1,4 +1,4 @@
-//! Sending again: nothing is lost and nothing comes twice, wherever a step ends.
+//! Replays: each event is sent exactly once, wherever a step ends.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::deliveries::A;
 use super::webhooks::{deliveries_to, disable, events, registered};
 use crate::harness::{CountingEntropy, Harness, START, acme, delivered, globex, trace};
 
-/// A replay of everything so far.
+/// A replay of all events so far.
 pub(crate) fn replay_to(harness: &Harness, webhook: WebhookId, number: u64) -> Replay {
     let now = harness.clock.now();
     Replay {
@@ -36,7 +36,7 @@ async fn found(harness: &Harness, replay: &Replay) -> Replay {
     harness.store.find_replay(&acme(), replay.webhook, replay.id).await.unwrap().unwrap()
 }
 
-/// Delivers what is due; how much that was, by event.
+/// Delivers all due deliveries. Returns the ids of their events.
 async fn deliver(harness: &Harness) -> Vec<String> {
     let mut delivered_events = Vec::new();
     loop {
@@ -51,8 +51,8 @@ async fn deliver(harness: &Harness) -> Vec<String> {
     }
 }
 
-/// Steps and deliveries until the replay has ended.
-async fn see_through(harness: &Harness, replay: &Replay) -> Vec<String> {
+/// Advances a replay and delivers until the replay is finished. Returns the ids of the delivered events.
+async fn finish_replay(harness: &Harness, replay: &Replay) -> Vec<String> {
     let mut delivered_events = Vec::new();
     while found(harness, replay).await.finished_at.is_none() {
         harness.store.advance_replays_across_tenants().await.unwrap();
@@ -62,7 +62,7 @@ async fn see_through(harness: &Harness, replay: &Replay) -> Vec<String> {
     delivered_events
 }
 
-pub(crate) async fn everything_since_a_moment_is_sent_once(harness: Harness) {
+pub(crate) async fn a_replay_sends_each_event_since_a_time_once(harness: Harness) {
     events(&harness, "before", 3).await;
     harness.advance(10);
     let since = harness.clock.now();
@@ -85,30 +85,30 @@ pub(crate) async fn everything_since_a_moment_is_sent_once(harness: Harness) {
     let replay = Replay { span, ..replay_to(&harness, webhook.id, 1) };
     assert_eq!(begin(&harness, &replay).await, ReplayBegin::Begun);
     assert_eq!(found(&harness, &replay).await, replay);
-    let sent = see_through(&harness, &replay).await;
+    let sent = finish_replay(&harness, &replay).await;
     assert_eq!((sent.len(), sent.iter().collect::<HashSet<_>>().len()), (1050, 1050));
     assert_eq!(found(&harness, &replay).await.sent, 1050);
     assert_eq!(deliveries_to(&harness, webhook.id).await.len(), 1053);
     assert_eq!(harness.store.advance_replays_across_tenants().await.unwrap().replays, 0);
 }
 
-pub(crate) async fn what_arrived_is_sent_again_and_what_is_on_its_way_is_not(harness: Harness) {
+pub(crate) async fn a_replay_restarts_finished_deliveries_only(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "arrived", 2).await;
     let first: HashSet<_> = deliver(&harness).await.into_iter().collect();
     events(&harness, "waiting", 2).await;
     let replay = replay_to(&harness, webhook.id, 1);
     begin(&harness, &replay).await;
-    let sent = see_through(&harness, &replay).await;
+    let sent = finish_replay(&harness, &replay).await;
     assert_eq!(sent.len(), 4, "each once");
     assert!(first.is_subset(&sent.into_iter().collect()));
     let mut attempts: Vec<_> =
         deliveries_to(&harness, webhook.id).await.iter().map(|delivery| delivery.attempts).collect();
     attempts.sort_unstable();
-    assert_eq!(attempts, [1, 1, 2, 2], "the history stays");
+    assert_eq!(attempts, [1, 1, 2, 2], "the attempts were not kept");
 }
 
-pub(crate) async fn a_slow_endpoint_holds_its_replay_back(harness: Harness) {
+pub(crate) async fn a_replay_waits_for_a_slow_webhook(harness: Harness) {
     events(&harness, "event", 1000).await;
     let webhook = registered(&harness, A).await;
     let replay = replay_to(&harness, webhook.id, 1);
@@ -121,10 +121,10 @@ pub(crate) async fn a_slow_endpoint_holds_its_replay_back(harness: Harness) {
     assert!((1..=400).contains(&waiting), "{waiting}");
     assert_eq!(found(&harness, &replay).await.sent, waiting);
     assert!(found(&harness, &replay).await.finished_at.is_none());
-    assert_eq!(see_through(&harness, &replay).await.len(), 1000);
+    assert_eq!(finish_replay(&harness, &replay).await.len(), 1000);
 }
 
-pub(crate) async fn a_replay_waits_while_its_endpoint_is_disabled(harness: Harness) {
+pub(crate) async fn a_replay_waits_while_its_webhook_is_disabled(harness: Harness) {
     events(&harness, "event", 3).await;
     let webhook = registered(&harness, A).await;
     let replay = replay_to(&harness, webhook.id, 1);
@@ -137,10 +137,10 @@ pub(crate) async fn a_replay_waits_while_its_endpoint_is_disabled(harness: Harne
     let mut enabled = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
     enabled.enable();
     assert!(harness.store.change_webhook(&acme(), enabled, true).await.unwrap());
-    assert_eq!(see_through(&harness, &replay).await.len(), 3);
+    assert_eq!(finish_replay(&harness, &replay).await.len(), 3);
 }
 
-pub(crate) async fn an_endpoint_has_one_replay_at_a_time(harness: Harness) {
+pub(crate) async fn a_webhook_has_one_replay_at_a_time(harness: Harness) {
     events(&harness, "event", 1).await;
     let webhook = registered(&harness, A).await;
     let replay = replay_to(&harness, webhook.id, 1);
@@ -149,20 +149,20 @@ pub(crate) async fn an_endpoint_has_one_replay_at_a_time(harness: Harness) {
     let of_another = harness.store.begin_replay(&globex(), replay_to(&harness, webhook.id, 3)).await.unwrap();
     assert_eq!(of_another, ReplayBegin::NotFound);
     assert_eq!(harness.store.find_replay(&globex(), webhook.id, replay.id).await.unwrap(), None);
-    see_through(&harness, &replay).await;
+    finish_replay(&harness, &replay).await;
     let next = replay_to(&harness, webhook.id, 4);
     assert_eq!(begin(&harness, &next).await, ReplayBegin::Begun);
-    // It goes with its endpoint; a finished one with the retention.
+    // A replay is deleted with its webhook; a finished one also by the retention.
     assert!(harness.store.delete_webhook(&acme(), webhook.id).await.unwrap());
     assert_eq!(harness.store.find_replay(&acme(), webhook.id, next.id).await.unwrap(), None);
     assert_eq!(harness.store.advance_replays_across_tenants().await.unwrap().replays, 0);
 }
 
-pub(crate) async fn a_finished_replay_goes_with_the_retention(harness: Harness) {
+pub(crate) async fn a_finished_replay_expires(harness: Harness) {
     let webhook = registered(&harness, A).await;
     let replay = replay_to(&harness, webhook.id, 1);
     begin(&harness, &replay).await;
-    see_through(&harness, &replay).await;
+    finish_replay(&harness, &replay).await;
     let ended = found(&harness, &replay).await.finished_at.unwrap();
     assert_eq!(harness.store.delete_expired_across_tenants(ended, 10).await.unwrap(), 0);
     let later = Timestamp::from_millis(ended.as_millis() + 1);
@@ -170,19 +170,19 @@ pub(crate) async fn a_finished_replay_goes_with_the_retention(harness: Harness) 
     assert_eq!(harness.store.find_replay(&acme(), webhook.id, replay.id).await.unwrap(), None);
 }
 
-pub(crate) async fn many_at_one_replay_send_nothing_twice(harness: Harness) {
+pub(crate) async fn concurrent_steps_of_a_replay_send_each_event_once(harness: Harness) {
     events(&harness, "event", 300).await;
     let webhook = registered(&harness, A).await;
     let replay = replay_to(&harness, webhook.id, 1);
     begin(&harness, &replay).await;
     join_all((0..8).map(async |_| harness.store.advance_replays_across_tenants().await.unwrap())).await;
-    let sent = [deliver(&harness).await, see_through(&harness, &replay).await].concat();
+    let sent = [deliver(&harness).await, finish_replay(&harness, &replay).await].concat();
     assert_eq!((sent.len(), sent.iter().collect::<HashSet<_>>().len()), (300, 300));
     assert_eq!(found(&harness, &replay).await.sent, 300);
 }
 
-/// Whoever enables an endpoint and then asks for what it missed gets all of it, whatever was being written meanwhile.
-pub(crate) async fn between_enabling_and_replaying_nothing_is_lost(harness: Harness) {
+/// A replay that begins after its webhook was enabled covers all events, also those that are written at the same time.
+pub(crate) async fn a_replay_after_enabling_loses_no_event(harness: Harness) {
     const ROUNDS: usize = 10;
     const EVENTS: usize = 20;
     let webhook = registered(&harness, A).await;
@@ -200,8 +200,8 @@ pub(crate) async fn between_enabling_and_replaying_nothing_is_lost(harness: Harn
             }
         };
         tokio::join!(events(&harness, &name, EVENTS), replay);
-        let told = deliveries_to(&harness, webhook.id).await;
-        let of_round = told.iter().filter(|delivery| {
+        let deliveries = deliveries_to(&harness, webhook.id).await;
+        let of_round = deliveries.iter().filter(|delivery| {
             delivery.call_id.as_ref().is_some_and(|call| call.as_str().starts_with(&format!("{name}-")))
         });
         assert_eq!(of_round.count(), EVENTS, "{round}");
@@ -210,11 +210,8 @@ pub(crate) async fn between_enabling_and_replaying_nothing_is_lost(harness: Harn
     }
 }
 
-/// Of two replays the first cannot be read any more, once `damage` was done to the row of this id.
-pub(crate) async fn one_that_cannot_be_read_stops_no_other(
-    harness: &Harness,
-    damage: impl AsyncFnOnce(String),
-) {
+/// Checks that a replay advances while another one is unreadable. `damage` makes the row of a replay unreadable.
+pub(crate) async fn check_unreadable_replay(harness: &Harness, damage: impl AsyncFnOnce(String)) {
     events(harness, "event", 3).await;
     let (lost, other) = (registered(harness, A).await, registered(harness, A).await);
     let unreadable = replay_to(harness, lost.id, 1);
@@ -223,8 +220,8 @@ pub(crate) async fn one_that_cannot_be_read_stops_no_other(
     let replay = replay_to(harness, other.id, 2);
     begin(harness, &replay).await;
     damage(unreadable.id.to_string()).await;
-    assert_eq!(see_through(harness, &replay).await.len(), 3);
+    assert_eq!(finish_replay(harness, &replay).await.len(), 3);
     let advanced = harness.store.advance_replays_across_tenants().await.unwrap();
-    assert_eq!(advanced.replays, 0, "it is not looked at all the time");
+    assert_eq!(advanced.replays, 0, "the unreadable replay is read again too soon");
     assert!(advanced.next_due.unwrap() > harness.clock.now());
 }

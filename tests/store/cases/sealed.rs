@@ -1,4 +1,4 @@
-//! What is sealed, to be sealed anew: all of it is found, and nothing that was changed meanwhile is overwritten.
+//! Resealing: all encrypted values are found, and changed ones are not overwritten.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::harness::{Harness, acme, globex};
 
 const A: &str = "https://a.example/";
 
-fn anew() -> SealedSecrets {
-    SealedSecrets { secret: b"anew".to_vec(), previous_secret: None, headers: Some(b"anew too".to_vec()) }
+fn resealed_secrets() -> SealedSecrets {
+    SealedSecrets { secret: b"new".to_vec(), previous_secret: None, headers: Some(b"new headers".to_vec()) }
 }
 
 impl Harness {
@@ -37,7 +37,7 @@ impl Harness {
     }
 }
 
-pub(crate) async fn sealed_endpoints_are_found_page_by_page(harness: Harness) {
+pub(crate) async fn sealed_webhooks_are_read_in_pages(harness: Harness) {
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(registered(&harness, A).await.id);
@@ -52,36 +52,39 @@ pub(crate) async fn sealed_endpoints_are_found_page_by_page(harness: Harness) {
     }
 }
 
-pub(crate) async fn an_endpoint_that_was_changed_meanwhile_is_left_alone(harness: Harness) {
+pub(crate) async fn a_changed_webhook_is_not_resealed(harness: Harness) {
     let webhook = registered(&harness, A).await;
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
-    assert!(harness.store.reseal_webhook(was.clone(), anew()).await.unwrap());
+    assert!(harness.store.reseal_webhook(was.clone(), resealed_secrets()).await.unwrap());
     let found = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
-    assert_eq!((&found.sealed, &found.url, found.updated_at), (&anew(), &webhook.url, webhook.updated_at));
-    // Whoever read it before can bring nothing back, and a second resealing finds its own.
+    assert_eq!(
+        (&found.sealed, &found.url, found.updated_at),
+        (&resealed_secrets(), &webhook.url, webhook.updated_at)
+    );
+    // An older version cannot be written back, and a repeated resealing finds its own value.
     assert!(!harness.store.change_webhook(&acme(), webhook, false).await.unwrap());
-    assert!(!harness.store.reseal_webhook(was, anew()).await.unwrap());
-    // Nor does one that stalled undo a change.
+    assert!(!harness.store.reseal_webhook(was, resealed_secrets()).await.unwrap());
+    // A stalled resealing does not undo a change.
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
     let mut rotated = found.clone();
     rotated.sealed.secret = b"rotated".to_vec();
     assert!(harness.store.change_webhook(&acme(), rotated.clone(), false).await.unwrap());
-    assert!(!harness.store.reseal_webhook(was, anew()).await.unwrap());
+    assert!(!harness.store.reseal_webhook(was, resealed_secrets()).await.unwrap());
     let found = harness.store.find_webhook(&acme(), found.id).await.unwrap().unwrap();
     assert_eq!(found.sealed, rotated.sealed);
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
     assert!(harness.store.delete_webhook(&acme(), found.id).await.unwrap());
-    assert!(!harness.store.reseal_webhook(was, anew()).await.unwrap());
+    assert!(!harness.store.reseal_webhook(was, resealed_secrets()).await.unwrap());
 }
 
-pub(crate) async fn sealed_answers_are_replaced_unless_they_changed(harness: Harness) {
+pub(crate) async fn changed_answers_are_not_resealed(harness: Harness) {
     let terms = KeyTerms { lease: Duration::from_secs(60), kept_for: Duration::from_secs(3600) };
     let request = |key: u8| KeyedRequest { name: [key; 32], fingerprint: [key; 32], concerns: None };
     for (tenant, key, is_sealed) in
         [(acme(), 3, true), (acme(), 1, true), (acme(), 2, false), (globex(), 1, true), (globex(), 4, true)]
     {
         let claim = harness.store.claim_key(&tenant, request(key), terms).await.unwrap();
-        let Keyed::Claimed(claim) = claim else { panic!("it is free: {claim:?}") };
+        let Keyed::Claimed(claim) = claim else { panic!("the key is not free: {claim:?}") };
         let answer = StoredAnswer { is_sealed, bytes: vec![key, 0, 255] };
         harness.store.finish_key(&tenant, claim, Some(answer)).await.unwrap();
     }
@@ -91,11 +94,11 @@ pub(crate) async fn sealed_answers_are_replaced_unless_they_changed(harness: Har
     assert_eq!(places, [(acme(), 1), (acme(), 3), (globex(), 1), (globex(), 4)]);
     assert!(found.iter().all(|answer| answer.bytes == [answer.name[0], 0, 255]));
 
-    let mut anew: Vec<_> = found.into_iter().map(|answer| (answer, b"anew".to_vec())).collect();
-    anew[1].0.bytes = b"what it is no more".to_vec();
-    assert_eq!(harness.store.reseal_answers_across_tenants(anew).await.unwrap(), 3);
+    let mut resealed: Vec<_> = found.into_iter().map(|answer| (answer, b"new".to_vec())).collect();
+    resealed[1].0.bytes = b"an outdated answer".to_vec();
+    assert_eq!(harness.store.reseal_answers_across_tenants(resealed).await.unwrap(), 3);
     let now: Vec<_> = harness.sealed_answers().await.into_iter().map(|answer| answer.bytes).collect();
-    assert_eq!(now, [b"anew".to_vec(), vec![3, 0, 255], b"anew".to_vec(), b"anew".to_vec()]);
-    let kept = StoredAnswer { is_sealed: true, bytes: b"anew".to_vec() };
+    assert_eq!(now, [b"new".to_vec(), vec![3, 0, 255], b"new".to_vec(), b"new".to_vec()]);
+    let kept = StoredAnswer { is_sealed: true, bytes: b"new".to_vec() };
     assert_eq!(harness.store.claim_key(&acme(), request(1), terms).await.unwrap(), Keyed::Done(Some(kept)));
 }

@@ -1,12 +1,12 @@
-//! Taking calls in: submitting, submitting again, adopting.
+//! Submissions: new calls, repeated calls, and adopted calls.
 
 use alovoice_gateway::domain::analysis::{Metadata, Stage, Status, Work};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
 use alovoice_gateway::store::{Change, Queue};
 
 use crate::harness::{
-    Harness, START, acme, anew, call_id, globex, metadata, obtained, submission, told, trace, with_callback,
-    with_metadata,
+    Harness, START, acme, call_id, event_of, globex, metadata, obtained, reanalysis, submission, trace,
+    with_callback, with_metadata,
 };
 use crate::rows::deliveries_of_call;
 
@@ -25,17 +25,17 @@ pub(crate) async fn a_new_call_is_queued_and_found(harness: Harness) {
     assert_eq!(harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap(), None);
 }
 
-pub(crate) async fn a_call_submitted_again_is_the_same_call(harness: Harness) {
+pub(crate) async fn resubmitting_a_call_changes_the_same_analysis(harness: Harness) {
     let first = harness.submit(with_metadata("1", "T-1")).await;
     harness.advance(5);
-    for again in [submission("1"), anew("1")] {
+    for again in [submission("1"), reanalysis("1")] {
         assert_eq!(harness.submit(again).await, first);
     }
     assert_eq!(harness.find("1").await, first);
     assert_eq!(harness.claim(Queue::Submits).await.len(), 1);
 }
 
-pub(crate) async fn metadata_is_replaced_if_given(harness: Harness) {
+pub(crate) async fn submitted_metadata_replaces_the_old_metadata(harness: Harness) {
     let finished = harness.complete(with_metadata("1", "T-1"), "salom").await;
     let changed = harness.submit(with_metadata("1", "T-2")).await;
     assert_eq!(changed.analysis.metadata, metadata("T-2"));
@@ -48,7 +48,7 @@ pub(crate) async fn metadata_is_replaced_if_given(harness: Harness) {
     assert_eq!(harness.submit(submission("3")).await.analysis.metadata, Metadata::default());
 }
 
-pub(crate) async fn callbacks_count_once(harness: Harness) {
+pub(crate) async fn a_repeated_callback_is_stored_once(harness: Harness) {
     for url in ["https://a.example/", "https://b.example/", "HTTPS://A.example:443"] {
         harness.submit(with_callback("1", url)).await;
     }
@@ -71,11 +71,11 @@ pub(crate) async fn tenants_do_not_see_each_other(harness: Harness) {
     assert_eq!(find().await, Some(theirs));
     assert_eq!(harness.find("1").await, ours);
 
-    // What is claimed for one does not show the other's.
+    // A claim for one tenant does not return work of the other.
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
 }
 
-pub(crate) async fn what_is_written_reads_back_unchanged(harness: Harness) {
+pub(crate) async fn stored_values_are_read_back_unchanged(harness: Harness) {
     let found = harness.complete(with_metadata("1", "Ўзбекча \u{0} \"' %"), "assalomu aʼlaykum 🙂").await;
     assert_eq!(found.result.as_ref(), Some(&obtained("assalomu aʼlaykum 🙂").result));
     assert_eq!(found.analysis.metadata, metadata("Ўзбекча \u{0} \"' %"));
@@ -83,7 +83,7 @@ pub(crate) async fn what_is_written_reads_back_unchanged(harness: Harness) {
     assert_eq!(answer, Some(obtained("assalomu aʼlaykum 🙂").vendor_answer));
 }
 
-pub(crate) async fn a_late_callback_hears_the_latest_event_at_once(harness: Harness) {
+pub(crate) async fn a_callback_added_after_completion_gets_the_latest_event(harness: Harness) {
     harness.complete(submission("1"), "salom").await;
     assert_eq!(harness.deliveries("1").await, []);
     harness.advance(120);
@@ -94,27 +94,27 @@ pub(crate) async fn a_late_callback_hears_the_latest_event_at_once(harness: Harn
     harness.submit(with_callback("1", "https://a.example/")).await;
     assert_eq!(harness.changes(), [Change::Delivery]);
     let delivery = harness.claim_delivery().await;
-    let (kind, data) = told(&delivery);
+    let (kind, data) = event_of(&delivery);
     assert_eq!((kind.as_str(), &data["revision"]), ("analysis.updated", &2.into()));
 
-    // Known by now: nothing is sent twice.
+    // The callback is known already, so nothing is sent again.
     harness.submit(with_callback("1", "https://a.example/")).await;
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 1)]);
 }
 
-pub(crate) async fn a_callback_given_with_a_call_under_way_waits_for_its_end(harness: Harness) {
+pub(crate) async fn a_callback_added_during_processing_gets_the_completion(harness: Harness) {
     harness.complete(submission("1"), "salom").await;
-    harness.submit(anew("1")).await;
+    harness.submit(reanalysis("1")).await;
     harness.submit(with_callback("1", "https://a.example/")).await;
     assert_eq!(harness.deliveries("1").await, []);
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.advance(10);
     let poll = harness.claim_one(Queue::Polls).await;
     harness.store.apply(poll.lease, crate::harness::ready("salom yana")).await.unwrap();
-    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.updated");
+    assert_eq!(event_of(&harness.claim_delivery().await).0, "analysis.updated");
 }
 
-pub(crate) async fn adopting_is_done_once(harness: Harness) {
+pub(crate) async fn a_call_is_adopted_once(harness: Harness) {
     for words in ["salom", "boshqa"] {
         harness.store.adopt(&acme(), &call_id("1"), trace(), obtained(words)).await.unwrap();
         harness.advance(1);
@@ -128,10 +128,10 @@ pub(crate) async fn adopting_is_done_once(harness: Harness) {
     assert_eq!(answer, Some(obtained("salom").vendor_answer));
 
     harness.submit(with_callback("1", "https://a.example/")).await;
-    assert_eq!(told(&harness.claim_delivery().await).0, "analysis.completed");
+    assert_eq!(event_of(&harness.claim_delivery().await).0, "analysis.completed");
 }
 
-pub(crate) async fn adopting_leaves_what_stands_alone(harness: Harness) {
+pub(crate) async fn adopting_does_not_change_an_existing_analysis(harness: Harness) {
     let standing = harness.submit(with_callback("1", "https://a.example/")).await;
     harness.changes();
     harness.store.adopt(&acme(), &call_id("1"), trace(), obtained("salom")).await.unwrap();

@@ -1,4 +1,4 @@
-//! A change of state with everything that follows from it.
+//! Transitions of analyses, with their events, deliveries and announcements.
 
 use std::time::Duration;
 
@@ -8,21 +8,22 @@ use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome, Vend
 use alovoice_gateway::store::{Change, Queue, StoreError};
 
 use crate::harness::{
-    Harness, LEASE, acme, anew, call_id, delivered, globex, obtained, ready, submission, told, with_callback,
+    Harness, LEASE, acme, call_id, delivered, event_of, globex, obtained, ready, reanalysis, submission,
+    with_callback,
 };
 
 fn analysis_changed(call: &str) -> Change {
     Change::Analysis(acme(), call_id(call))
 }
 
-/// The event that is under way to the call's only callback.
+/// Claims the only due delivery and returns its event.
 async fn announced(harness: &Harness) -> (String, serde_json::Value) {
     let delivery = harness.claim_delivery().await;
     harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
-    told(&delivery)
+    event_of(&delivery)
 }
 
-pub(crate) async fn a_completion_its_event_and_its_deliveries_come_together(harness: Harness) {
+pub(crate) async fn a_completion_writes_its_event_and_deliveries(harness: Harness) {
     harness.announce("1", &["https://a.example/", "https://a.example/2", "https://b.example/"]).await;
     let found = harness.find("1").await;
     assert_eq!((found.analysis.status, found.analysis.revision), (Status::Completed, 1));
@@ -36,13 +37,13 @@ pub(crate) async fn a_completion_its_event_and_its_deliveries_come_together(harn
         assert_eq!((&delivery.delivery.tenant, &delivery.delivery.call_id), (&acme(), &Some(call_id("1"))));
         assert_eq!(delivery.delivery.trace, found.analysis.trace);
     }
-    let (kind, data) = told(&deliveries[0]);
+    let (kind, data) = event_of(&deliveries[0]);
     assert_eq!(kind, "analysis.completed");
     assert_eq!((&data["status"], &data["revision"]), (&"completed".into(), &1.into()));
     assert_eq!(data["transcript"][0]["text"], "salom");
 }
 
-pub(crate) async fn a_failure_is_announced_too(harness: Harness) {
+pub(crate) async fn a_failure_is_announced(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     let step = Step::Submitted(SubmitOutcome::Rejected(400));
@@ -53,7 +54,7 @@ pub(crate) async fn a_failure_is_announced_too(harness: Harness) {
     assert_eq!((kind.as_str(), &data["error"]["code"]), ("analysis.failed", &"vendor_rejected".into()));
 }
 
-pub(crate) async fn a_revision_is_announced_again(harness: Harness) {
+pub(crate) async fn a_revision_is_announced(harness: Harness) {
     harness.announce("1", &["https://a.example/"]).await;
     assert_eq!(announced(&harness).await.0, "analysis.completed");
     harness.advance(120);
@@ -68,7 +69,7 @@ pub(crate) async fn a_revision_is_announced_again(harness: Harness) {
     assert_eq!(answer, Some(obtained("salom yana").vendor_answer));
 }
 
-pub(crate) async fn a_settle_that_finds_nothing_new_ends_in_silence(harness: Harness) {
+pub(crate) async fn a_settle_poll_without_changes_writes_no_event(harness: Harness) {
     harness.announce("1", &["https://a.example/"]).await;
     announced(&harness).await;
     harness.advance(120);
@@ -80,7 +81,7 @@ pub(crate) async fn a_settle_that_finds_nothing_new_ends_in_silence(harness: Har
     assert_eq!(harness.claim(Queue::Polls).await.len(), 0);
 }
 
-pub(crate) async fn a_failed_call_begins_again_when_asked_to(harness: Harness) {
+pub(crate) async fn a_failed_call_restarts_on_request(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
@@ -88,15 +89,15 @@ pub(crate) async fn a_failed_call_begins_again_when_asked_to(harness: Harness) {
     harness.submit(submission("1")).await;
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
 
-    let again = harness.complete(anew("1"), "salom").await.analysis;
+    let again = harness.complete(reanalysis("1"), "salom").await.analysis;
     assert_eq!((again.status, again.revision, again.failure), (Status::Completed, 1, None));
     assert_eq!(announced(&harness).await.0, "analysis.completed");
 }
 
-pub(crate) async fn a_new_round_without_a_result_tells_of_the_one_that_stands(harness: Harness) {
+pub(crate) async fn a_failed_new_round_announces_the_earlier_result(harness: Harness) {
     harness.announce("1", &["https://a.example/"]).await;
     announced(&harness).await;
-    harness.submit(anew("1")).await;
+    harness.submit(reanalysis("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
     let (kind, data) = announced(&harness).await;
@@ -106,9 +107,9 @@ pub(crate) async fn a_new_round_without_a_result_tells_of_the_one_that_stands(ha
     assert_eq!(harness.find("1").await.result, Some(obtained("salom").result));
 }
 
-pub(crate) async fn polls_are_counted_by_round(harness: Harness) {
+pub(crate) async fn polls_are_counted_per_round(harness: Harness) {
     harness.submit(submission("1")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     let fault = VendorFault { code: FaultCode::VendorError, detail: "502".to_owned(), retry_after: None };
     let steps = [
         Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None }),
@@ -120,15 +121,15 @@ pub(crate) async fn polls_are_counted_by_round(harness: Harness) {
         harness.advance(60);
         let claimed = harness.claim_one(Queue::Polls).await;
         let applied = harness.store.apply(claimed.lease, step).await.unwrap();
-        assert_eq!(harness.find("1").await.analysis, applied.analysis, "every column is written and read");
+        assert_eq!(harness.find("1").await.analysis, applied.analysis, "a column is not written or not read");
         polls.push(applied.polls);
     }
     assert_eq!(polls, [1, 2, 3]);
-    harness.submit(anew("1")).await;
+    harness.submit(reanalysis("1")).await;
     assert_eq!(harness.find("1").await.analysis.work.unwrap().polls, 0);
 }
 
-pub(crate) async fn changes_are_told_after_the_commit(harness: Harness) {
+pub(crate) async fn changes_are_announced_after_the_commit(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     assert_eq!(harness.changes(), [Change::Work(Queue::Submits)]);
     let claimed = harness.claim_one(Queue::Submits).await;
@@ -145,18 +146,19 @@ pub(crate) async fn changes_are_told_after_the_commit(harness: Harness) {
     let claimed = harness.claim_one(Queue::Polls).await;
     harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
     let changes = harness.changes();
-    let told = [analysis_changed("1"), Change::Event(acme()), Change::Delivery, Change::Work(Queue::Polls)];
-    assert_eq!(changes, told);
-    // Whoever is told finds it.
+    let expected =
+        [analysis_changed("1"), Change::Event(acme()), Change::Delivery, Change::Work(Queue::Polls)];
+    assert_eq!(changes, expected);
+    // The announced change is already visible.
     assert_eq!(harness.find("1").await.analysis.status, Status::Completed);
 
-    harness.submit(anew("1")).await;
+    harness.submit(reanalysis("1")).await;
     assert_eq!(harness.changes(), [analysis_changed("1"), Change::Work(Queue::Submits)]);
     harness.submit(submission("1")).await;
     assert_eq!(harness.changes(), []);
 }
 
-pub(crate) async fn the_stats_count_what_is_there(harness: Harness) {
+pub(crate) async fn statistics_count_stored_rows(harness: Harness) {
     let seconds = Duration::from_secs;
     let stats_of = async |tenant| {
         harness.store.stats_across_tenants(&[acme(), globex()]).await.unwrap()[&tenant].clone()
@@ -168,7 +170,7 @@ pub(crate) async fn the_stats_count_what_is_there(harness: Harness) {
 
     harness.announce("1", &["https://a.example/", "https://b.example/"]).await; // takes 10 s
     harness.submit(submission("2")).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.advance(40);
     harness.submit(submission("3")).await;
     harness.store.submit(&globex(), submission("1")).await.unwrap();
@@ -182,7 +184,7 @@ pub(crate) async fn the_stats_count_what_is_there(harness: Harness) {
     assert_eq!((now.work_lag[&Queue::Submits], now.work_lag[&Queue::Polls]), (seconds(3), seconds(33)));
     assert_eq!((now.pending_deliveries, now.delivery_lag), (2, seconds(43)));
 
-    // What is under way does not lag, until its lease runs out.
+    // Leased work does not count as lag until its lease runs out.
     harness.claim(Queue::Polls).await;
     harness.claim_deliveries(100, 100).await;
     let leased = stats().await;

@@ -1,4 +1,4 @@
-//! What a tenant used, by day.
+//! Usage per tenant and day.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn usage(harness: &Harness, tenant: &TenantId) -> Vec<(i64, Usage)> {
     days.into_iter().map(|(day, usage)| (day.number() - from.number(), usage)).collect()
 }
 
-pub(crate) async fn what_is_done_is_counted_by_tenant_and_day(harness: Harness) {
+pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
     harness.announce("1", &[A, "https://b.example/"]).await;
     for next in
         [RetryDecision::Delivered, RetryDecision::RetryAt(START), RetryDecision::GiveUp(GiveUpReason::Gone)]
@@ -31,7 +31,7 @@ pub(crate) async fn what_is_done_is_counted_by_tenant_and_day(harness: Harness) 
         harness.store.finish_attempt(claimed.lease, finished("any", None, next)).await.unwrap();
     }
     let deliveries = DeliveryUsage { attempts: 3, delivered: 1, failed: 1 };
-    // Two with a callback, and one more to see it through.
+    // Two submissions with a callback, and one to complete the call.
     let first = Usage { submissions: 3, polls: 1, completions: 1, failures: 0, deliveries };
     assert_eq!(usage(&harness, &acme()).await, [(0, first)]);
 
@@ -48,7 +48,7 @@ pub(crate) async fn what_is_done_is_counted_by_tenant_and_day(harness: Harness) 
     assert_eq!(usage(&harness, &globex()).await, []);
 }
 
-pub(crate) async fn days_without_anything_are_left_out_and_old_ones_go(harness: Harness) {
+pub(crate) async fn days_without_usage_are_omitted_and_old_days_deleted(harness: Harness) {
     for call in ["1", "2", "3"] {
         harness.submit(submission(call)).await;
         harness.advance(2 * A_DAY);

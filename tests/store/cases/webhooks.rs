@@ -1,4 +1,4 @@
-//! Registered endpoints: who gets what, what is held back, and what goes with an endpoint.
+//! Webhooks: fan-out, pauses, disabling and deletion.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::harness::{
     with_callback,
 };
 
-/// An endpoint that is not registered yet; no two have the same id.
+/// A webhook with a unique id that is not registered yet.
 pub(crate) fn endpoint(harness: &Harness, url: &str) -> Webhook {
     use std::sync::atomic::{AtomicU64, Ordering};
     static MADE: AtomicU64 = AtomicU64::new(1 << 48);
@@ -56,9 +56,9 @@ pub(crate) async fn registered(harness: &Harness, url: &str) -> Webhook {
     webhook
 }
 
-/// Finished calls that nobody submitted: an event each.
+/// Adopts finished calls, each of which writes an event.
 pub(crate) async fn events(harness: &Harness, name: &str, count: usize) {
-    // A few at a time: what waits for a connection is given up after some seconds, however slow the machine is.
+    // A few at a time: the wait for a connection has a time limit, which a slow machine would exceed.
     let events = (0..count).map(async |number| {
         let call = call_id(&format!("{name}-{number}"));
         assert!(harness.store.adopt(&acme(), &call, trace(), obtained("salom")).await.unwrap());
@@ -70,7 +70,7 @@ async fn found(harness: &Harness, id: WebhookId) -> Webhook {
     harness.store.find_webhook(&acme(), id).await.unwrap().unwrap()
 }
 
-/// The deliveries to an endpoint, the newest first.
+/// The deliveries to a webhook, the newest first.
 pub(crate) async fn deliveries_to(harness: &Harness, id: WebhookId) -> Vec<RecordedDelivery> {
     let filter = DeliveryFilter { webhook: Some(id), ..DeliveryFilter::default() };
     let page = DeliveryQuery { filter, after: None, limit: 10_000 };
@@ -85,7 +85,7 @@ fn refused(harness: &Harness) -> FinishedAttempt {
     finished("refused", Some(500), RetryDecision::RetryAt(harness.clock.now()))
 }
 
-/// Why the endpoint is disabled with that, if it is.
+/// Finishes an attempt. Returns the reason if it disables the webhook.
 async fn finish(
     harness: &Harness,
     claimed: &ClaimedDelivery,
@@ -96,7 +96,7 @@ async fn finish(
     harness.store.finish_attempt(claimed.lease, attempt).await.unwrap()
 }
 
-/// Of acme: enabled, paused, disabled.
+/// The numbers of enabled, paused and disabled webhooks of the tenant acme.
 async fn counted(harness: &Harness) -> (u64, u64, u64) {
     let stats = harness.store.stats_across_tenants(&[acme()]).await.unwrap();
     let WebhookCounts { enabled, paused, disabled } = stats[&acme()].webhooks;
@@ -115,7 +115,7 @@ pub(crate) async fn disable(harness: &Harness, id: WebhookId) {
     assert!(harness.store.change_webhook(&acme(), webhook, false).await.unwrap());
 }
 
-pub(crate) async fn an_endpoint_reads_back_as_it_was_written(harness: Harness) {
+pub(crate) async fn a_webhook_is_read_back_unchanged(harness: Harness) {
     let first = registered(&harness, A).await;
     harness.advance(1);
     let second = Webhook {
@@ -132,7 +132,7 @@ pub(crate) async fn an_endpoint_reads_back_as_it_was_written(harness: Harness) {
     assert_eq!(harness.store.find_webhook(&globex(), first.id).await.unwrap(), None);
 }
 
-pub(crate) async fn a_change_that_is_out_of_date_is_not_written(harness: Harness) {
+pub(crate) async fn an_outdated_change_is_not_written(harness: Harness) {
     let mine = registered(&harness, A).await;
     let theirs = mine.clone();
     let changed = Webhook { url: CallbackUrl::parse("https://b.example/").unwrap(), ..mine };
@@ -144,7 +144,7 @@ pub(crate) async fn a_change_that_is_out_of_date_is_not_written(harness: Harness
     assert!(!harness.store.delete_webhook(&globex(), theirs.id).await.unwrap());
 }
 
-pub(crate) async fn there_are_no_more_than_there_may_be(harness: Harness) {
+pub(crate) async fn the_number_of_webhooks_is_limited(harness: Harness) {
     let added = join_all(
         (0..MAX_WEBHOOKS + 5)
             .map(async |_| harness.store.add_webhook(&acme(), endpoint(&harness, A)).await.unwrap()),
@@ -157,7 +157,7 @@ pub(crate) async fn there_are_no_more_than_there_may_be(harness: Harness) {
     registered(&harness, A).await;
 }
 
-pub(crate) async fn every_event_goes_to_every_endpoint_that_wants_it(harness: Harness) {
+pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Harness) {
     let every = registered(&harness, A).await;
     let of_failures =
         Webhook { events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(), ..endpoint(&harness, A) };
@@ -167,7 +167,7 @@ pub(crate) async fn every_event_goes_to_every_endpoint_that_wants_it(harness: Ha
     let of_another = endpoint(&harness, A);
     harness.store.add_webhook(&globex(), of_another.clone()).await.unwrap();
 
-    // A result, a failure, a takeover, a deadline.
+    // A result, a failure, an adopted call, and a missed deadline.
     harness.announce("completed", &[A]).await;
     harness.submit(submission("failed")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
@@ -182,13 +182,13 @@ pub(crate) async fn every_event_goes_to_every_endpoint_that_wants_it(harness: Ha
     assert_eq!(calls(&deliveries_to(&harness, of_failures.id).await), ["overdue", "failed"]);
     assert_eq!(deliveries_to(&harness, off.id).await, []);
     assert_eq!(deliveries_to(&harness, of_another.id).await, []);
-    // Whoever submits a finished call hears of it, and nobody else does again.
+    // A callback added to a finished call gets the event; the webhooks do not get it again.
     harness.submit(with_callback("adopted-0", A)).await;
     assert_eq!(deliveries_to(&harness, every.id).await, to_every);
     assert_eq!(harness.deliveries("adopted-0").await.len(), 2);
 }
 
-pub(crate) async fn it_is_sent_where_the_endpoint_is_now(harness: Harness) {
+pub(crate) async fn a_delivery_uses_the_present_url_of_its_webhook(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 1).await;
     let moved = Webhook {
@@ -205,7 +205,7 @@ pub(crate) async fn it_is_sent_where_the_endpoint_is_now(harness: Harness) {
     assert_eq!(deliveries_to(&harness, moved.id).await[0].url, moved.url.as_str());
 }
 
-pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness: Harness) {
+pub(crate) async fn a_gone_webhook_is_disabled_and_its_deliveries_wait(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 3).await;
     let claimed = harness.claim_deliveries(1, 1).await.remove(0);
@@ -227,18 +227,18 @@ pub(crate) async fn one_that_is_gone_is_disabled_and_its_deliveries_wait(harness
     assert_eq!(
         (stats.pending_deliveries, stats.delivery_lag),
         (3, Duration::ZERO),
-        "what is held back is not due"
+        "deliveries to a disabled webhook count as due"
     );
-    // A change that was read before it was disabled does not enable it again.
+    // A change based on the enabled version does not enable the webhook again.
     assert!(!harness.store.change_webhook(&acme(), webhook.clone(), false).await.unwrap());
     enable(&harness, webhook.id).await;
     let stats = harness.store.stats_across_tenants(&[acme()]).await.unwrap().remove(&acme()).unwrap();
-    assert!(stats.delivery_lag > Duration::ZERO, "it is due now");
+    assert!(stats.delivery_lag > Duration::ZERO, "the delivery is not due");
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 3);
     assert_eq!(found(&harness, webhook.id).await.health.failures, 0);
 }
 
-pub(crate) async fn one_that_only_fails_for_five_days_is_disabled(harness: Harness) {
+pub(crate) async fn a_webhook_that_fails_for_five_days_is_disabled(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 1).await;
     for day in 0..=5 {
@@ -253,7 +253,7 @@ pub(crate) async fn one_that_only_fails_for_five_days_is_disabled(harness: Harne
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
 }
 
-pub(crate) async fn after_failures_in_a_row_one_delivery_tries_for_all(harness: Harness) {
+pub(crate) async fn consecutive_failures_pause_a_webhook_until_a_probe_succeeds(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 20).await;
     for _ in 0..Health::PAUSES_AFTER {
@@ -266,20 +266,20 @@ pub(crate) async fn after_failures_in_a_row_one_delivery_tries_for_all(harness: 
     assert_eq!((claims.claimed.len(), claims.next_due), (0, Some(until)));
     harness.advance(until.since(harness.clock.now()).as_secs());
     let trying = harness.claim_delivery().await;
-    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0, "until that has ended");
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0, "a second probe was claimed");
     finish(&harness, &trying, refused(&harness)).await;
     let longer = found(&harness, webhook.id).await.health.paused_until.unwrap();
     assert_eq!(longer.since(harness.clock.now()), Health::FIRST_PAUSE * 2);
     harness.advance(longer.since(harness.clock.now()).as_secs());
     let trying = harness.claim_delivery().await;
     finish(&harness, &trying, delivered()).await;
-    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 19, "all of them again");
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 19, "not all deliveries continue");
     let health = found(&harness, webhook.id).await.health;
     assert_eq!((health.failures, health.paused_until), (0, None));
     assert_eq!(health.last_success_at, Some(harness.clock.now()));
 }
 
-pub(crate) async fn a_flood_to_a_dead_endpoint_delays_no_other(harness: Harness) {
+pub(crate) async fn a_flood_to_a_dead_webhook_does_not_delay_others(harness: Harness) {
     let dead = registered(&harness, A).await;
     events(&harness, "flood", 300).await;
     disable(&harness, dead.id).await;
@@ -297,7 +297,7 @@ pub(crate) async fn a_flood_to_a_dead_endpoint_delays_no_other(harness: Harness)
     assert!(open.len() == 11 && open.iter().all(|delivery| delivery.status == "delivered"), "{open:?}");
 }
 
-/// As it is when the key that opens an endpoint's secret is not there.
+/// The outcome if the key that decrypts the webhook's secret is missing.
 fn unsigned(harness: &Harness) -> FinishedAttempt {
     let until = harness.clock.now() + Health::UNSIGNED_PAUSE;
     FinishedAttempt {
@@ -306,14 +306,14 @@ fn unsigned(harness: &Harness) -> FinishedAttempt {
     }
 }
 
-pub(crate) async fn what_cannot_be_signed_waits_and_uses_up_no_attempts(harness: Harness) {
+pub(crate) async fn unsigned_deliveries_wait_without_using_attempts(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 3).await;
     let began = harness.clock.now();
     let mut tried = harness.claim_deliveries(1, 1).await.remove(0);
     for _ in 0..20 {
         finish(&harness, &tried, unsigned(&harness)).await;
-        assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0, "all of them wait");
+        assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0, "an unsigned delivery was claimed");
         harness.advance(Health::UNSIGNED_PAUSE.as_secs());
         tried = harness.claim_delivery().await;
         assert_eq!(tried.delivery.attempts_of_round(), 1);
@@ -329,7 +329,7 @@ pub(crate) async fn what_cannot_be_signed_waits_and_uses_up_no_attempts(harness:
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 2);
 }
 
-pub(crate) async fn what_can_never_be_signed_does_not_outlive_the_retention(harness: Harness) {
+pub(crate) async fn unsigned_deliveries_expire(harness: Harness) {
     let webhook = registered(&harness, A).await;
     harness.announce("1", &[]).await;
     let claimed = harness.claim_delivery().await;
@@ -344,7 +344,7 @@ pub(crate) async fn what_can_never_be_signed_does_not_outlive_the_retention(harn
     assert_eq!(deliveries_to(&harness, webhook.id).await, []);
 }
 
-pub(crate) async fn what_came_of_an_endpoint_says_nothing_of_what_it_became(harness: Harness) {
+pub(crate) async fn an_outcome_of_an_old_version_does_not_count(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 3).await;
     let under_way = harness.claim_deliveries(100, 100).await;
@@ -357,12 +357,12 @@ pub(crate) async fn what_came_of_an_endpoint_says_nothing_of_what_it_became(harn
     let now = found(&harness, webhook.id).await;
     assert_eq!((now.disabled, now.health), (None, Health::default()));
     let waiting = harness.claim_deliveries(100, 100).await;
-    assert_eq!(waiting.len(), 2, "they go to the new place");
+    assert_eq!(waiting.len(), 2, "the deliveries do not go to the new URL");
     finish(&harness, &waiting[0], finished("gone", Some(410), RetryDecision::Hold)).await;
     assert_eq!(found(&harness, webhook.id).await.disabled.unwrap().reason, DisabledReason::Gone);
 }
 
-pub(crate) async fn failures_are_forgiven_when_asked_for_and_not_else(harness: Harness) {
+pub(crate) async fn failures_are_reset_only_on_request(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 20).await;
     let before = found(&harness, webhook.id).await;
@@ -372,7 +372,7 @@ pub(crate) async fn failures_are_forgiven_when_asked_for_and_not_else(harness: H
     }
     let paused = found(&harness, webhook.id).await;
     assert_eq!((paused.version, paused.health.failures), (before.version, Health::PAUSES_AFTER));
-    // It was read before the failures.
+    // This version was read before the failures.
     assert!(harness.store.change_webhook(&acme(), before, false).await.unwrap());
     let after = found(&harness, webhook.id).await;
     assert_eq!(after.health, paused.health);
@@ -382,10 +382,10 @@ pub(crate) async fn failures_are_forgiven_when_asked_for_and_not_else(harness: H
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 20);
 }
 
-pub(crate) async fn a_deleted_endpoint_leaves_nothing(harness: Harness) {
+pub(crate) async fn a_deleted_webhook_leaves_no_rows(harness: Harness) {
     let webhook = registered(&harness, A).await;
     let other = registered(&harness, A).await;
-    // More than go at once.
+    // More deliveries than one batch deletes.
     events(&harness, "event", 1100).await;
     let under_way = harness.claim_deliveries(5, 5).await;
     assert!(harness.store.delete_webhook(&acme(), webhook.id).await.unwrap());
@@ -393,7 +393,7 @@ pub(crate) async fn a_deleted_endpoint_leaves_nothing(harness: Harness) {
     assert_eq!(harness.store.find_webhook(&acme(), webhook.id).await.unwrap(), None);
     assert_eq!(harness.store.list_webhooks(&acme()).await.unwrap().len(), 1);
     harness.advance(100);
-    // Whatever is left of them is not sent.
+    // The remaining deliveries are not sent.
     for claimed in harness.claim_deliveries(100, 100).await {
         assert_eq!(claimed.delivery.webhook, Some(other.id));
     }
@@ -413,7 +413,7 @@ pub(crate) async fn a_deleted_endpoint_leaves_nothing(harness: Harness) {
     assert_eq!(again, expected);
 }
 
-pub(crate) async fn what_waits_for_a_disabled_endpoint_does_not_outlive_the_retention(harness: Harness) {
+pub(crate) async fn deliveries_to_a_disabled_webhook_expire(harness: Harness) {
     let webhook = registered(&harness, A).await;
     harness.announce("1", &[]).await;
     harness.advance(3600);
@@ -426,7 +426,7 @@ pub(crate) async fn what_waits_for_a_disabled_endpoint_does_not_outlive_the_rete
     assert_eq!(deliveries_to(&harness, webhook.id).await, []);
 }
 
-pub(crate) async fn what_is_sent_again_keeps_its_history_and_begins_its_schedule_anew(harness: Harness) {
+pub(crate) async fn a_redelivery_keeps_attempts_and_restarts_the_schedule(harness: Harness) {
     harness.announce("1", &[A]).await;
     let first = harness.claim_delivery().await;
     finish(&harness, &first, delivered()).await;
@@ -435,7 +435,7 @@ pub(crate) async fn what_is_sent_again_keeps_its_history_and_begins_its_schedule
     let second = harness.claim_delivery().await;
     assert_eq!((second.delivery.attempts, second.delivery.attempts_of_round()), (2, 1));
     assert_eq!((second.delivery.event_id, &second.body), (first.delivery.event_id, &first.body));
-    // While it is under way, nothing is to be done.
+    // During an attempt, a redelivery changes nothing.
     assert_eq!(harness.store.redeliver(&acme(), id).await.unwrap(), Sending::Due(id));
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
     finish(&harness, &second, delivered()).await;
@@ -447,8 +447,8 @@ pub(crate) async fn what_is_sent_again_keeps_its_history_and_begins_its_schedule
     assert_eq!(harness.store.redeliver(&acme(), unknown).await.unwrap(), Sending::NotFound);
 }
 
-/// Sends a delivery again and again, until so many attempts were made of it.
-pub(crate) async fn attempt_often(harness: &Harness, attempts: u32) -> DeliveryId {
+/// Redelivers a delivery until it has this number of attempts.
+pub(crate) async fn attempt_repeatedly(harness: &Harness, attempts: u32) -> DeliveryId {
     loop {
         let claimed = harness.claim_delivery().await;
         finish(harness, &claimed, delivered()).await;
@@ -460,10 +460,10 @@ pub(crate) async fn attempt_often(harness: &Harness, attempts: u32) -> DeliveryI
     }
 }
 
-pub(crate) async fn one_that_is_sent_again_and_again_does_not_outweigh_the_others(harness: Harness) {
+pub(crate) async fn repeated_redeliveries_do_not_dominate_the_activity(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "often", 1).await;
-    let id = attempt_often(&harness, 130).await;
+    let id = attempt_repeatedly(&harness, 130).await;
     let numbers: Vec<u32> =
         harness.store.attempts(&acme(), id).await.unwrap().iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (31..=130).collect::<Vec<_>>());
@@ -477,7 +477,7 @@ pub(crate) async fn one_that_is_sent_again_and_again_does_not_outweigh_the_other
     assert_eq!(both, [WebhookActivity::default(), activity]);
 }
 
-pub(crate) async fn a_test_goes_to_one_endpoint_and_into_no_feed(harness: Harness) {
+pub(crate) async fn a_test_event_goes_to_one_webhook_and_not_to_the_feed(harness: Harness) {
     let webhook = registered(&harness, A).await;
     registered(&harness, A).await;
     assert!(matches!(
@@ -500,7 +500,7 @@ pub(crate) async fn a_test_goes_to_one_endpoint_and_into_no_feed(harness: Harnes
     assert_eq!(harness.store.test_webhook(&acme(), webhook.id, trace()).await.unwrap(), Sending::Disabled);
 }
 
-pub(crate) async fn deliveries_are_listed_by_what_they_are(harness: Harness) {
+pub(crate) async fn deliveries_are_listed_by_filter(harness: Harness) {
     let webhook = registered(&harness, A).await;
     harness.announce("1", &[A]).await;
     harness.announce("2", &[A]).await;

@@ -1,4 +1,4 @@
-//! Everything arrives, and goes on where it was.
+//! Every row is copied, and its work continues.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
@@ -8,25 +8,25 @@ use alovoice_gateway::store::Queue;
 use alovoice_gateway::store::copy::{Comparison, CopyError};
 use alovoice_gateway::store::sqlite;
 
-use super::{A, B, CALLS, Move, every_kind_of_row, file_in, many_rows, one_row, shown};
+use super::{A, B, CALLS, CopyFixture, file_in, many_rows, one_row, rows_of_every_kind, stored_call};
 use crate::harness::{Harness, LEASE, acme, globex, slots};
 
 #[tokio::test]
-async fn everything_that_the_api_shows_arrives() {
-    let moved = Move::of(every_kind_of_row).await;
-    let before = moved.twin();
-    let copy = moved.carry().await;
+async fn every_row_that_the_api_shows_is_copied() {
+    let fixture = CopyFixture::of(rows_of_every_kind).await;
+    let before = fixture.twin();
+    let copy = fixture.copy_rows().await;
     let comparisons = copy.finish().await.unwrap();
     assert!(comparisons.iter().all(|Comparison { file, database, .. }| file == database));
     drop(copy);
 
-    let after = moved.serve().await.unwrap();
+    let after = fixture.serve().await.unwrap();
     for tenant in [acme(), globex()] {
         for call in CALLS {
             let (old, new) = (&*before.store, &*after.store);
-            let expected = shown(old, &tenant, call).await;
+            let expected = stored_call(old, &tenant, call).await;
             assert_eq!(expected.found.is_some(), tenant == acme() || call == "queued");
-            assert!(shown(new, &tenant, call).await == expected, "{tenant} {call}");
+            assert!(stored_call(new, &tenant, call).await == expected, "{tenant} {call}");
         }
     }
     let lists = async |harness: &Harness, search: Option<&str>| {
@@ -59,7 +59,7 @@ async fn everything_that_the_api_shows_arrives() {
     let learned = before.rows.pace(&acme()).await;
     assert!(learned.is_some());
     assert_eq!(after.rows.pace(&acme()).await, learned);
-    // What is due, and the leases that ended with the process.
+    // Due work, including work whose leases ended with the process.
     for queue in [Queue::Submits, Queue::Polls] {
         let work = async |harness: &Harness| {
             let mut claimed = harness.claim(queue).await;
@@ -87,40 +87,40 @@ async fn everything_that_the_api_shows_arrives() {
 }
 
 #[tokio::test]
-async fn what_comes_afterwards_gets_numbers_of_its_own() {
-    let moved = Move::of(one_row).await;
-    moved.carry().await.finish().await.unwrap();
-    let after = moved.serve().await.unwrap();
+async fn rows_after_the_copy_get_new_numbers() {
+    let fixture = CopyFixture::of(one_row).await;
+    fixture.copy_rows().await.finish().await.unwrap();
+    let after = fixture.serve().await.unwrap();
     after.announce("2", &[A, B]).await;
     assert_eq!(after.deliveries("2").await.len(), 2);
 }
 
-/// Who has read the feed up to a number must not miss what is given a lower one later.
+/// A reader of the feed would miss a later event with a reused number.
 #[tokio::test]
-async fn a_number_of_an_event_that_was_deleted_is_not_given_again() {
-    let moved = Move::of(many_rows).await;
-    let file = rusqlite::Connection::open(file_in(&moved.folder)).unwrap();
+async fn the_number_of_a_deleted_event_is_not_reused() {
+    let fixture = CopyFixture::of(many_rows).await;
+    let file = rusqlite::Connection::open(file_in(&fixture.folder)).unwrap();
     file.execute_batch("PRAGMA foreign_keys = ON; DELETE FROM events").unwrap();
     drop(file);
-    moved.carry().await.finish().await.unwrap();
-    moved.serve().await.unwrap().announce("new", &[]).await;
-    let events = moved.database.connect().await.query("SELECT seq FROM events", &[]).await.unwrap();
+    fixture.copy_rows().await.finish().await.unwrap();
+    fixture.serve().await.unwrap().announce("new", &[]).await;
+    let events = fixture.database.connect().await.query("SELECT seq FROM events", &[]).await.unwrap();
     assert_eq!(events.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1101]);
 }
 
 #[tokio::test]
-async fn a_nul_in_a_plain_text_arrives_as_a_mark_in_its_place() {
-    let moved = Move::of(every_kind_of_row).await;
-    moved.carry().await.finish().await.unwrap();
+async fn a_nul_in_a_text_is_copied_as_a_replacement_character() {
+    let fixture = CopyFixture::of(rows_of_every_kind).await;
+    fixture.copy_rows().await.finish().await.unwrap();
     let details = "SELECT DISTINCT detail FROM attempts WHERE detail IS NOT NULL";
-    let details = moved.database.connect().await.query(details, &[]).await.unwrap();
+    let details = fixture.database.connect().await.query(details, &[]).await.unwrap();
     assert_eq!(details.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), ["a NUL \u{fffd} in it"]);
 }
 
 #[tokio::test]
 async fn large_rows_make_small_batches() {
-    let moved = Move::of(every_kind_of_row).await;
-    let mut copy = moved.open().await.unwrap();
+    let fixture = CopyFixture::of(rows_of_every_kind).await;
+    let mut copy = fixture.open().await.unwrap();
     copy.begin(&SystemEntropy).await.unwrap();
     let mut results = Vec::new();
     while let Some(batch) = copy.step().await.unwrap() {
@@ -130,23 +130,23 @@ async fn large_rows_make_small_batches() {
             _ => break,
         }
     }
-    // 12 MiB and 24 MiB of an answer; what comes before the first of them goes along.
+    // Each of the two large answers (12 MiB and 24 MiB) ends a batch.
     assert_eq!(results.len(), 2, "{results:?}");
 }
 
 #[tokio::test]
-async fn an_empty_file_is_copied_and_one_of_a_newer_version_refused() {
-    let moved = Move::of(one_row).await;
-    let file = rusqlite::Connection::open(file_in(&moved.folder)).unwrap();
+async fn an_empty_file_is_copied_and_a_newer_version_refused() {
+    let fixture = CopyFixture::of(one_row).await;
+    let file = rusqlite::Connection::open(file_in(&fixture.folder)).unwrap();
     file.pragma_update(None, "user_version", 99).unwrap();
-    let refused = moved.open().await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::TooNew { .. }))), "{refused:?}");
+    let refused = fixture.open().await;
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::TooNew { .. }))), "{refused:?}");
 
     drop(file);
-    let path = file_in(&moved.folder);
+    let path = file_in(&fixture.folder);
     for ending in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
     }
     std::fs::File::create(&path).unwrap();
-    moved.carry().await.finish().await.unwrap();
+    fixture.copy_rows().await.finish().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! From a file to a server: everything arrives, whatever happens on the way, or it is said what did not.
+//! Copies of a `SQLite` file into PostgreSQL.
 
 mod arrival;
 mod interruptions;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::cases::{replays, webhooks};
 use crate::harness::{
-    Harness, acme, call_id, delivered, finished, globex, obtained, surroundings, trace, with_callback,
+    Harness, acme, call_id, delivered, finished, globex, obtained, store_context, trace, with_callback,
     with_metadata,
 };
 use crate::postgres_server::database::Database;
@@ -37,20 +37,20 @@ const A: &str = "https://a.example/";
 const B: &str = "https://b.example/";
 
 /// A file, and a database to copy it into.
-struct Move {
+struct CopyFixture {
     folder: TempDir,
     database: Database,
-    /// When the file was left.
+    /// The time of the last write to the file.
     now: Timestamp,
 }
 
-impl Move {
-    /// From a file that a gateway has worked on.
+impl CopyFixture {
+    /// Creates a file with the rows that `work` writes.
     async fn of<F: Future<Output = ()>>(work: impl FnOnce(Arc<Harness>) -> F) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (surroundings, clock) = surroundings();
+        let (context, clock) = store_context();
         let path = file_in(&folder);
-        let store = Arc::new(SqliteStore::open(&path, surroundings).unwrap());
+        let store = Arc::new(SqliteStore::open(&path, context).unwrap());
         work(Arc::new(Harness::new(store, clock.clone(), Rows::of_file(&path), ()))).await;
         Self { folder, database: empty().await, now: clock.now() }
     }
@@ -63,18 +63,18 @@ impl Move {
         StoreCopy::open(&file_in(&self.folder), &self.url(), None, self.now).await
     }
 
-    /// Copies all that is left, and leaves it at that.
-    async fn carry(&self) -> StoreCopy {
+    /// Copies all remaining rows, without finishing the copy.
+    async fn copy_rows(&self) -> StoreCopy {
         let mut copy = self.open().await.unwrap();
         copy.begin(&SystemEntropy).await.unwrap();
         while copy.step().await.unwrap().is_some() {}
         copy
     }
 
-    async fn serve(&self) -> Result<Harness, postgres::OpenError> {
-        let (surroundings, clock) = surroundings();
+    async fn serve(&self) -> Result<Harness, postgres::PostgresOpenError> {
+        let (context, clock) = store_context();
         clock.advance(self.now.since(clock.now()));
-        let store = PostgresStore::open(&self.url(), &self.settings(), surroundings, |_| {}).await?;
+        let store = PostgresStore::open(&self.url(), &self.settings(), context, |_| {}).await?;
         Ok(Harness::new(Arc::new(store), clock, Rows::of_server(self.database.url()), ()))
     }
 
@@ -87,7 +87,7 @@ impl Move {
         }
     }
 
-    /// A gateway on the same content, in a file of its own.
+    /// Opens a store on a copy of the file, for comparison.
     fn twin(&self) -> Harness {
         let path = self.folder.path().join("twin.db");
         for ending in ["", "-wal"] {
@@ -96,9 +96,9 @@ impl Move {
                 std::fs::copy(name("store.db"), name("twin.db")).unwrap();
             }
         }
-        let (surroundings, clock) = surroundings();
+        let (context, clock) = store_context();
         clock.advance(self.now.since(clock.now()));
-        let store = Arc::new(SqliteStore::open(&path, surroundings).unwrap());
+        let store = Arc::new(SqliteStore::open(&path, context).unwrap());
         Harness::new(store, clock, Rows::of_file(&path), ())
     }
 }
@@ -111,38 +111,38 @@ fn file_in(folder: &TempDir) -> PathBuf {
     folder.path().join("store.db")
 }
 
-fn reopen(path: &Path) -> Result<(), sqlite::OpenError> {
-    SqliteStore::open(path, surroundings().0).map(|_| ())
+fn reopen(path: &Path) -> Result<(), sqlite::SqliteOpenError> {
+    SqliteStore::open(path, store_context().0).map(|_| ())
 }
 
-/// Everything that the store shows of a call.
+/// All stored data of a call.
 #[derive(Debug, PartialEq)]
-struct Shown {
+struct StoredCall {
     found: Option<StoredAnalysis>,
     vendor_answer: Option<Bytes>,
     deliveries: Vec<(RecordedDelivery, Vec<RecordedAttempt>)>,
 }
 
-async fn shown(store: &dyn Store, tenant: &TenantId, call: &str) -> Shown {
+async fn stored_call(store: &dyn Store, tenant: &TenantId, call: &str) -> StoredCall {
     let call = call_id(call);
     let mut deliveries = Vec::new();
     for delivery in deliveries_of_call(store, tenant, &call).await {
         let mut attempts = store.attempts(tenant, delivery.id).await.unwrap();
         for detail in attempts.iter_mut().filter_map(|attempt| attempt.detail.as_mut()) {
-            // The server's texts cannot hold NUL.
+            // PostgreSQL cannot store NUL in a text.
             *detail = detail.replace('\0', "\u{fffd}");
         }
         deliveries.push((delivery, attempts));
     }
-    Shown {
+    StoredCall {
         found: store.find_analysis(tenant, &call).await.unwrap(),
         vendor_answer: store.find_vendor_answer(tenant, &call).await.unwrap(),
         deliveries,
     }
 }
 
-/// Calls and deliveries in every state there is.
-async fn every_kind_of_row(harness: Arc<Harness>) {
+/// Writes calls and deliveries in every state.
+async fn rows_of_every_kind(harness: Arc<Harness>) {
     for (call, outcome) in [
         ("delivered", delivered()),
         ("retried", finished("refused", Some(503), RetryDecision::RetryAt(Timestamp::from_millis(1 << 50)))),
@@ -168,14 +168,14 @@ async fn every_kind_of_row(harness: Arc<Harness>) {
     let rejected = Step::Polled(PollOutcome::Rejected(400));
     harness.store.apply(claimed.lease, rejected).await.unwrap();
     harness.submit(with_callback("handed-over", B)).await;
-    harness.hand_over().await;
+    harness.submit_queued().await;
     harness.submit(with_callback("leased", A)).await;
     assert_eq!(harness.claim(Queue::Submits).await.len(), 1);
-    // Begun, and its end never told.
+    // An attempt without an outcome.
     assert_eq!(harness.claim_deliveries(1, 1).await.len(), 1);
     harness.submit(with_callback("queued", A)).await;
     harness.store.submit(&globex(), with_metadata("queued", "G-1")).await.unwrap();
-    // An endpoint that was tried out, and gets what happened before.
+    // A webhook with a test event and a replay.
     let webhook = webhooks::registered(&harness, A).await;
     harness.store.test_webhook(&acme(), webhook.id, trace()).await.unwrap();
     let replay = replays::replay_to(&harness, webhook.id, REPLAY);
@@ -183,7 +183,7 @@ async fn every_kind_of_row(harness: Arc<Harness>) {
     harness.store.advance_replays_across_tenants().await.unwrap();
 }
 
-/// What its id is made of.
+/// The number in the id of the replay.
 const REPLAY: u64 = 1;
 
 const CALLS: [&str; 11] = [
@@ -200,7 +200,7 @@ const CALLS: [&str; 11] = [
     "queued",
 ];
 
-/// Calls enough for several batches of every table.
+/// Writes enough calls for several batches of every table.
 async fn many_rows(harness: Arc<Harness>) {
     let calls: Vec<String> = (0..1100).map(|number| format!("call-{number}")).collect();
     join_all(calls.iter().map(async |call| {

@@ -1,82 +1,82 @@
-//! What must not be copied, and who must not work meanwhile or afterwards.
+//! Refused copies, and the exclusion of gateways during and after a copy.
 
 use alovoice_gateway::domain::clock::SystemEntropy;
-use alovoice_gateway::store::copy::{Beginning, CopyError};
+use alovoice_gateway::store::copy::{CopyError, CopyStart};
 use alovoice_gateway::store::postgres;
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
 
-use super::{Move, empty, every_kind_of_row, file_in, many_rows, one_row, reopen};
-use crate::harness::{submission, surroundings};
+use super::{CopyFixture, empty, file_in, many_rows, one_row, reopen, rows_of_every_kind};
+use crate::harness::{store_context, submission};
 
 #[tokio::test]
-async fn a_database_that_holds_anything_else_is_refused() {
-    let moved = Move::of(one_row).await;
-    let other = moved.serve().await.unwrap();
+async fn a_database_with_other_rows_is_refused() {
+    let fixture = CopyFixture::of(one_row).await;
+    let other = fixture.serve().await.unwrap();
     other.submit(submission("theirs")).await;
-    let in_use = moved.open().await;
+    let in_use = fixture.open().await;
     assert!(matches!(in_use, Err(CopyError::DatabaseInUse)), "{in_use:?}");
     let theirs = other.find("theirs").await;
     drop(other);
 
-    let refused = moved.open().await.unwrap().begin(&SystemEntropy).await;
+    let refused = fixture.open().await.unwrap().begin(&SystemEntropy).await;
     assert!(matches!(&refused, Err(CopyError::NotEmpty(tables)) if tables == &["analyses"]), "{refused:?}");
-    // Neither side has taken harm.
-    reopen(&file_in(&moved.folder)).unwrap();
-    assert_eq!(moved.serve().await.unwrap().find("theirs").await, theirs);
+    // Neither side was changed.
+    reopen(&file_in(&fixture.folder)).unwrap();
+    assert_eq!(fixture.serve().await.unwrap().find("theirs").await, theirs);
 }
 
 #[tokio::test]
-async fn a_copy_of_another_file_is_not_gone_on_with() {
-    let first = Move::of(one_row).await;
-    drop(first.carry().await);
-    let second = Move { database: first.database, ..Move::of(one_row).await };
+async fn a_copy_of_another_file_is_refused() {
+    let first = CopyFixture::of(one_row).await;
+    drop(first.copy_rows().await);
+    let second = CopyFixture { database: first.database, ..CopyFixture::of(one_row).await };
     let refused = second.open().await.unwrap().begin(&SystemEntropy).await;
     assert!(matches!(refused, Err(CopyError::OfAnotherFile)), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_file_that_was_worked_on_in_between_is_another_file() {
-    let moved = Move::of(many_rows).await;
-    let mut copy = moved.open().await.unwrap();
+async fn a_file_that_a_gateway_has_opened_again_is_refused() {
+    let fixture = CopyFixture::of(many_rows).await;
+    let mut copy = fixture.open().await.unwrap();
     copy.begin(&SystemEntropy).await.unwrap();
     copy.step().await.unwrap();
     drop(copy);
-    reopen(&file_in(&moved.folder)).unwrap();
-    let refused = moved.open().await.unwrap().begin(&SystemEntropy).await;
+    reopen(&file_in(&fixture.folder)).unwrap();
+    let refused = fixture.open().await.unwrap().begin(&SystemEntropy).await;
     assert!(matches!(refused, Err(CopyError::OfAnotherFile)), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_file_that_a_gateway_works_on_is_refused() {
-    let moved = Move::of(one_row).await;
-    let gateway = SqliteStore::open(&file_in(&moved.folder), surroundings().0).unwrap();
-    let refused = moved.open().await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::InUse(_)))), "{refused:?}");
+async fn a_file_that_a_gateway_uses_is_refused() {
+    let fixture = CopyFixture::of(one_row).await;
+    let gateway = SqliteStore::open(&file_in(&fixture.folder), store_context().0).unwrap();
+    let refused = fixture.open().await;
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::InUse(_)))), "{refused:?}");
     drop(gateway);
 
-    // And the other way round.
-    let copy = moved.open().await.unwrap();
-    let refused = reopen(&file_in(&moved.folder));
-    assert!(matches!(refused, Err(sqlite::OpenError::InUse(_))), "{refused:?}");
-    let refused = moved.serve().await.map(|_| ());
+    // A gateway cannot open the file or the database during a copy.
+    let copy = fixture.open().await.unwrap();
+    let refused = reopen(&file_in(&fixture.folder));
+    assert!(matches!(refused, Err(sqlite::SqliteOpenError::InUse(_))), "{refused:?}");
+    let refused = fixture.serve().await.map(|_| ());
     assert!(refused.is_err_and(|error| error.to_string().contains("being copied")));
     drop(copy);
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_is_not_made() {
-    let moved = Move::of(one_row).await;
-    std::fs::remove_file(file_in(&moved.folder)).unwrap();
-    let refused = moved.open().await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::Io { .. }))), "{refused:?}");
-    assert!(!file_in(&moved.folder).exists());
+async fn a_missing_file_is_not_created() {
+    let fixture = CopyFixture::of(one_row).await;
+    std::fs::remove_file(file_in(&fixture.folder)).unwrap();
+    let refused = fixture.open().await;
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::Io { .. }))), "{refused:?}");
+    assert!(!file_in(&fixture.folder).exists());
 }
 
 #[tokio::test]
-async fn a_difference_is_found_and_keeps_the_database_closed() {
-    let moved = Move::of(every_kind_of_row).await;
-    let copy = moved.carry().await;
-    let other = moved.database.connect().await;
+async fn a_difference_is_found_and_blocks_gateways() {
+    let fixture = CopyFixture::of(rows_of_every_kind).await;
+    let copy = fixture.copy_rows().await;
+    let other = fixture.database.connect().await;
     for (damage, repair, tables) in [
         (
             "UPDATE analyses SET polls = polls + 1 WHERE id = 1",
@@ -97,24 +97,24 @@ async fn a_difference_is_found_and_keeps_the_database_closed() {
         other.batch_execute(repair).await.unwrap();
     }
     drop(copy);
-    let closed = moved.serve().await.map(|_| ());
-    assert!(matches!(closed, Err(postgres::OpenError::UnfinishedCopy)), "{closed:?}");
-    reopen(&file_in(&moved.folder)).unwrap();
+    let closed = fixture.serve().await.map(|_| ());
+    assert!(matches!(closed, Err(postgres::PostgresOpenError::UnfinishedCopy)), "{closed:?}");
+    reopen(&file_in(&fixture.folder)).unwrap();
 }
 
 #[tokio::test]
-async fn after_the_copy_the_work_is_the_databases_alone() {
-    let moved = Move::of(one_row).await;
-    moved.carry().await.finish().await.unwrap();
-    for outcome in [reopen(&file_in(&moved.folder)), sqlite::inspect(&file_in(&moved.folder))] {
-        assert!(matches!(outcome, Err(sqlite::OpenError::Moved(_))), "{outcome:?}");
+async fn after_the_copy_only_the_database_can_be_opened() {
+    let fixture = CopyFixture::of(one_row).await;
+    fixture.copy_rows().await.finish().await.unwrap();
+    for outcome in [reopen(&file_in(&fixture.folder)), sqlite::inspect(&file_in(&fixture.folder))] {
+        assert!(matches!(outcome, Err(sqlite::SqliteOpenError::Moved(_))), "{outcome:?}");
     }
-    let again = moved.open().await.unwrap();
-    assert_eq!(again.begin(&SystemEntropy).await.unwrap(), Beginning::Finished);
+    let again = fixture.open().await.unwrap();
+    assert_eq!(again.begin(&SystemEntropy).await.unwrap(), CopyStart::Finished);
     drop(again);
 
-    // Nor does a second database get it.
-    let second = Move { database: empty().await, ..moved };
+    // The file cannot be copied into a second database either.
+    let second = CopyFixture { database: empty().await, ..fixture };
     let refused = second.open().await.unwrap().begin(&SystemEntropy).await;
-    assert!(matches!(refused, Err(CopyError::File(sqlite::OpenError::Moved(_)))), "{refused:?}");
+    assert!(matches!(refused, Err(CopyError::File(sqlite::SqliteOpenError::Moved(_)))), "{refused:?}");
 }

@@ -1,16 +1,16 @@
-//! The order of the feed, whatever the order of commits.
+//! The order of the feed with overlapping transactions.
 
 use alovoice_gateway::domain::feed::FeedPosition;
 use alovoice_gateway::store::Change;
 use tokio::join;
 use tokio_postgres::Client;
 
-use super::{hears, open_at};
+use super::{expect_change, open_at};
 use crate::cases::feed::calls;
 use crate::harness::{acme, globex};
 use crate::postgres_server::server::Server;
 
-/// Writes an event as a replica would, in a transaction that is still under way.
+/// Writes an event in an open transaction, as a replica does.
 pub(super) async fn write(client: &Client, number: u32) {
     let id = format!("evt_018f95f0000070008000{number:012}");
     let call = format!("by-hand-{number}");
@@ -26,7 +26,7 @@ pub(super) async fn write(client: &Client, number: u32) {
 }
 
 #[tokio::test]
-async fn what_is_committed_later_is_seen_later_and_nothing_is_lost() {
+async fn events_appear_in_the_feed_in_the_order_of_their_commits() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     let (slow, slower) = (database.connect().await, database.connect().await);
@@ -36,7 +36,7 @@ async fn what_is_committed_later_is_seen_later_and_nothing_is_lost() {
     }
     harness.adopt(&acme(), "quick").await;
     let first = harness.feed(&acme(), FeedPosition::BEGINNING).await;
-    assert_eq!(calls(&first), ["quick"], "nobody waits for them");
+    assert_eq!(calls(&first), ["quick"], "the feed waited for open transactions");
 
     slow.batch_execute("COMMIT").await.unwrap();
     harness.adopt(&acme(), "quick-too").await;
@@ -47,7 +47,7 @@ async fn what_is_committed_later_is_seen_later_and_nothing_is_lost() {
     let third = harness.feed(&acme(), second[1].position).await;
     assert_eq!(calls(&third), ["by-hand-1"]);
     assert_eq!(harness.feed(&acme(), third[0].position).await, []);
-    // The order that was seen once is the order for ever, by cursor and by event.
+    // The order does not change once it was read, by cursor and by event.
     let all = harness.feed(&acme(), FeedPosition::BEGINNING).await;
     assert_eq!(all, [first, second, third].concat());
     for event in all {
@@ -56,7 +56,7 @@ async fn what_is_committed_later_is_seen_later_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn what_is_rolled_back_leaves_no_gap_to_wait_for() {
+async fn a_rollback_leaves_no_gap_in_the_feed() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     let client = database.connect().await;
@@ -79,24 +79,24 @@ async fn events_from_before_the_feed_are_numbered_when_it_is_read() {
     }
     assert_eq!(harness.store.feed_end(&acme()).await.unwrap(), FeedPosition::new(5000));
     assert_eq!(harness.store.feed_end(&globex()).await.unwrap(), FeedPosition::BEGINNING);
-    // As after a copy that left the counters behind.
+    // As after a copy without the counters.
     client.batch_execute("DELETE FROM feeds").await.unwrap();
     harness.adopt(&acme(), "next").await;
     assert_eq!(calls(&harness.feed(&acme(), FeedPosition::new(5000)).await), ["next"]);
 }
 
 #[tokio::test]
-async fn other_replicas_hear_of_an_event() {
+async fn an_event_is_announced_to_other_replicas() {
     let database = Server::shared().await.fresh_database().await;
     let (one, other) = join!(open_at(database.url(), ()), open_at(database.url(), ()));
     let tenant = acme();
-    join!(hears(&other, Change::Event(acme())), one.adopt(&tenant, "1"));
+    join!(expect_change(&other, Change::Event(acme())), one.adopt(&tenant, "1"));
     assert_eq!(calls(&other.feed(&acme(), FeedPosition::BEGINNING).await), ["1"]);
 }
 
-/// The reason why the feed does not go by the oldest transaction under way: that is one of the whole cluster.
+/// The reason why the feed does not depend on the oldest open transaction: that transaction may belong to another database.
 #[tokio::test]
-async fn a_long_transaction_of_another_database_holds_nothing_back() {
+async fn a_long_transaction_in_another_database_does_not_delay_the_feed() {
     let server = Server::shared().await;
     let (database, others) = (server.fresh_database().await, server.fresh_database().await);
     let harness = open_at(database.url(), ()).await;

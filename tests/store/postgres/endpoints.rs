@@ -1,4 +1,4 @@
-//! What a server keeps of deliveries to endpoints, and who waits there for whom.
+//! Webhooks and replays on PostgreSQL: stored attempts, and the order of locks.
 
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::domain::webhooks::{EventFilter, Webhook};
@@ -8,48 +8,48 @@ use tokio_postgres::Client;
 
 use super::commits::write;
 use super::{open_at, within};
-use crate::cases::replays::{begin, one_that_cannot_be_read_stops_no_other, replay_to};
-use crate::cases::webhooks::{attempt_often, deliveries_to, endpoint, events, registered};
+use crate::cases::replays::{begin, check_unreadable_replay, replay_to};
+use crate::cases::webhooks::{attempt_repeatedly, deliveries_to, endpoint, events, registered};
 use crate::harness::{acme, delivered};
 use crate::postgres_server::server::Server;
 
 const A: &str = "https://a.example/";
 
-/// Waits until so many sessions wait for a lock in this database.
+/// Waits until this number of sessions wait for a lock in the database.
 async fn waiters(client: &Client, count: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let waited = async { while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < count {} };
-    within("somebody who waits for a lock", waited).await;
+    within("sessions that wait for a lock", waited).await;
 }
 
 #[tokio::test]
-async fn of_many_attempts_the_last_hundred_are_kept() {
+async fn the_last_hundred_attempts_are_kept() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     harness.announce("1", &[A]).await;
-    attempt_often(&harness, 104).await;
+    attempt_repeatedly(&harness, 104).await;
     let client = database.connect().await;
     let kept = client.query_one("SELECT min(number), count(*) FROM attempts", &[]).await.unwrap();
     assert_eq!((kept.get::<_, i64>(0), kept.get::<_, i64>(1)), (5, 100));
 }
 
 #[tokio::test]
-async fn a_replay_that_cannot_be_read_stops_no_other() {
+async fn an_unreadable_replay_does_not_block_others() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     let client = database.connect().await;
-    one_that_cannot_be_read_stops_no_other(&harness, async |id| {
+    check_unreadable_replay(&harness, async |id| {
         let damage = "UPDATE replays SET trace = '[]' WHERE id = $1";
         assert_eq!(client.execute(damage, &[&id]).await.unwrap(), 1);
     })
     .await;
 }
 
-/// A replay has its own row and wants a delivery's, whoever ends an attempt has that and wants the endpoint's, and whoever
-/// changes the endpoint must not have that while it waits for the replay's.
+/// A step locks its replay, then a delivery. The end of an attempt locks the delivery, then the webhook. So a change of the
+/// webhook must not hold the lock on the webhook while it waits for the replay.
 #[tokio::test]
-async fn a_replay_an_attempt_and_a_change_do_not_wait_in_a_circle() {
+async fn a_replay_an_attempt_and_a_change_do_not_deadlock() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     let webhook = registered(&harness, A).await;
@@ -72,9 +72,9 @@ async fn a_replay_an_attempt_and_a_change_do_not_wait_in_a_circle() {
     assert_eq!((advanced.unwrap().sent, changed), (1, true));
 }
 
-/// Also of types that the endpoint does not get by itself.
+/// This also holds for event types that the webhook does not subscribe to.
 #[tokio::test]
-async fn a_replay_begins_when_what_is_being_written_is_there() {
+async fn a_replay_waits_for_events_that_are_being_written() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     let wants_failures = EventFilter::new(&[EventKind::AnalysisFailed]).unwrap();

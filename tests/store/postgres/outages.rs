@@ -1,16 +1,16 @@
-//! A server that goes away, and a network that does.
+//! Outages of the server and of the network.
 
 use alovoice_gateway::store::Change;
 use tokio::join;
 use tokio::task::yield_now;
 
-use super::{hears, is_unavailable, open_at, within};
+use super::{expect_change, is_unavailable, open_at, within};
 use crate::harness::{Harness, acme, call_id, submission};
 use crate::postgres_server::database::Database;
 use crate::postgres_server::link::{Link, Passage};
 use crate::postgres_server::server::{Options, Server, Shutdown};
 
-/// A replica behind a link, and one that is not.
+/// A replica that connects through a link, and one that connects directly.
 async fn linked() -> (Harness, Link, Harness, Database) {
     let server = Server::shared().await;
     let database = server.fresh_database().await;
@@ -21,14 +21,14 @@ async fn linked() -> (Harness, Link, Harness, Database) {
 }
 
 #[tokio::test]
-async fn a_server_that_restarts_is_a_pause() {
+async fn requests_wait_for_a_restarting_server() {
     let mut server = Server::start(Options::default()).await;
     let database = server.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     harness.submit(submission("1")).await;
     for (how, call) in [(Shutdown::Fast, "2"), (Shutdown::Kill, "3")] {
         server.stop(how).await;
-        // Asked while there is no server, answered when there is.
+        // The request is sent while the server is down, and succeeds when the server is up.
         let (_, found) = join!(server.start_again(), harness.submit(submission(call)));
         assert_eq!(found.analysis.call_id, call_id(call));
         harness.find("1").await;
@@ -36,26 +36,27 @@ async fn a_server_that_restarts_is_a_pause() {
 }
 
 #[tokio::test]
-async fn what_was_said_while_nobody_could_hear_counts_as_everything() {
+async fn a_reconnect_announces_that_anything_may_have_changed() {
     let (behind, link, beside, _database) = linked().await;
     link.set(Passage::Cut);
     beside.submit(submission("1")).await;
-    join!(hears(&behind, Change::Everything), async { link.set(Passage::Open) });
+    join!(expect_change(&behind, Change::Everything), async { link.set(Passage::Open) });
     behind.find("1").await;
 }
 
 #[tokio::test]
-async fn a_replica_in_a_silence_knows_that_it_may_miss_something() {
+async fn a_silent_connection_makes_the_store_not_current() {
     let (behind, link, _beside, _database) = linked().await;
     assert!(behind.store.is_current());
     link.set(Passage::Nothing);
-    // It gives up within seconds, and not when the network says so, which may be never.
-    let outcome = within("an end of the patience", behind.store.find_analysis(&acme(), &call_id("1"))).await;
+    // The time limit ends the request, because the network may never report the loss.
+    let outcome =
+        within("the time limit of the request", behind.store.find_analysis(&acme(), &call_id("1"))).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     assert!(!behind.store.is_current());
 
-    join!(hears(&behind, Change::Everything), async { link.set(Passage::Open) });
-    // Not before it has been told that everything may have changed.
+    join!(expect_change(&behind, Change::Everything), async { link.set(Passage::Open) });
+    // The store is current only after the announcement that anything may have changed.
     within("an answering connection", async {
         while !behind.store.is_current() {
             yield_now().await;
@@ -66,9 +67,9 @@ async fn a_replica_in_a_silence_knows_that_it_may_miss_something() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_was_lost_is_found_and_not_repeated() {
+async fn a_commit_with_a_lost_response_is_not_repeated() {
     let (behind, link, beside, _database) = linked().await;
-    // The statement is known to the server on this connection: one request is all that is left to send.
+    // Prepares the statement on this connection, so that the next submission is a single request.
     behind.submit(submission("0")).await;
     link.set(Passage::Requests);
     let (found, ()) = join!(behind.submit(submission("1")), async {
@@ -82,14 +83,14 @@ async fn a_commit_whose_answer_was_lost_is_found_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_change_whose_caller_went_away_counts_as_everything() {
+async fn a_cancelled_change_announces_that_anything_may_have_changed() {
     let (behind, link, _beside, _database) = linked().await;
     behind.submit(submission("0")).await;
     behind.changes();
     link.set(Passage::Requests);
     tokio::select! {
         biased;
-        _ = behind.submit(submission("1")) => panic!("its answer is held back"),
+        _ = behind.submit(submission("1")) => panic!("the response was blocked"),
         () = link.until(|traffic| traffic.waiting > 0) => {}
     }
     assert!(behind.changes().contains(&Change::Everything));

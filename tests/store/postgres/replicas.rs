@@ -1,4 +1,4 @@
-//! Several replicas on one database: they hear of each other, and hold no work twice.
+//! Several replicas on one database: announcements, and shared work.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use alovoice_gateway::store::{Change, Queue, StoreError};
 use futures_util::future::join_all;
 use tokio::join;
 
-use super::{hears, open_at};
+use super::{expect_change, open_at};
 use crate::harness::{
-    Harness, LEASE, acme, anew, call_id, ready, slots, slots_of, submission, trace, with_callback,
+    Harness, LEASE, acme, call_id, ready, reanalysis, slots, slots_of, submission, trace, with_callback,
     with_metadata,
 };
 use crate::postgres_server::database::Database;
@@ -29,27 +29,30 @@ fn analysis(call: &str) -> Change {
 #[tokio::test]
 async fn work_on_one_replica_wakes_the_others() {
     let (one, other, _database) = pair().await;
-    join!(hears(&other, Change::Work(Queue::Submits)), one.submit(with_callback("1", "https://a.example/")));
+    join!(
+        expect_change(&other, Change::Work(Queue::Submits)),
+        one.submit(with_callback("1", "https://a.example/"))
+    );
     let accept = async {
         let claimed = one.claim_one(Queue::Submits).await;
         one.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
     };
-    join!(hears(&other, Change::Work(Queue::Polls)), accept);
+    join!(expect_change(&other, Change::Work(Queue::Polls)), accept);
     one.advance(10);
     let complete = async {
         let claimed = one.claim_one(Queue::Polls).await;
         one.store.apply(claimed.lease, ready("salom")).await.unwrap();
     };
-    join!(hears(&other, Change::Delivery), hears(&other, analysis("1")), complete);
+    join!(expect_change(&other, Change::Delivery), expect_change(&other, analysis("1")), complete);
     assert!(one.store.is_current() && other.store.is_current());
 }
 
 #[tokio::test]
-async fn what_others_may_have_in_memory_is_told_with_the_commit() {
+async fn changes_of_cached_analyses_are_announced_with_the_commit() {
     let (one, other, database) = pair().await;
     one.complete(submission("1"), "salom").await;
-    // Whoever reads the notice finds the change: it is part of the transaction. So also if the process dies after it.
-    join!(hears(&other, analysis("1")), one.submit(with_metadata("1", "T-2")));
+    // The notice is part of the transaction: its reader sees the change, and it is sent even if the process dies.
+    join!(expect_change(&other, analysis("1")), one.submit(with_metadata("1", "T-2")));
     assert_eq!(other.find("1").await.analysis.metadata, crate::harness::metadata("T-2"));
 
     one.complete(submission("2"), "salom").await;
@@ -57,19 +60,19 @@ async fn what_others_may_have_in_memory_is_told_with_the_commit() {
     let mut due = one.claim(Queue::Polls).await;
     due.retain(|work| work.analysis.call_id == call_id("2"));
     let settle = due.remove(0);
-    join!(hears(&other, analysis("2")), async {
+    join!(expect_change(&other, analysis("2")), async {
         one.store.apply(settle.lease, ready("yana")).await.unwrap()
     });
     one.advance(1_000_000);
     let before = alovoice_gateway::domain::clock::Clock::now(&*one.clock);
-    join!(hears(&other, analysis("2")), async {
+    join!(expect_change(&other, analysis("2")), async {
         one.store.delete_expired_across_tenants(before, 10).await.unwrap()
     });
     drop(database);
 }
 
 #[tokio::test]
-async fn a_replica_gives_back_what_it_holds_and_nothing_else() {
+async fn a_replica_releases_only_its_own_leases() {
     let (one, other, _database) = pair().await;
     for call in ["1", "2"] {
         one.submit(submission(call)).await;
@@ -94,7 +97,7 @@ async fn a_replica_gives_back_what_it_holds_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_replicas_share_the_work_and_none_has_it_twice() {
+async fn three_replicas_share_the_work_without_duplicates() {
     const CALLS: usize = 120;
     let database = Server::shared().await.fresh_database().await;
     let replicas: Vec<Arc<Harness>> =
@@ -108,7 +111,7 @@ async fn three_replicas_share_the_work_and_none_has_it_twice() {
             .await
             .unwrap();
         replica.submit(with_callback(call, &format!("https://{}.example/", number % 7))).await;
-        replica.submit(anew(call)).await;
+        replica.submit(reanalysis(call)).await;
     }))
     .await;
     let work = replicas.iter().cycle().take(12).map(|replica| {

@@ -1,10 +1,10 @@
-//! The schema: made once however many come, and compared before anything is done with it.
+//! The schema: replicas create it once, and check its version before they use it.
 
 use alovoice_gateway::store::postgres::{PostgresStore, inspect};
 use futures_util::future::join_all;
 
 use super::{open_at, settings};
-use crate::harness::{acme, submission, surroundings};
+use crate::harness::{acme, store_context, submission};
 use crate::postgres_server::server::Server;
 
 #[tokio::test]
@@ -21,18 +21,18 @@ async fn ten_replicas_start_at_once_on_an_empty_database() {
 }
 
 #[tokio::test]
-async fn a_later_schema_is_used_while_it_allows_that() {
+async fn a_later_schema_is_used_while_it_declares_compatibility() {
     let database = Server::shared().await.fresh_database().await;
     drop(open_at(database.url(), ()).await);
     let client = database.connect().await;
-    let note = "INSERT INTO gateway_schema (version, compatible_from) VALUES ($1, $2)";
-    client.execute(note, &[&1000, &1]).await.unwrap();
+    let record = "INSERT INTO gateway_schema (version, compatible_from) VALUES ($1, $2)";
+    client.execute(record, &[&1000, &1]).await.unwrap();
     drop(open_at(database.url(), ()).await);
 
-    client.execute(note, &[&1001, &1001]).await.unwrap();
+    client.execute(record, &[&1001, &1001]).await.unwrap();
     let url = database.url().to_owned().into();
-    let (surroundings, _) = surroundings();
-    let refused = PostgresStore::open(&url, &settings(database.url()), surroundings, |_| {}).await.err();
+    let (context, _) = store_context();
+    let refused = PostgresStore::open(&url, &settings(database.url()), context, |_| {}).await.err();
     let refused = refused.unwrap().to_string();
     assert!(refused.contains("has schema 1001, this version knows up to"), "{refused}");
     let inspected = inspect(&url, &settings(database.url())).await.unwrap_err().to_string();
@@ -40,7 +40,7 @@ async fn a_later_schema_is_used_while_it_allows_that() {
 }
 
 #[tokio::test]
-async fn two_gateways_in_two_schemas_of_one_database_keep_apart() {
+async fn gateways_in_different_schemas_are_independent() {
     let database = Server::shared().await.fresh_database().await;
     let client = database.connect().await;
     client.batch_execute("CREATE SCHEMA one; CREATE SCHEMA other").await.unwrap();
@@ -55,13 +55,13 @@ async fn two_gateways_in_two_schemas_of_one_database_keep_apart() {
 }
 
 #[tokio::test]
-async fn a_password_is_read_from_its_file_for_every_connection() {
+async fn a_password_file_is_read() {
     let database = Server::shared().await.fresh_database().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("password");
     std::fs::write(&path, "s3cr3t\n").unwrap();
     let mut settings = settings(database.url());
     settings.password_file = Some(path);
-    // This server asks for none; that a file is there and read must not stand in the way.
+    // The test server needs no password. The file must not prevent the connection.
     assert!(inspect(&database.url().to_owned().into(), &settings).await.is_ok());
 }

@@ -1,4 +1,4 @@
-//! The commands on a store.
+//! Arguments of the `store` commands.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -16,35 +16,35 @@ Example:
     --to postgres://gateway@db.internal/gateway?sslmode=verify-full --password-file /run/secrets/db
 
 Exit codes:
-  0  the database holds what the file holds
-  1  a fault at run time, or a difference; the same command goes on where it stopped
+  0  file and database are identical
+  1  an error at run time, or a difference; run the same command again to resume the copy
   2  wrong usage";
 
 const RESEAL_HELP: &str = "\
-Example, when each gateway has the file with the new key before the old one:
+Example, after each gateway has loaded a key file with the new key in front of the old one:
   alovoice-gateway store reseal --config gateway.toml && alovoice-gateway store reseal --check --config gateway.toml
 
 Exit codes:
-  0  the first key sealed everything: the others can be taken out of the file
-  1  another key sealed something still (--check), none opens something, or a fault at run time
+  0  every record is sealed with the first key: you can remove the other keys from the file
+  1  some records need another key (--check), no key opens a record, or an error at run time
   2  wrong usage or settings";
 
-/// What can be done to a store.
+/// Commands on a whole store.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum StoreCommand {
-    /// Copy everything from a SQLite file to a PostgreSQL server: the way from one machine to many.
+    /// Copy a SQLite file to a PostgreSQL database, to move from one machine to several.
     ///
-    /// Stop the gateway first. The database must be empty, or hold what an interrupted copy of the same file left: then it goes on
-    /// from there. At the end both sides are read again and compared, row by row; only then may gateways start on the database, and
-    /// none on the file any more. Nothing is deleted from the file; if an older version wrote it, its schema is brought up to date.
+    /// Stop the gateway first. The database must be empty, or hold an interrupted copy of the same file, which is then resumed.
+    /// At the end the command compares file and database row by row. After that, gateways start on the database and no longer on
+    /// the file. The command deletes nothing from the file, but it migrates the schema of a file that an older version wrote.
     #[command(after_help = COPY_HELP)]
     Copy(CopyArgs),
 
-    /// Seal with the first key of `encryption.key_file` what the others sealed: so that those can be retired.
+    /// Seal all records with the first key of `encryption.key_file`, so that the other keys can be removed.
     ///
-    /// Works beside running gateways, once each of them has taken up the new first key. Secrets and headers of webhooks and kept
-    /// answers are sealed anew, a few at a time; what is changed meanwhile is taken again. What none of the keys opens is
-    /// named and stays as it is. Interrupted, it goes on when it is run again.
+    /// Gateways may run meanwhile, if each of them has already loaded the new first key. The command seals the secrets and headers
+    /// of webhooks and the stored responses again, in small batches, and retries records that change meanwhile. It lists the
+    /// records that no key opens and does not change them. After an interruption, run it again.
     #[command(after_help = RESEAL_HELP)]
     Reseal(ResealArgs),
 }
@@ -52,11 +52,11 @@ pub enum StoreCommand {
 /// Arguments of `store reseal`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ResealArgs {
-    /// Change nothing: tell which keys sealed what.
+    /// Change nothing; only report which keys are in use.
     #[arg(long)]
     pub check: bool,
 
-    /// Where the settings are.
+    /// Location of the settings.
     #[command(flatten)]
     pub config: ConfigArgs,
 }
@@ -64,34 +64,34 @@ pub struct ResealArgs {
 /// Arguments of `store copy`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct CopyArgs {
-    /// The file: sqlite://relative/path or sqlite:///absolute/path.
+    /// SQLite file: sqlite://relative/path or sqlite:///absolute/path.
     #[arg(long, value_name = "URL")]
     pub from: UrlText,
 
-    /// The database: postgres://user@host:5432/database, with sslmode and so on as in `store.url`.
+    /// PostgreSQL database: postgres://user@host:5432/database, with the same parameters as `store.url`.
     #[arg(long, value_name = "URL")]
     pub to: UrlText,
 
-    /// A file with the database's password. Other users of this machine can read one in the URL.
+    /// File with the password of the database. Other users of this machine can see a password in the URL.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
-    /// Copy nothing: compare what is there.
+    /// Copy nothing; only compare file and database.
     ///
-    /// Only a database that no gateway has worked on since can be what the file is.
+    /// They are identical only until a gateway starts on the database.
     #[arg(long)]
     pub verify_only: bool,
 }
 
-/// A URL as it was given, which may hold a password: neither shown nor judged here, for clap repeats what it refuses.
+/// Unparsed URL, which may hold a password. Clap must not parse it, because its error messages repeat invalid values.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UrlText(String);
 
 impl UrlText {
-    /// The store that it names.
+    /// Parses the URL.
     ///
     /// # Errors
-    /// If it names none; without the text.
+    /// If the URL is invalid. The error does not contain the URL.
     pub fn parse(&self) -> Result<StoreUrl, InvalidStoreUrl> {
         self.0.parse()
     }
@@ -118,7 +118,7 @@ mod tests {
     use super::super::Cli;
 
     #[test]
-    fn a_password_in_a_url_is_not_shown() {
+    fn a_password_in_a_url_appears_in_no_output() {
         let line = "store copy --from sqlite://x.db --to postgres://gateway:hunter2@db/gateway";
         let parse =
             |line: &str| Cli::try_parse_from(std::iter::once("alovoice-gateway").chain(line.split(' ')));

@@ -1,4 +1,4 @@
-//! The leases that this process holds, to be released when it stops.
+//! The leases that this process holds. It releases them when it stops, so that another replica continues the work at once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +10,9 @@ use crate::domain::clock::Timestamp;
 
 /// Leases on the rows of one table, with their ends.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<HashMap<Lease, Timestamp>>);
+pub(super) struct HeldLeases(Mutex<HashMap<Lease, Timestamp>>);
 
-impl Held {
+impl HeldLeases {
     /// Adds new leases, and drops those that have run out.
     pub(super) fn add(&self, leases: impl Iterator<Item = Lease>, now: Timestamp, end: Timestamp) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,7 +40,7 @@ const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at =
      FOR UPDATE OF deliveries SKIP LOCKED))";
 
 /// Makes the analyses that this process holds due now.
-pub(super) async fn release_work(session: Session, work: &Held, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn release_work(session: Session, work: &HeldLeases, now: Timestamp) -> Result<(), Fault> {
     release(session, RELEASE_WORK, work, now).await
 }
 
@@ -48,14 +48,14 @@ pub(super) async fn release_work(session: Session, work: &Held, now: Timestamp) 
 /// both tables in either order.
 pub(super) async fn release_deliveries(
     session: Session,
-    deliveries: &Held,
+    deliveries: &HeldLeases,
     now: Timestamp,
 ) -> Result<(), Fault> {
     release(session, RELEASE_DELIVERIES, deliveries, now).await
 }
 
-async fn release(mut session: Session, sql: &str, held: &Held, now: Timestamp) -> Result<(), Fault> {
-    let (rows, fences) = held.rows_and_fences();
+async fn release(mut session: Session, sql: &str, leases: &HeldLeases, now: Timestamp) -> Result<(), Fault> {
+    let (rows, fences) = leases.rows_and_fences();
     session.client()?.execute(sql, &[&rows, &fences, &now.as_millis()]).await?;
     Ok(())
 }

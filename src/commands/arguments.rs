@@ -1,4 +1,4 @@
-//! The commands and their arguments. What they do is wired elsewhere; wrong usage ends here with exit code 2.
+//! Command-line arguments, parsed by clap. A wrong argument ends the program with exit code 2.
 
 mod store;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::store::{CopyArgs, ResealArgs, StoreCommand, UrlText};
+pub(super) use self::store::{CopyArgs, StoreCommand, UrlText};
 use crate::config::units::{HumanDuration, InvalidDuration};
 use crate::domain::ids::TenantId;
 
@@ -16,15 +16,15 @@ macro_rules! settings_help {
     () => {
         "\
 Settings:
-  Each key can be given, or overridden, by an environment variable: GATEWAY_ and
-  the key's levels, parted by two underscores.
+  An environment variable sets or overrides each key of the file. Its name is
+  GATEWAY_ and the levels of the key, separated by two underscores.
     GATEWAY_STORE__URL                      url in [store]
     GATEWAY_AUTH__ISSUERS__0__JWKS_URL      jwks_url of the first issuer
     GATEWAY_TENANTS__ACME__VENDOR_TOKEN_ENV vendor_token_env in [tenants.acme]
 
 Exit codes:
   0  success
-  1  a fault at run time
+  1  an error at run time
   2  wrong usage or settings"
     };
 }
@@ -40,83 +40,84 @@ Example:
     settings_help!()
 );
 
-/// One REST API in front of AloVoice speech analytics: submit a call once, know when its analysis is ready, get it clean.
+/// REST API in front of AloVoice speech analytics: submits each call once, announces the finished analysis and serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "alovoice-gateway", version, propagate_version = true, after_help = SETTINGS_HELP)]
 #[command(arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the gateway can do.
+/// Commands of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the gateway until SIGTERM or Ctrl-C, then drain.
     ///
-    /// On SIGTERM the gateway says at /readyz that it is not ready, finishes the requests under way, gives its leases back and
-    /// exits with 0, all within `server.shutdown_grace`.
+    /// On SIGTERM, /readyz reports that the gateway is not ready. The gateway finishes the requests in flight, releases its
+    /// leases and exits with 0, within `server.shutdown_grace`.
     #[command(after_help = SETTINGS_HELP)]
     Serve(ConfigArgs),
 
-    /// Try everything on this machine, without settings or accounts.
+    /// Run a gateway for trials on this machine, without settings or accounts.
     ///
-    /// Runs gateway, vendor stand-in and a development issuer in one process. Prints the Swagger UI's address, a token and curl lines
-    /// that work as they are. Not for production: its tokens and its vendor are made up.
+    /// One process runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks. It prints the
+    /// address of the Swagger UI, a token and curl commands. Do not use it in production: the analyses are invented.
     Sandbox(SandboxArgs),
 
-    /// Mint a development token, signed by an HMAC issuer of the settings.
+    /// Create a development token, signed with the secret of an HMAC issuer in the settings.
     ///
-    /// Prints the token and nothing else, so that it can be used in place.
+    /// Prints only the token, so that a shell can insert it into another command.
     #[command(after_help = TOKEN_HELP)]
     Token(TokenArgs),
 
-    /// Print the OpenAPI document of the API.
+    /// Print the OpenAPI document.
     Openapi,
 
-    /// Say everything that is wrong with the settings, the secrets, the store and the issuers.
+    /// Check the settings, the secrets, the store and the keys of the issuers.
     ///
-    /// Changes nothing. Exits with 0 if `serve` would start, with 2 if the settings are wrong.
+    /// Reports all problems at once and changes nothing. Exits with 0 if `serve` would start, with 1 if the store or the keys
+    /// of an issuer cannot be read, and with 2 if settings or secrets are wrong.
     #[command(after_help = SETTINGS_HELP)]
     Check(ConfigArgs),
 
-    /// Ask the gateway that runs here with the same settings whether it is alive.
+    /// Check whether the gateway with these settings is alive on this machine.
     ///
-    /// For health checks where there is no shell and no curl: asks /livez at `server.admin_listen` and exits with 0 if it answers 200
-    /// within two seconds, with 1 if not.
+    /// For health checks in images without a shell or curl. Requests /livez at `server.admin_listen`. Exits with 0 if the answer
+    /// is 200 within two seconds, else with 1.
     #[command(after_help = SETTINGS_HELP)]
     Health(ConfigArgs),
 
-    /// Do something to a whole store.
+    /// Copy a store, or encrypt its secrets with a new key.
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
 }
 
-/// Where the settings are.
+/// Location of the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ConfigArgs {
-    /// The settings, a TOML file; without it the environment and the defaults alone count.
+    /// TOML file with the settings. Without it, only environment variables and defaults apply.
     #[arg(long, value_name = "FILE", env = "GATEWAY_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
-/// Arguments of `sandbox`. With port 0 the system picks a free port.
+/// Arguments of `sandbox`. With port 0 the operating system chooses a free port.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct SandboxArgs {
-    /// The API's address.
+    /// Address of the API.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// The address of metrics and probes.
+    /// Address of metrics and probes.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
 
-    /// The vendor stand-in's address.
+    /// Address of the stand-in for AloVoice.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub vendor_listen: SocketAddr,
 
-    /// Where to keep the data between runs; without it they go when the sandbox ends.
+    /// Directory for the data. Without it, the sandbox deletes its data at the end.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -124,37 +125,37 @@ pub struct SandboxArgs {
 /// Arguments of `token`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct TokenArgs {
-    /// The tenant that the token is for.
+    /// Tenant of the token.
     #[arg(long, value_name = "TENANT", value_parser = TenantId::parse)]
     pub tenant: TenantId,
 
-    /// The scopes, parted by spaces: analyses:read, analyses:write, audio:read, webhooks:manage.
+    /// Scopes, separated by spaces: analyses:read, analyses:write, audio:read, webhooks:manage.
     #[arg(long, value_name = "SCOPES")]
     pub scope: String,
 
-    /// Who the token says is calling.
+    /// Subject of the token (`sub`).
     #[arg(long, value_name = "SUBJECT", default_value = "development")]
     pub subject: String,
 
-    /// How long the token holds, such as 15m or 8h.
+    /// Lifetime of the token, such as 15m or 8h. At most 365d.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     pub expires_in: Duration,
 
-    /// Which issuer signs; needed only if the settings have several with an HMAC secret.
+    /// Issuer that signs. Needed only if several issuers in the settings have an HMAC secret.
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
 
-    /// Where the settings are.
+    /// Location of the settings.
     #[command(flatten)]
     pub config: ConfigArgs,
 }
 
-/// Why a token cannot hold that long.
+/// Reason why a lifetime of a token is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum InvalidLifetime {
     #[error(transparent)]
     Syntax(#[from] InvalidDuration),
-    /// A token's times are whole seconds, and a development token has no business living for years.
+    /// The times in a token are whole seconds. A development token is not for years.
     #[error("must be from 1s to 365d")]
     OutOfBounds,
 }
@@ -167,9 +168,10 @@ fn lifetime(text: &str) -> Result<Duration, InvalidLifetime> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::CommandFactory;
     use clap::error::ErrorKind;
-    use clap::{CommandFactory, Parser};
+
+    use super::*;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
         let arguments = std::iter::once("alovoice-gateway").chain(line.split_whitespace());
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_holds_together() {
+    fn the_definition_of_the_arguments_is_valid() {
         Cli::command().debug_assert();
     }
 

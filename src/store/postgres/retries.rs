@@ -1,0 +1,51 @@
+//! Retries of operations after transient failures.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::super::StoreError;
+use super::super::rules::measure;
+use super::connect::Session;
+use super::fault::Fault;
+use crate::env::Env;
+
+/// How long an operation is retried. Bridges a restart of the database.
+const RETRY_PERIOD: Duration = Duration::from_secs(8);
+/// The longest pause before a retry. Each pause is a random fraction of it.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs an operation on a connection from the pool, and again after a transient failure. `timeout` limits each attempt.
+/// Measures the operation under its name.
+pub(super) async fn with_retries<T, F>(
+    env: &Env,
+    pool: &Pool,
+    timeout: Duration,
+    name: &'static str,
+    operation: impl Fn(Session) -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let began = Instant::now();
+    let end = began + RETRY_PERIOD;
+    let outcome = loop {
+        let deadline = Instant::now() + timeout;
+        let attempt = async { operation(Session::take(pool, deadline).await?).await };
+        let fault = match timeout_at(deadline, attempt).await {
+            Ok(Ok(value)) => break Ok(value),
+            Ok(Err(fault)) => fault,
+            Err(_) => Fault::TimedOut,
+        };
+        let pause = MAX_PAUSE.mul_f64(env.entropy.fraction());
+        if !fault.is_transient() || Instant::now() + pause >= end {
+            break Err(StoreError::from(fault));
+        }
+        tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
+        env.metrics.store_retries.with_label_values(&[name]).inc();
+        sleep(pause).await;
+    };
+    measure(&env.metrics, name, began.into_std(), &outcome);
+    outcome
+}

@@ -1,0 +1,159 @@
+//! The steps of replays: each creates or restarts a batch of deliveries, and moves the cursor of the replay.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::replays::{Advanced, COLUMNS, Progress, is_wanted, read};
+use super::rules::{Rule, Transaction};
+use super::sql::{Sql, sql};
+use super::values::{Value, json, values};
+use super::{Change, StoreError, webhooks};
+use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::DeliveryStatus;
+use crate::domain::ids::DeliveryId;
+
+/// The most events that one step of a replay reads.
+const REPLAY_SCAN: usize = 1000;
+/// The most deliveries that one step creates; bounds how long the step's transaction lasts.
+const REPLAY_BATCH: usize = 200;
+/// A replay adds no deliveries while its webhook has so many pending: new events do not wait behind all past ones.
+const REPLAY_BACKLOG: usize = 400;
+/// The pause before a replay checks the backlog again.
+const REPLAY_PAUSE: Duration = Duration::from_millis(500);
+/// The pause before a replay that cannot be read is tried again; another version of this program may read it.
+const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
+/// The pause while the webhook is disabled. Enabling the webhook ends it.
+const REPLAY_PAUSE_WHILE_DISABLED: Duration = Duration::from_secs(60);
+
+/// Advances one due replay by a batch. Its deliveries and its cursor are one commit.
+pub(super) struct AdvanceReplay;
+
+impl Rule for AdvanceReplay {
+    const NAME: &'static str = "advance_replay";
+    type Output = Advanced;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Advanced, StoreError> {
+        let now = transaction.env().clock.now();
+        let mut advanced = Advanced::default();
+        // Replicas advance different replays at the same time.
+        let select = sql!(
+            "SELECT ",
+            COLUMNS,
+            " FROM replays WHERE finished_at IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+        );
+        let due =
+            transaction.find(select, values![now], |row| Ok((row.get::<String>("id")?, read(row)))).await?;
+        if let Some((id, progress)) = due {
+            advanced.replays = 1;
+            match progress {
+                Ok(progress) => advanced.sent = step(transaction, progress, now).await?,
+                Err(error) => postpone(transaction, &id, &error, now).await?,
+            }
+            if advanced.sent > 0 {
+                transaction.notify(Change::Delivery);
+            }
+        }
+        let next = sql!("SELECT min(due_at) AS due_at FROM replays WHERE finished_at IS NULL");
+        advanced.next_due = transaction.find(next, &[], |row| row.get("due_at")).await?.flatten();
+        Ok(advanced)
+    }
+}
+
+/// Postpones a replay that cannot be read, so that it does not block the others.
+async fn postpone(
+    transaction: &impl Transaction,
+    id: &str,
+    error: &StoreError,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tracing::error!(replay = id, %error, "failed to read a replay");
+    let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");
+    transaction.execute(update, values![id, now + REPLAY_PAUSE_WHILE_UNREADABLE]).await?;
+    Ok(())
+}
+
+/// Takes the tenant, the cursor, the last moment, and the most events to read.
+pub(super) static SCAN: Sql = Sql::new(&[
+    "SELECT at, seq, kind FROM events WHERE tenant = ?1 AND (at, seq) > (?2, ?3) AND at <= ?4 ORDER BY at, seq LIMIT ?5",
+]);
+
+/// Advances a replay by one batch. Returns the number of events for which it created or restarted a delivery.
+async fn step(
+    transaction: &impl Transaction,
+    mut progress: Progress,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let (webhook, span) = (progress.replay.webhook, progress.replay.span.clone());
+    let enabled = webhooks::is_enabled(transaction, &progress.tenant, webhook).await? == Some(true);
+    let pending = webhooks::pending(transaction, &progress.tenant, webhook, REPLAY_BACKLOG).await?;
+    let room = REPLAY_BACKLOG.saturating_sub(pending).min(REPLAY_BATCH);
+    if !enabled || room == 0 {
+        let pause = if enabled { REPLAY_PAUSE } else { REPLAY_PAUSE_WHILE_DISABLED };
+        return save(transaction, &progress, 0, now + pause, None).await.map(|()| 0);
+    }
+    let values = values![&progress.tenant, progress.at, progress.seq, span.until, REPLAY_SCAN];
+    let events = transaction
+        .query(&SCAN, values, |row| {
+            let kind: Cow<'_, str> = row.get("kind")?;
+            Ok((row.get("at")?, row.get("seq")?, is_wanted(&kind, &span)))
+        })
+        .await?;
+    let (mut read, mut wanted) = (0, Vec::new());
+    for (at, seq, is_wanted) in events {
+        (progress.at, progress.seq) = (at, seq);
+        read += 1;
+        if is_wanted {
+            wanted.push(seq);
+            if wanted.len() == room {
+                break;
+            }
+        }
+    }
+    send(transaction, &progress, &wanted, now).await?;
+    let sent = wanted.len();
+    let finished_at = (read < REPLAY_SCAN && sent < room).then_some(now);
+    save(transaction, &progress, sent, now, finished_at).await?;
+    Ok(sent)
+}
+
+/// Takes the new delivery's id, the webhook, the status, the time, the trace and the event. A pending delivery of the same
+/// event to the same webhook stays as it is.
+static SEND: Sql = Sql::new(&[
+    "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, \
+     created_at, due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \
+     ON CONFLICT (event, webhook, url) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
+     finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'",
+]);
+
+/// Creates or restarts the deliveries of events.
+async fn send(
+    transaction: &impl Transaction,
+    progress: &Progress,
+    events: &[i64],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (webhook, trace) = (progress.replay.webhook.to_string(), json(&progress.replay.trace)?);
+    let entropy = &*transaction.env().entropy;
+    let row = |event: &i64| {
+        let id = Value::from(DeliveryId::generate(now, entropy));
+        let status = Value::from(DeliveryStatus::Pending.as_str());
+        [id, (&webhook).into(), status, now.into(), (&trace).into(), (*event).into()]
+    };
+    let rows: Vec<_> = events.iter().map(row).collect();
+    transaction.execute_each(&SEND, &rows).await
+}
+
+async fn save(
+    transaction: &impl Transaction,
+    progress: &Progress,
+    sent: usize,
+    due_at: Timestamp,
+    finished_at: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let update = sql!(
+        "UPDATE replays SET at = ?1, seq = ?2, sent = sent + ?3, due_at = ?4, finished_at = ?5 WHERE id = ?6"
+    );
+    let values = values![progress.at, progress.seq, sent, due_at, finished_at, progress.replay.id];
+    transaction.execute(update, values).await?;
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! The marker of a copy in the source file: a table with one row, which the beginning of the copy creates.
+//!
+//! A gateway that opens the file before the copy is finished removes the marker, because the rows that were copied may then
+//! differ from the file. Without the marker the copy cannot continue. A finished marker prevents gateways from opening the
+//! file.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Error, OptionalExtension, Row};
+
+use super::SqliteOpenError;
+
+/// The copy of the file.
+pub(in crate::store) struct CopyMarker {
+    /// The id of the copy, which the database records too.
+    pub(in crate::store) id: String,
+    pub(in crate::store) is_finished: bool,
+}
+
+pub(super) fn read(connection: &Connection) -> Result<Option<CopyMarker>, Error> {
+    let mut table = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'gateway_copy'")?;
+    if !table.exists([])? {
+        return Ok(None);
+    }
+    let marker = |row: &Row<'_>| Ok(CopyMarker { id: row.get(0)?, is_finished: row.get(1)? });
+    connection.query_row("SELECT id, finished FROM gateway_copy", [], marker).optional()
+}
+
+pub(super) fn create(connection: &Connection, id: &str) -> Result<(), Error> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(
+        "DROP TABLE IF EXISTS gateway_copy; \
+         CREATE TABLE gateway_copy (id TEXT NOT NULL, finished INTEGER NOT NULL DEFAULT 0) STRICT",
+    )?;
+    transaction.execute("INSERT INTO gateway_copy (id) VALUES (?)", [id])?;
+    transaction.commit()
+}
+
+pub(super) fn finish(connection: &Connection) -> Result<(), Error> {
+    connection.execute("UPDATE gateway_copy SET finished = 1", []).map(|_| ())
+}
+
+/// Removes an unfinished marker. Fails if the copy is finished.
+pub(super) fn remove(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
+    check(connection, path)?;
+    connection
+        .execute_batch("DROP TABLE IF EXISTS gateway_copy")
+        .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
+}
+
+/// Checks that no copy of the file is finished.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
+    match read(connection) {
+        Ok(Some(CopyMarker { is_finished: true, .. })) => Err(SqliteOpenError::Moved(path.to_owned())),
+        Ok(_) => Ok(()),
+        Err(source) => Err(SqliteOpenError::Sqlite { path: path.to_owned(), source }),
+    }
+}
