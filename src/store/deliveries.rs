@@ -5,13 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt, webhook_id};
+use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt};
+use super::delivery_rows::{RECORDED, recorded};
 use super::rules::{Engine, Rule, Transaction};
-use super::sealed::read_sealed;
 use super::sql::sql;
-use super::values::{Row, values};
+use super::values::values;
 use super::{Change, ClaimBatch, Lease, StoreError, webhook_health, webhooks};
-use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{Delivery, DeliveryQuery};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
@@ -247,58 +246,4 @@ impl Rule for Redeliver {
         transaction.notify(Change::Delivery);
         Ok(Sending::Due(*id))
     }
-}
-
-/// The columns that [`recorded`] reads, of `deliveries` joined with `events` and `webhooks`.
-pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
-     CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, events.id AS event_id, kind, \
-     deliveries.call_id AS call_id, status, attempts, deliveries.created_at AS created_at, due_at, leased, finished_at";
-
-pub(super) fn recorded(row: &dyn Row) -> Result<RecordedDelivery, StoreError> {
-    Ok(RecordedDelivery {
-        place: row.get("place")?,
-        id: row.get("id")?,
-        webhook: webhook_id(row)?,
-        url: row.get("url")?,
-        event_id: row.get("event_id")?,
-        kind: row.get("kind")?,
-        call_id: call_id(row)?,
-        status: row.get("status")?,
-        attempts: row.get("attempts")?,
-        created_at: row.get("created_at")?,
-        due_at: row.get("due_at")?,
-        leased: row.get("leased")?,
-        finished_at: row.get("finished_at")?,
-    })
-}
-
-/// Reads a claimed delivery, joined with its event (whose id is `event_id`) and its webhook.
-pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
-    let delivery = Delivery {
-        id: row.get("id")?,
-        tenant: row.get("tenant")?,
-        call_id: call_id(row)?,
-        webhook: webhook_id(row)?,
-        event_id: row.get("event_id")?,
-        url: row.parse("url", CallbackUrl::parse)?,
-        attempts: row.get("attempts")?,
-        earlier_attempts: row.get("earlier_attempts")?,
-        due_at: row.get("due_at")?,
-        trace: row.json("trace")?,
-    };
-    let endpoint = match delivery.webhook {
-        Some(id) => Some(ClaimedEndpoint { id, version: row.get("version")?, sealed: read_sealed(row)? }),
-        None => None,
-    };
-    let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
-    let body: Vec<u8> = row.get("body")?;
-    Ok(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
-}
-
-/// The call of a delivery; `None` for a test event.
-fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
-    row.parse("call_id", |text| match text {
-        "" => Ok(None),
-        call_id => CallId::parse(call_id).map(Some),
-    })
 }

@@ -24,6 +24,7 @@ mod changes;
 pub mod copy;
 mod deletion;
 mod deliveries;
+mod delivery_rows;
 mod events;
 mod feed;
 mod idempotency;
@@ -40,6 +41,8 @@ mod transitions;
 mod upkeep;
 mod usage;
 mod values;
+mod webhook_activity;
+mod webhook_deletion;
 mod webhook_health;
 mod webhook_rows;
 mod webhooks;
@@ -63,7 +66,8 @@ pub use self::replays::{Advanced, ReplayBegin, ReplayStore};
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
-pub use self::webhooks::{WebhookActivity, WebhookStore};
+pub use self::webhook_activity::WebhookActivity;
+pub use self::webhooks::WebhookStore;
 pub use self::work::{Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, WorkSlots, WorkStore};
 
 /// The number of changes that are buffered for a slow listener. A slower listener gets an error that counts the lost changes.

@@ -7,7 +7,7 @@ use super::replays::{Advanced, COLUMNS, Progress, is_wanted, read};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, json, values};
-use super::{Change, StoreError, webhooks};
+use super::{Change, StoreError, webhook_activity, webhooks};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::ids::DeliveryId;
@@ -85,7 +85,7 @@ async fn step(
 ) -> Result<usize, StoreError> {
     let (webhook, span) = (progress.replay.webhook, progress.replay.span.clone());
     let enabled = webhooks::is_enabled(transaction, &progress.tenant, webhook).await? == Some(true);
-    let pending = webhooks::pending(transaction, &progress.tenant, webhook, REPLAY_BACKLOG).await?;
+    let pending = webhook_activity::pending(transaction, &progress.tenant, webhook, REPLAY_BACKLOG).await?;
     let room = REPLAY_BACKLOG.saturating_sub(pending).min(REPLAY_BATCH);
     if !enabled || room == 0 {
         let pause = if enabled { REPLAY_PAUSE } else { REPLAY_PAUSE_WHILE_DISABLED };

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::deletion::{DeleteExpired, DeleteRecords};
 use super::rules::Engine;
-use super::webhooks::PurgeWebhook;
+use super::webhook_deletion::PurgeWebhook;
 use super::{Queue, StoreError};
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;

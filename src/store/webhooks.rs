@@ -4,30 +4,17 @@
 //! subscriptions ([`lock_subscriptions`]), `replays`, `deliveries`, `webhooks`. New rows may be inserted at any point.
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
-use futures_util::try_join;
 
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::values::{Row, values};
+use super::values::values;
+use super::webhook_activity::{ReadActivities, WebhookActivity};
+use super::webhook_deletion::{DeleteWebhook, PurgeWebhook};
 use super::webhook_rows::{COLUMNS, content, read};
 use super::{Change, Sending, StoreError, events, replays, webhook_health};
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
-
-/// The recent deliveries of a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WebhookActivity {
-    /// The number of finished attempts.
-    pub attempts: u64,
-    /// The number of successful attempts.
-    pub delivered: u64,
-    /// The number of pending deliveries, counted up to a bound.
-    pub pending: u64,
-    /// Whether there are more pending deliveries than `pending` says.
-    pub more_pending: bool,
-}
 
 /// Webhooks of one tenant.
 #[async_trait]
@@ -233,71 +220,6 @@ impl Rule for ChangeWebhook {
     }
 }
 
-/// Marks a webhook as deleted, which also disables it, and deletes its replays.
-struct DeleteWebhook {
-    tenant: TenantId,
-    id: WebhookId,
-}
-
-impl Rule for DeleteWebhook {
-    const NAME: &'static str = "delete_webhook";
-    const NOTIFIES: bool = false;
-    type Output = bool;
-
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
-        let Self { tenant, id } = self;
-        lock_subscriptions(transaction, tenant).await?;
-        let replays = sql!("DELETE FROM replays WHERE webhook = ?1 AND tenant = ?2");
-        transaction.execute(replays, values![*id, tenant]).await?;
-        let mark = sql!(
-            "UPDATE webhooks SET deleted_at = ?1, disabled_at = coalesce(disabled_at, ?1), version = version + 1, \
-             secret = ?2, previous_secret = NULL, headers = NULL WHERE id = ?3 AND tenant = ?4 AND deleted_at IS NULL"
-        );
-        let now = transaction.env().clock.now();
-        Ok(transaction.execute(mark, values![now, &[][..], *id, tenant]).await? > 0)
-    }
-}
-
-/// Deletes a batch of the deliveries of a deleted webhook, and the webhook after the last of them.
-pub(super) struct PurgeWebhook {
-    /// The webhook; `None` for any deleted one.
-    pub(super) id: Option<WebhookId>,
-}
-
-/// The number of deliveries that one transaction deletes.
-const DELETED_BATCH: usize = 500;
-
-/// Takes the webhook and the most deliveries. Deliveries that are being written are left for the next batch. The array keeps
-/// PostgreSQL's planner, which cannot know the size of the batch, from joining with the whole table.
-pub(super) static DELETE_DELIVERIES: Sql = Sql::per_engine(
-    &["DELETE FROM deliveries WHERE seq IN (", OF_WEBHOOK, ")"],
-    &["DELETE FROM deliveries WHERE seq = ANY (ARRAY(", OF_WEBHOOK, "))"],
-);
-const OF_WEBHOOK: &str =
-    "SELECT seq FROM deliveries WHERE webhook = ?1 AND webhook <> '' LIMIT ?2 FOR UPDATE SKIP LOCKED";
-
-impl Rule for PurgeWebhook {
-    const NAME: &'static str = "purge_webhook";
-    const NOTIFIES: bool = false;
-    /// The number of deleted rows.
-    type Output = usize;
-
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
-        let deleted = sql!("SELECT id FROM webhooks WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 1");
-        let id = match self.id {
-            Some(id) => Some(id),
-            None => transaction.find(deleted, &[], |row| row.get("id")).await?,
-        };
-        let Some(id) = id else { return Ok(0) };
-        let deliveries = transaction.execute(&DELETE_DELIVERIES, values![id, DELETED_BATCH]).await?;
-        let webhook = sql!(
-            "DELETE FROM webhooks WHERE id = ?1 AND deleted_at IS NOT NULL \
-             AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook = ?1 AND webhook <> '')"
-        );
-        Ok(deliveries + transaction.execute(webhook, values![id]).await?)
-    }
-}
-
 struct TestWebhook {
     tenant: TenantId,
     id: WebhookId,
@@ -319,60 +241,6 @@ impl Rule for TestWebhook {
         webhook_health::end_pause(transaction, *id).await?;
         Ok(Sending::Due(delivery))
     }
-}
-
-struct ReadActivities {
-    tenant: TenantId,
-    ids: Vec<WebhookId>,
-}
-
-impl Rule for ReadActivities {
-    const NAME: &'static str = "webhook_activities";
-    type Output = Vec<WebhookActivity>;
-
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<WebhookActivity>, StoreError> {
-        let mut activities = Vec::with_capacity(self.ids.len());
-        for ids in self.ids.chunks(PIPELINED) {
-            let read = ids.iter().map(|id| activity(transaction, &self.tenant, *id));
-            activities.extend(try_join_all(read).await?);
-        }
-        Ok(activities)
-    }
-}
-
-/// The number of webhooks that are read at the same time. `try_join_all` polls up to 30 futures at once, which `SQLite` needs.
-const PIPELINED: usize = 25;
-/// The number of a webhook's youngest deliveries whose attempts make up its success rate.
-const ACTIVITY_WINDOW: usize = 100;
-/// The number of last attempts that count per delivery: a delivery that is sent many times does not outweigh the others.
-const ACTIVITY_ATTEMPTS: usize = 10;
-/// The bound up to which pending deliveries are counted.
-const PENDING_COUNTED: usize = 1000;
-
-/// Takes the webhook, the number of deliveries, and the number of attempts of each.
-pub(super) static ACTIVITY: Sql = Sql::new(&[
-    "SELECT CAST(coalesce(sum(finished), 0) AS bigint) AS attempts, \
-     CAST(coalesce(sum(successful), 0) AS bigint) AS delivered FROM (SELECT \
-     (SELECT count(nullif(outcome, 'unsigned')) FROM attempts WHERE delivery = seq AND number > attempted - ?3) AS finished, \
-     (SELECT count(*) FROM attempts WHERE delivery = seq AND number > attempted - ?3 AND outcome = 'delivered') AS successful \
-     FROM (SELECT seq, attempts AS attempted FROM deliveries WHERE webhook = ?1 AND webhook <> '' \
-     ORDER BY seq DESC LIMIT ?2) AS youngest) AS counted",
-]);
-
-async fn activity(
-    transaction: &impl Transaction,
-    tenant: &TenantId,
-    id: WebhookId,
-) -> Result<WebhookActivity, StoreError> {
-    let of_attempts = values![id, ACTIVITY_WINDOW, ACTIVITY_ATTEMPTS];
-    let attempts = |row: &dyn Row| Ok((row.get("attempts")?, row.get("delivered")?));
-    let (attempts, pending) = try_join!(
-        transaction.find(&ACTIVITY, of_attempts, attempts),
-        pending(transaction, tenant, id, PENDING_COUNTED + 1),
-    )?;
-    let (attempts, delivered) = attempts.unwrap_or_default();
-    let (counted, more_pending) = (pending.min(PENDING_COUNTED), pending > PENDING_COUNTED);
-    Ok(WebhookActivity { attempts, delivered, pending: counted as u64, more_pending })
 }
 
 /// Waits until the tenant's events that are being written are committed, and keeps new ones out until the transaction ends:
@@ -400,19 +268,4 @@ pub(super) async fn is_enabled(
         "SELECT disabled_at IS NULL AS enabled FROM webhooks WHERE id = ?1 AND tenant = ?2 AND deleted_at IS NULL"
     );
     transaction.find(select, values![id, tenant], |row| row.get("enabled")).await
-}
-
-/// Takes the tenant, the webhook and the most deliveries to count.
-pub(super) static PENDING: Sql =
-    Sql::new(&["SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
-     AND tenant = ?1 AND receiver = ?2 LIMIT ?3) AS waiting"]);
-
-/// The number of pending deliveries to a webhook, counted up to a bound.
-pub(super) async fn pending(
-    transaction: &impl Transaction,
-    tenant: &TenantId,
-    id: WebhookId,
-    most: usize,
-) -> Result<usize, StoreError> {
-    Ok(transaction.find(&PENDING, values![tenant, id, most], |row| row.get("pending")).await?.unwrap_or(0))
 }

@@ -1,7 +1,7 @@
 //! Lists of deliveries.
 
 use super::super::RecordedDelivery;
-use super::super::deliveries::{RECORDED, recorded};
+use super::super::delivery_rows::{RECORDED, recorded};
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::Parameter;

@@ -7,7 +7,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
 use super::super::attempts::MOST_ATTEMPTS;
-use super::super::deliveries::claimed;
+use super::super::delivery_rows::claimed;
 use super::super::selection::{
     Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
 };

@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::super::deliveries::{RECORDED, recorded};
+use super::super::delivery_rows::{RECORDED, recorded};
 use super::super::{RecordedDelivery, StoreError};
 use super::rows::text;
 use crate::domain::deliveries::{DeliveryQuery, DeliveryStatus};
