@@ -90,7 +90,7 @@ settings! {
         timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("15s"),
         /// Allows receivers with http:// URLs. Without it, only https:// is allowed.
         allow_http: bool = boolean().default(false),
-        /// Private networks that may contain receivers. Receivers in all other private, local and reserved networks are
+        /// Private, local or reserved networks that may contain receivers. Receivers in other networks of these kinds are
         /// refused.
         allow_networks: Vec<IpNet> = list_of(network()).default(NONE).example(vec!["10.20.0.0/16"]),
         /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each. After the last attempt, the

@@ -82,8 +82,8 @@ kinds! {
         "The first request with this `Idempotency-Key` is still in progress. Send the same request again after `Retry-After`.";
     IDEMPOTENT_ANSWER_NOT_KEPT = "idempotent_answer_not_kept", CONFLICT, "Answer no longer available",
         "The request with this `Idempotency-Key` was executed, but its answer is not available: it was too large, it described a \
-         call that has been deleted, or the key that encrypted it is no longer configured. Read the resource with GET, or use a new key to \
-         execute the request again.";
+         call that has been deleted, or the key that encrypted it is no longer configured. Read the resource with GET, or \
+         use a new key to execute the request again.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "This is a fault of the service. Report the `request_id` to its operator.";
     ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "Encryption not configured",

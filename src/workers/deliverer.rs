@@ -240,7 +240,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
         }
         RetryDecision::WaitUntil(until) => {
             let reason = &sent.outcome;
-            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: the signing secret is missing or unreadable");
+            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no usable signing secret");
         }
         RetryDecision::Hold => {
             tracing::error!(host, status, outcome, "webhook disabled: the receiver answered 410")
