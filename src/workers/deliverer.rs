@@ -243,7 +243,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
             tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no usable signing secret");
         }
         RetryDecision::Hold => {
-            tracing::error!(host, status, outcome, "webhook disabled: the receiver answered 410")
+            tracing::error!(host, status, outcome, "webhook disabled: the receiver answered 410");
         }
         RetryDecision::GiveUp(reason) => {
             tracing::error!(host, status, outcome, ?reason, "callback delivery given up");
