@@ -1,4 +1,4 @@
-//! Links to recordings: made with a token, opened without one, until they expire.
+//! Links to recordings: a caller creates a link with a token, and anyone can open it without a token until it expires.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ async fn ask_link(caller: &Caller, call_id: &str, body: &Value) -> Answer {
     caller.send(Method::POST, &format!("/v1/analyses/{call_id}/audio-link"), &[JSON], body.to_string()).await
 }
 
-/// The path of a new link.
+/// Creates a link and returns its path.
 async fn link_of(caller: &Caller, call_id: &str) -> String {
     let answer = ask_link(caller, call_id, &json!({})).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["url"].as_str().unwrap().to_owned()
 }
 
-/// A link as the gateway makes it, but for what it says.
+/// A link with this content, sealed in the same way as the gateway does it.
 fn sealed(key: &str, tenant: &str, call_id: &str, expires_at: Timestamp) -> String {
     let tenant = TenantId::parse(tenant).unwrap();
     let link = AudioLink { tenant, call_id: call(call_id), expires_at };
@@ -39,7 +39,7 @@ fn in_an_hour() -> Timestamp {
 #[tokio::test]
 async fn a_link_opens_the_recording_without_a_token() {
     let stage = Stage::start().await;
-    // Nothing needs to be said, not even that it is JSON.
+    // Neither a body nor a content type is required.
     let made = stage.acme().send(Method::POST, "/v1/analyses/known-1/audio-link", &[], "").await;
     assert_eq!(made.status, 201);
     let url = made.json()["url"].as_str().unwrap().to_owned();
@@ -88,7 +88,7 @@ async fn a_link_has_the_requested_lifetime_within_bounds() {
         let expires_at = ask_link(&stage.acme(), "known-1", &body).await.json()["expires_at"].take();
         let expires_at: Timestamp = serde_json::from_value(expires_at).unwrap();
         let lifetime = Duration::from_secs(seconds);
-        // The gateway's clock may be the database's.
+        // The gateway may take the time from the database.
         let slack = Duration::from_secs(10);
         assert!(before + lifetime <= expires_at + slack, "{expires_at}");
         assert!(expires_at <= SystemClock.now() + lifetime + slack, "{expires_at}");
@@ -108,7 +108,11 @@ async fn an_invalid_or_expired_link_is_refused() {
     let stage = Stage::start().await;
     let anyone = stage.acme().anonymous();
     let good = sealed(ENCRYPTION_KEY, "acme", "known-1", in_an_hour());
-    assert_eq!(anyone.send(Method::HEAD, &good, &[], "").await.status, 200, "made as the gateway does");
+    assert_eq!(
+        anyone.send(Method::HEAD, &good, &[], "").await.status,
+        200,
+        "the link is sealed as the gateway does it"
+    );
     let asked = stage.vendor.calls().len();
 
     let expired = sealed(ENCRYPTION_KEY, "acme", "known-1", Timestamp::from_millis(1_716_207_617_042));
@@ -132,7 +136,7 @@ async fn an_invalid_or_expired_link_is_refused() {
         assert_eq!(problem["detail"], "there is no such link");
     }
     anyone.get("/v1/audio/").await.problem(404, "not_found");
-    assert_eq!(stage.vendor.calls().len(), asked, "the vendor is not asked");
+    assert_eq!(stage.vendor.calls().len(), asked, "no request reaches the vendor");
 }
 
 #[tokio::test]
@@ -151,7 +155,7 @@ async fn a_link_survives_a_restart() {
     let url = link_of(&stage.acme(), "known-1").await;
     let stage = stage.restart().await;
     assert_eq!(stage.acme().anonymous().send(Method::HEAD, &url, &[], "").await.status, 200);
-    // A new key seals, the old one still opens.
+    // The new key seals links and the old key still opens them.
     stage.write("encryption-key", &format!("b3RoZXIgc2VjcmV0OiBrZXkgb2YgdGhpcnR5LXR3byE=\n{ENCRYPTION_KEY}"));
     let stage = stage.restart().await;
     assert_eq!(stage.acme().anonymous().send(Method::HEAD, &url, &[], "").await.status, 200);
@@ -168,7 +172,7 @@ async fn a_call_without_a_recording_gets_no_link() {
     }
     stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
     ask_link(&stage.acme(), "never-ready~1", &json!({})).await.problem(409, "no_result");
-    // The vendor may have lost it since.
+    // The vendor may have lost the recording since.
     let url = link_of(&stage.acme(), "known-audio-404~1").await;
     stage.acme().anonymous().get(&url).await.problem(404, "not_found");
 }
@@ -188,7 +192,11 @@ async fn requests_with_a_link_count_against_the_rate_limit() {
     };
     limited.problem(429, "rate_limited");
     assert_eq!(limited.header("retry-after"), "1");
-    assert_eq!(anyone.send(Method::HEAD, &of_globex, &[], "").await.status, 200, "another tenant's is open");
+    assert_eq!(
+        anyone.send(Method::HEAD, &of_globex, &[], "").await.status,
+        200,
+        "the limit of one tenant does not affect another tenant"
+    );
 }
 
 #[tokio::test]

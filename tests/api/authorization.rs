@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Authorization: tokens, scopes, tenant isolation and rate limits.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::caller::{Answer, Caller};
 use crate::contract::Operation;
 use crate::stage::{EVERY_SCOPE, HMAC, Stage, call, development_token, token};
 
-/// What stands in an operation's path.
+/// Values of the path parameters of an operation.
 struct Things {
     call_id: String,
     webhook_id: String,
@@ -21,7 +21,7 @@ struct Things {
 }
 
 impl Things {
-    /// A call that may or may not be there, and nothing else.
+    /// A call ID, with unknown IDs for the other parameters. The call need not exist.
     fn of_call(call_id: &str) -> Self {
         let id = |prefix| format!("{prefix}_018f95f4cd287c5b9a6f3b1f8f0a1d2e");
         Self {
@@ -32,7 +32,7 @@ impl Things {
         }
     }
 
-    /// With a webhook of acme's, a replay to it and a delivery.
+    /// A call ID, with a webhook of `acme`, a replay and a delivery.
     async fn with_webhook(stage: &Stage, call_id: &str) -> Self {
         let acme = stage.acme();
         let webhook = acme.post("/v1/webhooks", json!({"url": stage.hook("ok")})).await.json();
@@ -52,7 +52,7 @@ impl Things {
     }
 }
 
-/// Calls an operation of the document about these things, with a good body if it takes one.
+/// Calls an operation of the document with these parameters, and with a valid body if the operation has one.
 async fn perform(operation: &Operation, caller: &Caller, things: &Things) -> Answer {
     let call_id = &things.call_id;
     let path = [
@@ -63,7 +63,7 @@ async fn perform(operation: &Operation, caller: &Caller, things: &Things) -> Ans
     ]
     .iter()
     .fold(operation.path.to_owned(), |path, (parameter, value)| path.replace(parameter, value));
-    assert!(!path.contains('{'), "the test knows the parameters of {path}");
+    assert!(!path.contains('{'), "the test does not know a parameter of {path}");
     let body = match operation.definition["operationId"].as_str() {
         Some("create_webhook") => json!({"url": "http://127.0.0.1:9/"}).to_string(),
         Some("change_webhook" | "rotate_webhook_secret") => json!({}).to_string(),
@@ -77,7 +77,7 @@ async fn perform(operation: &Operation, caller: &Caller, things: &Things) -> Ans
 }
 
 #[tokio::test]
-async fn no_operation_runs_without_a_token() {
+async fn every_operation_refuses_a_request_without_a_token() {
     let stage = Stage::start().await;
     for operation in Operation::of_bearers() {
         let answer = perform(&operation, &stage.acme().anonymous(), &Things::of_call("known-1")).await;
@@ -88,7 +88,7 @@ async fn no_operation_runs_without_a_token() {
 }
 
 #[tokio::test]
-async fn every_operation_needs_the_scope_that_the_document_names() {
+async fn every_operation_requires_exactly_its_documented_scope() {
     let stage = Stage::start().await;
     let every: Vec<_> = EVERY_SCOPE.split(' ').collect();
     for operation in Operation::of_bearers() {
@@ -105,7 +105,7 @@ async fn every_operation_needs_the_scope_that_the_document_names() {
         assert!(stage.vendor.calls().iter().all(|request| request.call_id != call("known-1")));
         let call_id = format!("known-{}{}", operation.path.len(), operation.method.as_str().len());
         if operation.method == reqwest::Method::DELETE && operation.path.contains("{call_id}") {
-            assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "there is something to delete");
+            assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "the analysis to delete exists");
         }
         let things = if scope == "webhooks:manage" {
             Things::with_webhook(&stage, &call_id).await
@@ -113,21 +113,25 @@ async fn every_operation_needs_the_scope_that_the_document_names() {
             Things::of_call(&call_id)
         };
         let answer = perform(&operation, &stage.caller_with(&token("acme", scope)), &things).await;
-        assert!(answer.status < 300, "{} needs no other scope: {answer:?}", operation.path);
+        assert!(answer.status < 300, "{} must need no other scope: {answer:?}", operation.path);
     }
 }
 
 #[tokio::test]
 async fn another_tenants_calls_are_not_found() {
     let stage = Stage::start().await;
-    let secret = json!({"call_id": "private", "metadata": {"owner": "nobody-elses"}});
+    let secret = json!({"call_id": "private", "metadata": {"owner": "only-acme"}});
     stage.acme().submitted(secret).await;
     let of_acme = stage.acme().outcome("private").await;
     let unknown = stage.globex().analysis("unheard-of").await;
     for operation in Operation::of_bearers().iter().filter(|operation| operation.path.contains("{call_id}")) {
         let answer = perform(operation, &stage.globex(), &Things::of_call("private")).await;
         answer.problem(404, "not_found");
-        assert_eq!(answer.json()["detail"], unknown.json()["detail"], "the same as for what nobody has");
+        assert_eq!(
+            answer.json()["detail"],
+            unknown.json()["detail"],
+            "the problem is the same as for an unknown call"
+        );
         if operation.method != reqwest::Method::GET {
             continue;
         }
@@ -136,7 +140,7 @@ async fn another_tenants_calls_are_not_found() {
         let conditional = stage.globex().get_with(&path, &[("if-none-match", &etag)]).await;
         conditional.problem(404, "not_found");
     }
-    // Submitting it is a call of the other tenant's own.
+    // A submission by the other tenant creates an analysis of its own.
     let own = stage.globex().submitted(json!({"call_id": "private"})).await;
     assert_eq!((&own["metadata"], &own["status"]), (&json!({}), &json!("queued")));
     assert_eq!(stage.acme().analysis("private").await.json(), of_acme);
@@ -163,7 +167,7 @@ async fn another_tenants_webhooks_and_deliveries_are_not_found() {
     assert_eq!(before, after);
 }
 
-/// Every operation without a name in its path: lists, the feed, counts, and what makes something new.
+/// Covers every operation without a parameter in its path: lists, the event feed, usage counts, and operations that create.
 #[tokio::test]
 async fn lists_feeds_and_counts_contain_no_data_of_other_tenants() {
     let stage = Stage::start().await;
@@ -181,7 +185,7 @@ async fn lists_feeds_and_counts_contain_no_data_of_other_tenants() {
     let mut seen_by_acme = Vec::new();
     for operation in pathless() {
         let name = operation.definition["operationId"].as_str().unwrap();
-        // What `globex` has of its own is of the name it chose itself.
+        // The resources of `globex` have other names than those of `acme`.
         let answer = perform(&operation, &stage.globex(), &Things::of_call("of-globex")).await;
         assert!(answer.status < 300, "{name}: {answer:?}");
         assert_eq!(shown(&answer), [""; 0], "{name}");
@@ -191,9 +195,9 @@ async fn lists_feeds_and_counts_contain_no_data_of_other_tenants() {
     }
     seen_by_acme.sort_unstable();
     seen_by_acme.dedup();
-    assert_eq!(seen_by_acme.len(), signs.len(), "its owner sees all of it: {seen_by_acme:?}");
+    assert_eq!(seen_by_acme.len(), signs.len(), "the owner does not see all of its data: {seen_by_acme:?}");
 
-    // With what one learns of another's names: filters, and a place in the other's feed.
+    // Filters by IDs of another tenant, and cursors of its event feed.
     let after = feed["next_cursor"].as_str().unwrap_or(&event_id);
     for path in [
         "/v1/analyses?q=canary".to_owned(),
@@ -216,7 +220,7 @@ async fn lists_feeds_and_counts_contain_no_data_of_other_tenants() {
     }
 }
 
-/// A token that differs in one thing from a good one.
+/// A valid token with one change.
 fn token_with(change: impl FnOnce(&mut DevelopmentToken<'_>), secret: &str, now: Timestamp) -> String {
     let tenant = TenantId::parse("acme").unwrap();
     let mut token = development_token(&tenant, EVERY_SCOPE);
@@ -249,14 +253,14 @@ async fn a_bad_token_is_refused_with_the_reason() {
         ("another audience", bearer(&token_with(|token| token.audience = "billing", HMAC, now))),
         ("no tenant", bearer(&token_with(|token| token.tenant_claim = "org", HMAC, now))),
     ];
-    let mut told = Vec::new();
+    let mut challenges = Vec::new();
     for (name, authorization) in &refused {
         let answer = stage.acme().presenting(authorization).analysis("known-1").await;
         answer.problem(401, "unauthorized");
-        told.push(format!("{name}: {}", answer.header("www-authenticate")));
+        challenges.push(format!("{name}: {}", answer.header("www-authenticate")));
     }
     assert!(stage.vendor.calls().is_empty());
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    insta::assert_snapshot!(challenges.join("\n"), @r#"
     another scheme: Bearer
     no token: Bearer error="invalid_token", error_description="the token is malformed: it is empty or has an invalid character"
     no JWT: Bearer error="invalid_token", error_description="the token is malformed: it does not have three segments"
@@ -273,7 +277,7 @@ async fn a_bad_token_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_not_configured_is_unknown() {
+async fn a_tenant_that_is_not_configured_is_refused() {
     let stage = Stage::start().await;
     for operation in Operation::of_bearers() {
         let answer = perform(&operation, &stage.caller("umbrella"), &Things::of_call("known-1")).await;
@@ -292,16 +296,20 @@ async fn a_tenant_over_its_rate_limit_gets_retry_after() {
             break answer;
         }
         let (left, wait) = left(&answer);
-        // One less each time, but for what a slow machine gets back meanwhile.
+        // Each request takes one from the quota. On a slow machine the quota may also refill.
         assert!(left + 1 >= last_left && left < 60, "{left} after {last_left}");
         assert_eq!(wait, 1);
         last_left = left;
     };
-    assert_eq!(last_left, 0, "all of them were allowed");
+    assert_eq!(last_left, 0, "the whole quota was used");
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(left(&refused), (0, 1));
-    assert_eq!(stage.globex().analysis("known-1").await.status, 200, "one tenant's flood is not another's");
+    assert_eq!(
+        stage.globex().analysis("known-1").await.status,
+        200,
+        "the limit of one tenant does not affect another tenant"
+    );
     assert!(
         stage.admin("metrics").await.1.contains("\nalovoice_gateway_rate_limited_total{tenant=\"acme\"} 1\n")
     );
@@ -309,8 +317,8 @@ async fn a_tenant_over_its_rate_limit_gets_retry_after() {
     forged.problem(401, "unauthorized");
 }
 
-/// How many requests may be made now, and the seconds until there is one more, as a parser of structured fields reads
-/// it; the policy is 60 of them in 60 s.
+/// The remaining requests and the seconds until the quota grows, read by a parser of structured fields. Checks that the policy
+/// is 60 requests in 60 s.
 fn left(answer: &Answer) -> (i64, i64) {
     let policy = item(answer.header("ratelimit-policy"));
     assert_eq!((policy["q"], policy["w"], policy.len()), (60, 60, 2));
@@ -319,17 +327,17 @@ fn left(answer: &Answer) -> (i64, i64) {
     (limit["r"], limit["t"])
 }
 
-/// The parameters of the one item, which is named `default`.
+/// The parameters of the only item, which is named `default`.
 fn item(field: &str) -> HashMap<String, i64> {
     let list = sfv::Parser::new(field).parse::<sfv::List>().unwrap();
-    let [sfv::ListEntry::Item(item)] = &list[..] else { panic!("there is one item: {field}") };
+    let [sfv::ListEntry::Item(item)] = &list[..] else { panic!("expected one item: {field}") };
     assert_eq!(item.bare_item.as_string().map(sfv::StringRef::as_str), Some("default"));
     let number = |value: &sfv::BareItem| i64::from(value.as_integer().unwrap());
     item.params.iter().map(|(name, value)| (name.as_str().to_owned(), number(value))).collect()
 }
 
 #[tokio::test]
-async fn every_answer_to_an_authorized_request_has_the_rest_of_the_limit() {
+async fn every_answer_to_an_authorized_request_has_rate_limit_headers() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.acme().outcome("1").await;
@@ -341,7 +349,7 @@ async fn every_answer_to_an_authorized_request_has_the_rest_of_the_limit() {
         (audio, 200),
         (stage.acme().analysis("a,b").await, 422),
         (stage.acme().submit(json!({})).await, 422),
-        (stage.acme().analysis("nobody-has-it~404").await, 404),
+        (stage.acme().analysis("unknown-1").await, 404),
     ] {
         assert_eq!(answer.status, status, "{answer:?}");
         assert!(answer.has("ratelimit") && answer.has("ratelimit-policy"), "{answer:?}");

@@ -1,4 +1,4 @@
-//! Many submissions in one request.
+//! Batches: many submissions in one request.
 
 use serde_json::{Value, json};
 
@@ -32,11 +32,11 @@ async fn each_item_of_a_batch_has_its_own_result() {
     let twice = body.to_string().replace("]}", r#", {"call_id": "4", "metadata": {"k": 1, "k": 2}}]}"#);
     let answer = submit(&caller, &twice).await;
     let results = results(&answer);
-    let told: Vec<_> =
+    let statuses: Vec<_> =
         results.iter().map(|result| (result["call_id"].clone(), result["status"].clone())).collect();
     let row = |call: Value, status: u16| (call, json!(status));
     assert_eq!(
-        told,
+        statuses,
         [
             row(json!("1"), 202),
             row(json!("known-1"), 200),

@@ -1,21 +1,21 @@
-//! A vendor that fails a tenant over and over is left alone for a while: for that tenant, and nobody else.
+//! The circuit breaker: after repeated vendor failures for a tenant, the gateway pauses its requests for that tenant only.
 
 use serde_json::{Value, json};
 
 use crate::stage::{LATER, Stage, VENDOR_TOKENS, call};
 
-/// Pauses are an hour long.
+/// Settings with polling intervals of one hour.
 const LONG_PAUSES: [(&str, &str); 2] =
     [("VENDOR__POLLING__MIN_INTERVAL", LATER), ("VENDOR__POLLING__MAX_INTERVAL", LATER)];
 
-/// Waits until the vendor is left alone for acme (1), or not (0).
+/// Waits until the number of open circuit breakers of `acme` is `open`.
 async fn breakers_open(stage: &Stage, open: usize) {
     let line = format!("alovoice_gateway_vendor_breakers_open{{tenant=\"acme\"}} {open}\n");
     while !stage.admin("metrics").await.1.contains(&line) {}
 }
 
-/// The vendor refuses the token of acme until it is left alone.
-async fn shut(stage: &Stage) {
+/// Makes the vendor refuse the token of `acme` until the circuit breaker opens.
+async fn open_breaker(stage: &Stage) {
     let [_, globex, initech] = VENDOR_TOKENS.map(str::to_owned);
     stage.vendor.set_tokens(vec!["another".to_owned(), globex, initech]);
     for call_id in 0..5 {
@@ -25,9 +25,9 @@ async fn shut(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn while_the_vendor_is_left_alone_for_one_tenant_the_others_go_on() {
+async fn an_open_circuit_breaker_affects_only_its_tenant() {
     let stage = Stage::with(&LONG_PAUSES).await;
-    shut(&stage).await;
+    open_breaker(&stage).await;
     stage.acme().submitted(json!({"call_id": "held-up"})).await;
     let answer = stage.acme().analysis("known-1").await;
     answer.problem(503, "unavailable");
@@ -39,13 +39,13 @@ async fn while_the_vendor_is_left_alone_for_one_tenant_the_others_go_on() {
     let handed_over = call("not-held-up");
     stage.vendor.wait_for(|_| stage.vendor.submits(&handed_over) == 1).await;
     let refused = stage.vendor.calls().iter().filter(|request| !request.token_ok).count();
-    assert_eq!(refused, 5, "nothing more of acme's was asked for");
+    assert_eq!(refused, 5, "no further request for acme reaches the vendor");
     let waiting = stage.acme().analysis("held-up").await.json();
     assert_eq!((&waiting["status"], &waiting["last_error"]), (&json!("queued"), &Value::Null));
 }
 
 #[tokio::test]
-async fn when_the_vendor_answers_again_everything_completes() {
+async fn every_call_completes_after_the_vendor_recovers() {
     let stage = Stage::start().await;
     stage.vendor.set_down(true);
     let calls: Vec<String> = (0..100).map(|number| format!("call-{number}")).collect();
@@ -63,10 +63,10 @@ async fn when_the_vendor_answers_again_everything_completes() {
 }
 
 #[tokio::test]
-async fn what_is_past_its_deadline_fails_while_the_vendor_is_left_alone() {
+async fn an_analysis_fails_at_its_deadline_while_the_circuit_breaker_is_open() {
     let deadline = ("VENDOR__POLLING__DEADLINE", "500ms");
     let stage = Stage::with(&[LONG_PAUSES[0], LONG_PAUSES[1], deadline]).await;
-    shut(&stage).await;
+    open_breaker(&stage).await;
     let calls: Vec<String> = (0..50).map(|number| format!("call-{number}")).collect();
     for call_id in &calls {
         stage.acme().submitted(json!({"call_id": call_id})).await;

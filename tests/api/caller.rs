@@ -1,4 +1,4 @@
-//! A caller of the API, and what it is answered.
+//! A caller of the API and the responses it gets.
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
@@ -15,7 +15,7 @@ pub(crate) struct Caller {
     pub(crate) authorization: Option<String>,
 }
 
-/// A whole answer.
+/// A complete HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -28,17 +28,17 @@ impl Caller {
         Self { http, api, authorization: Some(format!("Bearer {token}")) }
     }
 
-    /// The same without a token.
+    /// The same caller without a token.
     pub(crate) fn anonymous(&self) -> Self {
         Self { authorization: None, ..self.clone() }
     }
 
-    /// The same with this `Authorization`.
+    /// The same caller with this `Authorization` header.
     pub(crate) fn presenting(&self, authorization: &str) -> Self {
         Self { authorization: Some(authorization.to_owned()), ..self.clone() }
     }
 
-    /// Any request; `path` may have a query.
+    /// Sends a request. `path` may have a query. The response is checked against the OpenAPI document.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -70,12 +70,12 @@ impl Caller {
         self.send(Method::GET, path, headers, "").await
     }
 
-    /// A JSON body, whatever the outcome.
+    /// Posts a JSON body and accepts any status.
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, &[(CONTENT_TYPE.as_str(), "application/json")], body.to_string()).await
     }
 
-    /// A JSON body, whatever the outcome.
+    /// Patches with a JSON body and accepts any status.
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send(Method::PATCH, path, &[(CONTENT_TYPE.as_str(), "application/json")], body.to_string()).await
     }
@@ -88,25 +88,25 @@ impl Caller {
         self.send(Method::POST, "/v1/analyses", headers, body).await
     }
 
-    /// Whatever the outcome.
+    /// Submits an analysis and accepts any status.
     pub(crate) async fn submit(&self, submission: Value) -> Answer {
         self.post_with(&[(CONTENT_TYPE.as_str(), "application/json")], submission.to_string()).await
     }
 
-    /// A submission that is taken, and has an outcome to come.
+    /// Submits an analysis that the gateway must accept and that is not finished yet.
     pub(crate) async fn submitted(&self, submission: Value) -> Value {
         let answer = self.submit(submission).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.json()
     }
 
-    /// Waits for the outcome.
+    /// Waits until the analysis is completed or failed.
     pub(crate) async fn outcome(&self, call_id: &str) -> Value {
         let path = format!("/v1/analyses/{call_id}");
         let analysis = self.get_with(&path, &[("prefer", "wait=60")]).await.json();
         assert!(
             analysis["status"] == "completed" || analysis["status"] == "failed",
-            "there is an outcome: {analysis}"
+            "the analysis is not finished: {analysis}"
         );
         analysis
     }
@@ -121,11 +121,11 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The one header of this name.
+    /// The value of the header of this name, which must occur once.
     pub(crate) fn header(&self, name: &'static str) -> &str {
         let mut values = self.headers.get_all(HeaderName::from_static(name)).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
-            panic!("there is one {name} in {:?}", self.headers)
+            panic!("expected one header {name} in {:?}", self.headers)
         };
         value.to_str().unwrap()
     }
@@ -134,7 +134,7 @@ impl Answer {
         self.headers.contains_key(name)
     }
 
-    /// A problem of this kind, with all that every problem has; the whole body.
+    /// Checks that the response is a problem with this status and code and every required member. Returns the body.
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
         let problem = self.json();
         assert_eq!((self.status, problem["code"].as_str()), (status, Some(code)), "{problem}");
@@ -148,7 +148,7 @@ impl Answer {
         problem
     }
 
-    /// The pointers of a problem's `errors`.
+    /// The pointers in the `errors` of an `invalid_request` problem.
     pub(crate) fn pointers(&self) -> Vec<String> {
         let errors = self.problem(422, "invalid_request")["errors"].take();
         errors.as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()

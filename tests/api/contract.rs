@@ -1,4 +1,4 @@
-//! The OpenAPI document as a contract: an operation's answers have a status, a type and a form that it tells of.
+//! Checks responses against the OpenAPI document: the status, the media type, the headers and the schema.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::caller::Answer;
 use crate::stage::VENDOR_TOKENS;
 
-/// The document, as the command prints it.
+/// The OpenAPI document that the command prints.
 pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let text = commands::openapi().unwrap_or_else(|error| panic!("{error:?}"));
     serde_json::from_str(&text).unwrap()
 });
 
-/// The document's schemas, in which no object has fields that are not told of.
+/// The schemas of the document, changed so that objects must not have undocumented fields.
 static SEALED: LazyLock<Value> = LazyLock::new(|| {
     let mut components = DOCUMENT["components"].clone();
     seal(&mut components);
@@ -29,13 +29,13 @@ static VALIDATORS: LazyLock<Mutex<HashMap<String, Validator>>> = LazyLock::new(M
 /// An operation of the document.
 pub(crate) struct Operation {
     pub(crate) method: Method,
-    /// With its parameters in braces.
+    /// The path, with parameters in braces.
     pub(crate) path: &'static str,
     pub(crate) definition: &'static Value,
 }
 
 impl Operation {
-    /// Every one.
+    /// Every operation of the document.
     pub(crate) fn all() -> Vec<Self> {
         let paths = DOCUMENT["paths"].as_object().unwrap();
         let of_path = |(path, methods): (&'static String, &'static Value)| {
@@ -48,12 +48,12 @@ impl Operation {
         paths.iter().flat_map(of_path).collect()
     }
 
-    /// Those that need a token.
+    /// The operations that require a token.
     pub(crate) fn of_bearers() -> Vec<Self> {
         Self::all().into_iter().filter(|operation| operation.definition["security"] != json!([{}])).collect()
     }
 
-    /// The one that a request is for. HEAD is GET without a body.
+    /// The operation that handles a request. HEAD is GET without a body.
     fn find(method: &Method, path: &str) -> Option<Self> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         let fits = |template: &str| {
@@ -66,7 +66,7 @@ impl Operation {
         Self::all().into_iter().find(|operation| operation.method == method && fits(operation.path))
     }
 
-    /// The definition of a response, which may stand under `components`.
+    /// The definition of a response, with a reference to `components` resolved.
     pub(crate) fn response(&self, status: &str) -> &'static Value {
         resolved(&self.definition["responses"][status])
     }
@@ -76,7 +76,7 @@ impl Operation {
     }
 }
 
-/// Follows a `$ref`.
+/// Resolves a `$ref`.
 pub(crate) fn resolved(value: &'static Value) -> &'static Value {
     match value["$ref"].as_str() {
         Some(reference) => DOCUMENT.pointer(&reference[1..]).unwrap(),
@@ -84,47 +84,50 @@ pub(crate) fn resolved(value: &'static Value) -> &'static Value {
     }
 }
 
-/// Holds an answer against the document; other paths than the document's may answer what they like. No answer at all
-/// may have a vendor token in it.
+/// Checks a response against the document. Only the security headers are checked for paths that are not in the document. No
+/// response may contain a vendor token.
 pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     let whole = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
-    assert!(VENDOR_TOKENS.iter().all(|token| !whole.contains(token)), "{method} {path} shows a token");
+    assert!(
+        VENDOR_TOKENS.iter().all(|token| !whole.contains(token)),
+        "{method} {path} exposes a vendor token"
+    );
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
         ("content-security-policy", "frame-ancestors 'none'"),
         ("cross-origin-resource-policy", "-origin"),
     ] {
-        assert!(answer.header(name).contains(value), "{method} {path} answers with {name}: {answer:?}");
+        assert!(answer.header(name).contains(value), "{method} {path} lacks the header {name}: {answer:?}");
     }
     for name in ["server", "x-powered-by", "via"] {
-        assert!(!answer.headers.contains_key(name), "{method} {path} says what it is made of");
+        assert!(!answer.headers.contains_key(name), "{method} {path} names its software in a header");
     }
     let Some(operation) = Operation::find(method, path) else { return };
     let (name, status) = (&operation.definition["operationId"], answer.status);
     let definition = operation.response(&status.to_string());
-    assert!(definition.is_object(), "{name} may answer {status}: {answer:?}");
+    assert!(definition.is_object(), "{name} has an undocumented status {status}: {answer:?}");
     for field in ["ratelimit", "ratelimit-policy"] {
-        // Those who were not let in are told nothing, and what broke may have done so before anybody was.
-        let is_told = answer.headers.contains_key(field);
+        // Unauthorized callers get no rate limit headers. A server error may occur before authorization.
+        let is_present = answer.headers.contains_key(field);
         let has_token = operation.definition["security"] != json!([{}]);
         assert!(
-            !has_token || is_told || [401, 403, 500, 503].contains(&status),
-            "{name} answers {status} with {field}"
+            !has_token || is_present || [401, 403, 500, 503].contains(&status),
+            "{name} {status} lacks the header {field}"
         );
     }
     let content = definition["content"].as_object();
     let Some(content) = content else {
-        assert!(answer.body.is_empty(), "{name} answers {status} without a body");
+        assert!(answer.body.is_empty(), "{name} {status} must have no body");
         return;
     };
     let given = answer.header("content-type").trim_end_matches("; charset=utf-8");
-    // A media range, such as `audio/*`, stands for all of its kind.
+    // A media range, such as `audio/*`, covers all of its media types.
     let fits = |media_type: &str| {
         media_type.strip_suffix('*').map_or(given == media_type, |kind| given.starts_with(kind))
     };
     let Some((media_type, content)) = content.iter().find(|(media_type, _)| fits(media_type)) else {
-        panic!("{name} answers {status} with {given}: {content:?}")
+        panic!("{name} {status} has an undocumented media type {given}: {content:?}")
     };
     for (header, _) in definition["headers"]
         .as_object()
@@ -132,7 +135,7 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
         .flatten()
         .filter(|(_, definition)| resolved(definition)["required"] == true)
     {
-        assert!(answer.headers.contains_key(header.as_str()), "{name} answers {status} with {header}");
+        assert!(answer.headers.contains_key(header.as_str()), "{name} {status} lacks the header {header}");
     }
     if method == Method::HEAD {
         assert!(answer.body.is_empty());
@@ -146,13 +149,13 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
     assert!(errors.is_empty(), "{name} {status}: {errors:#?} in {instance:#}");
 }
 
-/// Holds an event of a stream against the document.
+/// Checks an event of a stream against the document.
 pub(crate) fn check_event(event: &Value) {
     let errors = errors(&json!({"$ref": "#/components/schemas/Event"}), event);
     assert!(errors.is_empty(), "{errors:#?} in {event:#}");
 }
 
-/// Where a value is not as a schema of the document says.
+/// The places where a value violates a schema of the document.
 pub(crate) fn errors(schema: &Value, instance: &Value) -> Vec<String> {
     let mut validators = VALIDATORS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let validator = validators.entry(schema.to_string()).or_insert_with(|| {

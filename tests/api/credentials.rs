@@ -1,11 +1,11 @@
-//! How a token is presented, byte by byte: what is one header, and what is not.
+//! The `Authorization` header byte by byte: accepted spellings, ambiguous credentials and malformed lines.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::stage::{EVERY_SCOPE, Stage, token};
 
-/// The head of the answer to a request with these lines among its head.
+/// The head of the response to a request with these header lines.
 async fn answer_to(stage: &Stage, target: &str, lines: &str) -> String {
     let api = stage.gateway.api();
     let mut socket = TcpStream::connect((api.host_str().unwrap(), api.port().unwrap())).await.unwrap();
@@ -45,15 +45,15 @@ async fn ambiguous_credentials_are_refused() {
     let stage = Stage::start().await;
     let good = token("acme", EVERY_SCOPE);
     let other = token("globex", EVERY_SCOPE);
-    for (lines, told) in [
-        // Two headers: a proxy may have looked at the other one.
+    for (lines, error) in [
+        // Two headers: a proxy may have checked the other one.
         (format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}"), "invalid_request"),
         (format!("Authorization: Bearer {good}\r\nauthorization: Bearer {other}"), "invalid_request"),
         (format!("Authorization: Bearer {good}\r\nAuthorization: Basic YTpi"), "invalid_request"),
         (format!("Authorization: Basic YTpi\r\nAuthorization: Bearer {good}"), "invalid_request"),
         (format!("Authorization: Bearer {good}\r\nAuthorization:"), "invalid_request"),
         (format!("Authorization:\r\nX-Between: 1\r\nAuthorization: Bearer {good}"), "invalid_request"),
-        // Two in one, as proxies join them.
+        // Two values in one header, in the way that proxies join headers.
         (format!("Authorization: Bearer {good}, Bearer {other}"), "invalid_token"),
         (format!("Authorization: Bearer {good},Bearer {other}"), "invalid_token"),
         (format!("Authorization: Bearer {good},{other}"), "invalid_token"),
@@ -62,7 +62,7 @@ async fn ambiguous_credentials_are_refused() {
         (format!("Authorization: Bearer \"{good}\""), "invalid_token"),
         (format!("Authorization: Bearer\u{a0}{good}"), ""),
         (format!("Authorization: Basic YTpi, Bearer {good}"), ""),
-        // Not the scheme, or not where a token stands.
+        // Another scheme, or another place than the `Authorization` header.
         (format!("Authorization: Bearer\t{good}"), ""),
         (format!("Authorization: Bearer%20{good}"), ""),
         (format!("Authorization: Bearer:{good}"), ""),
@@ -78,19 +78,19 @@ async fn ambiguous_credentials_are_refused() {
         let answer = answer_to(&stage, PATH, &lines).await;
         assert_eq!(status(&answer), "401", "{lines}\n{answer}");
         let challenge = answer.lines().find_map(|line| line.strip_prefix("www-authenticate: ")).unwrap();
-        if told.is_empty() {
+        if error.is_empty() {
             assert_eq!(challenge, "bearer", "{lines}");
         } else {
-            assert!(challenge.starts_with(&format!("bearer error=\"{told}\"")), "{lines}\n{challenge}");
+            assert!(challenge.starts_with(&format!("bearer error=\"{error}\"")), "{lines}\n{challenge}");
         }
     }
     for target in [format!("{PATH}?access_token={good}"), format!("{PATH}?token={good}")] {
         assert_eq!(status(&answer_to(&stage, &target, "X-None: 1").await), "401", "{target}");
     }
-    assert!(stage.vendor.calls().is_empty(), "nobody was let in");
+    assert!(stage.vendor.calls().is_empty(), "no request was authorized");
 }
 
-/// RFC 9112, 5.1 and 5.2: a space before the colon and a folded line have been read in two ways often enough.
+/// RFC 9112, 5.1 and 5.2: servers and proxies disagree about a space before the colon and about folded lines.
 #[tokio::test]
 async fn malformed_header_lines_are_refused() {
     let stage = Stage::start().await;
@@ -104,5 +104,5 @@ async fn malformed_header_lines_are_refused() {
     ] {
         assert_eq!(status(&answer_to(&stage, PATH, &line).await), "400", "{line:?}");
     }
-    assert!(stage.vendor.calls().is_empty(), "nobody was let in");
+    assert!(stage.vendor.calls().is_empty(), "no request was authorized");
 }

@@ -1,10 +1,10 @@
-//! What does not end well, or only when a time is over.
+//! Analyses that fail, and analyses that end only when a deadline or a grace period is over.
 
 use serde_json::{Value, json};
 
 use crate::stage::{LATER, Stage, call};
 
-/// Submits all, and looks at the `error` of each outcome and at how often it was submitted.
+/// Submits all calls. Returns the `error` of each analysis and the number of its submits to the vendor.
 async fn failures(stage: &Stage, calls: &[&str]) -> Vec<(Value, usize)> {
     for call_id in calls {
         stage.acme().submitted(json!({"call_id": call_id})).await;
@@ -13,8 +13,8 @@ async fn failures(stage: &Stage, calls: &[&str]) -> Vec<(Value, usize)> {
     for call_id in calls {
         let mut analysis = stage.acme().outcome(call_id).await;
         assert_eq!(analysis["status"], "failed", "{analysis}");
-        for nothing in ["completed_at", "transcript", "tags", "talk_metrics", "audio_url"] {
-            assert_eq!(analysis[nothing], Value::Null, "{nothing} of {analysis}");
+        for absent in ["completed_at", "transcript", "tags", "talk_metrics", "audio_url"] {
+            assert_eq!(analysis[absent], Value::Null, "{absent} of {analysis}");
         }
         failures.push((analysis["error"].take(), stage.vendor.submits(&call(call_id))));
     }
@@ -22,11 +22,11 @@ async fn failures(stage: &Stage, calls: &[&str]) -> Vec<(Value, usize)> {
 }
 
 #[tokio::test]
-async fn a_call_that_the_vendor_never_knows_is_not_found_after_the_grace_period() {
+async fn a_call_unknown_to_the_vendor_fails_after_the_grace_period() {
     let stage = Stage::with(&[("VENDOR__POLLING__NOT_FOUND_GRACE", "50ms")]).await;
     let [denied, forgotten] = &failures(&stage, &["submit-404-forever~1", "result-404-forever~1"]).await[..]
     else {
-        panic!("two calls, two outcomes")
+        panic!("expected one outcome per call")
     };
     insta::assert_json_snapshot!(denied.0, @r#"
     {
@@ -40,7 +40,7 @@ async fn a_call_that_the_vendor_never_knows_is_not_found_after_the_grace_period(
 }
 
 #[tokio::test]
-async fn a_final_refusal_fails_at_once_and_is_not_worth_a_retry() {
+async fn a_permanent_refusal_fails_at_once_and_is_not_retryable() {
     let stage = Stage::start().await;
     for (error, submits) in failures(&stage, &["submit-400-forever~1", "result-400-forever~1"]).await {
         assert_eq!(
@@ -52,7 +52,7 @@ async fn a_final_refusal_fails_at_once_and_is_not_worth_a_retry() {
 }
 
 #[tokio::test]
-async fn what_has_no_result_by_the_deadline_fails() {
+async fn an_analysis_without_a_result_fails_at_the_deadline() {
     let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "200ms")]).await;
     let calls = [
         "never-ready~1",
@@ -73,13 +73,13 @@ async fn what_has_no_result_by_the_deadline_fails() {
             (&json!("deadline_exceeded"), &json!(true)),
             "{call_id}"
         );
-        // None if the others had shut the door by then.
+        // There is no submit if the other calls have opened the circuit breaker before.
         assert!(submits <= 1 || *call_id == "redirect-forever~1", "{call_id} was submitted {submits} times");
     }
 }
 
 #[tokio::test]
-async fn a_call_that_cannot_be_handed_over_by_the_deadline_fails() {
+async fn a_call_that_the_vendor_never_accepts_fails_at_the_deadline() {
     let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "200ms")]).await;
     let calls = [
         "submit-401-forever~1",
@@ -92,7 +92,7 @@ async fn a_call_that_cannot_be_handed_over_by_the_deadline_fails() {
     ];
     let codes: Vec<_> =
         failures(&stage, &calls).await.into_iter().map(|(error, _)| error["code"].clone()).collect();
-    // The last try's answer was a page of HTML, or the vendor's denial after it.
+    // The last vendor response was either the HTML page or the "not found" that follows it.
     let (html, others) = codes.split_last().unwrap();
     assert!(others.iter().all(|code| code == "deadline_exceeded"), "{codes:?}");
     assert!(html == "result_unreadable" || html == "deadline_exceeded", "{html}");
@@ -100,7 +100,7 @@ async fn a_call_that_cannot_be_handed_over_by_the_deadline_fails() {
 }
 
 #[tokio::test]
-async fn a_vendor_that_never_answers_is_given_up_at_the_deadline() {
+async fn a_call_fails_at_the_deadline_if_the_vendor_never_answers() {
     let short = [("VENDOR__POLLING__DEADLINE", "300ms"), ("VENDOR__REQUEST_TIMEOUT", "50ms")];
     let stage = Stage::with(&short).await;
     for (error, _) in
@@ -111,7 +111,7 @@ async fn a_vendor_that_never_answers_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn answers_that_cannot_be_read_up_to_the_deadline_fail_as_unreadable() {
+async fn a_call_with_only_unreadable_answers_fails_as_unreadable_at_the_deadline() {
     let limits = [("VENDOR__POLLING__DEADLINE", "300ms"), ("VENDOR__MAX_RESPONSE_BYTES", "256KiB")];
     let stage = Stage::with(&limits).await;
     let calls = [
@@ -127,7 +127,7 @@ async fn answers_that_cannot_be_read_up_to_the_deadline_fail_as_unreadable() {
 }
 
 #[tokio::test]
-async fn a_call_in_which_nobody_speaks_is_complete_after_the_grace_period() {
+async fn a_silent_call_completes_after_the_grace_period() {
     let stage = Stage::with(&[("VENDOR__POLLING__EMPTY_GRACE", "30ms")]).await;
     stage.acme().submitted(json!({"call_id": "silent~1"})).await;
     let analysis = stage.acme().outcome("silent~1").await;
@@ -139,8 +139,8 @@ async fn a_call_in_which_nobody_speaks_is_complete_after_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_refused_token_waits_for_the_operator() {
-    // With a long backoff for it, the call is still waiting when the test looks.
+async fn a_call_stays_queued_while_the_vendor_refuses_the_token() {
+    // The long backoff keeps the call queued until the test reads it.
     let stage = Stage::with(&[("VENDOR__POLLING__MAX_INTERVAL", LATER)]).await;
     stage.vendor.set_tokens(vec!["another".to_owned()]);
     stage.acme().submitted(json!({"call_id": "1"})).await;
@@ -158,7 +158,7 @@ async fn a_refused_token_waits_for_the_operator() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_mended_goes_on_without_a_restart() {
+async fn a_replaced_vendor_token_is_used_without_a_restart() {
     let stage = Stage::start().await;
     stage.vendor.set_tokens(vec!["rotated".to_owned()]);
     stage.acme().submitted(json!({"call_id": "1"})).await;
@@ -170,7 +170,7 @@ async fn a_token_that_is_mended_goes_on_without_a_restart() {
 }
 
 #[tokio::test]
-async fn one_tenants_refused_token_holds_up_nobody_else() {
+async fn a_refused_vendor_token_delays_no_other_tenant() {
     let stage = Stage::start().await;
     let [_, globex, initech] = crate::stage::VENDOR_TOKENS.map(str::to_owned);
     stage.vendor.set_tokens(vec!["another".to_owned(), globex, initech]);

@@ -1,4 +1,4 @@
-//! Deleting a call.
+//! Deletion of analyses.
 
 use serde_json::json;
 
@@ -11,12 +11,12 @@ async fn delete(caller: &Caller, call_id: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_deleted_call_is_gone_from_everywhere_and_leaves_a_record() {
+async fn a_deleted_call_is_gone_everywhere_and_leaves_an_audit_record() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", LATER)]).await;
     let caller = stage.acme();
     caller.submitted(json!({"call_id": "1", "callback": {"url": stage.hook("500")}})).await;
     caller.outcome("1").await;
-    // Into memory.
+    // This request puts the analysis into the cache.
     caller.analysis("1").await;
     stage.receiver.next().await;
 
@@ -38,7 +38,7 @@ async fn a_deleted_call_is_gone_from_everywhere_and_leaves_a_record() {
 }
 
 #[tokio::test]
-async fn the_vendor_is_not_asked_for_a_deleted_call_until_it_is_submitted_again() {
+async fn a_deleted_call_is_not_requested_from_the_vendor_until_it_is_submitted_again() {
     let stage = Stage::start().await;
     let caller = stage.acme();
     assert_eq!(caller.analysis("known-1").await.status, 200);
@@ -51,7 +51,7 @@ async fn the_vendor_is_not_asked_for_a_deleted_call_until_it_is_submitted_again(
 }
 
 #[tokio::test]
-async fn a_call_is_deleted_while_it_is_under_way_and_whoever_waits_is_told() {
+async fn a_call_deleted_while_in_progress_ends_pending_waits() {
     let stage = Stage::start().await;
     let caller = stage.acme();
     stage.vendor.set_held(true);
@@ -70,7 +70,7 @@ async fn a_call_is_deleted_while_it_is_under_way_and_whoever_waits_is_told() {
 }
 
 #[tokio::test]
-async fn a_call_may_be_named_as_a_path_is() {
+async fn a_call_id_may_equal_a_path_segment_of_the_api() {
     let stage = Stage::start().await;
     let caller = stage.acme();
     caller.submitted(json!({"call_id": "batch"})).await;

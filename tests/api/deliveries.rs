@@ -1,4 +1,4 @@
-//! Callbacks on their way: attempts, what receivers answer, and where they may not go.
+//! Delivery of callbacks: attempts, responses of receivers, and forbidden addresses.
 
 use alovoice_gateway::sandbox::receiver::{Received, Receiver, ReceiverOptions};
 use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery};
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::journey::assert_is_signed;
 use crate::stage::{ACME_SECRET, GLOBEX_SECRET, Stage, acme};
 
-/// Submits a call with this callback, waits for so many requests to it, and ends.
+/// Submits a call with this callback, waits for this number of requests to it, and drains the gateway.
 async fn delivered(
     stage: Stage,
     answer: &str,
@@ -19,20 +19,20 @@ async fn delivered(
         received.push(stage.receiver.next().await);
     }
     let remains = stage.close().await;
-    assert_eq!(remains.receiver.received().len(), requests, "there was no further request");
+    assert_eq!(remains.receiver.received().len(), requests, "unexpected number of requests");
     let (delivery, attempts) = remains.delivery("1").await;
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (1..=delivery.attempts).collect::<Vec<_>>());
     (received, delivery, attempts)
 }
 
-/// The outcomes and statuses of attempts.
+/// The outcome and the status of each attempt.
 fn outcomes(attempts: &[RecordedAttempt]) -> Vec<(&str, Option<u16>)> {
     attempts.iter().map(|attempt| (attempt.outcome.as_deref().unwrap(), attempt.status)).collect()
 }
 
 #[tokio::test]
-async fn a_callback_is_tried_again_under_the_same_id_and_signed_anew() {
+async fn a_retried_callback_keeps_its_id_and_gets_a_new_signature() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1100ms,1ms")]).await;
     let (received, delivery, attempts) = delivered(stage, "500-twice", 3).await;
     for received in &received {
@@ -42,7 +42,7 @@ async fn a_callback_is_tried_again_under_the_same_id_and_signed_anew() {
     assert!(of("webhook-id").windows(2).all(|pair| pair[0] == pair[1]));
     assert!(received.windows(2).all(|pair| pair[0].body == pair[1].body));
     let times: Vec<i64> = of("webhook-timestamp").iter().map(|time| time.parse().unwrap()).collect();
-    assert!(times[1] > times[0], "the pause is over a second: {times:?}");
+    assert!(times[1] > times[0], "the retry must wait more than a second: {times:?}");
     assert_eq!((delivery.status.as_str(), delivery.attempts), ("delivered", 3));
     assert_eq!(
         outcomes(&attempts),
@@ -53,24 +53,24 @@ async fn a_callback_is_tried_again_under_the_same_id_and_signed_anew() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_asks_for_rest_gets_it() {
+async fn a_retry_waits_for_the_retry_after_of_the_receiver() {
     for answer in ["429-twice", "503-twice"] {
         let (_, delivery, attempts) = delivered(Stage::start().await, answer, 3).await;
         assert_eq!(delivery.status, "delivered");
-        // The schedule says a millisecond, the receiver a second.
+        // The retry schedule has 1 ms, the receiver asks for 1 s.
         let pauses = attempts.windows(2).map(|pair| pair[1].started_at.since(pair[0].started_at).as_millis());
         assert!(pauses.min() >= Some(1000), "{attempts:?}");
     }
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_is_left_alone() {
+async fn a_callback_answered_with_410_is_not_retried() {
     let (_, delivery, attempts) = delivered(Stage::start().await, "410", 1).await;
     assert_eq!((delivery.status.as_str(), outcomes(&attempts)), ("failed", vec![("gone", Some(410))]));
 }
 
 #[tokio::test]
-async fn a_callback_is_given_up_at_the_end_of_the_schedule() {
+async fn a_callback_fails_at_the_end_of_the_retry_schedule() {
     let (_, delivery, attempts) = delivered(Stage::start().await, "500", 3).await;
     assert_eq!((delivery.status.as_str(), outcomes(&attempts)), ("failed", vec![("refused", Some(500)); 3]));
 }
@@ -83,7 +83,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_breaks_or_never_answers_is_tried_again() {
+async fn a_callback_is_retried_after_a_reset_and_ends_in_timeout_without_an_answer() {
     let stage = Stage::with(&[("CALLBACKS__TIMEOUT", "100ms")]).await;
     let (_, _, attempts) = delivered(stage, "reset-twice", 3).await;
     assert_eq!(outcomes(&attempts), [("closed", None), ("closed", None), ("delivered", Some(200))]);
@@ -93,7 +93,7 @@ async fn a_receiver_that_breaks_or_never_answers_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_attempt_is_on_disk_before_it_is_made() {
+async fn an_attempt_is_stored_before_it_is_sent() {
     let stage = Stage::start().await;
     stage.receiver.set_held(true);
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
@@ -108,7 +108,7 @@ async fn an_attempt_is_on_disk_before_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_holds_up_nobody_else() {
+async fn a_slow_receiver_delays_no_other_receiver() {
     let stage = Stage::start().await;
     let slow = Receiver::start(ReceiverOptions::default()).await.unwrap();
     slow.set_held(true);
@@ -122,13 +122,13 @@ async fn a_slow_receiver_holds_up_nobody_else() {
     slow.wait_for(|received| received.len() == 8).await;
     stage.acme().submitted(json!({"call_id": "quick", "callback": {"url": stage.hook("ok")}})).await;
     stage.receiver.next().await;
-    assert_eq!(slow.received().len(), 8, "what one receiver may have under way at once");
+    assert_eq!(slow.received().len(), 8, "the limit of concurrent attempts per receiver");
     slow.set_held(false);
     slow.wait_for(|received| received.len() == 20).await;
 }
 
 #[tokio::test]
-async fn while_a_secret_is_rotated_both_sign() {
+async fn both_secrets_sign_during_a_rotation() {
     let stage = Stage::start().await;
     stage.write("both", &format!("{ACME_SECRET} {GLOBEX_SECRET}\n"));
     let both = stage.home.path().join("both");
@@ -140,7 +140,7 @@ async fn while_a_secret_is_rotated_both_sign() {
 }
 
 #[tokio::test]
-async fn a_callback_to_an_address_inside_is_refused_at_once() {
+async fn a_callback_to_an_internal_address_is_refused_at_submission() {
     let stage = Stage::with(&[("CALLBACKS__ALLOW_NETWORKS", "192.0.2.0/24")]).await;
     for url in [
         "http://127.0.0.1/",
@@ -185,7 +185,7 @@ async fn a_callback_without_tls_is_refused_unless_the_operator_allows_it() {
 }
 
 #[tokio::test]
-async fn a_callback_that_could_not_be_signed_is_refused() {
+async fn a_callback_of_a_tenant_without_a_secret_is_refused() {
     let stage = Stage::start().await;
     let answer =
         stage.caller("initech").submit(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;

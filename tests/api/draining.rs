@@ -1,4 +1,4 @@
-//! The end of a gateway: what is under way is finished, who waits is answered, what is left can be taken up at once.
+//! Draining: the gateway finishes requests in flight, answers waiting callers, and releases the leases of unfinished work.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::rows::deliveries_of_call;
 use crate::stage::{Stage, acme, call};
 
 #[tokio::test]
-async fn a_request_under_way_is_finished_and_the_gateway_is_not_ready() {
+async fn a_drain_finishes_requests_in_flight_and_fails_the_readiness_probe() {
     let stage = Stage::start().await;
     stage.vendor.set_held(true);
     let asking = tokio::spawn({
@@ -31,12 +31,12 @@ async fn a_request_under_way_is_finished_and_the_gateway_is_not_ready() {
 
     stage.vendor.set_held(false);
     assert_eq!(asking.await.unwrap().status, 200);
-    assert!(draining.await.unwrap(), "everything was finished in time");
-    assert!(reqwest::get(admin).await.unwrap_err().is_connect(), "nobody listens any more");
+    assert!(draining.await.unwrap(), "the drain finished all work in time");
+    assert!(reqwest::get(admin).await.unwrap_err().is_connect(), "the port must be closed");
 }
 
 #[tokio::test]
-async fn a_wait_ends_early_with_the_state_as_it_is() {
+async fn a_drain_ends_a_wait_early_with_the_current_state() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
     stage
@@ -54,7 +54,7 @@ async fn a_wait_ends_early_with_the_state_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_callback_under_way_is_finished() {
+async fn a_drain_finishes_callbacks_in_flight() {
     let stage = Stage::start().await;
     stage.receiver.set_held(true);
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
@@ -63,14 +63,14 @@ async fn a_callback_under_way_is_finished() {
     let draining = tokio::spawn(stage.gateway.drain());
     assert_eq!(reqwest::get(readyz).await.unwrap().status(), 503);
     stage.receiver.set_held(false);
-    assert!(draining.await.unwrap(), "everything was finished in time");
+    assert!(draining.await.unwrap(), "the drain finished all work in time");
     let delivery = deliveries_of_call(&*store, &acme(), &call("1")).await.remove(0);
     assert_eq!((delivery.status.as_str(), delivery.attempts), ("delivered", 1));
 }
 
 #[tokio::test]
-async fn what_cannot_be_finished_in_time_is_given_back() {
-    // All of it is kept for the closing, so that the gateway's patience is over at once.
+async fn a_drain_releases_the_lease_of_unfinished_work() {
+    // The shutdown reserves this whole period for its last step, so the gateway does not wait for unfinished work.
     let stage = Stage::with(&[("SERVER__SHUTDOWN_GRACE", "1s")]).await;
     stage.vendor.set_held(true);
     stage.acme().submitted(json!({"call_id": "1"})).await;
@@ -78,10 +78,10 @@ async fn what_cannot_be_finished_in_time_is_given_back() {
     let store = stage.gateway.store();
     let slots = || vec![WorkSlots { tenant: acme(), free: 1, most: usize::MAX }];
     let claim = |queue| store.claim_work_across_tenants(queue, slots(), Duration::from_secs(30));
-    assert!(claim(Queue::Polls).await.unwrap().claimed.is_empty(), "it is leased");
+    assert!(claim(Queue::Polls).await.unwrap().claimed.is_empty(), "the work is leased");
 
-    assert!(!stage.gateway.drain().await, "it says that not everything was finished");
+    assert!(!stage.gateway.drain().await, "the drain reports unfinished work");
     let claimed = claim(Queue::Polls).await.unwrap().claimed;
-    assert_eq!(claimed.len(), 1, "the outcome of its submit is unknown: the result is asked for first");
+    assert_eq!(claimed.len(), 1, "the outcome of the submit is unknown, so the work is a poll");
     assert!(claim(Queue::Submits).await.unwrap().claimed.is_empty());
 }

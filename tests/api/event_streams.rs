@@ -1,4 +1,4 @@
-//! The feed of events, live.
+//! The event feed as a live stream.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use crate::events::finish;
 use crate::postgres::server::Server;
 use crate::stage::{EVERY_SCOPE, HMAC, LATER, Stage, acme, development_token};
-use crate::subscriber::{Subscriber, Told};
+use crate::subscriber::{StreamBlock, Subscriber};
 
 const EVENTS: &str = "/v1/events";
 
-/// Without a sign of life that could come between what a test waits for.
+/// A gateway whose streams send no heartbeats during the test.
 async fn quiet_stage() -> Stage {
     Stage::with(&[("EVENTS__HEARTBEAT", LATER)]).await
 }
 
 #[tokio::test]
-async fn events_are_streamed_at_once() {
+async fn events_are_streamed_immediately() {
     let stage = quiet_stage().await;
     finish(&stage, &["before"]).await;
     let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
@@ -31,7 +31,9 @@ async fn events_are_streamed_at_once() {
         assert_eq!(stream.headers()[header], value);
     }
     finish(&stage, &["1"]).await;
-    let Some(Told::Event { id, kind, data }) = stream.next().await else { panic!("an event") };
+    let Some(StreamBlock::Event { id, kind, data }) = stream.next().await else {
+        panic!("expected an event")
+    };
     assert_eq!((kind.as_str(), &data["data"]["call_id"]), ("analysis.completed", &json!("1")));
     let listed = stage.acme().get("/v1/events").await.json();
     assert_eq!((&listed["events"][1], listed["events"][1]["id"].as_str()), (&data, Some(&*id)));
@@ -52,7 +54,7 @@ async fn a_stream_starts_at_the_given_position() {
         (from(id), None, "2"),
         (EVENTS.to_owned(), Some(id), "2"),
         (EVENTS.to_owned(), Some(next), "2"),
-        // As `EventSource` does: it keeps the address that it began with.
+        // `EventSource` keeps its first URL and adds the last event ID.
         (from("earliest"), Some(id), "2"),
         (from(id), Some(""), "2"),
     ] {
@@ -79,7 +81,7 @@ async fn a_client_disconnected_before_the_first_event_misses_none() {
     assert_eq!(stream.call().await, "meanwhile");
 }
 
-/// Comes back again and again, to one gateway and the other in turn, while calls go on finishing.
+/// Reconnects repeatedly, to each gateway in turn, while calls complete.
 async fn resumes(stage: &Stage, callers: &[crate::caller::Caller]) {
     const CALLS: usize = 60;
     let submitting = async {
@@ -106,11 +108,11 @@ async fn resumes(stage: &Stage, callers: &[crate::caller::Caller]) {
     let ((), seen) = tokio::join!(submitting, following);
     let mut calls: Vec<usize> = seen.iter().map(|call| call.parse().unwrap()).collect();
     calls.sort_unstable();
-    assert_eq!(calls, (0..CALLS).collect::<Vec<_>>(), "each once: {seen:?}");
+    assert_eq!(calls, (0..CALLS).collect::<Vec<_>>(), "each call must occur once: {seen:?}");
     let listed = stage.acme().get("/v1/events?limit=500").await.json();
     let call = |event: &Value| event["data"]["call_id"].as_str().unwrap().to_owned();
     let listed: Vec<String> = listed["events"].as_array().unwrap().iter().map(call).collect();
-    assert_eq!(seen, listed, "in the order of the list");
+    assert_eq!(seen, listed, "the stream must have the order of the list");
 }
 
 #[tokio::test]
@@ -129,11 +131,11 @@ async fn a_stream_is_resumed_at_another_replica() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_sends_comments() {
+async fn an_idle_stream_sends_heartbeat_comments() {
     let stage = Stage::with(&[("EVENTS__HEARTBEAT", "1ms")]).await;
     let mut stream = Subscriber::open(&stage.acme(), EVENTS, None).await;
     for _ in 0..3 {
-        assert_eq!(stream.next().await, Some(Told::Comment("ping".to_owned())));
+        assert_eq!(stream.next().await, Some(StreamBlock::Comment("ping".to_owned())));
     }
     finish(&stage, &["1"]).await;
     assert_eq!(stream.call().await, "1");
@@ -151,7 +153,7 @@ async fn another_tenants_events_never_appear() {
         (of_acme.call().await, of_acme.call().await),
         ("private-1".to_owned(), "private-2".to_owned())
     );
-    // An event's id from elsewhere opens nothing.
+    // The event ID of another tenant gives no access.
     let mut stream = Subscriber::open(&stage.globex(), EVENTS, Some(of_acme.last_event_id())).await;
     stage.globex().submitted(json!({"call_id": "own-2"})).await;
     let first = stream.call().await;
@@ -165,12 +167,12 @@ async fn a_drain_ends_every_stream() {
     let last = stream.last_event_id().to_owned();
     finish(&stage, &["1"]).await;
     let stage = stage.restart().await;
-    let mut told = Vec::new();
+    let mut blocks = Vec::new();
     while let Some(next) = stream.next().await {
-        told.push(next);
+        blocks.push(next);
     }
     let stops = "this server stops: connect again".to_owned();
-    assert_eq!(told.last(), Some(&Told::Comment(stops)));
+    assert_eq!(blocks.last(), Some(&StreamBlock::Comment(stops)));
     let mut stream = Subscriber::open(&stage.acme(), EVENTS, Some(&last)).await;
     assert_eq!(stream.call().await, "1");
 }
@@ -180,12 +182,12 @@ async fn a_stream_ends_when_its_token_expires() {
     let stage = quiet_stage().await;
     let tenant = acme();
     let mut token = development_token(&tenant, EVERY_SCOPE);
-    // What is left of it are two seconds of the leeway for clocks that differ.
+    // The token has expired, and two seconds remain of the leeway for clock skew.
     token.lifetime = Duration::from_hours(1);
     let issued = Timestamp::from_millis(SystemClock.now().as_millis() - 3_600_000 - 28_000);
     let caller = stage.caller_with(&token.mint(HMAC.as_bytes(), issued).unwrap());
     let mut stream = Subscriber::open(&caller, EVENTS, None).await;
-    assert_eq!(stream.next().await, Some(Told::Comment("the token has expired".to_owned())));
+    assert_eq!(stream.next().await, Some(StreamBlock::Comment("the token has expired".to_owned())));
     assert_eq!(stream.next().await, None);
     Subscriber::refused(&caller, EVENTS, None).await.problem(401, "unauthorized");
 }
@@ -197,9 +199,9 @@ async fn a_stream_ends_when_the_key_of_its_token_is_revoked() {
     stage.write("hmac", "another secret of at least thirty-two bytes");
     loop {
         match stream.next().await {
-            Some(Told::Comment(comment)) if comment == "ping" => {}
+            Some(StreamBlock::Comment(comment)) if comment == "ping" => {}
             end => {
-                assert_eq!(end, Some(Told::Comment("the token is no longer valid".to_owned())));
+                assert_eq!(end, Some(StreamBlock::Comment("the token is no longer valid".to_owned())));
                 break;
             }
         }
@@ -217,17 +219,17 @@ async fn the_number_of_streams_of_a_tenant_is_limited() {
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), "10");
     let _others = Subscriber::open(&stage.globex(), EVENTS, None).await;
-    assert_eq!(stage.acme().get(EVENTS).await.status, 200, "a list is no stream");
+    assert_eq!(stage.acme().get(EVENTS).await.status, 200, "the limit does not apply to pages of events");
     stage.in_flight(0).await;
 
     drop(first);
-    // Its end is noticed with the next sign of life.
+    // The gateway notices the disconnect at the next heartbeat.
     while !stage.admin("metrics").await.1.contains("\nalovoice_gateway_event_streams_open 2\n") {}
     Subscriber::open(&stage.acme(), EVENTS, None).await;
 }
 
 #[tokio::test]
-async fn head_of_a_stream_answers_without_a_body() {
+async fn a_head_request_for_a_stream_has_no_body_and_opens_no_stream() {
     let stage = quiet_stage().await;
     let head = stage.acme().send(reqwest::Method::HEAD, EVENTS, &[("accept", "text/event-stream")], "").await;
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
@@ -235,7 +237,7 @@ async fn head_of_a_stream_answers_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_delays_no_other() {
+async fn a_slow_reader_delays_no_other_stream() {
     let stage = quiet_stage().await;
     let mut idle = Subscriber::open(&stage.acme(), EVENTS, None).await;
     let mut eager = Subscriber::open(&stage.acme(), EVENTS, None).await;

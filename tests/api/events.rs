@@ -1,11 +1,11 @@
-//! The feed of events, a page at a time.
+//! The event feed in pages.
 
 use serde_json::{Value, json};
 
 use crate::caller::Answer;
 use crate::stage::Stage;
 
-/// Has calls finished, one after another.
+/// Submits calls one after another and waits until each is finished.
 pub(crate) async fn finish(stage: &Stage, calls: &[&str]) {
     for call in calls {
         stage.acme().submitted(json!({"call_id": call})).await;
@@ -23,7 +23,7 @@ fn next(page: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn the_feed_can_be_read_to_its_end_and_continued() {
+async fn the_feed_can_be_read_to_its_end_and_continued_later() {
     let stage = Stage::start().await;
     let empty = stage.acme().get("/v1/events").await.json();
     assert_eq!(empty["events"], json!([]));

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what is done once, however often it is sent.
+//! `Idempotency-Key`: a repeated request is executed once and gets the stored response.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -18,7 +18,7 @@ async fn send(caller: &Caller, key: &str, body: &Value) -> Answer {
     send_to("/v1/analyses", caller, key, body).await
 }
 
-/// The answer, without what is of each request alone.
+/// The parts of a response that must be the same for a repeated request.
 fn kept(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     let own = ["date", "x-request-id", "ratelimit", "idempotency-replayed", "connection"];
     let mut headers: Vec<_> = answer
@@ -37,6 +37,7 @@ fn assert_replays(first: &Answer, again: &Answer) {
     assert_eq!(kept(first), kept(again));
 }
 
+/// The number of submissions that the usage of `acme` counts.
 async fn submissions(stage: &Stage) -> Value {
     stage.acme().get("/v1/usage").await.json()["days"]
         .as_array()
@@ -54,13 +55,13 @@ async fn the_same_request_gets_the_first_answer_again() {
     let first = send(&stage.acme(), "\"8e03978e-40d5-43e8\"", &body).await;
     assert_eq!((first.status, first.header("location")), (202, "/v1/analyses/1"));
     stage.acme().outcome("1").await;
-    // What happened since changes nothing, nor does the spelling of the key, nor a restart.
+    // The stored response does not depend on the present state, on the quotes around the key, or on a restart.
     assert_replays(&first, &send(&stage.acme(), "\"8e03978e-40d5-43e8\"", &body).await);
     assert_replays(&first, &send(&stage.acme(), "8e03978e-40d5-43e8", &body).await);
     assert_eq!(submissions(&stage).await, 1);
     let stage = stage.restart().await;
     assert_replays(&first, &send(&stage.acme(), "8e03978e-40d5-43e8", &body).await);
-    // Without a key, and with another, it is a request of its own.
+    // Without a key, or with another key, the request is a new one.
     assert_eq!(stage.acme().submit(body.clone()).await.status, 200);
     let other = send(&stage.acme(), "other", &body).await;
     assert_eq!((other.status, other.has("idempotency-replayed")), (200, false));
@@ -89,7 +90,7 @@ async fn a_repeated_batch_is_executed_once() {
     let again = send_to("/v1/analyses/batch", &stage.acme(), "b", &body).await;
     assert_replays(&first, &again);
     assert_eq!(submissions(&stage).await, 1);
-    // The key counts for the operation.
+    // A key belongs to one operation.
     assert_eq!(send(&stage.acme(), "b", &json!({"call_id": "2"})).await.status, 202);
 }
 
@@ -100,7 +101,7 @@ async fn a_key_belongs_to_one_request() {
     let other = send(&stage.acme(), "k", &json!({"call_id": "2"})).await;
     other.problem(422, "idempotency_key_reused");
     stage.acme().analysis("2").await.problem(404, "not_found");
-    // Of one tenant.
+    // A key belongs to one tenant.
     let foreign = send(&stage.globex(), "k", &json!({"call_id": "2"})).await;
     assert_eq!((foreign.status, foreign.has("idempotency-replayed")), (202, false));
 }
@@ -188,7 +189,7 @@ async fn stored_answers_are_encrypted_with_the_current_keys() {
     let other = stage.home.path().join("other-key").display().to_string();
     let stage = stage.restart_with(("ENCRYPTION__KEY_FILE", &other)).await;
     send(&stage.acme(), "k", &body).await.problem(409, "idempotent_answer_not_kept");
-    // Both keys: the second opens.
+    // With both keys in the file, the second one opens the stored response.
     let (new, old) = (std::fs::read_to_string(&other).unwrap(), stage.home.path().join("encryption-key"));
     stage.write("both-keys", &format!("{new}\n{}", std::fs::read_to_string(old).unwrap()));
     let both = stage.home.path().join("both-keys").display().to_string();
@@ -259,7 +260,7 @@ async fn repeated_webhook_operations_are_executed_once() {
 }
 
 #[tokio::test]
-async fn a_request_with_a_key_continues_when_its_caller_hangs_up() {
+async fn a_request_with_a_key_continues_after_the_client_disconnects() {
     let stage = Stage::start().await;
     stage.vendor.set_held(true);
     let (caller, body) = (stage.acme(), json!({}));

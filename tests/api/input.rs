@@ -1,4 +1,4 @@
-//! What a request may not say, and how it is told.
+//! Invalid input and the problems that describe it.
 
 use reqwest::Method;
 use serde_json::json;
@@ -54,7 +54,7 @@ async fn every_invalid_field_is_named() {
         assert_eq!(answer.status, 422, "{submission}");
         assert_eq!(answer.pointers(), pointers, "{submission}");
     }
-    assert!(stage.vendor.calls().is_empty(), "nothing of it was taken");
+    assert!(stage.vendor.calls().is_empty(), "no invalid submission reaches the vendor");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_problem_names_fields_and_rules() {
 #[tokio::test]
 async fn metadata_is_limited_to_four_kibibytes() {
     let stage = Stage::start().await;
-    // `{"a":"…"}` has 8 bytes around the text.
+    // `{"a":"…"}` adds 8 bytes to the text.
     let of = |length: usize| json!({"call_id": "1", "metadata": {"a": "x".repeat(length - 8)}});
     assert_eq!(stage.acme().submit(of(4097)).await.pointers(), ["#/metadata"]);
     assert_eq!(stage.acme().submit(of(4096)).await.status, 202);
@@ -113,14 +113,14 @@ async fn invalid_json_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_given_twice_is_an_error() {
+async fn a_duplicate_field_is_refused() {
     let stage = Stage::start().await;
     let answer = stage.acme().post_with(&[JSON], r#"{"call_id": "1", "call_id": "2"}"#).await;
     assert_eq!(answer.status, 422);
 }
 
 #[tokio::test]
-async fn metadata_that_would_lose_data_is_refused() {
+async fn metadata_that_cannot_be_stored_exactly_is_refused() {
     let stage = Stage::start().await;
     for (metadata, pointer, detail) in [
         (r#"{"a": 1, "a": 2}"#, "#/metadata", "has the key \"a\" twice"),
@@ -130,8 +130,8 @@ async fn metadata_that_would_lose_data_is_refused() {
         let body = format!(r#"{{"call_id": "1", "metadata": {metadata}}}"#);
         let answer = stage.acme().post_with(&[JSON], body).await;
         assert_eq!(answer.pointers(), [pointer], "{metadata}");
-        let told = answer.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
-        assert!(told.starts_with(detail), "{told}");
+        let message = answer.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+        assert!(message.starts_with(detail), "{message}");
     }
     let exact =
         r#"{"a":18446744073709551615,"b":[-9223372036854775808,0.1,2.638344616030823e-256],"c":"\u0000é"}"#;
@@ -153,7 +153,7 @@ async fn a_url_that_is_too_long_after_encoding_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_must_have_the_media_type_of_json() {
+async fn a_body_must_have_the_json_media_type() {
     let stage = Stage::start().await;
     let body = r#"{"call_id": "never-ready~1"}"#;
     for headers in [
@@ -185,7 +185,7 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn unknown_query_parameters_are_errors() {
+async fn unknown_query_parameters_are_refused() {
     let stage = Stage::start().await;
     for path in
         ["/v1/analyses/1?wait=5", "/v1/analyses/1/transcript?form=json", "/v1/analyses/1/vendor-answer?x"]

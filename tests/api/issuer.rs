@@ -1,4 +1,4 @@
-//! An issuer that publishes its key over HTTP, and may be down.
+//! A token issuer that publishes its key set over HTTP and can be taken down.
 
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ pub(crate) struct Issuer {
 #[derive(Default)]
 struct State {
     is_down: bool,
-    /// Requests are taken and not answered.
+    /// Requests are accepted but not answered.
     is_held: bool,
-    /// Requests that came while they were held.
+    /// Number of requests that arrived while requests were held.
     held: usize,
-    /// Requests that came while it was down.
+    /// Number of requests that arrived while the issuer was down.
     refused: usize,
 }
 
@@ -61,14 +61,14 @@ impl Issuer {
         Self { url, key: document.as_ref().to_vec(), state }
     }
 
-    /// From now on, and the gateway has noticed it.
+    /// Takes the issuer down or up, and waits until the gateway has noticed an outage.
     pub(crate) async fn set_down(&self, is_down: bool) {
         self.state.send_modify(|state| state.is_down = is_down);
-        // The second comes when the first is over.
+        // The second refused request shows that the gateway has processed the first failure.
         self.state.subscribe().wait_for(|state| !is_down || state.refused >= 2).await.unwrap();
     }
 
-    /// Requests get no answer until [`release`](Self::release).
+    /// Holds requests without an answer until [`release`](Self::release).
     pub(crate) fn hold(&self) {
         self.state.send_modify(|state| state.is_held = true);
     }
@@ -77,17 +77,17 @@ impl Issuer {
         self.state.send_modify(|state| state.is_held = false);
     }
 
-    /// Waits for a request that is held.
+    /// Waits until a request is held.
     pub(crate) async fn asked_while_held(&self) {
         self.state.subscribe().wait_for(|state| state.held > 0).await.unwrap();
     }
 
-    /// A token with the scopes for everything; `subject` makes it differ from others.
+    /// A token with every scope. `subject` makes the token unique.
     pub(crate) fn token(&self, tenant: &str, subject: &str) -> String {
         self.token_of_key(KEY_ID, tenant, subject)
     }
 
-    /// A token that names a key that the issuer has not published.
+    /// A token that names a key that is not in the key set.
     pub(crate) fn token_of_unknown_key(&self) -> String {
         self.token_of_key("unknown", "acme", "unknown")
     }
@@ -116,9 +116,9 @@ async fn serve(mut connection: TcpStream, answer: String, state: Arc<watch::Send
     }
     if state.borrow().is_held {
         state.send_modify(|state| state.held += 1);
-        // The stage may be gone, and with it the sender.
+        // The sender is gone if the test has ended.
         let _ = state.subscribe().wait_for(|state| !state.is_held).await;
     }
-    // The client may be gone.
+    // The client may have disconnected.
     let _ = connection.write_all(answer.as_bytes()).await;
 }

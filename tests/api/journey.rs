@@ -1,4 +1,4 @@
-//! One call all the way: submitted, analysed, served, announced.
+//! One call from submission to callback: submitted, analysed, served and delivered.
 
 use alovoice_gateway::callbacks::{SignedHeaders, verify};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
@@ -13,7 +13,7 @@ const CALL: &str = "1716207617.42";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test]
-async fn a_submission_is_answered_with_where_and_when_to_ask() {
+async fn a_submission_is_answered_with_location_and_retry_after() {
     let stage = Stage::start().await;
     stage.vendor.set_held(true);
     let answer = stage.acme().submit(json!({"call_id": CALL, "metadata": {"ticket": "T-1"}})).await;
@@ -45,7 +45,7 @@ async fn a_submission_is_answered_with_where_and_when_to_ask() {
 }
 
 #[tokio::test]
-async fn an_analysis_has_everything_that_the_vendor_gave() {
+async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": CALL, "metadata": {"ticket": "T-1", "n": [1, null]}})).await;
     let mut analysis = stage.acme().outcome(CALL).await;
@@ -58,7 +58,7 @@ async fn an_analysis_has_everything_that_the_vendor_gave() {
     assert_eq!(analysis["ai_call_id"], vendor["answer"]["aicallid"]);
     assert_eq!(vendor["answer"]["begin_time"], 1_716_207_617);
 
-    // A few are enough to look at.
+    // A few entries are enough for the snapshot.
     analysis["transcript"].as_array_mut().unwrap().truncate(1);
     analysis["tags"].as_array_mut().unwrap().truncate(2);
     insta::assert_json_snapshot!(analysis, {".submitted_at" => "[time]", ".completed_at" => "[time]"}, @r#"
@@ -145,7 +145,7 @@ async fn an_analysis_has_everything_that_the_vendor_gave() {
 }
 
 #[tokio::test]
-async fn a_call_is_submitted_once_and_unchanged_looks_are_free() {
+async fn a_call_is_submitted_once_and_polled_with_conditional_requests() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": CALL})).await;
     stage.acme().submit(json!({"call_id": CALL})).await;
@@ -160,7 +160,7 @@ async fn a_call_is_submitted_once_and_unchanged_looks_are_free() {
 }
 
 #[tokio::test]
-async fn the_outcome_is_announced_signed() {
+async fn a_completed_analysis_is_delivered_in_a_signed_callback() {
     let stage = Stage::start().await;
     let hook = stage.hook("ok");
     stage
@@ -199,14 +199,15 @@ async fn the_callers_trace_reaches_the_vendor_and_the_receiver() {
     assert_eq!(stage.acme().post_with(&headers, body).await.status, 202);
     let received = stage.receiver.next().await;
     let at_the_vendor = stage.vendor.calls().into_iter().map(|request| request.traceparent.unwrap());
-    let told: Vec<_> = at_the_vendor.chain(received.header("traceparent").map(str::to_owned)).collect();
-    assert_eq!(told.len(), 5, "one submit, three looks, one callback");
-    // Without traces of its own, the gateway makes no span that nobody would find.
-    assert!(told.iter().all(|traceparent| *traceparent == parent), "{told:?}");
+    let traceparents: Vec<_> =
+        at_the_vendor.chain(received.header("traceparent").map(str::to_owned)).collect();
+    assert_eq!(traceparents.len(), 5, "one submit, three polls, one callback");
+    // Without an exporter the gateway creates no spans, so it forwards the header of the caller unchanged.
+    assert!(traceparents.iter().all(|traceparent| *traceparent == parent), "{traceparents:?}");
 }
 
 #[tokio::test]
-async fn a_failure_is_announced_too() {
+async fn a_failed_analysis_is_delivered_in_a_signed_callback() {
     let stage = Stage::start().await;
     let (call, hook) = ("submit-400~1", stage.hook("ok"));
     stage.acme().submitted(json!({"call_id": call, "callback": {"url": hook}})).await;
@@ -242,7 +243,7 @@ async fn a_failure_is_announced_too() {
     assert_eq!(event["data"], stage.acme().outcome(call).await);
 }
 
-/// A turn as the API tells it.
+/// A turn in the format of the API.
 fn turn(vendor: &Value) -> Value {
     json!({
         "fragment_id": vendor["fragment_id"], "speaker": vendor["direction"], "text": vendor["text"],
@@ -250,7 +251,7 @@ fn turn(vendor: &Value) -> Value {
     })
 }
 
-/// A tag as the API tells it. What the vendor leaves out is null.
+/// A tag in the format of the API. Fields that the vendor omits are null.
 fn tag(vendor: &Value) -> Value {
     json!({
         "name": vendor["name"], "value": vendor["value"], "visible": vendor["visible"], "type": vendor["tag_type"],
@@ -267,7 +268,7 @@ fn signed_headers(received: &Received) -> SignedHeaders<'_> {
     }
 }
 
-/// By our own rules and by the reference library's.
+/// Checks the signature with the gateway's verification and with the reference library.
 pub(crate) fn assert_is_signed(received: &Received, secret: &str) {
     let own = CallbackSecret::parse(secret).unwrap();
     verify(&[own], signed_headers(received), &received.body, SystemClock.now()).unwrap();

@@ -1,4 +1,4 @@
-//! Lists and searches, page by page.
+//! Lists and searches in pages.
 
 use serde_json::{Value, json};
 

@@ -1,9 +1,9 @@
-//! The whole gateway over real sockets: a server on a free port, and stand-ins for the vendor and the receivers.
+//! Tests of the whole gateway over real sockets: a server on a free port, and stand-ins for the vendor and the receivers.
 //!
-//! Every answer that a test gets is also held against the OpenAPI document (`contract`). The store is a file, or with
-//! `TEST_STORE=postgres` a database on a server: the API is the same.
+//! `contract` also checks every response against the OpenAPI document. The store is a SQLite file, or a PostgreSQL database with
+//! `TEST_STORE=postgres`.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
+#![expect(clippy::unwrap_used, reason = "an error fails the test")]
 
 mod audio_links;
 mod authorization;
@@ -28,7 +28,7 @@ mod openapi;
 mod operations;
 mod outages;
 mod pages;
-#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[expect(dead_code, reason = "each test binary uses a part of this shared source")]
 #[path = "../postgres/mod.rs"]
 mod postgres;
 mod problems;
@@ -39,7 +39,7 @@ mod replicas;
 mod representations;
 mod request_order;
 mod revisions;
-#[expect(dead_code, reason = "each of the binaries that share it uses a part")]
+#[expect(dead_code, reason = "each test binary uses a part of this shared source")]
 #[path = "../support/rows.rs"]
 mod rows;
 mod secrecy;

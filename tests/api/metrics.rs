@@ -1,4 +1,4 @@
-//! The metrics, where they tell of something that is to be mended, and of whom.
+//! Metrics that name a fault and the tenant it belongs to.
 
 use alovoice_gateway::app::Gateway;
 use serde_json::json;
@@ -12,8 +12,8 @@ async fn scraped(gateway: &Gateway) -> String {
     reqwest::get(gateway.admin().join("metrics").unwrap()).await.unwrap().text().await.unwrap()
 }
 
-/// Scrapes until each of these series has come.
-async fn show(gateway: &Gateway, series: &[&str]) -> String {
+/// Scrapes the metrics until they contain each of these series.
+async fn scrape_until(gateway: &Gateway, series: &[&str]) -> String {
     let is_there = |page: &str, line: &&str| page.contains(&format!("\nalovoice_gateway_{line}\n"));
     loop {
         let page = scraped(gateway).await;
@@ -24,13 +24,13 @@ async fn show(gateway: &Gateway, series: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_disabled_is_counted_for_its_tenant() {
+async fn a_disabled_webhook_is_counted_for_its_tenant() {
     let stage = Stage::start().await;
     registered(&stage.acme(), json!({"url": stage.hook("410")})).await;
     registered(&stage.acme(), json!({"url": stage.hook("ok")})).await;
-    show(&stage.gateway, &["webhooks{state=\"enabled\",tenant=\"acme\"} 2"]).await;
+    scrape_until(&stage.gateway, &["webhooks{state=\"enabled\",tenant=\"acme\"} 2"]).await;
     completed(&stage, "1").await;
-    let page = show(
+    let page = scrape_until(
         &stage.gateway,
         &[
             "webhooks{state=\"enabled\",tenant=\"acme\"} 1",
@@ -50,13 +50,13 @@ async fn a_webhook_that_is_disabled_is_counted_for_its_tenant() {
 }
 
 #[tokio::test]
-async fn a_callback_that_is_given_up_is_counted_for_its_tenant() {
+async fn a_failed_callback_is_counted_for_its_tenant() {
     let stage = Stage::start().await;
     let callback = json!({"url": stage.hook("500")});
     stage.globex().submitted(json!({"call_id": "1", "callback": callback})).await;
     let given_up =
         ["callbacks_given_up_total{tenant=\"globex\"} 1", "callbacks_pending{tenant=\"globex\"} 0"];
-    let page = show(&stage.gateway, &given_up).await;
+    let page = scrape_until(&stage.gateway, &given_up).await;
     assert!(page.contains("alovoice_gateway_callbacks_given_up_total{tenant=\"acme\"} 0\n"), "{page}");
 }
 
@@ -68,20 +68,20 @@ async fn a_refused_vendor_token_is_counted_for_its_tenant() {
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.globex().submitted(json!({"call_id": "1"})).await;
     stage.globex().outcome("1").await;
-    let page = show(&stage.gateway, &["vendor_breakers_open{tenant=\"acme\"} 1"]).await;
+    let page = scrape_until(&stage.gateway, &["vendor_breakers_open{tenant=\"acme\"} 1"]).await;
     assert!(page.contains("alovoice_gateway_vendor_token_refusals_total{tenant=\"globex\"} 0\n"), "{page}");
     assert!(!page.contains("alovoice_gateway_vendor_token_refusals_total{tenant=\"acme\"} 0\n"), "{page}");
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_be_used_shows_until_it_is_mended() {
+async fn an_unreadable_secret_is_counted_until_it_is_repaired() {
     let stage = Stage::start().await;
     let kinds = ["vendor_token", "callback_secret", "encryption_key", "issuer_key"];
     let unreadable = async |counts: [usize; 4]| {
         let lines: Vec<_> = std::iter::zip(kinds, counts)
             .map(|(kind, count)| format!("secrets_unreadable{{kind=\"{kind}\"}} {count}"))
             .collect();
-        show(&stage.gateway, &lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        scrape_until(&stage.gateway, &lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
     };
     unreadable([0; 4]).await;
     stage.write("acme-token", "");
@@ -90,7 +90,7 @@ async fn a_secret_that_cannot_be_used_shows_until_it_is_mended() {
     stage.write("encryption-key", "short");
     stage.write("hmac", "short");
     unreadable([1, 2, 1, 1]).await;
-    // What they held before counts.
+    // The last valid secrets stay in use.
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
     stage.receiver.next().await;
     stage.write("acme-token", VENDOR_TOKENS[0]);
@@ -101,11 +101,11 @@ async fn a_secret_that_cannot_be_used_shows_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn without_the_database_nothing_is_told_of_it() {
+async fn metrics_of_the_store_are_absent_while_the_database_is_unreachable() {
     let stage = Stage::on(Some(Server::shared().await.fresh_database().await), &[]).await;
     let link = Link::to(Server::shared().await.port(), Passage::Open).await;
     let other = stage.replica(&stage.database().url_through(&link)).await;
-    let page = show(&other, &["ready 1", "store_connections_max 16"]).await;
+    let page = scrape_until(&other, &["ready 1", "store_connections_max 16"]).await;
     let of_store = [
         "analyses{",
         "due_work_lag_seconds{",
@@ -123,6 +123,9 @@ async fn without_the_database_nothing_is_told_of_it() {
     assert!(page.contains("\nalovoice_gateway_store_errors_total "));
 
     link.set(Passage::Open);
-    assert_eq!(shown(&show(&other, &["analyses{status=\"queued\",tenant=\"acme\"} 0"]).await), [true; 5]);
+    assert_eq!(
+        shown(&scrape_until(&other, &["analyses{status=\"queued\",tenant=\"acme\"} 0"]).await),
+        [true; 5]
+    );
     assert!(other.drain().await);
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document: committed, served, and shown. That answers are as it says is seen to by `contract`.
+//! The OpenAPI document: the committed file, the served document and Swagger UI. `contract` checks responses against it.
 
 use alovoice_gateway::commands;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn the_committed_document_is_current() {
     let generated = commands::openapi().unwrap_or_else(|error| panic!("{error:?}"));
     assert!(
         committed.trim_end() == generated,
-        "openapi/openapi.json is not of this version: cargo run -- openapi > openapi/openapi.json"
+        "openapi/openapi.json is out of date; run: cargo run -- openapi > openapi/openapi.json"
     );
 }
 
@@ -116,7 +116,7 @@ fn every_operation_documents_its_answers() {
     "#);
 }
 
-/// They are recorded by `tests/process/examples.rs`.
+/// `tests/process/examples.rs` records the examples.
 #[test]
 fn every_json_body_has_an_example_that_matches_its_schema() {
     let mut missing = Vec::new();
@@ -140,7 +140,7 @@ fn every_json_body_has_an_example_that_matches_its_schema() {
             }
         }
     }
-    assert!(missing.is_empty(), "no step of tests/process/examples.rs shows {missing:?}");
+    assert!(missing.is_empty(), "tests/process/examples.rs records no example of {missing:?}");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn every_reference_of_the_document_resolves() {
     }
 }
 
-/// The net that catches undocumented answers has no hole.
+/// Tests the check that finds undocumented responses.
 #[test]
 fn an_answer_that_differs_from_the_document_is_detected() {
     let schema = json!({"$ref": "#/components/schemas/Problem"});

@@ -1,11 +1,11 @@
-//! The admin port: metrics and probes.
+//! The admin port: metrics, liveness and readiness.
 
 use serde_json::json;
 
 use crate::issuer::Issuer;
 use crate::stage::{Stage, VENDOR_TOKENS};
 
-/// One name of each family that operators build on, with a label where that tells more.
+/// One series of each metric that dashboards and alerts may rely on, with labels where they matter.
 const FAMILIES: &[&str] = &[
     "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/analyses/{call_id}\",status=\"200\"}",
     "http_requests_in_flight ",
@@ -44,7 +44,7 @@ const FAMILIES: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn the_metrics_tell_what_operators_need() {
+async fn the_metrics_contain_every_series_that_operators_rely_on() {
     let issuer = Issuer::start().await;
     let jwks_url = issuer.url.to_string();
     let stage = Stage::with(&[
@@ -87,7 +87,7 @@ async fn the_metrics_tell_what_operators_need() {
 }
 
 #[tokio::test]
-async fn every_family_has_its_help_and_no_label_is_made_of_what_a_caller_sends() {
+async fn every_metric_has_help_and_no_label_contains_caller_input() {
     let stage = Stage::start().await;
     let odd = reqwest::Method::from_bytes(b"BREW").unwrap();
     stage.acme().send(odd, "/v1/analyses/made-up", &[], "").await.problem(405, "method_not_allowed");
@@ -114,7 +114,7 @@ async fn the_probes_answer() {
 }
 
 #[tokio::test]
-async fn neither_port_serves_what_is_the_others() {
+async fn neither_port_serves_paths_of_the_other() {
     let stage = Stage::start().await;
     for path in ["/metrics", "/livez", "/readyz"] {
         stage.acme().get(path).await.problem(404, "not_found");

@@ -1,4 +1,4 @@
-//! When the vendor, the issuer, or the gateway itself is not there.
+//! Outages of the vendor, of the issuer, of the receivers and of the gateway itself.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::issuer::Issuer;
 use crate::stage::{Stage, call};
 
 #[tokio::test]
-async fn with_the_vendor_and_the_issuer_down_reads_and_submissions_go_on() {
+async fn reads_and_submissions_work_while_the_vendor_and_the_issuer_are_down() {
     let issuer = Issuer::start().await;
     let jwks_url = issuer.url.to_string();
     let stage = Stage::with(&[
@@ -23,7 +23,7 @@ async fn with_the_vendor_and_the_issuer_down_reads_and_submissions_go_on() {
 
     issuer.set_down(true).await;
     stage.vendor.set_down(true);
-    // Another token than the one before: its signature has to be checked.
+    // The token differs from the one before, so its signature is not cached.
     let during = stage.caller_with(&issuer.token("acme", "during"));
     assert_eq!(during.analysis("1").await.json(), finished);
     assert_eq!(during.get("/v1/analyses/1/transcript").await.status, 200);
@@ -38,7 +38,7 @@ async fn with_the_vendor_and_the_issuer_down_reads_and_submissions_go_on() {
 }
 
 #[tokio::test]
-async fn after_a_restart_finished_analyses_are_served_and_work_goes_on() {
+async fn after_a_restart_finished_analyses_are_served_and_work_continues() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "finished"})).await;
     let finished = stage.acme().outcome("finished").await;
@@ -66,7 +66,7 @@ async fn after_a_restart_finished_analyses_are_served_and_work_goes_on() {
 }
 
 #[tokio::test]
-async fn after_a_restart_callbacks_are_tried_again() {
+async fn callbacks_are_retried_after_a_restart() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "500ms,500ms,500ms,500ms")]).await;
     stage.receiver.set_down(true);
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
@@ -81,7 +81,7 @@ async fn after_a_restart_callbacks_are_tried_again() {
 }
 
 #[tokio::test]
-async fn with_the_receivers_down_analyses_go_on() {
+async fn analyses_complete_while_the_receivers_are_down() {
     let stage = Stage::start().await;
     stage.receiver.set_down(true);
     stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;

@@ -1,4 +1,4 @@
-//! Pages of other hosts that call the API from a browser: what they are allowed, and what every answer tells browsers.
+//! Web pages of other origins that call the API (CORS), and the security headers of responses.
 
 use reqwest::Method;
 use serde_json::json;
@@ -10,7 +10,7 @@ const CRM: (&str, &str) = ("origin", "https://crm.example");
 const ELSEWHERE: (&str, &str) = ("origin", "https://crm.example.elsewhere.test");
 const ALLOWED: [(&str, &str); 1] = [("CORS__ALLOWED_ORIGINS", "https://crm.example,http://localhost:5173")];
 
-/// What a browser asks before it lets a page send a request.
+/// The preflight request that a browser sends before a request of a page.
 async fn preflight(stage: &Stage, origin: (&str, &str), method: &str, headers: &str) -> Answer {
     let asked =
         [origin, ("access-control-request-method", method), ("access-control-request-headers", headers)];
@@ -49,7 +49,10 @@ async fn a_page_of_an_allowed_origin_can_use_the_api() {
         assert!(words(headers).iter().all(|header| allowed.contains(header)), "{allowed:?}");
         assert_eq!(answer.header("access-control-max-age"), "3600");
         assert!(words(answer.header("vary")).contains(&"origin".to_owned()));
-        assert!(!answer.has("access-control-allow-credentials"), "a browser adds nothing by itself");
+        assert!(
+            !answer.has("access-control-allow-credentials"),
+            "the API accepts no credentials that a browser adds by itself"
+        );
     }
     let submitted = {
         let headers = [CRM, ("content-type", "application/json")];
@@ -65,13 +68,13 @@ async fn a_page_of_an_allowed_origin_can_use_the_api() {
         let readable = words(answer.header("access-control-expose-headers"));
         let hidden = ["content-type", "content-length", "cache-control", "vary", "connection"];
         for name in answer.headers.keys().map(reqwest::header::HeaderName::as_str) {
-            // What is for the browser itself is none of the page's business.
+            // Headers for the browser itself need not be exposed to the page.
             let is_for_browsers = name.starts_with("access-control-")
                 || name.contains("policy") && name != "ratelimit-policy"
                 || name == "x-content-type-options";
             assert!(
                 is_for_browsers || hidden.contains(&name) || readable.contains(&name.to_owned()),
-                "{status}: a page may read {name}"
+                "{status}: the page cannot read {name}"
             );
         }
     }
@@ -89,7 +92,7 @@ async fn a_page_of_another_origin_is_refused() {
     preflight(&stage, CRM, "GET", "x-made-up").await.problem(403, "cors_refused");
     preflight(&stage, ("origin", "null"), "GET", "authorization").await.problem(403, "cors_refused");
     let read = stage.acme().get_with("/v1/analyses/known-1", &[ELSEWHERE]).await;
-    assert_eq!(read.status, 200, "it is the browser that keeps it from the page");
+    assert_eq!(read.status, 200, "the gateway answers and the browser hides the response from the page");
     assert!(words(read.header("vary")).contains(&"origin".to_owned()));
     for answer in [asked, read] {
         assert!(!answer.has("access-control-allow-origin"), "{:?}", answer.headers);

@@ -1,4 +1,4 @@
-//! The form of every error, and the kinds there are.
+//! The format of problems, their codes, and request IDs.
 
 use alovoice_gateway::http::problem::ALL;
 use reqwest::Method;
@@ -36,7 +36,7 @@ async fn unknown_paths_are_not_found() {
 }
 
 #[tokio::test]
-async fn other_methods_are_refused_with_allow() {
+async fn unsupported_methods_are_refused_with_allow() {
     let stage = Stage::start().await;
     for (path, refused, allowed) in [
         ("/v1/analyses", "PUT", "GET, HEAD, POST"),
@@ -57,7 +57,7 @@ async fn other_methods_are_refused_with_allow() {
 }
 
 #[tokio::test]
-async fn every_kind_of_problem_has_a_page() {
+async fn every_problem_code_has_a_page() {
     let stage = Stage::start().await;
     for kind in ALL {
         let page = stage.acme().anonymous().get(&format!("/problems/{}", kind.code)).await;
@@ -108,7 +108,7 @@ async fn a_request_keeps_its_id_or_gets_one() {
     assert_eq!((good.status, good.header("x-request-id")), (200, "req-7"));
 }
 
-/// Says it on a socket of its own; the whole answer.
+/// Sends a raw request on a new connection. Returns the whole response.
 async fn say(stage: &Stage, request: &str) -> String {
     let api = stage.gateway.api();
     let mut socket = TcpStream::connect((api.host_str().unwrap(), api.port().unwrap())).await.unwrap();

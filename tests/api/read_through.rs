@@ -1,4 +1,4 @@
-//! Calls that were never submitted here: the vendor is asked, once.
+//! Read-through: the gateway requests a call that was never submitted from the vendor once.
 
 use alovoice_gateway::sandbox::stand_in::Operation;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::stage::{Stage, VENDOR_TOKENS, call};
 
 #[tokio::test]
-async fn a_call_that_the_vendor_has_finished_is_taken_over() {
+async fn a_call_that_the_vendor_has_finished_is_adopted() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let adopted = acme.analysis("known-1").await;
@@ -15,7 +15,7 @@ async fn a_call_that_the_vendor_has_finished_is_taken_over() {
     stage.vendor.set_down(true);
     assert_eq!(acme.analysis("known-1").await.body, adopted.body);
 
-    // Its event was written: whoever asks for it afterwards gets it.
+    // The adoption has stored the event, so a callback that is registered later gets it.
     let later = acme.submit(json!({"call_id": "known-1", "callback": {"url": stage.hook("ok")}})).await;
     assert_eq!(later.status, 200);
     let event: Value = serde_json::from_slice(&stage.receiver.next().await.body).unwrap();
@@ -27,7 +27,7 @@ async fn a_call_that_the_vendor_has_finished_is_taken_over() {
 }
 
 #[tokio::test]
-async fn its_parts_are_reason_enough_to_ask() {
+async fn a_request_for_the_transcript_or_vendor_answer_adopts_the_call() {
     let stage = Stage::start().await;
     for part in ["transcript", "vendor-answer"] {
         let call_id = format!("known-{part}");
@@ -39,7 +39,7 @@ async fn its_parts_are_reason_enough_to_ask() {
 }
 
 #[tokio::test]
-async fn many_callers_are_one_request_to_the_vendor() {
+async fn concurrent_reads_cause_one_request_to_the_vendor() {
     let stage = Stage::start().await;
     stage.vendor.set_held(true);
     let asking: Vec<_> = (0..50)
@@ -61,22 +61,22 @@ async fn many_callers_are_one_request_to_the_vendor() {
 }
 
 #[tokio::test]
-async fn a_miss_is_remembered_for_a_while() {
+async fn a_miss_is_cached_for_a_limited_time() {
     let stage = Stage::start().await;
     for _ in 0..2 {
         stage.acme().analysis("1").await.problem(404, "not_found");
     }
     assert_eq!(stage.vendor.polls(&call("1")), 1);
     stage.globex().analysis("1").await.problem(404, "not_found");
-    assert_eq!(stage.vendor.polls(&call("1")), 2, "another tenant's account may have it");
-    // A submission is not kept from anything by it.
+    assert_eq!(stage.vendor.polls(&call("1")), 2, "a miss is cached for its tenant only");
+    // A cached miss does not affect a submission.
     stage.acme().submitted(json!({"call_id": "1"})).await;
     assert_eq!(stage.acme().analysis("1").await.status, 200);
     assert_eq!(stage.acme().outcome("1").await["status"], "completed");
 }
 
 #[tokio::test]
-async fn a_call_that_the_vendor_has_not_finished_is_not_taken_over() {
+async fn a_call_that_the_vendor_has_not_finished_is_not_adopted() {
     let stage = Stage::start().await;
     for call_id in ["never-ready~1", "not-ready-202~1", "not-ready-204~1", "not-ready-null~1", "silent~1"] {
         let mut url = stage.vendor.base_url();
@@ -87,7 +87,7 @@ async fn a_call_that_the_vendor_has_not_finished_is_not_taken_over() {
 }
 
 #[tokio::test]
-async fn a_vendor_that_cannot_be_asked_is_no_miss() {
+async fn a_vendor_failure_is_not_cached_as_a_miss() {
     let stage = Stage::start().await;
     stage.vendor.set_down(true);
     for _ in 0..2 {
@@ -100,7 +100,7 @@ async fn a_vendor_that_cannot_be_asked_is_no_miss() {
 
     for (tenant, call_id, retry_after, polls) in [
         ("acme", "known-result-401~1", "5", 2),
-        // It says until when it is not to be asked, and so is not.
+        // The vendor sends `Retry-After`, so the second read causes no request.
         ("globex", "known-result-503~1", "1", 1),
         ("initech", "known-result-429~1", "1", 1),
     ] {
@@ -115,21 +115,21 @@ async fn a_vendor_that_cannot_be_asked_is_no_miss() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed_with_the_token_in_it() {
+async fn a_redirect_of_the_vendor_is_not_followed() {
     let stage = Stage::start().await;
     stage.acme().analysis("known-redirect~1").await.problem(503, "unavailable");
     assert!(stage.vendor.calls().iter().all(|request| request.operation == Operation::Result));
 }
 
 #[tokio::test]
-async fn a_wait_for_a_call_that_nobody_has_is_over_at_once() {
+async fn a_wait_for_an_unknown_call_ends_immediately() {
     let stage = Stage::start().await;
     let answer = stage.acme().get_with("/v1/analyses/1", &[("prefer", "wait=60")]).await;
     answer.problem(404, "not_found");
 }
 
 #[tokio::test]
-async fn late_tags_of_a_call_that_was_taken_over_are_a_revision() {
+async fn late_tags_of_an_adopted_call_create_a_revision() {
     let stage = Stage::with(&[("VENDOR__POLLING__SETTLE_AFTER", "2ms")]).await;
     let first = stage.acme().analysis("known-tags-late~1").await.json();
     assert_eq!((&first["revision"], &first["tags"]), (&json!(1), &json!([])));

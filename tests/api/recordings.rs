@@ -1,4 +1,4 @@
-//! Recordings: streamed from the vendor's host as they are, in whole or in part, and from nowhere else.
+//! Recordings: streamed unchanged from the vendor's host, in whole or in part, and from no other host.
 
 use alovoice_gateway::sandbox::stand_in::Operation;
 use reqwest::Method;
@@ -84,5 +84,5 @@ async fn an_interrupted_recording_is_detected() {
     let token = stage.acme().authorization.clone().unwrap();
     let answer = stage.acme().http.get(url).header("authorization", token).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert!(answer.bytes().await.is_err(), "half a recording passed for a whole one");
+    assert!(answer.bytes().await.is_err(), "the truncated recording was not detected");
 }

@@ -1,4 +1,4 @@
-//! Sending again what happened before.
+//! Replays of past events to a webhook.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::webhooks::{completed, registered};
 
 const LONG_AGO: &str = "2026-01-01T00:00:00Z";
 
-/// Waits for the end of a replay.
+/// Waits until a replay is finished.
 async fn finished(caller: &Caller, path: &str) -> Value {
     loop {
         let replay = caller.get(path).await.json();
@@ -21,7 +21,7 @@ async fn finished(caller: &Caller, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_was_missed_and_what_arrived_is_sent_under_its_id() {
+async fn a_replay_sends_missed_and_delivered_events_with_their_ids() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     for call in ["1", "2"] {
@@ -41,7 +41,7 @@ async fn what_was_missed_and_what_arrived_is_sent_under_its_id() {
     assert_eq!(begun.status, 202);
     assert_eq!(finished(&acme, begun.header("location")).await["sent"], 3);
     let mut received = HashSet::new();
-    // The third is on its way once if its first delivery's end was not written yet.
+    // The third event is sent only once if its first delivery is not recorded as finished yet.
     while received.len() < 3 {
         let id = stage.receiver.next().await.header("webhook-id").unwrap().to_owned();
         received.insert(id);
@@ -64,7 +64,7 @@ async fn what_was_missed_and_what_arrived_is_sent_under_its_id() {
 }
 
 #[tokio::test]
-async fn a_replay_outlives_its_gateway() {
+async fn a_replay_continues_after_a_restart() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
     for call in ["1", "2"] {
         completed(&stage, call).await;
@@ -72,7 +72,7 @@ async fn a_replay_outlives_its_gateway() {
     let (path, _) = registered(&stage.acme(), json!({"url": stage.hook("ok")})).await;
     let begun = stage.acme().post(&format!("{path}/replay"), json!({"since": LONG_AGO})).await;
     let location = begun.header("location").to_owned();
-    // Wherever it was: drained at once, and taken up by the next.
+    // The gateway drains at once, and the next gateway continues the replay from its position.
     let stage = stage.restart().await;
     assert_eq!(finished(&stage.acme(), &location).await["sent"], 2);
     let remains = async {
@@ -84,5 +84,5 @@ async fn a_replay_outlives_its_gateway() {
         {}
         stage.close().await
     };
-    assert_eq!(remains.await.receiver.received().len(), 2, "each once");
+    assert_eq!(remains.await.receiver.received().len(), 2, "each event is delivered once");
 }

@@ -1,4 +1,4 @@
-//! Several gateways on one database, seen from outside.
+//! Several gateways on one PostgreSQL database.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ async fn stage() -> Stage {
 }
 
 #[tokio::test]
-async fn a_call_is_submitted_at_one_and_waited_for_at_another() {
+async fn a_call_can_be_submitted_at_one_replica_and_awaited_at_another() {
     let stage = stage().await;
     let other = stage.replica(stage.database().url()).await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
@@ -24,17 +24,17 @@ async fn a_call_is_submitted_at_one_and_waited_for_at_another() {
 }
 
 #[tokio::test]
-async fn a_change_at_one_is_soon_seen_at_another_that_had_the_old_state_in_memory() {
+async fn a_change_at_one_replica_invalidates_the_cache_of_another() {
     let stage = stage().await;
     let other = stage.replica(stage.database().url()).await;
     stage.acme().submitted(json!({"call_id": "1", "metadata": {"ticket": "T-1"}})).await;
     let elsewhere = stage.acme_at(&other);
     assert_eq!(elsewhere.outcome("1").await["metadata"], json!({"ticket": "T-1"}));
-    // From memory now.
+    // The answer comes from the cache.
     let etag = elsewhere.analysis("1").await.header("etag").to_owned();
     let changed = stage.acme().submit(json!({"call_id": "1", "metadata": {"ticket": "T-2"}})).await;
     assert_eq!(changed.status, 200);
-    // The notice is on its way: it comes without anything else being done.
+    // The database notification arrives without any further request.
     loop {
         let seen = elsewhere.analysis("1").await;
         if seen.header("etag") != etag {
@@ -46,17 +46,17 @@ async fn a_change_at_one_is_soon_seen_at_another_that_had_the_old_state_in_memor
 }
 
 #[tokio::test]
-async fn what_is_deleted_at_one_is_soon_gone_from_the_memory_of_another() {
+async fn a_deletion_at_one_replica_invalidates_the_cache_of_another() {
     let stage = stage().await;
     let other = stage.replica(stage.database().url()).await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
     let elsewhere = stage.acme_at(&other);
     elsewhere.outcome("1").await;
-    // From memory now.
+    // The answer comes from the cache.
     elsewhere.analysis("1").await;
     let deleted = stage.acme().send(reqwest::Method::DELETE, "/v1/analyses/1", &[], "").await;
     assert_eq!(deleted.status, 204);
-    // The notice is on its way: it comes without anything else being done.
+    // The database notification arrives without any further request.
     let gone = loop {
         let seen = elsewhere.analysis("1").await;
         if seen.status != 200 {
@@ -68,7 +68,7 @@ async fn what_is_deleted_at_one_is_soon_gone_from_the_memory_of_another() {
 }
 
 #[tokio::test]
-async fn cut_off_from_the_database_a_gateway_answers_from_memory_and_stays_in_the_service() {
+async fn without_the_database_a_replica_answers_from_its_cache_and_stays_ready() {
     let stage = stage().await;
     let server = Server::shared().await;
     let link = Link::to(server.port(), Passage::Open).await;
@@ -84,7 +84,7 @@ async fn cut_off_from_the_database_a_gateway_answers_from_memory_and_stays_in_th
     unknown.problem(503, "unavailable");
     assert!(unknown.has("retry-after"));
     assert_eq!(elsewhere.submit(json!({"call_id": "3"})).await.status, 503);
-    // Nobody would be better off with another replica.
+    // The replica stays ready, because other replicas would have the same outage.
     let ready = reqwest::get(other.admin().join("readyz").unwrap()).await.unwrap();
     assert_eq!(ready.status(), 200);
 

@@ -1,11 +1,12 @@
-//! What is read: entity tags, conditions, HEAD, the transcript, and what is told while there is no result.
+//! Reading an analysis: entity tags, conditional requests, HEAD, the transcript, and responses before there is a result.
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::stage::Stage;
 
-const READINGS: [&str; 3] = ["/v1/analyses/1", "/v1/analyses/1/transcript", "/v1/analyses/1/vendor-answer"];
+const REPRESENTATIONS: [&str; 3] =
+    ["/v1/analyses/1", "/v1/analyses/1/transcript", "/v1/analyses/1/vendor-answer"];
 
 async fn finished() -> Stage {
     let stage = Stage::start().await;
@@ -18,7 +19,7 @@ async fn finished() -> Stage {
 async fn a_current_etag_gets_304() {
     let stage = finished().await;
     let mut tags = Vec::new();
-    for path in READINGS {
+    for path in REPRESENTATIONS {
         let whole = stage.acme().get(path).await;
         assert_eq!((whole.status, whole.header("cache-control")), (200, "private, no-cache"), "{path}");
         let tag = whole.header("etag").to_owned();
@@ -32,13 +33,13 @@ async fn a_current_etag_gets_304() {
     }
     tags.sort();
     tags.dedup();
-    assert_eq!(tags.len(), 3, "each representation has its own tag");
+    assert_eq!(tags.len(), 3, "each representation must have its own entity tag");
 }
 
 #[tokio::test]
 async fn head_answers_without_a_body() {
     let stage = finished().await;
-    for path in READINGS {
+    for path in REPRESENTATIONS {
         let get = stage.acme().get(path).await;
         let head = stage.acme().send(Method::HEAD, path, &[], "").await;
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
@@ -125,7 +126,7 @@ async fn all_waiting_requests_are_answered() {
 }
 
 #[tokio::test]
-async fn a_finished_analysis_is_read_from_memory_the_second_time() {
+async fn the_second_read_of_a_finished_analysis_hits_the_cache() {
     let stage = finished().await;
     let first = stage.acme().analysis("1").await;
     let hits = |metrics: &str| {

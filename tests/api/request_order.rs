@@ -1,4 +1,4 @@
-//! The order in which a request is checked: the caller first, then path and query, then the body.
+//! The order of the checks of a request: first the caller, then path and query, then the body.
 
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,7 @@ fn submission_head(token: &str, length: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_caller_without_a_token_learns_nothing_about_its_query_path_or_body() {
+async fn without_a_token_query_path_and_body_are_not_validated() {
     let stage = Stage::start().await;
     let anonymous = stage.acme().anonymous();
     for operation in Operation::of_bearers() {
@@ -73,9 +73,9 @@ async fn query_and_path_are_checked_before_the_body() {
     body.problem(400, "malformed_body");
 }
 
-/// The body is refused for its size as soon as the gateway looks at it, so the answer shows whether it did.
+/// The gateway would refuse the size of the body as soon as it read the body, so the status shows whether it did.
 #[tokio::test]
-async fn a_body_is_not_looked_at_while_the_issuers_keys_are_fetched() {
+async fn a_body_is_not_checked_before_the_issuers_keys_are_fetched() {
     let (stage, issuer) = stage_with_hanging_key_set(&[]).await;
     let mut socket = connect(&stage).await;
     let head = submission_head(&issuer.token_of_unknown_key(), 999_999_999);
@@ -107,10 +107,10 @@ async fn a_body_stays_in_the_callers_socket_while_the_issuers_keys_are_fetched()
         socket.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    // The gateway reads a known caller's body of the same size to its end meanwhile.
+    // Meanwhile the gateway reads a body of the same size from a known caller to its end.
     tokio::select! {
         biased;
-        sent = sending => panic!("the gateway took the body of an unknown caller: {sent:?}"),
+        sent = sending => panic!("the gateway read the body of an unknown caller: {sent:?}"),
         answer = known => assert!(answer.contains("\"malformed_body\""), "{answer}"),
     }
     issuer.release();

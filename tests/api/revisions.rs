@@ -1,4 +1,4 @@
-//! What changes after completion: late tags, and analyses that are asked for anew.
+//! Changes after completion: late tags and repeated analyses.
 
 use alovoice_gateway::sandbox::receiver::Received;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn event(received: &Received) -> (Value, Value) {
     (body["type"].take(), body["data"].take())
 }
 
-/// The next two callbacks, which may overtake each other, by their types.
+/// The next two callbacks, sorted by type because they may arrive in either order.
 async fn two_events(stage: &Stage) -> [(Value, Value); 2] {
     let mut events = [event(&stage.receiver.next().await), event(&stage.receiver.next().await)];
     events.sort_by_key(|(kind, _)| kind.to_string());
@@ -20,7 +20,7 @@ async fn two_events(stage: &Stage) -> [(Value, Value); 2] {
 }
 
 #[tokio::test]
-async fn what_comes_late_is_a_revision_with_an_event_of_its_own() {
+async fn a_late_change_creates_a_revision_and_an_event() {
     for (call_id, changed) in [("tags-late~1", "tags"), ("tags-more~1", "tags"), ("changed~1", "transcript")]
     {
         let stage = Stage::with(SETTLING).await;
@@ -44,7 +44,7 @@ async fn what_comes_late_is_a_revision_with_an_event_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_settled_result_that_did_not_change_is_no_news() {
+async fn an_unchanged_result_after_completion_creates_no_event() {
     let stage = Stage::with(SETTLING).await;
     for call_id in ["1", "etag-ignored~1", "no-etag~1"] {
         stage.acme().submitted(json!({"call_id": call_id, "callback": {"url": stage.hook("ok")}})).await;
@@ -53,12 +53,12 @@ async fn a_settled_result_that_did_not_change_is_no_news() {
         assert_eq!(stage.deliveries(call_id).await.len(), 1, "{call_id}");
     }
     let last = stage.vendor.calls().into_iter().rfind(|request| request.call_id == call("1")).unwrap();
-    assert!(last.if_none_match.is_some(), "the settle look is conditional");
+    assert!(last.if_none_match.is_some(), "the poll after completion must be conditional");
 }
 
 #[tokio::test]
-async fn a_completed_analysis_never_steps_back() {
-    // The settle look meets a vendor that is down.
+async fn a_completed_analysis_stays_completed_if_the_vendor_fails() {
+    // The vendor is down during the poll after completion.
     let stage = Stage::with(&[("VENDOR__POLLING__SETTLE_AFTER", "100ms")]).await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
     let completed = stage.acme().outcome("1").await;
@@ -68,13 +68,13 @@ async fn a_completed_analysis_never_steps_back() {
 }
 
 #[tokio::test]
-async fn a_completed_analysis_that_is_analysed_anew_gets_a_revision() {
+async fn a_repeated_analysis_with_a_new_result_creates_a_revision() {
     let stage = Stage::start().await;
     let (acme, hook) = (stage.acme(), stage.hook("ok"));
     acme.submitted(json!({"call_id": "changed~1", "callback": {"url": hook}})).await;
     let first = acme.outcome("changed~1").await;
     let again = acme.submitted(json!({"call_id": "changed~1", "reanalyze": true})).await;
-    assert_eq!(again, first, "it stays completed while it is analysed anew");
+    assert_eq!(again, first, "the analysis stays completed while it is repeated");
     let [(_, _), (updated, second)] = two_events(&stage).await;
     assert_eq!((updated, &second["revision"]), (json!("analysis.updated"), &json!(2)));
     assert_ne!(
@@ -86,7 +86,7 @@ async fn a_completed_analysis_that_is_analysed_anew_gets_a_revision() {
 }
 
 #[tokio::test]
-async fn analysed_anew_with_the_same_result_is_a_revision_after_a_while() {
+async fn a_repeated_analysis_with_the_same_result_creates_a_revision_after_the_grace_period() {
     let stage = Stage::with(&[("VENDOR__POLLING__EMPTY_GRACE", "20ms")]).await;
     let (acme, hook) = (stage.acme(), stage.hook("ok"));
     acme.submitted(json!({"call_id": "1", "callback": {"url": hook}})).await;
@@ -98,14 +98,14 @@ async fn analysed_anew_with_the_same_result_is_a_revision_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_failed_analysis_that_is_analysed_anew_begins_again() {
+async fn a_repeated_failed_analysis_starts_from_the_beginning() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "result-400~1"})).await;
     assert_eq!(acme.outcome("result-400~1").await["status"], "failed");
     let same = acme.submit(json!({"call_id": "result-400~1"})).await;
     assert_eq!((same.status, &same.json()["status"]), (200, &json!("failed")));
-    // The stand-in refuses the first two looks; each round has one until it fails.
+    // The stand-in refuses the first two polls, and each of the first two analyses fails at its first poll.
     for wanted in ["failed", "completed"] {
         let again = acme.submitted(json!({"call_id": "result-400~1", "reanalyze": true})).await;
         assert_eq!((&again["status"], &again["error"]), (&json!("queued"), &Value::Null));
@@ -115,7 +115,7 @@ async fn a_failed_analysis_that_is_analysed_anew_begins_again() {
 }
 
 #[tokio::test]
-async fn analysing_anew_what_is_under_way_does_nothing() {
+async fn repeating_an_unfinished_analysis_has_no_effect() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "never-ready~1"})).await;
     stage.vendor.wait_for(|requests| requests.len() > 2).await;
@@ -126,7 +126,7 @@ async fn analysing_anew_what_is_under_way_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_round_without_a_result_leaves_the_completed_analysis_and_says_why() {
+async fn a_failed_repetition_keeps_the_completed_analysis_and_reports_the_error() {
     let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "2s")]).await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
@@ -139,5 +139,5 @@ async fn a_round_without_a_result_leaves_the_completed_analysis_and_says_why() {
     let mut second = acme.analysis("1").await.json();
     assert_ne!(second["last_error"].take(), first["last_error"].take());
     assert_eq!(second, first);
-    assert_eq!(stage.deliveries("1").await.len(), 2, "whoever asked for it hears of its end");
+    assert_eq!(stage.deliveries("1").await.len(), 2, "the failed repetition is delivered to the callback");
 }

@@ -1,4 +1,4 @@
-//! Whatever holds a secret does not show it where it is printed for people who look for faults.
+//! Types that hold a secret do not reveal it in `Debug` output or in error messages.
 
 use std::fmt::Debug;
 
@@ -16,7 +16,7 @@ use crate::stage::{ACME_SECRET, ENCRYPTION_KEY, HMAC, Stage, VENDOR_TOKENS, deve
 const PASSWORD: &str = "canary-of-the-database";
 const HEADER: &str = "canary-of-a-header";
 
-/// What is printed, each time in both forms.
+/// Collected `Debug` output, in the compact and in the pretty format, and error messages.
 #[derive(Default)]
 struct Printed(Vec<String>);
 
@@ -32,7 +32,7 @@ impl Printed {
 }
 
 #[tokio::test]
-async fn nothing_that_holds_a_secret_prints_it() {
+async fn debug_output_and_errors_contain_no_secret() {
     let stage = Stage::start().await;
     let url = format!("postgres://gateway:{PASSWORD}@127.0.0.1/gateway?application_name={PASSWORD}");
     let settings = stage.settings_with(&[("STORE__URL", &url)]).unwrap();
@@ -65,7 +65,7 @@ async fn nothing_that_holds_a_secret_prints_it() {
     };
     printed.debug(&keys);
     printed.debug(&sealed);
-    errors_are_silent_too(&stage, &mut printed).await;
+    print_errors_about_secrets(&stage, &mut printed).await;
 
     let signing = ACME_SECRET.strip_prefix("whsec_").unwrap();
     let secrets = VENDOR_TOKENS.into_iter().chain([HMAC, ENCRYPTION_KEY, signing, PASSWORD, HEADER]);
@@ -76,8 +76,8 @@ async fn nothing_that_holds_a_secret_prints_it() {
     assert!(printed.0.len() > 40 && printed.0.iter().all(|text| !text.is_empty()));
 }
 
-/// What cannot be used is told without being repeated.
-async fn errors_are_silent_too(stage: &Stage, printed: &mut Printed) {
+/// Collects the errors about invalid secrets and tokens.
+async fn print_errors_about_secrets(stage: &Stage, printed: &mut Printed) {
     for url in [format!("postgres://u:{PASSWORD}@h:port/d"), format!("mysql://u:{PASSWORD}@h/d")] {
         printed.error(&stage.settings_with(&[("STORE__URL", &url)]).unwrap_err());
     }
@@ -90,7 +90,7 @@ async fn errors_are_silent_too(stage: &Stage, printed: &mut Printed) {
     let name = HeaderName::parse("authorization").unwrap();
     printed.error(&headers.set(name, &format!("{HEADER}\r\n")).unwrap_err());
 
-    // An issuer whose secret is another one's algorithm's: too short for it.
+    // The shared secret of an issuer is too short for its algorithm.
     stage.write("short", &HMAC[..31]);
     let short = stage.home.path().join("short");
     let settings =
@@ -103,7 +103,7 @@ async fn errors_are_silent_too(stage: &Stage, printed: &mut Printed) {
     let now = alovoice_gateway::domain::clock::Clock::now(&SystemClock);
     printed.error(&minting.mint(HMAC.as_bytes(), now).unwrap_err());
 
-    // A token that is refused, and who speaks by one that is not.
+    // A refused token, a malformed header, and the caller of a valid token.
     let good = token("acme", "analyses:read");
     let settings = stage.settings_with(&[]).unwrap();
     let verifier = Verifier::new(&settings.auth, std::sync::Arc::new(SystemClock), |_| ()).unwrap();
@@ -124,6 +124,6 @@ async fn errors_are_silent_too(stage: &Stage, printed: &mut Printed) {
 fn the_value_of_a_misspelt_setting_is_not_repeated() {
     let url = format!("postgres://u:{PASSWORD}@h/d");
     let problems = config::load(None, std::iter::once(("GATEWAY_STORE__URI".to_owned(), url))).unwrap_err();
-    let told = format!("{problems} {problems:?}");
-    assert!(told.contains("store.uri") && !told.contains(PASSWORD), "{told}");
+    let message = format!("{problems} {problems:?}");
+    assert!(message.contains("store.uri") && !message.contains(PASSWORD), "{message}");
 }

@@ -1,4 +1,4 @@
-//! A gateway on free ports with everything around it played by stand-ins.
+//! Starts a gateway on free ports, with stand-ins for the vendor and the receivers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,21 +26,21 @@ pub(crate) const HMAC: &str = "a shared secret of at least thirty-two bytes";
 pub(crate) const EVERY_SCOPE: &str = "analyses:read analyses:write audio:read webhooks:manage";
 /// Base64 of 32 bytes.
 pub(crate) const ENCRYPTION_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
-/// Signs the callbacks of `acme`.
+/// Callback secret of `acme`.
 pub(crate) const ACME_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// Signs the callbacks of `globex`.
+/// Callback secret of `globex`. The tenant `initech` has no callback secret, so the gateway refuses its callbacks.
 pub(crate) const GLOBEX_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-/// `initech` has none, and so takes no callbacks.
+/// Vendor tokens of `acme`, `globex` and `initech`.
 pub(crate) const VENDOR_TOKENS: [&str; 3] =
     ["vendor-token-of-acme", "vendor-token-of-globex", "vendor-token-of-initech"];
 
-/// As the value of a setting: there is none.
+/// Value that removes a setting.
 pub(crate) const UNSET: &str = "(none)";
 
-/// A long time: what is not to happen in a test is due after it.
+/// A duration longer than any test, for events that must not happen during the test.
 pub(crate) const LATER: &str = "1h";
 
-/// What outlives the gateway.
+/// The parts of a [`Stage`] that remain after the gateway has drained.
 pub(crate) struct Remains {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) receiver: Receiver,
@@ -59,19 +59,20 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Quick at polling and retrying, without a settle look, and without limits that a test could meet by chance.
+    /// Starts a gateway with short polling and retry intervals, without the poll after completion, and with limits that no test
+    /// reaches by accident.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// With these settings besides: `("VENDOR__POLLING__DEADLINE", "200ms")`; [`UNSET`] takes one away.
+    /// Starts a gateway with changed settings, such as `("VENDOR__POLLING__DEADLINE", "200ms")`. [`UNSET`] removes a setting.
     pub(crate) async fn with(changes: &[(&str, &str)]) -> Self {
         let on_server = std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres");
         let database = if on_server { Some(Server::shared().await.fresh_database().await) } else { None };
         Self::on(database, changes).await
     }
 
-    /// With this database instead of a file.
+    /// Starts a gateway with this database, or with a SQLite file if there is none.
     pub(crate) async fn on(database: Option<Database>, changes: &[(&str, &str)]) -> Self {
         let tokens = VENDOR_TOKENS.map(str::to_owned).to_vec();
         let vendor =
@@ -89,24 +90,24 @@ impl Stage {
         Self { gateway, vendor, receiver, home, http: reqwest::Client::new(), settings, database }
     }
 
-    /// One more gateway on the same store, at this URL.
+    /// Starts one more gateway on the same store, which it reaches at this URL.
     pub(crate) async fn replica(&self, store_url: &str) -> Gateway {
         let mut settings = self.settings.clone();
         set(&mut settings, "STORE__URL", store_url);
         start(&settings).await
     }
 
-    /// The database, if the store is one.
+    /// The PostgreSQL database of the store. Panics if the store is a file.
     pub(crate) fn database(&self) -> &Database {
         self.database.as_ref().unwrap()
     }
 
-    /// Who works for `acme` at another gateway.
+    /// A caller of tenant `acme` at another gateway.
     pub(crate) fn acme_at(&self, gateway: &Gateway) -> Caller {
         Caller::new(self.http.clone(), gateway.api().clone(), &token("acme", EVERY_SCOPE))
     }
 
-    /// The rows of the store.
+    /// Direct access to the rows of the store.
     pub(crate) fn rows(&self) -> Rows {
         match &self.database {
             Some(database) => Rows::of_server(database.url()),
@@ -114,31 +115,31 @@ impl Stage {
         }
     }
 
-    /// Drains the gateway and starts another on the same store, with other ports.
+    /// Drains the gateway and starts another one on the same store, with other ports.
     pub(crate) async fn restart(self) -> Self {
-        assert!(self.gateway.drain().await, "everything was finished in time");
+        assert!(self.gateway.drain().await, "the drain finished all work in time");
         let gateway = start(&self.settings).await;
         Self { gateway, ..self }
     }
 
-    /// The same with another setting.
+    /// Restarts the gateway with one changed setting.
     pub(crate) async fn restart_with(mut self, (key, value): (&str, &str)) -> Self {
         set(&mut self.settings, key, value);
         self.restart().await
     }
 
-    /// The same without a setting.
+    /// Restarts the gateway without one of its settings.
     pub(crate) async fn restart_without(mut self, key: &str) -> Self {
         self.settings.retain(|(known, _)| *known != format!("GATEWAY_{key}"));
         self.restart().await
     }
 
-    /// Who works for this tenant and may do everything.
+    /// A caller of this tenant with every scope.
     pub(crate) fn caller(&self, tenant: &str) -> Caller {
         self.caller_with(&token(tenant, EVERY_SCOPE))
     }
 
-    /// Who presents this token.
+    /// A caller with this token.
     pub(crate) fn caller_with(&self, token: &str) -> Caller {
         Caller::new(self.http.clone(), self.gateway.api().clone(), token)
     }
@@ -155,23 +156,23 @@ impl Stage {
         self.caller("initech")
     }
 
-    /// What the admin port says.
+    /// Status and body of a GET request to the admin port.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         let response = self.http.get(self.gateway.admin().join(path).unwrap()).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Where callbacks are answered so.
+    /// URL of the receiver at which callbacks get this answer.
     pub(crate) fn hook(&self, answer: &str) -> String {
         self.receiver.hook(answer).into()
     }
 
-    /// A file of the gateway's home.
+    /// Writes a file in the gateway's home directory.
     pub(crate) fn write(&self, name: &str, content: &str) {
         write(&self.home, name, content);
     }
 
-    /// The settings it was started with, but for these.
+    /// The settings of this gateway with these changes.
     pub(crate) fn settings_with(&self, changes: &[(&str, &str)]) -> Result<Settings, SettingsProblems> {
         let mut settings = self.settings.clone();
         for (key, value) in changes {
@@ -180,7 +181,7 @@ impl Stage {
         config::load(None, settings.into_iter())
     }
 
-    /// Waits until the store's record of a call of `acme` is so.
+    /// Waits until the stored analysis of a call of `acme` meets the condition.
     pub(crate) async fn record(
         &self,
         call_id: &str,
@@ -196,7 +197,7 @@ impl Stage {
         }
     }
 
-    /// Waits until nothing is left to do for a call of `acme`.
+    /// Waits until a call of `acme` has no work left.
     pub(crate) async fn at_rest(&self, call_id: &str) -> StoredAnalysis {
         self.record(call_id, |found| found.analysis.work.is_none()).await
     }
@@ -207,14 +208,14 @@ impl Stage {
         deliveries_of_call(&*self.gateway.store(), &acme(), &call_id).await
     }
 
-    /// Drains the gateway, so that nothing is under way any more, and gives what it leaves behind.
+    /// Drains the gateway, so that no work is in progress, and returns the store and the receiver.
     pub(crate) async fn close(self) -> Remains {
         let store = self.gateway.store();
-        assert!(self.gateway.drain().await, "everything was finished in time");
+        assert!(self.gateway.drain().await, "the drain finished all work in time");
         Remains { store, receiver: self.receiver, _home: self.home, _database: self.database }
     }
 
-    /// Waits until so many requests are being answered.
+    /// Waits until this number of requests is in flight.
     pub(crate) async fn in_flight(&self, requests: usize) {
         let line = format!("alovoice_gateway_http_requests_in_flight {requests}\n");
         while !self.admin("metrics").await.1.contains(&line) {}
@@ -222,10 +223,10 @@ impl Stage {
 }
 
 impl Remains {
-    /// The one delivery of a call of `acme`, and its attempts.
+    /// The only delivery of a call of `acme`, and its attempts.
     pub(crate) async fn delivery(&self, call_id: &str) -> (RecordedDelivery, Vec<RecordedAttempt>) {
         let deliveries = deliveries_of_call(&*self.store, &acme(), &call(call_id)).await;
-        let [delivery] = &deliveries[..] else { panic!("there is one delivery: {deliveries:?}") };
+        let [delivery] = &deliveries[..] else { panic!("expected one delivery: {deliveries:?}") };
         (delivery.clone(), self.store.attempts(&acme(), delivery.id).await.unwrap())
     }
 }
@@ -238,7 +239,7 @@ pub(crate) fn call(text: &str) -> CallId {
     CallId::parse(text).unwrap()
 }
 
-/// A good token with these scopes.
+/// A valid token with these scopes.
 pub(crate) fn token(tenant: &str, scopes: &str) -> String {
     development_token(&TenantId::parse(tenant).unwrap(), scopes)
         .mint(HMAC.as_bytes(), SystemClock.now())
@@ -273,7 +274,7 @@ fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
 }
 
 fn write(home: &TempDir, name: &str, content: &str) -> String {
-    // By a rename, so that nobody sees half of it.
+    // A rename is atomic, so the gateway never reads a partial file.
     let path = home.path().join(name);
     let new = path.with_extension("new");
     std::fs::write(&new, content).unwrap();

@@ -1,4 +1,4 @@
-//! Submitting what is already here.
+//! Repeated submissions of calls that are finished or in progress.
 
 use serde_json::{Value, json};
 
@@ -26,12 +26,16 @@ async fn a_new_callback_for_a_finished_call_is_delivered_at_once() {
     assert_eq!(answer.status, 200);
     let second = stage.receiver.next().await;
     assert_eq!((first.path.as_str(), second.path.as_str()), ("/hook/ok/first", "/hook/ok/second"));
-    assert_eq!(first.header("webhook-id"), second.header("webhook-id"), "it is the same event");
+    assert_eq!(
+        first.header("webhook-id"),
+        second.header("webhook-id"),
+        "both callbacks carry the same event"
+    );
     assert_eq!(first.body, second.body);
 }
 
 #[tokio::test]
-async fn a_url_counts_once_for_a_call() {
+async fn a_callback_url_is_registered_once_per_call() {
     let stage = Stage::start().await;
     let hook = stage.hook("ok");
     let again = hook.replacen("http://", "HTTP://", 1);
@@ -47,7 +51,7 @@ async fn a_url_counts_once_for_a_call() {
 }
 
 #[tokio::test]
-async fn a_submission_of_what_is_under_way_adds_its_callback_and_replaces_metadata() {
+async fn resubmitting_an_unfinished_call_adds_its_callback_and_replaces_metadata() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     stage.vendor.set_held(true);
@@ -58,7 +62,11 @@ async fn a_submission_of_what_is_under_way_adds_its_callback_and_replaces_metada
     let second = json!({"call_id": "1", "callback": {"url": stage.hook("ok/b")}, "metadata": {"c": 3}});
     assert_eq!(acme.submitted(second).await["metadata"], json!({"c": 3}));
     let unchanged = acme.submitted(json!({"call_id": "1"})).await;
-    assert_eq!(unchanged["metadata"], json!({"c": 3}), "metadata that is not given stays");
+    assert_eq!(
+        unchanged["metadata"],
+        json!({"c": 3}),
+        "a submission without metadata must keep the metadata"
+    );
     stage.vendor.set_held(false);
 
     let received = [stage.receiver.next().await, stage.receiver.next().await];
@@ -87,17 +95,17 @@ async fn metadata_of_a_finished_call_can_be_replaced() {
 }
 
 #[tokio::test]
-async fn tenants_have_their_own_analysis_of_a_call_of_the_same_name() {
+async fn tenants_have_separate_analyses_of_the_same_call_id() {
     let stage = Stage::start().await;
     stage.acme().submitted(json!({"call_id": "1", "metadata": {"of": "acme"}})).await;
     stage.globex().submitted(json!({"call_id": "1", "metadata": {"of": "globex"}})).await;
     assert_eq!(stage.acme().outcome("1").await["metadata"], json!({"of": "acme"}));
     assert_eq!(stage.globex().outcome("1").await["metadata"], json!({"of": "globex"}));
-    assert_eq!(stage.vendor.submits(&call("1")), 2, "each tenant's account at the vendor has its own");
+    assert_eq!(stage.vendor.submits(&call("1")), 2, "the call is submitted once per tenant");
 }
 
 #[tokio::test]
-async fn every_name_that_a_call_may_have_goes_all_the_way() {
+async fn every_valid_call_id_completes() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let longest = "x".repeat(128);

@@ -1,4 +1,4 @@
-//! A client of the event stream that keeps to the letter of the HTML standard (9.2.6), and does not read ahead.
+//! A client of the event stream that follows the HTML standard (9.2.6) strictly and does not read ahead.
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
@@ -6,24 +6,24 @@ use serde_json::Value;
 
 use crate::caller::{Answer, Caller};
 
-/// A stream that was opened.
+/// An open event stream.
 pub(crate) struct Subscriber {
     response: Response,
     received: Vec<u8>,
     last_event_id: String,
 }
 
-/// A block of a stream.
+/// A block of an event stream.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Told {
-    /// One with data.
+pub(crate) enum StreamBlock {
+    /// An event with its data.
     Event { id: String, kind: String, data: Value },
     /// A comment.
     Comment(String),
 }
 
 impl Subscriber {
-    /// Opens a stream; where it stands comes before this returns.
+    /// Opens a stream and reads the first block, which holds the current position.
     pub(crate) async fn open(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Self {
         let response = ask(caller, path, last_event_id).await;
         assert_eq!(response.status(), 200);
@@ -38,7 +38,7 @@ impl Subscriber {
         subscriber
     }
 
-    /// Asks for a stream that is refused.
+    /// Requests a stream and returns the error response.
     pub(crate) async fn refused(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Answer {
         let response = ask(caller, path, last_event_id).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -51,16 +51,16 @@ impl Subscriber {
         self.response.headers()
     }
 
-    /// What to come back with.
+    /// The `Last-Event-ID` to send when the stream is resumed.
     pub(crate) fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// What comes next; `None` at the stream's end.
-    pub(crate) async fn next(&mut self) -> Option<Told> {
+    /// The next block, or `None` at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<StreamBlock> {
         let block = self.block().await?;
         if let Some(comment) = block.strip_prefix(": ") {
-            return Some(Told::Comment(comment.to_owned()));
+            return Some(StreamBlock::Comment(comment.to_owned()));
         }
         let [id, kind, data] = block.lines().collect::<Vec<_>>().try_into().unwrap();
         let field = |line: &str, name: &str| line.strip_prefix(name).unwrap().to_owned();
@@ -69,15 +69,17 @@ impl Subscriber {
         assert_eq!((data["id"].as_str(), data["type"].as_str()), (Some(&*id), Some(&*kind)));
         crate::contract::check_event(&data);
         self.last_event_id.clone_from(&id);
-        Some(Told::Event { id, kind, data })
+        Some(StreamBlock::Event { id, kind, data })
     }
 
-    /// The call that the next event tells of.
+    /// The call ID of the next event.
     pub(crate) async fn call(&mut self) -> String {
         loop {
             match self.next().await.unwrap() {
-                Told::Event { data, .. } => return data["data"]["call_id"].as_str().unwrap().to_owned(),
-                Told::Comment(comment) => assert_eq!(comment, "ping"),
+                StreamBlock::Event { data, .. } => {
+                    return data["data"]["call_id"].as_str().unwrap().to_owned();
+                }
+                StreamBlock::Comment(comment) => assert_eq!(comment, "ping"),
             }
         }
     }
@@ -89,7 +91,7 @@ impl Subscriber {
                 return Some(String::from_utf8(block[..end].to_vec()).unwrap());
             }
             let Some(chunk) = self.response.chunk().await.unwrap() else {
-                assert!(self.received.is_empty(), "it ends between two blocks");
+                assert!(self.received.is_empty(), "the stream ended inside a block");
                 return None;
             };
             self.received.extend_from_slice(&chunk);

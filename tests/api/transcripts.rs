@@ -1,4 +1,4 @@
-//! The transcript in each of its forms, by `Accept` or by `?format=`.
+//! The transcript in each format, selected by `Accept` or by `?format=`.
 
 use reqwest::Method;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::stage::Stage;
 
 const PATH: &str = "/v1/analyses/known-1/transcript";
 
-/// `format`, media type, the type as it is answered, and what such a file begins with.
+/// The value of `format`, its media type, the `Content-Type` of the response, and the beginning of the body.
 const FORMS: [(&str, &str, &str, &str); 5] = [
     ("json", "application/json", "application/json", "{\"call_id\":\"known-1\","),
     ("text", "text/plain", "text/plain; charset=utf-8", "[0:00:"),
@@ -34,7 +34,7 @@ async fn each_format_is_available_by_accept_and_by_parameter() {
         let name = format!("inline; filename=\"known-1.{extension}\"");
         assert_eq!(by_type.header("content-disposition"), name);
 
-        // The parameter counts before the header.
+        // The parameter takes precedence over the header.
         let path = format!("{PATH}?format={format}");
         for other in ["application/json", "text/vtt", "image/png"] {
             let by_name = stage.acme().get_with(&path, &[("accept", other)]).await;
@@ -49,7 +49,7 @@ async fn each_format_is_available_by_accept_and_by_parameter() {
         tags.push(by_type.header("etag").to_owned());
     }
     for (place, (format, ..)) in FORMS.iter().enumerate() {
-        // What is known in one form is not known in another.
+        // The entity tag of one format does not match another format.
         for (other, tag) in tags.iter().enumerate() {
             let path = format!("{PATH}?format={format}");
             let answer = stage.acme().get_with(&path, &[("if-none-match", tag)]).await;
@@ -85,7 +85,7 @@ async fn an_unacceptable_format_is_refused_with_the_available_ones() {
              application/x-subrip"
         );
     }
-    // Neither is the vendor asked for it.
+    // An unacceptable format causes no request to the vendor.
     assert!(stage.vendor.calls().is_empty());
     let wrong = stage.acme().get(&format!("{PATH}?format=pdf")).await;
     assert_eq!(wrong.pointers(), ["?format"]);

@@ -1,4 +1,4 @@
-//! What a tenant used.
+//! Usage counts of a tenant.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ async fn usage_is_counted_and_includes_empty_days() {
     assert_eq!(answer.status, 200);
     let days = answer.json()["days"].as_array().unwrap().clone();
     assert_eq!(days.len(), 30);
-    // The last two: the test may run at midnight.
+    // The last two days are added up, because the test may run at midnight.
     let sum = |field: &str| days[28..].iter().map(|day| day[field].as_u64().unwrap()).sum::<u64>();
     assert_eq!((sum("submissions"), sum("completions"), sum("failures")), (1, 1, 0));
     assert!(sum("polls") >= 1);

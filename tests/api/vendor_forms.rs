@@ -1,22 +1,22 @@
-//! Every form of the vendor's answers, each by the stand-in's behaviour of that name.
+//! Every kind of vendor response, each produced by a behaviour of the stand-in.
 
 use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, VENDOR_TOKENS};
 
-/// How a call ends, and how many submits of it reach the vendor.
+/// The end of a call and the number of its submits to the vendor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
-    /// Completed after so many submits, of which the vendor took one.
+    /// Completed after this number of submits, of which the vendor accepted one.
     Completed(usize),
-    /// Refused for good after one submit.
+    /// Refused permanently after one submit.
     Rejected,
-    /// Not before a time that lies outside these tests: see `deadlines`.
+    /// Unfinished during this test. `deadlines` tests the end of these calls.
     Open,
 }
 
-/// No `_`: a new behaviour needs an end.
+/// The match has no wildcard, so the compiler requires an end for each new behaviour.
 fn end_of(behaviour: Behaviour) -> End {
     match behaviour {
         Behaviour::Documented
@@ -46,20 +46,20 @@ fn end_of(behaviour: Behaviour) -> End {
         | Behaviour::AudioRedirect
         | Behaviour::AudioTruncated
         | Behaviour::AudioLong => End::Completed(1),
-        // The outcome is known: taken.
+        // The outcome is known: the vendor accepted the call.
         Behaviour::Submit202 | Behaviour::Submit204 => End::Completed(1),
-        // The outcome is unknown, and the vendor turns out to have the call.
+        // The outcome is unknown, and the vendor has the call.
         Behaviour::SubmitHtml
         | Behaviour::SubmitReset
         | Behaviour::SubmitHang
         | Behaviour::Submit500Taken => End::Completed(1),
-        // The outcome is unknown, and the vendor denies the call; so twice, and then it takes it.
+        // The outcome is unknown, and the vendor does not have the call. This happens twice, then the vendor accepts it.
         Behaviour::Redirect
         | Behaviour::SubmitHtmlLost
         | Behaviour::SubmitResetLost
         | Behaviour::SubmitHangLost
         | Behaviour::Submit500Lost => End::Completed(3),
-        // The outcome is known: not taken, and worth another try.
+        // The outcome is known: the vendor did not accept the call, and a retry is useful.
         Behaviour::Submit401 | Behaviour::Submit403 | Behaviour::Submit404 | Behaviour::Submit429 => {
             End::Completed(3)
         }
@@ -84,7 +84,7 @@ fn end_of(behaviour: Behaviour) -> End {
 }
 
 #[tokio::test]
-async fn every_form_of_answer_ends_as_it_should() {
+async fn every_vendor_behaviour_leads_to_the_expected_end() {
     let limits = [("VENDOR__REQUEST_TIMEOUT", "300ms"), ("VENDOR__MAX_RESPONSE_BYTES", "256KiB")];
     let stage = Stage::with(&limits).await;
     let acme = stage.acme();
@@ -120,7 +120,7 @@ async fn every_form_of_answer_ends_as_it_should() {
 }
 
 #[tokio::test]
-async fn what_differs_from_the_vendors_page_is_read_all_the_same() {
+async fn answers_that_differ_from_the_vendors_documentation_are_read() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let known = |behaviour: Behaviour| format!("known-{}~1", behaviour.name());
@@ -153,7 +153,7 @@ async fn what_differs_from_the_vendors_page_is_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_vendors_own_answer_is_kept_with_fields_that_nobody_knows() {
+async fn the_vendors_answer_is_kept_with_unknown_fields() {
     let stage = Stage::start().await;
     for behaviour in [Behaviour::TagTypes, Behaviour::Unordered, Behaviour::Gzip, Behaviour::NumbersAsStrings]
     {

@@ -1,11 +1,11 @@
-//! Endpoints that fail: what is held back, what is disabled, and that nothing is lost by it.
+//! Failing webhooks: pauses, disabling, and the deliveries that wait meanwhile.
 
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
 use crate::webhooks::{completed, registered};
 
-/// Waits until the webhook of this path is so.
+/// Waits until the webhook at this path meets the condition.
 async fn webhook_that(stage: &Stage, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     loop {
         let webhook = stage.acme().get(path).await.json();
@@ -16,7 +16,7 @@ async fn webhook_that(stage: &Stage, path: &str, is_so: impl Fn(&Value) -> bool)
 }
 
 #[tokio::test]
-async fn a_410_disables_it_at_once_and_nothing_is_lost() {
+async fn a_410_disables_the_webhook_at_once_and_no_delivery_is_lost() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let (path, _) = registered(&acme, json!({"url": stage.hook("410")})).await;
@@ -31,7 +31,7 @@ async fn a_410_disables_it_at_once_and_nothing_is_lost() {
     let listed = acme.get("/v1/deliveries").await.json()["deliveries"].take();
     let again = format!("/v1/deliveries/{}/redeliver", listed[0]["id"].as_str().unwrap());
     acme.post(&again, json!({})).await.problem(409, "webhook_disabled");
-    // What happens meanwhile is not put on its way.
+    // Events that occur while the webhook is disabled are not delivered.
     completed(&stage, "2").await;
     let enabled = acme.patch(&path, json!({"enabled": true, "url": stage.hook("ok")})).await.json();
     assert_eq!(
@@ -39,14 +39,14 @@ async fn a_410_disables_it_at_once_and_nothing_is_lost() {
         (&json!(null), &json!(0))
     );
     let received = stage.receiver.next().await;
-    let told: Value = serde_json::from_slice(&received.body).unwrap();
-    assert_eq!((received.path.as_str(), &told["data"]["call_id"]), ("/hook/ok", &json!("1")));
+    let event: Value = serde_json::from_slice(&received.body).unwrap();
+    assert_eq!((received.path.as_str(), &event["data"]["call_id"]), ("/hook/ok", &json!("1")));
     let remains = stage.close().await;
     assert_eq!(remains.receiver.received().len(), 2);
 }
 
 #[tokio::test]
-async fn one_that_somebody_disables_gets_nothing_until_it_is_enabled() {
+async fn a_disabled_webhook_gets_no_events_until_it_is_enabled() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let (path, _) = registered(&acme, json!({"url": stage.hook("ok"), "enabled": false})).await;
@@ -55,12 +55,12 @@ async fn one_that_somebody_disables_gets_nothing_until_it_is_enabled() {
     assert_eq!((&webhook["enabled"], &webhook["disabled_reason"]), (&json!(false), &json!("requested")));
     acme.patch(&path, json!({"enabled": true})).await;
     completed(&stage, "2").await;
-    let told: Value = serde_json::from_slice(&stage.receiver.next().await.body).unwrap();
-    assert_eq!(told["data"]["call_id"], "2");
+    let event: Value = serde_json::from_slice(&stage.receiver.next().await.body).unwrap();
+    assert_eq!(event["data"]["call_id"], "2");
 }
 
 #[tokio::test]
-async fn a_dead_one_is_paused_and_delays_nobody() {
+async fn a_failing_webhook_is_paused_and_delays_no_other_webhook() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1ms,1ms,1ms,1ms,1h")]).await;
     let acme = stage.acme();
     let (dead, _) = registered(&acme, json!({"url": stage.hook("500")})).await;
@@ -73,8 +73,8 @@ async fn a_dead_one_is_paused_and_delays_nobody() {
     registered(&acme, json!({"url": stage.hook("ok")})).await;
     completed(&stage, "2").await;
     let received = stage.receiver.next().await;
-    assert_eq!(received.path, "/hook/ok", "the other one does not wait");
-    // Somebody who has mended it need not wait either.
+    assert_eq!(received.path, "/hook/ok", "the other webhook does not wait");
+    // A change of the URL ends the pause.
     let mended = acme.patch(&dead, json!({"url": stage.hook("ok/mended")})).await.json()["health"].take();
     assert_eq!((&mended["paused_until"], &mended["consecutive_failures"]), (&json!(null), &json!(0)));
     acme.post(&format!("{dead}/test"), json!({})).await;
@@ -82,13 +82,13 @@ async fn a_dead_one_is_paused_and_delays_nobody() {
     for _ in 0..2 {
         let received = stage.receiver.next().await;
         assert_eq!(received.path, "/hook/ok/mended");
-        let told: Value = serde_json::from_slice(&received.body).unwrap();
-        types.push(told["type"].as_str().unwrap().to_owned());
+        let event: Value = serde_json::from_slice(&received.body).unwrap();
+        types.push(event["type"].as_str().unwrap().to_owned());
     }
     types.sort();
     assert_eq!(
         types,
         ["analysis.completed", "webhook.test"],
-        "the second call's, which waited, and the test"
+        "the event of the second call, which waited, and the test event"
     );
 }

@@ -1,4 +1,4 @@
-//! Registered endpoints: what they get, how it is signed, and what is never shown.
+//! Webhooks: events, signatures, secrets and deliveries.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::stage::{ACME_SECRET, Stage};
 
 const HOOKS: &str = "/v1/webhooks";
 
-/// Registers a webhook; its path and its secret.
+/// Registers a webhook. Returns its path and its secret.
 pub(crate) async fn registered(caller: &Caller, webhook: Value) -> (String, String) {
     let answer = caller.post(HOOKS, webhook).await;
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -20,13 +20,13 @@ pub(crate) async fn registered(caller: &Caller, webhook: Value) -> (String, Stri
     (path, created["secret"].as_str().unwrap().to_owned())
 }
 
-/// A completed call of acme's.
+/// Submits a call of `acme` and waits until it is completed.
 pub(crate) async fn completed(stage: &Stage, call_id: &str) {
     stage.acme().submitted(json!({"call_id": call_id})).await;
     stage.acme().outcome(call_id).await;
 }
 
-/// Waits until the delivery of this path is so.
+/// Waits until the delivery at this path meets the condition.
 pub(crate) async fn delivery_that(caller: &Caller, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     loop {
         let delivery = caller.get(path).await.json();
@@ -45,7 +45,7 @@ async fn a_webhook_receives_every_event_signed_with_its_secret() {
     let stage = Stage::start().await;
     let (path, secret) = registered(&stage.acme(), json!({"url": stage.hook("ok/hook")})).await;
     assert_ne!(secret, ACME_SECRET);
-    // Another tenant's hears nothing.
+    // The webhook of another tenant gets no event.
     registered(&stage.globex(), json!({"url": stage.hook("ok/other")})).await;
     let call = json!({"call_id": "1", "callback": {"url": stage.hook("ok/callback")}});
     stage.acme().submitted(call).await;
@@ -55,10 +55,10 @@ async fn a_webhook_receives_every_event_signed_with_its_secret() {
     assert_eq!((callback.path.as_str(), hook.path.as_str()), ("/hook/ok/callback", "/hook/ok/hook"));
     assert_is_signed(hook, &secret);
     assert_is_signed(callback, ACME_SECRET);
-    assert_eq!(hook.body, callback.body, "the same event");
+    assert_eq!(hook.body, callback.body, "both requests carry the same event");
     assert_eq!(hook.header("webhook-id"), callback.header("webhook-id"));
-    let told: Value = serde_json::from_slice(&hook.body).unwrap();
-    assert_eq!((&told["type"], &told["data"]["call_id"]), (&json!("analysis.completed"), &json!("1")));
+    let event: Value = serde_json::from_slice(&hook.body).unwrap();
+    assert_eq!((&event["type"], &event["data"]["call_id"]), (&json!("analysis.completed"), &json!("1")));
 
     let of_hook = format!("/v1/deliveries?webhook={}", &path[HOOKS.len() + 1..]);
     let listed = stage.acme().get(&of_hook).await.json()["deliveries"].take();
@@ -70,11 +70,11 @@ async fn a_webhook_receives_every_event_signed_with_its_secret() {
     let shown = stage.acme().get(&path).await.json();
     assert_eq!((&shown["health"]["success_rate"], &shown["health"]["attempts"]), (&json!(1.0), &json!(1)));
     let remains = stage.close().await;
-    assert_eq!(remains.receiver.received().len(), 2, "each once");
+    assert_eq!(remains.receiver.received().len(), 2, "each endpoint gets the event once");
 }
 
 #[tokio::test]
-async fn a_webhook_receives_only_its_event_types() {
+async fn a_webhook_receives_only_its_selected_event_types() {
     let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "1ms")]).await;
     registered(&stage.acme(), json!({"url": stage.hook("ok/failed"), "events": ["analysis.failed"]})).await;
     registered(&stage.acme(), json!({"url": stage.hook("ok/completed"), "events": ["analysis.completed"]}))
@@ -125,14 +125,14 @@ async fn a_change_applies_to_pending_deliveries() {
     delivery_that(&acme, &delivery, |delivery| delivery["under_way"] == false).await;
     let changed = acme.patch(&path, json!({"url": stage.hook("ok/moved"), "description": null})).await.json();
     assert_eq!((&changed["description"], &changed["enabled"]), (&json!(null), &json!(true)));
-    // An hour is left of the pause.
+    // The next attempt is due in an hour.
     let again = acme.post(&format!("{delivery}/redeliver"), json!({})).await;
     assert_eq!(again.status, 202);
     assert_eq!(stage.receiver.next().await.path, "/hook/ok/moved");
     let delivery = delivery_that(&acme, &delivery, is_delivered).await;
     let outcomes: Vec<_> =
         delivery["attempts"].as_array().unwrap().iter().map(|attempt| attempt["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["refused", "refused", "delivered"], "the history stays");
+    assert_eq!(outcomes, ["refused", "refused", "delivered"], "the history of attempts is kept");
     assert_eq!(delivery["attempts"][0]["response"], "500\n");
 }
 
@@ -154,7 +154,7 @@ async fn a_delivered_event_can_be_redelivered_with_the_same_id() {
 }
 
 #[tokio::test]
-async fn both_secrets_sign_while_a_rotation_overlaps() {
+async fn both_secrets_sign_during_the_overlap_of_a_rotation() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     let (path, first) = registered(&acme, json!({"url": stage.hook("ok")})).await;
@@ -166,7 +166,7 @@ async fn both_secrets_sign_while_a_rotation_overlaps() {
     assert_is_signed(&received, &first);
     assert_is_signed(&received, &second);
 
-    // A secret of the caller's own, and the old one leaked; a body is not needed otherwise.
+    // The caller supplies a secret and ends the overlap at once. The body is optional.
     let own = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     let rotated = acme
         .post(&format!("{path}/rotate-secret"), json!({"overlap_seconds": 0, "secret": own}))
@@ -191,8 +191,8 @@ async fn a_test_event_is_marked_and_not_in_the_feed() {
     assert_eq!(accepted.status, 202);
     let received = stage.receiver.next().await;
     assert_is_signed(&received, &secret);
-    let told: Value = serde_json::from_slice(&received.body).unwrap();
-    assert_eq!((&told["type"], &told["data"]["is_test"]), (&json!("webhook.test"), &json!(true)));
+    let event: Value = serde_json::from_slice(&received.body).unwrap();
+    assert_eq!((&event["type"], &event["data"]["is_test"]), (&json!("webhook.test"), &json!(true)));
     let delivery = delivery_that(&acme, accepted.header("location"), is_delivered).await;
     assert_eq!((&delivery["call_id"], &delivery["event_type"]), (&json!(null), &json!("webhook.test")));
     completed(&stage, "1").await;
@@ -200,7 +200,7 @@ async fn a_test_event_is_marked_and_not_in_the_feed() {
     let types: Vec<_> =
         events["events"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
     assert_eq!(types, ["analysis.completed"]);
-    // Its id is no place in the feed, and yet nothing goes wrong.
+    // The ID of a test event is not a position in the feed.
     let after = format!("/v1/events?after={}", received.header("webhook-id").unwrap());
     assert_eq!(acme.get(&after).await.status, 200);
 }
@@ -261,7 +261,7 @@ async fn deliveries_are_listed_newest_first_and_page_by_page() {
     let id = &good[HOOKS.len() + 1..];
     assert_eq!(calls(&acme.get(&format!("/v1/deliveries?webhook={id}")).await.json()), ["3", "2", "1"]);
     for status in ["failed", "delivered"] {
-        // The receiver has it a moment before the store has the outcome.
+        // The receiver gets the request before the store has the outcome.
         let path = format!("/v1/deliveries?status={status}");
         while calls(&acme.get(&path).await.json()) != ["3", "2", "1"] {}
         let both = format!("{path}&webhook={id}&call_id=2");
@@ -305,7 +305,7 @@ async fn invalid_fields_are_named_without_header_values() {
     assert_eq!(acme.post(HOOKS, json!({"url": url, "headers": many})).await.pointers(), ["#/headers"]);
     let inside = acme.post(HOOKS, json!({"url": "https://10.0.0.1/"})).await;
     assert_eq!(inside.problem(422, "callback_forbidden")["errors"][0]["pointer"], "#/url");
-    assert_eq!(acme.get(HOOKS).await.json(), json!({"webhooks": []}), "nothing was taken");
+    assert_eq!(acme.get(HOOKS).await.json(), json!({"webhooks": []}), "no invalid webhook is stored");
 
     let (path, _) = registered(&acme, json!({"url": url})).await;
     for (body, pointer) in [
@@ -388,9 +388,9 @@ async fn without_an_encryption_key_secrets_are_refused() {
         acme.post(&path, body).await.problem(501, "encryption_not_configured");
     }
     acme.patch(&path, json!({"headers": {"X-B": "2"}})).await.problem(501, "encryption_not_configured");
-    // What does not need it goes on.
+    // Operations that need no encryption still work.
     assert_eq!(acme.patch(&path, json!({"description": "still"})).await.json()["description"], "still");
-    // And a delivery says what is missing, without a word against its receiver.
+    // The delivery names the missing setting and does not count as a failure of the receiver.
     completed(&stage, "1").await;
     let listed = acme.get("/v1/deliveries").await.json()["deliveries"].take();
     let delivery = format!("/v1/deliveries/{}", listed[0]["id"].as_str().unwrap());

@@ -1,6 +1,6 @@
-//! What tests read from a store, and the gateway does not: rows of tables that it only writes, and a call's deliveries.
+//! Reads data for tests that the gateway does not read: rows of tables that it only writes, and the deliveries of a call.
 //!
-//! Shared source: a test binary says `#[path = "../support/rows.rs"] mod rows;`.
+//! Test binaries share this source with `#[path = "../support/rows.rs"] mod rows;`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Rows {
         Self::Server(url.to_owned())
     }
 
-    /// The rows that a statement selects. Every column must be a text.
+    /// The rows that a statement selects. Every column must have the type `text`.
     async fn select(&self, sql: &str) -> Vec<Row> {
         match self {
             Self::File(path) => {
