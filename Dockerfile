@@ -2,8 +2,8 @@
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 WORKDIR /src
 
-# The dependencies, in a layer of their own: it is built anew only when these two files change. Cargo insists on the files
-# of every bench that the manifest names, and those stay outside: here it names none.
+# A separate layer for the dependencies: it is rebuilt only when these two files change. Cargo requires the file of every
+# bench in the manifest, and these files are not copied, so the benches are removed from the manifest.
 COPY Cargo.toml Cargo.lock ./
 RUN sed -i '/^\[\[bench\]\]/,/^$/d' Cargo.toml \
     && mkdir src \
@@ -13,11 +13,11 @@ RUN sed -i '/^\[\[bench\]\]/,/^$/d' Cargo.toml \
     && rm -r src
 
 COPY src src
-# Newer than what was built from nothing above, whatever times the checkout gave the files.
+# Cargo compares times: the sources must be newer than the empty crate that was built above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked
 
-# What the image consists of: the program without its symbols, the four libraries that it needs, and what Debian says of
-# these, for scanners to find. The base image that has them all has twice as much besides.
+# Content of the image: the program without symbols, the libraries that it needs, and Debian's package data of these
+# libraries for scanners. A base image with all of these libraries would be larger.
 RUN install -D --strip target/release/alovoice-gateway /image/root/usr/local/bin/alovoice-gateway \
     && ldd target/release/alovoice-gateway > /image/ldd \
     && grep -o '/[^ ]*' /image/ldd > /image/libraries \
@@ -32,7 +32,7 @@ RUN install -D --strip target/release/alovoice-gateway /image/root/usr/local/bin
 FROM gcr.io/distroless/static-debian12:nonroot
 
 COPY --from=build /image/root /
-# The SQLite file's place: the only one that is written to. The default store.url is relative to it.
+# The folder of the SQLite file, the only folder that is written to. The default store.url is relative to it.
 COPY --from=build --chown=65532:65532 /image/data /data
 COPY LICENSE NOTICE /usr/share/doc/alovoice-gateway/
 WORKDIR /data
@@ -49,7 +49,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
 ENTRYPOINT ["/usr/local/bin/alovoice-gateway"]
 CMD ["serve"]
 
-# Last, so that they alone are made anew when they change.
+# Last, so that a change rebuilds only these labels.
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown

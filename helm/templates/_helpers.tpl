@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 50 characters, so that what is added to it stays a valid name of a Service. */}}
+{{/* At most 50 characters, so that the name of a Service stays valid with a suffix. */}}
 {{- define "alovoice-gateway.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
@@ -18,13 +18,13 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes: a Deployment's selector cannot be changed. */}}
+{{/* Labels that never change, because the selector of a Deployment is immutable. */}}
 {{- define "alovoice-gateway.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "alovoice-gateway.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* The pods that serve, and not those of `helm test`. */}}
+{{/* Labels of the pods that serve requests, without the pods of `helm test`. */}}
 {{- define "alovoice-gateway.servingLabels" -}}
 {{ include "alovoice-gateway.selectorLabels" . }}
 app.kubernetes.io/component: gateway
@@ -70,7 +70,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else -}}1{{- end -}}
 {{- end -}}
 
-{{/* The fewest pods that are wanted at any time. */}}
+{{/* Minimum number of pods. */}}
 {{- define "alovoice-gateway.leastReplicas" -}}
 {{- if .Values.autoscaling.enabled -}}{{ int .Values.autoscaling.minReplicas }}{{- else -}}{{ include "alovoice-gateway.replicas" . }}{{- end -}}
 {{- end -}}
@@ -92,16 +92,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* Longer than everything that happens between the decision to end the pod and its end. */}}
+{{/* Longer than the preStop hook and the shutdown of the gateway together. */}}
 {{- define "alovoice-gateway.gracePeriod" -}}
 {{- $grace := include "alovoice-gateway.seconds" (.Values.config.server.shutdown_grace | default "25s") | int64 -}}
 {{- add (int64 .Values.drain.preStopSleepSeconds) $grace (int64 .Values.drain.marginSeconds) -}}
 {{- end -}}
 
-{{/* What would render, and then not work. */}}
+{{/* Fails on values that would render but not work. */}}
 {{- define "alovoice-gateway.validate" -}}
 {{- if not .Values.config.auth.issuers -}}
-{{- fail "\n\nconfig.auth.issuers is empty: say whose tokens are taken, see the example in values.yaml." -}}
+{{- fail "\n\nconfig.auth.issuers is empty: list the issuers whose tokens are accepted, see the example in values.yaml." -}}
 {{- end -}}
 {{- if not .Values.config.tenants -}}
 {{- fail "\n\nconfig.tenants is empty: say who the callers work for, see the example in values.yaml." -}}

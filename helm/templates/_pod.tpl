@@ -1,11 +1,11 @@
-{{/* What the gateway's pods and those of `helm test` have in common. */}}
+{{/* Shared by the gateway's pods and the pods of `helm test`. */}}
 
 {{- define "alovoice-gateway.volumeMounts" -}}
 - name: settings
   mountPath: /etc/alovoice-gateway
   readOnly: true
 {{- if include "alovoice-gateway.fileSources" . }}
-# A folder and not single files (subPath): only so does a rotated Secret arrive.
+# A folder instead of single files (subPath), because Kubernetes updates only folders when a Secret is rotated.
 - name: files
   mountPath: {{ include "alovoice-gateway.filesPath" . }}
   readOnly: true
@@ -22,7 +22,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* All but `data`. */}}
+{{/* All volumes except `data`. */}}
 {{- define "alovoice-gateway.volumes" -}}
 - name: settings
   configMap:
@@ -56,7 +56,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Of everything that is ever run. */}}
+{{/* Settings of every pod. */}}
 {{- define "alovoice-gateway.podBasics" -}}
 serviceAccountName: {{ include "alovoice-gateway.serviceAccountName" . }}
 automountServiceAccountToken: false

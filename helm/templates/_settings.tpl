@@ -6,7 +6,7 @@ The gateway's settings, from values to TOML.
   files      these files: a list of {file, source}
   toml       a table as TOML. Helm's own toToml makes floats of whole numbers, which the gateway refuses.
 
-Templates give back text, so what is structured travels as JSON.
+A template returns text, so structured data is passed as JSON.
 */}}
 
 {{/* Where files are mounted. */}}
@@ -31,7 +31,7 @@ Templates give back text, so what is structured travels as JSON.
 {{- toJson $config -}}
 {{- end -}}
 
-{{/* Percent-encoded: a plus is a plus to the gateway. */}}
+{{/* Percent-encodes a space as %20, because the gateway reads a plus as a plus. */}}
 {{- define "alovoice-gateway.percent" -}}{{ urlquery . | replace "+" "%20" }}{{- end -}}
 
 {{- define "alovoice-gateway.postgresUrl" -}}

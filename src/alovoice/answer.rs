@@ -16,7 +16,7 @@ use crate::domain::transcript::{Speaker, Turn};
 
 /// The most turns of a call: one every three seconds, for sixteen hours.
 const MAX_TURNS: usize = 20_000;
-/// The most tags of a call.
+/// Maximum number of tags of a call.
 const MAX_TAGS: usize = 20_000;
 /// Total size of the lists and objects that are values of tags. Further ones are kept as text.
 const MAX_NESTED_BYTES: usize = 1 << 20;

@@ -76,7 +76,7 @@ impl VendorClient {
             // One submit is one request.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
-            // Shorter than the whole time-out, which tells an unreachable vendor from a slow one.
+            // Shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
             .connect_timeout(settings.request_timeout / 2)
             .build()?;
         Ok(Self {

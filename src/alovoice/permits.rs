@@ -19,7 +19,7 @@ use crate::env::Env;
 /// The permits of all tenants.
 pub struct VendorPermits {
     tenants: HashMap<TenantId, Arc<TenantPermits>>,
-    /// Held from counting to taking, so that two tasks never take the same permit.
+    /// Locked from counting the permits to taking one, so that two tasks never take the same permit.
     taking: tokio::sync::Mutex<()>,
     env: Env,
     /// Notified when a permit of any tenant is released.
@@ -208,11 +208,11 @@ impl VendorPermit {
             (true, false) => {
                 is_open.set(1);
                 let pause = until.map_or(0, |until| until.since(now).as_secs());
-                tracing::warn!(%tenant, pause_seconds = pause, "circuit open: the vendor does not answer");
+                tracing::warn!(%tenant, pause_seconds = pause, "circuit open: requests to the vendor fail");
             }
             (false, true) => {
                 is_open.set(0);
-                tracing::info!(%tenant, "circuit closed: the vendor answers again");
+                tracing::info!(%tenant, "circuit closed: requests to the vendor succeed again");
             }
             (true, true) | (false, false) => {}
         }

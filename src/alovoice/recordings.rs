@@ -62,7 +62,7 @@ impl Recordings {
         let mut url = self.base_url.clone();
         let path = request.path;
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        // Only path and query are set, so the host is the vendor's whatever the path contains.
+        // Only path and query are set, so no path can change the host.
         url.set_path(path);
         url.set_query(query);
         let method = if request.head { Method::HEAD } else { Method::GET };

@@ -15,7 +15,7 @@ const DIGEST_BYTES: usize = 8;
 
 /// The text is not a cursor of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a cursor of this list: give back `next_cursor` as it came, with the same filters")]
+#[error("is not a cursor of this list: send `next_cursor` unchanged and with the same filters")]
 pub struct InvalidCursor;
 
 /// Reads and writes the cursors of one list: one tenant, one set of filters.
@@ -42,7 +42,7 @@ impl CursorCodec {
     /// The position of a cursor of this list.
     ///
     /// # Errors
-    /// [`InvalidCursor`] if the text is damaged or the cursor of another list.
+    /// [`InvalidCursor`] if the text is damaged or belongs to another list.
     pub(super) fn decode(&self, cursor: &str) -> Result<Vec<u8>, InvalidCursor> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
         let (versioned, digest) = bytes.split_last_chunk().ok_or(InvalidCursor)?;

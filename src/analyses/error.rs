@@ -22,7 +22,7 @@ pub enum AnalysesError {
         retry_after: Option<Duration>,
     },
     /// The cursor belongs to another list.
-    #[error("the cursor is not one of this list")]
+    #[error("the cursor belongs to another list")]
     InvalidCursor(#[from] InvalidCursor),
     /// The vendor has no recording of the call.
     #[error("there is no recording of this call")]
@@ -34,7 +34,7 @@ pub enum AnalysesError {
     #[error("the tenant has no callback secret")]
     NoCallbackSecret,
     /// The vendor did not answer a question that the store could not answer.
-    #[error("the vendor could not be asked")]
+    #[error("the request to the vendor failed")]
     VendorUnavailable {
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,

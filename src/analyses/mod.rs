@@ -166,7 +166,7 @@ impl Analyses {
             None => find.await?,
             Some(representation) => match tokio::time::timeout(CUT_OFF_PATIENCE, find).await {
                 Ok(Err(AnalysesError::Store(StoreError::Unavailable(_)))) | Err(_) => {
-                    tracing::warn!("answered from the cache: the store does not answer");
+                    tracing::warn!("store unavailable: answered from the cache");
                     return Ok(representation);
                 }
                 Ok(found) => found?,

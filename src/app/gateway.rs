@@ -73,7 +73,7 @@ impl Gateway {
         let began = Instant::now();
         // Before the log line, so that an operator who reads it finds `/readyz` off.
         self.readiness.set(false);
-        tracing::info!(grace = ?self.grace, "draining: not ready, no new work");
+        tracing::info!(grace = ?self.grace, "shutdown started: not ready, no new work is claimed");
         self.tasks.draining.cancel();
         for tasks in [&self.tasks.workers, &self.tasks.work, &self.tasks.background] {
             tasks.close();
@@ -81,9 +81,9 @@ impl Gateway {
         let patience = self.grace.saturating_sub(CLOSING_SHARE);
         let in_time = tokio::time::timeout(patience, self.requests_and_work()).await.is_ok();
         if in_time {
-            tracing::info!("requests and work finished");
+            tracing::info!("shutdown: all requests and work finished");
         } else {
-            tracing::warn!("grace period over: requests or work are cut off");
+            tracing::warn!("grace period over: unfinished requests and work are aborted");
             self.api_server.stop(false).await;
         }
         // Spans of finished work have ended by now and can be exported.

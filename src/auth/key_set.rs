@@ -165,7 +165,7 @@ fn from_jwks(json: &[u8], allowed: &[Algorithm], published: bool) -> Result<Vec<
     }
 }
 
-/// Removes every key that a token's `kid` and `alg` cannot tell from another key. `unreadable` holds the ids of keys that
+/// Removes every key that a token's `kid` and `alg` cannot distinguish from another key. `unreadable` holds the ids of keys that
 /// could not be read.
 fn without_ambiguous(keys: Vec<Key>, unreadable: &[String]) -> Vec<Key> {
     let is_distinct = |place: usize| {

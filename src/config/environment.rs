@@ -108,11 +108,11 @@ impl Variable {
                 match (inner, element) {
                     ([], element) => Ok((path, element)),
                     (inner, Value::Table(element)) => self.place(element, &path, inner),
-                    _ => Err(self.problem(&path, "has no keys inside")),
+                    _ => Err(self.problem(&path, "is not a table, so it has no keys")),
                 }
             }
             (inner, Value::Table(table)) => self.place(table, &path, inner),
-            _ => Err(self.problem(&path, "has no keys inside")),
+            _ => Err(self.problem(&path, "is not a table, so it has no keys")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reads a table key by key, notes every problem with its path, and goes on.
+//! Reads a table key by key. It records every problem with its path and continues with the next key.
 //!
 //! A value that cannot be read is `None`, never a placeholder, so that checks across keys compare only valid values. The
 //! settings are built only if no value is `None`.

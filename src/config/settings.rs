@@ -90,8 +90,8 @@ settings! {
         timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("15s"),
         /// Allows receivers with http:// URLs. Without it, only https:// is allowed.
         allow_http: bool = boolean().default(false),
-        /// Networks that are not public and may have receivers nevertheless. Receivers in all other private, local and reserved
-        /// networks are refused.
+        /// Private, local or reserved networks that may contain receivers. Receivers in other networks of these kinds are
+        /// refused.
         allow_networks: Vec<IpNet> = list_of(network()).default(NONE).example(vec!["10.20.0.0/16"]),
         /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each. After the last attempt, the
         /// delivery fails.
@@ -138,8 +138,8 @@ settings! {
         headers_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/collector-headers"),
         /// Share of the traces that start in the gateway and are recorded.
         sample_ratio: f64 = number(0.0..=1.0).default(1.0),
-        /// Maximum number of traces per second that are recorded in addition because a caller's traceparent header says that the
-        /// caller records them. A trace that the caller does not record is not recorded here.
+        /// Maximum number of additional traces per second that are recorded because the caller's traceparent header has the
+        /// sampled flag. A trace of a caller without that flag is not recorded.
         caller_samples_per_second: u32 = integer(0..=1_000_000).default(10),
     }
     check |section| {

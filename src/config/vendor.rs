@@ -26,7 +26,7 @@ settings! {
         request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
         /// Maximum size of an answer after decompression. At most four answers of this size are read at the same time.
         max_response_bytes: usize = size(KIB..=GIB).default("16MiB"),
-        /// Maximum number of submits and polls in flight per tenant, over all replicas. Claims at the same instant can exceed it once.
+        /// Maximum number of submits and polls in flight per tenant, over all replicas. Concurrent claims can exceed it briefly.
         max_concurrency: usize = integer(CONCURRENCY).default(32),
         /// Schedule of the polls for a result.
         polling: PollingPolicy = table(),
@@ -36,8 +36,9 @@ settings! {
 settings! {
     /// Schedule of the polls for a result.
     fields of PollingPolicy {
-        /// Time from the vendor's acceptance of a call to the first poll, until the gateway has learned the tenant's processing times.
-        /// It is also the time for which the vendor must deny a call whose submit got no answer before the call is submitted again.
+        /// Time from the vendor's acceptance of a call to the first poll, while the gateway does not know the tenant's processing
+        /// times yet. After a submit without an answer, the call is submitted again only if the vendor reports it as unknown for
+        /// this time.
         first_after: Duration = duration(PAUSE).default("10s"),
         /// Minimum interval between two polls. It must not exceed max_interval.
         min_interval: Duration = duration(INTERVAL).default("5s"),

@@ -45,7 +45,7 @@ impl Pace {
     /// Number of samples after which the estimate is used. Until then, polls come early and often, which measures the
     /// times well.
     pub const ENOUGH_SAMPLES: u32 = 16;
-    /// Maximum time to the first poll, whatever the estimate is.
+    /// Maximum time to the first poll, even if the estimate is longer.
     pub const MAX_FIRST_LOOK: Duration = Duration::from_secs(3600);
 
     /// Maximum gain: the first steps are large, but random outliers must not move the estimate far.

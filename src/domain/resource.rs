@@ -19,7 +19,7 @@ pub struct AnalysisResource {
     pub call_id: CallId,
     /// The status of the analysis.
     pub status: Status,
-    /// Number of the version of the result: 0 without a result, then it increases with each change.
+    /// Version number of the result: 0 without a result. It increases with each change.
     pub revision: u32,
     /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]

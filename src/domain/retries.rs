@@ -43,19 +43,19 @@ pub enum AttemptOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AttemptError {
     /// The host name does not resolve.
-    #[error("the host's name could not be resolved")]
+    #[error("the host name could not be resolved")]
     Dns,
     /// The connection failed.
-    #[error("no connection could be made")]
+    #[error("the connection to the receiver failed")]
     Connect,
     /// The TLS handshake failed or the certificate is invalid.
-    #[error("no TLS session could be made")]
+    #[error("the TLS handshake with the receiver failed")]
     Tls,
     /// The deadline passed before the status arrived.
-    #[error("no answer came in time")]
+    #[error("the receiver did not answer in time")]
     Timeout,
     /// The connection closed before the status arrived.
-    #[error("the connection was closed before an answer came")]
+    #[error("the connection was closed before the answer arrived")]
     Closed,
     /// The answer is not HTTP.
     #[error("the answer is not HTTP")]

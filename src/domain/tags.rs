@@ -9,7 +9,7 @@ pub struct Tag {
     /// The name of the rule.
     #[schema(example = "Приветсвие")]
     pub name: String,
-    /// The value of AloVoice: any JSON value, usually a string, often empty.
+    /// The value that AloVoice reports: any JSON value, usually a string, often empty.
     #[schema(required = true, value_type = Option<Value>, example = "Приветствие")]
     pub value: serde_json::Value,
     /// The `visible` flag of AloVoice; usually `null`.

@@ -86,7 +86,7 @@ impl TraceContext {
 }
 
 impl fmt::Display for TraceContext {
-    /// Writes the id of the trace alone, as log lines show it.
+    /// Writes only the trace id, as log lines show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.trace_id)
     }

@@ -79,7 +79,7 @@ async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) ->
             forget_store(metrics);
         }
         Err(_) => {
-            tracing::error!("the statistics of the store timed out");
+            tracing::error!("reading the statistics of the store timed out");
             forget_store(metrics);
         }
     }

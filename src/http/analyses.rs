@@ -64,7 +64,7 @@ fn metadata_schema() -> Schema {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Callback {
-    /// An `https` URL with a public address, of up to 2,048 bytes, without user name, password and fragment. The gateway
+    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. The gateway
     /// sends a POST request that is signed as Standard Webhooks specifies, and retries until the answer is 2xx.
     #[schema(
         max_length = 2048,

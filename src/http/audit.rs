@@ -1,8 +1,8 @@
 //! The audit log: a line for each operation of an authenticated caller, with the target `audit`, or `audit::read` for
 //! operations that only read.
 //!
-//! An entry begins when a token is verified or a link is opened. From then on the request leaves a line, whatever its
-//! answer: a refusal is worth a line too. The action is the operation id of the route table. An entry holds names and ids
+//! An entry begins when a token is verified or a link is opened. From then on the request is logged, even if
+//! it is refused. The action is the operation id of the route table. An entry holds names and ids
 //! only, no content of a call and no link.
 
 use std::cell::RefCell;
@@ -20,8 +20,8 @@ use super::routes::ApiOperation;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 
-/// The audit entry of a request, kept in the extensions of the request. It is written when the request was answered; for
-/// an operation that may change something also when the caller hangs up before that, and then without a status.
+/// The audit entry of a request, kept in the extensions of the request. It is written when the request was answered. If
+/// the caller hangs up earlier, only an operation that may change something is written, without a status.
 #[derive(Clone)]
 pub(super) struct AuditEntry(Rc<RefCell<Entry>>);
 

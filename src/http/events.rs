@@ -60,7 +60,8 @@ pub struct Event {
 /// One page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
-    /// The events, oldest first. A page with fewer than `limit` events is not always the last; an empty page is.
+    /// The events, oldest first. An empty page is the last one. A page with fewer than `limit` events
+    /// may have a next page.
     #[schema(max_items = 500)]
     events: Vec<Event>,
     /// Cursor of the next page: pass it as `after`, now or later. It does not expire.

@@ -127,8 +127,8 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
 }
 
 /// The span of a request in the trace of the caller or in a new one, and the trace context inside it. The fields of the span
-/// are part of each log line of the request, at every level of the log filter. Reads log nothing while all is well, so log lines
-/// have their span at `debug` alone.
+/// are part of each log line of the request, at every level of the log filter. Successful reads log nothing, so their
+/// span exists only at the level `debug`.
 fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (Span, TraceContext) {
     let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let caller = header.and_then(TraceContext::parse);

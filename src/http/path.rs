@@ -58,7 +58,7 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// A text that no generated id has names no resource.
+/// A text that is not a generated id gives 404, like the id of an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }

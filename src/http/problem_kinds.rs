@@ -34,7 +34,7 @@ kinds! {
     MALFORMED_REQUEST = "malformed_request", BAD_REQUEST, "Malformed HTTP request",
         "The head of the request is not valid HTTP. Check your client and the proxies in front of this service.";
     CALLBACK_FORBIDDEN = "callback_forbidden", UNPROCESSABLE_ENTITY, "Forbidden callback URL",
-        "The URL must use https and lead to a public address, unless the operator of this service allows more.";
+        "The URL must use https and lead to a public address, unless the operator of this service allows other addresses.";
     UNAUTHORIZED = "unauthorized", UNAUTHORIZED, "Authentication required",
         "Send one header `Authorization: Bearer <JWT>` with a valid token. `WWW-Authenticate` says why the token of the request \
          was rejected.";
@@ -43,10 +43,10 @@ kinds! {
     UNKNOWN_TENANT = "unknown_tenant", FORBIDDEN, "Unknown tenant",
         "The token is valid, but its tenant is not configured. Contact the operator of this service.";
     CORS_REFUSED = "cors_refused", FORBIDDEN, "Cross-origin request refused",
-        "A browser asked for a page of another origin. The operator does not allow this origin, or the method or a header is not \
-         supported.";
+        "A web page of another origin called this service from a browser. The operator does not allow this origin, or the \
+         method or a header is not supported.";
     NOT_FOUND = "not_found", NOT_FOUND, "Not found",
-        "The resource does not exist for your tenant, here or at AloVoice, or the path is wrong.";
+        "Neither this service nor AloVoice has this resource for your tenant, or the path is wrong.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed",
         "The header `Allow` lists the methods of the path.";
     NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "No acceptable media type",
@@ -73,17 +73,17 @@ kinds! {
     PRECONDITION_FAILED = "precondition_failed", PRECONDITION_FAILED, "Precondition failed",
         "The condition in `If-Match` or `If-Unmodified-Since` is false.";
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "Range not satisfiable",
-        "`Content-Range` states the length of the recording.";
+        "The requested range is outside the recording. `Content-Range` states the length of the recording.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Rate limit exceeded",
-        "Your tenant has exceeded its rate limit. Wait as long as `Retry-After` says.";
+        "Your tenant has exceeded its rate limit, or has too many open event streams. Wait as long as `Retry-After` says.";
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
         "An `Idempotency-Key` belongs to one request with its method, path and body. Use a new key for a different request.";
     IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", CONFLICT, "Idempotency key in use",
         "The first request with this `Idempotency-Key` is still in progress. Send the same request again after `Retry-After`.";
     IDEMPOTENT_ANSWER_NOT_KEPT = "idempotent_answer_not_kept", CONFLICT, "Answer no longer available",
         "The request with this `Idempotency-Key` was executed, but its answer is not available: it was too large, it described a \
-         call that was deleted since, or the key that encrypted it is gone. Read the resource with GET, or use a new key to \
-         execute the request again.";
+         call that has been deleted, or the key that encrypted it is no longer configured. Read the resource with GET, or \
+         use a new key to execute the request again.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "This is a fault of the service. Report the `request_id` to its operator.";
     ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "Encryption not configured",

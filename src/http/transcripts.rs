@@ -20,7 +20,7 @@ pub struct TranscriptResource {
     /// The CALL_ID of AloVoice.
     #[schema(value_type = String, example = "1716207617.42")]
     call_id: CallId,
-    /// Number of the version of the result; it increases with each change.
+    /// Version number of the result. It increases with each change.
     revision: u32,
     /// Start time of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]

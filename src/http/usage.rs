@@ -72,7 +72,7 @@ pub(super) async fn get_usage(request: ApiRequest<(), UsageDays>) -> Result<Http
         return Err(ApiError::invalid_field("?from", "must not be later than `to`"));
     }
     if from <= to.before(MAX_DAYS) {
-        let rule = format!("must leave a period of at most {MAX_DAYS} days");
+        let rule = format!("must start a period of at most {MAX_DAYS} days");
         return Err(ApiError::invalid_field("?from", &rule));
     }
     let days = state.analyses.usage(&tenant, from, to).await?;

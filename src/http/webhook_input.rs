@@ -22,7 +22,7 @@ const MAX_DESCRIPTION: usize = 256;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://crm.example.uz/hooks/alovoice", "events": ["analysis.completed", "analysis.failed"]}))]
 pub struct CreateWebhook {
-    /// An `https` URL with a public address, of up to 2,048 bytes, without user name, password and fragment.
+    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment.
     #[schema(
         max_length = 2048,
         pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",

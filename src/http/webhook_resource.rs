@@ -62,7 +62,7 @@ pub struct WebhookHealth {
     /// The share of `attempts` with a 2xx answer; `null` without attempts.
     #[schema(required = true, example = 0.98)]
     success_rate: Option<f64>,
-    /// Number of finished attempts: up to the last ten of each of the 100 newest deliveries.
+    /// Number of recent finished attempts. Only the 100 newest deliveries count, each with at most its last ten attempts.
     attempts: u64,
     /// Number of pending deliveries, counted up to 1,000.
     pending: u64,
@@ -76,7 +76,7 @@ pub struct WebhookHealth {
     last_failure: Option<WebhookFailure>,
     /// Number of consecutive failed attempts.
     consecutive_failures: u32,
-    /// Time of the first of these failures.
+    /// Time of the first of the consecutive failures.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     failing_since: Option<Timestamp>,
     /// End of the current pause. A webhook is paused after five consecutive failures, or if its deliveries cannot be signed.

@@ -60,9 +60,9 @@ metrics! {
     http_requests: HistogramVec = "http_request_duration_seconds" ["route", "method", "status"] in REQUEST,
         "Duration of HTTP requests in seconds, by route template, method and status.";
     http_in_flight: IntGauge = "http_requests_in_flight" [],
-        "Number of HTTP requests that are being answered.";
+        "Number of HTTP requests in progress.";
     ready: IntGauge = "ready" [],
-        "1 while /readyz answers 200: the gateway accepts requests and can use its store, else 0.";
+        "1 while /readyz answers 200 (the gateway accepts requests and can use its store), else 0.";
     vendor_requests: HistogramVec = "vendor_request_duration_seconds" ["operation", "outcome"] in REMOTE,
         "Duration of requests to AloVoice in seconds, by operation and outcome.";
     breakers_open: IntGaugeVec = "vendor_breakers_open" ["tenant"],
@@ -90,7 +90,7 @@ metrics! {
     callback_attempts: HistogramVec = "callback_attempt_duration_seconds" ["outcome"] in REMOTE,
         "Duration of attempts to deliver a callback in seconds, by outcome.";
     callbacks_pending: IntGaugeVec = "callbacks_pending" ["tenant"],
-        "Number of deliveries that are not finished, by tenant.";
+        "Number of pending deliveries, by tenant.";
     callback_lag: GaugeVec = "callbacks_due_lag_seconds" ["tenant"],
         "Age of the oldest due delivery in seconds, by tenant.";
     callbacks_given_up: IntCounterVec = "callbacks_given_up_total" ["tenant"],
@@ -100,21 +100,21 @@ metrics! {
     webhooks_disabled: IntCounterVec = "webhooks_disabled_total" ["tenant", "reason"],
         "Number of webhooks that the gateway disabled, by tenant and reason.";
     token_rejections: IntCounterVec = "token_rejections_total" ["reason"],
-        "Number of refused tokens of callers, by reason.";
+        "Number of rejected caller tokens, by reason.";
     jwks_refreshes: IntCounterVec = "jwks_refreshes_total" ["outcome"],
         "Number of reads of the issuers' key sets, by outcome.";
     secret_reloads: IntCounterVec = "secret_reloads_total" ["outcome"],
         "Number of reloads of secret files, by outcome.";
     secrets_unreadable: IntGaugeVec = "secrets_unreadable" ["kind"],
-        "Number of secret files that cannot be read now and keep their previous value, by kind.";
+        "Number of secret files that cannot be read and whose previous value is used, by kind.";
     rate_limited: IntCounterVec = "rate_limited_total" ["tenant"],
         "Number of requests refused by a tenant's rate limit.";
     store_errors: IntCounter = "store_errors_total" [],
-        "Number of operations of the store that failed.";
+        "Number of failed store operations.";
     store_transactions: HistogramVec = "store_transaction_duration_seconds" ["transaction", "outcome"] in TRANSACTION,
-        "Duration of transactions of the store in seconds, with their waits and retries, by transaction and outcome.";
+        "Duration of store transactions in seconds, including waits and retries, by transaction and outcome.";
     store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
-        "Number of times that a transaction of the store was retried after a lost connection or a conflict.";
+        "Number of retries of store transactions after a lost connection or a conflict, by transaction.";
     trace_spans_exported: IntCounter = "trace_spans_exported_total" [],
         "Number of spans that the trace collector accepted.";
     trace_spans_dropped: IntCounterVec = "trace_spans_dropped_total" ["reason"],
@@ -122,7 +122,7 @@ metrics! {
     store_connections: IntGaugeVec = "store_connections" ["state"],
         "Number of connections to PostgreSQL, by state; none with SQLite.";
     store_connections_max: IntGauge = "store_connections_max" [],
-        "Largest number of connections to PostgreSQL that this replica opens; 0 with SQLite.";
+        "Maximum number of connections of this replica to PostgreSQL; 0 with SQLite.";
     store_connections_waiting: IntGauge = "store_connections_waiting" [],
         "Number of operations that wait for a connection to PostgreSQL.";
     store_file_bytes: IntGaugeVec = "store_file_bytes" ["file"],
@@ -136,7 +136,7 @@ impl Metrics {
     /// If two metrics share a name, which a test would have found.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some(NAMESPACE.to_owned()), None)?;
-        let version = Opts::new("build_info", "1, with the version of the gateway as a label.")
+        let version = Opts::new("build_info", "Always 1; the label has the version of the gateway.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         let build_info = IntGauge::with_opts(version)?;
         build_info.set(1);
@@ -252,7 +252,7 @@ mod tests {
             text.push_str(&format!("| `{NAMESPACE}_{name}` | {kind} | {labels} | {help} |\n"));
         }
         text.push_str(&format!(
-            "| `{NAMESPACE}_build_info` | gauge | `version` | 1, with the version of the gateway as a label. |\n"
+            "| `{NAMESPACE}_build_info` | gauge | `version` | Always 1; the label has the version of the gateway. |\n"
         ));
         text
     }
@@ -285,7 +285,7 @@ mod tests {
         metrics.store_errors.inc();
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         for line in [
-            "# HELP alovoice_gateway_store_errors_total Number of operations of the store that failed.",
+            "# HELP alovoice_gateway_store_errors_total Number of failed store operations.",
             "# TYPE alovoice_gateway_store_errors_total counter",
             "alovoice_gateway_store_errors_total 1",
             concat!("alovoice_gateway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

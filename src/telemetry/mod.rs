@@ -58,7 +58,7 @@ impl Telemetry {
         Ok(Self { metrics, collector_headers, export })
     }
 
-    /// Metrics alone, for a gateway inside another program, such as a test: that program decides about logs and spans.
+    /// Creates only the metrics, for a gateway inside another program, such as a test, that configures logs and spans itself.
     ///
     /// # Errors
     /// If two metrics have the same name.

@@ -66,7 +66,7 @@ impl Worker for Deliverer {
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
-            // At the level of errors, so that log lines have these fields whatever the log filter is.
+            // At the level `error`, so that log lines have these fields with every log filter.
             let span = error_span!(
                 "deliver callback",
                 tenant = %delivery.tenant,
@@ -168,9 +168,9 @@ impl Deliverer {
             };
         };
         let keys =
-            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be opened")?;
+            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
         let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
-        let lost = "no key in encryption.key_file opens the secret or the headers of the webhook";
+        let lost = "no key in encryption.key_file decrypts the secret or the headers of the webhook";
         let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
         Ok(Credentials { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
     }
@@ -240,9 +240,11 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
         }
         RetryDecision::WaitUntil(until) => {
             let reason = &sent.outcome;
-            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no secret to sign with");
+            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no usable signing secret");
         }
-        RetryDecision::Hold => tracing::error!(host, status, outcome, "webhook disabled by its receiver"),
+        RetryDecision::Hold => {
+            tracing::error!(host, status, outcome, "webhook disabled: the receiver answered 410");
+        }
         RetryDecision::GiveUp(reason) => {
             tracing::error!(host, status, outcome, ?reason, "callback delivery given up");
         }

@@ -95,7 +95,7 @@ impl VendorWorker {
         let analysis = &claimed.analysis;
         let (tenant, call_id) = (display(&analysis.tenant), display(&analysis.call_id));
         let (trace_id, worker) = (display(&analysis.trace), self.name());
-        // At the level of errors, so that log lines have these fields whatever the log filter is.
+        // At the level `error`, so that log lines have these fields with every log filter.
         let span = match self.queue {
             Queue::Submits => {
                 error_span!("submit call", worker, tenant, call_id, trace_id, span_id = Empty)

@@ -1,7 +1,7 @@
 //! The events of a tenant, page by page and as a live stream.
 //!
 //! A stream holds one page at most and reads the next page when its client has taken all events, so a slow client costs no memory. A
-//! signal tells a stream only that there may be new events; the store decides which events there are, and their order. A repeated
+//! signal says only that there may be new events; the store decides which events there are, and their order. A repeated
 //! signal therefore does no harm, and the next heartbeat makes up for a lost one.
 
 mod stream;
@@ -62,7 +62,7 @@ pub struct FeedPage {
 
 /// The tenant has the maximum number of open streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the tenant has {most} event streams open, and may have no more")]
+#[error("the tenant has reached its limit of {most} open event streams")]
 pub struct TooManyStreams {
     /// Maximum number of streams per tenant and replica.
     pub most: usize,

@@ -75,7 +75,7 @@ impl EventStream {
                 }
                 Ok(_) => false,
                 Err(StoreError::Unavailable(error)) => {
-                    tracing::warn!(%error, "event stream waits for the store");
+                    tracing::warn!(%error, "event stream waits: the store is unavailable");
                     true
                 }
                 Err(error) => return Err(error),

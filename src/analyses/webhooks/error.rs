@@ -9,10 +9,10 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum WebhooksError {
     /// The tenant has no such webhook, delivery or replay.
-    #[error("there is no {0} of this id")]
+    #[error("there is no {0} with this id")]
     NotFound(&'static str),
     /// `encryption.key_file` is not set, so secrets cannot be sealed.
-    #[error("there is no key to seal with")]
+    #[error("no encryption key is configured")]
     NotConfigured,
     /// The URL points to a forbidden address.
     #[error("the address is forbidden")]
@@ -21,19 +21,19 @@ pub enum WebhooksError {
     #[error("the headers {0}")]
     Headers(#[from] InvalidHeader),
     /// The tenant has the maximum number of webhooks.
-    #[error("there are as many webhooks as there may be")]
+    #[error("the tenant has the maximum number of webhooks")]
     TooMany,
     /// The webhook is disabled.
     #[error("the webhook is disabled")]
     Disabled,
     /// Another replay to the webhook is unfinished.
-    #[error("a replay to this webhook is under way")]
+    #[error("a replay to this webhook is in progress")]
     ReplayUnderWay,
-    /// No key in `encryption.key_file` opens the stored headers.
-    #[error("no key opens the headers that were kept")]
+    /// No key in `encryption.key_file` decrypts the stored headers.
+    #[error("no configured key decrypts the stored headers")]
     Unopenable,
     /// The cursor belongs to another list.
-    #[error("the cursor is not one of this list")]
+    #[error("the cursor belongs to another list")]
     InvalidCursor(#[from] InvalidCursor),
     /// The store failed.
     #[error(transparent)]

@@ -43,7 +43,7 @@ const IPV6: [(Ipv6Net, &str); 13] = [
     (v6([0x64, 0xff9b, 1, 0], 0, 48), "for local IPv4 translation (RFC 8215)"),
     (v6([0x100, 0, 0, 0], 0, 64), "discard-only (RFC 6666)"),
     (v6([0x100, 0, 0, 1], 0, 64), "a dummy prefix (RFC 9780)"),
-    // This block includes Teredo (2001::/32), which is no longer in use, whatever IPv4 address it embeds.
+    // This block includes all of Teredo (2001::/32), which is no longer in use. Embedded IPv4 addresses do not matter.
     (v6([0x2001, 0, 0, 0], 0, 23), "for IETF protocols (RFC 2928)"),
     (v6([0x2001, 0xdb8, 0, 0], 0, 32), "for documentation (RFC 3849)"),
     (v6([0x3fff, 0, 0, 0], 0, 20), "for documentation (RFC 9637)"),

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{KeySource, LogFormat, RateLimitSettings, SecretSource, StoreUrl};
 use crate::domain::ids::TenantId;
 
-/// Checks that each line, alone in the section, causes exactly one problem with the expected text.
+/// Checks that each line, as the only line of the section, causes exactly one problem with the expected text.
 fn refused(section: &str, cases: &[(&str, &str)]) {
     for (line, expected) in cases {
         let found = problems(&format!("[{section}]\n{line}"));

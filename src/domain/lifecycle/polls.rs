@@ -98,7 +98,7 @@ impl Analysis {
                 }
                 Effect::none()
             }
-            // A completed analysis never steps back, whatever the vendor answers now.
+            // A completed analysis stays completed, even if the vendor reports a failure now.
             _ => Effect::none(),
         }
     }

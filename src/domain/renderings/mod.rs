@@ -1,7 +1,7 @@
 //! Transcripts in formats for other programs: subtitles, plain text and Markdown.
 //!
 //! The text of a turn is data and never markup: each format escapes it, or replaces characters if the format has no escapes. A turn is one
-//! line, whatever line breaks the vendor's text has. A turn without words is left out.
+//! line, even if the vendor's text has line breaks. A turn without words is left out.
 
 pub mod captions;
 pub mod markdown;

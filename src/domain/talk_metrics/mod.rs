@@ -15,7 +15,7 @@ use super::transcript::{Speaker, Turn};
 /// Talk metrics of one call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TalkMetrics {
-    /// The end of the last turn.
+    /// The end of the last turn, in milliseconds from the start of the call.
     #[schema(example = 235_880, minimum = 0)]
     pub duration_ms: i64,
     /// Metrics of the operator.
@@ -184,7 +184,7 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
         .collect()
 }
 
-/// Longest run in which only one side speaks.
+/// Longest run in which only one side talks.
 ///
 /// The first pass ignores all short remarks, which shows the remarks that lie wholly inside a run. The second pass lets all other
 /// remarks end a run.

@@ -134,7 +134,7 @@ fn a_monologue_includes_short_pauses_and_short_remarks() {
     // A remark in a pause, and one over the talk.
     assert_eq!(longest(&[('o', 0, 2_000), ('c', 2_200, 2_699), ('o', 3_000, 6_000)]), 6_000);
     assert_eq!(longest(&[('o', 0, 6_000), ('c', 2_000, 2_499)]), 6_000);
-    // Too long for a remark: what was said alone before and after is apart.
+    // Too long for a remark, so it ends the monologue.
     assert_eq!(longest(&[('o', 0, 2_000), ('c', 2_200, 2_700), ('o', 3_000, 6_000)]), 3_000);
     assert_eq!(longest(&[('o', 0, 6_000), ('c', 2_000, 2_500)]), 3_500);
     // Short, but not wholly inside.
@@ -148,9 +148,9 @@ fn a_response_is_the_silence_between_client_and_operator() {
     assert_eq!(median(&[('c', 0, 1_000), ('o', 1_800, 2_000)]), Some(800));
     assert_eq!(median(&[('c', 0, 1_000), ('o', 1_000, 2_000)]), Some(0));
     assert_eq!(median(&[('o', 0, 1_000), ('c', 1_800, 2_000)]), None);
-    // The client goes on: the silence before the operator is the shorter one.
+    // The client continues, so the response time starts at the client's last turn.
     assert_eq!(median(&[('c', 0, 1_000), ('c', 1_500, 2_000), ('o', 2_300, 3_000)]), Some(300));
-    // The operator speaks already: what is said after the next pause is no answer.
+    // The operator is already talking, so the next operator turn is not a response.
     assert_eq!(median(&[('c', 0, 1_000), ('o', 500, 2_000), ('o', 6_000, 7_000)]), None);
     assert_eq!(median(&[('c', 0, 10), ('o', 20, 30), ('c', 40, 50), ('o', 75, 80)]), Some(17));
 }

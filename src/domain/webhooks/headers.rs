@@ -22,7 +22,7 @@ pub enum InvalidHeader {
     )]
     Value,
     /// There are more headers than [`CustomHeaders::MAX`].
-    #[error("may be at most {max} headers, are {0}", max = CustomHeaders::MAX)]
+    #[error("must be at most {max} headers, has {0}", max = CustomHeaders::MAX)]
     TooMany(usize),
 }
 

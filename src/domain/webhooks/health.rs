@@ -26,7 +26,7 @@ pub struct LastFailure {
 pub struct Health {
     /// Number of consecutive failures.
     pub failures: u32,
-    /// Time of the first of these failures.
+    /// Time of the first of the consecutive failures.
     pub failing_since: Option<Timestamp>,
     /// End of the pause. Afterwards one delivery probes the webhook.
     pub paused_until: Option<Timestamp>,

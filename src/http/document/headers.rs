@@ -35,7 +35,7 @@ const HEADERS: [SharedHeader; 6] = [
     SharedHeader {
         name: "RateLimit",
         schema_type: Type::String,
-        description: "The rest of the rate limit: `r` requests now, one more within `t` seconds.",
+        description: "The remaining rate limit: `r` requests are left, and one more is added within `t` seconds.",
         example: || json!("\"default\";r=199;t=1"),
     },
     SharedHeader {

@@ -107,7 +107,7 @@ fn bearer() -> openapi::security::Http {
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some(
-            "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC8725 \
+            "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC 8725 \
              recommends: the key determines the algorithm.",
         ))
         .build()

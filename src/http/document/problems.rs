@@ -71,7 +71,7 @@ const PROBLEMS: [SharedProblem; 23] = [
         None,
         "The body is not of type `application/json`.",
     ),
-    problem("CallNotFound", NOT_FOUND, None, "The tenant has no such call, here or at AloVoice."),
+    problem("CallNotFound", NOT_FOUND, None, "Neither the gateway nor AloVoice has this call of the tenant."),
     problem("ResourceNotFound", NOT_FOUND, None, "The tenant has no such resource."),
     problem("LinkNotFound", NOT_FOUND, None, "The link is unknown, or the recording no longer exists."),
     problem("LinkExpired", LINK_EXPIRED, None, "The link has expired."),

@@ -7,7 +7,7 @@
 //! - The key is claimed in the store first, by tenant, method, path and key. Of two requests at the same time, at any
 //!   replicas, one gets the claim.
 //! - The handler runs to its end even if the caller hangs up, and its answer is stored for later requests.
-//! - A problem is not stored, whatever its status. The key is free again.
+//! - An answer that is a problem is not stored, and the key can be used again.
 //! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`]. Then the next request
 //!   executes the handler again, so handlers must tolerate that.
 
@@ -152,7 +152,7 @@ pub struct KeyedRequests {
 }
 
 impl KeyedRequests {
-    /// Executes a request in a task of its own, which goes on if the caller hangs up.
+    /// Executes a request in a separate task, which continues if the caller hangs up.
     async fn spawn(
         self: Arc<Self>,
         tenant: TenantId,

@@ -33,9 +33,9 @@ route_table! { "analyses":
 
     /// Submit a batch of calls
     ///
-    /// Submits up to 1,000 calls with one request. Each call is accepted or refused on its own, in order, as if you had
-    /// submitted it alone. The answer is 200 if the batch itself is valid, so check the `status` of each result. When the
-    /// answer arrives, either all accepted calls are stored on disk, or none is and the answer is 503.
+    /// Submits up to 1,000 calls with one request. Each call is accepted or refused independently of the others, in the
+    /// order of the request. The answer is 200 if the batch itself is valid, so check the `status` of each result. The
+    /// gateway stores all accepted calls on disk before it answers. If this fails, it stores none and answers 503.
     ///
     /// A batch counts as one request for the rate limit. The size of the body is limited (4 MiB by default).
     post "/v1/analyses/batch" => batch::submit_analyses, Token(AnalysesWrite), once AnyCall;
@@ -62,8 +62,8 @@ route_table! { "analyses":
     /// While the analysis is unfinished, `Retry-After` says when to poll again. With `Prefer: wait=N` the gateway waits up
     /// to N seconds (at most 60) for the outcome before it answers.
     ///
-    /// If the call was never submitted here, the gateway asks AloVoice once. A finished result is stored and returned
-    /// without a submission.
+    /// If the call was never submitted to the gateway, the gateway asks AloVoice once. If AloVoice has a result, the
+    /// gateway stores and returns it, and you need not submit the call.
     get "/v1/analyses/{call_id}" => analyses::get_analysis, Token(AnalysesRead);
     {
         params(Prefer, IfNoneMatch),

@@ -26,8 +26,8 @@ route_table! { "webhooks":
 
     /// Redeliver an event
     ///
-    /// Sends the delivery again at once, whatever its status, with the same `webhook-id`. Earlier attempts are kept, and the
-    /// retry schedule starts over. If an attempt is in progress, nothing changes.
+    /// Sends the delivery again at once, even if it succeeded or failed, with the same `webhook-id`. Earlier
+    /// attempts are kept, and the retry schedule starts over. If an attempt is in progress, nothing changes.
     post "/v1/deliveries/{delivery_id}/redeliver" => deliveries::redeliver, Token(WebhooksManage), once AnyCall;
     {
         responses(

@@ -9,8 +9,8 @@ use crate::http::events::{EventPage, LastEventId, ListEvents};
 route_table! { "events":
     /// List or stream events
     ///
-    /// If you cannot receive callbacks, read the same events here: every event of the tenant, each once, in one order. Events
-    /// are kept for the retention period of the gateway (`store.retention`).
+    /// If you cannot receive callbacks, read the same events here: every event of the tenant exactly once, in a fixed order.
+    /// Events are kept for the retention period of the gateway (`store.retention`).
     ///
     /// A JSON answer is one page with the cursor of the next. With `Accept: text/event-stream` the answer is a stream of
     /// Server-Sent Events: `id` is the event id, `event` the type, and `data` the event as in a page, on one line. If the

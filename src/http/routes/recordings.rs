@@ -10,7 +10,7 @@ use crate::http::document::{EncryptionNotConfigured, LinkProblems, NoResult};
 route_table! { "analyses":
     /// Get the recording of a call
     ///
-    /// Streams the recording from AloVoice. AloVoice handles ranges and conditional requests.
+    /// Streams the recording from AloVoice. The gateway passes range and conditional requests on to AloVoice.
     get "/v1/analyses/{call_id}/audio" => audio::get_audio, Token(AudioRead);
     {
         params(Range),

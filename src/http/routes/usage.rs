@@ -8,11 +8,11 @@ use crate::http::usage::{UsageDays, UsageReport};
 route_table! { "usage":
     /// Get the usage by day
     ///
-    /// Everything counts on the day, in UTC, on which it happened. Deleting a call does not change the numbers. They are kept
+    /// Each number counts what happened on that day in UTC. Deleting a call does not change the numbers. They are kept
     /// for two years.
     ///
-    /// With SQLite the numbers are exact. With PostgreSQL each replica writes its numbers every few seconds, so recent ones
-    /// may be late, and a replica that crashes may lose or repeat that much.
+    /// With SQLite the numbers are exact. With PostgreSQL each replica adds its counts to the database every few
+    /// seconds. The latest counts may be missing, and a replica that crashes may lose or repeat a few seconds of counts.
     get "/v1/usage" => usage::get_usage, Token(AnalysesRead);
     {
         params(UsageDays),

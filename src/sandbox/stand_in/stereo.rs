@@ -1,7 +1,7 @@
 //! The recording of a call: WAV, 16 bit, 8 kHz, with the operator on the left channel and the client on the right.
 //!
 //! No speech is synthesized. Each party hums in syllables for exactly as long as it speaks. Each sample depends only on its
-//! position, so any range can be generated alone.
+//! position, so any range can be generated separately.
 
 use std::f64::consts::TAU;
 use std::ops::Range;

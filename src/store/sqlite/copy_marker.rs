@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Error, OptionalExtension, Row};
 
-use super::SqliteOpenError;
+use super::open_error::SqliteOpenError;
 
 /// The copy of the file.
 pub(in crate::store) struct CopyMarker {

@@ -14,6 +14,7 @@ mod deliveries;
 mod delivery_claims;
 mod file;
 mod listings;
+mod open_error;
 #[cfg(test)]
 mod plans;
 mod readers;
@@ -49,7 +50,8 @@ use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::env::Env;
 
 pub(super) use self::copy_marker::CopyMarker;
-pub use self::file::{SqliteOpenError, inspect};
+pub use self::file::inspect;
+pub use self::open_error::SqliteOpenError;
 pub(super) use self::source::Source;
 
 /// The number of read-only connections. Each has a page cache, and more of them do not make one file faster.
@@ -167,8 +169,7 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let began = Instant::now();
-        let job =
-            move |connection: &Mutex<Connection>| operation(&transaction::lock(connection)).map(Done::quiet);
+        let job = move |connection: &Mutex<Connection>| operation(&writer::lock(connection)).map(Done::quiet);
         let outcome = self.writer.run(job).await;
         measure(&self.context.env.metrics, name, began, &outcome);
         outcome
@@ -181,7 +182,7 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let began = Instant::now();
-        let outcome = self.readers.run(move |connection| query(&transaction::lock(connection))).await;
+        let outcome = self.readers.run(move |connection| query(&writer::lock(connection))).await;
         measure(&self.context.env.metrics, name, began, &outcome);
         outcome
     }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::super::StoreError;
-use super::transaction::lock;
+use super::writer::lock;
 
 pub(super) struct Readers {
     permits: Arc<Semaphore>,

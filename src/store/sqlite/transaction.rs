@@ -12,7 +12,7 @@ use super::super::sql::Sql;
 use super::super::values::{Row, Value};
 use super::super::work::Leased;
 use super::super::{Change, Lease, StoreContext, StoreError, submissions};
-use super::writer::Done;
+use super::writer::{Done, lock};
 use super::{listings, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
@@ -43,11 +43,6 @@ pub(super) fn run<R: Rule>(
     let (mut changes, waking) = changes.into_parts();
     changes.extend(waking);
     Ok(Done { value, changes })
-}
-
-/// Locks the connection. A panic during a statement leaves the connection usable: its transaction is rolled back.
-pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
-    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SqliteTransaction<'_> {

@@ -5,14 +5,13 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::super::{Change, StoreError};
-use super::transaction::lock;
 
 /// The most jobs in one transaction. Bounds how long the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
@@ -83,6 +82,11 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
+}
+
+/// Locks the connection. A panic during a statement leaves the connection usable: its transaction is rolled back.
+pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn in_savepoint<T>(

@@ -1,4 +1,4 @@
-//! The allow-list of what spans tell a collector, and the names of it in OpenTelemetry's semantic conventions.
+//! The allow-list of the span fields that a collector receives, and their names in OpenTelemetry's semantic conventions.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Invariants that hold whatever the vendor, the clock and the callers do.
+//! Invariants that hold for every behaviour of the vendor, the clock and the callers.
 
 use proptest::prelude::*;
 
@@ -172,11 +172,11 @@ proptest! {
     #[test]
     fn every_round_ends_soon_after_its_deadline_with_a_bounded_number_of_polls(
         answers in prop::collection::vec((submit_outcomes(), unfinished_outcomes()), 1..20),
-        anew in any::<bool>(),
+        completed in any::<bool>(),
     ) {
-        let mut scenario = if anew { LifecycleScenario::completed() } else { LifecycleScenario::begin() };
-        let started = after(if anew { 1000 } else { 0 });
-        scenario.analysis.resubmitted(&submission(anew), started);
+        let mut scenario = if completed { LifecycleScenario::completed() } else { LifecycleScenario::begin() };
+        let started = after(if completed { 1000 } else { 0 });
+        scenario.analysis.resubmitted(&submission(completed), started);
         let mut now = started;
         let mut at_once = 0;
         // The vendor always gives the same answer, and all work happens when it is due.

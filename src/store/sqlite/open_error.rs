@@ -1,0 +1,58 @@
+//! The error of opening the store.
+
+use std::path::PathBuf;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SqliteOpenError {
+    /// Another process uses the file. Each of two processes would end the leases of the other.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// A later version of this program wrote the file.
+    #[error("{path} has schema {found}, this version knows up to {known}")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// The version of its schema.
+        found: usize,
+        /// The newest version that this program knows.
+        known: usize,
+    },
+    /// The file is empty, or its schema is older than this version of the program.
+    #[error(
+        "{path} has schema {found}, this version works on {known}: start a gateway of this version first"
+    )]
+    TooOld {
+        /// The file.
+        path: PathBuf,
+        /// The version of its schema.
+        found: usize,
+        /// The version of this program.
+        known: usize,
+    },
+    /// A copy of the file has begun, and would miss a change.
+    #[error("{0} is being copied to a PostgreSQL server: finish the copy, or start a gateway on the file")]
+    BeingCopied(PathBuf),
+    /// The file was copied to a server that continues its work. A gateway on the file would do the same work twice.
+    #[error(
+        "{0} was copied to a PostgreSQL server, which continues its work: set store.url to that server \
+         (to use this file again instead, drop its table gateway_copy, and do not start gateways on the server)"
+    )]
+    Moved(PathBuf),
+    /// The file or its lock could not be opened.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The I/O error.
+        source: std::io::Error,
+    },
+    /// `SQLite` reported an error.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// The error of `SQLite`.
+        source: rusqlite::Error,
+    },
+}
