@@ -106,9 +106,8 @@ async fn three_replicas_share_the_work_without_duplicates() {
     let calls: Vec<String> = (0..CALLS).map(|number| number.to_string()).collect();
     let prepare = async |(number, call): (usize, &String)| {
         let replica = &replicas[number % 3];
-        let adopted =
-            replica.store.adopt(&acme(), &call_id(call), trace(), crate::harness::obtained("salom"));
-        adopted.await.unwrap();
+        let result = crate::harness::obtained("salom");
+        replica.store.adopt(&acme(), &call_id(call), trace(), result).await.unwrap();
         replica.submit(with_callback(call, &format!("https://{}.example/", number % 7))).await;
         replica.submit(reanalysis(call)).await;
     };
