@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
 use alovoice_gateway::store::{ClaimedDelivery, DeliverySlots, StoreError};
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 
 use crate::harness::{
     Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, slots, submission, trace,
@@ -23,13 +23,13 @@ fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {
 /// Creates finished calls, each with a due delivery to `url`.
 async fn flood(harness: &Harness, url: &str, count: usize) {
     let host = url.trim_start_matches("https://").trim_end_matches('/');
-    // Concurrently, so that they share a few commits.
-    join_all((0..count).map(async |number| {
+    // A few at a time: they share commits, and none waits long for a connection on a busy machine.
+    let adopt = async |number| {
         let call = format!("{host}-{number}");
         harness.store.adopt(&acme(), &call_id(&call), trace(), obtained("salom")).await.unwrap();
         harness.submit(with_callback(&call, url)).await;
-    }))
-    .await;
+    };
+    stream::iter(0..count).for_each_concurrent(16, adopt).await;
 }
 
 pub(crate) async fn an_attempt_is_recorded_with_its_claim(harness: Harness) {

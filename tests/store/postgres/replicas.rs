@@ -6,6 +6,7 @@ use std::sync::Arc;
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::store::{Change, Queue, StoreError};
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use tokio::join;
 
 use super::{expect_change, open_at};
@@ -103,17 +104,14 @@ async fn three_replicas_share_the_work_without_duplicates() {
     let replicas: Vec<Arc<Harness>> =
         join_all((0..3).map(async |_| Arc::new(open_at(database.url(), ()).await))).await;
     let calls: Vec<String> = (0..CALLS).map(|number| number.to_string()).collect();
-    join_all(calls.iter().enumerate().map(async |(number, call)| {
+    let prepare = async |(number, call): (usize, &String)| {
         let replica = &replicas[number % 3];
-        replica
-            .store
-            .adopt(&acme(), &call_id(call), trace(), crate::harness::obtained("salom"))
-            .await
-            .unwrap();
+        let result = crate::harness::obtained("salom");
+        replica.store.adopt(&acme(), &call_id(call), trace(), result).await.unwrap();
         replica.submit(with_callback(call, &format!("https://{}.example/", number % 7))).await;
         replica.submit(reanalysis(call)).await;
-    }))
-    .await;
+    };
+    stream::iter(calls.iter().enumerate()).for_each_concurrent(16, prepare).await;
     let work = replicas.iter().cycle().take(12).map(|replica| {
         let replica = Arc::clone(replica);
         tokio::spawn(async move {
