@@ -19,7 +19,7 @@ use crate::domain::trace::TraceContext;
 /// An analysis with its result, if it has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredAnalysis {
-    /// The record.
+    /// The state, the work and the metadata of the analysis.
     pub analysis: Analysis,
     /// The result; `None` before the first completion.
     pub result: Option<AnalysisResult>,

@@ -222,14 +222,14 @@ pub(super) trait Engine: Send + Sync {
     /// The environment of the process.
     fn env(&self) -> &Env;
 
-    /// See [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
+    /// Engine-specific part of [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
     fn list(
         &self,
         tenant: &TenantId,
         page: AnalysisQuery,
     ) -> impl Future<Output = Result<Vec<ListedAnalysis>, StoreError>> + Send;
 
-    /// See [`WorkStore::claim_work_across_tenants`](super::WorkStore::claim_work_across_tenants).
+    /// Engine-specific part of [`WorkStore::claim_work_across_tenants`](super::WorkStore::claim_work_across_tenants).
     fn claim_work(
         &self,
         queue: Queue,
@@ -237,14 +237,14 @@ pub(super) trait Engine: Send + Sync {
         lease: Duration,
     ) -> impl Future<Output = Result<ClaimBatch<ClaimedWork>, StoreError>> + Send;
 
-    /// See [`DeliveryStore::claim_deliveries_across_tenants`](super::DeliveryStore::claim_deliveries_across_tenants).
+    /// Engine-specific part of [`DeliveryStore::claim_deliveries_across_tenants`](super::DeliveryStore::claim_deliveries_across_tenants).
     fn claim_deliveries(
         &self,
         slots: DeliverySlots,
         lease: Duration,
     ) -> impl Future<Output = Result<ClaimBatch<ClaimedDelivery>, StoreError>> + Send;
 
-    /// See [`DeliveryStore::list_deliveries`](super::DeliveryStore::list_deliveries).
+    /// Engine-specific part of [`DeliveryStore::list_deliveries`](super::DeliveryStore::list_deliveries).
     fn deliveries(
         &self,
         tenant: &TenantId,

@@ -25,7 +25,7 @@ pub struct SealedWebhook {
 pub struct SealedAnswer {
     /// The request's tenant.
     pub tenant: TenantId,
-    /// [`KeyedRequest::name`](crate::domain::idempotency::KeyedRequest::name).
+    /// The hash that names the request: [`KeyedRequest::name`](crate::domain::idempotency::KeyedRequest::name).
     pub name: [u8; 32],
     /// The encrypted answer as stored.
     pub bytes: Vec<u8>,

@@ -62,7 +62,7 @@ pub enum Resources {
     },
 }
 
-/// Retention.
+/// Deletes rows whose retention has ended.
 #[async_trait]
 pub trait RetentionStore: Send + Sync {
     /// Deletes up to `limit` analyses at rest and up to `limit` events from before a moment, with all that belongs to

@@ -267,7 +267,7 @@ impl From<Timestamp> for Value<'_> {
 }
 
 impl From<Duration> for Value<'_> {
-    /// In milliseconds.
+    /// Stores the duration in milliseconds.
     fn from(duration: Duration) -> Self {
         Self::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
     }

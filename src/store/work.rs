@@ -58,7 +58,7 @@ pub struct ClaimBatch<T> {
 /// How much work of one tenant may be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkSlots {
-    /// The tenant.
+    /// The tenant whose work may be claimed.
     pub tenant: TenantId,
     /// The limit of this claim.
     pub free: usize,

@@ -21,7 +21,7 @@ const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, statu
      AS item (call_id, metadata, trace) ORDER BY item.call_id COLLATE \"C\" \
      ON CONFLICT (tenant, call_id) DO NOTHING RETURNING id, call_id";
 
-/// See [`insert_analyses`](super::super::rules::Transaction::insert_analyses).
+/// Inserts all analyses by one statement, as described at [`insert_analyses`](super::super::rules::Transaction::insert_analyses).
 pub(super) async fn insert(
     client: &impl GenericClient,
     analyses: &[Analysis],

@@ -21,7 +21,7 @@ use crate::domain::ids::TenantId;
 const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
 
-/// Takes tenants.
+/// Counts the open deliveries of each tenant. Takes an array of tenants.
 const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
 

@@ -11,7 +11,7 @@ pub enum SqliteOpenError {
     /// A later version of this program wrote the file.
     #[error("{path} has schema {found}, this version knows up to {known}")]
     TooNew {
-        /// The file.
+        /// The path of the database file.
         path: PathBuf,
         /// The version of its schema.
         found: usize,
@@ -23,7 +23,7 @@ pub enum SqliteOpenError {
         "{path} has schema {found}, this version works on {known}: start a gateway of this version first"
     )]
     TooOld {
-        /// The file.
+        /// The path of the database file.
         path: PathBuf,
         /// The version of its schema.
         found: usize,
@@ -42,7 +42,7 @@ pub enum SqliteOpenError {
     /// The file or its lock could not be opened.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the database file.
         path: PathBuf,
         /// The I/O error.
         source: std::io::Error,
@@ -50,7 +50,7 @@ pub enum SqliteOpenError {
     /// `SQLite` reported an error.
     #[error("{path}: {source}")]
     Sqlite {
-        /// The file.
+        /// The path of the database file.
         path: PathBuf,
         /// The error of `SQLite`.
         source: rusqlite::Error,
