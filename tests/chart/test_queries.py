@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 
 from rendering import CHART, TOOLS
-from test_monitoring import OF_OTHERS, SELECTOR, dashboard_expressions, rules
+from test_monitoring import EXTERNAL_METRICS, SELECTOR, dashboard_expressions, rules
 from test_settings import candidates
 
 PATIENCE = 60
@@ -144,7 +144,7 @@ class Queries(unittest.TestCase):
         wanted = set()
         for _, expression in expressions:
             for name, labels in re.findall(rf"\b((?:alovoice_gateway|process)_[a-z_]+|up)\b({SELECTOR})?", expression):
-                if not any(name == other and part in labels for other, part in NOT_HERE) and name not in OF_OTHERS - {"up"}:
+                if not any(name == other and part in labels for other, part in NOT_HERE) and name not in EXTERNAL_METRICS - {"up"}:
                     wanted.add((name, name + labels))
         self.assertGreater(len(wanted), 50)
         self.assertEqual(self.answered(sorted(wanted)), [])

@@ -44,7 +44,7 @@ async fn sigterm_finishes_requests_in_flight() {
     let drain = async {
         within("two requests in flight", until_in_flight(&stage, &gateway, 2)).await;
         gateway.process.terminate();
-        gateway.process.stderr.line("the start of the drain", |line| line.contains("draining")).await;
+        gateway.process.stderr.line("the start of the drain", |line| line.contains("shutdown started")).await;
         let readiness = stage.client.get(gateway.admin.join("readyz").unwrap()).send().await.unwrap();
         assert_eq!(readiness.status(), StatusCode::SERVICE_UNAVAILABLE);
         let liveness = stage.client.get(gateway.admin.join("livez").unwrap()).send().await.unwrap();

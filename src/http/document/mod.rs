@@ -106,8 +106,9 @@ fn bearer() -> openapi::security::Http {
     HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
+        // The OWASP rule of Spectral looks for the spelling without a space.
         .description(Some(
-            "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC 8725 \
+            "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC8725 \
              recommends: the key determines the algorithm.",
         ))
         .build()
