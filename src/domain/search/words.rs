@@ -48,9 +48,9 @@ pub(super) fn words(text: &str) -> Vec<Word> {
     // Replaces apostrophes first: NFKC turns a standalone acute accent into a space with a mark.
     let signs = text.chars().map(|c| if APOSTROPHES.contains(&c) { APOSTROPHE } else { c });
     let mut builder = Builder::default();
-    // Normalizes again after lower-casing, which can decompose letters.
+    // Normalizes again after lower-casing, which can decompose letters. NFKC turns more characters into apostrophes (U+0374).
     for c in signs.nfkc().flat_map(char::to_lowercase).nfkc() {
-        if c == APOSTROPHE {
+        if APOSTROPHES.contains(&c) {
             builder.apostrophe();
         } else if is_mark(c) || UNSEEN.contains(&c) {
             // Skips marks that NFKC could not compose with a letter, mostly stress marks.
