@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use alovoice_gateway::auth::Verifier;
 use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
+use alovoice_gateway::domain::claim_path::ClaimPath;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -87,8 +88,8 @@ pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, SettingsProbl
             audiences: vec![AUDIENCE.to_owned()],
             algorithms: issuer.algorithms.to_vec(),
             keys: (issuer.source)(path),
-            tenant_claim: "tenant".to_owned(),
-            scope_claim: "scope".to_owned(),
+            tenant_claim: vec![ClaimPath::parse("tenant").unwrap()],
+            scope_claim: vec![ClaimPath::parse("scope").unwrap()],
         }
     });
     // The files are read once.

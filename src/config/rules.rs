@@ -14,6 +14,7 @@ use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
 use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
+use crate::domain::claim_path::ClaimPath;
 
 /// Why a value is refused.
 pub(super) struct InvalidValue {
@@ -199,6 +200,14 @@ pub(super) fn text() -> ValueRule<String> {
 
 fn non_empty(given: RawValue<'_>) -> Option<&str> {
     given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
+}
+
+/// The path of a claim.
+pub(super) fn claim_path() -> ValueRule<ClaimPath> {
+    ValueRule::new(Accepts::Text, |given| {
+        let path = non_empty(given).ok_or_else(|| InvalidValue::must_be(Accepts::Text))?;
+        ClaimPath::parse(path).map_err(|error| InvalidValue::because(error.to_string()))
+    })
 }
 
 /// A file's path.

@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod audio_link;
 pub mod audit;
 pub mod callback_url;
+pub mod claim_path;
 pub mod clock;
 pub mod deliveries;
 pub mod events;

@@ -33,6 +33,7 @@ mod problem_kinds;
 mod problem_mapping;
 pub mod query;
 pub mod rate_limits;
+pub mod refusals;
 pub mod request;
 pub mod routes;
 mod security_headers;

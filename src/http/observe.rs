@@ -18,6 +18,7 @@ use super::audit;
 use super::cors;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
+use super::refusals::RefusalLog;
 use super::routes::PathOperations;
 use super::security_headers;
 use super::state::ApiState;
@@ -74,7 +75,7 @@ pub async fn observe(
     // An error of a handler or extractor is a response already, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
-    let mut response = as_problem(response, &request_id);
+    let mut response = as_problem(response, &request_id, &state.refusals);
     let remaining = response.request().extensions_mut().remove::<Remaining>();
     complete_headers(response.headers_mut(), &request_id, remaining, &state);
 
@@ -189,20 +190,27 @@ fn method_label(method: &str) -> &'static str {
 }
 
 /// Turns each error into a problem with the request id.
-fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceResponse<BoxBody> {
+fn as_problem(
+    response: ServiceResponse<BoxBody>,
+    request_id: &str,
+    refusals: &RefusalLog,
+) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
     let error = response.response().error();
-    let mut problem = if let Some(error) = error.and_then(|error| error.as_error::<ApiError>()) {
-        error.respond(request_id)
-    } else if let Some(refusal) = error.and_then(|error| error.as_error::<CorsError>()) {
-        ApiError::new(problem::CORS_REFUSED, refusal.to_string()).respond(request_id)
-    } else {
-        // Errors of the framework only have a status.
-        ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
+    let refusal_of_cors = error.and_then(|error| error.as_error::<CorsError>());
+    // Errors of the framework only have a status.
+    let other = match refusal_of_cors {
+        Some(refusal) => ApiError::new(problem::CORS_REFUSED, refusal.to_string()),
+        None => ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()),
     };
+    let error = error.and_then(|error| error.as_error::<ApiError>()).unwrap_or(&other);
+    if let Some((refusal, detail)) = error.refusal() {
+        refusals.write(&refusal, detail, request_id);
+    }
+    let mut problem = error.respond(request_id);
     cors::copy_headers(response.headers(), problem.headers_mut());
     response.into_response(problem)
 }

@@ -15,6 +15,7 @@ mod examples;
 #[cfg(target_os = "linux")]
 mod floods;
 mod gateway;
+mod identity;
 mod keys;
 mod leaks;
 mod links;

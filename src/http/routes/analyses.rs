@@ -1,8 +1,8 @@
 //! Operations on analyses.
 
 use super::Access::Token;
-use super::Scope::{AnalysesRead, AnalysesWrite};
 use super::route_table;
+use crate::auth::Scope::{AnalysesRead, AnalysesWrite};
 use crate::domain::resource::AnalysisResource;
 use crate::http::analyses::{Prefer, SubmitAnalysis};
 use crate::http::batch::{BatchResults, SubmitAnalyses};

@@ -1,8 +1,8 @@
 //! Operations on deliveries.
 
 use super::Access::Token;
-use super::Scope::WebhooksManage;
 use super::route_table;
+use crate::auth::Scope::WebhooksManage;
 use crate::http::deliveries::{Delivery, DeliveryList, ListDeliveries};
 use crate::http::document::WebhookConflict;
 

@@ -1,8 +1,8 @@
 //! The operation on events.
 
 use super::Access::Token;
-use super::Scope::AnalysesRead;
 use super::route_table;
+use crate::auth::Scope::AnalysesRead;
 use crate::http::document::NotAcceptable;
 use crate::http::events::{EventPage, LastEventId, ListEvents};
 

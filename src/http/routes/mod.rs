@@ -17,6 +17,7 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi as Document;
 
 use super::idempotency::AnswerContents;
+use crate::auth::Scope;
 
 /// One operation of the API.
 pub struct ApiOperation {
@@ -40,31 +41,6 @@ pub enum Access {
     Token(Scope),
     /// A sealed link in the path.
     Link,
-}
-
-/// A permission that a token grants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Read analyses, events and usage.
-    AnalysesRead,
-    /// Submit and delete analyses.
-    AnalysesWrite,
-    /// Read recordings and create links to them.
-    AudioRead,
-    /// Manage webhooks and deliveries.
-    WebhooksManage,
-}
-
-impl Scope {
-    /// The name of the scope in tokens.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AnalysesRead => "analyses:read",
-            Self::AnalysesWrite => "analyses:write",
-            Self::AudioRead => "audio:read",
-            Self::WebhooksManage => "webhooks:manage",
-        }
-    }
 }
 
 /// All operations, in the order of the document.

@@ -1,8 +1,8 @@
 //! Operations on recordings.
 
 use super::Access::{Link, Token};
-use super::Scope::AudioRead;
 use super::route_table;
+use crate::auth::Scope::AudioRead;
 use crate::http::audio::{AudioResponses, Range};
 use crate::http::audio_links::{AudioLinkResource, CreateAudioLink};
 use crate::http::document::{EncryptionNotConfigured, LinkProblems, NoResult};

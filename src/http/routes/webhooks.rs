@@ -1,8 +1,8 @@
 //! Operations on webhooks.
 
 use super::Access::Token;
-use super::Scope::WebhooksManage;
 use super::route_table;
+use crate::auth::Scope::WebhooksManage;
 use crate::http::document::{EncryptionNotConfigured, WebhookConflict};
 use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
