@@ -85,6 +85,7 @@ const PURE: &[&str] = &[
     "httpdate",
     "ipnet",
     "jiff",
+    "percent_encoding",
     "rand",
     "secrecy",
     "serde",

@@ -78,7 +78,7 @@ impl AnalysisResource {
         if let Some(result) = result {
             resource.talk_metrics = Some(TalkMetrics::of(&result.transcript));
             resource.audio_url =
-                result.audio_path.map(|_| format!("/v1/analyses/{}/audio", analysis.call_id));
+                result.audio_path.map(|_| format!("/v1/analyses/{}/audio", analysis.call_id.path_segment()));
             resource.ai_call_id = result.ai_call_id;
             resource.begin_time = result.begin_time;
             resource.transcript = Some(result.transcript);

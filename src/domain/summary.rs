@@ -114,7 +114,8 @@ impl AnalysisSummary {
             audio_url: None,
         };
         if let Some(result) = result {
-            summary.audio_url = result.has_audio.then(|| format!("/v1/analyses/{}/audio", analysis.call_id));
+            summary.audio_url =
+                result.has_audio.then(|| format!("/v1/analyses/{}/audio", analysis.call_id.path_segment()));
             summary.ai_call_id = result.ai_call_id;
             summary.begin_time = result.begin_time;
             summary.tag_names = Some(result.tag_names);

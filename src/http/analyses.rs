@@ -26,11 +26,12 @@ use crate::domain::trace::TraceContext;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}}))]
 pub struct SubmitAnalysis {
-    /// The CALL_ID of AloVoice: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ : @ + = -`, but not `.` or `..`.
+    /// The CALL_ID of AloVoice: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, but not
+    /// `.` or `..`. Percent-encode it in paths, as for every URL.
     #[schema(
         min_length = 1,
         max_length = 128,
-        pattern = r"^[A-Za-z0-9._~:@+=-]+$",
+        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
         example = "1716207617.42"
     )]
     call_id: String,
@@ -129,7 +130,7 @@ pub(super) async fn submit_analysis(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, body, .. } = request;
     let submission = body.0.into_submission(trace)?;
-    let location = format!("/v1/analyses/{}", submission.call_id);
+    let location = format!("/v1/analyses/{}", submission.call_id.path_segment());
     let submitted = state.analyses.submit(&tenant, submission).await?;
     let representation = submitted.representation;
     let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
