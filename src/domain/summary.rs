@@ -1,6 +1,6 @@
 //! The form of an analysis in lists: without the transcript, so that a page stays small.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
 use super::clock::Timestamp;
 use super::ids::CallId;
+use super::tags::TagKey;
 use super::talk_metrics::TalkMetrics;
 
 /// Maximum number of tags that lists show and that the filter by tag finds.
@@ -38,6 +39,13 @@ impl ResultSummary {
             talk_metrics: TalkMetrics::of(&result.transcript),
             has_audio: result.audio_path.is_some(),
         }
+    }
+
+    /// The keys that the filter by tag finds, each once.
+    pub fn tag_keys(&self) -> impl Iterator<Item = TagKey> {
+        let keys: BTreeSet<_> = self.tag_names.iter().map(|name| TagKey::of(name)).collect();
+        // A few names get longer by normalization, and PostgreSQL bounds the size of an index entry.
+        keys.into_iter().filter(|key| key.as_str().chars().nth(MAX_TAG_CHARS).is_none())
     }
 }
 
