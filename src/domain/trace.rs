@@ -12,16 +12,22 @@ use super::clock::Entropy;
 /// A position in a trace: the id of the trace, the id of the span that becomes the parent of later work, and the
 /// flags.
 ///
-/// It is stored with analyses, deliveries and replays.
+/// It is stored with analyses, deliveries and replays. A stored context without a span is read as a child of a span that was
+/// never exported, so the row stays readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceContext {
     trace_id: u128,
     flags: u8,
+    #[serde(default = "unknown_span")]
     span_id: NonZeroU64,
 }
 
 /// The flag of a sampled trace: one whose spans are exported.
 const SAMPLED: u8 = 1;
+
+const fn unknown_span() -> NonZeroU64 {
+    NonZeroU64::MIN
+}
 
 impl TraceContext {
     /// Starts a new trace that is not sampled.
@@ -130,6 +136,9 @@ mod tests {
         let trace = TraceContext::parse(PARENT).unwrap();
         let stored = serde_json::to_string(&trace).unwrap();
         assert_eq!(serde_json::from_str::<TraceContext>(&stored).unwrap(), trace);
+
+        let without_span: TraceContext = serde_json::from_str(r#"{"trace_id":1015,"flags":0}"#).unwrap();
+        assert_eq!(without_span.trace_id(), 1015);
     }
 
     #[test]
