@@ -56,7 +56,7 @@ use url::Url;
 use self::problem::{ApiError, NOT_FOUND};
 use self::routes::PathOperations;
 
-/// The router of the API port.
+/// Adds the routes of the API port.
 pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
     for path in PathOperations::all() {
         config.service(resource(path));

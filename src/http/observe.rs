@@ -51,7 +51,7 @@ impl FromRequest for RequestTrace {
 #[derive(Debug, Clone)]
 pub struct RequestName(pub String);
 
-/// The middleware.
+/// Handles each request as described in the [module](self).
 ///
 /// # Errors
 /// Errors of the inner service. It adds none.

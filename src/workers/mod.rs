@@ -118,7 +118,7 @@ pub async fn run(
     }
 }
 
-/// The signals of the workers that the store or the vendor's slots can wake.
+/// The signals of the workers that a commit of the store or a released vendor permit wakes.
 #[derive(Clone, Default)]
 pub struct Wakes {
     /// Wakes the submitter.
