@@ -132,7 +132,8 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// Wakes workers when the store commits work for them or when a vendor slot is released, until `stop` is cancelled.
+    /// Wakes workers when the store commits work for them or when a vendor permit is released, until `stop` is
+    /// cancelled.
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,
