@@ -20,12 +20,12 @@ impl Claims {
         object(payload, "its claims are not a JSON object").map(Self)
     }
 
-    /// The value of `iss`.
+    /// Returns the value of `iss`.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.0.get("iss")?.as_str()
     }
 
-    /// The period in which the token is valid.
+    /// Returns the period in which the token is valid.
     pub(super) fn validity(&self) -> Result<Validity, Rejection> {
         Ok(Validity {
             expires_at: self.time("exp")?.ok_or(Rejection::TimeClaim)?,
@@ -34,7 +34,7 @@ impl Claims {
         })
     }
 
-    /// The caller, if the token has a configured audience.
+    /// Returns the caller, if the token has a configured audience.
     pub(super) fn caller(&self, issuer: &IssuerSettings, expires_at: Timestamp) -> Result<Caller, Rejection> {
         self.check_audience(&issuer.audiences)?;
         Ok(Caller {
@@ -46,7 +46,7 @@ impl Claims {
         })
     }
 
-    /// `aud` is a string or a list of strings (RFC 7519, 4.1.3). It must contain a configured audience.
+    /// Checks that the token names a configured audience. `aud` is a string or a list of strings (RFC 7519, 4.1.3).
     pub(super) fn check_audience(&self, audiences: &[String]) -> Result<(), Rejection> {
         let is_configured = |value: &Value| audiences.iter().any(|audience| value.as_str() == Some(audience));
         let found = match self.0.get("aud") {
@@ -57,14 +57,14 @@ impl Claims {
         if found { Ok(()) } else { Err(Rejection::Audience) }
     }
 
-    /// The tenant that the first present claim names.
+    /// Returns the tenant that the first present claim names.
     pub(super) fn tenant(&self, paths: &[ClaimPath]) -> Result<TenantId, Rejection> {
         let name = self.present(paths).next().and_then(|(_, value)| single_text(value));
         name.and_then(|name| TenantId::parse(&name).ok()).ok_or(Rejection::TenantClaim)
     }
 
-    /// The scopes in the first claim that has a scope of the API. If there is none, the scopes in the first present claim:
-    /// Keycloak, for example, always issues `scope` too if the scopes are roles.
+    /// Returns the scopes in the first claim that has a scope of the API, or else those in the first present claim. Keycloak,
+    /// for example, issues `scope` also if the scopes are roles.
     pub(super) fn scopes(&self, paths: &[ClaimPath]) -> Result<Scopes, Rejection> {
         let mut first = None;
         for (_, value) in self.present(paths) {
@@ -77,7 +77,7 @@ impl Claims {
         Ok(first.unwrap_or_default())
     }
 
-    /// The claims that the token has, of those that the settings name, in their order.
+    /// Returns the claims of the settings that the token has, in the order of the settings.
     pub(super) fn present<'a>(
         &'a self,
         paths: &'a [ClaimPath],
@@ -85,7 +85,7 @@ impl Claims {
         paths.iter().filter_map(|path| Some((path, path.find(&self.0)?)))
     }
 
-    /// A claim by its name.
+    /// Returns the claim of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -106,8 +106,8 @@ impl Claims {
     }
 }
 
-/// A string, a whole number as text, or the only element of a list: some providers issue numeric ids, and others turn every claim
-/// into a list.
+/// Returns a string, a whole number as text, or the only element of a list. Some providers issue numeric ids, and others issue every
+/// claim as a list.
 fn single_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -121,7 +121,7 @@ fn single_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Scopes are a string with spaces (RFC 6749, 3.3) or a list of strings.
+/// Parses scopes: a string with spaces (RFC 6749, 3.3) or a list of strings.
 fn parse_scopes(value: &Value) -> Result<Scopes, Rejection> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let text = match value {

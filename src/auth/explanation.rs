@@ -27,7 +27,7 @@ pub struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// A step with its outcome: the detail for a token that passes, or the reason and the detail for one that fails.
+    /// Creates a step from its outcome: the detail for a token that passes, or the reason and the detail for one that fails.
     fn new(name: &'static str, outcome: Result<(), Rejection>, detail: impl Into<String>) -> Self {
         let (passed, detail) = match outcome {
             Ok(()) => (true, detail.into()),
@@ -95,7 +95,7 @@ impl Verifier {
     }
 }
 
-/// The steps `algorithm`, `key` and `signature`, up to the first failure.
+/// Returns the steps `algorithm`, `key` and `signature`, up to the first failure.
 async fn signature_steps(issuer: &Issuer, jws: &Jws<'_>) -> Vec<TokenCheck> {
     let settings = &issuer.settings;
     let outcome = issuer.check_signature(jws).await.map(drop);
@@ -121,7 +121,7 @@ async fn signature_steps(issuer: &Issuer, jws: &Jws<'_>) -> Vec<TokenCheck> {
     steps
 }
 
-/// The claims that a token has, of those that the settings name.
+/// Describes the claims of the settings that the token has.
 fn present(claims: &Claims, paths: &[ClaimPath]) -> String {
     let found: Vec<_> =
         claims.present(paths).map(|(path, value)| named(path.as_str(), Some(value))).collect();
@@ -135,7 +135,7 @@ fn named(name: &str, value: Option<&Value>) -> String {
     value.map_or_else(|| format!("{name} is missing"), |value| format!("{name} is {}", shown(value)))
 }
 
-/// A value as JSON, which escapes control characters.
+/// Returns a value as JSON, which escapes control characters.
 fn shown(value: &Value) -> String {
     let json = value.to_string();
     match json.char_indices().nth(MAX_CLAIM_CHARS) {

@@ -18,10 +18,10 @@ use crate::config::{AuthSettings, IssuerSettings, SettingsProblems};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::secrets::ReloadableSecrets;
 
-/// The largest token that is parsed.
+/// Maximum size of a token in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The most verified tokens in the cache. An entry takes a few hundred bytes, so the cache stays within a few MiB.
+/// Maximum number of verified tokens in the cache. An entry takes a few hundred bytes, so the cache needs a few MiB.
 const MAX_CACHED_TOKENS: u64 = 10_000;
 
 /// Verifies bearer tokens against the issuers of the settings.
@@ -66,14 +66,14 @@ pub(super) fn parse(token: &str) -> Result<(Jws<'_>, Claims), Rejection> {
     Ok((jws, claims))
 }
 
-/// A token that passed, with the conditions under which it passes again.
+/// A verified token, with the conditions under which it is accepted again.
 #[derive(Clone)]
 struct Verified {
     caller: Arc<Caller>,
     validity: Validity,
     keys: IssuerKeys,
-    /// Fingerprint of the key set that the signature was checked with. The keys are not kept alive: a withdrawn secret must not stay in
-    /// memory.
+    /// Fingerprint of the key set that verified the signature. The cache does not keep the keys, because a withdrawn
+    /// secret must not stay in memory.
     key_set: Arc<[u8]>,
 }
 
@@ -85,10 +85,11 @@ impl Verified {
 }
 
 impl Verifier {
-    /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first token
-    /// that needs their keys.
+    /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first
+    /// token that needs their keys.
     ///
-    /// `observer` is called after each fetch of a JWKS URL. It runs where requests are served, so it must not block.
+    /// `observer` is called after each fetch of a JWKS URL. It runs on threads that serve requests, so it must not
+    /// block.
     ///
     /// # Errors
     /// [`SettingsProblems`] lists every issuer whose keys cannot be loaded, by settings key.
@@ -115,8 +116,8 @@ impl Verifier {
 
     /// Verifies a token and returns its caller.
     ///
-    /// The call waits only if the token names an unknown key, or if the issuer's keys were never fetched. It then waits for
-    /// one fetch of the keys, which all concurrent callers share.
+    /// The call waits only if the token names an unknown key, or if the issuer's keys were never fetched. All
+    /// concurrent callers then wait for the same fetch.
     ///
     /// # Errors
     /// [`RejectedToken`] names the first rule that the token violates.
@@ -130,7 +131,7 @@ impl Verifier {
             if known.still_holds(self.clock.now()) {
                 return Ok(known.caller);
             }
-            // The full verification below finds the reason.
+            // The full verification below determines the reason.
             self.verified.invalidate(&fingerprint);
         }
         let verified = self.verify_uncached(token).await?;
@@ -145,24 +146,24 @@ impl Verifier {
         verified.map_err(|rejection| RejectedToken::of(rejection, &issuer.settings))
     }
 
-    /// The issuer that a token names. The claim is not trusted yet: it only selects the keys that must have signed the token.
+    /// Returns the issuer that a token names. The claim is not trusted yet: it only selects the keys that must have signed the token.
     pub(super) fn issuer_of(&self, claims: &Claims) -> Option<&Issuer> {
         self.issuers.get(claims.issuer()?)
     }
 
-    /// The settings of an issuer.
+    /// Returns the settings of an issuer.
     pub fn issuer(&self, name: &str) -> Option<&IssuerSettings> {
         self.issuers.get(name).map(|issuer| &issuer.settings)
     }
 
-    /// The names of all issuers, in alphabetical order.
+    /// Returns the names of all issuers, in alphabetical order.
     pub(super) fn issuers(&self) -> impl Iterator<Item = &str> {
         let mut names: Vec<_> = self.issuers.keys().map(String::as_str).collect();
         names.sort_unstable();
         names.into_iter()
     }
 
-    /// The clock that the times of tokens are compared with.
+    /// Returns the time that the times of tokens are compared with.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -173,12 +174,12 @@ impl Verifier {
         join_all(self.remote().filter(|keys| keys.due() <= now).map(RemoteKeys::refresh_if_due)).await;
     }
 
-    /// The time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
+    /// Returns the time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
     pub fn next_refresh(&self) -> Option<Timestamp> {
         self.remote().map(RemoteKeys::due).min()
     }
 
-    /// The key files, which may change while the process runs.
+    /// Returns the key files, which may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         let files = self.issuers.values().filter_map(|issuer| match &issuer.keys {
             IssuerKeys::File(keys) => Some(Arc::clone(keys) as _),

@@ -49,7 +49,7 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The value of an `Authorization` header. A file may have the token alone, the value, or the whole header.
+/// Returns the value of an `Authorization` header. A file may have the token alone, the value, or the whole header.
 fn with_scheme(text: &str) -> String {
     let text = text.trim();
     let text = match text.split_once(':') {
@@ -87,7 +87,7 @@ fn authorize(settings: &Settings, caller: &Caller) -> Result<(), Failed> {
     }
 }
 
-/// A scope with the operations that need it.
+/// Describes a scope by the operations that need it.
 fn operations_of(scope: Scope) -> String {
     let needing = operations().filter(|operation| operation.access == Access::Token(scope));
     let names: Vec<_> = needing.map(|operation| operation.id).collect();

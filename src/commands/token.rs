@@ -63,7 +63,7 @@ fn check_scopes(scopes: &str) -> Result<(), Failed> {
     Err(Failed::usage(format!("{problem}; the scopes are: {}", known.join(", "))))
 }
 
-/// The only issuer with an HMAC secret, or the one named by `--issuer`.
+/// Returns the only issuer with an HMAC secret, or the one named by `--issuer`.
 fn hmac_issuer<'a>(
     settings: &'a Settings,
     wanted: Option<&str>,

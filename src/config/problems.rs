@@ -5,7 +5,8 @@ use std::fmt;
 /// Problem of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsProblem {
-    /// The key's path, such as `vendor.polling.min_interval`, or a file's path if the file itself is the problem.
+    /// Path of the key, such as `vendor.polling.min_interval`. If the file itself is the problem, the path of the
+    /// file.
     pub path: String,
     /// Description of the mistake and of valid values. It never repeats a secret.
     pub detail: String,
@@ -41,14 +42,14 @@ impl From<SettingsProblem> for SettingsProblems {
     }
 }
 
-/// `path.key`, with the key in quotes where TOML requires quotes.
+/// Returns `path.key`, with the key in quotes where TOML requires quotes.
 pub(crate) fn key_path(path: &str, key: &str) -> String {
     let is_bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let key = if is_bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// Path of a list element: `path[index]`.
+/// Returns the path of a list element: `path[index]`.
 pub(super) fn element_path(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }

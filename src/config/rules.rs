@@ -1,4 +1,4 @@
-//! The rules that values of settings follow, one for each kind of value, each with its error message.
+//! Rules for the values of settings, one for each kind of value, with their error messages.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -16,24 +16,24 @@ use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 use crate::domain::claim_path::ClaimPath;
 
-/// Why a value is refused.
+/// Reason why a value is refused.
 pub(super) struct InvalidValue {
     detail: String,
     shows_value: bool,
 }
 
 impl InvalidValue {
-    /// "must be …; got …"
+    /// Creates the message "must be …; got …".
     pub(super) fn must_be(expected: impl std::fmt::Display) -> Self {
         Self { detail: format!("must be {expected}"), shows_value: true }
     }
 
-    /// A message without the value, for values that may hold a secret.
+    /// Creates a message without the value, for values that may be a secret.
     pub(super) fn because(reason: impl Into<String>) -> Self {
         Self { detail: reason.into(), shows_value: false }
     }
 
-    /// The message of the problem.
+    /// Returns the message of the problem.
     pub(super) fn describe(self, value: &Value) -> String {
         match shown(value).filter(|_| self.shows_value) {
             Some(shown) => format!("{}; got {shown}", self.detail),
@@ -42,7 +42,7 @@ impl InvalidValue {
     }
 }
 
-/// The value as a message shows it. `None` if the value looks like a secret that was put under the wrong key.
+/// Returns the value for a message. Returns `None` if the value looks like a secret under the wrong key.
 fn shown(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if text.contains("://") || text.contains('@') || text.contains("whsec_") => None,
@@ -57,10 +57,11 @@ fn shown(value: &Value) -> Option<String> {
     }
 }
 
-/// A value before it is checked. An environment variable always holds a string, which is then read as a number, a boolean or a list.
+/// A value before it is checked. The value of an environment variable is always a string, which is then parsed as a
+/// number, a boolean or a list.
 #[derive(Clone, Copy)]
 pub(super) struct RawValue<'v> {
-    /// Value as TOML gives it.
+    /// Value as in the TOML file.
     pub(super) value: &'v Value,
     /// Whether the value comes from an environment variable.
     pub(super) is_variable: bool,
@@ -75,7 +76,7 @@ impl<'v> RawValue<'v> {
         self.text().filter(|_| self.is_variable)?.trim().parse().ok()
     }
 
-    /// The list. An environment variable holds a TOML array or elements separated by commas.
+    /// Returns the value as a list. An environment variable contains a TOML array, or elements separated by commas.
     pub(super) fn list(self) -> Option<Vec<Value>> {
         let Some(text) = self.text().filter(|_| self.is_variable).map(str::trim) else {
             return self.value.as_array().cloned();
@@ -87,7 +88,7 @@ impl<'v> RawValue<'v> {
         Some(parts.map(|part| Value::String(part.trim().to_owned())).collect())
     }
 
-    /// The value as a table.
+    /// Returns the value as a table.
     pub(super) fn table(self) -> Option<Table> {
         self.value.as_table().cloned()
     }
@@ -102,12 +103,12 @@ pub(super) struct ValueRule<T> {
 }
 
 impl<T> ValueRule<T> {
-    /// A rule with error messages of its own.
+    /// Creates a rule with its own error messages.
     fn new(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static) -> Self {
         Self { accepts, parse: Box::new(parse) }
     }
 
-    /// A rule whose error message follows from `accepts`.
+    /// Creates a rule whose error message is derived from `accepts`.
     fn plain(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Option<T> + 'static) -> Self {
         let message = accepts.to_string();
         Self::new(accepts, move |given| parse(given).ok_or_else(|| InvalidValue::must_be(&message)))
@@ -122,7 +123,7 @@ impl<T> ValueRule<T> {
         Self { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
-    /// Adds a check of the raw value, with an error message that comes before the rule's own.
+    /// Adds a check of the raw value. Its error message takes precedence over that of the rule.
     pub(super) fn refuse(self, check: impl Fn(RawValue<'_>) -> Option<InvalidValue> + 'static) -> Self
     where
         T: 'static,
@@ -139,18 +140,18 @@ impl<T> ValueRule<T> {
         (self.parse)(given)
     }
 
-    /// Type and bounds.
+    /// Returns the type and the bounds.
     pub(super) fn accepts(&self) -> &Accepts {
         &self.accepts
     }
 }
 
-/// `true` or `false`.
+/// Creates the rule for `true` or `false`.
 pub(super) fn boolean() -> ValueRule<bool> {
     ValueRule::plain(Accepts::Boolean, |given| given.value.as_bool().or_else(|| given.read_text_as()))
 }
 
-/// A whole number within bounds.
+/// Creates the rule for a whole number within bounds.
 pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> ValueRule<T> {
     ValueRule::plain(Accepts::Integer(bounds.clone()), move |given| {
         let number = given.value.as_integer().or_else(|| given.read_text_as());
@@ -158,7 +159,7 @@ pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> ValueRule
     })
 }
 
-/// A number within bounds.
+/// Creates the rule for a number within bounds.
 pub(super) fn number(bounds: RangeInclusive<f64>) -> ValueRule<f64> {
     ValueRule::plain(Accepts::Number(bounds.clone()), move |given| {
         // `as f64` is exact for every integer within the bounds.
@@ -168,7 +169,7 @@ pub(super) fn number(bounds: RangeInclusive<f64>) -> ValueRule<f64> {
     })
 }
 
-/// A duration within bounds.
+/// Creates the rule for a duration within bounds.
 pub(super) fn duration(bounds: RangeInclusive<Duration>) -> ValueRule<Duration> {
     ValueRule::plain(Accepts::Duration(bounds.clone()), move |given| {
         let HumanDuration(duration) = given.text()?.parse().ok()?;
@@ -176,7 +177,7 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> ValueRule<Duration> 
     })
 }
 
-/// A number of bytes within bounds.
+/// Creates the rule for a number of bytes within bounds.
 pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> ValueRule<T> {
     ValueRule::plain(Accepts::Size(bounds.clone()), move |given| {
         let zero = given.value.as_integer().filter(|number| *number == 0).map(|_| 0);
@@ -185,7 +186,7 @@ pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> ValueRule<T>
     })
 }
 
-/// One of a few words, each with its meaning.
+/// Creates the rule for one of a few words, each with its meaning.
 pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<T> {
     let names = words.iter().map(|(word, _)| *word).collect();
     ValueRule::plain(Accepts::Words(names), move |given| {
@@ -193,7 +194,7 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<
     })
 }
 
-/// A string with something in it.
+/// Creates the rule for a string that is not empty.
 pub(super) fn text() -> ValueRule<String> {
     ValueRule::plain(Accepts::Text, |given| non_empty(given).map(str::to_owned))
 }
@@ -202,7 +203,7 @@ fn non_empty(given: RawValue<'_>) -> Option<&str> {
     given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
 }
 
-/// The path of a claim.
+/// Creates the rule for the path of a claim.
 pub(super) fn claim_path() -> ValueRule<ClaimPath> {
     ValueRule::new(Accepts::Text, |given| {
         let path = non_empty(given).ok_or_else(|| InvalidValue::must_be(Accepts::Text))?;
@@ -210,12 +211,13 @@ pub(super) fn claim_path() -> ValueRule<ClaimPath> {
     })
 }
 
-/// A file's path.
+/// Creates the rule for a file's path.
 pub(super) fn file() -> ValueRule<PathBuf> {
     ValueRule::plain(Accepts::File, |given| non_empty(given).map(PathBuf::from))
 }
 
-/// The name of an environment variable. An error does not show the value: it may be the secret itself, put where the name belongs.
+/// Creates the rule for the name of an environment variable. An error does not show the value, because it may be the
+/// secret itself.
 pub(super) fn variable() -> ValueRule<String> {
     let is_name = |name: &&str| {
         !name.is_empty()
@@ -228,7 +230,8 @@ pub(super) fn variable() -> ValueRule<String> {
     })
 }
 
-/// An absolute `http` or `https` URL without user name, password and fragment. An error does not show the URL: it may hold a secret.
+/// Creates the rule for an absolute `http` or `https` URL without user name, password and fragment. An error does not
+/// show the URL, because it may contain a secret.
 pub(super) fn http_url() -> ValueRule<Url> {
     ValueRule::new(Accepts::Url, parse_http_url)
 }
@@ -247,7 +250,7 @@ fn parse_http_url(given: RawValue<'_>) -> Result<Url, InvalidValue> {
     Ok(url)
 }
 
-/// An [`http_url`] to which a path can be appended: it has no query.
+/// Creates the rule for an [`http_url`] without a query, so that a path can be appended.
 pub(super) fn base_url() -> ValueRule<Url> {
     http_url().and(|url| match url.query() {
         None => Ok(url),
@@ -255,7 +258,8 @@ pub(super) fn base_url() -> ValueRule<Url> {
     })
 }
 
-/// An origin in the form that browsers send (RFC 6454, section 6.2), so that the two compare as strings.
+/// Creates the rule for an origin in the form that browsers send (RFC 6454, section 6.2), so that the two compare as
+/// strings.
 pub(super) fn origin() -> ValueRule<String> {
     ValueRule::new(Accepts::Origin, |given| {
         let origin = parse_http_url(given)?.origin().ascii_serialization();
@@ -268,17 +272,17 @@ pub(super) fn origin() -> ValueRule<String> {
     })
 }
 
-/// A network in CIDR notation.
+/// Creates the rule for a network in CIDR notation.
 pub(super) fn network() -> ValueRule<IpNet> {
     ValueRule::plain(Accepts::Network, |given| given.text()?.parse().ok())
 }
 
-/// An IP address and a port.
+/// Creates the rule for an IP address and a port.
 pub(super) fn address() -> ValueRule<SocketAddr> {
     ValueRule::plain(Accepts::Address, |given| given.text()?.parse().ok())
 }
 
-/// The URL of a store. An error does not show the URL: it may hold a password.
+/// Creates the rule for the URL of a store. An error does not show the URL, because it may contain a password.
 pub(super) fn store_url() -> ValueRule<StoreUrl> {
     ValueRule::new(Accepts::StoreUrl, |given| {
         let url = given.text().unwrap_or_default();
@@ -286,7 +290,7 @@ pub(super) fn store_url() -> ValueRule<StoreUrl> {
     })
 }
 
-/// A filter for logs.
+/// Creates the rule for a filter of logs.
 pub(super) fn log_filter() -> ValueRule<String> {
     ValueRule::new(Accepts::LogFilter, |given| {
         let filter = non_empty(given).ok_or_else(|| InvalidValue::must_be(Accepts::Text))?;

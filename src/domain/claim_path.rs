@@ -25,12 +25,12 @@ impl ClaimPath {
         Ok(Self(text.to_owned()))
     }
 
-    /// The path as in the settings.
+    /// Returns the path as in the settings.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The value of the claim. `None` if it is absent or `null`.
+    /// Returns the value of the claim; `None` if it is absent or `null`.
     ///
     /// A claim with exactly this name comes first: a name can be a URL, contain dots, or start with a slash.
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
@@ -43,13 +43,13 @@ impl ClaimPath {
     }
 }
 
-/// The value at a JSON Pointer, given without its first slash.
+/// Returns the value at a JSON Pointer, given without its first slash.
 fn at_pointer<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
     claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
 }
 
-/// The value at names joined by dots. A name can contain dots itself, such as a client id in Keycloak's `resource_access`, so
+/// Returns the value at names joined by dots. A name can contain dots itself, such as a client id in Keycloak's `resource_access`, so
 /// the longest known name comes first.
 fn at_names<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     path.rmatch_indices('.').find_map(|(dot, _)| {

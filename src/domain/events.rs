@@ -32,7 +32,7 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// Name in the event's body, the store and the metrics.
+    /// Returns the name in the event's body, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisCompleted => "analysis.completed",
@@ -92,15 +92,15 @@ impl Event {
 /// Type of a test event. A test event has no analysis and is not in the feed.
 pub const WEBHOOK_TEST: &str = "webhook.test";
 
-/// The `data` of a test event.
+/// Field `data` of a test event.
 #[derive(Debug, Serialize)]
 struct TestData {
-    /// Lets a receiver recognize a test without knowing the type.
+    /// Always `true`. A receiver can recognize a test by this field without looking at the type.
     is_test: bool,
     webhook: String,
 }
 
-/// The body of a test event.
+/// Returns the body of a test event.
 ///
 /// # Errors
 /// If the body does not serialize, which would be a bug.

@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 pub struct TagKey(String);
 
 impl TagKey {
-    /// The key of a name.
+    /// Returns the key of a name.
     pub fn of(name: &str) -> Self {
         Self(name.nfc().collect())
     }
 
-    /// The key as a string.
+    /// Returns the key as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -27,7 +27,7 @@ pub enum Speaker {
     Operator,
     /// The other party of the call.
     Client,
-    /// Any other value of the vendor, unchanged. Empty if there is none.
+    /// Any other value of the vendor, unchanged. It is empty if the vendor sent none.
     #[serde(untagged)]
     Other(String),
 }
@@ -42,7 +42,7 @@ impl Speaker {
         }
     }
 
-    /// Name in the API.
+    /// Returns the name in the API.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Operator => "operator",

@@ -105,7 +105,8 @@ pub(super) async fn stream(
             continue;
         }
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
-        // A page from AloVoice must not run at the origin of the gateway: a recording is audio or plain bytes.
+        // An HTML page from AloVoice must not run at the origin of the gateway, so the media type is an audio type or
+        // plain bytes.
         let is_page = name == "content-type" && !value.as_bytes().starts_with(b"audio/");
         let value = if is_page { HeaderValue::from_static("application/octet-stream") } else { value };
         response.insert_header((name, value));
@@ -119,7 +120,7 @@ pub(super) async fn stream(
     Ok(response.streaming(recording.into_stream().map_err(broken)))
 }
 
-/// File name extension of an audio type; `None` for other types.
+/// Returns the file name extension of an audio type; `None` for other types.
 fn extension(content_type: &[u8]) -> Option<&'static str> {
     Some(match content_type.split(|byte| *byte == b';').next()?.trim_ascii() {
         b"audio/wav" | b"audio/x-wav" | b"audio/wave" | b"audio/vnd.wave" => "wav",

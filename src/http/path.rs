@@ -15,7 +15,7 @@ pub trait PathParameters: Sized {
     /// A problem for the caller.
     fn parse(request: &HttpRequest) -> Result<Self, ApiError>;
 
-    /// The call that the path names.
+    /// Returns the call that the path names.
     fn call(&self) -> Option<&CallId> {
         None
     }
@@ -59,12 +59,12 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// A text that is not a generated id gives 404, like the id of an unknown resource.
+/// Returns 404 for a text that is not a generated id, as for the id of an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }
 
-/// The call id in the path, decoded once. The router decodes only a part of the escapes, so the segment comes from the raw path.
+/// Returns the call id in the path, decoded once. The router decodes only a part of the escapes, so the segment comes from the raw path.
 pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidCallId> {
     let template = request.app_data::<PathOperations>().map_or("", |path| path.path);
     let place = template.rsplit('/').position(|segment| segment == "{call_id}");

@@ -60,12 +60,12 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A problem of this kind, with the cause in `detail`.
+    /// Creates a problem of this kind, with the cause in `detail`.
     pub fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), refusal: None }
     }
 
-    /// `invalid_request` with these fields.
+    /// Creates an `invalid_request` problem with these fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", only.pointer, only.detail),
@@ -79,12 +79,12 @@ impl ApiError {
         Self { errors, ..self }
     }
 
-    /// `invalid_request` with one field.
+    /// Creates an `invalid_request` problem with one field.
     pub fn invalid_field(pointer: impl Into<String>, detail: &(impl std::fmt::Display + ?Sized)) -> Self {
         Self::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.to_string() }])
     }
 
-    /// `method_not_allowed`, with `Allow`.
+    /// Creates a `method_not_allowed` problem with the header `Allow`.
     pub fn method_not_allowed(allowed: &HeaderValue) -> Self {
         let methods = String::from_utf8_lossy(allowed.as_bytes());
         Self::new(METHOD_NOT_ALLOWED, format!("the path supports {methods}"))
@@ -107,7 +107,7 @@ impl ApiError {
         Self { refusal: Some(Box::new(refusal)), ..self }
     }
 
-    /// What the log says about the answer, with the cause of the problem; `None` unless the status is 401 or 403.
+    /// Returns the refusal for the log, with the cause of the problem; `None` unless the status is 401 or 403.
     pub(super) fn refusal(&self) -> Option<(Refusal, &str)> {
         if !matches!(self.kind.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return None;
@@ -116,7 +116,7 @@ impl ApiError {
         Some((refusal.unwrap_or_else(|| Refusal::without_token(self.kind.code)), &self.detail))
     }
 
-    /// Moves the pointers of the errors below `pointer`, which is given without `#`.
+    /// Moves the pointers of the errors below `pointer`, which has no `#`.
     pub fn within(mut self, pointer: &str) -> Self {
         let was_invalid = self.kind == INVALID_REQUEST;
         for error in &mut self.errors {
@@ -127,7 +127,7 @@ impl ApiError {
         if was_invalid { Self { headers: self.headers, ..Self::invalid(self.errors) } } else { self }
     }
 
-    /// The complete answer.
+    /// Returns the complete answer.
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
         for (name, value) in &self.headers {
@@ -137,7 +137,7 @@ impl ApiError {
         response.content_type("application/problem+json").body(body)
     }
 
-    /// The body of the answer.
+    /// Returns the body of the answer.
     pub fn problem(&self, request_id: &str) -> Problem {
         Problem {
             r#type: format!("/problems/{}", self.kind.code),
@@ -151,12 +151,12 @@ impl ApiError {
     }
 }
 
-/// The value of `Retry-After`.
+/// Returns the value of `Retry-After`.
 pub fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after))
 }
 
-/// The duration in whole seconds, rounded up, at least one.
+/// Returns the duration in whole seconds, rounded up, at least one.
 pub fn whole_seconds(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     seconds.max(1)
@@ -167,7 +167,7 @@ impl ResponseError for ApiError {
         self.kind.status
     }
 
-    /// The middleware [`super::observe`] replaces this answer by one with the request id.
+    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it by one with the request id.
     fn error_response(&self) -> HttpResponse {
         self.respond("")
     }

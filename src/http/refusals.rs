@@ -16,7 +16,7 @@ use crate::domain::ids::TenantId;
 const MAX_LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What a log line says about a refused request.
+/// The fields of a log line about a refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of refusal, as in the metric `token_rejections_total`.
@@ -30,23 +30,23 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that has nothing to do with a token.
+    /// Creates a refusal for a reason that does not concern a token.
     pub fn without_token(reason: &'static str) -> Self {
         Self { reason, issuer: None, claim: None, tenant: None }
     }
 
-    /// A rejected token.
+    /// Creates the refusal of a rejected token.
     pub fn of_token(rejected: RejectedToken) -> Self {
         let RejectedToken { rejection, issuer, claim } = rejected;
         Self { reason: rejection.reason(), issuer, claim, tenant: None }
     }
 
-    /// A verified token whose tenant is not configured.
+    /// Creates the refusal of a verified token whose tenant is not configured.
     pub fn unknown_tenant(caller: &Caller, issuer: Option<&IssuerSettings>) -> Self {
         Self::of_caller("unknown_tenant", caller, issuer.map(|issuer| claim_names(&issuer.tenant_claim)))
     }
 
-    /// A verified token without the scope of the operation.
+    /// Creates the refusal of a verified token without the scope of the operation.
     pub fn insufficient_scope(caller: &Caller, issuer: Option<&IssuerSettings>) -> Self {
         Self::of_caller("insufficient_scope", caller, issuer.map(|issuer| claim_names(&issuer.scope_claim)))
     }

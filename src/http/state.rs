@@ -50,7 +50,7 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// The encryption keys.
+    /// Returns the encryption keys.
     ///
     /// # Errors
     /// `encryption_not_configured`, if there are none.

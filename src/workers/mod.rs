@@ -53,8 +53,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step that failed because the store did.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// The length of a lease for work that sends one request with this deadline: twice the deadline and two seconds, for the claim
-/// before the request and the write after it. The work of a replica that died is delayed by as much.
+/// Returns the length of a lease for work that sends one request with this deadline: twice the deadline and two
+/// seconds, for the claim before the request and the write after it. The work of a replica that died is delayed by as
+/// much.
 fn lease_for(timeout: Duration) -> Duration {
     timeout * 2 + Duration::from_secs(2)
 }
@@ -71,7 +72,7 @@ pub struct Report {
 /// One kind of background work.
 #[async_trait]
 pub trait Worker: Send + Sync {
-    /// The worker's name in logs.
+    /// Returns the worker's name in logs.
     fn name(&self) -> &'static str;
 
     /// Takes one step: claims work that is due and starts it on `tasks`, without waiting for its end.
@@ -117,7 +118,7 @@ pub async fn run(
     }
 }
 
-/// The signals of the workers that the store or the vendor's slots can wake.
+/// The signals of the workers that a commit of the store or a released vendor permit wakes.
 #[derive(Clone, Default)]
 pub struct Wakes {
     /// Wakes the submitter.
@@ -131,7 +132,8 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// Wakes workers when the store commits work for them or when a vendor slot is released, until `stop` is cancelled.
+    /// Wakes workers when the store commits work for them or when a vendor permit is released, until `stop` is
+    /// cancelled.
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,

@@ -1,4 +1,4 @@
-//! Words that match and words that do not.
+//! Tests with words that match and words that do not.
 
 use proptest::prelude::*;
 
@@ -161,12 +161,12 @@ fn long_words_of_both_alphabets_are_cut_at_the_same_letter() {
 #[test]
 fn different_words_do_not_match() {
     for (query, text) in [
-        // Russian words with the same Uzbek Latin spelling.
+        // These Russian words have the same Uzbek Latin spelling.
         ("мат", "мать"),
         ("мать", "мат"),
         ("был", "бил"),
         ("цена", "сена"),
-        // Letters that Uzbek distinguishes.
+        // Uzbek distinguishes these letters.
         ("қол", "кол"),
         ("кол", "қол"),
         ("ҳам", "хам"),

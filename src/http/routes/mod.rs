@@ -57,7 +57,7 @@ pub fn operations() -> impl Iterator<Item = &'static ApiOperation> {
     .flatten()
 }
 
-/// The paths and schemas of all operations, as their rows describe them.
+/// Returns the paths and schemas of all operations, as their rows describe them.
 pub(super) fn documentation() -> Document {
     [
         recordings::Documentation::openapi(),
@@ -78,7 +78,7 @@ pub(super) struct PathOperations {
 }
 
 impl PathOperations {
-    /// All paths, in the order of the rows.
+    /// Returns all paths, in the order of the rows.
     pub(super) fn all() -> Vec<Self> {
         let mut paths: Vec<Self> = Vec::new();
         for operation in operations() {
@@ -90,14 +90,14 @@ impl PathOperations {
         paths
     }
 
-    /// The operation that a request asks for; HEAD asks for the GET operation.
+    /// Returns the operation that a request asks for. HEAD asks for the GET operation.
     pub(super) fn of(request: &HttpRequest) -> Option<&'static ApiOperation> {
         let wanted = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let path: &Self = request.app_data()?;
         path.operations.iter().copied().find(|operation| operation.method == *wanted)
     }
 
-    /// The methods that the path takes.
+    /// Returns the methods that the path takes.
     pub(super) fn methods(&self) -> Vec<Method> {
         let takes = |method: &Method| {
             let declared = if *method == Method::HEAD { &Method::GET } else { method };
@@ -109,7 +109,7 @@ impl PathOperations {
             .collect()
     }
 
-    /// One route for each method.
+    /// Returns one route for each method.
     pub(super) fn routes(&self) -> impl Iterator<Item = Route> + '_ {
         self.operations.iter().flat_map(|operation| {
             let get = operation.method == Method::GET;
