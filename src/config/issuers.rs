@@ -10,7 +10,7 @@ use url::{Host, Url};
 use super::declare::settings;
 use super::keys::{Contents, inline, list_of, one_or_more};
 use super::reader::Section;
-use super::rules::{InvalidValue, ValueRule, claim_path, duration, file, http_url, one_of, text};
+use super::rules::{InvalidValue, ValueRule, duration, file, http_url, one_of, text};
 use super::units::{DAY, HumanDuration, MILLISECOND};
 use crate::domain::claim_path::ClaimPath;
 
@@ -130,6 +130,12 @@ settings! {
             .or(public_key_file?.map(KeySource::PublicKeyFile))
             .or(hmac_secret_file?.map(KeySource::HmacSecretFile))
     }
+}
+
+fn claim_path() -> ValueRule<ClaimPath> {
+    text().and(|path| {
+        ClaimPath::parse(&path).map_err(|error| InvalidValue::because(format!("{path:?} {error}")))
+    })
 }
 
 fn algorithm() -> ValueRule<Algorithm> {

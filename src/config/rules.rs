@@ -14,7 +14,6 @@ use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
 use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
-use crate::domain::claim_path::ClaimPath;
 
 /// Reason why a value is refused.
 pub(super) struct InvalidValue {
@@ -115,12 +114,12 @@ impl<T> ValueRule<T> {
     }
 
     /// Adds a check to the rule.
-    pub(super) fn and(self, check: impl Fn(T) -> Result<T, InvalidValue> + 'static) -> Self
+    pub(super) fn and<U>(self, check: impl Fn(T) -> Result<U, InvalidValue> + 'static) -> ValueRule<U>
     where
         T: 'static,
     {
         let parse = self.parse;
-        Self { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
+        ValueRule { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
     /// Adds a check of the raw value. Its error message takes precedence over that of the rule.
@@ -201,14 +200,6 @@ pub(super) fn text() -> ValueRule<String> {
 
 fn non_empty(given: RawValue<'_>) -> Option<&str> {
     given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
-}
-
-/// Creates the rule for the path of a claim.
-pub(super) fn claim_path() -> ValueRule<ClaimPath> {
-    ValueRule::new(Accepts::Text, |given| {
-        let path = non_empty(given).ok_or_else(|| InvalidValue::must_be(Accepts::Text))?;
-        ClaimPath::parse(path).map_err(|error| InvalidValue::because(error.to_string()))
-    })
 }
 
 /// Creates the rule for a file's path.
