@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::analyses::SubmitAnalysis;
-use super::audit::ItemStatuses;
 use super::body::{JsonBody, JsonFields};
+use super::item_statuses::ItemStatuses;
 use super::json::{Object, parse};
 use super::problem::{ApiError, INTERNAL, Problem};
 use super::query::NoQuery;

@@ -44,7 +44,8 @@ pub struct ListEvents {
 
 /// A change of the state of an analysis. Callbacks and webhooks deliver the same event with `id` as `webhook-id`.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Event {
+#[schema(as = Event)]
+pub struct EventResource {
     /// The id of the event, the same in the feed, in streams and in deliveries.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
@@ -63,7 +64,7 @@ pub struct EventPage {
     /// The events, oldest first. An empty page is the last one. A page with fewer than `limit` events
     /// may have a next page.
     #[schema(max_items = 500)]
-    events: Vec<Event>,
+    events: Vec<EventResource>,
     /// Cursor of the next page: pass it as `after`, now or later. It does not expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
     next: String,

@@ -22,11 +22,13 @@ pub mod events;
 mod exact_object;
 pub mod idempotency;
 pub mod json;
+mod item_statuses;
 pub mod listing;
 mod negotiation;
 mod numbers;
 pub mod observe;
 mod pages;
+pub mod operations;
 pub mod path;
 pub mod problem;
 mod problem_kinds;
@@ -35,8 +37,10 @@ pub mod query;
 pub mod rate_limits;
 pub mod request;
 pub mod routes;
+pub mod request_context;
 mod security_headers;
 pub mod state;
+pub mod shared_problems;
 mod tagged;
 pub mod transcripts;
 mod unread;
@@ -54,11 +58,11 @@ use actix_web::{HttpResponse, Resource, guard, web};
 use url::Url;
 
 use self::problem::{ApiError, NOT_FOUND};
-use self::routes::PathOperations;
+use self::operations::PathOperations;
 
 /// The router of the API port.
 pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
-    for path in PathOperations::all() {
+    for path in routes::paths() {
         config.service(resource(path));
     }
     let document = document::document_body(public_url);

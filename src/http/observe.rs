@@ -1,24 +1,24 @@
 //! The middleware of every request: request id, trace, log line, metrics, common headers, and the form of errors.
 
 use std::borrow::Cow;
-use std::future::{Ready, ready};
 use std::time::Instant;
 
 use actix_cors::CorsError;
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{Error, HttpMessage, HttpRequest, web};
 use percent_encoding::percent_decode_str;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
 use super::audit;
 use super::cors;
+use super::operations::PathOperations;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
-use super::routes::PathOperations;
+use super::request_context::{RequestName, RequestTrace};
 use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
@@ -32,24 +32,6 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Limit of characters of a caller's request id. A longer or invalid one is replaced.
 const MAX_REQUEST_ID: usize = 128;
-
-/// The trace context of a request. Later work is a child of the span in it.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestTrace(pub TraceContext);
-
-impl FromRequest for RequestTrace {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let known = request.extensions().get::<Self>().copied();
-        ready(known.ok_or_else(|| ApiError::new(problem::INTERNAL, "the request has no trace").into()))
-    }
-}
-
-/// The id of a request with an unsafe method. Requests with a safe method do not pay for this copy.
-#[derive(Debug, Clone)]
-pub struct RequestName(pub String);
 
 /// The middleware.
 ///

@@ -12,7 +12,7 @@ use super::numbers::whole_number;
 use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
-use super::webhook_resource::{Webhook, not_cached};
+use super::webhook_resource::{WebhookResource, not_cached};
 use crate::domain::ids::WebhookId;
 use crate::domain::secrets::CallbackSecret;
 
@@ -78,5 +78,9 @@ pub(super) async fn rotate_webhook_secret(
     let ApiRequest { state, tenant, path: webhook, body, .. } = request;
     let (overlap, secret) = (body.0.overlap()?, body.0.secret()?);
     let (rotated, secret) = state.webhooks.rotate(tenant.id(), webhook, secret, overlap).await?;
-    Ok(not_cached(HttpResponse::Ok()).json(Webhook::new(rotated, Some(&secret), state.env.clock.now())))
+    Ok(not_cached(HttpResponse::Ok()).json(WebhookResource::new(
+        rotated,
+        Some(&secret),
+        state.env.clock.now(),
+    )))
 }

@@ -16,10 +16,9 @@ use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::{OpenApi as Document, RefOr, Server};
 use utoipa::{OpenApi, openapi};
 
-pub(super) use self::problems::shared_problem;
-pub use self::problems::{EncryptionNotConfigured, LinkProblems, NoResult, NotAcceptable, WebhookConflict};
+use super::operations::{Access, ApiOperation};
 use super::problem::{FieldError, Problem};
-use super::routes::{self, Access, ApiOperation};
+use super::routes;
 
 /// The path of the document.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
