@@ -10,8 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::body::{JsonBody, JsonFields};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::exact_object::ExactObject;
+use super::field_errors::FieldErrors;
 use super::json::Object;
-use super::problem::{ApiError, FieldError, retry_after};
+use super::problem::{ApiError, retry_after};
 use super::query::NoQuery;
 use super::request::ApiRequest;
 use crate::analyses::Representation;
@@ -96,31 +97,17 @@ impl SubmitAnalysis {
     /// # Errors
     /// `invalid_request`, with all fields that break a rule.
     pub fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
-        let mut errors = Vec::new();
-        let call_id = checked(&mut errors, "#/call_id", CallId::parse(&self.call_id));
+        let mut errors = FieldErrors::default();
+        let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
         let callback = self
             .callback
-            .and_then(|callback| checked(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.0.url)));
-        let metadata =
-            self.metadata.and_then(|object| checked(&mut errors, "#/metadata", Metadata::parse(object.0)));
-        match call_id {
-            Some(call_id) if errors.is_empty() => {
-                Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
-            }
-            _ => Err(ApiError::invalid(errors)),
-        }
+            .and_then(|callback| errors.take("#/callback/url", CallbackUrl::parse(&callback.0.url)));
+        let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
+        errors.check()?;
+        // An invalid call id is among the errors already.
+        let call_id = call_id.ok_or_else(|| ApiError::invalid(Vec::new()))?;
+        Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
     }
-}
-
-/// Takes the value of a field, or adds its error to `errors`.
-fn checked<T>(
-    errors: &mut Vec<FieldError>,
-    pointer: &str,
-    parsed: Result<T, impl std::fmt::Display>,
-) -> Option<T> {
-    parsed
-        .map_err(|error| errors.push(FieldError { pointer: pointer.to_owned(), detail: error.to_string() }))
-        .ok()
 }
 
 /// Submits one call.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{NoFields, OptionalBody};
-use super::problem::{ApiError, FieldError};
+use super::field_errors::FieldErrors;
+use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
 use crate::analyses::DeliveryWithAttempts;
@@ -41,25 +42,16 @@ pub struct ListDeliveries {
 
 impl ListDeliveries {
     fn into_filter(self) -> Result<(DeliveryFilter, Option<String>, usize), ApiError> {
-        let mut errors = Vec::new();
-        let mut wrong =
-            |name: &str, detail: String| errors.push(FieldError { pointer: format!("?{name}"), detail });
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            wrong("limit", format!("must be 1 to {MAX_LIMIT}"));
-        }
+        let mut errors = FieldErrors::default();
+        let limit = errors.page_size(self.limit, DEFAULT_LIMIT, MAX_LIMIT);
         let webhook = self.webhook.as_deref().map(WebhookId::parse);
         if webhook == Some(None) {
-            wrong("webhook", "must be the id of a webhook: whk_ and 32 hexadecimal digits".to_owned());
+            errors.add("?webhook", "must be the id of a webhook: whk_ and 32 hexadecimal digits");
         }
-        let call_id = self.call_id.as_deref().map(CallId::parse).transpose();
-        let call_id = call_id.map_err(|error| wrong("call_id", error.to_string())).ok();
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(errors));
-        }
-        let filter =
-            DeliveryFilter { webhook: webhook.flatten(), status: self.status, call_id: call_id.flatten() };
-        Ok((filter, self.cursor, limit as usize))
+        let call_id = self.call_id.as_deref().and_then(|text| errors.take("?call_id", CallId::parse(text)));
+        errors.check()?;
+        let filter = DeliveryFilter { webhook: webhook.flatten(), status: self.status, call_id };
+        Ok((filter, self.cursor, limit))
     }
 }
 

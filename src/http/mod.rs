@@ -20,15 +20,16 @@ pub mod document;
 mod event_stream;
 pub mod events;
 mod exact_object;
+mod field_errors;
 pub mod idempotency;
-pub mod json;
 mod item_statuses;
+pub mod json;
 pub mod listing;
 mod negotiation;
 mod numbers;
 pub mod observe;
-mod pages;
 pub mod operations;
+mod pages;
 pub mod path;
 pub mod problem;
 mod problem_kinds;
@@ -36,11 +37,11 @@ mod problem_mapping;
 pub mod query;
 pub mod rate_limits;
 pub mod request;
-pub mod routes;
 pub mod request_context;
+pub mod routes;
 mod security_headers;
-pub mod state;
 pub mod shared_problems;
+pub mod state;
 mod tagged;
 pub mod transcripts;
 mod unread;
@@ -57,8 +58,8 @@ use actix_web::http::header::{ContentType, HeaderValue};
 use actix_web::{HttpResponse, Resource, guard, web};
 use url::Url;
 
-use self::problem::{ApiError, NOT_FOUND};
 use self::operations::PathOperations;
+use self::problem::{ApiError, NOT_FOUND};
 
 /// The router of the API port.
 pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
