@@ -17,7 +17,7 @@ use super::query::NoQuery;
 use super::request::ApiRequest;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission};
-use crate::domain::callback_url::CallbackUrl;
+use crate::domain::callback_url::{CallbackUrl, InvalidCallbackUrl};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
@@ -75,6 +75,18 @@ pub struct Callback {
     url: String,
 }
 
+/// Advice for callers who need headers or credentials, which are not stored with submissions.
+const USE_A_WEBHOOK: &str = "for headers or credentials, register a webhook, which stores them encrypted";
+
+impl Callback {
+    fn into_url(self) -> Result<CallbackUrl, String> {
+        CallbackUrl::parse(&self.url).map_err(|error| match error {
+            InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
+            other => other.to_string(),
+        })
+    }
+}
+
 /// `Prefer`, for the document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -89,6 +101,10 @@ impl JsonFields for SubmitAnalysis {
     fn calls(&self) -> Vec<CallId> {
         CallId::parse(&self.call_id).into_iter().collect()
     }
+
+    fn advice(pointer: &str) -> Option<&'static str> {
+        pointer.starts_with("#/callback/").then_some(USE_A_WEBHOOK)
+    }
 }
 
 impl SubmitAnalysis {
@@ -99,9 +115,8 @@ impl SubmitAnalysis {
     pub fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
         let mut errors = FieldErrors::default();
         let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
-        let callback = self
-            .callback
-            .and_then(|callback| errors.take("#/callback/url", CallbackUrl::parse(&callback.0.url)));
+        let callback =
+            self.callback.and_then(|callback| errors.take("#/callback/url", callback.0.into_url()));
         let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
         errors.check()?;
         // An invalid call id is among the errors already.
@@ -116,7 +131,7 @@ pub(super) async fn submit_analysis(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, body, .. } = request;
     let submission = body.0.into_submission(trace)?;
-    let location = format!("/v1/analyses/{}", submission.call_id);
+    let location = state.env.public_url.analysis(&submission.call_id);
     let submitted = state.analyses.submit(&tenant, submission).await?;
     let representation = submitted.representation;
     let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };

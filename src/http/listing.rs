@@ -6,9 +6,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::field_errors::FieldErrors;
 use super::problem::ApiError;
+use super::query::QueryTime;
 use super::request::ApiRequest;
 use crate::domain::analysis::Status;
-use crate::domain::clock::Timestamp;
 use crate::domain::listing::AnalysisFilter;
 use crate::domain::search::{SearchQuery, SpeakerSide};
 use crate::domain::summary::{AnalysisSummary, MAX_TAG_CHARS};
@@ -41,10 +41,10 @@ pub struct ListAnalyses {
     speaker: Option<SpeakerSide>,
     /// Only calls first submitted after this time, for example `2026-11-01T00:00:00Z`.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
-    submitted_after: Option<Timestamp>,
+    submitted_after: Option<QueryTime>,
     /// Only calls first submitted before this time.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
-    submitted_before: Option<Timestamp>,
+    submitted_before: Option<QueryTime>,
     /// The `next_cursor` of the previous page. Use it with the same filters.
     #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
@@ -83,8 +83,8 @@ impl ListAnalyses {
             status: self.status,
             tags: self.tag,
             search,
-            submitted_after: self.submitted_after,
-            submitted_before: self.submitted_before,
+            submitted_after: self.submitted_after.map(|time| time.0),
+            submitted_before: self.submitted_before.map(|time| time.0),
         };
         Ok((filter, self.cursor, limit))
     }

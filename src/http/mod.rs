@@ -53,16 +53,15 @@ pub mod webhook_replays;
 pub mod webhook_resource;
 mod webhooks;
 
+use self::operations::PathOperations;
+use self::problem::{ApiError, NOT_FOUND};
+use crate::domain::public_url::PublicUrl;
 use actix_web::http::Method;
 use actix_web::http::header::{ContentType, HeaderValue};
 use actix_web::{HttpResponse, Resource, guard, web};
-use url::Url;
-
-use self::operations::PathOperations;
-use self::problem::{ApiError, NOT_FOUND};
 
 /// The router of the API port.
-pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
+pub fn configure(config: &mut web::ServiceConfig, public_url: &PublicUrl) {
     for path in routes::paths() {
         config.service(resource(path));
     }
@@ -72,8 +71,8 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         async { HttpResponse::Ok().content_type(ContentType::json()).body(document) }
     };
     config
-        .service(web::redirect("/", "/swagger-ui/"))
-        .service(web::redirect("/swagger-ui", "/swagger-ui/"))
+        .service(page("/", pages::redirect_to_swagger_ui))
+        .service(page("/swagger-ui", pages::redirect_to_swagger_ui))
         .service(page("/problems/{code}", pages::get_problem))
         .service(page(document::DOCUMENT_PATH, get_document))
         .service(page("/swagger-ui/{file:.*}", pages::get_swagger_ui))
@@ -94,7 +93,7 @@ fn resource(path: PathOperations) -> Resource {
     refusing_others(resource, &path.methods()).app_data(path)
 }
 
-/// A page without authentication. It answers GET and HEAD.
+/// A path without authentication. It answers GET and HEAD.
 fn page<H, Args>(path: &'static str, handler: H) -> Resource
 where
     H: actix_web::Handler<Args> + Clone,

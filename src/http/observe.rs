@@ -24,6 +24,7 @@ use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::RequestId;
+use crate::domain::public_url::PublicUrl;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::spans;
 
@@ -56,7 +57,7 @@ pub async fn observe(
     // An error of a handler or extractor is a response already, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
-    let mut response = as_problem(response, &request_id);
+    let mut response = as_problem(response, &request_id, &state.env.public_url);
     let remaining = response.request().extensions_mut().remove::<Remaining>();
     complete_headers(response.headers_mut(), &request_id, remaining, &state);
 
@@ -97,7 +98,7 @@ fn complete_headers(
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    security_headers::complete(headers, state.public_url.as_ref());
+    security_headers::complete(headers, &state.env.public_url);
 }
 
 /// The path template that a request matched. The framework would match the path again to find it.
@@ -170,20 +171,25 @@ fn method_label(method: &str) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }
 
-/// Turns each error into a problem with the request id.
-fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceResponse<BoxBody> {
+/// Turns each error into a problem with the request id and a link to its page.
+fn as_problem(
+    response: ServiceResponse<BoxBody>,
+    request_id: &str,
+    public_url: &PublicUrl,
+) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
     let error = response.response().error();
     let mut problem = if let Some(error) = error.and_then(|error| error.as_error::<ApiError>()) {
-        error.respond(request_id)
-    } else if let Some(refusal) = error.and_then(|error| error.as_error::<CorsError>()) {
-        ApiError::new(problem::CORS_REFUSED, refusal.to_string()).respond(request_id)
+        error.respond(request_id, public_url)
+    } else if let Some(error) = error.and_then(|error| error.as_error::<CorsError>()) {
+        cors::refusal(error, response.request().headers()).respond(request_id, public_url)
     } else {
         // Errors of the framework only have a status.
-        ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
+        let error = ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default());
+        error.respond(request_id, public_url)
     };
     cors::copy_headers(response.headers(), problem.headers_mut());
     response.into_response(problem)

@@ -66,7 +66,7 @@ pub(super) async fn test_webhook(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: webhook, .. } = request;
     let delivery = state.webhooks.test(tenant.id(), webhook, trace).await?;
-    let location = format!("/v1/deliveries/{delivery}");
+    let location = state.env.public_url.link(&format!("/v1/deliveries/{delivery}"));
     let accepted = Accepted { delivery: delivery.to_string() };
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(accepted))
 }

@@ -123,7 +123,8 @@ pub(super) async fn replay_webhook(
         return Ok(HttpResponse::Ok().json(ReplayEstimate { events, more }));
     }
     let replay = state.webhooks.replay(tenant.id(), webhook, events, trace).await?;
-    let location = format!("/v1/webhooks/{}/replays/{}", replay.webhook, replay.id);
+    let path = format!("/v1/webhooks/{}/replays/{}", replay.webhook, replay.id);
+    let location = state.env.public_url.link(&path);
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, location))
         .json(ReplayResource::from(replay)))

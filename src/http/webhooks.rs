@@ -18,7 +18,7 @@ pub(super) async fn create_webhook(
     let ApiRequest { state, tenant, body, .. } = request;
     let registration = body.0.into_registration()?;
     let (created, secret) = state.webhooks.create(tenant.id(), registration).await?;
-    let location = format!("/v1/webhooks/{}", created.webhook.id);
+    let location = state.env.public_url.link(&format!("/v1/webhooks/{}", created.webhook.id));
     let webhook = WebhookResource::new(created, Some(&secret), state.env.clock.now());
     Ok(not_cached(HttpResponse::Created()).insert_header((header::LOCATION, location)).json(webhook))
 }

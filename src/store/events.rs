@@ -27,7 +27,7 @@ pub(super) async fn announce(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let entropy = &*transaction.env().entropy;
-    let resource = AnalysisResource::new(analysis, result);
+    let resource = AnalysisResource::new(analysis, result, &transaction.env().public_url);
     let event = Event::new(kind, analysis.tenant.clone(), &resource, now, entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let seq = write(transaction, &event).await?;

@@ -8,7 +8,6 @@ mod parameters;
 mod problems;
 
 use bytes::Bytes;
-use url::Url;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation as Documented, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -19,6 +18,7 @@ use utoipa::{OpenApi, openapi};
 use super::operations::{Access, ApiOperation};
 use super::problem::{FieldError, Problem};
 use super::routes;
+use crate::domain::public_url::PublicUrl;
 
 /// The path of the document.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -45,10 +45,10 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
 struct Frame;
 
 /// The document, with the URL that callers use.
-pub fn document(public_url: Option<&Url>) -> Document {
+pub fn document(public_url: &PublicUrl) -> Document {
     let mut document = Frame::openapi().merge_from(routes::documentation());
-    let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
-    document.servers = Some(vec![public_server(if server.is_empty() { "/" } else { server })]);
+    let server = if public_url.as_str().is_empty() { "/" } else { public_url.as_str() };
+    document.servers = Some(vec![public_server(server)]);
     for operation in routes::operations() {
         if let Some(documented) = find(&mut document, operation) {
             complete(documented, operation);
@@ -65,7 +65,7 @@ pub fn document(public_url: Option<&Url>) -> Document {
 }
 
 /// The document as JSON.
-pub fn document_body(public_url: Option<&Url>) -> Bytes {
+pub fn document_body(public_url: &PublicUrl) -> Bytes {
     // A document of the macros can always be serialized.
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }
