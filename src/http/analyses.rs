@@ -47,7 +47,8 @@ pub struct SubmitAnalysis {
     reanalyze: bool,
 }
 
-/// An object of any members. Its limit of 4 KiB bounds their number too: the shortest member is `"":0,`.
+/// Returns the schema of an object with any members. Its size limit of 4 KiB also limits their number: the shortest
+/// member is `"":0,`.
 fn metadata_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
@@ -140,7 +141,7 @@ pub(super) async fn submit_analysis(
     Ok(response.body(representation.body))
 }
 
-/// Returns one analysis, after a wait for its outcome if the caller prefers that.
+/// Returns one analysis. Waits for its outcome first if the caller prefers that.
 pub(super) async fn get_analysis(
     http: HttpRequest,
     request: ApiRequest<CallId>,

@@ -1,4 +1,4 @@
-//! JSON that callers send, parsed strictly, with an error text for each mistake.
+//! Strict parser of JSON from callers, with an error text for each mistake.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,7 +21,8 @@ type Advice = fn(&str) -> Option<&'static str>;
 /// Parses a body in UTF-8. A byte order mark at its beginning is ignored.
 ///
 /// # Errors
-/// `malformed_body` for a text that is not JSON; `invalid_request`, with the place and the rule, for JSON of another form.
+/// `malformed_body` for a text that is not JSON; `invalid_request`, with the position and the rule, for JSON of
+/// another form.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8], advice: Advice) -> Result<T, ApiError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if is_utf_16(body) {
@@ -34,7 +35,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], advice: Advice) -> Result<
     Ok(value)
 }
 
-/// The problem of a text whose parsing failed at this place.
+/// Returns the problem of a text whose parsing failed at this place.
 fn invalid(body: &[u8], pointer: &str, error: &serde_json::Error, advice: Advice) -> ApiError {
     let message = error.to_string();
     let is = |text: &str| message.starts_with(text);
@@ -56,7 +57,7 @@ fn invalid(body: &[u8], pointer: &str, error: &serde_json::Error, advice: Advice
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {
-    // The messages of serde_json contain a position and at most a key of the text.
+    // The messages of serde_json contain a position and at most one key of the text.
     ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
 }
 
@@ -65,7 +66,7 @@ fn is_utf_16(body: &[u8]) -> bool {
     matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=127, ..] | [1..=127, 0, ..])
 }
 
-/// The rule that a text in another encoding than UTF-8 breaks.
+/// Returns the rule that a text in another encoding than UTF-8 breaks.
 fn encoding_rule(body: &[u8]) -> &'static str {
     let invalid = std::str::from_utf8(body).err().map(|error| &body[error.valid_up_to()..]);
     match invalid {
@@ -75,7 +76,7 @@ fn encoding_rule(body: &[u8]) -> &'static str {
     }
 }
 
-/// The JSON pointer (RFC 6901) of a path, in the fragment form that RFC 9457 uses.
+/// Returns the JSON pointer (RFC 6901) of a path, in the fragment form that RFC 9457 uses.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = "#".to_owned();
@@ -97,7 +98,7 @@ fn without_position(message: &str) -> String {
     shortened(&readable_rule(message.split(" at line ").next().unwrap_or_default()))
 }
 
-/// Replaces messages of serde that only make sense to Rust programmers.
+/// Replaces messages of serde that only Rust programmers understand.
 pub(super) fn readable_rule(message: &str) -> String {
     if let Some((_, known)) =
         message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected "))
@@ -114,7 +115,7 @@ pub(super) fn readable_rule(message: &str) -> String {
     }
 }
 
-/// Limits an error text that repeats the input of the caller to 200 characters.
+/// Cuts an error text that repeats the input of the caller to 200 characters.
 pub(super) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {

@@ -44,7 +44,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The name of the scope in tokens.
+    /// Returns the name of the scope in tokens.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysesRead => "analyses:read",
@@ -63,14 +63,14 @@ pub(super) struct PathOperations {
 }
 
 impl PathOperations {
-    /// The operation that a request asks for; HEAD asks for the GET operation.
+    /// Returns the operation that a request asks for. HEAD asks for the GET operation.
     pub(super) fn of(request: &HttpRequest) -> Option<&'static ApiOperation> {
         let wanted = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let path: &Self = request.app_data()?;
         path.operations.iter().copied().find(|operation| operation.method == *wanted)
     }
 
-    /// The methods that the path takes.
+    /// Returns the methods that the path takes.
     pub(super) fn methods(&self) -> Vec<Method> {
         let takes = |method: &Method| {
             let declared = if *method == Method::HEAD { &Method::GET } else { method };

@@ -13,7 +13,7 @@ use super::state::ApiState;
 const INDEX: &str = include_str!("swagger_ui/index.html");
 const INITIALIZER: &str = include_str!("swagger_ui/initializer.js");
 
-/// A file of Swagger UI. The page and its start script are our own.
+/// Returns a file of Swagger UI. The gateway has its own page and start script.
 pub(super) async fn get_swagger_ui(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let page = |content_type: &str, body: Vec<u8>| {
         HttpResponse::Ok()
@@ -38,7 +38,7 @@ pub(super) async fn redirect_to_swagger_ui(state: web::Data<ApiState>) -> HttpRe
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, page)).finish()
 }
 
-/// The explanation of a kind of problem.
+/// Returns the explanation of a kind of problem.
 pub(super) async fn get_problem(code: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let kind = problem::ALL
         .iter()

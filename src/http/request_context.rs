@@ -22,6 +22,6 @@ impl FromRequest for RequestTrace {
     }
 }
 
-/// The id of a request with an unsafe method. Requests with a safe method do not pay for this copy.
+/// The id of a request with an unsafe method. Requests with a safe method avoid this copy.
 #[derive(Debug, Clone)]
 pub struct RequestName(pub String);

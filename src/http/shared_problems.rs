@@ -15,10 +15,10 @@ use super::problem::{
 /// A problem response, defined under `components/responses`.
 pub(super) struct SharedProblem {
     pub(super) name: &'static str,
-    /// The kind of the example, which has the status of the response.
+    /// The kind of problem that the example shows. The response has its status.
     pub(super) kind: &'static ProblemKind,
     pub(super) description: &'static str,
-    /// A header besides those of every response.
+    /// A header in addition to those of every response.
     pub(super) header: Option<&'static str>,
 }
 
@@ -120,12 +120,12 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
     ),
 ];
 
-/// A reference to a shared problem.
+/// Returns a reference to a shared problem.
 pub(super) fn shared_problem(name: &str) -> RefOr<Response> {
     RefOr::Ref(Ref::from_response_name(name))
 }
 
-/// References to the problems with these names, by status.
+/// Returns references to the problems with these names, by status.
 pub(super) fn references(names: &[&str]) -> BTreeMap<String, RefOr<Response>> {
     let known = PROBLEMS.iter().filter(|problem| names.contains(&problem.name));
     known.map(|problem| (problem.kind.status.as_str().to_owned(), shared_problem(problem.name))).collect()

@@ -43,7 +43,7 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// The encryption keys.
+    /// Returns the encryption keys.
     ///
     /// # Errors
     /// `encryption_not_configured`, if there are none.

@@ -98,7 +98,14 @@ async fn metadata_is_limited_to_four_kibibytes() {
 #[tokio::test]
 async fn invalid_json_is_malformed() {
     let stage = Stage::start().await;
-    for body in ["", "{", "{\"call_id\": \"1\"} x", "{\"call_id\": \"1\",}", "call_id=1", "{\"call_id\": \"1\"} \u{feff}"] {
+    for body in [
+        "",
+        "{",
+        "{\"call_id\": \"1\"} x",
+        "{\"call_id\": \"1\",}",
+        "call_id=1",
+        "{\"call_id\": \"1\"} \u{feff}",
+    ] {
         let answer = stage.acme().post_with(&[JSON], body).await;
         answer.problem(400, "malformed_body");
     }

@@ -12,7 +12,7 @@ use crate::http::shared_problems::{PROBLEMS, references};
 /// The media type of problems.
 const PROBLEM: &str = "application/problem+json";
 
-/// The response definitions that operations refer to.
+/// Returns the response definitions that operations refer to.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
     PROBLEMS.iter().map(|problem| {
         let schema = Ref::from_schema_name("Problem");

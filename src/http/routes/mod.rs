@@ -17,7 +17,7 @@ use utoipa::openapi::OpenApi as Document;
 
 use super::operations::{ApiOperation, PathOperations};
 
-/// All operations, in the order of the document.
+/// Returns all operations, in the order of the document.
 pub fn operations() -> impl Iterator<Item = &'static ApiOperation> {
     [
         analyses::OPERATIONS,
@@ -31,7 +31,7 @@ pub fn operations() -> impl Iterator<Item = &'static ApiOperation> {
     .flatten()
 }
 
-/// The paths and schemas of all operations, as their rows describe them.
+/// Returns the paths and schemas of all operations, as their rows describe them.
 pub(super) fn documentation() -> Document {
     [
         recordings::Documentation::openapi(),
@@ -44,7 +44,7 @@ pub(super) fn documentation() -> Document {
     .fold(analyses::Documentation::openapi(), Document::merge_from)
 }
 
-/// All paths, in the order of the rows.
+/// Returns all paths, in the order of the rows.
 pub(super) fn paths() -> Vec<PathOperations> {
     let mut paths: Vec<PathOperations> = Vec::new();
     for operation in operations() {
