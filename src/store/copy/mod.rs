@@ -2,9 +2,9 @@
 //!
 //! - The copy opens the file exclusively, as a gateway does.
 //! - Each batch is one statement, and the next batch continues after the last row in the database. So the same
-//! command continues an interrupted copy.
+//!   command continues an interrupted copy.
 //! - Gateways cannot open the database before both sides have been compared. After that, they cannot open the file.
-//! So no work is done twice.
+//!   So no work is done twice.
 
 mod checksum;
 mod tables;

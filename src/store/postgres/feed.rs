@@ -9,10 +9,10 @@
 //! Rejected alternatives:
 //!
 //! - Show only events that are older than every open transaction (`pg_snapshot_xmin`). This limit covers the whole
-//! cluster, so an import of one hour into another database would delay the feed by an hour. Transaction ids also
-//! restart when a dump is restored, which would invalidate cursors.
+//!   cluster, so an import of one hour into another database would delay the feed by an hour. Transaction ids also
+//!   restart when a dump is restored, which would invalidate cursors.
 //! - Count in the transaction that writes the event. Then the completions of a tenant would wait for each other's
-//! commits.
+//!   commits.
 //!
 //! With this solution, a tenant that never reads its feed costs nothing, and a reader costs one small update for the
 //! new events.
