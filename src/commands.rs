@@ -106,7 +106,8 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
 
 /// Installs handlers of SIGTERM and Ctrl-C, and returns a future that ends at the first of these signals.
 ///
-/// The handlers are in place before the program reports that it is ready: a signal from then on drains and does not kill.
+/// The handlers are in place before the program reports that it is ready. After that, a signal starts a drain and
+/// does not kill the process.
 fn shutdown_signal() -> Result<impl Future<Output = ()>, Failed> {
     let mut terminated = signal(SignalKind::terminate()).map_err(Failed::fault)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(Failed::fault)?;

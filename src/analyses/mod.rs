@@ -118,7 +118,7 @@ impl Analyses {
         }
     }
 
-    /// Size of the cache in bytes.
+    /// Returns the size of the cache in bytes.
     pub fn cached_bytes(&self) -> u64 {
         self.cache.bytes()
     }

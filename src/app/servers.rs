@@ -1,4 +1,4 @@
-//! The two servers: the API's, and the admin port.
+//! The servers of the API and of the admin port.
 
 use std::net::SocketAddr;
 use std::num::NonZero;

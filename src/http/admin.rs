@@ -31,17 +31,17 @@ impl Readiness {
     }
 }
 
-/// The routes of the admin port.
+/// Adds the routes of the admin port.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.service(page("/metrics", metrics)).service(page("/livez", livez)).service(page("/readyz", readyz));
 }
 
-/// Liveness: the process answers.
+/// Answers 200 while the process runs.
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// Readiness: this replica accepts requests, and the store accepts writes.
+/// Answers 200 if this replica accepts requests and the store accepts writes.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => HttpResponse::Ok().body("ok\n"),

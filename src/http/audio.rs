@@ -120,7 +120,7 @@ pub(super) async fn stream(
     Ok(response.streaming(recording.into_stream().map_err(broken)))
 }
 
-/// File name extension of an audio type; `None` for other types.
+/// Returns the file name extension of an audio type; `None` for other types.
 fn extension(content_type: &[u8]) -> Option<&'static str> {
     Some(match content_type.split(|byte| *byte == b';').next()?.trim_ascii() {
         b"audio/wav" | b"audio/x-wav" | b"audio/wave" | b"audio/vnd.wave" => "wav",

@@ -112,7 +112,7 @@ impl<T: JsonFields> RequestBody for JsonBody<T> {
 impl<T: JsonFields + Default> RequestBody for OptionalBody<T> {
     const PRESENCE: BodyPresence = BodyPresence::Optional;
 
-    /// `null` means the same as no body.
+    /// Parses the body. `null` means the same as no body.
     fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
         let object = bytes.map(|bytes| parse::<Option<Object<T>>>(bytes, T::advice)).transpose()?.flatten();
         Ok(Self(object.map(|object| object.0).unwrap_or_default()))

@@ -60,7 +60,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{ContentType, HeaderValue};
 use actix_web::{HttpResponse, Resource, guard, web};
 
-/// The router of the API port.
+/// Adds the routes of the API port.
 pub fn configure(config: &mut web::ServiceConfig, public_url: &PublicUrl) {
     for path in routes::paths() {
         config.service(resource(path));

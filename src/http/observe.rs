@@ -34,7 +34,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum number of characters of a caller's request id. A longer or invalid id is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The middleware.
+/// Handles each request as described in the [module](self).
 ///
 /// # Errors
 /// Errors of the inner service. It adds none.

@@ -82,7 +82,7 @@ impl PathOperations {
             .collect()
     }
 
-    /// One route for each method.
+    /// Returns one route for each method.
     pub(super) fn routes(&self) -> impl Iterator<Item = Route> + '_ {
         self.operations.iter().flat_map(|operation| {
             let get = operation.method == Method::GET;

@@ -65,7 +65,7 @@ impl ApiError {
         Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
 
-    /// `invalid_request` with these fields.
+    /// Creates an `invalid_request` problem with these fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", only.pointer, only.detail),
@@ -79,12 +79,12 @@ impl ApiError {
         Self { errors, ..self }
     }
 
-    /// `invalid_request` with one field.
+    /// Creates an `invalid_request` problem with one field.
     pub fn invalid_field(pointer: impl Into<String>, detail: &(impl std::fmt::Display + ?Sized)) -> Self {
         Self::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.to_string() }])
     }
 
-    /// `method_not_allowed`, with `Allow`.
+    /// Creates a `method_not_allowed` problem with the header `Allow`.
     pub fn method_not_allowed(allowed: &HeaderValue) -> Self {
         let methods = String::from_utf8_lossy(allowed.as_bytes());
         Self::new(METHOD_NOT_ALLOWED, format!("the path supports {methods}"))
@@ -153,7 +153,7 @@ impl ResponseError for ApiError {
         self.kind.status
     }
 
-    /// The middleware [`super::observe`] replaces this answer by one with the request id and the public URL.
+    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it by one with the request id and links.
     fn error_response(&self) -> HttpResponse {
         self.respond("", &PublicUrl::default())
     }

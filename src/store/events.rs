@@ -62,7 +62,7 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
     insert(transaction, values).await
 }
 
-/// Parameters: id, tenant, call, type, time, body and position. Returns the number of the event.
+/// Inserts an event. The values are id, tenant, call, type, time, body and position. Returns the number of the event.
 async fn insert(transaction: &impl Transaction, values: &[Value<'_>]) -> Result<i64, StoreError> {
     static INSERT: Sql = Sql::insert(
         "seq",
