@@ -100,7 +100,7 @@ pub enum Destination {
 
 impl Destination {
     /// Webhook id for the store. Empty for a callback.
-    pub fn endpoint(&self) -> String {
+    pub fn webhook(&self) -> String {
         match self {
             Self::Callback(_) => String::new(),
             Self::Webhook(webhook) => webhook.to_string(),

@@ -102,7 +102,7 @@ impl Analysis {
             SubmitOutcome::Accepted => {
                 self.accepted(&mut work, context.now);
                 work.missing_since = None;
-                work.due_at = context.now + Pace::first_look(context.pace, context.policy);
+                work.due_at = context.now + Pace::first_poll(context.pace, context.policy);
                 self.work = Some(work);
                 Effect::none()
             }
@@ -227,7 +227,7 @@ fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
 /// acceptance, or errors delayed the poll.
 fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     let accepted_at = work.accepted_at.filter(|_| work.stage == Stage::Poll && work.errors == 0)?;
-    Some(ProcessingTime { found_after: now.since(accepted_at), at_first_look: work.polls == 1 })
+    Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
 /// Whether the vendor has not known the call for longer than the grace period.

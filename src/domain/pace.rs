@@ -23,7 +23,7 @@ use super::polling::PollingPolicy;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Time from the vendor's acceptance to the first poll, in whole milliseconds. It applies after enough samples.
-    pub first_look: Duration,
+    pub first_poll: Duration,
     /// Number of samples so far. It saturates at the maximum.
     pub samples: u32,
     /// Time of the last sample.
@@ -36,7 +36,7 @@ pub struct ProcessingTime {
     /// Time from the vendor's acceptance to the poll that found the result.
     pub found_after: Duration,
     /// Whether this was the first poll. Then the result may have been ready long before.
-    pub at_first_look: bool,
+    pub at_first_poll: bool,
 }
 
 impl Pace {
@@ -46,7 +46,7 @@ impl Pace {
     /// times well.
     pub const ENOUGH_SAMPLES: u32 = 16;
     /// Maximum time to the first poll, even if the estimate is longer.
-    pub const MAX_FIRST_LOOK: Duration = Duration::from_secs(3600);
+    pub const MAX_FIRST_POLL: Duration = Duration::from_secs(3600);
 
     /// Maximum gain: the first steps are large, but random outliers must not move the estimate far.
     const MOST_GAIN: f64 = 0.2;
@@ -72,15 +72,15 @@ impl Pace {
         policy: &PollingPolicy,
         now: Timestamp,
     ) -> Option<Self> {
-        let planned = Self::first_look(known, policy);
-        if processed.at_first_look && processed.found_after > planned.mul_f64(1.0 + Self::LATE) {
+        let planned = Self::first_poll(known, policy);
+        if processed.at_first_poll && processed.found_after > planned.mul_f64(1.0 + Self::LATE) {
             return None;
         }
         let Some(known) = known else {
-            let first_look = bounded(processed.likely(policy), policy);
-            return Some(Self { first_look, samples: 1, learned_at: now });
+            let first_poll = bounded(processed.likely(policy), policy);
+            return Some(Self { first_poll, samples: 1, learned_at: now });
         };
-        let estimate = bounded(known.first_look, policy);
+        let estimate = bounded(known.first_poll, policy);
         // A clock that was set back must not stop the learning.
         if now >= known.learned_at && now.since(known.learned_at) < estimate / Self::SPACING {
             return None;
@@ -89,16 +89,16 @@ impl Pace {
         let gain = (Self::GAIN / f64::from(samples)).clamp(Self::LEAST_GAIN, Self::MOST_GAIN);
         // Compares with the current estimate, not with the one that planned the poll: many calls planned without an
         // estimate would push it without end.
-        let below = processed.at_first_look || processed.likely(policy) < estimate;
+        let below = processed.at_first_poll || processed.likely(policy) < estimate;
         let step = if below { -gain * (1.0 - Self::QUANTILE) } else { gain * Self::QUANTILE };
-        let first_look = bounded(estimate.mul_f64(step.exp()), policy);
-        Some(Self { first_look, samples, learned_at: now })
+        let first_poll = bounded(estimate.mul_f64(step.exp()), policy);
+        Some(Self { first_poll, samples, learned_at: now })
     }
 
     /// Time from the vendor's acceptance to the first poll.
-    pub fn first_look(known: Option<Self>, policy: &PollingPolicy) -> Duration {
+    pub fn first_poll(known: Option<Self>, policy: &PollingPolicy) -> Duration {
         match known.filter(|known| known.samples >= Self::ENOUGH_SAMPLES) {
-            Some(known) => bounded(known.first_look, policy),
+            Some(known) => bounded(known.first_poll, policy),
             None => policy.first_after,
         }
     }
@@ -107,7 +107,7 @@ impl Pace {
 impl ProcessingTime {
     /// The most likely processing time.
     fn likely(self, policy: &PollingPolicy) -> Duration {
-        let share = if self.at_first_look {
+        let share = if self.at_first_poll {
             1.0 - Pace::READY_BEFORE
         } else {
             // The previous poll was earlier by `growth`: take the geometric mean of both.
@@ -118,8 +118,8 @@ impl ProcessingTime {
 }
 
 /// Bounds the time and rounds it to whole milliseconds, which the store keeps.
-fn bounded(first_look: Duration, policy: &PollingPolicy) -> Duration {
+fn bounded(first_poll: Duration, policy: &PollingPolicy) -> Duration {
     let least = policy.min_interval;
-    let bounded = first_look.clamp(least, Pace::MAX_FIRST_LOOK.max(least));
+    let bounded = first_poll.clamp(least, Pace::MAX_FIRST_POLL.max(least));
     Duration::from_millis(u64::try_from(bounded.as_millis()).unwrap_or(u64::MAX))
 }

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use super::StoreError;
+use super::claims::{Lease, Leased};
+use super::delivery_rows::webhook_id;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, Value, values};
-use super::work::Leased;
-use super::{Lease, StoreError, webhook_health};
+use super::webhook_health::{self, Verdict};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
-use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
+use crate::domain::ids::{DeliveryId, TenantId};
 use crate::domain::retries::{GiveUpReason, RetryDecision};
 use crate::domain::usage::Usage;
-use crate::domain::webhooks::{DisabledReason, EndpointOutcome};
+use crate::domain::webhooks::{DisabledReason, WebhookOutcome};
 
 /// How many attempts of one delivery are stored: the last ones. A delivery can be redelivered any number of times.
 pub(super) const MOST_ATTEMPTS: u32 = 100;
@@ -24,7 +26,7 @@ pub struct FinishedAttempt {
     pub outcome: &'static str,
     /// The version that the webhook had when the delivery was claimed; `None` for the callback of a submission. The
     /// outcome does not count for a webhook that has changed since.
-    pub endpoint_version: Option<u32>,
+    pub webhook_version: Option<u32>,
     /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
     /// The duration from connecting to the last byte or the error.
@@ -103,10 +105,10 @@ impl FinishAttempt {
         let attempt = &self.attempt;
         let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
         let outcome = match attempt.next {
-            RetryDecision::Delivered => EndpointOutcome::Delivered,
-            RetryDecision::WaitUntil(_) => EndpointOutcome::Unsigned { error: error() },
+            RetryDecision::Delivered => WebhookOutcome::Delivered,
+            RetryDecision::WaitUntil(_) => WebhookOutcome::Unsigned { error: error() },
             RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {
-                EndpointOutcome::Failed {
+                WebhookOutcome::Failed {
                     gone: matches!(
                         attempt.next,
                         RetryDecision::Hold | RetryDecision::GiveUp(GiveUpReason::Gone)
@@ -116,15 +118,8 @@ impl FinishAttempt {
                 }
             }
         };
-        Some(Verdict { version: attempt.endpoint_version?, outcome })
+        Some(Verdict { version: attempt.webhook_version?, outcome })
     }
-}
-
-/// What an attempt says about its webhook.
-pub(super) struct Verdict {
-    /// The webhook's version that the attempt used.
-    pub(super) version: u32,
-    pub(super) outcome: EndpointOutcome,
 }
 
 impl Rule for FinishAttempt {
@@ -137,11 +132,11 @@ impl Rule for FinishAttempt {
         static FINISH_CALLBACK: Sql = Sql::per_engine(
             &[],
             &[
-                "WITH owned AS (",
+                "WITH delivery AS (",
                 FINISH_DELIVERY,
                 " AND webhook = '' RETURNING seq, attempts, tenant), \
-                 ended AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
-                 FROM owned WHERE delivery = owned.seq AND number = owned.attempts) SELECT tenant FROM owned",
+                 attempt AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
+                 FROM delivery WHERE attempts.delivery = delivery.seq AND number = delivery.attempts) SELECT tenant FROM delivery",
             ],
         );
         let values = self.values(transaction.env().clock.now());
@@ -170,14 +165,6 @@ impl Rule for FinishAttempt {
             None => Ok(None),
         }
     }
-}
-
-/// The webhook of a delivery; `None` for the callback of a submission.
-pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
-    row.parse("webhook", |text| match text {
-        "" => Ok(None),
-        id => WebhookId::parse(id).map(Some).ok_or(()),
-    })
 }
 
 /// Reads the last attempts of a delivery, the oldest first.

@@ -2,89 +2,17 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
 use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt};
-use super::delivery_rows::{RECORDED, recorded};
+use super::claims::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease};
+use super::delivery_rows::{RECORDED, RecordedDelivery, recorded};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::values::values;
-use super::{Change, ClaimBatch, Lease, StoreError, webhook_health, webhooks};
-use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryQuery};
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
-use crate::domain::webhooks::{DisabledReason, SealedSecrets};
-
-/// The webhook of a claimed delivery, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedEndpoint {
-    /// The webhook's id.
-    pub id: WebhookId,
-    /// The webhook's version, which every change raises.
-    pub version: u32,
-    /// The webhook's secrets and headers.
-    pub sealed: SealedSecrets,
-}
-
-/// A claimed delivery, whose attempt is already recorded.
-#[derive(Debug, Clone)]
-pub struct ClaimedDelivery {
-    /// The lease that every later write must carry.
-    pub lease: Lease,
-    /// The delivery; `attempts` counts the attempt that begins now.
-    pub delivery: Delivery,
-    /// The webhook; `None` for the callback of a submission.
-    pub endpoint: Option<ClaimedEndpoint>,
-    /// The body to send, byte for byte.
-    pub body: Bytes,
-}
-
-/// How many deliveries may be claimed.
-#[derive(Debug, Clone, Default)]
-pub struct DeliverySlots {
-    /// The tenants whose deliveries may be claimed.
-    pub tenants: Vec<TenantId>,
-    /// The limit of this claim.
-    pub total: usize,
-    /// The limit of body bytes; the delivery that exceeds it is the last one claimed.
-    pub bytes: usize,
-    /// The limit of one tenant's deliveries in progress, on all replicas.
-    pub per_tenant: usize,
-    /// The limit of deliveries in progress to one receiver of a tenant.
-    pub per_receiver: usize,
-}
-
-/// A stored delivery.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordedDelivery {
-    /// The position in the list of all deliveries; later deliveries have higher positions.
-    pub place: i64,
-    /// The delivery's id.
-    pub id: DeliveryId,
-    /// The webhook; `None` for the callback of a submission.
-    pub webhook: Option<WebhookId>,
-    /// The URL of the receiver. For a webhook, its present URL.
-    pub url: String,
-    /// The event's id.
-    pub event_id: EventId,
-    /// The event's type.
-    pub kind: String,
-    /// The call that the event is about; `None` for a test event.
-    pub call_id: Option<CallId>,
-    /// `pending`, `delivered` or `failed`.
-    pub status: String,
-    /// The number of attempts begun.
-    pub attempts: u32,
-    /// When the delivery was created.
-    pub created_at: Timestamp,
-    /// When the next attempt is due. During an attempt, when its lease ends.
-    pub due_at: Timestamp,
-    /// Whether an attempt is in progress.
-    pub leased: bool,
-    /// When the delivery succeeded or was given up.
-    pub finished_at: Option<Timestamp>,
-}
+use super::{Change, StoreError, subscriptions, webhook_health};
+use crate::domain::deliveries::DeliveryQuery;
+use crate::domain::ids::{DeliveryId, TenantId};
+use crate::domain::webhooks::DisabledReason;
+use async_trait::async_trait;
 
 /// The outcome of a request to send a delivery now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +156,7 @@ impl Rule for Redeliver {
         let Self { tenant, id } = self;
         let Some(delivery) = find(transaction, tenant, *id).await? else { return Ok(Sending::NotFound) };
         if let Some(webhook) = delivery.webhook {
-            match webhooks::is_enabled(transaction, tenant, webhook).await? {
+            match subscriptions::is_enabled(transaction, tenant, webhook).await? {
                 None => return Ok(Sending::NotFound),
                 Some(false) => return Ok(Sending::Disabled),
                 Some(true) => {}

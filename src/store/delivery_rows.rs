@@ -2,14 +2,45 @@
 
 use bytes::Bytes;
 
-use super::attempts::webhook_id;
-use super::deliveries::{ClaimedDelivery, ClaimedEndpoint, RecordedDelivery};
-use super::sealed::read_sealed;
+use super::StoreError;
+use super::claims::{ClaimedDelivery, ClaimedWebhook, Lease};
 use super::values::Row;
-use super::{Lease, StoreError};
+use super::webhook_rows::read_sealed;
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
-use crate::domain::ids::CallId;
+use crate::domain::ids::{CallId, DeliveryId, EventId, WebhookId};
+
+/// A stored delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedDelivery {
+    /// The position in the list of all deliveries; later deliveries have higher positions.
+    pub place: i64,
+    /// The delivery's id.
+    pub id: DeliveryId,
+    /// The webhook; `None` for the callback of a submission.
+    pub webhook: Option<WebhookId>,
+    /// The URL of the receiver. For a webhook, its present URL.
+    pub url: String,
+    /// The event's id.
+    pub event_id: EventId,
+    /// The event's type.
+    pub kind: String,
+    /// The call that the event is about; `None` for a test event.
+    pub call_id: Option<CallId>,
+    /// `pending`, `delivered` or `failed`.
+    pub status: String,
+    /// The number of attempts begun.
+    pub attempts: u32,
+    /// When the delivery was created.
+    pub created_at: Timestamp,
+    /// When the next attempt is due. During an attempt, when its lease ends.
+    pub due_at: Timestamp,
+    /// Whether an attempt is in progress.
+    pub leased: bool,
+    /// When the delivery succeeded or was given up.
+    pub finished_at: Option<Timestamp>,
+}
 
 /// The columns that [`recorded`] reads, of `deliveries` joined with `events` and `webhooks`.
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
@@ -49,13 +80,21 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
         due_at: row.get("due_at")?,
         trace: row.json("trace")?,
     };
-    let endpoint = match delivery.webhook {
-        Some(id) => Some(ClaimedEndpoint { id, version: row.get("version")?, sealed: read_sealed(row)? }),
+    let webhook = match delivery.webhook {
+        Some(id) => Some(ClaimedWebhook { id, version: row.get("version")?, sealed: read_sealed(row)? }),
         None => None,
     };
     let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
     let body: Vec<u8> = row.get("body")?;
-    Ok(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
+    Ok(ClaimedDelivery { lease, delivery, webhook, body: Bytes::from(body) })
+}
+
+/// The webhook of a delivery; `None` for the callback of a submission.
+pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
+    row.parse("webhook", |text| match text {
+        "" => Ok(None),
+        id => WebhookId::parse(id).map(Some).ok_or(()),
+    })
 }
 
 /// The call of a delivery; `None` for a test event.

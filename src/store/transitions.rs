@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::analysis_rows::{COLUMNS, read, state, work};
+use super::claims::{Lease, Leased, Queue};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, json, values};
-use super::work::Leased;
-use super::{Applied, Change, Lease, OverdueFailures, Queue, StoreError, events};
+use super::{Change, StoreError, events};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
@@ -15,6 +15,26 @@ use crate::domain::ids::TenantId;
 use crate::domain::lifecycle::{Context, Effect, Step};
 use crate::domain::pace::Pace;
 use crate::domain::usage::Usage;
+
+/// The outcome of a step.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The analysis after the step.
+    pub analysis: Analysis,
+    /// The event that the step wrote.
+    pub event: Option<EventKind>,
+    /// The number of polls in the round that the step was part of.
+    pub polls: u32,
+}
+
+/// Analyses that failed because their deadline passed.
+#[derive(Debug, Clone)]
+pub struct OverdueFailures {
+    /// The failed analyses, as after a step.
+    pub applied: Vec<Applied>,
+    /// When the next deadline of these tenants passes.
+    pub next_due: Option<Timestamp>,
+}
 
 /// Applies the outcome of claimed work, and ends the lease.
 pub(super) struct Apply {
@@ -209,11 +229,11 @@ pub(super) async fn find_pace(
     transaction: &impl Transaction,
     tenant: &TenantId,
 ) -> Result<Option<Pace>, StoreError> {
-    let select = sql!("SELECT first_look_ms, samples, learned_at FROM paces WHERE tenant = ?1");
+    let select = sql!("SELECT first_poll_ms, samples, learned_at FROM paces WHERE tenant = ?1");
     transaction
         .find(select, values![tenant], |row| {
             Ok(Pace {
-                first_look: row.get("first_look_ms")?,
+                first_poll: row.get("first_poll_ms")?,
                 samples: row.get("samples")?,
                 learned_at: row.get("learned_at")?,
             })
@@ -230,16 +250,16 @@ async fn save_pace(
 ) -> Result<(), StoreError> {
     let save = if is_first {
         sql!(
-            "INSERT INTO paces (tenant, first_look_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4) \
+            "INSERT INTO paces (tenant, first_poll_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4) \
              ON CONFLICT (tenant) DO NOTHING"
         )
     } else {
         sql!(
             "WITH free AS MATERIALIZED (SELECT tenant FROM paces WHERE tenant = ?1 FOR UPDATE SKIP LOCKED) \
-             UPDATE paces SET first_look_ms = ?2, samples = ?3, learned_at = ?4 \
+             UPDATE paces SET first_poll_ms = ?2, samples = ?3, learned_at = ?4 \
              WHERE tenant IN (SELECT tenant FROM free)"
         )
     };
-    transaction.execute(save, values![tenant, pace.first_look, pace.samples, pace.learned_at]).await?;
+    transaction.execute(save, values![tenant, pace.first_poll, pace.samples, pace.learned_at]).await?;
     Ok(())
 }

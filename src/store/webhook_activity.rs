@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 use futures_util::try_join;
 
 use super::StoreError;
-use super::rules::{Rule, Transaction};
+use super::rules::{PIPELINED, Rule, Transaction};
 use super::sql::Sql;
 use super::values::{Row, values};
 use crate::domain::ids::{TenantId, WebhookId};
@@ -42,8 +42,6 @@ impl Rule for ReadActivities {
     }
 }
 
-/// The number of webhooks that are read at the same time. `try_join_all` polls up to 30 futures at once, which `SQLite` needs.
-const PIPELINED: usize = 25;
 /// The number of a webhook's youngest deliveries whose attempts make up its success rate.
 const ACTIVITY_WINDOW: usize = 100;
 /// The number of last attempts that count per delivery: a delivery that is sent many times does not outweigh the others.

@@ -1,13 +1,19 @@
 //! The health of webhooks: consecutive failures, pauses and the reason for which a webhook is disabled.
 
 use super::StoreError;
-use super::attempts::Verdict;
 use super::rules::Transaction;
 use super::sql::sql;
 use super::values::values;
 use super::webhook_rows::{COLUMNS, read};
 use crate::domain::ids::WebhookId;
-use crate::domain::webhooks::{DisabledReason, Health, Webhook};
+use crate::domain::webhooks::{DisabledReason, Health, Webhook, WebhookOutcome};
+
+/// What an attempt says about its webhook.
+pub(super) struct Verdict {
+    /// The webhook's version that the attempt used.
+    pub(super) version: u32,
+    pub(super) outcome: WebhookOutcome,
+}
 
 /// Adds the outcome of an attempt to the health of its webhook, unless the webhook has changed since the attempt began.
 /// Returns the reason if the outcome disables the webhook.
@@ -21,8 +27,8 @@ pub(super) async fn record(
         webhook.version == verdict.version && webhook.health.learns_from(&verdict.outcome, now)
     };
     // Without a lock first: most attempts change nothing.
-    let look = sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL");
-    let webhook = transaction.find(look, values![id], read).await?;
+    let select = sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL");
+    let webhook = transaction.find(select, values![id], read).await?;
     if !webhook.is_some_and(|webhook| counts(&webhook)) {
         return Ok(None);
     }

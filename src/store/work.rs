@@ -5,86 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
+use super::claims::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
 use super::rules::Engine;
-use super::transitions::{Apply, FailOverdue};
-use crate::domain::analysis::Analysis;
-use crate::domain::clock::Timestamp;
-use crate::domain::events::EventKind;
+use super::transitions::{Applied, Apply, FailOverdue, OverdueFailures};
 use crate::domain::ids::TenantId;
 use crate::domain::lifecycle::Step;
-
-/// The two queues of work on analyses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Queue {
-    /// Calls to submit to the vendor.
-    Submits,
-    /// Results to ask the vendor for.
-    Polls,
-}
-
-/// The right to write the outcome of a piece of work, until the lease ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lease {
-    pub(crate) row: i64,
-    /// The fencing token.
-    pub(crate) fence: i64,
-}
-
-/// The tables whose rows are leased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leased {
-    Analysis,
-    Delivery,
-}
-
-/// A claimed analysis.
-#[derive(Debug, Clone)]
-pub struct ClaimedWork {
-    /// The lease that every later write must carry.
-    pub lease: Lease,
-    /// The analysis as the claim left it. A claimed submit is already marked as unconfirmed.
-    pub analysis: Analysis,
-}
-
-/// The outcome of a claim.
-#[derive(Debug, Clone)]
-pub struct ClaimBatch<T> {
-    /// The claimed work.
-    pub claimed: Vec<T>,
-    /// When the next unclaimed piece of work is due, as far as the claim looked.
-    pub next_due: Option<Timestamp>,
-}
-
-/// How much work of one tenant may be claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkSlots {
-    /// The tenant whose work may be claimed.
-    pub tenant: TenantId,
-    /// The limit of this claim.
-    pub free: usize,
-    /// The limit of work in progress, on all replicas. Simultaneous claims may exceed it once.
-    pub most: usize,
-}
-
-/// The outcome of a step.
-#[derive(Debug, Clone)]
-pub struct Applied {
-    /// The analysis after the step.
-    pub analysis: Analysis,
-    /// The event that the step wrote.
-    pub event: Option<EventKind>,
-    /// The number of polls in the round that the step was part of.
-    pub polls: u32,
-}
-
-/// Analyses that failed because their deadline passed.
-#[derive(Debug, Clone)]
-pub struct OverdueFailures {
-    /// The failed analyses, as after a step.
-    pub applied: Vec<Applied>,
-    /// When the next deadline of these tenants passes.
-    pub next_due: Option<Timestamp>,
-}
 
 /// The work on analyses.
 #[async_trait]

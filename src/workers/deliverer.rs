@@ -138,7 +138,7 @@ impl Deliverer {
         log_outcome(&claimed, &sent, next);
         let attempt = FinishedAttempt {
             outcome,
-            endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
+            webhook_version: claimed.webhook.as_ref().map(|webhook| webhook.version),
             status: sent.status,
             latency: sent.latency,
             detail: (next != RetryDecision::Delivered).then(|| sent.outcome.to_string()),
@@ -158,7 +158,7 @@ impl Deliverer {
     /// The secrets and headers of the webhook, or the secrets of the tenant's callbacks; or the reason why there are none.
     fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
         let tenant = &claimed.delivery.tenant;
-        let Some(endpoint) = &claimed.endpoint else {
+        let Some(webhook) = &claimed.webhook else {
             let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
             return match secrets {
                 Some(secrets) if !secrets.is_empty() => {
@@ -169,10 +169,10 @@ impl Deliverer {
         };
         let keys =
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
-        let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
+        let vault = WebhookSealer::new(&keys, tenant, webhook.id);
         let lost = "no key in encryption.key_file decrypts the secret or the headers of the webhook";
-        let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
-        Ok(Credentials { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
+        let secrets = vault.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
+        Ok(Credentials { secrets, headers: vault.open_headers(&webhook.sealed).ok_or(lost)? })
     }
 
     /// Sends the request and records it as a span of its own.

@@ -2,9 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::simulation::{
-    SeededRandom, SimulatedCall, SimulatedOutcome, Simulation, default_policy, quantile,
-};
+use super::simulation::{SeededRandom, SimulatedCall, SimulatedOutcome, Simulation, quantile};
 use super::*;
 
 const MEDIAN: Duration = Duration::from_secs(180);
@@ -14,11 +12,11 @@ const LATENCY: Duration = Duration::from_millis(200);
 const APART: Duration = Duration::from_secs(20);
 
 fn simulation() -> Simulation {
-    Simulation::new(default_policy(), LATENCY, true)
+    Simulation::new(PollingPolicy::default(), LATENCY, true)
 }
 
-fn first_look(simulation: &Simulation) -> f64 {
-    Pace::first_look(simulation.pace, &default_policy()).as_secs_f64()
+fn first_poll(simulation: &Simulation) -> f64 {
+    Pace::first_poll(simulation.pace, &PollingPolicy::default()).as_secs_f64()
 }
 
 /// The time to the first poll before which [`Pace::QUANTILE`] of the results are ready.
@@ -43,7 +41,7 @@ fn five_polls_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
         outcomes.extend(simulation().run(&calls));
     }
     let (polls, delay) = (polls(&outcomes), delay(&outcomes));
-    assert!(polls <= 5.0, "{polls} looks");
+    assert!(polls <= 5.0, "{polls} polls");
     assert!(delay <= 0.1, "{delay} late");
 }
 
@@ -59,7 +57,7 @@ fn the_estimate_follows_a_vendor_that_changes() {
         }
         begin += APART * 1000;
         simulation.run(&calls);
-        let (learned, ideal) = (first_look(&simulation), ideal(&mut chance, median));
+        let (learned, ideal) = (first_poll(&simulation), ideal(&mut chance, median));
         assert!((ideal / 1.2..ideal * 1.2).contains(&learned), "{learned} s, and not {ideal} s");
     }
 }
@@ -69,7 +67,7 @@ fn a_vendor_that_is_always_ready_at_the_first_poll_is_polled_earlier() {
     let calls = SeededRandom::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
     let mut simulation = simulation();
     simulation.run(&calls);
-    assert_eq!(first_look(&simulation), default_policy().min_interval.as_secs_f64());
+    assert_eq!(first_poll(&simulation), PollingPolicy::default().min_interval.as_secs_f64());
 }
 
 #[test]
@@ -84,7 +82,7 @@ fn a_burst_planned_without_an_estimate_does_not_distort_the_estimate() {
             let burst: Vec<SimulatedCall> =
                 (0..2000).map(|_| SimulatedCall { at, takes: chance.takes(MEDIAN, SPREAD) }).collect();
             simulation.run(&burst);
-            let learned = first_look(&simulation);
+            let learned = first_poll(&simulation);
             assert!((ideal / 2.0..ideal * 1.5).contains(&learned), "{learned} s, and not {ideal} s");
         }
     }
@@ -102,21 +100,21 @@ proptest! {
         min_interval in 1..100_000_000_u64, growth in 0.0..10.0_f64,
     ) {
         let min_interval = Duration::from_millis(min_interval);
-        let policy = PollingPolicy { min_interval, growth, ..default_policy() };
+        let policy = PollingPolicy { min_interval, growth, ..PollingPolicy::default() };
         let at = Timestamp::from_millis;
-        let mut pace = known.map(|(first_look, samples, learned_at)| Pace {
-            first_look, samples, learned_at: at(learned_at),
+        let mut pace = known.map(|(first_poll, samples, learned_at)| Pace {
+            first_poll, samples, learned_at: at(learned_at),
         });
-        for (found_after, at_first_look, now) in observations {
-            let learned = Pace::learn(pace, ProcessingTime { found_after, at_first_look }, &policy, at(now));
+        for (found_after, at_first_poll, now) in observations {
+            let learned = Pace::learn(pace, ProcessingTime { found_after, at_first_poll }, &policy, at(now));
             if let Some(learned) = learned {
-                let bounds = min_interval..=Pace::MAX_FIRST_LOOK.max(min_interval);
-                prop_assert!(bounds.contains(&learned.first_look));
+                let bounds = min_interval..=Pace::MAX_FIRST_POLL.max(min_interval);
+                prop_assert!(bounds.contains(&learned.first_poll));
                 prop_assert!(learned.samples >= pace.map_or(0, |pace| pace.samples));
             }
             pace = learned.or(pace);
-            let first_look = Pace::first_look(pace, &policy);
-            prop_assert!(first_look <= Pace::MAX_FIRST_LOOK.max(min_interval).max(policy.first_after));
+            let first_poll = Pace::first_poll(pace, &policy);
+            prop_assert!(first_poll <= Pace::MAX_FIRST_POLL.max(min_interval).max(policy.first_after));
         }
     }
 }

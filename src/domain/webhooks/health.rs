@@ -40,7 +40,7 @@ pub struct Health {
 
 /// Outcome of an attempt, as far as it concerns the health of the webhook.
 #[derive(Debug, Clone)]
-pub enum EndpointOutcome {
+pub enum WebhookOutcome {
     /// The receiver accepted the event.
     Delivered,
     /// The attempt failed.
@@ -94,10 +94,10 @@ impl Health {
     }
 
     /// Whether [`Health::attempted`] would change the health.
-    pub fn learns_from(&self, ended: &EndpointOutcome, now: Timestamp) -> bool {
+    pub fn learns_from(&self, ended: &WebhookOutcome, now: Timestamp) -> bool {
         match ended {
-            EndpointOutcome::Failed { .. } | EndpointOutcome::Unsigned { .. } => true,
-            EndpointOutcome::Delivered => {
+            WebhookOutcome::Failed { .. } | WebhookOutcome::Unsigned { .. } => true,
+            WebhookOutcome::Delivered => {
                 self.failures > 0
                     || self.unsigned_since.is_some()
                     || self.paused_until.is_some()
@@ -107,14 +107,14 @@ impl Health {
     }
 
     /// Records the outcome of an attempt. Returns the reason if the webhook must be disabled.
-    pub fn attempted(&mut self, ended: &EndpointOutcome, now: Timestamp) -> Option<DisabledReason> {
+    pub fn attempted(&mut self, ended: &WebhookOutcome, now: Timestamp) -> Option<DisabledReason> {
         let (gone, status, error) = match ended {
-            EndpointOutcome::Failed { gone, status, error } => (gone, status, error),
-            EndpointOutcome::Unsigned { error } => {
+            WebhookOutcome::Failed { gone, status, error } => (gone, status, error),
+            WebhookOutcome::Unsigned { error } => {
                 self.unsigned(error, now);
                 return None;
             }
-            EndpointOutcome::Delivered => {
+            WebhookOutcome::Delivered => {
                 self.forgive();
                 self.last_success_at = Some(now);
                 return None;
@@ -160,8 +160,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
-    fn failed() -> EndpointOutcome {
-        EndpointOutcome::Failed { gone: false, status: Some(500), error: "no".to_owned() }
+    fn failed() -> WebhookOutcome {
+        WebhookOutcome::Failed { gone: false, status: Some(500), error: "no".to_owned() }
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
             assert_eq!(health.delivery_limit(now), DeliveryLimit::Probing);
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        health.attempted(&EndpointOutcome::Delivered, now);
+        health.attempted(&WebhookOutcome::Delivered, now);
         assert_eq!(
             (health.delivery_limit(now), health.failures, health.failing_since),
             (DeliveryLimit::Unlimited, 0, None)
@@ -206,13 +206,13 @@ mod tests {
         }
         let mut other = health.clone();
         assert_eq!(health.attempted(&failed(), NOW + day * 5), Some(DisabledReason::Failing));
-        other.attempted(&EndpointOutcome::Delivered, NOW + day * 4);
+        other.attempted(&WebhookOutcome::Delivered, NOW + day * 4);
         assert_eq!(other.attempted(&failed(), NOW + day * 5), None);
     }
 
     #[test]
     fn unsigned_attempts_pause_the_webhook_but_do_not_count_as_failures() {
-        let unsigned = || EndpointOutcome::Unsigned { error: "no key".to_owned() };
+        let unsigned = || WebhookOutcome::Unsigned { error: "no key".to_owned() };
         let mut health = Health::default();
         let later = NOW + Health::PATIENCE * 2;
         for now in [NOW, later] {
@@ -221,8 +221,8 @@ mod tests {
             assert_eq!((health.failures, health.failing_since, health.unsigned_since), (0, None, Some(NOW)));
         }
         let mut other = health.clone();
-        assert!(health.learns_from(&EndpointOutcome::Delivered, later));
-        health.attempted(&EndpointOutcome::Delivered, later);
+        assert!(health.learns_from(&WebhookOutcome::Delivered, later));
+        health.attempted(&WebhookOutcome::Delivered, later);
         assert_eq!((health.delivery_limit(later), health.unsigned_since), (DeliveryLimit::Unlimited, None));
         // The attempt was signed, so its failure counts.
         other.attempted(&failed(), later);
@@ -242,17 +242,17 @@ mod tests {
 
     #[test]
     fn a_410_disables_the_webhook_at_once() {
-        let gone = EndpointOutcome::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
+        let gone = WebhookOutcome::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
         assert_eq!(Health::default().attempted(&gone, NOW), Some(DisabledReason::Gone));
     }
 
     #[test]
     fn a_healthy_webhook_is_not_written_with_every_delivery() {
         let mut health = Health::default();
-        assert!(health.learns_from(&EndpointOutcome::Delivered, NOW));
-        health.attempted(&EndpointOutcome::Delivered, NOW);
-        assert!(!health.learns_from(&EndpointOutcome::Delivered, NOW + Duration::from_millis(999)));
-        assert!(health.learns_from(&EndpointOutcome::Delivered, NOW + Health::PRECISION));
+        assert!(health.learns_from(&WebhookOutcome::Delivered, NOW));
+        health.attempted(&WebhookOutcome::Delivered, NOW);
+        assert!(!health.learns_from(&WebhookOutcome::Delivered, NOW + Duration::from_millis(999)));
+        assert!(health.learns_from(&WebhookOutcome::Delivered, NOW + Health::PRECISION));
         assert!(health.learns_from(&failed(), NOW));
     }
 }

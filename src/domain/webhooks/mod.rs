@@ -7,7 +7,7 @@ mod health;
 mod sealed;
 
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
-pub use self::health::{DeliveryLimit, EndpointOutcome, Health, LastFailure};
+pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;

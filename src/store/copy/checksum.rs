@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::tables::Cell;
+use super::super::tables::Cell;
 
 /// The count of a table's rows, and the SHA-256 of their values in the order of the primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -228,7 +228,7 @@ CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT 
 -- The learned processing time of each tenant's results.
 CREATE TABLE paces (
     tenant        text COLLATE "C" PRIMARY KEY,
-    first_look_ms bigint NOT NULL,
+    first_poll_ms bigint NOT NULL,
     samples       bigint NOT NULL,
     learned_at    bigint NOT NULL
 );

@@ -225,7 +225,7 @@ CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT 
 -- The learned processing time of each tenant's results.
 CREATE TABLE paces (
     tenant        TEXT    PRIMARY KEY,
-    first_look_ms INTEGER NOT NULL,
+    first_poll_ms INTEGER NOT NULL,
     samples       INTEGER NOT NULL,
     learned_at    INTEGER NOT NULL
 ) STRICT;

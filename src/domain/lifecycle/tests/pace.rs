@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn learned(first_look: u64) -> Option<Pace> {
-    let first_look = Duration::from_secs(first_look);
-    Some(Pace { first_look, samples: Pace::ENOUGH_SAMPLES, learned_at: Timestamp::from_millis(0) })
+fn learned(first_poll: u64) -> Option<Pace> {
+    let first_poll = Duration::from_secs(first_poll);
+    Some(Pace { first_poll, samples: Pace::ENOUGH_SAMPLES, learned_at: Timestamp::from_millis(0) })
 }
 
 fn accepted() -> Step {
@@ -18,7 +18,7 @@ fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
         scenario.step(after(*second), step.clone());
     }
     scenario.pace = None;
-    scenario.step(after(found), ready("salom")).pace.map(|pace| pace.first_look)
+    scenario.step(after(found), ready("salom")).pace.map(|pace| pace.first_poll)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_result_of_unknown_processing_time_teaches_nothing() {
     assert_eq!(taught(&[(0, Step::Submitted(unknown))], 300), None);
     // The result was adopted without a poll.
     let mut scenario = LifecycleScenario::begin();
-    let policy = policy();
+    let policy = PollingPolicy::default();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
     assert_eq!(scenario.analysis.adopt(obtained("salom"), &context).pace, None);
 }

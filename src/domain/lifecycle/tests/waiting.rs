@@ -62,7 +62,7 @@ fn a_retry_after_of_the_vendor_is_honoured() {
 fn an_empty_answer_counts_after_the_grace_period() {
     let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(100), empty());
-    assert_eq!(scenario.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
+    assert_eq!(scenario.work().etag, None, "the poll that ends the grace period needs the answer, not a 304");
     assert_eq!(scenario.line(after(699), empty()), "processing, poll in 69 s");
     assert_eq!(scenario.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
 }
@@ -189,8 +189,8 @@ fn a_call_accepted_after_the_deadline_gets_one_poll() {
     let mut scenario = LifecycleScenario::begin();
     let accepted = scenario.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
     assert_eq!(accepted, "processing, poll in 5 s");
-    let look = scenario.line(after(DEADLINE + 65), not_ready());
-    assert_eq!(look, "failed, DeadlineExceeded → analysis.failed");
+    let line = scenario.line(after(DEADLINE + 65), not_ready());
+    assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_settle_may_come_after_the_deadline() {
 #[test]
 fn a_round_past_its_deadline_expires_without_a_poll() {
     let expire = |mut scenario: LifecycleScenario, second| {
-        let policy = policy();
+        let policy = PollingPolicy::default();
         let current = scenario.held.as_ref();
         let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
         let effect = scenario.analysis.expire(&context);
