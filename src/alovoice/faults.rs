@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use crate::domain::analysis::FaultCode;
 use crate::domain::lifecycle::VendorFault;
 
-/// The fault of a status that means the same for all requests; `None` if its meaning depends on the request.
+/// Returns the fault of a status that means the same for all requests; `None` if its meaning depends on the request.
 pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<VendorFault> {
     let code = match status.as_u16() {
         401 | 403 => FaultCode::TokenRefused,
@@ -19,17 +19,17 @@ pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>)
     Some(VendorFault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
 }
 
-/// The fault of a status that the vendor should not send.
+/// Returns the fault of a status that the vendor should not send.
 pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
-/// The vendor does not know the call.
+/// Returns the fault of a call that the vendor does not know.
 pub(super) fn call_not_found() -> VendorFault {
     fault(FaultCode::CallNotFound, "the vendor does not know the call (404)")
 }
 
-/// The fault of a request that got no answer.
+/// Returns the fault of a request that got no answer.
 pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         fault(FaultCode::VendorTimeout, "the vendor did not answer in time")
@@ -40,7 +40,7 @@ pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
     }
 }
 
-/// The fault of an answer whose body did not arrive completely.
+/// Returns the fault of an answer whose body did not arrive completely.
 pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         transport(error)
@@ -49,12 +49,12 @@ pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
     }
 }
 
-/// The body budget had no room for the answer before the deadline.
+/// Returns the fault of an answer for which the body budget had no room before the deadline.
 pub(super) fn over_budget() -> VendorFault {
     fault(FaultCode::VendorTimeout, "too many large answers of the vendor arrived at the same time")
 }
 
-/// The fault of an answer that cannot be read.
+/// Returns the fault of an answer that cannot be read.
 pub(super) fn unreadable(detail: impl Into<String>) -> VendorFault {
     fault(FaultCode::AnswerUnreadable, detail)
 }

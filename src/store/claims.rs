@@ -13,11 +13,11 @@ use crate::domain::webhooks::SealedSecrets;
 pub enum Queue {
     /// Calls to submit to the vendor.
     Submits,
-    /// Results to ask the vendor for.
+    /// Results to request from the vendor.
     Polls,
 }
 
-/// The right to write the outcome of a piece of work, until the lease ends.
+/// Right to write the outcome of a piece of work, until the lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub(crate) row: i64,
@@ -35,9 +35,9 @@ pub(super) enum Leased {
 /// A claimed analysis.
 #[derive(Debug, Clone)]
 pub struct ClaimedWork {
-    /// The lease that every later write must carry.
+    /// Lease of the work. Every later write checks it.
     pub lease: Lease,
-    /// The analysis as the claim left it. A claimed submit is already marked as unconfirmed.
+    /// The analysis after the claim. A claimed submit is already marked as unconfirmed.
     pub analysis: Analysis,
 }
 
@@ -46,27 +46,27 @@ pub struct ClaimedWork {
 pub struct ClaimBatch<T> {
     /// The claimed work.
     pub claimed: Vec<T>,
-    /// When the next unclaimed piece of work is due, as far as the claim looked.
+    /// Time when the next unclaimed work is due, as far as the claim has read.
     pub next_due: Option<Timestamp>,
 }
 
-/// How much work of one tenant may be claimed.
+/// Limits of one claim for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkSlots {
     /// The tenant whose work may be claimed.
     pub tenant: TenantId,
-    /// The limit of this claim.
+    /// Maximum number of analyses in this claim.
     pub free: usize,
-    /// The limit of work in progress, on all replicas. Simultaneous claims may exceed it once.
+    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it once.
     pub most: usize,
 }
 
-/// The webhook of a claimed delivery, as it is now.
+/// Current state of the webhook of a claimed delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedWebhook {
     /// The webhook's id.
     pub id: WebhookId,
-    /// The webhook's version, which every change raises.
+    /// Version of the webhook, which every change increments.
     pub version: u32,
     /// The webhook's secrets and headers.
     pub sealed: SealedSecrets,
@@ -75,27 +75,27 @@ pub struct ClaimedWebhook {
 /// A claimed delivery, whose attempt is already recorded.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
-    /// The lease that every later write must carry.
+    /// Lease of the delivery. Every later write checks it.
     pub lease: Lease,
     /// The delivery; `attempts` counts the attempt that begins now.
     pub delivery: Delivery,
-    /// The webhook; `None` for the callback of a submission.
+    /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
-    /// The body to send, byte for byte.
+    /// Body of the request, byte for byte.
     pub body: Bytes,
 }
 
-/// How many deliveries may be claimed.
+/// Limits of one claim of deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlots {
-    /// The tenants whose deliveries may be claimed.
+    /// Tenants whose deliveries may be claimed.
     pub tenants: Vec<TenantId>,
-    /// The limit of this claim.
+    /// Maximum number of deliveries in this claim.
     pub total: usize,
-    /// The limit of body bytes; the delivery that exceeds it is the last one claimed.
+    /// Maximum number of body bytes in this claim. The delivery that exceeds it is the last one claimed.
     pub bytes: usize,
-    /// The limit of one tenant's deliveries in progress, on all replicas.
+    /// Maximum number of deliveries of one tenant in progress, over all replicas.
     pub per_tenant: usize,
-    /// The limit of deliveries in progress to one receiver of a tenant.
+    /// Maximum number of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
 }

@@ -14,10 +14,10 @@ use crate::domain::ids::{DeliveryId, TenantId};
 use crate::domain::webhooks::DisabledReason;
 use async_trait::async_trait;
 
-/// The outcome of a request to send a delivery now.
+/// Outcome of a request to send a delivery now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
-    /// The delivery is due.
+    /// The delivery is due now.
     Due(DeliveryId),
     /// The delivery or its webhook does not exist.
     NotFound,
@@ -28,7 +28,8 @@ pub enum Sending {
 /// Deliveries and their attempts.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
-    /// Claims due deliveries, with fair shares for receivers, and records the attempts that begin with the claim.
+    /// Claims due deliveries with fair shares for tenants and receivers. Records the attempts that begin with the
+    /// claim.
     async fn claim_deliveries_across_tenants(
         &self,
         slots: DeliverySlots,
@@ -63,8 +64,8 @@ pub trait DeliveryStore: Send + Sync {
         delivery: DeliveryId,
     ) -> Result<Option<RecordedDelivery>, StoreError>;
 
-    /// Makes a delivery due now, whatever its status, and restarts its retry schedule. A delivery whose attempt is in
-    /// progress is not changed. Ends a pause of the webhook.
+    /// Makes a delivery due now, whatever its status, and restarts its retry schedule. If an attempt is in progress,
+    /// nothing changes. Ends a pause of the webhook.
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError>;
 }
 

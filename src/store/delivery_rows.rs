@@ -14,13 +14,13 @@ use crate::domain::ids::{CallId, DeliveryId, EventId, WebhookId};
 /// A stored delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedDelivery {
-    /// The position in the list of all deliveries; later deliveries have higher positions.
+    /// Position in the list of all deliveries. A later delivery has a higher position.
     pub place: i64,
     /// The delivery's id.
     pub id: DeliveryId,
     /// The webhook; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
-    /// The URL of the receiver. For a webhook, its present URL.
+    /// URL of the receiver. For a webhook it is the current URL.
     pub url: String,
     /// The event's id.
     pub event_id: EventId,
@@ -30,19 +30,19 @@ pub struct RecordedDelivery {
     pub call_id: Option<CallId>,
     /// `pending`, `delivered` or `failed`.
     pub status: String,
-    /// The number of attempts begun.
+    /// Number of attempts that started.
     pub attempts: u32,
-    /// When the delivery was created.
+    /// Time when the delivery was created.
     pub created_at: Timestamp,
-    /// When the next attempt is due. During an attempt, when its lease ends.
+    /// Time of the next attempt. During an attempt it is the end of the lease.
     pub due_at: Timestamp,
     /// Whether an attempt is in progress.
     pub leased: bool,
-    /// When the delivery succeeded or was given up.
+    /// Time when the delivery succeeded or failed for good.
     pub finished_at: Option<Timestamp>,
 }
 
-/// The columns that [`recorded`] reads, of `deliveries` joined with `events` and `webhooks`.
+/// The columns that [`recorded`] reads, from `deliveries` joined with `events` and `webhooks`.
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
      CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, events.id AS event_id, kind, \
      deliveries.call_id AS call_id, status, attempts, deliveries.created_at AS created_at, due_at, leased, finished_at";
@@ -89,7 +89,7 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
     Ok(ClaimedDelivery { lease, delivery, webhook, body: Bytes::from(body) })
 }
 
-/// The webhook of a delivery; `None` for the callback of a submission.
+/// Returns the webhook of a delivery; `None` for the callback of a submission.
 pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
     row.parse("webhook", |text| match text {
         "" => Ok(None),
@@ -97,7 +97,7 @@ pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError>
     })
 }
 
-/// The call of a delivery; `None` for a test event.
+/// Returns the call of a delivery; `None` for a test event.
 fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
     row.parse("call_id", |text| match text {
         "" => Ok(None),

@@ -7,7 +7,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::replays::{Replay, ReplaySpan};
 use crate::domain::webhooks::EventFilter;
 
-/// A replay with its cursor: the time and the number of the last event that was read.
+/// A replay with its cursor: the time and the number of the last event that the replay has read.
 pub(super) struct Progress {
     pub(super) replay: Replay,
     pub(super) tenant: TenantId,

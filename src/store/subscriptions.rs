@@ -6,8 +6,9 @@ use super::sql::{Sql, sql};
 use super::values::values;
 use crate::domain::ids::{TenantId, WebhookId};
 
-/// Waits until the tenant's events that are being written are committed, and keeps new ones out until the transaction ends:
-/// events are fanned out either by the webhooks before this transaction or by those after it. `SQLite` has one writer.
+/// Waits until all transactions that write events of the tenant have committed, and blocks new ones until this
+/// transaction ends. So each event is fanned out either with the webhooks before this transaction or with those after
+/// it. `SQLite` has one writer and needs no lock.
 pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
     static LOCK: Sql = Sql::per_engine(
         &[],
@@ -18,7 +19,7 @@ pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> R
     Ok(())
 }
 
-/// Whether a webhook is enabled, whatever else its row holds; `None` if there is no such webhook.
+/// Returns whether a webhook is enabled, without reading its other columns; `None` if there is no such webhook.
 pub(super) async fn is_enabled(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -30,7 +31,8 @@ pub(super) async fn is_enabled(
     transaction.find(select, values![id, tenant], |row| row.get("enabled")).await
 }
 
-/// Keeps out [`lock`] until the transaction ends. Every transaction that writes an event calls it before it reads the webhooks.
+/// Blocks [`lock`] until this transaction ends. Every transaction that writes an event calls it before it reads the
+/// webhooks.
 pub(super) async fn share(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
     static LOCK: Sql = Sql::per_engine(
         &[],

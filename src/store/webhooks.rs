@@ -20,8 +20,8 @@ use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
 /// Webhooks of one tenant.
 #[async_trait]
 pub trait WebhookStore: Send + Sync {
-    /// Registers a webhook; events from now on are sent to it. Returns `false` if the tenant has the most webhooks that
-    /// are allowed.
+    /// Registers a webhook, which gets the events from now on. Returns `false` if the tenant has the maximum number
+    /// of webhooks.
     async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
 
     /// Reads a webhook.
@@ -30,8 +30,9 @@ pub trait WebhookStore: Send + Sync {
     /// Reads a tenant's webhooks, the oldest first.
     async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError>;
 
-    /// Writes back a webhook that was read before. Returns `false` if it was changed or deleted since. The health is not
-    /// written; `forgive` resets the failures and ends a pause. Events from now on follow the new content.
+    /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since. The
+    /// health is not written; `forgive` resets the failures and ends a pause. The change applies to events from now
+    /// on.
     async fn change_webhook(
         &self,
         tenant: &TenantId,
@@ -39,8 +40,8 @@ pub trait WebhookStore: Send + Sync {
         forgive: bool,
     ) -> Result<bool, StoreError>;
 
-    /// Deletes a webhook with its replays and deliveries. Returns whether it existed. Nothing more is sent to it; if it
-    /// has very many deliveries, the rest of them is deleted later.
+    /// Deletes a webhook with its replays and deliveries. Returns whether the webhook existed. The gateway sends
+    /// nothing more to it. If it has very many deliveries, the rest is deleted later.
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError>;
 
     /// Summarizes the recent deliveries of each of these webhooks, in the order of `ids`.
@@ -59,7 +60,7 @@ pub trait WebhookStore: Send + Sync {
         Ok(self.webhook_activities(tenant, vec![id]).await?.pop().unwrap_or_default())
     }
 
-    /// Creates a test event for one webhook; it does not appear in the feed. Ends a pause of the webhook.
+    /// Creates a test event for one webhook. The event does not appear in the feed. Ends a pause of the webhook.
     async fn test_webhook(
         &self,
         tenant: &TenantId,
@@ -94,7 +95,8 @@ impl<E: Engine> WebhookStore for E {
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
         let existed = self.transact(DeleteWebhook { tenant: tenant.clone(), id }).await?;
         if existed {
-            // A transaction of its own: a delivery that is being written may wait for the row of the webhook.
+            // This is a separate transaction, because a delivery that is being written may wait for the row of the
+            // webhook.
             self.transact(PurgeWebhook { id: Some(id) }).await?;
         }
         Ok(existed)
@@ -131,7 +133,7 @@ impl Rule for AddWebhook {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { tenant, webhook } = self;
         subscriptions::lock(transaction, tenant).await?;
-        // A repeated attempt does not count its own row, and does not insert it again.
+        // A repeated attempt must neither count its own row nor insert it again.
         let count = sql!(
             "SELECT count(*) AS others FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND id <> ?2"
         );

@@ -1,4 +1,4 @@
-//! The work on analyses: claiming it by lease, and writing its outcome.
+//! Work on analyses: claims by lease, and writes of outcomes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::domain::lifecycle::Step;
 /// The work on analyses.
 #[async_trait]
 pub trait WorkStore: Send + Sync {
-    /// Claims due work, the oldest first, for each tenant up to its slots.
+    /// Claims due work, the oldest first, up to the limits of each tenant.
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,
@@ -25,8 +25,8 @@ pub trait WorkStore: Send + Sync {
     /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
-    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. For tenants whose
-    /// vendor cannot be asked now.
+    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. Used for
+    /// tenants whose circuit is open.
     async fn fail_overdue_across_tenants(
         &self,
         tenants: Vec<TenantId>,

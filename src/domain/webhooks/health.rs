@@ -1,9 +1,9 @@
 //! Health of a webhook: a circuit breaker that pauses or disables it after failures.
 //!
-//! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds, all other
-//! deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each failed probe doubles
-//! the pause up to a maximum. Deliveries that cannot be signed, because the operator's key is missing, also pause the
-//! webhook, but do not count as failures.
+//! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds,
+//! all other deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each
+//! failed probe doubles the pause up to a maximum. Deliveries that cannot be signed, because the operator's key is
+//! missing, also pause the webhook, but do not count as failures.
 
 use std::time::Duration;
 
@@ -34,11 +34,11 @@ pub struct Health {
     pub last_success_at: Option<Timestamp>,
     /// The most recent failure.
     pub last_failure: Option<LastFailure>,
-    /// Time since which no attempt could be signed. `None` if the last attempt was signed.
+    /// Time since which no attempt could be signed; `None` if the last attempt was signed.
     pub unsigned_since: Option<Timestamp>,
 }
 
-/// Outcome of an attempt, as far as it concerns the health of the webhook.
+/// Effect of an attempt on the health of its webhook.
 #[derive(Debug, Clone)]
 pub enum WebhookOutcome {
     /// The receiver accepted the event.
@@ -52,21 +52,21 @@ pub enum WebhookOutcome {
         /// Description for people.
         error: String,
     },
-    /// Nothing was sent, because the secret could not be opened. The receiver is not at fault.
+    /// The attempt was not sent, because the secret could not be decrypted. The receiver is not at fault.
     Unsigned {
         /// Description for people.
         error: String,
     },
 }
 
-/// Number of deliveries that a webhook may receive now.
+/// Limit on the deliveries that a webhook may receive now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryLimit {
     /// No limit: the webhook is healthy.
     Unlimited,
-    /// One at a time: the delivery probes the webhook.
+    /// One delivery at a time, which probes the webhook.
     Probing,
-    /// None until this time.
+    /// No deliveries before this time.
     Paused(Timestamp),
 }
 
@@ -77,14 +77,14 @@ impl Health {
     pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
     /// Maximum length of a pause.
     const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-    /// Time of only failures after which the webhook is disabled.
+    /// Duration of uninterrupted failures after which the webhook is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
-    /// Pause of a webhook for which nothing can be signed. Afterwards one delivery probes it.
+    /// Pause of a webhook whose deliveries cannot be signed. After it, one delivery probes the webhook.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
-    /// Accuracy of the last success, so that a busy webhook is not written with every delivery.
+    /// Accuracy of the time of the last success. A lower accuracy would write a busy webhook with every delivery.
     const PRECISION: Duration = Duration::from_secs(1);
 
-    /// The limit at this time.
+    /// Returns the limit at this time.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
             None => DeliveryLimit::Unlimited,
@@ -127,7 +127,7 @@ impl Health {
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
-        // Attempts that started before the pause end within it and do not extend it.
+        // Attempts that started before the pause can end during the pause. They do not extend it.
         if self.failures >= Self::PAUSES_AFTER && !paused {
             let doublings = (self.failures - Self::PAUSES_AFTER).min(16);
             let pause = Self::FIRST_PAUSE.saturating_mul(1 << doublings).min(Self::LONGEST_PAUSE);
@@ -230,7 +230,7 @@ mod tests {
             (other.delivery_limit(later), other.unsigned_since, other.failures),
             (DeliveryLimit::Unlimited, None, 1)
         );
-        // A longer pause from failures stays.
+        // If the pause from failures is longer, it stays.
         for _ in 0..Health::PAUSES_AFTER + 8 {
             let now = other.paused_until.unwrap_or(later);
             other.attempted(&failed(), now);

@@ -202,8 +202,8 @@ pub(crate) async fn a_delivery_uses_the_present_url_of_its_webhook(harness: Harn
     assert!(harness.store.change_webhook(&acme(), moved.clone(), false).await.unwrap());
     let claimed = harness.claim_delivery().await;
     assert_eq!(claimed.delivery.url, moved.url);
-    let claimed_webhook = claimed.webhook.as_ref().unwrap();
-    assert_eq!((claimed_webhook.id, &claimed_webhook.sealed), (moved.id, &moved.sealed));
+    let webhook = claimed.webhook.as_ref().unwrap();
+    assert_eq!((webhook.id, &webhook.sealed), (moved.id, &moved.sealed));
     assert_eq!(claimed.delivery.webhook, Some(moved.id));
     assert_eq!(deliveries_to(&harness, moved.id).await[0].url, moved.url.as_str());
 }

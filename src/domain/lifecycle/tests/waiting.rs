@@ -103,7 +103,8 @@ fn errors_back_off_and_a_success_resets_them() {
         scenario.step(after(60), failing(FaultCode::VendorError));
         waits.push(scenario.due_in(after(60)));
     }
-    // With a jitter of one half: half of the ceiling, which doubles from the floor to the cap, and at least the floor.
+    // With a jitter of one half, the pause is half of the ceiling and at least the floor. The ceiling doubles from
+    // the floor to the cap.
     assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
     assert_eq!(scenario.line(after(60), not_ready()), "processing, poll in 5 s");
     assert_eq!(scenario.work().errors, 0);
@@ -241,7 +242,7 @@ fn a_round_past_its_deadline_expires_without_a_poll() {
     let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
     assert_eq!(failure.code, FailureCode::ResultUnreadable);
     assert_eq!(failure.detail, "no result before the deadline; last error: it did not help");
-    // A completed analysis keeps waiting for its settle poll.
+    // A completed analysis still waits for its settle poll.
     assert_eq!(
         expire(LifecycleScenario::completed(), DEADLINE * 2),
         (None, LifecycleScenario::completed().analysis)
