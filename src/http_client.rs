@@ -9,9 +9,9 @@ use reqwest::redirect::Policy;
 /// Starts an HTTP client that verifies TLS with the certificate authorities of the operating system.
 ///
 /// - It does not follow redirects. A redirect would carry tokens and headers to another host, and would bypass the
-/// address guard of callbacks.
+///   address guard of callbacks.
 /// - It ignores proxies from the environment (`HTTPS_PROXY`). A proxy resolves names itself, which would bypass that
-/// guard too.
+///   guard too.
 pub fn builder() -> ClientBuilder {
     ClientBuilder::new()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))

@@ -5,11 +5,11 @@
 //! without the header is executed as usual. For a request with the header:
 //!
 //! - The key is claimed in the store first, by tenant, method, path and key. If two requests arrive at the same time,
-//! at any replicas, one of them gets the claim.
+//!   at any replicas, one of them gets the claim.
 //! - The handler runs to its end even if the caller disconnects, and its answer is stored for later requests.
 //! - An answer that is a problem is not stored, and the key can be used again.
 //! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`]. After that, the
-//! next request executes the handler again, so handlers must tolerate a second execution.
+//!   next request executes the handler again, so handlers must tolerate a second execution.
 
 mod answer;
 
