@@ -19,6 +19,7 @@ pub use self::arguments::Cli;
 use self::arguments::{Command, ConfigArgs, StoreCommand};
 use crate::app::{self, StartError};
 use crate::config::{self, Settings};
+use crate::domain::public_url::PublicUrl;
 use crate::http::document;
 use crate::telemetry::{Telemetry, TelemetryError};
 
@@ -80,7 +81,7 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
 /// # Errors
 /// If the document cannot be serialized as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
-    document::document(None).to_pretty_json().map_err(Failed::fault)
+    document::document(&PublicUrl::default()).to_pretty_json().map_err(Failed::fault)
 }
 
 fn load(arguments: &ConfigArgs) -> Result<Settings, Failed> {

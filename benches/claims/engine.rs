@@ -6,6 +6,7 @@ use std::time::Duration;
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
 use alovoice_gateway::domain::polling::PollingPolicy;
+use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::env::Env;
 use alovoice_gateway::store::postgres::PostgresStore;
 use alovoice_gateway::store::sqlite::SqliteStore;
@@ -75,23 +76,14 @@ impl Engine {
 }
 
 fn store_context() -> StoreContext {
-    let seconds = Duration::from_secs;
     StoreContext {
         env: Env {
             clock: Arc::new(FixedClock),
             wall_clock: Arc::new(FixedClock),
             entropy: Arc::new(SystemEntropy),
             metrics: Arc::new(Metrics::new().unwrap()),
+            public_url: PublicUrl::default(),
         },
-        policy: PollingPolicy {
-            first_after: seconds(10),
-            min_interval: seconds(5),
-            max_interval: seconds(300),
-            growth: 0.1,
-            deadline: seconds(86_400),
-            not_found_grace: seconds(600),
-            empty_grace: seconds(600),
-            settle_after: seconds(120),
-        },
+        policy: PollingPolicy::default(),
     }
 }

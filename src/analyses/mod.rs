@@ -173,7 +173,7 @@ impl Analyses {
                 Ok(found) => found?,
             },
         };
-        let representation = Arc::new(Representation::new(found)?);
+        let representation = Arc::new(Representation::new(found, &self.env.public_url)?);
         if representation.status.is_finished() {
             self.cache.insert(key, epoch, Arc::clone(&representation));
         }

@@ -18,7 +18,7 @@ impl Scope {
     pub const ALL: [Self; 4] =
         [Self::AnalysesRead, Self::AnalysesWrite, Self::AudioRead, Self::WebhooksManage];
 
-    /// The name of the scope in tokens.
+    /// Returns the name of the scope in tokens.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysesRead => "analyses:read",

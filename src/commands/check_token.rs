@@ -9,7 +9,8 @@ use crate::auth::{Caller, Refresh, RefreshOutcome, Scope, TokenCheck, Verifier, 
 use crate::config::Settings;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::TenantId;
-use crate::http::routes::{Access, operations};
+use crate::http::operations::Access;
+use crate::http::routes::operations;
 
 /// Limit of bytes that are read. A token has at most 8 KiB.
 const MAX_BYTES: u64 = 1024 * 1024;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 
+use super::page;
 use super::state::ApiState;
 use crate::store::{Queue, Resources, StoreError, WebhookCounts};
 use crate::telemetry::metrics::{Metrics, whole};
@@ -32,10 +33,7 @@ impl Readiness {
 
 /// Adds the routes of the admin port.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .route("/metrics", web::get().to(metrics))
-        .route("/livez", web::get().to(livez))
-        .route("/readyz", web::get().to(readyz));
+    config.service(page("/metrics", metrics)).service(page("/livez", livez)).service(page("/readyz", readyz));
 }
 
 /// Answers 200 while the process runs.

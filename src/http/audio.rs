@@ -10,9 +10,9 @@ use utoipa::openapi::{Content, RefOr, Response, ResponseBuilder, ResponsesBuilde
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 use super::disposition::inline;
-use super::document::shared_problem;
 use super::problem::{ApiError, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE};
 use super::request::ApiRequest;
+use super::shared_problems::shared_problem;
 use super::state::ApiState;
 use crate::alovoice::{REQUEST_HEADERS, Recording};
 use crate::domain::ids::CallId;

@@ -3,8 +3,8 @@
 use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 
+use super::operations::PathOperations;
 use super::problem::{ApiError, NOT_FOUND};
-use super::routes::PathOperations;
 use crate::domain::ids::{CallId, DeliveryId, InvalidId, ReplayId, WebhookId};
 
 /// The parameters in the path of an operation.

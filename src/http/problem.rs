@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 pub use super::problem_kinds::*;
 use super::refusals::Refusal;
+use crate::domain::public_url::PublicUrl;
 
 /// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -26,7 +27,8 @@ pub struct FieldError {
 /// An error (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// The URL of a page that explains this kind of problem.
+    /// Link to a page that explains this kind of problem: a path of this service, or a full URL if the operator configured
+    /// `server.public_url`.
     #[schema(example = "/problems/invalid_request")]
     pub r#type: String,
     /// The kind of problem. Programs should use this field.
@@ -128,19 +130,19 @@ impl ApiError {
     }
 
     /// Returns the complete answer.
-    pub fn respond(&self, request_id: &str) -> HttpResponse {
+    pub fn respond(&self, request_id: &str, public_url: &PublicUrl) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
         for (name, value) in &self.headers {
             response.append_header((name.clone(), value.clone()));
         }
-        let body = serde_json::to_vec(&self.problem(request_id)).unwrap_or_default();
+        let body = serde_json::to_vec(&self.problem(request_id, public_url)).unwrap_or_default();
         response.content_type("application/problem+json").body(body)
     }
 
     /// Returns the body of the answer.
-    pub fn problem(&self, request_id: &str) -> Problem {
+    pub fn problem(&self, request_id: &str, public_url: &PublicUrl) -> Problem {
         Problem {
-            r#type: format!("/problems/{}", self.kind.code),
+            r#type: public_url.link(&format!("/problems/{}", self.kind.code)),
             code: self.kind.code,
             title: self.kind.title,
             status: self.kind.status.as_u16(),
@@ -167,8 +169,8 @@ impl ResponseError for ApiError {
         self.kind.status
     }
 
-    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it by one with the request id.
+    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it by one with the request id and links.
     fn error_response(&self) -> HttpResponse {
-        self.respond("")
+        self.respond("", &PublicUrl::default())
     }
 }

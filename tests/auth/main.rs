@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails while the stage is set fails the test")]
 
 mod claim_forms;
+#[path = "../support/clock.rs"]
+mod clock;
 mod clock_edges;
 mod confusion;
 mod explanations;

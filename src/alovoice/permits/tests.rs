@@ -1,12 +1,12 @@
 //! Tests of taking, waiting for and releasing permits.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 
 use super::*;
 use crate::domain::clock::{Clock, Entropy};
+use crate::domain::public_url::PublicUrl;
 use crate::telemetry::metrics::Metrics;
 
 const START: i64 = 1_716_207_617_000; // 2024-05-20T12:20:17Z
@@ -41,23 +41,14 @@ fn globex() -> TenantId {
 
 /// Creates the permits of two tenants. Pauses start at five seconds.
 fn permits() -> (VendorPermits, Arc<ManualClock>) {
-    let seconds = Duration::from_secs;
-    let policy = PollingPolicy {
-        first_after: seconds(10),
-        min_interval: seconds(5),
-        max_interval: seconds(300),
-        growth: 0.1,
-        deadline: seconds(86_400),
-        not_found_grace: seconds(600),
-        empty_grace: seconds(600),
-        settle_after: seconds(120),
-    };
+    let policy = PollingPolicy::default();
     let clock = Arc::new(ManualClock(AtomicI64::new(START)));
     let env = Env {
         clock: clock.clone(),
         wall_clock: clock.clone(),
         entropy: Arc::new(Zeros),
         metrics: Arc::new(Metrics::new().unwrap()),
+        public_url: PublicUrl::default(),
     };
     (VendorPermits::new([(acme(), LIMIT), (globex(), LIMIT)], &policy, &env), clock)
 }
