@@ -90,6 +90,15 @@ impl CircuitBreaker {
         matches!(self.state, CircuitState::Closed { .. })
     }
 
+    /// Allows a probe now, because the reason of the failures may be gone. Failures of requests that began before do not count.
+    pub(super) fn probe_at_once(&mut self, now: Timestamp) {
+        self.openings = 0;
+        self.state = match self.state {
+            CircuitState::Open { .. } => CircuitState::Open { since: now, until: now },
+            CircuitState::Closed { limit, .. } => CircuitState::Closed { limit, failures: 0 },
+        };
+    }
+
     /// Records what a request showed that began at `began` and ended at `now`; `jitter` is between 0 and 1.
     pub(super) fn record(&mut self, health: VendorHealth, began: Timestamp, now: Timestamp, jitter: f64) {
         match (self.state, health) {
@@ -148,7 +157,7 @@ impl From<&PollOutcome> for VendorHealth {
             | PollOutcome::Empty(_)
             | PollOutcome::NotReady { .. }
             | PollOutcome::Unchanged
-            | PollOutcome::NotFound
+            | PollOutcome::NotFound(_)
             | PollOutcome::Rejected(_) => Self::Answering,
             PollOutcome::Fault(fault) => fault.into(),
         }
@@ -159,7 +168,9 @@ impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
             // An unreadable answer is an answer too.
-            FaultCode::CallNotFound | FaultCode::AnswerUnreadable => return Self::Answering,
+            FaultCode::CallNotFound | FaultCode::NoResult | FaultCode::AnswerUnreadable => {
+                return Self::Answering;
+            }
             FaultCode::TokenRefused => true,
             FaultCode::VendorUnreachable
             | FaultCode::VendorTimeout

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::file::read_whole;
 use super::{Reload, ReloadableSecret, SecretKind, UnusableSecret};
 use crate::config::SettingsProblem;
-use crate::domain::secrets::InvalidSecret;
+use crate::domain::secrets::{InvalidSecret, check_visible};
 
 /// Makes a secret of the content of its file.
 type Parser<T> = Box<dyn Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync>;
@@ -144,12 +144,18 @@ pub(crate) fn without_line_break(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\r").unwrap_or(content)
 }
 
-/// Turns a parser of text into a parser of a file's content.
+/// Turns a parser of text into a parser of a file's content. A byte-order mark of UTF-8 is removed, and other characters that
+/// editors do not show are refused.
 pub(crate) fn utf8<T>(
     parse: impl Fn(&str) -> Result<T, InvalidSecret>,
 ) -> impl Fn(&[u8]) -> Result<T, UnusableSecret> {
     move |content| {
+        if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+            return Err(UnusableSecret::Utf16);
+        }
         let text = std::str::from_utf8(content).map_err(|_| UnusableSecret::NotText)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        check_visible(text)?;
         Ok(parse(text)?)
     }
 }

@@ -29,6 +29,7 @@ mod events;
 mod feed;
 mod idempotency;
 pub mod postgres;
+mod refused_work;
 mod replay_steps;
 mod replays;
 mod rules;

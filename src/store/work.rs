@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
+use super::refused_work::ResumeRefused;
 use super::rules::Engine;
 use super::transitions::{Apply, FailOverdue};
 use crate::domain::analysis::Analysis;
@@ -12,6 +13,9 @@ use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::ids::TenantId;
 use crate::domain::lifecycle::Step;
+
+/// The most analyses of a queue that one transaction makes due.
+const RESUMED_AT_ONCE: usize = 500;
 
 /// The two queues of work on analyses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +104,9 @@ pub trait WorkStore: Send + Sync {
     /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
+    /// Makes all work of the tenant due now that waits because the vendor refused the tenant's token.
+    async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
+
     /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. For tenants whose
     /// vendor cannot be asked now.
     async fn fail_overdue_across_tenants(
@@ -122,6 +129,13 @@ impl<E: Engine> WorkStore for E {
 
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
         self.transact(Apply { lease, step }).await
+    }
+
+    async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        // Small transactions, so that other writes need not wait for all rows.
+        let resume = || ResumeRefused { tenant: tenant.clone(), limit: RESUMED_AT_ONCE };
+        while self.transact(resume()).await? == RESUMED_AT_ONCE {}
+        Ok(())
     }
 
     async fn fail_overdue_across_tenants(

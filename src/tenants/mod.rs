@@ -8,7 +8,8 @@ use crate::config::{
     TenantSettings, VENDOR_TOKEN, key_path,
 };
 use crate::domain::ids::TenantId;
-use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
+use crate::domain::secrets::{CallbackSecret, InvalidSecret};
+use crate::domain::vendor_token::VendorToken;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
 /// The limits of tenants whose settings set none.
@@ -117,8 +118,8 @@ impl Tenant {
     }
 
     /// The vendor token in force. Callers ask again for each request, since the token may change.
-    pub fn vendor_token(&self) -> VendorToken {
-        self.vendor_token.current().as_ref().clone()
+    pub fn vendor_token(&self) -> Arc<VendorToken> {
+        self.vendor_token.current()
     }
 
     /// The secrets that sign callbacks: the current one first, then those that still sign during a rotation. The list is
