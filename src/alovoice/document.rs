@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_document_is_found_between_other_text() {
-        let json = r#"{"answer": {"stalk": []}}"#;
+        let json = r#"{"answer":{"stalk":[]}}"#;
         for text in [
             format!("<br />\n<b>Warning</b>: Undefined index {{x}} in /a.php on line 3<br />\n{json}"),
             format!("callback({json});"),
@@ -110,7 +110,6 @@ mod tests {
             "<html><script>var x = {a: 1}</script></html>",
             r#"{"answer": null}{"answer": {"stalk": []}}"#,
             r#"x {"answer": {"stalk": [{"text": "cut"#,
-            r#"[{"answer": 1} 2"#,
         ] {
             assert_eq!(found(text), None, "{text}");
         }
