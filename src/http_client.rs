@@ -6,11 +6,12 @@
 use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
 
-/// Starts an HTTP client: TLS is verified with the certificate authorities of the operating system.
+/// Starts an HTTP client that verifies TLS with the certificate authorities of the operating system.
 ///
-/// - Redirects are not followed. A redirect would carry tokens and headers to another host, and past the address guard
-///   of callbacks.
-/// - Proxies from the environment (`HTTPS_PROXY`) are ignored. A proxy resolves names itself, out of sight of that guard.
+/// - It does not follow redirects. A redirect would carry tokens and headers to another host, and would bypass the
+///   address guard of callbacks.
+/// - It ignores proxies from the environment (`HTTPS_PROXY`). A proxy resolves names itself, which would bypass that
+///   guard too.
 pub fn builder() -> ClientBuilder {
     ClientBuilder::new()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))

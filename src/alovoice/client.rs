@@ -27,7 +27,7 @@ use crate::domain::vendor_token::VendorToken;
 use crate::env::Env;
 use crate::http_client;
 
-/// A longer `ETag` is not stored.
+/// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
 const MAX_ETAG_BYTES: usize = 256;
 /// One of the vendor's methods.
 #[derive(Clone, Copy)]
@@ -74,10 +74,10 @@ impl VendorClient {
     /// If TLS cannot be set up.
     pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
         let http = http_client::builder()
-            // One submit is one request.
+            // One submit must be one request, so the client does not retry.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
-            // Shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
+            // It is shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
             .connect_timeout(settings.request_timeout / 2)
             .build()?;
         Ok(Self {
@@ -134,7 +134,7 @@ impl VendorClient {
         request: RecordingRequest<'_>,
         trace: TraceContext,
     ) -> Result<Recording, VendorFault> {
-        // The span has no path: everyone who knows the path may read the recording.
+        // The span has no path, because anyone who knows the path can get the recording.
         let method = if request.head { "HEAD" } else { "GET" };
         let mut exchange = Exchange::begin("recording", (tenant, call_id), (method, &self.base_url, None));
         let answer = self.recordings.open(request, &exchange.traceparent(trace)).await;

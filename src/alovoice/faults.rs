@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use crate::domain::analysis::FaultCode;
 use crate::domain::lifecycle::VendorFault;
 
-/// The fault of a status that means the same for all requests; `None` if its meaning depends on the request.
+/// Returns the fault of a status that means the same for all requests; `None` if its meaning depends on the request.
 pub(super) fn fault_of_status(
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -23,12 +23,12 @@ pub(super) fn fault_of_status(
     Some(VendorFault { code, detail: answered(status, words), retry_after })
 }
 
-/// A status with the vendor's words.
+/// Returns a text with a status and the vendor's words.
 pub(super) fn answered(status: StatusCode, words: Option<String>) -> String {
     quoted(format!("the vendor answered {}", status.as_u16()), words)
 }
 
-/// A text with the vendor's words in double quotes.
+/// Returns a text with the vendor's words in double quotes.
 pub(super) fn quoted(text: impl Into<String>, words: Option<String>) -> String {
     let text = text.into();
     match words {
@@ -37,7 +37,7 @@ pub(super) fn quoted(text: impl Into<String>, words: Option<String>) -> String {
     }
 }
 
-/// The fault of a status that the vendor should not send.
+/// Returns the fault of a status that the vendor should not send.
 pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
@@ -45,12 +45,12 @@ pub(super) fn unexpected_status(status: u16) -> VendorFault {
 /// The meaning of 404.
 pub(super) const UNKNOWN_CALL: &str = "the vendor does not know the call (404)";
 
-/// The vendor does not know the call.
+/// Returns the fault of a call that the vendor does not know.
 pub(super) fn call_not_found(words: Option<String>) -> VendorFault {
     fault(FaultCode::CallNotFound, quoted(UNKNOWN_CALL, words))
 }
 
-/// The fault of a request that got no answer.
+/// Returns the fault of a request that got no answer.
 pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         fault(FaultCode::VendorTimeout, "the vendor did not answer in time")
@@ -61,7 +61,7 @@ pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
     }
 }
 
-/// The fault of an answer whose body did not arrive completely.
+/// Returns the fault of an answer whose body did not arrive completely.
 pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
     if error.is_timeout() {
         transport(error)
@@ -70,12 +70,12 @@ pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
     }
 }
 
-/// The body budget had no room for the answer before the deadline.
+/// Returns the fault of an answer for which the body budget had no room before the deadline.
 pub(super) fn over_budget() -> VendorFault {
     fault(FaultCode::VendorTimeout, "too many large answers of the vendor arrived at the same time")
 }
 
-/// The fault of an answer that cannot be read.
+/// Returns the fault of an answer that cannot be read.
 pub(super) fn unreadable(detail: impl Into<String>) -> VendorFault {
     fault(FaultCode::AnswerUnreadable, detail)
 }

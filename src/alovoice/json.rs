@@ -1,5 +1,5 @@
-//! Reads JSON without building a tree of values. A tree needs many times the memory of its text, and a faulty vendor must not
-//! decide how much memory the gateway uses.
+//! Reads JSON without building a tree of values. A tree needs many times the memory of its text. A faulty vendor must
+//! not determine how much memory the gateway uses.
 
 mod visitors;
 
@@ -11,8 +11,8 @@ use serde_json::{Deserializer as Reader, Value};
 use self::visitors::{Members, Numbered, Objects, Text};
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// Deepest nesting of values; deeper ones are kept as text. It is far below the limit of the reader of stored results, where
-/// the values are nested some levels deeper.
+/// Maximum nesting of values. Deeper values are kept as text. The limit is far below that of the parser that reads
+/// stored results, in which these values are nested a few levels deeper.
 const MAX_LEVELS: usize = 64;
 
 /// A value as its JSON text.
@@ -29,8 +29,8 @@ impl<'a> Json<'a> {
         serde_json::from_str(text).ok().map(Self)
     }
 
-    /// The members with these names; `None` if the value is not an object. Of two members with one name, the last is taken
-    /// and a warning is counted.
+    /// Returns the members with these names; `None` if the value is not an object. If a name occurs twice, the last
+    /// member counts, and a warning is added.
     pub(super) fn members<const N: usize>(
         self,
         names: [&str; N],
@@ -41,7 +41,7 @@ impl<'a> Json<'a> {
         Some(found.map(|value| value.map(Self)))
     }
 
-    /// The elements that are objects, and the number of all elements; `None` if the value is not a list. An object whose names
+    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list. An object whose names
     /// are numbers is a list, too: PHP writes lists with gaps in that form.
     pub(super) fn objects(
         self,
@@ -70,7 +70,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// A string, or any other value except `null` as its JSON text.
+    /// Returns a string, or the JSON text of any other value except `null`.
     pub(super) fn text(self) -> Option<String> {
         match self.0.get() {
             "null" => None,
@@ -78,7 +78,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// A string. Half a surrogate pair, which is the rest of an emoji that was cut, becomes U+FFFD.
+    /// Returns a string. An unpaired surrogate, for example of a truncated emoji, becomes U+FFFD.
     pub(super) fn string(self) -> Option<String> {
         if !self.0.get().starts_with('"') {
             return None;
@@ -86,15 +86,15 @@ impl<'a> Json<'a> {
         self.reader().deserialize_bytes(Text).ok()
     }
 
-    /// A number, or a string that contains one.
+    /// Returns a number, or the number in a string.
     pub(super) fn number(self) -> Option<f64> {
         let text = self.string();
         let number = text.as_deref().map_or(self.0.get(), str::trim);
         number.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// The value. A value that cannot be represented is returned as its text, and so is a list or object that is nested too
-    /// deep or larger than the rest of `nested_bytes`.
+    /// Returns the value. A value that cannot be represented becomes its JSON text. So does a list or object that is
+    /// nested too deeply or exceeds `nested_bytes`, which is then reduced by the size of the value.
     pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();
         if let Some(string) = self.string() {
@@ -115,7 +115,8 @@ impl<'a> Json<'a> {
     }
 }
 
-/// How deep lists and objects are nested. Brackets in strings count too, so a string with many of them is kept as text.
+/// Returns the depth of nested lists and objects. Brackets in strings count too, so a string with many brackets is
+/// kept as text.
 fn levels(json: &str) -> usize {
     let (mut level, mut deepest) = (0_usize, 0);
     for byte in json.bytes() {

@@ -9,7 +9,7 @@ use url::Url;
 use super::key_set::KeySetError;
 use crate::http_client;
 
-/// The largest answer that is read, counted after decompression.
+/// Maximum size of the answer, counted after decompression.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Deadline for connection, headers and body together.
@@ -35,7 +35,7 @@ pub enum FetchError {
     Keys(#[from] KeySetError),
 }
 
-/// The innermost error. The text of reqwest's own error does not include the reason.
+/// Returns the innermost error. The text of reqwest's own error does not include the reason.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut error: &dyn Error = error;
     while let Some(source) = error.source() {
@@ -64,7 +64,7 @@ impl JwksClient {
             return Err(FetchError::Status(response.status().as_u16()));
         }
         let mut content = Vec::new();
-        // Chunks arrive decompressed, so the bound also holds for a small gzip body that expands.
+        // Chunks arrive decompressed, so the limit also holds for a small gzip body that expands.
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if content.len() + chunk.len() > MAX_BYTES {
                 return Err(FetchError::TooLarge);

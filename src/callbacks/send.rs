@@ -22,11 +22,11 @@ use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::CustomHeaders;
 use crate::http_client;
 
-/// Bytes of a receiver's answer that are stored.
+/// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// How long an unused connection stays open. Common servers close idle connections after 60 s, so a callback rarely uses a
-/// connection that its receiver is closing.
+/// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
+/// rarely uses a connection that its receiver is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
 /// One callback request.
@@ -51,7 +51,7 @@ pub struct Outgoing<'a> {
 /// The result of an attempt.
 #[derive(Debug)]
 pub struct Sent {
-    /// Whether the callback was delivered, or the reason why not.
+    /// Outcome of the attempt, with the reason of a failure.
     pub outcome: AttemptOutcome,
     /// Duration of the attempt.
     pub latency: Duration,
@@ -91,9 +91,9 @@ impl Sender {
         let guard = Guard::new(settings);
         let client = http_client::builder()
             .dns_resolver(GuardedResolver::new(guard.clone(), lookup))
-            // One attempt is one request. The retry schedule decides about the next attempt.
+            // One attempt must be one request. The retry schedule determines the next attempt.
             .retry(reqwest::retry::never())
-            // The answer is stored as received. An answer that is never decompressed cannot exceed its bound.
+            // The answer is stored without decompression, so that it cannot exceed its limit.
             .no_gzip()
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()
@@ -121,7 +121,8 @@ impl Sender {
 
     /// Sends the request and waits for the headers of the answer.
     async fn post(&self, outgoing: &Outgoing<'_>) -> Result<Response, AttemptOutcome> {
-        // The settings may have changed since the submission, and an address in the URL does not pass the resolver.
+        // The check is repeated, because the settings may have changed since the submission. The resolver does not
+        // check an address in the URL.
         self.guard.admit(outgoing.url).map_err(|rule| forbidden(&rule))?;
         let signature = sign(outgoing.secrets, outgoing.id, outgoing.timestamp, &outgoing.body);
         self.client
@@ -139,7 +140,7 @@ impl Sender {
     }
 }
 
-/// The custom headers. Their names and values were validated when the webhook was saved.
+/// Returns the custom headers. Their names and values were validated when the webhook was saved.
 fn custom(headers: &CustomHeaders) -> HeaderMap {
     let pairs = headers.iter().filter_map(|(name, value)| {
         let mut value = HeaderValue::from_str(value.expose_secret()).ok()?;
@@ -149,7 +150,7 @@ fn custom(headers: &CustomHeaders) -> HeaderMap {
     pairs.collect()
 }
 
-/// The outcome of an answer (Standard Webhooks, "Delivery success and failure").
+/// Returns the outcome of an answer (Standard Webhooks, "Delivery success and failure").
 fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     let status = answer.status();
     if status.is_success() {
@@ -166,7 +167,8 @@ fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     }
 }
 
-/// The first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or when no time is left.
+/// Reads the first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or at the
+/// deadline.
 async fn first_bytes(mut answer: Response, left: Duration) -> Vec<u8> {
     let mut kept = Vec::new();
     let read = async {
@@ -186,7 +188,8 @@ fn forbidden(rule: &Forbidden) -> AttemptOutcome {
     AttemptOutcome::Forbidden { detail: rule.to_string() }
 }
 
-/// The reason why a request got no answer. Only its kind is returned, since the texts of the HTTP client contain the URL.
+/// Returns the reason why a request got no answer. Only the kind of the error is used, because the texts of the HTTP
+/// client contain the URL.
 fn failure(error: &reqwest::Error) -> AttemptOutcome {
     if let Some(rule) = causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
         return forbidden(rule);
@@ -200,7 +203,7 @@ fn failure(error: &reqwest::Error) -> AttemptOutcome {
     } else if error.is_timeout() {
         AttemptError::Timeout
     } else if error.is_connect() {
-        // A TCP connect cannot fail with these two kinds, so they come from the TLS handshake after it.
+        // A TCP connect cannot fail with these two kinds, so they come from the TLS handshake.
         let tls = |kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
         if io_kinds.any(tls) { AttemptError::Tls } else { AttemptError::Connect }
     } else if http.any(hyper::Error::is_parse) {
@@ -211,7 +214,7 @@ fn failure(error: &reqwest::Error) -> AttemptOutcome {
     AttemptOutcome::Failed { error }
 }
 
-/// An error and all its causes.
+/// Returns an error, followed by all its causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
         // The `source` of an I/O error skips the error that it wraps.

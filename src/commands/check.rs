@@ -41,7 +41,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     }
 }
 
-/// The verifier of tokens, and a list that receives an error for each issuer whose keys fail to load.
+/// Returns the verifier of tokens, and a list that receives an error for each issuer whose keys fail to load.
 fn verifier(settings: &Settings) -> (Result<Verifier, SettingsProblems>, Arc<Mutex<Vec<String>>>) {
     let errors = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&errors);

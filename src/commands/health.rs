@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     }
 }
 
-/// The address at which this machine reaches a gateway that listens on `listen`.
+/// Returns the address at which this machine reaches a gateway that listens on `listen`.
 fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -40,7 +40,7 @@ fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
     }
 }
 
-/// The innermost error; the outer ones only say that the request failed.
+/// Returns the innermost error; the outer ones only say that the request failed.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} s", TIMEOUT.as_secs());

@@ -92,7 +92,7 @@ pub struct Failure {
 
 /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
 /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-/// `call_not_found` (perhaps not yet known), `no_result` (AloVoice answered without a result; `detail` has its words) or
+/// `call_not_found` (AloVoice may not know the call yet), `no_result` (AloVoice answered without a result; `detail` has its words) or
 /// `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -107,7 +107,7 @@ pub enum FaultCode {
     VendorThrottled,
     /// The vendor refused the token of the tenant. The operator must fix it.
     TokenRefused,
-    /// The vendor does not know the call, perhaps not yet.
+    /// The vendor does not know the call. It may know the call later.
     CallNotFound,
     /// The vendor answered with words in place of a result: an error, or that the result is not ready.
     NoResult,
@@ -144,7 +144,7 @@ pub struct LastError {
     pub at: Timestamp,
 }
 
-/// JSON object of up to 4 KiB from the caller. The resource and the callbacks return it.
+/// JSON object of up to 4 KiB from the caller. The resource and the callbacks contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(serde_json::Map<String, serde_json::Value>);
@@ -168,7 +168,7 @@ impl Metadata {
         if size > Self::MAX_BYTES { Err(MetadataTooLarge(size)) } else { Ok(metadata) }
     }
 
-    /// The object as compact JSON.
+    /// Returns the object as compact JSON.
     pub fn to_json(&self) -> String {
         // A map with string keys always serializes.
         serde_json::to_string(&self.0).unwrap_or_default()
@@ -227,11 +227,11 @@ pub struct Analysis {
     pub last_error: Option<LastError>,
     /// Trace of the submission.
     pub trace: TraceContext,
-    /// Next work. `None` if nothing is left to do.
+    /// Next work; `None` if no work is left.
     pub work: Option<Work>,
 }
 
-/// A caller's request to analyse a call.
+/// A caller's request to analyze a call.
 #[derive(Debug, Clone)]
 pub struct Submission {
     /// Id of the call.
@@ -240,14 +240,14 @@ pub struct Submission {
     pub callback: Option<CallbackUrl>,
     /// Metadata that the resource and the callbacks return.
     pub metadata: Option<Metadata>,
-    /// Whether to analyse a finished call again.
+    /// Whether to analyze a finished call again.
     pub reanalyze: bool,
     /// Trace of the request.
     pub trace: TraceContext,
 }
 
 impl Analysis {
-    /// A new analysis of a call that was not submitted before.
+    /// Creates the analysis of a call that was not submitted before.
     pub fn begin(tenant: TenantId, submission: Submission, now: Timestamp) -> Self {
         Self {
             tenant,
@@ -264,14 +264,14 @@ impl Analysis {
         }
     }
 
-    /// Time at which a caller should ask again. `None` after the outcome.
+    /// Returns the time at which a caller should ask again; `None` after the outcome.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.
         Some(if work.leased { work.started_at } else { work.due_at })
     }
 
-    /// Time from now until [`Analysis::retry_at`], at least one second.
+    /// Returns the time from now until [`Analysis::retry_at`], at least one second.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

@@ -25,7 +25,7 @@ impl SecretKind {
         Self::CollectorHeaders,
     ];
 
-    /// The label `kind` in metrics.
+    /// Returns the label `kind` in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::VendorToken => "vendor_token",
@@ -36,10 +36,11 @@ impl SecretKind {
         }
     }
 
-    /// The largest file that is read. The bound keeps a wrong path, such as `/dev/zero`, from filling the memory.
+    /// Returns the maximum size of the file. The limit prevents a wrong path, such as `/dev/zero`, from filling the
+    /// memory.
     pub(super) const fn max_file_bytes(self) -> usize {
         match self {
-            // A JWK Set with hundreds of keys fits.
+            // This suffices for a JWK Set with hundreds of keys.
             Self::IssuerKey => 1024 * 1024,
             Self::VendorToken | Self::CallbackSecret | Self::EncryptionKey | Self::CollectorHeaders => {
                 64 * 1024

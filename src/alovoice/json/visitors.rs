@@ -31,7 +31,8 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// The position of a member's name in the list of names. The name is read as bytes, since it may contain half an emoji.
+/// Finds the position of a member's name in the list of names. It reads the name as bytes, because the name may
+/// contain an unpaired surrogate.
 struct NamePosition<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
@@ -56,7 +57,7 @@ impl Visitor<'_> for NamePosition<'_> {
 
 /// Collects the elements that are objects.
 pub(super) struct Objects {
-    /// The most elements that the list may have.
+    /// Maximum number of elements of the list.
     pub(super) max: usize,
 }
 
@@ -125,7 +126,7 @@ impl Visitor<'_> for Text {
     fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
         Ok(match std::str::from_utf8(text) {
             Ok(text) => text.to_owned(),
-            // Half a surrogate pair arrives as three bytes that are not UTF-8.
+            // An unpaired surrogate arrives as three bytes that are not UTF-8.
             Err(_) => String::from_utf8_lossy(text).replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}"),
         })
     }

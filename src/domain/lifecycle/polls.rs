@@ -61,8 +61,8 @@ impl Analysis {
                         now,
                     );
                 }
-                // The vendor denies the call: the submit of unknown outcome was not accepted, or not all of the vendor's
-                // servers know it yet. A second submit may be billed, so the denial has to last.
+                // The vendor denies the call. Either it did not accept the submit of unknown outcome, or some of its
+                // servers do not know the call yet. A second submit may be billed, so the denial has to last.
                 let since = *work.denied_since.get_or_insert(now);
                 if now.since(since) >= context.policy.first_after {
                     work.stage = Stage::Submit;

@@ -12,12 +12,12 @@ use tokio::runtime::Handle;
 use super::CollectorHeaders;
 use crate::http_client;
 
-/// Deadline over connection, request and answer.
+/// Deadline for connection, request and answer together.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most bytes of an answer: the answers of collectors have a few lines.
+/// Maximum size of an answer in bytes. The answers of collectors have a few lines.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Sends on the runtime that built it, because the thread of the SDK that calls it has no runtime.
+/// Sends requests on the runtime that built the client, because the thread of the SDK that calls it has no runtime.
 #[derive(Debug)]
 pub(super) struct CollectorClient {
     http: Client,
@@ -28,7 +28,7 @@ pub(super) struct CollectorClient {
 impl CollectorClient {
     pub(super) fn new(headers: Arc<CollectorHeaders>) -> Result<Self, reqwest::Error> {
         let http = http_client::builder()
-            // The exporter retries.
+            // The exporter retries, so the client does not.
             .retry(reqwest::retry::never())
             .timeout(REQUEST_TIMEOUT)
             .build()?;
