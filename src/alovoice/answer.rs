@@ -83,11 +83,16 @@ impl AnswerReader<'_> {
             return Ok(PollOutcome::NotReady { etag, retry_after: None, detail });
         };
         let is_silent = result.transcript.is_empty();
+        // A silent call is no error, and an error is no silent call.
+        if is_silent && let Some(words) = words::of_error(&json, self.token) {
+            let detail = Some(quoted("the vendor answered without a result", Some(words)));
+            return Ok(PollOutcome::NotReady { etag, retry_after: None, detail });
+        }
         let obtained = Box::new(VendorResult { result, vendor_answer: body.clone(), etag });
         Ok(if is_silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
     }
 
-    /// The result in a document; `None` if it is not ready.
+    /// Returns the result in a document; `None` if it is not ready.
     fn result(&self, json: &str, mut warnings: AnswerWarnings) -> Result<Option<AnalysisResult>, String> {
         let document = Json::parse(json).ok_or("the vendor's answer is not JSON")?;
         let answer = document.members(["answer"], &mut warnings).and_then(|[answer]| answer);
@@ -154,7 +159,7 @@ fn turns(fragments: Vec<Json<'_>>, warnings: &mut AnswerWarnings) -> Vec<Turn> {
     turns
 }
 
-/// The number of characters that the vendor or the decoder could not read.
+/// Returns the number of characters that the vendor or the decoder could not read.
 fn replacements(turns: &[Turn], tags: &[Tag]) -> usize {
     let texts = turns.iter().map(|turn| &turn.text[..]);
     let names = tags.iter().map(|tag| &tag.name[..]);

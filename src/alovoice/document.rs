@@ -11,7 +11,7 @@ const MAX_TEXT_BEFORE: usize = 64 << 10;
 /// The most places where a document is looked for.
 const MAX_PLACES: usize = 8;
 
-/// The document of a text, as valid JSON of at most `max_bytes`. `None` if there is none, or if there may be more than one.
+/// Returns the document of a text, as valid JSON of at most `max_bytes`. `None` if there is none, or if there may be more than one.
 pub(super) fn document<'a>(
     text: &'a str,
     max_bytes: usize,
@@ -31,7 +31,7 @@ pub(super) fn document<'a>(
     }
 }
 
-/// The list or object that a string holds as JSON.
+/// Returns the list or object that a string holds as JSON.
 pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let text = string.string().filter(|text| text.trim_start().starts_with(['{', '[']))?;
     let json = if Json::parse(&text).is_some() { text } else { whole(&text, max_bytes, warnings)? };
@@ -39,7 +39,7 @@ pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWa
     Some(json)
 }
 
-/// A text that is one document with errors.
+/// Returns a text that is one document with errors.
 fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let mut tried = warnings.clone();
     let (json, rest) = repair(text, max_bytes, &mut tried)?;
@@ -50,7 +50,7 @@ fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<
     Some(json)
 }
 
-/// The only object with an `answer` in a text.
+/// Returns the only object with an `answer` in a text.
 fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
     for at in places.take(MAX_PLACES) {
@@ -74,7 +74,7 @@ fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Opti
 mod tests {
     use super::*;
 
-    /// The document and the codes of the warnings.
+    /// Returns the document and the codes of the warnings.
     fn found(text: &str) -> Option<(String, Vec<&'static str>)> {
         let mut warnings = AnswerWarnings::default();
         let json = document(text, 1 << 20, &mut warnings)?.into_owned();

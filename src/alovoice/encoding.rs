@@ -15,7 +15,7 @@ enum Wide {
     Utf32 { is_big_endian: bool },
 }
 
-/// The text of a body. Nothing is guessed: the encoding is that of the byte-order mark or of the zero bytes that UTF-16 and
+/// Returns the text of a body. Nothing is guessed: the encoding is that of the byte-order mark or of the zero bytes that UTF-16 and
 /// UTF-32 have in the first characters of JSON (RFC 4627, 3). A body without them is UTF-8, as JSON must be (RFC 8259, 8.1),
 /// and if it is not valid UTF-8, it is in the declared `charset`. Bytes that are no characters become U+FFFD.
 pub(super) fn decode<'a>(
@@ -74,7 +74,7 @@ fn utf32(body: &[u8], is_big_endian: bool) -> String {
     body.chunks(4).map(character).collect()
 }
 
-/// The encoding that a `Content-Type` declares; `None` for UTF-8.
+/// Returns the encoding that a `Content-Type` declares; `None` for UTF-8.
 fn declared(content_type: &str) -> Option<&'static Encoding> {
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, label) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
@@ -88,7 +88,7 @@ mod tests {
 
     const TEXT: &str = "{\"text\": \"ассалому 😀\"}";
 
-    /// The text and the codes of the warnings.
+    /// Returns the text and the codes of the warnings.
     fn decoded(body: &[u8], content_type: Option<&str>) -> (String, Vec<&'static str>) {
         let mut warnings = AnswerWarnings::default();
         let text = decode(body, content_type, &mut warnings).into_owned();

@@ -42,7 +42,7 @@ pub(super) async fn words_of_error(mut response: Response, token: &VendorToken) 
     words_of_body(&body, content_type.as_deref(), token)
 }
 
-/// The vendor's words in a body from which the token was removed.
+/// Returns the vendor's words in a body from which the token was removed.
 pub(super) fn words_of_body(body: &[u8], content_type: Option<&str>, token: &VendorToken) -> Option<String> {
     words::of_body(&decode(body, content_type, &mut AnswerWarnings::default()), token)
 }
@@ -52,7 +52,7 @@ pub(super) fn content_type_of(headers: &HeaderMap) -> Option<String> {
     text_of(headers, CONTENT_TYPE)
 }
 
-/// A header that is ASCII.
+/// Returns a header that is ASCII.
 pub(super) fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }

@@ -30,7 +30,7 @@ const CODES: [&str; 2] = ["code", "status"];
 /// Members of a documented answer. They are no explanation.
 const DOCUMENTED: [&str; 5] = ["begin_time", "aicallid", "stalk", "tags", "stereoaudio"];
 
-/// The words of the body of an error: at most [`MAX_CHARS`] characters in one line, without control characters and without
+/// Returns the words of the body of an error: at most [`MAX_CHARS`] characters in one line, without control characters and without
 /// the token.
 pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     let body = body.trim_start();
@@ -50,7 +50,7 @@ pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     clean(&words, token)
 }
 
-/// The words of JSON that is no result. The documented form of an answer that is not ready has none.
+/// Returns the words of JSON that is no result. The documented form of an answer that is not ready has none.
 pub(super) fn of_answer(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     let is_documented = leaves.0.iter().any(Leaf::is_documented);
@@ -78,7 +78,16 @@ fn clean(words: &str, token: &VendorToken) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-/// The title of a page of HTML, or the text of any other markup.
+/// Returns the words of JSON that reports an error beside its answer; `None` if it reports no error.
+pub(super) fn of_error(json: &str, token: &VendorToken) -> Option<String> {
+    let leaves = Leaves::of(json);
+    leaves.0.iter().find(|leaf| leaf.reports_error()).and_then(|first| {
+        let explanations = leaves.explanations();
+        clean(&if explanations.is_empty() { first.labelled() } else { explanations }, token)
+    })
+}
+
+/// Returns the title of a page of HTML, or the text of any other markup.
 fn of_markup(markup: &str) -> String {
     let lower = markup.to_ascii_lowercase();
     let title = lower.find("<title").and_then(|at| {
@@ -92,7 +101,7 @@ fn of_markup(markup: &str) -> String {
     }
 }
 
-/// The text between the tags; scripts and styles are left out. `lower` is the markup in lower case.
+/// Returns the text between the tags; scripts and styles are left out. `lower` is the markup in lower case.
 fn without_tags(markup: &str, lower: &str) -> String {
     let (mut text, mut at) = (String::new(), 0);
     while let Some(length) = markup[at..].find('<') {
@@ -112,7 +121,7 @@ fn without_tags(markup: &str, lower: &str) -> String {
     text
 }
 
-/// The text with the usual entities replaced by their characters.
+/// Returns the text with the usual entities replaced by their characters.
 fn unescaped(text: &str) -> String {
     let names =
         [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'"), ("&nbsp;", " ")];
@@ -141,6 +150,16 @@ impl Leaf {
         matches!(&self.path[..], [answer, name, ..] if answer == "answer" && DOCUMENTED.contains(&&name[..]))
     }
 
+    /// Whether the value says that the request failed.
+    fn reports_error(&self) -> bool {
+        let is_named = |names: &[&str]| {
+            self.path.iter().any(|name| names.iter().any(|it| name.eq_ignore_ascii_case(it)))
+        };
+        let is_failure = is_named(&["success", "ok"]) && self.value == "false";
+        !self.is_documented()
+            && (is_failure || self.is_text && is_named(&["error", "errors", "exception", "fault"]))
+    }
+
     /// Whether the value identifies an error.
     fn is_code(&self) -> bool {
         self.path.last().is_some_and(|name| {
@@ -149,7 +168,7 @@ impl Leaf {
         })
     }
 
-    /// The value; a number or a code has its name in front.
+    /// Returns the value; a number or a code has its name in front.
     fn labelled(&self) -> String {
         match self.path.last() {
             Some(name) if !self.is_text || self.is_code() => format!("{name}: {}", self.value),
@@ -171,13 +190,13 @@ impl Leaves {
         Self(leaves)
     }
 
-    /// The values that explain an error, and its code if there is one; else all values.
+    /// Returns the values that explain an error, and its code if there is one; else all values.
     fn words(&self) -> String {
         let explanations = self.explanations();
         if explanations.is_empty() { joined(self.0.iter()) } else { explanations }
     }
 
-    /// The values that explain an error, and its code if there is one.
+    /// Returns the values that explain an error, and its code if there is one.
     fn explanations(&self) -> String {
         let own = || self.0.iter().filter(|leaf| !leaf.is_documented());
         let explains =
@@ -206,8 +225,11 @@ impl Collector<'_> {
         if self.leaves.len() >= MAX_LEAVES {
             return Err(E::custom("too many values"));
         }
-        if !value.trim().is_empty() {
-            self.leaves.push(Leaf { path: self.path.clone(), value, is_text });
+        let leaf = Leaf { path: self.path.clone(), value, is_text };
+        // One value shows that the answer is a documented one. The others must not take the place of words.
+        let is_needless = leaf.is_documented() && self.leaves.iter().any(Leaf::is_documented);
+        if !leaf.value.trim().is_empty() && !is_needless {
+            self.leaves.push(leaf);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use secrecy::zeroize::Zeroizing;
 
 use crate::domain::secrets::check_visible;
-use crate::secrets::without_line_break;
+use crate::secrets::trimmed;
 
 /// Reason why a key cannot be used. Its text never repeats a part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +48,8 @@ pub enum KeyFault {
         /// The length of the secret in bytes.
         actual: usize,
     },
-    /// The HMAC secret is a text with a character that editors do not show, such as a byte-order mark.
-    #[error("has an invisible character: save it as UTF-8 without a byte-order mark")]
+    /// The HMAC secret is a text with a character that editors do not show, such as a zero-width space.
+    #[error("has an invisible character, such as a zero-width space")]
     InvisibleCharacter,
     /// A JWKS URL publishes a shared secret.
     #[error("is a shared secret, which must not be published at a JWKS URL")]
@@ -139,7 +139,7 @@ impl Key {
 
     /// Reads a shared secret; a trailing line break is not part of the secret. The key has no id.
     pub(super) fn from_secret(content: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
-        let secret = without_line_break(content);
+        let secret = trimmed(content);
         if std::str::from_utf8(secret).is_ok_and(|text| check_visible(text).is_err()) {
             return Err(KeyFault::InvisibleCharacter);
         }

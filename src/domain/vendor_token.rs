@@ -50,18 +50,18 @@ impl VendorToken {
         Ok(Self(text.into()))
     }
 
-    /// The token itself, for the vendor's URL.
+    /// Returns the token itself, for the vendor's URL.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// The bytes with the token replaced, in each spelling in which a server may repeat it: plain, percent-encoded, with
+    /// Returns the bytes with the token replaced, in each spelling in which a server may repeat it: plain, percent-encoded, with
     /// escapes of JSON or entities of HTML, in base64, each in UTF-8, UTF-16 or UTF-32. `None` if the token is not there.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         Echo::of(self.expose()).erased_from(bytes)
     }
 
-    /// The text with the token replaced, as [`VendorToken::erased_from`] does.
+    /// Returns the text with the token replaced, as [`VendorToken::erased_from`] does.
     pub fn erased_from_text(&self, text: String) -> String {
         match self.erased_from(text.as_bytes()) {
             Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),

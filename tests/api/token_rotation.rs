@@ -1,5 +1,6 @@
 //! Work that waits because the vendor refused the token continues when the token changes, although it would wait for an hour.
 
+use alovoice_gateway::app;
 use serde_json::{Value, json};
 
 use crate::postgres::server::Server;
@@ -74,4 +75,29 @@ async fn waiting_calls_continue_when_the_last_replica_has_the_new_token() {
     stage.write("other-token", "rotated");
     all_complete(&stage).await;
     assert!(other.drain().await);
+}
+
+#[tokio::test]
+async fn a_token_file_with_an_invisible_character_is_refused_at_the_start_and_later() {
+    let stage = Stage::start().await;
+    stage.write("acme-token", &format!("{}\u{200b}", VENDOR_TOKENS[0]));
+    let settings = stage.settings_with(&[]).unwrap();
+    assert_eq!(
+        app::tenants(&settings, &|_| None).unwrap_err().to_string(),
+        "tenants.acme.vendor_token_file: the secret has the invisible character U+200B at position 21"
+    );
+    let unreadable = "alovoice_gateway_secrets_unreadable{kind=\"vendor_token\"} 1\n";
+    while !stage.admin("metrics").await.1.contains(unreadable) {}
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    assert_eq!(stage.acme().outcome("1").await["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_not_part_of_a_token() {
+    let stage = Stage::start().await;
+    stage.write("marked", &format!("\u{feff}{}\r\n", VENDOR_TOKENS[0]));
+    let file = stage.home.path().join("marked").display().to_string();
+    let stage = stage.restart_with(("TENANTS__ACME__VENDOR_TOKEN_FILE", &file)).await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    assert_eq!(stage.acme().outcome("1").await["status"], "completed");
 }

@@ -96,6 +96,7 @@ fn an_answer_without_a_result_has_the_vendors_words() {
         r#"{"answer": "call not found"}"#,
         r#"{"answer": {"aicallid": "1", "error": "call not found"}}"#,
         r#""call not found""#,
+        r#"{"answer": {"stalk": [], "tags": []}, "error": "call not found"}"#,
     ] {
         assert_eq!(detail(json), words, "{json}");
     }

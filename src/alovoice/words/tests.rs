@@ -42,6 +42,23 @@ fn an_explanation_is_found_in_any_structure() {
 }
 
 #[test]
+fn an_error_beside_an_answer_is_found() {
+    let words = |json: &str| of_error(json, &token()).unwrap_or_default();
+    let answer = r#""answer": {"stalk": [], "tags": [{"name": "error", "value": "x"}]}"#;
+    for (more, expected) in [
+        (r#""error": "broken""#, "broken"),
+        (r#""success": false"#, "success: false"),
+        (r#""ok": false, "message": "no""#, "no"),
+        (r#""errors": [{"text": "no"}]"#, "no"),
+        (r#""success": true, "message": "ok""#, ""),
+        (r#""error": null, "errors": []"#, ""),
+        (r#""error": "", "code": 0"#, ""),
+    ] {
+        assert_eq!(words(&format!("{{{answer}, {more}}}")), expected, "{more}");
+    }
+}
+
+#[test]
 fn markup_is_reduced_to_its_title_or_its_text() {
     for (body, expected) in [
         (

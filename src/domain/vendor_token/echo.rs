@@ -53,7 +53,7 @@ impl<'a> Echo<'a> {
         Self { token, base64 }
     }
 
-    /// The bytes with the token replaced; `None` if it is not there.
+    /// Returns the bytes with the token replaced; `None` if it is not there.
     pub(super) fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut erased = self.erase(bytes, NARROW);
         if bytes.contains(&0) {
@@ -93,7 +93,7 @@ impl<'a> Echo<'a> {
         Some(erased)
     }
 
-    /// The end of a token that begins here.
+    /// Returns the end of a token that begins here.
     fn end(&self, units: Units<'_>, begin: usize) -> Option<usize> {
         let plain = |text: &[u8]| {
             text.iter().try_fold(begin, |at, byte| (units.get(at)? == *byte).then(|| units.after(at)))
@@ -113,7 +113,7 @@ struct Units<'a> {
 }
 
 impl Units<'_> {
-    /// The ASCII character at this byte.
+    /// Returns the ASCII character at this byte.
     fn get(self, at: usize) -> Option<u8> {
         let Width { bytes, low } = self.width;
         let unit = self.bytes.get(at..at + bytes)?;
@@ -124,7 +124,7 @@ impl Units<'_> {
         at + self.width.bytes
     }
 
-    /// The end of one character in any spelling.
+    /// Returns the end of one character in any spelling.
     fn end_of(self, wanted: u8, at: usize) -> Option<usize> {
         let first = self.get(at)?;
         let next = self.after(at);
