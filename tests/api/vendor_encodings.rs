@@ -7,6 +7,9 @@ use crate::stage::{Stage, VENDOR_TOKENS, call};
 
 const RESULT: &str = r#"{"answer": {"aicallid": "a1", "stalk": [{"begin": 1, "end": 2, "text": "салом"}, {"begin": 3, "end": 4, "text": "ha"}], "tags": []}}"#;
 
+/// A call, the type and body of its answer, the texts of its turns, and its warnings.
+type Case = (&'static str, &'static str, Vec<u8>, Vec<&'static str>, &'static [&'static str]);
+
 fn utf16(text: &str) -> Vec<u8> {
     std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
 }
@@ -33,7 +36,7 @@ async fn a_result_that_is_almost_json_is_read_with_warnings_and_kept_unchanged()
         cp1251.bytes().flat_map(|byte| if byte == 1 { b"\xf1\xe0\xeb\xee\xec".to_vec() } else { vec![byte] });
     let cp1251: Vec<u8> = cp1251.collect();
     let broken = vec!["\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}", "ha"];
-    let cases: [(&str, &'static str, Vec<u8>, Vec<&str>, &[&str]); 12] = [
+    let cases: [Case; 12] = [
         ("plain", json, RESULT.into(), both.clone(), &[]),
         ("bom", json, format!("\u{feff}{RESULT}").into(), both.clone(), &["byte_order_mark 1"]),
         ("utf-16", json, utf16(RESULT), both.clone(), &["byte_order_mark 1", "encoding 1"]),
