@@ -1,9 +1,10 @@
 //! Work that waits because the vendor refused the tenant's token.
 
+use super::claims::Queue;
 use super::rules::{Rule, Transaction};
 use super::sql::Sql;
 use super::values::values;
-use super::{Change, Queue, StoreError};
+use super::{Change, StoreError};
 use crate::domain::ids::TenantId;
 
 /// Makes waiting work of one tenant due now. Returns the number of analyses, at most `limit` for each queue.
