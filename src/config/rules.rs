@@ -12,6 +12,7 @@ use url::Url;
 
 use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
+use super::proxy_url::ProxyUrl;
 use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
@@ -243,6 +244,14 @@ pub(super) fn base_url() -> ValueRule<Url> {
     http_url().and(|url| match url.query() {
         None => Ok(url),
         Some(_) => Err(InvalidValue::because("must be a URL without a query")),
+    })
+}
+
+/// The URL of a forward proxy. An error does not show the URL: it may hold a password.
+pub(super) fn proxy_url() -> ValueRule<ProxyUrl> {
+    ValueRule::new(Accepts::ProxyUrl, |given| {
+        let url = given.text().and_then(|text| text.parse().ok());
+        url.ok_or_else(|| InvalidValue::because(format!("must be {}", Accepts::ProxyUrl)))
     })
 }
 

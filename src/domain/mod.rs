@@ -26,5 +26,6 @@ pub mod tags;
 pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;
+pub mod transport_error;
 pub mod usage;
 pub mod webhooks;

@@ -39,6 +39,9 @@ pub enum UnusableSecret {
     /// The keys in the key file of an issuer cannot be used.
     #[error("the key file {0}")]
     InvalidKeys(#[source] Box<dyn Error + Send + Sync>),
+    /// The file of certificate authorities cannot be used.
+    #[error("the file {0}")]
+    InvalidAuthorities(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// The path as error texts show it. A value that does not look like a path may be a secret that was put in its place.
