@@ -42,7 +42,7 @@ USER 65532:65532
 # The API; metrics and probes.
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
-# Kubernetes has probes of its own and ignores this, as do images in OCI's format.
+# Kubernetes uses its own probes and ignores this. Images in OCI's format have no health check.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["/usr/local/bin/alovoice-gateway", "health"]
 # Settings: a file named by GATEWAY_CONFIG, variables GATEWAY_…, or both.

@@ -44,9 +44,10 @@ use crate::workers::{
     Wakes, Worker,
 };
 
-/// How long an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
+/// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
 const KEY_RETENTION: Duration = Duration::from_hours(24);
-/// Longer than the store retries before it reports that it is unavailable.
+/// Time that a component waits for the store. It is longer than the store retries before it reports that it is
+/// unavailable.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks up an environment variable.
@@ -116,7 +117,8 @@ pub async fn start(
     let feed = Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), draining.clone()));
     let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone());
 
-    // Subscribed before anything can change the store: a missed change would leave a stale answer in the cache.
+    // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
+    // cache.
     let wakes = Wakes::default();
     let stopping = &tasks.stopping;
     tasks.background.spawn(wakes.clone().follow(store.changes(), vendor_permits.clone(), stopping.clone()));
@@ -130,7 +132,7 @@ pub async fn start(
         entropy: env.entropy.clone(),
         terms: KeyTerms {
             lease: longest_request * 2,
-            // A kept response must not outlive the data that it shows.
+            // A stored answer must not outlive the data that it contains.
             kept_for: KEY_RETENTION.min(settings.store.retention),
         },
         tasks: tasks.keyed_requests.clone(),

@@ -32,7 +32,7 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// An error at run time.
+    /// Creates an error at run time.
     pub fn fault(error: impl Display) -> Self {
         Self::Fault(error.to_string())
     }

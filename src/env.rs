@@ -1,6 +1,7 @@
-//! The environment that every part of the gateway runs in: clocks, randomness and metrics.
+//! The environment of all parts of the gateway: clocks, randomness and metrics.
 //!
-//! The composition root builds one [`Env`] and passes clones of it down. A test builds one with a clock and with randomness of its own.
+//! The composition root builds one [`Env`] and passes clones of it down. A test builds an [`Env`] with its own clock
+//! and randomness.
 
 use std::sync::Arc;
 

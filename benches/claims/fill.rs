@@ -48,7 +48,7 @@ const TRACE: &str = r#"{"trace_id":101518349412345678901234567890,"flags":0}"#;
 pub(crate) fn delivered() -> FinishedAttempt {
     FinishedAttempt {
         outcome: "delivered",
-        endpoint_version: None,
+        webhook_version: None,
         status: Some(204),
         latency: Duration::from_millis(42),
         detail: None,

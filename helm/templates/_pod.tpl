@@ -60,7 +60,7 @@
 {{- define "alovoice-gateway.podBasics" -}}
 serviceAccountName: {{ include "alovoice-gateway.serviceAccountName" . }}
 automountServiceAccountToken: false
-# Kubernetes would set variables for each Service of the namespace, and those of one named "gateway" would read as settings.
+# Otherwise Kubernetes sets variables for each Service of the namespace, and the gateway would read those of a Service named "gateway" as settings.
 enableServiceLinks: false
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}

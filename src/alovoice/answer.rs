@@ -14,13 +14,13 @@ use crate::domain::secrets::VendorToken;
 use crate::domain::tags::Tag;
 use crate::domain::transcript::{Speaker, Turn};
 
-/// The most turns of a call: one every three seconds, for sixteen hours.
+/// Maximum number of turns of a call. It suffices for one turn every three seconds for sixteen hours.
 const MAX_TURNS: usize = 20_000;
 /// Maximum number of tags of a call.
 const MAX_TAGS: usize = 20_000;
-/// Total size of the lists and objects that are values of tags. Further ones are kept as text.
+/// Maximum total size of the lists and objects among the tag values of a call. Values beyond it are kept as text.
 const MAX_NESTED_BYTES: usize = 1 << 20;
-/// A longer path of a recording is ignored.
+/// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
 /// Whether a body is JSON.
@@ -28,7 +28,7 @@ pub(super) fn is_json(body: &[u8]) -> bool {
     Json::parse(body).is_some()
 }
 
-/// Removes the vendor token from an answer that repeats it, since answers are stored and shown.
+/// Removes the vendor token from an answer that repeats it, because answers are stored and returned to callers.
 pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
     std::str::from_utf8(&body).ok().and_then(|text| token.erased_from(text)).map_or(body, Bytes::from)
 }
@@ -55,7 +55,7 @@ pub fn read_answer(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<
         return Err("no turn in the vendor's answer can be read");
     }
     let mut transcript: Vec<Turn> = fragments.into_iter().filter_map(turn).collect();
-    // The sort is stable: turns with the same begin stay in the vendor's order.
+    // The sort is stable, so turns with the same start stay in the vendor's order.
     transcript.sort_by_key(|turn| turn.begin_ms);
     let silent = transcript.is_empty();
     let result = AnalysisResult {
@@ -110,17 +110,17 @@ fn tag(tag: Json<'_>, nested_bytes: &mut usize) -> Option<Tag> {
 
 fn millis(json: Json<'_>) -> Option<i64> {
     let whole = json.number()?.round();
-    // The largest integers that JSON numbers hold exactly (RFC 8259, 6).
+    // Up to this value JSON numbers represent every integer exactly (RFC 8259, 6).
     (whole.abs() <= 9_007_199_254_740_991.0).then_some(whole as i64)
 }
 
-/// Seconds since the epoch; `None` outside of the years 1970 to 9999.
+/// Converts seconds since the epoch. Returns `None` outside the years 1970 to 9999.
 fn unix_seconds(seconds: f64) -> Option<Timestamp> {
     const END_OF_9999: f64 = 253_402_300_799.0;
     (0.0..=END_OF_9999).contains(&seconds).then(|| Timestamp::from_millis((seconds * 1000.0) as i64))
 }
 
-/// The path of a recording on the vendor's own host; `None` for any other host.
+/// Returns the path of a recording on the vendor's own host; `None` for any other host.
 fn own_path(base_url: &Url, path: &str) -> Option<String> {
     if path.len() > MAX_PATH_BYTES {
         return None;

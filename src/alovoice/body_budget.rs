@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 const MIB: usize = 1 << 20;
 /// Size up to which an answer needs no permit, in bytes.
 const SMALL: usize = 64 << 10;
-/// Number of answers of the largest size that fit into the budget.
+/// Number of answers of the maximum size that fit into the budget.
 const LARGEST_AT_ONCE: usize = 4;
-/// Least size of the budget, in MiB.
+/// Minimum size of the budget, in MiB.
 const MIN_BUDGET_MIB: usize = 64;
 
 /// The memory that one answer uses. The permit is held until the result is stored.
@@ -36,7 +36,8 @@ impl BodyBudget {
         Self { free: Arc::new(Semaphore::new(total)), largest }
     }
 
-    /// Exchanges `permit` for one that covers an answer of `bytes`; `None` if the budget has no room before the deadline.
+    /// Exchanges `permit` for a permit that covers an answer of `bytes`. Returns `None` if the budget has no room
+    /// before the deadline.
     pub(super) async fn grow(
         &self,
         permit: BodyPermit,
@@ -66,7 +67,7 @@ impl BodyPermit {
     }
 }
 
-/// The deadline of a request that began at `began`.
+/// Returns the deadline of a request that began at `began`.
 pub(super) fn deadline(began: std::time::Instant, timeout: Duration) -> Instant {
     Instant::from_std(began) + timeout
 }

@@ -1,4 +1,4 @@
-//! The circuit breaker of one tenant: whether requests to the vendor are allowed for it.
+//! The circuit breaker of one tenant: it decides whether requests to the vendor are allowed.
 //!
 //! ```text
 //!         5 failures in a row, or one with Retry-After           the pause is over
@@ -22,14 +22,14 @@ use crate::domain::polling::PollingPolicy;
 
 /// Number of failures in a row that open the circuit.
 const FAILURES_TO_OPEN: u32 = 5;
-/// Longest pause between two probes. It may be longer if the vendor sends `Retry-After`, and while the vendor refuses the
-/// token, which only an operator can repair.
+/// Maximum pause between two probes. A `Retry-After` of the vendor can extend it, and so can a refused token, which
+/// only an operator can fix.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// State of the vendor, as one request shows it.
+/// State of the vendor, derived from one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VendorHealth {
-    /// The vendor answers this tenant, even if the answer is useless.
+    /// The vendor answers this tenant, even if the answer cannot be used.
     Answering,
     /// The vendor does not answer this tenant.
     Failing {
@@ -45,17 +45,17 @@ pub(super) enum VendorHealth {
 pub(super) struct CircuitBreaker {
     /// The policy's shortest and longest intervals bound the pauses.
     policy: PollingPolicy,
-    /// The most concurrent requests while the circuit is closed.
+    /// Maximum number of concurrent requests while the circuit is closed.
     max_concurrency: usize,
     state: CircuitState,
-    /// Number of times that the circuit opened since the full limit was last allowed. Each pause may be longer than the
-    /// one before.
+    /// Number of times that the circuit has opened since the full limit was last allowed. It determines the length of
+    /// the next pause.
     openings: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CircuitState {
-    /// After an outage the limit starts low, so that the work that became due meanwhile does not arrive all at once.
+    /// After an outage the limit starts low, so that the work that has become due does not arrive all at once.
     Closed { limit: usize, failures: u32 },
     /// No request is allowed before `until`. Afterwards the circuit is half-open: one request at a time is allowed.
     Open { since: Timestamp, until: Timestamp },
@@ -67,7 +67,7 @@ impl CircuitBreaker {
         Self { policy, max_concurrency, state, openings: 0 }
     }
 
-    /// The most concurrent requests allowed now.
+    /// Returns the maximum number of concurrent requests now.
     pub(super) fn limit(&self, now: Timestamp) -> usize {
         match self.state {
             CircuitState::Closed { limit, .. } => limit,
@@ -76,10 +76,10 @@ impl CircuitBreaker {
         }
     }
 
-    /// The time when the next request is allowed; `None` if requests are allowed now.
+    /// Returns the time when the next request is allowed; `None` if requests are allowed now.
     pub(super) fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
-            // A clock that was set back must not make the pause longer.
+            // A clock that was set back must not extend the pause.
             CircuitState::Open { since, until } if since <= now && now < until => Some(until),
             CircuitState::Open { .. } | CircuitState::Closed { .. } => None,
         }
@@ -90,7 +90,7 @@ impl CircuitBreaker {
         matches!(self.state, CircuitState::Closed { .. })
     }
 
-    /// Records what a request showed that began at `began` and ended at `now`; `jitter` is between 0 and 1.
+    /// Records the result of a request that began at `began` and ended at `now`; `jitter` is between 0 and 1.
     pub(super) fn record(&mut self, health: VendorHealth, began: Timestamp, now: Timestamp, jitter: f64) {
         match (self.state, health) {
             (CircuitState::Closed { limit, .. }, VendorHealth::Answering) => self.close(limit),
@@ -158,7 +158,7 @@ impl From<&PollOutcome> for VendorHealth {
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
-            // An unreadable answer is an answer too.
+            // An unreadable answer still shows that the vendor answers.
             FaultCode::CallNotFound | FaultCode::AnswerUnreadable => return Self::Answering,
             FaultCode::TokenRefused => true,
             FaultCode::VendorUnreachable

@@ -25,7 +25,7 @@ use crate::domain::trace::TraceContext;
 use crate::env::Env;
 use crate::http_client::Network;
 
-/// A longer `ETag` is not stored.
+/// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
 const MAX_ETAG_BYTES: usize = 256;
 
 /// One of the vendor's methods.
@@ -82,10 +82,10 @@ impl VendorClient {
     pub fn new(settings: &VendorSettings, network: &Network, env: Env) -> Result<Self, reqwest::Error> {
         let http = network
             .builder()
-            // One submit is one request.
+            // One submit must be one request, so the client does not retry.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
-            // Shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
+            // It is shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
             .connect_timeout(settings.request_timeout / 2)
             .build()?;
         Ok(Self {
@@ -142,7 +142,7 @@ impl VendorClient {
         request: RecordingRequest<'_>,
         trace: TraceContext,
     ) -> Result<Recording, VendorFault> {
-        // The span has no path: everyone who knows the path may read the recording.
+        // The span has no path, because anyone who knows the path can get the recording.
         let method = if request.head { "HEAD" } else { "GET" };
         let mut exchange = Exchange::begin("recording", (tenant, call_id), (method, &self.base_url, None));
         let answer = self.recordings.open(request, &exchange.traceparent(trace)).await;
@@ -188,7 +188,7 @@ impl VendorClient {
             _ if status.is_client_error() => SubmitOutcome::Rejected(status.as_u16()),
             _ => match self.read(response, request.token, exchange).await {
                 Ok((body, _permit)) if body.is_empty() || is_json(&body) => SubmitOutcome::Accepted,
-                // Such as an HTML page. The result will show whether the vendor accepted the call.
+                // For example an HTML page. The result will show whether the vendor accepted the call.
                 Ok(_) => SubmitOutcome::Unknown(unreadable("the vendor's answer is not JSON")),
                 Err(fault) => SubmitOutcome::Unknown(fault),
             },

@@ -34,7 +34,7 @@ impl<'a> Exchange<'a> {
         Self { operation, tenant, call_id, began: Instant::now(), span, status: None }
     }
 
-    /// The `traceparent` of the request.
+    /// Returns the `traceparent` of the request.
     pub(super) fn traceparent(&self, trace: TraceContext) -> String {
         spans::start(&self.span, trace).traceparent()
     }

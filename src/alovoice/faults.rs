@@ -9,7 +9,7 @@ use crate::domain::lifecycle::VendorFault;
 use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
-/// The fault of a status that means the same for all requests; `None` if its meaning depends on the request.
+/// Returns the fault of a status that means the same for all requests; `None` if its meaning depends on the request.
 pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<VendorFault> {
     let code = match status.as_u16() {
         401 | 403 => FaultCode::TokenRefused,
@@ -28,17 +28,18 @@ pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>)
     Some(VendorFault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
 }
 
-/// The fault of a status that the vendor should not send.
+/// Returns the fault of a status that the vendor should not send.
 pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
-/// The vendor does not know the call.
+/// Returns the fault of a call that the vendor does not know.
 pub(super) fn call_not_found() -> VendorFault {
     fault(FaultCode::CallNotFound, "the vendor does not know the call (404)")
 }
 
-/// The fault of a request that got no answer, or not all of it. The error itself goes no further: it has the URL.
+/// Returns the fault of a request that got no answer, or only a part of it. The error itself is not passed on, because it
+/// contains the URL.
 pub(super) fn transport(network: &Network, error: &reqwest::Error) -> VendorFault {
     let code = if error.is_timeout() { FaultCode::VendorTimeout } else { FaultCode::VendorUnreachable };
     match network.explain(error) {
@@ -52,7 +53,7 @@ fn not_connected(reason: TransportError) -> String {
     format!("cannot connect to the vendor: {reason}")
 }
 
-/// The fault of an answer whose body did not arrive completely.
+/// Returns the fault of an answer whose body did not arrive completely.
 pub(super) fn broken_body(network: &Network, error: &reqwest::Error) -> VendorFault {
     match network.explain(error) {
         _ if error.is_timeout() => transport(network, error),
@@ -61,12 +62,12 @@ pub(super) fn broken_body(network: &Network, error: &reqwest::Error) -> VendorFa
     }
 }
 
-/// The body budget had no room for the answer before the deadline.
+/// Returns the fault of an answer for which the body budget had no room before the deadline.
 pub(super) fn over_budget() -> VendorFault {
     fault(FaultCode::VendorTimeout, "too many large answers of the vendor arrived at the same time")
 }
 
-/// The fault of an answer that cannot be read.
+/// Returns the fault of an answer that cannot be read.
 pub(super) fn unreadable(detail: impl Into<String>) -> VendorFault {
     fault(FaultCode::AnswerUnreadable, detail)
 }

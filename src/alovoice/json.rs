@@ -1,5 +1,5 @@
-//! Reads JSON without building a tree of values. A tree needs many times the memory of its text, and a faulty vendor must not
-//! decide how much memory the gateway uses.
+//! Reads JSON without building a tree of values. A tree needs many times the memory of its text. A faulty vendor must
+//! not determine how much memory the gateway uses.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use serde_json::de::StrRead;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer as Reader, Value};
 
-/// Deepest nesting of values; deeper ones are kept as text. It is far below the limit of the reader of stored results, where
-/// the values are nested some levels deeper.
+/// Maximum nesting of values. Deeper values are kept as text. The limit is far below that of the parser that reads
+/// stored results, in which these values are nested a few levels deeper.
 const MAX_LEVELS: usize = 64;
 
 /// A value as its JSON text.
@@ -26,19 +26,20 @@ impl<'a> Json<'a> {
         serde_json::from_slice(body).ok().map(Self)
     }
 
-    /// The members with these names; `None` if the value is not an object. Of two members with one name, the last is taken.
+    /// Returns the members with these names; `None` if the value is not an object. If a name occurs twice, the last
+    /// member counts.
     pub(super) fn members<const N: usize>(self, names: [&str; N]) -> Option<[Option<Self>; N]> {
         let found = self.reader().deserialize_map(Members(names)).ok()?;
         Some(found.map(|value| value.map(Self)))
     }
 
-    /// The elements that are objects, and the number of all elements; `None` if the value is not a list.
+    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list.
     pub(super) fn objects(self, max: usize) -> Option<Result<(Vec<Self>, usize), TooMany>> {
         let is_list = self.0.get().starts_with('[');
         is_list.then(|| self.reader().deserialize_seq(Objects { max }).map_err(|_| TooMany))
     }
 
-    /// A string, or any other value except `null` as its JSON text.
+    /// Returns a string, or the JSON text of any other value except `null`.
     pub(super) fn text(self) -> Option<String> {
         match self.0.get() {
             "null" => None,
@@ -46,7 +47,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// A string. Half a surrogate pair, which is the rest of an emoji that was cut, becomes U+FFFD.
+    /// Returns a string. An unpaired surrogate, for example of a truncated emoji, becomes U+FFFD.
     pub(super) fn string(self) -> Option<String> {
         if !self.0.get().starts_with('"') {
             return None;
@@ -54,15 +55,15 @@ impl<'a> Json<'a> {
         self.reader().deserialize_bytes(Text).ok()
     }
 
-    /// A number, or a string that contains one.
+    /// Returns a number, or the number in a string.
     pub(super) fn number(self) -> Option<f64> {
         let text = self.string();
         let number = text.as_deref().map_or(self.0.get(), str::trim);
         number.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// The value. A value that cannot be represented is returned as its text, and so is a list or object that is nested too
-    /// deep or larger than the rest of `nested_bytes`.
+    /// Returns the value. A value that cannot be represented becomes its JSON text. So does a list or object that is
+    /// nested too deeply or exceeds `nested_bytes`, which is then reduced by the size of the value.
     pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();
         if let Some(string) = self.string() {
@@ -83,7 +84,8 @@ impl<'a> Json<'a> {
     }
 }
 
-/// How deep lists and objects are nested. Brackets in strings count too, so a string with many of them is kept as text.
+/// Returns the depth of nested lists and objects. Brackets in strings count too, so a string with many brackets is
+/// kept as text.
 fn levels(json: &str) -> usize {
     let (mut level, mut deepest) = (0_usize, 0);
     for byte in json.bytes() {
@@ -119,7 +121,8 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// The position of a member's name in the list of names. The name is read as bytes, since it may contain half an emoji.
+/// Finds the position of a member's name in the list of names. It reads the name as bytes, because the name may
+/// contain an unpaired surrogate.
 struct NamePosition<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
@@ -144,7 +147,7 @@ impl Visitor<'_> for NamePosition<'_> {
 
 /// Collects the elements that are objects.
 struct Objects {
-    /// The most elements that the list may have.
+    /// Maximum number of elements of the list.
     max: usize,
 }
 
@@ -183,7 +186,7 @@ impl Visitor<'_> for Text {
     fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
         Ok(match std::str::from_utf8(text) {
             Ok(text) => text.to_owned(),
-            // Half a surrogate pair arrives as three bytes that are not UTF-8.
+            // An unpaired surrogate arrives as three bytes that are not UTF-8.
             Err(_) => String::from_utf8_lossy(text).replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}"),
         })
     }

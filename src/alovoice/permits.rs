@@ -1,6 +1,6 @@
-//! How many requests to the vendor each tenant may have in flight.
+//! Limits the requests to the vendor in flight, per tenant.
 //!
-//! Submits, polls and lookups of a tenant share one limit, and the tenant's circuit breaker lowers it.
+//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use crate::env::Env;
 /// The permits of all tenants.
 pub struct VendorPermits {
     tenants: HashMap<TenantId, Arc<TenantPermits>>,
-    /// Locked from counting the permits to taking one, so that two tasks never take the same permit.
+    /// Locked between counting the permits and taking one, so that two tasks never take the same permit.
     taking: tokio::sync::Mutex<()>,
     env: Env,
     /// Notified when a permit of any tenant is released.
@@ -30,7 +30,7 @@ pub struct VendorPermits {
 struct TenantPermits {
     tenant: TenantId,
     state: Mutex<PermitState>,
-    /// Limits lookups to a share of the tenant's permits, so that lookups of invented calls cannot stop submits and polls.
+    /// Limits lookups to a share of the tenant's permits, so that a flood of lookups cannot block submits and polls.
     lookups: Arc<Semaphore>,
     /// Notified when a permit of this tenant is released.
     released: Notify,
@@ -42,24 +42,24 @@ struct TenantPermits {
 struct PermitState {
     breaker: CircuitBreaker,
     in_flight: usize,
-    /// Number of lookups that wait for a permit. The next permits are reserved for them.
+    /// Number of lookups that wait for a permit. They get the next permits.
     waiting: usize,
 }
 
-/// The right to have one request in flight; released when dropped.
+/// Right to have one request in flight. Dropping it releases the permit.
 pub struct VendorPermit {
     permits: Arc<TenantPermits>,
     acquired_at: Timestamp,
     _lookup: Option<OwnedSemaphorePermit>,
 }
 
-/// The permits that workers may take now. No other task takes a permit while this value exists.
+/// The permits that workers may take now. While this value exists, no other task takes a permit.
 pub struct FreePermits<'a> {
     /// The number of free permits of each tenant that has any.
     pub by_tenant: Vec<(TenantId, usize)>,
-    /// The tenants whose circuit is open.
+    /// Tenants whose circuit is open.
     pub open_circuits: Vec<TenantId>,
-    /// The time when the first of the open circuits allows a request again.
+    /// Time when the first of the open circuits allows a request again.
     pub next_probe: Option<Timestamp>,
     permits: &'a VendorPermits,
     _taking: MutexGuard<'a, ()>,
@@ -68,7 +68,7 @@ pub struct FreePermits<'a> {
 /// The circuit of the tenant is open: no request to the vendor is allowed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitOpen {
-    /// The time when a request is allowed again; `None` if the tenant is not configured.
+    /// Time when a request is allowed again; `None` if the tenant is not configured.
     pub until: Option<Timestamp>,
 }
 
@@ -148,7 +148,7 @@ impl VendorPermits {
         }
     }
 
-    /// Waits until a permit was released since the last call. It supports one listener.
+    /// Waits until a permit has been released since the last call. Only one task may call it.
     pub async fn released(&self) {
         self.released.notified().await;
     }
@@ -186,12 +186,12 @@ impl TenantPermits {
 }
 
 impl VendorPermit {
-    /// The tenant whose permit this is.
+    /// Returns the tenant whose permit this is.
     pub(super) fn tenant(&self) -> &TenantId {
         &self.permits.tenant
     }
 
-    /// Records in the circuit breaker what the request showed about the vendor.
+    /// Records the vendor's health in the circuit breaker.
     pub(super) fn record(&self, health: VendorHealth) {
         let TenantPermits { tenant, env, .. } = &*self.permits;
         let now = env.clock.now();
@@ -221,7 +221,7 @@ impl VendorPermit {
 
 impl Drop for VendorPermit {
     fn drop(&mut self) {
-        // Released before the listeners are notified.
+        // The permit is released before the listeners are notified.
         self.permits.state().in_flight -= 1;
         self.permits.released.notify_waiters();
         self.permits.any_released.notify_one();

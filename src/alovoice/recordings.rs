@@ -1,4 +1,4 @@
-//! Recordings, streamed from the vendor's host. They are not buffered, and no other host is contacted.
+//! Streams recordings from the vendor's host. They are not buffered, and no other host is contacted.
 
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ impl Recordings {
             // The bytes and their ranges are passed on unchanged.
             .no_gzip()
             .connect_timeout(timeout / 2)
-            // A limit between two reads, since a whole recording takes as long as its listener.
+            // The limit applies to the time between two reads. There is no limit on the whole transfer, because a
+            // client may listen while it reads.
             .read_timeout(timeout)
             .build()?;
         Ok(Self { http, base_url, network: network.clone() })
@@ -79,12 +80,12 @@ impl Recordings {
 }
 
 impl Recording {
-    /// The status of the vendor's answer.
+    /// Returns the status of the vendor's answer.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
 
-    /// The headers that describe the recording.
+    /// Returns the headers that describe the recording.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let headers = self.response.headers();
         RESPONSE_HEADERS
@@ -92,7 +93,8 @@ impl Recording {
             .filter_map(|name| headers.get(name).map(|value| (name, value.as_bytes())))
     }
 
-    /// The bytes as they arrive. A lost connection is an error, so that a part is never mistaken for the whole.
+    /// Returns the bytes as they arrive. A lost connection is an error, so a caller never mistakes a part for the
+    /// whole recording.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, VendorFault>> {
         unfold(Some(self), |recording| async {
             let mut recording = recording?;

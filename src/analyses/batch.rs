@@ -11,7 +11,8 @@ use crate::tenants::Tenant;
 /// The result of one submission of a batch.
 #[derive(Debug)]
 pub struct BatchItem {
-    /// Summary of the analysis. A thousand transcripts would be too large an answer.
+    /// Summary of the analysis. A batch omits transcripts, because a thousand of them would make the answer too
+    /// large.
     pub summary: AnalysisSummary,
     /// Whether the analysis is unfinished.
     pub under_way: bool,

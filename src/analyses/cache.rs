@@ -1,7 +1,9 @@
-//! The cache of finished analyses, stored as the bytes of the answer. It is bounded by bytes and by time.
+//! The cache of finished analyses, stored as the bytes of the answer. Its size and the age of its entries are
+//! limited.
 //!
-//! A read that began before a change must not insert the older state after the change. Each key has an epoch, shared with a few other
-//! keys. Every invalidation increments the epoch, and an insertion succeeds only if the epoch is the same as before the read.
+//! A read that began before a change must not insert the older state after the change. Therefore each key has an
+//! epoch, which it shares with a few other keys. An invalidation increments the epoch, and an insertion succeeds only
+//! if the epoch has not changed since before the read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,8 @@ use crate::domain::ids::{CallId, TenantId};
 /// Tenant and call id of an analysis.
 pub(super) type Key = (TenantId, CallId);
 
-/// Number of epochs: small in memory, and large enough that a change rarely prevents the insertion of another call.
+/// Number of epochs. It needs little memory, and it is large enough that a change rarely prevents the insertion of
+/// another call.
 const EPOCHS: usize = 1024;
 /// Approximate size of an entry without its body, in bytes.
 const ENTRY_OVERHEAD: usize = 256;
@@ -57,7 +60,7 @@ impl RepresentationCache {
             return;
         }
         self.entries.insert(key.clone(), representation);
-        // An invalidation between the check and the insertion has incremented the epoch.
+        // Here the epoch shows whether an invalidation happened between the check and the insertion.
         if self.epoch(key) != before {
             self.entries.invalidate(key);
         }

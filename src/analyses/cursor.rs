@@ -1,8 +1,9 @@
-//! Cursors: the position at which a page of a list ends, as an opaque text that callers send back unchanged.
+//! Cursors: each is an opaque text with the position at which a page of a list ends. Callers send it back unchanged.
 //!
-//! A cursor is `base64url(version, position, digest)`. The digest covers the position, the name of the list, the tenant and the
-//! filters, so a cursor that is damaged or belongs to another list is rejected. The digest is no protection against forgery and
-//! needs none: a forged cursor leads to another position in the caller's own list.
+//! A cursor is `base64url(version, position, digest)`. The digest covers the position, the name of the list, the
+//! tenant and the filters, so a cursor that is damaged or belongs to another list is rejected. The digest does not
+//! protect against forgery. That is harmless, because a forged cursor only leads to another position in the caller's
+//! own list.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
@@ -22,7 +23,7 @@ pub struct InvalidCursor;
 pub(super) struct CursorCodec(Context);
 
 impl CursorCodec {
-    /// The codec of a tenant's list without filters. Each list has a name of its own.
+    /// Creates the codec of a tenant's list without filters. Each list has a different name.
     pub(super) fn new(list: &'static str, tenant: &TenantId) -> Self {
         Self(Context::new(&SHA256)).filter(list.as_bytes()).filter(tenant.as_str().as_bytes())
     }
@@ -33,13 +34,13 @@ impl CursorCodec {
         self
     }
 
-    /// The cursor of a position.
+    /// Returns the cursor of a position.
     pub(super) fn encode(&self, position: &[u8]) -> String {
         let versioned = [&[VERSION], position].concat();
         URL_SAFE_NO_PAD.encode([&versioned[..], &self.digest(&versioned)].concat())
     }
 
-    /// The position of a cursor of this list.
+    /// Returns the position of a cursor of this list.
     ///
     /// # Errors
     /// [`InvalidCursor`] if the text is damaged or belongs to another list.
@@ -52,12 +53,12 @@ impl CursorCodec {
         }
     }
 
-    /// The cursor of a position that is one number.
+    /// Returns the cursor of a position that is one number.
     pub(super) fn encode_number(&self, position: i64) -> String {
         self.encode(&position.to_be_bytes())
     }
 
-    /// The position of a cursor that [`CursorCodec::encode_number`] wrote.
+    /// Returns the position of a cursor that [`CursorCodec::encode_number`] wrote.
     ///
     /// # Errors
     /// As [`CursorCodec::decode`].
@@ -119,7 +120,7 @@ mod tests {
         for text in ["", "!", &cursor[1..], &format!("{cursor}A")] {
             assert_eq!(codec.decode(text), Err(InvalidCursor), "{text}");
         }
-        // A valid cursor whose position is no number.
+        // A valid cursor whose position is not a number.
         assert_eq!(codec.decode_number(&cursor), Err(InvalidCursor));
     }
 }

@@ -6,10 +6,11 @@ use crate::domain::ids::CallId;
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Deletes a call and all its data. The vendor is not asked for the call again until the call is submitted again.
+    /// Deletes a call and all its data. The gateway does not ask the vendor for the call until the call is submitted
+    /// again.
     ///
     /// # Errors
-    /// [`AnalysesError::NotFound`] if there is nothing to delete.
+    /// [`AnalysesError::NotFound`] if no data of the call exists.
     pub async fn delete(&self, tenant: &Tenant, call_id: &CallId, actor: Actor) -> Result<(), AnalysesError> {
         let deleted = self.store.delete_analysis(tenant.id(), call_id, actor).await?;
         if !deleted {

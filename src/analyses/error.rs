@@ -18,7 +18,7 @@ pub enum AnalysesError {
     NoResult {
         /// Status of the analysis.
         status: Status,
-        /// Time until the caller should ask again; `None` if there will be no result.
+        /// Time until the caller should ask again; `None` if the analysis has failed.
         retry_after: Option<Duration>,
     },
     /// The cursor belongs to another list.
@@ -33,7 +33,7 @@ pub enum AnalysesError {
     /// The tenant has no secret that could sign the callback.
     #[error("the tenant has no callback secret")]
     NoCallbackSecret,
-    /// The vendor did not answer a question that the store could not answer.
+    /// The store could not answer the request, and the vendor did not answer.
     #[error("the request to the vendor failed")]
     VendorUnavailable {
         /// The vendor's `Retry-After`.

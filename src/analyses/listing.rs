@@ -31,7 +31,7 @@ impl Analyses {
     ) -> Result<Listing, AnalysesError> {
         let codec = codec(tenant.id(), &filter);
         let after = cursor.map(|cursor| decode(&codec, cursor)).transpose()?;
-        // One more than the page holds shows whether there is a next page.
+        // One more row than the page holds shows whether there is a next page.
         let page = AnalysisQuery { filter, after, limit: limit.saturating_add(1) };
         let mut listed = self.store.list_analyses(tenant.id(), page).await?;
         let is_last = listed.len() <= limit;

@@ -14,17 +14,17 @@ use crate::store::StoreError;
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
-/// How long a lookup waits for a free permit of the vendor.
+/// Maximum time that a lookup waits for a free permit.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the negative cache keeps a miss.
+/// Time for which the negative cache keeps a miss.
 const MISS_TIME_TO_LIVE: Duration = Duration::from_secs(10);
-/// Size of the negative cache. A flood of unknown ids evicts its own entries.
+/// Maximum size of the negative cache. A flood of unknown ids evicts its own entries.
 const MAX_MISSES: u64 = 10_000;
 
 /// The negative cache: calls for which the vendor has no result.
 pub(super) struct Lookups(Cache<Key, ()>);
 
-/// Outcome of a lookup that the negative cache does not keep.
+/// Outcome of a lookup that the negative cache must not keep.
 #[derive(Debug, Clone)]
 enum LookupOutcome {
     Adopted,
@@ -70,7 +70,7 @@ async fn ask(
     key: &Key,
     trace: TraceContext,
 ) -> Result<(), LookupOutcome> {
-    // An earlier lookup of the same call may have stored it since the caller read the store.
+    // An earlier lookup of the same call may have stored the result since the caller read the store.
     match analyses.store.find_analysis(&key.0, &key.1).await {
         Ok(Some(_)) => return Err(LookupOutcome::Adopted),
         Ok(None) => {}
@@ -105,7 +105,7 @@ async fn ask(
                     analyses.env.metrics.events.with_label_values(&[tenant.id().as_str(), kind]).inc();
                     LookupOutcome::Adopted
                 }
-                // Submitted in the meantime, or adopted by another replica.
+                // The call was submitted in the meantime, or another replica adopted the result.
                 Ok(false) => LookupOutcome::Adopted,
                 Err(error) => LookupOutcome::Store(error.to_string()),
             })

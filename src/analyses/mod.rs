@@ -49,7 +49,7 @@ use crate::store::{Change, Store, StoreError, StoredAnalysis};
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
-/// How long a read waits for the store before the cache answers, while changes by other replicas may be missed.
+/// Time that a read waits for the store before the cache answers, while changes by other replicas may be missed.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The use cases about analyses.
@@ -68,7 +68,7 @@ pub struct Analyses {
 }
 
 impl Analyses {
-    /// Creates the use cases with an empty cache. Waits end early once `draining` is cancelled.
+    /// Creates the use cases with an empty cache. Waiting requests end early once `draining` is cancelled.
     pub fn new(
         settings: &Settings,
         env: Env,
@@ -104,7 +104,7 @@ impl Analyses {
         let Some(wait) = wait else { return self.read(tenant, &key, trace).await };
         let deadline = tokio::time::Instant::now() + wait;
         loop {
-            // Joined before the read, so that no change between the two is missed.
+            // The registration precedes the read, so that no change between the two is missed.
             let mut waiting = self.waiters.join(key.clone());
             let representation = self.read(tenant, &key, trace).await?;
             if representation.status.is_finished() {
@@ -153,7 +153,8 @@ impl Analyses {
         trace: TraceContext,
     ) -> Result<Arc<Representation>, AnalysesError> {
         let cached = self.cache.get(key);
-        // While changes by other replicas may be missed, the store answers first, and the cache only if the store does not.
+        // While changes by other replicas may be missed, the store answers first. The cache answers only if the store
+        // does not.
         let current = cached.is_some() && self.store.is_current();
         if let (Some(representation), true) = (&cached, current) {
             self.env.metrics.cache_hits.inc();
@@ -179,7 +180,7 @@ impl Analyses {
         Ok(representation)
     }
 
-    /// Reads from the store, or else from the vendor.
+    /// Reads the analysis from the store, else from the vendor.
     async fn find(
         &self,
         tenant: &Tenant,

@@ -42,7 +42,7 @@ impl Representation {
     }
 }
 
-/// The strong entity tag of a body (RFC 9110, 8.8.3).
+/// Returns the strong entity tag of a body (RFC 9110, 8.8.3).
 pub fn entity_tag(body: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
     format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]))

@@ -16,10 +16,10 @@ pub struct Submitted {
 }
 
 impl Analyses {
-    /// Checks a submission's callback without writing anything.
+    /// Checks a submission's callback without writing to the store.
     ///
     /// # Errors
-    /// If the address is forbidden, or if the tenant has no secret to sign with.
+    /// If the address is forbidden, or if the tenant has no secret to sign callbacks.
     pub fn admit(&self, tenant: &Tenant, submission: &Submission) -> Result<(), AnalysesError> {
         if let Some(callback) = &submission.callback {
             self.guard.admit(callback)?;

@@ -5,7 +5,7 @@ use crate::domain::usage::{Day, Usage};
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Returns the usage of each day from `from` to `to`, both included, also of days without usage.
+    /// Returns the usage of each day from `from` to `to`, including both days and days without usage.
     ///
     /// # Errors
     /// If the store fails.

@@ -19,7 +19,7 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiters {
-    /// Registers a waiting request. It misses no later change of `key`.
+    /// Registers a waiting request. From now on it misses no change of `key`.
     pub(super) fn join(&self, key: Key) -> Waiting<'_> {
         let mut signals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = signals.entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
@@ -40,10 +40,10 @@ impl Waiters {
 }
 
 impl Waiting<'_> {
-    /// Returns after the next change, or at once after a change since the registration.
+    /// Waits for the next change. Returns at once if a change happened since the registration.
     pub(super) async fn changed(&mut self) {
         if let Some(signal) = &mut self.signal {
-            // The sender lives as long as the registration.
+            // The sender lives as long as the registration, so this wait does not fail.
             let _ = signal.changed().await;
         }
     }

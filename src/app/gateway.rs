@@ -12,9 +12,9 @@ use crate::http::admin::Readiness;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-/// The last part of the grace period, reserved for releasing the leases and closing the store.
+/// Last part of the grace period. It is reserved for releasing the leases and closing the store.
 const CLOSING_SHARE: Duration = Duration::from_secs(1);
-/// The longest time that a collector of traces may delay the shutdown.
+/// Maximum time that the trace collector may delay the shutdown.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 /// Interval at which the shutdown checks whether the store is still in use.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);
@@ -29,9 +29,9 @@ pub struct Gateway {
     pub(super) tasks: Tasks,
     pub(super) store: Arc<dyn Store>,
     pub(super) telemetry: Telemetry,
-    /// `server.shutdown_grace`: the longest time that a shutdown takes.
+    /// Value of `server.shutdown_grace`: the maximum duration of a shutdown.
     pub(super) grace: Duration,
-    /// `server.shutdown_delay`: the time between readiness off and the end of the API server.
+    /// Value of `server.shutdown_delay`: the time from readiness off to the end of the API server.
     pub(super) delay: Duration,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Tasks {
     pub(super) workers: TaskTracker,
     /// The work that the workers started.
     pub(super) work: TaskTracker,
-    /// Requests with an `Idempotency-Key`, which run to their end even if their callers hang up.
+    /// Requests with an `Idempotency-Key`. They run to their end even if their callers disconnect.
     pub(super) keyed_requests: TaskTracker,
     /// The servers and the followers of the store's changes.
     pub(super) background: TaskTracker,
@@ -63,7 +63,7 @@ impl Gateway {
         &self.admin
     }
 
-    /// The store, for tests and tools.
+    /// Returns the store, for tests and tools.
     pub fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
@@ -71,7 +71,7 @@ impl Gateway {
     /// Shuts down in order. Returns whether all requests and all work ended within the grace period.
     pub async fn drain(self) -> bool {
         let began = Instant::now();
-        // Before the log line, so that an operator who reads it finds `/readyz` off.
+        // Readiness is cleared before the log line, so that an operator who reads the line finds `/readyz` off.
         self.readiness.set(false);
         tracing::info!(grace = ?self.grace, "shutdown started: not ready, no new work is claimed");
         self.tasks.draining.cancel();
@@ -97,11 +97,11 @@ impl Gateway {
         in_time
     }
 
-    /// Returns when all requests and all work have ended. Requests are accepted for a while after readiness is off, since load
-    /// balancers learn of it late.
+    /// Waits until all requests and all work have ended. Requests are accepted for a while after readiness is off,
+    /// because load balancers notice it late.
     async fn requests_and_work(&self) {
         let work = async {
-            // A step that is in progress still starts work, so the loops must end first.
+            // The loops must end first, because a step in progress can still start work.
             self.tasks.workers.wait().await;
             self.tasks.work.wait().await;
         };

@@ -19,7 +19,8 @@ use crate::http::cors::cors;
 use crate::http::observe::observe;
 use crate::http::state::ApiState;
 
-/// How long an idle connection stays open: longer than the idle timeout of ingresses (60 s), so that the ingress closes it first.
+/// Time for which an idle connection stays open. It is longer than the idle timeout of ingresses (60 s), so the
+/// ingress closes the connection first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 pub(super) fn serve_api(
@@ -82,8 +83,8 @@ pub(super) fn serve_admin(
     Ok((handle, url))
 }
 
-/// Marks a response as the last one of its connection during a drain. Clients then send the next request to another replica, and no
-/// request is lost on a connection that closes.
+/// During a drain, marks a response as the last one of its connection. Clients then send the next request to another
+/// replica, and no request is lost on a connection that closes.
 fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceResponse<B> {
     if is_draining {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -97,7 +98,7 @@ async fn log_end(server: actix_web::dev::Server) {
     }
 }
 
-/// The URL of a bound server, as seen from this machine.
+/// Returns the URL of a bound server, as seen from this machine.
 fn url_of(addresses: &[SocketAddr]) -> Url {
     let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant"));
     if let Some(address) = addresses.first() {

@@ -37,7 +37,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether the settings are wrong. For other errors, a later start with the same settings may succeed.
+    /// Whether the settings are wrong. After other errors, a later start with the same settings may succeed.
     pub const fn is_of_settings(&self) -> bool {
         matches!(self, Self::Settings(_) | Self::Server(postgres::PostgresOpenError::Settings(_)))
     }

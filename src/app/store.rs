@@ -27,7 +27,8 @@ pub(super) async fn open(
     })
 }
 
-/// Opens the store for a command, beside the gateways that may use it. The file or schema must exist in this version.
+/// Opens the store for a command. Gateways may use the store at the same time. The file or the schema must exist and
+/// have the version of this program.
 ///
 /// # Errors
 /// [`StartError`] if the store cannot be used.

@@ -5,8 +5,8 @@ use super::rejection::Rejection;
 /// Returns the token from the values of a request's `Authorization` headers (RFC 6750, 2.1).
 ///
 /// # Errors
-/// [`Rejection::Missing`], [`Rejection::SeveralHeaders`] or [`Rejection::NotBearer`], and
-/// [`Rejection::Malformed`] if the text after the scheme is empty or has a character outside of the alphabet.
+/// - [`Rejection::Missing`], [`Rejection::SeveralHeaders`] or [`Rejection::NotBearer`].
+/// - [`Rejection::Malformed`] if the text after the scheme is empty or has a character that tokens cannot have.
 pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str, Rejection> {
     let mut values = values.into_iter();
     let value = values.next().ok_or(Rejection::Missing)?;
@@ -26,7 +26,8 @@ pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str,
     std::str::from_utf8(token).map_err(|_| Rejection::Malformed("it is not ASCII text"))
 }
 
-/// The alphabet of `b64token` (RFC 6750, 2.1). It has no comma, with which some proxies join two headers into one.
+/// Whether the character belongs to the alphabet of `b64token` (RFC 6750, 2.1). The alphabet has no comma, with which
+/// some proxies join two headers into one.
 fn is_token_byte(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)
 }

@@ -27,13 +27,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The time when the token is no longer accepted. It is a little after `exp`, because clocks differ.
+    /// Returns the time from which the token is rejected. It is a little after `exp`, because clocks differ.
     pub fn until(&self) -> Timestamp {
         self.expires_at + LEEWAY
     }
 }
 
-/// The scopes of a token, which say what its caller may do.
+/// Scopes of a token. They determine which operations the caller may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scopes(BTreeSet<String>);
 
@@ -48,7 +48,7 @@ impl Scopes {
         self.0.contains(scope)
     }
 
-    /// All scopes in alphabetical order.
+    /// Returns all scopes in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

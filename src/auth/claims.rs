@@ -19,12 +19,12 @@ impl Claims {
         object(payload, "its claims are not a JSON object").map(Self)
     }
 
-    /// The value of `iss`.
+    /// Returns the value of `iss`.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.0.get("iss")?.as_str()
     }
 
-    /// The period in which the token is valid.
+    /// Returns the period in which the token is valid.
     pub(super) fn validity(&self) -> Result<Validity, Rejection> {
         Ok(Validity {
             expires_at: self.time("exp")?.ok_or(Rejection::TimeClaim)?,
@@ -33,7 +33,7 @@ impl Claims {
         })
     }
 
-    /// The caller, if the token has a configured audience.
+    /// Returns the caller, if the token has a configured audience.
     pub(super) fn caller(&self, issuer: &IssuerSettings, expires_at: Timestamp) -> Result<Caller, Rejection> {
         if !self.has_audience(&issuer.audiences) {
             return Err(Rejection::Audience);
@@ -49,7 +49,7 @@ impl Claims {
         Ok(Caller { subject, tenant, scopes, expires_at, issuer: issuer.issuer.clone() })
     }
 
-    /// `aud` is a string or a list of strings (RFC 7519, 4.1.3). It must contain a configured audience.
+    /// Whether the token names a configured audience. `aud` is a string or a list of strings (RFC 7519, 4.1.3).
     fn has_audience(&self, audiences: &[String]) -> bool {
         let is_configured = |value: &Value| audiences.iter().any(|audience| value.as_str() == Some(audience));
         match self.0.get("aud") {

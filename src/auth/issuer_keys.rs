@@ -15,14 +15,15 @@ use crate::secrets::{SecretKind, UnusableSecret, Watched};
 /// The keys of one issuer.
 #[derive(Clone)]
 pub(super) enum IssuerKeys {
-    /// Keys from a file, read again by the worker that watches all secret files.
+    /// Keys from a file. The worker that watches all secret files reads them again.
     File(Arc<Watched<KeySet>>),
     /// Keys from a JWKS URL, fetched in the background.
     Remote(Arc<RemoteKeys>),
 }
 
 impl IssuerKeys {
-    /// Reads a key file at once. A JWKS URL is fetched by the first refresh. `path` is the settings key of the issuer.
+    /// Reads a key file at once. A JWKS URL is fetched by the first refresh. `path` is the settings key of the
+    /// issuer.
     ///
     /// # Errors
     /// If the file cannot be read or has no usable key, or if no HTTP client can be built.
@@ -56,7 +57,7 @@ impl IssuerKeys {
         Watched::from_file(SecretKind::IssuerKey, key_path(path, setting), file, parse).map(Self::File)
     }
 
-    /// The keys in force; `None` if they were never fetched, or if the last good ones are too old.
+    /// Returns the current keys; `None` if they were never fetched, or if the last good ones are too old.
     pub(super) fn current(&self, now: Timestamp) -> Option<Arc<KeySet>> {
         match self {
             Self::File(keys) => Some(keys.current()),
@@ -64,10 +65,10 @@ impl IssuerKeys {
         }
     }
 
-    /// Checks the token's signature and returns the keys that it was checked with.
+    /// Checks the token's signature and returns the keys that verified it.
     ///
     /// # Errors
-    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if no keys are in force.
+    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
     pub(super) async fn verify(&self, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
         match self {
             Self::File(keys) => {

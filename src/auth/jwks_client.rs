@@ -9,7 +9,7 @@ use super::key_set::KeySetError;
 use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
-/// The largest answer that is read, counted after decompression.
+/// Maximum size of the answer, counted after decompression.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Deadline for connection, headers and body together.
@@ -56,7 +56,7 @@ impl JwksClient {
             return Err(FetchError::Status(response.status().as_u16()));
         }
         let mut content = Vec::new();
-        // Chunks arrive decompressed, so the bound also holds for a small gzip body that expands.
+        // Chunks arrive decompressed, so the limit also holds for a small gzip body that expands.
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if content.len() + chunk.len() > MAX_BYTES {
                 return Err(FetchError::TooLarge);

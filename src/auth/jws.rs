@@ -52,7 +52,8 @@ impl<'a> Jws<'a> {
 
 /// Checks the header's extensions and type, and returns its algorithm.
 fn check_header(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
-    // `b64` changes the signed bytes (RFC 7797). It requires `crit`, and is refused without it too.
+    // `b64` changes the signed bytes (RFC 7797). The RFC requires `crit` beside it; a token without `crit` is refused
+    // too.
     if header.contains_key("crit") || header.contains_key("b64") {
         return Err(Rejection::Crit);
     }
@@ -61,7 +62,7 @@ fn check_header(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
         Some(Value::String(typ)) if is_access_token(typ) => {}
         Some(_) => return Err(Rejection::Typ),
     }
-    // The library does not know the name `none`.
+    // The library has no algorithm with the name `none`.
     header.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok()).ok_or(Rejection::Algorithm)
 }
 
@@ -76,7 +77,7 @@ fn decode(segment: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Malformed("a segment is not base64url"))
 }
 
-/// Parses a JSON object. Of two members with the same name, the last one is taken (RFC 7515, 4).
+/// Parses a JSON object. If a name occurs twice, the last member counts (RFC 7515, 4).
 pub(super) fn object(json: &[u8], otherwise: &'static str) -> Result<Map<String, Value>, Rejection> {
     serde_json::from_slice(json).map_err(|_| Rejection::Malformed(otherwise))
 }
@@ -99,7 +100,7 @@ mod tests {
         for bad in ["", "a", ".", "..", "....", &format!("{head}.e30"), &format!("{head}.e30.AA.")] {
             assert_eq!(Jws::parse(bad).unwrap_err().reason(), "malformed", "{bad:?}");
         }
-        // Padding, another alphabet and stray bits are refused, so each token has one spelling.
+        // Padding, another alphabet and stray bits are refused, so each token has only one valid text.
         for bad in ["e30=", "e3+/", "e31", " e30", "e30\n", "é"] {
             assert_eq!(Jws::parse(&format!("{head}.{bad}.AA")).unwrap_err().reason(), "malformed", "{bad:?}");
         }

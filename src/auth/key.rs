@@ -1,4 +1,4 @@
-//! One key, pinned to the algorithms it may be used with from the moment it is loaded.
+//! One key. From the moment it is loaded, it is pinned to the algorithms that it may be used with.
 
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::{hmac, signature};
@@ -28,7 +28,7 @@ pub enum KeyFault {
     /// The type, curve or algorithm is unknown, or they do not match.
     #[error("has an unsupported type, curve or algorithm")]
     Unsupported,
-    /// No algorithm of the issuer works with this key.
+    /// The key works with none of the issuer's algorithms.
     #[error("fits none of the issuer's algorithms")]
     NotAllowed,
     /// The RSA key is shorter than 2,048 bits (RFC 7518, 3.3) or longer than 8,192.
@@ -53,7 +53,7 @@ pub enum KeyFault {
     /// Another key of the set has the same `kid` and algorithm.
     #[error("has the same kid as another key of its set")]
     AmbiguousId,
-    /// The form is right but the values are not, such as a point off the curve or an even exponent.
+    /// The form is right, but the values are invalid, such as a point off the curve or an even exponent.
     #[error("is not a valid key of its type")]
     Invalid,
 }
@@ -61,7 +61,7 @@ pub enum KeyFault {
 /// A key that verifies signatures.
 pub(super) struct Key {
     id: Option<String>,
-    /// The key parsed for each algorithm that it may be used with. A token's `alg` can only choose among these.
+    /// The key parsed for each algorithm that it may be used with. A token's `alg` can only select one of these.
     uses: Vec<(Algorithm, Material)>,
 }
 
@@ -128,7 +128,7 @@ impl Key {
             .or_else(|_| DecodingKey::from_ec_pem(pem))
             .or_else(|_| DecodingKey::from_ed_pem(pem))
             .map_err(|_| KeyFault::Unreadable)?;
-        // Converted to a JWK, so that all keys pass the same checks.
+        // The key is converted to a JWK, so that all keys pass the same checks.
         let jwk = Jwk::from_decoding_key(&key, None).map_err(|_| KeyFault::Unsupported)?;
         Self::from_jwk(&jwk, allowed)
     }
@@ -142,12 +142,12 @@ impl Key {
         if uses.is_empty() { Err(KeyFault::NotAllowed) } else { Ok(Self { id: None, uses }) }
     }
 
-    /// The `kid` of the key.
+    /// Returns the `kid` of the key.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Whether a token's `kid` and `alg` match both keys although they differ.
+    /// Whether a token's `kid` and `alg` match both keys although the keys differ.
     pub(super) fn is_confused_with(&self, other: &Self) -> bool {
         let mut pairs = self.uses.iter().flat_map(|one| other.uses.iter().map(move |other| (one, other)));
         self.id.is_some()
@@ -165,7 +165,7 @@ impl Key {
         self.uses.iter().any(|(it, _)| *it == algorithm)
     }
 
-    /// Whether this key made the signature with this algorithm.
+    /// Whether the signature was made with this key and this algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         self.uses.iter().filter(|(it, _)| *it == algorithm).any(|(_, material)| match material {
             Material::Public(key) => key.verify_sig(message, signature).is_ok(),
@@ -174,7 +174,7 @@ impl Key {
     }
 }
 
-/// Makes an HMAC key of a secret that is at least as long as the algorithm's hash (RFC 7518, 3.2).
+/// Creates an HMAC key from a secret that is at least as long as the algorithm's hash (RFC 7518, 3.2).
 pub(super) fn secret_key(secret: &[u8], algorithm: Algorithm) -> Result<hmac::Key, KeyFault> {
     let hash = match algorithm {
         Algorithm::HS256 => hmac::HMAC_SHA256,
@@ -226,7 +226,7 @@ fn rsa_scheme(algorithm: Algorithm) -> Result<&'static signature::RsaParameters,
 }
 
 fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Result<Material, KeyFault> {
-    // Some issuers keep the leading zero of DER, which RFC 7518, 6.3.1.1, does not allow.
+    // Some issuers keep the leading zero of DER, although RFC 7518, 6.3.1.1, forbids it.
     let unsigned =
         |text: &str| Ok(decode(text)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
     let (n, e) = (unsigned(&key.n)?, unsigned(&key.e)?);
@@ -242,7 +242,7 @@ fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Res
     Ok(Material::Public(key))
 }
 
-/// An uncompressed point (SEC 1, 2.3.3).
+/// Returns an uncompressed point (SEC 1, 2.3.3).
 fn point(x: &str, y: &str, size: usize) -> Result<Vec<u8>, KeyFault> {
     Ok([vec![4], coordinate(x, size)?, coordinate(y, size)?].concat())
 }

@@ -12,7 +12,8 @@ use super::jws::Jws;
 use super::key::{Key, KeyFault};
 use super::rejection::Rejection;
 
-/// The most keys tried for one token. It bounds the work that a forged token causes with a set of thousands of keys.
+/// Maximum number of keys tried for one token. It limits the work that a forged token causes with a set of thousands
+/// of keys.
 const MAX_TRIED_KEYS: usize = 8;
 
 /// Reason why the content of a key file or of a JWKS URL cannot be used. Its text never repeats a key.
@@ -37,7 +38,7 @@ pub enum KeySetError {
         /// The reason why the first key cannot be used.
         first: KeyFault,
     },
-    /// A set with shared secrets beside public keys is likely to be published one day.
+    /// The set has shared secrets beside public keys. Such a set is likely to be published by mistake.
     #[error("has shared secrets and public keys in one set")]
     Mixed,
     /// The only key of a PEM or secret file cannot be used.
@@ -111,8 +112,8 @@ impl KeySet {
         }
     }
 
-    /// The keys with this id. If there are none, the keys without an id, since a `kid` says nothing about them. Several
-    /// keys may share an id if their algorithms differ (RFC 7517, 4.5).
+    /// Returns the keys with this id. If there are none, returns the keys without an id, because a `kid` cannot
+    /// exclude them. Several keys may share an id if their algorithms differ (RFC 7517, 4.5).
     fn candidates(&self, id: Option<&str>) -> Vec<&Key> {
         let Some(id) = id else { return self.keys.iter().collect() };
         let named = self.keys.iter().filter(|key| key.id() == Some(id)).collect::<Vec<_>>();
@@ -124,11 +125,11 @@ impl KeySet {
 fn from_jwks(json: &[u8], allowed: &[Algorithm], published: bool) -> Result<Vec<Key>, KeySetError> {
     #[derive(Deserialize)]
     struct Jwks<'a> {
-        // Not parsed here, so that one malformed key does not invalidate the others.
+        // The keys are not parsed here, so that one malformed key does not invalidate the others.
         #[serde(borrow)]
         keys: Vec<&'a RawValue>,
     }
-    // Only the position: a message of the parser might quote a secret.
+    // The error contains only the position, because a message of the parser might quote a secret.
     let jwks: Jwks<'_> = serde_json::from_slice(json)
         .map_err(|error| KeySetError::NotAKeySet { line: error.line(), column: error.column() })?;
     let mut unreadable = Vec::new();
@@ -165,8 +166,8 @@ fn from_jwks(json: &[u8], allowed: &[Algorithm], published: bool) -> Result<Vec<
     }
 }
 
-/// Removes every key that a token's `kid` and `alg` cannot distinguish from another key. `unreadable` holds the ids of keys that
-/// could not be read.
+/// Removes every key that a token's `kid` and `alg` cannot distinguish from another key. `unreadable` has the ids of
+/// keys that could not be read.
 fn without_ambiguous(keys: Vec<Key>, unreadable: &[String]) -> Vec<Key> {
     let is_distinct = |place: usize| {
         let key = &keys[place];

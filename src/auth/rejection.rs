@@ -33,7 +33,7 @@ pub enum Rejection {
     /// `typ` is not the type of an access token.
     #[error("the type of the token is neither JWT nor at+jwt")]
     Typ,
-    /// The issuer has no such key, or has withdrawn the key.
+    /// The issuer does not have the key, or has withdrawn it.
     #[error("the issuer does not publish the key that signed the token")]
     UnknownKey,
     /// The signature is wrong.
@@ -57,13 +57,13 @@ pub enum Rejection {
     /// The tenant claim is missing or is not a valid tenant id.
     #[error("the token has no valid tenant claim")]
     TenantClaim,
-    /// The issuer's keys were never fetched, or the last good ones are too old. The fault is not the token's.
+    /// The issuer's keys were never fetched, or the last good ones are too old. The token is not the cause.
     #[error("the keys of the token's issuer are currently not available")]
     KeysUnavailable,
 }
 
 impl Rejection {
-    /// The label `reason` in metrics.
+    /// Returns the label `reason` in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -87,10 +87,10 @@ impl Rejection {
         }
     }
 
-    /// The `error` attribute of `WWW-Authenticate`.
+    /// Returns the `error` attribute of `WWW-Authenticate`.
     ///
-    /// `None` if the request has no bearer token: the answer then has the scheme only (RFC 6750, 3.1). `None` also for
-    /// [`Self::KeysUnavailable`], which is not a fault of the token.
+    /// Returns `None` if the request has no bearer token: the answer then has the scheme only (RFC 6750, 3.1). Also
+    /// returns `None` for [`Self::KeysUnavailable`], which the token does not cause.
     pub fn error(&self) -> Option<&'static str> {
         match self {
             Self::Missing | Self::NotBearer | Self::KeysUnavailable => None,
@@ -112,7 +112,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the same token may be accepted later: the status is 503 instead of 401.
+    /// Whether the same token may be accepted later. Then the status is 503 instead of 401.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::KeysUnavailable)
     }

@@ -1,8 +1,8 @@
 //! The keys of an issuer that publishes them at a JWKS URL.
 //!
-//! Keys are fetched in the background. An unknown `kid` causes one more fetch, however many callers wait for it, and at most
-//! one in each `jwks_refetch_pause`. If fetches fail, the last good keys stay in force for `jwks_max_stale`. A fetched set
-//! replaces the whole previous set, so a key that the issuer removed stops working.
+//! Keys are fetched in the background. An unknown `kid` causes one additional fetch, however many callers wait for
+//! it, and at most one in each `jwks_refetch_pause`. If fetches fail, the last good keys stay valid for
+//! `jwks_max_stale`. A fetched set replaces the whole previous set, so a key that the issuer removed stops working.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::domain::clock::{Clock, Timestamp};
 
 /// Pause between the first failed fetch and the next one. The pause doubles with each further failure.
 const MIN_RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// Longest pause between fetches while they fail: the end of an outage is noticed within this time.
+/// Maximum pause between fetches while they fail. So the end of an outage is noticed within this time.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// The result of one fetch of an issuer's keys.
@@ -39,7 +39,7 @@ pub enum RefreshOutcome {
     Updated,
     /// The keys are the same as before.
     Unchanged,
-    /// The fetch failed; the last good keys stay in force until they are too old.
+    /// The fetch failed. The last good keys stay valid until they are too old.
     Failed(FetchError),
 }
 
@@ -59,13 +59,13 @@ pub(super) struct RemoteKeys {
     single_flight: Arc<Mutex<()>>,
 }
 
-/// When keys are fetched, and how long they stay in force.
+/// Times of the fetches, and the duration for which the keys stay valid.
 pub(super) struct Timing {
     /// Pause between two fetches (`jwks_refresh`).
     pub(super) refresh: Duration,
-    /// How long the last good keys stay in force while fetches fail (`jwks_max_stale`).
+    /// Duration for which the last good keys stay valid while fetches fail (`jwks_max_stale`).
     pub(super) max_stale: Duration,
-    /// Shortest pause between two fetches for unknown keys (`jwks_refetch_pause`).
+    /// Minimum pause between two fetches for unknown keys (`jwks_refetch_pause`).
     pub(super) refetch_pause: Duration,
 }
 
@@ -76,7 +76,7 @@ struct FetchState {
     fetched_at: Option<Timestamp>,
     /// Time of the next fetch; `None` before the first one, which is due at once.
     due: Option<Timestamp>,
-    /// Number of fetches, failed ones included.
+    /// Number of fetches, including failed ones.
     fetches: u64,
     /// Number of failed fetches since the last successful one.
     failures: u32,
@@ -105,15 +105,15 @@ impl RemoteKeys {
         })
     }
 
-    /// The keys in force; `None` if they were never fetched, or if the last good ones are too old.
+    /// Returns the current keys; `None` if they were never fetched, or if the last good ones are too old.
     pub(super) fn current(&self, now: Timestamp) -> Option<Arc<KeySet>> {
         self.current_of(&self.read_state(), now)
     }
 
-    /// Checks the token's signature and returns the keys that it was checked with.
+    /// Checks the token's signature and returns the keys that verified it.
     ///
     /// # Errors
-    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if no keys are in force.
+    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
     pub(super) async fn verify(self: &Arc<Self>, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
         let (keys, fetches) = {
             let state = self.read_state();
@@ -124,7 +124,7 @@ impl RemoteKeys {
                 Err(Rejection::UnknownKey) => {}
                 verdict => return verdict.map(|()| keys),
             },
-            // Only the very first callers wait. In an outage, a prompt answer is better than a late one.
+            // Only callers before the first fetch wait. In an outage, a prompt answer is better than a late one.
             None if fetches == 0 => {}
             None => return Err(Rejection::KeysUnavailable),
         }
@@ -134,7 +134,7 @@ impl RemoteKeys {
         Ok(keys)
     }
 
-    /// The time of the next fetch.
+    /// Returns the time of the next fetch.
     pub(super) fn due(&self) -> Timestamp {
         self.read_state().due.unwrap_or(Timestamp::from_millis(i64::MIN))
     }
@@ -147,8 +147,9 @@ impl RemoteKeys {
         }
     }
 
-    /// Fetches the keys because a token names an unknown key, or because they were never fetched. `fetches` is the count
-    /// that the caller saw: if it has changed since, another caller's fetch serves this caller too.
+    /// Fetches the keys because a token names an unknown key, or because they were never fetched. `fetches` is the
+    /// number of fetches that the caller has seen. If the number has changed since, another caller's fetch also
+    /// serves this caller.
     async fn refetch(self: &Arc<Self>, fetches: u64) {
         let flight = Arc::clone(&self.single_flight).lock_owned().await;
         let now = self.clock.now();
@@ -162,12 +163,13 @@ impl RemoteKeys {
             state.refetched_at = Some(now);
         }
         let keys = Arc::clone(self);
-        // In a task of its own: a caller that disconnects must not cancel the fetch that others wait for.
+        // The fetch runs in a separate task: a caller that disconnects must not cancel the fetch that others wait
+        // for.
         let fetch = tokio::spawn(async move {
             keys.fetch().await;
             drop(flight);
         });
-        // It fails only if the runtime is shutting down.
+        // The join fails only if the runtime is shutting down.
         let _ = fetch.await;
     }
 
@@ -206,7 +208,7 @@ impl RemoteKeys {
         state.keys.clone().filter(|_| is_fresh)
     }
 
-    /// Pause before the next fetch, after this number of failures in a row.
+    /// Returns the pause before the next fetch, after this number of consecutive failures.
     fn pause_after(&self, failures: u32) -> Duration {
         let refresh = self.timing.refresh;
         match failures.checked_sub(1) {

@@ -18,10 +18,10 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::http_client::Network;
 use crate::secrets::ReloadableSecrets;
 
-/// The largest token that is parsed.
+/// Maximum size of a token in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The most verified tokens in the cache. An entry takes a few hundred bytes, so the cache stays within a few MiB.
+/// Maximum number of verified tokens in the cache. An entry takes a few hundred bytes, so the cache needs a few MiB.
 const MAX_CACHED_TOKENS: u64 = 10_000;
 
 /// Verifies bearer tokens against the issuers of the settings.
@@ -37,14 +37,14 @@ struct Issuer {
     keys: IssuerKeys,
 }
 
-/// A token that passed, with the conditions under which it passes again.
+/// A verified token, with the conditions under which it is accepted again.
 #[derive(Clone)]
 struct Verified {
     caller: Arc<Caller>,
     validity: Validity,
     keys: IssuerKeys,
-    /// Fingerprint of the key set that the signature was checked with. The keys are not kept alive: a withdrawn secret must not stay in
-    /// memory.
+    /// Fingerprint of the key set that verified the signature. The cache does not keep the keys, because a withdrawn
+    /// secret must not stay in memory.
     key_set: Arc<[u8]>,
 }
 
@@ -56,10 +56,11 @@ impl Verified {
 }
 
 impl Verifier {
-    /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first token
-    /// that needs their keys.
+    /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first
+    /// token that needs their keys.
     ///
-    /// `observer` is called after each fetch of a JWKS URL. It runs where requests are served, so it must not block.
+    /// `observer` is called after each fetch of a JWKS URL. It runs on threads that serve requests, so it must not
+    /// block.
     ///
     /// # Errors
     /// [`SettingsProblems`] lists every issuer whose keys cannot be loaded, by settings key.
@@ -87,8 +88,8 @@ impl Verifier {
 
     /// Verifies a token and returns its caller.
     ///
-    /// The call waits only if the token names an unknown key, or if the issuer's keys were never fetched. It then waits for
-    /// one fetch of the keys, which all concurrent callers share.
+    /// The call waits only if the token names an unknown key, or if the issuer's keys were never fetched. All
+    /// concurrent callers then wait for the same fetch.
     ///
     /// # Errors
     /// [`Rejection`] names the first rule that the token violates.
@@ -102,7 +103,7 @@ impl Verifier {
             if known.still_holds(self.clock.now()) {
                 return Ok(known.caller);
             }
-            // The full verification below finds the reason.
+            // The full verification below determines the reason.
             self.verified.invalidate(&fingerprint);
         }
         let verified = self.verify_uncached(token).await?;
@@ -137,12 +138,12 @@ impl Verifier {
         join_all(self.remote().filter(|keys| keys.due() <= now).map(RemoteKeys::refresh_if_due)).await;
     }
 
-    /// The time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
+    /// Returns the time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
     pub fn next_refresh(&self) -> Option<Timestamp> {
         self.remote().map(RemoteKeys::due).min()
     }
 
-    /// The key files, which may change while the process runs.
+    /// Returns the key files, which may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         let files = self.issuers.values().filter_map(|issuer| match &issuer.keys {
             IssuerKeys::File(keys) => Some(Arc::clone(keys) as _),

@@ -47,7 +47,7 @@ struct Vector {
     jws: RawJws,
 }
 
-/// Some vectors use the JSON serialization instead of the compact one.
+/// A vector in the compact or in the JSON serialization.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawJws {
@@ -99,13 +99,13 @@ fn signature_vectors() {
         // A PS384 token with a key for PS256. A key is pinned to its algorithm.
         (346, "algorithm"),
         (350, "algorithm"),
-        // P-521 with a misspelt algorithm.
+        // A P-521 key with a misspelt algorithm.
         (347, "no usable key"),
         (351, "no usable key"),
-        // The padding should be wrong, but in this copy the text equals the valid vector 357.
+        // The vector expects wrong padding, but its text equals the valid vector 357.
         (367, "valid"),
         (370, "valid"),
-        // A question mark in the base64url, which RFC 7515, 2, does not allow.
+        // The base64url has a question mark, which RFC 7515, 2, does not allow.
         (372, "malformed"),
         (373, "malformed"),
     ]);
@@ -119,8 +119,8 @@ fn key_set_vectors() {
     let vectors = include_str!("../../tests/fixtures/jose/json_web_key_test.json");
     let verdicts = Verdicts::on(vectors, str::to_owned);
     let expected = BTreeMap::from([
-        // An RSA key with the ROCA weakness (CVE-2017-15361). No library checks for it by default, and an issuer whose
-        // keys can be factored is not protected by one verifier.
+        // An RSA key with the ROCA weakness (CVE-2017-15361). No library checks for it by default. An issuer whose
+        // keys can be factored is not protected by a check in one verifier.
         (7, "valid"),
     ]);
     assert_eq!(verdicts.dissent, expected);

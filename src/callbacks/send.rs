@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
 use url::Host;
@@ -22,11 +22,11 @@ use crate::domain::transport_error::TransportError;
 use crate::domain::webhooks::CustomHeaders;
 use crate::http_client::{Network, causes};
 
-/// Bytes of a receiver's answer that are stored.
+/// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// How long an unused connection stays open. Common servers close idle connections after 60 s, so a callback rarely uses a
-/// connection that its receiver is closing.
+/// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
+/// rarely uses a connection that its receiver is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
 /// One callback request.
@@ -51,7 +51,7 @@ pub struct Outgoing<'a> {
 /// The result of an attempt.
 #[derive(Debug)]
 pub struct Sent {
-    /// Whether the callback was delivered, or the reason why not.
+    /// Outcome of the attempt, with the reason of a failure.
     pub outcome: AttemptOutcome,
     /// Duration of the attempt.
     pub latency: Duration,
@@ -99,10 +99,21 @@ impl Sender {
     ) -> Result<Self, BuildError> {
         let (guard, network) = (Guard::new(settings), network.of_callbacks());
         let resolver = GuardedResolver::new(guard.clone(), Arc::clone(&lookup));
-        let direct = client(network.direct_builder().dns_resolver(resolver))?;
-        // Without the guard's resolver: the address of the proxy is usually internal.
-        let proxied = client(network.builder())?;
-        Ok(Self { direct, proxied, network, guard, lookup, timeout: settings.timeout })
+        let direct = network.direct_builder().dns_resolver(resolver);
+        // Without the guard's resolver, because the address of the proxy is usually internal.
+        let proxied = network.builder();
+        let [direct, proxied] = [direct, proxied].map(|builder| {
+            builder
+                // One attempt must be one request. The retry schedule determines the next attempt.
+                .retry(reqwest::retry::never())
+                // The answer is stored without decompression, so that it cannot exceed its limit.
+                .no_gzip()
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .build()
+                .map_err(BuildError)
+        });
+        let timeout = settings.timeout;
+        Ok(Self { direct: direct?, proxied: proxied?, network, guard, lookup, timeout })
     }
 
     /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
@@ -125,7 +136,8 @@ impl Sender {
 
     /// Sends the request and waits for the headers of the answer.
     async fn post(&self, outgoing: &Outgoing<'_>) -> Result<Response, AttemptOutcome> {
-        // The settings may have changed since the submission, and an address in the URL does not pass the resolver.
+        // The check is repeated, because the settings may have changed since the submission. The resolver does not
+        // check an address in the URL.
         self.guard.admit(outgoing.url).map_err(|rule| forbidden(&rule))?;
         let client = if self.network.is_proxied(outgoing.url.as_url()) {
             self.check_name(outgoing.url).await?;
@@ -158,14 +170,7 @@ impl Sender {
     }
 }
 
-fn client(builder: ClientBuilder) -> Result<Client, BuildError> {
-    // One attempt is one request. The retry schedule decides about the next attempt.
-    let builder = builder.retry(reqwest::retry::never());
-    // The answer is stored as received. An answer that is never decompressed cannot exceed its bound.
-    builder.no_gzip().pool_idle_timeout(IDLE_CONNECTION).build().map_err(BuildError)
-}
-
-/// The custom headers. Their names and values were validated when the webhook was saved.
+/// Returns the custom headers. Their names and values were validated when the webhook was saved.
 fn custom(headers: &CustomHeaders) -> HeaderMap {
     let pairs = headers.iter().filter_map(|(name, value)| {
         let mut value = HeaderValue::from_str(value.expose_secret()).ok()?;
@@ -175,7 +180,7 @@ fn custom(headers: &CustomHeaders) -> HeaderMap {
     pairs.collect()
 }
 
-/// The outcome of an answer (Standard Webhooks, "Delivery success and failure").
+/// Returns the outcome of an answer (Standard Webhooks, "Delivery success and failure").
 fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     let status = answer.status();
     if status.is_success() {
@@ -192,7 +197,8 @@ fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     }
 }
 
-/// The first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or when no time is left.
+/// Reads the first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or at the
+/// deadline.
 async fn first_bytes(mut answer: Response, left: Duration) -> Vec<u8> {
     let mut kept = Vec::new();
     let read = async {
@@ -212,7 +218,7 @@ fn forbidden(rule: &Forbidden) -> AttemptOutcome {
     AttemptOutcome::Forbidden { detail: rule.to_string() }
 }
 
-/// The outcome of a request that got no answer.
+/// Returns the outcome of a request that got no answer.
 fn failure(network: &Network, error: &reqwest::Error) -> AttemptOutcome {
     match causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
         Some(rule) => forbidden_name(rule),
@@ -220,7 +226,7 @@ fn failure(network: &Network, error: &reqwest::Error) -> AttemptOutcome {
     }
 }
 
-/// The outcome for a name that resolves to a forbidden address. Its detail does not tell which kind of address that is: the
+/// Returns the outcome for a name that resolves to a forbidden address. Its detail does not tell which kind of address that is: the
 /// caller could find out which names exist in the internal network, and where.
 fn forbidden_name(rule: &Forbidden) -> AttemptOutcome {
     if let Forbidden::Address { address, kind } = rule {

@@ -1,7 +1,8 @@
 //! Signatures of Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>, "Signature scheme").
 //!
-//! The signed content is `{id}.{timestamp}.{body}`. Each secret in force signs it with HMAC-SHA256, and the header lists the
-//! signatures as `v1,{base64}`, separated by spaces. During a rotation there are two signatures; one valid signature suffices.
+//! The signed content is `{id}.{timestamp}.{body}`. Each current secret signs it with HMAC-SHA256. The header lists
+//! the signatures as `v1,{base64}`, separated by spaces. During a rotation there are two signatures; one valid
+//! signature suffices.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use crate::domain::clock::Timestamp;
 use crate::domain::secrets::CallbackSecret;
 
-/// Largest difference between the timestamp of a callback and the clock of its receiver, as in the reference libraries.
+/// Maximum difference between the timestamp of a callback and the clock of its receiver, as in the reference
+/// libraries.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Returns the `webhook-signature` of a body: one signature for each secret, in the order of the secrets.
@@ -40,13 +42,13 @@ pub struct SignedHeaders<'a> {
     pub signature: &'a str,
 }
 
-/// Reason why a callback cannot be trusted.
+/// Reason why a callback is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// `webhook-timestamp` is not an integer.
     #[error("the timestamp is not a number of seconds")]
     Timestamp,
-    /// The timestamp differs from the current time by more than [`TOLERANCE`]. The callback may be a replayed one.
+    /// The timestamp differs from the current time by more than [`TOLERANCE`]. The callback may be a replayed copy.
     #[error("the timestamp is too far from now")]
     Stale,
     /// No signature is valid for any of the secrets.
@@ -54,12 +56,12 @@ pub enum SignatureError {
     Mismatch,
 }
 
-/// Checks that a callback was signed with one of the secrets, and at about the time `now`.
+/// Checks that one of the secrets signed the callback, and that its timestamp is close to `now`.
 ///
 /// The comparison runs in constant time. Signatures of other versions are ignored.
 ///
 /// # Errors
-/// [`SignatureError`] says what is wrong.
+/// [`SignatureError`] has the reason.
 pub fn verify(
     secrets: &[CallbackSecret],
     headers: SignedHeaders<'_>,
@@ -89,7 +91,7 @@ struct SignedContent<'a> {
 }
 
 impl SignedContent<'_> {
-    /// Passes the content on in parts, so that the body is not copied for each secret.
+    /// Passes the content to `take` in parts, so that the body is not copied for each secret.
     fn parts(&self, mut take: impl FnMut(&[u8])) {
         take(self.id.as_bytes());
         take(format!(".{}.", self.timestamp).as_bytes());
@@ -119,7 +121,7 @@ mod tests {
         Timestamp::from_millis(seconds * 1000 + 999)
     }
 
-    /// The examples from the tests of the reference libraries.
+    /// The examples come from the tests of the reference libraries.
     #[test]
     fn signs_the_published_examples() {
         let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";

@@ -62,8 +62,9 @@ pub enum Command {
 
     /// Run a gateway for trials on this machine, without settings or accounts.
     ///
-    /// One process runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks. It prints the
-    /// address of the Swagger UI, a token and curl commands. Do not use it in production: the analyses are invented.
+    /// One process runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks. It
+    /// prints the address of the Swagger UI, a token and curl commands. Do not use it in production: its analyses are
+    /// not real.
     Sandbox(SandboxArgs),
 
     /// Create a development token, signed with the secret of an HMAC issuer in the settings.
@@ -84,8 +85,8 @@ pub enum Command {
 
     /// Check whether the gateway with these settings is alive on this machine.
     ///
-    /// For health checks in images without a shell or curl. Requests /livez at `server.admin_listen`. Exits with 0 if the answer
-    /// is 200 within two seconds, else with 1.
+    /// This command is for health checks in images without a shell or curl. It requests /livez at
+    /// `server.admin_listen`, and exits with 0 if the answer is 200 within two seconds, else with 1.
     #[command(after_help = SETTINGS_HELP)]
     Health(ConfigArgs),
 
@@ -155,7 +156,7 @@ pub struct TokenArgs {
 enum InvalidLifetime {
     #[error(transparent)]
     Syntax(#[from] InvalidDuration),
-    /// The times in a token are whole seconds. A development token is not for years.
+    /// Times in a token are whole seconds. A development token should not live for years.
     #[error("must be from 1s to 365d")]
     OutOfBounds,
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     }
 }
 
-/// The address at which this machine reaches a gateway that listens on `listen`.
+/// Returns the address at which this machine reaches a gateway that listens on `listen`.
 fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -32,7 +32,8 @@ const AUDIENCE: &str = "alovoice-gateway";
 const TENANT: &str = "demo";
 const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
-/// Call of the printed commands. README and handbook use other calls, so that a reader of both gets 202 for each.
+/// Call in the printed commands. README and handbook use other calls, so that a reader who follows both gets 202 for
+/// each.
 const CALL: &str = "1716207600.1";
 /// Names of the files that hold the sandbox's secrets.
 const HMAC_SECRET: &str = "hmac-secret";
@@ -83,7 +84,7 @@ fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
     Failed::fault(format!("cannot listen on {address}: {error}; choose another address with {flag}"))
 }
 
-/// Folder of the sandbox's files. It is deleted at the end, unless `--data-dir` named it.
+/// Folder for the sandbox's files. The sandbox deletes it at the end, unless `--data-dir` named it.
 struct Home {
     path: PathBuf,
     temporary: bool,
@@ -103,14 +104,14 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.temporary {
-            // A failure leaves a small folder among the temporary files, which does no harm.
+            // A failure leaves a small folder among the temporary files, which is harmless.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Secrets of the sandbox. They are generated at the first start in a folder and kept there, so that a later run with the same
-/// `--data-dir` accepts earlier tokens, opens sealed data and signs with the same secret.
+/// Secrets of the sandbox. The first start with a folder generates them and stores them there. So a later run with
+/// the same `--data-dir` accepts earlier tokens, decrypts earlier data and signs with the same secret.
 struct Secrets {
     vendor_token: String,
     hmac: String,
@@ -154,7 +155,7 @@ impl Secrets {
     }
 }
 
-/// Reads a file. A missing file is created first.
+/// Reads a file. Creates the file first if it does not exist.
 fn read_or_create(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
     if !path.exists() {
         fs::write(path, make()).map_err(Failed::fault)?;

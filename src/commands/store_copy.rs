@@ -28,7 +28,8 @@ pub(super) async fn run(arguments: &CopyArgs) -> Result<(), Failed> {
     };
     let password_file = arguments.password_file.as_deref();
     if let Some(path) = password_file {
-        // Checked now, because the error of a missing file would later look like a refusal by the server.
+        // The file is checked here, because the error of a missing file would later look like a refusal by the
+        // server.
         std::fs::read(path)
             .map_err(|error| Failed::usage(format!("--password-file {}: {error}", path.display())))?;
     }

@@ -1,4 +1,4 @@
-//! `store reseal`: seals stored secrets again with the first key, and lists the keys that are still needed.
+//! `store reseal`: encrypts stored secrets again with the first key, and reports which other keys are still needed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +15,11 @@ use crate::domain::webhooks::WebhookSealer;
 use crate::secrets::Encryption;
 use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
 
-/// Number of webhooks, or of stored responses of up to 1 MiB each, in memory at once. The responses of a batch share a commit.
+/// Number of webhooks, or of stored answers of up to 1 MiB each, in memory at once. The answers of a batch share a
+/// commit.
 const BATCH: usize = 32;
 
-/// Number of sealed records, by key.
+/// Number of encrypted records, by key.
 #[derive(Debug, Default)]
 struct Count {
     by_first_key: usize,
@@ -31,10 +32,10 @@ struct Count {
 struct Pass {
     webhooks: Count,
     answers: Count,
-    /// Webhooks whose secret or headers no key opens.
+    /// Webhooks whose secret or headers no configured key decrypts.
     unopened_webhooks: Vec<String>,
     unopened_answers: BTreeMap<TenantId, usize>,
-    /// Number of records that changed in the meantime; another pass must handle them.
+    /// Number of records that changed during the pass. Another pass must handle them.
     missed: usize,
 }
 
@@ -42,7 +43,7 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
     let encryption = Encryption::load(&settings.encryption).map_err(Failed::usage)?;
     let keys = encryption
         .keys()
-        .ok_or_else(|| Failed::usage("encryption.key_file is not set, so no record is sealed"))?;
+        .ok_or_else(|| Failed::usage("encryption.key_file is not set, so no record is encrypted"))?;
     let resealing = Resealing {
         store: app::attach(settings).await.map_err(|error| Failed::of_start(&error))?,
         keys,
@@ -59,7 +60,7 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
     let faults = faults(&found, check_only);
     if faults.is_empty() {
         return print(
-            "\nEvery record is sealed with the first key. You can remove the other keys from encryption.key_file.",
+            "\nEvery record is encrypted with the first key. You can remove the other keys from encryption.key_file.",
         );
     }
     Err(Failed::Fault(faults.join("\n")))
@@ -72,7 +73,7 @@ struct Resealing {
 }
 
 impl Resealing {
-    /// Makes one pass over all sealed records.
+    /// Makes one pass over all encrypted records.
     async fn pass(&self) -> Result<Pass, StoreError> {
         let mut found = Pass::default();
         let mut after = None;
@@ -138,18 +139,18 @@ impl Resealing {
     }
 }
 
-/// The reasons why a key cannot be retired, one per line.
+/// Returns the reasons why a key cannot be removed, one per line.
 fn faults(found: &Pass, check_only: bool) -> Vec<String> {
     let mut faults = Vec::new();
     if check_only && found.webhooks.by_other_key + found.answers.by_other_key > 0 {
         faults.push("some records still need another key: run `alovoice-gateway store reseal`".to_owned());
     }
     for webhook in &found.unopened_webhooks {
-        faults.push(format!("no key opens webhook {webhook}"));
+        faults.push(format!("no configured key decrypts webhook {webhook}"));
     }
     for (tenant, number) in &found.unopened_answers {
         faults.push(format!(
-            "no key opens {number} stored responses of tenant {tenant}; they expire within a day"
+            "no configured key decrypts {number} stored answers of tenant {tenant}; they expire within a day"
         ));
     }
     faults
@@ -158,10 +159,10 @@ fn faults(found: &Pass, check_only: bool) -> Vec<String> {
 fn table(found: &Pass, resealed: [usize; 2], check_only: bool) -> String {
     let Pass { webhooks, answers, .. } = found;
     let other_key = if check_only { "another key" } else { "another key (now first)" };
-    // Records that an earlier pass resealed count as sealed by the first key in the last pass.
+    // In the last pass, records that an earlier pass has encrypted again count as encrypted with the first key.
     let by_first_key =
         |count: &Count, resealed: usize| (count.by_first_key + count.by_other_key).saturating_sub(resealed);
-    let mut lines = format!("{:<24}{:>17}{:>18}", "sealed with", "webhook secrets", "stored responses");
+    let mut lines = format!("{:<24}{:>17}{:>18}", "encrypted with", "webhook secrets", "stored answers");
     for (name, of_webhooks, of_answers) in [
         ("first key", by_first_key(webhooks, resealed[0]), by_first_key(answers, resealed[1])),
         (other_key, resealed[0], resealed[1]),

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &TokenArgs) -> Result<(), Failed> {
     print(&token.mint(&secret, SystemClock.now()).map_err(Failed::usage)?)
 }
 
-/// The only issuer with an HMAC secret, or the one named by `--issuer`.
+/// Returns the only issuer with an HMAC secret, or the one named by `--issuer`.
 fn hmac_issuer<'a>(
     settings: &'a Settings,
     wanted: Option<&str>,

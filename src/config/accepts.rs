@@ -8,14 +8,14 @@ use toml::Value;
 
 use super::units::{HumanDuration, HumanSize, SECOND};
 
-/// Type and bounds of a value. Displayed as the end of "must be …".
+/// Type and bounds of a value. Its text completes the sentence "must be …".
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Accepts {
     /// `true` or `false`.
     Boolean,
     /// A whole number within bounds.
     Integer(RangeInclusive<i64>),
-    /// A number within bounds, which exclude infinity and NaN.
+    /// A number within bounds. Infinity and NaN are not allowed.
     Number(RangeInclusive<f64>),
     /// A duration within bounds.
     Duration(RangeInclusive<Duration>),
@@ -23,7 +23,7 @@ pub(super) enum Accepts {
     Size(RangeInclusive<u64>),
     /// One of a few words.
     Words(Vec<&'static str>),
-    /// A string with something in it.
+    /// A string that is not empty.
     Text,
     /// A file's path; a relative path starts at the working directory.
     File,
@@ -90,7 +90,7 @@ impl fmt::Display for Accepts {
 }
 
 impl Accepts {
-    /// A valid value that differs from the given one, for types whose bounds suffice to find one.
+    /// Returns a valid value that differs from the given one, for types whose bounds suffice to find one.
     pub(super) fn other_than(&self, value: &Value) -> Option<Value> {
         match self {
             Self::Boolean => Some(Value::Boolean(!value.as_bool()?)),
@@ -142,7 +142,7 @@ impl Accepts {
         }
     }
 
-    /// Bounds in words, if the type has any.
+    /// Returns the bounds in words, if the type has any.
     pub(super) fn bounds(&self) -> Option<String> {
         match self {
             Self::Integer(bounds) => Some(format!("{} to {}", bounds.start(), bounds.end())),

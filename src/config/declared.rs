@@ -4,7 +4,7 @@ use toml::Value;
 
 use super::accepts::Accepts;
 
-/// A table of settings as declared.
+/// A table of settings, as declared.
 #[derive(Debug)]
 pub(super) struct DeclaredTable {
     pub(super) path: String,
@@ -14,7 +14,7 @@ pub(super) struct DeclaredTable {
     pub(super) tables: Vec<DeclaredTable>,
 }
 
-/// A key as declared.
+/// A key of the settings, as declared.
 #[derive(Debug)]
 pub(super) struct DeclaredKey {
     pub(super) name: &'static str,
@@ -24,14 +24,14 @@ pub(super) struct DeclaredKey {
     pub(super) example: Option<Value>,
 }
 
-/// Form of a table in the file.
+/// Form of a table in the settings file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Once in the file: `[store]`.
+    /// The table occurs once: `[store]`.
     Single,
-    /// Once per element of a list: `[[auth.issuers]]`.
+    /// The table occurs once per element of a list: `[[auth.issuers]]`.
     List,
-    /// Once per name, with a name for examples: `[tenants.acme]`.
+    /// The table occurs once per name: `[tenants.acme]`. The value is the name that examples use.
     Named(&'static str),
 }
 
@@ -49,12 +49,12 @@ pub(super) enum Presence {
 }
 
 impl DeclaredTable {
-    /// A table without keys.
+    /// Creates a table without keys.
     pub(super) fn new(path: String, shape: Shape, about: &'static str) -> Self {
         Self { path, shape, about: about.trim(), keys: Vec::new(), tables: Vec::new() }
     }
 
-    /// The path of a table inside this table.
+    /// Returns the path of a table inside this table.
     pub(super) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -69,13 +69,13 @@ impl DeclaredTable {
         self.tables.push(table);
     }
 
-    /// The table and all tables in it that have keys, in the order of their declaration.
+    /// Returns the table and all tables in it that have keys, in the order of their declaration.
     pub(super) fn with_keys(&self) -> Vec<&Self> {
         let inner = self.tables.iter().flat_map(Self::with_keys);
         std::iter::once(self).filter(|table| !table.keys.is_empty()).chain(inner).collect()
     }
 
-    /// The line above the table's keys in a TOML file.
+    /// Returns the line above the table's keys in a TOML file.
     pub(super) fn header(&self) -> String {
         match self.shape {
             Shape::Single => format!("[{}]", self.path),
@@ -84,7 +84,7 @@ impl DeclaredTable {
         }
     }
 
-    /// The environment variable of a key.
+    /// Returns the environment variable of a key.
     pub(super) fn variable(&self, key: &DeclaredKey) -> String {
         let table = self.path.replace('.', "__");
         let table = match self.shape {
@@ -97,7 +97,7 @@ impl DeclaredTable {
 }
 
 impl DeclaredKey {
-    /// A valid value that differs from the default.
+    /// Returns a valid value that differs from the default.
     pub(super) fn sample(&self) -> Option<Value> {
         let Presence::Default(default) = &self.presence else { return self.example.clone() };
         self.example.clone().or_else(|| self.accepts.other_than(default))

@@ -12,7 +12,7 @@ use super::service_links::ServiceLinks;
 const PREFIX: &str = "GATEWAY_";
 /// Path of the settings file. The command line reads it; it is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
-/// The only list of tables. Digits are an index there, but a name under `tenants`.
+/// The only list of tables. A level of digits is an index there, but a name under `tenants`.
 const LIST_OF_TABLES: &str = "auth.issuers";
 
 /// Keys of `[network]`, and the variables that programs conventionally read for them, the first one first.
@@ -22,13 +22,13 @@ const PROXY_VARIABLES: [(&str, &[&str]); 3] = [
     ("no_proxy", &["NO_PROXY", "no_proxy"]),
 ];
 
-/// The variable that set each path.
+/// The environment variable that set each path.
 pub(super) type Origins = BTreeMap<String, String>;
 
-/// The environment of this process, for [`load`](super::load).
+/// Returns the environment of this process, for [`load`](super::load).
 ///
-/// Unlike [`std::env::vars`], it does not panic on a variable that is not Unicode. Invalid bytes become `U+FFFD`, and the
-/// rule of the key decides on the result.
+/// Unlike [`std::env::vars`], it does not panic on a variable that is not Unicode. Invalid bytes become `U+FFFD`, and
+/// the rule of the key judges the result.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -47,7 +47,7 @@ pub(super) fn overlay(
     let mut variables: Vec<Variable> = settings.filter_map(Variable::parse).collect();
     let secret_variables = secret_variables(table, &variables);
     variables.retain(|variable| !secret_variables.contains(&variable.name));
-    // Sorts indices as numbers, "2" before "10", so that issuers can be appended one by one.
+    // Indices are sorted as numbers, "2" before "10", so that issuers can be appended one by one.
     variables.sort_by_cached_key(|variable| {
         variable.levels.iter().map(|level| (level.len(), level.clone())).collect::<Vec<_>>()
     });
@@ -83,7 +83,8 @@ fn add_proxies(table: &mut Table, environment: &BTreeMap<String, String>, origin
     }
 }
 
-/// The variables that hold secrets because a setting names them. They are not settings, even if they have the prefix.
+/// Returns the variables that hold secrets because a setting names them. They are not settings, even if they have the
+/// prefix.
 fn secret_variables(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
     let tenants = table.get("tenants").and_then(Value::as_table);
     let in_file = tenants
@@ -100,7 +101,7 @@ fn secret_variables(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
     in_file.chain(in_variables).map(str::to_owned).collect()
 }
 
-/// A variable with the prefix of settings.
+/// An environment variable with the prefix of settings.
 struct Variable {
     name: String,
     levels: Vec<String>,
@@ -115,7 +116,7 @@ impl Variable {
         Some(Self { name: name.clone(), levels, text: text.clone() })
     }
 
-    /// Finds or creates the value that the variable's `levels` name inside the table at `path`.
+    /// Finds or creates the value that the levels of the variable name, in the table at `path`.
     fn place<'t>(
         &self,
         table: &'t mut Table,
@@ -146,7 +147,8 @@ impl Variable {
         }
     }
 
-    /// Matches a key of the file without regard to case: variables are upper-case by convention, tenants need not be.
+    /// Matches a key of the file without regard to case, because variables are upper-case by convention and tenants
+    /// need not be.
     fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, SettingsProblem> {
         let mut alike = table.keys().filter(|key| key.eq_ignore_ascii_case(level));
         match (table.contains_key(level), alike.next(), alike.next()) {

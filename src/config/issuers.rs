@@ -1,4 +1,5 @@
-//! `[[auth.issuers]]`: the issuers of tokens. A contradiction here could become a security hole, so the rules are strict.
+//! `[[auth.issuers]]`: the issuers of tokens. The rules are strict, because a contradiction here could become a
+//! security hole.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,13 +36,14 @@ settings! {
         issuer: String = text().required().example("https://sso.example.uz/realms/crm"),
         /// Audiences of this gateway. The aud claim of a token must name one of them.
         audiences: Vec<String> = list_of(text()).not_empty().required().example(vec!["alovoice-gateway"]),
-        /// Algorithms that the issuer's keys may be used with. HS256, HS384 and HS512 need hmac_secret_file and exclude all others.
+        /// Algorithms that the issuer may sign tokens with. HS256, HS384 and HS512 need hmac_secret_file and exclude
+        /// all others.
         algorithms: Vec<Algorithm> = list_of(algorithm()).not_empty().required().example(vec!["RS256"]),
         /// Source of the issuer's keys.
         keys: KeySource = inline(),
         /// Claim that names the tenant.
         tenant_claim: String = text().default("tenant").example("https://example.uz/tenant"),
-        /// Claim that lists the scopes, as a list or as a string of words.
+        /// Claim that contains the scopes, as a list or as a string with spaces.
         scope_claim: String = text().default("scope").example("scp"),
     }
     check |section| {
@@ -60,9 +62,9 @@ pub enum KeySource {
         url: Url,
         /// Interval of the refresh.
         refresh: Duration,
-        /// Maximum age of the last good set while the fetch fails.
+        /// Maximum age of the last good set while fetches fail.
         max_stale: Duration,
-        /// Minimum pause between two fetches that an unknown `kid` causes.
+        /// Minimum pause between two fetches that tokens with an unknown `kid` cause.
         refetch_pause: Duration,
     },
     /// A JWK Set in a file, re-read when the file changes.
@@ -83,9 +85,11 @@ settings! {
         jwks_url: Option<Url> = jwks_url().one_of(&KEY_SOURCES).example("https://sso.example.uz/realms/crm/protocol/openid-connect/certs"),
         /// Interval at which the JWK Set is fetched. Only with jwks_url.
         jwks_refresh: Duration = duration(MILLISECOND..=30 * DAY).default("5m"),
-        /// Time for which the last good JWK Set is used while it cannot be fetched. At least jwks_refresh. Only with jwks_url.
+        /// Time for which the last good JWK Set is used while fetches fail. At least jwks_refresh. Only with
+        /// jwks_url.
         jwks_max_stale: Duration = duration(MILLISECOND..=365 * DAY).default("24h"),
-        /// Minimum pause between two additional fetches, which tokens with an unknown key cause. Only with jwks_url.
+        /// Minimum pause between two extra fetches. A token with an unknown key causes an extra fetch. Only with
+        /// jwks_url.
         jwks_refetch_pause: Duration = duration(Duration::ZERO..=DAY).default("30s"),
         /// Path of a file with a JWK Set. The gateway re-reads the file when it changes.
         jwks_file: Option<PathBuf> = file().one_of(&KEY_SOURCES).example("/etc/alovoice/jwks.json"),
@@ -141,7 +145,8 @@ fn jwks_url() -> ValueRule<Url> {
     })
 }
 
-/// A public key that was accepted as an HMAC secret would let anyone sign tokens (CVE-2015-9235), so the kinds never mix.
+/// Checks that HMAC algorithms and public keys are not mixed. If a public key were accepted as an HMAC secret, anyone
+/// could sign tokens (CVE-2015-9235).
 fn check_families(section: &Section<'_>, algorithms: &[Algorithm], keys: &KeySource) {
     let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
     let family = algorithms.first().map(|algorithm| algorithm.family());

@@ -1,5 +1,5 @@
-//! Sources of the fields of a settings struct: a key with a default, an optional or required key, a list, or a table inside
-//! a table. A source reads the field and describes it.
+//! Sources of the fields of a settings struct: a key with a default, an optional or required key, a list, or a nested
+//! table. A source reads the field and describes it.
 
 use std::marker::PhantomData;
 
@@ -15,7 +15,7 @@ pub(super) trait SettingsTable: Sized {
     /// Description of the table.
     const ABOUT: &'static str;
 
-    /// Reads every key and notes each problem. `None` if a value is invalid or missing.
+    /// Reads every key and records each problem. Returns `None` if a value is invalid or missing.
     fn read(section: &mut Section<'_>) -> Option<Self>;
 
     /// Adds every key, with its description, to the declared table.
@@ -31,7 +31,7 @@ pub(super) fn describe<T: SettingsTable>(path: String, shape: Shape) -> Declared
 
 /// The source of one field: one key, or several that belong together.
 pub(super) trait FieldSource<T> {
-    /// Reads the field. `None` if the value is invalid or missing; the problem is then noted.
+    /// Reads the field. Returns `None` if the value is invalid or missing, and records the problem.
     fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<T>;
 
     /// Adds the field's keys to the declared table.
@@ -40,16 +40,16 @@ pub(super) trait FieldSource<T> {
 
 /// Valid values of a key: a [`ValueRule`] for a single value, or a [`List`] of such values.
 pub(super) trait Contents {
-    /// The type that the value becomes.
+    /// Type of the parsed value.
     type Value;
 
-    /// Reads the value and notes each problem.
+    /// Reads the value and records each problem.
     fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<Self::Value>;
 
-    /// Type and bounds.
+    /// Returns the type and the bounds.
     fn accepts(&self) -> Accepts;
 
-    /// A key that has a default. The default is written as in the file and follows the same rule.
+    /// A key that has a default. The default is written as in the file, and the same rule applies to it.
     fn default(self, default: impl Into<Value>) -> Setting<Self, WithDefault>
     where
         Self: Sized,
@@ -65,7 +65,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: Optional { one_of: &[] }, example: None }
     }
 
-    /// One of several keys of which exactly one must be set. The table itself checks that.
+    /// One of several keys, of which exactly one must be set. The table itself checks this.
     fn one_of(self, keys: &'static [&'static str]) -> Setting<Self, Optional>
     where
         Self: Sized,
@@ -92,7 +92,8 @@ pub(super) struct Setting<C, P> {
 /// The key has this default.
 pub(super) struct WithDefault(Value);
 
-/// The key may be absent. `one_of` lists the keys of which exactly one must be set; it is empty for an independent key.
+/// The key may be absent. `one_of` lists the keys of which exactly one must be set. It is empty for an independent
+/// key.
 pub(super) struct Optional {
     one_of: &'static [&'static str],
 }
@@ -101,7 +102,7 @@ pub(super) struct Optional {
 pub(super) struct Required;
 
 impl<C: Contents, P> Setting<C, P> {
-    /// A valid value that differs from the default, for the documentation and for tests of the Helm chart.
+    /// Sets a valid value that differs from the default. The documentation and the tests of the Helm chart use it.
     pub(super) fn example(self, example: impl Into<Value>) -> Self {
         Self { example: Some(example.into()), ..self }
     }
@@ -180,12 +181,12 @@ pub(super) fn list_of<T>(rule: ValueRule<T>) -> List<T> {
 }
 
 impl<T> List<T> {
-    /// Refuses an empty list.
+    /// Makes an empty list invalid.
     pub(super) fn not_empty(self) -> Self {
         Self { least: 1, ..self }
     }
 
-    /// Refuses a list of more elements.
+    /// Makes a list of more elements invalid.
     pub(super) fn at_most(self, most: usize) -> Self {
         Self { most: Some(most), ..self }
     }
@@ -244,7 +245,8 @@ impl<T: SettingsTable> FieldSource<T> for Nested<T> {
     }
 }
 
-/// A list of tables of which at least one is needed: `[[auth.issuers]]`. No two may have the same value of the key `unique`.
+/// A list of tables, of which at least one is needed: `[[auth.issuers]]`. The value of the key `unique` must differ
+/// between the tables.
 pub(super) struct Tables {
     /// Noun for a table, used in error messages.
     pub(super) noun: &'static str,

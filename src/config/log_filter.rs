@@ -3,28 +3,28 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-/// Why a string is not a log filter.
+/// Reason why a string is not a log filter.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLogFilter {
     /// A part that is neither a level nor `target=level`.
     #[error("{0:?} is neither a level (off, error, warn, info, debug, trace) nor target=level")]
     NeitherLevelNorTarget(String),
-    /// `tracing` refuses the filter.
+    /// `tracing` rejects the filter.
     #[error("is not a log filter such as \"info\" or \"info,alovoice_gateway=debug\": {0}")]
     Syntax(#[from] ParseError),
 }
 
-/// Libraries that log errors of remote peers: requests that are not HTTP, invalid certificates of receivers. A filter that
-/// names such a library overrides this.
+/// Libraries that log errors of remote peers, such as requests that are not HTTP or invalid certificates of
+/// receivers. A filter that names such a library overrides this.
 const QUIET: &str = "actix_http=off,actix_server=warn,rustls_platform_verifier=off";
 
 /// The audit log does not depend on the level. A filter that names the target overrides this.
 const AUDIT: &str = "audit=info";
 
-/// Reads a filter such as `info` or `info,alovoice_gateway=debug`.
+/// Parses a filter such as `info` or `info,alovoice_gateway=debug`.
 ///
-/// It is stricter than `tracing`, which takes an unknown word for the name of a module: with `warning`, it would log almost
-/// nothing and report no error.
+/// It is stricter than `tracing`, which would treat an unknown word as the name of a module: with `warning`,
+/// `tracing` would log almost nothing and report no error.
 ///
 /// # Errors
 /// [`InvalidLogFilter`] names the wrong part.

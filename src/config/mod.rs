@@ -1,13 +1,15 @@
 //! The settings: every key, its meaning, its default and its bounds.
 //!
-//! [`load`] reads them from a TOML file and the environment; every other module takes the part that it needs. Each key is
-//! declared once, by the macro in `declare`. From the declaration follow the struct, its documentation, the reader, and the files that
-//! [`mod@reference`] generates: `config.example.toml`, `docs/settings.md` and a part of `helm/values.schema.json`.
+//! [`load`] reads them from a TOML file and the environment. Every other module gets the part that it needs. Each key
+//! is declared once, by the macro in `declare`. The declaration defines the struct, its documentation, the reader,
+//! and the files that [`mod@reference`] generates: `config.example.toml`, `docs/settings.md` and a part of
+//! `helm/values.schema.json`.
 //!
-//! An operator wants to see all mistakes at once. serde stops at the first error, so the file is read key by key (`reader`) by rules
-//! (`rules`) that note each problem and go on.
+//! An operator wants to see all mistakes at once. serde stops at the first error, so `reader` reads the file key by
+//! key, with `rules` that record each problem and continue.
 //!
-//! The settings hold no secret except passwords in `store.url` and in the URLs of proxies, and no problem repeats a value that might hold one.
+//! The settings contain no secret except passwords in `store.url` and in the URLs of proxies, and no problem repeats a
+//! value that might contain one.
 
 mod accepts;
 mod declare;
@@ -59,8 +61,8 @@ pub use vendor::VendorSettings;
 
 /// Reads the settings. An environment variable overrides the file, and the file overrides the defaults.
 ///
-/// `GATEWAY_STORE__URL` is the key `store.url`: the prefix, then the levels, separated by two underscores. A list is written
-/// with commas or as a TOML array. An issuer is named by its index: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`. Variables that
+/// `GATEWAY_STORE__URL` is the key `store.url`: the prefix, then the levels, separated by two underscores. A list is
+/// written with commas or as a TOML array. The index names an issuer: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`. Variables that
 /// Kubernetes or Docker set for a Service or link named `gateway` are ignored.
 ///
 /// # Errors
@@ -69,7 +71,8 @@ pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Settings, SettingsProblems> {
-    // If the file cannot be read, this is the only problem: otherwise every key that the file sets would be reported as missing.
+    // An unreadable file is the only problem that is reported. Otherwise every key that the file sets would be
+    // reported as missing.
     let mut table =
         file.map_or(Ok(toml::Table::new()), read_file).map_err(|problem| SettingsProblems(vec![problem]))?;
     let mut problems = Vec::new();
@@ -86,7 +89,7 @@ fn read_file(file: &Path) -> Result<toml::Table, SettingsProblem> {
     let problem = |detail| SettingsProblem { path: file.display().to_string(), detail };
     let text = std::fs::read_to_string(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
     text.parse().map_err(|error: toml::de::Error| {
-        // Not the error's Display: it quotes the line, and the line may hold a password.
+        // The `Display` of the error is not used, because it quotes the line, which may contain a password.
         let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
         let line = before.matches('\n').count() + 1;
         problem(format!("line {line} is not valid TOML: {}", error.message()))

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use toml::Value;
+
 use super::declare::settings;
 use super::keys::{Contents, list_of};
 use super::proxy_url::ProxyUrl;
 use super::rules::{boolean, file, proxy_url, text};
-use super::settings::NONE;
 
 /// Direct connections, with the certificate authorities of the system.
 impl Default for NetworkSettings {
@@ -32,7 +33,7 @@ settings! {
         http_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
         /// Hosts that are reached without a proxy: names (with all names below them), addresses, networks, or "*" for all. Without it,
         /// the variable NO_PROXY applies.
-        no_proxy: Vec<String> = list_of(text()).default(NONE).example(vec!["localhost", ".svc", "10.0.0.0/8"]),
+        no_proxy: Vec<String> = list_of(text()).default(Value::Array(Vec::new())).example(vec!["localhost", ".svc", "10.0.0.0/8"]),
         /// Sends callbacks through the proxy too. The proxy connects to the receivers, so the proxy must refuse internal addresses. The
         /// gateway still refuses a receiver whose name it resolves to a forbidden address.
         proxy_callbacks: bool = boolean().default(false),

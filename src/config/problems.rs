@@ -5,7 +5,8 @@ use std::fmt;
 /// Problem of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsProblem {
-    /// The key's path, such as `vendor.polling.min_interval`, or a file's path if the file itself is the problem.
+    /// Path of the key, such as `vendor.polling.min_interval`. If the file itself is the problem, the path of the
+    /// file.
     pub path: String,
     /// Description of the mistake and of valid values. It never repeats a secret.
     pub detail: String,

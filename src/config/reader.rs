@@ -11,7 +11,7 @@ use super::environment::Origins;
 use super::problems::{SettingsProblem, element_path, key_path};
 use super::rules::{InvalidValue, RawValue};
 
-/// Collects the problems and knows which environment variable set which path.
+/// Collects the problems, and knows which environment variable set each path.
 pub(super) struct Reader {
     origins: Origins,
     problems: RefCell<Vec<SettingsProblem>>,
@@ -32,12 +32,12 @@ impl Reader {
         Section::read_all(self, String::new(), table, read)
     }
 
-    /// Returns the noted problems.
+    /// Returns the recorded problems.
     pub(super) fn into_problems(self) -> Vec<SettingsProblem> {
         self.problems.into_inner()
     }
 
-    /// The environment variable that set the path, or something inside it.
+    /// Returns the environment variable that set the path or a part of its value.
     fn origin(&self, path: &str) -> Option<&String> {
         let is_inside =
             |inner: &str| inner.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));
@@ -66,7 +66,7 @@ impl Reader {
     }
 }
 
-/// A table while it is read. Each key that is read leaves the table; keys that remain at the end are unknown.
+/// A table that is being read. Reading a key removes it from the table; keys that remain at the end are unknown.
 pub(super) struct Section<'r> {
     reader: &'r Reader,
     path: String,
@@ -93,19 +93,19 @@ impl<'r> Section<'r> {
         self.set.contains(&key)
     }
 
-    /// Notes a problem of one key.
+    /// Records a problem of one key.
     pub(super) fn problem(&self, key: &str, detail: impl Into<String>) {
         let path = key_path(&self.path, key);
         let origin = self.reader.origin(&path);
         self.reader.note(path, detail.into(), origin);
     }
 
-    /// Notes a problem of the table itself.
+    /// Records a problem of the table itself.
     pub(super) fn own_problem(&self, detail: impl Into<String>) {
         self.reader.note(self.path.clone(), detail.into(), None);
     }
 
-    /// Takes the value of a key out of the table.
+    /// Removes the value of a key from the table and returns it.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         let value = self.table.remove(key)?;
@@ -151,7 +151,7 @@ impl<'r> Section<'r> {
         Section::read_all(self.reader, key_path(&self.path, key), table, read)
     }
 
-    /// Reads a list of tables in which no two have the same value of the key `unique`.
+    /// Reads a list of tables. The value of the key `unique` must differ between the tables.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
@@ -201,7 +201,8 @@ impl<'r> Section<'r> {
     }
 }
 
-/// All or nothing. Unlike a bare `collect`, it does not stop at the first `None`, so that every problem is noted.
+/// Returns all values, or `None` if one is missing. Unlike a bare `collect`, it does not stop at the first `None`, so
+/// that every problem is recorded.
 fn all<T>(results: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
     results.collect::<Vec<_>>().into_iter().collect()
 }
@@ -211,7 +212,7 @@ fn table(given: RawValue<'_>) -> Result<Table, InvalidValue> {
     given.table().ok_or_else(|| InvalidValue::because("must be a table"))
 }
 
-/// The known key that was probably meant: one typing error per three letters.
+/// Returns the known key that was probably meant. It allows one typing error per three letters.
 fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let distance = |known: &str| strsim::osa_distance(&key, known);

@@ -1,4 +1,4 @@
-//! The rules that values of settings follow, one for each kind of value, each with its error message.
+//! Rules for the values of settings, one for each kind of value, with their error messages.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -16,24 +16,24 @@ use super::proxy_url::ProxyUrl;
 use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
-/// Why a value is refused.
+/// Reason why a value is refused.
 pub(super) struct InvalidValue {
     detail: String,
     shows_value: bool,
 }
 
 impl InvalidValue {
-    /// "must be …; got …"
+    /// Creates the message "must be …; got …".
     pub(super) fn must_be(expected: impl std::fmt::Display) -> Self {
         Self { detail: format!("must be {expected}"), shows_value: true }
     }
 
-    /// A message without the value, for values that may hold a secret.
+    /// Creates a message without the value, for values that may be a secret.
     pub(super) fn because(reason: impl Into<String>) -> Self {
         Self { detail: reason.into(), shows_value: false }
     }
 
-    /// The message of the problem.
+    /// Returns the message of the problem.
     pub(super) fn describe(self, value: &Value) -> String {
         match shown(value).filter(|_| self.shows_value) {
             Some(shown) => format!("{}; got {shown}", self.detail),
@@ -42,7 +42,7 @@ impl InvalidValue {
     }
 }
 
-/// The value as a message shows it. `None` if the value looks like a secret that was put under the wrong key.
+/// Returns the value for a message. Returns `None` if the value looks like a secret under the wrong key.
 fn shown(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if text.contains("://") || text.contains('@') || text.contains("whsec_") => None,
@@ -57,10 +57,11 @@ fn shown(value: &Value) -> Option<String> {
     }
 }
 
-/// A value before it is checked. An environment variable always holds a string, which is then read as a number, a boolean or a list.
+/// A value before it is checked. The value of an environment variable is always a string, which is then parsed as a
+/// number, a boolean or a list.
 #[derive(Clone, Copy)]
 pub(super) struct RawValue<'v> {
-    /// Value as TOML gives it.
+    /// Value as in the TOML file.
     pub(super) value: &'v Value,
     /// Whether the value comes from an environment variable.
     pub(super) is_variable: bool,
@@ -75,7 +76,7 @@ impl<'v> RawValue<'v> {
         self.text().filter(|_| self.is_variable)?.trim().parse().ok()
     }
 
-    /// The list. An environment variable holds a TOML array or elements separated by commas.
+    /// Returns the value as a list. An environment variable contains a TOML array, or elements separated by commas.
     pub(super) fn list(self) -> Option<Vec<Value>> {
         let Some(text) = self.text().filter(|_| self.is_variable).map(str::trim) else {
             return self.value.as_array().cloned();
@@ -102,12 +103,12 @@ pub(super) struct ValueRule<T> {
 }
 
 impl<T> ValueRule<T> {
-    /// A rule with error messages of its own.
+    /// Creates a rule with its own error messages.
     fn new(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static) -> Self {
         Self { accepts, parse: Box::new(parse) }
     }
 
-    /// A rule whose error message follows from `accepts`.
+    /// Creates a rule whose error message is derived from `accepts`.
     fn plain(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Option<T> + 'static) -> Self {
         let message = accepts.to_string();
         Self::new(accepts, move |given| parse(given).ok_or_else(|| InvalidValue::must_be(&message)))
@@ -122,7 +123,7 @@ impl<T> ValueRule<T> {
         Self { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
-    /// Adds a check of the raw value, with an error message that comes before the rule's own.
+    /// Adds a check of the raw value. Its error message takes precedence over that of the rule.
     pub(super) fn refuse(self, check: impl Fn(RawValue<'_>) -> Option<InvalidValue> + 'static) -> Self
     where
         T: 'static,
@@ -193,7 +194,7 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<
     })
 }
 
-/// A string with something in it.
+/// A string that is not empty.
 pub(super) fn text() -> ValueRule<String> {
     ValueRule::plain(Accepts::Text, |given| non_empty(given).map(str::to_owned))
 }
@@ -207,7 +208,7 @@ pub(super) fn file() -> ValueRule<PathBuf> {
     ValueRule::plain(Accepts::File, |given| non_empty(given).map(PathBuf::from))
 }
 
-/// The name of an environment variable. An error does not show the value: it may be the secret itself, put where the name belongs.
+/// The name of an environment variable. An error does not show the value, because it may be the secret itself.
 pub(super) fn variable() -> ValueRule<String> {
     let is_name = |name: &&str| {
         !name.is_empty()
@@ -220,7 +221,8 @@ pub(super) fn variable() -> ValueRule<String> {
     })
 }
 
-/// An absolute `http` or `https` URL without user name, password and fragment. An error does not show the URL: it may hold a secret.
+/// An absolute `http` or `https` URL without user name, password and fragment. An error does not show the URL,
+/// because it may contain a secret.
 pub(super) fn http_url() -> ValueRule<Url> {
     ValueRule::new(Accepts::Url, parse_http_url)
 }
@@ -239,7 +241,7 @@ fn parse_http_url(given: RawValue<'_>) -> Result<Url, InvalidValue> {
     Ok(url)
 }
 
-/// An [`http_url`] to which a path can be appended: it has no query.
+/// An [`http_url`] without a query, so that a path can be appended.
 pub(super) fn base_url() -> ValueRule<Url> {
     http_url().and(|url| match url.query() {
         None => Ok(url),
@@ -278,7 +280,7 @@ pub(super) fn address() -> ValueRule<SocketAddr> {
     ValueRule::plain(Accepts::Address, |given| given.text()?.parse().ok())
 }
 
-/// The URL of a store. An error does not show the URL: it may hold a password.
+/// The URL of a store. An error does not show the URL, because it may contain a password.
 pub(super) fn store_url() -> ValueRule<StoreUrl> {
     ValueRule::new(Accepts::StoreUrl, |given| {
         let url = given.text().unwrap_or_default();

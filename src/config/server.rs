@@ -19,14 +19,15 @@ settings! {
         admin_listen: SocketAddr = address().default("0.0.0.0:9090").example("[::]:9191"),
         /// Maximum duration of a shutdown after SIGTERM, in which requests in flight finish.
         shutdown_grace: Duration = duration(Duration::ZERO..=HOUR).default("25s"),
-        /// First part of shutdown_grace, in which the gateway still accepts requests while /readyz answers 503. Use the time that a
-        /// load balancer needs to notice, about "5s" in Kubernetes. It must be shorter than shutdown_grace.
+        /// First part of shutdown_grace, in which the gateway still accepts requests while /readyz answers 503. Set
+        /// it to the time that a load balancer needs to notice the 503, about "5s" in Kubernetes. It must be shorter
+        /// than shutdown_grace.
         shutdown_delay: Duration = duration(Duration::ZERO..=HOUR).default("0s"),
         /// Maximum size of a request body.
         max_body_bytes: usize = size(KIB..=64 * MIB).default("4MiB"),
-        /// Maximum time in which a client sends the head of a request. A slower client gets a 408.
+        /// Maximum time that a client may take to send the head of a request. A slower client gets a 408.
         head_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
-        /// Maximum time in which a client sends the body of a request. A slower client gets a 408.
+        /// Maximum time that a client may take to send the body of a request. A slower client gets a 408.
         body_timeout: Duration = duration(MILLISECOND..=HOUR).default("30s"),
         /// Maximum number of open connections. Further connections wait. Each connection needs a file descriptor: see ulimit -n.
         max_connections: usize = integer(1..=1_000_000).default(25_000),
@@ -34,7 +35,7 @@ settings! {
         public_url: Option<Url> = base_url().optional().example("https://calls.example.uz"),
     }
     check |section| {
-        // Port 0 asks the system for a free port, so two listeners with port 0 get different ports.
+        // Port 0 requests a free port from the system, so two listeners with port 0 get different ports.
         if listen.is_some_and(|listen| listen.port() != 0 && Some(listen) == admin_listen) {
             section.problem("admin_listen", "must differ from server.listen: callers must not reach metrics and probes");
         }

@@ -106,9 +106,10 @@ settings! {
 settings! {
     /// Encryption protects secrets in the database and links that the gateway hands out.
     struct EncryptionSettings {
-        /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints it. The first
-        /// key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without it, webhooks with secrets, kept
-        /// answers and links to recordings are refused. Data that was encrypted with a lost key is lost.
+        /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints
+        /// it. The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the
+        /// file, the gateway refuses webhooks and links to recordings, and it stores answers to requests with an
+        /// Idempotency-Key without encryption. Data whose key is lost cannot be decrypted.
         key_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/encryption-key"),
     }
 }
@@ -141,8 +142,8 @@ settings! {
         headers_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/collector-headers"),
         /// Share of the traces that start in the gateway and are recorded.
         sample_ratio: f64 = number(0.0..=1.0).default(1.0),
-        /// Maximum number of additional traces per second that are recorded because the caller's traceparent header has the
-        /// sampled flag. A trace of a caller without that flag is not recorded.
+        /// Maximum number of traces per second that are recorded in addition to sample_ratio because the caller's
+        /// traceparent header has the sampled flag. A trace of a caller without that flag is not recorded.
         caller_samples_per_second: u32 = integer(0..=1_000_000).default(10),
     }
     check |section| {
@@ -158,7 +159,7 @@ settings! {
 }
 
 /// An empty list.
-pub(super) const NONE: Value = Value::Array(Vec::new());
+const NONE: Value = Value::Array(Vec::new());
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,16 +12,16 @@ use url::Url;
 pub enum StoreUrl {
     /// A SQLite file on this machine.
     Sqlite(PathBuf),
-    /// A PostgreSQL server, for any number of replicas.
+    /// A PostgreSQL server, which several replicas can use.
     Postgres(PostgresUrl),
 }
 
-/// A connection URL in the form that libpq defines. It has no `Debug` because it may hold a password.
+/// A connection URL in the form that libpq defines. It does not implement `Debug`, because it may contain a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(Zeroizing<String>);
 
 impl PostgresUrl {
-    /// The URL with its password.
+    /// Returns the URL with its password.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -42,7 +42,7 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Why a string is not the URL of a store. It does not repeat the string, which may hold a password.
+/// Reason why a string is not the URL of a store. It does not repeat the string, which may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidStoreUrl(&'static str);

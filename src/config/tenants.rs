@@ -33,7 +33,7 @@ settings! {
 }
 
 impl TenantSettings {
-    /// The tenant's rate limit. Keys that the tenant does not set come from `[rate_limit]`.
+    /// Returns the tenant's rate limit. Keys that the tenant does not set come from `[rate_limit]`.
     pub fn rate_limit(&self, common: &RateLimitSettings) -> RateLimitSettings {
         RateLimitSettings {
             requests_per_second: self.requests_per_second.unwrap_or(common.requests_per_second),
@@ -63,7 +63,7 @@ pub(crate) static CALLBACK_SECRET: SecretKeys = SecretKeys {
     examples: ["/run/secrets/alovoice/acme-callbacks", "ACME_CALLBACK_SECRET"],
 };
 
-/// Two keys of which one locates a secret: in a file or in an environment variable.
+/// Two keys, of which one gives the location of a secret: a file or an environment variable.
 #[derive(Debug)]
 pub(crate) struct SecretKeys {
     names: [&'static str; 2],
@@ -71,12 +71,12 @@ pub(crate) struct SecretKeys {
 }
 
 impl SecretKeys {
-    /// The key of the file.
+    /// Returns the key of the file.
     pub(crate) fn file_key(&self) -> &'static str {
         self.names[0]
     }
 
-    /// The key of the environment variable.
+    /// Returns the key of the environment variable.
     pub(crate) fn env_key(&self) -> &'static str {
         self.names[1]
     }

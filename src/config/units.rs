@@ -1,7 +1,7 @@
 //! Durations and sizes in settings: a whole number and one unit.
 //!
-//! The grammar is narrow on purpose. `1h30m`, `1.5s` and `10 MB` have several spellings, and `MB` has two
-//! meanings. `90m`, `1500ms` and `10MiB` have one.
+//! The grammar is narrow on purpose. Each value has one spelling: `90m` and not `1h30m`, `1500ms` and not `1.5s`.
+//! `MB` is not allowed, because it has two meanings.
 
 use std::fmt;
 use std::str::FromStr;

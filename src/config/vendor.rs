@@ -11,11 +11,11 @@ use super::rules::{base_url, boolean, duration, integer, number, size};
 use super::units::{DAY, GIB, HumanDuration, KIB, MILLISECOND, MINUTE};
 use crate::domain::polling::PollingPolicy;
 
-/// Vendor requests of one tenant at once.
+/// Bounds of the number of concurrent vendor requests of one tenant.
 pub(super) const CONCURRENCY: std::ops::RangeInclusive<i64> = 1..=1024;
-/// A pause that may be zero.
+/// Bounds of a pause, which may be zero.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(365);
-/// An interval. An interval of zero would send requests to the vendor without a pause.
+/// Bounds of an interval. An interval of zero would send requests to the vendor without a pause.
 const INTERVAL: std::ops::RangeInclusive<Duration> = MILLISECOND..=DAY.saturating_mul(365);
 
 settings! {
@@ -56,8 +56,8 @@ settings! {
         min_interval: Duration = duration(INTERVAL).default("5s"),
         /// Maximum interval between two polls.
         max_interval: Duration = duration(INTERVAL).default("5m"),
-        /// Next interval as a share of the time since the vendor accepted the call. It bounds how late a result is found, as a share
-        /// of the processing time.
+        /// Next interval as a share of the time since the vendor accepted the call. A result is found late by at most
+        /// this share of its processing time.
         growth: f64 = number(0.0..=10.0).default(0.1),
         /// Time from the submission after which the analysis fails with deadline_exceeded.
         deadline: Duration = duration(INTERVAL).default("24h"),

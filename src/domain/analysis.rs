@@ -89,9 +89,9 @@ pub struct Failure {
     pub retryable: bool,
 }
 
-/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
-/// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-/// `call_not_found` (perhaps not yet known) or `answer_unreadable`.
+/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with
+/// an error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+/// `call_not_found` (AloVoice may not know the call yet) or `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -105,7 +105,7 @@ pub enum FaultCode {
     VendorThrottled,
     /// The vendor refused the token of the tenant. The operator must fix it.
     TokenRefused,
-    /// The vendor does not know the call, perhaps not yet.
+    /// The vendor does not know the call. It may know the call later.
     CallNotFound,
     /// The answer of the vendor was invalid.
     AnswerUnreadable,
@@ -139,7 +139,7 @@ pub struct LastError {
     pub at: Timestamp,
 }
 
-/// JSON object of up to 4 KiB from the caller. The resource and the callbacks return it.
+/// JSON object of up to 4 KiB from the caller. The resource and the callbacks contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(serde_json::Map<String, serde_json::Value>);
@@ -163,7 +163,7 @@ impl Metadata {
         if size > Self::MAX_BYTES { Err(MetadataTooLarge(size)) } else { Ok(metadata) }
     }
 
-    /// The object as compact JSON.
+    /// Returns the object as compact JSON.
     pub fn to_json(&self) -> String {
         // A map with string keys always serializes.
         serde_json::to_string(&self.0).unwrap_or_default()
@@ -215,17 +215,17 @@ pub struct Analysis {
     pub metadata: Metadata,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
-    /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-    /// `call_not_found` (perhaps not yet known) or `answer_unreadable`.
+    /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered
+    /// with an error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the
+    /// token), `call_not_found` (AloVoice may not know the call yet) or `answer_unreadable`.
     pub last_error: Option<LastError>,
     /// Trace of the submission.
     pub trace: TraceContext,
-    /// Next work. `None` if nothing is left to do.
+    /// Next work; `None` if no work is left.
     pub work: Option<Work>,
 }
 
-/// A caller's request to analyse a call.
+/// A caller's request to analyze a call.
 #[derive(Debug, Clone)]
 pub struct Submission {
     /// Id of the call.
@@ -234,14 +234,14 @@ pub struct Submission {
     pub callback: Option<CallbackUrl>,
     /// Metadata that the resource and the callbacks return.
     pub metadata: Option<Metadata>,
-    /// Whether to analyse a finished call again.
+    /// Whether to analyze a finished call again.
     pub reanalyze: bool,
     /// Trace of the request.
     pub trace: TraceContext,
 }
 
 impl Analysis {
-    /// A new analysis of a call that was not submitted before.
+    /// Creates the analysis of a call that was not submitted before.
     pub fn begin(tenant: TenantId, submission: Submission, now: Timestamp) -> Self {
         Self {
             tenant,
@@ -258,14 +258,14 @@ impl Analysis {
         }
     }
 
-    /// Time at which a caller should ask again. `None` after the outcome.
+    /// Returns the time at which a caller should ask again; `None` after the outcome.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.
         Some(if work.leased { work.started_at } else { work.due_at })
     }
 
-    /// Time from now until [`Analysis::retry_at`], at least one second.
+    /// Returns the time from now until [`Analysis::retry_at`], at least one second.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

@@ -1,7 +1,7 @@
 //! Links to recordings. A link gives access to one recording without a token until the link expires.
 //!
-//! The link holds all its data in sealed form. No other party can create or read it, and every replica with the same keys
-//! opens it without a database.
+//! The link contains all its data in sealed (encrypted and authenticated) form. No other party can create or read it,
+//! and every replica with the same keys opens it without a database.
 
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ pub struct AudioLink {
 }
 
 impl AudioLink {
-    /// The link as a URL-safe string of `A-Za-z0-9_-`.
+    /// Returns the link as a URL-safe string of `A-Za-z0-9_-`.
     pub fn seal(&self, keys: &SealingKeys, entropy: &dyn Entropy) -> String {
-        // Ids have no line breaks.
+        // Ids contain no line breaks, so a line break can separate them.
         let plain = format!("{}\n{}\n{}", self.expires_at.as_millis(), self.tenant, self.call_id);
         URL_SAFE_NO_PAD.encode(keys.seal(Purpose::AudioLink, FORM, entropy, plain.as_bytes()))
     }
 
-    /// Opens the output of [`AudioLink::seal`], even after the expiry. `None` if no key opens it.
+    /// Opens the output of [`AudioLink::seal`], even after it has expired. Returns `None` if no key opens it.
     pub fn open(keys: &SealingKeys, token: &str) -> Option<Self> {
         let sealed = URL_SAFE_NO_PAD.decode(token).ok()?;
         let plain = keys.open(Purpose::AudioLink, FORM, &sealed)?;

@@ -8,7 +8,7 @@ pub enum AuditedAction {
 }
 
 impl AuditedAction {
-    /// The action's name in the store and in logs.
+    /// Returns the action's name in the store and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisDeleted => "analysis.deleted",
@@ -16,7 +16,7 @@ impl AuditedAction {
     }
 }
 
-/// The caller on whose behalf an action is done.
+/// The caller for whom an action is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The `sub` claim of the token.

@@ -8,7 +8,7 @@ use url::Url;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallbackUrl(Url);
 
-/// Why a string is not the URL of a callback.
+/// Reason why a string is not the URL of a callback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCallbackUrl {
     /// The URL is longer than [`CallbackUrl::MAX_LEN`].
@@ -29,10 +29,10 @@ pub enum InvalidCallbackUrl {
 }
 
 impl CallbackUrl {
-    /// Maximum length in bytes, as given and in normal form.
+    /// Maximum length in bytes, as given and after normalization.
     pub const MAX_LEN: usize = 2048;
 
-    /// Checks the rules and normalizes the URL, so that each URL counts once.
+    /// Checks the rules and normalizes the URL, so that all spellings of one URL are equal.
     ///
     /// # Errors
     /// [`InvalidCallbackUrl`] names the broken rule.
@@ -50,24 +50,24 @@ impl CallbackUrl {
         if url.fragment().is_some() {
             return Err(InvalidCallbackUrl::Fragment);
         }
-        // Percent-encoding can triple the length, and the store parses the normal form again.
+        // Percent-encoding can triple the length, and the store parses the normalized URL again.
         if url.as_str().len() > Self::MAX_LEN {
             return Err(InvalidCallbackUrl::TooLong(url.as_str().len()));
         }
         Ok(Self(url))
     }
 
-    /// The parsed URL.
+    /// Returns the parsed URL.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
 
-    /// The URL as a string.
+    /// Returns the URL as a string.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Key for limits per receiver: `scheme://host:port`.
+    /// Returns the key for limits per receiver: `scheme://host:port`.
     pub fn receiver(&self) -> String {
         self.0.origin().ascii_serialization()
     }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(CallbackUrl::parse("https://a.uz/#f"), Err(E::Fragment));
         let long = format!("https://a.uz/{}", "x".repeat(2048));
         assert_eq!(CallbackUrl::parse(&long), Err(E::TooLong(long.len())));
-        // The URL is short as written and too long after encoding.
+        // The URL is short as written, and too long after encoding.
         let encoded = format!("https://a.uz/{}", "ё".repeat(700));
         assert_eq!(CallbackUrl::parse(&encoded), Err(E::TooLong(13 + 6 * 700)));
     }

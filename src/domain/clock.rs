@@ -1,4 +1,4 @@
-//! Time and randomness, passed in so that tests can choose both.
+//! Time and randomness. They are passed in, so that tests can control them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The time that is this number of milliseconds after the Unix epoch.
+    /// Returns the time that is this number of milliseconds after the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
@@ -26,7 +26,7 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// Time since `earlier`. Zero if `earlier` is later, because a clock can step back.
+    /// Returns the time since `earlier`. Returns zero if `earlier` is later, because a clock can step back.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -34,7 +34,7 @@ impl Timestamp {
 
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
-    /// Saturates at the maximum.
+    /// The result saturates at the maximum.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(timestamp) => timestamp.fmt(f),
-            // RFC 3339 has no years after 9999, so the nearest possible time stands in.
+            // RFC 3339 has no years after 9999, so the nearest possible time is written instead.
             Err(_) if self.0 < 0 => jiff::Timestamp::MIN.fmt(f),
             Err(_) => jiff::Timestamp::MAX.fmt(f),
         }
@@ -69,10 +69,10 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// Source of the current time.
 pub trait Clock: Send + Sync {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// The current time in microseconds since the Unix epoch.
+    /// Returns the current time in microseconds since the Unix epoch.
     fn now_micros(&self) -> i64 {
         self.now().as_millis().saturating_mul(1000)
     }
@@ -83,7 +83,7 @@ pub trait Entropy: Send + Sync {
     /// Fills the slice with random bytes.
     fn fill(&self, bytes: &mut [u8]);
 
-    /// A random number, uniform in `0.0..1.0`, for jitter.
+    /// Returns a random number, uniform in `0.0..1.0`, for jitter.
     fn fraction(&self) -> f64 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
@@ -110,8 +110,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Clock that starts at a given time and advances with the machine's monotonic clock. A change of the machine's wall clock
-/// neither ends leases early nor extends them.
+/// Clock that starts at a given time and advances with the machine's monotonic clock. So a step of the machine's wall
+/// clock neither shortens nor extends leases.
 #[derive(Debug)]
 pub struct SteadyClock {
     base: Instant,
@@ -120,7 +120,7 @@ pub struct SteadyClock {
 }
 
 impl SteadyClock {
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
         Self { base: Instant::now(), at_base: AtomicI64::new(now.as_millis()) }
     }
@@ -130,7 +130,8 @@ impl SteadyClock {
         self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
     }
 
-    /// Moves the clock towards `now` by at most `at_most`. Repeated calls converge to a corrected clock without a jump.
+    /// Moves the clock towards `now` by at most `at_most`. Repeated calls converge to a corrected clock without a
+    /// jump.
     pub fn approach(&self, now: Timestamp, at_most: Duration) {
         let most = i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX);
         let off = now.as_millis().saturating_sub(self.now().as_millis());

@@ -51,7 +51,7 @@ pub struct DeliveryFilter {
 pub struct DeliveryQuery {
     /// Filter of the list.
     pub filter: DeliveryFilter,
-    /// Row id of the last delivery on the previous page. `None` for the first page.
+    /// Row id of the last delivery on the previous page; `None` for the first page.
     pub after: Option<i64>,
     /// Maximum number of deliveries on the page.
     pub limit: usize,
@@ -64,9 +64,9 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// Call of the event. `None` for a test event.
+    /// Call of the event; `None` for a test event.
     pub call_id: Option<CallId>,
-    /// Webhook of the delivery. `None` for the callback of a submission.
+    /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
     /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
@@ -76,14 +76,14 @@ pub struct Delivery {
     pub attempts: u32,
     /// Number of attempts before the last redelivery. The retry schedule restarts after them.
     pub earlier_attempts: u32,
-    /// Earliest time of the next attempt. While the delivery is leased, end of the lease.
+    /// Earliest time of the next attempt. While the delivery is leased, the end of the lease.
     pub due_at: Timestamp,
     /// Trace of the submission.
     pub trace: TraceContext,
 }
 
 impl Delivery {
-    /// Number of attempts since the last redelivery. The retry schedule counts these.
+    /// Returns the number of attempts since the last redelivery. The retry schedule counts these.
     pub const fn attempts_of_round(&self) -> u32 {
         self.attempts.saturating_sub(self.earlier_attempts)
     }
@@ -94,20 +94,20 @@ impl Delivery {
 pub enum Destination {
     /// The callback of a submission.
     Callback(CallbackUrl),
-    /// A webhook. Its URL at the time of the attempt applies.
+    /// A webhook. The attempt uses the URL that the webhook has at that time.
     Webhook(WebhookId),
 }
 
 impl Destination {
-    /// Webhook id for the store. Empty for a callback.
-    pub fn endpoint(&self) -> String {
+    /// Returns the webhook id for the store, which is empty for a callback.
+    pub fn webhook_column(&self) -> String {
         match self {
             Self::Callback(_) => String::new(),
             Self::Webhook(webhook) => webhook.to_string(),
         }
     }
 
-    /// URL for the store. Empty for a webhook, whose URL may change.
+    /// Returns the URL for the store. It is empty for a webhook, whose URL may change.
     pub fn url(&self) -> &str {
         match self {
             Self::Callback(url) => url.as_str(),
@@ -115,7 +115,7 @@ impl Destination {
         }
     }
 
-    /// Key for limits per receiver: the webhook, or the origin of the callback's URL.
+    /// Returns the key for limits per receiver: the webhook, or the origin of the callback's URL.
     pub fn receiver(&self) -> String {
         match self {
             Self::Callback(url) => url.receiver(),
@@ -131,7 +131,7 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// Call of the event. `None` for a test event.
+    /// Call of the event; `None` for a test event.
     pub call_id: Option<CallId>,
     /// Receiver of the delivery.
     pub destination: Destination,
@@ -142,7 +142,7 @@ pub struct NewDelivery {
 }
 
 impl NewDelivery {
-    /// A delivery of an event that happens `now`.
+    /// Creates a delivery of an event that happens `now`.
     pub fn begin(
         tenant: &TenantId,
         call_id: Option<&CallId>,

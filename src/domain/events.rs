@@ -92,15 +92,15 @@ impl Event {
 /// Type of a test event. A test event has no analysis and is not in the feed.
 pub const WEBHOOK_TEST: &str = "webhook.test";
 
-/// The `data` of a test event.
+/// Field `data` of a test event.
 #[derive(Debug, Serialize)]
 struct TestData {
-    /// Lets a receiver recognize a test without knowing the type.
+    /// Always `true`. A receiver can recognize a test by this field without looking at the type.
     is_test: bool,
     webhook: String,
 }
 
-/// The body of a test event.
+/// Returns the body of a test event.
 ///
 /// # Errors
 /// If the body does not serialize, which would be a bug.

@@ -12,12 +12,12 @@ impl FeedPosition {
     /// The position before the first event.
     pub const BEGINNING: Self = Self(0);
 
-    /// The position after the event with this number. Numbers start at 1.
+    /// Returns the position after the event with this number. Numbers start at 1.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// Number of the event before this position.
+    /// Returns the number of the event before this position.
     pub const fn number(self) -> i64 {
         self.0
     }
@@ -44,13 +44,13 @@ impl FeedEvent {
     }
 }
 
-/// Binary search for the position of a deleted event by time. The feed is almost sorted by time. The number of steps is
-/// logarithmic in the length of the feed.
+/// Binary search by time for the position of a deleted event. The feed is almost sorted by time. The number of steps
+/// is logarithmic in the length of the feed.
 #[derive(Debug)]
 pub struct Bisection {
     /// Events before this number are older than the deleted event.
     older: i64,
-    /// Events after this number are younger, or there are none.
+    /// Events after this number are younger, or do not exist.
     younger: i64,
     found_younger: bool,
     /// Result if no event is younger.
@@ -58,15 +58,15 @@ pub struct Bisection {
 }
 
 impl Bisection {
-    /// A search in a feed that ends at `end`.
+    /// Creates a search in a feed that ends at `end`.
     pub const fn new(end: FeedPosition) -> Self {
         Self { older: 0, younger: end.0, found_younger: false, end: end.0 }
     }
 
-    /// The position whose next event the caller reads now. The error is the result of the search.
+    /// Returns the position whose next event the caller must read now.
     ///
     /// # Errors
-    /// The position of the deleted event, once it is found.
+    /// The position of the deleted event, once the search has ended. It is the result, not a failure.
     pub const fn next(&self) -> Result<FeedPosition, FeedPosition> {
         if self.older >= self.younger {
             return Err(FeedPosition(if self.found_younger { self.older } else { self.end }));
@@ -74,7 +74,8 @@ impl Bisection {
         Ok(FeedPosition(self.older + (self.younger - self.older) / 2))
     }
 
-    /// Continues with the event after `place`: the position after that event, and whether it is younger than the deleted event.
+    /// Continues with the event after `place`: the position after that event, and whether it is younger than the
+    /// deleted event.
     pub const fn learn(&mut self, place: FeedPosition, found: Option<(FeedPosition, bool)>) {
         match found {
             Some((after, false)) if after.0 <= self.younger => self.older = after.0,
@@ -89,7 +90,7 @@ impl Bisection {
 pub struct PageLimits {
     /// Maximum number of events.
     pub events: usize,
-    /// Size of the bodies in bytes. The page ends with the event that exceeds it.
+    /// Maximum size of the bodies in bytes. The page ends with the event that exceeds it.
     pub bytes: usize,
 }
 
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Generates positions with gaps and times that are sorted except for a jitter.
+        /// Tests feeds whose positions have gaps and whose times are sorted except for a jitter.
         #[test]
         fn no_younger_event_precedes_the_position_that_is_found(
             steps in prop::collection::vec((1_i64..5, 0_i64..20, 0_i64..10), 0..60),
@@ -129,7 +130,8 @@ mod tests {
                 asked += 1;
                 prop_assert!(asked < 20);
             };
-            // The position may be anywhere between the last event that is certainly older and the first that is certainly younger.
+            // The position may be anywhere between the last event that is certainly older and the first that is
+            // certainly younger.
             let first_after = events.iter().find(|(_, time)| *time > wanted + 10).map_or(place, |(place, _)| *place);
             prop_assert!(found <= first_after);
             let before = events.iter().rev().find(|(place, _)| *place <= found);

@@ -1,5 +1,5 @@
-//! Idempotency keys: a request with a key runs once, even if it is sent several times. The header `Idempotency-Key` follows
-//! draft-ietf-httpapi-idempotency-key-header-07.
+//! Idempotency keys: a request with a key is executed once, even if it is sent several times. The header
+//! `Idempotency-Key` follows draft-ietf-httpapi-idempotency-key-header-07.
 
 use super::ids::{CallId, TenantId};
 
@@ -7,7 +7,7 @@ use super::ids::{CallId, TenantId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// Why a header value is not an idempotency key.
+/// Reason why a header value is not an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     /// The key is empty or too long.
@@ -25,8 +25,8 @@ impl IdempotencyKey {
     /// Maximum length in characters.
     pub const MAX_LEN: usize = 255;
 
-    /// Parses the header value: a string of RFC 9651 (`"…"`), or the bare string that many clients send. Both forms give the
-    /// same key.
+    /// Parses the header value: a string of RFC 9651 (`"…"`), or the string without quotes that many clients send.
+    /// Both forms give the same key.
     ///
     /// # Errors
     /// [`InvalidKey`] names the broken rule.
@@ -45,7 +45,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key without quotes.
+    /// Returns the key without quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -68,16 +68,16 @@ fn unquoted(text: &[u8]) -> Result<Vec<u8>, InvalidKey> {
     Err(InvalidKey::Quotes)
 }
 
-/// Subject of a stored answer, which decides when the answer is deleted and whether it is sealed.
+/// Subject of a stored answer. It determines when the answer is deleted and whether it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// One call. Deleting the call deletes the answer.
     Call(CallId),
     /// Several calls. Deleting any call of the tenant deletes the answer.
     Calls,
-    /// The answer concerns no call and holds no secret.
+    /// The answer concerns no call and contains no secret.
     Plain,
-    /// The answer holds a secret. It is stored sealed or not at all.
+    /// The answer contains a secret. It is sealed, or not stored at all.
     Secret,
 }
 
@@ -85,7 +85,7 @@ impl Subject {
     /// Placeholder for several calls, which is not a valid call id.
     pub const SEVERAL: &str = "*";
 
-    /// Call whose deletion deletes the answer, or [`SEVERAL`](Self::SEVERAL).
+    /// Returns the call whose deletion deletes the answer, or [`SEVERAL`](Self::SEVERAL).
     pub fn concerns(&self) -> Option<&str> {
         match self {
             Self::Call(call_id) => Some(call_id.as_str()),
@@ -95,18 +95,18 @@ impl Subject {
     }
 }
 
-/// Request with a key, as the store keeps it. It contains only hashes of the key and of the request.
+/// Request with a key, in the form that the store keeps. It contains only hashes of the key and of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
     /// SHA-256 of the operation (method and path) and the key. It is unique per tenant.
     pub name: [u8; 32],
-    /// SHA-256 of everything that identifies the request's content.
+    /// SHA-256 of all data that identify the content of the request.
     pub fingerprint: [u8; 32],
     /// Result of [`Subject::concerns`].
     pub concerns: Option<String>,
 }
 
-/// Answer as the store keeps it.
+/// Answer in the form that the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAnswer {
     /// Whether the bytes are sealed.
@@ -115,7 +115,7 @@ pub struct StoredAnswer {
     pub bytes: Vec<u8>,
 }
 
-/// Associated data of a sealed answer: the tenant and [`KeyedRequest::name`].
+/// Returns the associated data of a sealed answer: the tenant and [`KeyedRequest::name`].
 pub fn sealing_context(tenant: &TenantId, name: &[u8; 32]) -> Vec<u8> {
     [tenant.as_str().as_bytes(), b"\0", name].concat()
 }

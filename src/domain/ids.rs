@@ -1,4 +1,4 @@
-//! Ids. Each is parsed once at the edge and is valid afterwards.
+//! Ids. Each id is parsed once at the edge and is valid afterwards.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::clock::{Entropy, Timestamp};
 
-/// Why a string is not a valid id.
+/// Reason why a string is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// The id is empty or too long.
@@ -70,7 +70,7 @@ macro_rules! text_id {
                 Ok(Self(text.into()))
             }
 
-            /// The id as a string.
+            /// Returns the id as a string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -106,7 +106,7 @@ macro_rules! text_id {
 text_id! {
     /// The vendor's id of a recorded call: 1 to 128 of `A-Za-z0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
     ///
-    /// Every allowed character needs no escape in a path segment of a URL (RFC 3986, section 3.3).
+    /// No allowed character needs an escape in a path segment of a URL (RFC 3986, section 3.3).
     CallId, 128, "A-Z a-z 0-9 . _ ~ : @ + = -",
     |c| c.is_ascii_alphanumeric() || "._~:@+=-".contains(c)
 }
@@ -124,7 +124,7 @@ macro_rules! generated_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Generates a new id, which sorts by time (UUID version 7, RFC 9562).
+            /// Generates a new id. Ids sort by time (UUID version 7, RFC 9562).
             pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
                 let mut random = [0; 10];
                 entropy.fill(&mut random);
@@ -132,13 +132,13 @@ macro_rules! generated_id {
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
-            /// Parses the string form. `None` if the string is not an id of this kind.
+            /// Parses the string form. Returns `None` if the string is not an id of this kind.
             pub fn parse(text: &str) -> Option<Self> {
                 let uuid = Uuid::try_parse(text.strip_prefix($prefix)?).ok()?;
                 (uuid.get_version_num() == 7).then_some(Self(uuid))
             }
 
-            /// Time of generation by the clock of the generating process.
+            /// Returns the time of generation, by the clock of the generating process.
             pub fn generated_at(self) -> Timestamp {
                 // The first 48 bits are milliseconds, which always fit.
                 Timestamp::from_millis(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
@@ -178,7 +178,7 @@ generated_id! {
 }
 
 generated_id! {
-    /// Id of a request for which the caller gave none: `req_…`.
+    /// Id of a request whose caller sent none: `req_…`.
     RequestId, "req_"
 }
 

@@ -72,8 +72,8 @@ impl Analysis {
         }
     }
 
-    /// Applies another submission: replaces the metadata, and starts a new round if the submission asks for one and no round is
-    /// in progress.
+    /// Applies another submission: replaces the metadata, and starts a new round if the submission requests one and
+    /// no round is in progress.
     ///
     /// A completed analysis stays completed during the new round. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
@@ -102,7 +102,7 @@ impl Analysis {
             SubmitOutcome::Accepted => {
                 self.accepted(&mut work, context.now);
                 work.missing_since = None;
-                work.due_at = context.now + Pace::first_look(context.pace, context.policy);
+                work.due_at = context.now + Pace::first_poll_after(context.pace, context.policy);
                 self.work = Some(work);
                 Effect::none()
             }
@@ -136,7 +136,7 @@ impl Analysis {
         work.errors = 0;
     }
 
-    /// Plans the next poll: the vendor has the call and no result yet.
+    /// Plans the next poll. The vendor has the call, but no result yet.
     fn wait(&mut self, mut work: Work, etag: Option<String>, context: &Context<'_>) -> Effect {
         self.accepted(&mut work, context.now);
         if self.is_over(&work, context) {
@@ -204,7 +204,7 @@ impl Analysis {
                 }
             };
             self.last_error = Some(LastError { code, detail, at: now });
-            // The caller who asked for the new analysis waits for an event.
+            // The caller who requested the new analysis waits for an event.
             return Effect { event: Some(EventKind::AnalysisUpdated), ..Effect::none() };
         }
         self.status = Status::Failed;
@@ -214,7 +214,7 @@ impl Analysis {
     }
 }
 
-/// The failure of a round that reached its deadline, from the error of its last request.
+/// Returns the failure of a round that reached its deadline, from the error of its last request.
 fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
     let failure = match code {
         FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
@@ -223,14 +223,14 @@ fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
     (failure, format!("no result before the deadline; last error: {detail}"))
 }
 
-/// The processing time of a result that the latest poll found. `None` if it is unknown: the gateway did not see the vendor's
-/// acceptance, or errors delayed the poll.
+/// Returns the processing time of a result that the latest poll found. Returns `None` if it is unknown: the gateway
+/// did not see the vendor's acceptance, or errors delayed the poll.
 fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     let accepted_at = work.accepted_at.filter(|_| work.stage == Stage::Poll && work.errors == 0)?;
-    Some(ProcessingTime { found_after: now.since(accepted_at), at_first_look: work.polls == 1 })
+    Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
-/// Whether the vendor has not known the call for longer than the grace period.
+/// Returns whether the vendor has not known the call for longer than the grace period.
 fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     let since = *work.missing_since.get_or_insert(context.now);
     context.now.since(since) >= context.policy.not_found_grace

@@ -15,14 +15,14 @@ pub struct AnalysisFilter {
     pub tags: Vec<String>,
     /// Search in the transcript.
     pub search: Option<SearchQuery>,
-    /// Exclusive lower bound of the time of submission.
+    /// Lower bound of the time of submission, exclusive.
     pub submitted_after: Option<Timestamp>,
-    /// Exclusive upper bound of the time of submission.
+    /// Upper bound of the time of submission, exclusive.
     pub submitted_before: Option<Timestamp>,
 }
 
-/// Position in a list. Its parts never change for an analysis, and each analysis has a different position, so pages are
-/// stable: concurrent writes cause no duplicates or gaps.
+/// Position in a list. Its parts never change for an analysis, and no two analyses have the same position. So pages
+/// are stable: concurrent writes cause no duplicates or gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPosition {
     /// Time of submission of the last analysis on the previous page.
@@ -36,7 +36,7 @@ pub struct ListPosition {
 pub struct AnalysisQuery {
     /// Filter of the list.
     pub filter: AnalysisFilter,
-    /// Position after which the page starts. `None` for the first page.
+    /// Position after which the page starts; `None` for the first page.
     pub after: Option<ListPosition>,
     /// Maximum number of analyses on the page.
     pub limit: usize,

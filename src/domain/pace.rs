@@ -1,13 +1,15 @@
-//! The vendor's processing time for a tenant's calls, learned from completed calls. The first poll for a result comes when
-//! the quickest results tend to be ready.
+//! The vendor's processing time for a tenant's calls, learned from completed calls. It determines the time of the
+//! first poll: when the quickest results tend to be ready.
 //!
-//! The estimate is a low quantile of the processing times, learned by stochastic approximation (Robbins and Monro, 1951) on
-//! their logarithm. A time above the estimate moves the estimate up a little, and a time below it moves it down by more; the
-//! estimate settles where both balance. It needs three numbers and follows a vendor whose speed changes.
+//! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro,
+//! 1951) on their logarithm. A sample above the estimate increases the estimate a little, and a sample below it
+//! decreases the estimate by more. The estimate settles where both balance. It needs three numbers and follows a
+//! vendor whose speed changes.
 //!
-//! Polls after the first come at ages that grow by `growth`, so a result that such a poll finds is late by at most this share.
-//! A result that was ready long before the first poll is found later than that. [`Pace::QUANTILE`] is the largest share of
-//! early results with which nine in ten results are found in time, and so gives the latest possible first poll.
+//! Polls after the first come at ages that grow by `growth`, so a result that such a poll finds is late by at most
+//! this share. A result that was ready long before the first poll is found later than that. [`Pace::QUANTILE`] is the
+//! largest share of early results with which nine in ten results are found in time. So it gives the latest acceptable
+//! first poll.
 
 #[cfg(test)]
 mod simulation;
@@ -23,7 +25,7 @@ use super::polling::PollingPolicy;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Time from the vendor's acceptance to the first poll, in whole milliseconds. It applies after enough samples.
-    pub first_look: Duration,
+    pub first_poll_after: Duration,
     /// Number of samples so far. It saturates at the maximum.
     pub samples: u32,
     /// Time of the last sample.
@@ -35,91 +37,93 @@ pub struct Pace {
 pub struct ProcessingTime {
     /// Time from the vendor's acceptance to the poll that found the result.
     pub found_after: Duration,
-    /// Whether this was the first poll. Then the result may have been ready long before.
-    pub at_first_look: bool,
+    /// Whether this was the first poll. In that case the result may have been ready long before.
+    pub at_first_poll: bool,
 }
 
 impl Pace {
     /// Share of results that are ready before the first poll.
     pub const QUANTILE: f64 = 0.15;
-    /// Number of samples after which the estimate is used. Until then, polls come early and often, which measures the
-    /// times well.
+    /// Number of samples after which the estimate is used. Until then, the gateway polls early and often, which
+    /// measures the times well.
     pub const ENOUGH_SAMPLES: u32 = 16;
     /// Maximum time to the first poll, even if the estimate is longer.
-    pub const MAX_FIRST_LOOK: Duration = Duration::from_secs(3600);
+    pub const MAX_FIRST_POLL_AFTER: Duration = Duration::from_secs(3600);
 
-    /// Maximum gain: the first steps are large, but random outliers must not move the estimate far.
+    /// Maximum gain. The first steps are large, but random outliers must not change the estimate much.
     const MOST_GAIN: f64 = 0.2;
-    /// Gain per sample count: the steps shrink so that the quantile of a log-normal distribution with a spread of about 0.35
-    /// is found soonest.
+    /// Gain, divided by the number of samples. The value finds the quantile of a log-normal distribution with a
+    /// spread of about 0.35 soonest.
     const GAIN: f64 = 1.6;
-    /// Minimum gain: the estimate follows a vendor that becomes faster by half within about fifty results, and a slower vendor
-    /// within a few hundred results.
+    /// Minimum gain. With it, the estimate follows a vendor that becomes twice as fast within about fifty results,
+    /// and a slower vendor within a few hundred results.
     const LEAST_GAIN: f64 = 0.02;
-    /// Results that are closer together than the estimate divided by this number count once. The calls of a burst finish in
-    /// the order of their processing times, and learning from each would drag the estimate to the slowest.
+    /// Samples that are closer together than the estimate divided by this number count once. The calls of a burst
+    /// finish in the order of their processing times, so counting each of them would move the estimate to the
+    /// slowest.
     const SPACING: u32 = 16;
-    /// A result that the first poll finds was probably ready earlier, by this share of the time.
+    /// A result that the first poll finds was probably ready earlier. This is the share of its age by which it was
+    /// earlier.
     const READY_BEFORE: f64 = 0.13;
-    /// A first poll that is later than planned by more than this share teaches nothing: it was delayed, or it was planned by an
-    /// old estimate.
+    /// A first poll that is later than planned by more than this share gives no sample: it was delayed, or an old
+    /// estimate planned it.
     const LATE: f64 = 0.25;
 
-    /// The estimate after one more result, found at `now`. `None` if the result teaches nothing.
+    /// Returns the estimate after one more result, found at `now`. Returns `None` if the result gives no sample.
     pub fn learn(
         known: Option<Self>,
         processed: ProcessingTime,
         policy: &PollingPolicy,
         now: Timestamp,
     ) -> Option<Self> {
-        let planned = Self::first_look(known, policy);
-        if processed.at_first_look && processed.found_after > planned.mul_f64(1.0 + Self::LATE) {
+        let planned = Self::first_poll_after(known, policy);
+        if processed.at_first_poll && processed.found_after > planned.mul_f64(1.0 + Self::LATE) {
             return None;
         }
         let Some(known) = known else {
-            let first_look = bounded(processed.likely(policy), policy);
-            return Some(Self { first_look, samples: 1, learned_at: now });
+            let first_poll_after = bounded(processed.likely(policy), policy);
+            return Some(Self { first_poll_after, samples: 1, learned_at: now });
         };
-        let estimate = bounded(known.first_look, policy);
+        let estimate = bounded(known.first_poll_after, policy);
         // A clock that was set back must not stop the learning.
         if now >= known.learned_at && now.since(known.learned_at) < estimate / Self::SPACING {
             return None;
         }
         let samples = known.samples.saturating_add(1);
         let gain = (Self::GAIN / f64::from(samples)).clamp(Self::LEAST_GAIN, Self::MOST_GAIN);
-        // Compares with the current estimate, not with the one that planned the poll: many calls planned without an
-        // estimate would push it without end.
-        let below = processed.at_first_look || processed.likely(policy) < estimate;
+        // The sample is compared with the current estimate, not with the one that planned the poll. Otherwise many
+        // calls that were planned without an estimate would move the estimate without limit.
+        let below = processed.at_first_poll || processed.likely(policy) < estimate;
         let step = if below { -gain * (1.0 - Self::QUANTILE) } else { gain * Self::QUANTILE };
-        let first_look = bounded(estimate.mul_f64(step.exp()), policy);
-        Some(Self { first_look, samples, learned_at: now })
+        let first_poll_after = bounded(estimate.mul_f64(step.exp()), policy);
+        Some(Self { first_poll_after, samples, learned_at: now })
     }
 
-    /// Time from the vendor's acceptance to the first poll.
-    pub fn first_look(known: Option<Self>, policy: &PollingPolicy) -> Duration {
+    /// Returns the time from the vendor's acceptance to the first poll.
+    pub fn first_poll_after(known: Option<Self>, policy: &PollingPolicy) -> Duration {
         match known.filter(|known| known.samples >= Self::ENOUGH_SAMPLES) {
-            Some(known) => bounded(known.first_look, policy),
+            Some(known) => bounded(known.first_poll_after, policy),
             None => policy.first_after,
         }
     }
 }
 
 impl ProcessingTime {
-    /// The most likely processing time.
+    /// Returns the most likely processing time.
     fn likely(self, policy: &PollingPolicy) -> Duration {
-        let share = if self.at_first_look {
+        let share = if self.at_first_poll {
             1.0 - Pace::READY_BEFORE
         } else {
-            // The previous poll was earlier by `growth`: take the geometric mean of both.
+            // The previous poll was earlier by `growth`, so the geometric mean of both polls is the likeliest time.
             1.0 / (1.0 + policy.growth).sqrt()
         };
         self.found_after.mul_f64(share)
     }
 }
 
-/// Bounds the time and rounds it to whole milliseconds, which the store keeps.
-fn bounded(first_look: Duration, policy: &PollingPolicy) -> Duration {
+/// Limits the time to its bounds and rounds it to whole milliseconds, which the store keeps.
+fn bounded(first_poll_after: Duration, policy: &PollingPolicy) -> Duration {
     let least = policy.min_interval;
-    let bounded = first_look.clamp(least, Pace::MAX_FIRST_LOOK.max(least));
+    let bounded = first_poll_after.clamp(least, Pace::MAX_FIRST_POLL_AFTER.max(least));
     Duration::from_millis(u64::try_from(bounded.as_millis()).unwrap_or(u64::MAX))
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Schedule of the polls, from `[vendor.polling]`. The settings reference describes each field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollingPolicy {
-    /// Time from the vendor's acceptance to the first poll, until a [`Pace`](super::pace::Pace) is learned.
+    /// Time from the vendor's acceptance to the first poll, until enough samples for a [`Pace`](super::pace::Pace)
+    /// exist.
     pub first_after: Duration,
     /// Minimum interval between two polls.
     pub min_interval: Duration,
@@ -26,11 +27,11 @@ pub struct PollingPolicy {
 impl PollingPolicy {
     /// Maximum `Retry-After` that the gateway honours. A longer one counts as an error of the vendor.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
-    /// Part of each interval that is reserved for the request itself. A result that becomes ready just after a poll is found
-    /// by the answer to the next poll, which must still arrive within the interval.
+    /// Part of each interval that is reserved for the request itself. A result that becomes ready just after a poll
+    /// is found by the next poll, whose answer must arrive within the interval.
     const REQUEST_TIME: Duration = Duration::from_millis(300);
 
-    /// The interval after a poll without a result: a share of the age, so that quick results are found
+    /// Returns the interval after a poll without a result. It is a share of the age, so that quick results are found
     /// quickly and slow results need few polls.
     pub fn interval(&self, age: Duration) -> Duration {
         let share = age.as_secs_f64() * self.growth;
@@ -40,9 +41,9 @@ impl PollingPolicy {
             .clamp(self.min_interval, self.max_interval.max(self.min_interval))
     }
 
-    /// The pause after the given number of consecutive errors. The ceiling doubles from the minimum interval to the
-    /// maximum interval, and `jitter` (0 to 1) scales it; the pause is at least the minimum interval. This "full jitter" spreads
-    /// retries best (AWS, "Exponential Backoff And Jitter", 2015).
+    /// Returns the pause after the given number of consecutive errors. The ceiling doubles from the minimum to the
+    /// maximum interval, and `jitter` (0 to 1) scales it; the pause is at least the minimum interval. This "full
+    /// jitter" spreads retries best (AWS, "Exponential Backoff And Jitter", 2015).
     pub fn backoff(&self, errors: u32, jitter: f64) -> Duration {
         let doubled = self.min_interval.saturating_mul(1 << errors.saturating_sub(1).min(20));
         doubled.min(self.max_interval).mul_f64(jitter.clamp(0.0, 1.0)).max(self.min_interval)

@@ -57,7 +57,7 @@ pub struct AnalysisResource {
 }
 
 impl AnalysisResource {
-    /// The resource of an analysis, with the result if there is one.
+    /// Creates the resource of an analysis, with the result if there is one.
     pub fn new(analysis: &Analysis, result: Option<AnalysisResult>) -> Self {
         let mut resource = Self {
             call_id: analysis.call_id.clone(),

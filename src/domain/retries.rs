@@ -14,7 +14,7 @@ pub enum AttemptOutcome {
         /// Status of the answer.
         status: u16,
     },
-    /// The receiver answered with another status. A redirect counts too.
+    /// The receiver answered with another status, which may be a redirect.
     Refused {
         /// Status of the answer.
         status: u16,
@@ -76,15 +76,15 @@ pub enum RetryDecision {
     RetryAt(Timestamp),
     /// The delivery failed for good.
     GiveUp(GiveUpReason),
-    /// Nothing was sent for a reason on the gateway's side. The delivery waits until this time, and the attempt does not count
-    /// in the schedule.
+    /// The gateway itself could not send the attempt. The delivery waits until this time, and the attempt does not
+    /// count in the schedule.
     WaitUntil(Timestamp),
-    /// The delivery waits, because its webhook becomes disabled. It continues when the webhook is enabled again.
+    /// The webhook becomes disabled, and the delivery waits until the webhook is enabled again.
     Hold,
 }
 
 impl RetryDecision {
-    /// Whether the delivery succeeded. `None` while it is pending.
+    /// Returns whether the delivery succeeded; `None` while it is pending.
     pub const fn arrived(self) -> Option<bool> {
         match self {
             Self::Delivered => Some(true),
@@ -94,7 +94,7 @@ impl RetryDecision {
     }
 }
 
-/// Reason for which a delivery fails for good.
+/// Reason why a delivery fails for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
     /// The receiver answered 410. Its webhook becomes disabled.
@@ -110,10 +110,10 @@ pub struct RetrySchedule(Vec<Duration>);
 impl RetrySchedule {
     /// Maximum jitter as a share of the pause.
     pub const JITTER: f64 = 0.2;
-    /// Maximum `Retry-After` that is honoured, so that a receiver cannot delay work without end.
+    /// Maximum `Retry-After` that is honoured, so that a receiver cannot delay work without limit.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// Creates a schedule of one attempt more than pauses. The first attempt has no pause.
+    /// Creates a schedule. The first attempt has no pause, so there is one attempt more than pauses.
     pub const fn new(pauses: Vec<Duration>) -> Self {
         Self(pauses)
     }
@@ -132,7 +132,7 @@ impl RetrySchedule {
             AttemptOutcome::Delivered { .. } => return RetryDecision::Delivered,
             AttemptOutcome::Gone => return RetryDecision::GiveUp(GiveUpReason::Gone),
             AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
-            // A forbidden address is retried: the name may resolve differently later, and settings can change.
+            // A forbidden address is retried, because the name may resolve differently later and settings can change.
             AttemptOutcome::Unsigned { .. }
             | AttemptOutcome::Forbidden { .. }
             | AttemptOutcome::Failed { .. } => Duration::ZERO,
@@ -148,14 +148,14 @@ impl RetrySchedule {
 /// Adds jitter to the pause. A `jitter` outside `0.0..=1.0` is clamped.
 fn spread(pause: Duration, jitter: f64) -> Duration {
     let share = RetrySchedule::JITTER * jitter.clamp(0.0, 1.0);
-    // A NaN has no duration and gives no jitter.
+    // A NaN is not a duration and gives no jitter.
     let extra = Duration::try_from_secs_f64(pause.as_secs_f64() * share).unwrap_or_default();
     pause.saturating_add(extra)
 }
 
 /// Parses a `Retry-After` header (RFC 9110, section 10.2.3): seconds, or a date relative to `now`.
 ///
-/// A date in the past means zero. `None` if the value has neither form.
+/// A date in the past means zero. Returns `None` if the value has neither form.
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,7 +1,9 @@
-//! Sealing: authenticated encryption of data that only this service can read, and that no other party can change unnoticed.
+//! Sealing: authenticated encryption of data that only this service can decrypt, and that no other party can change
+//! unnoticed. "To open" means to decrypt and to verify.
 //!
-//! The cipher is AES-256-GCM-SIV (RFC 8452), which stays secure if a nonce repeats: replicas choose nonces at random. The purpose and
-//! the owner of the data are bound to it as associated data, so data that is copied elsewhere does not open.
+//! The cipher is AES-256-GCM-SIV (RFC 8452). It stays secure if a nonce repeats, which can happen because replicas
+//! choose nonces at random. The purpose and the owner of the data are bound to it as associated data, so data that is
+//! copied elsewhere does not open.
 
 use std::fmt;
 
@@ -36,12 +38,12 @@ impl Purpose {
     }
 }
 
-/// Outcome of resealing with the first key.
+/// Outcome of sealing again with the first key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resealed {
     /// The first key had sealed the data already.
     Unchanged,
-    /// Another key had sealed the data. This is the data sealed by the first key.
+    /// Another key had sealed the data. This is the same data sealed with the first key.
     Replaced(Vec<u8>),
     /// None of the keys opens the data.
     Unopened,
@@ -62,7 +64,7 @@ impl SealingKeys {
         if keys.is_empty() { Err(InvalidSecret::Empty) } else { Ok(Self(keys)) }
     }
 
-    /// Seals data for a purpose. `context` identifies the owner, and opening needs the same context.
+    /// Seals data for a purpose. `context` identifies the owner; opening needs the same context.
     pub fn seal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         entropy.fill(&mut nonce);
@@ -78,12 +80,12 @@ impl SealingKeys {
         sealed
     }
 
-    /// Opens sealed data. `None` if no key sealed it for this purpose and context, or if it was changed.
+    /// Opens sealed data. Returns `None` if no key sealed it for this purpose and context, or if it was changed.
     pub fn open(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<SecretSlice<u8>> {
         self.open_by(purpose, context, sealed).map(|(_, plain)| plain)
     }
 
-    /// Seals data of another key with the first key, so that the other key can be retired.
+    /// Seals data of another key with the first key, so that the other key can be removed.
     pub fn reseal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, sealed: &[u8]) -> Resealed {
         match self.open_by(purpose, context, sealed) {
             Some((0, _)) => Resealed::Unchanged,

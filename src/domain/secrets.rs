@@ -1,4 +1,4 @@
-//! Secrets. They are never displayed, they are wiped on drop, and only `expose` reveals them.
+//! Secrets. They are never displayed, their memory is wiped when they are dropped, and only `expose` reveals them.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretSlice, SecretString};
 
 use super::clock::Entropy;
 
-/// Why a string is not a valid secret. It never repeats the string.
+/// Reason why a string is not a valid secret. It never repeats the string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
     /// The string has only white space.
@@ -49,12 +49,12 @@ impl VendorToken {
         Ok(Self(text.into()))
     }
 
-    /// The token itself, for the vendor's URL.
+    /// Returns the token itself, for the vendor's URL.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// The text with the token replaced. `None` if the text does not contain the token.
+    /// Returns the text with the token replaced; `None` if the text does not contain the token.
     pub fn erased_from(&self, text: &str) -> Option<String> {
         text.contains(self.expose()).then(|| text.replace(self.expose(), "[token]"))
     }
@@ -101,17 +101,17 @@ impl CallbackSecret {
         Ok(Self(SecretBox::new(bytes.into())))
     }
 
-    /// The `whsec_` form, for the answer that shows the secret once.
+    /// Returns the `whsec_` form, for the answer that shows the secret once.
     pub fn to_text(&self) -> SecretString {
         const PREFIX: &str = "whsec_";
-        // The capacity is exact: a string that grows leaves copies of the secret in memory.
+        // The capacity is exact, because a string that grows leaves copies of the secret in memory.
         let mut text = String::with_capacity(PREFIX.len() + self.expose().len().div_ceil(3) * 4);
         text.push_str(PREFIX);
         STANDARD.encode_string(self.expose(), &mut text);
         text.into()
     }
 
-    /// The key's bytes, for the signature.
+    /// Returns the key's bytes, for the signature.
     pub fn expose(&self) -> &[u8] {
         self.0.expose_secret()
     }

@@ -13,7 +13,8 @@ use super::talk_metrics::TalkMetrics;
 /// Maximum number of tags that lists show and that the filter by tag finds.
 const MAX_TAGS: usize = 100;
 
-/// The parts of a result that lists show. The store keeps it beside the result, so that lists read no transcripts.
+/// The parts of a result that lists show. The store keeps a summary beside each result, so that lists read no
+/// transcripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultSummary {
     /// The id of the analysis at AloVoice.
@@ -29,7 +30,7 @@ pub struct ResultSummary {
 }
 
 impl ResultSummary {
-    /// The summary of a result.
+    /// Returns the summary of a result.
     pub fn of(result: &AnalysisResult) -> Self {
         Self {
             ai_call_id: result.ai_call_id.clone(),
@@ -44,8 +45,8 @@ impl ResultSummary {
 /// Maximum length of a tag name in a filter, in characters.
 pub const MAX_TAG_CHARS: usize = 256;
 
-/// Each name once, in the order of the tags. Names that are longer than [`MAX_TAG_CHARS`] and names with a NUL are left
-/// out: PostgreSQL cannot store a NUL.
+/// Returns each name once, in the order of the tags. Omits names that are longer than [`MAX_TAG_CHARS`], and names
+/// with a NUL, which PostgreSQL cannot store.
 fn tag_names(result: &AnalysisResult) -> Vec<String> {
     let mut seen = HashSet::new();
     let names = result.tags.iter().map(|tag| tag.name.as_str());
@@ -53,7 +54,7 @@ fn tag_names(result: &AnalysisResult) -> Vec<String> {
     names.filter(fit).filter(|name| seen.insert(*name)).take(MAX_TAGS).map(str::to_owned).collect()
 }
 
-/// A summary of an analysis, without the transcript and the matches of tags. `get_analysis` returns these.
+/// A summary of an analysis. It omits the transcript and the places where tags matched; `get_analysis` returns them.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AnalysisSummary {
     /// The CALL_ID of AloVoice.
@@ -96,7 +97,7 @@ pub struct AnalysisSummary {
 }
 
 impl AnalysisSummary {
-    /// The summary of an analysis, with the result if there is one.
+    /// Creates the summary of an analysis, with the result if there is one.
     pub fn new(analysis: &Analysis, result: Option<ResultSummary>) -> Self {
         let mut summary = Self {
             call_id: analysis.call_id.clone(),

@@ -1,4 +1,4 @@
-//! The trace context of a call, kept over the hours between its submission and its callback.
+//! The trace context of a call. The gateway keeps it from the submission to the callback.
 //!
 //! The header is `traceparent` of W3C Trace Context, level 1: `00-{trace id}-{parent id}-{flags}`.
 
@@ -9,18 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Entropy;
 
-/// A position in a trace: the ids of the trace and of the span that later work is a child of, and the flags of the trace.
+/// A position in a trace: the id of the trace, the id of the span that becomes the parent of later work, and the
+/// flags.
 ///
-/// It is stored with analyses, deliveries and replays.
+/// It is stored with analyses, deliveries and replays. A stored context without a span is read as a child of a span that was
+/// never exported, so the row stays readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceContext {
     trace_id: u128,
     flags: u8,
+    #[serde(default = "unknown_span")]
     span_id: NonZeroU64,
 }
 
 /// The flag of a sampled trace: one whose spans are exported.
 const SAMPLED: u8 = 1;
+
+const fn unknown_span() -> NonZeroU64 {
+    NonZeroU64::MIN
+}
 
 impl TraceContext {
     /// Starts a new trace that is not sampled.
@@ -35,12 +42,13 @@ impl TraceContext {
         }
     }
 
-    /// The context inside an exported span.
+    /// Creates the context inside an exported span.
     pub const fn of_span(trace_id: u128, span_id: NonZeroU64) -> Self {
         Self { trace_id, flags: SAMPLED, span_id }
     }
 
-    /// Reads a `traceparent` header. Returns `None` if the header is malformed: the specification ignores such a header.
+    /// Parses a `traceparent` header. Returns `None` if the header is malformed, because the specification ignores
+    /// such a header.
     pub fn parse(header: &str) -> Option<Self> {
         let mut fields = header.split('-');
         let (version, trace_id) = (fields.next()?, fields.next()?);
@@ -57,12 +65,12 @@ impl TraceContext {
         Some(Self { trace_id, flags: u8::from_str_radix(flags, 16).ok()?, span_id })
     }
 
-    /// Id of the trace, never 0.
+    /// Returns the id of the trace, which is never 0.
     pub const fn trace_id(self) -> u128 {
         self.trace_id
     }
 
-    /// Id of the span that later work is a child of.
+    /// Returns the id of the span that becomes the parent of later work.
     pub const fn span_id(self) -> NonZeroU64 {
         self.span_id
     }
@@ -72,14 +80,14 @@ impl TraceContext {
         self.flags & SAMPLED != 0
     }
 
-    /// The same context with the sampled flag set or cleared.
+    /// Returns the same context with the sampled flag set or cleared.
     #[must_use]
     pub const fn sampled(self, is_sampled: bool) -> Self {
         let flags = if is_sampled { self.flags | SAMPLED } else { self.flags & !SAMPLED };
         Self { flags, ..self }
     }
 
-    /// The `traceparent` header of a request that is sent inside this span.
+    /// Returns the `traceparent` header of a request that is sent inside this span.
     pub fn traceparent(self) -> String {
         format!("00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
@@ -128,6 +136,9 @@ mod tests {
         let trace = TraceContext::parse(PARENT).unwrap();
         let stored = serde_json::to_string(&trace).unwrap();
         assert_eq!(serde_json::from_str::<TraceContext>(&stored).unwrap(), trace);
+
+        let without_span: TraceContext = serde_json::from_str(r#"{"trace_id":1015,"flags":0}"#).unwrap();
+        assert_eq!(without_span.trace_id(), 1015);
     }
 
     #[test]

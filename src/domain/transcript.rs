@@ -27,7 +27,7 @@ pub enum Speaker {
     Operator,
     /// The other party of the call.
     Client,
-    /// Any other value of the vendor, unchanged. Empty if there is none.
+    /// Any other value of the vendor, unchanged. It is empty if the vendor sent none.
     #[serde(untagged)]
     Other(String),
 }

@@ -17,12 +17,12 @@ const MILLIS_OF_A_DAY: i64 = 86_400_000;
 pub struct Day(i64);
 
 impl Day {
-    /// The day that contains a time.
+    /// Returns the day that contains a time.
     pub const fn of(moment: Timestamp) -> Self {
         Self(moment.as_millis().div_euclid(MILLIS_OF_A_DAY))
     }
 
-    /// The day with a number of [`Day::number`].
+    /// Returns the day with a number from [`Day::number`].
     pub const fn from_number(number: i64) -> Self {
         Self(number)
     }
@@ -32,12 +32,12 @@ impl Day {
         self.0
     }
 
-    /// The day that is this number of days earlier.
+    /// Returns the day that is this number of days earlier.
     pub const fn before(self, days: i64) -> Self {
         Self(self.0.saturating_sub(days))
     }
 
-    /// All days from this one to `last`, including both.
+    /// Returns all days from this one to `last`, including both.
     pub fn until(self, last: Self) -> impl Iterator<Item = Self> {
         (self.0..=last.0).map(Self)
     }
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for Day {
         use serde::de::Error;
         let text = String::deserialize(deserializer)?;
         let wrong = || D::Error::custom("must be a day such as 2026-11-22");
-        // jiff also parses a date with a time and drops the time.
+        // jiff also parses a date with a time and ignores the time.
         if text.len() != 10 {
             return Err(wrong());
         }
@@ -74,9 +74,10 @@ impl<'de> Deserialize<'de> for Day {
 /// Usage counters of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Accepted submissions, including repeated ones.
+    /// Number of accepted submissions, including repeated ones.
     pub submissions: u64,
-    /// Requests for a result, including those that found a finished call.
+    /// Number of requests for a result. A request for a call that was never submitted counts only if the vendor had
+    /// the result.
     pub polls: u64,
     /// Number of completed analyses. Later revisions do not count.
     pub completions: u64,
@@ -86,10 +87,10 @@ pub struct Usage {
     pub deliveries: DeliveryUsage,
 }
 
-/// Usage of deliveries, counted on the day on which they ended.
+/// Usage of deliveries. Each number counts on the day on which the attempt or the delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct DeliveryUsage {
-    /// Finished attempts, successful or not.
+    /// Number of finished attempts, successful or not.
     #[schema(example = 125)]
     pub attempts: u64,
     /// Number of successful deliveries.
@@ -101,26 +102,27 @@ pub struct DeliveryUsage {
 }
 
 impl Usage {
-    /// Counters of one accepted submission.
+    /// Returns the counters of one accepted submission.
     pub fn submission() -> Self {
         Self { submissions: 1, ..Self::default() }
     }
 
-    /// Counters of polls and of the event that they caused.
+    /// Returns the counters of polls and of the event that they caused.
     pub fn step(polls: u64, event: Option<EventKind>) -> Self {
         let is = |kind| u64::from(event == Some(kind));
         let (completions, failures) = (is(EventKind::AnalysisCompleted), is(EventKind::AnalysisFailed));
         Self { polls, completions, failures, ..Self::default() }
     }
 
-    /// Counters of one attempt. `outcome` says whether the delivery succeeded; `None` means that it continues.
+    /// Returns the counters of one attempt. `outcome` says whether the delivery succeeded; `None` means that it
+    /// continues.
     pub fn attempt(outcome: Option<bool>) -> Self {
         let is = |wanted| u64::from(outcome == Some(wanted));
         let deliveries = DeliveryUsage { attempts: 1, delivered: is(true), failed: is(false) };
         Self { deliveries, ..Self::default() }
     }
 
-    /// All counters in the order of the columns in the store.
+    /// Returns all counters in the order of the columns in the store.
     pub const fn numbers(&self) -> [u64; 7] {
         let Self { submissions, polls, completions, failures, deliveries } = *self;
         let DeliveryUsage { attempts, delivered, failed } = deliveries;

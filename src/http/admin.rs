@@ -15,7 +15,7 @@ const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of the store's statistics for `/metrics`: half of the default scrape timeout of Prometheus.
 const STATISTICS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether this replica wants requests. A drain begins by clearing it.
+/// Whether this replica accepts requests. A drain begins by clearing it.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -43,7 +43,7 @@ async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// Readiness: this replica wants requests, and the store accepts writes.
+/// Readiness: this replica accepts requests, and the store accepts writes.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => HttpResponse::Ok().body("ok\n"),
@@ -51,7 +51,7 @@ async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> 
     }
 }
 
-/// The result of the readiness check, with the reason if not ready.
+/// Returns the result of the readiness check, with the reason if not ready.
 async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), &'static str> {
     if !readiness.get() {
         return Err("starting or draining");
@@ -62,10 +62,10 @@ async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), &'static s
     }
 }
 
-/// All metrics in the text format of Prometheus. The statistics of the store are read on each scrape.
+/// Returns all metrics in the text format of Prometheus. The statistics of the store are read on each scrape.
 async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     let metrics = &state.env.metrics;
-    // First, because reading the statistics uses a connection of the store.
+    // This is read first, because reading the statistics uses a connection of the store.
     observe_resources(&state).await;
     let (ready, observed) = tokio::join!(
         check(&readiness, &state),

@@ -46,7 +46,8 @@ pub struct SubmitAnalysis {
     reanalyze: bool,
 }
 
-/// An object of any members. Its limit of 4 KiB bounds their number too: the shortest member is `"":0,`.
+/// Returns the schema of an object with any members. Its size limit of 4 KiB also limits their number: the shortest
+/// member is `"":0,`.
 fn metadata_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
@@ -112,7 +113,7 @@ impl SubmitAnalysis {
     }
 }
 
-/// Takes the value of a field, or adds its error to `errors`.
+/// Returns the value of a field, or adds its error to `errors`.
 fn checked<T>(
     errors: &mut Vec<FieldError>,
     pointer: &str,
@@ -138,7 +139,7 @@ pub(super) async fn submit_analysis(
     Ok(response.body(representation.body))
 }
 
-/// Returns one analysis, after a wait for its outcome if the caller prefers that.
+/// Returns one analysis. Waits for its outcome first if the caller prefers that.
 pub(super) async fn get_analysis(
     http: HttpRequest,
     request: ApiRequest<CallId>,

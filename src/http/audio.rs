@@ -105,7 +105,8 @@ pub(super) async fn stream(
             continue;
         }
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
-        // A page from AloVoice must not run at the origin of the gateway: a recording is audio or plain bytes.
+        // An HTML page from AloVoice must not run at the origin of the gateway, so the media type is an audio type or
+        // plain bytes.
         let is_page = name == "content-type" && !value.as_bytes().starts_with(b"audio/");
         let value = if is_page { HeaderValue::from_static("application/octet-stream") } else { value };
         response.insert_header((name, value));

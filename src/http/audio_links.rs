@@ -119,7 +119,7 @@ pub(super) async fn get_linked_audio(
 ) -> Result<HttpResponse, ApiError> {
     let state = state_of(&http)?;
     let mut response = audio::stream(&http, state, &request.tenant, &request.call_id, trace.0).await?;
-    // Pages of other origins may embed a linked recording, including isolated ones.
+    // Pages of other origins may embed a linked recording, even if they are isolated.
     response.headers_mut().insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     Ok(response)
 }

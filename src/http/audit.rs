@@ -1,9 +1,9 @@
 //! The audit log: a line for each operation of an authenticated caller, with the target `audit`, or `audit::read` for
 //! operations that only read.
 //!
-//! An entry begins when a token is verified or a link is opened. From then on the request is logged, even if
-//! it is refused. The action is the operation id of the route table. An entry holds names and ids
-//! only, no content of a call and no link.
+//! An entry begins when a token is verified or a link is opened. From then on the request is logged, even if it is
+//! refused. The action is the operation id of the route table. An entry contains names and ids only, no content of a
+//! call and no link.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,23 +20,23 @@ use super::routes::ApiOperation;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 
-/// The audit entry of a request, kept in the extensions of the request. It is written when the request was answered. If
-/// the caller hangs up earlier, only an operation that may change something is written, without a status.
+/// The audit entry of a request, kept in the extensions of the request. It is written after the answer. If the caller
+/// disconnects earlier, it is written without a status, and only for operations that may change data.
 #[derive(Clone)]
 pub(super) struct AuditEntry(Rc<RefCell<Entry>>);
 
-/// The statuses of the items of a batch that name a call, in their order. A handler leaves them in the extensions of its
-/// response.
+/// The statuses of the items of a batch that name a call, in their order. The handler adds them to the extensions of
+/// its response.
 pub(super) struct ItemStatuses(pub(super) Vec<u16>);
 
 struct Entry {
     action: &'static str,
     only_reads: bool,
     actor: AuditActor,
-    /// An operation that only reads gets it with the answer.
+    /// For an operation that only reads, the id is known only with the answer.
     request_id: Option<String>,
     trace: Option<RequestTrace>,
-    /// The calls that the request is about, with the status of each if it differs from that of the answer. Each call gets
+    /// The calls that the request concerns. A call has a status if it differs from that of the answer. Each call gets
     /// a line; a request without calls gets one.
     calls: Vec<(CallId, Option<u16>)>,
     webhook: Option<WebhookId>,
@@ -91,7 +91,7 @@ fn begin(
     if !is_enabled {
         return;
     }
-    // A segment that is not an id may be any text, so it is not logged.
+    // The text of an invalid id could be anything, so it is not logged.
     let segment = |name| request.match_info().query(name);
     let mut extensions = request.extensions_mut();
     let entry = Entry {
@@ -125,7 +125,7 @@ pub(super) fn record<B>(request: &HttpRequest, response: &HttpResponse<B>, reque
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // The caller hung up before the answer, and the operation changes nothing.
+        // The caller disconnected before the answer, and the operation changes nothing.
         let Some(request_id) = &self.request_id else { return };
         match self.calls.as_slice() {
             [] => self.write(request_id, None),
@@ -134,7 +134,7 @@ impl Drop for Entry {
     }
 }
 
-/// The target of a `tracing` macro must be a constant.
+/// Writes a line. This is a macro, because the target of a `tracing` macro must be a constant.
 macro_rules! write_line {
     ($target:literal, $entry:expr, $request_id:expr, $call:expr) => {{
         let (entry, call): (&Entry, Option<&(CallId, Option<u16>)>) = ($entry, $call);
@@ -163,7 +163,7 @@ macro_rules! write_line {
 }
 
 impl Entry {
-    /// Adds the id of the created resource, which the `Location` of the answer ends with.
+    /// Adds the id of the created resource, which is the last segment of `Location`.
     fn add_created_ids<B>(&mut self, response: &HttpResponse<B>) {
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         let mut parts = location.unwrap_or_default().rsplit('/');

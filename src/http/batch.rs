@@ -66,7 +66,7 @@ fn read(item: &RawValue, index: usize, trace: TraceContext) -> Result<Submission
     read().map_err(|error| error.within(&format!("/analyses/{index}")))
 }
 
-/// The `call_id` of an item that may be invalid otherwise, cut to the length of a call id.
+/// Returns the `call_id` of an item, even if the item is invalid otherwise, cut to the length of a call id.
 fn named(item: &RawValue) -> Option<String> {
     let fields: serde_json::Value = serde_json::from_str(item.get()).ok()?;
     Some(fields.get("call_id")?.as_str()?.chars().take(CallId::MAX_LEN).collect())

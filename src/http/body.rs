@@ -24,12 +24,12 @@ pub trait RequestBody: Sized {
     /// `malformed_body` or `invalid_request`.
     fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError>;
 
-    /// The calls that the body names, for the audit log and for stored answers.
+    /// Returns the calls that the body names, for the audit log and for stored answers.
     fn calls(&self) -> Vec<CallId> {
         Vec::new()
     }
 
-    /// Whether the request only asks what would happen. Its answer is not stored under an `Idempotency-Key`.
+    /// Whether the request is a dry run. Its answer is not stored under an `Idempotency-Key`.
     fn is_dry_run(&self) -> bool {
         false
     }
@@ -38,7 +38,7 @@ pub trait RequestBody: Sized {
 /// Whether an operation takes a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyPresence {
-    /// A body is not read.
+    /// Bodies are not read.
     None,
     /// A body is read if the request has one.
     Optional,
@@ -48,7 +48,7 @@ pub enum BodyPresence {
 
 /// The fields of a JSON body.
 pub trait JsonFields: DeserializeOwned {
-    /// The calls that the body names, as in [`RequestBody::calls`].
+    /// Returns the calls that the body names, as in [`RequestBody::calls`].
     fn calls(&self) -> Vec<CallId> {
         Vec::new()
     }
@@ -106,10 +106,10 @@ impl<T: JsonFields + Default> RequestBody for OptionalBody<T> {
     }
 }
 
-/// Receives the body of a request; `None` if the operation takes none or the request has none.
+/// Receives the body of a request. Returns `None` if the operation takes no body or the request has none.
 ///
 /// # Errors
-/// A problem with the size, the media type or the time that the body takes.
+/// A problem with the size, the media type or the time limit of the body.
 pub(super) async fn receive<B: RequestBody>(
     request: &HttpRequest,
     payload: Payload,
@@ -148,7 +148,7 @@ fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
     Err(unsupported(&format!("the body must be of type application/json{patch} in UTF-8")))
 }
 
-/// A merge patch has a media type of its own (RFC 7396, 4).
+/// Whether the media type is JSON for this method. A merge patch has its own media type (RFC 7396, 4).
 fn is_json(method: &Method, media_type: &str) -> bool {
     media_type == "application/json"
         || (method == Method::PATCH && media_type == "application/merge-patch+json")

@@ -6,11 +6,11 @@ use actix_web::HttpRequest;
 use actix_web::http::header::IF_NONE_MATCH;
 use utoipa::IntoParams;
 
-/// The longest wait. Common ingresses close connections that are idle for longer.
+/// Maximum wait. Common ingresses close connections that are idle for longer.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// `Prefer: wait=N` (RFC 7240, 4.3), capped at [`MAX_WAIT`]. The first one counts. The RFC requires to ignore malformed
-/// preferences.
+/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`]. The first value counts. The RFC
+/// requires that malformed preferences are ignored.
 pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {

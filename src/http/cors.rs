@@ -8,7 +8,7 @@ use actix_web::middleware::Condition;
 
 use crate::config::CorsSettings;
 
-/// How long a browser may cache the answer to a preflight request, in seconds.
+/// Time for which a browser may cache the answer to a preflight request, in seconds.
 const MAX_AGE: usize = 3600;
 
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PATCH", "DELETE"];
@@ -51,7 +51,7 @@ const RESPONSE_HEADERS: [&str; 14] = [
     "x-request-id",
 ];
 
-/// The middleware. It does nothing if no origin is allowed.
+/// Returns the middleware. It does nothing if no origin is allowed.
 pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
     let closed = Cors::default()
         .allowed_methods(METHODS)

@@ -5,7 +5,7 @@ pub(super) fn inline(stem: &str, extension: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let mut stem: String = stem.chars().map(safe).collect();
     if stem.starts_with('.') {
-        // Otherwise the file would be hidden on Unix.
+        // A leading dot would hide the file on Unix.
         stem.replace_range(..1, "_");
     }
     format!("inline; filename=\"{stem}.{extension}\"")

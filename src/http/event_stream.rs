@@ -17,7 +17,7 @@ const RETRY_MS: u32 = 2000;
 /// A comment that keeps the connection open through proxies. Clients ignore it.
 const PING: &[u8] = b": ping\n\n";
 
-/// The token of a stream. It is verified again before each write, so that a revoked key also ends open streams.
+/// The token of a stream. It is verified again before each write, so that a withdrawn key also ends open streams.
 pub(super) struct StreamToken {
     verifier: Arc<Verifier>,
     token: String,
@@ -42,7 +42,7 @@ enum StreamState {
     Closed,
 }
 
-/// The body of the stream. The server polls it again when the last chunk was sent.
+/// Returns the body of the stream. The server polls it again after the last chunk was sent.
 pub(super) fn stream(
     events: EventStream,
     token: StreamToken,
@@ -50,7 +50,8 @@ pub(super) fn stream(
     unfold(StreamState::Opening(events, token), |stage| async move {
         match stage {
             StreamState::Opening(events, token) => {
-                // An id without data: a client that disconnects before the first event resumes here.
+                // An id without data comes first, so that a client that disconnects before the first event can resume
+                // here.
                 let head = format!("retry: {RETRY_MS}\nid: {}\n\n", events.cursor());
                 Some((Ok(head.into()), StreamState::Open(events, token)))
             }

@@ -21,7 +21,7 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
 /// Limit of the event bodies in one page. The event that exceeds it is the last one.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// The available media types. A caller that accepts both by name gets a stream; [`PAGE`] is the default.
+/// The available media types. A caller that accepts both by name gets a stream. [`PAGE`] is the default.
 const OFFERED: [&str; 2] = ["text/event-stream", "application/json"];
 const STREAM: usize = 0;
 const PAGE: usize = 1;
@@ -33,8 +33,8 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListEvents {
-    /// Start position: `next` of the previous page, the `id` of an event, `earliest` or `latest`. By default a page starts
-    /// with the oldest event and a stream with the next new event.
+    /// Start position: `next` of the previous page, the `id` of an event, `earliest` or `latest`. By default a page
+    /// starts with the oldest event, and a stream starts with the next new event.
     #[param(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9_-]+$", example = "earliest")]
     after: Option<String>,
     /// Maximum number of events in a page. The default is 100. A page also ends at 8 MiB. Not allowed for streams.
@@ -60,11 +60,12 @@ pub struct Event {
 /// One page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
-    /// The events, oldest first. An empty page is the last one. A page with fewer than `limit` events
-    /// may have a next page.
+    /// The events, oldest first. An empty page means that there is no newer event yet. A page can have fewer than
+    /// `limit` events although more events exist: only an empty page shows that there are no more.
     #[schema(max_items = 500)]
     events: Vec<Event>,
-    /// Cursor of the next page: pass it as `after`, now or later. It does not expire.
+    /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later: it does not
+    /// expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
     next: String,
 }
@@ -79,7 +80,7 @@ pub struct LastEventId {
     last_event_id: Option<String>,
 }
 
-/// Returns a page of events, or a stream of them if the caller prefers that.
+/// Returns a page of events, or a stream of events if the caller prefers that.
 pub(super) async fn list_events(
     http: HttpRequest,
     request: ApiRequest<(), ListEvents>,
@@ -114,7 +115,7 @@ fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError
     Start::parse(tenant, text).ok_or_else(|| ApiError::invalid_field(pointer, rule))
 }
 
-/// Opens a stream. A HEAD request has no body and so does not count as an open stream.
+/// Opens a stream. A HEAD request has no body, so it does not count as an open stream.
 async fn open_stream(
     http: &HttpRequest,
     request: &ApiRequest<(), ListEvents>,
@@ -131,7 +132,7 @@ async fn open_stream(
     Ok(stream_head().streaming(stream(events, token)))
 }
 
-/// The head of a stream, with headers that stop proxies from buffering events.
+/// Returns the head of a stream, with headers that prevent proxies from buffering events.
 fn stream_head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response

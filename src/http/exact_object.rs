@@ -1,4 +1,4 @@
-//! JSON objects that are returned unchanged. An object that would lose data on the way is refused.
+//! JSON objects that are returned unchanged. An object that would lose data during parsing is refused.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// From here on serde_json parses integers as floating-point numbers, which would lose digits.
+/// serde_json parses integers from this value on as floating-point numbers, which would lose digits.
 const TWO_TO_THE_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// An object without loss: no duplicate keys on any level, and no integers of more than 64 bits.
@@ -45,7 +45,7 @@ fn members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::
     Ok(object)
 }
 
-/// Any value, by the same rules.
+/// A value under the same rules.
 struct Exact(Value);
 
 impl<'de> Deserialize<'de> for Exact {

@@ -1,4 +1,4 @@
-//! JSON that callers send, parsed strictly, with an error text for each mistake.
+//! Strict parser of JSON from callers, with an error text for each mistake.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,10 +12,11 @@ use super::problem::{ApiError, MALFORMED_BODY};
 /// Parses a body.
 ///
 /// # Errors
-/// `malformed_body` for a text that is not JSON; `invalid_request`, with the place and the rule, for JSON of another form.
+/// `malformed_body` for a text that is not JSON; `invalid_request`, with the position and the rule, for JSON of
+/// another form.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let malformed = |error: &serde_json::Error| {
-        // The messages of serde_json contain a position and at most a key of the text.
+        // The messages of serde_json contain a position and at most one key of the text.
         ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
     };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -32,7 +33,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The JSON pointer (RFC 6901) of a path, in the fragment form that RFC 9457 uses.
+/// Returns the JSON pointer (RFC 6901) of a path, in the fragment form that RFC 9457 uses.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = "#".to_owned();
@@ -55,7 +56,7 @@ fn without_position(error: &serde_json::Error) -> String {
     shortened(&readable_rule(text.split(" at line ").next().unwrap_or_default()))
 }
 
-/// Replaces messages of serde that only make sense to Rust programmers.
+/// Replaces messages of serde that only Rust programmers understand.
 pub(super) fn readable_rule(message: &str) -> String {
     if let Some((_, known)) =
         message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected "))
@@ -72,7 +73,7 @@ pub(super) fn readable_rule(message: &str) -> String {
     }
 }
 
-/// Limits an error text that repeats the input of the caller to 200 characters.
+/// Cuts an error text that repeats the input of the caller to 200 characters.
 pub(super) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {

@@ -75,11 +75,11 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         .default_service(web::to(not_found));
 }
 
-/// A path of the route table.
+/// Returns the resource of a path in the route table.
 fn resource(path: PathOperations) -> Resource {
     let mut resource = web::resource(path.path);
     if path.path == "/v1/analyses/batch" {
-        // A call may be named `batch`. These methods address that call.
+        // A call id may be `batch`. These methods on `/v1/analyses/batch` address that call.
         let of_calls = guard::Any(guard::Get()).or(guard::Head()).or(guard::Delete());
         resource = resource.guard(guard::Not(of_calls));
     }
@@ -89,7 +89,7 @@ fn resource(path: PathOperations) -> Resource {
     refusing_others(resource, &path.methods()).app_data(path)
 }
 
-/// A page without authentication. It answers GET and HEAD.
+/// Returns the resource of a page without authentication. It answers GET and HEAD.
 fn page<H, Args>(path: &'static str, handler: H) -> Resource
 where
     H: actix_web::Handler<Args> + Clone,
@@ -101,7 +101,7 @@ where
         .app_data(PathOperations { path, operations: Vec::new() })
 }
 
-/// Refuses all methods but these with 405 and `Allow`.
+/// Answers all other methods with 405 and `Allow`.
 fn refusing_others(resource: Resource, methods: &[Method]) -> Resource {
     let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
     let allow = HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static(""));

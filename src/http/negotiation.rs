@@ -1,12 +1,13 @@
-//! Content negotiation: the media type that a caller prefers, by `Accept` (RFC 9110, 12.5.1).
+//! Content negotiation: selects the media type that a caller prefers, by `Accept` (RFC 9110, 12.5.1).
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{Accept, Header, Quality};
 
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
-/// The index in `offered` of the preferred type. The highest quality wins, then the most specific media range, then the
-/// default if no range names a type exactly, then the order of `offered`. Without a valid `Accept` it is the default.
+/// Returns the index in `offered` of the preferred type. The highest quality wins, then the most specific media
+/// range, then the default if no range names a type exactly, then the order of `offered`. Without a valid `Accept`,
+/// the default wins.
 ///
 /// Parameters of a range, such as `charset`, are ignored, because each type has one variant.
 ///
@@ -17,7 +18,7 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[&str], default: usize)
     if ranges.is_empty() {
         return Ok(default);
     }
-    // The most specific range that matches a type decides on its quality.
+    // The most specific range that matches a type determines its quality.
     let rank = |offer: &str| {
         let matching = ranges
             .iter()
@@ -38,7 +39,7 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[&str], default: usize)
 /// The precision of a range that names a type without wildcards.
 const EXACT: u8 = 2;
 
-/// The precision of a range, in lower case, that matches a type; `None` if it does not match.
+/// Returns the precision of a range, in lower case, that matches a type; `None` if it does not match.
 fn precision(range: &str, offer: &str) -> Option<u8> {
     let is_of_kind = |kind: &str| offer.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
     match range.strip_suffix("/*") {

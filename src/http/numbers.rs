@@ -4,10 +4,11 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-/// Up to here an `f64` represents each integer exactly.
+/// An `f64` represents each integer up to this value exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Parses an integer of an optional field. `60.0` is an integer too: JSON Schema (Core, 4.2.3) compares values, not spellings.
+/// Parses an integer in an optional field. `60.0` is an integer too, because JSON Schema (Core, 4.2.3) compares
+/// values, not spellings.
 pub(super) fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = Number::deserialize(deserializer)?;
     let whole = number.as_u64().or_else(|| number.as_f64().and_then(from_float));

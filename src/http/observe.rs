@@ -30,7 +30,7 @@ use crate::telemetry::spans;
 /// The header with the request id, in requests and in answers.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Limit of characters of a caller's request id. A longer or invalid one is replaced.
+/// Maximum number of characters of a caller's request id. A longer or invalid id is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
 /// The trace context of a request. Later work is a child of the span in it.
@@ -47,14 +47,14 @@ impl FromRequest for RequestTrace {
     }
 }
 
-/// The id of a request with an unsafe method. Requests with a safe method do not pay for this copy.
+/// The id of a request with an unsafe method. Requests with a safe method avoid this copy.
 #[derive(Debug, Clone)]
 pub struct RequestName(pub String);
 
 /// The middleware.
 ///
 /// # Errors
-/// None of its own.
+/// Errors of the inner service. It adds none.
 pub async fn observe(
     state: web::Data<ApiState>,
     mut request: ServiceRequest,
@@ -71,7 +71,7 @@ pub async fn observe(
     }
     let unread = Unread::share(&mut request);
 
-    // An error of a handler or extractor is a response already, with the error inside.
+    // An error of a handler or extractor is already a response, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
     let mut response = as_problem(response, &request_id);
@@ -87,7 +87,7 @@ pub async fn observe(
     audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
-        // An outage of another service. The code that met it logs the reason.
+        // Another service is unavailable. The code that noticed it logs the reason.
         503 => tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: unavailable"),
         500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "request failed"),
         _ => tracing::debug!(status, took_ms, "request answered"),
@@ -99,7 +99,7 @@ pub async fn observe(
     })
 }
 
-/// Adds the headers of every answer. Caches may not store an answer that does not say otherwise.
+/// Adds the headers of every answer. Caches may store an answer only if the answer allows it.
 fn complete_headers(
     headers: &mut HeaderMap,
     request_id: &str,
@@ -118,7 +118,7 @@ fn complete_headers(
     security_headers::complete(headers, state.public_url.as_ref());
 }
 
-/// The path template that a request matched. The framework would match the path again to find it.
+/// Returns the path template that a request matched. The framework's own method would match the path again.
 fn route(request: &HttpRequest) -> Cow<'static, str> {
     match request.app_data::<PathOperations>() {
         Some(path) => Cow::Borrowed(path.path),
@@ -126,14 +126,14 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
     }
 }
 
-/// The span of a request in the trace of the caller or in a new one, and the trace context inside it. The fields of the span
-/// are part of each log line of the request, at every level of the log filter. Successful reads log nothing, so their
-/// span exists only at the level `debug`.
+/// Creates the span of a request, in the trace of the caller or in a new one. Returns it with the trace context
+/// inside it. Each log line of the request shows the fields of the span, at every level of the log filter. Successful
+/// reads log nothing, so their span exists only at the level `debug`.
 fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (Span, TraceContext) {
     let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let caller = header.and_then(TraceContext::parse);
     let trace = caller.unwrap_or_else(|| TraceContext::start(entropy));
-    // The exporter draws the id of a new trace.
+    // The exporter generates the id of a new trace.
     let trace_id = (caller.is_some() || !spans::are_exported()).then(|| display(trace));
     let (method, path) = (method_label(request.method().as_str()), shown(request.path()));
     let span = if request.method().is_safe() {
@@ -145,7 +145,8 @@ fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (S
     (span, trace)
 }
 
-/// The path for logs. A link grants access to a recording, so any path that resembles the path of a link is hidden.
+/// Returns the path for logs. A link grants access to a recording, so any path that resembles the path of a link is
+/// hidden.
 fn shown(path: &str) -> &str {
     // The router decodes paths too.
     let decoded = percent_decode_str(path).decode_utf8_lossy();
@@ -163,13 +164,13 @@ impl<'a> InFlight<'a> {
 }
 
 impl Drop for InFlight<'_> {
-    /// Runs also when the caller hangs up.
+    /// Also runs when the caller disconnects.
     fn drop(&mut self) {
         self.0.env.metrics.http_in_flight.dec();
     }
 }
 
-/// The request id of the caller if it is valid in a log line and a header, else a new one.
+/// Returns the request id of the caller if it is valid in a log line and in a header, else a new one.
 fn request_id(request: &ServiceRequest, clock: &dyn Clock, entropy: &dyn Entropy) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let is_valid = |id: &&str| {
@@ -182,7 +183,8 @@ fn request_id(request: &ServiceRequest, clock: &dyn Clock, entropy: &dyn Entropy
     }
 }
 
-/// The method as a label of a metric. Callers can send any text as a method, but labels must be bounded.
+/// Returns the method as a label of a metric. Callers can send any text as a method, but the number of labels must be
+/// bounded.
 fn method_label(method: &str) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
@@ -207,7 +209,7 @@ fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceRe
     response.into_response(problem)
 }
 
-/// The kind with this status, or a general kind of the same class.
+/// Returns the kind with this status, or a general kind of the same class.
 fn kind_of(status: actix_web::http::StatusCode) -> &'static ProblemKind {
     let of_class = if status.is_client_error() { problem::MALFORMED_REQUEST } else { problem::INTERNAL };
     problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(of_class)

@@ -12,7 +12,7 @@ use super::security_headers::CSP_OF_PAGES;
 const INDEX: &str = include_str!("swagger_ui/index.html");
 const INITIALIZER: &str = include_str!("swagger_ui/initializer.js");
 
-/// A file of Swagger UI. The page and its start script are our own.
+/// Returns a file of Swagger UI. The gateway has its own page and start script.
 pub(super) async fn get_swagger_ui(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let page = |content_type: &str, body: Vec<u8>| {
         HttpResponse::Ok()
@@ -31,7 +31,7 @@ pub(super) async fn get_swagger_ui(name: web::Path<String>) -> Result<HttpRespon
     Ok(page(&file.content_type, file.bytes.into_owned()))
 }
 
-/// The explanation of a kind of problem.
+/// Returns the explanation of a kind of problem.
 pub(super) async fn get_problem(code: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let kind = problem::ALL
         .iter()

@@ -14,7 +14,7 @@ pub trait PathParameters: Sized {
     /// A problem for the caller.
     fn parse(request: &HttpRequest) -> Result<Self, ApiError>;
 
-    /// The call that the path names.
+    /// Returns the call that the path names.
     fn call(&self) -> Option<&CallId> {
         None
     }
@@ -58,12 +58,13 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// A text that is not a generated id gives 404, like the id of an unknown resource.
+/// Returns 404 for a text that is not a generated id, as for the id of an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }
 
-/// The call id in the path. The router does not decode the reserved characters of RFC 3986, which some clients encode.
+/// Returns the call id in the path. The router does not decode the reserved characters of RFC 3986, which some
+/// clients encode.
 pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidId> {
     CallId::parse(&percent_decode_str(request.match_info().query("call_id")).decode_utf8_lossy())
 }

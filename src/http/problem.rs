@@ -58,7 +58,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A problem of this kind, with the cause in `detail`.
+    /// Creates a problem of this kind, with the cause in `detail`.
     pub fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
@@ -100,7 +100,7 @@ impl ApiError {
         self.with_header(header::RETRY_AFTER, retry_after(after))
     }
 
-    /// Moves the pointers of the errors below `pointer`, which is given without `#`.
+    /// Moves the pointers of the errors below `pointer`, which has no `#`.
     pub fn within(mut self, pointer: &str) -> Self {
         let was_invalid = self.kind == INVALID_REQUEST;
         for error in &mut self.errors {
@@ -111,7 +111,7 @@ impl ApiError {
         if was_invalid { Self { headers: self.headers, ..Self::invalid(self.errors) } } else { self }
     }
 
-    /// The complete answer.
+    /// Returns the complete answer.
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
         for (name, value) in &self.headers {
@@ -121,7 +121,7 @@ impl ApiError {
         response.content_type("application/problem+json").body(body)
     }
 
-    /// The body of the answer.
+    /// Returns the body of the answer.
     pub fn problem(&self, request_id: &str) -> Problem {
         Problem {
             r#type: format!("/problems/{}", self.kind.code),
@@ -135,12 +135,12 @@ impl ApiError {
     }
 }
 
-/// The value of `Retry-After`.
+/// Returns the value of `Retry-After`.
 pub fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after))
 }
 
-/// The duration in whole seconds, rounded up, at least one.
+/// Returns the duration in whole seconds, rounded up, at least one.
 pub fn whole_seconds(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     seconds.max(1)

@@ -15,12 +15,12 @@ use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::StoreError;
 
 impl ApiError {
-    /// The operator configured no key that encrypts what is stored or handed out.
+    /// Creates the problem of an operation that needs an encryption key when none is configured.
     pub(super) fn encryption_not_configured() -> Self {
         Self::new(ENCRYPTION_NOT_CONFIGURED, "the operator must configure encryption.key_file")
     }
 
-    /// A URL that the address rules forbid.
+    /// Creates the problem of a URL that the address rules forbid.
     fn callback_forbidden(pointer: &str, forbidden: &impl ToString) -> Self {
         let detail = forbidden.to_string();
         let field = FieldError { pointer: pointer.to_owned(), detail: detail.clone() };

@@ -1,10 +1,10 @@
 //! Rate limits of tenants, and the headers `RateLimit-Policy` and `RateLimit` of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! There is one policy, `default`. It allows a burst of `q` requests, which is full again after `w` seconds. `r` is the
-//! number of requests that are possible now, and `t` the number of seconds, rounded up, until one more is possible. A
-//! tenant gets at least one request per second, so `t` is 1 except in the answer to a refused request, where it equals
-//! `Retry-After`.
+//! There is one policy, `default`. A tenant may send up to `q` requests at once. A used-up limit is full again after
+//! `w` seconds. `r` is the number of requests that are possible now. `t` is the number of seconds, rounded up, until
+//! one more is possible. A tenant gets at least one request per second, so `t` is 1. The exception is the answer to a
+//! refused request, where `t` equals `Retry-After`.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -20,9 +20,9 @@ use super::problem::whole_seconds;
 use crate::config::RateLimitSettings;
 use crate::domain::ids::TenantId;
 
-/// The limit of a tenant.
+/// The header with the limit of a tenant.
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// The rest of the limit.
+/// The header with the remaining requests.
 pub const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The rate limiters of all tenants.
@@ -34,7 +34,7 @@ struct TenantLimit {
     limiter: DefaultDirectRateLimiter<StateInformationMiddleware>,
 }
 
-/// The rest of a limit after a request.
+/// The remaining requests after a request.
 #[derive(Debug, Clone)]
 pub struct Remaining {
     policy: HeaderValue,
@@ -48,7 +48,7 @@ pub struct Remaining {
 pub struct Exceeded {
     /// Time until the next request is possible.
     pub wait: Duration,
-    /// The rest of the limit, for the headers of the answer.
+    /// The remaining requests, for the headers of the answer.
     pub remaining: Remaining,
 }
 
@@ -58,7 +58,7 @@ impl RateLimits {
         Self(tenants.into_iter().map(|(tenant, settings)| (tenant, TenantLimit::new(settings))).collect())
     }
 
-    /// Counts a request and returns the rest of the limit; `None` for a tenant without a limit.
+    /// Counts a request and returns the remaining requests; `None` for a tenant without a limit.
     ///
     /// # Errors
     /// [`Exceeded`], if the request exceeds the limit.
@@ -66,7 +66,7 @@ impl RateLimits {
         let Some(TenantLimit { policy, limiter }) = self.0.get(tenant) else { return Ok(None) };
         let remaining = |requests, wait| Remaining { policy: policy.clone(), requests, wait };
         match limiter.check() {
-            // The rate is a whole number of requests per second, so the next one is at most a second away.
+            // The rate is a whole number of requests per second, so the next request is possible within a second.
             Ok(state) => Ok(Some(remaining(state.remaining_burst_capacity(), Duration::from_secs(1)))),
             Err(not_until) => {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -95,7 +95,7 @@ impl Remaining {
     /// Writes both headers.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);
-        // On the stack, because every answer has this header.
+        // The text is written on the stack, because every answer has this header.
         let mut buffer = [0; 64];
         let mut rest = &mut buffer[..];
         // The longest value has 45 bytes.

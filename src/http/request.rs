@@ -1,8 +1,9 @@
-//! The one extractor of the API: it checks a request step by step and hands the parts to the handler.
+//! The extractor of the API: it checks a request step by step and passes the parts to the handler.
 //!
 //! The order is fixed: token, tenant, scope, rate limit, path, query, `Idempotency-Key`, body. actix-web polls the
 //! extractors of a handler together, so separate extractors would read the body while a token waits for its issuer's
-//! keys. Here a step begins when the one before has succeeded: the body of an unauthenticated caller is never read.
+//! keys. Here a step begins after the previous step has succeeded, so the body of an unauthenticated caller is never
+//! read.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,7 +39,7 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub caller: Arc<Caller>,
     /// The trace of the request.
     pub trace: TraceContext,
-    /// The request id. Handlers of safe methods do not need it, so it is empty there.
+    /// The request id. It is empty for safe methods, whose handlers do not need it.
     pub request_id: String,
     /// The path parameters.
     pub path: P,
@@ -105,7 +106,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
     })
 }
 
-/// The shared state.
+/// Returns the shared state.
 ///
 /// # Errors
 /// `internal`, if the server was set up without it.
@@ -115,7 +116,7 @@ pub(super) fn state_of(request: &HttpRequest) -> Result<&web::Data<ApiState>, Ap
         .ok_or_else(|| ApiError::new(INTERNAL, "the service is not set up"))
 }
 
-/// The operation that a request asks for.
+/// Returns the operation that a request asks for.
 ///
 /// # Errors
 /// `internal`, if the handler serves a path without a row in the route table.
@@ -157,8 +158,8 @@ fn insufficient_scope(scope: &str) -> ApiError {
     }
 }
 
-/// Counts a request against the rate limit of its tenant. The middleware `observe` writes the rest of the limit to the
-/// answer, whether the request succeeds or not.
+/// Counts a request against the rate limit of its tenant. The middleware `observe` writes the remaining requests to
+/// the answer, whether the request succeeds or not.
 pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),

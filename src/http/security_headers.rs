@@ -3,10 +3,11 @@
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-/// Which origins may embed an answer (Fetch, 3.7). Only linked recordings allow other origins.
+/// The header that says which origins may embed an answer (Fetch, 3.7). Only linked recordings allow other origins.
 pub(super) const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The policy of pages: scripts of this origin, styles that these scripts set, and requests to this service.
+/// The Content-Security-Policy of pages: scripts of this origin, styles that these scripts set, and requests to this
+/// service.
 pub(super) const CSP_OF_PAGES: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -14,7 +15,7 @@ pub(super) const CSP_OF_PAGES: HeaderValue = HeaderValue::from_static(
 
 const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // The address of a linked recording is a secret.
+    // The address of a linked recording is a secret, so pages send no referrer.
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),

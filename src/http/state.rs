@@ -47,7 +47,7 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// The encryption keys.
+    /// Returns the encryption keys.
     ///
     /// # Errors
     /// `encryption_not_configured`, if there are none.

@@ -1,4 +1,4 @@
-//! Answers with an entity tag, or 304 for a caller that has the current version.
+//! Answers with an entity tag. A caller that has the current version gets 304.
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -12,13 +12,13 @@ use crate::analyses::entity_tag;
 pub(super) struct File<'a> {
     /// The media type without parameters.
     pub(super) media_type: &'static str,
-    /// The file name without extension, not yet portable.
+    /// The file name without extension. Characters that are not portable are still in it.
     pub(super) stem: &'a str,
     /// The file name extension.
     pub(super) extension: &'static str,
 }
 
-/// An answer with a JSON body.
+/// Creates an answer with a JSON body.
 pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     let etag = entity_tag(&body);
     answer(request, etag, "Authorization", body, |response| {
@@ -26,7 +26,7 @@ pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     })
 }
 
-/// An answer with a UTF-8 body in one of several formats.
+/// Creates an answer with a UTF-8 body in one of several formats.
 pub(super) fn tagged_file(request: &HttpRequest, file: &File<'_>, body: Bytes) -> HttpResponse {
     // The tag covers the format, because bodies of two formats may be equal.
     let etag = entity_tag(&[file.extension.as_bytes(), b"\n", &body].concat());

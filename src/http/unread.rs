@@ -1,8 +1,8 @@
-//! The unread rest of a request body.
+//! The unread end of a request body.
 //!
-//! After an answer, the framework closes the connection if something still holds an unread body. Otherwise it reads the rest
-//! of the body, so a client with an endless chunked body would occupy the connection forever. Therefore the body is held
-//! until its answer is sent.
+//! After an answer, the framework closes the connection if something still holds an unread body. Otherwise it reads
+//! the body to its end, so a client with an endless chunked body would occupy the connection forever. Therefore the
+//! body is held until its answer is sent.
 
 use std::cell::RefCell;
 use std::pin::Pin;

@@ -8,9 +8,9 @@ use super::problem::ApiError;
 use super::request::ApiRequest;
 use crate::domain::usage::{Day, DeliveryUsage, Usage};
 
-/// Limit of days in one answer.
+/// Maximum number of days in one answer.
 const MAX_DAYS: i64 = 366;
-/// Number of days without `from`.
+/// Number of days in an answer without `from`.
 const DEFAULT_DAYS: i64 = 30;
 
 /// The period of the report.
@@ -40,10 +40,11 @@ pub struct UsageOfDay {
     /// The day in UTC.
     #[schema(value_type = String, format = Date, example = "2026-11-22")]
     date: Day,
-    /// Accepted submissions, including repeated ones.
+    /// Number of accepted submissions, including repeated ones.
     #[schema(example = 120)]
     submissions: u64,
-    /// Requests to AloVoice for a result, including those that found a finished call.
+    /// Number of requests to AloVoice for a result. A request for a call that was never submitted counts only if
+    /// AloVoice had the result.
     #[schema(example = 310)]
     polls: u64,
     /// Number of completed analyses. Later revisions do not count.

@@ -7,7 +7,7 @@ use super::request::ApiRequest;
 use super::tagged::tagged_json;
 use crate::domain::ids::CallId;
 
-/// Returns the JSON of AloVoice as it was received.
+/// Returns the JSON of AloVoice as the gateway received it.
 pub(super) async fn get_vendor_answer(
     http: HttpRequest,
     request: ApiRequest<CallId>,

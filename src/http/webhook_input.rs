@@ -71,7 +71,7 @@ fn header_changes_schema() -> Schema {
         .into()
 }
 
-/// Header names of RFC 9110 (5.6.2), and values of visible characters and spaces.
+/// Returns the schema of headers: names of RFC 9110 (5.6.2), and values of visible characters and spaces.
 fn headers_with(value: SchemaType) -> ObjectBuilder {
     let name = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -120,7 +120,8 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
-/// The filter for a list of event types. Without the list, the filter has the `default`, which the error names.
+/// Returns the filter for a list of event types. Without the list, the filter is the `default`, which the error
+/// names.
 pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFilter, String> {
     let most = EventKind::ALL.len();
     match EventFilter::new(kinds) {
@@ -194,7 +195,7 @@ impl CreateWebhook {
         let given = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let mut headers = CustomHeaders::default();
         for (name, value) in errors.headers(given) {
-            // An invalid value is among the errors already.
+            // For an invalid value, `errors` already has an entry.
             let _ = headers.set(name, value.as_deref().unwrap_or_default());
         }
         let secret = self.secret.map(|text| errors.take("#/secret", CallbackSecret::parse(&text)));

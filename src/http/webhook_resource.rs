@@ -83,9 +83,9 @@ pub struct WebhookHealth {
     /// Then one delivery probes the webhook; if it succeeds, the others follow.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     paused_until: Option<Timestamp>,
-    /// Time since which deliveries cannot be signed, because the gateway has no key that decrypts the secret or the headers;
-    /// `last_failure` says which. Deliveries wait without loss and are tried every minute. If the operator cannot restore the
-    /// key, rotate the secret and set the headers again.
+    /// Time since which deliveries cannot be signed, because the gateway has no key that decrypts the secret or the
+    /// headers; `last_failure` says which. No delivery is lost: the gateway tries again every minute. If the operator
+    /// cannot restore the key, rotate the secret and set the headers again.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     unsigned_since: Option<Timestamp>,
 }
@@ -113,7 +113,7 @@ pub struct WebhookList {
 }
 
 impl Webhook {
-    /// The public view of a webhook, with the secret if this answer creates it.
+    /// Creates the public view of a webhook, with the secret if this answer creates it.
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;
         let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);
@@ -154,7 +154,7 @@ impl Webhook {
     }
 }
 
-/// Forbids caches to store an answer that contains a secret.
+/// Forbids caches to store an answer, because it contains a secret.
 pub(super) fn not_cached(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     response

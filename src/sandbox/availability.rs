@@ -12,7 +12,7 @@ enum Mode {
     Down,
 }
 
-/// The state that each answer checks before it is sent.
+/// The state that is checked before each answer is sent.
 pub(super) struct Availability(watch::Sender<Mode>);
 
 impl Availability {
@@ -32,7 +32,7 @@ impl Availability {
         *self.0.borrow() == Mode::Down
     }
 
-    /// Waits while answers are held, and returns whether the answer may be sent then.
+    /// Waits while answers are held. Returns whether the answer may be sent.
     pub(super) async fn wait(&self) -> bool {
         let mut mode = self.0.subscribe();
         match mode.wait_for(|mode| *mode != Mode::Held).await {

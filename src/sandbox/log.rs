@@ -47,8 +47,7 @@ impl<T: Clone> RequestLog<T> {
         }
     }
 
-    /// Waits for the entry after the last returned one. Each entry is returned once, and no entry is lost if a waiter is
-    /// cancelled.
+    /// Waits for the next entry. Each entry is returned once, and no entry is lost if a waiter is cancelled.
     pub(super) async fn next(&self) -> T {
         let mut taken = None;
         self.wait_for(|entries| {

@@ -1,7 +1,7 @@
 //! Peers for trying the gateway: a stand-in for the vendor and a receiver of callbacks.
 //!
-//! Both listen on a free port of the loopback interface, record their requests, and can misbehave on demand. They use plain
-//! sockets (`http`), because a web framework cannot send half a message or none.
+//! Both listen on a free port of the loopback interface, record their requests, and can misbehave on demand. They use
+//! plain sockets (`http`), because a web framework cannot omit an answer or send half of one.
 
 mod availability;
 mod http;

@@ -17,7 +17,7 @@ use super::http::{Body, Handler, Reply, Request, Response, Server};
 use super::log::RequestLog;
 use crate::domain::clock::{Clock, SystemClock, Timestamp};
 
-/// Callback for each request, called before the answer. It can verify the signature.
+/// Function that is called with each request before the answer. It can verify the signature.
 pub type OnReceived = Arc<dyn Fn(&Received) + Send + Sync>;
 
 /// Number of requests that fail with `{status}-twice`.
@@ -45,7 +45,7 @@ impl Default for ReceiverOptions {
     }
 }
 
-/// A request that the receiver got.
+/// A request to the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// The method, such as `POST`.
@@ -61,7 +61,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// The first header with this name; `name` is in lower case.
+    /// Returns the first header with this name; `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -90,12 +90,12 @@ impl Receiver {
         Ok(Self { inbox, server })
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     pub fn base_url(&self) -> Url {
         self.server.base_url()
     }
 
-    /// The URL for an answer: `hook("500-twice")` is `…/hook/500-twice`.
+    /// Returns the URL for an answer: `hook("500-twice")` is `…/hook/500-twice`.
     pub fn hook(&self, answer: &str) -> Url {
         let mut url = self.base_url();
         url.set_path(&format!("hook/{answer}"));
@@ -112,7 +112,7 @@ impl Receiver {
         self.inbox.availability.set_held(held);
     }
 
-    /// All requests so far, including those while down.
+    /// Returns all requests so far, including those while down.
     pub fn received(&self) -> Vec<Received> {
         self.inbox.log.all()
     }
@@ -161,7 +161,7 @@ impl Handler for Inbox {
     }
 }
 
-/// The answer that the path selects, after `earlier` requests to the same path.
+/// Returns the answer that the path selects, after `earlier` requests to the same path.
 fn select_answer(path: &str, earlier: usize) -> Reply {
     let answer = path.strip_prefix("/hook/").and_then(|rest| rest.split('/').next()).unwrap_or("ok");
     let (answer, failures_are_over) = answer

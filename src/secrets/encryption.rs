@@ -25,12 +25,13 @@ impl Encryption {
         Ok(Self(settings.key_file.as_deref().map(load).transpose()?))
     }
 
-    /// The keys in force; `None` if none are configured. Callers ask again for each use, since the keys may change.
+    /// Returns the current keys; `None` if none are configured. Callers must call it again for each use, because the
+    /// keys may change.
     pub fn keys(&self) -> Option<Arc<SealingKeys>> {
         self.0.as_deref().map(Watched::current)
     }
 
-    /// The secrets that may change while the process runs.
+    /// Returns the secrets that may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         self.0.iter().map(|keys| keys.clone() as _).collect()
     }

@@ -1,4 +1,4 @@
-//! Reading a secret's file without leaving copies of it in memory.
+//! Reads the file of a secret without leaving copies in memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,10 +9,11 @@ use secrecy::{SecretBox, SecretSlice};
 
 use super::UnusableSecret;
 
-/// Reads a file of at most `max_bytes`. Every buffer is wiped after use; a growing vector would leave copies behind.
+/// Reads a file of at most `max_bytes`. Every buffer is wiped after use. The buffer does not grow, because a growing
+/// vector would leave copies.
 pub(super) fn read_whole(path: &Path, max_bytes: usize) -> Result<SecretSlice<u8>, UnusableSecret> {
     let unreadable = |source| UnusableSecret::Unreadable { file: path.to_owned(), source };
-    // Checked before opening, because opening a pipe blocks until it has a writer.
+    // The type is checked before opening, because opening a pipe blocks until the pipe has a writer.
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(UnusableSecret::NotAFile(path.to_owned()));
@@ -23,13 +24,13 @@ pub(super) fn read_whole(path: &Path, max_bytes: usize) -> Result<SecretSlice<u8
     content.ok_or_else(|| UnusableSecret::TooLarge { file: path.to_owned(), limit_kib: max_bytes / 1024 })
 }
 
-/// Reads to the end of `reader`; `None` if it holds more than `max_bytes`.
+/// Reads to the end of `reader`. Returns `None` if it has more than `max_bytes`.
 fn read_bounded(
     mut reader: impl Read,
     size_hint: usize,
     max_bytes: usize,
 ) -> io::Result<Option<SecretSlice<u8>>> {
-    // One byte more than expected, so that the end of the file is seen without a larger buffer.
+    // The buffer has one byte more than expected, so that the end of the file is detected without a larger buffer.
     let mut bytes = Zeroizing::new(vec![0; size_hint.min(max_bytes) + 1]);
     let mut filled = 0;
     loop {
@@ -37,7 +38,7 @@ fn read_bounded(
             return Ok(None);
         }
         if filled == bytes.len() {
-            // The file grew since, or it does not report its size.
+            // The file has grown since its size was read, or it does not report its size.
             let mut larger = Zeroizing::new(vec![0; (filled * 2).min(max_bytes + 1)]);
             larger[..filled].copy_from_slice(&bytes);
             bytes = larger;

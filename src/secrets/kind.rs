@@ -28,7 +28,7 @@ impl SecretKind {
         Self::CertificateAuthorities,
     ];
 
-    /// The label `kind` in metrics.
+    /// Returns the label `kind` in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::VendorToken => "vendor_token",
@@ -40,7 +40,8 @@ impl SecretKind {
         }
     }
 
-    /// The largest file that is read. The bound keeps a wrong path, such as `/dev/zero`, from filling the memory.
+    /// Returns the maximum size of the file. The limit prevents a wrong path, such as `/dev/zero`, from filling the
+    /// memory.
     pub(super) const fn max_file_bytes(self) -> usize {
         match self {
             // A JWK Set with hundreds of keys fits, and so do all authorities of an operating system.

@@ -1,8 +1,8 @@
-//! Secrets that the settings name by a file or by an environment variable.
+//! Secrets in files or environment variables that the settings name.
 //!
 //! A secret in a file may change while the process runs, for example when Kubernetes updates a mounted Secret. The
-//! secret refresher worker reads each file again every few seconds through [`ReloadableSecret`]. Readers see the new value
-//! with their next call, and readers take no lock.
+//! secret refresher worker reads each file again every few seconds through [`ReloadableSecret`]. A reader gets the
+//! new value with its next call. Readers take no lock.
 
 mod encryption;
 mod file;
@@ -19,18 +19,19 @@ pub(crate) use watched::{Watched, utf8, without_line_break};
 
 /// A secret whose file may change while the process runs.
 pub trait ReloadableSecret: Send + Sync {
-    /// The settings key that names the file, such as `tenants.acme.vendor_token_file`.
+    /// Returns the settings key that names the file, such as `tenants.acme.vendor_token_file`.
     fn key(&self) -> &str;
 
-    /// The kind of secret.
+    /// Returns the kind of secret.
     fn kind(&self) -> SecretKind;
 
-    /// Reads the file again. `None` means that neither the secret nor the state of its file changed since the last read.
+    /// Reads the file again. Returns `None` if neither the secret nor the state of its file has changed since the
+    /// last read.
     ///
-    /// The call blocks on the file system, so async code runs it on a blocking thread.
+    /// The call blocks on the file system, so async code must run it on a blocking thread.
     fn reload(&self) -> Option<Reload>;
 
-    /// Whether the last read of the file failed. The previous value stays in force meanwhile.
+    /// Whether the last read of the file failed. Until a read succeeds, the previous value stays in use.
     fn is_unreadable(&self) -> bool;
 }
 
@@ -40,10 +41,10 @@ pub type ReloadableSecrets = Vec<Arc<dyn ReloadableSecret>>;
 /// The result of reading a secret's file again.
 #[derive(Debug)]
 pub enum Reload {
-    /// A new value is in force.
+    /// The file has a new value, which is used from now on.
     Changed,
-    /// The file cannot be used; the previous value stays in force. Each new reason is reported once.
+    /// The file cannot be used, so the previous value stays in use. Each new reason is reported once.
     Failed(UnusableSecret),
-    /// The file can be used again, and its content is the one in force.
+    /// The file can be used again, and its content is the value in use.
     Recovered,
 }

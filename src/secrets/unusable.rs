@@ -30,7 +30,7 @@ pub enum UnusableSecret {
     /// The content is not valid UTF-8.
     #[error("the secret is not valid UTF-8")]
     NotText,
-    /// The environment has no such variable.
+    /// The environment variable is not set.
     #[error("the environment variable with this name is not set")]
     NotSet,
     /// The content has the wrong form.
@@ -44,7 +44,8 @@ pub enum UnusableSecret {
     InvalidAuthorities(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// The path as error texts show it. A value that does not look like a path may be a secret that was put in its place.
+/// Returns the path for error texts. It hides a value that does not look like a path, which may be a secret under the
+/// wrong key.
 fn display(file: &Path) -> String {
     let path = file.display().to_string();
     if path.starts_with(['/', '.']) { format!("{path:?}") } else { "the file".to_owned() }

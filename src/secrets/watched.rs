@@ -13,7 +13,7 @@ use super::{Reload, ReloadableSecret, SecretKind, UnusableSecret};
 use crate::config::SettingsProblem;
 use crate::domain::secrets::InvalidSecret;
 
-/// Makes a secret of the content of its file.
+/// Creates a secret from the content of its file.
 type Parser<T> = Box<dyn Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync>;
 
 /// A secret that is read again when its file changes. A secret from an environment variable never changes.
@@ -32,9 +32,9 @@ struct WatchedFile<T> {
 
 /// The state after the last read of a file.
 struct LastRead {
-    /// SHA-256 of the content in force, without the trailing line break.
+    /// SHA-256 of the content in use, without the trailing line break.
     fingerprint: digest::Digest,
-    /// The reason if the last read failed, so that each reason is reported once.
+    /// Reason why the last read failed. Each reason is reported once.
     failure: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl<T> Watched<T> {
         }
     }
 
-    /// The secret in force.
+    /// Returns the secret in use.
     pub(crate) fn current(&self) -> Arc<T> {
         self.current.load_full()
     }
@@ -85,11 +85,12 @@ impl<T: Send + Sync> ReloadableSecret for Watched<T> {
         self.kind
     }
 
-    /// A reader may see a file that is being written empty or truncated. An empty file fails, and the next read corrects
-    /// it. A truncated token looks like a whole one, so files should be replaced by a rename, as Kubernetes does.
+    /// The reader may see a file that is being written, so the file may look empty or truncated. An empty file is an
+    /// error, which the next read corrects. A truncated token looks like a whole one, so operators should replace
+    /// files by a rename, as Kubernetes does.
     fn reload(&self) -> Option<Reload> {
         let file = self.file.as_ref()?;
-        // Held until the end, so that the older of two concurrent reads cannot overwrite the newer one.
+        // The lock is held until the end, so that the older of two concurrent reads cannot overwrite the newer one.
         let mut last_read = file.last_read();
         match read(self.kind, &file.path, &file.parse) {
             Ok((_, fingerprint)) if fingerprint.as_ref() == last_read.fingerprint.as_ref() => {
@@ -138,13 +139,14 @@ fn read<T>(
     Ok((parse(content)?, fingerprint))
 }
 
-/// The content without the line break that editors and `echo` put at its end, which is not part of a secret.
+/// Returns the content without the line break that editors and `echo` put at its end. The line break is not part of a
+/// secret.
 pub(crate) fn without_line_break(content: &[u8]) -> &[u8] {
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     content.strip_suffix(b"\r").unwrap_or(content)
 }
 
-/// Turns a parser of text into a parser of a file's content.
+/// Creates a parser of a file's content from a parser of text.
 pub(crate) fn utf8<T>(
     parse: impl Fn(&str) -> Result<T, InvalidSecret>,
 ) -> impl Fn(&[u8]) -> Result<T, UnusableSecret> {

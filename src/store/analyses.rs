@@ -38,8 +38,8 @@ pub trait AnalysisStore: Send + Sync {
         submissions: Vec<Submission>,
     ) -> Result<Vec<StoredAnalysis>, StoreError>;
 
-    /// Stores the finished result of a call that was never submitted. An existing analysis is not changed, and a
-    /// deleted call stays deleted. Returns whether the result was stored.
+    /// Stores the finished result of a call that was never submitted. Does nothing if an analysis of the call exists
+    /// or if the call was deleted. Returns whether the result was stored.
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -69,8 +69,8 @@ pub trait AnalysisStore: Send + Sync {
         page: AnalysisQuery,
     ) -> Result<Vec<ListedAnalysis>, StoreError>;
 
-    /// Deletes a call with its result, events, deliveries and stored answers, also while it is being worked on, and
-    /// writes an audit record. Returns whether there was anything to delete.
+    /// Deletes a call with its result, events, deliveries and stored answers, even while a worker processes it, and
+    /// writes an audit record. Returns whether any data of the call existed.
     async fn delete_analysis(
         &self,
         tenant: &TenantId,

@@ -10,7 +10,7 @@ pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitt
      failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
      missing_since, denied_since, fence, leased";
 
-/// The status, revision, end, metadata, failure, last error and trace.
+/// Returns the values of the columns for status, revision, end, metadata, failure, last error and trace.
 pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 7], StoreError> {
     Ok([
         analysis.status.as_str().into(),
@@ -23,8 +23,8 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 7], StoreError> {
     ])
 }
 
-/// The stage, the due, start and acceptance times, the polls and errors, the `ETag`, and since when the result is empty,
-/// missing or denied.
+/// Returns the values of the columns for the work: stage; due, start and acceptance times; polls and errors; `ETag`;
+/// and the times since which the result has been empty, missing or denied.
 pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 10] {
     let work = analysis.work.as_ref();
     [

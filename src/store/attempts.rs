@@ -12,19 +12,20 @@ use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
 use crate::domain::retries::{GiveUpReason, RetryDecision};
 use crate::domain::usage::Usage;
-use crate::domain::webhooks::{DisabledReason, EndpointOutcome};
+use crate::domain::webhooks::{DisabledReason, WebhookOutcome};
 
-/// How many attempts of one delivery are stored: the last ones. A delivery can be redelivered any number of times.
+/// Maximum number of stored attempts per delivery. Older attempts are deleted, because a delivery can be redelivered
+/// any number of times.
 pub(super) const MOST_ATTEMPTS: u32 = 100;
 
 /// The outcome of an attempt.
 #[derive(Debug, Clone)]
 pub struct FinishedAttempt {
-    /// The outcome in one word of a fixed set.
+    /// Outcome as one word from a fixed set.
     pub outcome: &'static str,
-    /// The version that the webhook had when the delivery was claimed; `None` for the callback of a submission. The
-    /// outcome does not count for a webhook that has changed since.
-    pub endpoint_version: Option<u32>,
+    /// Version of the webhook when the delivery was claimed; `None` for the callback of a submission. If the webhook
+    /// has changed since the claim, the outcome does not affect its health.
+    pub webhook_version: Option<u32>,
     /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
     /// The duration from connecting to the last byte or the error.
@@ -33,7 +34,7 @@ pub struct FinishedAttempt {
     pub detail: Option<String>,
     /// The first bytes of the response body.
     pub response: Vec<u8>,
-    /// The next state of the delivery.
+    /// Decision about the next state of the delivery.
     pub next: RetryDecision,
 }
 
@@ -42,7 +43,7 @@ pub struct FinishedAttempt {
 pub struct RecordedAttempt {
     /// The attempt's number, counted from 1.
     pub number: u32,
-    /// When the attempt began.
+    /// Time when the attempt began.
     pub started_at: Timestamp,
     /// The outcome; `None` while the attempt is in progress, or if its process died.
     pub outcome: Option<String>,
@@ -62,13 +63,13 @@ pub(super) struct FinishAttempt {
     pub(super) attempt: FinishedAttempt,
 }
 
-/// Takes the first six of [`FinishAttempt::values`].
+/// Parameters: the first six of [`FinishAttempt::values`].
 const FINISH_DELIVERY: &str = "UPDATE deliveries SET status = ?3, due_at = coalesce(?4, due_at), finished_at = ?5, \
      leased = FALSE, earlier_attempts = earlier_attempts + ?6 WHERE seq = ?1 AND fence = ?2 AND leased";
 
 impl FinishAttempt {
-    /// The values of the statements: the lease, the delivery's status, due time and end, the number of attempts that do not
-    /// count in the schedule, and the attempt's outcome, status, latency, detail and response.
+    /// Returns the parameters of the statements: lease; status, due time and end of the delivery; number of attempts
+    /// that the retry schedule does not count; outcome, status, latency, detail and response of the attempt.
     fn values(&self, now: Timestamp) -> [Value<'_>; 11] {
         let Self { lease, attempt } = self;
         let (status, due_at) = match attempt.next {
@@ -92,21 +93,21 @@ impl FinishAttempt {
         ]
     }
 
-    /// Follows up the statements, in the transaction or after it.
+    /// Records the end of the lease and counts the usage, inside the transaction or after it.
     async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
         transaction.end_lease(Leased::Delivery, self.lease);
         transaction.count_usage(tenant, Usage::attempt(self.attempt.next.arrived())).await
     }
 
-    /// What the attempt says about the webhook; `None` for the callback of a submission.
+    /// Returns the effect of the attempt on the health of its webhook; `None` for the callback of a submission.
     fn verdict(&self) -> Option<Verdict> {
         let attempt = &self.attempt;
         let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
         let outcome = match attempt.next {
-            RetryDecision::Delivered => EndpointOutcome::Delivered,
-            RetryDecision::WaitUntil(_) => EndpointOutcome::Unsigned { error: error() },
+            RetryDecision::Delivered => WebhookOutcome::Delivered,
+            RetryDecision::WaitUntil(_) => WebhookOutcome::Unsigned { error: error() },
             RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {
-                EndpointOutcome::Failed {
+                WebhookOutcome::Failed {
                     gone: matches!(
                         attempt.next,
                         RetryDecision::Hold | RetryDecision::GiveUp(GiveUpReason::Gone)
@@ -116,15 +117,15 @@ impl FinishAttempt {
                 }
             }
         };
-        Some(Verdict { version: attempt.endpoint_version?, outcome })
+        Some(Verdict { version: attempt.webhook_version?, outcome })
     }
 }
 
-/// What an attempt says about its webhook.
+/// Effect of an attempt on the health of its webhook.
 pub(super) struct Verdict {
     /// The webhook's version that the attempt used.
     pub(super) version: u32,
-    pub(super) outcome: EndpointOutcome,
+    pub(super) outcome: WebhookOutcome,
 }
 
 impl Rule for FinishAttempt {
@@ -132,7 +133,7 @@ impl Rule for FinishAttempt {
     const NOTIFIES: bool = false;
     type Output = Option<DisabledReason>;
 
-    /// Most deliveries go to callbacks: one statement writes the delivery and the attempt.
+    /// Most deliveries go to callbacks. For those, one statement writes both the delivery and the attempt.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
         static FINISH_CALLBACK: Sql = Sql::per_engine(
             &[],
@@ -172,7 +173,7 @@ impl Rule for FinishAttempt {
     }
 }
 
-/// The webhook of a delivery; `None` for the callback of a submission.
+/// Returns the webhook of a delivery; `None` for the callback of a submission.
 pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
     row.parse("webhook", |text| match text {
         "" => Ok(None),

@@ -12,7 +12,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// The announcement that anything may have changed.
+    /// Returns the announcement that anything may have changed.
     pub(super) fn everything() -> Self {
         Self { invalidating: Vec::new(), waking: vec![Change::Everything] }
     }
@@ -32,7 +32,7 @@ impl Changes {
         &self.invalidating
     }
 
-    /// The changes that may make a cached value stale, and those that only wake waiting tasks.
+    /// Returns the changes that may make a cached value stale, and those that only wake waiting tasks.
     pub(super) fn into_parts(self) -> (Vec<Change>, Vec<Change>) {
         (self.invalidating, self.waking)
     }

@@ -1,4 +1,4 @@
-//! Deletion: of one call on request, and of old records.
+//! Deletes one call on request, and expired records.
 
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
@@ -22,8 +22,8 @@ impl Rule for DeleteAnalysis {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { tenant, call_id, actor } = self;
-        // The analysis first: its lock keeps out a step that would write another event. Deliveries and attempts are deleted
-        // with their events; results, tags and search entries with the analysis.
+        // The analysis comes first: its lock prevents a step from writing another event. Deliveries and attempts are
+        // deleted with their events; results, tags and search entries with the analysis.
         let analyses = sql!("DELETE FROM analyses WHERE tenant = ?1 AND call_id = ?2");
         let events = sql!("DELETE FROM events WHERE tenant = ?1 AND call_id = ?2");
         let mut deleted = transaction.execute(analyses, values![tenant, call_id]).await?;
@@ -33,7 +33,7 @@ impl Rule for DeleteAnalysis {
             if !transaction.is_repeated() {
                 return Ok(false);
             }
-            // An earlier attempt may have been committed unnoticed.
+            // An earlier attempt may have committed without an answer.
             let own = sql!(
                 "SELECT id FROM audit WHERE tenant = ?1 AND call_id = ?2 AND action = ?3 AND request_id = ?4 LIMIT 1"
             );
@@ -110,16 +110,17 @@ pub(super) struct DeleteExpired {
     pub(super) limit: usize,
 }
 
-/// Pending deliveries keep their event and analysis, except deliveries to a disabled webhook, or to one that could not sign
-/// since before the retention: they may wait forever.
+/// A pending delivery keeps its event and its analysis. The exception is a delivery that may wait forever: its
+/// webhook is disabled, or could not sign since before the retention period.
 const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
 
-/// Takes the time and the most rows. The lock keeps out a submission that restarts one of the analyses.
+/// Parameters: the time and the maximum number of rows. The lock prevents a concurrent submission from restarting one
+/// of the analyses.
 pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
     &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
-    // The array keeps the planner, which cannot know that there are few, from a join with the whole table.
+    // The planner does not know how few rows there are. The array prevents it from a join with the whole table.
     &[
         "DELETE FROM analyses WHERE id = ANY (ARRAY(",
         ANALYSES,
@@ -132,7 +133,7 @@ const ANALYSES: &str = "SELECT id FROM analyses WHERE stage IS NULL AND finished
      (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id AND ";
 const ANALYSES_END: &str = ") ORDER BY finished_at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Takes the time and the most rows.
+/// Parameters: the time and the maximum number of rows.
 pub(super) static DELETE_EVENTS: Sql = Sql::per_engine(
     &["DELETE FROM events WHERE seq IN (", EVENTS, PENDING, EVENTS_END, ")"],
     &["DELETE FROM events WHERE seq = ANY (ARRAY(", EVENTS, PENDING, EVENTS_END, "))"],
@@ -141,7 +142,7 @@ const EVENTS: &str = "SELECT seq FROM events WHERE at < ?1 AND NOT EXISTS \
      (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND ";
 const EVENTS_END: &str = ") ORDER BY at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Takes the time and the most rows.
+/// Parameters: the time and the maximum number of rows.
 pub(super) static DELETE_REPLAYS: Sql =
     Sql::new(&["DELETE FROM replays WHERE id IN (SELECT id FROM replays \
      WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);

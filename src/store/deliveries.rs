@@ -16,12 +16,12 @@ use crate::domain::deliveries::{Delivery, DeliveryQuery};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::webhooks::{DisabledReason, SealedSecrets};
 
-/// The webhook of a claimed delivery, as it is now.
+/// Current state of the webhook of a claimed delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedEndpoint {
+pub struct ClaimedWebhook {
     /// The webhook's id.
     pub id: WebhookId,
-    /// The webhook's version, which every change raises.
+    /// Version of the webhook, which every change increments.
     pub version: u32,
     /// The webhook's secrets and headers.
     pub sealed: SealedSecrets,
@@ -30,41 +30,41 @@ pub struct ClaimedEndpoint {
 /// A claimed delivery, whose attempt is already recorded.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
-    /// The lease that every later write must carry.
+    /// Lease of the delivery. Every later write checks it.
     pub lease: Lease,
     /// The delivery; `attempts` counts the attempt that begins now.
     pub delivery: Delivery,
-    /// The webhook; `None` for the callback of a submission.
-    pub endpoint: Option<ClaimedEndpoint>,
-    /// The body to send, byte for byte.
+    /// Webhook of the delivery; `None` for the callback of a submission.
+    pub webhook: Option<ClaimedWebhook>,
+    /// Body of the request, byte for byte.
     pub body: Bytes,
 }
 
-/// How many deliveries may be claimed.
+/// Limits of one claim of deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlots {
-    /// The tenants whose deliveries may be claimed.
+    /// Tenants whose deliveries may be claimed.
     pub tenants: Vec<TenantId>,
-    /// The limit of this claim.
+    /// Maximum number of deliveries in this claim.
     pub total: usize,
-    /// The limit of body bytes; the delivery that exceeds it is the last one claimed.
+    /// Maximum number of body bytes in this claim. The delivery that exceeds it is the last one claimed.
     pub bytes: usize,
-    /// The limit of one tenant's deliveries in progress, on all replicas.
+    /// Maximum number of deliveries of one tenant in progress, over all replicas.
     pub per_tenant: usize,
-    /// The limit of deliveries in progress to one receiver of a tenant.
+    /// Maximum number of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
 }
 
 /// A stored delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedDelivery {
-    /// The position in the list of all deliveries; later deliveries have higher positions.
+    /// Position in the list of all deliveries. A later delivery has a higher position.
     pub place: i64,
     /// The delivery's id.
     pub id: DeliveryId,
     /// The webhook; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
-    /// The URL of the receiver. For a webhook, its present URL.
+    /// URL of the receiver. For a webhook it is the current URL.
     pub url: String,
     /// The event's id.
     pub event_id: EventId,
@@ -74,22 +74,22 @@ pub struct RecordedDelivery {
     pub call_id: Option<CallId>,
     /// `pending`, `delivered` or `failed`.
     pub status: String,
-    /// The number of attempts begun.
+    /// Number of attempts that started.
     pub attempts: u32,
-    /// When the delivery was created.
+    /// Time when the delivery was created.
     pub created_at: Timestamp,
-    /// When the next attempt is due. During an attempt, when its lease ends.
+    /// Time of the next attempt. During an attempt it is the end of the lease.
     pub due_at: Timestamp,
     /// Whether an attempt is in progress.
     pub leased: bool,
-    /// When the delivery succeeded or was given up.
+    /// Time when the delivery succeeded or failed for good.
     pub finished_at: Option<Timestamp>,
 }
 
-/// The outcome of a request to send a delivery now.
+/// Outcome of a request to send a delivery now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
-    /// The delivery is due.
+    /// The delivery is due now.
     Due(DeliveryId),
     /// The delivery or its webhook does not exist.
     NotFound,
@@ -100,7 +100,8 @@ pub enum Sending {
 /// Deliveries and their attempts.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
-    /// Claims due deliveries, with fair shares for receivers, and records the attempts that begin with the claim.
+    /// Claims due deliveries with fair shares for tenants and receivers. Records the attempts that begin with the
+    /// claim.
     async fn claim_deliveries_across_tenants(
         &self,
         slots: DeliverySlots,
@@ -135,8 +136,8 @@ pub trait DeliveryStore: Send + Sync {
         delivery: DeliveryId,
     ) -> Result<Option<RecordedDelivery>, StoreError>;
 
-    /// Makes a delivery due now, whatever its status, and restarts its retry schedule. A delivery whose attempt is in
-    /// progress is not changed. Ends a pause of the webhook.
+    /// Makes a delivery due now, whatever its status, and restarts its retry schedule. If an attempt is in progress,
+    /// nothing changes. Ends a pause of the webhook.
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError>;
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::attempts::webhook_id;
-use super::deliveries::{ClaimedDelivery, ClaimedEndpoint, RecordedDelivery};
+use super::deliveries::{ClaimedDelivery, ClaimedWebhook, RecordedDelivery};
 use super::sealed::read_sealed;
 use super::values::Row;
 use super::{Lease, StoreError};
@@ -11,7 +11,7 @@ use crate::domain::callback_url::CallbackUrl;
 use crate::domain::deliveries::Delivery;
 use crate::domain::ids::CallId;
 
-/// The columns that [`recorded`] reads, of `deliveries` joined with `events` and `webhooks`.
+/// The columns that [`recorded`] reads, from `deliveries` joined with `events` and `webhooks`.
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
      CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, events.id AS event_id, kind, \
      deliveries.call_id AS call_id, status, attempts, deliveries.created_at AS created_at, due_at, leased, finished_at";
@@ -49,16 +49,16 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
         due_at: row.get("due_at")?,
         trace: row.json("trace")?,
     };
-    let endpoint = match delivery.webhook {
-        Some(id) => Some(ClaimedEndpoint { id, version: row.get("version")?, sealed: read_sealed(row)? }),
+    let webhook = match delivery.webhook {
+        Some(id) => Some(ClaimedWebhook { id, version: row.get("version")?, sealed: read_sealed(row)? }),
         None => None,
     };
     let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
     let body: Vec<u8> = row.get("body")?;
-    Ok(ClaimedDelivery { lease, delivery, endpoint, body: Bytes::from(body) })
+    Ok(ClaimedDelivery { lease, delivery, webhook, body: Bytes::from(body) })
 }
 
-/// The call of a delivery; `None` for a test event.
+/// Returns the call of a delivery; `None` for a test event.
 fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
     row.parse("call_id", |text| match text {
         "" => Ok(None),

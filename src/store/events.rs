@@ -1,4 +1,4 @@
-//! Events, and their fan-out to callbacks and webhooks.
+//! Writes events and their deliveries to callbacks and webhooks (fan-out).
 
 use futures_util::try_join;
 
@@ -46,7 +46,7 @@ pub(super) async fn announce(
     Ok(())
 }
 
-/// Returns the number of the event.
+/// Writes an event. Returns its number.
 async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, StoreError> {
     let tenant = values![&event.tenant];
     let position: Option<i64> = transaction.find(&NEXT_POSITION, tenant, |row| row.get("last")).await?;
@@ -62,7 +62,7 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
     insert(transaction, values).await
 }
 
-/// Takes the id, the tenant, the call, the type, the time, the body and the position. Returns the number of the event.
+/// Parameters: id, tenant, call, type, time, body and position. Returns the number of the event.
 async fn insert(transaction: &impl Transaction, values: &[Value<'_>]) -> Result<i64, StoreError> {
     static INSERT: Sql = Sql::insert(
         "seq",
@@ -88,7 +88,7 @@ pub(super) async fn write_test(
     let body = test_body(webhook, now).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let position: Option<i64> = None;
     let seq = insert(transaction, values![id, tenant, "", WEBHOOK_TEST, now, &body[..], position]).await?;
-    // A negative position is unique and not part of the feed.
+    // A negative position is unique and does not belong to the feed.
     let hide = sql!("UPDATE events SET position = -seq WHERE seq = ?1");
     transaction.execute(hide, values![seq]).await?;
     let destination = Destination::Webhook(webhook);
@@ -99,18 +99,19 @@ pub(super) async fn write_test(
     Ok(id)
 }
 
-/// Takes the tenant.
+/// Parameter: the tenant.
 pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
     "SELECT id, events FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
 ]);
 
-/// The receivers of an event.
+/// Returns the receivers of an event.
 async fn destinations(
     transaction: &impl Transaction,
     row: i64,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
-    // Shared by all who write events of the tenant, and held until the commit; see `webhooks::lock_subscriptions`.
+    // All transactions that write events of the tenant share this lock and hold it until they commit. See
+    // `webhooks::lock_subscriptions`.
     static LOCK: Sql = Sql::per_engine(
         &[],
         &["SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
@@ -118,7 +119,7 @@ async fn destinations(
     );
     let callbacks = sql!("SELECT url FROM callbacks WHERE analysis = ?1");
     let (row, tenant) = (values![row], values![&event.tenant]);
-    // The statements run in this order: the webhooks are read under the lock.
+    // The statements run in this order, so the lock is held when the webhooks are read.
     let (mut destinations, _, webhooks) = try_join!(
         transaction
             .query(callbacks, row, |row| { row.parse("url", CallbackUrl::parse).map(Destination::Callback) }),
@@ -132,7 +133,7 @@ async fn destinations(
     Ok(destinations)
 }
 
-/// Writes deliveries of one event.
+/// Writes the deliveries of one event.
 async fn insert_deliveries(
     transaction: &impl Transaction,
     seq: i64,
@@ -149,7 +150,7 @@ async fn insert_deliveries(
             (&delivery.tenant).into(),
             delivery.call_id.as_ref().map_or("", CallId::as_str).into(),
             seq.into(),
-            delivery.destination.endpoint().into(),
+            delivery.destination.webhook_column().into(),
             delivery.destination.url().into(),
             delivery.destination.receiver().into(),
             DeliveryStatus::Pending.as_str().into(),
@@ -160,7 +161,7 @@ async fn insert_deliveries(
     transaction.execute_each(insert, &rows).await
 }
 
-/// Takes the row of the analysis and the URL.
+/// Parameters: the row of the analysis and the URL.
 pub(super) static ADD_CALLBACK: Sql =
     Sql::new(&["INSERT INTO callbacks (analysis, url) VALUES (?1, ?2) ON CONFLICT DO NOTHING"]);
 
@@ -173,7 +174,7 @@ pub(super) async fn add_callback(
     Ok(transaction.execute(&ADD_CALLBACK, values![row, url.as_str()]).await? > 0)
 }
 
-/// Delivers the latest event of a finished analysis to one more URL.
+/// Delivers the latest event of a finished analysis to one additional URL.
 pub(super) async fn announce_latest(
     transaction: &impl Transaction,
     analysis: &Analysis,

@@ -13,10 +13,11 @@ use crate::domain::clock::Timestamp;
 use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
-/// Events written within this time of each other may appear in either order in the feed. Longer than a transaction lasts.
+/// Two events written within this time of each other may have either order in the feed. It is longer than any
+/// transaction.
 const FEED_DISORDER: Duration = Duration::from_mins(1);
 
-/// Returns whether an event written `at` may come after this event in the feed.
+/// Returns whether an event written at `at` may come after this event in the feed.
 fn is_younger(event: EventId, at: Timestamp) -> bool {
     at + FEED_DISORDER >= event.generated_at()
 }
@@ -24,8 +25,8 @@ fn is_younger(event: EventId, at: Timestamp) -> bool {
 /// The feed of a tenant's events.
 #[async_trait]
 pub trait FeedStore: Send + Sync {
-    /// Reads the events after a position, oldest first. A reader that continues after the last of them sees every event
-    /// exactly once, however the transactions that wrote them were interleaved.
+    /// Reads the events after a position, oldest first. A reader that continues after the last of them reads every
+    /// event exactly once, even if transactions that write events overlap.
     async fn events_after(
         &self,
         tenant: &TenantId,
@@ -36,8 +37,8 @@ pub trait FeedStore: Send + Sync {
     /// Returns the position after the last event.
     async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError>;
 
-    /// Returns the position after an event. For an event that is no longer stored, returns a position with no younger
-    /// event before it: events written within a minute of the lost one may be read again.
+    /// Returns the position after an event. If the event was deleted, returns a position that no younger event
+    /// precedes. Events written within a minute of the deleted event may then be read twice.
     async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError>;
 }
 
@@ -54,7 +55,7 @@ impl<E: Engine> FeedStore for E {
     }
 
     async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {
-        // Batch by batch: no transaction lasts long, even if the feed was never read before.
+        // Each batch is one transaction, so no transaction lasts long, even for a feed that was never read before.
         while self.number_events(tenant).await? {}
         self.query(FindEnd { tenant: tenant.clone() }).await
     }
@@ -68,7 +69,7 @@ impl<E: Engine> FeedStore for E {
     }
 }
 
-/// Takes the tenant. Returns the next position of the feed. PostgreSQL assigns positions when the feed is read
+/// Parameter: the tenant. Returns the next position of the feed. PostgreSQL assigns positions when the feed is read
 /// ([`Engine::number_events`]).
 pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
     &["INSERT INTO feeds (tenant, last) VALUES (?1, 1) \
@@ -82,8 +83,9 @@ struct ReadEvents {
     limits: PageLimits,
 }
 
-/// Takes the tenant, the position, the most events and the most bytes. PostgreSQL does not send the events after the one
-/// that exceeds the bytes, and measures bodies without reading them; `SQLite` reads only what is asked for.
+/// Parameters: the tenant, the position, the maximum number of events and the maximum number of bytes. PostgreSQL
+/// does not send the events after the one that exceeds the bytes, and measures bodies without reading them. `SQLite`
+/// reads only the rows that the caller consumes.
 pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
     &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],
     &[
@@ -161,7 +163,7 @@ impl Rule for FindPosition {
     }
 }
 
-/// Finds the position of an event that is no longer stored: before every younger event. All events up to `end` must have a
+/// Finds the position of a deleted event: every younger event comes after it. All events up to `end` must have a
 /// position.
 struct FindPositionBefore {
     tenant: TenantId,
@@ -169,7 +171,7 @@ struct FindPositionBefore {
     end: FeedPosition,
 }
 
-/// Takes the tenant and a position.
+/// Parameters: the tenant and a position.
 pub(super) static NEXT_EVENT: Sql = Sql::new(&[
     "SELECT position, at FROM events WHERE tenant = ?1 AND position > ?2 ORDER BY position LIMIT 1",
 ]);

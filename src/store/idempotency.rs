@@ -12,7 +12,7 @@ use crate::domain::clock::Entropy;
 use crate::domain::idempotency::{KeyedRequest, StoredAnswer, Subject};
 use crate::domain::ids::{CallId, TenantId};
 
-/// The right to process a request with a key and to write its answer, until another caller claims the key.
+/// Right to process a request with a key and to write its answer. It ends when another caller claims the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyClaim {
     pub(crate) name: [u8; 32],
@@ -20,32 +20,33 @@ pub struct KeyClaim {
     pub(crate) claim: i64,
 }
 
-/// How long a key is claimed and stored.
+/// Durations of a claim and of a stored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyTerms {
-    /// How long a request may be in progress before another caller may claim its key.
+    /// Duration of a claim. After it, another caller may claim the key of an unfinished request.
     pub lease: Duration,
-    /// How long the answer is stored, from the claim.
+    /// Duration for which the answer is stored, from the claim.
     pub kept_for: Duration,
 }
 
 /// The state of a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keyed {
-    /// The key is new: the caller processes the request now.
+    /// The key is new: the caller must process the request now.
     Claimed(KeyClaim),
     /// Another caller is processing the same request.
     UnderWay,
     /// The key belongs to a different request.
     OfAnother,
-    /// The request is done; with its answer, if the answer could be stored.
+    /// The request is done. Holds its answer if the answer could be stored.
     Done(Option<StoredAnswer>),
 }
 
 /// Idempotency keys of one tenant.
 #[async_trait]
 pub trait IdempotencyKeyStore: Send + Sync {
-    /// Claims the key of a request, unless it is claimed or used. Of two simultaneous callers, one gets the claim.
+    /// Claims the key of a request, unless the key is claimed or used. If two callers claim a key at the same time,
+    /// one of them gets it.
     async fn claim_key(
         &self,
         tenant: &TenantId,
@@ -53,8 +54,8 @@ pub trait IdempotencyKeyStore: Send + Sync {
         terms: KeyTerms,
     ) -> Result<Keyed, StoreError>;
 
-    /// Marks a request as done, with its answer if the answer can be stored. [`StoreError::LeaseLost`] if another caller
-    /// holds the claim by now.
+    /// Marks a request as done and stores its answer, if there is one. [`StoreError::LeaseLost`] if another caller
+    /// has claimed the key since.
     async fn finish_key(
         &self,
         tenant: &TenantId,
@@ -62,7 +63,7 @@ pub trait IdempotencyKeyStore: Send + Sync {
         answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError>;
 
-    /// Frees the key of a request that had no effect.
+    /// Releases the key of a request that had no effect.
     async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError>;
 
     /// Deletes up to `limit` expired keys. Returns their number.
@@ -77,7 +78,7 @@ impl<E: Engine> IdempotencyKeyStore for E {
         request: KeyedRequest,
         terms: KeyTerms,
     ) -> Result<Keyed, StoreError> {
-        // One fencing token for all attempts: a repeated attempt recognizes its own claim.
+        // All attempts of this rule use one fencing token, so a repeated attempt recognizes its own claim.
         let claim = token(&*self.env().entropy);
         self.transact(ClaimKey { tenant: tenant.clone(), request, terms, claim }).await
     }
@@ -100,7 +101,7 @@ impl<E: Engine> IdempotencyKeyStore for E {
     }
 }
 
-/// A random fencing token, never negative: -1 belongs to no caller.
+/// Returns a random fencing token. It is never negative, because -1 means that no caller holds the claim.
 fn token(entropy: &dyn Entropy) -> i64 {
     let mut bytes = [0; 8];
     entropy.fill(&mut bytes);
@@ -122,8 +123,8 @@ impl Rule for ClaimKey {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Keyed, StoreError> {
         let Self { tenant, request, terms, claim } = self;
         let now = transaction.env().clock.now();
-        // The key is free, has expired, or its request was the same and did not end in time; or an earlier attempt of this
-        // rule claimed it.
+        // The key can be claimed if it is free or expired, if the same request did not finish within its lease, or if
+        // an earlier attempt of this rule claimed it.
         let insert = sql!(
             "INSERT INTO idempotency AS kept (tenant, name, fingerprint, concerns, claim, leased_until, expires_at) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, name) DO UPDATE SET \
@@ -149,7 +150,7 @@ impl Rule for ClaimKey {
             "SELECT fingerprint, leased_until, is_sealed, answer FROM idempotency WHERE tenant = ?1 AND name = ?2"
         );
         let found = transaction.find(find, values![tenant, &request.name], |row| read(row, request)).await?;
-        // The other request ended between the two statements, and had no effect.
+        // The other request ended between the two statements and released the key.
         Ok(found.ok_or(Raced)?)
     }
 }
@@ -213,7 +214,7 @@ struct DeleteKeys {
     limit: usize,
 }
 
-/// Takes the time and the most rows.
+/// Parameters: the time and the maximum number of rows.
 pub(super) static DELETE: Sql =
     Sql::new(&["DELETE FROM idempotency WHERE (tenant, name) IN (SELECT tenant, name FROM idempotency \
      WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);
@@ -229,14 +230,14 @@ impl Rule for DeleteKeys {
     }
 }
 
-/// Deletes the answers that contain a call, and ends the claims of requests in progress that are about it. The keys stay
-/// used.
+/// Deletes the answers that contain a call, and ends the claims of unfinished requests about it. The keys count as
+/// used afterwards.
 pub(super) async fn forget_call(
     transaction: &impl Transaction,
     tenant: &TenantId,
     call_id: &CallId,
 ) -> Result<(), StoreError> {
-    // Locked in the order of the key, so that two deletions cannot deadlock.
+    // The rows are locked in the order of their keys, so two deletions cannot deadlock.
     let update = sql!(
         "WITH told AS MATERIALIZED (SELECT name FROM idempotency \
          WHERE tenant = ?1 AND concerns IN (?2, ?3) ORDER BY name FOR UPDATE) \

@@ -58,7 +58,7 @@ use crate::env::Env;
 pub use self::analyses::{AnalysisStore, StoredAnalysis};
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::deliveries::{
-    ClaimedDelivery, ClaimedEndpoint, DeliverySlots, DeliveryStore, RecordedDelivery, Sending,
+    ClaimedDelivery, ClaimedWebhook, DeliverySlots, DeliveryStore, RecordedDelivery, Sending,
 };
 pub use self::feed::FeedStore;
 pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};
@@ -70,13 +70,14 @@ pub use self::webhook_activity::WebhookActivity;
 pub use self::webhooks::WebhookStore;
 pub use self::work::{Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, WorkSlots, WorkStore};
 
-/// The number of changes that are buffered for a slow listener. A slower listener gets an error that counts the lost changes.
+/// Number of changes that are buffered for a slow listener. A slower listener gets an error with the number of lost
+/// changes.
 const CHANGE_BACKLOG: usize = 4096;
 
-/// Why a store operation failed.
+/// Reason why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The work has a new owner, or was deleted: the caller must drop it.
+    /// Another worker owns the work, or the work was deleted. The caller must discard its outcome.
     #[error("the lease was lost")]
     LeaseLost,
     /// The store cannot be used now; a later attempt may succeed.
@@ -88,7 +89,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The error's name in traces.
+    /// Returns the name of the error in traces.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::LeaseLost => "lease_lost",
@@ -98,7 +99,7 @@ impl StoreError {
     }
 }
 
-/// The environment of the store.
+/// Dependencies of the store.
 #[derive(Clone)]
 pub struct StoreContext {
     /// Environment of the process. Its `clock` sets the time of every write.
@@ -120,11 +121,11 @@ pub enum Change {
     Delivery,
     /// A replay is due now.
     Replay,
-    /// Changes may have been missed: anything may have changed.
+    /// Changes may have been missed, so any row may have changed.
     Everything,
 }
 
-/// The whole store, and what concerns the engine itself.
+/// The whole store: the traits of all subjects, and the operations on the engine itself.
 #[async_trait]
 pub trait Store:
     AnalysisStore
@@ -141,19 +142,19 @@ pub trait Store:
     + Send
     + Sync
 {
-    /// Releases the leases of this process, so that another can continue its work at once.
+    /// Releases the leases of this process, so that another process can continue its work at once.
     async fn release_across_tenants(&self) -> Result<(), StoreError>;
 
-    /// Reads what the engine uses now. Does not wait for the database.
+    /// Reads the resources that the engine uses now. Does not wait for the database.
     async fn resources(&self) -> Result<Resources, StoreError>;
 
-    /// Checks whether the store can be written to.
+    /// Checks whether the store accepts writes.
     async fn check(&self) -> Result<(), StoreError>;
 
     /// Subscribes to the changes that are committed from now on.
     fn changes(&self) -> broadcast::Receiver<Change>;
 
-    /// Returns whether [`Store::changes`] reports the commits of all replicas within seconds. While it does not, values
-    /// cached in memory may be out of date.
+    /// Returns whether [`Store::changes`] reports the commits of all replicas within seconds. While it returns
+    /// `false`, cached values may be stale.
     fn is_current(&self) -> bool;
 }

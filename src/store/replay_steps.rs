@@ -12,20 +12,21 @@ use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::ids::DeliveryId;
 
-/// The most events that one step of a replay reads.
+/// Maximum number of events that one step of a replay reads.
 const REPLAY_SCAN: usize = 1000;
-/// The most deliveries that one step creates; bounds how long the step's transaction lasts.
+/// Maximum number of deliveries that one step creates. It bounds the duration of the step's transaction.
 const REPLAY_BATCH: usize = 200;
-/// A replay adds no deliveries while its webhook has so many pending: new events do not wait behind all past ones.
+/// Maximum number of pending deliveries of a webhook to which a replay adds. With more of them, the replay waits, so
+/// that new events are not delayed by all past ones.
 const REPLAY_BACKLOG: usize = 400;
-/// The pause before a replay checks the backlog again.
+/// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
-/// The pause before a replay that cannot be read is tried again; another version of this program may read it.
+/// Pause after a failure to read a replay. A replica of another version may be able to read it.
 const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
-/// The pause while the webhook is disabled. Enabling the webhook ends it.
+/// Pause of a replay whose webhook is disabled. Enabling the webhook ends the pause.
 const REPLAY_PAUSE_WHILE_DISABLED: Duration = Duration::from_secs(60);
 
-/// Advances one due replay by a batch. Its deliveries and its cursor are one commit.
+/// Advances one due replay by a batch. The deliveries and the cursor of the batch are written in one commit.
 pub(super) struct AdvanceReplay;
 
 impl Rule for AdvanceReplay {
@@ -35,7 +36,7 @@ impl Rule for AdvanceReplay {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Advanced, StoreError> {
         let now = transaction.env().clock.now();
         let mut advanced = Advanced::default();
-        // Replicas advance different replays at the same time.
+        // Locked rows are skipped, so that replicas advance different replays at the same time.
         let select = sql!(
             "SELECT ",
             COLUMNS,
@@ -72,7 +73,7 @@ async fn postpone(
     Ok(())
 }
 
-/// Takes the tenant, the cursor, the last moment, and the most events to read.
+/// Parameters: the tenant, the cursor, the end of the period, and the maximum number of events.
 pub(super) static SCAN: Sql = Sql::new(&[
     "SELECT at, seq, kind FROM events WHERE tenant = ?1 AND (at, seq) > (?2, ?3) AND at <= ?4 ORDER BY at, seq LIMIT ?5",
 ]);
@@ -116,8 +117,8 @@ async fn step(
     Ok(sent)
 }
 
-/// Takes the new delivery's id, the webhook, the status, the time, the trace and the event. A pending delivery of the same
-/// event to the same webhook stays as it is.
+/// Parameters: the id of the new delivery, the webhook, the status, the time, the trace and the event. A pending
+/// delivery of the same event to the same webhook does not change.
 static SEND: Sql = Sql::new(&[
     "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, \
      created_at, due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \

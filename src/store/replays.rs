@@ -31,11 +31,11 @@ pub enum ReplayBegin {
 /// The outcome of one step of the replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Advanced {
-    /// The number of replays that the step looked at: 0 or 1.
+    /// Number of replays that the step processed: 0 or 1.
     pub replays: usize,
     /// The number of events for which the step created or restarted a delivery.
     pub sent: usize,
-    /// When the next replay is due.
+    /// Time when the next replay is due.
     pub next_due: Option<Timestamp>,
 }
 
@@ -45,7 +45,7 @@ pub trait ReplayStore: Send + Sync {
     /// Counts the events that a replay would send.
     async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError>;
 
-    /// Begins a replay. An event whose delivery is pending is not sent twice. A delivery that succeeded or was given up is
+    /// Begins a replay. An event whose delivery is pending is not sent twice. A delivery that succeeded or failed is
     /// restarted with the same id.
     async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError>;
 
@@ -57,7 +57,7 @@ pub trait ReplayStore: Send + Sync {
         replay: ReplayId,
     ) -> Result<Option<Replay>, StoreError>;
 
-    /// Advances one due replay by a batch: its deliveries and its cursor in one commit.
+    /// Advances one due replay by a batch. The deliveries and the cursor of the batch are written in one commit.
     async fn advance_replays_across_tenants(&self) -> Result<Advanced, StoreError>;
 }
 
@@ -90,7 +90,7 @@ struct CountEvents {
     span: ReplaySpan,
 }
 
-/// Takes the tenant, the first and the last moment, and the most events to read.
+/// Parameters: the tenant, the start and the end of the period, and the maximum number of events.
 pub(super) static COUNT: Sql = Sql::new(&["SELECT kind, count(*) AS events FROM (SELECT kind FROM events \
      WHERE tenant = ?1 AND at >= ?2 AND at <= ?3 ORDER BY at, seq LIMIT ?4) AS span GROUP BY kind"]);
 
@@ -133,7 +133,8 @@ impl Rule for BeginReplay {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<ReplayBegin, StoreError> {
         let Self { tenant, replay } = self;
-        // Events that are being written by the webhook's present filter are committed before the first step reads.
+        // An event that is being written was fanned out by the current filter of the webhook. It is committed before
+        // the first step reads.
         webhooks::lock_subscriptions(transaction, tenant).await?;
         match webhooks::is_enabled(transaction, tenant, replay.webhook).await? {
             None => return Ok(ReplayBegin::NotFound),
@@ -183,7 +184,8 @@ impl Rule for FindReplay {
     }
 }
 
-/// Makes the unfinished replay to a webhook due now. Waits for a step that is postponing it.
+/// Makes the unfinished replay to a webhook due now. If a step is postponing the replay at this moment, waits for
+/// that step.
 pub(super) async fn wake(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -198,7 +200,7 @@ pub(super) async fn wake(
     Ok(())
 }
 
-/// A replay with its cursor: the time and the number of the last event that was read.
+/// A replay with its cursor: the time and the number of the last event that the replay has read.
 pub(super) struct Progress {
     pub(super) replay: Replay,
     pub(super) tenant: TenantId,

@@ -57,7 +57,8 @@ use crate::domain::usage::Usage;
 use crate::env::Env;
 use crate::telemetry::metrics::Metrics;
 
-/// Another transaction changed or deleted the same rows between two statements. The rule is run again where that can happen.
+/// Another transaction changed or deleted the same rows between two statements. Where this can happen, the rule runs
+/// again.
 #[derive(Debug, thiserror::Error)]
 #[error("another transaction changed the same rows")]
 pub(super) struct Raced;
@@ -70,13 +71,13 @@ impl From<Raced> for StoreError {
 
 /// An open transaction of either engine.
 pub(super) trait Transaction: Send + Sync {
-    /// The environment of the process.
+    /// Returns the environment of the process.
     fn env(&self) -> &Env;
 
-    /// The polling policy.
+    /// Returns the polling policy.
     fn policy(&self) -> &PollingPolicy;
 
-    /// Whether the rule was run before, with an unknown outcome.
+    /// Whether the rule ran before with an unknown outcome.
     fn is_repeated(&self) -> bool;
 
     /// Calls `read` with every row of the result.
@@ -110,20 +111,21 @@ pub(super) trait Transaction: Send + Sync {
         values: &[Value<'_>],
     ) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
 
-    /// Announces a change after the commit. It reaches other replicas soon, but not reliably: it only wakes waiting tasks.
+    /// Announces a change after the commit, to wake waiting tasks. Delivery to other replicas is fast but not
+    /// reliable.
     fn notify(&self, change: Change);
 
     /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
 
-    /// Inserts new analyses of one tenant. They are in the order of their calls, and differ only in call, metadata and trace.
-    /// Returns their rows; `None` where the tenant has the call already.
+    /// Inserts new analyses of one tenant, in the order of their calls. They differ only in call, metadata and trace.
+    /// Returns their rows; `None` for a call that the tenant has already.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],
     ) -> impl Future<Output = Result<Vec<Option<i64>>, StoreError>> + Send;
 
-    /// Adds to the usage of a tenant today.
+    /// Adds to today's usage of a tenant.
     fn count_usage(
         &self,
         tenant: &TenantId,
@@ -138,7 +140,7 @@ pub(super) trait Transaction: Send + Sync {
         result: &AnalysisResult,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records that a lease has ended, so that the process does not release it when it stops.
+    /// Records that a lease has ended, so that the process does not release it again when it stops.
     fn end_lease(&self, leased: Leased, lease: Lease);
 
     /// Reads every row of the result.
@@ -190,13 +192,14 @@ pub(super) trait Transaction: Send + Sync {
 pub(super) trait Rule: Send + Sync + 'static {
     /// The rule's name in metrics.
     const NAME: &'static str;
-    /// Whether the rule may announce changes. If so, an attempt with unknown outcome announces that anything may have changed.
+    /// Whether the rule may announce changes. If so, an attempt with an unknown outcome announces
+    /// [`Change::Everything`].
     const NOTIFIES: bool = true;
     /// The rule's result.
     type Output: Send + 'static;
 
-    /// Runs statements that often suffice, each outside of a transaction, where a transaction costs round trips to a server.
-    /// `None` if they changed nothing and the rule has to run.
+    /// Runs statements that often suffice, each outside of a transaction, because a transaction costs round trips to
+    /// a server. Returns `None` if they changed nothing; then the rule has to run.
     fn shortcut<T: Transaction>(
         &self,
         _transaction: &T,
@@ -219,7 +222,7 @@ pub(super) trait Engine: Send + Sync {
     /// Runs a rule that only reads.
     fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// The environment of the process.
+    /// Returns the environment of the process.
     fn env(&self) -> &Env;
 
     /// Engine-specific part of [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
@@ -251,15 +254,15 @@ pub(super) trait Engine: Send + Sync {
         query: DeliveryQuery,
     ) -> impl Future<Output = Result<Vec<RecordedDelivery>, StoreError>> + Send;
 
-    /// Gives a batch of new events their positions in the tenant's feed, unless they have one since they were written.
-    /// Returns whether there may be more.
+    /// Assigns feed positions to a batch of new events, unless the engine assigns them when it writes events. Returns
+    /// whether there may be more.
     fn number_events(&self, tenant: &TenantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Writes the usage that this process has counted in memory.
     fn flush_usage(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Measures a transaction, and counts a failure of the store.
+/// Measures a transaction and counts a failure of the store.
 pub(super) fn measure<T>(
     metrics: &Metrics,
     name: &'static str,
@@ -268,7 +271,7 @@ pub(super) fn measure<T>(
 ) {
     let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
     metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
-    // A lost lease is no failure of the store.
+    // A lost lease is not a failure of the store.
     if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_))) {
         metrics.store_errors.inc();
     }

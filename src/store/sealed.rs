@@ -1,4 +1,4 @@
-//! Values that the store holds encrypted, for `store reseal`, which encrypts them with a new key.
+//! Encrypted values in the store. The command `store reseal` encrypts them with a new key.
 
 use async_trait::async_trait;
 
@@ -25,7 +25,7 @@ pub struct SealedWebhook {
 pub struct SealedAnswer {
     /// The request's tenant.
     pub tenant: TenantId,
-    /// The hash that names the request: [`KeyedRequest::name`](crate::domain::idempotency::KeyedRequest::name).
+    /// Hash that identifies the request: [`KeyedRequest::name`](crate::domain::idempotency::KeyedRequest::name).
     pub name: [u8; 32],
     /// The encrypted answer as stored.
     pub bytes: Vec<u8>,
@@ -34,7 +34,7 @@ pub struct SealedAnswer {
 /// Encrypted values of all tenants.
 #[async_trait]
 pub trait SealedStore: Send + Sync {
-    /// Reads the encrypted values of up to `limit` webhooks after one, in the order of their ids.
+    /// Reads the encrypted values of up to `limit` webhooks after the given one, in the order of their ids.
     async fn sealed_webhooks_across_tenants(
         &self,
         after: Option<WebhookId>,
@@ -42,10 +42,10 @@ pub trait SealedStore: Send + Sync {
     ) -> Result<Vec<SealedWebhook>, StoreError>;
 
     /// Replaces the encrypted values of a webhook. Returns `false` if the webhook was changed or deleted since it was
-    /// read. A caller that read the webhook before cannot write it back.
+    /// read. The change increments the version, so a caller that read the webhook before cannot write it back.
     async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError>;
 
-    /// Reads up to `limit` encrypted answers after one, in the order of tenant and name.
+    /// Reads up to `limit` encrypted answers after the given one, in the order of tenant and name.
     async fn sealed_answers_across_tenants(
         &self,
         after: Option<(TenantId, [u8; 32])>,
@@ -197,7 +197,7 @@ impl Rule for ResealAnswers {
     const NOTIFIES: bool = false;
     type Output = usize;
 
-    /// In the order of the key, as the deletion of a call locks them.
+    /// Locks the rows in the order of their keys, like the deletion of a call.
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
         let update = sql!(
             "UPDATE idempotency SET answer = ?1 WHERE tenant = ?2 AND name = ?3 AND is_sealed AND answer = ?4"

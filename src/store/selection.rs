@@ -1,8 +1,9 @@
-//! Selects which due deliveries are claimed: the oldest first, but no more than its share for each tenant and each receiver.
+//! Selects the due deliveries of a claim: the oldest first, with a fair share for each tenant and each receiver.
 //!
-//! A claim looks at the [`WINDOW`] oldest due deliveries of a tenant. If more are due and slots are left, those deliveries may
-//! all be for a busy receiver. Then the claim also scans up to [`RECEIVERS_PER_CLAIM`] receivers of the tenant, one after
-//! another, and takes the oldest deliveries of each. The next claim continues the scan after the last receiver.
+//! A claim first reads the [`WINDOW`] oldest due deliveries of a tenant. These may all go to one busy receiver. If
+//! more deliveries are due and slots are left, the claim also scans up to [`RECEIVERS_PER_CLAIM`] receivers of the
+//! tenant, one after another, and takes the oldest deliveries of each. The next claim continues the scan after the
+//! last receiver.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,14 +13,14 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::webhooks::{DeliveryLimit, Health};
 
-/// The number of a tenant's oldest due deliveries that a claim looks at first.
+/// Number of a tenant's oldest due deliveries that a claim reads first.
 pub(super) const WINDOW: usize = 64;
-/// The most receivers of a tenant that one claim scans.
+/// Maximum number of receivers of a tenant that one claim scans.
 pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
-/// The pause before a claim continues the scan of receivers.
+/// The pause before the next claim continues the scan of receivers.
 pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
-/// The receiver after which the next claim continues the scan, by tenant.
+/// The last receiver of the scan, by tenant. The next claim continues after it.
 pub(super) type ReceiverCursors = HashMap<TenantId, String>;
 
 /// A due delivery.
@@ -41,7 +42,7 @@ pub(super) struct Selection<'a> {
 /// The selection of deliveries of one tenant.
 pub(super) struct Share<'s, 'a> {
     selection: &'s mut Selection<'a>,
-    /// Deliveries in progress or selected, by receiver.
+    /// Number of deliveries in progress or selected, by receiver.
     busy: HashMap<String, usize>,
     /// The limits of receivers that are disabled or paused.
     limits: HashMap<String, usize>,
@@ -51,14 +52,15 @@ pub(super) struct Share<'s, 'a> {
 /// The limits of a tenant's webhooks that are disabled or paused.
 #[derive(Debug, Default)]
 pub(super) struct WebhookLimits {
-    /// The most deliveries in progress, by webhook.
+    /// Maximum number of deliveries in progress, by webhook.
     pub(super) limits: HashMap<String, usize>,
-    /// When the next pause ends.
+    /// Time when the next pause ends.
     pub(super) next_end: Option<Timestamp>,
 }
 
 impl WebhookLimits {
-    /// Adds a webhook. A disabled or paused webhook gets no deliveries, and after a pause one delivery probes the webhook.
+    /// Adds a webhook. A disabled or paused webhook gets no deliveries. After a pause, one delivery probes the
+    /// webhook.
     pub(super) fn add(
         &mut self,
         webhook: String,
@@ -84,7 +86,7 @@ impl<'a> Selection<'a> {
         Self { slots, bytes: slots.bytes, rows: Vec::new() }
     }
 
-    /// Whether no further delivery can be selected. The claim is repeated when a slot becomes free.
+    /// Whether no further delivery can be selected. Another claim follows when a slot becomes free.
     pub(super) fn is_full(&self) -> bool {
         self.rows.len() >= self.slots.total || self.bytes == 0
     }

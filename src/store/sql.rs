@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
-/// Makes a static [`Sql`] of literals and constants.
+/// Declares a static [`Sql`] from literals and constants.
 ///
-/// The dialect: parameters are `?1`, `?2`, …; row locks are written for
-/// PostgreSQL (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`), and `SQLite`, which has one writer,
-/// runs the statement without them. `?` stands for nothing else.
+/// The dialect: parameters are `?1`, `?2`, …; a statement contains no other `?`. Row locks are written for PostgreSQL
+/// (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the
+/// statement without them.
 macro_rules! sql {
     ($($part:expr),+ $(,)?) => {{
         static STATEMENT: $crate::store::sql::Sql = $crate::store::sql::Sql::new(&[$($part),+]);
@@ -15,7 +15,7 @@ macro_rules! sql {
 }
 pub(super) use sql;
 
-/// Row locks; `SQLite` knows none of them. The longer ones come first.
+/// Row locks, which `SQLite` does not support. Longer ones precede their prefixes.
 const LOCKS: [&str; 4] =
     [" FOR NO KEY UPDATE SKIP LOCKED", " FOR NO KEY UPDATE", " FOR UPDATE SKIP LOCKED", " FOR UPDATE"];
 
@@ -37,12 +37,12 @@ impl Sql {
         Self::per_engine(parts, parts)
     }
 
-    /// For a statement that has to differ. An empty one is not run.
+    /// Creates a statement that has to differ between the engines. An empty statement is not run.
     pub(super) const fn per_engine(sqlite_parts: Parts, postgres_parts: Parts) -> Self {
         Self { sqlite_parts, postgres_parts, key: None, sqlite: OnceLock::new(), postgres: OnceLock::new() }
     }
 
-    /// For an `INSERT` of at most one row, whose number is in the column `key`: see
+    /// Creates an `INSERT` of at most one row, whose number is in the column `key`. See
     /// [`Transaction::insert`](super::rules::Transaction::insert).
     pub(super) const fn insert(key: &'static str, parts: Parts) -> Self {
         let key = Some(key);

@@ -17,7 +17,7 @@ pub(super) struct Submit {
     pub(super) submission: Submission,
 }
 
-/// Takes the parameters of [`inserted`]. Inserts nothing if the tenant has the call already.
+/// Parameters: those of [`inserted`]. Inserts nothing if the tenant has the call already.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
      last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, denied_since) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
@@ -27,7 +27,7 @@ impl Rule for Submit {
     const NAME: &'static str = "submit";
     type Output = StoredAnalysis;
 
-    /// Most calls are new: one statement inserts the analysis and its callback.
+    /// Most calls are new. For those, one statement inserts the analysis and its callback.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
         static INSERT_WITH_CALLBACK: Sql = Sql::per_engine(
             &[],
@@ -72,8 +72,8 @@ impl Rule for SubmitAll {
     type Output = Vec<StoredAnalysis>;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<StoredAnalysis>, StoreError> {
-        // Rows are inserted and then locked in the order of the calls, so that two batches cannot deadlock. The first
-        // submission of a call comes before its repetitions.
+        // Rows are inserted and then locked in the order of the calls, so two batches cannot deadlock. The first
+        // submission of a call precedes its repetitions.
         let mut order: Vec<usize> = (0..self.submissions.len()).collect();
         order.sort_by_key(|index| &self.submissions[*index].call_id);
         let mut first = order.clone();
@@ -118,7 +118,7 @@ async fn created(transaction: &impl Transaction, analysis: Analysis) -> Result<S
     Ok(StoredAnalysis { analysis, result: None })
 }
 
-/// Changes the existing analysis of a call as a submission asks for.
+/// Changes the existing analysis of a call according to a submission.
 async fn resubmit(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -127,7 +127,7 @@ async fn resubmit(
     let select = sql!("SELECT ", COLUMNS, " FROM analyses WHERE tenant = ?1 AND call_id = ?2 FOR UPDATE");
     let call = values![tenant, &submission.call_id];
     let found = transaction.find(select, call, |row| Ok((row.get::<i64>("id")?, read(row)?))).await?;
-    // Another transaction deleted it after the insert conflicted.
+    // Another transaction deleted the analysis after the insert conflicted.
     let (row, mut analysis) = found.ok_or(Raced)?;
     let result = if analysis.revision > 0 { transitions::result(transaction, row).await? } else { None };
     let before = analysis.clone();
@@ -170,7 +170,7 @@ impl Rule for Adopt {
         let context = transitions::context(transaction, None, None);
         let effect = analysis.adopt(self.obtained.clone(), &context);
         let Some(row) = insert(transaction, &analysis).await? else { return Ok(false) };
-        // After the insert, which waits for a simultaneous deletion.
+        // This check follows the insert, which waits for a simultaneous deletion.
         if deletion::was_deleted(transaction, &self.tenant, &self.call_id).await? {
             transaction.execute(sql!("DELETE FROM analyses WHERE id = ?1"), values![row]).await?;
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Transitions of analyses, and all that a transition writes.
+//! Applies transitions to analyses and writes their effects.
 
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ pub(super) struct FailOverdue {
     pub(super) limit: usize,
 }
 
-/// Takes the tenant, the latest start that is too long ago, the time (the work of a lease is due later), and the most rows.
+/// Parameters: the tenant, the start at or before which an analysis is overdue, the time, and the maximum number of
+/// rows. Leased work is due after this time, so it is not selected.
 pub(super) static OVERDUE: Sql = Sql::new(&[
     "SELECT ",
     COLUMNS,
@@ -60,7 +61,7 @@ pub(super) static OVERDUE: Sql = Sql::new(&[
      ORDER BY started_at LIMIT ?4 FOR UPDATE SKIP LOCKED",
 ]);
 
-/// Takes the tenant and the latest start that is too long ago.
+/// Parameters: the tenant and the start at or before which an analysis is overdue.
 pub(super) static NEXT_START: Sql = Sql::new(&[
     "SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at > ?2 \
      ORDER BY started_at LIMIT 1",
@@ -101,7 +102,7 @@ fn numbered(row: &dyn Row) -> Result<(i64, Analysis), StoreError> {
     Ok((row.get("id")?, read(row)?))
 }
 
-/// Runs a transition on a locked row, writes all that follows from it, and ends the lease. Returns the analysis after the
+/// Runs a transition on a locked row, writes its effects, and ends the lease. Returns the analysis after the
 /// transition, and the event that was written.
 async fn transition(
     transaction: &impl Transaction,
@@ -124,7 +125,7 @@ async fn transition(
     Ok((analysis, event))
 }
 
-/// The context of a transition.
+/// Returns the context of a transition.
 pub(super) fn context<'a>(
     transaction: &'a impl Transaction,
     current: Option<&'a AnalysisResult>,
@@ -141,8 +142,8 @@ pub(super) fn notify(transaction: &impl Transaction, analysis: &Analysis, was_fi
     if was_finished { transaction.invalidate(change) } else { transaction.notify(change) }
 }
 
-/// Writes the effect of a transition besides the row itself: the result, the event and its deliveries. Without a new result
-/// the event holds the one from before.
+/// Writes the effects of a transition besides the row itself: the result, the event and its deliveries. Without a new
+/// result, the event contains the stored one.
 pub(super) async fn follow(
     transaction: &impl Transaction,
     row: i64,
@@ -175,7 +176,7 @@ pub(super) async fn result(
     transaction.find(select, values![row], |row| row.json("result")).await
 }
 
-/// Writes an analysis back. With `with_work` the work is written too and the lease ends; a submission that only changes
+/// Writes an analysis back. With `with_work`, also writes the work and ends the lease. A submission that only changes
 /// metadata leaves both to the worker that holds the lease.
 pub(super) async fn update(
     transaction: &impl Transaction,
@@ -204,16 +205,17 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// Reads what was learned of a tenant's processing times. The row is not locked: two simultaneous results may learn the same.
+/// Reads the learned estimate of a tenant's processing times. The row is not locked, so two simultaneous results may
+/// update the same estimate.
 pub(super) async fn find_pace(
     transaction: &impl Transaction,
     tenant: &TenantId,
 ) -> Result<Option<Pace>, StoreError> {
-    let select = sql!("SELECT first_look_ms, samples, learned_at FROM paces WHERE tenant = ?1");
+    let select = sql!("SELECT first_poll_after_ms, samples, learned_at FROM paces WHERE tenant = ?1");
     transaction
         .find(select, values![tenant], |row| {
             Ok(Pace {
-                first_look: row.get("first_look_ms")?,
+                first_poll_after: row.get("first_poll_after_ms")?,
                 samples: row.get("samples")?,
                 learned_at: row.get("learned_at")?,
             })
@@ -221,7 +223,8 @@ pub(super) async fn find_pace(
         .await
 }
 
-/// Writes what was learned, unless another transaction is writing the same row: one result is not worth a wait for its commit.
+/// Writes the learned estimate. Skips the write if another transaction is writing the same row, because one sample is
+/// not worth the wait.
 async fn save_pace(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -230,16 +233,16 @@ async fn save_pace(
 ) -> Result<(), StoreError> {
     let save = if is_first {
         sql!(
-            "INSERT INTO paces (tenant, first_look_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4) \
+            "INSERT INTO paces (tenant, first_poll_after_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4) \
              ON CONFLICT (tenant) DO NOTHING"
         )
     } else {
         sql!(
             "WITH free AS MATERIALIZED (SELECT tenant FROM paces WHERE tenant = ?1 FOR UPDATE SKIP LOCKED) \
-             UPDATE paces SET first_look_ms = ?2, samples = ?3, learned_at = ?4 \
+             UPDATE paces SET first_poll_after_ms = ?2, samples = ?3, learned_at = ?4 \
              WHERE tenant IN (SELECT tenant FROM free)"
         )
     };
-    transaction.execute(save, values![tenant, pace.first_look, pace.samples, pace.learned_at]).await?;
+    transaction.execute(save, values![tenant, pace.first_poll_after, pace.samples, pace.learned_at]).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Retention, and the numbers that the metrics report.
+//! Retention, and the statistics for the metrics.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Numbers of one tenant.
+/// Statistics of one tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// The number of unfinished analyses by status. Finished ones are not counted: there may be millions.
+    /// Number of unfinished analyses by status. Finished ones are not counted, because there may be millions.
     pub unfinished: HashMap<Status, u64>,
-    /// How long the oldest due work has waited, by queue.
+    /// Age of the oldest due work, by queue.
     pub work_lag: HashMap<Queue, Duration>,
     /// The number of pending deliveries.
     pub pending_deliveries: u64,
-    /// How long the oldest due delivery has waited.
+    /// Age of the oldest due delivery.
     pub delivery_lag: Duration,
     /// The number of registered webhooks.
     pub webhooks: WebhookCounts,
@@ -31,11 +31,11 @@ pub struct Stats {
 /// The number of a tenant's webhooks by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WebhookCounts {
-    /// Webhooks that get every event.
+    /// Webhooks that get all events.
     pub enabled: u64,
-    /// Webhooks that are paused after consecutive failures, or probed with single deliveries.
+    /// Webhooks that are paused after consecutive failures, or that single deliveries probe.
     pub paused: u64,
-    /// Webhooks that get nothing.
+    /// Webhooks that get no events.
     pub disabled: u64,
 }
 
@@ -55,26 +55,27 @@ pub enum Resources {
         in_use: usize,
         /// Open connections that are not in use.
         idle: usize,
-        /// The size of the connection pool.
+        /// Maximum number of connections in the pool.
         most: usize,
         /// Operations that wait for a connection.
         waiting: usize,
     },
 }
 
-/// Deletes rows whose retention has ended.
+/// Deletes rows whose retention period has ended.
 #[async_trait]
 pub trait RetentionStore: Send + Sync {
-    /// Deletes up to `limit` analyses at rest and up to `limit` events from before a moment, with all that belongs to
-    /// them. Analyses and events with pending work or deliveries stay. Returns the number of deleted rows; fewer than
-    /// `limit` means that nothing is left.
+    /// Deletes up to `limit` finished analyses without work and up to `limit` events from before a time, with all
+    /// their dependent rows. Analyses and events with pending work or deliveries stay. Returns the number of deleted
+    /// rows; fewer than `limit` means that no expired rows are left.
     async fn delete_expired_across_tenants(
         &self,
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
 
-    /// Deletes up to `limit` audit records and up to `limit` days of usage from before a moment. Returns their number.
+    /// Deletes up to `limit` audit records and up to `limit` days of usage from before a time. Returns the number of
+    /// deleted rows.
     async fn delete_records_across_tenants(
         &self,
         before: Timestamp,
@@ -105,7 +106,7 @@ impl<E: Engine> RetentionStore for E {
 /// Statistics for the metrics.
 #[async_trait]
 pub trait StatsStore: Send + Sync {
-    /// Reads the numbers of these tenants. The cost grows with unfinished work, not with the size of the store.
+    /// Reads the statistics of these tenants. The cost grows with unfinished work, not with the size of the store.
     async fn stats_across_tenants(
         &self,
         tenants: &[TenantId],

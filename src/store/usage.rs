@@ -12,16 +12,18 @@ use crate::domain::usage::{Day, Usage};
 /// Usage per tenant and day.
 #[async_trait]
 pub trait UsageStore: Send + Sync {
-    /// Reads the usage of a tenant from one day to another, both included; days without usage are left out. `SQLite`
-    /// counts in the transaction of the work. PostgreSQL replicas add up every few seconds: a killed replica may lose
-    /// that much, and work that a lost connection interrupted may be counted twice or not at all.
+    /// Reads the usage of a tenant from one day to another, including both. Days without usage are left out.
+    ///
+    /// `SQLite` counts in the transaction of the work. On PostgreSQL each replica adds its counts every few seconds.
+    /// A killed replica loses the counts of these seconds. Work that a lost connection interrupted may be counted
+    /// twice or not at all.
     async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError>;
 }
 
 #[async_trait]
 impl<E: Engine> UsageStore for E {
     async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
-        // The work of this process is visible at once. If it cannot be written, it cannot be read either.
+        // The counts of this process must be visible at once. If they cannot be written, they cannot be read either.
         self.flush_usage().await?;
         self.query(ReadUsage { tenant: tenant.clone(), from, to }).await
     }

@@ -1,4 +1,4 @@
-//! The values that statements take and rows hold, in the types of the domain.
+//! Values of parameters and columns, converted from and to domain types.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -30,18 +30,18 @@ pub(super) enum Value<'a> {
 
 /// A row of a result.
 pub(super) trait Row {
-    /// The value of a column.
+    /// Returns the value of a column.
     fn value(&self, column: &str) -> Result<Value<'_>, StoreError>;
 }
 
 impl dyn Row + '_ {
-    /// The value of a column in a type of the domain.
+    /// Returns the value of a column in a type of the domain.
     pub(super) fn get<'a, T: FromColumn<'a>>(&'a self, column: &str) -> Result<T, StoreError> {
         let value = self.value(column)?;
         T::read(&value).ok_or_else(|| unreadable(column, &value))
     }
 
-    /// The value of a text column, parsed.
+    /// Returns the value of a text column, parsed.
     pub(super) fn parse<T, E>(
         &self,
         column: &str,
@@ -51,16 +51,16 @@ impl dyn Row + '_ {
         parse(&text).map_err(|_| unreadable(column, &Value::Text(text)))
     }
 
-    /// The value of a column that holds JSON; NULL is read as `null`.
+    /// Returns the value of a column that holds JSON; NULL is read as `null`.
     pub(super) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
         let text: Option<Cow<'_, str>> = self.get(column)?;
-        // Without the text: it may be a transcript.
+        // The error does not contain the text, which may be a transcript.
         serde_json::from_str(text.as_deref().unwrap_or("null"))
             .map_err(|error| StoreError::Corrupt(format!("column {column} cannot be read: {error}")))
     }
 }
 
-/// Says which column holds which value, unless the value is secret.
+/// Returns an error that names the column and its value, unless the value is secret.
 pub(super) fn unreadable(column: &str, value: &Value<'_>) -> StoreError {
     StoreError::Corrupt(match value {
         Value::Bytes(bytes) => format!("column {column} holds {} bytes", bytes.len()),
@@ -69,7 +69,7 @@ pub(super) fn unreadable(column: &str, value: &Value<'_>) -> StoreError {
     })
 }
 
-/// A value as JSON text.
+/// Returns a value as JSON text.
 pub(super) fn json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
@@ -89,7 +89,7 @@ impl FromColumn<'_> for bool {
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
             Value::Boolean(boolean) => Some(*boolean),
-            // SQLite has no booleans of its own.
+            // SQLite has no type for booleans.
             Value::Integer(0) => Some(false),
             Value::Integer(1) => Some(true),
             _ => None,

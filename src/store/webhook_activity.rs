@@ -14,11 +14,11 @@ use crate::domain::ids::{TenantId, WebhookId};
 pub struct WebhookActivity {
     /// The number of finished attempts.
     pub attempts: u64,
-    /// The number of successful attempts.
+    /// Number of successful attempts.
     pub delivered: u64,
-    /// The number of pending deliveries, counted up to a bound.
+    /// Number of pending deliveries, counted up to [`PENDING_COUNTED`].
     pub pending: u64,
-    /// Whether there are more pending deliveries than `pending` says.
+    /// Whether there are more pending deliveries than `pending`.
     pub more_pending: bool,
 }
 
@@ -42,16 +42,18 @@ impl Rule for ReadActivities {
     }
 }
 
-/// The number of webhooks that are read at the same time. `try_join_all` polls up to 30 futures at once, which `SQLite` needs.
+/// Number of webhooks that are read at the same time. `SQLite` polls a future only once, and `try_join_all` polls at
+/// most 30 futures in one poll.
 const PIPELINED: usize = 25;
-/// The number of a webhook's youngest deliveries whose attempts make up its success rate.
+/// Number of the newest deliveries of a webhook whose attempts determine its success rate.
 const ACTIVITY_WINDOW: usize = 100;
-/// The number of last attempts that count per delivery: a delivery that is sent many times does not outweigh the others.
+/// Maximum number of attempts per delivery that count, the last ones. So a delivery with many attempts does not
+/// outweigh the others.
 const ACTIVITY_ATTEMPTS: usize = 10;
-/// The bound up to which pending deliveries are counted.
+/// Maximum number of pending deliveries that are counted.
 const PENDING_COUNTED: usize = 1000;
 
-/// Takes the webhook, the number of deliveries, and the number of attempts of each.
+/// Parameters: the webhook, the number of deliveries, and the number of attempts of each.
 pub(super) static ACTIVITY: Sql = Sql::new(&[
     "SELECT CAST(coalesce(sum(finished), 0) AS bigint) AS attempts, \
      CAST(coalesce(sum(successful), 0) AS bigint) AS delivered FROM (SELECT \
@@ -77,12 +79,12 @@ async fn activity(
     Ok(WebhookActivity { attempts, delivered, pending: counted as u64, more_pending })
 }
 
-/// Takes the tenant, the webhook and the most deliveries to count.
+/// Parameters: the tenant, the webhook and the maximum number of deliveries to count.
 pub(super) static PENDING: Sql =
     Sql::new(&["SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = ?1 AND receiver = ?2 LIMIT ?3) AS waiting"]);
 
-/// The number of pending deliveries to a webhook, counted up to a bound.
+/// Counts the pending deliveries of a webhook, up to [`PENDING_COUNTED`].
 pub(super) async fn pending(
     transaction: &impl Transaction,
     tenant: &TenantId,

@@ -32,17 +32,18 @@ impl Rule for DeleteWebhook {
     }
 }
 
-/// Deletes a batch of the deliveries of a deleted webhook, and the webhook after the last of them.
+/// Deletes a batch of deliveries of a deleted webhook, and the webhook itself after its last delivery.
 pub(super) struct PurgeWebhook {
-    /// The webhook; `None` for any deleted one.
+    /// The webhook; `None` for any deleted webhook.
     pub(super) id: Option<WebhookId>,
 }
 
-/// The number of deliveries that one transaction deletes.
+/// Number of deliveries that one transaction deletes.
 const DELETED_BATCH: usize = 500;
 
-/// Takes the webhook and the most deliveries. Deliveries that are being written are left for the next batch. The array keeps
-/// PostgreSQL's planner, which cannot know the size of the batch, from joining with the whole table.
+/// Parameters: the webhook and the maximum number of deliveries. Deliveries that are being written are left for the
+/// next batch. The array prevents a join with the whole table, because PostgreSQL's planner does not know the size of
+/// the batch.
 pub(super) static DELETE_DELIVERIES: Sql = Sql::per_engine(
     &["DELETE FROM deliveries WHERE seq IN (", OF_WEBHOOK, ")"],
     &["DELETE FROM deliveries WHERE seq = ANY (ARRAY(", OF_WEBHOOK, "))"],
@@ -53,7 +54,7 @@ const OF_WEBHOOK: &str =
 impl Rule for PurgeWebhook {
     const NAME: &'static str = "purge_webhook";
     const NOTIFIES: bool = false;
-    /// The number of deleted rows.
+    /// Number of deleted rows.
     type Output = usize;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {

@@ -9,8 +9,8 @@ use super::webhook_rows::{COLUMNS, read};
 use crate::domain::ids::WebhookId;
 use crate::domain::webhooks::{DisabledReason, Health, Webhook};
 
-/// Adds the outcome of an attempt to the health of its webhook, unless the webhook has changed since the attempt began.
-/// Returns the reason if the outcome disables the webhook.
+/// Records the outcome of an attempt in the health of its webhook, unless the webhook has changed since the attempt
+/// began. Returns the reason if the outcome disables the webhook.
 pub(super) async fn record(
     transaction: &impl Transaction,
     id: WebhookId,
@@ -20,9 +20,9 @@ pub(super) async fn record(
     let counts = |webhook: &Webhook| {
         webhook.version == verdict.version && webhook.health.learns_from(&verdict.outcome, now)
     };
-    // Without a lock first: most attempts change nothing.
-    let look = sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL");
-    let webhook = transaction.find(look, values![id], read).await?;
+    // The first read takes no lock, because most attempts change nothing.
+    let select = sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL");
+    let webhook = transaction.find(select, values![id], read).await?;
     if !webhook.is_some_and(|webhook| counts(&webhook)) {
         return Ok(None);
     }
@@ -70,7 +70,7 @@ async fn save(
     Ok(())
 }
 
-/// Ends a pause: the caller wants to see now whether the webhook works.
+/// Ends a pause, because the caller wants to see now whether the webhook works.
 pub(super) async fn end_pause(transaction: &impl Transaction, id: WebhookId) -> Result<(), StoreError> {
     let update = sql!(
         "UPDATE webhooks SET failures = 0, paused_until = NULL WHERE id = ?1 AND paused_until IS NOT NULL"

@@ -50,7 +50,7 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
 }
 
 fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
-    // A deleted webhook may have none.
+    // A deleted webhook may have no secret.
     let reason: Option<String> = row.get("disabled_reason")?;
     match reason {
         Some(_) => row.parse("disabled_reason", |word| DisabledReason::from_word(word).ok_or(())),
@@ -58,8 +58,8 @@ fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
     }
 }
 
-/// The values of `url`, `events`, `description`, `header_names`, `headers`, `secret`, `previous_secret`, `previous_until`,
-/// `disabled_at`, `disabled_reason`, `created_at` and `updated_at`.
+/// Returns the values of `url`, `events`, `description`, `header_names`, `headers`, `secret`, `previous_secret`,
+/// `previous_until`, `disabled_at`, `disabled_reason`, `created_at` and `updated_at`.
 pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 12] {
     let Webhook { sealed, disabled, .. } = webhook;
     let previous = sealed.previous_secret.as_ref();

@@ -19,8 +19,8 @@ use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
 /// Webhooks of one tenant.
 #[async_trait]
 pub trait WebhookStore: Send + Sync {
-    /// Registers a webhook; events from now on are sent to it. Returns `false` if the tenant has the most webhooks that
-    /// are allowed.
+    /// Registers a webhook, which gets the events from now on. Returns `false` if the tenant has the maximum number
+    /// of webhooks.
     async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
 
     /// Reads a webhook.
@@ -29,8 +29,9 @@ pub trait WebhookStore: Send + Sync {
     /// Reads a tenant's webhooks, the oldest first.
     async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError>;
 
-    /// Writes back a webhook that was read before. Returns `false` if it was changed or deleted since. The health is not
-    /// written; `forgive` resets the failures and ends a pause. Events from now on follow the new content.
+    /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since. The
+    /// health is not written; `forgive` resets the failures and ends a pause. The change applies to events from now
+    /// on.
     async fn change_webhook(
         &self,
         tenant: &TenantId,
@@ -38,8 +39,8 @@ pub trait WebhookStore: Send + Sync {
         forgive: bool,
     ) -> Result<bool, StoreError>;
 
-    /// Deletes a webhook with its replays and deliveries. Returns whether it existed. Nothing more is sent to it; if it
-    /// has very many deliveries, the rest of them is deleted later.
+    /// Deletes a webhook with its replays and deliveries. Returns whether the webhook existed. The gateway sends
+    /// nothing more to it. If it has very many deliveries, the rest is deleted later.
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError>;
 
     /// Summarizes the recent deliveries of each of these webhooks, in the order of `ids`.
@@ -58,7 +59,7 @@ pub trait WebhookStore: Send + Sync {
         Ok(self.webhook_activities(tenant, vec![id]).await?.pop().unwrap_or_default())
     }
 
-    /// Creates a test event for one webhook; it does not appear in the feed. Ends a pause of the webhook.
+    /// Creates a test event for one webhook. The event does not appear in the feed. Ends a pause of the webhook.
     async fn test_webhook(
         &self,
         tenant: &TenantId,
@@ -93,7 +94,8 @@ impl<E: Engine> WebhookStore for E {
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError> {
         let existed = self.transact(DeleteWebhook { tenant: tenant.clone(), id }).await?;
         if existed {
-            // A transaction of its own: a delivery that is being written may wait for the row of the webhook.
+            // This is a separate transaction, because a delivery that is being written may wait for the row of the
+            // webhook.
             self.transact(PurgeWebhook { id: Some(id) }).await?;
         }
         Ok(existed)
@@ -130,7 +132,7 @@ impl Rule for AddWebhook {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { tenant, webhook } = self;
         lock_subscriptions(transaction, tenant).await?;
-        // A repeated attempt does not count its own row, and does not insert it again.
+        // A repeated attempt must neither count its own row nor insert it again.
         let count = sql!(
             "SELECT count(*) AS others FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND id <> ?2"
         );
@@ -243,8 +245,9 @@ impl Rule for TestWebhook {
     }
 }
 
-/// Waits until the tenant's events that are being written are committed, and keeps new ones out until the transaction ends:
-/// events are fanned out either by the webhooks before this transaction or by those after it. `SQLite` has one writer.
+/// Waits until all transactions that write events of the tenant have committed, and blocks new ones until this
+/// transaction ends. So each event is fanned out either with the webhooks before this transaction or with those after
+/// it. `SQLite` has one writer and needs no lock.
 pub(super) async fn lock_subscriptions(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -258,7 +261,7 @@ pub(super) async fn lock_subscriptions(
     Ok(())
 }
 
-/// Whether a webhook is enabled, whatever else its row holds; `None` if there is no such webhook.
+/// Returns whether a webhook is enabled, without reading its other columns; `None` if there is no such webhook.
 pub(super) async fn is_enabled(
     transaction: &impl Transaction,
     tenant: &TenantId,

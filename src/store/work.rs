@@ -1,4 +1,4 @@
-//! The work on analyses: claiming it by lease, and writing its outcome.
+//! Work on analyses: claims by lease, and writes of outcomes.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::domain::lifecycle::Step;
 pub enum Queue {
     /// Calls to submit to the vendor.
     Submits,
-    /// Results to ask the vendor for.
+    /// Results to request from the vendor.
     Polls,
 }
 
-/// The right to write the outcome of a piece of work, until the lease ends.
+/// Right to write the outcome of a piece of work, until the lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub(crate) row: i64,
@@ -40,9 +40,9 @@ pub(super) enum Leased {
 /// A claimed analysis.
 #[derive(Debug, Clone)]
 pub struct ClaimedWork {
-    /// The lease that every later write must carry.
+    /// Lease of the work. Every later write checks it.
     pub lease: Lease,
-    /// The analysis as the claim left it. A claimed submit is already marked as unconfirmed.
+    /// The analysis after the claim. A claimed submit is already marked as unconfirmed.
     pub analysis: Analysis,
 }
 
@@ -51,18 +51,18 @@ pub struct ClaimedWork {
 pub struct ClaimBatch<T> {
     /// The claimed work.
     pub claimed: Vec<T>,
-    /// When the next unclaimed piece of work is due, as far as the claim looked.
+    /// Time when the next unclaimed work is due, as far as the claim has read.
     pub next_due: Option<Timestamp>,
 }
 
-/// How much work of one tenant may be claimed.
+/// Limits of one claim for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkSlots {
     /// The tenant whose work may be claimed.
     pub tenant: TenantId,
-    /// The limit of this claim.
+    /// Maximum number of analyses in this claim.
     pub free: usize,
-    /// The limit of work in progress, on all replicas. Simultaneous claims may exceed it once.
+    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it once.
     pub most: usize,
 }
 
@@ -73,23 +73,23 @@ pub struct Applied {
     pub analysis: Analysis,
     /// The event that the step wrote.
     pub event: Option<EventKind>,
-    /// The number of polls in the round that the step was part of.
+    /// Number of polls in the round of this step.
     pub polls: u32,
 }
 
 /// Analyses that failed because their deadline passed.
 #[derive(Debug, Clone)]
 pub struct OverdueFailures {
-    /// The failed analyses, as after a step.
+    /// The failed analyses.
     pub applied: Vec<Applied>,
-    /// When the next deadline of these tenants passes.
+    /// Time when the next deadline of these tenants passes.
     pub next_due: Option<Timestamp>,
 }
 
 /// The work on analyses.
 #[async_trait]
 pub trait WorkStore: Send + Sync {
-    /// Claims due work, the oldest first, for each tenant up to its slots.
+    /// Claims due work, the oldest first, up to the limits of each tenant.
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,
@@ -100,8 +100,8 @@ pub trait WorkStore: Send + Sync {
     /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
-    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. For tenants whose
-    /// vendor cannot be asked now.
+    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. Used for
+    /// tenants whose circuit is open.
     async fn fail_overdue_across_tenants(
         &self,
         tenants: Vec<TenantId>,

@@ -13,7 +13,7 @@ use tracing_subscriber::{Layer, fmt};
 use super::spans::EXPORT_ONLY;
 use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 
-/// The layer that writes log lines.
+/// Returns the layer that writes log lines.
 ///
 /// # Errors
 /// If the filter is invalid.
@@ -23,23 +23,23 @@ where
 {
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());
     let lines = match settings.format {
-        // Fields of an event stand at the top of the JSON object, where log stores look for them.
+        // Fields of an event are at the top of the JSON object, where log stores look for them.
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Human => lines.boxed(),
     };
     let filter = parse_log_filter(&settings.filter)?;
-    // The hint keeps the level of the whole: without one, every disabled event of every library would be looked at.
+    // The hint keeps the level of the whole process. Without it, disabled events of all libraries would be evaluated.
     let level = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
     let shown = filter_fn(|metadata| metadata.target() != EXPORT_ONLY).with_max_level_hint(level);
     Ok(lines.with_filter(filter.and(shown)))
 }
 
-/// Makes a panic one log line. The default hook writes several lines that no log store can read.
+/// Logs a panic as one line. The default hook writes several lines, which log stores cannot parse.
 pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Colours are for terminals, unless `NO_COLOR` is set (<https://no-color.org>).
+/// Whether standard error gets colours: it is a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
 fn wants_colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

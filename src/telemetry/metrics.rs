@@ -14,24 +14,24 @@ use prometheus::{
 /// Prefix of all names.
 const NAMESPACE: &str = "alovoice_gateway";
 
-/// Seconds: from answers out of memory to long waits.
+/// Buckets in seconds for requests, from answers out of memory to long waits.
 const REQUEST: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Seconds: requests over the internet, up to their deadlines.
+/// Buckets in seconds for requests over the internet, up to their deadlines.
 const REMOTE: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
-/// Seconds: from a read to the longest wait for a database that restarts.
+/// Buckets in seconds for transactions, from a read to the longest wait for a database that restarts.
 const TRANSACTION: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 10.0];
-/// Seconds: from a few seconds to a day.
+/// Buckets in seconds for analyses, from a few seconds to a day.
 const COMPLETION: &[f64] =
     &[5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
-/// Numbers of polls.
+/// Buckets for numbers of polls.
 const POLLS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 300.0];
 
-/// Makes [`Metrics`] of a table. Each entry is a field, its type, the name without the prefix, the labels, the buckets of a
-/// histogram, and the help text.
+/// Declares [`Metrics`] as a table. Each entry is a field, its type, the name without the prefix, the labels, the
+/// buckets of a histogram, and the help text.
 macro_rules! metrics {
     ($($field:ident: $type:ty = $name:literal [$($label:literal),*] $(in $buckets:ident)?, $help:literal;)*) => {
-        /// The metrics of a process. The code that does a thing counts it.
+        /// The metrics of a process. The code that does an action counts it.
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
@@ -238,7 +238,7 @@ mod tests {
     /// The page of the handbook that lists the metrics.
     const PAGE: &str = "docs/metrics.md";
 
-    /// The page as the table says it should be.
+    /// Returns the page as the table says it should be.
     fn page() -> String {
         let mut text = String::from(
             "# Metrics\n\n\

@@ -1,4 +1,4 @@
-//! Telemetry: logs, spans and metrics, everything that an operator sees of a running gateway.
+//! Telemetry: logs, spans and metrics for operators of a running gateway.
 
 pub mod logs;
 pub mod metrics;
@@ -15,7 +15,7 @@ use self::spans::{CollectorHeaders, Export, ExporterError};
 use crate::config::{InvalidLogFilter, Settings, SettingsProblems};
 use crate::http_client::Network;
 
-/// Telemetry could not be set up.
+/// Reason why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The file of the collector's headers cannot be used.
@@ -39,13 +39,14 @@ pub enum TelemetryError {
 pub struct Telemetry {
     /// Metrics of the process, as `/metrics` exposes them.
     pub metrics: Arc<Metrics>,
-    /// Headers for the collector of spans, which follow their file.
+    /// Headers for the collector of spans. They change with their file.
     pub collector_headers: Arc<CollectorHeaders>,
     export: Export,
 }
 
 impl Telemetry {
-    /// Sends log lines and panics to standard error and spans to the collector. Call this once, before anything logs.
+    /// Sends log lines and panics to standard error and spans to the collector. Call this once, before the first log
+    /// line.
     ///
     /// # Errors
     /// [`TelemetryError`] if the settings are wrong or a subscriber is set already.
@@ -59,7 +60,8 @@ impl Telemetry {
         Ok(Self { metrics, collector_headers, export })
     }
 
-    /// Creates only the metrics, for a gateway inside another program, such as a test, that configures logs and spans itself.
+    /// Creates only the metrics. It is for a gateway inside another program, such as a test, that configures logs and
+    /// spans itself.
     ///
     /// # Errors
     /// If two metrics have the same name.
@@ -68,7 +70,7 @@ impl Telemetry {
         Ok(Self { metrics, collector_headers: Arc::default(), export: Export::default() })
     }
 
-    /// Sends the spans that wait, for at most `patience`. No span is exported afterwards.
+    /// Exports the waiting spans within `patience`. No span is exported afterwards.
     pub async fn flush(&self, patience: Duration) {
         self.export.flush(patience).await;
     }
@@ -78,7 +80,8 @@ impl Telemetry {
 mod tests {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    /// Lets one test at a time have a subscriber: what is enabled depends on all subscribers of the process.
+    /// Gives one test at a time the right to set a subscriber. All subscribers of the process together determine
+    /// which events are enabled.
     pub(super) fn exclusive() -> MutexGuard<'static, ()> {
         static EXCLUSIVE: Mutex<()> = Mutex::new(());
         EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)

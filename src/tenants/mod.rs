@@ -11,10 +11,10 @@ use crate::domain::ids::TenantId;
 use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
-/// The limits of tenants whose settings set none.
+/// Limits of tenants whose settings set none.
 #[derive(Debug, Clone)]
 pub struct DefaultLimits {
-    /// The most concurrent requests to the vendor (`vendor.max_concurrency`).
+    /// Maximum number of concurrent requests to the vendor (`vendor.max_concurrency`).
     pub max_concurrency: usize,
     /// The rate limit of the API (`[rate_limit]`).
     pub rate_limit: RateLimitSettings,
@@ -58,17 +58,17 @@ impl Tenants {
         if problems.is_empty() { Ok(Self { by_id }) } else { Err(SettingsProblems(problems)) }
     }
 
-    /// The tenant with this id.
+    /// Returns the tenant with this id.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.by_id.get(id).cloned()
     }
 
-    /// All tenants, ordered by id.
+    /// Returns all tenants, ordered by id.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_id.values()
     }
 
-    /// The secrets of all tenants, which may change while the process runs.
+    /// Returns the secrets of all tenants, which may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         self.by_id.values().flat_map(|tenant| tenant.secrets()).collect()
     }
@@ -101,28 +101,28 @@ impl Tenant {
         }
     }
 
-    /// The id of the tenant.
+    /// Returns the id of the tenant.
     pub fn id(&self) -> &TenantId {
         &self.id
     }
 
-    /// The most concurrent requests to the vendor.
+    /// Returns the maximum number of concurrent requests to the vendor.
     pub fn max_concurrency(&self) -> usize {
         self.max_concurrency
     }
 
-    /// The rate limit of the API.
+    /// Returns the rate limit of the API.
     pub fn rate_limit(&self) -> &RateLimitSettings {
         &self.rate_limit
     }
 
-    /// The vendor token in force. Callers ask again for each request, since the token may change.
+    /// Returns the current vendor token. Callers must call it again for each request, because the token may change.
     pub fn vendor_token(&self) -> VendorToken {
         self.vendor_token.current().as_ref().clone()
     }
 
-    /// The secrets that sign callbacks: the current one first, then those that still sign during a rotation. The list is
-    /// empty if none is configured.
+    /// Returns the secrets that sign callbacks: the current one first, then those that also sign during a rotation.
+    /// The list is empty if none is configured.
     pub fn callback_secrets(&self) -> Vec<CallbackSecret> {
         self.callback_secrets.as_ref().map_or_else(Vec::new, |secrets| secrets.current().as_ref().clone())
     }

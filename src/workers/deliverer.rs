@@ -1,5 +1,5 @@
-//! Delivers events to webhooks and callbacks. Each attempt is on disk before its request is sent, and its outcome afterwards; the
-//! protocol is in the documentation of [`workers`](super).
+//! Delivers events to webhooks and callbacks. Each attempt is stored before its request is sent, and its outcome is
+//! stored afterwards. [`workers`](super) documents the protocol.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,13 +24,14 @@ use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, Store
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Attempts in flight at most.
+/// Maximum number of attempts in flight.
 const MAX_CONCURRENCY: usize = 128;
-/// Bytes of bodies in flight at most, except for the body that exceeds the limit.
+/// Maximum size of the bodies in flight in bytes, except for the body that exceeds the limit.
 const MAX_BYTES: usize = 64 << 20;
-/// Attempts of one tenant in flight at most, so that other tenants have room however many receivers it names.
+/// Maximum number of attempts in flight per tenant. So other tenants have room, however many receivers one tenant
+/// names.
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;
-/// Attempts in flight to one receiver at most, so that a slow receiver delays only its own deliveries.
+/// Maximum number of attempts in flight per receiver. So a slow receiver delays only its own deliveries.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 
 /// The worker that delivers events.
@@ -47,7 +48,7 @@ pub struct Deliverer {
     wake: Wake,
 }
 
-/// Size of the attempts whose outcome is not known yet.
+/// Number and size of the attempts whose outcome is not known yet.
 #[derive(Debug, Default)]
 struct InFlight {
     attempts: usize,
@@ -66,7 +67,7 @@ impl Worker for Deliverer {
         let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
-            // At the level `error`, so that log lines have these fields with every log filter.
+            // The span has the level `error`, so that log lines have these fields with every log filter.
             let span = error_span!(
                 "deliver callback",
                 tenant = %delivery.tenant,
@@ -86,7 +87,7 @@ impl Worker for Deliverer {
 }
 
 impl Deliverer {
-    /// Creates the worker. `wake` must be the signal of its own loop.
+    /// Creates the worker. `wake` must be the signal of this worker's loop.
     pub fn new(
         settings: &CallbackSettings,
         env: Env,
@@ -110,7 +111,7 @@ impl Deliverer {
     }
 
     fn in_flight(&self) -> MutexGuard<'_, InFlight> {
-        // Two counters: a panic leaves them consistent.
+        // The value is two counters, which a panic leaves consistent.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,7 +139,7 @@ impl Deliverer {
         log_outcome(&claimed, &sent, next);
         let attempt = FinishedAttempt {
             outcome,
-            endpoint_version: claimed.endpoint.as_ref().map(|endpoint| endpoint.version),
+            webhook_version: claimed.webhook.as_ref().map(|webhook| webhook.version),
             status: sent.status,
             latency: sent.latency,
             detail: (next != RetryDecision::Delivered).then(|| sent.outcome.to_string()),
@@ -150,15 +151,16 @@ impl Deliverer {
         match spans::run(span, StoreError::label, finish).await {
             Ok(disabled) => self.count(&delivery.tenant, next, disabled),
             Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
-            // The lease runs out and the delivery is attempted again: a callback is delivered at least once.
+            // The lease expires and the delivery is attempted again: a callback is delivered at least once.
             Err(error) => tracing::error!(%error, "failed to store the outcome of a callback attempt"),
         }
     }
 
-    /// The secrets and headers of the webhook, or the secrets of the tenant's callbacks; or the reason why there are none.
+    /// Returns the secrets and headers of the webhook, or the secrets for the tenant's callbacks. The error is the
+    /// reason why there are none.
     fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
         let tenant = &claimed.delivery.tenant;
-        let Some(endpoint) = &claimed.endpoint else {
+        let Some(webhook) = &claimed.webhook else {
             let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
             return match secrets {
                 Some(secrets) if !secrets.is_empty() => {
@@ -169,13 +171,13 @@ impl Deliverer {
         };
         let keys =
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
-        let vault = WebhookSealer::new(&keys, tenant, endpoint.id);
+        let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
         let lost = "no key in encryption.key_file decrypts the secret or the headers of the webhook";
-        let secrets = vault.open_secrets(&endpoint.sealed, self.env.clock.now()).ok_or(lost)?;
-        Ok(Credentials { secrets, headers: vault.open_headers(&endpoint.sealed).ok_or(lost)? })
+        let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
+        Ok(Credentials { secrets, headers: sealer.open_headers(&webhook.sealed).ok_or(lost)? })
     }
 
-    /// Sends the request and records it as a span of its own.
+    /// Sends the request inside a separate span.
     async fn send(&self, claimed: &ClaimedDelivery, credentials: &Credentials, trace: TraceContext) -> Sent {
         let delivery = &claimed.delivery;
         let id = delivery.event_id.to_string();
@@ -209,9 +211,9 @@ impl Deliverer {
     fn next(&self, delivery: &Delivery, outcome: &AttemptOutcome) -> RetryDecision {
         let now = self.env.clock.now();
         match outcome {
-            // The outcome disables the webhook, and the delivery waits with all others of the webhook.
+            // The outcome disables the webhook. This delivery waits with all others of the webhook.
             AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
-            // Only the operator can repair this. Until then every delivery of the webhook waits.
+            // Only the operator can fix this. Until then, all deliveries of the webhook wait.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
                 RetryDecision::WaitUntil(now + Health::UNSIGNED_PAUSE)
             }
@@ -229,7 +231,7 @@ impl Deliverer {
     }
 }
 
-/// Logs the outcome of an attempt. The log line also has the ids of the span around it.
+/// Logs the outcome of an attempt. The log line also has the ids of the surrounding span.
 fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
     let host = delivery.delivery.url.as_url().host_str();
     let (status, outcome) = (sent.status, sent.outcome.label());
@@ -266,7 +268,7 @@ fn unsigned(reason: &'static str) -> Sent {
     }
 }
 
-/// The share of a delivery in [`InFlight`]. It is released on drop, also after a panic.
+/// The slot of a delivery in [`InFlight`]. Dropping it releases the slot, even after a panic.
 struct Slot {
     deliverer: Arc<Deliverer>,
     bytes: usize,

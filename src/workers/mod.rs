@@ -53,8 +53,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step that failed because the store did.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// The length of a lease for work that sends one request with this deadline: twice the deadline and two seconds, for the claim
-/// before the request and the write after it. The work of a replica that died is delayed by as much.
+/// Returns the length of a lease for work that sends one request with this deadline: twice the deadline and two
+/// seconds, for the claim before the request and the write after it. The work of a replica that died is delayed by as
+/// much.
 fn lease_for(timeout: Duration) -> Duration {
     timeout * 2 + Duration::from_secs(2)
 }
@@ -71,7 +72,7 @@ pub struct Report {
 /// One kind of background work.
 #[async_trait]
 pub trait Worker: Send + Sync {
-    /// The worker's name in logs.
+    /// Returns the worker's name in logs.
     fn name(&self) -> &'static str;
 
     /// Takes one step: claims work that is due and starts it on `tasks`, without waiting for its end.

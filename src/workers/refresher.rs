@@ -14,8 +14,8 @@ use crate::secrets::{Reload, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
 use crate::telemetry::metrics::whole;
 
-/// How often secret files are read. File system notifications would miss changes: Kubernetes swaps symlinks, and network file
-/// systems send none.
+/// Interval at which secret files are read. File system notifications would miss changes: Kubernetes swaps symlinks,
+/// and network file systems send none.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The worker that fetches the key sets that are due.
@@ -34,7 +34,7 @@ impl Worker for KeyRefresher {
 
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         self.verifier.refresh_once().await;
-        // The verifier uses the wall clock, the loop the clock of schedules.
+        // The verifier uses the wall clock, and the loop uses the clock of schedules.
         let Env { clock, wall_clock, .. } = &self.env;
         let next_due = self.verifier.next_refresh().map(|due| clock.now() + due.since(wall_clock.now()));
         Ok(Report { started: 0, next_due })
@@ -76,7 +76,7 @@ impl Worker for SecretRefresher {
     }
 
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        // On a blocking thread: a file system that hangs must not block the async threads.
+        // The read runs on a blocking thread, because a file system that hangs must not block the async threads.
         let secrets = Arc::clone(&self.secrets);
         let reload = move || secrets.iter().map(|secret| secret.reload()).collect::<Vec<_>>();
         let reloads = tokio::task::spawn_blocking(reload).await.unwrap_or_default();
@@ -94,12 +94,12 @@ impl Worker for SecretRefresher {
     }
 }
 
-/// How often the clock of schedules is compared with the machine's clock.
+/// Interval at which the clock of schedules is compared with the machine's clock.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
-/// The largest correction of one comparison, small enough that no lease ends early because of it.
+/// Maximum correction of one comparison. It is small enough that no lease ends early because of it.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
-/// The worker that moves the clock of schedules towards the machine's clock, for a store without a clock of its own.
+/// The worker that moves the clock of schedules towards the machine's clock. It is for a store that has no clock.
 pub struct ClockSync {
     /// The clock of schedules and leases.
     pub steady: Arc<SteadyClock>,

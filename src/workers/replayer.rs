@@ -1,4 +1,4 @@
-//! Continues replays: writes deliveries in batches, as fast as their webhooks keep up.
+//! Continues replays: writes deliveries in batches, as fast as their webhooks accept them.
 
 use std::sync::Arc;
 

@@ -10,19 +10,19 @@ use super::{Report, Worker};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Store, StoreError};
 
-/// Analyses and events per transaction. Other writers wait for one transaction at most.
+/// Maximum number of analyses and of events per transaction. Other writers wait for one transaction at most.
 const BATCH: usize = 200;
 
-/// The shortest retention of audit records, which include the ids of deleted calls: two years.
+/// Minimum retention of audit records, which include the ids of deleted calls: two years.
 const RECORDS_PERIOD: Duration = Duration::from_hours(731 * 24);
 
 /// The worker that deletes expired data.
 pub struct Retention {
     /// Holds the data.
     pub store: Arc<dyn Store>,
-    /// `store.retention`: how long finished analyses are kept.
+    /// Value of `store.retention`: the time for which finished analyses are kept.
     pub period: Duration,
-    /// Clock of the ages.
+    /// Clock that determines the age of data.
     pub clock: Arc<dyn Clock>,
 }
 

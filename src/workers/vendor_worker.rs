@@ -1,5 +1,5 @@
-//! The submitter and the poller. They share the protocol in the documentation of [`workers`](super) and differ in the vendor's
-//! method that they call.
+//! The submitter and the poller. They share the protocol that [`workers`](super) documents, and differ in the
+//! vendor's method that they call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, W
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Overdue analyses that one transaction fails.
+/// Maximum number of overdue analyses that one transaction fails.
 const OVERDUE_BATCH: usize = 100;
 
 /// The worker of one queue of analyses.
@@ -34,7 +34,7 @@ pub struct VendorWorker {
     pub vendor: Arc<VendorClient>,
     /// Limits of the requests in flight, per tenant.
     pub permits: Arc<VendorPermits>,
-    /// Hold the vendor tokens.
+    /// The tenants with their vendor tokens.
     pub tenants: Arc<Tenants>,
     /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
@@ -59,8 +59,8 @@ impl Worker for VendorWorker {
             report =
                 Report { started: claims.claimed.len(), next_due: earlier(report.next_due, claims.next_due) };
             for claimed in claims.claimed {
-                // Taken here and not in the task, so that the next step counts it. A tenant that is not configured has no
-                // permits, so none of its work is claimed.
+                // The permit is taken here and not in the task, so that the next step counts it. A tenant that is not
+                // configured has no permits, so none of its work is claimed.
                 let Some(permit) = free.take(&claimed.analysis.tenant) else { continue };
                 self.start(claimed, permit, tasks);
             }
@@ -95,7 +95,7 @@ impl VendorWorker {
         let analysis = &claimed.analysis;
         let (tenant, call_id) = (display(&analysis.tenant), display(&analysis.call_id));
         let (trace_id, worker) = (display(&analysis.trace), self.name());
-        // At the level `error`, so that log lines have these fields with every log filter.
+        // The span has the level `error`, so that log lines have these fields with every log filter.
         let span = match self.queue {
             Queue::Submits => {
                 error_span!("submit call", worker, tenant, call_id, trace_id, span_id = Empty)
@@ -112,7 +112,7 @@ impl VendorWorker {
     async fn work(&self, claimed: ClaimedWork, permit: VendorPermit, trace: TraceContext) {
         let analysis = &claimed.analysis;
         let Some(tenant) = self.tenants.get(&analysis.tenant) else { return };
-        // After a pause of this process the lease may be over, and another replica may send the request.
+        // If this process was paused, the lease may have expired, and another replica may send the request.
         let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
         if self.env.clock.now() + self.request_timeout > lease_end {
             tracing::warn!("request skipped: the lease ends before the deadline of the request");
@@ -142,7 +142,7 @@ impl VendorWorker {
                 }
             }
             Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
-            // The lease runs out, and the work is claimed again.
+            // The lease expires, and the work is claimed again.
             Err(error) => tracing::error!(%error, "failed to store the outcome of a vendor request"),
         }
     }

@@ -110,10 +110,10 @@ async fn a_caller_that_disconnects_does_not_cancel_the_fetch_of_the_others() {
     server.hold();
     let token = new.token(&header("new"), &claims());
     {
-        let mut hasty = std::pin::pin!(stage.verdict(&token));
+        let mut pending = std::pin::pin!(stage.verdict(&token));
         tokio::select! {
             biased;
-            _ = &mut hasty => panic!("it cannot have an answer yet"),
+            _ = &mut pending => panic!("it cannot have an answer yet"),
             () = server.asked(2) => {}
         }
     }

@@ -74,7 +74,7 @@ def of_schema(schema, path=()):
 
 
 def example():
-    """Every setting, also those that config.example.toml has in comments: `# key = value`."""
+    """Every setting, including those that config.example.toml has in comments: `# key = value`."""
     text = (PROJECT / "config.example.toml").read_text()
     keys = set(leaves(tomllib.loads(re.sub(r"^# ?(?=[a-z_]+ = )", "", text, flags=re.MULTILINE))))
     return keys

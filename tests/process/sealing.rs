@@ -41,7 +41,7 @@ fn reseal(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The numbers in the printed table. Each row has the webhooks and the kept responses sealed by the first key, by another key,
+/// The numbers in the printed table. Each row has the webhooks and the stored answers sealed by the first key, by another key,
 /// and by no known key.
 fn numbers(report: &str) -> [[usize; 2]; 3] {
     let rows = report.lines().skip(1).take(3).map(|line| {
@@ -67,7 +67,7 @@ async fn check_key_replacement(mut stage: Stage) {
     let secrets = [&created, &rotated].map(|answer| answer["secret"].as_str().unwrap().to_owned());
     let first = post(&stage, &gateway, "v1/analyses", json!({"call_id": "1"})).await;
 
-    // Two secrets and the headers of the webhook, and three kept responses.
+    // Two secrets and the headers of the webhook, and three stored answers.
     assert_eq!(numbers(&reseal(&stage, &["--check"]).1), [[3, 3], [0, 0], [0, 0]]);
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
     wait_for_reloads(&gateway, 1).await;
@@ -104,7 +104,7 @@ async fn check_key_replacement(mut stage: Stage) {
     assert_eq!((code, numbers(&report)[2][0]), (Some(1), 3), "{report}{why}");
     let lost =
         format!("{} of tenant acme: secret, previous secret, headers", created["id"].as_str().unwrap());
-    assert!(why.contains(&lost) && why.contains("stored responses of tenant acme"), "{why}");
+    assert!(why.contains(&lost) && why.contains("stored answers of tenant acme"), "{why}");
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
     assert_eq!(reseal(&stage, &["--check"]).0, Some(0));
     gateway.stop().await;

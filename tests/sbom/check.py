@@ -1,7 +1,7 @@
-"""Takes out of an SBOM what is not built, and has the rest checked.
+"""Removes crates that are not built from an SBOM, and validates the result.
 
-cargo-cyclonedx goes by the lock file's features, which name optional crates that nobody turned on. `cargo tree`, on standard
-input, lists what is built. Usage: check.py MADE WRITTEN
+cargo-cyclonedx uses the features in the lock file, so it also lists optional crates that are not enabled. The output of `cargo
+tree` on standard input lists the crates that are built. Usage: check.py MADE WRITTEN
 """
 
 import json
@@ -23,7 +23,7 @@ def main(made, written):
     root = bom["metadata"]["component"]
     crates = built(sys.stdin) - {(root["name"], root["version"])}
     bom["components"] = [c for c in bom["components"] if (c["name"], c["version"]) in crates]
-    # Names of a folder on the machine that made it.
+    # Removes the path of the folder on this machine.
     folder = Path.cwd().as_uri()
     text = json.dumps(bom).replace(f"path+{folder}#", "pkg:cargo/").replace("?download_url=file://.#src/main.rs", "")
     bom = json.loads(text)

@@ -251,7 +251,7 @@ pub(crate) fn ready(words: &str) -> Step {
 pub(crate) fn finished(outcome: &'static str, status: Option<u16>, next: RetryDecision) -> FinishedAttempt {
     FinishedAttempt {
         outcome,
-        endpoint_version: None,
+        webhook_version: None,
         status,
         latency: Duration::from_millis(42),
         detail: None,

@@ -77,7 +77,7 @@ async fn the_learned_pace_is_kept() {
 
     let harness = open_at(&file_in(&folder), ());
     assert_eq!(harness.rows.pace(&acme()).await, Some(pace));
-    assert_eq!(first_poll_delay(&harness, "1").await, pace.first_look);
+    assert_eq!(first_poll_delay(&harness, "1").await, pace.first_poll_after);
 }
 
 #[tokio::test]

@@ -76,12 +76,12 @@ impl Rows {
     /// The learned processing time of a tenant.
     pub(crate) async fn pace(&self, tenant: &TenantId) -> Option<Pace> {
         let sql = format!(
-            "SELECT CAST(first_look_ms AS text), CAST(samples AS text), CAST(learned_at AS text) FROM paces \
+            "SELECT CAST(first_poll_after_ms AS text), CAST(samples AS text), CAST(learned_at AS text) FROM paces \
              WHERE tenant = '{tenant}'"
         );
-        let [first_look, samples, learned_at] = self.select(&sql).await.pop()?.try_into().unwrap();
+        let [first_poll_after, samples, learned_at] = self.select(&sql).await.pop()?.try_into().unwrap();
         Some(Pace {
-            first_look: Duration::from_millis(number(first_look)),
+            first_poll_after: Duration::from_millis(number(first_poll_after)),
             samples: number(samples),
             learned_at: Timestamp::from_millis(number(learned_at)),
         })

@@ -38,7 +38,7 @@ impl Fixture {
         Self { breaker: CircuitBreaker::new(MAX_CONCURRENCY, policy()), now: START }
     }
 
-    /// A circuit that opened for the first time.
+    /// Creates a circuit that opened for the first time.
     fn open() -> Self {
         let mut fixture = Self::closed();
         fixture.record_all(&[DOWN; FAILURES_TO_OPEN as usize]);
@@ -60,12 +60,12 @@ impl Fixture {
         self.breaker.limit(self.now)
     }
 
-    /// Seconds until a request is allowed.
+    /// Returns the number of seconds until a request is allowed.
     fn pause(&self) -> Option<u64> {
         self.breaker.open_until(self.now).map(|until| until.since(self.now).as_secs())
     }
 
-    /// Seconds of the pause after each of several probes that fail at once.
+    /// Returns the lengths of the pauses, in seconds, after several probes that fail at once.
     fn pauses(&mut self, health: VendorHealth, probes: usize) -> Vec<u64> {
         let probe = |_| {
             self.advance(self.pause().unwrap());

@@ -39,7 +39,7 @@ fn globex() -> TenantId {
     TenantId::parse("globex").unwrap()
 }
 
-/// Permits of two tenants; pauses begin with five seconds.
+/// Creates the permits of two tenants. Pauses start at five seconds.
 fn permits() -> (VendorPermits, Arc<ManualClock>) {
     let seconds = Duration::from_secs;
     let policy = PollingPolicy {

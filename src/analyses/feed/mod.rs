@@ -1,8 +1,8 @@
 //! The events of a tenant, page by page and as a live stream.
 //!
-//! A stream holds one page at most and reads the next page when its client has taken all events, so a slow client costs no memory. A
-//! signal says only that there may be new events; the store decides which events there are, and their order. A repeated
-//! signal therefore does no harm, and the next heartbeat makes up for a lost one.
+//! A stream holds one page at most. It reads the next page when its client has taken all events, so a slow client
+//! costs no memory. A signal only means that there may be new events; the store determines the events and their
+//! order. So a repeated signal does no harm, and the next heartbeat makes up for a lost signal.
 
 mod stream;
 
@@ -26,13 +26,13 @@ use crate::store::{Change, Store, StoreError};
 /// The start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// The oldest event that is stored.
+    /// The oldest stored event.
     Earliest,
-    /// The next event from now on.
+    /// The next event that is written.
     Latest,
     /// The event after this position.
     Position(FeedPosition),
-    /// The event after this one.
+    /// The event after the one with this id.
     Event(EventId),
 }
 
@@ -56,7 +56,7 @@ impl Start {
 pub struct FeedPage {
     /// The events, oldest first.
     pub events: Vec<FeedEvent>,
-    /// Cursor of the next page. There always is one, since the feed grows.
+    /// Cursor of the next page. It always exists, because the feed grows.
     pub next_cursor: String,
 }
 
@@ -75,12 +75,12 @@ pub struct Feed {
     /// Cancelled when the gateway drains; streams end then.
     draining: CancellationToken,
     settings: EventSettings,
-    /// A signal per tenant that ever had a stream, with a receiver per open stream.
+    /// A signal per tenant that has had a stream, with a receiver per open stream.
     signals: Mutex<HashMap<TenantId, watch::Sender<()>>>,
 }
 
 impl Feed {
-    /// Creates the feeds, without streams yet. Streams end once `draining` is cancelled.
+    /// Creates the feed without open streams. Streams end once `draining` is cancelled.
     pub fn new(
         settings: &EventSettings,
         env: Env,
@@ -168,7 +168,7 @@ impl Feed {
     }
 }
 
-/// The cursor of a position in a tenant's feed.
+/// Returns the cursor of a position in a tenant's feed.
 fn cursor(tenant: &TenantId, position: FeedPosition) -> String {
     codec(tenant).encode_number(position.number())
 }

@@ -19,13 +19,13 @@ const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
 pub enum StreamItem {
     /// An event of the tenant's feed.
     Event(FeedEvent),
-    /// No event for one heartbeat interval: the connection needs a sign of life.
+    /// No event arrived during one heartbeat interval. The connection needs a sign of life.
     Heartbeat,
-    /// The end of the stream, with a reason for humans.
+    /// The end of the stream, with a reason for people.
     End(&'static str),
 }
 
-/// The events of a tenant from a position on.
+/// The events of a tenant after a position.
 pub struct EventStream {
     feed: Arc<Feed>,
     tenant: TenantId,
@@ -48,7 +48,7 @@ impl EventStream {
         Self { feed, tenant, position, page: VecDeque::new(), until, signal }
     }
 
-    /// The cursor after the last event that this stream returned.
+    /// Returns the cursor after the last event that this stream returned.
     pub fn cursor(&self) -> String {
         cursor(&self.tenant, self.position)
     }
@@ -56,7 +56,7 @@ impl EventStream {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// If the store holds something that cannot be read. An outage of the store is only a pause.
+    /// If the store has a row that cannot be read. An outage of the store only delays the stream.
     pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {
@@ -66,7 +66,7 @@ impl EventStream {
                 self.position = event.position;
                 return Ok(StreamItem::Event(event));
             }
-            // Marked before the read, so that no signal between the two is missed.
+            // The signal is marked as seen before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
                 Ok(events) if !events.is_empty() => {
@@ -93,13 +93,14 @@ impl EventStream {
         (self.feed.env.wall_clock.now() >= self.until).then_some("the token has expired")
     }
 
-    /// Waits for a signal. Returns whether a heartbeat is due instead. While the store is away, signals are ignored.
+    /// Waits for a signal. Returns whether a heartbeat is due instead. While the store is unavailable, signals are
+    /// ignored.
     async fn pause(&mut self, is_away: bool) -> bool {
         let left = self.until.since(self.feed.env.wall_clock.now());
         tokio::select! {
             biased;
             () = self.feed.draining.cancelled() => false,
-            // The sender lives in the feed, which this stream holds.
+            // The sender lives in the feed, which this stream holds, so this wait does not fail.
             _ = self.signal.changed(), if !is_away => false,
             () = tokio::time::sleep(left) => false,
             () = tokio::time::sleep(self.feed.settings.heartbeat) => true,

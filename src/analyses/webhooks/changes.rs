@@ -18,7 +18,7 @@ pub struct Registration {
     pub events: EventFilter,
     /// Custom headers of the requests.
     pub headers: CustomHeaders,
-    /// Description for humans.
+    /// Description for people.
     pub description: Option<String>,
     /// Whether deliveries start at once.
     pub enabled: bool,
@@ -41,13 +41,13 @@ pub enum HeaderChanges {
 /// A change of a webhook. Fields that are `None` keep their value.
 #[derive(Debug, Default)]
 pub struct WebhookChange {
-    /// URL that receives the events, also those that are pending.
+    /// URL that receives the events, including pending ones.
     pub url: Option<CallbackUrl>,
     /// Types of the events that are sent from now on.
     pub events: Option<EventFilter>,
     /// Custom headers of the requests.
     pub headers: HeaderChanges,
-    /// Description for humans; `Some(None)` removes it.
+    /// Description for people; `Some(None)` removes it.
     pub description: Option<Option<String>>,
     /// Whether the webhook gets deliveries.
     pub enabled: Option<bool>,
@@ -96,8 +96,8 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. A new URL, new headers or an enabling resets the failure count and
-    /// ends a pause, since the cause may be gone.
+    /// Changes a webhook. Pending deliveries use the new state. If the URL or the headers change or the webhook is
+    /// enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
     ///
     /// # Errors
     /// If the tenant has no such webhook, or the address is forbidden.

@@ -38,7 +38,7 @@ impl Webhooks {
     ) -> Result<DeliveryPage, WebhooksError> {
         let codec = codec(tenant, &filter);
         let after = cursor.map(|cursor| codec.decode_number(cursor)).transpose()?;
-        // One more than the page holds shows whether there is a next page.
+        // One more row than the page holds shows whether there is a next page.
         let page = DeliveryQuery { filter, after, limit: limit.saturating_add(1) };
         let mut deliveries = self.store.list_deliveries(tenant, page).await?;
         let is_last = deliveries.len() <= limit;

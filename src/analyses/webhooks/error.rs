@@ -11,7 +11,7 @@ pub enum WebhooksError {
     /// The tenant has no such webhook, delivery or replay.
     #[error("there is no {0} with this id")]
     NotFound(&'static str),
-    /// `encryption.key_file` is not set, so secrets cannot be sealed.
+    /// `encryption.key_file` is not set, so secrets cannot be encrypted.
     #[error("no encryption key is configured")]
     NotConfigured,
     /// The URL points to a forbidden address.

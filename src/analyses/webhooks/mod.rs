@@ -1,6 +1,6 @@
 //! The use cases about webhooks: register, change, test, rotate the secret, list deliveries and replay events.
 //!
-//! Secrets and header values are sealed before they are stored. No answer shows them afterwards.
+//! Secrets and header values are encrypted before they are stored. Only the answer that creates a secret contains it.
 
 mod changes;
 mod deliveries;
@@ -25,7 +25,7 @@ use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{Sending, Store, StoreError, WebhookActivity};
 
-/// Attempts of a change that concurrent changes of the same webhook overtake.
+/// Maximum number of attempts of a change if concurrent changes of the same webhook conflict with it.
 const TRIES: usize = 8;
 
 /// The use cases about webhooks and deliveries.
@@ -109,7 +109,7 @@ impl Webhooks {
             let mut webhook = self.find(tenant, id).await?;
             // An earlier attempt may have been written although the store reported an error.
             let is_written = webhook.sealed.secret == sealed;
-            // A pause because of a secret that could not be opened ends with the new secret.
+            // The pause may have been caused by a secret that could not be decrypted, so the new secret ends it.
             let forgive = webhook.health.unsigned_since.is_some();
             if !is_written {
                 let now = self.env.clock.now();

@@ -17,7 +17,7 @@ use crate::domain::callback_url::CallbackUrl;
 
 /// Reason why a receiver is forbidden.
 ///
-/// Its text names the rule and not the address, since the address of an internal name must not be disclosed to callers.
+/// Its text names the rule and not the address, because callers must not learn the address of an internal name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// The scheme is `http`, and `callbacks.allow_http` is off.
@@ -33,7 +33,7 @@ pub enum Forbidden {
     },
 }
 
-/// Decides which receivers are allowed. Cheap to clone.
+/// Decides which receivers are allowed. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Guard {
     allow_http: bool,
@@ -46,7 +46,7 @@ impl Guard {
         Self { allow_http: settings.allow_http, allow_networks: settings.allow_networks.as_slice().into() }
     }
 
-    /// Checks the URL without resolving names: its scheme, an address in it, or a name for this machine.
+    /// Checks the URL without resolving names: its scheme, a literal address, or a name of this machine.
     ///
     /// Other names pass. Their addresses are checked at each delivery.
     ///
@@ -67,7 +67,8 @@ impl Guard {
         }
     }
 
-    /// Checks that a connection to this address is allowed. An IPv6 address that embeds an IPv4 address counts as that one.
+    /// Checks that a connection to this address is allowed. An IPv6 address that embeds an IPv4 address is checked as
+    /// the IPv4 address.
     ///
     /// # Errors
     /// [`Forbidden::Address`] has the kind of the address.
@@ -84,7 +85,8 @@ impl Guard {
     }
 }
 
-/// `localhost` and all names under it are loopback (RFC 6761, 6.3), even if a resolver disagrees.
+/// Whether the name is `localhost` or a subdomain of it. These names are loopback (RFC 6761, 6.3), even if a resolver
+/// disagrees.
 fn is_localhost(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name == "localhost" || name.ends_with(".localhost")

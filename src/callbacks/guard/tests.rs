@@ -55,7 +55,8 @@ fn the_first_and_last_address_of_every_special_block_is_refused() {
         "fe80::/10",
         "fec0::/10",
         "ff00::/8",
-        // Not in the registries but not assigned either: stateless translation, and the rest of the space.
+        // These blocks are not in the registries, but they are not assigned either: stateless translation, and the
+        // unassigned space.
         "::ffff:0:0:0/96",
         "200::/7",
         "4000::/3",
@@ -115,7 +116,7 @@ fn an_ipv4_address_embedded_in_ipv6_counts_as_the_ipv4_address() {
         assert!(!allows_address(&guard, inside), "{inside}");
         assert!(allows_address(&guard, outside), "{outside}");
     }
-    // Teredo hides its client's address by inversion; all of it is refused.
+    // Teredo hides the address of its client by inverting it, so all of Teredo is refused.
     assert!(!allows_address(&guard, "2001:0:808:808::f7f7:f7f7"));
 }
 
@@ -198,7 +199,7 @@ fn the_text_names_the_rule_and_not_the_address() {
 }
 
 proptest! {
-    /// The standard library's own notion, as far as it goes: what it calls inside is never let through.
+    /// The guard refuses each address that the standard library classifies as internal.
     #[test]
     fn no_address_that_the_standard_library_calls_internal_is_allowed(bits in any::<u32>()) {
         let address = Ipv4Addr::from_bits(bits);

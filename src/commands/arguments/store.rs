@@ -21,12 +21,12 @@ Exit codes:
   2  wrong usage";
 
 const RESEAL_HELP: &str = "\
-Example, after each gateway has loaded a key file with the new key in front of the old one:
+Example, after each gateway has loaded a key file that has the new key before the old one:
   alovoice-gateway store reseal --config gateway.toml && alovoice-gateway store reseal --check --config gateway.toml
 
 Exit codes:
-  0  every record is sealed with the first key: you can remove the other keys from the file
-  1  some records need another key (--check), no key opens a record, or an error at run time
+  0  every record is encrypted with the first key: you can remove the other keys from the file
+  1  some records need another key (--check), no configured key decrypts a record, or an error at run time
   2  wrong usage or settings";
 
 /// Commands on a whole store.
@@ -34,17 +34,20 @@ Exit codes:
 pub enum StoreCommand {
     /// Copy a SQLite file to a PostgreSQL database, to move from one machine to several.
     ///
-    /// Stop the gateway first. The database must be empty, or hold an interrupted copy of the same file, which is then resumed.
-    /// At the end the command compares file and database row by row. After that, gateways start on the database and no longer on
-    /// the file. The command deletes nothing from the file, but it migrates the schema of a file that an older version wrote.
+    /// Stop the gateway first. The database must be empty, or contain an interrupted copy of the same file, which is
+    /// then resumed. At the end the command compares file and database row by row. After that, gateways start on the
+    /// database but not on the file. The command deletes nothing from the file, but it migrates the schema if an
+    /// older version wrote the file.
     #[command(after_help = COPY_HELP)]
     Copy(CopyArgs),
 
-    /// Seal all records with the first key of `encryption.key_file`, so that the other keys can be removed.
+    /// Encrypt all stored secrets again with the first key of `encryption.key_file`, so that you can remove the other
+    /// keys.
     ///
-    /// Gateways may run meanwhile, if each of them has already loaded the new first key. The command seals the secrets and headers
-    /// of webhooks and the stored responses again, in small batches, and retries records that change meanwhile. It lists the
-    /// records that no key opens and does not change them. After an interruption, run it again.
+    /// Gateways may run at the same time if each of them has already loaded the new first key. The command encrypts
+    /// the secrets and headers of webhooks and the stored answers in small batches. It retries records that change at
+    /// the same time. It lists the records that no configured key decrypts, and does not change them. After an
+    /// interruption, run it again.
     #[command(after_help = RESEAL_HELP)]
     Reseal(ResealArgs),
 }

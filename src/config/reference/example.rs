@@ -22,7 +22,7 @@ const PREFACE: &str = "\
 # at once.
 ";
 
-/// The text of `config.example.toml`.
+/// Returns the text of `config.example.toml`.
 pub fn example_file() -> String {
     let mut text = PREFACE.to_owned();
     for table in declared_settings().with_keys() {
@@ -50,7 +50,8 @@ fn note(key: &DeclaredKey) -> String {
     [bounds, presence].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// The value, and whether the example sets it: a default, a required key, or the first of several alternatives.
+/// Returns the value, and whether the example sets it: a default, a required key, or the first of several
+/// alternatives.
 fn example_of(key: &DeclaredKey) -> (bool, Value) {
     let example = || key.example.clone().unwrap_or_else(|| Value::String(String::new()));
     match &key.presence {

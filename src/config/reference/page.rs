@@ -23,7 +23,7 @@ The file `config.example.toml` of the project is a complete example.
   `GATEWAY_TENANTS__ACME__BURST`.
 ";
 
-/// The text of `docs/settings.md`.
+/// Returns the text of `docs/settings.md`.
 pub fn reference_page() -> String {
     let mut page = PREFACE.to_owned();
     for table in declared_settings().with_keys() {

@@ -50,7 +50,7 @@ fn all_settings_can_come_from_variables() {
         ("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", "HS256"),
         ("GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE", "s"),
         ("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_ENV", "GATEWAY_ACME_TOKEN"),
-        // The variable above names this one as the home of a secret, so it is not a setting.
+        // The variable above says that this one holds a secret, so it is not a setting.
         ("GATEWAY_ACME_TOKEN", "s3cr3t"),
         ("GATEWAY_TENANTS__42__VENDOR_TOKEN_FILE", "f"),
     ];

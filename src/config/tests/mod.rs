@@ -25,17 +25,18 @@ fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Setting
     load(Some(file.path()), variables)
 }
 
-/// The settings of the smallest valid file followed by `text`.
+/// Returns the settings of the smallest valid file followed by `text`.
 fn settings(text: &str) -> Settings {
     load_with(&format!("{SMALLEST}\n{text}"), &[]).unwrap()
 }
 
-/// The problems of the smallest valid file followed by `text`.
+/// Returns the problems of the smallest valid file followed by `text`.
 fn problems(text: &str) -> String {
     load_with(&format!("{SMALLEST}\n{text}"), &[]).unwrap_err().to_string()
 }
 
-/// The problems of an issuer that has the keys in `text`, and each of the three required keys that `text` does not set.
+/// Returns the problems of an issuer that has the keys in `text`, and each of the three required keys that `text`
+/// does not set.
 fn issuer_problems(text: &str) -> String {
     let mut issuer = String::from("[tenants.acme]\nvendor_token_env = \"ACME\"\n[[auth.issuers]]\n");
     for (key, value) in [("issuer", "\"me\""), ("audiences", "[\"us\"]"), ("algorithms", "[\"RS256\"]")] {

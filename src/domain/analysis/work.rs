@@ -35,16 +35,16 @@ impl Stage {
     }
 }
 
-/// The next work of an analysis. A round is the time from a submission to its outcome.
+/// The next work of an analysis. A round lasts from a submission to its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// Kind of the work.
     pub stage: Stage,
-    /// Earliest time of the work. While the work is leased, end of the lease.
+    /// Earliest time of the work. While the work is leased, the end of the lease.
     pub due_at: Timestamp,
     /// Whether a worker holds a lease.
     pub leased: bool,
-    /// Start of the round: the submission, or the request to analyse again.
+    /// Start of the round: the time of the submission, or of the request to analyze again.
     pub started_at: Timestamp,
     /// Time at which the vendor accepted the call in this round.
     pub accepted_at: Option<Timestamp>,
@@ -63,7 +63,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Work at the start of a round: a submit that is due now.
+    /// Creates the work at the start of a round: a submit that is due now.
     pub const fn begin(now: Timestamp) -> Self {
         Self {
             stage: Stage::Submit,

@@ -17,7 +17,7 @@ impl Analysis {
                 let as_before = context.current.is_some_and(|current| *current == obtained.result);
                 let since = work.accepted_at.unwrap_or(now);
                 if as_before && now.since(since) < context.policy.empty_grace {
-                    // During another analysis, the vendor still shows the old result.
+                    // During a repeated analysis, the vendor still shows the old result.
                     return self.wait(work, None, context);
                 }
                 let pace = processed(&work, now)
@@ -25,7 +25,8 @@ impl Analysis {
                 return Effect { pace, ..self.complete(work, obtained, context) };
             }
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
-                // During another analysis, the vendor cleared the old result. An empty result never replaces a transcript.
+                // During a repeated analysis, the vendor has cleared the old result. An empty result never replaces a
+                // transcript.
                 return self.wait(work, None, context);
             }
             PollOutcome::Empty(obtained) => {
@@ -34,7 +35,8 @@ impl Analysis {
                 if now.since(since) >= context.policy.empty_grace {
                     return self.complete(work, obtained, context);
                 }
-                // Without the ETag: the poll that ends the grace period needs the answer, not a 304.
+                // The next poll sends no `ETag`, because the poll that ends the grace period needs the answer and not
+                // a 304.
                 return self.wait(work, None, context);
             }
             PollOutcome::NotReady { etag, retry_after } => {
@@ -58,8 +60,8 @@ impl Analysis {
                         now,
                     );
                 }
-                // The vendor denies the call: the submit of unknown outcome was not accepted, or not all of the vendor's
-                // servers know it yet. A second submit may be billed, so the denial has to last.
+                // The vendor denies the call. Either it did not accept the submit of unknown outcome, or some of its
+                // servers do not know the call yet. A second submit may be billed, so the denial has to last.
                 let since = *work.denied_since.get_or_insert(now);
                 if now.since(since) >= context.policy.first_after {
                     work.stage = Stage::Submit;

@@ -24,7 +24,7 @@ pub struct VendorFault {
 pub enum SubmitOutcome {
     /// The vendor accepted the call.
     Accepted,
-    /// The vendor certainly did not accept the call: it was not reached, or it refused.
+    /// The vendor certainly did not accept the call: the request did not reach it, or it refused.
     NotTaken(VendorFault),
     /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
@@ -80,7 +80,7 @@ pub struct Context<'a> {
     pub pace: Option<Pace>,
 }
 
-/// Data that a transition wants written besides the analysis.
+/// Data that the store must write besides the analysis.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Effect {
     /// Event to publish.

@@ -1,4 +1,4 @@
-//! Transitions: a table for each stage, then each rule of waiting.
+//! Transitions: a table for each stage, then the rules of waiting.
 
 mod pace;
 mod properties;
@@ -44,7 +44,7 @@ fn submission(reanalyze: bool) -> Submission {
     }
 }
 
-/// A result with one turn per word.
+/// Returns a result with one turn per word.
 fn obtained(words: &str) -> Box<VendorResult> {
     let turn = |text: &str| Turn {
         fragment_id: None,
@@ -97,20 +97,20 @@ struct LifecycleScenario {
 }
 
 impl LifecycleScenario {
-    /// Submitted at [`START`].
+    /// Creates an analysis that was submitted at [`START`].
     fn begin() -> Self {
         let tenant = TenantId::parse("acme").unwrap();
         Self { analysis: Analysis::begin(tenant, submission(false), START), held: None, pace: None }
     }
 
-    /// Accepted by the vendor at once.
+    /// Creates an analysis that the vendor accepted at once.
     fn accepted() -> Self {
         let mut scenario = Self::begin();
         scenario.step(START, Step::Submitted(SubmitOutcome::Accepted));
         scenario
     }
 
-    /// Completed after a minute with the words "salom".
+    /// Creates an analysis that completed after a minute with the words "salom".
     fn completed() -> Self {
         let mut scenario = Self::accepted();
         scenario.step(after(60), ready("salom"));
@@ -125,7 +125,7 @@ impl LifecycleScenario {
         }
     }
 
-    /// Applies what a claim writes before the request leaves.
+    /// Applies the changes that a claim writes before the request is sent.
     fn claim(&mut self) {
         if let Some(work) = &mut self.analysis.work
             && work.stage == Stage::Submit
@@ -177,7 +177,7 @@ impl LifecycleScenario {
     }
 }
 
-/// Checks each step, applied to a fresh scenario one minute after the submission.
+/// Checks each step. Each one is applied to a new scenario, one minute after the submission.
 fn check(stage: Stage, table: &[(Step, &str)]) {
     for (step, expected) in table {
         let line = LifecycleScenario::at_stage(stage).line(after(60), step.clone());

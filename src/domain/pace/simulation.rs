@@ -1,5 +1,5 @@
-//! Simulates calls of one tenant in virtual time: the real transitions, and a vendor with known processing times.
-//! The tests and `benches/polling.rs` share it.
+//! Simulates the calls of one tenant in virtual time, with the real transitions and a vendor with known processing
+//! times. The tests and `benches/polling.rs` share it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,7 +19,7 @@ use crate::domain::trace::TraceContext;
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Policy with the defaults of the settings.
+/// Returns the policy with the defaults of the settings.
 pub(crate) fn default_policy() -> PollingPolicy {
     let seconds = Duration::from_secs;
     PollingPolicy {
@@ -48,11 +48,11 @@ pub(crate) struct SimulatedCall {
 pub(crate) struct SimulatedOutcome {
     /// Polls until the result was found, without the settle poll.
     pub(crate) polls: u32,
-    /// Delay of finding the result, as a share of the processing time.
+    /// Delay until the result is found, as a share of the processing time.
     pub(crate) delay: f64,
 }
 
-/// Random calls that depend only on the seed.
+/// Source of random calls that depend only on the seed.
 pub(crate) struct SeededRandom(StdRng);
 
 impl SeededRandom {
@@ -60,7 +60,7 @@ impl SeededRandom {
         Self(StdRng::seed_from_u64(seed))
     }
 
-    /// A log-normal processing time with this median and spread.
+    /// Returns a log-normal processing time with this median and spread.
     pub(crate) fn takes(&mut self, median: Duration, sigma: f64) -> Duration {
         // Box-Muller transform.
         let (u, v): (f64, f64) = (self.0.random(), self.0.random());
@@ -68,7 +68,7 @@ impl SeededRandom {
         median.mul_f64((sigma * normal).exp())
     }
 
-    /// Calls that arrive at random, `apart` on average.
+    /// Returns calls that arrive at random times, `apart` on average.
     pub(crate) fn calls(
         &mut self,
         count: usize,
@@ -107,11 +107,11 @@ impl Simulation {
         Self { policy, latency, learns, pace: None }
     }
 
-    /// Runs all calls to their end, with each work done when it is due. Returns the outcomes in the order of `calls`.
+    /// Runs all calls to their end. Each work happens when it is due. Returns the outcomes in the order of `calls`.
     pub(crate) fn run(&mut self, calls: &[SimulatedCall]) -> Vec<SimulatedOutcome> {
         let mut underway: Vec<CallInFlight> = calls.iter().map(begin).collect();
         let mut outcomes = vec![SimulatedOutcome { polls: 0, delay: 0.0 }; calls.len()];
-        // Answers by time of arrival; a request leaves when its work is due.
+        // Answers are sorted by their time of arrival. A request is sent when its work is due.
         let due = |index: usize, underway: &[CallInFlight]| {
             let work = underway[index].analysis.work.as_ref()?;
             (work.stage != Stage::Settle).then(|| Reverse((work.due_at + self.latency, index)))
@@ -174,7 +174,7 @@ fn begin(call: &SimulatedCall) -> CallInFlight {
     CallInFlight { analysis: Analysis::begin(tenant, submission, at), takes: call.takes, ready_at: at }
 }
 
-/// Quantile of the values by the nearest-rank method.
+/// Returns the quantile of the values by the nearest-rank method.
 pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

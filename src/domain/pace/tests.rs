@@ -1,4 +1,4 @@
-//! The bounds that the learned pace must meet, the changes that it follows, and the outliers that it ignores.
+//! Tests of the bounds of the estimate, of changes that it must follow, and of outliers that it must ignore.
 
 use proptest::prelude::*;
 
@@ -17,11 +17,11 @@ fn simulation() -> Simulation {
     Simulation::new(default_policy(), LATENCY, true)
 }
 
-fn first_look(simulation: &Simulation) -> f64 {
-    Pace::first_look(simulation.pace, &default_policy()).as_secs_f64()
+fn first_poll_after(simulation: &Simulation) -> f64 {
+    Pace::first_poll_after(simulation.pace, &default_policy()).as_secs_f64()
 }
 
-/// The time to the first poll before which [`Pace::QUANTILE`] of the results are ready.
+/// Returns the time before which [`Pace::QUANTILE`] of the results are ready.
 fn ideal(chance: &mut SeededRandom, median: Duration) -> f64 {
     quantile((0..100_000).map(|_| chance.takes(median, SPREAD).as_secs_f64()), Pace::QUANTILE)
 }
@@ -39,11 +39,11 @@ fn five_polls_at_the_median_and_a_tenth_late_at_the_ninth_decile() {
     let mut outcomes = Vec::new();
     for seed in 1..=4 {
         let calls = SeededRandom::seeded(seed).calls(10_000, APART, MEDIAN, SPREAD);
-        // Includes the first calls, when nothing has been learned.
+        // This includes the first calls, before the estimate has samples.
         outcomes.extend(simulation().run(&calls));
     }
     let (polls, delay) = (polls(&outcomes), delay(&outcomes));
-    assert!(polls <= 5.0, "{polls} looks");
+    assert!(polls <= 5.0, "{polls} polls");
     assert!(delay <= 0.1, "{delay} late");
 }
 
@@ -59,7 +59,7 @@ fn the_estimate_follows_a_vendor_that_changes() {
         }
         begin += APART * 1000;
         simulation.run(&calls);
-        let (learned, ideal) = (first_look(&simulation), ideal(&mut chance, median));
+        let (learned, ideal) = (first_poll_after(&simulation), ideal(&mut chance, median));
         assert!((ideal / 1.2..ideal * 1.2).contains(&learned), "{learned} s, and not {ideal} s");
     }
 }
@@ -69,7 +69,7 @@ fn a_vendor_that_is_always_ready_at_the_first_poll_is_polled_earlier() {
     let calls = SeededRandom::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
     let mut simulation = simulation();
     simulation.run(&calls);
-    assert_eq!(first_look(&simulation), default_policy().min_interval.as_secs_f64());
+    assert_eq!(first_poll_after(&simulation), default_policy().min_interval.as_secs_f64());
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_burst_planned_without_an_estimate_does_not_distort_the_estimate() {
             let burst: Vec<SimulatedCall> =
                 (0..2000).map(|_| SimulatedCall { at, takes: chance.takes(MEDIAN, SPREAD) }).collect();
             simulation.run(&burst);
-            let learned = first_look(&simulation);
+            let learned = first_poll_after(&simulation);
             assert!((ideal / 2.0..ideal * 1.5).contains(&learned), "{learned} s, and not {ideal} s");
         }
     }
@@ -104,19 +104,19 @@ proptest! {
         let min_interval = Duration::from_millis(min_interval);
         let policy = PollingPolicy { min_interval, growth, ..default_policy() };
         let at = Timestamp::from_millis;
-        let mut pace = known.map(|(first_look, samples, learned_at)| Pace {
-            first_look, samples, learned_at: at(learned_at),
+        let mut pace = known.map(|(first_poll_after, samples, learned_at)| Pace {
+            first_poll_after, samples, learned_at: at(learned_at),
         });
-        for (found_after, at_first_look, now) in observations {
-            let learned = Pace::learn(pace, ProcessingTime { found_after, at_first_look }, &policy, at(now));
+        for (found_after, at_first_poll, now) in observations {
+            let learned = Pace::learn(pace, ProcessingTime { found_after, at_first_poll }, &policy, at(now));
             if let Some(learned) = learned {
-                let bounds = min_interval..=Pace::MAX_FIRST_LOOK.max(min_interval);
-                prop_assert!(bounds.contains(&learned.first_look));
+                let bounds = min_interval..=Pace::MAX_FIRST_POLL_AFTER.max(min_interval);
+                prop_assert!(bounds.contains(&learned.first_poll_after));
                 prop_assert!(learned.samples >= pace.map_or(0, |pace| pace.samples));
             }
             pace = learned.or(pace);
-            let first_look = Pace::first_look(pace, &policy);
-            prop_assert!(first_look <= Pace::MAX_FIRST_LOOK.max(min_interval).max(policy.first_after));
+            let first_poll_after = Pace::first_poll_after(pace, &policy);
+            prop_assert!(first_poll_after <= Pace::MAX_FIRST_POLL_AFTER.max(min_interval).max(policy.first_after));
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{name, spoken};
 
 /// Duration in milliseconds for which a turn without length is shown.
 ///
-/// The formats require an end after the start, and a player would otherwise never show the text.
+/// The formats require an end after the start; otherwise a player would never show the text.
 const LEAST_MS: i64 = 1_000;
 
 /// Turn as subtitles show it.
@@ -21,7 +21,7 @@ pub struct Caption {
     pub text: String,
 }
 
-/// The captions of these turns, sorted by start as WebVTT requires. Captions overlap where turns overlap.
+/// Returns the captions of these turns, sorted by start as WebVTT requires. Captions overlap where turns overlap.
 pub fn captions(turns: &[Turn]) -> Vec<Caption> {
     let mut captions: Vec<_> = spoken(turns)
         .map(|(turn, text)| {
@@ -30,7 +30,7 @@ pub fn captions(turns: &[Turn]) -> Vec<Caption> {
             Caption { begin_ms, end_ms, speaker: name(&turn.speaker), text }
         })
         .collect();
-    // The sort is stable: turns with the same start stay in the order of the transcript.
+    // The sort is stable, so turns with the same start stay in the order of the transcript.
     captions.sort_by_key(|caption| caption.begin_ms);
     captions
 }

@@ -6,7 +6,7 @@ use super::{UNKNOWN_SPEAKER, clock, name, spoken};
 use crate::domain::talk_metrics::TalkMetrics;
 use crate::domain::transcript::Transcript;
 
-/// The transcript as a Markdown page.
+/// Returns the transcript as a Markdown page.
 pub fn render(transcript: &Transcript) -> String {
     let Transcript { call_id, begin_time, turns, .. } = transcript;
     let metrics = TalkMetrics::of(turns);
@@ -29,11 +29,11 @@ pub fn render(transcript: &Transcript) -> String {
     page
 }
 
-/// Characters that start or end markup inside a line. No line starts with the text of a turn, so characters that make a heading or
-/// a list at the start of a line need no escape.
+/// Characters that start or end markup inside a line. Characters that make a heading or a list at the start of a line
+/// need no escape, because no line starts with the text of a turn.
 const MARKS: &str = r"\`*_[]<>&~|$#@";
 
-/// Escapes markup with backslashes, also in text that would become a link automatically.
+/// Escapes markup with backslashes, even in text that would become a link automatically.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {

@@ -1,7 +1,7 @@
 //! Transcripts in formats for other programs: subtitles, plain text and Markdown.
 //!
-//! The text of a turn is data and never markup: each format escapes it, or replaces characters if the format has no escapes. A turn is one
-//! line, even if the vendor's text has line breaks. A turn without words is left out.
+//! The text of a turn is data and never markup. Each format escapes it, or replaces characters if the format has no
+//! escapes. A turn is one line, even if the vendor's text has line breaks. A turn without words is omitted.
 
 pub mod captions;
 pub mod markdown;
@@ -11,10 +11,10 @@ pub mod webvtt;
 
 use super::transcript::{Speaker, Turn};
 
-/// Name of a speaker whom the vendor does not name.
+/// Name of a speaker without a name from the vendor.
 const UNKNOWN_SPEAKER: &str = "Unknown";
 
-/// Display name of the speaker: `Operator`, `Client`, or the vendor's word. `None` if there is none.
+/// Returns the display name of the speaker: `Operator`, `Client`, or the vendor's word; `None` if there is none.
 fn name(speaker: &Speaker) -> Option<String> {
     match speaker {
         Speaker::Operator => Some("Operator".to_owned()),
@@ -23,18 +23,19 @@ fn name(speaker: &Speaker) -> Option<String> {
     }
 }
 
-/// Puts the text on one line: each run of white space and control characters becomes one space, and none remains at the ends.
+/// Puts the text on one line. Each run of white space and control characters becomes one space; at the ends it is
+/// removed.
 fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The turns with words, each text on one line.
+/// Returns the turns with words, each text on one line.
 fn spoken(turns: &[Turn]) -> impl Iterator<Item = (&Turn, String)> {
     turns.iter().map(|turn| (turn, one_line(&turn.text))).filter(|(_, text)| !text.is_empty())
 }
 
-/// Hours, minutes, seconds and milliseconds. A negative time counts as zero.
+/// Returns hours, minutes, seconds and milliseconds. A negative time counts as zero.
 fn parts(ms: i64) -> (i64, i64, i64, i64) {
     let ms = ms.max(0);
     (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)

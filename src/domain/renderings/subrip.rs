@@ -8,7 +8,7 @@ use super::captions::{Caption, captions};
 use super::{UNKNOWN_SPEAKER, parts};
 use crate::domain::transcript::Transcript;
 
-/// The transcript as a SubRip file.
+/// Returns the transcript as a SubRip file.
 pub fn render(transcript: &Transcript) -> String {
     let mut file = String::new();
     for (number, caption) in (1..).zip(captions(&transcript.turns)) {
@@ -21,13 +21,13 @@ pub fn render(transcript: &Transcript) -> String {
     file
 }
 
-/// Time with a comma before the milliseconds, unlike in WebVTT.
+/// Returns the time with a comma before the milliseconds, unlike in WebVTT.
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02},{millis:03}")
 }
 
-/// Replaces characters that players interpret as tags or as the arrow of a timing line.
+/// Replaces characters that players would interpret as tags or as the arrow of a timing line.
 fn tagless(text: &str) -> String {
     let bracket = |c| match c {
         '<' => '‹',

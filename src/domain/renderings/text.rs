@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{UNKNOWN_SPEAKER, clock, name, spoken};
 use crate::domain::transcript::Transcript;
 
-/// The transcript as text: `[0:00:01] Operator: assalomu alaykum`.
+/// Returns the transcript as text: `[0:00:01] Operator: assalomu alaykum`.
 pub fn render(transcript: &Transcript) -> String {
     let mut lines = String::new();
     for (turn, text) in spoken(&transcript.turns) {
@@ -23,7 +23,7 @@ pub(super) mod tests {
     use crate::domain::ids::CallId;
     use crate::domain::transcript::{Speaker, Turn};
 
-    /// A call with these turns: speaker, begin, end, text.
+    /// Returns a call with these turns: speaker, begin, end, text.
     pub(in super::super) fn transcript(turns: &[(&str, i64, i64, &str)]) -> Transcript {
         let turn = |(speaker, begin_ms, end_ms, text): &(&str, i64, i64, &str)| Turn {
             fragment_id: None,

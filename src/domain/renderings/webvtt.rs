@@ -6,7 +6,7 @@ use super::captions::{Caption, captions};
 use super::parts;
 use crate::domain::transcript::Transcript;
 
-/// The transcript as a WebVTT file. A cue of an unknown speaker has no voice.
+/// Returns the transcript as a WebVTT file. A cue of an unknown speaker has no voice.
 pub fn render(transcript: &Transcript) -> String {
     let mut file = "WEBVTT\n".to_owned();
     for Caption { begin_ms, end_ms, speaker, text } in captions(&transcript.turns) {
@@ -21,13 +21,13 @@ pub fn render(transcript: &Transcript) -> String {
     file
 }
 
-/// Time with at least two digits of hours.
+/// Returns the time with at least two digits of hours.
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
 }
 
-/// Escapes a name so that it does not end the tag and does not form an arrow with the end of the tag.
+/// Escapes a name so that it neither ends the tag nor forms an arrow with the end of the tag.
 fn voice(name: &str) -> String {
     let name = escaped(name);
     match name.strip_suffix('-') {

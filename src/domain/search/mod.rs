@@ -43,7 +43,7 @@ pub enum SpeakerSide {
 }
 
 impl SpeakerSide {
-    /// Prefix of words of this speaker. The bare prefix is indexed if the speaker says anything.
+    /// Returns the prefix of words of this speaker. The bare prefix is indexed if the speaker says anything.
     const fn sign(self) -> &'static str {
         match self {
             Self::Operator => "o_",
@@ -68,7 +68,7 @@ impl SpeakerSide {
     }
 }
 
-/// Entry that limits a search to one tenant's documents in a shared index.
+/// Returns the entry that limits a search to one tenant's documents in a shared index.
 fn of_tenant(tenant: &TenantId) -> String {
     format!("t_{tenant}")
 }
@@ -78,7 +78,7 @@ fn of_tenant(tenant: &TenantId) -> String {
 pub struct SearchDocument(BTreeSet<String>);
 
 impl SearchDocument {
-    /// The document of a call with these turns.
+    /// Creates the document of a call with these turns.
     pub fn of(tenant: &TenantId, turns: &[Turn]) -> Self {
         let mut document = Self(BTreeSet::from([of_tenant(tenant)]));
         let mut room = MAX_BYTES;
@@ -103,7 +103,7 @@ impl SearchDocument {
         document
     }
 
-    /// All entries, each once.
+    /// Returns all entries, each once.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -118,7 +118,7 @@ fn indexed_forms(word: &Word) -> Vec<String> {
     forms
 }
 
-/// Why a search query is invalid.
+/// Reason why a search query is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
     /// The query has no word.
@@ -135,10 +135,10 @@ pub enum InvalidQuery {
     ShortPrefix,
 }
 
-/// Word of a query. A document matches if it has any of the forms.
+/// Word of a query. A document matches if it contains one of the forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
-    /// Forms as they are indexed.
+    /// Forms of the word, as they are indexed.
     pub forms: Vec<String>,
     /// Whether the forms are prefixes of words.
     pub prefix: bool,
@@ -181,18 +181,18 @@ impl SearchQuery {
         }
     }
 
-    /// A query for calls in which this speaker says anything.
+    /// Creates a query for calls in which this speaker says anything.
     pub fn spoken_by(side: SpeakerSide) -> Self {
         Self(vec![Term { forms: vec![side.sign().to_owned()], prefix: false }])
     }
 
-    /// The terms of the query for a tenant's calls.
+    /// Returns the terms of the query for a tenant's calls.
     pub fn terms(&self, tenant: &TenantId) -> Vec<Term> {
         let own = Term { forms: vec![of_tenant(tenant)], prefix: false };
         [own].into_iter().chain(self.0.iter().cloned()).collect()
     }
 
-    /// Whether a document matches. The index of every store must agree with this function.
+    /// Returns whether a document matches. The index of every store must agree with this function.
     pub fn finds(&self, tenant: &TenantId, document: &SearchDocument) -> bool {
         self.terms(tenant).iter().all(|term| {
             term.forms.iter().any(|form| {

@@ -86,12 +86,12 @@ fn an_uzbek_word_is_found_in_either_script() {
 #[test]
 fn different_words_do_not_match() {
     for (query, text) in [
-        // Russian words with the same Uzbek Latin spelling.
+        // These Russian words have the same Uzbek Latin spelling.
         ("мат", "мать"),
         ("мать", "мат"),
         ("был", "бил"),
         ("цена", "сена"),
-        // Letters that Uzbek distinguishes.
+        // Uzbek distinguishes these letters.
         ("қол", "кол"),
         ("кол", "қол"),
         ("ҳам", "хам"),

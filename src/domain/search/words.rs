@@ -1,4 +1,4 @@
-//! Words: how the search splits and normalizes text.
+//! Words: how search splits and normalizes text.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
@@ -14,10 +14,11 @@ const APOSTROPHES: [char; 15] = [
 /// Invisible characters inside words: soft hyphens, joiners, byte order marks.
 const UNSEEN: [char; 6] = ['\u{00AD}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{2060}', '\u{FEFF}'];
 
-/// Maximum length of a word in characters. Documents and queries ignore the rest of a longer word.
+/// Maximum length of a word in characters. Documents and queries ignore the end of a longer word.
 const MAX_CHARS: usize = 64;
 
-/// Normalized word: lower case, without diacritics, with one apostrophe. It keeps `ё`, which transliterates differently from `е`.
+/// Normalized word: lower case, without diacritics, with one form of apostrophe. It keeps `ё`, whose transliteration
+/// differs from that of `е`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word(String);
 
@@ -26,7 +27,7 @@ impl Word {
         self.0.replace('ё', "е")
     }
 
-    /// The Uzbek Latin spelling. `None` if the word has no Cyrillic letter.
+    /// Returns the Uzbek Latin spelling; `None` if the word has no Cyrillic letter.
     pub(super) fn in_latin(&self) -> Option<String> {
         cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.0))
     }
@@ -45,15 +46,16 @@ pub fn fold(text: &str) -> String {
 
 /// Splits a text into words, in their order.
 pub(super) fn words(text: &str) -> Vec<Word> {
-    // Replaces apostrophes first: NFKC turns a standalone acute accent into a space with a mark.
+    // Apostrophes are replaced first, because NFKC turns a standalone acute accent into a space with a mark.
     let signs = text.chars().map(|c| if APOSTROPHES.contains(&c) { APOSTROPHE } else { c });
     let mut builder = Builder::default();
-    // Normalizes again after lower-casing, which can decompose letters. NFKC turns more characters into apostrophes (U+0374).
+    // Lower-casing can decompose letters, so the text is normalized again. NFKC turns more characters into
+    // apostrophes (U+0374).
     for c in signs.nfkc().flat_map(char::to_lowercase).nfkc() {
         if APOSTROPHES.contains(&c) {
             builder.apostrophe();
         } else if is_mark(c) || UNSEEN.contains(&c) {
-            // Skips marks that NFKC could not compose with a letter, mostly stress marks.
+            // These are marks that NFKC could not compose with a letter, mostly stress marks.
         } else if c.is_alphanumeric() {
             bare(c, |c| builder.letter(c));
         } else {
@@ -69,7 +71,7 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// Removes diacritics from letters of scripts in which diacritics do not form distinct letters.
+/// Removes diacritics, but only in scripts in which they do not form distinct letters.
 fn bare(c: char, mut emit: impl FnMut(char)) {
     if matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {
@@ -105,7 +107,7 @@ impl Builder {
         }
     }
 
-    /// Notes an apostrophe. At the start of a word it is a quotation mark; otherwise the next character decides.
+    /// Handles an apostrophe. At the start of a word it is a quotation mark. Otherwise the next character decides.
     fn apostrophe(&mut self) {
         self.apostrophe = !self.word.is_empty();
     }

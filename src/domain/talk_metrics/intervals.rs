@@ -8,7 +8,7 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    /// Creates an interval. A negative start becomes 0. `None` if the interval is empty.
+    /// Creates an interval. A negative start becomes 0. Returns `None` if the interval is empty.
     pub(super) fn new(begin: i64, end: i64) -> Option<Self> {
         let begin = begin.max(0);
         (begin < end).then_some(Self { begin, end })
@@ -44,7 +44,7 @@ impl IntervalSet {
         Self(merged)
     }
 
-    /// The intervals, sorted.
+    /// Returns the intervals, sorted.
     pub(super) fn iter(&self) -> impl Iterator<Item = Interval> {
         self.0.iter().copied()
     }
@@ -54,28 +54,28 @@ impl IntervalSet {
         self.iter().map(Interval::length).sum()
     }
 
-    /// The interval that contains `moment`, including its start and excluding its end.
+    /// Returns the interval that contains `moment`, including its start and excluding its end.
     pub(super) fn at(&self, moment: i64) -> Option<Interval> {
         let later = self.0.partition_point(|interval| interval.end <= moment);
         self.0.get(later).copied().filter(|interval| interval.begin <= moment)
     }
 
-    /// The first interval that starts at `moment` or later.
+    /// Returns the first interval that starts at `moment` or later.
     pub(super) fn from(&self, moment: i64) -> Option<Interval> {
         self.0.get(self.0.partition_point(|interval| interval.begin < moment)).copied()
     }
 
-    /// The union of both sets.
+    /// Returns the union of both sets.
     pub(super) fn union(&self, other: &Self) -> Self {
         Self::of(self.iter().chain(other.iter()))
     }
 
-    /// The times of this set that are not in the other.
+    /// Returns the times of this set that are not in the other.
     pub(super) fn without(&self, other: &Self) -> Self {
         let mut rest = Vec::with_capacity(self.0.len());
         let mut others = other.0.as_slice();
         for whole in self.iter() {
-            // Intervals that ended before this one cannot cut a later one either.
+            // An interval that ended before this one cannot overlap a later one either.
             others = &others[others.partition_point(|cut| cut.end <= whole.begin)..];
             let mut begin = whole.begin;
             for cut in others.iter().take_while(|cut| cut.begin < whole.end) {

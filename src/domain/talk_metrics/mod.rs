@@ -67,16 +67,16 @@ pub struct SideMetrics {
 /// Thresholds of talk metrics, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Thresholds {
-    /// A longer silence counts as non-talk time.
+    /// Duration above which a silence counts as non-talk time.
     #[schema(example = 3_000)]
     pub non_talk_ms: i64,
-    /// A longer pause ends a monologue.
+    /// Duration above which a pause ends a monologue.
     #[schema(example = 3_000)]
     pub monologue_pause_ms: i64,
-    /// A shorter remark of the other speaker does not end a monologue.
+    /// Duration below which a remark of the other speaker does not end a monologue.
     #[schema(example = 500)]
     pub backchannel_ms: i64,
-    /// A longer overlap counts as an interruption.
+    /// Duration above which an overlap counts as an interruption.
     #[schema(example = 500)]
     pub interruption_overlap_ms: i64,
 }
@@ -89,7 +89,7 @@ const THRESHOLDS: Thresholds = Thresholds {
     interruption_overlap_ms: 500,
 };
 
-/// Turns of one side, as intervals and merged.
+/// The turns of one side, as intervals and as a merged set.
 #[derive(Default)]
 struct SideTurns {
     turns: Vec<Interval>,
@@ -158,7 +158,7 @@ fn interrupts(turn: Interval, other: &IntervalSet) -> bool {
     })
 }
 
-/// Number of speaker changes between consecutive turns, sorted by start.
+/// Returns the number of speaker changes between consecutive turns, sorted by start.
 fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
     let operators = operator.turns.iter().map(|turn| (*turn, Speaker::Operator.as_str()));
     let clients = client.turns.iter().map(|turn| (*turn, Speaker::Client.as_str()));
@@ -175,7 +175,7 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
         .iter()
         .filter_map(|asked| {
             let answer = operator.from(asked.end).filter(|_| {
-                // The operator must not be speaking already; speech that starts at this time is an answer.
+                // The operator must not be speaking already. Speech that starts at this time is an answer.
                 operator.at(asked.end).is_none_or(|spoken| spoken.begin == asked.end)
             })?;
             let goes_on = client.from(asked.end).is_some_and(|next| next.begin < answer.begin);
@@ -184,10 +184,10 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
         .collect()
 }
 
-/// Longest run in which only one side talks.
+/// Returns the longest time in which only one side talks.
 ///
-/// The first pass ignores all short remarks, which shows the remarks that lie wholly inside a run. The second pass lets all other
-/// remarks end a run.
+/// The first pass ignores all short remarks, which shows the remarks that lie wholly inside a monologue. In the
+/// second pass, all other remarks end a monologue.
 fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     let (short, long): (Vec<_>, Vec<_>) =
         other.iter().partition(|remark| remark.length() < THRESHOLDS.backchannel_ms);
@@ -198,7 +198,7 @@ fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     runs(side, &breaks).into_iter().map(Interval::length).max().unwrap_or(0)
 }
 
-/// The side's speech outside `breaks`, joined over short pauses without breaks.
+/// Returns the side's speech outside `breaks`, joined over short pauses that contain no break.
 fn runs(side: &IntervalSet, breaks: &IntervalSet) -> Vec<Interval> {
     let mut runs: Vec<Interval> = Vec::new();
     for piece in side.without(breaks).iter() {

@@ -6,7 +6,8 @@ fn turn(speaker: &str, begin_ms: i64, end_ms: i64, text: &str) -> Turn {
     Turn { fragment_id: None, speaker: Speaker::from_word(speaker), begin_ms, end_ms, text: text.into() }
 }
 
-/// Metrics of turns without words: `o` is the operator, `c` the client, any other character another speaker.
+/// Returns the metrics of turns without words: `o` is the operator, `c` the client, any other character another
+/// speaker.
 fn talk(turns: &[(char, i64, i64)]) -> TalkMetrics {
     let word = |speaker| match speaker {
         'o' => "operator",
@@ -131,13 +132,13 @@ fn a_monologue_includes_short_pauses_and_short_remarks() {
     let longest = |turns: &[_]| talk(turns).operator.longest_monologue_ms;
     assert_eq!(longest(&[('o', 0, 2_000), ('o', 5_000, 6_000)]), 6_000);
     assert_eq!(longest(&[('o', 0, 2_000), ('o', 5_001, 6_000)]), 2_000);
-    // A remark in a pause, and one over the talk.
+    // There is a remark in a pause, and one over the talk.
     assert_eq!(longest(&[('o', 0, 2_000), ('c', 2_200, 2_699), ('o', 3_000, 6_000)]), 6_000);
     assert_eq!(longest(&[('o', 0, 6_000), ('c', 2_000, 2_499)]), 6_000);
-    // Too long for a remark, so it ends the monologue.
+    // This is too long for a remark, so it ends the monologue.
     assert_eq!(longest(&[('o', 0, 2_000), ('c', 2_200, 2_700), ('o', 3_000, 6_000)]), 3_000);
     assert_eq!(longest(&[('o', 0, 6_000), ('c', 2_000, 2_500)]), 3_500);
-    // Short, but not wholly inside.
+    // The remark is short, but not wholly inside the monologue.
     assert_eq!(longest(&[('o', 0, 6_000), ('c', 5_800, 6_200)]), 5_800);
     assert_eq!(longest(&[('c', 0, 400), ('o', 200, 6_000)]), 5_600);
 }

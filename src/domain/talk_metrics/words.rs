@@ -1,4 +1,4 @@
-//! Counting the words of a text.
+//! Counts the words of a text.
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -7,10 +7,10 @@ use unicode_segmentation::UnicodeSegmentation;
 /// In Unicode it is a letter, so a word does not end at it.
 const TURNED_COMMA: char = '\u{02BB}';
 
-/// Characters that people and speech recognition use instead. Some of them end a word by Unicode's rules.
+/// Characters that people and speech recognition use as apostrophes. By Unicode's rules, some of them end a word.
 const APOSTROPHES: [char; 6] = [TURNED_COMMA, '\'', '\u{2019}', '\u{2018}', '\u{02BC}', '`'];
 
-/// Number of words (Unicode Standard Annex 29). Every apostrophe inside a word belongs to the word.
+/// Returns the number of words (Unicode Standard Annex 29). Every apostrophe inside a word belongs to the word.
 pub(super) fn count(text: &str) -> usize {
     let spelled: String =
         text.chars().map(|c| if APOSTROPHES.contains(&c) { TURNED_COMMA } else { c }).collect();

@@ -1,4 +1,4 @@
-//! Custom headers of a webhook. Their values are secrets: most are keys of the receiver.
+//! Custom headers of a webhook. Their values are secrets, because most of them are API keys of the receiver.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Why a custom header is invalid. It never repeats a value.
+/// Reason why a custom header is invalid. It never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHeader {
     /// The name is not a token (RFC 9110, section 5.1) or too long.
@@ -67,7 +67,7 @@ impl HeaderName {
         if reserved { Err(InvalidHeader::Reserved) } else { Ok(Self(name)) }
     }
 
-    /// The name in lower case.
+    /// Returns the name in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -120,8 +120,9 @@ impl CustomHeaders {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Replaces header values in a receiver's answer, including the start of a value at the end of a truncated answer. The result
-    /// is never longer than the answer. Values of less than four bytes stay: they occur everywhere and are easy to guess.
+    /// Replaces header values in a receiver's answer, including the start of a value at the end of a truncated
+    /// answer. The result is never longer than the answer. Values of less than four bytes are not replaced, because
+    /// they occur everywhere and are easy to guess.
     pub fn erased_from(&self, answer: &[u8]) -> Vec<u8> {
         const ERASED: &[u8] = b"[header]";
         const SHORTEST: usize = 4;
@@ -153,14 +154,14 @@ impl CustomHeaders {
         shown
     }
 
-    /// Plain form for sealing: a line `name: value` per header. `None` if there are none.
+    /// Returns the plain form for sealing: a line `name: value` per header; `None` if there are none.
     pub fn to_plain(&self) -> Option<Zeroizing<String>> {
         if self.0.is_empty() {
             return None;
         }
         let lines =
             || self.0.iter().map(|(name, value)| [name.0.as_str(), ": ", value.expose_secret(), "\n"]);
-        // The capacity is exact: a string that grows leaves copies of the secrets in memory.
+        // The capacity is exact, because a string that grows leaves copies of the secrets in memory.
         let mut plain = Zeroizing::new(String::with_capacity(lines().flatten().map(str::len).sum()));
         plain.extend(lines().flatten());
         Some(plain)

@@ -1,9 +1,9 @@
 //! Health of a webhook: a circuit breaker that pauses or disables it after failures.
 //!
-//! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds, all other
-//! deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each failed probe doubles
-//! the pause up to a maximum. Deliveries that cannot be signed, because the operator's key is missing, also pause the
-//! webhook, but do not count as failures.
+//! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds,
+//! all other deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each
+//! failed probe doubles the pause up to a maximum. Deliveries that cannot be signed, because the operator's key is
+//! missing, also pause the webhook, but do not count as failures.
 
 use std::time::Duration;
 
@@ -34,13 +34,13 @@ pub struct Health {
     pub last_success_at: Option<Timestamp>,
     /// The most recent failure.
     pub last_failure: Option<LastFailure>,
-    /// Time since which no attempt could be signed. `None` if the last attempt was signed.
+    /// Time since which no attempt could be signed; `None` if the last attempt was signed.
     pub unsigned_since: Option<Timestamp>,
 }
 
-/// Outcome of an attempt, as far as it concerns the health of the webhook.
+/// Effect of an attempt on the health of its webhook.
 #[derive(Debug, Clone)]
-pub enum EndpointOutcome {
+pub enum WebhookOutcome {
     /// The receiver accepted the event.
     Delivered,
     /// The attempt failed.
@@ -52,21 +52,21 @@ pub enum EndpointOutcome {
         /// Description for people.
         error: String,
     },
-    /// Nothing was sent, because the secret could not be opened. The receiver is not at fault.
+    /// The attempt was not sent, because the secret could not be decrypted. The receiver is not at fault.
     Unsigned {
         /// Description for people.
         error: String,
     },
 }
 
-/// Number of deliveries that a webhook may receive now.
+/// Limit on the deliveries that a webhook may receive now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryLimit {
     /// No limit: the webhook is healthy.
     Unlimited,
-    /// One at a time: the delivery probes the webhook.
+    /// One delivery at a time, which probes the webhook.
     Probing,
-    /// None until this time.
+    /// No deliveries before this time.
     Paused(Timestamp),
 }
 
@@ -77,14 +77,14 @@ impl Health {
     pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
     /// Maximum length of a pause.
     const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-    /// Time of only failures after which the webhook is disabled.
+    /// Duration of uninterrupted failures after which the webhook is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
-    /// Pause of a webhook for which nothing can be signed. Afterwards one delivery probes it.
+    /// Pause of a webhook whose deliveries cannot be signed. After it, one delivery probes the webhook.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
-    /// Accuracy of the last success, so that a busy webhook is not written with every delivery.
+    /// Accuracy of the time of the last success. A lower accuracy would write a busy webhook with every delivery.
     const PRECISION: Duration = Duration::from_secs(1);
 
-    /// The limit at this time.
+    /// Returns the limit at this time.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
             None => DeliveryLimit::Unlimited,
@@ -94,10 +94,10 @@ impl Health {
     }
 
     /// Whether [`Health::attempted`] would change the health.
-    pub fn learns_from(&self, ended: &EndpointOutcome, now: Timestamp) -> bool {
+    pub fn learns_from(&self, ended: &WebhookOutcome, now: Timestamp) -> bool {
         match ended {
-            EndpointOutcome::Failed { .. } | EndpointOutcome::Unsigned { .. } => true,
-            EndpointOutcome::Delivered => {
+            WebhookOutcome::Failed { .. } | WebhookOutcome::Unsigned { .. } => true,
+            WebhookOutcome::Delivered => {
                 self.failures > 0
                     || self.unsigned_since.is_some()
                     || self.paused_until.is_some()
@@ -107,14 +107,14 @@ impl Health {
     }
 
     /// Records the outcome of an attempt. Returns the reason if the webhook must be disabled.
-    pub fn attempted(&mut self, ended: &EndpointOutcome, now: Timestamp) -> Option<DisabledReason> {
+    pub fn attempted(&mut self, ended: &WebhookOutcome, now: Timestamp) -> Option<DisabledReason> {
         let (gone, status, error) = match ended {
-            EndpointOutcome::Failed { gone, status, error } => (gone, status, error),
-            EndpointOutcome::Unsigned { error } => {
+            WebhookOutcome::Failed { gone, status, error } => (gone, status, error),
+            WebhookOutcome::Unsigned { error } => {
                 self.unsigned(error, now);
                 return None;
             }
-            EndpointOutcome::Delivered => {
+            WebhookOutcome::Delivered => {
                 self.forgive();
                 self.last_success_at = Some(now);
                 return None;
@@ -127,7 +127,7 @@ impl Health {
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
-        // Attempts that started before the pause end within it and do not extend it.
+        // Attempts that started before the pause can end during the pause. They do not extend it.
         if self.failures >= Self::PAUSES_AFTER && !paused {
             let doublings = (self.failures - Self::PAUSES_AFTER).min(16);
             let pause = Self::FIRST_PAUSE.saturating_mul(1 << doublings).min(Self::LONGEST_PAUSE);
@@ -160,8 +160,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
-    fn failed() -> EndpointOutcome {
-        EndpointOutcome::Failed { gone: false, status: Some(500), error: "no".to_owned() }
+    fn failed() -> WebhookOutcome {
+        WebhookOutcome::Failed { gone: false, status: Some(500), error: "no".to_owned() }
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
             assert_eq!(health.delivery_limit(now), DeliveryLimit::Probing);
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        health.attempted(&EndpointOutcome::Delivered, now);
+        health.attempted(&WebhookOutcome::Delivered, now);
         assert_eq!(
             (health.delivery_limit(now), health.failures, health.failing_since),
             (DeliveryLimit::Unlimited, 0, None)
@@ -206,13 +206,13 @@ mod tests {
         }
         let mut other = health.clone();
         assert_eq!(health.attempted(&failed(), NOW + day * 5), Some(DisabledReason::Failing));
-        other.attempted(&EndpointOutcome::Delivered, NOW + day * 4);
+        other.attempted(&WebhookOutcome::Delivered, NOW + day * 4);
         assert_eq!(other.attempted(&failed(), NOW + day * 5), None);
     }
 
     #[test]
     fn unsigned_attempts_pause_the_webhook_but_do_not_count_as_failures() {
-        let unsigned = || EndpointOutcome::Unsigned { error: "no key".to_owned() };
+        let unsigned = || WebhookOutcome::Unsigned { error: "no key".to_owned() };
         let mut health = Health::default();
         let later = NOW + Health::PATIENCE * 2;
         for now in [NOW, later] {
@@ -221,8 +221,8 @@ mod tests {
             assert_eq!((health.failures, health.failing_since, health.unsigned_since), (0, None, Some(NOW)));
         }
         let mut other = health.clone();
-        assert!(health.learns_from(&EndpointOutcome::Delivered, later));
-        health.attempted(&EndpointOutcome::Delivered, later);
+        assert!(health.learns_from(&WebhookOutcome::Delivered, later));
+        health.attempted(&WebhookOutcome::Delivered, later);
         assert_eq!((health.delivery_limit(later), health.unsigned_since), (DeliveryLimit::Unlimited, None));
         // The attempt was signed, so its failure counts.
         other.attempted(&failed(), later);
@@ -230,7 +230,7 @@ mod tests {
             (other.delivery_limit(later), other.unsigned_since, other.failures),
             (DeliveryLimit::Unlimited, None, 1)
         );
-        // A longer pause from failures stays.
+        // If the pause from failures is longer, it stays.
         for _ in 0..Health::PAUSES_AFTER + 8 {
             let now = other.paused_until.unwrap_or(later);
             other.attempted(&failed(), now);
@@ -242,17 +242,17 @@ mod tests {
 
     #[test]
     fn a_410_disables_the_webhook_at_once() {
-        let gone = EndpointOutcome::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
+        let gone = WebhookOutcome::Failed { gone: true, status: Some(410), error: "gone".to_owned() };
         assert_eq!(Health::default().attempted(&gone, NOW), Some(DisabledReason::Gone));
     }
 
     #[test]
     fn a_healthy_webhook_is_not_written_with_every_delivery() {
         let mut health = Health::default();
-        assert!(health.learns_from(&EndpointOutcome::Delivered, NOW));
-        health.attempted(&EndpointOutcome::Delivered, NOW);
-        assert!(!health.learns_from(&EndpointOutcome::Delivered, NOW + Duration::from_millis(999)));
-        assert!(health.learns_from(&EndpointOutcome::Delivered, NOW + Health::PRECISION));
+        assert!(health.learns_from(&WebhookOutcome::Delivered, NOW));
+        health.attempted(&WebhookOutcome::Delivered, NOW);
+        assert!(!health.learns_from(&WebhookOutcome::Delivered, NOW + Duration::from_millis(999)));
+        assert!(health.learns_from(&WebhookOutcome::Delivered, NOW + Health::PRECISION));
         assert!(health.learns_from(&failed(), NOW));
     }
 }

@@ -1,4 +1,4 @@
-//! Webhooks: registered receivers of a tenant's events, whether or not a submission names a callback.
+//! Webhooks: registered receivers of a tenant's events, independent of the callbacks of submissions.
 //!
 //! The secrets and header values of a webhook are sealed before they reach the store.
 
@@ -7,7 +7,7 @@ mod health;
 mod sealed;
 
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
-pub use self::health::{DeliveryLimit, EndpointOutcome, Health, LastFailure};
+pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
@@ -22,18 +22,18 @@ pub const MAX_WEBHOOKS: usize = 50;
 pub struct EventFilter(Vec<EventKind>);
 
 impl EventFilter {
-    /// A filter that passes all types.
+    /// Creates a filter that passes all types.
     pub fn all() -> Self {
         Self(EventKind::ALL.to_vec())
     }
 
-    /// A filter that passes these types. `None` if the list is empty.
+    /// Creates a filter that passes these types. Returns `None` if the list is empty.
     pub fn new(kinds: &[EventKind]) -> Option<Self> {
         let kinds: Vec<_> = EventKind::ALL.into_iter().filter(|kind| kinds.contains(kind)).collect();
         if kinds.is_empty() { None } else { Some(Self(kinds)) }
     }
 
-    /// The types, in the order of [`EventKind::ALL`].
+    /// Returns the types, in the order of [`EventKind::ALL`].
     pub fn kinds(&self) -> &[EventKind] {
         &self.0
     }
@@ -48,7 +48,8 @@ impl EventFilter {
         self.0.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Parses the output of [`EventFilter::to_text`] and ignores unknown types of later versions. `None` if no type remains.
+    /// Parses the output of [`EventFilter::to_text`] and ignores unknown types of later versions. Returns `None` if
+    /// no type remains.
     pub fn from_text(text: &str) -> Option<Self> {
         Self::new(&text.split(' ').filter_map(EventKind::from_word).collect::<Vec<_>>())
     }
@@ -68,7 +69,7 @@ pub enum DisabledReason {
 }
 
 impl DisabledReason {
-    /// All reasons for which a webhook is disabled.
+    /// All reasons.
     pub const ALL: [Self; 3] = [Self::Requested, Self::Gone, Self::Failing];
 
     /// Name in the API, the store and in logs.
@@ -89,9 +90,9 @@ impl DisabledReason {
 /// State of a disabled webhook. Its pending deliveries wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disabled {
-    /// Reason of the disabling.
+    /// Reason why the webhook is disabled.
     pub reason: DisabledReason,
-    /// Time of the disabling.
+    /// Time when the webhook was disabled.
     pub at: Timestamp,
 }
 

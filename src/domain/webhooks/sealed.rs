@@ -25,7 +25,7 @@ impl std::fmt::Debug for SealedSecrets {
     }
 }
 
-/// Number of sealed parts of a webhook by the key that had sealed them.
+/// Number of sealed parts of a webhook, by the key that had sealed them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ResealCount {
     /// Parts that the first key had sealed.
@@ -59,8 +59,8 @@ impl<'a> WebhookSealer<'a> {
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
     }
 
-    /// Opens the secrets that sign at this time, newest first. `None` if the current secret cannot be opened. A previous secret
-    /// that cannot be opened is left out.
+    /// Opens the secrets that sign at this time, newest first. Returns `None` if the current secret cannot be opened.
+    /// Omits a previous secret that cannot be opened.
     pub fn open_secrets(&self, sealed: &SealedSecrets, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
         let current = self.open_secret(&sealed.secret)?;
@@ -73,14 +73,14 @@ impl<'a> WebhookSealer<'a> {
         CallbackSecret::from_bytes(plain.expose_secret()).ok()
     }
 
-    /// Opens the custom headers. `None` if they cannot be opened.
+    /// Opens the custom headers. Returns `None` if they cannot be opened.
     pub fn open_headers(&self, sealed: &SealedSecrets) -> Option<CustomHeaders> {
         let Some(headers) = &sealed.headers else { return Some(CustomHeaders::default()) };
         let plain = self.keys.open(Purpose::WebhookSecret, &self.context("headers"), headers)?;
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Reseals parts of other keys with the first key. Parts that no key opens stay unchanged.
+    /// Seals parts of other keys with the first key. Parts that no key opens stay unchanged.
     pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
         let mut sealings = ResealCount::default();
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self
@@ -141,7 +141,7 @@ mod tests {
         let bytes = opened.iter().map(CallbackSecret::expose).collect::<Vec<_>>();
         assert_eq!(bytes, [new.expose(), old.expose()]);
         assert_eq!(vault.open_secrets(&sealed, until).unwrap().len(), 1);
-        // Another webhook's sealer opens nothing.
+        // The sealer of another webhook opens nothing.
         let other = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
         assert!(other.open_secrets(&sealed, NOW).is_none());
     }

@@ -15,7 +15,7 @@ const REQUEST: &str = "request";
 /// The request id of examples that are not recorded.
 const REQUEST_ID: &str = "req_01a2103696e475a29b2ae58b7ecf9f68";
 
-/// A test fails if the file is not valid JSON; then there are no examples.
+/// Returns the recorded examples. Without a valid file there are none, and a test fails.
 fn recorded() -> Map<String, Value> {
     serde_json::from_str(RECORDED).unwrap_or_default()
 }
@@ -50,7 +50,8 @@ fn show<'a>(contents: impl IntoIterator<Item = &'a mut RefOr<Content>>, example:
     }
 }
 
-/// A recorded problem of this kind. A kind that the sandbox cannot produce gets a generated one.
+/// Returns the example of a problem of this kind: a recorded one, or a generated one if the sandbox cannot produce
+/// it.
 pub(super) fn problem(kind: &'static ProblemKind) -> Option<Value> {
     let is_of_kind = |body: &&Value| body["code"] == kind.code && body["status"] == kind.status.as_u16();
     let recorded = recorded();

@@ -22,26 +22,26 @@ const HEADERS: [SharedHeader; 6] = [
     SharedHeader {
         name: "X-Request-Id",
         schema_type: Type::String,
-        description: "The id of the request in the logs: your own `X-Request-Id`, if it is valid.",
+        description: "The id of the request, as in the logs. It is your own `X-Request-Id` if you sent a valid one.",
         example: || json!("req_01a2103696e475a29b2ae58b7ecf9f68"),
     },
     SharedHeader {
         name: "RateLimit-Policy",
         schema_type: Type::String,
-        description: "The rate limit (draft-ietf-httpapi-ratelimit-headers-10): a burst of `q` requests, full again after `w` \
-                      seconds.",
+        description: "The rate limit of the tenant (draft-ietf-httpapi-ratelimit-headers-10). The tenant may send `q` requests at \
+                      once, and a used-up limit is full again after `w` seconds.",
         example: || json!("\"default\";q=200;w=2"),
     },
     SharedHeader {
         name: "RateLimit",
         schema_type: Type::String,
-        description: "The remaining rate limit: `r` requests are left, and one more is added within `t` seconds.",
+        description: "The remaining requests: `r` are possible now, and one more is possible within `t` seconds.",
         example: || json!("\"default\";r=199;t=1"),
     },
     SharedHeader {
         name: "WWW-Authenticate",
         schema_type: Type::String,
-        description: "The reason for the refusal, or the missing scope (RFC 6750).",
+        description: "The reason why the token was refused, or the missing scope (RFC 6750).",
         example: || json!("Bearer error=\"invalid_token\", error_description=\"the token has expired\""),
     },
     SharedHeader {
@@ -58,7 +58,7 @@ const HEADERS: [SharedHeader; 6] = [
     },
 ];
 
-/// The header definitions that operations refer to.
+/// Returns the header definitions that operations refer to.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Header>)> {
     HEADERS.into_iter().map(|header| {
         let definition = HeaderBuilder::new()

@@ -1,5 +1,5 @@
-//! The OpenAPI document. It consists of the rows of the route table and of what all operations have in common: security,
-//! path parameters, headers and problems, each of which is defined once under `components`.
+//! The OpenAPI document. It consists of the rows of the route table and the parts that all operations share:
+//! security, path parameters, headers and problems. Each shared part is defined once under `components`.
 
 mod bounds;
 mod examples;
@@ -39,13 +39,13 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
     tags(
         (name = "analyses", description = "Submit calls and get their analyses, transcripts and recordings."),
         (name = "events", description = "Read all changes of analyses in order."),
-        (name = "usage", description = "Read how much you use the service."),
+        (name = "usage", description = "Read the usage of each day."),
         (name = "webhooks", description = "Register receivers of events and inspect their deliveries."),
     )
 )]
 struct Frame;
 
-/// The document, with the URL that callers use.
+/// Returns the document, with the URL that callers use.
 pub fn document(public_url: Option<&Url>) -> Document {
     let mut document = Frame::openapi().merge_from(routes::documentation());
     let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
@@ -65,13 +65,13 @@ pub fn document(public_url: Option<&Url>) -> Document {
     document
 }
 
-/// The document as JSON.
+/// Returns the document as JSON.
 pub fn document_body(public_url: Option<&Url>) -> Bytes {
     // A document of the macros can always be serialized.
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }
 
-/// Adds to an operation what follows from its row in the route table.
+/// Adds to an operation the parts that follow from its row in the route table.
 fn complete(documented: &mut Documented, operation: &ApiOperation) {
     let requirement = match operation.access {
         Access::Token(scope) => SecurityRequirement::new("bearer", [scope.as_str()]),
@@ -92,7 +92,7 @@ fn find<'a>(document: &'a mut Document, operation: &ApiOperation) -> Option<&'a 
     operations_of(item).find(|documented| documented.operation_id.as_deref() == Some(operation.id))
 }
 
-/// All operations of a document.
+/// Returns all operations of a document.
 fn operations(document: &mut Document) -> impl Iterator<Item = &mut Documented> {
     document.paths.paths.values_mut().flat_map(operations_of)
 }
@@ -106,7 +106,7 @@ fn bearer() -> openapi::security::Http {
     HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        // The OWASP rule of Spectral looks for the spelling without a space.
+        // The OWASP rule of Spectral expects the spelling without a space.
         .description(Some(
             "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC8725 \
              recommends: the key determines the algorithm.",
@@ -114,7 +114,7 @@ fn bearer() -> openapi::security::Http {
         .build()
 }
 
-/// The server of the API. The admin port is not part of the document.
+/// Returns the server of the API. The admin port is not part of the document.
 fn public_server(url: &str) -> Server {
     let audience = ExtensionsBuilder::new().add("x-internal", false).build();
     ServerBuilder::new().url(url).extensions(Some(audience)).build()

@@ -56,7 +56,7 @@ const PATH_PARAMETERS: [PathParameter; 5] = [
 /// The name under `components/parameters`.
 const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
 
-/// The definitions. `Idempotency-Key` has no example: Swagger UI would send it with every request.
+/// Returns the definitions. `Idempotency-Key` has no example, because Swagger UI would send it with every request.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Parameter>)> {
     let of_paths =
         PATH_PARAMETERS.into_iter().map(|parameter| (parameter.name.to_owned(), parameter.define()));

@@ -21,10 +21,10 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 
 struct SharedProblem {
     name: &'static str,
-    /// The kind of the example, which has the status of the response.
+    /// The kind of problem that the example shows. The response has its status.
     kind: &'static ProblemKind,
     description: &'static str,
-    /// A header besides those of every response.
+    /// A header in addition to those of every response.
     header: Option<&'static str>,
 }
 
@@ -125,7 +125,7 @@ const PROBLEMS: [SharedProblem; 23] = [
     ),
 ];
 
-/// The response definitions that operations refer to.
+/// Returns the response definitions that operations refer to.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
     PROBLEMS.iter().map(|problem| {
         let schema = Ref::from_schema_name("Problem");
@@ -139,7 +139,7 @@ pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
     })
 }
 
-/// A reference to a shared problem.
+/// Returns a reference to a shared problem.
 pub(in crate::http) fn shared_problem(name: &str) -> RefOr<Response> {
     RefOr::Ref(Ref::from_response_name(name))
 }

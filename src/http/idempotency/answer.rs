@@ -15,7 +15,7 @@ pub(super) struct Answer {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-    /// The statuses of the items of a batch. They are for the audit log of the first request and not stored.
+    /// The statuses of the items of a batch. They are for the audit log of the first request, and are not stored.
     items: Option<ItemStatuses>,
 }
 
@@ -27,7 +27,7 @@ struct Head {
 }
 
 impl Answer {
-    /// Takes the response of a handler apart. Its body must be complete, because a stream cannot be stored.
+    /// Splits the response of a handler into its parts. The body must be complete, because a stream cannot be stored.
     pub(super) fn of(mut response: HttpResponse) -> Result<Self, ApiError> {
         let status = response.status();
         let items = response.extensions_mut().remove();
@@ -57,7 +57,7 @@ impl Answer {
         response.body(self.body)
     }
 
-    /// The stored form; `None` if the body has more than `limit` bytes.
+    /// Returns the stored form; `None` if the body has more than `limit` bytes.
     pub(super) fn to_bytes(&self, limit: usize) -> Option<Vec<u8>> {
         if self.body.len() > limit {
             return None;
@@ -75,7 +75,7 @@ impl Answer {
         Some(bytes)
     }
 
-    /// Reads the stored form; `None` if the bytes are not one.
+    /// Parses the stored form; `None` if the bytes are not one.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;

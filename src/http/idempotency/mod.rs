@@ -1,15 +1,15 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, however often a caller
-//! sends it.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, even if a caller
+//! sends it several times.
 //!
-//! The route table says which operations take a key, and `once` wraps their handlers, which do not see it. A request
+//! The route table says which operations take a key. `once` wraps their handlers, which do not see the key. A request
 //! without the header is executed as usual. For a request with the header:
 //!
-//! - The key is claimed in the store first, by tenant, method, path and key. Of two requests at the same time, at any
-//!   replicas, one gets the claim.
-//! - The handler runs to its end even if the caller hangs up, and its answer is stored for later requests.
+//! - The key is claimed in the store first, by tenant, method, path and key. If two requests arrive at the same time,
+//!   at any replicas, one of them gets the claim.
+//! - The handler runs to its end even if the caller disconnects, and its answer is stored for later requests.
 //! - An answer that is a problem is not stored, and the key can be used again.
-//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`]. Then the next request
-//!   executes the handler again, so handlers must tolerate that.
+//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`]. After that, the
+//!   next request executes the handler again, so handlers must tolerate a second execution.
 
 mod answer;
 
@@ -44,12 +44,12 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 /// The header of an answer that was stored for an earlier request.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The most bytes of a stored body. A longer answer is not stored.
+/// Maximum size of a stored body in bytes. A larger answer is not stored.
 const MAX_KEPT_BYTES: usize = 1 << 20;
-/// `Retry-After` of a request whose key is in use. Most requests take milliseconds.
+/// Value of `Retry-After` if the key is in use. Most requests take milliseconds.
 const RETRY_IN_USE: Duration = Duration::from_secs(1);
 
-/// The contents of an operation's answer, which decide how it is stored and when it is deleted.
+/// The contents of an operation's answer. They determine how the answer is stored and when it is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerContents {
     /// Data of one call: the answer is deleted with the call.
@@ -116,7 +116,7 @@ impl IdempotentRequest {
     }
 }
 
-/// The route of a handler that is executed once for each `Idempotency-Key`.
+/// Returns the route of a handler that is executed once for each `Idempotency-Key`.
 pub(super) fn once<P, Q, B, Handler, Outcome>(handler: Handler) -> Route
 where
     P: PathParameters + 'static,
@@ -145,14 +145,14 @@ pub struct KeyedRequests {
     pub entropy: Arc<dyn Entropy>,
     /// Lease of a claim and retention of an answer.
     pub terms: KeyTerms,
-    /// Requests in progress, including those whose caller hung up. Shutdown waits for them.
+    /// Requests in progress, including those whose caller has disconnected. Shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Runtime of these requests. The threads of the server end with its last connection.
+    /// Runtime of these requests. The threads of the server can end earlier, with its last connection.
     pub runtime: Handle,
 }
 
 impl KeyedRequests {
-    /// Executes a request in a separate task, which continues if the caller hangs up.
+    /// Executes a request in a separate task, which continues if the caller disconnects.
     async fn spawn(
         self: Arc<Self>,
         tenant: TenantId,
@@ -199,7 +199,7 @@ impl KeyedRequests {
         outcome
     }
 
-    /// The answer in the form that may be stored; `None` if it may not be stored.
+    /// Returns the answer in the form that may be stored; `None` if it may not be stored.
     fn keep(
         &self,
         tenant: &TenantId,
@@ -242,14 +242,14 @@ impl KeyedRequests {
         Ok(answer)
     }
 
-    /// Stores the answer. The caller gets it even if that fails, because the request was executed.
+    /// Stores the answer. If that fails, the caller still gets the answer, because the request was executed.
     async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<StoredAnswer>) {
         if let Err(error) = self.store.finish_key(tenant, claim, kept).await {
-            tracing::warn!(%error, "failed to store the answer to a request with an Idempotency-Key; a retry executes it again");
+            tracing::warn!(%error, "failed to store the answer to a request with an Idempotency-Key; a repeated request is executed again");
         }
     }
 
-    /// Frees the key. If that fails, the key becomes free when its lease ends.
+    /// Releases the key. If that fails, the key becomes free when its lease ends.
     async fn release(&self, tenant: &TenantId, claim: KeyClaim) {
         if let Err(error) = self.store.release_key(tenant, claim).await {
             tracing::warn!(%error, "failed to release an Idempotency-Key; it stays blocked until its lease ends");

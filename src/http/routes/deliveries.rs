@@ -26,8 +26,9 @@ route_table! { "webhooks":
 
     /// Redeliver an event
     ///
-    /// Sends the delivery again at once, even if it succeeded or failed, with the same `webhook-id`. Earlier
-    /// attempts are kept, and the retry schedule starts over. If an attempt is in progress, nothing changes.
+    /// Sends the event again at once, with the same `webhook-id`, even if the delivery has already succeeded or
+    /// failed. Earlier attempts are kept, and the retry schedule starts over. If an attempt is in progress, nothing
+    /// changes.
     post "/v1/deliveries/{delivery_id}/redeliver" => deliveries::redeliver, Token(WebhooksManage), once AnyCall;
     {
         responses(

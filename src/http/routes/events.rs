@@ -9,14 +9,15 @@ use crate::http::events::{EventPage, LastEventId, ListEvents};
 route_table! { "events":
     /// List or stream events
     ///
-    /// If you cannot receive callbacks, read the same events here: every event of the tenant exactly once, in a fixed order.
-    /// Events are kept for the retention period of the gateway (`store.retention`).
+    /// If you cannot receive callbacks, read the same events here: every event of the tenant exactly once, in a fixed
+    /// order. Events are kept for the retention period of the gateway (`store.retention`).
     ///
-    /// A JSON answer is one page with the cursor of the next. With `Accept: text/event-stream` the answer is a stream of
-    /// Server-Sent Events: `id` is the event id, `event` the type, and `data` the event as in a page, on one line. If the
-    /// stream breaks, reconnect with `Last-Event-ID`, to any replica: no event is lost or repeated. `EventSource` does this
-    /// by itself. The stream begins with an `id` without data, so you can resume even before the first event. Comments keep
-    /// the connection open. The stream ends when the token expires or the server stops; connect again.
+    /// A JSON answer is one page with the cursor of the next page. With `Accept: text/event-stream` the answer is a
+    /// stream of Server-Sent Events. Its field `id` is the event id, `event` is the type, and `data` is the event in
+    /// the same form as in a page, on one line. If the stream breaks, reconnect with `Last-Event-ID`, to any replica:
+    /// no event is lost or repeated. `EventSource` does this by itself. The stream begins with an `id` without data,
+    /// so you can resume even before the first event. Comments keep the connection open. The stream ends when the
+    /// token expires or the server stops; connect again.
     get "/v1/events" => events::list_events, Token(AnalysesRead);
     {
         params(ListEvents, LastEventId),

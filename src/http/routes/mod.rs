@@ -56,7 +56,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The name of the scope in tokens.
+    /// Returns the name of the scope in tokens.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysesRead => "analyses:read",
@@ -67,7 +67,7 @@ impl Scope {
     }
 }
 
-/// All operations, in the order of the document.
+/// Returns all operations, in the order of the document.
 pub fn operations() -> impl Iterator<Item = &'static ApiOperation> {
     [
         analyses::OPERATIONS,
@@ -81,7 +81,7 @@ pub fn operations() -> impl Iterator<Item = &'static ApiOperation> {
     .flatten()
 }
 
-/// The paths and schemas of all operations, as their rows describe them.
+/// Returns the paths and schemas of all operations, as their rows describe them.
 pub(super) fn documentation() -> Document {
     [
         recordings::Documentation::openapi(),
@@ -102,7 +102,7 @@ pub(super) struct PathOperations {
 }
 
 impl PathOperations {
-    /// All paths, in the order of the rows.
+    /// Returns all paths, in the order of the rows.
     pub(super) fn all() -> Vec<Self> {
         let mut paths: Vec<Self> = Vec::new();
         for operation in operations() {
@@ -114,14 +114,14 @@ impl PathOperations {
         paths
     }
 
-    /// The operation that a request asks for; HEAD asks for the GET operation.
+    /// Returns the operation that a request asks for. HEAD asks for the GET operation.
     pub(super) fn of(request: &HttpRequest) -> Option<&'static ApiOperation> {
         let wanted = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let path: &Self = request.app_data()?;
         path.operations.iter().copied().find(|operation| operation.method == *wanted)
     }
 
-    /// The methods that the path takes.
+    /// Returns the methods that the path takes.
     pub(super) fn methods(&self) -> Vec<Method> {
         let takes = |method: &Method| {
             let declared = if *method == Method::HEAD { &Method::GET } else { method };

@@ -100,10 +100,10 @@ route_table! { "webhooks":
 
     /// Replay past events to a webhook
     ///
-    /// Sends every event of a period again, with its original `webhook-id`. That includes delivered events and events from
-    /// the time while the webhook was disabled. Events with a pending delivery are not sent twice. The replay runs in the
-    /// background and survives restarts; read its progress at `Location`. With `dry_run` nothing is sent: the answer is 200
-    /// with the number of events.
+    /// Sends every event of a period again, with its original `webhook-id`. This includes events that the webhook has
+    /// already received, and events that occurred while it was disabled. An event whose delivery to the webhook is
+    /// still pending is not sent twice. The replay runs in the background and survives restarts; read its progress at
+    /// `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events.
     post "/v1/webhooks/{webhook_id}/replay" => webhook_replays::replay_webhook, Token(WebhooksManage), once Plain;
     {
         request_body = ReplayEvents,

@@ -76,7 +76,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Resu
     Ok(Some(request))
 }
 
-/// Parses the head; `None` until it is complete. The first value is the length of the head.
+/// Parses the head. Returns `None` until it is complete. The first value is the length of the head.
 fn parse_head(buffer: &[u8]) -> io::Result<Option<(usize, Request)>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);
@@ -101,7 +101,7 @@ fn invalid(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// Sends an answer, and returns whether the connection can be used again.
+/// Sends an answer. Returns whether the connection can be used again.
 async fn send(
     stream: &mut TcpStream,
     response: Response,
@@ -114,11 +114,11 @@ async fn send(
     match response.body {
         _ if !sends_body => stream.write_all(&message).await?,
         Body::Full(bytes) => {
-            // Sent by one write, so that a small answer is one packet.
+            // The answer is sent with one write, so that a small answer is one packet.
             message.extend_from_slice(&bytes);
             stream.write_all(&message).await?;
         }
-        // A stop does not wait for a stream: it may be endless, or its reader may have stopped reading.
+        // A stop does not wait for a stream, which may be endless or whose reader may have stopped reading.
         Body::Sized { length, chunks } => {
             stream.write_all(&message).await?;
             let sent = tokio::select! {

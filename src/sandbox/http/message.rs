@@ -15,12 +15,12 @@ pub(in crate::sandbox) struct Request {
 }
 
 impl Request {
-    /// The first header with this name; `name` is in lower case.
+    /// Returns the first header with this name; `name` is in lower case.
     pub(in crate::sandbox) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The target without its query.
+    /// Returns the target without its query.
     pub(in crate::sandbox) fn path(&self) -> &str {
         self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
     }

@@ -65,7 +65,7 @@ impl Server {
         server
     }
 
-    /// The base URL of the server.
+    /// Returns the base URL of the server.
     pub(super) fn base_url(&self) -> Url {
         base_url(self.address)
     }
@@ -84,7 +84,7 @@ impl Drop for Server {
     }
 }
 
-/// The base URL of a server at `address`.
+/// Returns the base URL of a server at `address`.
 pub(super) fn base_url(address: SocketAddr) -> Url {
     match Url::parse(&format!("http://{address}/")) {
         Ok(url) => url,

@@ -17,14 +17,14 @@ pub(super) struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// The answer to a submit. Its `aicallid` differs from that of the result, as in the vendor's examples.
+    /// Returns the answer to a submit. Its `aicallid` differs from that of the result, as in the vendor's examples.
     pub(super) fn submitted(&self) -> Value {
         let mut answer = self.head("submit");
         change_numbers(&mut answer, self.behaviour);
         json!({ "answer": answer })
     }
 
-    /// The answer before the result is ready.
+    /// Returns the answer before the result is ready.
     pub(super) fn unfinished(&self) -> Value {
         match self.behaviour {
             Behaviour::NotReadyNull => json!({ "answer": null }),
@@ -40,7 +40,7 @@ impl Answers<'_> {
         }
     }
 
-    /// The result, after `answers_before` earlier answers with the result.
+    /// Returns the result, after `answers_before` earlier answers with the result.
     pub(super) fn finished(&self, answers_before: u32) -> Value {
         let talk = Talk::of(self.call_id);
         let mut stalk = stalk_of(&talk);

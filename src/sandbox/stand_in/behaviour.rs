@@ -11,7 +11,7 @@ const FAULTY_REQUESTS: u32 = 2;
 
 macro_rules! behaviours {
     ($($variant:ident $name:literal $description:literal)*) => {
-        /// A way in which the vendor's answers differ from its documentation.
+        /// Difference between the vendor's answers and its documentation.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Behaviour {
             $(#[doc = $description] $variant,)*
@@ -21,12 +21,12 @@ macro_rules! behaviours {
             /// All behaviours, in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The name in call ids.
+            /// Returns the name in call ids.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// A description in one line.
+            /// Returns a description in one line.
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$variant => $description,)* }
             }

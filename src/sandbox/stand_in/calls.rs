@@ -11,12 +11,12 @@ use super::faults::{InjectedFault, result_fault, submit_fault};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 
-/// When the result of a submitted call is ready.
+/// Condition for the result of a submitted call to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// After this number of unfinished polls.
+    /// The result is ready after this number of unfinished polls.
     AfterPolls(u32),
-    /// After this time since the submit.
+    /// The result is ready after this time since the submit.
     AfterDuration(Duration),
 }
 
@@ -40,7 +40,8 @@ struct CallState {
     finished_answers: u32,
 }
 
-/// The state of all calls. A customer is a position in the list of tokens, so its calls stay when its token changes.
+/// The state of all calls. A customer is a position in the list of tokens, so a customer keeps its calls when its
+/// token changes.
 pub(super) struct Calls {
     tokens: Vec<String>,
     calls: HashMap<(usize, CallId), CallState>,
@@ -59,7 +60,7 @@ impl Calls {
         self.tokens.iter().position(|known| known == token)
     }
 
-    /// Number of accepted submits of this call, for all customers.
+    /// Returns the number of accepted submits of this call, for all customers.
     pub(super) fn accepted(&self, call_id: &CallId) -> usize {
         self.calls.iter().filter(|((_, known), _)| known == call_id).map(|(_, call)| call.accepted).sum()
     }

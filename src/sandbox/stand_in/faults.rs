@@ -10,10 +10,10 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use super::behaviour::Behaviour;
 use crate::sandbox::http::Body;
 
-/// A fault instead of the regular answer.
+/// A fault that replaces the regular answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InjectedFault {
-    /// The regular answer with this status.
+    /// The regular answer, with this status.
     Accepted(u16),
     /// An error with this status.
     Status(u16),
@@ -32,7 +32,7 @@ pub(super) enum InjectedFault {
     Drip,
 }
 
-/// The fault of submits, and whether the vendor accepts the call nevertheless.
+/// Returns the fault of submits, and whether the vendor accepts the call despite the fault.
 pub(super) fn submit_fault(behaviour: Behaviour) -> Option<(InjectedFault, bool)> {
     Some(match behaviour {
         Behaviour::Redirect => (InjectedFault::Redirect, false),
@@ -55,7 +55,7 @@ pub(super) fn submit_fault(behaviour: Behaviour) -> Option<(InjectedFault, bool)
     })
 }
 
-/// The fault of polls.
+/// Returns the fault of polls.
 pub(super) fn result_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     Some(match behaviour {
         Behaviour::Redirect => InjectedFault::Redirect,
@@ -79,7 +79,7 @@ pub(super) fn result_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     })
 }
 
-/// The fault of recordings.
+/// Returns the fault of recordings.
 pub(super) fn audio_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     Some(match behaviour {
         Behaviour::AudioMissing => InjectedFault::Status(404),
@@ -95,7 +95,7 @@ const BOMB_BLOCK_BYTES: usize = 1 << 20;
 const BOMB_BLOCKS: usize = 1 << 10;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 
-/// An answer of 100 MiB: one long string in valid JSON.
+/// Returns an answer of 100 MiB: one long string in valid JSON.
 pub(super) fn huge_body() -> Body {
     let padding = Bytes::from(vec![b'x'; PIECE_BYTES]);
     let chunks = std::iter::once(Bytes::from_static(br#"{"answer":{"stalk":[],"tags":[],"padding":""#))
@@ -110,13 +110,13 @@ pub(super) fn drip_body() -> Body {
     Body::Chunked { chunks: Box::new(chunks), pause: DRIP_PAUSE }
 }
 
-/// The first half of a body, announced with the full length.
+/// Returns the first half of a body, announced with the full length.
 pub(super) fn truncated_body(whole: &Bytes) -> Body {
     let half = whole.slice(..whole.len() / 2);
     Body::Sized { length: whole.len() as u64, chunks: Box::new(std::iter::once(half)) }
 }
 
-/// The body compressed by gzip.
+/// Returns the body compressed by gzip.
 pub(super) fn gzipped(body: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let compressed = encoder.write_all(body).and_then(|()| encoder.finish());
@@ -126,10 +126,10 @@ pub(super) fn gzipped(body: &[u8]) -> Bytes {
     }
 }
 
-/// White space that decompresses to a gigabyte.
+/// Returns white space that decompresses to a gigabyte.
 ///
-/// One block is flushed so that it does not depend on earlier data, and is sent repeatedly. The checksum at the end is wrong;
-/// no client should read so far.
+/// One block is flushed, so that it does not depend on earlier data, and is sent repeatedly. The checksum at the end
+/// is wrong, because no client should read that far.
 pub(super) fn bomb_body() -> Body {
     const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     const LAST_BLOCK_AND_CHECKSUM: &[u8] = &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -43,7 +43,7 @@ pub struct VendorOptions {
     pub address: SocketAddr,
     /// The accepted tokens, one for each customer. Other tokens are answered with 401.
     pub tokens: Vec<String>,
-    /// When the result of a submitted call is ready.
+    /// Condition for the result of a submitted call to be ready.
     pub processing: Ready,
     /// Clock for the times of requests and for processing.
     pub clock: Arc<dyn Clock>,
@@ -79,7 +79,8 @@ impl VendorStandIn {
     pub async fn start(options: VendorOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let mut other_host = http::base_url(address);
-        // The same socket under another name. For the client it is another host, and its requests are recorded here.
+        // This is the same socket under another name. The client treats it as another host, and its requests are
+        // recorded here.
         if other_host.set_host(Some("localhost")).is_err() {
             unreachable!("an http URL can have a host name");
         }
@@ -95,7 +96,7 @@ impl VendorStandIn {
         Ok(Self { vendor, server })
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     pub fn base_url(&self) -> Url {
         self.server.base_url()
     }
@@ -116,22 +117,22 @@ impl VendorStandIn {
         self.vendor.availability.set_held(held);
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn calls(&self) -> Vec<VendorRequest> {
         self.vendor.log.all()
     }
 
-    /// Number of submits of this call.
+    /// Returns the number of submits of this call.
     pub fn submits(&self, call_id: &CallId) -> usize {
         self.count(Operation::Submit, call_id)
     }
 
-    /// Number of accepted submits of this call. The real vendor would bill each of them.
+    /// Returns the number of accepted submits of this call. The real vendor would bill each of them.
     pub fn accepted_submits(&self, call_id: &CallId) -> usize {
         self.vendor.calls().accepted(call_id)
     }
 
-    /// Number of polls of this call's result.
+    /// Returns the number of polls of this call's result.
     pub fn polls(&self, call_id: &CallId) -> usize {
         self.count(Operation::Result, call_id)
     }
@@ -228,7 +229,7 @@ impl Vendor {
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // After a panic in another task, the counters are still usable.
+        // The counters are still usable after a panic in another task.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

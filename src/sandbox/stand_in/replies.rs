@@ -16,10 +16,11 @@ use super::stereo::Stereo;
 use crate::domain::clock::Timestamp;
 use crate::sandbox::http::{Body, Reply, Request, Response};
 
-/// HTTP dates have no fractions of a second, so two seconds ahead mean a pause of at least one second.
+/// Time that a date in `Retry-After` is ahead. HTTP dates have no fractions of a second, so two seconds give a pause
+/// of at least one second.
 const RETRY_DATE_AHEAD: Duration = Duration::from_secs(2);
 
-/// Length of the recording of [`Behaviour::AudioLong`] in seconds. It is more than players buffer.
+/// Length of the recording of [`Behaviour::AudioLong`] in seconds. Players buffer less than this.
 const LONG_SECONDS: u32 = 1_200;
 
 /// Builds the replies to one request.
@@ -40,7 +41,7 @@ impl ReplyBuilder<'_> {
         }
     }
 
-    /// The recording, or its requested part.
+    /// Returns the recording, or its requested part.
     pub(super) fn recording(&self, stereo: Stereo, name: &str) -> Response {
         let stereo =
             if self.behaviour == Behaviour::AudioLong { stereo.lasting(LONG_SECONDS) } else { stereo };
@@ -101,7 +102,7 @@ impl ReplyBuilder<'_> {
         response.with_body(Body::Full(body))
     }
 
-    /// A page as Express sends it. It repeats the path, which contains the token.
+    /// Returns an HTML page as Express sends it. The page repeats the path, which contains the token.
     pub(super) fn page(&self, status: u16) -> Response {
         let page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<body>\n<pre>Cannot GET {}</pre>\n</body>\n</html>\n",
@@ -140,7 +141,7 @@ impl ReplyBuilder<'_> {
         response.into()
     }
 
-    /// A response with the headers of every answer.
+    /// Creates a response with the headers of every answer.
     fn plain(&self, status: u16) -> Response {
         Response::empty(status)
             .with_header("Server", "nginx")
@@ -173,7 +174,7 @@ fn requested_range(header: &str, length: u64) -> RequestedRange {
     if range.is_empty() { RequestedRange::Unsatisfiable } else { RequestedRange::Part(range) }
 }
 
-/// A hash of 27 characters, as in the ETags of Express.
+/// Returns a hash of 27 characters, as in the ETags of Express.
 fn short_hash(bytes: &[u8]) -> String {
     STANDARD_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes))
 }

@@ -1,7 +1,7 @@
 //! The recording of a call: WAV, 16 bit, 8 kHz, with the operator on the left channel and the client on the right.
 //!
-//! No speech is synthesized. Each party hums in syllables for exactly as long as it speaks. Each sample depends only on its
-//! position, so any range can be generated separately.
+//! No speech is synthesized. Each party hums in syllables for exactly as long as it speaks. Each sample depends only
+//! on its position, so any range can be generated separately.
 
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -40,7 +40,7 @@ impl Stereo {
         }
     }
 
-    /// The recording, extended by silence to this length.
+    /// Returns the recording, extended by silence to this length.
     pub(super) fn lasting(self, seconds: u32) -> Self {
         Self { frames: self.frames.max(u64::from(seconds) * u64::from(SAMPLE_RATE)), ..self }
     }
@@ -50,7 +50,7 @@ impl Stereo {
         HEADER_BYTES + self.data_bytes()
     }
 
-    /// The bytes of a range within the file, in pieces.
+    /// Returns the bytes of a range within the file, in pieces.
     pub(super) fn bytes(self, range: Range<u64>) -> impl Iterator<Item = Bytes> + Send {
         let starts = range.clone().step_by(CHUNK_BYTES as usize);
         starts.map(move |start| self.piece(start..range.end.min(start + CHUNK_BYTES)))

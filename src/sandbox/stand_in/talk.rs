@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::dialogues::{DIALOGUES, Dialogue, FAREWELLS, GREETINGS, Party};
 use crate::domain::ids::CallId;
 
-/// Begin of the vendor's example call. Calls without a time in their id begin within a month after it.
+/// Start time of the vendor's example call. Calls without a time in their id start within a month after it.
 const EXAMPLE_BEGIN: i64 = 1_716_207_617;
 const MONTH_SECONDS: u64 = 30 * 24 * 60 * 60;
 
@@ -32,14 +32,14 @@ pub(super) struct RuleResult {
 
 /// The conversation of a call.
 pub(super) struct Talk {
-    /// Begin of the call in seconds since the epoch.
+    /// Start time of the call in seconds since the epoch.
     pub(super) begin_time: i64,
     pub(super) turns: Vec<SpokenTurn>,
     pub(super) tags: Vec<RuleResult>,
 }
 
 impl Talk {
-    /// The conversation of this call.
+    /// Creates the conversation of this call.
     pub(super) fn of(call_id: &CallId) -> Self {
         let seed = Seed::of(call_id);
         let which = usize::from(seed.byte(0)) % DIALOGUES.len();
@@ -55,7 +55,7 @@ impl Talk {
     }
 }
 
-/// An id of 24 hexadecimal digits for this call and purpose.
+/// Returns an id of 24 hexadecimal digits for this call and purpose.
 pub(super) fn hex_id(call_id: &CallId, purpose: &str) -> String {
     let digest = digest(&SHA256, format!("{purpose} {call_id}").as_bytes());
     digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
@@ -80,7 +80,8 @@ impl Seed {
     }
 }
 
-/// The begin of the call: from its id if Asterisk made the id, otherwise a pseudo-random time.
+/// Returns the start time of the call. It comes from the call id if Asterisk generated the id; otherwise it is
+/// pseudo-random.
 fn begin_time(call_id: &CallId, seed: &Seed) -> i64 {
     let digits = call_id.as_str().split('.').next().filter(|digits| digits.len() == 10);
     digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| {
@@ -157,7 +158,7 @@ fn rule_results(dialogue: &Dialogue, turns: &[SpokenTurn]) -> Vec<RuleResult> {
     tags
 }
 
-/// Whether these words are in the text as whole words: "xayrli kun" is no "xayr".
+/// Returns whether the text contains these words as whole words: "xayrli kun" does not contain "xayr".
 fn has_words(text: &str, words: &str) -> bool {
     format!(" {text} ").contains(&format!(" {words} "))
 }

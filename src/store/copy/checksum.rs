@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::tables::Cell;
 
-/// The count of a table's rows, and the SHA-256 of their values in the order of the primary key.
+/// Number of rows of a table, and the SHA-256 of their values in the order of the primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksum {
     /// The number of rows.
@@ -16,7 +16,7 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// The first twelve digits, for display.
+    /// Returns the first twelve digits, for display.
     pub fn short(&self) -> &str {
         self.sha256.get(..12).unwrap_or(&self.sha256)
     }

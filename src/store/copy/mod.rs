@@ -1,10 +1,10 @@
 //! Copies a `SQLite` file into a PostgreSQL database, and verifies the copy.
 //!
 //! - The copy opens the file exclusively, as a gateway does.
-//! - A batch is written by one statement, and the next batch continues after the last row in the database. So the same
-//!   command continues a copy that was killed.
-//! - Gateways cannot open the database until both sides have been compared. Afterwards they cannot open the file any more. So
-//!   the same work is never done twice.
+//! - Each batch is one statement, and the next batch continues after the last row in the database. So the same
+//!   command continues an interrupted copy.
+//! - Gateways cannot open the database before both sides have been compared. After that, they cannot open the file.
+//!   So no work is done twice.
 
 mod checksum;
 mod tables;
@@ -21,10 +21,10 @@ use super::sqlite::{self, CopyMarker, Source};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, Timestamp};
 
-/// The number of results that one batch indexes. All of them are in memory, and each may have several MiB.
+/// Number of results that one batch indexes. All of them are in memory, and each may have several MiB.
 const LISTED_BATCH: i64 = 20;
 
-/// Why a store was not copied.
+/// Reason why a store was not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The file cannot be used.
@@ -39,7 +39,7 @@ pub enum CopyError {
     /// A gateway or another copy uses the database.
     #[error("the database is in use: stop its gateways and any other copy into it")]
     DatabaseInUse,
-    /// The database holds rows that no copy has written.
+    /// The database has rows that no copy has written.
     #[error("the database is not empty: these tables have rows: {}", .0.join(", "))]
     NotEmpty(Vec<&'static str>),
     /// The rows in the database come from another file, or from an earlier state of this file.
@@ -48,7 +48,7 @@ pub enum CopyError {
          start again with an empty database"
     )]
     OfAnotherFile,
-    /// The engines have different columns: a fault of this program, or the schema of a later version.
+    /// The engines have different columns. Either this program has a bug, or a later version wrote the schema.
     #[error("table {0} has different columns in the file and in the database")]
     Columns(&'static str),
     /// The file and the database hold different rows.
@@ -108,7 +108,7 @@ pub struct StoreCopy {
     tables: Vec<Table>,
     /// The index of the table that is being copied.
     at: usize,
-    /// The table's last key in the database; `None` if it was not read yet.
+    /// The last key of the table in the database; `None` before it was read.
     after: Option<Cells>,
     /// The last analysis whose result was indexed in this run.
     listed: Option<i64>,
@@ -182,8 +182,8 @@ impl StoreCopy {
         if full.is_empty() { Ok(()) } else { Err(CopyError::NotEmpty(full)) }
     }
 
-    /// Copies the next batch of rows. After the last row, derives batches of list and search entries. Returns `None` when
-    /// nothing is left.
+    /// Copies the next batch of rows. After the last row, derives batches of list and search entries. Returns `None`
+    /// when the copy is complete.
     ///
     /// # Errors
     /// [`CopyError`]; earlier batches stay in the database.
@@ -230,7 +230,7 @@ impl StoreCopy {
         Err(CopyError::Differs(comparisons))
     }
 
-    /// Verifies the copy and hands the work over from the file to the database.
+    /// Verifies the copy. After that, gateways can open the database and not the file.
     ///
     /// # Errors
     /// [`CopyError`]; then gateways still cannot open the database.
@@ -243,14 +243,14 @@ impl StoreCopy {
             }
             self.target.analyze(table).await?;
         }
-        // The file first: gateways can never open both.
+        // The file comes first, so that gateways can never open both.
         self.source.finish_copy_marker()?;
         self.target.finish_copy_record().await?;
         Ok(comparisons)
     }
 }
 
-/// A random id of a copy.
+/// Returns a random id of a copy.
 fn new_id(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes);

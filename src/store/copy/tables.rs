@@ -1,7 +1,7 @@
 //! The tables that are copied, and their rows.
 
 /// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
-/// database. List and search entries are not copied but derived from the results.
+/// database. List and search entries are not copied; they are derived from the results.
 pub(in crate::store) const TABLES: [&str; 13] = [
     "analyses",
     "results",
@@ -27,7 +27,7 @@ pub(in crate::store) struct Table {
     pub(in crate::store) key: Vec<usize>,
     /// The identity column, if there is one.
     pub(in crate::store) identity: Option<String>,
-    /// Whether the file has the table too.
+    /// Whether the file also has the table.
     pub(in crate::store) is_in_file: bool,
 }
 
@@ -38,7 +38,7 @@ pub(in crate::store) struct Column {
     pub(in crate::store) kind: ColumnKind,
 }
 
-/// The type of a column, on either engine.
+/// Type of a column, for both engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum ColumnKind {
     Integer,
@@ -69,12 +69,12 @@ impl Table {
         own == names
     }
 
-    /// The quoted names of the columns, for a statement on either engine.
+    /// Returns the quoted names of the columns, for a statement on either engine.
     pub(in crate::store) fn column_list(&self) -> String {
         self.columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// The quoted names of the primary key's columns, each followed by `ending`.
+    /// Returns the quoted names of the primary key's columns, each followed by `ending`.
     pub(in crate::store) fn key_list(&self, ending: &str) -> String {
         let names = self.key.iter().map(|index| format!("\"{}\"{ending}", self.columns[*index].name));
         names.collect::<Vec<_>>().join(", ")
@@ -86,7 +86,7 @@ impl Table {
 }
 
 impl Cell {
-    /// The approximate size in memory, in bytes.
+    /// Returns the approximate size in memory, in bytes.
     pub(in crate::store) fn size(&self) -> usize {
         match self {
             Self::Null | Self::Integer(_) | Self::Boolean(_) => 8,

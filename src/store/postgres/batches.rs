@@ -11,8 +11,9 @@ use super::super::values::json;
 use super::fault::Fault;
 use crate::domain::analysis::Analysis;
 
-/// Takes the tenant, the time of submission, the state and the work, which are equal for all rows; then the calls, the metadata
-/// and the traces. The rows are inserted in the order of the calls, so that two batches cannot deadlock. Returns the new rows.
+/// Parameters: the tenant, the time of submission, the state and the work, which are equal for all rows; then arrays
+/// with the calls, the metadata and the traces. The rows are inserted in the order of the calls, so two batches
+/// cannot deadlock. Returns the new rows.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
      failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, \
      denied_since) SELECT $1::text, item.call_id, $2::bigint, $3::text, $4::bigint, $5::bigint, item.metadata, $6::text, \

@@ -10,7 +10,8 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 
-/// The condition of a queue's partial index, in the same words: otherwise the index is not used.
+/// Condition of the queue's partial index. PostgreSQL uses the index only if the condition is written in the same
+/// way.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
@@ -18,10 +19,13 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Takes tenants, the most rows of each in this claim, the time, the lease's end, and the most rows of each in progress. Each
-/// tenant's oldest work is searched on its own, so that a tenant with much due work does not hide the others'. Rows that another
-/// replica is claiming are skipped. Marks a claimed submit as unconfirmed: after a crash its outcome is unknown. The array
-/// keeps the planner, which cannot know that there are few rows, from a join with the whole table.
+/// Parameters: the tenants, the maximum number of rows of each in this claim, the time, the end of the lease, and the
+/// maximum number of rows of each in progress.
+///
+/// Each tenant's oldest work is searched separately, so a tenant with much due work does not hide the others. Rows
+/// that another replica is claiming are skipped. A claimed submit is marked as unconfirmed, because its outcome is
+/// unknown after a crash. The planner does not know how few rows there are; the array prevents it from a join with
+/// the whole table.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[], $5::bigint[]) \
@@ -37,7 +41,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes tenants and the time.
+/// Parameters: the tenants and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
@@ -71,7 +75,8 @@ fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
+/// Returns `None` for an unreadable analysis, so that it does not block the others. Its lease expires, and it is
+/// claimed again.
 fn claimed_work(row: &Row) -> Option<ClaimedWork> {
     let read = || {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };

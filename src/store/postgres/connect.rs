@@ -21,11 +21,11 @@ use super::fault::Fault;
 use super::tls::TlsMode;
 use crate::config::PostgresUrl;
 
-/// The time limit of one operation, from the wait for a connection to the commit.
+/// Time limit of one operation, from the wait for a connection to the commit.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit of the wait for a free connection, and of opening a new one.
+/// Time limit for getting a free connection and for opening a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection is lost when the network does not acknowledge its data for this time.
+/// A connection counts as lost if the network does not acknowledge its data within this time.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The settings of every session: time limits; no JIT, which costs more than it saves on short statements; and commits
@@ -43,7 +43,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Parses the connection URL. The error is text for `store.url`.
+    /// Parses the connection URL. The error is a message about `store.url`.
     pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let (config, tls) = parse(url)?;
         Ok(Self { config, tls: tls.connector()?, password_file: password_file.map(Path::to_owned) })
@@ -83,7 +83,7 @@ impl Connector {
         Ok((client, driving))
     }
 
-    /// The configuration with the password file's present content.
+    /// Returns the configuration with the current content of the password file.
     fn config(&self) -> Config {
         let mut config = self.config.clone();
         if let Some(path) = &self.password_file {
@@ -148,7 +148,7 @@ fn parse(url: &PostgresUrl) -> Result<(Config, TlsMode), String> {
     let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| with_source(&error))?;
     config.ssl_mode(tls.mode);
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-        // During a failover the name may point to a standby, which cannot be written to.
+        // During a failover the name may point to a standby, which refuses writes.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_application_name().is_none() {
@@ -163,20 +163,20 @@ fn parse(url: &PostgresUrl) -> Result<(Config, TlsMode), String> {
     Ok((config, tls))
 }
 
-/// The error with its source, which its own text leaves out.
+/// Returns the text of the error with its source, which `Display` omits.
 fn with_source(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-/// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to
-/// its last statement may never come, and the next operation would wait for that answer.
+/// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the
+/// answer to its last statement may never come, and the next operation would wait for that answer.
 pub(super) struct Session {
     object: Option<Object>,
     deadline: Instant,
 }
 
 impl Session {
-    /// Takes a connection for an operation that is cancelled at `deadline`.
+    /// Gets a connection from the pool for an operation that is cancelled at `deadline`.
     pub(super) async fn take(pool: &Pool, deadline: Instant) -> Result<Self, PoolError> {
         Ok(Self { object: Some(pool.get().await?), deadline })
     }

@@ -20,7 +20,8 @@ pub(super) async fn list(
     let (after, limit) = (page.after.unwrap_or(i64::MAX), i64::try_from(page.limit).unwrap_or(i64::MAX));
     let tenant = tenant.as_str();
     let mut parameters: Vec<Parameter<'_>> = vec![&tenant, &after, &limit];
-    // Forces the planner to one index: a column joined to an empty text or added to 0 matches none.
+    // Forces the planner to use one index: an index on a column does not match the column concatenated with an empty
+    // text or added to 0.
     let (mut of_tenant, mut order) = ("tenant = $1", "seq");
     let mut conditions = vec!["seq < $2".to_owned()];
     if filter.webhook.is_some() {
@@ -38,7 +39,7 @@ pub(super) async fn list(
         order = "(seq + 0)";
         conditions.push(format!("call_id = ${}", parameters.len()));
     }
-    // A literal: the partial indexes and the planner's estimates depend on it.
+    // The status is a literal, because the partial indexes and the planner's estimates depend on it.
     match filter.status {
         Some(DeliveryStatus::Delivered) => conditions.push("status = 'delivered'".to_owned()),
         Some(DeliveryStatus::Pending) => {

@@ -18,29 +18,29 @@ use super::rows::{number, time_if_any};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Takes tenants and the time. Counts the deliveries in progress on all replicas, by receiver. The sum keeps the planner from
-/// the indexes by `due_at`.
+/// Parameters: the tenants and the time. Counts the deliveries in progress on all replicas, by receiver. The sum
+/// prevents the planner from using the indexes on `due_at`.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
-/// Takes tenants. Returns their webhooks that are disabled or paused.
+/// Parameter: the tenants. Returns their webhooks that are disabled or paused.
 const LIMITED_WEBHOOKS: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
      WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
-/// Takes tenants, the time, and the most deliveries of each.
+/// Parameters: the tenants, the time, and the maximum number of deliveries of each.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
      FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
-/// Takes tenants and the time.
+/// Parameters: the tenants and the time.
 pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
      ORDER BY due_at LIMIT 1) AS next";
 
-/// Takes a tenant, the receiver to continue after, the time, the most receivers, and the most deliveries of each. The last
-/// receiver is returned even if none of its deliveries is due.
+/// Parameters: the tenant, the receiver to continue after, the time, the maximum number of receivers, and the maximum
+/// number of deliveries of each. The last receiver is returned even if none of its deliveries is due.
 pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (\
      (SELECT receiver, 1 FROM deliveries WHERE status = 'pending' AND tenant = $1 AND receiver > $2 \
      ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
@@ -52,8 +52,8 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (
      AND deliveries.receiver = walk.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
      WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
-/// Takes rows, the time, and the lease's end. Skips rows that another replica has claimed since they were selected. Records
-/// the attempts that begin with the claim.
+/// Parameters: the rows, the time, and the end of the lease. Skips rows that another replica has claimed since they
+/// were selected. Records the attempts that begin with the claim.
 const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
      WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
@@ -110,7 +110,7 @@ pub(super) async fn claim(
     let rows = selection.into_rows();
     let claimed = if rows.is_empty() { Vec::new() } else { take(client, &rows, now, lease).await? };
     if claimed.len() < rows.len() {
-        // Another replica has claimed the rest, and there may be more due deliveries.
+        // Another replica has claimed the other rows, and there may be more due deliveries.
         next_due = Some(now);
     }
     Ok(ClaimBatch { claimed, next_due })
@@ -170,7 +170,7 @@ async fn next(client: &Object, tenants: &[&str], now: i64) -> Result<Option<Time
     Ok(due.map(Timestamp::from_millis))
 }
 
-/// Reads the due deliveries of the next receivers. Returns them with the last receiver if there may be more receivers.
+/// Reads the due deliveries of the next receivers. Also returns the last of these receivers if more may follow.
 async fn by_receiver(
     client: &Object,
     tenant: &TenantId,
@@ -207,14 +207,14 @@ async fn take(
     let claim = client.prepare_cached(CLAIM).await?;
     let claimed = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
     let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
-    // A failure here does not affect the claim; the next claim of the same delivery tries again.
+    // A failure here does not affect the claim. The next claim of the same delivery tries again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
         tracing::warn!(?fault, "failed to delete old attempts");
     }
     Ok(claimed)
 }
 
-/// Deletes the oldest attempts of a delivery with more than [`MOST_ATTEMPTS`].
+/// Deletes the oldest attempts of deliveries that have more than [`MOST_ATTEMPTS`].
 async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> Result<(), Fault> {
     for ClaimedDelivery { lease, delivery, .. } in claimed {
         if let Some(earlier) = delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|number| *number > 0) {
@@ -226,7 +226,8 @@ async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> 
     Ok(())
 }
 
-/// An unreadable delivery does not block the others. Its lease runs out, and it is claimed again.
+/// Returns `None` for an unreadable delivery, so that it does not block the others. Its lease expires, and it is
+/// claimed again.
 fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
     let log = |error: &StoreError| {
         let row = row.try_get::<_, i64>("seq").ok();

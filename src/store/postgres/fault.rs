@@ -1,4 +1,4 @@
-//! Failures of statements, and which of them a retry may cure.
+//! Failures of statements, and whether a retry can succeed.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::super::StoreError;
 use super::super::rules::Raced;
 
-/// Why an operation failed.
+/// Reason why an operation failed.
 pub(super) enum Fault {
     /// The server or the connection failed, or the answer cannot be read.
     Postgres(tokio_postgres::Error),
@@ -40,7 +40,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// By the error classes of the PostgreSQL documentation, appendix A.
+/// Whether an error with this code is transient. The classes are those of the PostgreSQL documentation, appendix A.
 fn is_transient(code: &SqlState) -> bool {
     // Connection exceptions, operator intervention (shutdown, start-up), too many connections, transaction rollback.
     let class = code.code().get(..2);
@@ -53,7 +53,7 @@ fn is_transient(code: &SqlState) -> bool {
                 | SqlState::T_R_DEADLOCK_DETECTED
                 // The server has become a standby.
                 | SqlState::READ_ONLY_SQL_TRANSACTION
-                // The row that a new row refers to was just deleted.
+                // Another transaction has just deleted the row that a new row refers to.
                 | SqlState::FOREIGN_KEY_VIOLATION
         )
 }
@@ -71,7 +71,7 @@ impl From<PoolError> for Fault {
 }
 
 impl From<StoreError> for Fault {
-    /// Takes the fault back out of the error of a rule.
+    /// Unwraps the fault inside the error of a rule.
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(source) if source.is::<Raced>() => Self::Raced,
@@ -113,15 +113,15 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The text of [`fmt::Display`], for logs.
+/// Same text as [`fmt::Display`], for logs.
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Writes the server's message, which the error's own `Display` leaves to its source. The server's details are left out:
-/// they may hold the content of a row.
+/// Writes the server's message, which the `Display` of the error omits. The server's details are omitted, because
+/// they may contain the content of a row.
 fn describe(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(answer) = error.as_db_error() {
         write!(f, "{} {}: {}", answer.severity(), answer.code().code(), answer.message())?;

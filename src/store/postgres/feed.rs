@@ -1,18 +1,21 @@
 //! Positions of events in a tenant's feed, in an order that readers can rely on.
 //!
-//! The number of an event (`seq`) is no such order: it is assigned when the event is written, and visible when its
-//! transaction commits. A reader that has seen 10 and continues after it would miss a 9 that commits later. So an event gets
-//! its position when it is first read: a reader numbers the events that were committed since, under a lock on the tenant's
-//! row in `feeds`. Events of open transactions are numbered later, after every event that any reader has seen.
+//! The number of an event (`seq`) does not give such an order. It is assigned when the event is written, but the
+//! event becomes visible when its transaction commits. A reader that has read event 10 and continues after it would
+//! miss event 9 if 9 commits later. So an event gets its position when it is first read: under a lock on the tenant's
+//! row in `feeds`, the reader numbers all committed events without a position. Events of open transactions get higher
+//! positions later.
 //!
-//! Alternatives that were rejected:
+//! Rejected alternatives:
 //!
-//! - To show only events older than every open transaction (`pg_snapshot_xmin`): that covers the whole cluster, so an
-//!   hour-long import into another database would delay the feed by an hour; and transaction ids restart when a dump is
-//!   restored, which would invalidate cursors.
-//! - To count in the transaction that writes the event: the completions of a tenant would wait for each other's commits.
+//! - Show only events that are older than every open transaction (`pg_snapshot_xmin`). This limit covers the whole
+//!   cluster, so an import of one hour into another database would delay the feed by an hour. Transaction ids also
+//!   restart when a dump is restored, which would invalidate cursors.
+//! - Count in the transaction that writes the event. Then the completions of a tenant would wait for each other's
+//!   commits.
 //!
-//! Here a tenant that never reads its feed pays nothing, and a reader pays one small update for the new events.
+//! With this solution, a tenant that never reads its feed costs nothing, and a reader costs one small update for the
+//! new events.
 
 use deadpool_postgres::Object;
 
@@ -20,24 +23,26 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::ids::TenantId;
 
-/// The most events that are numbered in one transaction: more than a page has.
+/// Maximum number of events that one transaction numbers. It is larger than a page.
 const BATCH: i64 = 2000;
 
 const UNNUMBERED: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = $1 AND position IS NULL)";
 const BEGIN: &str = "INSERT INTO feeds (tenant, last) VALUES ($1, 0) ON CONFLICT (tenant) DO NOTHING";
 
-/// Locks out other readers. Continues after the highest position even if a copied store has no row in `feeds`.
+/// Parameter: the tenant. Locks out other readers. Continues after the highest position even if a copied store has no
+/// row in `feeds`.
 const LOCK: &str = "SELECT greatest(last, (SELECT max(position) FROM events WHERE tenant = $1)) FROM feeds \
      WHERE tenant = $1 FOR UPDATE";
 
-/// Takes the tenant, the last position in use, and the most events. Skips events that are being deleted.
+/// Parameters: the tenant, the last position in use, and the maximum number of events. Skips events that are being
+/// deleted.
 const NUMBER: &str = "WITH fresh AS MATERIALIZED (SELECT seq FROM events WHERE tenant = $1 AND position IS NULL \
      ORDER BY seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED), \
      counted AS (SELECT seq, $2 + row_number() OVER (ORDER BY seq) AS position FROM fresh) \
      UPDATE events SET position = counted.position FROM counted WHERE events.seq = counted.seq";
 const SAVE: &str = "UPDATE feeds SET last = $2 WHERE tenant = $1";
 
-/// Gives a batch of events their positions. Returns whether there may be more.
+/// Assigns positions to a batch of events. Returns whether there may be more.
 pub(super) async fn number_batch(mut session: Session, tenant: &TenantId) -> Result<bool, Fault> {
     number(session.client()?, tenant).await
 }
@@ -57,7 +62,8 @@ async fn number(client: &mut Object, tenant: &TenantId) -> Result<bool, Fault> {
         row = transaction.query_opt(&lock, &[&tenant]).await?;
     }
     let last: i64 = row.ok_or(Fault::Raced)?.try_get(0)?;
-    // A separate statement, whose snapshot is taken after the lock: it sees the positions that earlier readers assigned.
+    // This is a separate statement, because its snapshot must be taken after the lock. So it sees the positions that
+    // earlier readers assigned.
     let number = transaction.prepare_cached(NUMBER).await?;
     let numbered = transaction.execute(&number, &[&tenant, &last, &BATCH]).await?;
     let numbered = i64::try_from(numbered).unwrap_or(BATCH);

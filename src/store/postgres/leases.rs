@@ -1,4 +1,5 @@
-//! The leases that this process holds. It releases them when it stops, so that another replica continues the work at once.
+//! The leases that this process holds. The process releases them when it stops, so that another replica continues the
+//! work at once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +9,12 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 
-/// Leases on the rows of one table, with their ends.
+/// Leases on the rows of one table, with their end times.
 #[derive(Debug, Default)]
 pub(super) struct HeldLeases(Mutex<HashMap<Lease, Timestamp>>);
 
 impl HeldLeases {
-    /// Adds new leases, and drops those that have run out.
+    /// Adds new leases, and removes those that have expired.
     pub(super) fn add(&self, leases: impl Iterator<Item = Lease>, now: Timestamp, end: Timestamp) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, end| *end > now);
@@ -30,7 +31,7 @@ impl HeldLeases {
     }
 }
 
-/// Takes rows, their fencing tokens and the time. A locked row is skipped: its lease runs out.
+/// Parameters: the rows, their fencing tokens and the time. A locked row is skipped; its lease expires later.
 const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 WHERE id = ANY (ARRAY(SELECT analyses.id \
      FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN analyses ON analyses.id = held.id \
      AND analyses.fence = held.fence WHERE leased AND stage IS NOT NULL FOR UPDATE OF analyses SKIP LOCKED))";
@@ -39,13 +40,13 @@ const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at =
      deliveries.seq = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
      FOR UPDATE OF deliveries SKIP LOCKED))";
 
-/// Makes the analyses that this process holds due now.
+/// Makes the analyses whose leases this process holds due now.
 pub(super) async fn release_work(session: Session, work: &HeldLeases, now: Timestamp) -> Result<(), Fault> {
     release(session, RELEASE_WORK, work, now).await
 }
 
-/// Makes the deliveries that this process holds due now. A separate transaction, because other transactions lock rows of
-/// both tables in either order.
+/// Makes the deliveries whose leases this process holds due now. This is a separate transaction, because other
+/// transactions lock rows of both tables in either order.
 pub(super) async fn release_deliveries(
     session: Session,
     deliveries: &HeldLeases,

@@ -1,11 +1,12 @@
 //! The connection that receives the notices of the other replicas.
 //!
-//! A heartbeat every [`HEARTBEAT`] proves that the connection answers, and reads the server's time, by which all replicas set
-//! their clocks. While the connection answers, a change by another replica is missed for at most [`STALENESS`]. While it
-//! does not answer, [`Freshness`] is false, and caches ask the store. After a reconnect the listener announces that anything
-//! may have changed.
+//! A heartbeat every [`HEARTBEAT`] proves that the connection works. It also reads the server's time, by which all
+//! replicas set their clocks. While heartbeats succeed, this replica learns of each change within [`STALENESS`].
+//! While they fail, [`Freshness`] is false, and reads go to the store before the cache. After a reconnect the
+//! listener announces that anything may have changed.
 //!
-//! The connection also holds a shared lock that prevents `store copy` from writing to the database of a running gateway.
+//! The connection also holds a shared lock that prevents `store copy` from writing to the database of a running
+//! gateway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +24,9 @@ use super::fault::Fault;
 use super::notices::NoticeChannel;
 use crate::domain::clock::Timestamp;
 
-/// The longest time that a change by another replica may be missed.
+/// Maximum time for which this replica may not know of a change by another replica.
 const STALENESS: Duration = Duration::from_secs(5);
-/// The interval of the heartbeat on the listening connection.
+/// Interval of the heartbeat on the listening connection.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The time limit of a heartbeat.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,11 +35,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// The time up to which this replica has missed no change.
+/// Time up to which this replica knows of all changes.
 #[derive(Debug)]
 pub(super) struct Freshness {
     base: Instant,
-    /// In milliseconds after `base`.
+    /// Milliseconds after `base`.
     until: AtomicU64,
 }
 
@@ -51,7 +52,7 @@ impl Freshness {
         self.elapsed(Instant::now()) < self.until.load(Ordering::Relaxed)
     }
 
-    /// Records that the connection answered a heartbeat that was sent at `asked`.
+    /// Records that the connection answered a heartbeat, which was sent at `asked`.
     fn extend(&self, asked: Instant) {
         self.until.store(self.elapsed(asked + STALENESS), Ordering::Relaxed);
     }
@@ -61,7 +62,7 @@ impl Freshness {
     }
 }
 
-/// The task of a connection; it ends when this is dropped.
+/// The task of a connection. Dropping this value ends the task.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -88,7 +89,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens until `stop`, and connects again after a failure. `subscription` is the first connection.
+    /// Listens until `stop` is cancelled, and reconnects after a failure. `subscription` is the first connection.
     pub(super) async fn run(self, subscription: Subscription, stop: CancellationToken) {
         let mut first = Some(subscription);
         let listening = async {
@@ -122,7 +123,7 @@ impl Listener {
             Some(subscription) => subscription,
             None => {
                 let subscription = self.connect().await?;
-                // Notices may have been missed.
+                // Notices may have been missed before this connection.
                 let _ = self.listeners.send(Change::Everything);
                 subscription
             }
@@ -144,15 +145,15 @@ impl Listener {
         }
     }
 
-    /// Asks the server for its time, which also proves that the connection answers.
+    /// Reads the server's time, which also proves that the connection works.
     pub(super) async fn beat(&self, subscription: &Subscription) -> Result<(), Fault> {
         let asked = Instant::now();
         let time = timeout(HEARTBEAT_TIMEOUT, subscription.client.query_one(TIME, &[]));
         let time: i64 = time.await.map_err(|_| Fault::TimedOut)??.try_get(0)?;
         let took = asked.elapsed();
         if took > HEARTBEAT_TIMEOUT {
-            // The process was suspended, so the answer is outdated. A clock set by it would be late, and this process would
-            // use leases that other replicas have already taken over.
+            // The process was suspended, so the answer is outdated. A clock set by it would be late, and this process
+            // would use leases that other replicas have already taken over.
             return Err(Fault::TimedOut);
         }
         (self.on_server_time)(Timestamp::from_millis(time) + took / 2);

@@ -14,7 +14,8 @@ use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 
-/// Takes the row, the tenant, the summary, the names of the tags and the words. Replaces the entries of the previous result.
+/// Parameters: the row, the tenant, the summary, the names of the tags and the words. Replaces the entries of the
+/// previous result.
 const INDEX: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
      DO UPDATE SET summary = excluded.summary), \
      untagged AS (DELETE FROM tags WHERE analysis = $1 AND NOT name = ANY ($4::text[])), \
@@ -31,7 +32,7 @@ pub(super) async fn index(
 ) -> Result<(), Fault> {
     let index = client.prepare_cached(INDEX).await?;
     let summary = ResultSummary::of(result);
-    // PostgreSQL cannot store NUL in a text; JSON escapes it.
+    // PostgreSQL cannot store NUL in a text column. JSON escapes it.
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();
@@ -39,13 +40,15 @@ pub(super) async fn index(
     Ok(())
 }
 
-/// Takes the last listed analysis and the number of results.
+/// Parameters: the last listed analysis and the maximum number of results.
 const UNLISTED: &str = "SELECT analysis, tenant, result FROM results JOIN analyses ON id = analysis \
      WHERE analysis > $1 ORDER BY analysis LIMIT $2";
 
-/// Lists the next copied results after an analysis, or after the last one that is listed. Returns the last of them and
-/// their number; `None` if there are no more. Without a transaction: folding the words of a large result takes longer than a
-/// transaction may be idle.
+/// Creates list and search entries for the next copied results, after an analysis or after the last one that has
+/// entries. Returns the last of them and their number; `None` if there are no more.
+///
+/// The function uses no transaction, because splitting a large result into words takes longer than a transaction may
+/// be idle.
 pub(super) async fn list_copied(
     client: &Object,
     after: Option<i64>,
@@ -61,7 +64,7 @@ pub(super) async fn list_copied(
     let rows = client.query(UNLISTED, &[&after, &limit]).await?;
     for row in &rows {
         let (analysis, tenant) = (row.try_get("analysis")?, parsed(row, "tenant", TenantId::parse)?);
-        // A result that cannot be read is copied all the same, but not listed.
+        // An unreadable result is copied but gets no entries.
         match from_json::<AnalysisResult>(row, "result") {
             Ok(Some(result)) => index(client, analysis, &tenant, &result).await?,
             Ok(None) | Err(_) => tracing::error!(analysis, %tenant, "stored result cannot be read"),
@@ -85,7 +88,7 @@ pub(super) async fn list(
 
 type Parameter = Box<dyn ToSql + Sync + Send>;
 
-/// The statement for a page, and its parameters.
+/// Returns the statement for a page, and its parameters.
 fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>) {
     let filter = &page.filter;
     let mut values: Vec<Parameter> = vec![Box::new(tenant.as_str().to_owned())];
@@ -97,7 +100,7 @@ fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>)
     if let Some(status) = filter.status {
         conditions.push(format!("status = ${}", bind(Box::new(status.as_str()))));
         if status != Status::Completed {
-            // The condition of the partial index, in the same words.
+            // PostgreSQL uses the partial index only if its condition is written in the same way.
             conditions.push("status <> 'completed'".to_owned());
         }
     }
@@ -132,7 +135,7 @@ fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>)
     (sql, values)
 }
 
-/// The search as a `tsquery`. Forms contain no quotes.
+/// Returns the search as a `tsquery`. The words contain no quotes.
 fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
     let terms = search.terms(tenant).into_iter().map(|term| {
         let star = if term.prefix { ":*" } else { "" };

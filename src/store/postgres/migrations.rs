@@ -1,25 +1,25 @@
 //! Migrations of the schema.
 //!
-//! Steps run under an advisory lock, so that replicas that start together run each step once. A step only adds
-//! (expand); a later step removes what became superfluous (contract), when no replica of the previous version runs any
-//! more. The table `gateway_schema` says which version of the program is the oldest that can work with the schema.
+//! Steps run under an advisory lock, so that replicas that start together run each step once. A step only adds to the
+//! schema (expand). A later step removes superfluous parts (contract), after the last replica of the previous version
+//! has ended. The table `gateway_schema` holds the oldest version of the program that can work with the schema.
 
 use deadpool_postgres::Object;
 
 use super::super::StoreError;
 use super::fault::Fault;
 
-/// A step, and the oldest schema version whose programs can work with its outcome.
+/// A step, and the oldest schema version whose programs can work with the schema after the step.
 struct Migration {
     sql: &'static str,
     compatible_from: i32,
 }
 
-/// The steps from an empty database to the present schema. The number of steps is the program's schema version. Append
-/// only: a released step never changes. Each step has a counterpart in `sqlite/file.rs`.
+/// The steps from an empty database to the current schema. The number of steps is the program's schema version.
+/// Append only: a released step never changes. Each step has a counterpart in `sqlite/file.rs`.
 const MIGRATIONS: [Migration; 1] = [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
 
-/// The schema's name keeps two gateways in one database apart.
+/// The name of the lock contains the schema's name, so that two gateways in one database have different locks.
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
 
@@ -33,13 +33,13 @@ struct SchemaVersion {
     compatible_from: usize,
 }
 
-/// Takes the missing steps, each in its own transaction, so that a step's locks end before the next step begins.
+/// Runs the missing steps, each in its own transaction, so that a step's locks end before the next step begins.
 pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
     while take_step(client).await? {}
     Ok(())
 }
 
-/// Takes the next step, if one is missing.
+/// Runs the next step, if one is missing.
 async fn take_step(client: &mut Object) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
     // A step on a large table may take long, and other replicas wait for it.

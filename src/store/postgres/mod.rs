@@ -83,8 +83,8 @@ pub struct PostgresStore {
     _stop: DropGuard,
 }
 
-/// Counts the attempts whose outcome is unknown, because it got lost or because the caller was cancelled. Such an attempt
-/// may have been committed. So when this is dropped, it announces that anything may have changed.
+/// Counts the attempts whose outcome is unknown, because the answer was lost or the caller was cancelled. Such an
+/// attempt may have been committed. Therefore dropping this value announces that anything may have changed.
 struct UnknownOutcomes<'a> {
     announcer: &'a Announcer,
     attempts: AtomicU32,
@@ -123,7 +123,7 @@ impl PostgresStore {
                 operation(session)
             })
             .await;
-        // After a single attempt that did not lose its connection, the outcome is known.
+        // The outcome is known if there was a single attempt and its connection was not lost.
         if *unknown.attempts.get_mut() == 1 && !matches!(outcome, Err(StoreError::Unavailable(_))) {
             *unknown.attempts.get_mut() = 0;
         }
@@ -241,7 +241,8 @@ impl Store for PostgresStore {
         .await?;
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
-        // Not queued: the process may end before the next batch. Nothing depends on the announcement.
+        // The announcement is not queued, because the process may end before the next batch. It may be lost without
+        // harm.
         let announced = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
         announced.or(Ok(()))
     }
@@ -256,8 +257,8 @@ impl Store for PostgresStore {
         })
     }
 
-    /// Always succeeds. An outage of the database affects every replica, so it does not help to take one of them out of
-    /// service. Replicas answer from their caches, and answer other requests with `503`.
+    /// Always succeeds. An outage of the database affects every replica, so removing one replica from service does
+    /// not help. Replicas answer from their caches, and answer other requests with `503`.
     async fn check(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -28,7 +28,7 @@ use crate::domain::ids::{CallId, TenantId};
 
 /// The pause before a failed announcement is repeated.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// The most notices in one statement, and in the queue.
+/// Maximum number of notices in one statement, and in the queue.
 const BATCH: usize = 512;
 
 const NOTIFY: &str = "SELECT pg_notify($1, notice) FROM unnest($2::text[]) AS notice";
@@ -43,7 +43,7 @@ pub(super) struct NoticeChannel {
 }
 
 impl NoticeChannel {
-    /// Announces the changes that may make a cached value stale, with the commit of the transaction.
+    /// Announces the changes that may make a cached value stale. They take effect with the commit of the transaction.
     pub(super) async fn announce_within(
         &self,
         transaction: &Transaction<'_>,
@@ -57,7 +57,7 @@ impl NoticeChannel {
         Ok(())
     }
 
-    /// Announces changes before this returns, for a process that is about to stop.
+    /// Announces changes and waits for the database, for a process that is about to stop.
     pub(super) async fn announce_now(&self, session: Session, changes: &[Change]) -> Result<(), Fault> {
         let notices: Vec<String> = changes.iter().map(|change| self.notice(change)).collect();
         self.send(session, &notices).await
@@ -112,7 +112,8 @@ impl NoticeChannel {
 pub(super) struct Announcer {
     listeners: broadcast::Sender<Change>,
     waking: mpsc::Sender<Change>,
-    /// Set when an announcement failed. The other replicas are then told that anything may have changed.
+    /// Set when an announcement failed. The next announcement then tells the other replicas that anything may have
+    /// changed.
     missed: Arc<AtomicBool>,
 }
 
@@ -150,7 +151,7 @@ impl Announcer {
     }
 }
 
-/// Announces queued changes to the other replicas, all that are queued in one statement.
+/// Announces all queued changes to the other replicas in one statement.
 async fn announce_queued(
     pool: &Pool,
     channel: &NoticeChannel,
@@ -159,7 +160,7 @@ async fn announce_queued(
 ) {
     let mut changes = Vec::with_capacity(BATCH);
     loop {
-        // A failed announcement is repeated after a pause even if no other change comes.
+        // A failed announcement is repeated after a pause, even if no other change follows.
         let pause = if missed.load(Ordering::Relaxed) { RETRY_PAUSE } else { Duration::MAX };
         if timeout(pause, waiting.recv_many(&mut changes, BATCH)).await == Ok(0) {
             return;

@@ -21,13 +21,13 @@ use super::{PostgresStore, copy_record, migrations};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
 
-/// The time limit of the migration. An index on a large table takes hours, and the replicas that start at the same time
-/// wait for it.
+/// Time limit of the migration. An index on a large table takes hours, and replicas that start at the same time wait
+/// for it.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(6);
-/// The number of the schema's characters in the name of the channel. PostgreSQL limits the name to 63 bytes.
+/// Number of characters of the schema's name in the channel's name. PostgreSQL limits the channel's name to 63 bytes.
 const MAX_SCHEMA_CHARS: usize = 40;
 
-/// Why the store could not be opened.
+/// Reason why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
     /// The connection URL or the TLS settings are invalid.
@@ -48,8 +48,9 @@ pub enum PostgresOpenError {
 }
 
 impl PostgresStore {
-    /// Connects, migrates the schema, and listens to the other replicas. `on_server_time` is called with the server's time
-    /// now and every few seconds: leases end by the server's clock, so the clock of [`StoreContext::env`] should follow it.
+    /// Connects, migrates the schema, and listens for changes by other replicas. `on_server_time` is called with the
+    /// server's time now and every few seconds. Leases end by the server's clock, so the clock of
+    /// [`StoreContext::env`] should follow it.
     ///
     /// # Errors
     /// [`PostgresOpenError`] says which step failed.
@@ -73,7 +74,7 @@ impl PostgresStore {
         };
         let subscription = listener.connect().await.map_err(StoreError::from)?;
         listener.beat(&subscription).await.map_err(StoreError::from)?;
-        // After `connect`, whose lock prevents a new copy from starting.
+        // This check follows `connect`, whose lock prevents a new copy from starting.
         check_copy(&context, &pool).await?;
         tokio::spawn(listener.run(subscription, stop.clone()));
         let announcer = Announcer::start(pool.clone(), channel.clone(), listeners.clone(), stop.clone());

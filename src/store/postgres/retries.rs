@@ -11,13 +11,13 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::env::Env;
 
-/// How long an operation is retried. Bridges a restart of the database.
+/// Duration for which an operation is retried. It is longer than a restart of the database.
 const RETRY_PERIOD: Duration = Duration::from_secs(8);
-/// The longest pause before a retry. Each pause is a random fraction of it.
+/// Maximum pause before a retry. Each pause is a random fraction of it.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs an operation on a connection from the pool, and again after a transient failure. `timeout` limits each attempt.
-/// Measures the operation under its name.
+/// Runs an operation on a connection from the pool, and repeats it after transient failures. `timeout` limits each
+/// attempt. Measures the operation under its name.
 pub(super) async fn with_retries<T, F>(
     env: &Env,
     pool: &Pool,

@@ -21,7 +21,7 @@ pub(super) fn parsed<T, E>(row: &Row, column: &str, parse: fn(&str) -> Result<T,
     parse(text).map_err(|_| unreadable(column, text))
 }
 
-/// Reads a number that the column stores as `bigint`.
+/// Reads a number from a `bigint` column.
 pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Fault> {
     let number: i64 = row.try_get(column)?;
     T::try_from(number).map_err(|_| unreadable(column, &number.to_string()))
@@ -35,7 +35,7 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Fault> {
     Ok(row.try_get(column)?)
 }
 
-/// The error for a stored value that cannot be read.
+/// Returns the error for a stored value that cannot be read.
 pub(super) fn unreadable(column: &str, value: &str) -> Fault {
     StoreError::Corrupt(format!("column {column} holds {value:?}")).into()
 }

@@ -1,7 +1,7 @@
 -- The schema of PostgreSQL. SQLite has the same tables and columns (../sqlite/schema.sql), so that statements can be
 -- shared.
 --
--- Released schemas never change: a change is a new step in migrations.rs, with a file of its own.
+-- Released schemas never change: a change is a new step in migrations.rs, in a separate file.
 --
 -- Times are milliseconds since the Unix epoch, by the server's clock.
 
@@ -28,11 +28,11 @@ CREATE TABLE analyses (
     empty_since   bigint,
     missing_since bigint,
     denied_since  bigint,
-    -- The fencing token, raised by every claim. During a lease, due_at is the lease's end.
+    -- The fencing token, which every claim increments. During a lease, due_at is the end of the lease.
     fence         bigint NOT NULL DEFAULT 0,
     leased        boolean NOT NULL DEFAULT false,
     UNIQUE (tenant, call_id)
--- Rows of a queue are rewritten often: autovacuum removes dead rows before a claim has to skip many.
+-- Rows of a queue are rewritten often. Autovacuum must remove dead rows before a claim has to skip many of them.
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 -- One index per queue: the cost of a claim does not grow with the number of finished analyses.
@@ -46,7 +46,7 @@ CREATE INDEX analyses_at_rest ON analyses (finished_at) WHERE stage IS NULL;
 CREATE INDEX analyses_newest ON analyses (tenant, submitted_at, call_id);
 CREATE INDEX analyses_not_completed ON analyses (tenant, status, submitted_at, call_id) WHERE status <> 'completed';
 
--- Results are not in the rows of analyses, which every step rewrites.
+-- Results have their own table, because every step rewrites the row of the analysis.
 CREATE TABLE results (
     analysis      bigint PRIMARY KEY REFERENCES analyses (id) ON DELETE CASCADE,
     result        text NOT NULL,
@@ -95,7 +95,7 @@ CREATE TABLE events (
     -- The position in the tenant's feed, counted from 1; NULL until the feed is read (feed.rs), negative for a test
     -- event, which is not in the feed.
     position bigint
--- Events get their position by an update: autovacuum removes dead rows before the indexes are full of them.
+-- Events get their position by an update. Autovacuum must remove dead rows before the indexes are full of them.
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 CREATE INDEX events_of_call ON events (tenant, call_id, seq);
@@ -135,7 +135,7 @@ CREATE TABLE deliveries (
     UNIQUE (event, webhook, url)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
--- A claim reads each tenant's oldest deliveries first, and goes from receiver to receiver only if those are busy.
+-- A claim reads each tenant's oldest deliveries first. It reads receiver by receiver only if those receivers are busy.
 CREATE INDEX deliveries_due ON deliveries (tenant, due_at) WHERE status = 'pending';
 CREATE INDEX deliveries_due_by_receiver ON deliveries (tenant, receiver, due_at) WHERE status = 'pending';
 CREATE INDEX deliveries_under_way ON deliveries (tenant, receiver) WHERE leased;
@@ -183,9 +183,9 @@ CREATE TABLE webhooks (
     updated_at      bigint NOT NULL,
     -- Counts changes, so that no change overwrites another.
     version         bigint NOT NULL DEFAULT 1,
-    -- Set by deletion, which also disables; the row is deleted after the last of its deliveries.
+    -- Set by deletion, which also disables the webhook. The row is deleted after the last of its deliveries.
     deleted_at      bigint,
-    -- Consecutive failures, since when there are only failures, and the pause that they caused.
+    -- Number of consecutive failures, time of the first of them, and the pause that they caused.
     failures        bigint NOT NULL DEFAULT 0,
     failing_since   bigint,
     paused_until    bigint,
@@ -193,7 +193,7 @@ CREATE TABLE webhooks (
     last_failure_at bigint,
     last_status     bigint,
     last_error      text,
-    -- Since when the key that decrypts the secret is missing: deliveries wait, unsigned.
+    -- Time since which the key that decrypts the secret is missing. Deliveries wait for it.
     unsigned_since  bigint
 );
 
@@ -228,7 +228,7 @@ CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT 
 -- The learned processing time of each tenant's results.
 CREATE TABLE paces (
     tenant        text COLLATE "C" PRIMARY KEY,
-    first_look_ms bigint NOT NULL,
+    first_poll_after_ms bigint NOT NULL,
     samples       bigint NOT NULL,
     learned_at    bigint NOT NULL
 );

@@ -16,26 +16,26 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Takes tenants and the word of an unfinished status. Each tenant has its own subquery, here and below, so that the planner
-/// uses the partial index.
+/// Parameters: the tenants and the name of an unfinished status. Here and below, each tenant has its own subquery, so
+/// that the planner uses the partial index.
 const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
 
-/// Counts the open deliveries of each tenant. Takes an array of tenants.
+/// Parameter: the tenants. Counts the pending deliveries of each.
 const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
 
-/// Takes tenants. Counts the webhooks of each: all, the disabled ones, and those that are paused or probed.
+/// Parameter: the tenants. Counts the webhooks of each: all, the disabled ones, and those that are paused or probed.
 const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
 
-/// Deliveries to a disabled or paused webhook are not due.
+/// Condition of a due delivery. Deliveries to a disabled or paused webhook are not due.
 const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
      AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
 
-/// Takes tenants. Returns the due time of the oldest row of each that fulfils the condition.
+/// Parameter: the tenants. Returns the due time of the oldest row of each tenant that fulfils the condition.
 fn oldest_sql(table: &str, condition: &str) -> String {
     format!(
         "SELECT slot.tenant, oldest.due_at FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
@@ -96,7 +96,7 @@ async fn read(
     Ok(tenants.iter().map(taken).collect())
 }
 
-/// The statistics of the row's tenant.
+/// Returns the statistics of the tenant in the row.
 fn of_tenant<'a>(stats: &'a mut HashMap<&str, Stats>, row: &Row) -> Result<&'a mut Stats, Fault> {
     let tenant: &str = row.try_get("tenant")?;
     stats.get_mut(tenant).ok_or_else(|| unreadable("tenant", tenant))

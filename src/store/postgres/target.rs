@@ -1,4 +1,4 @@
-//! The target database of a copy. Reads the columns and keys of each table from the catalogue.
+//! The target database of a copy. The columns and keys of each table are read from the catalogue.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::{PostgresOpenError, listings, migrations};
 use crate::config::PostgresUrl;
 
-/// The only connection of a copy.
+/// The connection of a copy. A copy has only one.
 pub(in crate::store) struct Target {
     client: Object,
 }

@@ -14,14 +14,14 @@ use rustls_platform_verifier::Verifier as PlatformVerifier;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How the server's certificate is verified.
+/// Verification of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// Not at all. Protects against eavesdropping, but not against an active attacker.
+    /// No verification. It protects against eavesdropping, but not against an active attacker.
     Nothing,
-    /// A trusted authority issued the certificate.
+    /// A trusted authority must have issued the certificate.
     Authority,
-    /// A trusted authority issued the certificate for the host of the URL.
+    /// A trusted authority must have issued the certificate for the host in the URL.
     Host,
 }
 
@@ -30,7 +30,7 @@ enum Check {
 pub(super) struct TlsMode {
     pub(super) mode: SslMode,
     check: Check,
-    /// The file of trusted authorities, which replace the system's.
+    /// PEM file of trusted certificate authorities. They replace the authorities of the operating system.
     roots: Option<PathBuf>,
 }
 
@@ -41,7 +41,7 @@ impl TlsMode {
         let (mode, check) = match mode.unwrap_or("prefer") {
             "disable" => (SslMode::Disable, Check::Nothing),
             "prefer" => (SslMode::Prefer, Check::Nothing),
-            // As in libpq, a file of authorities turns `require` into `verify-ca`.
+            // As in libpq, `sslrootcert` turns `require` into `verify-ca`.
             "require" if roots.is_some() => (SslMode::Require, Check::Authority),
             "require" => (SslMode::Require, Check::Nothing),
             "verify-ca" => (SslMode::Require, Check::Authority),
@@ -135,7 +135,7 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Accepts a certificate for another host, if a trusted authority issued it.
+/// Accepts a certificate for another host if a trusted authority issued it.
 #[derive(Debug)]
 struct AnyHost(Arc<dyn ServerCertVerifier>);
 

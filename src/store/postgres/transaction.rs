@@ -1,4 +1,4 @@
-//! Rules on PostgreSQL: prepared statements on a pooled connection.
+//! Runs rules on PostgreSQL: prepared statements on a pooled connection.
 
 use std::error::Error;
 use std::pin::pin;
@@ -29,9 +29,9 @@ use crate::env::Env;
 
 /// A connection on which a rule runs.
 enum Connection<'a> {
-    /// Each statement is a transaction of its own.
+    /// Each statement is a separate transaction.
     Autocommit(&'a Object),
-    /// The statements are one transaction.
+    /// All statements belong to one transaction.
     Open(deadpool_postgres::Transaction<'a>),
 }
 
@@ -43,7 +43,7 @@ pub(super) struct PostgresTransaction<'a> {
     effects: Mutex<Effects>,
 }
 
-/// What follows from the commit.
+/// Effects of the commit: changes to announce, usage to count, and leases that have ended.
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) changes: Changes,
@@ -188,7 +188,7 @@ impl Transaction for PostgresTransaction<'_> {
         })
     }
 
-    /// Counts after the commit, in memory: a row per tenant and day would make the commits wait for each other.
+    /// Counts in memory after the commit. A row per tenant and day would make the commits wait for each other.
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         self.effects().usage.push((tenant.clone(), usage));
         Ok(())
@@ -247,7 +247,7 @@ impl ToSql for Value<'_> {
             Self::Null => Ok(IsNull::Yes),
             Self::Boolean(boolean) => boolean.to_sql_checked(ty, out),
             Self::Integer(number) => number.to_sql_checked(ty, out),
-            // PostgreSQL cannot store NUL in a text.
+            // PostgreSQL cannot store NUL in a text column.
             Self::Text(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").to_sql_checked(ty, out),
             Self::Text(text) => text.to_sql_checked(ty, out),
             Self::Bytes(bytes) => bytes.to_sql_checked(ty, out),

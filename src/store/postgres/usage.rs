@@ -1,5 +1,5 @@
-//! Usage of tenants. It is counted in memory and added to the database every few seconds: a row per tenant and day that
-//! every commit updates would make the commits wait for each other.
+//! Usage of tenants. It is counted in memory and added to the database every few seconds. If every commit updated a
+//! row per tenant and day, the commits would wait for each other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ impl UsageBuffer {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Flushes at intervals until `stop`.
+    /// Flushes at intervals until `stop` is cancelled.
     pub(super) fn start(self: &Arc<Self>, pool: Pool, stop: CancellationToken) {
         let buffer = Arc::clone(self);
         let flushing = async move {
@@ -67,7 +67,7 @@ impl UsageBuffer {
     }
 }
 
-/// Takes columns. The rows are sorted by tenant and day, so that two replicas cannot deadlock.
+/// Parameters: arrays with the columns. The rows are sorted by tenant and day, so two replicas cannot deadlock.
 const ADD: &str = "INSERT INTO usage (tenant, day, submissions, polls, completions, failures, attempts, delivered, \
      undelivered) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
      $7::bigint[], $8::bigint[], $9::bigint[]) ON CONFLICT (tenant, day) DO UPDATE SET \

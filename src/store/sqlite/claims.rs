@@ -8,7 +8,7 @@ use super::super::analysis_rows::{COLUMNS, read};
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use crate::domain::clock::Timestamp;
 
-/// The condition of a queue's partial index, in the same words: otherwise the index is not used.
+/// Condition of the queue's partial index. `SQLite` uses the index only if the condition is written in the same way.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",
@@ -16,8 +16,8 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Takes the tenant, the time, the most rows, and the lease's end. Marks a claimed submit as unconfirmed: after a crash its
-/// outcome is unknown.
+/// Parameters: the tenant, the time, the maximum number of rows, and the end of the lease. A claimed submit is marked
+/// as unconfirmed, because its outcome is unknown after a crash.
 pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
@@ -29,7 +29,7 @@ pub(super) fn claim_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes the tenant and the time.
+/// Parameters: the tenant and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     let condition = condition(queue);
     format!(
@@ -37,8 +37,8 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
     )
 }
 
-/// Takes the tenant and the time. Counts the work in progress of both queues. The plus keeps the planner from the indexes by
-/// `due_at`.
+/// Parameters: the tenant and the time. Counts the work in progress of both queues. The unary plus prevents the
+/// planner from using the indexes on `due_at`.
 pub(super) const UNDER_WAY: &str =
     "SELECT count(*) FROM analyses WHERE leased AND tenant = ? AND +due_at > ?";
 
@@ -63,7 +63,7 @@ pub(super) fn work(
         let due = params![tenant.as_str(), now.as_millis(), limit, (now + lease).as_millis()];
         let mut rows = claim.query(due)?;
         while let Some(row) = rows.next()? {
-            // An unreadable analysis does not block the others. Its lease runs out, and it is claimed again.
+            // An unreadable analysis must not block the others. Its lease expires, and it is claimed again.
             match claimed_work(row) {
                 Ok(claimed) => claims.claimed.push(claimed),
                 Err(error) => {
@@ -88,7 +88,7 @@ pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Time
     known.into_iter().chain(due.map(Timestamp::from_millis)).min()
 }
 
-/// Releases all leases: their work is due now. Only when no other process can hold a lease.
+/// Releases all leases, so that their work is due now. Call this only while no other process can hold a lease.
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     connection.execute(
         "UPDATE analyses SET leased = false, due_at = ? WHERE leased AND stage IS NOT NULL",
@@ -101,7 +101,8 @@ pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Makes requests with an `Idempotency-Key` that are in progress repeatable now. Only when no other process can hold a claim.
+/// Ends the claims of all unfinished requests with an `Idempotency-Key`, so that they can be repeated now. Call this
+/// only while no other process can hold a claim.
 pub(super) fn release_keys(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     let update = "UPDATE idempotency SET leased_until = ?1 WHERE leased_until > ?1";
     connection.execute(update, [now.as_millis()]).map(|_| ())

@@ -1,7 +1,7 @@
-//! The marker of a copy in the source file: a table with one row, which the beginning of the copy creates.
+//! The marker of a copy in the source file: a table with one row, which the start of the copy creates.
 //!
-//! A gateway that opens the file before the copy is finished removes the marker, because the rows that were copied may then
-//! differ from the file. Without the marker the copy cannot continue. A finished marker prevents gateways from opening the
+//! A gateway that opens the file before the copy is finished removes the marker, because copied rows may then differ
+//! from the file. Without the marker the copy cannot continue. A finished marker prevents gateways from opening the
 //! file.
 
 use std::path::Path;
@@ -10,9 +10,9 @@ use rusqlite::{Connection, Error, OptionalExtension, Row};
 
 use super::open_error::SqliteOpenError;
 
-/// The copy of the file.
+/// The marker of a copy.
 pub(in crate::store) struct CopyMarker {
-    /// The id of the copy, which the database records too.
+    /// Id of the copy. The database also records it.
     pub(in crate::store) id: String,
     pub(in crate::store) is_finished: bool,
 }
@@ -40,7 +40,10 @@ pub(super) fn finish(connection: &Connection) -> Result<(), Error> {
     connection.execute("UPDATE gateway_copy SET finished = 1", []).map(|_| ())
 }
 
-/// Removes an unfinished marker. Fails if the copy is finished.
+/// Removes an unfinished marker.
+///
+/// # Errors
+/// If the copy is finished.
 pub(super) fn remove(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
     check(connection, path)?;
     connection
@@ -48,7 +51,7 @@ pub(super) fn remove(connection: &Connection, path: &Path) -> Result<(), SqliteO
         .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
 }
 
-/// Checks that no copy of the file is finished.
+/// Checks that no finished copy of the file exists.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
     match read(connection) {
         Ok(Some(CopyMarker { is_finished: true, .. })) => Err(SqliteOpenError::Moved(path.to_owned())),

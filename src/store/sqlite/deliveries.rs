@@ -27,11 +27,11 @@ pub(super) fn list(
 const JOINED: &str =
     "FROM deliveries JOIN events ON events.seq = event LEFT JOIN webhooks ON webhooks.id = webhook";
 
-/// The statement for a page, and its parameters. A unary plus keeps the planner from an index.
+/// Returns the statement for a page, and its parameters. A unary plus prevents the planner from using an index.
 pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryQuery) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
-    // The index of the call is the most selective one, then the index of the webhook.
+    // The index on the call is the most selective one, then the index on the webhook.
     match filter.webhook {
         Some(webhook) => {
             let of_call = ["+webhook = ?", "deliveries.tenant = ?"];
@@ -46,7 +46,7 @@ pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryQuery) -> (String, Vec<
         conditions.push("deliveries.call_id = ?");
         values.push(text(call_id.as_str()));
     }
-    // These are the exact conditions of the partial indexes.
+    // `SQLite` uses the partial indexes only if their conditions are written in the same way.
     match filter.status {
         Some(DeliveryStatus::Delivered) => conditions.push("status = 'delivered'"),
         Some(status) => {

@@ -16,29 +16,29 @@ use super::rows::time_if_any;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Takes the tenant and the time. Counts the deliveries in progress by receiver. The plus keeps the planner from the indexes by
-/// `due_at`.
+/// Parameters: the tenant and the time. Counts the deliveries in progress by receiver. The unary plus prevents the
+/// planner from using the indexes on `due_at`.
 pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
      WHERE leased AND tenant = ? AND +due_at > ? AND status = 'pending' GROUP BY receiver";
 
-/// Takes the tenant, the time, and the most deliveries.
+/// Parameters: the tenant, the time, and the maximum number of deliveries.
 pub(super) const OLDEST: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries JOIN events ON events.seq = event \
      WHERE status = 'pending' AND deliveries.tenant = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
 
-/// Takes the tenant and the time.
+/// Parameters: the tenant and the time.
 pub(super) const NEXT: &str = "SELECT due_at FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1";
 
-/// Takes the tenant and the receiver to continue after.
+/// Parameters: the tenant and the receiver to continue after.
 pub(super) const NEXT_RECEIVER: &str = "SELECT receiver FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND receiver > ? ORDER BY receiver LIMIT 1";
 
-/// Takes the tenant, the receiver, the time, and the most deliveries.
+/// Parameters: the tenant, the receiver, the time, and the maximum number of deliveries.
 pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries \
      JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
 
-/// Takes the tenant. Returns its webhooks that are disabled or paused.
+/// Parameter: the tenant. Returns its webhooks that are disabled or paused.
 pub(super) const LIMITED_WEBHOOKS: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
      WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
@@ -80,7 +80,7 @@ pub(super) fn claim(
     Ok(ClaimBatch { claimed: taken.collect::<Result<_, _>>()?, next_due })
 }
 
-/// The tenants, beginning with a random one, so that the first tenant does not take all slots.
+/// Returns the tenants, starting with a random one, so that the first tenant does not take all slots.
 fn rotated<'a>(
     connection: &Connection,
     tenants: &'a [TenantId],
@@ -137,7 +137,7 @@ fn next(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Op
         .optional()?)
 }
 
-/// Reads the due deliveries of the next receivers. Returns them with the last receiver if there may be more receivers. Each
+/// Reads the due deliveries of the next receivers. Also returns the last of these receivers if more may follow. Each
 /// receiver costs one step along the index, however many deliveries it has.
 fn by_receiver(
     connection: &Connection,
@@ -159,8 +159,8 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Claims one delivery, and records the attempt that begins. An unreadable delivery does not block the others. Its lease runs
-/// out, and it is claimed again.
+/// Claims one delivery and records the attempt that begins. Returns `None` for an unreadable delivery, so that it
+/// does not block the others. Its lease expires, and it is claimed again.
 fn take(
     connection: &Connection,
     row: i64,

@@ -1,4 +1,4 @@
-//! The database file: its lock, its schema version and how it is opened.
+//! The database file: its lock, its schema version and the way it is opened.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::copy_marker;
 use super::open_error::SqliteOpenError;
 
-/// The steps from an empty file to the present schema; the file's `user_version` counts the steps taken. Append only:
-/// a released step never changes. Each step has a counterpart in `postgres/migrations.rs`.
+/// The steps from an empty file to the current schema. The file's `user_version` is the number of completed steps.
+/// Append only: a released step never changes. Each step has a counterpart in `postgres/migrations.rs`.
 pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
 /// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed. It leaves the database as it is.
@@ -35,7 +35,7 @@ pub fn inspect(path: &Path) -> Result<(), SqliteOpenError> {
     if beside(path, ".lock").exists() { lock(path).map(drop) } else { Ok(()) }
 }
 
-/// Checks that the file has the present schema and is not being copied.
+/// Checks that the file has the current schema and is not being copied.
 pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let found = schema_version(connection, path)?;
     if found < MIGRATIONS.len() {
@@ -58,8 +58,9 @@ fn check_folder(path: &Path) -> Result<(), SqliteOpenError> {
     created.map_err(|source| SqliteOpenError::Folder { path: folder.to_owned(), source })
 }
 
-/// The name that opens the file for inspection. A reader of a WAL database creates a log file, perhaps as another user
-/// than the service. `immutable` prevents that, and is safe while there is no log: then no process writes.
+/// Returns the URI that opens the file for inspection. A reader of a WAL database would create a log file, perhaps as
+/// another user than the service. `immutable` prevents that. It is safe while there is no log, because then no
+/// process writes.
 fn inspected(path: &Path) -> OsString {
     if beside(path, "-wal").exists() {
         return path.into();
@@ -68,7 +69,7 @@ fn inspected(path: &Path) -> OsString {
     format!("file:{escaped}?immutable=1").into()
 }
 
-/// The name of a file beside the database, such as its log.
+/// Returns the name of a file beside the database, such as its log.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -101,24 +102,24 @@ pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     }
 }
 
-/// Sets the connection to write-ahead logging, with a sync at every commit.
+/// Enables write-ahead logging, with a sync at every commit.
 pub(super) fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::from_secs(5))?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
-        // Some network file systems have no shared memory, which write-ahead logging needs.
+        // Write-ahead logging needs shared memory, which some network file systems do not have.
         let message =
             format!("write-ahead logging is not supported here (journal_mode {mode}); use a local disk");
         return Err(rusqlite::Error::InvalidPath(message.into()));
     }
-    // FULL syncs the log at every commit: an answered submission survives a power failure.
+    // FULL syncs the log at every commit, so an answered submission survives a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// Takes the missing steps, all of them in one transaction.
+/// Runs the missing steps, all of them in one transaction.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let found = schema_version(connection, path)?;
     take_steps(connection, found, &MIGRATIONS)
@@ -134,9 +135,9 @@ fn take_steps(connection: &mut Connection, found: usize, steps: &[&str]) -> Resu
     transaction.commit()
 }
 
-/// The sizes in bytes of the file and of its write-ahead log.
+/// Returns the sizes in bytes of the file and of its write-ahead log.
 pub(super) fn sizes(path: &Path) -> std::io::Result<(u64, u64)> {
-    // The first write creates the log.
+    // The log does not exist before the first write.
     let log = std::fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
     Ok((std::fs::metadata(path)?.len(), log))
 }
@@ -145,7 +146,7 @@ pub(super) fn sizes(path: &Path) -> std::io::Result<(u64, u64)> {
 mod tests {
     use super::*;
 
-    /// A file of the first version, with a row.
+    /// Creates a file of the first version, with a row.
     fn old() -> Connection {
         let mut old = Connection::open_in_memory().unwrap();
         take_steps(&mut old, 0, &MIGRATIONS[..1]).unwrap();

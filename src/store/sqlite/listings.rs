@@ -53,7 +53,7 @@ pub(super) fn list(
     Ok(page)
 }
 
-/// The statement for a page, and its parameters.
+/// Returns the statement for a page, and its parameters.
 pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let at = |at: Timestamp| Value::from(at.as_millis());
@@ -62,7 +62,7 @@ pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<
         conditions.push("status = ?");
         values.push(text(status.as_str()));
         if status != Status::Completed {
-            // The condition of the partial index, in the same words.
+            // `SQLite` uses the partial index only if its condition is written in the same way.
             conditions.push("status <> 'completed'");
         }
     }
@@ -95,7 +95,7 @@ pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<
     (sql, values)
 }
 
-/// The search in the query language of FTS5. Forms contain no quotes.
+/// Returns the search in the query language of FTS5. The words contain no quotes.
 fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
     let terms = search.terms(tenant).into_iter().map(|term| {
         let star = if term.prefix { " *" } else { "" };

@@ -54,7 +54,7 @@ pub use self::file::inspect;
 pub use self::open_error::SqliteOpenError;
 pub(super) use self::source::Source;
 
-/// The number of read-only connections. Each has a page cache, and more of them do not make one file faster.
+/// Number of read-only connections. Each has a page cache, and more connections do not make one file faster.
 const READERS: usize = 4;
 
 /// A store in one file.
@@ -65,7 +65,7 @@ pub struct SqliteStore {
     changes: broadcast::Sender<Change>,
     context: Arc<StoreContext>,
     cursors: Arc<Mutex<ReceiverCursors>>,
-    /// Held for the life of the store; `None` for a store that is attached beside a gateway.
+    /// Lock that is held as long as the store exists; `None` for a store that is attached beside a gateway.
     _lock: Option<File>,
 }
 
@@ -137,7 +137,8 @@ fn open_exclusive(path: &Path) -> Result<(Connection, File), SqliteOpenError> {
     Ok((connection, lock))
 }
 
-/// Migrates the schema, and releases all leases: the file belongs to this process, so their holders have ended.
+/// Migrates the schema, and releases all leases. The file belongs to this process, so the processes that held the
+/// leases have ended.
 fn migrate_and_release(
     connection: &mut Connection,
     path: &Path,
@@ -272,7 +273,7 @@ impl Store for SqliteStore {
 
     async fn resources(&self) -> Result<Resources, StoreError> {
         let path = self.path.clone();
-        // On a blocking thread, because the disk may hang.
+        // The check runs on a blocking thread, because the disk may hang.
         let read = tokio::task::spawn_blocking(move || file::sizes(&path)).await;
         let sizes = read.map_err(std::io::Error::other).and_then(|sizes| sizes);
         let (database, log) = sizes.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
@@ -280,7 +281,7 @@ impl Store for SqliteStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        // This write changes nothing, but reaches the disk, so it fails on a broken or full disk.
+        // This write changes nothing, but it reaches the disk, so it fails on a broken or full disk.
         self.write("check", |connection| {
             connection.pragma_update(None, "user_version", file::MIGRATIONS.len())?;
             Ok(())

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// Why a store could not be opened.
+/// Reason why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteOpenError {
-    /// Another process uses the file. Each of two processes would end the leases of the other.
+    /// Another process uses the file. If two processes used it, each would end the leases of the other.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
     /// A later version of this program wrote the file.

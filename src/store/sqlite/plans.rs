@@ -1,4 +1,4 @@
-//! Query plans: every query of a claim, a list or the metrics uses an index, so its cost does not grow with the store.
+//! Tests that every query of a claim, a list or the metrics uses an index, so its cost does not grow with the store.
 
 use rusqlite::Connection;
 
@@ -26,7 +26,7 @@ use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 
 const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
-/// The query plan of a statement. Covering indexes are shown as other indexes.
+/// Returns the query plan of a statement. Covering indexes are shown as other indexes.
 fn plan(sql: &str) -> Vec<String> {
     let connection = Connection::open_in_memory().unwrap();
     for migration in MIGRATIONS {
@@ -196,7 +196,7 @@ fn queries_of_webhooks_and_replays_use_indexes() {
     for (sql, search) in [
         (ENABLED_WEBHOOKS.sqlite(), "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
         (LIMITED_WEBHOOKS, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
-        // The index starts at the moment of the cursor; earlier events of the same moment are skipped.
+        // The index search starts at the time of the cursor. Earlier events with the same time are skipped.
         (SCAN.sqlite(), format!("{events} (tenant=? AND at>? AND at<?)")),
     ] {
         assert_eq!(plan(sql), [format!("SEARCH {search}")]);

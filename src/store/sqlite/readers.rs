@@ -29,7 +29,8 @@ impl Readers {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let idle = Arc::clone(&self.idle);
         let query = move || {
-            // Dropped after the loan, even if the caller is gone: each permit stands for an idle connection.
+            // The permit is dropped after the loan, even if the caller is cancelled, because each permit stands for
+            // an idle connection.
             let _permit = permit;
             let loan = Loan::take(&idle);
             let connection = loan.connection.as_ref().ok_or_else(closed)?;
@@ -40,7 +41,7 @@ impl Readers {
     }
 }
 
-/// A connection that returns to the pool when this is dropped, also if the query panics.
+/// A connection that returns to the pool when this value is dropped, even if the query panics.
 struct Loan<'a> {
     idle: &'a Mutex<Vec<Mutex<Connection>>>,
     connection: Option<Mutex<Connection>>,

@@ -1,7 +1,7 @@
 -- The schema of the embedded engine. PostgreSQL has the same tables and columns (../postgres/schema.sql), so that
 -- statements can be shared.
 --
--- Released schemas never change: a change is a new step in file.rs, with a file of its own.
+-- Released schemas never change: a change is a new step in file.rs, in a separate file.
 --
 -- Times are milliseconds since the Unix epoch.
 
@@ -28,7 +28,7 @@ CREATE TABLE analyses (
     empty_since   INTEGER,
     missing_since INTEGER,
     denied_since  INTEGER,
-    -- The fencing token, raised by every claim. During a lease, due_at is the lease's end.
+    -- The fencing token, which every claim increments. During a lease, due_at is the end of the lease.
     fence         INTEGER NOT NULL DEFAULT 0,
     leased        INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tenant, call_id)
@@ -45,7 +45,7 @@ CREATE INDEX analyses_at_rest ON analyses (finished_at) WHERE stage IS NULL;
 CREATE INDEX analyses_newest ON analyses (tenant, submitted_at, call_id);
 CREATE INDEX analyses_not_completed ON analyses (tenant, status, submitted_at, call_id) WHERE status <> 'completed';
 
--- Results are not in the rows of analyses, which every step rewrites.
+-- Results have their own table, because every step rewrites the row of the analysis.
 CREATE TABLE results (
     analysis      INTEGER PRIMARY KEY REFERENCES analyses (id) ON DELETE CASCADE,
     result        TEXT NOT NULL,
@@ -132,7 +132,7 @@ CREATE TABLE deliveries (
     UNIQUE (event, webhook, url)
 ) STRICT;
 
--- A claim reads each tenant's oldest deliveries first, and goes from receiver to receiver only if those are busy.
+-- A claim reads each tenant's oldest deliveries first. It reads receiver by receiver only if those receivers are busy.
 CREATE INDEX deliveries_due ON deliveries (tenant, due_at) WHERE status = 'pending';
 CREATE INDEX deliveries_due_by_receiver ON deliveries (tenant, receiver, due_at) WHERE status = 'pending';
 CREATE INDEX deliveries_under_way ON deliveries (tenant, receiver) WHERE leased;
@@ -180,9 +180,9 @@ CREATE TABLE webhooks (
     updated_at      INTEGER NOT NULL,
     -- Counts changes, so that no change overwrites another.
     version         INTEGER NOT NULL DEFAULT 1,
-    -- Set by deletion, which also disables; the row is deleted after the last of its deliveries.
+    -- Set by deletion, which also disables the webhook. The row is deleted after the last of its deliveries.
     deleted_at      INTEGER,
-    -- Consecutive failures, since when there are only failures, and the pause that they caused.
+    -- Number of consecutive failures, time of the first of them, and the pause that they caused.
     failures        INTEGER NOT NULL DEFAULT 0,
     failing_since   INTEGER,
     paused_until    INTEGER,
@@ -190,7 +190,7 @@ CREATE TABLE webhooks (
     last_failure_at INTEGER,
     last_status     INTEGER,
     last_error      TEXT,
-    -- Since when the key that decrypts the secret is missing: deliveries wait, unsigned.
+    -- Time since which the key that decrypts the secret is missing. Deliveries wait for it.
     unsigned_since  INTEGER
 ) STRICT;
 
@@ -225,7 +225,7 @@ CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT 
 -- The learned processing time of each tenant's results.
 CREATE TABLE paces (
     tenant        TEXT    PRIMARY KEY,
-    first_look_ms INTEGER NOT NULL,
+    first_poll_after_ms INTEGER NOT NULL,
     samples       INTEGER NOT NULL,
     learned_at    INTEGER NOT NULL
 ) STRICT;

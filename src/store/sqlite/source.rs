@@ -12,11 +12,11 @@ use super::copy_marker::{self, CopyMarker};
 use super::{SqliteOpenError, migrate_and_release, open_exclusive};
 use crate::domain::clock::Timestamp;
 
-/// The limits of a batch. The row that reaches one of them is the last one.
+/// Limits of a batch. The row that reaches one of them is the last one.
 const BATCH_ROWS: usize = 500;
 const BATCH_BYTES: usize = 8 << 20;
 
-/// A file that belongs to this process.
+/// The source file, opened exclusively.
 pub(in crate::store) struct Source {
     connection: Connection,
     _lock: File,
@@ -133,7 +133,7 @@ fn cell(kind: ColumnKind, value: ValueRef<'_>) -> Option<Cell> {
         (_, ValueRef::Null) => Cell::Null,
         (ColumnKind::Integer, ValueRef::Integer(number)) => Cell::Integer(number),
         (ColumnKind::Boolean, ValueRef::Integer(number @ (0 | 1))) => Cell::Boolean(number == 1),
-        // PostgreSQL cannot store NUL in a text. Most texts are JSON, where NUL is escaped and so preserved.
+        // PostgreSQL cannot store NUL in a text column. Most texts are JSON, which escapes NUL and so preserves it.
         (ColumnKind::Text, ValueRef::Text(text)) => {
             Cell::Text(std::str::from_utf8(text).ok()?.replace('\0', "\u{fffd}"))
         }
@@ -172,7 +172,7 @@ mod tests {
         let tables: Vec<String> =
             tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         assert!(tables.len() >= 6);
-        // The copy derives these from the results.
+        // The copy derives these tables from the results.
         let derived = ["listings", "tags"];
         for table in tables.iter().filter(|table| !table.starts_with("search")) {
             let is_known = TABLES.contains(&table.as_str()) || derived.contains(&table.as_str());

@@ -13,16 +13,16 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Takes the tenant and the word of an unfinished status.
+/// Parameters: the tenant and the name of an unfinished status.
 pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
-/// Takes the tenant.
+/// Parameter: the tenant.
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Takes the tenant. Deliveries to a disabled or paused webhook are not due.
+/// Parameter: the tenant. Deliveries to a disabled or paused webhook are not due.
 pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
      AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
      ORDER BY due_at LIMIT 1";
-/// Takes the tenant. Counts its webhooks: all, the disabled ones, and those that are paused or probed.
+/// Parameter: the tenant. Counts its webhooks: all, the disabled ones, and those that are paused or probed.
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = ? AND deleted_at IS NULL";
@@ -38,7 +38,7 @@ impl StatsStore for SqliteStore {
     }
 }
 
-/// Takes the tenant.
+/// Parameter: the tenant.
 pub(super) fn oldest_work_sql(queue: Queue) -> String {
     format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", condition(queue))
 }

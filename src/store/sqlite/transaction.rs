@@ -1,4 +1,4 @@
-//! Rules on `SQLite`. A rule runs to its end on the thread that has the connection.
+//! Runs rules on `SQLite`. A rule runs to its end on the thread that has the connection.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,8 +20,8 @@ use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
 use crate::env::Env;
 
-/// An open transaction. The connection is locked for each statement only, which lets a rule's future be `Send`; no other
-/// thread waits for it.
+/// An open transaction. The connection is locked for each statement only, so that the future of a rule is `Send`. No
+/// other thread waits for the lock.
 pub(super) struct SqliteTransaction<'a> {
     connection: &'a Mutex<Connection>,
     context: &'a StoreContext,
@@ -60,7 +60,7 @@ impl Transaction for SqliteTransaction<'_> {
         &self.context.policy
     }
 
-    /// The file belongs to this process, and an error rolls the rule back.
+    /// Always `false`: the file belongs to this process, and an error rolls the rule back.
     fn is_repeated(&self) -> bool {
         false
     }
@@ -128,7 +128,7 @@ impl Transaction for SqliteTransaction<'_> {
         listings::index(&lock(self.connection), row, tenant, result)
     }
 
-    /// Opening the file releases all leases.
+    /// Does nothing, because opening the file releases all leases.
     fn end_lease(&self, _: Leased, _: Lease) {}
 
     fn notify(&self, change: Change) {

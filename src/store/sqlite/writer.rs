@@ -13,14 +13,14 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::super::{Change, StoreError};
 
-/// The most jobs in one transaction. Bounds how long the first job of a group waits for its commit.
+/// Maximum number of jobs in one transaction. It bounds the time that the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
-/// The most queued jobs. Further callers wait until the queue has room.
+/// Maximum number of queued jobs. Further callers wait until the queue has room.
 const MAX_WAITING: usize = 1024;
 
-/// Answers the caller of a job with the outcome of the commit.
+/// Answers the caller of a job after the commit, with its outcome.
 type Settle = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
-/// Runs in a group and adds its changes to those of the group.
+/// A job, which runs in a group and adds its changes to those of the group.
 type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut Vec<Change>) -> Settle + Send>;
 
 /// The result of a job, with the changes to announce after the commit.
@@ -63,7 +63,7 @@ impl Writer {
             });
             Box::new(move |committed| {
                 let lost = |error| StoreError::Unavailable(Box::new(error));
-                // The caller may be gone; the job is committed regardless.
+                // The caller may have been cancelled. The job is committed regardless.
                 let _ = answer.send(outcome.and_then(|value| committed.map_err(lost).map(|()| value)));
             })
         });
@@ -84,7 +84,8 @@ impl Drop for Writer {
     }
 }
 
-/// Locks the connection. A panic during a statement leaves the connection usable: its transaction is rolled back.
+/// Locks the connection. A panic during a statement leaves the connection usable, because its transaction is rolled
+/// back.
 pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -94,7 +95,7 @@ fn in_savepoint<T>(
     job: impl FnOnce(&Mutex<Connection>) -> Result<Done<T>, StoreError>,
 ) -> Result<Done<T>, StoreError> {
     lock(connection).prepare_cached("SAVEPOINT job")?.execute([])?;
-    // The rollback below undoes an unfinished job, and the job shares nothing else.
+    // The rollback below undoes an unfinished job, and jobs share no other state.
     let outcome = catch_unwind(AssertUnwindSafe(|| job(connection)))
         .unwrap_or_else(|_| Err(StoreError::Unavailable("the write panicked".into())));
     let connection = lock(connection);
@@ -118,7 +119,7 @@ fn write_groups(
     while let Some(first) = waiting.blocking_recv() {
         if let Err(error) = lock(connection).execute_batch("BEGIN IMMEDIATE") {
             tracing::error!(%error, "failed to begin a transaction");
-            // The dropped job answers its caller that the write did not run.
+            // Dropping the job tells its caller that the write did not run.
             continue;
         }
         let mut changes = Vec::new();

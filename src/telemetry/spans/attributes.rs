@@ -6,9 +6,9 @@ use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer};
 use opentelemetry::{Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span, SpanData};
 
-/// Fields of spans that are exported, with the names of the attributes. All other fields stay in the process.
+/// Fields of spans that are exported, with the names of their attributes. All other fields stay in the process.
 ///
-/// None of them may hold a token, a URL or anything that was said in a call.
+/// No exported field may contain a token, a URL or content of a call.
 const EXPORTED: &[(&str, &str)] = &[
     ("method", "http.request.method"),
     ("resend_count", "http.request.resend_count"),
@@ -32,11 +32,11 @@ const EXPORTED: &[(&str, &str)] = &[
     ("outcome", "outcome"),
 ];
 
-/// The attribute by which a span of the store is known.
+/// The attribute that marks a span of the store.
 const OPERATION: &str = "db.operation.name";
-/// The name of the span of a caller's request. All other spans that name no kind are of later work.
+/// The name of the span of a caller's request. Every other span without a kind belongs to later work.
 const REQUEST: &str = "request";
-/// Longest text of an attribute, in bytes. A path is free text of a caller.
+/// Maximum length of an attribute's text in bytes. A path is free text from a caller.
 const MAX_TEXT_BYTES: usize = 256;
 
 /// The database of the store, as spans name it.
@@ -48,7 +48,7 @@ pub(super) enum Database {
     Postgresql,
 }
 
-/// A tracer that sets the kind of spans that log lines show, too: such a span has no field for its kind.
+/// A tracer that sets the kind of spans that log lines also show. Such a span has no field for its kind.
 #[derive(Debug)]
 pub(super) struct KindTracer(pub(super) SdkTracer);
 
@@ -64,14 +64,14 @@ impl Tracer for KindTracer {
     }
 }
 
-/// Reduces a span to what is exported.
+/// Removes the parts of a span that must not be exported.
 pub(super) fn reduce(span: &mut SpanData, database: Database) {
     span.events = Default::default();
     span.links = Default::default();
     let mut known = HashSet::new();
     let attributes = std::mem::take(&mut span.attributes).into_iter().filter_map(|attribute| {
         let (field, name) = EXPORTED.iter().find(|(field, _)| *field == attribute.key.as_str())?;
-        // A field that was recorded twice keeps its first value.
+        // If a field was recorded twice, its first value counts.
         known.insert(*field).then(|| KeyValue::new(*name, cut(attribute.value)))
     });
     span.attributes = attributes.collect();

@@ -13,26 +13,26 @@ use super::CollectorHeaders;
 use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
-/// Deadline over connection, request and answer.
+/// Deadline for connection, request and answer together.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most bytes of an answer: the answers of collectors have a few lines.
+/// Maximum size of an answer in bytes. The answers of collectors have a few lines.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Sends on the runtime that built it, because the thread of the SDK that calls it has no runtime.
+/// Sends requests on the runtime that built the client, because the thread of the SDK that calls it has no runtime.
 #[derive(Debug)]
 pub(super) struct CollectorClient {
     http: Client,
     headers: Arc<CollectorHeaders>,
     network: Network,
-    failure: LastFailure,
+    failure: LastTransportError,
     runtime: Handle,
 }
 
 /// The reason of the last request that got no answer, which the exporter of the SDK drops.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastFailure(Arc<Mutex<Option<TransportError>>>);
+pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
 
-impl LastFailure {
+impl LastTransportError {
     /// Takes the reason, so that it is reported once.
     pub(super) fn take(&self) -> Option<TransportError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -47,16 +47,16 @@ impl CollectorClient {
     pub(super) fn new(network: &Network, headers: Arc<CollectorHeaders>) -> Result<Self, reqwest::Error> {
         let http = network
             .builder()
-            // The exporter retries.
+            // The exporter retries, so the client does not.
             .retry(reqwest::retry::never())
             .timeout(REQUEST_TIMEOUT)
             .build()?;
-        let (network, failure) = (network.clone(), LastFailure::default());
+        let (network, failure) = (network.clone(), LastTransportError::default());
         Ok(Self { http, headers, network, failure, runtime: Handle::current() })
     }
 
     /// Where this client leaves the reason of a failure.
-    pub(super) fn failure(&self) -> LastFailure {
+    pub(super) fn failure(&self) -> LastTransportError {
         self.failure.clone()
     }
 }

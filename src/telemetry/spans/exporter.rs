@@ -1,4 +1,4 @@
-//! Exports batches of spans, counts what becomes of them and logs an outage of the collector.
+//! Exports batches of spans, counts their results and logs an outage of the collector.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use url::Url;
 
 use super::ExporterError;
 use super::attributes::{self, Database};
-use super::collector::{CollectorClient, LastFailure};
+use super::collector::{CollectorClient, LastTransportError};
 use crate::telemetry::metrics::Metrics;
 
-/// Deadline of one batch over all its retries.
+/// Deadline of one batch, including all its retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two log lines about one outage.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -45,26 +45,26 @@ pub(super) fn exporter(
     })
 }
 
-/// The path of traces below an endpoint (OTLP/HTTP, "request").
+/// Returns the URL of traces below an endpoint (OTLP/HTTP, "request").
 fn traces_url(endpoint: &Url) -> String {
     format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'))
 }
 
-/// The OTLP exporter with metrics and logs. It reduces each span to what the allow-list names.
+/// The OTLP exporter with metrics and logs. It removes from each span everything that is not in the allow-list.
 pub(super) struct CountingExporter {
     otlp: OtlpExporter,
-    failure: LastFailure,
+    failure: LastTransportError,
     database: Database,
-    /// Spans in the queue and on their way to the collector.
+    /// Number of spans in the queue and on their way to the collector.
     pub(super) waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     outage: Mutex<Option<Outage>>,
 }
 
-/// A collector that takes no spans.
+/// State of an outage of the collector.
 struct Outage {
     logged_at: Instant,
-    /// Spans lost since the outage began.
+    /// Number of spans lost since the outage began.
     lost: usize,
 }
 
@@ -100,7 +100,7 @@ impl SpanExporter for CountingExporter {
 }
 
 impl CountingExporter {
-    /// Logs the begin of an outage, its end, and once in a while that it lasts.
+    /// Logs the start and the end of an outage, and repeats the log line during a long outage.
     fn log(&self, error: Option<&OTelSdkError>, spans: usize) {
         // The exporter's own error says "network error" only.
         let reason = self.failure.take().map(tracing::field::display);
@@ -111,7 +111,8 @@ impl CountingExporter {
                 tracing::info!(lost, "trace export recovered");
                 *outage = None;
             }
-            // The error is the exporter's own text, a kind or a status, and nothing of the collector's answer.
+            // The error is the exporter's own text, with a kind or a status. It contains nothing of the collector's
+            // answer.
             (Some(error), None) => {
                 tracing::warn!(lost = spans, reason, %error, "trace export failed");
                 *outage = Some(Outage { logged_at: Instant::now(), lost: spans });

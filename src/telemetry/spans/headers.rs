@@ -1,4 +1,5 @@
-//! Headers for the collector. Hosted collectors authenticate their users by a key in a header, so the headers are secrets.
+//! Headers for the collector. Hosted collectors authenticate their users by a key in a header, so the headers are
+//! secrets.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 /// Settings key of the file.
 const KEY: &str = "traces.headers_file";
 
-/// The headers in `traces.headers_file`. They follow the file while the program runs.
+/// The headers in `traces.headers_file`. They change with the file while the program runs.
 #[derive(Debug, Default)]
 pub struct CollectorHeaders(Option<Arc<Watched<Headers>>>);
 
@@ -28,7 +29,7 @@ impl CollectorHeaders {
         Ok(Self(settings.headers_file.as_deref().map(load).transpose()?))
     }
 
-    /// The secrets that may change while the process runs.
+    /// Returns the secrets that may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         self.0.iter().map(|headers| headers.clone() as _).collect()
     }
@@ -45,7 +46,7 @@ impl CollectorHeaders {
     }
 }
 
-/// Names and values, both valid.
+/// Names and values of headers. All of them are valid.
 #[derive(Debug)]
 struct Headers(Vec<(HeaderName, SecretString)>);
 

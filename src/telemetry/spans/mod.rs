@@ -1,14 +1,15 @@
-//! Spans: what happens to a call, from the request that submits it to its callback, as one trace.
+//! Spans: the trace of a call, from the request that submits it to its callback.
 //!
-//! A span is a [`tracing::Span`]. While `traces.otlp_endpoint` is set, a layer of `tracing-opentelemetry` turns the spans of
-//! this crate into OpenTelemetry spans and sends them to the collector by OTLP over HTTP. Otherwise the spans of this module
-//! are disabled and cost nothing.
+//! A span is a [`tracing::Span`]. While `traces.otlp_endpoint` is set, a layer of `tracing-opentelemetry` turns the
+//! spans of this crate into OpenTelemetry spans and sends them to the collector by OTLP over HTTP. Otherwise the
+//! spans of this module are disabled and cost nothing.
 //!
 //! A call outlives the request and often the process. Its [`TraceContext`] is stored with the analysis and with each
-//! delivery, and [`resume`] makes it the parent of the span of later work, whichever replica does that work.
+//! delivery. [`resume`] makes it the parent of the span of later work, at any replica.
 //!
-//! Only the fields in the table of `attributes` leave the process. The collector never delays work: finished spans wait in a
-//! bounded queue, spans that do not fit are dropped and counted, and a thread of its own sends them.
+//! Only the fields in the table of `attributes` leave the process. The collector never delays work: finished spans
+//! wait in a bounded queue, and a separate thread sends them. Spans that do not fit into the queue are dropped and
+//! counted.
 
 mod attributes;
 mod collector;
@@ -49,12 +50,12 @@ use crate::domain::ids::{CallId, TenantId};
 use crate::domain::trace::TraceContext;
 use crate::http_client::Network;
 
-/// Target of the spans that only the collector sees. Log lines inside such a span show the span around it.
+/// Target of spans that are only exported. Log lines inside such a span show the surrounding span.
 pub(super) const EXPORT_ONLY: &str = "alovoice_gateway::export_only";
-/// Targets of all spans that are exported: those of this crate.
+/// Target of all exported spans: those of this crate.
 const EXPORTED_TARGETS: &str = "alovoice_gateway";
 
-/// The client of the collector cannot be built, for example because the system has no root certificates.
+/// Reason why the exporter could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ExporterError {
     /// The HTTP client failed to build.
@@ -65,12 +66,12 @@ pub enum ExporterError {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// The way of finished spans to the collector. Without `traces.otlp_endpoint` it is off.
+/// The export of finished spans to the collector. It is off without `traces.otlp_endpoint`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Export(Option<SdkTracerProvider>);
 
 impl Export {
-    /// Prepares the export. It makes no connection before the first span ends.
+    /// Prepares the export. It does not connect before the first span ends.
     pub(super) fn new(
         settings: &Settings,
         network: &Network,
@@ -96,7 +97,7 @@ impl Export {
         Ok(Self(Some(provider)))
     }
 
-    /// The layer that exports spans. It sees no events, so no log line becomes part of a span.
+    /// Returns the layer that exports spans. The layer ignores events, so no log line becomes part of a span.
     pub(super) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -111,7 +112,7 @@ impl Export {
             .with_threads(false)
             .with_target(false)
             .with_tracked_inactivity(false)
-            // The parent of a span is the span around it, and not a context of a thread.
+            // The parent of a span is the surrounding span, not the context of a thread.
             .with_context_activation(false);
         let is_exported = |metadata: &Metadata<'_>| {
             metadata.is_span()
@@ -119,8 +120,8 @@ impl Export {
                 && *metadata.level() <= Level::DEBUG
         };
         let filter = dynamic_filter_fn(move |metadata, _| is_exported(metadata))
-            // "Sometimes" instead of "always", so that this filter checks each span. With "always", the result of the last
-            // `enabled!` of the thread would apply to a span that all layers want.
+            // The interest is "sometimes" and not "always", so that this filter checks each span. With "always", the
+            // result of the last `enabled!` of the thread would apply to a span that all layers enable.
             .with_callsite_filter(move |metadata| match is_exported(metadata) {
                 true => Interest::sometimes(),
                 false => Interest::never(),
@@ -129,7 +130,7 @@ impl Export {
         Some(layer.with_filter(filter))
     }
 
-    /// Sends the spans that wait, for at most `patience`.
+    /// Exports the waiting spans within `patience`.
     pub(super) async fn flush(&self, patience: Duration) {
         let Some(provider) = self.0.clone() else { return };
         let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(patience)).await;
@@ -139,14 +140,14 @@ impl Export {
     }
 }
 
-/// Whether spans are exported at all.
+/// Whether spans are exported.
 pub fn are_exported() -> bool {
     span_enabled!(target: EXPORT_ONLY, Level::DEBUG)
 }
 
-/// Starts `span` as part of the trace of the span around it, or of a new trace.
+/// Starts `span` in the trace of the surrounding span, or in a new trace.
 ///
-/// Returns the trace context of what happens inside `span`. If `span` is not exported, this is `trace`.
+/// Returns the trace context for work inside `span`. If `span` is not exported, this is `trace`.
 pub fn start(span: &Span, trace: TraceContext) -> TraceContext {
     let context = span.context();
     let context = context.span().span_context().clone();
@@ -163,7 +164,7 @@ pub fn start(span: &Span, trace: TraceContext) -> TraceContext {
     TraceContext::of_span(u128::from_be_bytes(trace_id.to_bytes()), parent)
 }
 
-/// Starts `span` as a child of a trace context that came with a request or from the store. Returns the same as [`start`].
+/// Starts `span` as a child of a trace context from a request or from the store. Returns the same as [`start`].
 pub fn resume(span: &Span, trace: TraceContext) -> TraceContext {
     let parent = SpanContext::new(
         TraceId::from(trace.trace_id()),
@@ -172,13 +173,13 @@ pub fn resume(span: &Span, trace: TraceContext) -> TraceContext {
         true,
         TraceState::NONE,
     );
-    // It fails where spans are not exported.
+    // The call fails if spans are not exported.
     let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     start(span, trace)
 }
 
-/// The span of a request to another server. Of `url`, only the host and the port are exported; `template` is the part of the
-/// path that may be shown.
+/// Creates the span of a request to another server. Only the host and the port of `url` are exported. `template` is
+/// the part of the path that may be exported.
 pub fn client(method: &'static str, url: &Url, template: Option<&'static str>) -> Span {
     let space = if template.is_some() { " " } else { "" };
     debug_span!(
@@ -198,7 +199,7 @@ pub fn client(method: &'static str, url: &Url, template: Option<&'static str>) -
     )
 }
 
-/// The span of an operation of the store. `table` is the table that the operation is about.
+/// Creates the span of an operation of the store. `table` is the table that the operation uses.
 pub fn store(operation: &'static str, table: &'static str) -> Span {
     debug_span!(
         target: EXPORT_ONLY,
@@ -215,7 +216,7 @@ pub fn store(operation: &'static str, table: &'static str) -> Span {
     )
 }
 
-/// The span of an operation of the store on one call.
+/// Creates the span of an operation of the store on one call.
 pub fn store_call(operation: &'static str, tenant: &TenantId, call_id: &CallId) -> Span {
     let span = store(operation, "analyses");
     span.record("tenant", display(tenant));
@@ -231,7 +232,7 @@ pub fn export(field: &'static str, value: impl Display) {
     }
 }
 
-/// Runs `work` inside `span`, which fails with the label of the error.
+/// Runs `work` inside `span`. If `work` fails, the span gets the label of the error.
 ///
 /// # Errors
 /// Those of `work`.
@@ -255,14 +256,14 @@ pub fn record_status(span: &Span, status: u16) {
     }
 }
 
-/// Marks a span as failed. `reason` is one of a few constants, never text of a caller or of another server.
-/// Of several reasons the first one is exported.
+/// Marks a span as failed. `reason` must be one of a few constants, never text of a caller or of another server. If
+/// there are several reasons, the first one is exported.
 pub fn fail(span: &Span, reason: impl Display) {
     span.record("otel.status_code", "error");
     span.record("error_type", display(reason));
 }
 
-/// Records the answer to a request of a caller, whose route is known only now.
+/// Records the answer to a caller's request. The route is known only after the answer.
 pub fn record_answer(span: &Span, method: &'static str, route: &str, status: u16) {
     let context = span.context();
     let exported = context.span();

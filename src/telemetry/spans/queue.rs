@@ -12,14 +12,15 @@ use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Span, Spa
 use super::exporter::CountingExporter;
 use crate::telemetry::metrics::Metrics;
 
-/// Most spans in memory, with those that are being sent: a few MB, or about a second at full load.
+/// Maximum number of spans in memory, including those that are being sent. They take a few MB, or about a second at
+/// full load.
 const MAX_WAITING: usize = 4096;
-/// Most spans in one request to the collector.
+/// Maximum number of spans in one request to the collector.
 const MAX_BATCH: usize = 512;
-/// Longest wait of a span while the collector answers.
+/// Maximum time that a span waits while the collector answers.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Takes finished spans without waiting. A span that does not fit is dropped and counted.
+/// A queue that takes finished spans without waiting. A span that does not fit is dropped and counted.
 #[derive(Debug)]
 pub(super) struct BoundedQueue {
     batches: BatchSpanProcessor,
@@ -43,7 +44,7 @@ impl SpanProcessor for BoundedQueue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        // Counted here, because the queue of the SDK drops spans without a metric.
+        // The spans are counted here, because the queue of the SDK drops spans without a metric.
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.metrics.trace_spans_dropped.with_label_values(&["queue_full"]).inc();

@@ -6,8 +6,9 @@ use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector
 
 use crate::domain::clock::{Entropy, SystemEntropy};
 
-/// The name and version of the service and an id of this process. `OTEL_RESOURCE_ATTRIBUTES` adds to them and overrides
-/// them, and `OTEL_SERVICE_NAME` overrides the name (OpenTelemetry, environment variable specification).
+/// Returns the name and version of the service and an id of this process. `OTEL_RESOURCE_ATTRIBUTES` adds attributes
+/// and overrides these, and `OTEL_SERVICE_NAME` overrides the name (OpenTelemetry, environment variable
+/// specification).
 pub(super) fn describe() -> Resource {
     let mut instance = [0; 16];
     SystemEntropy.fill(&mut instance);

@@ -1,9 +1,9 @@
-//! The sampler: which traces are exported.
+//! The sampler: it decides which traces are exported.
 //!
-//! The parent decides, with one exception. A caller may say in `traceparent` that it samples its trace. Every caller can say
-//! so, and callers must not make the gateway export everything where the operator asked for little. So the sampled traces of
-//! callers are sampled like new traces, plus `traces.caller_samples_per_second`. This chance does not come from the trace id,
-//! which the caller chooses.
+//! The decision of the parent applies, with one exception. A caller can set the sampled flag in `traceparent`, and
+//! callers must not make the gateway export everything if the operator asked for little. So a caller's sampled trace
+//! is sampled with the ratio for new traces, and additionally within `traces.caller_samples_per_second`. The sampler
+//! does not derive its random decision from the trace id, because the caller chooses the id.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{ParentBasedSampler, Sampler, SamplingDecision, Sa
 use crate::config::TracesSettings;
 use crate::domain::clock::{Entropy, SystemEntropy};
 
-/// The sampler for these settings.
+/// Returns the sampler for these settings.
 pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
     let most = NonZeroU32::new(settings.caller_samples_per_second);
     let of_callers = CallerSampler {
@@ -27,11 +27,11 @@ pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
         .with_remote_parent_sampled(of_callers)
 }
 
-/// Decides about spans whose parent is outside this process and sampled.
+/// Samples spans whose parent is outside this process and sampled.
 #[derive(Debug, Clone)]
 struct CallerSampler {
     ratio: f64,
-    /// Traces sampled on top of the ratio; `None` if there are none.
+    /// Limit of traces that are sampled in addition to the ratio; `None` if there are none.
     allowance: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
@@ -53,7 +53,7 @@ impl ShouldSample for CallerSampler {
         _: &[KeyValue],
         _: &[Link],
     ) -> SamplingResult {
-        // Later work continues a trace from the store: the request decided about it.
+        // Later work continues a trace from the store, for which the request already decided.
         let is_sampled = *kind != SpanKind::Server || self.admits_caller();
         SamplingResult {
             decision: if is_sampled { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop },

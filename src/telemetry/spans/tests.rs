@@ -23,7 +23,7 @@ fn traces(sample_ratio: f64, caller_samples_per_second: u32) -> TracesSettings {
     TracesSettings { otlp_endpoint: None, headers_file: None, sample_ratio, caller_samples_per_second }
 }
 
-/// Keeps the spans that it gets, reduced as the real exporter does.
+/// Stores the spans that it gets, reduced as the real exporter does.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
@@ -35,7 +35,7 @@ impl SpanExporter for Kept {
     }
 }
 
-/// Runs `work` with spans exported and logs at `info`; returns what it returned and the exported spans.
+/// Runs `work` with spans exported and logs at `info`. Returns the result of `work` and the exported spans.
 fn exported<T>(settings: &TracesSettings, work: impl FnOnce() -> T) -> (T, Vec<SpanData>) {
     let _exclusive = exclusive();
     let kept = Kept::default();
@@ -50,7 +50,7 @@ fn exported<T>(settings: &TracesSettings, work: impl FnOnce() -> T) -> (T, Vec<S
     (result, spans)
 }
 
-/// Number of traces that are sampled, of `count` requests with this `traceparent`.
+/// Returns the number of sampled traces among `count` requests with this `traceparent`.
 fn count_sampled(settings: &TracesSettings, traceparent: Option<&str>, count: usize) -> usize {
     let parent = traceparent.map(|header| TraceContext::parse(header).unwrap());
     let request = |_: &usize| {
@@ -68,7 +68,7 @@ fn count_sampled(settings: &TracesSettings, traceparent: Option<&str>, count: us
 fn new_traces_are_sampled_by_the_ratio() {
     assert_eq!(count_sampled(&traces(1.0, 0), None, 1000), 1000);
     assert_eq!(count_sampled(&traces(0.0, 0), None, 1000), 0);
-    // Nine standard deviations on either side.
+    // The tolerance is nine standard deviations on either side.
     assert!((1600..=2400).contains(&count_sampled(&traces(0.2, 0), None, 10_000)));
 }
 
@@ -82,7 +82,7 @@ fn a_trace_that_the_caller_does_not_sample_is_not_sampled() {
 fn sampled_traces_of_callers_are_sampled_up_to_the_allowance_and_then_by_the_ratio() {
     assert_eq!(count_sampled(&traces(1.0, 0), Some(SAMPLED), 1000), 1000);
     assert_eq!(count_sampled(&traces(0.0, 0), Some(SAMPLED), 1000), 0);
-    // The allowance of the first second, and of a few more if the machine is that slow.
+    // The sampled traces are the allowance of the first second, and of a few more if the machine is that slow.
     assert!((7..500).contains(&count_sampled(&traces(0.0, 7), Some(SAMPLED), 1000)));
 }
 
@@ -181,7 +181,7 @@ fn asking_whether_an_event_is_enabled_loses_no_span() {
     assert_eq!(spans.len(), 3);
 }
 
-/// Far more spans than fit, before a collector that never answers.
+/// The test creates far more spans than fit, with a collector that never answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_that_do_not_fit_are_dropped_and_counted() {
     const SPANS: u64 = 10_000;
@@ -205,7 +205,7 @@ async fn spans_that_do_not_fit_are_dropped_and_counted() {
     drop(exclusive);
     let lost = metrics.trace_spans_dropped.with_label_values(&["queue_full"]).get();
     let failed = metrics.trace_spans_dropped.with_label_values(&["export_failed"]).get();
-    // The rest waits, or the exporter has given it up meanwhile.
+    // The other spans still wait, or the exporter has already dropped them.
     assert!(lost >= SPANS - 4096 - failed && lost < SPANS, "{lost} {failed}");
     export.flush(Duration::from_millis(1)).await;
 }

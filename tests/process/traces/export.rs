@@ -12,7 +12,7 @@ use crate::stage::Stage;
 /// Waits until a metric is above 0 and returns its value.
 async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
     let metrics = gateway.admin.join("metrics").unwrap();
-    let look = async {
+    let value = async {
         loop {
             let page = stage.client.get(metrics.clone()).send().await.unwrap().text().await.unwrap();
             let line = page.lines().find_map(|line| line.strip_prefix(metric)).unwrap();
@@ -22,7 +22,7 @@ async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
             }
         }
     };
-    within(metric, look).await
+    within(metric, value).await
 }
 
 /// Checks that calls complete, lost spans are counted, and the gateway stops with exit code 0 within the grace period.

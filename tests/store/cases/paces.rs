@@ -37,7 +37,7 @@ pub(crate) async fn a_completion_updates_the_pace_of_its_tenant_only(harness: Ha
     harness.complete(submission("1"), "salom").await;
     let pace = harness.rows.pace(&acme()).await.unwrap();
     assert_eq!(pace.samples, 1);
-    assert!(pace.first_look < Duration::from_secs(10), "the first poll would come too late: {pace:?}");
+    assert!(pace.first_poll_after < Duration::from_secs(10), "the first poll would come too late: {pace:?}");
     assert_eq!(harness.rows.pace(&globex()).await, None);
 }
 
@@ -50,8 +50,8 @@ pub(crate) async fn the_learned_pace_sets_the_first_poll(harness: Harness) {
     harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
     let pace = learn(&harness).await;
     assert_eq!(pace.samples, Pace::ENOUGH_SAMPLES);
-    assert!((50..100).contains(&pace.first_look.as_secs()), "{pace:?}");
-    assert_eq!(first_poll_delay(&harness, "after").await, pace.first_look);
+    assert!((50..100).contains(&pace.first_poll_after.as_secs()), "{pace:?}");
+    assert_eq!(first_poll_delay(&harness, "after").await, pace.first_poll_after);
 }
 
 pub(crate) async fn failures_and_revisions_do_not_change_the_pace(harness: Harness) {

@@ -91,8 +91,8 @@ async fn finish(
     claimed: &ClaimedDelivery,
     attempt: FinishedAttempt,
 ) -> Option<DisabledReason> {
-    let endpoint_version = claimed.endpoint.as_ref().map(|endpoint| endpoint.version);
-    let attempt = FinishedAttempt { endpoint_version, ..attempt };
+    let webhook_version = claimed.webhook.as_ref().map(|webhook| webhook.version);
+    let attempt = FinishedAttempt { webhook_version, ..attempt };
     harness.store.finish_attempt(claimed.lease, attempt).await.unwrap()
 }
 
@@ -199,8 +199,8 @@ pub(crate) async fn a_delivery_uses_the_present_url_of_its_webhook(harness: Harn
     assert!(harness.store.change_webhook(&acme(), moved.clone(), false).await.unwrap());
     let claimed = harness.claim_delivery().await;
     assert_eq!(claimed.delivery.url, moved.url);
-    let endpoint = claimed.endpoint.as_ref().unwrap();
-    assert_eq!((endpoint.id, &endpoint.sealed), (moved.id, &moved.sealed));
+    let webhook = claimed.webhook.as_ref().unwrap();
+    assert_eq!((webhook.id, &webhook.sealed), (moved.id, &moved.sealed));
     assert_eq!(claimed.delivery.webhook, Some(moved.id));
     assert_eq!(deliveries_to(&harness, moved.id).await[0].url, moved.url.as_str());
 }

@@ -1,24 +1,25 @@
-//! The time of the first poll, and learning from results.
+//! Tests of the time of the first poll, and of learning from results.
 
 use super::*;
 
-fn learned(first_look: u64) -> Option<Pace> {
-    let first_look = Duration::from_secs(first_look);
-    Some(Pace { first_look, samples: Pace::ENOUGH_SAMPLES, learned_at: Timestamp::from_millis(0) })
+fn learned(first_poll_after: u64) -> Option<Pace> {
+    let first_poll_after = Duration::from_secs(first_poll_after);
+    Some(Pace { first_poll_after, samples: Pace::ENOUGH_SAMPLES, learned_at: Timestamp::from_millis(0) })
 }
 
 fn accepted() -> Step {
     Step::Submitted(SubmitOutcome::Accepted)
 }
 
-/// The estimate after these steps, each at its second, and a result at second `found`, without an earlier estimate.
+/// Returns the estimate after these steps, each at its second, and a result at second `found`. There is no earlier
+/// estimate.
 fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
     let mut scenario = LifecycleScenario::begin();
     for (second, step) in steps {
         scenario.step(after(*second), step.clone());
     }
     scenario.pace = None;
-    scenario.step(after(found), ready("salom")).pace.map(|pace| pace.first_look)
+    scenario.step(after(found), ready("salom")).pace.map(|pace| pace.first_poll_after)
 }
 
 #[test]

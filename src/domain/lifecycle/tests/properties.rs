@@ -1,4 +1,4 @@
-//! Invariants that hold for every behaviour of the vendor, the clock and the callers.
+//! Invariants that hold for all behaviours of the vendor, the clock and the callers.
 
 use proptest::prelude::*;
 
@@ -40,7 +40,7 @@ fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
     ]
 }
 
-/// All poll outcomes that do not end a round at once.
+/// Returns all poll outcomes that do not end a round at once.
 fn unfinished_outcomes() -> impl Strategy<Value = PollOutcome> {
     prop_oneof![
         Just(PollOutcome::Empty(obtained(""))),
@@ -67,17 +67,17 @@ fn happenings() -> impl Strategy<Value = RandomEvent> {
     ]
 }
 
-/// Mostly small time steps, some past the deadline, some backwards.
+/// Generates time steps: mostly small ones, some past the deadline, some backwards.
 fn jumps() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 0..20 * MINUTE, 1 => 0..3000 * MINUTE, 1 => -3000 * MINUTE..0]
 }
 
-/// The step that fits the stage.
+/// Returns the step that fits the stage.
 fn step_of(stage: Stage, submit: SubmitOutcome, poll: PollOutcome) -> Step {
     if stage == Stage::Submit { Step::Submitted(submit) } else { Step::Polled(poll) }
 }
 
-/// Whether `step`, taken at `stage`, may plan a submit.
+/// Whether `step`, applied at `stage`, may plan a submit.
 fn denies_the_call(stage: Stage, step: &Step) -> bool {
     matches!(
         (stage, step),
@@ -190,7 +190,7 @@ proptest! {
             now = now.max(work.due_at);
             check_step(&mut scenario, now, step_of(work.stage, submit, poll))?;
         }
-        // The poll at the deadline, and one more if the call was accepted only then.
+        // There is the poll at the deadline, and one more if the call was accepted only then.
         prop_assert!(now.since(started) <= policy().deadline + policy().min_interval * 2);
     }
 }

@@ -9,7 +9,7 @@ fn metadata(ticket: &str) -> Metadata {
     Metadata::parse(object.as_object().unwrap().clone()).unwrap()
 }
 
-/// Completed with the words "salom", then submitted with `reanalyze` at [`AGAIN`].
+/// Creates an analysis that completed with the words "salom" and was then submitted with `reanalyze` at [`AGAIN`].
 fn reanalyzed() -> LifecycleScenario {
     let mut scenario = LifecycleScenario::completed();
     scenario.analysis.resubmitted(&submission(true), after(AGAIN));

@@ -62,7 +62,7 @@ fn a_retry_after_of_the_vendor_is_honoured() {
 fn an_empty_answer_counts_after_the_grace_period() {
     let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(100), empty());
-    assert_eq!(scenario.work().etag, None, "the look that ends the grace period needs the answer, not a 304");
+    assert_eq!(scenario.work().etag, None, "the poll that ends the grace period needs the answer, not a 304");
     assert_eq!(scenario.line(after(699), empty()), "processing, poll in 69 s");
     assert_eq!(scenario.line(after(700), empty()), "completed, settle in 120 s → analysis.completed");
 }
@@ -103,7 +103,8 @@ fn errors_back_off_and_a_success_resets_them() {
         scenario.step(after(60), failing(FaultCode::VendorError));
         waits.push(scenario.due_in(after(60)));
     }
-    // With a jitter of one half: half of the ceiling, which doubles from the floor to the cap, and at least the floor.
+    // With a jitter of one half, the pause is half of the ceiling and at least the floor. The ceiling doubles from
+    // the floor to the cap.
     assert_eq!(waits, [5, 5, 10, 20, 40, 80, 150, 150, 150]);
     assert_eq!(scenario.line(after(60), not_ready()), "processing, poll in 5 s");
     assert_eq!(scenario.work().errors, 0);
@@ -189,8 +190,8 @@ fn a_call_accepted_after_the_deadline_gets_one_poll() {
     let mut scenario = LifecycleScenario::begin();
     let accepted = scenario.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));
     assert_eq!(accepted, "processing, poll in 5 s");
-    let look = scenario.line(after(DEADLINE + 65), not_ready());
-    assert_eq!(look, "failed, DeadlineExceeded → analysis.failed");
+    let line = scenario.line(after(DEADLINE + 65), not_ready());
+    assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn a_round_past_its_deadline_expires_without_a_poll() {
     let failure = expire(unreadable, DEADLINE).1.failure.unwrap();
     assert_eq!(failure.code, FailureCode::ResultUnreadable);
     assert_eq!(failure.detail, "no result before the deadline; last error: it did not help");
-    // A completed analysis keeps waiting for its settle poll.
+    // A completed analysis still waits for its settle poll.
     assert_eq!(
         expire(LifecycleScenario::completed(), DEADLINE * 2),
         (None, LifecycleScenario::completed().analysis)

@@ -1,16 +1,16 @@
-//! Groups with jobs that fail, panic or lose their transaction.
+//! Tests of groups in which a job fails or panics, or the transaction is lost.
 
 use super::*;
 
 type TestJob = fn(&Connection) -> Result<Done<()>, StoreError>;
 
-/// A writer on a new file with one table, and a second connection that reads what is on disk.
+/// Creates a writer on a new file with one table, and a second connection that reads the committed data.
 fn writer() -> (tempfile::TempDir, Writer, Connection) {
     let (folder, writer, disk, _) = writer_with_listener();
     (folder, writer, disk)
 }
 
-/// The same, with a receiver of the announced changes.
+/// Like [`writer`], with a receiver of the announced changes.
 fn writer_with_listener() -> (tempfile::TempDir, Writer, Connection, broadcast::Receiver<Change>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
@@ -38,7 +38,7 @@ async fn run(
     writer.run(move |connection| job(&lock(connection))).await
 }
 
-/// Queues jobs while the thread is blocked, so that they form one group, and returns their outcomes.
+/// Queues jobs while the thread is blocked, so that they form one group. Returns their outcomes.
 async fn in_one_group<const N: usize>(writer: &Writer, jobs: [TestJob; N]) -> Vec<Result<(), StoreError>> {
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
     let (begun, has_begun) = oneshot::channel();
@@ -49,7 +49,7 @@ async fn in_one_group<const N: usize>(writer: &Writer, jobs: [TestJob; N]) -> Ve
     });
     let group = async {
         has_begun.await.unwrap();
-        // The jobs are polled, and so queued, before the thread continues.
+        // Polling a job queues it, before the thread continues.
         let release = async {
             go_on.send(()).unwrap();
         };
@@ -114,7 +114,7 @@ async fn a_failed_commit_fails_its_whole_group_and_no_later_one() {
         &writer,
         [
             |connection| insert(connection, 1),
-            // SQLite does this when the disk is full.
+            // SQLite does the same when the disk is full.
             |connection| {
                 connection.execute_batch("ROLLBACK")?;
                 Err(StoreError::Unavailable("the disk is full".into()))
