@@ -28,6 +28,7 @@ use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::public_url::PublicUrl;
 use crate::env::Env;
 use crate::http::admin::Readiness;
 use crate::http::idempotency::KeyedRequests;
@@ -81,6 +82,7 @@ pub async fn start(
         wall_clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         metrics: telemetry.metrics.clone(),
+        public_url: PublicUrl::new(settings.server.public_url.as_ref()),
     };
 
     let tenants = Arc::new(tenants(settings, variables)?);
@@ -148,7 +150,6 @@ pub async fn start(
         keyed: Arc::new(keyed),
         tenants: tenants.clone(),
         encryption: encryption.clone(),
-        public_url: settings.server.public_url.clone(),
         store: store.clone(),
         max_body_bytes: settings.server.max_body_bytes,
         body_timeout: settings.server.body_timeout,

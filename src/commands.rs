@@ -18,6 +18,7 @@ pub use self::arguments::Cli;
 use self::arguments::{Command, ConfigArgs, StoreCommand};
 use crate::app::{self, StartError};
 use crate::config::{self, Settings};
+use crate::domain::public_url::PublicUrl;
 use crate::http::document;
 use crate::http_client::Network;
 use crate::telemetry::{Telemetry, TelemetryError};
@@ -74,7 +75,7 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
 /// # Errors
 /// If the document cannot be serialized as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
-    document::document(None).to_pretty_json().map_err(Failed::fault)
+    document::document(&PublicUrl::default()).to_pretty_json().map_err(Failed::fault)
 }
 
 fn load(arguments: &ConfigArgs) -> Result<Settings, Failed> {
@@ -107,7 +108,8 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
 
 /// Installs handlers of SIGTERM and Ctrl-C, and returns a future that ends at the first of these signals.
 ///
-/// The handlers are in place before the program reports that it is ready: a signal from then on drains and does not kill.
+/// The handlers are in place before the program reports that it is ready. After that, a signal starts a drain and
+/// does not kill the process.
 fn shutdown_signal() -> Result<impl Future<Output = ()>, Failed> {
     let mut terminated = signal(SignalKind::terminate()).map_err(Failed::fault)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(Failed::fault)?;

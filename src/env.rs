@@ -1,4 +1,4 @@
-//! The environment of all parts of the gateway: clocks, randomness and metrics.
+//! The environment of all parts of the gateway: clocks, randomness, metrics and the public URL.
 //!
 //! The composition root builds one [`Env`] and passes clones of it down. A test builds an [`Env`] with its own clock
 //! and randomness.
@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use crate::domain::clock::{Clock, Entropy};
+use crate::domain::public_url::PublicUrl;
 use crate::telemetry::metrics::Metrics;
 
-/// The clocks, the source of randomness and the metrics of a process. Clones share them.
+/// The clocks, the source of randomness, the metrics and the public URL of a process. Clones share them.
 #[derive(Clone)]
 pub struct Env {
     /// Clock used for schedules and leases. It does not jump. With PostgreSQL it follows the clock of the database server.
@@ -19,4 +20,6 @@ pub struct Env {
     pub entropy: Arc<dyn Entropy>,
     /// Metrics of the process, as `/metrics` exposes them.
     pub metrics: Arc<Metrics>,
+    /// Public URL of the service, for links in answers and events.
+    pub public_url: PublicUrl,
 }

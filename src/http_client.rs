@@ -50,7 +50,7 @@ impl Network {
             .with_safe_default_protocol_versions();
         let tls = tls.map_err(|error| problem("network", &error))?;
         let mut tls = tls
-            .dangerous() // rustls calls every verifier but its own so; `Authorities` only adds to its errors.
+            .dangerous() // The verifier of `authorities` is that of rustls. It only adds to the errors.
             .with_custom_certificate_verifier(authorities.clone())
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -60,7 +60,7 @@ impl Network {
         Ok(Self { tls, authorities, proxies, proxies_of_callbacks })
     }
 
-    /// The connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set: a proxy resolves names itself,
+    /// Returns the connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set: a proxy resolves names itself,
     /// out of sight of the guard.
     pub fn of_callbacks(&self) -> Self {
         Self { proxies: Arc::clone(&self.proxies_of_callbacks), ..self.clone() }
@@ -76,28 +76,28 @@ impl Network {
         builder().tls_backend_preconfigured(self.tls.clone())
     }
 
-    /// Whether a proxy forwards requests to this URL.
+    /// Returns whether a proxy forwards requests to this URL.
     pub fn is_proxied(&self, url: &Url) -> bool {
         self.proxies.forward(url)
     }
 
-    /// The reason of a failed request. `error` must still have its URL, which tells whether a proxy was involved.
+    /// Returns the reason of a failed request. `error` must still have its URL, which tells whether a proxy was involved.
     pub fn explain(&self, error: &reqwest::Error) -> TransportError {
         failure::explain(error, |url| self.is_proxied(url))
     }
 
-    /// The file of certificate authorities, which may change while the process runs.
+    /// Returns the file of certificate authorities, which may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         self.authorities.secrets()
     }
 
-    /// Problems of the system's certificates that prevent nothing, for the log.
+    /// Returns the problems of the system's certificates that do not prevent connections, for the log.
     pub fn warnings(&self) -> &[String] {
         self.authorities.warnings()
     }
 }
 
-/// The reason of a failed request that no proxy forwards.
+/// Returns the reason of a failed request that no proxy forwards.
 pub fn explain(error: &reqwest::Error) -> TransportError {
     failure::explain(error, |_| false)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
 use alovoice_gateway::domain::polling::PollingPolicy;
+use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::env::Env;
 use alovoice_gateway::store::postgres::PostgresStore;
 use alovoice_gateway::store::sqlite::SqliteStore;
@@ -82,6 +83,7 @@ fn store_context() -> StoreContext {
             wall_clock: Arc::new(FixedClock),
             entropy: Arc::new(SystemEntropy),
             metrics: Arc::new(Metrics::new().unwrap()),
+            public_url: PublicUrl::default(),
         },
         policy: PollingPolicy {
             first_after: seconds(10),

@@ -3,9 +3,10 @@
 use actix_web::body::MessageBody;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::ids::CallId;
+use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::analyses::SubmitAnalysis;
-use alovoice_gateway::http::json::{Object, parse};
+use alovoice_gateway::http::body::JsonFields;
 use alovoice_gateway::http::problem::ApiError;
 use serde_json::Value;
 
@@ -14,12 +15,12 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// A body is accepted unchanged, or refused with a short problem that has the location.
 pub fn check(input: &[u8]) {
     let trace = TraceContext::parse(TRACE).unwrap();
-    let submission =
-        match parse::<Object<SubmitAnalysis>>(input).and_then(|body| body.0.into_submission(trace)) {
-            Ok(submission) => submission,
-            Err(error) => return refused(&error),
-        };
-    let body: Value = serde_json::from_slice(input).unwrap();
+    let submission = match SubmitAnalysis::from_json(input).and_then(|body| body.into_submission(trace)) {
+        Ok(submission) => submission,
+        Err(error) => return refused(&error),
+    };
+    // A byte order mark is ignored.
+    let body: Value = serde_json::from_slice(input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input)).unwrap();
     assert_eq!(CallId::parse(body["call_id"].as_str().unwrap()), Ok(submission.call_id));
     assert_eq!(submission.reanalyze, body["reanalyze"] == true);
     let callback = body["callback"]["url"].as_str().map(|url| CallbackUrl::parse(url).unwrap());
@@ -31,7 +32,7 @@ pub fn check(input: &[u8]) {
 
 /// Checks that a problem is useful for callers.
 pub(crate) fn refused(error: &ApiError) {
-    let response = error.respond("req_1");
+    let response = error.respond("req_1", &PublicUrl::default());
     let status = response.status().as_u16();
     let body = response.into_body().try_into_bytes().unwrap();
     assert!(body.len() < 8192, "{} bytes", body.len());

@@ -5,6 +5,7 @@ use alovoice_gateway::domain::analysis::{Analysis, AnalysisResult, Submission};
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::PollOutcome;
+use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::domain::resource::AnalysisResource;
 use alovoice_gateway::domain::trace::TraceContext;
 use bytes::Bytes;
@@ -54,7 +55,7 @@ fn shown(result: AnalysisResult) {
         trace: TraceContext::parse(TRACE).unwrap(),
     };
     let analysis = Analysis::begin(TenantId::parse("acme").unwrap(), submission, Timestamp::from_millis(0));
-    let resource = AnalysisResource::new(&analysis, Some(result));
+    let resource = AnalysisResource::new(&analysis, Some(result), &PublicUrl::default());
     let metrics = resource.talk_metrics.as_ref().unwrap();
     for side in [&metrics.operator, &metrics.client] {
         assert!((0..=metrics.duration_ms).contains(&side.talk_ms), "{metrics:?}");

@@ -48,7 +48,10 @@ impl Analyses {
             let found = found.next().ok_or(AnalysesError::NotFound)?;
             let result = found.result.as_ref().map(ResultSummary::of);
             let under_way = found.analysis.is_under_way();
-            Ok(BatchItem { summary: AnalysisSummary::new(&found.analysis, result), under_way })
+            Ok(BatchItem {
+                summary: AnalysisSummary::new(&found.analysis, result, &self.env.public_url),
+                under_way,
+            })
         };
         Ok(admitted.into_iter().map(outcome).collect())
     }

@@ -78,7 +78,7 @@ impl RepresentationCache {
         self.entries.invalidate_all();
     }
 
-    /// Size of all entries in bytes.
+    /// Returns the size of all entries in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.run_pending_tasks();
         self.entries.weighted_size()

@@ -4,7 +4,7 @@ use super::cursor::{CursorCodec, InvalidCursor};
 use super::{Analyses, AnalysesError};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
+use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
 
@@ -38,8 +38,10 @@ impl Analyses {
         listed.truncate(limit);
         let last = listed.last().filter(|_| !is_last);
         let next_cursor = last.map(|last| encode(&codec, last.analysis.submitted_at, &last.analysis.call_id));
-        let analyses =
-            listed.into_iter().map(|listed| AnalysisSummary::new(&listed.analysis, listed.result)).collect();
+        let summary = |listed: ListedAnalysis| {
+            AnalysisSummary::new(&listed.analysis, listed.result, &self.env.public_url)
+        };
+        let analyses = listed.into_iter().map(summary).collect();
         Ok(Listing { analyses, next_cursor })
     }
 }

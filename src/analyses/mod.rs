@@ -118,7 +118,7 @@ impl Analyses {
         }
     }
 
-    /// Size of the cache in bytes.
+    /// Returns the size of the cache in bytes.
     pub fn cached_bytes(&self) -> u64 {
         self.cache.bytes()
     }
@@ -173,7 +173,7 @@ impl Analyses {
                 Ok(found) => found?,
             },
         };
-        let representation = Arc::new(Representation::new(found)?);
+        let representation = Arc::new(Representation::new(found, &self.env.public_url)?);
         if representation.status.is_finished() {
             self.cache.insert(key, epoch, Arc::clone(&representation));
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
+use crate::domain::public_url::PublicUrl;
 use crate::domain::resource::AnalysisResource;
 use crate::store::{StoreError, StoredAnalysis};
 
@@ -23,10 +24,10 @@ pub struct Representation {
 }
 
 impl Representation {
-    pub(super) fn new(found: StoredAnalysis) -> Result<Self, StoreError> {
+    pub(super) fn new(found: StoredAnalysis, public_url: &PublicUrl) -> Result<Self, StoreError> {
         let status = found.analysis.status;
         let retry_at = found.analysis.retry_at();
-        let resource = AnalysisResource::new(&found.analysis, found.result);
+        let resource = AnalysisResource::new(&found.analysis, found.result, public_url);
         let body = serde_json::to_vec(&resource).map_err(|error| StoreError::Corrupt(error.to_string()))?;
         Ok(Self { etag: entity_tag(&body), body: body.into(), status, retry_at })
     }

@@ -42,6 +42,6 @@ impl Analyses {
         let found = spans::run(span, StoreError::label, submit).await?;
         self.cache.invalidate(&key);
         let under_way = found.analysis.is_under_way();
-        Ok(Submitted { representation: Representation::new(found)?, under_way })
+        Ok(Submitted { representation: Representation::new(found, &self.env.public_url)?, under_way })
     }
 }

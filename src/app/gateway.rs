@@ -53,12 +53,12 @@ pub(super) struct Tasks {
 }
 
 impl Gateway {
-    /// Root of the API's URLs.
+    /// Returns the root of the API's URLs.
     pub const fn api(&self) -> &Url {
         &self.api
     }
 
-    /// Root of the URLs of metrics and probes.
+    /// Returns the root of the URLs of metrics and probes.
     pub const fn admin(&self) -> &Url {
         &self.admin
     }

@@ -1,4 +1,4 @@
-//! The two servers: the API's, and the admin port.
+//! The servers of the API and of the admin port.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -29,7 +29,7 @@ pub(super) fn serve_api(
     draining: &CancellationToken,
     loops: &TaskTracker,
 ) -> Result<(ServerHandle, Url), StartError> {
-    let (address, public_url) = (settings.server.listen, settings.server.public_url.clone());
+    let (address, public_url) = (settings.server.listen, state.env.public_url.clone());
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (state, draining, of_pages) = (state.clone(), draining.clone(), settings.cors.clone());
     let server = HttpServer::new(move || {
@@ -42,7 +42,7 @@ pub(super) fn serve_api(
                 let (answering, draining) = (api.call(request), draining.clone());
                 async move { Ok(last_if(draining.is_cancelled(), answering.await?)) }
             })
-            .configure(move |config| crate::http::configure(config, public_url.as_ref()))
+            .configure(move |config| crate::http::configure(config, &public_url))
     })
     .workers(workers)
     // The limit applies to each server thread.

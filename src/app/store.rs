@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::StartError;
 use crate::config::{Settings, StoreUrl};
 use crate::domain::clock::{SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::public_url::PublicUrl;
 use crate::env::Env;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
@@ -38,6 +39,7 @@ pub async fn attach(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
         wall_clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         metrics: Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?),
+        public_url: PublicUrl::new(settings.server.public_url.as_ref()),
     };
     let context = context(settings, env);
     Ok(match &settings.store.url {

@@ -84,7 +84,7 @@ impl KeySet {
         Ok(Self { keys, fingerprint: digest::digest(&digest::SHA256, content).as_ref().into() })
     }
 
-    /// SHA-256 of the content that the keys were read from.
+    /// Returns the SHA-256 of the content that the keys were read from.
     pub(super) fn fingerprint(&self) -> &Arc<[u8]> {
         &self.fingerprint
     }

@@ -1,4 +1,4 @@
-//! One attempt to deliver a callback.
+//! Makes one attempt to deliver a callback.
 
 use std::sync::Arc;
 use std::time::Duration;

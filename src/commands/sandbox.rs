@@ -217,8 +217,8 @@ fn announce(secret: CallbackSecret) -> OnReceived {
     })
 }
 
-/// Text that the sandbox prints when it is ready. Tests and readers rely on the lines `TOKEN=`, `CALLBACK_SECRET=` and
-/// `VENDOR_TOKEN=`.
+/// Returns the text that the sandbox prints when it is ready. Tests and readers rely on the lines `TOKEN=`,
+/// `CALLBACK_SECRET=` and `VENDOR_TOKEN=`.
 fn welcome(
     gateway: &Gateway,
     vendor: &VendorStandIn,

@@ -122,7 +122,7 @@ impl Accepts {
         }
     }
 
-    /// Name of the type, for the reference.
+    /// Returns the name of the type, for the reference.
     pub(super) fn type_name(&self) -> String {
         match self {
             Self::Boolean => "boolean".to_owned(),

@@ -49,7 +49,7 @@ pub(super) trait Contents {
     /// Returns the type and the bounds.
     fn accepts(&self) -> Accepts;
 
-    /// A key that has a default. The default is written as in the file, and the same rule applies to it.
+    /// Declares a key that has a default. The default is written as in the file, and the same rule applies to it.
     fn default(self, default: impl Into<Value>) -> Setting<Self, WithDefault>
     where
         Self: Sized,
@@ -57,7 +57,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: WithDefault(default.into()), example: None }
     }
 
-    /// A key that may be absent.
+    /// Declares a key that may be absent.
     fn optional(self) -> Setting<Self, Optional>
     where
         Self: Sized,
@@ -65,7 +65,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: Optional { one_of: &[] }, example: None }
     }
 
-    /// One of several keys, of which exactly one must be set. The table itself checks this.
+    /// Declares one of several keys, of which exactly one must be set. The table itself checks this.
     fn one_of(self, keys: &'static [&'static str]) -> Setting<Self, Optional>
     where
         Self: Sized,
@@ -73,7 +73,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: Optional { one_of: keys }, example: None }
     }
 
-    /// A key that must be set.
+    /// Declares a key that must be set.
     fn required(self) -> Setting<Self, Required>
     where
         Self: Sized,
@@ -175,7 +175,7 @@ pub(super) struct List<T> {
     most: Option<usize>,
 }
 
-/// A list whose elements follow one rule.
+/// Declares a list whose elements follow one rule.
 pub(super) fn list_of<T>(rule: ValueRule<T>) -> List<T> {
     List { rule, least: 0, most: None }
 }
@@ -221,7 +221,7 @@ pub(super) struct Nested<T> {
     table: PhantomData<T>,
 }
 
-/// A table inside the table: `[vendor.polling]`.
+/// Declares a table inside the table: `[vendor.polling]`.
 pub(super) fn table<T: SettingsTable>() -> Nested<T> {
     Nested { is_inline: false, table: PhantomData }
 }

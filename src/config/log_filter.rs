@@ -1,4 +1,4 @@
-//! Syntax of log filters.
+//! Parses log filters.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use toml::Value;
 
+use super::accepts::Accepts;
 use super::declare::settings;
 use super::keys::{Contents, list_of};
-use super::proxy_url::ProxyUrl;
-use super::rules::{boolean, file, proxy_url, text};
+use super::proxy_url::{InvalidProxyUrl, ProxyUrl};
+use super::rules::{InvalidValue, ValueRule, boolean, file, text};
 
 /// Direct connections, with the certificate authorities of the system.
 impl Default for NetworkSettings {
@@ -42,4 +43,12 @@ settings! {
         /// the authorities of the system.
         ca_file: Option<PathBuf> = file().optional().example("/etc/alovoice/corporate-ca.pem"),
     }
+}
+
+/// Creates the rule for the URL of a forward proxy. An error does not show the URL, which may contain a password.
+fn proxy_url() -> ValueRule<ProxyUrl> {
+    ValueRule::new(Accepts::ProxyUrl, |given| {
+        let url = given.text().unwrap_or_default();
+        url.parse().map_err(|error: InvalidProxyUrl| InvalidValue::because(error.to_string()))
+    })
 }

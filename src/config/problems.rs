@@ -42,14 +42,14 @@ impl From<SettingsProblem> for SettingsProblems {
     }
 }
 
-/// `path.key`, with the key in quotes where TOML requires quotes.
+/// Returns `path.key`, with the key in quotes where TOML requires quotes.
 pub(crate) fn key_path(path: &str, key: &str) -> String {
     let is_bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let key = if is_bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// Path of a list element: `path[index]`.
+/// Returns the path of a list element: `path[index]`.
 pub(super) fn element_path(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }

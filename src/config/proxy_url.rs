@@ -17,7 +17,7 @@ pub struct ProxyUrl {
 }
 
 impl ProxyUrl {
-    /// The URL with its user name and password.
+    /// Returns the URL with its user name and password.
     pub fn expose(&self) -> &str {
         &self.url
     }

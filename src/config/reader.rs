@@ -88,7 +88,7 @@ impl<'r> Section<'r> {
         result
     }
 
-    /// Whether a key that was read is set.
+    /// Whether the file or a variable sets this key. The key must have been read before.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.set.contains(&key)
     }

@@ -12,7 +12,6 @@ use url::Url;
 
 use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
-use super::proxy_url::ProxyUrl;
 use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
@@ -68,7 +67,7 @@ pub(super) struct RawValue<'v> {
 }
 
 impl<'v> RawValue<'v> {
-    fn text(self) -> Option<&'v str> {
+    pub(super) fn text(self) -> Option<&'v str> {
         self.value.as_str()
     }
 
@@ -88,7 +87,7 @@ impl<'v> RawValue<'v> {
         Some(parts.map(|part| Value::String(part.trim().to_owned())).collect())
     }
 
-    /// The value as a table.
+    /// Returns the value as a table.
     pub(super) fn table(self) -> Option<Table> {
         self.value.as_table().cloned()
     }
@@ -104,7 +103,10 @@ pub(super) struct ValueRule<T> {
 
 impl<T> ValueRule<T> {
     /// Creates a rule with its own error messages.
-    fn new(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static) -> Self {
+    pub(super) fn new(
+        accepts: Accepts,
+        parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static,
+    ) -> Self {
         Self { accepts, parse: Box::new(parse) }
     }
 
@@ -140,18 +142,18 @@ impl<T> ValueRule<T> {
         (self.parse)(given)
     }
 
-    /// Type and bounds.
+    /// Returns the type and the bounds.
     pub(super) fn accepts(&self) -> &Accepts {
         &self.accepts
     }
 }
 
-/// `true` or `false`.
+/// Creates the rule for `true` or `false`.
 pub(super) fn boolean() -> ValueRule<bool> {
     ValueRule::plain(Accepts::Boolean, |given| given.value.as_bool().or_else(|| given.read_text_as()))
 }
 
-/// A whole number within bounds.
+/// Creates the rule for a whole number within bounds.
 pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> ValueRule<T> {
     ValueRule::plain(Accepts::Integer(bounds.clone()), move |given| {
         let number = given.value.as_integer().or_else(|| given.read_text_as());
@@ -159,7 +161,7 @@ pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> ValueRule
     })
 }
 
-/// A number within bounds.
+/// Creates the rule for a number within bounds.
 pub(super) fn number(bounds: RangeInclusive<f64>) -> ValueRule<f64> {
     ValueRule::plain(Accepts::Number(bounds.clone()), move |given| {
         // `as f64` is exact for every integer within the bounds.
@@ -169,7 +171,7 @@ pub(super) fn number(bounds: RangeInclusive<f64>) -> ValueRule<f64> {
     })
 }
 
-/// A duration within bounds.
+/// Creates the rule for a duration within bounds.
 pub(super) fn duration(bounds: RangeInclusive<Duration>) -> ValueRule<Duration> {
     ValueRule::plain(Accepts::Duration(bounds.clone()), move |given| {
         let HumanDuration(duration) = given.text()?.parse().ok()?;
@@ -177,7 +179,7 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> ValueRule<Duration> 
     })
 }
 
-/// A number of bytes within bounds.
+/// Creates the rule for a number of bytes within bounds.
 pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> ValueRule<T> {
     ValueRule::plain(Accepts::Size(bounds.clone()), move |given| {
         let zero = given.value.as_integer().filter(|number| *number == 0).map(|_| 0);
@@ -186,7 +188,7 @@ pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> ValueRule<T>
     })
 }
 
-/// One of a few words, each with its meaning.
+/// Creates the rule for one of a few words, each with its meaning.
 pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<T> {
     let names = words.iter().map(|(word, _)| *word).collect();
     ValueRule::plain(Accepts::Words(names), move |given| {
@@ -194,7 +196,7 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<
     })
 }
 
-/// A string that is not empty.
+/// Creates the rule for a string that is not empty.
 pub(super) fn text() -> ValueRule<String> {
     ValueRule::plain(Accepts::Text, |given| non_empty(given).map(str::to_owned))
 }
@@ -203,12 +205,13 @@ fn non_empty(given: RawValue<'_>) -> Option<&str> {
     given.text().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
 }
 
-/// A file's path.
+/// Creates the rule for a file's path.
 pub(super) fn file() -> ValueRule<PathBuf> {
     ValueRule::plain(Accepts::File, |given| non_empty(given).map(PathBuf::from))
 }
 
-/// The name of an environment variable. An error does not show the value, because it may be the secret itself.
+/// Creates the rule for the name of an environment variable. An error does not show the value, because it may be the
+/// secret itself.
 pub(super) fn variable() -> ValueRule<String> {
     let is_name = |name: &&str| {
         !name.is_empty()
@@ -221,8 +224,8 @@ pub(super) fn variable() -> ValueRule<String> {
     })
 }
 
-/// An absolute `http` or `https` URL without user name, password and fragment. An error does not show the URL,
-/// because it may contain a secret.
+/// Creates the rule for an absolute `http` or `https` URL without user name, password and fragment. An error does not
+/// show the URL, because it may contain a secret.
 pub(super) fn http_url() -> ValueRule<Url> {
     ValueRule::new(Accepts::Url, parse_http_url)
 }
@@ -241,7 +244,7 @@ fn parse_http_url(given: RawValue<'_>) -> Result<Url, InvalidValue> {
     Ok(url)
 }
 
-/// An [`http_url`] without a query, so that a path can be appended.
+/// Creates the rule for an [`http_url`] without a query, so that a path can be appended.
 pub(super) fn base_url() -> ValueRule<Url> {
     http_url().and(|url| match url.query() {
         None => Ok(url),
@@ -249,15 +252,8 @@ pub(super) fn base_url() -> ValueRule<Url> {
     })
 }
 
-/// The URL of a forward proxy. An error does not show the URL: it may hold a password.
-pub(super) fn proxy_url() -> ValueRule<ProxyUrl> {
-    ValueRule::new(Accepts::ProxyUrl, |given| {
-        let url = given.text().and_then(|text| text.parse().ok());
-        url.ok_or_else(|| InvalidValue::because(format!("must be {}", Accepts::ProxyUrl)))
-    })
-}
-
-/// An origin in the form that browsers send (RFC 6454, section 6.2), so that the two compare as strings.
+/// Creates the rule for an origin in the form that browsers send (RFC 6454, section 6.2), so that the two compare as
+/// strings.
 pub(super) fn origin() -> ValueRule<String> {
     ValueRule::new(Accepts::Origin, |given| {
         let origin = parse_http_url(given)?.origin().ascii_serialization();
@@ -270,17 +266,17 @@ pub(super) fn origin() -> ValueRule<String> {
     })
 }
 
-/// A network in CIDR notation.
+/// Creates the rule for a network in CIDR notation.
 pub(super) fn network() -> ValueRule<IpNet> {
     ValueRule::plain(Accepts::Network, |given| given.text()?.parse().ok())
 }
 
-/// An IP address and a port.
+/// Creates the rule for an IP address and a port.
 pub(super) fn address() -> ValueRule<SocketAddr> {
     ValueRule::plain(Accepts::Address, |given| given.text()?.parse().ok())
 }
 
-/// The URL of a store. An error does not show the URL, because it may contain a password.
+/// Creates the rule for the URL of a store. An error does not show the URL, because it may contain a password.
 pub(super) fn store_url() -> ValueRule<StoreUrl> {
     ValueRule::new(Accepts::StoreUrl, |given| {
         let url = given.text().unwrap_or_default();
@@ -288,7 +284,7 @@ pub(super) fn store_url() -> ValueRule<StoreUrl> {
     })
 }
 
-/// A filter for logs.
+/// Creates the rule for a filter of logs.
 pub(super) fn log_filter() -> ValueRule<String> {
     ValueRule::new(Accepts::LogFilter, |given| {
         let filter = non_empty(given).ok_or_else(|| InvalidValue::must_be(Accepts::Text))?;

@@ -20,7 +20,7 @@ impl ServiceLinks {
         Self(environment.iter().filter_map(beginning).collect())
     }
 
-    /// Whether the variable belongs to one of the Services or links.
+    /// Returns whether the variable belongs to one of the Services or links.
     pub(super) fn contain(&self, name: &str, text: &str) -> bool {
         let name = name.to_ascii_uppercase();
         self.0.iter().filter_map(|beginning| name.strip_prefix(beginning.as_str())).any(|end| match end {
@@ -32,7 +32,7 @@ impl ServiceLinks {
     }
 }
 
-/// Whether the value proves that a name with this end is no misspelt setting: a host, the URL of a port such as
+/// Returns whether the value proves that a name with this end is no misspelt setting: a host, the URL of a port such as
 /// `tcp://10.0.0.1:80`, or the path of a link.
 fn is_telling(end: &str, text: &str) -> bool {
     match end {

@@ -1,4 +1,4 @@
-//! The settings as a whole, and the tables that have no file of their own.
+//! The settings as a whole, and the tables that are not in a separate file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

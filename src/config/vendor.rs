@@ -39,7 +39,7 @@ settings! {
 }
 
 impl VendorSettings {
-    /// Whether the tenants' tokens cross the network without TLS, and `allow_http` is off.
+    /// Returns whether the tenants' tokens cross the network without TLS, and `allow_http` is off.
     pub fn exposes_tokens(&self) -> bool {
         !self.allow_http && self.base_url.scheme() != "https" && !is_loopback(&self.base_url)
     }

@@ -41,7 +41,7 @@ impl Status {
     /// The statuses of analyses that have no outcome yet.
     pub const UNFINISHED: [Self; 2] = [Self::Queued, Self::Processing];
 
-    /// Name in the API, the store and the metrics.
+    /// Returns the name in the API, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -112,7 +112,7 @@ pub enum FaultCode {
 }
 
 impl FaultCode {
-    /// Name in the metrics.
+    /// Returns the name in the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VendorUnreachable => "unreachable",

@@ -25,7 +25,7 @@ impl DeliveryStatus {
     /// All statuses of a delivery.
     pub const ALL: [Self; 3] = [Self::Pending, Self::Delivered, Self::Failed];
 
-    /// Name in the API and the store.
+    /// Returns the name in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",

@@ -32,7 +32,7 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// Name in the event's body, the store and the metrics.
+    /// Returns the name in the event's body, the store and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnalysisCompleted => "analysis.completed",

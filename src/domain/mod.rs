@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod listing;
 pub mod pace;
 pub mod polling;
+pub mod public_url;
 pub mod renderings;
 pub mod replays;
 pub mod resource;

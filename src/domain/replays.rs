@@ -40,11 +40,11 @@ pub struct Replay {
 pub struct ReplayCount {
     /// Number of events that were counted.
     pub events: u64,
-    /// Whether there may be more, because the count stopped at [`ReplayCount::LOOKED_AT`].
+    /// Whether there may be more, because the count stopped at [`ReplayCount::MAX_COUNTED`].
     pub more: bool,
 }
 
 impl ReplayCount {
     /// Maximum number of events that a count reads.
-    pub const LOOKED_AT: i64 = 100_000;
+    pub const MAX_COUNTED: i64 = 100_000;
 }

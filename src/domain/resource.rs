@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
 use super::clock::Timestamp;
 use super::ids::CallId;
+use super::public_url::PublicUrl;
 use super::tags::Tag;
 use super::talk_metrics::TalkMetrics;
 use super::transcript::Turn;
@@ -51,14 +52,14 @@ pub struct AnalysisResource {
     /// Talk metrics of the call.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Path of the recording at this service.
+    /// Link to the recording: a path of this service, or a full URL if the operator configured `server.public_url`.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }
 
 impl AnalysisResource {
     /// Creates the resource of an analysis, with the result if there is one.
-    pub fn new(analysis: &Analysis, result: Option<AnalysisResult>) -> Self {
+    pub fn new(analysis: &Analysis, result: Option<AnalysisResult>, public_url: &PublicUrl) -> Self {
         let mut resource = Self {
             call_id: analysis.call_id.clone(),
             status: analysis.status,
@@ -77,8 +78,7 @@ impl AnalysisResource {
         };
         if let Some(result) = result {
             resource.talk_metrics = Some(TalkMetrics::of(&result.transcript));
-            resource.audio_url =
-                result.audio_path.map(|_| format!("/v1/analyses/{}/audio", analysis.call_id));
+            resource.audio_url = result.audio_path.map(|_| public_url.recording(&analysis.call_id));
             resource.ai_call_id = result.ai_call_id;
             resource.begin_time = result.begin_time;
             resource.transcript = Some(result.transcript);

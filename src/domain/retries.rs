@@ -41,7 +41,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// Name for the label of a metric.
+    /// Returns the label of the outcome in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
 use super::clock::Timestamp;
 use super::ids::CallId;
+use super::public_url::PublicUrl;
 use super::talk_metrics::TalkMetrics;
 
 /// Maximum number of tags that lists show and that the filter by tag finds.
@@ -91,14 +92,14 @@ pub struct AnalysisSummary {
     /// Talk metrics of the call.
     #[schema(required = true)]
     pub talk_metrics: Option<TalkMetrics>,
-    /// Path of the recording at this service.
+    /// Link to the recording: a path of this service, or a full URL if the operator configured `server.public_url`.
     #[schema(required = true, example = "/v1/analyses/1716207617.42/audio")]
     pub audio_url: Option<String>,
 }
 
 impl AnalysisSummary {
     /// Creates the summary of an analysis, with the result if there is one.
-    pub fn new(analysis: &Analysis, result: Option<ResultSummary>) -> Self {
+    pub fn new(analysis: &Analysis, result: Option<ResultSummary>, public_url: &PublicUrl) -> Self {
         let mut summary = Self {
             call_id: analysis.call_id.clone(),
             status: analysis.status,
@@ -115,7 +116,7 @@ impl AnalysisSummary {
             audio_url: None,
         };
         if let Some(result) = result {
-            summary.audio_url = result.has_audio.then(|| format!("/v1/analyses/{}/audio", analysis.call_id));
+            summary.audio_url = result.has_audio.then(|| public_url.recording(&analysis.call_id));
             summary.ai_call_id = result.ai_call_id;
             summary.begin_time = result.begin_time;
             summary.tag_names = Some(result.tag_names);

@@ -42,7 +42,7 @@ impl Speaker {
         }
     }
 
-    /// Name in the API.
+    /// Returns the name in the API.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Operator => "operator",

@@ -75,7 +75,7 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// Kind of the error, for the labels of metrics.
+    /// Returns the kind of the error, for the labels of metrics.
     pub const fn kind(self) -> &'static str {
         match self {
             Self::UnknownHost | Self::NameServer => "dns",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 
+use super::page;
 use super::state::ApiState;
 use crate::store::{Queue, Resources, StoreError, WebhookCounts};
 use crate::telemetry::metrics::{Metrics, whole};
@@ -30,20 +31,17 @@ impl Readiness {
     }
 }
 
-/// The routes of the admin port.
+/// Adds the routes of the admin port.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .route("/metrics", web::get().to(metrics))
-        .route("/livez", web::get().to(livez))
-        .route("/readyz", web::get().to(readyz));
+    config.service(page("/metrics", metrics)).service(page("/livez", livez)).service(page("/readyz", readyz));
 }
 
-/// Liveness: the process answers.
+/// Answers 200 while the process runs.
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// Readiness: this replica accepts requests, and the store accepts writes.
+/// Answers 200 if this replica accepts requests and the store accepts writes.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => HttpResponse::Ok().body("ok\n"),

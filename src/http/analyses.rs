@@ -10,13 +10,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::body::{JsonBody, JsonFields};
 use super::conditional::{is_unchanged, preferred_wait};
 use super::exact_object::ExactObject;
+use super::field_errors::FieldErrors;
 use super::json::Object;
-use super::problem::{ApiError, FieldError, retry_after};
+use super::problem::{ApiError, retry_after};
 use super::query::NoQuery;
 use super::request::ApiRequest;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission};
-use crate::domain::callback_url::CallbackUrl;
+use crate::domain::callback_url::{CallbackUrl, InvalidCallbackUrl};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
@@ -75,6 +76,18 @@ pub struct Callback {
     url: String,
 }
 
+/// Advice for callers who need headers or credentials, which are not stored with submissions.
+const USE_A_WEBHOOK: &str = "for headers or credentials, register a webhook, which stores them encrypted";
+
+impl Callback {
+    fn into_url(self) -> Result<CallbackUrl, String> {
+        CallbackUrl::parse(&self.url).map_err(|error| match error {
+            InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
+            other => other.to_string(),
+        })
+    }
+}
+
 /// `Prefer`, for the document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -89,6 +102,10 @@ impl JsonFields for SubmitAnalysis {
     fn calls(&self) -> Vec<CallId> {
         CallId::parse(&self.call_id).into_iter().collect()
     }
+
+    fn advice(pointer: &str) -> Option<&'static str> {
+        pointer.starts_with("#/callback/").then_some(USE_A_WEBHOOK)
+    }
 }
 
 impl SubmitAnalysis {
@@ -97,31 +114,16 @@ impl SubmitAnalysis {
     /// # Errors
     /// `invalid_request`, with all fields that break a rule.
     pub fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
-        let mut errors = Vec::new();
-        let call_id = checked(&mut errors, "#/call_id", CallId::parse(&self.call_id));
-        let callback = self
-            .callback
-            .and_then(|callback| checked(&mut errors, "#/callback/url", CallbackUrl::parse(&callback.0.url)));
-        let metadata =
-            self.metadata.and_then(|object| checked(&mut errors, "#/metadata", Metadata::parse(object.0)));
-        match call_id {
-            Some(call_id) if errors.is_empty() => {
-                Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
-            }
-            _ => Err(ApiError::invalid(errors)),
-        }
+        let mut errors = FieldErrors::default();
+        let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
+        let callback =
+            self.callback.and_then(|callback| errors.take("#/callback/url", callback.0.into_url()));
+        let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
+        errors.check()?;
+        // An invalid call id is among the errors already.
+        let call_id = call_id.ok_or_else(|| ApiError::invalid(Vec::new()))?;
+        Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
     }
-}
-
-/// Returns the value of a field, or adds its error to `errors`.
-fn checked<T>(
-    errors: &mut Vec<FieldError>,
-    pointer: &str,
-    parsed: Result<T, impl std::fmt::Display>,
-) -> Option<T> {
-    parsed
-        .map_err(|error| errors.push(FieldError { pointer: pointer.to_owned(), detail: error.to_string() }))
-        .ok()
 }
 
 /// Submits one call.
@@ -130,7 +132,7 @@ pub(super) async fn submit_analysis(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, body, .. } = request;
     let submission = body.0.into_submission(trace)?;
-    let location = format!("/v1/analyses/{}", submission.call_id);
+    let location = state.env.public_url.analysis(&submission.call_id);
     let submitted = state.analyses.submit(&tenant, submission).await?;
     let representation = submitted.representation;
     let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };

@@ -10,9 +10,9 @@ use utoipa::openapi::{Content, RefOr, Response, ResponseBuilder, ResponsesBuilde
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 use super::disposition::inline;
-use super::document::shared_problem;
 use super::problem::{ApiError, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE};
 use super::request::ApiRequest;
+use super::shared_problems::shared_problem;
 use super::state::ApiState;
 use crate::alovoice::{REQUEST_HEADERS, Recording};
 use crate::domain::ids::CallId;
@@ -120,7 +120,7 @@ pub(super) async fn stream(
     Ok(response.streaming(recording.into_stream().map_err(broken)))
 }
 
-/// File name extension of an audio type; `None` for other types.
+/// Returns the file name extension of an audio type; `None` for other types.
 fn extension(content_type: &[u8]) -> Option<&'static str> {
     Some(match content_type.split(|byte| *byte == b';').next()?.trim_ascii() {
         b"audio/wav" | b"audio/x-wav" | b"audio/wave" | b"audio/vnd.wave" => "wav",

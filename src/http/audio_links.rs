@@ -15,10 +15,10 @@ use super::audio;
 use super::audit::AuditEntry;
 use super::body::{JsonFields, OptionalBody};
 use super::numbers::whole_number;
-use super::observe::RequestTrace;
 use super::problem::{ApiError, LINK_EXPIRED, NOT_FOUND};
 use super::query::{NoQuery, QueryParameters};
 use super::request::{ApiRequest, operation_of, state_of, take_turn};
+use super::request_context::RequestTrace;
 use super::security_headers::RESOURCE_POLICY;
 use crate::domain::audio_link::{AudioLink, DEFAULT_LIFETIME, MAX_LIFETIME, MIN_LIFETIME};
 use crate::domain::clock::Timestamp;
@@ -74,8 +74,7 @@ pub(super) async fn create_audio_link(
     let expires_at = state.env.clock.now() + body.0.lifetime()?;
     state.analyses.recording_path(&tenant, &call_id, trace).await?;
     let link = AudioLink { tenant: tenant.id().clone(), call_id, expires_at };
-    let base = state.public_url.as_ref().map_or("", |url| url.as_str().trim_end_matches('/'));
-    let url = format!("{base}{LINKED}{}", link.seal(&keys, &*state.env.entropy));
+    let url = state.env.public_url.link(&format!("{LINKED}{}", link.seal(&keys, &*state.env.entropy)));
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, url.as_str()))
         .json(AudioLinkResource { url, expires_at }))

@@ -14,9 +14,10 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use tracing::Level;
 
 use super::idempotency::REPLAYED;
-use super::observe::{RequestName, RequestTrace};
+use super::item_statuses::ItemStatuses;
+use super::operations::ApiOperation;
 use super::path;
-use super::routes::ApiOperation;
+use super::request_context::{RequestName, RequestTrace};
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 
@@ -24,10 +25,6 @@ use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 /// disconnects earlier, it is written without a status, and only for operations that may change data.
 #[derive(Clone)]
 pub(super) struct AuditEntry(Rc<RefCell<Entry>>);
-
-/// The statuses of the items of a batch that name a call, in their order. The handler adds them to the extensions of
-/// its response.
-pub(super) struct ItemStatuses(pub(super) Vec<u16>);
 
 struct Entry {
     action: &'static str,

@@ -6,9 +6,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::analyses::SubmitAnalysis;
-use super::audit::ItemStatuses;
 use super::body::{JsonBody, JsonFields};
-use super::json::{Object, parse};
+use super::item_statuses::ItemStatuses;
 use super::problem::{ApiError, INTERNAL, Problem};
 use super::query::NoQuery;
 use super::request::ApiRequest;
@@ -62,7 +61,7 @@ pub struct BatchResult {
 
 /// Parses an item.
 fn read(item: &RawValue, index: usize, trace: TraceContext) -> Result<Submission, ApiError> {
-    let read = || parse::<Object<SubmitAnalysis>>(item.get().as_bytes())?.0.into_submission(trace);
+    let read = || SubmitAnalysis::from_json(item.get().as_bytes())?.into_submission(trace);
     read().map_err(|error| error.within(&format!("/analyses/{index}")))
 }
 
@@ -123,7 +122,7 @@ async fn submit(
                 BatchResult { call_id, status, analysis: Some(summary), problem: None }
             }
             Err(error) => {
-                let problem = error.problem(request_id);
+                let problem = error.problem(request_id, &state.env.public_url);
                 BatchResult { call_id, status: problem.status, analysis: None, problem: Some(problem) }
             }
         }

@@ -1,9 +1,9 @@
 //! Request bodies: received within the limits of size and time, then parsed as JSON.
 
+use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
 use actix_web::web::BytesMut;
-use actix_web::{HttpMessage, HttpRequest};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -48,6 +48,14 @@ pub enum BodyPresence {
 
 /// The fields of a JSON body.
 pub trait JsonFields: DeserializeOwned {
+    /// Parses a JSON object.
+    ///
+    /// # Errors
+    /// `malformed_body` or `invalid_request`.
+    fn from_json(bytes: &[u8]) -> Result<Self, ApiError> {
+        parse::<Object<Self>>(bytes, Self::advice).map(|object| object.0)
+    }
+
     /// Returns the calls that the body names, as in [`RequestBody::calls`].
     fn calls(&self) -> Vec<CallId> {
         Vec::new()
@@ -56,6 +64,11 @@ pub trait JsonFields: DeserializeOwned {
     /// Whether the request changes nothing, as in [`RequestBody::is_dry_run`].
     fn is_dry_run(&self) -> bool {
         false
+    }
+
+    /// Advice for a caller who sends an unknown field at this JSON pointer.
+    fn advice(_pointer: &str) -> Option<&'static str> {
+        None
     }
 }
 
@@ -84,7 +97,7 @@ impl<T: JsonFields> RequestBody for JsonBody<T> {
     const PRESENCE: BodyPresence = BodyPresence::Required;
 
     fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
-        parse::<Object<T>>(bytes.unwrap_or_default()).map(|object| Self(object.0))
+        T::from_json(bytes.unwrap_or_default()).map(Self)
     }
 
     fn calls(&self) -> Vec<CallId> {
@@ -99,9 +112,9 @@ impl<T: JsonFields> RequestBody for JsonBody<T> {
 impl<T: JsonFields + Default> RequestBody for OptionalBody<T> {
     const PRESENCE: BodyPresence = BodyPresence::Optional;
 
-    /// `null` means the same as no body.
+    /// Parses the body. `null` means the same as no body.
     fn parse(bytes: Option<&[u8]>) -> Result<Self, ApiError> {
-        let object = bytes.map(parse::<Option<Object<T>>>).transpose()?.flatten();
+        let object = bytes.map(|bytes| parse::<Option<Object<T>>>(bytes, T::advice)).transpose()?.flatten();
         Ok(Self(object.map(|object| object.0).unwrap_or_default()))
     }
 }
@@ -134,18 +147,28 @@ fn is_absent(request: &HttpRequest) -> bool {
 
 fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
     let unsupported = |detail: &str| ApiError::new(UNSUPPORTED_MEDIA_TYPE, detail);
-    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    let value = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let has_coding = request.headers().contains_key(header::CONTENT_ENCODING)
+        && !value(header::CONTENT_ENCODING).is_some_and(|coding| coding.eq_ignore_ascii_case("identity"));
+    if has_coding {
         return Err(unsupported("the body must have no content encoding"));
     }
-    let is_supported = request.mime_type().ok().flatten().is_some_and(|mime| {
-        let charset = mime.get_param("charset");
-        is_json(request.method(), mime.essence_str()) && charset.is_none_or(|charset| charset == "utf-8")
+    let mut parts = value(header::CONTENT_TYPE).unwrap_or_default().split(';');
+    let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let charset = parts.filter_map(|parameter| parameter.split_once('=')).find_map(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches(['"', '\'']))
     });
-    if is_supported {
+    if is_json(request.method(), &media_type) && charset.is_none_or(is_utf_8) {
         return Ok(());
     }
     let patch = if request.method() == Method::PATCH { " or application/merge-patch+json" } else { "" };
     Err(unsupported(&format!("the body must be of type application/json{patch} in UTF-8")))
+}
+
+/// Whether the name of a character encoding is one of UTF-8. Clients also write `utf8`, which is not registered.
+fn is_utf_8(charset: &str) -> bool {
+    let letters: String = charset.chars().filter(char::is_ascii_alphanumeric).collect();
+    letters.eq_ignore_ascii_case("utf8")
 }
 
 /// Whether the media type is JSON for this method. A merge patch has its own media type (RFC 7396, 4).

@@ -2,10 +2,12 @@
 //!
 //! A page sends its token explicitly. Credentials that a browser would add, such as cookies, are never allowed.
 
-use actix_cors::Cors;
-use actix_web::http::header::{self, HeaderMap};
+use actix_cors::{Cors, CorsError};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::middleware::Condition;
 
+use super::json::shortened;
+use super::problem::{ApiError, CORS_REFUSED};
 use crate::config::CorsSettings;
 
 /// Time for which a browser may cache the answer to a preflight request, in seconds.
@@ -13,11 +15,10 @@ const MAX_AGE: usize = 3600;
 
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PATCH", "DELETE"];
 
-/// Request headers that pages may send, besides the safelisted ones.
-const REQUEST_HEADERS: [&str; 16] = [
+/// Request headers that this API reads.
+const API_HEADERS: &[&str] = &[
     "accept",
     "authorization",
-    "baggage",
     "content-type",
     "idempotency-key",
     "if-match",
@@ -29,8 +30,71 @@ const REQUEST_HEADERS: [&str; 16] = [
     "prefer",
     "range",
     "traceparent",
-    "tracestate",
     "x-request-id",
+];
+
+/// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API ignores
+/// them, so that they need not be removed from the page.
+const IGNORED_HEADERS: &[&str] = &[
+    // Safelisted headers. A browser asks for them if their values are unusual.
+    "accept-language",
+    "content-language",
+    "device-memory",
+    "downlink",
+    "dpr",
+    "ect",
+    "rtt",
+    "save-data",
+    "viewport-width",
+    "width",
+    // Caching.
+    "cache-control",
+    "expires",
+    "pragma",
+    // Frameworks: Laravel, jQuery, Angular, Django, Rails and others.
+    "access-control-allow-origin",
+    "csrf-token",
+    "dnt",
+    "priority",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "x-client-version",
+    "x-csrf-token",
+    "x-csrftoken",
+    "x-inertia",
+    "x-inertia-version",
+    "x-requested-with",
+    "x-socket-id",
+    "x-timezone",
+    "x-xsrf-token",
+    // Tracing: W3C, Sentry, Zipkin, Jaeger, Datadog, New Relic, Elastic, Application Insights, AWS, Google, Instana, Dynatrace.
+    "b3",
+    "baggage",
+    "correlation-context",
+    "elastic-apm-traceparent",
+    "newrelic",
+    "request-context",
+    "request-id",
+    "sentry-trace",
+    "tracestate",
+    "uber-trace-id",
+    "x-amzn-trace-id",
+    "x-b3-flags",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-spanid",
+    "x-b3-traceid",
+    "x-cloud-trace-context",
+    "x-correlation-id",
+    "x-datadog-origin",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "x-datadog-trace-id",
+    "x-dtpc",
+    "x-instana-l",
+    "x-instana-s",
+    "x-instana-t",
+    "x-trace-id",
 ];
 
 /// Response headers that pages may read, besides the safelisted ones.
@@ -55,7 +119,7 @@ const RESPONSE_HEADERS: [&str; 14] = [
 pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
     let closed = Cors::default()
         .allowed_methods(METHODS)
-        .allowed_headers(REQUEST_HEADERS)
+        .allowed_headers(API_HEADERS.iter().chain(IGNORED_HEADERS).copied())
         .expose_headers(RESPONSE_HEADERS)
         .max_age(MAX_AGE);
     let origins = &settings.allowed_origins;
@@ -63,6 +127,34 @@ pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
         !origins.is_empty(),
         origins.iter().fold(closed, |cors, origin| cors.allowed_origin(origin)),
     )
+}
+
+/// The problem of a refused request. It names the origin, the method or the headers that are not allowed.
+pub(super) fn refusal(error: &CorsError, request: &HeaderMap) -> ApiError {
+    let asked = |name: HeaderName| {
+        request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    let detail = match error {
+        CorsError::OriginNotAllowed => format!(
+            "the origin {} is not allowed: the operator must add it to cors.allowed_origins",
+            asked(header::ORIGIN)
+        ),
+        CorsError::MethodNotAllowed => format!(
+            "the method {} is not allowed for pages of other origins",
+            asked(header::ACCESS_CONTROL_REQUEST_METHOD)
+        ),
+        CorsError::HeadersNotAllowed => {
+            let names = asked(header::ACCESS_CONTROL_REQUEST_HEADERS).to_ascii_lowercase();
+            let is_allowed = |name: &&str| API_HEADERS.contains(name) || IGNORED_HEADERS.contains(name);
+            let refused: Vec<_> = names.split(',').map(str::trim).filter(|name| !is_allowed(name)).collect();
+            format!(
+                "these request headers are not allowed for pages of other origins: {}",
+                refused.join(", ")
+            )
+        }
+        other => other.to_string(),
+    };
+    ApiError::new(CORS_REFUSED, shortened(&detail))
 }
 
 /// Copies the CORS headers and `Vary` to another answer.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{NoFields, OptionalBody};
-use super::problem::{ApiError, FieldError};
+use super::field_errors::FieldErrors;
+use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
 use crate::analyses::DeliveryWithAttempts;
@@ -41,25 +42,16 @@ pub struct ListDeliveries {
 
 impl ListDeliveries {
     fn into_filter(self) -> Result<(DeliveryFilter, Option<String>, usize), ApiError> {
-        let mut errors = Vec::new();
-        let mut wrong =
-            |name: &str, detail: String| errors.push(FieldError { pointer: format!("?{name}"), detail });
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            wrong("limit", format!("must be 1 to {MAX_LIMIT}"));
-        }
+        let mut errors = FieldErrors::default();
+        let limit = errors.page_size(self.limit, DEFAULT_LIMIT, MAX_LIMIT);
         let webhook = self.webhook.as_deref().map(WebhookId::parse);
         if webhook == Some(None) {
-            wrong("webhook", "must be the id of a webhook: whk_ and 32 hexadecimal digits".to_owned());
+            errors.add("?webhook", "must be the id of a webhook: whk_ and 32 hexadecimal digits");
         }
-        let call_id = self.call_id.as_deref().map(CallId::parse).transpose();
-        let call_id = call_id.map_err(|error| wrong("call_id", error.to_string())).ok();
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(errors));
-        }
-        let filter =
-            DeliveryFilter { webhook: webhook.flatten(), status: self.status, call_id: call_id.flatten() };
-        Ok((filter, self.cursor, limit as usize))
+        let call_id = self.call_id.as_deref().and_then(|text| errors.take("?call_id", CallId::parse(text)));
+        errors.check()?;
+        let filter = DeliveryFilter { webhook: webhook.flatten(), status: self.status, call_id };
+        Ok((filter, self.cursor, limit))
     }
 }
 
@@ -68,7 +60,7 @@ impl ListDeliveries {
 pub struct DeliveryList {
     /// The deliveries, newest first.
     #[schema(max_items = 200)]
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<DeliveryResource>,
     /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -76,7 +68,8 @@ pub struct DeliveryList {
 
 /// The delivery of one event to one receiver.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Delivery {
+#[schema(as = Delivery)]
+pub struct DeliveryResource {
     /// The id of the delivery.
     #[schema(example = "dlv_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
@@ -141,7 +134,7 @@ pub struct Attempt {
     response: String,
 }
 
-impl From<RecordedDelivery> for Delivery {
+impl From<RecordedDelivery> for DeliveryResource {
     fn from(delivery: RecordedDelivery) -> Self {
         let is_pending = delivery.status == DeliveryStatus::Pending.as_str();
         let under_way = is_pending && delivery.leased;
@@ -178,7 +171,7 @@ impl From<RecordedAttempt> for Attempt {
     }
 }
 
-impl From<DeliveryWithAttempts> for Delivery {
+impl From<DeliveryWithAttempts> for DeliveryResource {
     fn from(DeliveryWithAttempts { delivery, attempts }: DeliveryWithAttempts) -> Self {
         let attempts = attempts.into_iter().map(Attempt::from).collect();
         Self { attempts: Some(attempts), ..Self::from(delivery) }
@@ -192,14 +185,14 @@ pub(super) async fn list_deliveries(
     let ApiRequest { state, tenant, query, .. } = request;
     let (filter, cursor, limit) = query.into_filter()?;
     let list = state.webhooks.deliveries(tenant.id(), filter, cursor.as_deref(), limit).await?;
-    let deliveries = list.deliveries.into_iter().map(Delivery::from).collect();
+    let deliveries = list.deliveries.into_iter().map(DeliveryResource::from).collect();
     Ok(HttpResponse::Ok().json(DeliveryList { deliveries, next_cursor: list.next_cursor }))
 }
 
 /// Returns one delivery with its attempts.
 pub(super) async fn get_delivery(request: ApiRequest<DeliveryId>) -> Result<HttpResponse, ApiError> {
     let found = request.state.webhooks.delivery(request.tenant.id(), request.path).await?;
-    Ok(HttpResponse::Ok().json(Delivery::from(found)))
+    Ok(HttpResponse::Ok().json(DeliveryResource::from(found)))
 }
 
 /// Schedules a delivery again.
@@ -207,5 +200,5 @@ pub(super) async fn redeliver(
     request: ApiRequest<DeliveryId, NoQuery, OptionalBody<NoFields>>,
 ) -> Result<HttpResponse, ApiError> {
     let due = request.state.webhooks.redeliver(request.tenant.id(), request.path).await?;
-    Ok(HttpResponse::Accepted().json(Delivery::from(due)))
+    Ok(HttpResponse::Accepted().json(DeliveryResource::from(due)))
 }

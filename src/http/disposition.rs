@@ -1,6 +1,6 @@
 //! `Content-Disposition`: browsers show an answer inline and save it under a portable file name.
 
-/// `inline` with the file name `stem.extension`. Characters that are not portable become `_`.
+/// Returns `inline` with the file name `stem.extension`. Characters that are not portable become `_`.
 pub(super) fn inline(stem: &str, extension: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let mut stem: String = stem.chars().map(safe).collect();

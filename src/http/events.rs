@@ -1,8 +1,12 @@
 //! The handler of `GET /v1/events`.
 
+use std::convert::Infallible;
+
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use futures_util::stream::empty;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -40,11 +44,17 @@ pub struct ListEvents {
     /// Maximum number of events in a page. The default is 100. A page also ends at 8 MiB. Not allowed for streams.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, example = 100)]
     limit: Option<usize>,
+    /// For streams: the same as the header `Last-Event-ID`, for libraries that cannot send this header. The header takes
+    /// precedence; both take precedence over `after`.
+    #[serde(rename = "lastEventId")]
+    #[param(max_length = 64, pattern = r"^[A-Za-z0-9_-]*$")]
+    last_event_id: Option<String>,
 }
 
 /// A change of the state of an analysis. Callbacks and webhooks deliver the same event with `id` as `webhook-id`.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Event {
+#[schema(as = Event)]
+pub struct EventResource {
     /// The id of the event, the same in the feed, in streams and in deliveries.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
@@ -63,7 +73,7 @@ pub struct EventPage {
     /// The events, oldest first. An empty page means that there is no newer event yet. A page can have fewer than
     /// `limit` events although more events exist: only an empty page shows that there are no more.
     #[schema(max_items = 500)]
-    events: Vec<Event>,
+    events: Vec<EventResource>,
     /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later: it does not
     /// expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
@@ -75,7 +85,7 @@ pub struct EventPage {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `list_events` reads")]
 pub struct LastEventId {
-    /// For streams: the last `id` that you received. It takes precedence over `after`.
+    /// For streams: the last `id` that you received. It takes precedence over `lastEventId` and `after`.
     #[param(rename = "Last-Event-ID")]
     last_event_id: Option<String>,
 }
@@ -86,16 +96,21 @@ pub(super) async fn list_events(
     request: ApiRequest<(), ListEvents>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = request.tenant.id();
-    let ListEvents { after, limit } = &request.query;
+    let ListEvents { after, limit, last_event_id } = &request.query;
     let after = after.as_deref().map(|after| start(tenant, "?after", after)).transpose()?;
     if negotiate(&http, &OFFERED, PAGE)? == STREAM {
         if limit.is_some() {
             return Err(ApiError::invalid_field("?limit", "must not be given for a stream"));
         }
-        let last = http.headers().get(LAST_EVENT_ID).filter(|last| !last.is_empty());
-        let last = last.map(|last| start(tenant, "Last-Event-ID", last.to_str().unwrap_or_default()));
-        let start = last.transpose()?.or(after).unwrap_or(Start::Latest);
-        return open_stream(&http, &request, start).await;
+        let header = http.headers().get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or_default());
+        let given = [("Last-Event-ID", header), ("?lastEventId", last_event_id.as_deref())];
+        let last =
+            given.into_iter().find_map(|(name, last)| Some((name, last.filter(|last| !last.is_empty())?)));
+        let last = last.map(|(name, last)| start(tenant, name, last)).transpose()?;
+        return open_stream(&http, &request, last.or(after).unwrap_or(Start::Latest)).await;
+    }
+    if last_event_id.is_some() {
+        return Err(ApiError::invalid_field("?lastEventId", "is for streams; a page takes `after`"));
     }
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -122,7 +137,8 @@ async fn open_stream(
     start: Start,
 ) -> Result<HttpResponse, ApiError> {
     if *http.method() == Method::HEAD {
-        return Ok(stream_head().finish());
+        // Without content, but with the same headers: `finish` would add a length.
+        return Ok(stream_head().streaming(empty::<Result<Bytes, Infallible>>()));
     }
     let (state, tenant) = (&request.state, request.tenant.id());
     let token = StreamToken::new(&state.verifier, http.headers())?;

@@ -9,28 +9,71 @@ use serde::{Deserialize, Deserializer};
 
 use super::problem::{ApiError, MALFORMED_BODY};
 
-/// Parses a body.
+/// The byte order mark of UTF-8. Some clients begin a body with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// The rule for a text with half of a surrogate pair, for example an emoji that was cut in two.
+const LONE_SURROGATE: &str =
+    "has half of a surrogate pair, which is not a character: send the whole pair or leave it out";
+
+/// Advice for a caller who sends an unknown field at a JSON pointer.
+type Advice = fn(&str) -> Option<&'static str>;
+
+/// Parses a body in UTF-8. A byte order mark at its beginning is ignored.
 ///
 /// # Errors
 /// `malformed_body` for a text that is not JSON; `invalid_request`, with the position and the rule, for JSON of
 /// another form.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let malformed = |error: &serde_json::Error| {
-        // The messages of serde_json contain a position and at most one key of the text.
-        ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
-    };
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8], advice: Advice) -> Result<T, ApiError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    if is_utf_16(body) {
+        return Err(ApiError::new(MALFORMED_BODY, "the body is encoded in UTF-16: send it in UTF-8"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let inner = error.inner();
-        if inner.is_data() {
-            let pointer = shortened(&pointer(error.path()));
-            ApiError::invalid_field(pointer, &without_position(inner))
-        } else {
-            malformed(inner)
-        }
-    })?;
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| invalid(body, &pointer(error.path()), error.inner(), advice))?;
     deserializer.end().map_err(|error| malformed(&error))?;
     Ok(value)
+}
+
+/// Returns the problem of a text whose parsing failed at this place.
+fn invalid(body: &[u8], pointer: &str, error: &serde_json::Error, advice: Advice) -> ApiError {
+    let message = error.to_string();
+    let is = |text: &str| message.starts_with(text);
+    if error.is_data() {
+        let rule = without_position(&message);
+        match advice(pointer).filter(|_| is("unknown field")) {
+            Some(advice) => ApiError::invalid_field(shortened(pointer), &format!("{rule}: {advice}")),
+            None => ApiError::invalid_field(shortened(pointer), &rule),
+        }
+    } else if is("lone leading surrogate in hex escape") || is("unexpected end of hex escape") {
+        // JSON can express half of a pair, but no text can hold it.
+        ApiError::invalid_field(shortened(pointer), LONE_SURROGATE)
+    } else if is("invalid unicode code point") {
+        let detail = format!("{} {}", shortened(pointer), encoding_rule(body));
+        ApiError::new(MALFORMED_BODY, detail)
+    } else {
+        malformed(error)
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    // The messages of serde_json contain a position and at most one key of the text.
+    ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
+}
+
+/// Whether a text begins with the byte order mark of UTF-16, or with an ASCII character in UTF-16.
+fn is_utf_16(body: &[u8]) -> bool {
+    matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=127, ..] | [1..=127, 0, ..])
+}
+
+/// Returns the rule that a text in another encoding than UTF-8 breaks.
+fn encoding_rule(body: &[u8]) -> &'static str {
+    let invalid = std::str::from_utf8(body).err().map(|error| &body[error.valid_up_to()..]);
+    match invalid {
+        // A surrogate, encoded like a character.
+        Some([0xed, 0xa0..=0xbf, ..]) => LONE_SURROGATE,
+        _ => "is not encoded in UTF-8",
+    }
 }
 
 /// Returns the JSON pointer (RFC 6901) of a path, in the fragment form that RFC 9457 uses.
@@ -51,9 +94,8 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    shortened(&readable_rule(text.split(" at line ").next().unwrap_or_default()))
+fn without_position(message: &str) -> String {
+    shortened(&readable_rule(message.split(" at line ").next().unwrap_or_default()))
 }
 
 /// Replaces messages of serde that only Rust programmers understand.

@@ -4,10 +4,11 @@ use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::problem::{ApiError, FieldError};
+use super::field_errors::FieldErrors;
+use super::problem::ApiError;
+use super::query::QueryTime;
 use super::request::ApiRequest;
 use crate::domain::analysis::Status;
-use crate::domain::clock::Timestamp;
 use crate::domain::listing::AnalysisFilter;
 use crate::domain::search::{SearchQuery, SpeakerSide};
 use crate::domain::summary::{AnalysisSummary, MAX_TAG_CHARS};
@@ -41,10 +42,10 @@ pub struct ListAnalyses {
     speaker: Option<SpeakerSide>,
     /// Only calls first submitted after this time, for example `2026-11-01T00:00:00Z`.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
-    submitted_after: Option<Timestamp>,
+    submitted_after: Option<QueryTime>,
     /// Only calls first submitted before this time.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
-    submitted_before: Option<Timestamp>,
+    submitted_before: Option<QueryTime>,
     /// The `next_cursor` of the previous page. Use it with the same filters.
     #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
@@ -62,40 +63,31 @@ pub struct TagName(String);
 impl ListAnalyses {
     /// Checks the rules that the types do not express.
     fn into_filter(self) -> Result<(AnalysisFilter, Option<String>, usize), ApiError> {
-        let mut errors = Vec::new();
-        let mut wrong =
-            |name: &str, detail: String| errors.push(FieldError { pointer: format!("?{name}"), detail });
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            wrong("limit", format!("must be 1 to {MAX_LIMIT}"));
-        }
+        let mut errors = FieldErrors::default();
+        let limit = errors.page_size(self.limit, DEFAULT_LIMIT, MAX_LIMIT);
         if self.tag.len() > MAX_TAGS {
-            wrong("tag", format!("must be given at most {MAX_TAGS} times"));
+            errors.add("?tag", format!("must be given at most {MAX_TAGS} times"));
         }
         if self
             .tag
             .iter()
             .any(|tag| !(1..=MAX_TAG_CHARS).contains(&tag.chars().count()) || tag.contains('\0'))
         {
-            wrong("tag", format!("must have 1 to {MAX_TAG_CHARS} characters without NUL"));
+            errors.add("?tag", format!("must have 1 to {MAX_TAG_CHARS} characters without NUL"));
         }
         let search = match &self.q {
             None => self.speaker.map(SearchQuery::spoken_by),
-            Some(text) => {
-                SearchQuery::parse(text, self.speaker).map_err(|error| wrong("q", error.to_string())).ok()
-            }
+            Some(text) => errors.take("?q", SearchQuery::parse(text, self.speaker)),
         };
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(errors));
-        }
+        errors.check()?;
         let filter = AnalysisFilter {
             status: self.status,
             tags: self.tag,
             search,
-            submitted_after: self.submitted_after,
-            submitted_before: self.submitted_before,
+            submitted_after: self.submitted_after.map(|time| time.0),
+            submitted_before: self.submitted_before.map(|time| time.0),
         };
-        Ok((filter, self.cursor, limit as usize))
+        Ok((filter, self.cursor, limit))
     }
 }
 

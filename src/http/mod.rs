@@ -20,12 +20,15 @@ pub mod document;
 mod event_stream;
 pub mod events;
 mod exact_object;
+mod field_errors;
 pub mod idempotency;
+mod item_statuses;
 pub mod json;
 pub mod listing;
 mod negotiation;
 mod numbers;
 pub mod observe;
+pub mod operations;
 mod pages;
 pub mod path;
 pub mod problem;
@@ -34,8 +37,10 @@ mod problem_mapping;
 pub mod query;
 pub mod rate_limits;
 pub mod request;
+pub mod request_context;
 pub mod routes;
 mod security_headers;
+pub mod shared_problems;
 pub mod state;
 mod tagged;
 pub mod transcripts;
@@ -48,17 +53,16 @@ pub mod webhook_replays;
 pub mod webhook_resource;
 mod webhooks;
 
+use self::operations::PathOperations;
+use self::problem::{ApiError, NOT_FOUND};
+use crate::domain::public_url::PublicUrl;
 use actix_web::http::Method;
 use actix_web::http::header::{ContentType, HeaderValue};
 use actix_web::{HttpResponse, Resource, guard, web};
-use url::Url;
 
-use self::problem::{ApiError, NOT_FOUND};
-use self::routes::PathOperations;
-
-/// The router of the API port.
-pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
-    for path in PathOperations::all() {
+/// Adds the routes of the API port.
+pub fn configure(config: &mut web::ServiceConfig, public_url: &PublicUrl) {
+    for path in routes::paths() {
         config.service(resource(path));
     }
     let document = document::document_body(public_url);
@@ -67,8 +71,8 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: Option<&Url>) {
         async { HttpResponse::Ok().content_type(ContentType::json()).body(document) }
     };
     config
-        .service(web::redirect("/", "/swagger-ui/"))
-        .service(web::redirect("/swagger-ui", "/swagger-ui/"))
+        .service(page("/", pages::redirect_to_swagger_ui))
+        .service(page("/swagger-ui", pages::redirect_to_swagger_ui))
         .service(page("/problems/{code}", pages::get_problem))
         .service(page(document::DOCUMENT_PATH, get_document))
         .service(page("/swagger-ui/{file:.*}", pages::get_swagger_ui))
@@ -89,7 +93,7 @@ fn resource(path: PathOperations) -> Resource {
     refusing_others(resource, &path.methods()).app_data(path)
 }
 
-/// Returns the resource of a page without authentication. It answers GET and HEAD.
+/// Returns the resource of a path without authentication. It answers GET and HEAD.
 fn page<H, Args>(path: &'static str, handler: H) -> Resource
 where
     H: actix_web::Handler<Args> + Clone,

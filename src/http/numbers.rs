@@ -1,4 +1,4 @@
-//! Integers in JSON bodies.
+//! Parses integers in JSON bodies.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};

@@ -1,29 +1,30 @@
 //! The middleware of every request: request id, trace, log line, metrics, common headers, and the form of errors.
 
 use std::borrow::Cow;
-use std::future::{Ready, ready};
 use std::time::Instant;
 
 use actix_cors::CorsError;
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{Error, HttpMessage, HttpRequest, web};
 use percent_encoding::percent_decode_str;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
 use super::audit;
 use super::cors;
+use super::operations::PathOperations;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
-use super::routes::PathOperations;
+use super::request_context::{RequestName, RequestTrace};
 use super::security_headers;
 use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::RequestId;
+use crate::domain::public_url::PublicUrl;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::spans;
 
@@ -33,25 +34,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum number of characters of a caller's request id. A longer or invalid id is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The trace context of a request. Later work is a child of the span in it.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestTrace(pub TraceContext);
-
-impl FromRequest for RequestTrace {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let known = request.extensions().get::<Self>().copied();
-        ready(known.ok_or_else(|| ApiError::new(problem::INTERNAL, "the request has no trace").into()))
-    }
-}
-
-/// The id of a request with an unsafe method. Requests with a safe method avoid this copy.
-#[derive(Debug, Clone)]
-pub struct RequestName(pub String);
-
-/// The middleware.
+/// Handles each request as described in the [module](self).
 ///
 /// # Errors
 /// Errors of the inner service. It adds none.
@@ -74,7 +57,7 @@ pub async fn observe(
     // An error of a handler or extractor is already a response, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
-    let mut response = as_problem(response, &request_id);
+    let mut response = as_problem(response, &request_id, &state.env.public_url);
     let remaining = response.request().extensions_mut().remove::<Remaining>();
     complete_headers(response.headers_mut(), &request_id, remaining, &state);
 
@@ -115,7 +98,7 @@ fn complete_headers(
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    security_headers::complete(headers, state.public_url.as_ref());
+    security_headers::complete(headers, &state.env.public_url);
 }
 
 /// Returns the path template that a request matched. The framework's own method would match the path again.
@@ -190,20 +173,25 @@ fn method_label(method: &str) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }
 
-/// Turns each error into a problem with the request id.
-fn as_problem(response: ServiceResponse<BoxBody>, request_id: &str) -> ServiceResponse<BoxBody> {
+/// Turns each error into a problem with the request id and a link to its page.
+fn as_problem(
+    response: ServiceResponse<BoxBody>,
+    request_id: &str,
+    public_url: &PublicUrl,
+) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
     let error = response.response().error();
     let mut problem = if let Some(error) = error.and_then(|error| error.as_error::<ApiError>()) {
-        error.respond(request_id)
-    } else if let Some(refusal) = error.and_then(|error| error.as_error::<CorsError>()) {
-        ApiError::new(problem::CORS_REFUSED, refusal.to_string()).respond(request_id)
+        error.respond(request_id, public_url)
+    } else if let Some(error) = error.and_then(|error| error.as_error::<CorsError>()) {
+        cors::refusal(error, response.request().headers()).respond(request_id, public_url)
     } else {
         // Errors of the framework only have a status.
-        ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()).respond(request_id)
+        let error = ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default());
+        error.respond(request_id, public_url)
     };
     cors::copy_headers(response.headers(), problem.headers_mut());
     response.into_response(problem)

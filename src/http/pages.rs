@@ -8,6 +8,7 @@ use utoipa_swagger_ui::Config;
 
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
 use super::security_headers::CSP_OF_PAGES;
+use super::state::ApiState;
 
 const INDEX: &str = include_str!("swagger_ui/index.html");
 const INITIALIZER: &str = include_str!("swagger_ui/initializer.js");
@@ -29,6 +30,12 @@ pub(super) async fn get_swagger_ui(name: web::Path<String>) -> Result<HttpRespon
         .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
         .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
     Ok(page(&file.content_type, file.bytes.into_owned()))
+}
+
+/// Redirects to the page of Swagger UI. An ingress may serve the gateway below a path, so the redirect uses the public URL.
+pub(super) async fn redirect_to_swagger_ui(state: web::Data<ApiState>) -> HttpResponse {
+    let page = state.env.public_url.link("/swagger-ui/");
+    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, page)).finish()
 }
 
 /// Returns the explanation of a kind of problem.

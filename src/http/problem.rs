@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use super::problem_kinds::*;
+use crate::domain::public_url::PublicUrl;
 
 /// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -25,7 +26,8 @@ pub struct FieldError {
 /// An error (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// The URL of a page that explains this kind of problem.
+    /// Link to a page that explains this kind of problem: a path of this service, or a full URL if the operator configured
+    /// `server.public_url`.
     #[schema(example = "/problems/invalid_request")]
     pub r#type: String,
     /// The kind of problem. Programs should use this field.
@@ -63,7 +65,7 @@ impl ApiError {
         Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
 
-    /// `invalid_request` with these fields.
+    /// Creates an `invalid_request` problem with these fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", only.pointer, only.detail),
@@ -77,12 +79,12 @@ impl ApiError {
         Self { errors, ..self }
     }
 
-    /// `invalid_request` with one field.
+    /// Creates an `invalid_request` problem with one field.
     pub fn invalid_field(pointer: impl Into<String>, detail: &(impl std::fmt::Display + ?Sized)) -> Self {
         Self::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.to_string() }])
     }
 
-    /// `method_not_allowed`, with `Allow`.
+    /// Creates a `method_not_allowed` problem with the header `Allow`.
     pub fn method_not_allowed(allowed: &HeaderValue) -> Self {
         let methods = String::from_utf8_lossy(allowed.as_bytes());
         Self::new(METHOD_NOT_ALLOWED, format!("the path supports {methods}"))
@@ -112,19 +114,19 @@ impl ApiError {
     }
 
     /// Returns the complete answer.
-    pub fn respond(&self, request_id: &str) -> HttpResponse {
+    pub fn respond(&self, request_id: &str, public_url: &PublicUrl) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
         for (name, value) in &self.headers {
             response.append_header((name.clone(), value.clone()));
         }
-        let body = serde_json::to_vec(&self.problem(request_id)).unwrap_or_default();
+        let body = serde_json::to_vec(&self.problem(request_id, public_url)).unwrap_or_default();
         response.content_type("application/problem+json").body(body)
     }
 
     /// Returns the body of the answer.
-    pub fn problem(&self, request_id: &str) -> Problem {
+    pub fn problem(&self, request_id: &str, public_url: &PublicUrl) -> Problem {
         Problem {
-            r#type: format!("/problems/{}", self.kind.code),
+            r#type: public_url.link(&format!("/problems/{}", self.kind.code)),
             code: self.kind.code,
             title: self.kind.title,
             status: self.kind.status.as_u16(),
@@ -151,8 +153,8 @@ impl ResponseError for ApiError {
         self.kind.status
     }
 
-    /// The middleware [`super::observe`] replaces this answer by one with the request id.
+    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it by one with the request id and links.
     fn error_response(&self) -> HttpResponse {
-        self.respond("")
+        self.respond("", &PublicUrl::default())
     }
 }

@@ -1,7 +1,7 @@
 //! Security headers of every answer.
 
+use crate::domain::public_url::PublicUrl;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use url::Url;
 
 /// The header that says which origins may embed an answer (Fetch, 3.7). Only linked recordings allow other origins.
 pub(super) const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -22,13 +22,13 @@ const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// Adds the headers that an answer does not set itself. A service with an https URL sends HSTS for a year (RFC 6797).
-pub(super) fn complete(headers: &mut HeaderMap, public_url: Option<&Url>) {
+pub(super) fn complete(headers: &mut HeaderMap, public_url: &PublicUrl) {
     for (name, value) in DEFAULTS {
         if !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     }
-    if public_url.is_some_and(|url| url.scheme() == "https") {
+    if public_url.is_https() {
         let year = HeaderValue::from_static("max-age=31536000");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
     }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
-
 use super::idempotency::KeyedRequests;
 use super::problem::ApiError;
 use super::rate_limits::RateLimits;
@@ -30,8 +28,6 @@ pub struct ApiState {
     pub tenants: Arc<Tenants>,
     /// Keys that encrypt stored secrets and links.
     pub encryption: Arc<Encryption>,
-    /// Public URL of this service, if configured.
-    pub public_url: Option<Url>,
     /// Rate limits of the tenants.
     pub limits: RateLimits,
     /// Executes requests with an `Idempotency-Key`.
@@ -42,7 +38,7 @@ pub struct ApiState {
     pub max_body_bytes: usize,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// Clocks, randomness and metrics.
+    /// Clocks, randomness, metrics and the public URL.
     pub env: Env,
 }
 

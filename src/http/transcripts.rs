@@ -67,7 +67,7 @@ impl TranscriptFormat {
         }
     }
 
-    /// File name extension.
+    /// Returns the file name extension.
     const fn extension(self) -> &'static str {
         match self {
             Self::Json => "json",

@@ -12,7 +12,7 @@ use super::numbers::whole_number;
 use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
-use super::webhook_resource::{Webhook, not_cached};
+use super::webhook_resource::{WebhookResource, not_cached};
 use crate::domain::ids::WebhookId;
 use crate::domain::secrets::CallbackSecret;
 
@@ -66,7 +66,7 @@ pub(super) async fn test_webhook(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: webhook, .. } = request;
     let delivery = state.webhooks.test(tenant.id(), webhook, trace).await?;
-    let location = format!("/v1/deliveries/{delivery}");
+    let location = state.env.public_url.link(&format!("/v1/deliveries/{delivery}"));
     let accepted = Accepted { delivery: delivery.to_string() };
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(accepted))
 }
@@ -78,5 +78,9 @@ pub(super) async fn rotate_webhook_secret(
     let ApiRequest { state, tenant, path: webhook, body, .. } = request;
     let (overlap, secret) = (body.0.overlap()?, body.0.secret()?);
     let (rotated, secret) = state.webhooks.rotate(tenant.id(), webhook, secret, overlap).await?;
-    Ok(not_cached(HttpResponse::Ok()).json(Webhook::new(rotated, Some(&secret), state.env.clock.now())))
+    Ok(not_cached(HttpResponse::Ok()).json(WebhookResource::new(
+        rotated,
+        Some(&secret),
+        state.env.clock.now(),
+    )))
 }

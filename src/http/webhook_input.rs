@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::body::JsonFields;
-use super::problem::{ApiError, FieldError};
+use super::field_errors::FieldErrors;
+use super::problem::ApiError;
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::events::EventKind;
@@ -130,28 +131,17 @@ pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFi
     }
 }
 
-/// Collects the fields that break a rule.
-#[derive(Default)]
-struct Errors(Vec<FieldError>);
-
-impl Errors {
-    fn note(&mut self, pointer: impl Into<String>, detail: impl std::fmt::Display) {
-        self.0.push(FieldError { pointer: pointer.into(), detail: detail.to_string() });
-    }
-
-    fn take<T>(&mut self, pointer: &str, parsed: Result<T, impl std::fmt::Display>) -> Option<T> {
-        parsed.map_err(|error| self.note(pointer, error)).ok()
-    }
-
+/// The checks of single fields.
+impl FieldErrors {
     fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
         let Some(kinds) = kinds else { return Some(EventFilter::all()) };
-        event_filter(kinds, "all types").map_err(|rule| self.note("#/events", rule)).ok()
+        self.take("#/events", event_filter(kinds, "all types"))
     }
 
     fn description(&mut self, description: Option<&str>) {
         let Some(text) = description else { return };
         if text.chars().count() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
-            self.note(
+            self.add(
                 "#/description",
                 format!("must have at most {MAX_DESCRIPTION} characters and no control characters"),
             );
@@ -166,19 +156,15 @@ impl Errors {
             let pointer = format!("#/headers/{}", shown.replace('~', "~0").replace('/', "~1"));
             let Some(name) = self.take(&pointer, HeaderName::parse(&text)) else { continue };
             if checked.iter().any(|(before, _)| *before == name) {
-                self.note(&pointer, "must be given once: the case of names does not matter");
+                self.add(&pointer, "must be given once: the case of names does not matter");
             }
             let fits = value.as_ref().map(|value| CustomHeaders::default().set(name.clone(), value));
             if let Some(Err(error)) = fits {
-                self.note(&pointer, error);
+                self.add(&pointer, error);
             }
             checked.push((name, value));
         }
         checked
-    }
-
-    fn check(self) -> Result<(), ApiError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
     }
 }
 
@@ -188,7 +174,7 @@ impl JsonFields for ChangeWebhook {}
 
 impl CreateWebhook {
     pub(super) fn into_registration(self) -> Result<Registration, ApiError> {
-        let mut errors = Errors::default();
+        let mut errors = FieldErrors::default();
         let url = errors.take("#/url", CallbackUrl::parse(&self.url));
         let events = errors.events(self.events.as_deref());
         errors.description(self.description.as_deref());
@@ -216,7 +202,7 @@ impl CreateWebhook {
 
 impl ChangeWebhook {
     pub(super) fn into_change(self) -> Result<WebhookChange, ApiError> {
-        let mut errors = Errors::default();
+        let mut errors = FieldErrors::default();
         let url = self.url.and_then(|url| errors.take("#/url", CallbackUrl::parse(&url)));
         let events = self.events.and_then(|events| errors.events(events.as_deref()));
         errors.description(self.description.as_ref().and_then(Option::as_deref));

@@ -14,7 +14,7 @@ use crate::analyses::ReplayRequest;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::ids::{ReplayId, WebhookId};
-use crate::domain::replays::{Replay as RecordedReplay, ReplayCount};
+use crate::domain::replays::{Replay, ReplayCount};
 
 /// The period and the types of the events to replay.
 #[derive(Deserialize, ToSchema)]
@@ -49,7 +49,8 @@ pub struct ReplayEstimate {
 
 /// A replay of past events to a webhook.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Replay {
+#[schema(as = Replay)]
+pub struct ReplayResource {
     /// The id of the replay.
     #[schema(example = "rpl_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
@@ -75,8 +76,8 @@ pub struct Replay {
     finished_at: Option<Timestamp>,
 }
 
-impl From<RecordedReplay> for Replay {
-    fn from(replay: RecordedReplay) -> Self {
+impl From<Replay> for ReplayResource {
+    fn from(replay: Replay) -> Self {
         Self {
             id: replay.id.to_string(),
             webhook: replay.webhook.to_string(),
@@ -122,13 +123,16 @@ pub(super) async fn replay_webhook(
         return Ok(HttpResponse::Ok().json(ReplayEstimate { events, more }));
     }
     let replay = state.webhooks.replay(tenant.id(), webhook, events, trace).await?;
-    let location = format!("/v1/webhooks/{}/replays/{}", replay.webhook, replay.id);
-    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(Replay::from(replay)))
+    let path = format!("/v1/webhooks/{}/replays/{}", replay.webhook, replay.id);
+    let location = state.env.public_url.link(&path);
+    Ok(HttpResponse::Accepted()
+        .insert_header((header::LOCATION, location))
+        .json(ReplayResource::from(replay)))
 }
 
 /// Returns the progress of a replay.
 pub(super) async fn get_replay(request: ApiRequest<(WebhookId, ReplayId)>) -> Result<HttpResponse, ApiError> {
     let (webhook, replay) = request.path;
     let found = request.state.webhooks.find_replay(request.tenant.id(), webhook, replay).await?;
-    Ok(HttpResponse::Ok().json(Replay::from(found)))
+    Ok(HttpResponse::Ok().json(ReplayResource::from(found)))
 }

@@ -14,7 +14,8 @@ use crate::domain::webhooks::DisabledReason;
 
 /// A registered webhook.
 #[derive(Serialize, ToSchema)]
-pub struct Webhook {
+#[schema(as = Webhook)]
+pub struct WebhookResource {
     /// The id of the webhook.
     #[schema(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
@@ -109,10 +110,10 @@ pub struct WebhookFailure {
 pub struct WebhookList {
     /// The webhooks, oldest first.
     #[schema(max_items = 50)]
-    pub(super) webhooks: Vec<Webhook>,
+    pub(super) webhooks: Vec<WebhookResource>,
 }
 
-impl Webhook {
+impl WebhookResource {
     /// Creates the public view of a webhook, with the secret if this answer creates it.
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;

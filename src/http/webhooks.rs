@@ -8,7 +8,7 @@ use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
 use super::webhook_input::{ChangeWebhook, CreateWebhook};
-use super::webhook_resource::{Webhook, WebhookList, not_cached};
+use super::webhook_resource::{WebhookList, WebhookResource, not_cached};
 use crate::domain::ids::WebhookId;
 
 /// Registers a webhook. The answer is the only one that contains its secret.
@@ -18,8 +18,8 @@ pub(super) async fn create_webhook(
     let ApiRequest { state, tenant, body, .. } = request;
     let registration = body.0.into_registration()?;
     let (created, secret) = state.webhooks.create(tenant.id(), registration).await?;
-    let location = format!("/v1/webhooks/{}", created.webhook.id);
-    let webhook = Webhook::new(created, Some(&secret), state.env.clock.now());
+    let location = state.env.public_url.link(&format!("/v1/webhooks/{}", created.webhook.id));
+    let webhook = WebhookResource::new(created, Some(&secret), state.env.clock.now());
     Ok(not_cached(HttpResponse::Created()).insert_header((header::LOCATION, location)).json(webhook))
 }
 
@@ -27,14 +27,14 @@ pub(super) async fn create_webhook(
 pub(super) async fn list_webhooks(request: ApiRequest) -> Result<HttpResponse, ApiError> {
     let (states, now) =
         (request.state.webhooks.list(request.tenant.id()).await?, request.state.env.clock.now());
-    let webhooks = states.into_iter().map(|state| Webhook::new(state, None, now)).collect();
+    let webhooks = states.into_iter().map(|state| WebhookResource::new(state, None, now)).collect();
     Ok(HttpResponse::Ok().json(WebhookList { webhooks }))
 }
 
 /// Returns one webhook with its health.
 pub(super) async fn get_webhook(request: ApiRequest<WebhookId>) -> Result<HttpResponse, ApiError> {
     let found = request.state.webhooks.get(request.tenant.id(), request.path).await?;
-    Ok(HttpResponse::Ok().json(Webhook::new(found, None, request.state.env.clock.now())))
+    Ok(HttpResponse::Ok().json(WebhookResource::new(found, None, request.state.env.clock.now())))
 }
 
 /// Applies a merge patch to a webhook.
@@ -44,7 +44,7 @@ pub(super) async fn change_webhook(
     let ApiRequest { state, tenant, path: webhook, body, .. } = request;
     let change = body.0.into_change()?;
     let changed = state.webhooks.change(tenant.id(), webhook, &change).await?;
-    Ok(HttpResponse::Ok().json(Webhook::new(changed, None, state.env.clock.now())))
+    Ok(HttpResponse::Ok().json(WebhookResource::new(changed, None, state.env.clock.now())))
 }
 
 /// Deletes a webhook with its deliveries.

@@ -92,7 +92,7 @@ impl Authorities {
     }
 }
 
-/// The problem of the file that `SSL_CERT_FILE` names. Other unreadable files only leave out an authority.
+/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files only leave out an authority.
 fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> {
     let named = std::env::var_os(SYSTEM_FILE)?;
     match &error.kind {
@@ -179,7 +179,7 @@ impl ServerCertVerifier for Authorities {
     }
 }
 
-/// Whether no trusted authority signed the certificate. A certificate made by `openssl req -x509` is its own authority, which webpki
+/// Returns whether no trusted authority signed the certificate. A certificate made by `openssl req -x509` is its own authority, which webpki
 /// reports as an authority used for a server.
 fn is_untrusted(error: &Error) -> bool {
     match error {

@@ -1,4 +1,4 @@
-//! The reason of a failed request, from the chain of its errors.
+//! Finds the reason of a failed request in the chain of its errors.
 //!
 //! The errors of the libraries have no common type: the reason may be an error of rustls, of the operating system, of the
 //! name resolution, of hyper, or a text of the proxy connector. Their own texts may contain the URL, and so the vendor's token.
@@ -43,7 +43,7 @@ pub(super) fn explain(error: &reqwest::Error, is_proxied: impl Fn(&Url) -> bool)
     if error.is_connect() { TransportError::Connect } else { TransportError::Closed }
 }
 
-/// An error and all its causes.
+/// Returns an error, followed by all its causes.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
         // The `source` of an I/O error skips the error that it wraps.
@@ -78,7 +78,7 @@ fn of_certificate(error: &CertificateError) -> TransportError {
     }
 }
 
-/// The reason that the connector of a proxy gives. Its error types are private, so the texts tell them apart; a test with a
+/// Returns the reason that the connector of a proxy gives. Its error types are private, so the texts tell them apart; a test with a
 /// real proxy covers each of them.
 fn of_proxy(error: &(dyn Error + 'static)) -> Option<TransportError> {
     let text = error.to_string();
@@ -99,7 +99,7 @@ fn of_proxy(error: &(dyn Error + 'static)) -> Option<TransportError> {
     })
 }
 
-/// The reason of a failed name resolution. `getaddrinfo` has no error codes in the standard library, only texts: those of glibc
+/// Returns the reason of a failed name resolution. `getaddrinfo` has no error codes in the standard library, only texts: those of glibc
 /// and musl.
 fn of_dns(error: &reqwest::Error) -> TransportError {
     const FAILURES: [&str; 4] =

@@ -35,14 +35,14 @@ impl Proxies {
         self.proxies.iter().cloned().fold(client, ClientBuilder::proxy)
     }
 
-    /// Whether a proxy forwards requests to this URL.
+    /// Returns whether a proxy forwards requests to this URL.
     pub(super) fn forward(&self, url: &Url) -> bool {
         let Ok(uri) = url.as_str().parse() else { return false };
         self.rules.as_ref().is_some_and(|rules| rules.intercept(&uri).is_some())
     }
 }
 
-/// The URL for the client, which sends its user name and password to the proxy; empty if there is none.
+/// Returns the URL for the client, which sends its user name and password to the proxy; empty if there is none.
 fn url_of(proxy: Option<&ProxyUrl>) -> &str {
     proxy.map_or("", ProxyUrl::expose)
 }

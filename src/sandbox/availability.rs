@@ -1,4 +1,4 @@
-//! Whether a peer answers at once, later, or not at all.
+//! State of a peer: it answers at once, later, or not at all.
 
 use tokio::sync::watch;
 

@@ -133,7 +133,7 @@ impl Rule for FinishAttempt {
     const NOTIFIES: bool = false;
     type Output = Option<DisabledReason>;
 
-    /// Most deliveries go to callbacks. For those, one statement writes both the delivery and the attempt.
+    /// Writes both the delivery and the attempt with one statement if the delivery goes to a callback, as most do.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
         static FINISH_CALLBACK: Sql = Sql::per_engine(
             &[],

@@ -1,4 +1,4 @@
-//! Announcements that a transaction makes when it commits.
+//! Changes that a transaction announces when it commits.
 
 use super::Change;
 
@@ -27,7 +27,7 @@ impl Changes {
         self.invalidating.push(change);
     }
 
-    /// Changes that may make a cached value stale.
+    /// Returns the changes that may make a cached value stale.
     pub(super) fn invalidating(&self) -> &[Change] {
         &self.invalidating
     }

@@ -27,7 +27,7 @@ pub(super) async fn announce(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let entropy = &*transaction.env().entropy;
-    let resource = AnalysisResource::new(analysis, result);
+    let resource = AnalysisResource::new(analysis, result, &transaction.env().public_url);
     let event = Event::new(kind, analysis.tenant.clone(), &resource, now, entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let seq = write(transaction, &event).await?;
@@ -62,7 +62,7 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
     insert(transaction, values).await
 }
 
-/// Parameters: id, tenant, call, type, time, body and position. Returns the number of the event.
+/// Inserts an event. The values are id, tenant, call, type, time, body and position. Returns the number of the event.
 async fn insert(transaction: &impl Transaction, values: &[Value<'_>]) -> Result<i64, StoreError> {
     static INSERT: Sql = Sql::insert(
         "seq",

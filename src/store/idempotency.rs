@@ -1,4 +1,4 @@
-//! Requests with an `Idempotency-Key`.
+//! Claims the keys of requests with an `Idempotency-Key`, and stores their answers.
 
 use std::time::Duration;
 

@@ -16,8 +16,8 @@ use crate::domain::ids::DeliveryId;
 const REPLAY_SCAN: usize = 1000;
 /// Maximum number of deliveries that one step creates. It bounds the duration of the step's transaction.
 const REPLAY_BATCH: usize = 200;
-/// Maximum number of pending deliveries of a webhook to which a replay adds. With more of them, the replay waits, so
-/// that new events are not delayed by all past ones.
+/// Maximum number of pending deliveries of a webhook during a replay. Above it, the replay waits, so that its
+/// deliveries do not delay new events.
 const REPLAY_BACKLOG: usize = 400;
 /// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);

@@ -101,7 +101,7 @@ impl Rule for CountEvents {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<ReplayCount, StoreError> {
         let Self { tenant, span } = self;
         let (mut read, mut wanted) = (0, 0);
-        let values = values![tenant, span.since, span.until, ReplayCount::LOOKED_AT + 1];
+        let values = values![tenant, span.since, span.until, ReplayCount::MAX_COUNTED + 1];
         transaction
             .for_each(&COUNT, values, |row| {
                 let events: u64 = row.get("events")?;
@@ -112,7 +112,7 @@ impl Rule for CountEvents {
                 Ok(())
             })
             .await?;
-        let most = u64::try_from(ReplayCount::LOOKED_AT).unwrap_or(u64::MAX);
+        let most = u64::try_from(ReplayCount::MAX_COUNTED).unwrap_or(u64::MAX);
         Ok(ReplayCount { events: wanted.min(most), more: read > most })
     }
 }

@@ -1,4 +1,4 @@
-//! Statements, written once and translated for each engine on first use.
+//! SQL statements. Each is written once and translated for each engine on first use.
 
 use std::sync::OnceLock;
 

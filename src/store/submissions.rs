@@ -27,7 +27,7 @@ impl Rule for Submit {
     const NAME: &'static str = "submit";
     type Output = StoredAnalysis;
 
-    /// Most calls are new. For those, one statement inserts the analysis and its callback.
+    /// Inserts the analysis and its callback with one statement if the call is new, as most calls are.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
         static INSERT_WITH_CALLBACK: Sql = Sql::per_engine(
             &[],

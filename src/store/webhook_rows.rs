@@ -1,4 +1,4 @@
-//! Webhooks as rows.
+//! Rows of the table `webhooks`.
 
 use super::StoreError;
 use super::sealed::read_sealed;

@@ -118,7 +118,7 @@ pub async fn run(
     }
 }
 
-/// The signals of the workers that the store or the vendor's slots can wake.
+/// The signals of the workers that a commit of the store or a released vendor permit wakes.
 #[derive(Clone, Default)]
 pub struct Wakes {
     /// Wakes the submitter.
@@ -132,7 +132,8 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// Wakes workers when the store commits work for them or when a vendor slot is released, until `stop` is cancelled.
+    /// Wakes workers when the store commits work for them or when a vendor permit is released, until `stop` is
+    /// cancelled.
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,

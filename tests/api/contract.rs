@@ -56,14 +56,16 @@ impl Operation {
     /// The operation that handles a request. HEAD is GET without a body.
     fn find(method: &Method, path: &str) -> Option<Self> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        let fits = |template: &str| {
-            let (wanted, given) = (template.split('/'), path.split('/'));
-            wanted.clone().count() == given.clone().count()
-                && wanted
-                    .zip(given)
-                    .all(|(wanted, given)| wanted == given || wanted.starts_with('{') && !given.is_empty())
-        };
-        Self::all().into_iter().find(|operation| operation.method == method && fits(operation.path))
+        Self::all().into_iter().find(|operation| operation.method == method && operation.serves(path))
+    }
+
+    /// Whether the path of the operation matches this path.
+    pub(crate) fn serves(&self, path: &str) -> bool {
+        let (wanted, given) = (self.path.split('/'), path.split('/'));
+        wanted.clone().count() == given.clone().count()
+            && wanted
+                .zip(given)
+                .all(|(wanted, given)| wanted == given || wanted.starts_with('{') && !given.is_empty())
     }
 
     /// The definition of a response, with a reference to `components` resolved.

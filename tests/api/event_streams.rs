@@ -57,12 +57,22 @@ async fn a_stream_starts_at_the_given_position() {
         // `EventSource` keeps its first URL and adds the last event ID.
         (from("earliest"), Some(id), "2"),
         (from(id), Some(""), "2"),
+        // Libraries that cannot send the header add a query parameter. The header is more recent.
+        (format!("{EVENTS}?lastEventId={id}"), None, "2"),
+        (format!("{EVENTS}?lastEventId={next}"), Some(""), "2"),
+        (format!("{EVENTS}?after=earliest&lastEventId={id}"), None, "2"),
+        (format!("{EVENTS}?after={id}&lastEventId="), None, "2"),
+        (format!("{EVENTS}?after=earliest&lastEventId=earliest"), Some(id), "2"),
     ] {
         let mut stream = Subscriber::open(&stage.acme(), &path, last_event_id).await;
         assert_eq!(stream.call().await, first, "{path} {last_event_id:?}");
     }
     let refused = Subscriber::refused(&stage.acme(), EVENTS, Some("evt_1")).await;
     assert_eq!(refused.pointers(), ["Last-Event-ID"]);
+    let refused = Subscriber::refused(&stage.acme(), "/v1/events?lastEventId=evt_1", None).await;
+    assert_eq!(refused.pointers(), ["?lastEventId"]);
+    let page = stage.acme().get(&format!("/v1/events?lastEventId={id}")).await;
+    assert_eq!(page.pointers(), ["?lastEventId"], "a page has no last event");
     let refused = Subscriber::refused(&stage.acme(), "/v1/events?after=soon", None).await;
     assert_eq!(refused.pointers(), ["?after"]);
     let refused = Subscriber::refused(&stage.acme(), "/v1/events?limit=5", None).await;

@@ -98,7 +98,14 @@ async fn metadata_is_limited_to_four_kibibytes() {
 #[tokio::test]
 async fn invalid_json_is_malformed() {
     let stage = Stage::start().await;
-    for body in ["", "{", "{\"call_id\": \"1\"} x", "{\"call_id\": \"1\",}", "call_id=1", "\u{feff}{}"] {
+    for body in [
+        "",
+        "{",
+        "{\"call_id\": \"1\"} x",
+        "{\"call_id\": \"1\",}",
+        "call_id=1",
+        "{\"call_id\": \"1\"} \u{feff}",
+    ] {
         let answer = stage.acme().post_with(&[JSON], body).await;
         answer.problem(400, "malformed_body");
     }
@@ -110,6 +117,102 @@ async fn invalid_json_is_malformed() {
         .post_with(&[JSON], format!("{{\"metadata\": {{\"a\": {deep}"))
         .await
         .problem(400, "malformed_body");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_a_body_is_ignored() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let post = async |path: &str, body: serde_json::Value| {
+        acme.send(Method::POST, path, &[JSON], format!("\u{feff}{body}")).await
+    };
+    assert_eq!(post("/v1/analyses", json!({"call_id": "1"})).await.status, 202);
+    assert_eq!(post("/v1/analyses/batch", json!({"analyses": [{"call_id": "2"}]})).await.status, 200);
+    let webhook = post("/v1/webhooks", json!({"url": stage.hook("ok")})).await;
+    assert_eq!(webhook.status, 201);
+    let path = webhook.header("location");
+    assert_eq!(post(&format!("{path}/test"), json!({})).await.status, 202);
+    let changed = acme.send(Method::PATCH, path, &[JSON], "\u{feff}{\"enabled\": false}").await;
+    assert_eq!(changed.json()["enabled"], false);
+}
+
+#[tokio::test]
+async fn a_body_in_another_encoding_is_named() {
+    let stage = Stage::start().await;
+    let utf_16 = |mark: &str, bytes: fn(u16) -> [u8; 2]| {
+        format!("{mark}{}", json!({"call_id": "1"})).encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
+    };
+    for (body, detail) in [
+        (utf_16("", u16::to_le_bytes), "the body is encoded in UTF-16: send it in UTF-8"),
+        (utf_16("\u{feff}", u16::to_le_bytes), "the body is encoded in UTF-16: send it in UTF-8"),
+        (utf_16("\u{feff}", u16::to_be_bytes), "the body is encoded in UTF-16: send it in UTF-8"),
+        (
+            b"{\"call_id\": \"1\", \"metadata\": {\"note\": \"\xf1\xe0\xeb\xee\xec\"}}".to_vec(),
+            "#/metadata/note is not encoded in UTF-8",
+        ),
+        (
+            b"{\"call_id\": \"1\", \"metadata\": {\"note\": \"\xed\xa0\xbd\"}}".to_vec(),
+            "#/metadata/note has half of a surrogate pair, which is not a character: send the whole pair or leave it out",
+        ),
+    ] {
+        let answer = stage.acme().post_with(&[JSON], body).await;
+        assert_eq!(answer.problem(400, "malformed_body")["detail"], detail);
+    }
+}
+
+#[tokio::test]
+async fn half_of_a_surrogate_pair_is_named_with_its_field() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    for half in [r"\ud83d", r"salom \ud83d", r"\ude00", r"\ud83d\ud83d", r"\ud83d\n", r"\uD83D salom"] {
+        for (path, body, pointer) in [
+            (
+                "/v1/analyses",
+                format!(r#"{{"call_id": "1", "metadata": {{"a": {{"note": "{half}"}}}}}}"#),
+                "#/metadata/a/note",
+            ),
+            ("/v1/analyses", format!(r#"{{"call_id": "{half}"}}"#), "#/call_id"),
+            (
+                "/v1/webhooks",
+                format!(r#"{{"url": "https://crm.example/", "description": "{half}"}}"#),
+                "#/description",
+            ),
+        ] {
+            let answer = acme.send(Method::POST, path, &[JSON], body.clone()).await;
+            assert_eq!(answer.pointers(), [pointer], "{body}");
+            let detail = answer.json()["errors"][0]["detail"].take();
+            assert!(detail.as_str().unwrap().starts_with("has half of a surrogate pair"), "{body}: {detail}");
+        }
+        let body = format!(
+            r#"{{"analyses": [{{"call_id": "2"}}, {{"call_id": "3", "metadata": {{"note": "{half}"}}}}]}}"#
+        );
+        let results =
+            acme.send(Method::POST, "/v1/analyses/batch", &[JSON], body).await.json()["results"].take();
+        assert!(results[0]["problem"].is_null(), "{results}");
+        assert_eq!(results[1]["problem"]["errors"][0]["pointer"], "#/analyses/1/metadata/note");
+    }
+    let whole = acme.post_with(&[JSON], r#"{"call_id": "1", "metadata": {"note": "\ud83d\ude00"}}"#).await;
+    assert_eq!((whole.status, &whole.json()["metadata"]["note"]), (202, &json!("😀")));
+}
+
+#[tokio::test]
+async fn a_callback_with_credentials_is_refused_in_favour_of_a_webhook() {
+    let stage = Stage::start().await;
+    let url = stage.hook("ok");
+    let with_user = url.replace("http://", "http://user:secret@");
+    for (callback, pointer) in [
+        (json!({"url": with_user}), "#/callback/url"),
+        (json!({"url": url, "headers": {"Authorization": "Basic dXNlcjpzZWNyZXQ="}}), "#/callback/headers"),
+        (json!({"url": url, "headers": {}}), "#/callback/headers"),
+        (json!({"url": url, "auth": {"user": "a"}}), "#/callback/auth"),
+        (json!({"url": url, "api_key": "secret"}), "#/callback/api_key"),
+    ] {
+        let answer = stage.acme().submit(json!({"call_id": "1", "callback": callback})).await;
+        assert_eq!(answer.pointers(), [pointer], "{callback}");
+        let detail = answer.json()["errors"][0]["detail"].take();
+        assert!(detail.as_str().unwrap().contains("register a webhook"), "{callback}: {detail}");
+        assert!(!answer.text().contains("secret@") && !answer.text().contains("dXNl"), "{answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -161,14 +264,27 @@ async fn a_body_must_have_the_json_media_type() {
         &[("content-type", "text/plain")],
         &[("content-type", "application/x-www-form-urlencoded")],
         &[("content-type", "application/json; charset=latin1")],
+        &[("content-type", "application/json; charset=windows-1251")],
+        &[("content-type", "application/json; charset=utf-16")],
+        &[("content-type", "application/json-patch+json")],
         &[("content-type", "nonsense")],
         &[JSON, ("content-encoding", "gzip")],
     ] {
         stage.acme().post_with(headers, body).await.problem(415, "unsupported_media_type");
     }
-    for content_type in
-        ["application/json", "application/json; charset=utf-8", "Application/JSON; charset=UTF-8"]
-    {
+    for content_type in [
+        "application/json",
+        "application/json;",
+        "application/json; charset=utf-8",
+        "Application/JSON; charset=UTF-8",
+        "application/json;charset=utf8",
+        "application/json; charset=UTF8",
+        "application/json; Charset=\"UTF-8\"",
+        "application/json; charset='utf-8'",
+        "application/json; charset = utf_8 ;",
+        "application/json;odata.metadata=minimal;charset=utf-8",
+        "application/json; charset=utf-8; odata=verbose",
+    ] {
         let answer = stage.acme().post_with(&[("content-type", content_type)], body).await;
         assert_eq!(answer.status, 202, "{content_type}");
     }

@@ -60,6 +60,8 @@ async fn filters_combine_within_one_tenant() {
         ("?tag=nothing-of-the-kind", &[]),
         ("?submitted_after=2024-01-01T00:00:00Z&submitted_before=2024-01-02T00:00:00Z", &[]),
         ("?submitted_after=2024-01-01T00:00:00Z&limit=1", &["submit-400~1"]),
+        ("?submitted_after=2024-01-01T00:00:00+05:00&limit=1", &["submit-400~1"]),
+        ("?submitted_before=2024-01-01T00:00:00+05:00", &[]),
     ] {
         assert_eq!(calls(&list(&acme, query).await), wanted, "{query}");
         assert_eq!(calls(&list(&stage.globex(), query).await), [""; 0], "{query}");

@@ -18,6 +18,7 @@ mod deliveries;
 mod draining;
 mod event_streams;
 mod events;
+mod heads;
 mod idempotency;
 mod input;
 mod issuer;
@@ -32,6 +33,7 @@ mod pages;
 #[path = "../postgres/mod.rs"]
 mod postgres;
 mod problems;
+mod public_urls;
 mod read_through;
 mod recordings;
 mod replays;

@@ -83,6 +83,49 @@ async fn a_page_of_an_allowed_origin_can_use_the_api() {
     assert!(["authorization", "prefer", "origin"].iter().all(|name| vary.contains(&(*name).to_owned())));
 }
 
+/// Headers that browsers, HTTP libraries, frameworks and monitoring scripts add to requests of a page.
+const ADDED_BY_LIBRARIES: [&str; 12] = [
+    "authorization,content-type,idempotency-key,prefer,last-event-id,if-none-match,range",
+    "accept,accept-language,authorization,content-language",
+    "authorization,x-requested-with",
+    "authorization,x-requested-with,x-csrf-token,x-xsrf-token,x-csrftoken,x-socket-id",
+    "authorization,cache-control,expires,pragma",
+    "authorization,if-modified-since,if-unmodified-since,if-match,if-range",
+    "authorization,baggage,sentry-trace,traceparent,tracestate",
+    "authorization,x-request-id,x-correlation-id,request-id,request-context",
+    "authorization,b3,x-b3-sampled,x-b3-spanid,x-b3-traceid,uber-trace-id",
+    "authorization,newrelic,x-datadog-origin,x-datadog-parent-id,x-datadog-sampling-priority,x-datadog-trace-id",
+    "authorization,x-amzn-trace-id,x-cloud-trace-context,elastic-apm-traceparent,x-dtpc",
+    "Authorization, Cache-Control, DNT, User-Agent, X-Requested-With",
+];
+
+#[tokio::test]
+async fn headers_that_libraries_add_are_allowed() {
+    let stage = Stage::with(&ALLOWED).await;
+    for headers in ADDED_BY_LIBRARIES {
+        let answer = preflight(&stage, CRM, "POST", headers).await;
+        assert_eq!(answer.status, 200, "{headers}");
+        let allowed = words(answer.header("access-control-allow-headers"));
+        assert!(words(headers).iter().all(|header| allowed.contains(header)), "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_preflight_names_what_is_not_allowed() {
+    let stage = Stage::with(&ALLOWED).await;
+    for (origin, method, headers, named) in [
+        (CRM, "GET", "authorization, X-Made-Up, accept, x-other", "x-made-up, x-other"),
+        (CRM, "POST", "x-http-method-override", "x-http-method-override"),
+        (CRM, "PUT", "authorization", "PUT"),
+        (ELSEWHERE, "GET", "authorization", ELSEWHERE.1),
+    ] {
+        let answer = preflight(&stage, origin, method, headers).await;
+        let problem = answer.problem(403, "cors_refused");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(named) && !detail.contains("accept"), "{detail}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_of_another_origin_is_refused() {
     let stage = Stage::with(&ALLOWED).await;

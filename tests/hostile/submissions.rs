@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use actix_web::body::MessageBody;
 use alovoice_gateway::commands;
+use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::analyses::SubmitAnalysis;
-use alovoice_gateway::http::json::{Object, parse};
+use alovoice_gateway::http::body::JsonFields;
 use jsonschema::Validator;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -24,9 +25,9 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
 /// The pointers in the gateway's problem; empty if it accepts the body.
 fn refused(body: &Value) -> Vec<String> {
     let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
-    let parsed = parse::<Object<SubmitAnalysis>>(body.to_string().as_bytes());
-    let Err(error) = parsed.and_then(|body| body.0.into_submission(trace)) else { return Vec::new() };
-    let problem = error.respond("req_1").into_body().try_into_bytes().unwrap();
+    let parsed = SubmitAnalysis::from_json(body.to_string().as_bytes());
+    let Err(error) = parsed.and_then(|body| body.into_submission(trace)) else { return Vec::new() };
+    let problem = error.respond("req_1", &PublicUrl::default()).into_body().try_into_bytes().unwrap();
     let problem: Value = serde_json::from_slice(&problem).unwrap();
     let errors = problem["errors"].as_array().unwrap();
     errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()

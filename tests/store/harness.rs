@@ -10,6 +10,7 @@ use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;
+use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::domain::transcript::{Speaker, Turn};
@@ -81,7 +82,8 @@ pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
     let first = HARNESSES.fetch_add(1 << 32, Ordering::Relaxed);
     let entropy = Arc::new(CountingEntropy(AtomicU64::new(first)));
     let metrics = Arc::new(Metrics::new().unwrap());
-    let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics };
+    let public_url = PublicUrl::default();
+    let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics, public_url };
     (StoreContext { env, policy: policy() }, clock)
 }
 

@@ -58,45 +58,69 @@ impl ForwardProxy {
 
 async fn forward(
     mut client: TcpStream,
-    server: SocketAddr,
+    address: SocketAddr,
     policy: Policy,
     seen: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte).await?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let (line, headers) = head.split_once("\r\n").unwrap();
-    seen.lock().unwrap().push(line.to_owned());
-    let authorization = headers.lines().find_map(|header| {
-        let (name, value) = header.split_once(": ")?;
-        name.eq_ignore_ascii_case("proxy-authorization").then_some(value)
-    });
-    let refusal = match policy {
-        Policy::Open => None,
-        Policy::Authenticated(expected) if authorization == Some(expected) => None,
-        Policy::Authenticated(_) => Some("407 Proxy Authentication Required\r\nproxy-authenticate: Basic"),
-        Policy::Forbidding => Some("403 Forbidden"),
-        Policy::Closing => return Ok(()),
-    };
-    if let Some(refusal) = refusal {
-        let answer = format!("HTTP/1.1 {refusal}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        return client.write_all(answer.as_bytes()).await;
-    }
-    let mut server = TcpStream::connect(server).await?;
-    if line.starts_with("CONNECT ") {
-        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
-    } else {
-        // The server gets the path only, as from a client that connects to it directly.
+    let mut server = None;
+    loop {
+        let head = read_head(&mut client).await?;
+        let (line, headers) = head.split_once("\r\n").unwrap();
+        seen.lock().unwrap().push(line.to_owned());
+        if let Some(refusal) = refusal(&policy, headers) {
+            let answer = format!("HTTP/1.1 {refusal}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return client.write_all(answer.as_bytes()).await;
+        }
+        if matches!(policy, Policy::Closing) {
+            return Ok(());
+        }
+        if server.is_none() {
+            server = Some(TcpStream::connect(address).await?);
+        }
+        let server = server.as_mut().unwrap();
+        if line.starts_with("CONNECT ") {
+            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+            return copy_bidirectional(&mut client, server).await.map(drop);
+        }
+        // The server gets the path only, as from a client that connects to it directly, and no credentials of the proxy.
         let (method, url) = line.split_once(' ').unwrap();
         let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).unwrap().1;
-        // A proxy keeps the credentials that are meant for it.
         let of_server = |header: &&str| !header.to_ascii_lowercase().starts_with("proxy-authorization:");
         let headers = headers.lines().filter(of_server).collect::<Vec<_>>().join("\r\n");
-        let request = format!("{method} /{path}\r\n{headers}\r\n");
-        server.write_all(request.as_bytes()).await?;
+        server.write_all(format!("{method} /{path}\r\n{headers}\r\n").as_bytes()).await?;
+        copy_body(&head, &mut client, server).await?;
+        let answer = read_head(server).await?;
+        client.write_all(answer.as_bytes()).await?;
+        copy_body(&answer, server, &mut client).await?;
     }
-    copy_bidirectional(&mut client, &mut server).await.map(drop)
+}
+
+fn refusal(policy: &Policy, headers: &str) -> Option<&'static str> {
+    match policy {
+        Policy::Open | Policy::Closing => None,
+        Policy::Authenticated(expected) if field(headers, "proxy-authorization") == Some(expected) => None,
+        Policy::Authenticated(_) => Some("407 Proxy Authentication Required\r\nproxy-authenticate: Basic"),
+        Policy::Forbidding => Some("403 Forbidden"),
+    }
+}
+
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+}
+
+async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8(head).unwrap())
+}
+
+/// Copies the body of a message whose head was read.
+async fn copy_body(head: &str, from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+    let length = field(head, "content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).await?;
+    to.write_all(&body).await
 }

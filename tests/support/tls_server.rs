@@ -45,24 +45,24 @@ impl Authority {
 
     /// A certificate for a host, valid now.
     pub(crate) fn identity(&self, host: &str) -> Identity {
-        self.sign(params(host))
+        self.sign(&params(host))
     }
 
     /// A certificate for 127.0.0.1 that expired in 2021.
     pub(crate) fn expired(&self) -> Identity {
         let mut params = params("127.0.0.1");
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
-        self.sign(params)
+        self.sign(&params)
     }
 
     /// A certificate for 127.0.0.1 that becomes valid in 2190.
     pub(crate) fn not_yet_valid(&self) -> Identity {
         let mut params = params("127.0.0.1");
         (params.not_before, params.not_after) = (date_time_ymd(2190, 1, 1), date_time_ymd(2191, 1, 1));
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity { certificate: certificate.der().clone(), key: key_of(&key) }

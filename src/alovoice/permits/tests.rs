@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::domain::clock::{Clock, Entropy};
+use crate::domain::public_url::PublicUrl;
 use crate::telemetry::metrics::Metrics;
 
 const START: i64 = 1_716_207_617_000; // 2024-05-20T12:20:17Z
@@ -58,6 +59,7 @@ fn permits() -> (VendorPermits, Arc<ManualClock>) {
         wall_clock: clock.clone(),
         entropy: Arc::new(Zeros),
         metrics: Arc::new(Metrics::new().unwrap()),
+        public_url: PublicUrl::default(),
     };
     (VendorPermits::new([(acme(), LIMIT), (globex(), LIMIT)], &policy, &env), clock)
 }

@@ -38,7 +38,7 @@ pub fn example_file() -> String {
     text
 }
 
-/// Bounds and presence, in sentences.
+/// Returns the bounds of a key and whether it must be set, as sentences.
 fn note(key: &DeclaredKey) -> String {
     let presence = match key.presence {
         Presence::Default(_) => None,

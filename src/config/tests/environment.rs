@@ -1,4 +1,4 @@
-//! Environment variables that override the file.
+//! Tests of environment variables that override the file.
 
 use std::path::PathBuf;
 use std::time::Duration;

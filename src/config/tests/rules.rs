@@ -1,4 +1,4 @@
-//! The rule of each key: refused values and their error messages.
+//! Tests of the rule of each key: refused values and their error messages.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Whole files: the documented defaults, the example file, and many mistakes at once.
+//! Tests of whole files: the documented defaults, the example file, and many mistakes at once.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -19,7 +19,7 @@ impl Stage {
     /// All kinds of work.
     pub const ALL: [Self; 4] = [Self::Submit, Self::Confirm, Self::Poll, Self::Settle];
 
-    /// Name in the store.
+    /// Returns the name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "submit",

@@ -1,4 +1,4 @@
-//! Transitions: a table for each stage, then the rules of waiting.
+//! Tests of transitions: a table for each stage, then the rules of waiting.
 
 mod pace;
 mod properties;

@@ -41,7 +41,7 @@ fn parts(ms: i64) -> (i64, i64, i64, i64) {
     (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }
 
-/// Time in the call for people, such as `0:03:55`.
+/// Returns the time in the call for people, such as `0:03:55`.
 fn clock(ms: i64) -> String {
     let (hours, minutes, seconds, _) = parts(ms);
     format!("{hours}:{minutes:02}:{seconds:02}")

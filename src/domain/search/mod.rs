@@ -59,7 +59,7 @@ impl SpeakerSide {
         }
     }
 
-    /// Name in queries.
+    /// Returns the name in queries.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",

@@ -1,4 +1,4 @@
-//! Words that match and words that do not.
+//! Tests with words that match and words that do not.
 
 use proptest::prelude::*;
 

@@ -32,7 +32,7 @@ impl Word {
         cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.0))
     }
 
-    /// Length in characters.
+    /// Returns the length in characters.
     pub(super) fn len(&self) -> usize {
         self.0.chars().count()
     }

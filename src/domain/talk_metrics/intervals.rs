@@ -14,7 +14,7 @@ impl Interval {
         (begin < end).then_some(Self { begin, end })
     }
 
-    /// Length in milliseconds.
+    /// Returns the length in milliseconds.
     pub(super) const fn length(self) -> i64 {
         self.end - self.begin
     }
@@ -49,7 +49,7 @@ impl IntervalSet {
         self.0.iter().copied()
     }
 
-    /// Total length in milliseconds.
+    /// Returns the total length in milliseconds.
     pub(super) fn length(&self) -> i64 {
         self.iter().map(Interval::length).sum()
     }

@@ -167,7 +167,8 @@ fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
     order.windows(2).filter(|pair| pair[0].1 != pair[1].1).count()
 }
 
-/// Response times: the silences, including 0 ms, from the end of the client's speech to the start of the operator's.
+/// Returns the response times: the silences, including 0 ms, from the end of the client's speech to the start of the
+/// operator's.
 ///
 /// There is no response if the operator is already speaking or the client continues first.
 fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
@@ -215,7 +216,7 @@ fn runs(side: &IntervalSet, breaks: &IntervalSet) -> Vec<Interval> {
     runs
 }
 
-/// Median: the middle value, or the mean of the two middle values, rounded down.
+/// Returns the middle value, or the mean of the two middle values, rounded down.
 fn median(mut values: Vec<i64>) -> Option<i64> {
     values.sort_unstable();
     let middle = values.len() / 2;
@@ -223,14 +224,14 @@ fn median(mut values: Vec<i64>) -> Option<i64> {
     Some(if values.len() % 2 == 1 { upper } else { values[middle - 1].midpoint(upper) })
 }
 
-/// Share of `part` in `part + rest`, rounded to four decimals. 0 if both are 0.
+/// Returns the share of `part` in `part + rest`, rounded to four decimals; 0 if both are 0.
 #[expect(clippy::cast_precision_loss, reason = "the result has four decimals")]
 fn share(part: i64, rest: i64) -> f64 {
     let whole = part as f64 + rest as f64;
     if whole == 0.0 { 0.0 } else { (part as f64 / whole * 1e4).round() / 1e4 }
 }
 
-/// Rate per minute, rounded to one decimal. 0 for a duration of 0.
+/// Returns the rate per minute, rounded to one decimal; 0 for a duration of 0.
 #[expect(clippy::cast_precision_loss, reason = "the result has one decimal")]
 fn per_minute(count: usize, ms: i64) -> f64 {
     if ms == 0 { 0.0 } else { (count as f64 * 60_000.0 / ms as f64 * 10.0).round() / 10.0 }

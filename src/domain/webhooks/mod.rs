@@ -43,7 +43,7 @@ impl EventFilter {
         self.0.contains(&kind)
     }
 
-    /// String form for the store.
+    /// Returns the string form for the store.
     pub fn to_text(&self) -> String {
         self.0.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
     }
@@ -72,7 +72,7 @@ impl DisabledReason {
     /// All reasons.
     pub const ALL: [Self; 3] = [Self::Requested, Self::Gone, Self::Failing];
 
-    /// Name in the API, the store and in logs.
+    /// Returns the name in the API, the store and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "requested",

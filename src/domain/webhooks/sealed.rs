@@ -1,4 +1,4 @@
-//! Sealing of a webhook's secrets and header values.
+//! Seals and opens a webhook's secrets and header values.
 
 use secrecy::ExposeSecret;
 

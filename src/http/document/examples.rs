@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::openapi::{Content, OpenApi as Document, RefOr};
 
 use super::operations;
+use crate::domain::public_url::PublicUrl;
 use crate::http::problem::{ApiError, ProblemKind};
 
 const RECORDED: &str = include_str!("examples.json");
@@ -57,5 +58,7 @@ pub(super) fn problem(kind: &'static ProblemKind) -> Option<Value> {
     let recorded = recorded();
     let answers = recorded.values().filter_map(Value::as_object).flat_map(|answers| answers.values());
     let found = answers.filter(|body| body.is_object()).find(is_of_kind).cloned();
-    found.or_else(|| serde_json::to_value(ApiError::new(kind, kind.title).problem(REQUEST_ID)).ok())
+    found.or_else(|| {
+        serde_json::to_value(ApiError::new(kind, kind.title).problem(REQUEST_ID, &PublicUrl::default())).ok()
+    })
 }

@@ -5,7 +5,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Header, Ref, RefOr, Response};
 
-use super::ApiOperation;
+use crate::http::operations::ApiOperation;
 
 struct SharedHeader {
     name: &'static str,

@@ -8,7 +8,6 @@ mod parameters;
 mod problems;
 
 use bytes::Bytes;
-use url::Url;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation as Documented, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -16,10 +15,10 @@ use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::{OpenApi as Document, RefOr, Server};
 use utoipa::{OpenApi, openapi};
 
-pub(super) use self::problems::shared_problem;
-pub use self::problems::{EncryptionNotConfigured, LinkProblems, NoResult, NotAcceptable, WebhookConflict};
+use super::operations::{Access, ApiOperation};
 use super::problem::{FieldError, Problem};
-use super::routes::{self, Access, ApiOperation};
+use super::routes;
+use crate::domain::public_url::PublicUrl;
 
 /// The path of the document.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -46,10 +45,10 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
 struct Frame;
 
 /// Returns the document, with the URL that callers use.
-pub fn document(public_url: Option<&Url>) -> Document {
+pub fn document(public_url: &PublicUrl) -> Document {
     let mut document = Frame::openapi().merge_from(routes::documentation());
-    let server = public_url.map_or("/", |url| url.as_str().trim_end_matches('/'));
-    document.servers = Some(vec![public_server(if server.is_empty() { "/" } else { server })]);
+    let server = if public_url.as_str().is_empty() { "/" } else { public_url.as_str() };
+    document.servers = Some(vec![public_server(server)]);
     for operation in routes::operations() {
         if let Some(documented) = find(&mut document, operation) {
             complete(documented, operation);
@@ -66,7 +65,7 @@ pub fn document(public_url: Option<&Url>) -> Document {
 }
 
 /// Returns the document as JSON.
-pub fn document_body(public_url: Option<&Url>) -> Bytes {
+pub fn document_body(public_url: &PublicUrl) -> Bytes {
     // A document of the macros can always be serialized.
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use utoipa::openapi::path::{Operation as Documented, Parameter, ParameterBuilder
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 
-use super::ApiOperation;
+use crate::http::operations::ApiOperation;
 
 struct PathParameter {
     name: &'static str,

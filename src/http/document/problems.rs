@@ -1,129 +1,16 @@
-//! Problem responses that operations share, defined under `components/responses`.
-
-use std::collections::BTreeMap;
+//! Definitions of the shared problem responses under `components/responses`, and the references to them.
 
 use actix_web::http::Method;
-use utoipa::IntoResponses;
 use utoipa::openapi::path::Operation as Documented;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
+use super::examples;
 use super::headers::{add, add_common};
-use super::{Access, ApiOperation, examples};
-use crate::http::problem::{
-    BODY_TOO_LARGE, BODY_TOO_SLOW, ENCRYPTION_NOT_CONFIGURED, IDEMPOTENCY_KEY_IN_USE, INSUFFICIENT_SCOPE,
-    INTERNAL, INVALID_REQUEST, LINK_EXPIRED, MALFORMED_BODY, NO_RESULT, NOT_ACCEPTABLE, NOT_FOUND,
-    PRECONDITION_FAILED, ProblemKind, RANGE_NOT_SATISFIABLE, RATE_LIMITED, UNAUTHORIZED, UNAVAILABLE,
-    UNSUPPORTED_MEDIA_TYPE, WEBHOOK_DISABLED,
-};
+use crate::http::operations::{Access, ApiOperation};
+use crate::http::shared_problems::{PROBLEMS, references};
 
 /// The media type of problems.
-pub(super) const PROBLEM: &str = "application/problem+json";
-
-struct SharedProblem {
-    name: &'static str,
-    /// The kind of problem that the example shows. The response has its status.
-    kind: &'static ProblemKind,
-    description: &'static str,
-    /// A header in addition to those of every response.
-    header: Option<&'static str>,
-}
-
-const CHALLENGE: Option<&str> = Some("WWW-Authenticate");
-const RETRY: Option<&str> = Some("Retry-After");
-
-const fn problem(
-    name: &'static str,
-    kind: &'static ProblemKind,
-    header: Option<&'static str>,
-    description: &'static str,
-) -> SharedProblem {
-    SharedProblem { name, kind, description, header }
-}
-
-const PROBLEMS: [SharedProblem; 23] = [
-    problem("Unauthorized", UNAUTHORIZED, CHALLENGE, "The token is missing or invalid."),
-    problem(
-        "Forbidden",
-        INSUFFICIENT_SCOPE,
-        CHALLENGE,
-        "The token lacks a scope, or its tenant is not configured.",
-    ),
-    problem(
-        "InvalidRequest",
-        INVALID_REQUEST,
-        None,
-        "The request is invalid. `errors` names each field and its rule.",
-    ),
-    problem("RateLimited", RATE_LIMITED, RETRY, "The tenant has exceeded its rate limit."),
-    problem(
-        "InternalError",
-        INTERNAL,
-        None,
-        "The service has a fault. Report the `request_id` to its operator.",
-    ),
-    problem("Unavailable", UNAVAILABLE, RETRY, "A required component is unavailable. Try again later."),
-    problem("MalformedBody", MALFORMED_BODY, None, "The body is not valid JSON."),
-    problem("BodyTimeout", BODY_TOO_SLOW, None, "The body did not arrive in time."),
-    problem("BodyTooLarge", BODY_TOO_LARGE, None, "The body is too large."),
-    problem(
-        "UnsupportedMediaType",
-        UNSUPPORTED_MEDIA_TYPE,
-        None,
-        "The body is not of type `application/json`.",
-    ),
-    problem("CallNotFound", NOT_FOUND, None, "Neither the gateway nor AloVoice has this call of the tenant."),
-    problem("ResourceNotFound", NOT_FOUND, None, "The tenant has no such resource."),
-    problem("LinkNotFound", NOT_FOUND, None, "The link is unknown, or the recording no longer exists."),
-    problem("LinkExpired", LINK_EXPIRED, None, "The link has expired."),
-    problem("NotAcceptable", NOT_ACCEPTABLE, None, "`Accept` excludes all available media types."),
-    problem("PreconditionFailed", PRECONDITION_FAILED, None, "The condition of the request is false."),
-    problem(
-        "RangeNotSatisfiable",
-        RANGE_NOT_SATISFIABLE,
-        None,
-        "The recording does not have the requested range.",
-    ),
-    problem(
-        "EncryptionNotConfigured",
-        ENCRYPTION_NOT_CONFIGURED,
-        None,
-        "The operator has configured no encryption key.",
-    ),
-    problem(
-        "NoResult",
-        NO_RESULT,
-        RETRY,
-        "The analysis has no result. If it is unfinished, `Retry-After` says when to try again.",
-    ),
-    problem(
-        "WebhookConflict",
-        WEBHOOK_DISABLED,
-        None,
-        "The state of the webhook does not allow this; `code` says why (`webhook_disabled`, `webhook_limit`, \
-         `webhook_sealed`, `replay_under_way`).",
-    ),
-    problem(
-        "KeyConflict",
-        IDEMPOTENCY_KEY_IN_USE,
-        RETRY,
-        "The first request with this `Idempotency-Key` is in progress (`idempotency_key_in_use`), or its answer is no longer \
-         available (`idempotent_answer_not_kept`).",
-    ),
-    problem(
-        "NoResultOrKeyConflict",
-        NO_RESULT,
-        RETRY,
-        "The analysis has no result (`no_result`), or the `Idempotency-Key` is in use (`idempotency_key_in_use`, \
-         `idempotent_answer_not_kept`).",
-    ),
-    problem(
-        "WebhookOrKeyConflict",
-        WEBHOOK_DISABLED,
-        RETRY,
-        "The state of the webhook does not allow this (`webhook_disabled`, `webhook_limit`, `replay_under_way`), or the \
-         `Idempotency-Key` is in use (`idempotency_key_in_use`, `idempotent_answer_not_kept`).",
-    ),
-];
+const PROBLEM: &str = "application/problem+json";
 
 /// Returns the response definitions that operations refer to.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
@@ -137,11 +24,6 @@ pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
         problem.header.into_iter().for_each(|name| add(&mut response, name));
         (problem.name.to_owned(), RefOr::T(response))
     })
-}
-
-/// Returns a reference to a shared problem.
-pub(in crate::http) fn shared_problem(name: &str) -> RefOr<Response> {
-    RefOr::Ref(Ref::from_response_name(name))
 }
 
 /// Adds the problems that follow from the row of an operation.
@@ -170,36 +52,4 @@ pub(super) fn complete(documented: &mut Documented, operation: &ApiOperation) {
         names.push(conflict);
     }
     responses.extend(references(&names));
-}
-
-fn references(names: &[&str]) -> BTreeMap<String, RefOr<Response>> {
-    let known = PROBLEMS.iter().filter(|problem| names.contains(&problem.name));
-    known.map(|problem| (problem.kind.status.as_str().to_owned(), shared_problem(problem.name))).collect()
-}
-
-/// Declares a set of shared problems for the rows of the route table.
-macro_rules! problem_set {
-    ($($(#[$doc:meta])* $set:ident = $($name:ident),+;)*) => {$(
-        $(#[$doc])*
-        pub struct $set;
-
-        impl IntoResponses for $set {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                references(&[$(stringify!($name)),+])
-            }
-        }
-    )*};
-}
-
-problem_set! {
-    /// The result of an analysis is not available.
-    NoResult = NoResult;
-    /// No available media type is acceptable.
-    NotAcceptable = NotAcceptable;
-    /// The state of a webhook does not allow the request.
-    WebhookConflict = WebhookConflict;
-    /// The operation needs an encryption key.
-    EncryptionNotConfigured = EncryptionNotConfigured;
-    /// The problems of a request with a link.
-    LinkProblems = LinkNotFound, LinkExpired, NoResult, EncryptionNotConfigured;
 }

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::http::audit::ItemStatuses;
+use crate::http::item_statuses::ItemStatuses;
 use crate::http::problem::{ApiError, INTERNAL};
 
 /// Status, headers and body of a handler's response.

@@ -1,7 +1,7 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, even if a caller
 //! sends it several times.
 //!
-//! The route table says which operations take a key. `once` wraps their handlers, which do not see the key. A request
+//! The route table says which operations take a key. It wraps their handlers, which do not see the key. A request
 //! without the header is executed as usual. For a request with the header:
 //!
 //! - The key is claimed in the store first, by tenant, method, path and key. If two requests arrive at the same time,
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, Route, web};
+use actix_web::{HttpRequest, HttpResponse};
 use aws_lc_rs::digest::{self, SHA256};
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
@@ -25,13 +25,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::answer::Answer;
-use super::body::RequestBody;
-use super::path::PathParameters;
 use super::problem::{
     ApiError, IDEMPOTENCY_KEY_IN_USE, IDEMPOTENCY_KEY_REUSED, IDEMPOTENT_ANSWER_NOT_KEPT, INTERNAL,
 };
-use super::query::QueryParameters;
-use super::request::ApiRequest;
 use crate::domain::clock::Entropy;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, StoredAnswer, Subject, sealing_context};
 use crate::domain::ids::{CallId, TenantId};
@@ -116,25 +112,6 @@ impl IdempotentRequest {
     }
 }
 
-/// Returns the route of a handler that is executed once for each `Idempotency-Key`.
-pub(super) fn once<P, Q, B, Handler, Outcome>(handler: Handler) -> Route
-where
-    P: PathParameters + 'static,
-    Q: QueryParameters + 'static,
-    B: RequestBody + 'static,
-    Handler: Fn(ApiRequest<P, Q, B>) -> Outcome + Clone + 'static,
-    Outcome: Future<Output = Result<HttpResponse, ApiError>> + Send + 'static,
-{
-    web::to(move |mut request: ApiRequest<P, Q, B>| {
-        let handler = handler.clone();
-        async move {
-            let Some(idempotent) = request.idempotent.take() else { return handler(request).await };
-            let (keyed, tenant) = (Arc::clone(&request.state.keyed), request.tenant.id().clone());
-            keyed.spawn(tenant, idempotent, handler(request)).await
-        }
-    })
-}
-
 /// Executes requests with a key and stores their answers.
 pub struct KeyedRequests {
     /// Store of claims and answers.
@@ -153,7 +130,7 @@ pub struct KeyedRequests {
 
 impl KeyedRequests {
     /// Executes a request in a separate task, which continues if the caller disconnects.
-    async fn spawn(
+    pub(super) async fn spawn(
         self: Arc<Self>,
         tenant: TenantId,
         idempotent: IdempotentRequest,

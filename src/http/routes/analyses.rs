@@ -1,14 +1,14 @@
 //! Operations on analyses.
 
-use super::Access::Token;
-use super::Scope::{AnalysesRead, AnalysesWrite};
 use super::route_table;
 use crate::domain::resource::AnalysisResource;
 use crate::http::analyses::{Prefer, SubmitAnalysis};
 use crate::http::batch::{BatchResults, SubmitAnalyses};
 use crate::http::conditional::IfNoneMatch;
-use crate::http::document::{NoResult, NotAcceptable};
 use crate::http::listing::{AnalysisList, ListAnalyses};
+use crate::http::operations::Access::Token;
+use crate::http::operations::Scope::{AnalysesRead, AnalysesWrite};
+use crate::http::shared_problems::{NoResult, NotAcceptable};
 use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
 
 route_table! { "analyses":

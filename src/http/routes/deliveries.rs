@@ -1,10 +1,10 @@
 //! Operations on deliveries.
 
-use super::Access::Token;
-use super::Scope::WebhooksManage;
 use super::route_table;
-use crate::http::deliveries::{Delivery, DeliveryList, ListDeliveries};
-use crate::http::document::WebhookConflict;
+use crate::http::deliveries::{DeliveryList, DeliveryResource, ListDeliveries};
+use crate::http::operations::Access::Token;
+use crate::http::operations::Scope::WebhooksManage;
+use crate::http::shared_problems::WebhookConflict;
 
 route_table! { "webhooks":
     /// List deliveries
@@ -21,7 +21,7 @@ route_table! { "webhooks":
     /// Shows when each attempt was sent and how the receiver answered.
     get "/v1/deliveries/{delivery_id}" => deliveries::get_delivery, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The delivery.", body = Delivery))
+        responses((status = 200, description = "The delivery.", body = DeliveryResource))
     }
 
     /// Redeliver an event
@@ -32,7 +32,7 @@ route_table! { "webhooks":
     post "/v1/deliveries/{delivery_id}/redeliver" => deliveries::redeliver, Token(WebhooksManage), once AnyCall;
     {
         responses(
-            (status = 202, description = "The delivery is scheduled.", body = Delivery),
+            (status = 202, description = "The delivery is scheduled.", body = DeliveryResource),
             WebhookConflict,
         )
     }

@@ -1,10 +1,10 @@
 //! The operation on events.
 
-use super::Access::Token;
-use super::Scope::AnalysesRead;
 use super::route_table;
-use crate::http::document::NotAcceptable;
 use crate::http::events::{EventPage, LastEventId, ListEvents};
+use crate::http::operations::Access::Token;
+use crate::http::operations::Scope::AnalysesRead;
+use crate::http::shared_problems::NotAcceptable;
 
 route_table! { "events":
     /// List or stream events

@@ -1,11 +1,11 @@
 //! Operations on recordings.
 
-use super::Access::{Link, Token};
-use super::Scope::AudioRead;
 use super::route_table;
 use crate::http::audio::{AudioResponses, Range};
 use crate::http::audio_links::{AudioLinkResource, CreateAudioLink};
-use crate::http::document::{EncryptionNotConfigured, LinkProblems, NoResult};
+use crate::http::operations::Access::{Link, Token};
+use crate::http::operations::Scope::AudioRead;
+use crate::http::shared_problems::{EncryptionNotConfigured, LinkProblems, NoResult};
 
 route_table! { "analyses":
     /// Get the recording of a call

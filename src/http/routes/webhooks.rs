@@ -1,13 +1,13 @@
 //! Operations on webhooks.
 
-use super::Access::Token;
-use super::Scope::WebhooksManage;
 use super::route_table;
-use crate::http::document::{EncryptionNotConfigured, WebhookConflict};
+use crate::http::operations::Access::Token;
+use crate::http::operations::Scope::WebhooksManage;
+use crate::http::shared_problems::{EncryptionNotConfigured, WebhookConflict};
 use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
-use crate::http::webhook_replays::{Replay, ReplayEstimate, ReplayEvents};
-use crate::http::webhook_resource::{Webhook, WebhookList};
+use crate::http::webhook_replays::{ReplayEstimate, ReplayEvents, ReplayResource};
+use crate::http::webhook_resource::{WebhookList, WebhookResource};
 
 route_table! { "webhooks":
     /// Register a webhook
@@ -24,7 +24,7 @@ route_table! { "webhooks":
     {
         request_body = CreateWebhook,
         responses(
-            (status = 201, description = "The webhook is registered.", body = Webhook,
+            (status = 201, description = "The webhook is registered.", body = WebhookResource,
                 headers(("Location" = String, description = "Path of the webhook."))),
             WebhookConflict, EncryptionNotConfigured,
         )
@@ -43,7 +43,7 @@ route_table! { "webhooks":
     /// The answer does not contain the secret or the values of custom headers.
     get "/v1/webhooks/{webhook_id}" => webhooks::get_webhook, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The webhook.", body = Webhook))
+        responses((status = 200, description = "The webhook.", body = WebhookResource))
     }
 
     /// Change, enable or disable a webhook
@@ -58,7 +58,7 @@ route_table! { "webhooks":
     {
         request_body(content((ChangeWebhook = "application/json"), (ChangeWebhook = "application/merge-patch+json"))),
         responses(
-            (status = 200, description = "The changed webhook.", body = Webhook),
+            (status = 200, description = "The changed webhook.", body = WebhookResource),
             WebhookConflict, EncryptionNotConfigured,
         )
     }
@@ -93,7 +93,7 @@ route_table! { "webhooks":
     {
         request_body = Option<RotateSecret>,
         responses(
-            (status = 200, description = "The webhook with its new secret.", body = Webhook),
+            (status = 200, description = "The webhook with its new secret.", body = WebhookResource),
             EncryptionNotConfigured,
         )
     }
@@ -109,7 +109,7 @@ route_table! { "webhooks":
         request_body = ReplayEvents,
         responses(
             (status = 200, description = "The number of events, for a dry run.", body = ReplayEstimate),
-            (status = 202, description = "The replay has started.", body = Replay,
+            (status = 202, description = "The replay has started.", body = ReplayResource,
                 headers(("Location" = String, description = "Path of the replay."))),
             WebhookConflict,
         )
@@ -120,6 +120,6 @@ route_table! { "webhooks":
     /// A finished replay is kept for the retention period of the gateway (`store.retention`).
     get "/v1/webhooks/{webhook_id}/replays/{replay_id}" => webhook_replays::get_replay, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The replay.", body = Replay))
+        responses((status = 200, description = "The replay.", body = ReplayResource))
     }
 }

@@ -24,7 +24,8 @@ const collapsedProblems = () => ({
 
 window.onload = () => {
   window.ui = SwaggerUIBundle({
-    url: "/openapi.json",
+    // Relative, because an ingress may serve the gateway below a path.
+    "url": "../openapi.json",
     dom_id: "#swagger-ui",
     deepLinking: true,
     displayOperationId: true,

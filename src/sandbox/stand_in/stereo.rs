@@ -45,7 +45,7 @@ impl Stereo {
         Self { frames: self.frames.max(u64::from(seconds) * u64::from(SAMPLE_RATE)), ..self }
     }
 
-    /// Size of the file in bytes.
+    /// Returns the size of the file in bytes.
     pub(super) fn len(&self) -> u64 {
         HEADER_BYTES + self.data_bytes()
     }

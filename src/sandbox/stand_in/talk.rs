@@ -49,7 +49,7 @@ impl Talk {
         Self { begin_time: begin_time(call_id, &seed), turns, tags }
     }
 
-    /// Length of the recording in milliseconds.
+    /// Returns the length of the recording in milliseconds.
     pub(super) fn duration_ms(&self) -> i64 {
         self.turns.iter().map(|turn| turn.end_ms).max().unwrap_or(0) + TAIL_MILLIS
     }

@@ -1,4 +1,4 @@
-//! Checksums of tables.
+//! Computes checksums of tables.
 
 use std::fmt;
 

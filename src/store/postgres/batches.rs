@@ -1,4 +1,4 @@
-//! Many new analyses in one statement.
+//! Inserts many new analyses in one statement.
 
 use std::collections::HashMap;
 

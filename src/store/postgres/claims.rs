@@ -10,8 +10,8 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 
-/// Condition of the queue's partial index. PostgreSQL uses the index only if the condition is written in the same
-/// way.
+/// Returns the condition of the queue's partial index. PostgreSQL uses the index only if the condition is written in
+/// the same way.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",

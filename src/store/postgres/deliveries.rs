@@ -1,4 +1,4 @@
-//! Lists of deliveries.
+//! Reads lists of deliveries.
 
 use super::super::RecordedDelivery;
 use super::super::delivery_rows::{RECORDED, recorded};

@@ -1,4 +1,4 @@
-//! Lists of analyses, and the indexes behind them.
+//! Reads lists of analyses, and writes the indexes that they use.
 
 use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::types::ToSql;

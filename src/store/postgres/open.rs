@@ -1,4 +1,4 @@
-//! Opening the store: connecting, migrating the schema, and starting the background tasks.
+//! Opens the store: connects, migrates the schema, and starts the background tasks.
 
 use std::path::Path;
 use std::sync::Arc;

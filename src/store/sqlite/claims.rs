@@ -8,7 +8,8 @@ use super::super::analysis_rows::{COLUMNS, read};
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use crate::domain::clock::Timestamp;
 
-/// Condition of the queue's partial index. `SQLite` uses the index only if the condition is written in the same way.
+/// Returns the condition of the queue's partial index. `SQLite` uses the index only if the condition is written in
+/// the same way.
 pub(super) const fn condition(queue: Queue) -> &'static str {
     match queue {
         Queue::Submits => "stage = 'submit'",

@@ -1,4 +1,4 @@
-//! Lists of deliveries.
+//! Reads lists of deliveries.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};

@@ -1,4 +1,4 @@
-//! Lists of analyses, and the indexes behind them.
+//! Reads lists of analyses, and writes the indexes that they use.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};

@@ -253,12 +253,12 @@ impl Engine for SqliteStore {
         self.read("list_deliveries", move |connection| deliveries::list(connection, &tenant, &query)).await
     }
 
-    /// There is one writer, so an event gets its position when it is written.
+    /// Does nothing: there is one writer, so an event gets its position when it is written.
     async fn number_events(&self, _tenant: &TenantId) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Usage is written in the transaction of the work.
+    /// Does nothing: usage is written in the transaction of the work.
     async fn flush_usage(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -293,7 +293,7 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 
-    /// No other process writes to the file.
+    /// Always `true`, because no other process writes to the file.
     fn is_current(&self) -> bool {
         true
     }

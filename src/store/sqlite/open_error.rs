@@ -1,4 +1,4 @@
-//! The error of opening the store.
+//! Reasons why a `SQLite` file could not be opened.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Usage, counted in the transaction of the work.
+//! Counts usage in the transaction of the work.
 
 use rusqlite::{Connection, params};
 

@@ -55,7 +55,7 @@ impl CollectorClient {
         Ok(Self { http, headers, network, failure, runtime: Handle::current() })
     }
 
-    /// Where this client leaves the reason of a failure.
+    /// Returns where this client leaves the reason of a failure.
     pub(super) fn failure(&self) -> LastTransportError {
         self.failure.clone()
     }

@@ -1,4 +1,4 @@
-//! Invariants that hold for all behaviours of the vendor, the clock and the callers.
+//! Tests of invariants that hold for all behaviours of the vendor, the clock and the callers.
 
 use proptest::prelude::*;
 

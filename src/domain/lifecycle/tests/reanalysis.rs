@@ -1,4 +1,4 @@
-//! Repeated submissions of a call, and repeated analysis.
+//! Tests of repeated submissions of a call, and of repeated analysis.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Grace periods, backoff and deadlines.
+//! Tests of grace periods, backoff and deadlines.
 
 use super::*;
 

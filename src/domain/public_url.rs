@@ -1,0 +1,66 @@
+//! Links to the resources of this service.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::ids::CallId;
+
+/// The public URL of this service, which all links begin with. Without one, links are paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublicUrl(Arc<str>);
+
+impl PublicUrl {
+    /// Takes the configured URL, which may have a path.
+    pub fn new(url: Option<&Url>) -> Self {
+        Self(url.map_or("", |url| url.as_str().trim_end_matches('/')).into())
+    }
+
+    /// The URL without a final slash; empty if none is configured.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the URL is an `https` URL.
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
+    /// Link to a path of this service, which begins with a slash.
+    pub fn link(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+
+    /// Link to the analysis of a call.
+    pub fn analysis(&self, call_id: &CallId) -> String {
+        self.link(&format!("/v1/analyses/{call_id}"))
+    }
+
+    /// Link to the recording of a call.
+    pub fn recording(&self, call_id: &CallId) -> String {
+        self.link(&format!("/v1/analyses/{call_id}/audio"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_begin_with_the_public_url() {
+        let call_id = CallId::parse("1716207617.42").unwrap();
+        for (url, base) in [
+            (None, ""),
+            (Some("https://calls.example.uz"), "https://calls.example.uz"),
+            (Some("https://calls.example.uz/alovoice"), "https://calls.example.uz/alovoice"),
+            (Some("http://calls.example.uz:8080/a/b/"), "http://calls.example.uz:8080/a/b"),
+        ] {
+            let public = PublicUrl::new(url.map(|url| Url::parse(url).unwrap()).as_ref());
+            assert_eq!(public.as_str(), base);
+            assert_eq!(public.is_https(), base.starts_with("https"));
+            assert_eq!(public.link("/problems/internal"), format!("{base}/problems/internal"));
+            assert_eq!(public.analysis(&call_id), format!("{base}/v1/analyses/1716207617.42"));
+            assert_eq!(public.recording(&call_id), format!("{base}/v1/analyses/1716207617.42/audio"));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The rows of the route table: what is known of an operation apart from its documentation.
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, Route};
+
+use super::idempotency::AnswerContents;
+
+/// One operation of the API.
+pub struct ApiOperation {
+    /// The operation id in the OpenAPI document and the action in the audit log.
+    pub id: &'static str,
+    /// The HTTP method. A GET operation also answers HEAD.
+    pub method: Method,
+    /// The path, with parameters in braces.
+    pub path: &'static str,
+    /// The credential that a caller needs.
+    pub access: Access,
+    /// The contents of answers that are stored under an `Idempotency-Key`; `None` if the operation takes no key.
+    pub keyed_answer: Option<AnswerContents>,
+    /// Creates the route to the handler.
+    pub(super) route: fn() -> Route,
+}
+
+/// The credential that an operation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A bearer token with this scope.
+    Token(Scope),
+    /// A sealed link in the path.
+    Link,
+}
+
+/// A permission that a token grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Read analyses, events and usage.
+    AnalysesRead,
+    /// Submit and delete analyses.
+    AnalysesWrite,
+    /// Read recordings and create links to them.
+    AudioRead,
+    /// Manage webhooks and deliveries.
+    WebhooksManage,
+}
+
+impl Scope {
+    /// Returns the name of the scope in tokens.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnalysesRead => "analyses:read",
+            Self::AnalysesWrite => "analyses:write",
+            Self::AudioRead => "audio:read",
+            Self::WebhooksManage => "webhooks:manage",
+        }
+    }
+}
+
+/// A path with the operations that it has. Each resource of the router carries one.
+#[derive(Clone)]
+pub(super) struct PathOperations {
+    pub(super) path: &'static str,
+    pub(super) operations: Vec<&'static ApiOperation>,
+}
+
+impl PathOperations {
+    /// Returns the operation that a request asks for. HEAD asks for the GET operation.
+    pub(super) fn of(request: &HttpRequest) -> Option<&'static ApiOperation> {
+        let wanted = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let path: &Self = request.app_data()?;
+        path.operations.iter().copied().find(|operation| operation.method == *wanted)
+    }
+
+    /// Returns the methods that the path takes.
+    pub(super) fn methods(&self) -> Vec<Method> {
+        let takes = |method: &Method| {
+            let declared = if *method == Method::HEAD { &Method::GET } else { method };
+            self.operations.iter().any(|operation| operation.method == *declared)
+        };
+        [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE]
+            .into_iter()
+            .filter(takes)
+            .collect()
+    }
+
+    /// Returns one route for each method.
+    pub(super) fn routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.operations.iter().flat_map(|operation| {
+            let get = operation.method == Method::GET;
+            let head = get.then(|| (operation.route)().method(Method::HEAD));
+            [Some((operation.route)().method(operation.method.clone())), head].into_iter().flatten()
+        })
+    }
+}
