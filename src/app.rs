@@ -41,8 +41,8 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, ClockSync, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, VendorWorker, Wake,
-    Wakes, Worker,
+    self, ClockSync, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
+    VendorWorker, Wake, Wakes, Worker,
 };
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
@@ -165,7 +165,7 @@ pub async fn start(
         queue: Queue::Submits,
         store: store.clone(),
         vendor,
-        permits: vendor_permits,
+        permits: vendor_permits.clone(),
         tenants: tenants.clone(),
         request_timeout: settings.vendor.request_timeout,
         env: env.clone(),
@@ -191,8 +191,10 @@ pub async fn start(
             ]
             .concat(),
         ),
+        token_watcher: wakes.token_watcher.clone(),
         env: env.clone(),
     };
+    let token_watcher = TokenWatcher::new(tenants.clone(), store.clone(), vendor_permits.clone());
     let retention =
         Retention { store: store.clone(), period: settings.store.retention, clock: env.clock.clone() };
     let run = |worker: Arc<dyn Worker>, wake: Wake| {
@@ -204,6 +206,7 @@ pub async fn start(
     run(Arc::new(deliverer), wakes.deliverer);
     run(Arc::new(Replayer { store: store.clone() }), wakes.replayer);
     run(Arc::new(secrets), Wake::default());
+    run(Arc::new(token_watcher), wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
     if is_sqlite(settings) {

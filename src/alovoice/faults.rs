@@ -10,7 +10,11 @@ use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
 /// Returns the fault of a status that means the same for all requests; `None` if its meaning depends on the request.
-pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<VendorFault> {
+pub(super) fn fault_of_status(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    words: Option<String>,
+) -> Option<VendorFault> {
     let code = match status.as_u16() {
         401 | 403 => FaultCode::TokenRefused,
         429 => FaultCode::VendorThrottled,
@@ -25,7 +29,21 @@ pub(super) fn fault_of_status(status: StatusCode, retry_after: Option<Duration>)
         }
         _ => return None,
     };
-    Some(VendorFault { code, detail: format!("the vendor answered {}", status.as_u16()), retry_after })
+    Some(VendorFault { code, detail: answered(status, words), retry_after })
+}
+
+/// Returns a text with a status and the vendor's words.
+pub(super) fn answered(status: StatusCode, words: Option<String>) -> String {
+    quoted(format!("the vendor answered {}", status.as_u16()), words)
+}
+
+/// Returns a text with the vendor's words in double quotes.
+pub(super) fn quoted(text: impl Into<String>, words: Option<String>) -> String {
+    let text = text.into();
+    match words {
+        Some(words) => format!("{text}: \"{words}\""),
+        None => text,
+    }
 }
 
 /// Returns the fault of a status that the vendor should not send.
@@ -33,9 +51,12 @@ pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
+/// The meaning of 404.
+pub(super) const UNKNOWN_CALL: &str = "the vendor does not know the call (404)";
+
 /// Returns the fault of a call that the vendor does not know.
-pub(super) fn call_not_found() -> VendorFault {
-    fault(FaultCode::CallNotFound, "the vendor does not know the call (404)")
+pub(super) fn call_not_found(words: Option<String>) -> VendorFault {
+    fault(FaultCode::CallNotFound, quoted(UNKNOWN_CALL, words))
 }
 
 /// Returns the fault of a request that got no answer, or only a part of it. The error itself is not passed on, because it

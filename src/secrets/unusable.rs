@@ -30,7 +30,10 @@ pub enum UnusableSecret {
     /// The content is not valid UTF-8.
     #[error("the secret is not valid UTF-8")]
     NotText,
-    /// The environment variable is not set.
+    /// The content is in the encoding of another program.
+    #[error("the secret is encoded in UTF-16: save the file as UTF-8")]
+    Utf16,
+    /// The environment has no such variable.
     #[error("the environment variable with this name is not set")]
     NotSet,
     /// The content has the wrong form.

@@ -98,6 +98,13 @@ impl Stage {
         start(&settings).await
     }
 
+    /// Starts one more gateway on the same store with one changed setting.
+    pub(crate) async fn replica_with(&self, (key, value): (&str, &str)) -> Gateway {
+        let mut settings = self.settings.clone();
+        set(&mut settings, key, value);
+        start(&settings).await
+    }
+
     /// The PostgreSQL database of the store. Panics if the store is a file.
     pub(crate) fn database(&self) -> &Database {
         self.database.as_ref().unwrap()
