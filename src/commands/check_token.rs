@@ -11,6 +11,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::ids::TenantId;
 use crate::http::operations::Access;
 use crate::http::routes::operations;
+use crate::http_client::Network;
 
 /// Limit of bytes that are read. A token has at most 8 KiB.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -27,7 +28,9 @@ pub(super) async fn run(settings: &Settings, file: &Path) -> Result<(), Failed> 
             faults.push(error.to_string());
         }
     };
-    let verifier = Verifier::new(&settings.auth, Arc::new(SystemClock), observer).map_err(Failed::usage)?;
+    let network = Network::new(&settings.network).map_err(Failed::usage)?;
+    let verifier =
+        Verifier::new(&settings.auth, &network, Arc::new(SystemClock), observer).map_err(Failed::usage)?;
     let authorization = with_scheme(&text);
     let token = bearer([authorization.as_bytes()]).map_err(refused)?;
     for step in verifier.explain(token).await {
