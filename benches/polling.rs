@@ -16,7 +16,7 @@ mod simulation;
 use std::time::Duration;
 
 use domain::polling::PollingPolicy;
-use simulation::{SeededRandom, SimulatedOutcome, Simulation, default_policy, quantile};
+use simulation::{SeededRandom, SimulatedOutcome, Simulation, quantile};
 
 const CALLS: usize = 10_000;
 const APART: Duration = Duration::from_secs(17);
@@ -31,7 +31,9 @@ fn main() {
     for sigma in [0.25, 0.35, 0.5] {
         let tenants = SEEDS.map(|seed| SeededRandom::seeded(seed).calls(CALLS, APART, MEDIAN, sigma));
         let fixed = fixed_policy(Duration::from_secs(3));
-        for (name, policy, learns) in [("learned", default_policy(), true), ("every 3 s", fixed, false)] {
+        for (name, policy, learns) in
+            [("learned", PollingPolicy::default(), true), ("every 3 s", fixed, false)]
+        {
             let simulate = |calls| Simulation::new(policy.clone(), LATENCY, learns).run(calls);
             let outcomes: Vec<SimulatedOutcome> = tenants.iter().flat_map(|calls| simulate(calls)).collect();
             row(sigma, name, &outcomes);
@@ -46,7 +48,7 @@ fn fixed_policy(interval: Duration) -> PollingPolicy {
         min_interval: interval,
         max_interval: interval,
         growth: 0.0,
-        ..default_policy()
+        ..PollingPolicy::default()
     }
 }
 

@@ -76,7 +76,6 @@ impl Engine {
 }
 
 fn store_context() -> StoreContext {
-    let seconds = Duration::from_secs;
     StoreContext {
         env: Env {
             clock: Arc::new(FixedClock),
@@ -85,15 +84,6 @@ fn store_context() -> StoreContext {
             metrics: Arc::new(Metrics::new().unwrap()),
             public_url: PublicUrl::default(),
         },
-        policy: PollingPolicy {
-            first_after: seconds(10),
-            min_interval: seconds(5),
-            max_interval: seconds(300),
-            growth: 0.1,
-            deadline: seconds(86_400),
-            not_found_grace: seconds(600),
-            empty_grace: seconds(600),
-            settle_after: seconds(120),
-        },
+        policy: PollingPolicy::default(),
     }
 }

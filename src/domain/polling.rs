@@ -24,6 +24,23 @@ pub struct PollingPolicy {
     pub settle_after: Duration,
 }
 
+impl Default for PollingPolicy {
+    /// The defaults of the settings.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            first_after: seconds(10),
+            min_interval: seconds(5),
+            max_interval: seconds(300),
+            growth: 0.1,
+            deadline: seconds(86_400),
+            not_found_grace: seconds(600),
+            empty_grace: seconds(600),
+            settle_after: seconds(120),
+        }
+    }
+}
+
 impl PollingPolicy {
     /// Maximum `Retry-After` that the gateway honours. A longer one counts as an error of the vendor.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -54,32 +71,19 @@ impl PollingPolicy {
 mod tests {
     use super::*;
 
-    fn policy() -> PollingPolicy {
-        PollingPolicy {
-            first_after: Duration::from_secs(10),
-            min_interval: Duration::from_secs(5),
-            max_interval: Duration::from_secs(300),
-            growth: 0.1,
-            deadline: Duration::from_secs(86_400),
-            not_found_grace: Duration::from_secs(600),
-            empty_grace: Duration::from_secs(600),
-            settle_after: Duration::from_secs(120),
-        }
-    }
-
     #[test]
     fn the_interval_is_a_share_of_the_age_within_bounds() {
-        let millis = |age| policy().interval(Duration::from_secs(age)).as_millis();
+        let millis = |age| PollingPolicy::default().interval(Duration::from_secs(age)).as_millis();
         let pauses = [0, 50, 100, 3000, 90_000].map(millis);
         assert_eq!(pauses, [5000, 5000, 9700, 299_700, 300_000]);
     }
 
     #[test]
     fn the_backoff_doubles_and_has_jitter() {
-        assert_eq!(policy().backoff(1, 1.0), Duration::from_secs(5));
-        assert_eq!(policy().backoff(3, 1.0), Duration::from_secs(20));
-        assert_eq!(policy().backoff(3, 0.5), Duration::from_secs(10));
-        assert_eq!(policy().backoff(u32::MAX, 1.0), Duration::from_secs(300));
-        assert_eq!(policy().backoff(u32::MAX, 0.0), Duration::from_secs(5));
+        assert_eq!(PollingPolicy::default().backoff(1, 1.0), Duration::from_secs(5));
+        assert_eq!(PollingPolicy::default().backoff(3, 1.0), Duration::from_secs(20));
+        assert_eq!(PollingPolicy::default().backoff(3, 0.5), Duration::from_secs(10));
+        assert_eq!(PollingPolicy::default().backoff(u32::MAX, 1.0), Duration::from_secs(300));
+        assert_eq!(PollingPolicy::default().backoff(u32::MAX, 0.0), Duration::from_secs(5));
     }
 }

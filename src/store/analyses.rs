@@ -4,26 +4,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::StoreError;
-use super::analysis_rows::{COLUMNS, read};
+use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read};
 use super::deletion::{DeleteAnalysis, WasDeleted};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::submissions::{Adopt, Submit, SubmitAll};
 use super::values::values;
-use crate::domain::analysis::{Analysis, AnalysisResult, Submission, VendorResult};
+use crate::domain::analysis::{Submission, VendorResult};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::trace::TraceContext;
-
-/// An analysis with its result, if it has one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredAnalysis {
-    /// The state, the work and the metadata of the analysis.
-    pub analysis: Analysis,
-    /// The result; `None` before the first completion.
-    pub result: Option<AnalysisResult>,
-}
 
 /// Analyses of one tenant.
 #[async_trait]
@@ -111,7 +102,7 @@ impl<E: Engine> AnalysisStore for E {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Option<StoredAnalysis>, StoreError> {
-        self.query(FindAnalysis { tenant: tenant.clone(), call_id: call_id.clone() }).await
+        self.query(FindAnalysis(CallKey::new(tenant, call_id))).await
     }
 
     async fn find_vendor_answer(
@@ -119,7 +110,7 @@ impl<E: Engine> AnalysisStore for E {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError> {
-        self.query(FindVendorAnswer { tenant: tenant.clone(), call_id: call_id.clone() }).await
+        self.query(FindVendorAnswer(CallKey::new(tenant, call_id))).await
     }
 
     async fn list_analyses(
@@ -136,24 +127,22 @@ impl<E: Engine> AnalysisStore for E {
         call_id: &CallId,
         actor: Actor,
     ) -> Result<bool, StoreError> {
-        self.transact(DeleteAnalysis { tenant: tenant.clone(), call_id: call_id.clone(), actor }).await
+        self.transact(DeleteAnalysis { call: CallKey::new(tenant, call_id), actor }).await
     }
 
     async fn was_deleted(&self, tenant: &TenantId, call_id: &CallId) -> Result<bool, StoreError> {
-        self.query(WasDeleted { tenant: tenant.clone(), call_id: call_id.clone() }).await
+        self.query(WasDeleted(CallKey::new(tenant, call_id))).await
     }
 }
 
-struct FindAnalysis {
-    tenant: TenantId,
-    call_id: CallId,
-}
+struct FindAnalysis(CallKey);
 
 impl Rule for FindAnalysis {
     const NAME: &'static str = "find_analysis";
     type Output = Option<StoredAnalysis>;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
+        let Self(CallKey(tenant, call_id)) = self;
         // One statement, so that the analysis and its result come from one snapshot.
         let select = sql!(
             "SELECT ",
@@ -162,7 +151,7 @@ impl Rule for FindAnalysis {
              WHERE tenant = ?1 AND call_id = ?2",
         );
         transaction
-            .find(select, values![&self.tenant, &self.call_id], |row| {
+            .find(select, values![tenant, call_id], |row| {
                 let analysis = read(row)?;
                 let result = if analysis.revision > 0 { row.json("result")? } else { None };
                 Ok(StoredAnalysis { analysis, result })
@@ -171,22 +160,20 @@ impl Rule for FindAnalysis {
     }
 }
 
-struct FindVendorAnswer {
-    tenant: TenantId,
-    call_id: CallId,
-}
+struct FindVendorAnswer(CallKey);
 
 impl Rule for FindVendorAnswer {
     const NAME: &'static str = "find_vendor_answer";
     type Output = Option<Bytes>;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<Bytes>, StoreError> {
+        let Self(CallKey(tenant, call_id)) = self;
         let select = sql!(
             "SELECT vendor_answer FROM results JOIN analyses ON analyses.id = results.analysis \
              WHERE tenant = ?1 AND call_id = ?2"
         );
         transaction
-            .find(select, values![&self.tenant, &self.call_id], |row| {
+            .find(select, values![tenant, call_id], |row| {
                 row.get::<Vec<u8>>("vendor_answer").map(Bytes::from)
             })
             .await

@@ -2,8 +2,27 @@
 
 use super::StoreError;
 use super::values::{Row, Value, json};
-use crate::domain::analysis::{Analysis, Stage, Status, Work};
+use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Status, Work};
+use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::ListedAnalysis;
+
+/// An analysis with its result, if it has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredAnalysis {
+    /// The state, the work and the metadata of the analysis.
+    pub analysis: Analysis,
+    /// The result; `None` before the first completion.
+    pub result: Option<AnalysisResult>,
+}
+
+/// A call of a tenant, by which its rows are found.
+pub(super) struct CallKey(pub(super) TenantId, pub(super) CallId);
+
+impl CallKey {
+    pub(super) fn new(tenant: &TenantId, call_id: &CallId) -> Self {
+        Self(tenant.clone(), call_id.clone())
+    }
+}
 
 /// The columns that [`read`] reads, and the fencing token.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::StoreError;
+use super::claims::{Lease, Leased};
+use super::delivery_rows::webhook_id;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, Value, values};
-use super::work::Leased;
-use super::{Lease, StoreError, webhook_health};
+use super::webhook_health::{self, Verdict};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
-use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
+use crate::domain::ids::{DeliveryId, TenantId};
 use crate::domain::retries::{GiveUpReason, RetryDecision};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::{DisabledReason, WebhookOutcome};
@@ -121,13 +123,6 @@ impl FinishAttempt {
     }
 }
 
-/// Effect of an attempt on the health of its webhook.
-pub(super) struct Verdict {
-    /// The webhook's version that the attempt used.
-    pub(super) version: u32,
-    pub(super) outcome: WebhookOutcome,
-}
-
 impl Rule for FinishAttempt {
     const NAME: &'static str = "finish_attempt";
     const NOTIFIES: bool = false;
@@ -138,11 +133,11 @@ impl Rule for FinishAttempt {
         static FINISH_CALLBACK: Sql = Sql::per_engine(
             &[],
             &[
-                "WITH owned AS (",
+                "WITH delivery AS (",
                 FINISH_DELIVERY,
                 " AND webhook = '' RETURNING seq, attempts, tenant), \
-                 ended AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
-                 FROM owned WHERE delivery = owned.seq AND number = owned.attempts) SELECT tenant FROM owned",
+                 attempt AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
+                 FROM delivery WHERE attempts.delivery = delivery.seq AND number = delivery.attempts) SELECT tenant FROM delivery",
             ],
         );
         let values = self.values(transaction.env().clock.now());
@@ -171,14 +166,6 @@ impl Rule for FinishAttempt {
             None => Ok(None),
         }
     }
-}
-
-/// Returns the webhook of a delivery; `None` for the callback of a submission.
-pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
-    row.parse("webhook", |text| match text {
-        "" => Ok(None),
-        id => WebhookId::parse(id).map(Some).ok_or(()),
-    })
 }
 
 /// Reads the last attempts of a delivery, the oldest first.

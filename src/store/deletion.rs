@@ -1,5 +1,6 @@
 //! Deletes one call on request, and expired records.
 
+use super::analysis_rows::CallKey;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::values;
@@ -11,8 +12,7 @@ use crate::domain::usage::Day;
 
 /// Deletes a call with all that belongs to it, and writes an audit record.
 pub(super) struct DeleteAnalysis {
-    pub(super) tenant: TenantId,
-    pub(super) call_id: CallId,
+    pub(super) call: CallKey,
     pub(super) actor: Actor,
 }
 
@@ -21,7 +21,7 @@ impl Rule for DeleteAnalysis {
     type Output = bool;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
-        let Self { tenant, call_id, actor } = self;
+        let Self { call: CallKey(tenant, call_id), actor } = self;
         // The analysis comes first: its lock prevents a step from writing another event. Deliveries and attempts are
         // deleted with their events; results, tags and search entries with the analysis.
         let analyses = sql!("DELETE FROM analyses WHERE tenant = ?1 AND call_id = ?2");
@@ -53,17 +53,15 @@ impl Rule for DeleteAnalysis {
 }
 
 /// Reads whether a call was deleted.
-pub(super) struct WasDeleted {
-    pub(super) tenant: TenantId,
-    pub(super) call_id: CallId,
-}
+pub(super) struct WasDeleted(pub(super) CallKey);
 
 impl Rule for WasDeleted {
     const NAME: &'static str = "was_deleted";
     type Output = bool;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
-        was_deleted(transaction, &self.tenant, &self.call_id).await
+        let Self(CallKey(tenant, call_id)) = self;
+        was_deleted(transaction, tenant, call_id).await
     }
 }
 

@@ -2,89 +2,17 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
 use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt};
-use super::delivery_rows::{RECORDED, recorded};
+use super::claims::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease};
+use super::delivery_rows::{RECORDED, RecordedDelivery, recorded};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::values::values;
-use super::{Change, ClaimBatch, Lease, StoreError, webhook_health, webhooks};
-use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{Delivery, DeliveryQuery};
-use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
-use crate::domain::webhooks::{DisabledReason, SealedSecrets};
-
-/// Current state of the webhook of a claimed delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedWebhook {
-    /// The webhook's id.
-    pub id: WebhookId,
-    /// Version of the webhook, which every change increments.
-    pub version: u32,
-    /// The webhook's secrets and headers.
-    pub sealed: SealedSecrets,
-}
-
-/// A claimed delivery, whose attempt is already recorded.
-#[derive(Debug, Clone)]
-pub struct ClaimedDelivery {
-    /// Lease of the delivery. Every later write checks it.
-    pub lease: Lease,
-    /// The delivery; `attempts` counts the attempt that begins now.
-    pub delivery: Delivery,
-    /// Webhook of the delivery; `None` for the callback of a submission.
-    pub webhook: Option<ClaimedWebhook>,
-    /// Body of the request, byte for byte.
-    pub body: Bytes,
-}
-
-/// Limits of one claim of deliveries.
-#[derive(Debug, Clone, Default)]
-pub struct DeliverySlots {
-    /// Tenants whose deliveries may be claimed.
-    pub tenants: Vec<TenantId>,
-    /// Maximum number of deliveries in this claim.
-    pub total: usize,
-    /// Maximum number of body bytes in this claim. The delivery that exceeds it is the last one claimed.
-    pub bytes: usize,
-    /// Maximum number of deliveries of one tenant in progress, over all replicas.
-    pub per_tenant: usize,
-    /// Maximum number of deliveries in progress to one receiver of a tenant.
-    pub per_receiver: usize,
-}
-
-/// A stored delivery.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordedDelivery {
-    /// Position in the list of all deliveries. A later delivery has a higher position.
-    pub place: i64,
-    /// The delivery's id.
-    pub id: DeliveryId,
-    /// The webhook; `None` for the callback of a submission.
-    pub webhook: Option<WebhookId>,
-    /// URL of the receiver. For a webhook it is the current URL.
-    pub url: String,
-    /// The event's id.
-    pub event_id: EventId,
-    /// The event's type.
-    pub kind: String,
-    /// The call that the event is about; `None` for a test event.
-    pub call_id: Option<CallId>,
-    /// `pending`, `delivered` or `failed`.
-    pub status: String,
-    /// Number of attempts that started.
-    pub attempts: u32,
-    /// Time when the delivery was created.
-    pub created_at: Timestamp,
-    /// Time of the next attempt. During an attempt it is the end of the lease.
-    pub due_at: Timestamp,
-    /// Whether an attempt is in progress.
-    pub leased: bool,
-    /// Time when the delivery succeeded or failed for good.
-    pub finished_at: Option<Timestamp>,
-}
+use super::{Change, StoreError, subscriptions, webhook_health};
+use crate::domain::deliveries::DeliveryQuery;
+use crate::domain::ids::{DeliveryId, TenantId};
+use crate::domain::webhooks::DisabledReason;
+use async_trait::async_trait;
 
 /// Outcome of a request to send a delivery now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +157,7 @@ impl Rule for Redeliver {
         let Self { tenant, id } = self;
         let Some(delivery) = find(transaction, tenant, *id).await? else { return Ok(Sending::NotFound) };
         if let Some(webhook) = delivery.webhook {
-            match webhooks::is_enabled(transaction, tenant, webhook).await? {
+            match subscriptions::is_enabled(transaction, tenant, webhook).await? {
                 None => return Ok(Sending::NotFound),
                 Some(false) => return Ok(Sending::Disabled),
                 Some(true) => {}

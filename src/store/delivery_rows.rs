@@ -2,14 +2,45 @@
 
 use bytes::Bytes;
 
-use super::attempts::webhook_id;
-use super::deliveries::{ClaimedDelivery, ClaimedWebhook, RecordedDelivery};
-use super::sealed::read_sealed;
+use super::StoreError;
+use super::claims::{ClaimedDelivery, ClaimedWebhook, Lease};
 use super::values::Row;
-use super::{Lease, StoreError};
+use super::webhook_rows::read_sealed;
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
-use crate::domain::ids::CallId;
+use crate::domain::ids::{CallId, DeliveryId, EventId, WebhookId};
+
+/// A stored delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedDelivery {
+    /// Position in the list of all deliveries. A later delivery has a higher position.
+    pub place: i64,
+    /// The delivery's id.
+    pub id: DeliveryId,
+    /// The webhook; `None` for the callback of a submission.
+    pub webhook: Option<WebhookId>,
+    /// URL of the receiver. For a webhook it is the current URL.
+    pub url: String,
+    /// The event's id.
+    pub event_id: EventId,
+    /// The event's type.
+    pub kind: String,
+    /// The call that the event is about; `None` for a test event.
+    pub call_id: Option<CallId>,
+    /// `pending`, `delivered` or `failed`.
+    pub status: String,
+    /// Number of attempts that started.
+    pub attempts: u32,
+    /// Time when the delivery was created.
+    pub created_at: Timestamp,
+    /// Time of the next attempt. During an attempt it is the end of the lease.
+    pub due_at: Timestamp,
+    /// Whether an attempt is in progress.
+    pub leased: bool,
+    /// Time when the delivery succeeded or failed for good.
+    pub finished_at: Option<Timestamp>,
+}
 
 /// The columns that [`recorded`] reads, from `deliveries` joined with `events` and `webhooks`.
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
@@ -56,6 +87,14 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
     let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
     let body: Vec<u8> = row.get("body")?;
     Ok(ClaimedDelivery { lease, delivery, webhook, body: Bytes::from(body) })
+}
+
+/// Returns the webhook of a delivery; `None` for the callback of a submission.
+pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError> {
+    row.parse("webhook", |text| match text {
+        "" => Ok(None),
+        id => WebhookId::parse(id).map(Some).ok_or(()),
+    })
 }
 
 /// Returns the call of a delivery; `None` for a test event.

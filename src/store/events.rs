@@ -6,7 +6,7 @@ use super::feed::NEXT_POSITION;
 use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::values::{Value, json, values};
-use super::{Change, StoreError};
+use super::{Change, StoreError, subscriptions};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -110,20 +110,13 @@ async fn destinations(
     row: i64,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
-    // All transactions that write events of the tenant share this lock and hold it until they commit. See
-    // `webhooks::lock_subscriptions`.
-    static LOCK: Sql = Sql::per_engine(
-        &[],
-        &["SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
-           hashtext(current_schema() || ' ' || ?1))"],
-    );
     let callbacks = sql!("SELECT url FROM callbacks WHERE analysis = ?1");
     let (row, tenant) = (values![row], values![&event.tenant]);
     // The statements run in this order, so the lock is held when the webhooks are read.
     let (mut destinations, _, webhooks) = try_join!(
         transaction
             .query(callbacks, row, |row| { row.parse("url", CallbackUrl::parse).map(Destination::Callback) }),
-        transaction.execute(&LOCK, tenant),
+        subscriptions::share(transaction, &event.tenant),
         transaction.query(&ENABLED_WEBHOOKS, tenant, |row| {
             let filter = row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?;
             Ok(filter.wants(event.kind).then_some(row.get::<WebhookId>("id")?))

@@ -239,10 +239,10 @@ pub(super) async fn forget_call(
 ) -> Result<(), StoreError> {
     // The rows are locked in the order of their keys, so two deletions cannot deadlock.
     let update = sql!(
-        "WITH told AS MATERIALIZED (SELECT name FROM idempotency \
+        "WITH affected AS MATERIALIZED (SELECT name FROM idempotency \
          WHERE tenant = ?1 AND concerns IN (?2, ?3) ORDER BY name FOR UPDATE) \
          UPDATE idempotency SET leased_until = NULL, is_sealed = FALSE, answer = NULL, claim = -1 \
-         WHERE tenant = ?1 AND name IN (SELECT name FROM told)"
+         WHERE tenant = ?1 AND name IN (SELECT name FROM affected)"
     );
     transaction.execute(update, values![tenant, call_id, Subject::SEVERAL]).await?;
     Ok(())

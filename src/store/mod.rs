@@ -21,6 +21,7 @@ mod analyses;
 mod analysis_rows;
 mod attempts;
 mod changes;
+mod claims;
 pub mod copy;
 mod deletion;
 mod deliveries;
@@ -29,6 +30,7 @@ mod events;
 mod feed;
 mod idempotency;
 pub mod postgres;
+mod replay_rows;
 mod replay_steps;
 mod replays;
 mod rules;
@@ -37,6 +39,8 @@ mod selection;
 mod sql;
 pub mod sqlite;
 mod submissions;
+mod subscriptions;
+mod tables;
 mod transitions;
 mod upkeep;
 mod usage;
@@ -55,20 +59,25 @@ use crate::domain::ids::{CallId, TenantId};
 use crate::domain::polling::PollingPolicy;
 use crate::env::Env;
 
-pub use self::analyses::{AnalysisStore, StoredAnalysis};
+pub use self::analyses::AnalysisStore;
+pub use self::analysis_rows::StoredAnalysis;
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
-pub use self::deliveries::{
-    ClaimedDelivery, ClaimedWebhook, DeliverySlots, DeliveryStore, RecordedDelivery, Sending,
+pub use self::claims::{
+    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, WorkSlots,
 };
+pub use self::deliveries::{DeliveryStore, Sending};
+pub use self::delivery_rows::RecordedDelivery;
 pub use self::feed::FeedStore;
 pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};
-pub use self::replays::{Advanced, ReplayBegin, ReplayStore};
+pub use self::replay_steps::Advanced;
+pub use self::replays::{ReplayBegin, ReplayStore};
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
+pub use self::transitions::{Applied, OverdueFailures};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
 pub use self::webhook_activity::WebhookActivity;
 pub use self::webhooks::WebhookStore;
-pub use self::work::{Applied, ClaimBatch, ClaimedWork, Lease, OverdueFailures, Queue, WorkSlots, WorkStore};
+pub use self::work::WorkStore;
 
 /// Number of changes that are buffered for a slow listener. A slower listener gets an error with the number of lost
 /// changes.

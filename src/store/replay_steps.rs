@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::replays::{Advanced, COLUMNS, Progress, is_wanted, read};
+use super::replay_rows::{COLUMNS, Progress, is_wanted, read};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, json, values};
-use super::{Change, StoreError, webhook_activity, webhooks};
+use super::{Change, StoreError, subscriptions, webhook_activity};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::ids::DeliveryId;
@@ -25,6 +25,17 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(500);
 const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
 /// Pause of a replay whose webhook is disabled. Enabling the webhook ends the pause.
 const REPLAY_PAUSE_WHILE_DISABLED: Duration = Duration::from_secs(60);
+
+/// The outcome of one step of the replays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Advanced {
+    /// Number of replays that the step processed: 0 or 1.
+    pub replays: usize,
+    /// The number of events for which the step created or restarted a delivery.
+    pub sent: usize,
+    /// Time when the next replay is due.
+    pub next_due: Option<Timestamp>,
+}
 
 /// Advances one due replay by a batch. The deliveries and the cursor of the batch are written in one commit.
 pub(super) struct AdvanceReplay;
@@ -85,7 +96,7 @@ async fn step(
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     let (webhook, span) = (progress.replay.webhook, progress.replay.span.clone());
-    let enabled = webhooks::is_enabled(transaction, &progress.tenant, webhook).await? == Some(true);
+    let enabled = subscriptions::is_enabled(transaction, &progress.tenant, webhook).await? == Some(true);
     let pending = webhook_activity::pending(transaction, &progress.tenant, webhook, REPLAY_BACKLOG).await?;
     let room = REPLAY_BACKLOG.saturating_sub(pending).min(REPLAY_BATCH);
     if !enabled || room == 0 {

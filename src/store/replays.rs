@@ -4,16 +4,14 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
-use super::replay_steps::AdvanceReplay;
+use super::replay_rows::{COLUMNS, is_wanted, read};
+use super::replay_steps::{AdvanceReplay, Advanced};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::values::{Row, json, values};
-use super::{Change, StoreError, webhooks};
-use crate::domain::clock::Timestamp;
-use crate::domain::events::EventKind;
+use super::values::{json, values};
+use super::{Change, StoreError, subscriptions};
 use crate::domain::ids::{ReplayId, TenantId, WebhookId};
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
-use crate::domain::webhooks::EventFilter;
 
 /// The outcome of a request to begin a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +24,6 @@ pub enum ReplayBegin {
     Disabled,
     /// Another replay to the same webhook is not finished.
     UnderWay,
-}
-
-/// The outcome of one step of the replays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Advanced {
-    /// Number of replays that the step processed: 0 or 1.
-    pub replays: usize,
-    /// The number of events for which the step created or restarted a delivery.
-    pub sent: usize,
-    /// Time when the next replay is due.
-    pub next_due: Option<Timestamp>,
 }
 
 /// Replays of past events.
@@ -117,11 +104,6 @@ impl Rule for CountEvents {
     }
 }
 
-/// Whether a replay sends events of this type.
-pub(super) fn is_wanted(kind: &str, span: &ReplaySpan) -> bool {
-    EventKind::from_word(kind).is_some_and(|kind| span.events.wants(kind))
-}
-
 struct BeginReplay {
     tenant: TenantId,
     replay: Replay,
@@ -135,8 +117,8 @@ impl Rule for BeginReplay {
         let Self { tenant, replay } = self;
         // An event that is being written was fanned out by the current filter of the webhook. It is committed before
         // the first step reads.
-        webhooks::lock_subscriptions(transaction, tenant).await?;
-        match webhooks::is_enabled(transaction, tenant, replay.webhook).await? {
+        subscriptions::lock(transaction, tenant).await?;
+        match subscriptions::is_enabled(transaction, tenant, replay.webhook).await? {
             None => return Ok(ReplayBegin::NotFound),
             Some(false) => return Ok(ReplayBegin::Disabled),
             Some(true) => {}
@@ -198,34 +180,4 @@ pub(super) async fn wake(
     let now = transaction.env().clock.now();
     transaction.execute(update, values![webhook, tenant, now]).await?;
     Ok(())
-}
-
-/// A replay with its cursor: the time and the number of the last event that the replay has read.
-pub(super) struct Progress {
-    pub(super) replay: Replay,
-    pub(super) tenant: TenantId,
-    pub(super) at: i64,
-    pub(super) seq: i64,
-}
-
-/// The columns that [`read`] reads.
-pub(super) const COLUMNS: &str =
-    "id, webhook, tenant, since, until, events, at, seq, sent, created_at, finished_at, trace";
-
-pub(super) fn read(row: &dyn Row) -> Result<Progress, StoreError> {
-    let events = row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?;
-    Ok(Progress {
-        replay: Replay {
-            id: row.get("id")?,
-            webhook: row.get("webhook")?,
-            span: ReplaySpan { since: row.get("since")?, until: row.get("until")?, events },
-            created_at: row.get("created_at")?,
-            finished_at: row.get("finished_at")?,
-            sent: row.get("sent")?,
-            trace: row.json("trace")?,
-        },
-        tenant: row.get("tenant")?,
-        at: row.get("at")?,
-        seq: row.get("seq")?,
-    })
 }

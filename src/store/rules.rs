@@ -41,13 +41,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::claims::{
+    ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Leased, Queue, WorkSlots,
+};
+use super::delivery_rows::RecordedDelivery;
 use super::sql::Sql;
 use super::values::{Row, Value};
-use super::work::Leased;
-use super::{
-    Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Queue, RecordedDelivery,
-    StoreError, WorkSlots,
-};
+use super::{Change, StoreContext, StoreError};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
@@ -56,6 +56,10 @@ use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
 use crate::env::Env;
 use crate::telemetry::metrics::Metrics;
+
+/// The most futures that a rule joins at once. `try_join_all` polls up to 30 futures in their order and in one poll, which `SQLite`
+/// needs, and which keeps the order of row locks.
+pub(super) const PIPELINED: usize = 25;
 
 /// Another transaction changed or deleted the same rows between two statements. Where this can happen, the rule runs
 /// again.
@@ -71,11 +75,18 @@ impl From<Raced> for StoreError {
 
 /// An open transaction of either engine.
 pub(super) trait Transaction: Send + Sync {
+    /// Returns the context of the store.
+    fn context(&self) -> &StoreContext;
+
     /// Returns the environment of the process.
-    fn env(&self) -> &Env;
+    fn env(&self) -> &Env {
+        &self.context().env
+    }
 
     /// Returns the polling policy.
-    fn policy(&self) -> &PollingPolicy;
+    fn policy(&self) -> &PollingPolicy {
+        &self.context().policy
+    }
 
     /// Whether the rule ran before with an unknown outcome.
     fn is_repeated(&self) -> bool;

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::StoreError;
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
-use super::values::{Row, values};
+use super::values::values;
+use super::webhook_rows::read_sealed;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::webhooks::SealedSecrets;
 
@@ -115,16 +116,6 @@ impl Rule for SealedWebhooks {
             })
             .await
     }
-}
-
-/// Reads the encrypted values of a row of `webhooks`.
-pub(super) fn read_sealed(row: &dyn Row) -> Result<SealedSecrets, StoreError> {
-    let previous: Option<Vec<u8>> = row.get("previous_secret")?;
-    Ok(SealedSecrets {
-        secret: row.get("secret")?,
-        previous_secret: previous.zip(row.get("previous_until")?),
-        headers: row.get("headers")?,
-    })
 }
 
 struct ResealWebhook {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::DeliverySlots;
+use super::claims::DeliverySlots;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::webhooks::{DeliveryLimit, Health};

@@ -1,10 +1,13 @@
 //! Submissions: new analyses, and changes of existing ones.
 
-use super::analysis_rows::{COLUMNS, read, state, work};
-use super::rules::{Raced, Rule, Transaction};
+use futures_util::future::try_join_all;
+
+use super::analysis_rows::{COLUMNS, StoredAnalysis, read, state, work};
+use super::claims::Queue;
+use super::rules::{PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, values};
-use super::{Change, Queue, StoreError, StoredAnalysis, deletion, events, transitions};
+use super::{Change, StoreError, deletion, events, transitions};
 use crate::domain::analysis::{Analysis, Submission, VendorResult};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::ids::{CallId, TenantId};
@@ -32,10 +35,10 @@ impl Rule for Submit {
         static INSERT_WITH_CALLBACK: Sql = Sql::per_engine(
             &[],
             &[
-                "WITH fresh AS (",
+                "WITH inserted AS (",
                 INSERT,
-                " RETURNING id), noted AS (INSERT INTO callbacks (analysis, url) \
-                 SELECT id, CAST(?21 AS text) FROM fresh WHERE CAST(?21 AS text) IS NOT NULL) SELECT id FROM fresh",
+                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url) \
+                 SELECT id, CAST(?21 AS text) FROM inserted WHERE CAST(?21 AS text) IS NOT NULL) SELECT id FROM inserted",
             ],
         );
         let analysis = begin(transaction, &self.tenant, &self.submission);
@@ -96,10 +99,20 @@ impl Rule for SubmitAll {
             transaction.notify(Change::Work(Queue::Submits));
         }
         transaction.execute_each(&events::ADD_CALLBACK, &callbacks).await?;
-        for index in order {
-            if stored[index].is_none() {
-                stored[index] = Some(resubmit(transaction, &self.tenant, &self.submissions[index]).await?);
+        let mut left: Vec<usize> = order.into_iter().filter(|index| stored[*index].is_none()).collect();
+        while !left.is_empty() {
+            // The first submission of each call that is left. They are independent of each other.
+            let mut previous = None;
+            let (round, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|index| {
+                let call_id = &self.submissions[*index].call_id;
+                previous.replace(call_id) != Some(call_id)
+            });
+            for indexes in round.chunks(PIPELINED) {
+                let resubmit = |index: &usize| resubmit(transaction, &self.tenant, &self.submissions[*index]);
+                let resubmitted = try_join_all(indexes.iter().map(resubmit)).await?;
+                indexes.iter().zip(resubmitted).for_each(|(index, found)| stored[*index] = Some(found));
             }
+            left = later;
         }
         let mut usage = Usage::default();
         self.submissions.iter().for_each(|_| usage += Usage::submission());

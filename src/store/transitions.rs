@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::analysis_rows::{COLUMNS, read, state, work};
+use super::claims::{Lease, Leased, Queue};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, json, values};
-use super::work::Leased;
-use super::{Applied, Change, Lease, OverdueFailures, Queue, StoreError, events};
+use super::{Change, StoreError, events};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
@@ -15,6 +15,26 @@ use crate::domain::ids::TenantId;
 use crate::domain::lifecycle::{Context, Effect, Step};
 use crate::domain::pace::Pace;
 use crate::domain::usage::Usage;
+
+/// The outcome of a step.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The analysis after the step.
+    pub analysis: Analysis,
+    /// The event that the step wrote.
+    pub event: Option<EventKind>,
+    /// Number of polls in the round of this step.
+    pub polls: u32,
+}
+
+/// Analyses that failed because their deadline passed.
+#[derive(Debug, Clone)]
+pub struct OverdueFailures {
+    /// The failed analyses.
+    pub applied: Vec<Applied>,
+    /// Time when the next deadline of these tenants passes.
+    pub next_due: Option<Timestamp>,
+}
 
 /// Applies the outcome of claimed work, and ends the lease.
 pub(super) struct Apply {

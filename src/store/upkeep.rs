@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::StoreError;
+use super::claims::Queue;
 use super::deletion::{DeleteExpired, DeleteRecords};
 use super::rules::Engine;
 use super::webhook_deletion::PurgeWebhook;
-use super::{Queue, StoreError};
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;

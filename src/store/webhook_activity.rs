@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 use futures_util::try_join;
 
 use super::StoreError;
-use super::rules::{Rule, Transaction};
+use super::rules::{PIPELINED, Rule, Transaction};
 use super::sql::Sql;
 use super::values::{Row, values};
 use crate::domain::ids::{TenantId, WebhookId};
@@ -42,9 +42,6 @@ impl Rule for ReadActivities {
     }
 }
 
-/// Number of webhooks that are read at the same time. `SQLite` polls a future only once, and `try_join_all` polls at
-/// most 30 futures in one poll.
-const PIPELINED: usize = 25;
 /// Number of the newest deliveries of a webhook whose attempts determine its success rate.
 const ACTIVITY_WINDOW: usize = 100;
 /// Maximum number of attempts per delivery that count, the last ones. So a delivery with many attempts does not

@@ -1,10 +1,9 @@
 //! Deletion of webhooks, with their replays and deliveries.
 
-use super::StoreError;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::values;
-use super::webhooks::lock_subscriptions;
+use super::{StoreError, subscriptions};
 use crate::domain::ids::{TenantId, WebhookId};
 
 /// Marks a webhook as deleted, which also disables it, and deletes its replays.
@@ -20,7 +19,7 @@ impl Rule for DeleteWebhook {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { tenant, id } = self;
-        lock_subscriptions(transaction, tenant).await?;
+        subscriptions::lock(transaction, tenant).await?;
         let replays = sql!("DELETE FROM replays WHERE webhook = ?1 AND tenant = ?2");
         transaction.execute(replays, values![*id, tenant]).await?;
         let mark = sql!(

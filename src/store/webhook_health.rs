@@ -1,13 +1,19 @@
 //! The health of webhooks: consecutive failures, pauses and the reason for which a webhook is disabled.
 
 use super::StoreError;
-use super::attempts::Verdict;
 use super::rules::Transaction;
 use super::sql::sql;
 use super::values::values;
 use super::webhook_rows::{COLUMNS, read};
 use crate::domain::ids::WebhookId;
-use crate::domain::webhooks::{DisabledReason, Health, Webhook};
+use crate::domain::webhooks::{DisabledReason, Health, Webhook, WebhookOutcome};
+
+/// Effect of an attempt on the health of its webhook.
+pub(super) struct Verdict {
+    /// The webhook's version that the attempt used.
+    pub(super) version: u32,
+    pub(super) outcome: WebhookOutcome,
+}
 
 /// Records the outcome of an attempt in the health of its webhook, unless the webhook has changed since the attempt
 /// began. Returns the reason if the outcome disables the webhook.

@@ -1,11 +1,12 @@
 //! Rows of the table `webhooks`.
 
 use super::StoreError;
-use super::sealed::read_sealed;
 use super::values::{Row, Value};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::webhooks::{Disabled, DisabledReason, EventFilter, Health, LastFailure, Webhook};
+use crate::domain::webhooks::{
+    Disabled, DisabledReason, EventFilter, Health, LastFailure, SealedSecrets, Webhook,
+};
 
 /// The columns that [`read`] reads.
 pub(super) const COLUMNS: &str = "id, url, events, description, header_names, headers, secret, previous_secret, \
@@ -46,6 +47,16 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
             last_failure,
             unsigned_since: row.get("unsigned_since")?,
         },
+    })
+}
+
+/// Reads the encrypted values of a row of `webhooks`.
+pub(super) fn read_sealed(row: &dyn Row) -> Result<SealedSecrets, StoreError> {
+    let previous: Option<Vec<u8>> = row.get("previous_secret")?;
+    Ok(SealedSecrets {
+        secret: row.get("secret")?,
+        previous_secret: previous.zip(row.get("previous_until")?),
+        headers: row.get("headers")?,
     })
 }
 

@@ -1,17 +1,18 @@
 //! Registered webhooks.
 //!
 //! A transaction that locks several rows locks them in this order, so that transactions cannot deadlock: the tenant's
-//! subscriptions ([`lock_subscriptions`]), `replays`, `deliveries`, `webhooks`. New rows may be inserted at any point.
+//! subscriptions ([`subscriptions::lock`]), `replays`, `deliveries`, `webhooks`. New rows may be inserted at any point.
 
 use async_trait::async_trait;
 
+use super::deliveries::Sending;
 use super::rules::{Engine, Rule, Transaction};
-use super::sql::{Sql, sql};
+use super::sql::sql;
 use super::values::values;
 use super::webhook_activity::{ReadActivities, WebhookActivity};
 use super::webhook_deletion::{DeleteWebhook, PurgeWebhook};
 use super::webhook_rows::{COLUMNS, content, read};
-use super::{Change, Sending, StoreError, events, replays, webhook_health};
+use super::{Change, StoreError, events, replays, subscriptions, webhook_health};
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
@@ -131,7 +132,7 @@ impl Rule for AddWebhook {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { tenant, webhook } = self;
-        lock_subscriptions(transaction, tenant).await?;
+        subscriptions::lock(transaction, tenant).await?;
         // A repeated attempt must neither count its own row nor insert it again.
         let count = sql!(
             "SELECT count(*) AS others FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND id <> ?2"
@@ -196,7 +197,7 @@ impl Rule for ChangeWebhook {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { tenant, webhook, forgive } = self;
-        lock_subscriptions(transaction, tenant).await?;
+        subscriptions::lock(transaction, tenant).await?;
         if webhook.disabled.is_none() {
             replays::wake(transaction, tenant, webhook.id).await?;
         }
@@ -234,7 +235,7 @@ impl Rule for TestWebhook {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Sending, StoreError> {
         let Self { tenant, id, trace } = self;
-        match is_enabled(transaction, tenant, *id).await? {
+        match subscriptions::is_enabled(transaction, tenant, *id).await? {
             None => return Ok(Sending::NotFound),
             Some(false) => return Ok(Sending::Disabled),
             Some(true) => {}
@@ -243,32 +244,4 @@ impl Rule for TestWebhook {
         webhook_health::end_pause(transaction, *id).await?;
         Ok(Sending::Due(delivery))
     }
-}
-
-/// Waits until all transactions that write events of the tenant have committed, and blocks new ones until this
-/// transaction ends. So each event is fanned out either with the webhooks before this transaction or with those after
-/// it. `SQLite` has one writer and needs no lock.
-pub(super) async fn lock_subscriptions(
-    transaction: &impl Transaction,
-    tenant: &TenantId,
-) -> Result<(), StoreError> {
-    static LOCK: Sql = Sql::per_engine(
-        &[],
-        &["SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway webhooks'), \
-           hashtext(current_schema() || ' ' || ?1))"],
-    );
-    transaction.execute(&LOCK, values![tenant]).await?;
-    Ok(())
-}
-
-/// Returns whether a webhook is enabled, without reading its other columns; `None` if there is no such webhook.
-pub(super) async fn is_enabled(
-    transaction: &impl Transaction,
-    tenant: &TenantId,
-    id: WebhookId,
-) -> Result<Option<bool>, StoreError> {
-    let select = sql!(
-        "SELECT disabled_at IS NULL AS enabled FROM webhooks WHERE id = ?1 AND tenant = ?2 AND deleted_at IS NULL"
-    );
-    transaction.find(select, values![id, tenant], |row| row.get("enabled")).await
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails while the stage is set fails the test")]
 
+#[path = "../support/clock.rs"]
+mod clock;
 mod clock_edges;
 mod confusion;
 mod jwks_server;

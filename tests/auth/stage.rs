@@ -1,7 +1,6 @@
 //! The fixture of each test: a verifier, a clock, key files, and the results of key refreshes.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +13,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::Url;
 
+use crate::clock::ManualClock;
+
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
 /// Time at the start of each test, in seconds since the epoch.
@@ -23,21 +24,6 @@ pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abc
 pub(crate) const REFRESH: Duration = Duration::from_secs(600);
 pub(crate) const MAX_STALE: Duration = Duration::from_secs(3600);
 pub(crate) const REFETCH_PAUSE: Duration = Duration::from_secs(30);
-
-/// A clock that the test sets by hand.
-pub(crate) struct ManualClock(AtomicI64);
-
-impl ManualClock {
-    pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
-    }
-}
 
 pub(crate) struct Stage {
     pub(crate) verifier: Verifier,
@@ -51,7 +37,7 @@ impl Stage {
     }
 
     pub(crate) fn try_new(issuers: Vec<IssuerSettings>) -> Result<Self, SettingsProblems> {
-        let clock = Arc::new(ManualClock(AtomicI64::new(NOW * 1000)));
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_millis(NOW * 1000)));
         let refreshes: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&refreshes);
         let observer = move |refresh: &Refresh| {

@@ -1,35 +1,26 @@
 //! What a test can observe of the stand-in, and how it controls it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::sandbox::stand_in::{Operation, Ready, VendorOptions};
 use tokio::io::AsyncReadExt;
 
+use crate::clock::ManualClock;
 use crate::play::{Play, id};
-
-#[derive(Default)]
-struct HandClock(AtomicI64);
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
-    }
-}
 
 #[tokio::test]
 async fn a_result_is_ready_after_the_processing_time() {
-    let clock = Arc::new(HandClock::default());
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_millis(0)));
     let processing = Ready::AfterDuration(Duration::from_secs(3));
     let play =
         Play::start_with(VendorOptions { processing, clock: clock.clone(), ..VendorOptions::default() })
             .await;
     play.submit("1").await;
-    clock.0.store(2_999, Ordering::Relaxed);
+    clock.advance(Duration::from_millis(2_999));
     assert_eq!(play.poll("1").await, "200 head");
-    clock.0.store(3_000, Ordering::Relaxed);
+    clock.advance(Duration::from_millis(1));
     assert_eq!(play.poll("1").await, "200 finished");
     assert_eq!(play.vendor.calls()[2].at, Timestamp::from_millis(3_000));
     play.submit("1").await;

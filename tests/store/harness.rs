@@ -1,12 +1,12 @@
 //! A harness around a store of either engine with a manual clock, and builders for test data.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alovoice_gateway::domain::analysis::{AnalysisResult, Metadata, Submission, VendorResult};
 use alovoice_gateway::domain::callback_url::CallbackUrl;
-use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
+use alovoice_gateway::domain::clock::{Entropy, Timestamp};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -22,26 +22,12 @@ use alovoice_gateway::store::{
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
 
+use crate::clock::ManualClock;
 use crate::rows::{Rows, deliveries_of_call};
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 const TRACEPARENT: &str = "00-fbf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// A clock that moves only when a test advances it.
-pub(crate) struct ManualClock(AtomicI64);
-
-impl ManualClock {
-    pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
-    }
-}
 
 /// Entropy that counts up, so that ids are unique across all harnesses.
 pub(crate) struct CountingEntropy(AtomicU64);
@@ -61,30 +47,16 @@ impl Entropy for CountingEntropy {
     }
 }
 
-pub(crate) fn policy() -> PollingPolicy {
-    let seconds = Duration::from_secs;
-    PollingPolicy {
-        first_after: seconds(10),
-        min_interval: seconds(5),
-        max_interval: seconds(300),
-        growth: 0.1,
-        deadline: seconds(86_400),
-        not_found_grace: seconds(600),
-        empty_grace: seconds(600),
-        settle_after: seconds(120),
-    }
-}
-
 /// The context to open a store with, and its clock.
 pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock(AtomicI64::new(START.as_millis())));
+    let clock = Arc::new(ManualClock::starting_at(START));
     static HARNESSES: AtomicU64 = AtomicU64::new(0);
     let first = HARNESSES.fetch_add(1 << 32, Ordering::Relaxed);
     let entropy = Arc::new(CountingEntropy(AtomicU64::new(first)));
     let metrics = Arc::new(Metrics::new().unwrap());
     let public_url = PublicUrl::default();
     let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics, public_url };
-    (StoreContext { env, policy: policy() }, clock)
+    (StoreContext { env, policy: PollingPolicy::default() }, clock)
 }
 
 /// A store with its clock and its rows. Each case gets a new one.

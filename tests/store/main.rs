@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod cases;
+#[path = "../support/clock.rs"]
+mod clock;
 mod contract;
 mod copy;
 mod harness;

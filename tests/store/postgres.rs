@@ -1,10 +1,10 @@
 //! The contract on PostgreSQL, and tests of this engine.
 
 mod commits;
-mod endpoints;
 mod outages;
 mod replicas;
 mod schema;
+mod webhook_locks;
 
 use std::future::Future;
 use std::sync::Arc;

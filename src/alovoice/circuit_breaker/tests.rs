@@ -13,20 +13,6 @@ fn busy(seconds: u64) -> VendorHealth {
     VendorHealth::Failing { token_refused: false, retry_after: Some(Duration::from_secs(seconds)) }
 }
 
-fn policy() -> PollingPolicy {
-    let seconds = Duration::from_secs;
-    PollingPolicy {
-        first_after: seconds(10),
-        min_interval: seconds(5),
-        max_interval: seconds(300),
-        growth: 0.1,
-        deadline: seconds(86_400),
-        not_found_grace: seconds(600),
-        empty_grace: seconds(600),
-        settle_after: seconds(120),
-    }
-}
-
 /// A circuit breaker and a clock set by hand.
 struct Fixture {
     breaker: CircuitBreaker,
@@ -35,7 +21,7 @@ struct Fixture {
 
 impl Fixture {
     fn closed() -> Self {
-        Self { breaker: CircuitBreaker::new(MAX_CONCURRENCY, policy()), now: START }
+        Self { breaker: CircuitBreaker::new(MAX_CONCURRENCY, PollingPolicy::default()), now: START }
     }
 
     /// Creates a circuit that opened for the first time.
@@ -197,7 +183,7 @@ proptest! {
         max_concurrency in 1..1024_usize,
         steps in prop::collection::vec((healths(), any::<i64>(), 0..10_000_000_u64, 0.0..1.0_f64), 0..100),
     ) {
-        let mut breaker = CircuitBreaker::new(max_concurrency, policy());
+        let mut breaker = CircuitBreaker::new(max_concurrency, PollingPolicy::default());
         let mut now = START;
         for (health, began, passed, jitter) in steps {
             now = now + Duration::from_millis(passed);

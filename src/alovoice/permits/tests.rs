@@ -1,7 +1,6 @@
 //! Tests of taking, waiting for and releasing permits.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 
@@ -42,17 +41,7 @@ fn globex() -> TenantId {
 
 /// Creates the permits of two tenants. Pauses start at five seconds.
 fn permits() -> (VendorPermits, Arc<ManualClock>) {
-    let seconds = Duration::from_secs;
-    let policy = PollingPolicy {
-        first_after: seconds(10),
-        min_interval: seconds(5),
-        max_interval: seconds(300),
-        growth: 0.1,
-        deadline: seconds(86_400),
-        not_found_grace: seconds(600),
-        empty_grace: seconds(600),
-        settle_after: seconds(120),
-    };
+    let policy = PollingPolicy::default();
     let clock = Arc::new(ManualClock(AtomicI64::new(START)));
     let env = Env {
         clock: clock.clone(),

@@ -149,6 +149,7 @@ fn the_documented_file_gives_the_documented_values() {
 #[test]
 fn absent_keys_have_the_documented_defaults() {
     assert_eq!(settings(""), documented());
+    assert_eq!(documented().vendor.polling, PollingPolicy::default());
 }
 
 #[test]

@@ -16,20 +16,6 @@ use crate::domain::transcript::{Speaker, Turn};
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn policy() -> PollingPolicy {
-    let seconds = Duration::from_secs;
-    PollingPolicy {
-        first_after: seconds(10),
-        min_interval: seconds(5),
-        max_interval: seconds(300),
-        growth: 0.1,
-        deadline: seconds(86_400),
-        not_found_grace: seconds(600),
-        empty_grace: seconds(600),
-        settle_after: seconds(120),
-    }
-}
-
 fn after(seconds: u64) -> Timestamp {
     START + Duration::from_secs(seconds)
 }
@@ -137,7 +123,7 @@ impl LifecycleScenario {
 
     fn step(&mut self, now: Timestamp, step: Step) -> Effect {
         self.claim();
-        let policy = policy();
+        let policy = PollingPolicy::default();
         let current = self.held.as_ref();
         let context = Context { now, policy: &policy, jitter: 0.5, current, pace: self.pace };
         let effect = self.analysis.apply(step, &context);
@@ -274,7 +260,7 @@ fn a_completion_and_a_revision_increment_the_revision() {
 #[test]
 fn an_adopted_result_completes_and_settles() {
     let mut scenario = LifecycleScenario::begin();
-    let policy = policy();
+    let policy = PollingPolicy::default();
     let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
     let effect = scenario.analysis.adopt(obtained("salom"), &context);
     assert_eq!(effect.event, Some(EventKind::AnalysisCompleted));

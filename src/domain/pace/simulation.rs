@@ -19,21 +19,6 @@ use crate::domain::trace::TraceContext;
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Returns the policy with the defaults of the settings.
-pub(crate) fn default_policy() -> PollingPolicy {
-    let seconds = Duration::from_secs;
-    PollingPolicy {
-        first_after: seconds(10),
-        min_interval: seconds(5),
-        max_interval: seconds(300),
-        growth: 0.1,
-        deadline: seconds(86_400),
-        not_found_grace: seconds(600),
-        empty_grace: seconds(600),
-        settle_after: seconds(120),
-    }
-}
-
 /// Simulated call of the tenant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedCall {

@@ -2,9 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::simulation::{
-    SeededRandom, SimulatedCall, SimulatedOutcome, Simulation, default_policy, quantile,
-};
+use super::simulation::{SeededRandom, SimulatedCall, SimulatedOutcome, Simulation, quantile};
 use super::*;
 
 const MEDIAN: Duration = Duration::from_secs(180);
@@ -14,11 +12,11 @@ const LATENCY: Duration = Duration::from_millis(200);
 const APART: Duration = Duration::from_secs(20);
 
 fn simulation() -> Simulation {
-    Simulation::new(default_policy(), LATENCY, true)
+    Simulation::new(PollingPolicy::default(), LATENCY, true)
 }
 
 fn first_poll_after(simulation: &Simulation) -> f64 {
-    Pace::first_poll_after(simulation.pace, &default_policy()).as_secs_f64()
+    Pace::first_poll_after(simulation.pace, &PollingPolicy::default()).as_secs_f64()
 }
 
 /// Returns the time before which [`Pace::QUANTILE`] of the results are ready.
@@ -69,7 +67,7 @@ fn a_vendor_that_is_always_ready_at_the_first_poll_is_polled_earlier() {
     let calls = SeededRandom::seeded(6).calls(100, APART, Duration::from_secs(3), SPREAD);
     let mut simulation = simulation();
     simulation.run(&calls);
-    assert_eq!(first_poll_after(&simulation), default_policy().min_interval.as_secs_f64());
+    assert_eq!(first_poll_after(&simulation), PollingPolicy::default().min_interval.as_secs_f64());
 }
 
 #[test]
@@ -102,7 +100,7 @@ proptest! {
         min_interval in 1..100_000_000_u64, growth in 0.0..10.0_f64,
     ) {
         let min_interval = Duration::from_millis(min_interval);
-        let policy = PollingPolicy { min_interval, growth, ..default_policy() };
+        let policy = PollingPolicy { min_interval, growth, ..PollingPolicy::default() };
         let at = Timestamp::from_millis;
         let mut pace = known.map(|(first_poll_after, samples, learned_at)| Pace {
             first_poll_after, samples, learned_at: at(learned_at),

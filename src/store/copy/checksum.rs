@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::tables::Cell;
+use super::super::tables::Cell;
 
 /// Number of rows of a table, and the SHA-256 of their values in the order of the primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,17 +7,16 @@
 //!   So no work is done twice.
 
 mod checksum;
-mod tables;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::checksum::Checksum;
 use self::checksum::ChecksumBuilder;
-pub(in crate::store) use self::tables::{Cell, Cells, Column, ColumnKind, TABLES, Table};
 use super::StoreError;
 use super::postgres::{self, Target};
 use super::sqlite::{self, CopyMarker, Source};
+use super::tables::{Cells, TABLES, Table};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, Timestamp};
 

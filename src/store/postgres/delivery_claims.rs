@@ -41,31 +41,31 @@ pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) A
 
 /// Parameters: the tenant, the receiver to continue after, the time, the maximum number of receivers, and the maximum
 /// number of deliveries of each. The last receiver is returned even if none of its deliveries is due.
-pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE walk (receiver, steps) AS (\
+pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps) AS (\
      (SELECT receiver, 1 FROM deliveries WHERE status = 'pending' AND tenant = $1 AND receiver > $2 \
      ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
-     WHERE next.status = 'pending' AND next.tenant = $1 AND next.receiver > walk.receiver ORDER BY next.receiver LIMIT 1), \
-     steps + 1 FROM walk WHERE walk.receiver IS NOT NULL AND steps < $4) \
-     SELECT walk.receiver, oldest.seq, (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) \
-     AS size FROM walk LEFT JOIN LATERAL \
+     WHERE next.status = 'pending' AND next.tenant = $1 AND next.receiver > receivers.receiver ORDER BY next.receiver LIMIT 1), \
+     steps + 1 FROM receivers WHERE receivers.receiver IS NOT NULL AND steps < $4) \
+     SELECT receivers.receiver, oldest.seq, (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) \
+     AS size FROM receivers LEFT JOIN LATERAL \
      (SELECT seq, event, due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = $1 \
-     AND deliveries.receiver = walk.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
-     WHERE walk.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
+     AND deliveries.receiver = receivers.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
+     WHERE receivers.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
 /// Parameters: the rows, the time, and the end of the lease. Skips rows that another replica has claimed since they
 /// were selected. Records the attempts that begin with the claim.
-const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
+const CLAIM: &str = "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
      WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
-     WHERE seq = ANY (ARRAY(SELECT seq FROM mine)) RETURNING *), \
-     begun AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
+     WHERE seq = ANY (ARRAY(SELECT seq FROM locked)) RETURNING *), \
+     attempt AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
      SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, source.id AS event_id, webhook, \
-     coalesce(endpoint.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, previous_secret, \
+     coalesce(present.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, previous_secret, \
      previous_until, headers FROM claimed \
      CROSS JOIN LATERAL (SELECT id, body FROM events WHERE seq = claimed.event LIMIT 1) AS source \
      LEFT JOIN LATERAL (SELECT url, version, secret, previous_secret, previous_until, headers FROM webhooks \
-     WHERE id = claimed.webhook LIMIT 1) AS endpoint ON true";
+     WHERE id = claimed.webhook LIMIT 1) AS present ON true";
 
 pub(super) async fn claim(
     mut session: Session,

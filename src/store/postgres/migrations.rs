@@ -4,20 +4,23 @@
 //! schema (expand). A later step removes superfluous parts (contract), after the last replica of the previous version
 //! has ended. The table `gateway_schema` holds the oldest version of the program that can work with the schema.
 
-use deadpool_postgres::Object;
+use tokio_postgres::{Client, Transaction};
 
 use super::super::StoreError;
 use super::fault::Fault;
 
-/// A step, and the oldest schema version whose programs can work with the schema after the step.
-struct Migration {
-    sql: &'static str,
-    compatible_from: i32,
+/// A step of the schema.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Statements of the step.
+    pub sql: &'static str,
+    /// Oldest schema version whose programs can work with the schema after the step.
+    pub compatible_from: i32,
 }
 
 /// The steps from an empty database to the current schema. The number of steps is the program's schema version.
 /// Append only: a released step never changes. Each step has a counterpart in `sqlite/file.rs`.
-const MIGRATIONS: [Migration; 1] = [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
+pub const MIGRATIONS: [Migration; 1] = [Migration { sql: include_str!("schema.sql"), compatible_from: 1 }];
 
 /// The name of the lock contains the schema's name, so that two gateways in one database have different locks.
 const LOCK: &str =
@@ -34,21 +37,30 @@ struct SchemaVersion {
 }
 
 /// Runs the missing steps, each in its own transaction, so that a step's locks end before the next step begins.
-pub(super) async fn migrate(client: &mut Object) -> Result<(), Fault> {
-    while take_step(client).await? {}
+pub(super) async fn take_steps(client: &mut Client, steps: &[Migration]) -> Result<(), Fault> {
+    while take_step(client, steps).await? {}
     Ok(())
 }
 
+/// Takes those of the steps that the database has not taken. [`PostgresStore::open`](super::PostgresStore::open) takes
+/// [`MIGRATIONS`]; tests take steps of later versions.
+///
+/// # Errors
+/// If a step fails, which then has no effect, or if the schema is too new for these steps.
+pub async fn migrate(client: &mut Client, steps: &[Migration]) -> Result<(), StoreError> {
+    Ok(take_steps(client, steps).await?)
+}
+
 /// Runs the next step, if one is missing.
-async fn take_step(client: &mut Object) -> Result<bool, Fault> {
+async fn take_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
     // A step on a large table may take long, and other replicas wait for it.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL client_min_messages = warning").await?;
     transaction.execute(LOCK, &[]).await?;
     transaction.batch_execute(TABLE).await?;
     let found = found(&transaction).await?;
-    check(found)?;
-    let missing = MIGRATIONS.get(found.version);
+    check(found, steps)?;
+    let missing = steps.get(found.version);
     if let Some(step) = missing {
         transaction.batch_execute(step.sql).await?;
         let version = i32::try_from(found.version + 1).unwrap_or(i32::MAX);
@@ -64,16 +76,16 @@ async fn take_step(client: &mut Object) -> Result<bool, Fault> {
 }
 
 /// Checks whether [`migrate`] would succeed, without changing anything. Returns whether the schema is up to date.
-pub(super) async fn inspect(client: &mut Object) -> Result<bool, Fault> {
+pub(super) async fn inspect(client: &mut Client) -> Result<bool, Fault> {
     let transaction = client.build_transaction().read_only(true).start().await?;
     let table: Option<String> =
         transaction.query_one("SELECT to_regclass('gateway_schema')::text", &[]).await?.try_get(0)?;
     let found = if table.is_some() { found(&transaction).await? } else { SchemaVersion::default() };
-    check(found)?;
+    check(found, &MIGRATIONS)?;
     Ok(found.version >= MIGRATIONS.len())
 }
 
-async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<SchemaVersion, Fault> {
+async fn found(transaction: &Transaction<'_>) -> Result<SchemaVersion, Fault> {
     let row = transaction
         .query_one(
             "SELECT coalesce(max(version), 0)::bigint, coalesce(max(compatible_from), 0)::bigint FROM gateway_schema",
@@ -86,24 +98,11 @@ async fn found(transaction: &deadpool_postgres::Transaction<'_>) -> Result<Schem
     Ok(SchemaVersion { version: count(0)?, compatible_from: count(1)? })
 }
 
-fn check(found: SchemaVersion) -> Result<(), Fault> {
-    if found.compatible_from > MIGRATIONS.len() {
-        let (version, known) = (found.version, MIGRATIONS.len());
+fn check(found: SchemaVersion, steps: &[Migration]) -> Result<(), Fault> {
+    if found.compatible_from > steps.len() {
+        let (version, known) = (found.version, steps.len());
         let message = format!("the database has schema {version}, this version knows up to {known}");
         return Err(StoreError::Corrupt(message).into());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_later_schema_is_used_while_it_declares_compatibility() {
-        let known = MIGRATIONS.len();
-        assert!(check(SchemaVersion::default()).is_ok());
-        assert!(check(SchemaVersion { version: known + 1, compatible_from: known }).is_ok());
-        assert!(check(SchemaVersion { version: known + 1, compatible_from: known + 1 }).is_err());
-    }
 }

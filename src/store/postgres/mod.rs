@@ -49,9 +49,9 @@ use self::notices::{Announcer, NoticeChannel};
 use self::retries::with_retries;
 use self::usage::UsageBuffer;
 use super::changes::Changes;
+use super::claims::Leased;
 use super::rules::{Engine, Rule};
 use super::selection::ReceiverCursors;
-use super::work::Leased;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
     Store, StoreContext, StoreError, WorkSlots,
@@ -62,6 +62,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::env::Env;
 
+pub use self::migrations::{MIGRATIONS, Migration, migrate};
 pub use self::open::{PostgresOpenError, inspect};
 pub(super) use self::target::Target;
 

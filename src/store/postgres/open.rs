@@ -14,10 +14,11 @@ use super::connect::{Connector, OPERATION_TIMEOUT, Session};
 use super::fault::Fault;
 use super::leases::HeldLeases;
 use super::listener::{Freshness, Listener};
+use super::migrations::{self, MIGRATIONS};
 use super::notices::{Announcer, NoticeChannel};
 use super::retries::with_retries;
 use super::usage::UsageBuffer;
-use super::{PostgresStore, copy_record, migrations};
+use super::{PostgresStore, copy_record};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
 
@@ -104,7 +105,7 @@ fn connector(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Connecto
 async fn migrate(context: &StoreContext, pool: &Pool) -> Result<NoticeChannel, StoreError> {
     with_retries(&context.env, pool, MIGRATION_TIMEOUT, "migrate", |mut session| async move {
         let client = session.client()?;
-        migrations::migrate(client).await?;
+        migrations::take_steps(client, &MIGRATIONS).await?;
         let names = "SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')";
         let row = client.query_one(names, &[]).await?;
         let (schema, origin): (String, String) = (row.try_get(0)?, row.try_get(1)?);

@@ -11,11 +11,12 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::super::StoreError;
-use super::super::copy::{Cell, Cells, Column, ColumnKind, Table};
+use super::super::tables::{Cell, Cells, Column, ColumnKind, Table};
 use super::connect::Connector;
 use super::copy_record::{self, CopyRecord};
 use super::fault::Fault;
-use super::{PostgresOpenError, listings, migrations};
+use super::migrations::{self, MIGRATIONS};
+use super::{PostgresOpenError, listings};
 use crate::config::PostgresUrl;
 
 /// The connection of a copy. A copy has only one.
@@ -32,7 +33,7 @@ impl Target {
         let connector = Connector::new(url, password_file).map_err(PostgresOpenError::Settings)?;
         let pool = connector.pool(1).map_err(PostgresOpenError::Settings)?;
         let mut client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
-        migrations::migrate(&mut client).await.map_err(StoreError::from)?;
+        migrations::migrate(&mut client, &MIGRATIONS).await?;
         // No request waits for a copy, and reading a large table takes long.
         client.batch_execute("SET statement_timeout = 0").await.map_err(StoreError::from)?;
         Ok(Self { client })

@@ -12,10 +12,10 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{RowStream, Statement};
 
 use super::super::changes::Changes;
+use super::super::claims::Leased;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
-use super::super::work::Leased;
 use super::super::{Change, Lease, StoreContext, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
@@ -23,9 +23,7 @@ use super::notices::NoticeChannel;
 use super::{batches, listings};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
-use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
-use crate::env::Env;
 
 /// A connection on which a rule runs.
 enum Connection<'a> {
@@ -123,12 +121,8 @@ impl PostgresTransaction<'_> {
 }
 
 impl Transaction for PostgresTransaction<'_> {
-    fn env(&self) -> &Env {
-        &self.context.env
-    }
-
-    fn policy(&self) -> &PollingPolicy {
-        &self.context.policy
+    fn context(&self) -> &StoreContext {
+        self.context
     }
 
     fn is_repeated(&self) -> bool {

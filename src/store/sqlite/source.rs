@@ -7,7 +7,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::StoreError;
-use super::super::copy::{Cell, Cells, ColumnKind, Table};
+use super::super::tables::{Cell, Cells, ColumnKind, Table};
 use super::copy_marker::{self, CopyMarker};
 use super::{SqliteOpenError, migrate_and_release, open_exclusive};
 use crate::domain::clock::Timestamp;
@@ -158,7 +158,7 @@ impl ToSql for Cell {
 mod tests {
     use super::super::file::MIGRATIONS;
     use super::*;
-    use crate::store::copy::TABLES;
+    use crate::store::tables::TABLES;
 
     #[test]
     fn every_table_is_copied() {

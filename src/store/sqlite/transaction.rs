@@ -7,18 +7,16 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::changes::Changes;
+use super::super::claims::Leased;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
-use super::super::work::Leased;
 use super::super::{Change, Lease, StoreContext, StoreError, submissions};
 use super::writer::{Done, lock};
 use super::{listings, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
-use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
-use crate::env::Env;
 
 /// An open transaction. The connection is locked for each statement only, so that the future of a rule is `Send`. No
 /// other thread waits for the lock.
@@ -52,12 +50,8 @@ impl SqliteTransaction<'_> {
 }
 
 impl Transaction for SqliteTransaction<'_> {
-    fn env(&self) -> &Env {
-        &self.context.env
-    }
-
-    fn policy(&self) -> &PollingPolicy {
-        &self.context.policy
+    fn context(&self) -> &StoreContext {
+        self.context
     }
 
     /// Always `false`: the file belongs to this process, and an error rolls the rule back.

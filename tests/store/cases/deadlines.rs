@@ -2,11 +2,10 @@
 
 use alovoice_gateway::domain::analysis::{FailureCode, Status};
 use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::store::{Queue, StoreError};
 
-use crate::harness::{
-    Harness, LEASE, START, acme, event_of, globex, policy, ready, submission, with_callback,
-};
+use crate::harness::{Harness, LEASE, START, acme, event_of, globex, ready, submission, with_callback};
 
 /// Fails the overdue analyses of the tenant acme. Returns their calls, and the next deadline in seconds from the start.
 async fn end(harness: &Harness, limit: usize) -> (Vec<String>, Option<u64>) {
@@ -19,7 +18,7 @@ async fn end(harness: &Harness, limit: usize) -> (Vec<String>, Option<u64>) {
 }
 
 fn deadline() -> u64 {
-    policy().deadline.as_secs()
+    PollingPolicy::default().deadline.as_secs()
 }
 
 pub(crate) async fn an_overdue_analysis_fails_and_is_announced(harness: Harness) {

@@ -8,6 +8,7 @@ use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, Delive
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::RetryDecision;
 use alovoice_gateway::domain::webhooks::{
     DisabledReason, EventFilter, Health, MAX_WEBHOOKS, SealedSecrets, Webhook,
@@ -21,12 +22,12 @@ use futures_util::stream;
 
 use super::deliveries::A;
 use crate::harness::{
-    Harness, LEASE, acme, call_id, delivered, finished, globex, obtained, policy, slots, submission, trace,
+    Harness, LEASE, acme, call_id, delivered, finished, globex, obtained, slots, submission, trace,
     with_callback,
 };
 
 /// A webhook with a unique id that is not registered yet.
-pub(crate) fn endpoint(harness: &Harness, url: &str) -> Webhook {
+pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
     use std::sync::atomic::{AtomicU64, Ordering};
     static MADE: AtomicU64 = AtomicU64::new(1 << 48);
     let now = harness.clock.now();
@@ -51,7 +52,7 @@ pub(crate) fn endpoint(harness: &Harness, url: &str) -> Webhook {
 }
 
 pub(crate) async fn registered(harness: &Harness, url: &str) -> Webhook {
-    let webhook = endpoint(harness, url);
+    let webhook = new_webhook(harness, url);
     assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
     webhook
 }
@@ -123,7 +124,7 @@ pub(crate) async fn a_webhook_is_read_back_unchanged(harness: Harness) {
         header_names: Vec::new(),
         sealed: SealedSecrets { secret: vec![0; 60], previous_secret: None, headers: None },
         events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(),
-        ..endpoint(&harness, A)
+        ..new_webhook(&harness, A)
     };
     assert!(harness.store.add_webhook(&acme(), second.clone()).await.unwrap());
     assert_eq!(harness.store.list_webhooks(&acme()).await.unwrap(), [first.clone(), second.clone()]);
@@ -147,11 +148,11 @@ pub(crate) async fn an_outdated_change_is_not_written(harness: Harness) {
 pub(crate) async fn the_number_of_webhooks_is_limited(harness: Harness) {
     let added = join_all(
         (0..MAX_WEBHOOKS + 5)
-            .map(async |_| harness.store.add_webhook(&acme(), endpoint(&harness, A)).await.unwrap()),
+            .map(async |_| harness.store.add_webhook(&acme(), new_webhook(&harness, A)).await.unwrap()),
     )
     .await;
     assert_eq!(added.into_iter().filter(|added| *added).count(), MAX_WEBHOOKS);
-    assert!(harness.store.add_webhook(&globex(), endpoint(&harness, A)).await.unwrap());
+    assert!(harness.store.add_webhook(&globex(), new_webhook(&harness, A)).await.unwrap());
     let first = harness.store.list_webhooks(&acme()).await.unwrap().remove(0);
     assert!(harness.store.delete_webhook(&acme(), first.id).await.unwrap());
     registered(&harness, A).await;
@@ -159,12 +160,14 @@ pub(crate) async fn the_number_of_webhooks_is_limited(harness: Harness) {
 
 pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Harness) {
     let every = registered(&harness, A).await;
-    let of_failures =
-        Webhook { events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(), ..endpoint(&harness, A) };
+    let of_failures = Webhook {
+        events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(),
+        ..new_webhook(&harness, A)
+    };
     assert!(harness.store.add_webhook(&acme(), of_failures.clone()).await.unwrap());
     let off = registered(&harness, A).await;
     disable(&harness, off.id).await;
-    let of_another = endpoint(&harness, A);
+    let of_another = new_webhook(&harness, A);
     harness.store.add_webhook(&globex(), of_another.clone()).await.unwrap();
 
     // A result, a failure, an adopted call, and a missed deadline.
@@ -174,7 +177,7 @@ pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Har
     harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
     events(&harness, "adopted", 1).await;
     harness.submit(submission("overdue")).await;
-    harness.advance(policy().deadline.as_secs());
+    harness.advance(PollingPolicy::default().deadline.as_secs());
     harness.store.fail_overdue_across_tenants(vec![acme()], 10).await.unwrap();
 
     let to_every = deliveries_to(&harness, every.id).await;

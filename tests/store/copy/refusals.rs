@@ -5,7 +5,7 @@ use alovoice_gateway::store::copy::{CopyError, CopyStart};
 use alovoice_gateway::store::postgres;
 use alovoice_gateway::store::sqlite::{self, SqliteStore};
 
-use super::{CopyFixture, empty, file_in, many_rows, one_row, reopen, rows_of_every_kind};
+use super::{CopyFixture, empty, file_in, one_row, reopen, rows_of_every_kind};
 use crate::harness::{store_context, submission};
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_copy_of_another_file_is_refused() {
 
 #[tokio::test]
 async fn a_file_that_a_gateway_has_opened_again_is_refused() {
-    let fixture = CopyFixture::of(many_rows).await;
+    let fixture = CopyFixture::of(one_row).await;
     let mut copy = fixture.open().await.unwrap();
     copy.begin(&SystemEntropy).await.unwrap();
     copy.step().await.unwrap();

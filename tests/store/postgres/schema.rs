@@ -1,6 +1,6 @@
 //! The schema: replicas create it once, and check its version before they use it.
 
-use alovoice_gateway::store::postgres::{PostgresStore, inspect};
+use alovoice_gateway::store::postgres::{MIGRATIONS, Migration, PostgresStore, inspect, migrate};
 use futures_util::future::join_all;
 
 use super::{open_at, settings};
@@ -18,6 +18,46 @@ async fn ten_replicas_start_at_once_on_an_empty_database() {
     let stats = replicas[0].store.stats_across_tenants(&[acme()]).await.unwrap();
     assert_eq!(stats[&acme()].unfinished.values().sum::<u64>(), 10);
     assert!(inspect(&database.url().to_owned().into(), &settings(database.url())).await.is_ok());
+}
+
+/// The steps of a later version: the present ones and `sql`, with which only that version can work.
+fn steps_with(sql: &'static str) -> Vec<Migration> {
+    let mut steps = MIGRATIONS.to_vec();
+    steps.push(Migration { sql, compatible_from: i32::try_from(steps.len()).unwrap() + 1 });
+    steps
+}
+
+#[tokio::test]
+async fn a_later_step_keeps_the_rows_and_refuses_the_version_before_it() {
+    let database = Server::shared().await.fresh_database().await;
+    open_at(database.url(), ()).await.complete(submission("1"), "salom").await;
+    let mut client = database.connect().await;
+    let steps = steps_with("ALTER TABLE analyses ADD COLUMN note text NOT NULL DEFAULT 'none'");
+    migrate(&mut client, &steps).await.unwrap();
+    // A second replica of the later version finds nothing to do.
+    migrate(&mut client, &steps).await.unwrap();
+    let rows = client.query("SELECT call_id, status, note FROM analyses", &[]).await.unwrap();
+    let row: Vec<&str> = (0..3).map(|column| rows[0].get(column)).collect();
+    assert_eq!((rows.len(), row), (1, vec!["1", "completed", "none"]));
+
+    let refused = migrate(&mut client, &MIGRATIONS).await.unwrap_err().to_string();
+    let (later, known) = (steps.len(), MIGRATIONS.len());
+    assert!(refused.contains(&format!("has schema {later}, this version knows up to {known}")), "{refused}");
+}
+
+#[tokio::test]
+async fn a_step_that_fails_has_no_effect() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    let before = harness.complete(submission("1"), "salom").await;
+    let mut client = database.connect().await;
+    let steps = steps_with("DELETE FROM analyses; ALTER TABLE missing ADD COLUMN note text");
+    let failed = migrate(&mut client, &steps).await.unwrap_err().to_string();
+    assert!(failed.contains("missing"), "{failed}");
+    assert_eq!(harness.find("1").await, before);
+    // The present version works with the database as before.
+    let reopened = open_at(database.url(), ()).await;
+    assert_eq!(reopened.find("1").await, before);
 }
 
 #[tokio::test]

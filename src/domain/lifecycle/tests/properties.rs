@@ -125,9 +125,10 @@ fn check_step(
         let at_once = work.stage == Stage::Submit && work.due_at == now;
         prop_assert!(work.stage != Stage::Submit || may_submit, "the vendor may have the call");
         prop_assert!(!at_once || confirming, "only a denied call is sent at once");
-        prop_assert!(at_once || work.due_at >= now + policy().min_interval, "a hot loop");
+        prop_assert!(at_once || work.due_at >= now + PollingPolicy::default().min_interval, "a hot loop");
         if work.stage != Stage::Settle {
-            let latest = (work.started_at + policy().deadline).max(now + policy().min_interval);
+            let latest = (work.started_at + PollingPolicy::default().deadline)
+                .max(now + PollingPolicy::default().min_interval);
             prop_assert!(work.due_at <= latest, "due long after the deadline");
         }
         prop_assert_eq!(work.started_at, began.started_at);
@@ -191,6 +192,6 @@ proptest! {
             check_step(&mut scenario, now, step_of(work.stage, submit, poll))?;
         }
         // There is the poll at the deadline, and one more if the call was accepted only then.
-        prop_assert!(now.since(started) <= policy().deadline + policy().min_interval * 2);
+        prop_assert!(now.since(started) <= PollingPolicy::default().deadline + PollingPolicy::default().min_interval * 2);
     }
 }

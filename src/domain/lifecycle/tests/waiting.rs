@@ -223,7 +223,7 @@ fn a_settle_may_come_after_the_deadline() {
 #[test]
 fn a_round_past_its_deadline_expires_without_a_poll() {
     let expire = |mut scenario: LifecycleScenario, second| {
-        let policy = policy();
+        let policy = PollingPolicy::default();
         let current = scenario.held.as_ref();
         let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
         let effect = scenario.analysis.expire(&context);

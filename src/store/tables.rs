@@ -2,7 +2,7 @@
 
 /// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
 /// database. List and search entries are not copied; they are derived from the results.
-pub(in crate::store) const TABLES: [&str; 13] = [
+pub(super) const TABLES: [&str; 13] = [
     "analyses",
     "results",
     "callbacks",
@@ -20,27 +20,27 @@ pub(in crate::store) const TABLES: [&str; 13] = [
 
 /// A table of the database.
 #[derive(Debug)]
-pub(in crate::store) struct Table {
-    pub(in crate::store) name: &'static str,
-    pub(in crate::store) columns: Vec<Column>,
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) columns: Vec<Column>,
     /// The indexes of the primary key's columns, in the order of the key.
-    pub(in crate::store) key: Vec<usize>,
+    pub(super) key: Vec<usize>,
     /// The identity column, if there is one.
-    pub(in crate::store) identity: Option<String>,
+    pub(super) identity: Option<String>,
     /// Whether the file also has the table.
-    pub(in crate::store) is_in_file: bool,
+    pub(super) is_in_file: bool,
 }
 
 /// A column of a table.
 #[derive(Debug)]
-pub(in crate::store) struct Column {
-    pub(in crate::store) name: String,
-    pub(in crate::store) kind: ColumnKind,
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) kind: ColumnKind,
 }
 
 /// Type of a column, for both engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum ColumnKind {
+pub(super) enum ColumnKind {
     Integer,
     Boolean,
     Text,
@@ -49,7 +49,7 @@ pub(in crate::store) enum ColumnKind {
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) enum Cell {
+pub(super) enum Cell {
     Null,
     Integer(i64),
     Boolean(bool),
@@ -58,7 +58,7 @@ pub(in crate::store) enum Cell {
 }
 
 /// A row, or its primary key.
-pub(in crate::store) type Cells = Vec<Cell>;
+pub(super) type Cells = Vec<Cell>;
 
 impl Table {
     /// Whether these are the names of the table's columns, in any order.
@@ -70,12 +70,12 @@ impl Table {
     }
 
     /// Returns the quoted names of the columns, for a statement on either engine.
-    pub(in crate::store) fn column_list(&self) -> String {
+    pub(super) fn column_list(&self) -> String {
         self.columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the quoted names of the primary key's columns, each followed by `ending`.
-    pub(in crate::store) fn key_list(&self, ending: &str) -> String {
+    pub(super) fn key_list(&self, ending: &str) -> String {
         let names = self.key.iter().map(|index| format!("\"{}\"{ending}", self.columns[*index].name));
         names.collect::<Vec<_>>().join(", ")
     }
@@ -87,7 +87,7 @@ impl Table {
 
 impl Cell {
     /// Returns the approximate size in memory, in bytes.
-    pub(in crate::store) fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         match self {
             Self::Null | Self::Integer(_) | Self::Boolean(_) => 8,
             Self::Text(text) => text.len(),

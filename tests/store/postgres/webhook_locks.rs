@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::commits::write;
 use super::{open_at, within};
 use crate::cases::replays::{begin, check_unreadable_replay, replay_to};
-use crate::cases::webhooks::{attempt_repeatedly, deliveries_to, endpoint, events, registered};
+use crate::cases::webhooks::{attempt_repeatedly, deliveries_to, events, new_webhook, registered};
 use crate::harness::{acme, delivered};
 use crate::postgres_server::server::Server;
 
@@ -78,7 +78,7 @@ async fn a_replay_waits_for_events_that_are_being_written() {
     let database = Server::shared().await.fresh_database().await;
     let harness = open_at(database.url(), ()).await;
     let wants_failures = EventFilter::new(&[EventKind::AnalysisFailed]).unwrap();
-    let webhook = Webhook { events: wants_failures, ..endpoint(&harness, A) };
+    let webhook = Webhook { events: wants_failures, ..new_webhook(&harness, A) };
     assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
     let (writer, watcher) = (database.connect().await, database.connect().await);
     let shares = "BEGIN; SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \

@@ -1,0 +1,101 @@
+//! Claims of work by lease: how much may be claimed, and what a claim returns.
+
+use bytes::Bytes;
+
+use crate::domain::analysis::Analysis;
+use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::Delivery;
+use crate::domain::ids::{TenantId, WebhookId};
+use crate::domain::webhooks::SealedSecrets;
+
+/// The two queues of work on analyses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Calls to submit to the vendor.
+    Submits,
+    /// Results to request from the vendor.
+    Polls,
+}
+
+/// Right to write the outcome of a piece of work, until the lease ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub(crate) row: i64,
+    /// The fencing token.
+    pub(crate) fence: i64,
+}
+
+/// The tables whose rows are leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leased {
+    Analysis,
+    Delivery,
+}
+
+/// A claimed analysis.
+#[derive(Debug, Clone)]
+pub struct ClaimedWork {
+    /// Lease of the work. Every later write checks it.
+    pub lease: Lease,
+    /// The analysis after the claim. A claimed submit is already marked as unconfirmed.
+    pub analysis: Analysis,
+}
+
+/// The outcome of a claim.
+#[derive(Debug, Clone)]
+pub struct ClaimBatch<T> {
+    /// The claimed work.
+    pub claimed: Vec<T>,
+    /// Time when the next unclaimed work is due, as far as the claim has read.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Limits of one claim for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkSlots {
+    /// The tenant whose work may be claimed.
+    pub tenant: TenantId,
+    /// Maximum number of analyses in this claim.
+    pub free: usize,
+    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it once.
+    pub most: usize,
+}
+
+/// Current state of the webhook of a claimed delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedWebhook {
+    /// The webhook's id.
+    pub id: WebhookId,
+    /// Version of the webhook, which every change increments.
+    pub version: u32,
+    /// The webhook's secrets and headers.
+    pub sealed: SealedSecrets,
+}
+
+/// A claimed delivery, whose attempt is already recorded.
+#[derive(Debug, Clone)]
+pub struct ClaimedDelivery {
+    /// Lease of the delivery. Every later write checks it.
+    pub lease: Lease,
+    /// The delivery; `attempts` counts the attempt that begins now.
+    pub delivery: Delivery,
+    /// Webhook of the delivery; `None` for the callback of a submission.
+    pub webhook: Option<ClaimedWebhook>,
+    /// Body of the request, byte for byte.
+    pub body: Bytes,
+}
+
+/// Limits of one claim of deliveries.
+#[derive(Debug, Clone, Default)]
+pub struct DeliverySlots {
+    /// Tenants whose deliveries may be claimed.
+    pub tenants: Vec<TenantId>,
+    /// Maximum number of deliveries in this claim.
+    pub total: usize,
+    /// Maximum number of body bytes in this claim. The delivery that exceeds it is the last one claimed.
+    pub bytes: usize,
+    /// Maximum number of deliveries of one tenant in progress, over all replicas.
+    pub per_tenant: usize,
+    /// Maximum number of deliveries in progress to one receiver of a tenant.
+    pub per_receiver: usize,
+}

@@ -1,0 +1,44 @@
+//! The subscriptions of a tenant's webhooks to its events: the lock that orders their changes, and whether a webhook gets events.
+
+use super::StoreError;
+use super::rules::Transaction;
+use super::sql::{Sql, sql};
+use super::values::values;
+use crate::domain::ids::{TenantId, WebhookId};
+
+/// Waits until all transactions that write events of the tenant have committed, and blocks new ones until this
+/// transaction ends. So each event is fanned out either with the webhooks before this transaction or with those after
+/// it. `SQLite` has one writer and needs no lock.
+pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
+    static LOCK: Sql = Sql::per_engine(
+        &[],
+        &["SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway webhooks'), \
+           hashtext(current_schema() || ' ' || ?1))"],
+    );
+    transaction.execute(&LOCK, values![tenant]).await?;
+    Ok(())
+}
+
+/// Returns whether a webhook is enabled, without reading its other columns; `None` if there is no such webhook.
+pub(super) async fn is_enabled(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    id: WebhookId,
+) -> Result<Option<bool>, StoreError> {
+    let select = sql!(
+        "SELECT disabled_at IS NULL AS enabled FROM webhooks WHERE id = ?1 AND tenant = ?2 AND deleted_at IS NULL"
+    );
+    transaction.find(select, values![id, tenant], |row| row.get("enabled")).await
+}
+
+/// Blocks [`lock`] until this transaction ends. Every transaction that writes an event calls it before it reads the
+/// webhooks.
+pub(super) async fn share(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
+    static LOCK: Sql = Sql::per_engine(
+        &[],
+        &["SELECT pg_advisory_xact_lock_shared(hashtext('alovoice-gateway webhooks'), \
+           hashtext(current_schema() || ' ' || ?1))"],
+    );
+    transaction.execute(&LOCK, values![tenant]).await?;
+    Ok(())
+}
