@@ -20,6 +20,7 @@ use crate::app::{self, StartError};
 use crate::config::{self, Settings};
 use crate::domain::public_url::PublicUrl;
 use crate::http::document;
+use crate::http_client::Network;
 use crate::telemetry::{Telemetry, TelemetryError};
 
 /// The error of a command, which decides the exit code.
@@ -90,11 +91,12 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
-    let telemetry = Telemetry::start(settings).map_err(|error| Failed::of_telemetry(&error))?;
+    let network = Network::new(&settings.network).map_err(Failed::usage)?;
+    let telemetry = Telemetry::start(settings, &network).map_err(|error| Failed::of_telemetry(&error))?;
     let shutdown = shutdown_signal()?;
     tokio::pin!(shutdown);
     let started = tokio::select! {
-        started = app::start(settings, &variable, telemetry) => started,
+        started = app::start(settings, &variable, &network, telemetry) => started,
         () = &mut shutdown => return Ok(()),
     };
     let gateway = started.map_err(|error| Failed::of_start(&error))?;

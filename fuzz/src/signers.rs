@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alovoice_gateway::auth::Verifier;
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, NetworkSettings, SettingsProblems};
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::http_client::Network;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
@@ -91,8 +92,9 @@ pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, SettingsProbl
             scope_claim: "scope".to_owned(),
         }
     });
+    let network = Network::new(&NetworkSettings::default())?;
     // The files are read once.
-    Verifier::new(&AuthSettings { issuers: settings.collect() }, Arc::new(Still), |_| {})
+    Verifier::new(&AuthSettings { issuers: settings.collect() }, &network, Arc::new(Still), |_| {})
 }
 
 /// A clock that stands still.

@@ -15,6 +15,7 @@ use super::rejection::Rejection;
 use super::remote_keys::{Refresh, RefreshObserver, RemoteKeys};
 use crate::config::{AuthSettings, IssuerSettings, SettingsProblems};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::http_client::Network;
 use crate::secrets::ReloadableSecrets;
 
 /// Maximum size of a token in bytes.
@@ -65,13 +66,14 @@ impl Verifier {
     /// [`SettingsProblems`] lists every issuer whose keys cannot be loaded, by settings key.
     pub fn new(
         settings: &AuthSettings,
+        network: &Network,
         clock: Arc<dyn Clock>,
         observer: impl Fn(&Refresh) + Send + Sync + 'static,
     ) -> Result<Self, SettingsProblems> {
         let observer: RefreshObserver = Arc::new(observer);
         let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
         for (index, issuer) in settings.issuers.iter().enumerate() {
-            match IssuerKeys::load(issuer, &format!("auth.issuers[{index}]"), &clock, &observer) {
+            match IssuerKeys::load(issuer, &format!("auth.issuers[{index}]"), network, &clock, &observer) {
                 Ok(keys) => {
                     issuers.insert(issuer.issuer.clone(), Issuer { settings: issuer.clone(), keys });
                 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use url::{Host, Url};
+use url::Url;
 
 use super::declare::settings;
 use super::keys::{Contents, inline, list_of};
+use super::loopback::is_loopback;
 use super::reader::Section;
 use super::rules::{InvalidValue, ValueRule, duration, file, http_url, one_of, text};
 use super::units::{DAY, HumanDuration, MILLISECOND};
@@ -142,15 +143,6 @@ fn jwks_url() -> ValueRule<Url> {
             "must be an https URL: an attacker who replaces the keys in transit can sign any token",
         ))
     })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// Checks that HMAC algorithms and public keys are not mixed. If a public key were accepted as an HMAC secret, anyone

@@ -67,7 +67,7 @@ pub(super) struct RawValue<'v> {
 }
 
 impl<'v> RawValue<'v> {
-    fn text(self) -> Option<&'v str> {
+    pub(super) fn text(self) -> Option<&'v str> {
         self.value.as_str()
     }
 
@@ -103,7 +103,10 @@ pub(super) struct ValueRule<T> {
 
 impl<T> ValueRule<T> {
     /// Creates a rule with its own error messages.
-    fn new(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static) -> Self {
+    pub(super) fn new(
+        accepts: Accepts,
+        parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static,
+    ) -> Self {
         Self { accepts, parse: Box::new(parse) }
     }
 

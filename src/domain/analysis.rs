@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::answer_warnings::AnswerWarning;
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::ids::{CallId, TenantId};
@@ -82,16 +83,17 @@ pub enum FailureCode {
 pub struct Failure {
     /// The reason, for programs.
     pub code: FailureCode,
-    /// The reason, for people.
+    /// The reason, for people. AloVoice's own words are in double quotes, at most 200 characters.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
     /// Whether submitting the call again with `reanalyze` may succeed.
     pub retryable: bool,
 }
 
-/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with
-/// an error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-/// `call_not_found` (AloVoice may not know the call yet) or `answer_unreadable`.
+/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
+/// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+/// `call_not_found` (AloVoice may not know the call yet), `no_result` (AloVoice answered without a result; `detail` has its words) or
+/// `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -107,6 +109,8 @@ pub enum FaultCode {
     TokenRefused,
     /// The vendor does not know the call. It may know the call later.
     CallNotFound,
+    /// The vendor answered with words in place of a result: an error, or that the result is not ready.
+    NoResult,
     /// The answer of the vendor was invalid.
     AnswerUnreadable,
 }
@@ -121,6 +125,7 @@ impl FaultCode {
             Self::VendorThrottled => "throttled",
             Self::TokenRefused => "token_refused",
             Self::CallNotFound => "not_found",
+            Self::NoResult => "no_result",
             Self::AnswerUnreadable => "unreadable",
         }
     }
@@ -131,8 +136,8 @@ impl FaultCode {
 pub struct LastError {
     /// The kind of error, for programs.
     pub code: FaultCode,
-    /// The error, for people. It never contains a secret.
-    #[schema(example = "the vendor answered 401")]
+    /// The error, for people. AloVoice's own words are in double quotes, at most 200 characters. It never contains a secret.
+    #[schema(example = "the vendor answered 401: \"unknown token\"")]
     pub detail: String,
     /// Time of the error.
     #[schema(value_type = String, format = DateTime)]
@@ -183,6 +188,9 @@ pub struct AnalysisResult {
     pub tags: Vec<Tag>,
     /// Path of the recording on the vendor's host. `None` if the vendor named another host.
     pub audio_path: Option<String>,
+    /// Deviations of the answer from its documentation that were tolerated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<AnswerWarning>,
 }
 
 /// A result together with the vendor's answer from which it was read.
@@ -215,9 +223,7 @@ pub struct Analysis {
     pub metadata: Metadata,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered
-    /// with an error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the
-    /// token), `call_not_found` (AloVoice may not know the call yet) or `answer_unreadable`.
+    /// The error of the last request to the vendor, if it failed or gave no result.
     pub last_error: Option<LastError>,
     /// Trace of the submission.
     pub trace: TraceContext,

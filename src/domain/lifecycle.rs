@@ -109,11 +109,8 @@ impl Analysis {
             SubmitOutcome::NotTaken(fault) => {
                 let unknown_call = fault.code == FaultCode::CallNotFound;
                 if unknown_call && is_missing(&mut work, context) {
-                    return self.fail(
-                        FailureCode::CallNotFound,
-                        not_found_detail(context.policy),
-                        context.now,
-                    );
+                    let detail = not_found_detail(context.policy, Some(&fault.detail));
+                    return self.fail(FailureCode::CallNotFound, detail, context.now);
                 }
                 work.stage = Stage::Submit;
                 self.faulted(work, fault, context)
@@ -122,7 +119,7 @@ impl Analysis {
                 work.stage = Stage::Confirm;
                 self.faulted(work, fault, context)
             }
-            SubmitOutcome::Rejected(status) => self.rejected(status, context.now),
+            SubmitOutcome::Rejected(detail) => self.fail(FailureCode::VendorRejected, detail, context.now),
         }
     }
 
@@ -136,15 +133,22 @@ impl Analysis {
         work.errors = 0;
     }
 
-    /// Plans the next poll. The vendor has the call, but no result yet.
-    fn wait(&mut self, mut work: Work, etag: Option<String>, context: &Context<'_>) -> Effect {
+    /// Plans the next poll: the vendor has the call and no result yet. `reason` is the vendor's explanation, if there is one.
+    fn wait(
+        &mut self,
+        mut work: Work,
+        etag: Option<String>,
+        reason: Option<LastError>,
+        context: &Context<'_>,
+    ) -> Effect {
         self.accepted(&mut work, context.now);
+        self.last_error = reason;
         if self.is_over(&work, context) {
-            return self.fail(
-                FailureCode::DeadlineExceeded,
-                "the vendor had no result before the deadline".to_owned(),
-                context.now,
+            let detail = self.last_error.as_ref().map_or_else(
+                || "the vendor had no result before the deadline".to_owned(),
+                |last| out_of_time(last.code, &last.detail).1,
             );
+            return self.fail(FailureCode::DeadlineExceeded, detail, context.now);
         }
         let age = context.now.since(work.accepted_at.unwrap_or(context.now));
         work.due_at = context.now + context.policy.interval(age);
@@ -184,10 +188,6 @@ impl Analysis {
         self.work = Some(work);
         let event = if first { EventKind::AnalysisCompleted } else { EventKind::AnalysisUpdated };
         Effect { event: Some(event), obtained: Some(obtained), ..Effect::none() }
-    }
-
-    fn rejected(&mut self, status: u16, now: Timestamp) -> Effect {
-        self.fail(FailureCode::VendorRejected, format!("the vendor answered {status}"), now)
     }
 
     /// Ends the round without a result. A completed analysis stays completed and gets `last_error`.
@@ -236,8 +236,12 @@ fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     context.now.since(since) >= context.policy.not_found_grace
 }
 
-fn not_found_detail(policy: &PollingPolicy) -> String {
-    format!("the vendor did not know the call for {} seconds", policy.not_found_grace.as_secs())
+fn not_found_detail(policy: &PollingPolicy, last: Option<&str>) -> String {
+    let detail = format!("the vendor did not know the call for {} seconds", policy.not_found_grace.as_secs());
+    match last {
+        Some(last) => format!("{detail}; last error: {last}"),
+        None => detail,
+    }
 }
 
 fn delay(fault: &VendorFault, errors: u32, context: &Context<'_>) -> Duration {

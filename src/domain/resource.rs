@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
+use super::answer_warnings::AnswerWarning;
 use super::clock::Timestamp;
 use super::ids::CallId;
 use super::public_url::PublicUrl;
@@ -43,6 +44,9 @@ pub struct AnalysisResource {
     /// The error of the last request to AloVoice, while the gateway retries.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// Errors in the answer of AloVoice that the gateway tolerated. Usually empty.
+    #[schema(max_items = 12)]
+    pub warnings: Vec<AnswerWarning>,
     /// The turns of the call, in order of time.
     #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
@@ -71,6 +75,7 @@ impl AnalysisResource {
             metadata: analysis.metadata.clone(),
             error: analysis.failure.clone(),
             last_error: analysis.last_error.clone(),
+            warnings: Vec::new(),
             transcript: None,
             tags: None,
             talk_metrics: None,
@@ -80,6 +85,7 @@ impl AnalysisResource {
             resource.talk_metrics = Some(TalkMetrics::of(&result.transcript));
             resource.audio_url = result.audio_path.map(|_| public_url.recording(&analysis.call_id));
             resource.ai_call_id = result.ai_call_id;
+            resource.warnings = result.warnings;
             resource.begin_time = result.begin_time;
             resource.transcript = Some(result.transcript);
             resource.tags = Some(result.tags);

@@ -1,4 +1,4 @@
-//! The rows of the route table: what is known of an operation apart from its documentation.
+//! Operations of the API: the rows of the route table, without their documentation.
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, Route};

@@ -15,7 +15,7 @@ pub struct StoredAnalysis {
     pub result: Option<AnalysisResult>,
 }
 
-/// A call of a tenant, by which its rows are found.
+/// Key of the rows of a call: the tenant and the call id.
 pub(super) struct CallKey(pub(super) TenantId, pub(super) CallId);
 
 impl CallKey {

@@ -30,6 +30,7 @@ mod events;
 mod feed;
 mod idempotency;
 pub mod postgres;
+mod refused_work;
 mod replay_rows;
 mod replay_steps;
 mod replays;

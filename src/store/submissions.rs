@@ -101,7 +101,7 @@ impl Rule for SubmitAll {
         transaction.execute_each(&events::ADD_CALLBACK, &callbacks).await?;
         let mut left: Vec<usize> = order.into_iter().filter(|index| stored[*index].is_none()).collect();
         while !left.is_empty() {
-            // The first submission of each call that is left. They are independent of each other.
+            // These are the first submissions of the other calls. They do not depend on each other.
             let mut previous = None;
             let (round, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|index| {
                 let call_id = &self.submissions[*index].call_id;

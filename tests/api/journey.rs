@@ -36,7 +36,8 @@ async fn a_submission_is_answered_with_location_and_retry_after() {
       "submitted_at": "[time]",
       "tags": null,
       "talk_metrics": null,
-      "transcript": null
+      "transcript": null,
+      "warnings": []
     }
     "#);
     let unfinished = stage.acme().get(answer.header("location")).await;
@@ -139,7 +140,8 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
           "speaker": "operator",
           "text": "assalomu alaykum oilaviy klinika qabulxonasi sizga qanday yordam bera olaman"
         }
-      ]
+      ],
+      "warnings": []
     }
     "#);
 }
@@ -224,7 +226,7 @@ async fn a_failed_analysis_is_delivered_in_a_signed_callback() {
         "completed_at": null,
         "error": {
           "code": "vendor_rejected",
-          "detail": "the vendor answered 400",
+          "detail": "the vendor answered 400: \"error 400\"",
           "retryable": false
         },
         "last_error": null,
@@ -234,7 +236,8 @@ async fn a_failed_analysis_is_delivered_in_a_signed_callback() {
         "submitted_at": "[time]",
         "tags": null,
         "talk_metrics": null,
-        "transcript": null
+        "transcript": null,
+        "warnings": []
       },
       "timestamp": "[time]",
       "type": "analysis.failed"

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alovoice_gateway::auth::{Caller, Refresh, RefreshOutcome, Verifier};
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, NetworkSettings, SettingsProblems};
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::http_client::Network;
 use alovoice_gateway::secrets::Reload;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -49,7 +50,8 @@ impl Stage {
             };
             log.lock().unwrap().push(outcome);
         };
-        let verifier = Verifier::new(&AuthSettings { issuers }, clock.clone(), observer)?;
+        let network = Network::new(&NetworkSettings::default())?;
+        let verifier = Verifier::new(&AuthSettings { issuers }, &network, clock.clone(), observer)?;
         Ok(Self { verifier, clock, refreshes })
     }
 

@@ -48,6 +48,11 @@ macro_rules! contract {
                 the_learned_pace_sets_the_first_poll,
                 failures_and_revisions_do_not_change_the_pace,
             ],
+            refused_work: [
+                refused_work_of_one_tenant_is_resumed,
+                other_work_keeps_its_time,
+                much_refused_work_is_resumed_in_batches,
+            ],
             deadlines: [
                 an_overdue_analysis_fails_and_is_announced,
                 leased_work_does_not_fail_as_overdue,

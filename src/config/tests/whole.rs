@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
-    IssuerSettings, KeySource, LogFormat, LogSettings, RateLimitSettings, SecretSource, ServerSettings,
-    StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
+    IssuerSettings, KeySource, LogFormat, LogSettings, NetworkSettings, RateLimitSettings, SecretSource,
+    ServerSettings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
 };
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
@@ -84,6 +84,7 @@ fn documented() -> Settings {
         },
         vendor: VendorSettings {
             base_url: "https://cld.alovoice.uz".parse().unwrap(),
+            allow_http: false,
             request_timeout: seconds(10),
             max_response_bytes: 16 << 20,
             max_concurrency: 32,
@@ -98,6 +99,7 @@ fn documented() -> Settings {
                 settle_after: seconds(120),
             },
         },
+        network: NetworkSettings::default(),
         store: StoreSettings {
             url: StoreUrl::Sqlite(PathBuf::from("alovoice-gateway.db")),
             password_file: None,

@@ -115,13 +115,16 @@ route_table! { "analyses":
     /// Get the original answer of AloVoice
     ///
     /// Returns the JSON that AloVoice sent for this call, byte for byte, including fields that this API does not know.
-    /// AloVoice may change this format without notice.
+    /// AloVoice may change this format without notice. An answer that is not valid JSON, which the `warnings` of the analysis
+    /// explain, has the type `application/octet-stream`.
     get "/v1/analyses/{call_id}/vendor-answer" => vendor_answers::get_vendor_answer, Token(AnalysesRead);
     {
         params(IfNoneMatch),
         responses(
-            (status = 200, description = "The JSON of AloVoice.", body = HashMap<String, Value>,
-                headers(("ETag" = String, description = "Version of the answer, for `If-None-Match`."))),
+            (status = 200, description = "The answer of AloVoice.", content(
+                (HashMap<String, Value> = "application/json"),
+                (String = "application/octet-stream"),
+            ), headers(("ETag" = String, description = "Version of the answer, for `If-None-Match`."))),
             (status = 304, description = "The version in `If-None-Match` is current."),
             NoResult,
         )

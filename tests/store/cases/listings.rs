@@ -143,7 +143,7 @@ pub(crate) async fn analyses_are_filtered_by_status_and_time(harness: Harness) {
     harness.advance(10);
     harness.submit(submission("failed")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
-    let rejected = Step::Submitted(SubmitOutcome::Rejected(400));
+    let rejected = Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned()));
     harness.store.apply(claimed.lease, rejected).await.unwrap();
     harness.advance(10);
     harness.submit(submission("handed-over")).await;

@@ -36,7 +36,7 @@ fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
         2 => Just(SubmitOutcome::Accepted),
         2 => faults().prop_map(SubmitOutcome::NotTaken),
         2 => faults().prop_map(SubmitOutcome::Unknown),
-        1 => Just(SubmitOutcome::Rejected(400)),
+        1 => Just(SubmitOutcome::Rejected("the vendor answered 400".to_owned())),
     ]
 }
 
@@ -44,9 +44,9 @@ fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
 fn unfinished_outcomes() -> impl Strategy<Value = PollOutcome> {
     prop_oneof![
         Just(PollOutcome::Empty(obtained(""))),
-        Just(PollOutcome::NotReady { etag: None, retry_after: None }),
+        Just(PollOutcome::NotReady { etag: None, retry_after: None, detail: None }),
         Just(PollOutcome::Unchanged),
-        Just(PollOutcome::NotFound),
+        Just(PollOutcome::NotFound(None)),
         faults().prop_map(PollOutcome::Fault),
     ]
 }
@@ -55,7 +55,7 @@ fn poll_outcomes() -> impl Strategy<Value = PollOutcome> {
     prop_oneof![
         6 => unfinished_outcomes(),
         2 => prop::sample::select(vec!["salom", "yana"]).prop_map(|words| PollOutcome::Ready(obtained(words))),
-        1 => Just(PollOutcome::Rejected(400)),
+        1 => Just(PollOutcome::Rejected("the vendor answered 400".to_owned())),
     ]
 }
 
@@ -82,7 +82,7 @@ fn denies_the_call(stage: Stage, step: &Step) -> bool {
     matches!(
         (stage, step),
         (_, Step::Submitted(SubmitOutcome::NotTaken(_)))
-            | (Stage::Confirm, Step::Polled(PollOutcome::NotFound))
+            | (Stage::Confirm, Step::Polled(PollOutcome::NotFound(_)))
     )
 }
 

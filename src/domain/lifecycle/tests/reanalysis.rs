@@ -53,7 +53,7 @@ fn a_round_in_progress_is_not_restarted() {
 fn a_failed_analysis_starts_again() {
     let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(60), failing(FaultCode::VendorError));
-    scenario.step(after(70), Step::Polled(PollOutcome::Rejected(400)));
+    scenario.step(after(70), Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())));
     scenario.analysis.resubmitted(&submission(true), after(AGAIN));
     assert_eq!(
         scenario.analysis,
@@ -109,7 +109,7 @@ fn a_round_without_a_result_is_announced_with_the_current_result() {
         (over, failing(FaultCode::AnswerUnreadable), "completed, last error unreadable → analysis.updated"),
         (
             after(AGAIN + 60),
-            Step::Polled(PollOutcome::Rejected(400)),
+            Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())),
             "completed, last error error → analysis.updated",
         ),
     ];
@@ -123,15 +123,16 @@ fn a_round_without_a_result_is_announced_with_the_current_result() {
 #[test]
 fn a_round_whose_call_goes_missing_keeps_the_current_result() {
     let mut scenario = reanalyzed_accepted();
-    scenario.step(after(AGAIN + 60), Step::Polled(PollOutcome::NotFound));
-    let line = scenario.line(after(AGAIN + 660), Step::Polled(PollOutcome::NotFound));
+    scenario.step(after(AGAIN + 60), Step::Polled(PollOutcome::NotFound(None)));
+    let line = scenario.line(after(AGAIN + 660), Step::Polled(PollOutcome::NotFound(None)));
     assert_eq!(line, "completed, last error not_found → analysis.updated");
 }
 
 #[test]
 fn a_new_round_clears_the_last_error() {
     let mut scenario = reanalyzed_accepted();
-    scenario.step(after(AGAIN + 60), Step::Polled(PollOutcome::Rejected(400)));
+    scenario
+        .step(after(AGAIN + 60), Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())));
     assert!(scenario.analysis.last_error.is_some());
     scenario.analysis.resubmitted(&submission(true), after(AGAIN + 100));
     assert_eq!(scenario.analysis.last_error, None);
