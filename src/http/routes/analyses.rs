@@ -24,10 +24,10 @@ route_table! { "analyses":
         request_body = SubmitAnalysis,
         responses(
             (status = 202, description = "The call is accepted and the analysis is in progress.", body = AnalysisResource,
-                headers(("Location" = String, description = "Path of the analysis."),
+                headers(("Location" = String, description = "Link to the analysis."),
                         ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
             (status = 200, description = "The analysis is already finished.", body = AnalysisResource,
-                headers(("Location" = String, description = "Path of the analysis."))),
+                headers(("Location" = String, description = "Link to the analysis."))),
         )
     }
 

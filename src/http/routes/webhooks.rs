@@ -25,7 +25,7 @@ route_table! { "webhooks":
         request_body = CreateWebhook,
         responses(
             (status = 201, description = "The webhook is registered.", body = WebhookResource,
-                headers(("Location" = String, description = "Path of the webhook."))),
+                headers(("Location" = String, description = "Link to the webhook."))),
             WebhookConflict, EncryptionNotConfigured,
         )
     }
@@ -80,7 +80,7 @@ route_table! { "webhooks":
     {
         responses(
             (status = 202, description = "The delivery is scheduled.", body = Accepted,
-                headers(("Location" = String, description = "Path of the delivery."))),
+                headers(("Location" = String, description = "Link to the delivery."))),
             WebhookConflict,
         )
     }
@@ -110,7 +110,7 @@ route_table! { "webhooks":
         responses(
             (status = 200, description = "The number of events, for a dry run.", body = ReplayEstimate),
             (status = 202, description = "The replay has started.", body = ReplayResource,
-                headers(("Location" = String, description = "Path of the replay."))),
+                headers(("Location" = String, description = "Link to the replay."))),
             WebhookConflict,
         )
     }
