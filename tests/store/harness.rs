@@ -20,7 +20,7 @@ use alovoice_gateway::domain::transcript::{Speaker, Turn};
 use alovoice_gateway::env::Env;
 use alovoice_gateway::store::{
     Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoreContext,
-    StoredAnalysis, WorkSlots,
+    StoreError, StoredAnalysis, WorkSlots,
 };
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
@@ -140,8 +140,16 @@ impl Harness {
     }
 
     pub(crate) async fn claim_deliveries(&self, total: usize, per_receiver: usize) -> Vec<ClaimedDelivery> {
+        self.try_claim_deliveries(total, per_receiver).await.unwrap()
+    }
+
+    pub(crate) async fn try_claim_deliveries(
+        &self,
+        total: usize,
+        per_receiver: usize,
+    ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let slots = slots(total, usize::MAX, per_receiver);
-        self.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap().claimed
+        Ok(self.store.claim_deliveries_across_tenants(slots, LEASE).await?.claimed)
     }
 
     pub(crate) async fn claim_delivery(&self) -> ClaimedDelivery {
