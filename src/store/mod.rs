@@ -42,6 +42,7 @@ pub mod sqlite;
 mod submissions;
 mod subscriptions;
 mod tables;
+mod time_corrections;
 mod transitions;
 mod upkeep;
 mod usage;
@@ -73,6 +74,7 @@ pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};
 pub use self::replay_steps::Advanced;
 pub use self::replays::{ReplayBegin, ReplayStore};
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
+pub use self::time_corrections::TimeStore;
 pub use self::transitions::{Applied, OverdueFailures};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
@@ -146,6 +148,7 @@ pub trait Store:
     + RetentionStore
     + SealedStore
     + StatsStore
+    + TimeStore
     + UsageStore
     + WebhookStore
     + WorkStore
