@@ -34,6 +34,7 @@ use crate::env::Env;
 use crate::http::admin::Readiness;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
+use crate::http::refusals::RefusalLog;
 use crate::http::state::ApiState;
 use crate::http_client::Network;
 use crate::secrets::Encryption;
@@ -148,6 +149,7 @@ pub async fn start(
         webhooks,
         verifier: verifier.clone(),
         limits: RateLimits::new(rate_limits),
+        refusals: RefusalLog::new(env.clock.clone()),
         keyed: Arc::new(keyed),
         tenants: tenants.clone(),
         encryption: encryption.clone(),

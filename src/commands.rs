@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod check_token;
 mod health;
 mod sandbox;
 mod store_copy;
@@ -61,7 +62,13 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()?).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::Openapi => print(&openapi()?),
-        Command::Check(arguments) => check::run(&load(&arguments)?).await,
+        Command::Check(arguments) => {
+            let settings = load(&arguments.config)?;
+            match &arguments.token {
+                Some(file) => check_token::run(&settings, file).await,
+                None => check::run(&settings).await,
+            }
+        }
         Command::Health(arguments) => health::run(&load(&arguments)?).await,
         Command::Store(StoreCommand::Copy(arguments)) => store_copy::run(&arguments).await,
         Command::Store(StoreCommand::Reseal(arguments)) => {

@@ -95,6 +95,7 @@ const PURE: &[&str] = &[
     "httpdate",
     "ipnet",
     "jiff",
+    "percent_encoding",
     "rand",
     "secrecy",
     "serde",

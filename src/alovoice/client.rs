@@ -265,8 +265,10 @@ impl VendorClient {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // The only line that exposes a vendor token.
-            path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
+            path.pop_if_empty().extend([method.name, request.token.expose()]);
         }
+        // The library would leave brackets as they are, which some servers refuse.
+        url.set_path(&format!("{}/{}", url.path(), request.call_id.path_segment()));
         let mut http = self.http.get(url).header("traceparent", exchange.traceparent(request.trace));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);

@@ -51,6 +51,8 @@ pub(super) enum Accepts {
         least: usize,
         /// Maximum number of elements.
         most: Option<usize>,
+        /// Whether one element may stand in place of the list.
+        or_one: bool,
     },
 }
 
@@ -138,7 +140,11 @@ impl Accepts {
             Self::Network => "network".to_owned(),
             Self::Address => "address and port".to_owned(),
             Self::LogFilter => "log filter".to_owned(),
-            Self::List { of, .. } => format!("list of {}s", of.type_name().trim_end_matches('s')),
+            Self::List { of, or_one, .. } => {
+                let (one, list) =
+                    (of.type_name(), format!("list of {}s", of.type_name().trim_end_matches('s')));
+                if *or_one { format!("{one} or {list}") } else { list }
+            }
         }
     }
 
@@ -154,7 +160,7 @@ impl Accepts {
                 Some(format!("{} to {}", HumanSize(*bounds.start()), HumanSize(*bounds.end())))
             }
             Self::Words(words) => Some(words.join(", ")),
-            Self::List { of, least, most } => {
+            Self::List { of, least, most, .. } => {
                 let of = of.bounds().map(|bounds| format!("each {bounds}"));
                 let least = (*least > 0).then(|| format!("at least {least}"));
                 let most = most.map(|most| format!("at most {most}"));

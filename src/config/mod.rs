@@ -40,7 +40,7 @@ mod vendor;
 use std::path::Path;
 
 pub use environment::process_environment;
-pub use issuers::{IssuerSettings, KeySource};
+pub use issuers::{IssuerSettings, KeySource, claim_names};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
 pub use network::NetworkSettings;

@@ -117,12 +117,12 @@ impl<T> ValueRule<T> {
     }
 
     /// Adds a check to the rule.
-    pub(super) fn and(self, check: impl Fn(T) -> Result<T, InvalidValue> + 'static) -> Self
+    pub(super) fn and<U>(self, check: impl Fn(T) -> Result<U, InvalidValue> + 'static) -> ValueRule<U>
     where
         T: 'static,
     {
         let parse = self.parse;
-        Self { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
+        ValueRule { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
     /// Adds a check of the raw value. Its error message takes precedence over that of the rule.

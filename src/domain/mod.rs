@@ -5,6 +5,7 @@ pub mod answer_warnings;
 pub mod audio_link;
 pub mod audit;
 pub mod callback_url;
+pub mod claim_path;
 pub mod clock;
 pub mod deliveries;
 pub mod events;

@@ -18,6 +18,7 @@ mod floods;
 #[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod forward_proxy;
 mod gateway;
+mod identity;
 mod keys;
 mod leaks;
 mod links;

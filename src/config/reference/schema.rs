@@ -97,7 +97,7 @@ fn of_value(accepts: &Accepts) -> Value {
         Accepts::Origin => pattern("^https?://[^/?#@]+$"),
         Accepts::Network => pattern("/[0-9]+$"),
         Accepts::Address => pattern(":[0-9]+$"),
-        Accepts::List { of, least, most } => {
+        Accepts::List { of, least, most, or_one } => {
             let mut schema = json!({"type": "array", "items": of_value(of)});
             if *least > 0 {
                 schema["minItems"] = json!(least);
@@ -105,7 +105,7 @@ fn of_value(accepts: &Accepts) -> Value {
             if let Some(most) = most {
                 schema["maxItems"] = json!(most);
             }
-            schema
+            if *or_one { json!({"anyOf": [of_value(of), schema]}) } else { schema }
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::config::{
     IssuerSettings, KeySource, LogFormat, LogSettings, NetworkSettings, RateLimitSettings, SecretSource,
     ServerSettings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
 };
+use crate::domain::claim_path::ClaimPath;
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
 
@@ -128,8 +129,8 @@ fn documented() -> Settings {
                     max_stale: seconds(24 * HOUR),
                     refetch_pause: seconds(30),
                 },
-                tenant_claim: "tenant".to_owned(),
-                scope_claim: "scope".to_owned(),
+                tenant_claim: vec![ClaimPath::parse("tenant").unwrap()],
+                scope_claim: vec![ClaimPath::parse("scope").unwrap()],
             }],
         },
         log: LogSettings { format: LogFormat::Json, filter: "info".to_owned() },
