@@ -1,6 +1,6 @@
 //! The form of an analysis in lists: without the transcript, so that a page stays small.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, St
 use super::clock::Timestamp;
 use super::ids::CallId;
 use super::public_url::PublicUrl;
+use super::tags::TagKey;
 use super::talk_metrics::TalkMetrics;
 
 /// Maximum number of tags that lists show and that the filter by tag finds.
@@ -40,6 +41,13 @@ impl ResultSummary {
             talk_metrics: TalkMetrics::of(&result.transcript),
             has_audio: result.audio_path.is_some(),
         }
+    }
+
+    /// Returns the keys that the filter by tag finds, each once.
+    pub fn tag_keys(&self) -> impl Iterator<Item = TagKey> {
+        let keys: BTreeSet<_> = self.tag_names.iter().map(|name| TagKey::of(name)).collect();
+        // A few names get longer by normalization, and PostgreSQL bounds the size of an index entry.
+        keys.into_iter().filter(|key| key.as_str().chars().nth(MAX_TAG_CHARS).is_none())
     }
 }
 

@@ -27,11 +27,12 @@ use crate::domain::trace::TraceContext;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}}))]
 pub struct SubmitAnalysis {
-    /// The CALL_ID of AloVoice: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ : @ + = -`, but not `.` or `..`.
+    /// The CALL_ID of AloVoice: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, but not
+    /// `.` or `..`. Percent-encode it in paths, as for every URL.
     #[schema(
         min_length = 1,
         max_length = 128,
-        pattern = r"^[A-Za-z0-9._~:@+=-]+$",
+        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
         example = "1716207617.42"
     )]
     call_id: String,

@@ -16,14 +16,15 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::audit::AuditEntry;
 use super::body::{RequestBody, receive};
 use super::idempotency::{IdempotentRequest, parse_key};
-use super::operations::{Access, ApiOperation, PathOperations, Scope};
+use super::operations::{Access, ApiOperation, PathOperations};
 use super::path::PathParameters;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, INTERNAL, RATE_LIMITED, UNKNOWN_TENANT};
 use super::query::{NoQuery, QueryParameters};
 use super::rate_limits::Exceeded;
+use super::refusals::Refusal;
 use super::request_context::{RequestName, RequestTrace};
 use super::state::ApiState;
-use crate::auth::{Caller, bearer};
+use crate::auth::{Caller, Scope, bearer};
 use crate::domain::ids::TenantId;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::spans;
@@ -128,22 +129,27 @@ async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<Arc<Cal
     let values = request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let verified = match bearer(values) {
         Ok(token) => state.verifier.verify(token).await,
-        Err(rejection) => Err(rejection),
+        Err(rejection) => Err(rejection.into()),
     };
-    Ok(verified.inspect_err(|rejection| {
-        state.env.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
+    Ok(verified.inspect_err(|rejected| {
+        state.env.metrics.token_rejections.with_label_values(&[rejected.rejection.reason()]).inc();
     })?)
 }
 
 /// Checks that the tenant of a verified token is configured and that the token has the scope.
 fn authorize(state: &ApiState, caller: &Caller, scope: Scope) -> Result<Arc<Tenant>, ApiError> {
+    let refused = |refusal: Refusal, error: ApiError| {
+        state.env.metrics.token_rejections.with_label_values(&[refusal.reason]).inc();
+        error.with_refusal(refusal)
+    };
+    let issuer = || state.verifier.issuer(&caller.issuer);
     let Some(tenant) = state.tenants.get(&caller.tenant) else {
-        state.env.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
-        return Err(ApiError::new(UNKNOWN_TENANT, "the tenant of the token is not configured"));
+        let error = ApiError::new(UNKNOWN_TENANT, "the tenant of the token is not configured");
+        return Err(refused(Refusal::unknown_tenant(caller, issuer()), error));
     };
     if !caller.scopes.contains(scope.as_str()) {
-        state.env.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
-        return Err(insufficient_scope(scope.as_str()));
+        let refusal = Refusal::insufficient_scope(caller, issuer());
+        return Err(refused(refusal, insufficient_scope(scope.as_str())));
     }
     spans::export("tenant", tenant.id());
     Ok(tenant)

@@ -112,6 +112,7 @@ macro_rules! contract {
                 operators_of_query_languages_are_searched_as_words,
                 a_search_can_be_limited_to_one_speaker,
                 filters_combine,
+                tags_are_compared_in_one_unicode_form,
                 a_revision_replaces_the_search_entry,
                 the_longest_transcript_is_stored_and_found,
             ],

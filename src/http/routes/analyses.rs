@@ -1,13 +1,13 @@
 //! Operations on analyses.
 
 use super::route_table;
+use crate::auth::Scope::{AnalysesRead, AnalysesWrite};
 use crate::domain::resource::AnalysisResource;
 use crate::http::analyses::{Prefer, SubmitAnalysis};
 use crate::http::batch::{BatchResults, SubmitAnalyses};
 use crate::http::conditional::IfNoneMatch;
 use crate::http::listing::{AnalysisList, ListAnalyses};
 use crate::http::operations::Access::Token;
-use crate::http::operations::Scope::{AnalysesRead, AnalysesWrite};
 use crate::http::shared_problems::{NoResult, NotAcceptable};
 use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
 
@@ -24,10 +24,10 @@ route_table! { "analyses":
         request_body = SubmitAnalysis,
         responses(
             (status = 202, description = "The call is accepted and the analysis is in progress.", body = AnalysisResource,
-                headers(("Location" = String, description = "Path of the analysis."),
+                headers(("Location" = String, description = "Link to the analysis."),
                         ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
             (status = 200, description = "The analysis is already finished.", body = AnalysisResource,
-                headers(("Location" = String, description = "Path of the analysis."))),
+                headers(("Location" = String, description = "Link to the analysis."))),
         )
     }
 
