@@ -6,9 +6,9 @@ use super::json::Json;
 use super::repair::repair;
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// The most text before a document, in bytes: some warnings of PHP.
+/// Maximum length of the text before a document, in bytes. Some warnings of PHP are long.
 const MAX_TEXT_BEFORE: usize = 64 << 10;
-/// The most places where a document is looked for.
+/// Maximum number of positions at which the search tries to read a document.
 const MAX_PLACES: usize = 8;
 
 /// Returns the document of a text, as valid JSON of at most `max_bytes`. `None` if there is none, or if there may be more than one.
@@ -24,14 +24,14 @@ pub(super) fn document<'a>(
     } else {
         Cow::Owned(embedded(text, max_bytes, warnings)?)
     };
-    // An encoder that ran twice made a string of the document.
+    // The vendor encoded the document twice, so it is a string.
     match Json::parse(&json).and_then(|json| nested(json, max_bytes, warnings)) {
         Some(inner) => Some(Cow::Owned(inner)),
         None => Some(json),
     }
 }
 
-/// Returns the list or object that a string holds as JSON.
+/// Returns the list or object that a string contains as JSON.
 pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let text = string.string().filter(|text| text.trim_start().starts_with(['{', '[']))?;
     let json = if Json::parse(&text).is_some() { text } else { whole(&text, max_bytes, warnings)? };
@@ -42,7 +42,7 @@ pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWa
 /// Returns a text that is one document with errors.
 fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let mut tried = warnings.clone();
-    let (json, rest) = repair(text, max_bytes, &mut tried)?;
+    let (json, rest) = repair(text, max_bytes, &mut tried).ok()?;
     if !rest.trim().is_empty() {
         return None;
     }
@@ -53,9 +53,17 @@ fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<
 /// Returns the only object with an `answer` in a text.
 fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
+    // Attempts that fail late must not add up.
+    let mut budget = 2 * text.len() + MAX_TEXT_BEFORE;
     for at in places.take(MAX_PLACES) {
         let mut tried = warnings.clone();
-        let Some((json, rest)) = repair(&text[at..], max_bytes, &mut tried) else { continue };
+        let (json, rest) = match repair(&text[at..], max_bytes, &mut tried) {
+            Ok(repaired) => repaired,
+            Err(read) => {
+                budget = budget.checked_sub(read)?;
+                continue;
+            }
+        };
         let found =
             Json::parse(&json).and_then(|json| json.members(["answer"], &mut AnswerWarnings::default()));
         if let Some([Some(_)]) = found {

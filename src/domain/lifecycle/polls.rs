@@ -15,10 +15,11 @@ impl Analysis {
         work.polls = work.polls.saturating_add(1);
         match outcome {
             PollOutcome::Ready(obtained) => {
-                let as_before = context.current.is_some_and(|current| *current == obtained.result);
+                let as_before =
+                    context.current.is_some_and(|current| current.has_same_content(&obtained.result));
                 let since = work.accepted_at.unwrap_or(now);
                 if as_before && now.since(since) < context.policy.empty_grace {
-                    // During another analysis, the vendor still shows the old result.
+                    // During a reanalysis, the vendor still shows the old result.
                     return self.wait(work, None, None, context);
                 }
                 let pace = processed(&work, now)
@@ -26,7 +27,7 @@ impl Analysis {
                 return Effect { pace, ..self.complete(work, obtained, context) };
             }
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
-                // During another analysis, the vendor cleared the old result. An empty result never replaces a transcript.
+                // The vendor cleared the old result for the reanalysis. An empty result never replaces a transcript.
                 return self.wait(work, None, None, context);
             }
             PollOutcome::Empty(obtained) => {
@@ -35,7 +36,7 @@ impl Analysis {
                 if now.since(since) >= context.policy.empty_grace {
                     return self.complete(work, obtained, context);
                 }
-                // Without the ETag: the poll that ends the grace period needs the answer, not a 304.
+                // The request has no ETag: the poll that ends the grace period needs the answer, not a 304.
                 return self.wait(work, None, None, context);
             }
             PollOutcome::NotReady { etag, retry_after, detail } => {
@@ -91,7 +92,9 @@ impl Analysis {
     pub(super) fn settled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
         const SETTLE_TRIES: u32 = 3;
         match outcome {
-            PollOutcome::Ready(obtained) if context.current != Some(&obtained.result) => {
+            PollOutcome::Ready(obtained)
+                if context.current.is_none_or(|current| !current.has_same_content(&obtained.result)) =>
+            {
                 self.revision = self.revision.saturating_add(1);
                 Effect { event: Some(EventKind::AnalysisUpdated), obtained: Some(obtained), ..Effect::none() }
             }
@@ -109,7 +112,7 @@ impl Analysis {
     }
 }
 
-/// The error that a caller sees while the analysis waits, if the vendor explained its answer.
+/// Returns the error to show while the analysis waits, if the vendor explained its answer.
 fn reason(code: FaultCode, detail: Option<String>, at: Timestamp) -> Option<LastError> {
     detail.map(|detail| LastError { code, detail, at })
 }
