@@ -18,6 +18,7 @@ mod environment;
 mod issuers;
 mod keys;
 mod log_filter;
+mod postgres_url;
 mod problems;
 mod rate_limit;
 mod reader;
@@ -39,6 +40,7 @@ pub use environment::process_environment;
 pub use issuers::{IssuerSettings, KeySource};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
+pub use postgres_url::{ConnectionParameters, InvalidPostgresUrl, PostgresUrl};
 pub(crate) use problems::key_path;
 pub use problems::{SettingsProblem, SettingsProblems};
 pub use rate_limit::RateLimitSettings;
@@ -48,7 +50,7 @@ pub use settings::{
     LogFormat, LogSettings, Settings, TracesSettings,
 };
 pub use store::StoreSettings;
-pub use store_url::{InvalidStoreUrl, PostgresUrl, StoreUrl};
+pub use store_url::{InvalidStoreUrl, StoreUrl};
 pub(crate) use tenants::{CALLBACK_SECRET, SecretKeys, VENDOR_TOKEN};
 pub use tenants::{SecretSource, TenantSettings};
 pub use vendor::VendorSettings;
