@@ -1,18 +1,27 @@
-//! Parses the answers of `callgetairesult`. The parser is lenient: it takes the fields that it can read and omits the others.
+//! Parses the answers of `callgetairesult`. The parser is lenient: it takes the fields that it can read and omits the others,
+//! and it tolerates errors that allow one meaning only. It counts them as warnings of the result.
 //!
 //! The memory it uses is bounded by the size of the answer: [`super::json`] builds no tree of values, and the numbers of
 //! turns and tags are limited.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use url::Url;
 
+use super::document::{document, nested};
+use super::encoding::decode;
+use super::faults::quoted;
 use super::json::{Json, TooMany};
+use super::words;
 use crate::domain::analysis::{AnalysisResult, VendorResult};
+use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 use crate::domain::clock::Timestamp;
 use crate::domain::lifecycle::PollOutcome;
-use crate::domain::secrets::VendorToken;
 use crate::domain::tags::Tag;
 use crate::domain::transcript::{Speaker, Turn};
+use crate::domain::vendor_token::VendorToken;
 
 /// Maximum number of turns of a call. It suffices for one turn every three seconds for sixteen hours.
 const MAX_TURNS: usize = 20_000;
@@ -23,79 +32,154 @@ const MAX_NESTED_BYTES: usize = 1 << 20;
 /// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Whether a body is JSON.
-pub(super) fn is_json(body: &[u8]) -> bool {
-    Json::parse(body).is_some()
+/// Whether a body is JSON, perhaps with errors that the reader of results tolerates.
+pub(super) fn is_json(body: &[u8], content_type: Option<&str>) -> bool {
+    let mut warnings = AnswerWarnings::default();
+    let text = decode(body, content_type, &mut warnings);
+    document(&text, usize::MAX, &mut warnings).is_some()
 }
 
 /// Removes the vendor token from an answer that repeats it, because answers are stored and returned to callers.
 pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
-    std::str::from_utf8(&body).ok().and_then(|text| token.erased_from(text)).map_or(body, Bytes::from)
+    token.erased_from(&body).map_or(body, Bytes::from)
 }
 
-/// Parses the body of an answer with status 200.
-///
-/// # Errors
-/// If the body is not JSON, has turns in an unknown form, or has too many turns or tags.
-pub fn read_answer(body: Bytes, etag: Option<String>, base_url: &Url) -> Result<PollOutcome, &'static str> {
-    if body.is_empty() {
-        return Ok(not_ready(etag));
+/// Reads the bodies of answers with status 200.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerReader<'a> {
+    /// The vendor's URL. Paths of recordings on other hosts are omitted.
+    pub base_url: &'a Url,
+    /// The token that the vendor's words must not show.
+    pub token: &'a VendorToken,
+    /// The largest text of an answer in UTF-8, in bytes.
+    pub max_bytes: usize,
+}
+
+impl AnswerReader<'_> {
+    /// Reads a body. `content_type` may declare its encoding.
+    ///
+    /// # Errors
+    /// If the body is not JSON, has turns in an unknown form, or has too many turns or tags. The text is for people.
+    pub fn read(
+        &self,
+        body: &Bytes,
+        content_type: Option<&str>,
+        etag: Option<String>,
+    ) -> Result<PollOutcome, String> {
+        if body.is_empty() {
+            return Ok(PollOutcome::NotReady { etag, retry_after: None, detail: None });
+        }
+        let mut warnings = AnswerWarnings::default();
+        let text = decode(body, content_type, &mut warnings);
+        if text.len() > self.max_bytes {
+            return Err("the vendor's answer is larger than vendor.max_response_bytes".to_owned());
+        }
+        let Some(json) = document(&text, self.max_bytes, &mut warnings) else {
+            return Err(quoted("the vendor's answer is not JSON", words::of_body(&text, self.token)));
+        };
+        let Some(result) = self.result(&json, warnings)? else {
+            let words = words::of_answer(&json, self.token);
+            let detail = words.map(|words| quoted("the vendor answered without a result", Some(words)));
+            return Ok(PollOutcome::NotReady { etag, retry_after: None, detail });
+        };
+        let is_silent = result.transcript.is_empty();
+        // A silent call is no error, and an error is no silent call.
+        if is_silent && let Some(words) = words::of_error(&json, self.token) {
+            let detail = Some(quoted("the vendor answered without a result", Some(words)));
+            return Ok(PollOutcome::NotReady { etag, retry_after: None, detail });
+        }
+        let obtained = Box::new(VendorResult { result, vendor_answer: body.clone(), etag });
+        Ok(if is_silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
     }
-    let document = Json::parse(&body).ok_or("the vendor's answer is not JSON")?;
-    let answer = document.members(["answer"]).and_then(|[answer]| answer);
-    let names = ["stalk", "tags", "aicallid", "begin_time", "stereoaudio"];
-    let Some([stalk, tags, ai_call_id, begin_time, audio]) = answer.and_then(|it| it.members(names)) else {
-        return Ok(not_ready(etag));
-    };
-    let Some(fragments) = stalk.and_then(|stalk| stalk.objects(MAX_TURNS)) else {
-        return Ok(not_ready(etag));
-    };
-    let (fragments, all) = fragments.map_err(|TooMany| "the vendor's answer has too many turns")?;
-    if fragments.is_empty() && all > 0 {
-        return Err("no turn in the vendor's answer can be read");
+
+    /// Returns the result in a document; `None` if it is not ready.
+    fn result(&self, json: &str, mut warnings: AnswerWarnings) -> Result<Option<AnalysisResult>, String> {
+        let document = Json::parse(json).ok_or("the vendor's answer is not JSON")?;
+        let answer = document.members(["answer"], &mut warnings).and_then(|[answer]| answer);
+        let encoded_twice = answer.and_then(|answer| nested(answer, self.max_bytes, &mut warnings));
+        let answer = encoded_twice.as_deref().map_or(answer, Json::parse);
+        let names = ["stalk", "tags", "aicallid", "begin_time", "stereoaudio"];
+        let Some([stalk, tags, ai_call_id, begin_time, audio]) =
+            answer.and_then(|it| it.members(names, &mut warnings))
+        else {
+            return Ok(None);
+        };
+        let stalk_encoded_twice = stalk.and_then(|stalk| nested(stalk, self.max_bytes, &mut warnings));
+        let stalk = stalk_encoded_twice.as_deref().map_or(stalk, Json::parse);
+        let Some(fragments) = stalk.and_then(|stalk| stalk.objects(MAX_TURNS, &mut warnings)) else {
+            return Ok(None);
+        };
+        let (fragments, all) = fragments.map_err(|TooMany| "the vendor's answer has too many turns")?;
+        if fragments.is_empty() && all > 0 {
+            return Err("no turn in the vendor's answer can be read".to_owned());
+        }
+        warnings.add(WarningCode::OmittedTurns, all - fragments.len());
+        let mut transcript = turns(fragments, &mut warnings);
+        // The sort is stable, so turns with the same start stay in the vendor's order.
+        transcript.sort_by_key(|turn| turn.begin_ms);
+        let tags_encoded_twice = tags.and_then(|tags| nested(tags, self.max_bytes, &mut warnings));
+        let tags = tags_encoded_twice.as_deref().map_or(tags, Json::parse);
+        let tags = read_tags(tags, &mut warnings)?;
+        warnings.add(WarningCode::InvalidCharacters, replacements(&transcript, &tags));
+        Ok(Some(AnalysisResult {
+            ai_call_id: ai_call_id.and_then(Json::text),
+            begin_time: begin_time.and_then(Json::number).and_then(unix_seconds),
+            transcript,
+            tags,
+            audio_path: audio.and_then(Json::string).and_then(|path| own_path(self.base_url, &path)),
+            warnings: warnings.into_list(),
+        }))
     }
-    let mut transcript: Vec<Turn> = fragments.into_iter().filter_map(turn).collect();
-    // The sort is stable, so turns with the same start stay in the vendor's order.
-    transcript.sort_by_key(|turn| turn.begin_ms);
-    let silent = transcript.is_empty();
-    let result = AnalysisResult {
-        ai_call_id: ai_call_id.and_then(Json::text),
-        begin_time: begin_time.and_then(Json::number).and_then(unix_seconds),
-        transcript,
-        tags: read_tags(tags)?,
-        audio_path: audio.and_then(Json::string).and_then(|path| own_path(base_url, &path)),
-    };
-    let obtained = Box::new(VendorResult { result, vendor_answer: body, etag });
-    Ok(if silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
 }
 
-fn not_ready(etag: Option<String>) -> PollOutcome {
-    PollOutcome::NotReady { etag, retry_after: None }
+fn turns(fragments: Vec<Json<'_>>, warnings: &mut AnswerWarnings) -> Vec<Turn> {
+    let names = ["fragment_id", "direction", "begin", "end", "text"];
+    let (mut turns, mut unknown_times, mut before) = (Vec::with_capacity(fragments.len()), 0, 0);
+    for fragment in fragments {
+        let Some([id, direction, begin, end, text]) = fragment.members(names, warnings) else { continue };
+        let (begin_ms, end_ms) = match (begin.and_then(millis), end.and_then(millis)) {
+            (Some(begin), Some(end)) => (begin, end),
+            (one, other) => {
+                // A length would be a guess. Without any time, the turn stays behind the one before it.
+                unknown_times += 1;
+                let time = one.or(other).unwrap_or(before);
+                (time, time)
+            }
+        };
+        before = begin_ms;
+        turns.push(Turn {
+            fragment_id: id.and_then(Json::text),
+            speaker: Speaker::from_word(&direction.and_then(Json::text).unwrap_or_default()),
+            begin_ms,
+            end_ms,
+            text: text.and_then(Json::text).unwrap_or_default(),
+        });
+    }
+    warnings.add(WarningCode::UnknownTimes, unknown_times);
+    turns
 }
 
-fn turn(fragment: Json<'_>) -> Option<Turn> {
-    let [id, direction, begin, end, text] =
-        fragment.members(["fragment_id", "direction", "begin", "end", "text"])?;
-    let begin_ms = begin.and_then(millis).unwrap_or(0);
-    Some(Turn {
-        fragment_id: id.and_then(Json::text),
-        speaker: Speaker::from_word(&direction.and_then(Json::text).unwrap_or_default()),
-        begin_ms,
-        end_ms: end.and_then(millis).unwrap_or(begin_ms),
-        text: text.and_then(Json::text).unwrap_or_default(),
-    })
+/// Returns the number of characters that the vendor or the decoder could not read.
+fn replacements(turns: &[Turn], tags: &[Tag]) -> usize {
+    let texts = turns.iter().map(|turn| &turn.text[..]);
+    let names = tags.iter().map(|tag| &tag.name[..]);
+    let matches = tags.iter().filter_map(|tag| tag.match_text.as_deref());
+    let values = tags.iter().filter_map(|tag| tag.value.as_str());
+    let all = texts.chain(names).chain(matches).chain(values);
+    all.map(|text| text.matches(char::REPLACEMENT_CHARACTER).count()).sum()
 }
 
-fn read_tags(tags: Option<Json<'_>>) -> Result<Vec<Tag>, &'static str> {
-    let Some(tags) = tags.and_then(|tags| tags.objects(MAX_TAGS)) else { return Ok(Vec::new()) };
-    let (tags, _) = tags.map_err(|TooMany| "the vendor's answer has too many tags")?;
+fn read_tags(tags: Option<Json<'_>>, warnings: &mut AnswerWarnings) -> Result<Vec<Tag>, &'static str> {
+    let Some(tags) = tags.and_then(|tags| tags.objects(MAX_TAGS, warnings)) else { return Ok(Vec::new()) };
+    let (tags, all) = tags.map_err(|TooMany| "the vendor's answer has too many tags")?;
+    warnings.add(WarningCode::OmittedTags, all - tags.len());
     let mut nested_bytes = MAX_NESTED_BYTES;
-    Ok(tags.into_iter().filter_map(|json| tag(json, &mut nested_bytes)).collect())
+    Ok(tags.into_iter().filter_map(|json| tag(json, &mut nested_bytes, warnings)).collect())
 }
 
-fn tag(tag: Json<'_>, nested_bytes: &mut usize) -> Option<Tag> {
-    let [name, value, visible, r#type, begin, end, match_text, fragment_id] =
-        tag.members(["name", "value", "visible", "tag_type", "begin", "end", "match_text", "fragment_id"])?;
+fn tag(tag: Json<'_>, nested_bytes: &mut usize, warnings: &mut AnswerWarnings) -> Option<Tag> {
+    let names = ["name", "value", "visible", "tag_type", "begin", "end", "match_text", "fragment_id"];
+    let [name, value, visible, r#type, begin, end, match_text, fragment_id] = tag.members(names, warnings)?;
     Some(Tag {
         name: name.and_then(Json::text).unwrap_or_default(),
         value: value.map(|value| value.value(nested_bytes)).unwrap_or_default(),
@@ -128,110 +212,4 @@ fn own_path(base_url: &Url, path: &str) -> Option<String> {
     let url = base_url.join(path).ok()?;
     let own = url.origin() == base_url.origin() && url.username().is_empty() && url.password().is_none();
     own.then(|| url[url::Position::BeforePath..url::Position::AfterQuery].to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    fn read_text(json: &str) -> Result<PollOutcome, &'static str> {
-        let base_url = Url::parse("https://cld.alovoice.uz").unwrap();
-        read_answer(Bytes::copy_from_slice(json.as_bytes()), None, &base_url)
-    }
-
-    fn ready(json: &str) -> AnalysisResult {
-        match read_text(json) {
-            Ok(PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)) => obtained.result,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn an_answer_without_turns_and_tags_is_not_ready() {
-        for json in [
-            "",
-            "{}",
-            "null",
-            "[]",
-            "\"wait\"",
-            r#"{"answer": null}"#,
-            r#"{"answer": "processing"}"#,
-            r#"{"answer": {}}"#,
-            r#"{"answer": {"stalk": null}}"#,
-            r#"{"answer": []}"#,
-        ] {
-            assert_eq!(read_text(json), Ok(not_ready(None)), "{json}");
-        }
-        for json in ["<html>", "{\"answer\": {\"stalk\": [", "{\"answer\": {\"stalk\": [1]}}"] {
-            assert!(read_text(json).is_err(), "{json}");
-        }
-        assert!(matches!(read_text(r#"{"answer": {"stalk": [], "tags": []}}"#), Ok(PollOutcome::Empty(_))));
-    }
-
-    #[test]
-    fn numbers_may_be_strings_and_turns_are_sorted() {
-        let result = ready(
-            r#"{"answer": {"begin_time": "1716207617", "stalk": [
-                {"begin": "4720", "end": "6280.4", "direction": "client", "text": "b", "fragment_id": 7},
-                {"begin": 1120, "direction": "robot"}], "tags": [{"name": "x", "value": 5, "begin": "10"}]}}"#,
-        );
-        assert_eq!(result.begin_time, Some(Timestamp::from_millis(1_716_207_617_000)));
-        let begins: Vec<_> = result.transcript.iter().map(|turn| (turn.begin_ms, turn.end_ms)).collect();
-        assert_eq!(begins, [(1120, 1120), (4720, 6280)]);
-        assert_eq!(result.transcript[0].speaker, Speaker::Other("robot".into()));
-        assert_eq!(result.transcript[1].fragment_id.as_deref(), Some("7"));
-        assert_eq!((result.tags[0].value.clone(), result.tags[0].begin_ms), (Value::from(5), Some(10)));
-    }
-
-    #[test]
-    fn a_malformed_field_does_not_affect_the_others() {
-        let result = ready(
-            r#"{"x": 1e400, "answer": {"aicallid": "\ud83d", "stalk": [{"begin": 1e400, "text": "cut \ud83d"}],
-                "tags": [{"value": 1e400}, {"value": [[[]]], "visible": "\udc00"}], "stereoaudio": "\ud800"}}"#,
-        );
-        assert_eq!((result.transcript[0].begin_ms, result.transcript[0].text.as_str()), (0, "cut \u{fffd}"));
-        assert_eq!(result.tags[0].value, "1e400");
-        assert_eq!(
-            (&result.tags[1].value, &result.tags[1].visible),
-            (&serde_json::json!([[[]]]), &"\u{fffd}".into())
-        );
-    }
-
-    #[test]
-    fn too_many_turns_or_tags_are_refused() {
-        let of = |stalk: usize, tags: usize| {
-            let list = |length| vec!["{}"; length].join(",");
-            read_text(&format!(r#"{{"answer": {{"stalk": [{}], "tags": [{}]}}}}"#, list(stalk), list(tags)))
-        };
-        assert!(matches!(of(MAX_TURNS, MAX_TAGS), Ok(PollOutcome::Ready(_))));
-        assert_eq!(of(MAX_TURNS + 1, 0), Err("the vendor's answer has too many turns"));
-        assert_eq!(of(1, MAX_TAGS + 1), Err("the vendor's answer has too many tags"));
-    }
-
-    #[test]
-    fn a_recording_on_another_host_is_ignored() {
-        let path = |audio: &str| {
-            let json = format!(r#"{{"answer": {{"stalk": [{{}}], "stereoaudio": "{audio}"}}}}"#);
-            ready(&json).audio_path
-        };
-        assert_eq!(path("/stereo/1").as_deref(), Some("/stereo/1"));
-        assert_eq!(path("https://cld.alovoice.uz/stereo/1").as_deref(), Some("/stereo/1"));
-        for elsewhere in [
-            "https://evil.example/1",
-            "//evil.example/1",
-            "http://cld.alovoice.uz/1",
-            "https://u@cld.alovoice.uz/1",
-        ] {
-            assert_eq!(path(elsewhere), None, "{elsewhere}");
-        }
-    }
-
-    #[test]
-    fn a_token_in_an_answer_is_removed() {
-        let token = VendorToken::parse("s3cr3t").unwrap();
-        let body = Bytes::from_static(br#"{"url": "/x/s3cr3t/y"}"#);
-        assert_eq!(without_token(body, &token), &br#"{"url": "/x/[token]/y"}"#[..]);
-    }
 }

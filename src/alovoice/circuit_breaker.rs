@@ -90,7 +90,16 @@ impl CircuitBreaker {
         matches!(self.state, CircuitState::Closed { .. })
     }
 
-    /// Records the result of a request that began at `began` and ended at `now`; `jitter` is between 0 and 1.
+    /// Allows a probe now, because the reason of the failures may be gone. Failures of requests that began before do not count.
+    pub(super) fn probe_at_once(&mut self, now: Timestamp) {
+        self.openings = 0;
+        self.state = match self.state {
+            CircuitState::Open { .. } => CircuitState::Open { since: now, until: now },
+            CircuitState::Closed { limit, .. } => CircuitState::Closed { limit, failures: 0 },
+        };
+    }
+
+    /// Records what a request showed that began at `began` and ended at `now`; `jitter` is between 0 and 1.
     pub(super) fn record(&mut self, health: VendorHealth, began: Timestamp, now: Timestamp, jitter: f64) {
         match (self.state, health) {
             (CircuitState::Closed { limit, .. }, VendorHealth::Answering) => self.close(limit),
@@ -148,7 +157,7 @@ impl From<&PollOutcome> for VendorHealth {
             | PollOutcome::Empty(_)
             | PollOutcome::NotReady { .. }
             | PollOutcome::Unchanged
-            | PollOutcome::NotFound
+            | PollOutcome::NotFound(_)
             | PollOutcome::Rejected(_) => Self::Answering,
             PollOutcome::Fault(fault) => fault.into(),
         }
@@ -158,8 +167,10 @@ impl From<&PollOutcome> for VendorHealth {
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
-            // An unreadable answer still shows that the vendor answers.
-            FaultCode::CallNotFound | FaultCode::AnswerUnreadable => return Self::Answering,
+            // An unreadable answer is an answer too.
+            FaultCode::CallNotFound | FaultCode::NoResult | FaultCode::AnswerUnreadable => {
+                return Self::Answering;
+            }
             FaultCode::TokenRefused => true,
             FaultCode::VendorUnreachable
             | FaultCode::VendorTimeout

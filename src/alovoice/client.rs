@@ -7,11 +7,13 @@ use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use super::answer::{is_json, read_answer, without_token};
+use super::answer::{AnswerReader, is_json, without_token};
 use super::body_budget::{BodyBudget, BodyPermit, deadline};
+use super::error_body::{content_type_of, is_refusal, text_of, words_of_body, words_of_error};
 use super::exchange::Exchange;
 use super::faults::{
-    broken_body, call_not_found, fault_of_status, over_budget, transport, unexpected_status, unreadable,
+    UNKNOWN_CALL, answered, broken_body, call_not_found, fault_of_status, over_budget, quoted, transport,
+    unexpected_status, unreadable,
 };
 use super::permits::VendorPermit;
 use super::recordings::{Recording, RecordingRequest, Recordings};
@@ -20,14 +22,13 @@ use crate::domain::analysis::FaultCode;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
 use crate::domain::retries::parse_retry_after;
-use crate::domain::secrets::VendorToken;
 use crate::domain::trace::TraceContext;
+use crate::domain::vendor_token::VendorToken;
 use crate::env::Env;
-use crate::http_client;
+use crate::http_client::Network;
 
 /// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
 const MAX_ETAG_BYTES: usize = 256;
-
 /// One of the vendor's methods.
 #[derive(Clone, Copy)]
 struct Method {
@@ -52,7 +53,15 @@ pub struct VendorClient {
     request_timeout: Duration,
     max_response_bytes: usize,
     body_budget: BodyBudget,
+    network: Network,
     env: Env,
+}
+
+/// A request that got no answer.
+struct Unanswered {
+    fault: VendorFault,
+    /// Whether the request was never sent.
+    is_unsent: bool,
 }
 
 /// The token, the call and the trace of a request.
@@ -71,8 +80,9 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder()
+    pub fn new(settings: &VendorSettings, network: &Network, env: Env) -> Result<Self, reqwest::Error> {
+        let http = network
+            .builder()
             // One submit must be one request, so the client does not retry.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
@@ -81,11 +91,12 @@ impl VendorClient {
             .build()?;
         Ok(Self {
             http,
-            recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout)?,
+            recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout, network)?,
             base_url: settings.base_url.clone(),
             request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
             body_budget: BodyBudget::new(settings.max_response_bytes),
+            network: network.clone(),
             env,
         })
     }
@@ -117,6 +128,7 @@ impl VendorClient {
             Err(fault) => (PollOutcome::Fault(fault), BodyPermit::default()),
         };
         permit.record((&outcome).into());
+        self.report_warnings(&outcome, &exchange);
         let fault = if let PollOutcome::Fault(fault) = &outcome { Some(fault) } else { None };
         exchange.finish(&self.env.metrics, poll_label(&outcome), fault);
         (outcome, body_permit)
@@ -161,25 +173,35 @@ impl VendorClient {
     async fn try_submit(&self, request: VendorCall<'_>, exchange: &mut Exchange<'_>) -> SubmitOutcome {
         let response = match self.send(SUBMIT, request, None, exchange).await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
-            Err(error) => return SubmitOutcome::Unknown(transport(&error)),
+            Err(Unanswered { fault, is_unsent: true }) => return SubmitOutcome::NotTaken(fault),
+            Err(Unanswered { fault, is_unsent: false }) => return SubmitOutcome::Unknown(fault),
         };
-        let status = response.status();
-        if let Some(fault) = fault_of_status(status, self.retry_after(response.headers())) {
-            return match fault.code {
-                FaultCode::TokenRefused | FaultCode::VendorThrottled => SubmitOutcome::NotTaken(fault),
-                _ => SubmitOutcome::Unknown(fault),
+        let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
+        if is_refusal(status) {
+            let words = words_of_error(response, request.token).await;
+            if let Some(fault) = fault_of_status(status, retry_after, words.clone()) {
+                return match fault.code {
+                    FaultCode::TokenRefused | FaultCode::VendorThrottled | FaultCode::VendorUnreachable => {
+                        SubmitOutcome::NotTaken(fault)
+                    }
+                    _ => SubmitOutcome::Unknown(fault),
+                };
+            }
+            return match status {
+                StatusCode::NOT_FOUND => SubmitOutcome::NotTaken(call_not_found(words)),
+                _ => SubmitOutcome::Rejected(answered(status, words)),
             };
         }
-        match status {
-            StatusCode::NOT_FOUND => SubmitOutcome::NotTaken(call_not_found()),
-            _ if status.is_client_error() => SubmitOutcome::Rejected(status.as_u16()),
-            _ => match self.read(response, request.token, exchange).await {
-                Ok((body, _permit)) if body.is_empty() || is_json(&body) => SubmitOutcome::Accepted,
-                // For example an HTML page. The result will show whether the vendor accepted the call.
-                Ok(_) => SubmitOutcome::Unknown(unreadable("the vendor's answer is not JSON")),
-                Err(fault) => SubmitOutcome::Unknown(fault),
-            },
+        let content_type = content_type_of(response.headers());
+        let content_type = content_type.as_deref();
+        match self.read(response, request.token, exchange).await {
+            Ok((body, _permit)) if body.is_empty() || is_json(&body, content_type) => SubmitOutcome::Accepted,
+            // Such as an HTML page. The result will show whether the vendor accepted the call.
+            Ok((body, _permit)) => {
+                let words = words_of_body(&body, content_type, request.token);
+                SubmitOutcome::Unknown(unreadable(quoted("the vendor's answer is not JSON", words)))
+            }
+            Err(fault) => SubmitOutcome::Unknown(fault),
         }
     }
 
@@ -189,25 +211,48 @@ impl VendorClient {
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
     ) -> Result<(PollOutcome, BodyPermit), VendorFault> {
-        let response = self.send(RESULT, request, etag, exchange).await.map_err(|error| transport(&error))?;
+        let response =
+            self.send(RESULT, request, etag, exchange).await.map_err(|unanswered| unanswered.fault)?;
         let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
-        if let Some(fault) = fault_of_status(status, retry_after) {
-            return Err(fault);
-        }
         let outcome = match status {
             StatusCode::NOT_MODIFIED => PollOutcome::Unchanged,
-            StatusCode::NOT_FOUND => PollOutcome::NotFound,
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-                PollOutcome::NotReady { etag: None, retry_after }
+                PollOutcome::NotReady { etag: None, retry_after, detail: None }
             }
-            _ if status.is_client_error() => PollOutcome::Rejected(status.as_u16()),
+            _ if is_refusal(status) => {
+                let words = words_of_error(response, request.token).await;
+                if let Some(fault) = fault_of_status(status, retry_after, words.clone()) {
+                    return Err(fault);
+                }
+                match status {
+                    StatusCode::NOT_FOUND => {
+                        PollOutcome::NotFound(words.map(|words| quoted(UNKNOWN_CALL, Some(words))))
+                    }
+                    _ => PollOutcome::Rejected(answered(status, words)),
+                }
+            }
             _ => {
-                let etag = etag_of(response.headers());
+                let headers = response.headers();
+                let (etag, content_type) = (etag_of(headers), content_type_of(headers));
                 let (body, permit) = self.read(response, request.token, exchange).await?;
-                return Ok((read_answer(body, etag, &self.base_url).map_err(unreadable)?, permit));
+                let (base_url, max_bytes) = (&self.base_url, self.max_response_bytes);
+                let reader = AnswerReader { base_url, token: request.token, max_bytes };
+                let outcome = reader.read(&body, content_type.as_deref(), etag).map_err(unreadable)?;
+                return Ok((outcome, permit));
             }
         };
         Ok((outcome, BodyPermit::default()))
+    }
+
+    /// Counts and logs the deviations that were tolerated in an answer.
+    fn report_warnings(&self, outcome: &PollOutcome, exchange: &Exchange<'_>) {
+        let (PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)) = outcome else { return };
+        for warning in &obtained.result.warnings {
+            let (code, count) = (warning.code.as_str(), warning.count);
+            self.env.metrics.vendor_answer_warnings.with_label_values(&[code]).inc();
+            let Exchange { tenant, call_id, .. } = exchange;
+            tracing::info!(%tenant, %call_id, code, count, "vendor answer deviates from its documentation");
+        }
     }
 
     async fn send(
@@ -216,17 +261,22 @@ impl VendorClient {
         request: VendorCall<'_>,
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
-    ) -> Result<Response, reqwest::Error> {
+    ) -> Result<Response, Unanswered> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // The only line that exposes a vendor token.
-            path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
+            path.pop_if_empty().extend([method.name, request.token.expose()]);
         }
+        // The library would leave brackets as they are, which some servers refuse.
+        url.set_path(&format!("{}/{}", url.path(), request.call_id.path_segment()));
         let mut http = self.http.get(url).header("traceparent", exchange.traceparent(request.trace));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
-        let response = http.send().await.map_err(reqwest::Error::without_url)?;
+        let response = http.send().await.map_err(|error| Unanswered {
+            fault: transport(&self.network, &error),
+            is_unsent: error.is_connect(),
+        })?;
         exchange.answered(response.status().as_u16());
         Ok(response)
     }
@@ -245,7 +295,7 @@ impl VendorClient {
     ) -> Result<(Bytes, BodyPermit), VendorFault> {
         let (mut body, mut permit) = (BytesMut::new(), BodyPermit::default());
         let deadline = deadline(exchange.began, self.request_timeout);
-        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&self.network, &error))? {
             let bytes = body.len() + chunk.len();
             if bytes > self.max_response_bytes {
                 return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
@@ -258,8 +308,7 @@ impl VendorClient {
 }
 
 fn etag_of(headers: &HeaderMap) -> Option<String> {
-    let etag = headers.get(ETAG)?.to_str().ok()?;
-    (etag.len() <= MAX_ETAG_BYTES).then(|| etag.to_owned())
+    text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES)
 }
 
 const fn submit_label(outcome: &SubmitOutcome) -> &'static str {
@@ -276,7 +325,7 @@ const fn poll_label(outcome: &PollOutcome) -> &'static str {
         PollOutcome::Empty(_) => "empty",
         PollOutcome::NotReady { .. } => "not_ready",
         PollOutcome::Unchanged => "unchanged",
-        PollOutcome::NotFound => "not_found",
+        PollOutcome::NotFound(_) => "not_found",
         PollOutcome::Rejected(_) => "rejected",
         PollOutcome::Fault(fault) => fault.code.as_str(),
     }

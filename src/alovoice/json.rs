@@ -1,12 +1,15 @@
 //! Reads JSON without building a tree of values. A tree needs many times the memory of its text. A faulty vendor must
 //! not determine how much memory the gateway uses.
 
-use std::fmt;
+mod visitors;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::Deserializer;
 use serde_json::de::StrRead;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer as Reader, Value};
+
+use self::visitors::{Members, Numbered, Objects, Text};
+use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
 /// Maximum nesting of values. Deeper values are kept as text. The limit is far below that of the parser that reads
 /// stored results, in which these values are nested a few levels deeper.
@@ -21,22 +24,50 @@ pub(super) struct Json<'a>(&'a RawValue);
 pub(super) struct TooMany;
 
 impl<'a> Json<'a> {
-    /// Parses a document; `None` if it is not JSON in UTF-8.
-    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok().map(Self)
+    /// Parses a document; `None` if it is not JSON.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
     }
 
     /// Returns the members with these names; `None` if the value is not an object. If a name occurs twice, the last
-    /// member counts.
-    pub(super) fn members<const N: usize>(self, names: [&str; N]) -> Option<[Option<Self>; N]> {
-        let found = self.reader().deserialize_map(Members(names)).ok()?;
+    /// member counts, and a warning is added.
+    pub(super) fn members<const N: usize>(
+        self,
+        names: [&str; N],
+        warnings: &mut AnswerWarnings,
+    ) -> Option<[Option<Self>; N]> {
+        let (found, duplicates) = self.reader().deserialize_map(Members(names)).ok()?;
+        warnings.add(WarningCode::DuplicateNames, duplicates);
         Some(found.map(|value| value.map(Self)))
     }
 
-    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list.
-    pub(super) fn objects(self, max: usize) -> Option<Result<(Vec<Self>, usize), TooMany>> {
-        let is_list = self.0.get().starts_with('[');
-        is_list.then(|| self.reader().deserialize_seq(Objects { max }).map_err(|_| TooMany))
+    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list. An object whose names
+    /// are numbers is a list, too: PHP writes lists with gaps in that form.
+    pub(super) fn objects(
+        self,
+        max: usize,
+        warnings: &mut AnswerWarnings,
+    ) -> Option<Result<(Vec<Self>, usize), TooMany>> {
+        match self.0.get().as_bytes().first() {
+            Some(b'[') => {
+                let elements = self.reader().deserialize_seq(Objects { max }).map_err(|_| TooMany);
+                Some(elements.map(|(objects, all)| (objects.into_iter().map(Self).collect(), all)))
+            }
+            Some(b'{') => {
+                let mut numbered = self.reader().deserialize_map(Numbered { max }).ok()?;
+                // PHP writes an empty list as `[]`, so an empty object is no list.
+                let too_many = numbered.len() > max;
+                numbered.sort_by_key(|(number, _)| *number);
+                let objects: Vec<Self> = numbered.into_iter().map(|(_, element)| Self(element)).collect();
+                if objects.is_empty() {
+                    return None;
+                }
+                warnings.add(WarningCode::ListsAsObjects, 1);
+                let all = objects.len();
+                Some(if too_many { Err(TooMany) } else { Ok((objects, all)) })
+            }
+            _ => None,
+        }
     }
 
     /// Returns a string, or the JSON text of any other value except `null`.
@@ -99,125 +130,57 @@ fn levels(json: &str) -> usize {
     deepest
 }
 
-/// Finds members by name.
-struct Members<'n, const N: usize>([&'n str; N]);
-
-impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = [None; N];
-        while let Some(position) = map.next_key_seed(NamePosition(&self.0))? {
-            match position {
-                Some(position) => found[position] = Some(map.next_value()?),
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Finds the position of a member's name in the list of names. It reads the name as bytes, because the name may
-/// contain an unpaired surrogate.
-struct NamePosition<'n>(&'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for NamePosition<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|known| known.as_bytes() == name))
-    }
-}
-
-/// Collects the elements that are objects.
-struct Objects {
-    /// Maximum number of elements of the list.
-    max: usize,
-}
-
-impl<'de> Visitor<'de> for Objects {
-    type Value = (Vec<Json<'de>>, usize);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let (mut objects, mut all) = (Vec::new(), 0);
-        while let Some(element) = list.next_element::<&RawValue>()? {
-            all += 1;
-            if all > self.max {
-                return Err(A::Error::custom("too many"));
-            }
-            if element.get().starts_with('{') {
-                objects.push(Json(element));
-            }
-        }
-        Ok((objects, all))
-    }
-}
-
-/// A string, even if it is not valid Unicode.
-struct Text;
-
-impl Visitor<'_> for Text {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
-        Ok(match std::str::from_utf8(text) {
-            Ok(text) => text.to_owned(),
-            // An unpaired surrogate arrives as three bytes that are not UTF-8.
-            Err(_) => String::from_utf8_lossy(text).replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}"),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn json(text: &str) -> Json<'_> {
-        Json::parse(text.as_bytes()).unwrap()
+        Json::parse(text).unwrap()
+    }
+
+    /// The members and the number of warnings about duplicates.
+    fn members<'a, const N: usize>(
+        json: Json<'a>,
+        names: [&str; N],
+    ) -> Option<([Option<Json<'a>>; N], usize)> {
+        let mut warnings = AnswerWarnings::default();
+        let members = json.members(names, &mut warnings)?;
+        Some((members, warnings.into_list().len()))
+    }
+
+    fn objects(json: Json<'_>, max: usize) -> Option<Result<(Vec<Json<'_>>, usize), TooMany>> {
+        json.objects(max, &mut AnswerWarnings::default())
     }
 
     #[test]
     fn members_are_found_by_name_and_the_last_one_is_taken() {
         let object = json(r#" {"a": 1, "x": {"a": 7}, "\u0062": [2], "a": 3, "\ud800": 4} "#);
-        let [a, b, c] = object.members(["a", "b", "c"]).unwrap();
+        let ([a, b, c], duplicates) = members(object, ["a", "b", "c"]).unwrap();
+        assert_eq!(duplicates, 1);
         assert_eq!((a.unwrap().0.get(), b.unwrap().0.get()), ("3", "[2]"));
         assert!(c.is_none());
         for other in ["1", "\"a\"", "[]", "null"] {
-            assert!(json(other).members(["a"]).is_none(), "{other}");
+            assert!(members(json(other), ["a"]).is_none(), "{other}");
         }
-        assert!(Json::parse(b"{").is_none() && Json::parse(b"\"\xff\"").is_none());
+        assert!(Json::parse("{").is_none() && Json::parse("[NaN]").is_none());
     }
 
     #[test]
     fn lists_are_counted_and_bounded() {
-        let (objects, all) = json("[{}, 1, {\"a\": []}]").objects(3).unwrap().unwrap();
-        assert_eq!((objects.len(), all), (2, 3));
-        assert_eq!(json("[1, 2, 3]").objects(2).unwrap().unwrap_err(), TooMany);
-        assert!(json("{}").objects(9).is_none());
+        let (elements, all) = objects(json("[{}, 1, {\"a\": []}]"), 3).unwrap().unwrap();
+        assert_eq!((elements.len(), all), (2, 3));
+        assert_eq!(objects(json("[1, 2, 3]"), 2).unwrap().unwrap_err(), TooMany);
+    }
+
+    #[test]
+    fn an_object_with_numbers_as_names_is_a_list() {
+        let numbered = json(r#"{"10": {"a": 10}, "2": {"a": 2}}"#);
+        let (elements, all) = objects(numbered, 2).unwrap().unwrap();
+        assert_eq!((elements[0].0.get(), elements[1].0.get(), all), (r#"{"a": 2}"#, r#"{"a": 10}"#, 2));
+        assert_eq!(objects(numbered, 1).unwrap().unwrap_err(), TooMany);
+        for other in ["{}", r#"{"a": {}}"#, r#"{"1": 1}"#, "1", "null", "\"[]\""] {
+            assert!(objects(json(other), 9).is_none(), "{other}");
+        }
     }
 
     #[test]

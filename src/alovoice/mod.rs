@@ -3,7 +3,9 @@
 //! The vendor's own names (`stalk`, `aicallid`) stay inside this module. The vendor token stays inside too: one line of
 //! `client` puts it into a URL, and no error, log line or answer that leaves the module contains a URL.
 //!
-//! - `client` sends the requests; `answer` and `json` read the results; `recordings` streams the recordings.
+//! - `client` sends the requests; `recordings` streams the recordings.
+//! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it, `json` reads
+//!   its parts. `words` finds the vendor's explanation in an answer that is no result, and `error_body` reads such answers.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
 //! - `body_budget` limits the memory of all answers together.
 
@@ -11,13 +13,18 @@ mod answer;
 mod body_budget;
 mod circuit_breaker;
 mod client;
+mod document;
+mod encoding;
+mod error_body;
 mod exchange;
 mod faults;
 mod json;
 mod permits;
 mod recordings;
+mod repair;
+mod words;
 
-pub use self::answer::read_answer;
+pub use self::answer::AnswerReader;
 pub use self::body_budget::BodyPermit;
 pub use self::client::{VendorCall, VendorClient};
 pub use self::permits::{CircuitOpen, FreePermits, VendorPermit, VendorPermits};

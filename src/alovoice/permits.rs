@@ -148,6 +148,14 @@ impl VendorPermits {
         }
     }
 
+    /// Allows a request of the tenant now, even if its circuit is open: the token that the vendor refused was replaced.
+    pub fn token_changed(&self, tenant: &TenantId) {
+        let Some(permits) = self.tenants.get(tenant) else { return };
+        permits.state().breaker.probe_at_once(self.env.clock.now());
+        permits.released.notify_waiters();
+        self.released.notify_one();
+    }
+
     /// Waits until a permit has been released since the last call. Only one task may call it.
     pub async fn released(&self) {
         self.released.notified().await;

@@ -113,7 +113,7 @@ async fn ask(
         PollOutcome::Empty(_)
         | PollOutcome::NotReady { .. }
         | PollOutcome::Unchanged
-        | PollOutcome::NotFound
+        | PollOutcome::NotFound(_)
         | PollOutcome::Rejected(_) => Ok(()),
         PollOutcome::Fault(fault) => Err(LookupOutcome::Unavailable { retry_after: fault.retry_after }),
     }

@@ -1,6 +1,7 @@
 //! Creates metric series at start-up. A counter that first appears with the value 1 has no visible increase, so alerts would miss
 //! its first increment.
 
+use crate::domain::answer_warnings::WarningCode;
 use crate::domain::events::EventKind;
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::webhooks::DisabledReason;
@@ -18,6 +19,9 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     }
     for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
+    }
+    for code in WarningCode::ALL {
+        let _ = metrics.vendor_answer_warnings.with_label_values(&[code.as_str()]);
     }
     for kind in SecretKind::ALL {
         metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(0);

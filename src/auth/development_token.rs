@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::key::{KeyFault, secret_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-use crate::secrets::without_line_break;
+use crate::secrets::trimmed;
 
 /// The content of a development token.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl DevelopmentToken<'_> {
         if self.algorithm.family() != jsonwebtoken::AlgorithmFamily::Hmac {
             return Err(MintError::NotHmac(self.algorithm));
         }
-        let secret = without_line_break(secret);
+        let secret = trimmed(secret);
         secret_key(secret, self.algorithm)?;
         let mut claims = Map::new();
         claims.insert("iss".to_owned(), self.issuer.into());

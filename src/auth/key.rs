@@ -11,7 +11,8 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use secrecy::zeroize::Zeroizing;
 
-use crate::secrets::without_line_break;
+use crate::domain::secrets::check_visible;
+use crate::secrets::trimmed;
 
 /// Reason why a key cannot be used. Its text never repeats a part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,9 @@ pub enum KeyFault {
         /// The length of the secret in bytes.
         actual: usize,
     },
+    /// The HMAC secret is a text with a character that editors do not show, such as a zero-width space.
+    #[error("has an invisible character, such as a zero-width space")]
+    InvisibleCharacter,
     /// A JWKS URL publishes a shared secret.
     #[error("is a shared secret, which must not be published at a JWKS URL")]
     PublishedSecret,
@@ -135,7 +139,10 @@ impl Key {
 
     /// Reads a shared secret; a trailing line break is not part of the secret. The key has no id.
     pub(super) fn from_secret(content: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyFault> {
-        let secret = without_line_break(content);
+        let secret = trimmed(content);
+        if std::str::from_utf8(secret).is_ok_and(|text| check_visible(text).is_err()) {
+            return Err(KeyFault::InvisibleCharacter);
+        }
         let uses = AlgorithmFamily::Hmac.algorithms().iter().filter(|algorithm| allowed.contains(algorithm));
         let uses = uses.map(|&it| Ok((it, Material::Secret(Box::new(secret_key(secret, it)?)))));
         let uses = uses.collect::<Result<Vec<_>, KeyFault>>()?;

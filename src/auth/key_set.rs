@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::jws::Jws;
 use super::key::{Key, KeyFault};
 use super::rejection::Rejection;
+use crate::secrets::trimmed;
 
 /// Maximum number of keys tried for one token. It limits the work that a forged token causes with a set of thousands
 /// of keys.
@@ -75,10 +76,11 @@ impl KeySet {
         content: &[u8],
         allowed: &[Algorithm],
     ) -> Result<Self, KeySetError> {
+        let text = trimmed(content);
         let keys = match format {
-            KeyFormat::PublishedJwks => from_jwks(content, allowed, true)?,
-            KeyFormat::Jwks => from_jwks(content, allowed, false)?,
-            KeyFormat::PublicKey => vec![Key::from_pem(content, allowed)?],
+            KeyFormat::PublishedJwks => from_jwks(text, allowed, true)?,
+            KeyFormat::Jwks => from_jwks(text, allowed, false)?,
+            KeyFormat::PublicKey => vec![Key::from_pem(text, allowed)?],
             KeyFormat::Secret => vec![Key::from_secret(content, allowed)?],
         };
         Ok(Self { keys, fingerprint: digest::digest(&digest::SHA256, content).as_ref().into() })

@@ -2,6 +2,7 @@
 //!
 //! [`super::lifecycle`] has the transitions between the states.
 
+mod reanalysis;
 mod work;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::answer_warnings::AnswerWarning;
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::ids::{CallId, TenantId};
@@ -17,6 +19,7 @@ use super::tags::Tag;
 use super::trace::TraceContext;
 use super::transcript::Turn;
 
+pub use self::reanalysis::{LastReanalysis, Reanalysis, ReanalysisOutcome, ReanalysisStatus};
 pub use self::work::{Stage, Work};
 
 /// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),
@@ -82,16 +85,17 @@ pub enum FailureCode {
 pub struct Failure {
     /// The reason, for programs.
     pub code: FailureCode,
-    /// The reason, for people.
+    /// The reason, for people. AloVoice's own words are in double quotes, at most 200 characters.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
     /// Whether submitting the call again with `reanalyze` may succeed.
     pub retryable: bool,
 }
 
-/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with
-/// an error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-/// `call_not_found` (AloVoice may not know the call yet) or `answer_unreadable`.
+/// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
+/// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
+/// `call_not_found` (AloVoice may not know the call yet), `no_result` (AloVoice answered without a result; `detail` has its words) or
+/// `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -107,6 +111,8 @@ pub enum FaultCode {
     TokenRefused,
     /// The vendor does not know the call. It may know the call later.
     CallNotFound,
+    /// The vendor answered with words in place of a result: an error, or that the result is not ready.
+    NoResult,
     /// The answer of the vendor was invalid.
     AnswerUnreadable,
 }
@@ -121,6 +127,7 @@ impl FaultCode {
             Self::VendorThrottled => "throttled",
             Self::TokenRefused => "token_refused",
             Self::CallNotFound => "not_found",
+            Self::NoResult => "no_result",
             Self::AnswerUnreadable => "unreadable",
         }
     }
@@ -131,8 +138,8 @@ impl FaultCode {
 pub struct LastError {
     /// The kind of error, for programs.
     pub code: FaultCode,
-    /// The error, for people. It never contains a secret.
-    #[schema(example = "the vendor answered 401")]
+    /// The error, for people. AloVoice's own words are in double quotes, at most 200 characters. It never contains a secret.
+    #[schema(example = "the vendor answered 401: \"unknown token\"")]
     pub detail: String,
     /// Time of the error.
     #[schema(value_type = String, format = DateTime)]
@@ -183,6 +190,9 @@ pub struct AnalysisResult {
     pub tags: Vec<Tag>,
     /// Path of the recording on the vendor's host. `None` if the vendor named another host.
     pub audio_path: Option<String>,
+    /// Deviations of the answer from its documentation that were tolerated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<AnswerWarning>,
 }
 
 /// A result together with the vendor's answer from which it was read.
@@ -215,10 +225,12 @@ pub struct Analysis {
     pub metadata: Metadata,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered
-    /// with an error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the
-    /// token), `call_not_found` (AloVoice may not know the call yet) or `answer_unreadable`.
+    /// The error of the last request to the vendor, if it failed or gave no result.
     pub last_error: Option<LastError>,
+    /// The latest new analysis that has ended.
+    pub last_reanalysis: Option<LastReanalysis>,
+    /// Due time of the latest refresh.
+    pub refreshed_at: Option<Timestamp>,
     /// Trace of the submission.
     pub trace: TraceContext,
     /// Next work; `None` if no work is left.
@@ -253,14 +265,16 @@ impl Analysis {
             metadata: submission.metadata.unwrap_or_default(),
             failure: None,
             last_error: None,
+            last_reanalysis: None,
+            refreshed_at: None,
             trace: submission.trace,
             work: Some(Work::begin(now)),
         }
     }
 
-    /// Returns the time at which a caller should ask again; `None` after the outcome.
+    /// Returns the time at which a caller should ask again; `None` if no round and no refresh is in progress.
     pub fn retry_at(&self) -> Option<Timestamp> {
-        let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
+        let work = self.work.as_ref().filter(|_| self.is_under_way() || self.is_refreshing())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.
         Some(if work.leased { work.started_at } else { work.due_at })
     }

@@ -1,15 +1,18 @@
 //! The domain: ids, states and their transitions, schedules, events, deliveries. Everything is pure: no I/O, no async, no framework.
 
 pub mod analysis;
+pub mod answer_warnings;
 pub mod audio_link;
 pub mod audit;
 pub mod callback_url;
+pub mod claim_path;
 pub mod clock;
 pub mod deliveries;
 pub mod events;
 pub mod feed;
 pub mod idempotency;
 pub mod ids;
+pub mod invisible;
 pub mod lifecycle;
 pub mod listing;
 pub mod pace;
@@ -27,5 +30,7 @@ pub mod tags;
 pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;
+pub mod transport_error;
 pub mod usage;
+pub mod vendor_token;
 pub mod webhooks;

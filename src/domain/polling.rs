@@ -25,7 +25,7 @@ pub struct PollingPolicy {
 }
 
 impl Default for PollingPolicy {
-    /// The defaults of the settings.
+    /// Returns the defaults of the settings.
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {

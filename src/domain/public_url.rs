@@ -11,12 +11,12 @@ use super::ids::CallId;
 pub struct PublicUrl(Arc<str>);
 
 impl PublicUrl {
-    /// Takes the configured URL, which may have a path.
+    /// Creates the public URL from the setting, which may have a path.
     pub fn new(url: Option<&Url>) -> Self {
         Self(url.map_or("", |url| url.as_str().trim_end_matches('/')).into())
     }
 
-    /// The URL without a final slash; empty if none is configured.
+    /// Returns the URL without a final slash; empty if none is configured.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -26,19 +26,19 @@ impl PublicUrl {
         self.0.starts_with("https:")
     }
 
-    /// Link to a path of this service, which begins with a slash.
+    /// Returns the link to a path of this service, which begins with a slash.
     pub fn link(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
 
-    /// Link to the analysis of a call.
+    /// Returns the link to the analysis of a call.
     pub fn analysis(&self, call_id: &CallId) -> String {
-        self.link(&format!("/v1/analyses/{call_id}"))
+        self.link(&format!("/v1/analyses/{}", call_id.path_segment()))
     }
 
-    /// Link to the recording of a call.
+    /// Returns the link to the recording of a call.
     pub fn recording(&self, call_id: &CallId) -> String {
-        self.link(&format!("/v1/analyses/{call_id}/audio"))
+        self.link(&format!("/v1/analyses/{}/audio", call_id.path_segment()))
     }
 }
 

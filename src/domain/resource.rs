@@ -3,7 +3,10 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
+use super::analysis::{
+    Analysis, AnalysisResult, Failure, LastError, LastReanalysis, Metadata, Reanalysis, Status,
+};
+use super::answer_warnings::AnswerWarning;
 use super::clock::Timestamp;
 use super::ids::CallId;
 use super::public_url::PublicUrl;
@@ -40,9 +43,18 @@ pub struct AnalysisResource {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice, while the gateway retries.
+    /// The error of the last request to AloVoice, while the gateway retries, or the reason why a new analysis failed.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// The new analysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    #[schema(required = true)]
+    pub reanalysis: Option<Reanalysis>,
+    /// The latest new analysis that has ended, or `null`.
+    #[schema(required = true)]
+    pub last_reanalysis: Option<LastReanalysis>,
+    /// Errors in the answer of AloVoice that the gateway tolerated. Usually empty.
+    #[schema(max_items = 12)]
+    pub warnings: Vec<AnswerWarning>,
     /// The turns of the call, in order of time.
     #[schema(required = true, max_items = 20_000)]
     pub transcript: Option<Vec<Turn>>,
@@ -71,6 +83,9 @@ impl AnalysisResource {
             metadata: analysis.metadata.clone(),
             error: analysis.failure.clone(),
             last_error: analysis.last_error.clone(),
+            reanalysis: analysis.reanalysis(),
+            last_reanalysis: analysis.last_reanalysis,
+            warnings: Vec::new(),
             transcript: None,
             tags: None,
             talk_metrics: None,
@@ -80,6 +95,7 @@ impl AnalysisResource {
             resource.talk_metrics = Some(TalkMetrics::of(&result.transcript));
             resource.audio_url = result.audio_path.map(|_| public_url.recording(&analysis.call_id));
             resource.ai_call_id = result.ai_call_id;
+            resource.warnings = result.warnings;
             resource.begin_time = result.begin_time;
             resource.transcript = Some(result.transcript);
             resource.tags = Some(result.tags);

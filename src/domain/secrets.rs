@@ -8,6 +8,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretBox, SecretSlice, SecretString};
 
 use super::clock::Entropy;
+use super::invisible::is_invisible;
 
 /// Reason why a string is not a valid secret. It never repeats the string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,32 @@ pub enum InvalidSecret {
     /// The string has white space or a control character inside.
     #[error("has white space or a control character in it")]
     Whitespace,
+    /// The string has a character that editors do not show.
+    #[error("has the invisible character U+{code_point:04X} at position {position}")]
+    Invisible {
+        /// The Unicode code point of the character.
+        code_point: u32,
+        /// The position of the character, counted from 1.
+        position: usize,
+    },
+    /// The string has a character that is not ASCII, for example a Cyrillic letter that looks like a Latin one.
+    #[error("has a character at position {position} that is not ASCII; some look like Latin letters")]
+    NotAscii {
+        /// The position of the character, counted from 1.
+        position: usize,
+    },
+    /// The string is longer than a secret of its kind.
+    #[error("is longer than {max_bytes} bytes")]
+    TooLong {
+        /// The length of the longest secret of the kind.
+        max_bytes: usize,
+    },
+    /// The string is in quotes.
+    #[error("is in quotes, which are not part of a secret")]
+    Quoted,
+    /// The string is a line of a shell script or of an environment file.
+    #[error("is an assignment; put only the value into the file")]
+    Assignment,
     /// The string is not a secret of Standard Webhooks.
     #[error("must be \"whsec_\" followed by base64 of 24 to 64 bytes")]
     NotAWebhookSecret,
@@ -27,43 +54,6 @@ pub enum InvalidSecret {
     /// The string is not a list of headers.
     #[error("must be lines of the form \"name: value\"")]
     NotHeaders,
-}
-
-/// Token of a tenant at the vendor. It appears only in the vendor's URLs.
-#[derive(Clone)]
-pub struct VendorToken(SecretString);
-
-impl VendorToken {
-    /// Parses a token. A trailing line break is not part of it.
-    ///
-    /// # Errors
-    /// If the token is empty or has white space inside.
-    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() {
-            return Err(InvalidSecret::Empty);
-        }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(InvalidSecret::Whitespace);
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// Returns the token itself, for the vendor's URL.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    /// Returns the text with the token replaced; `None` if the text does not contain the token.
-    pub fn erased_from(&self, text: &str) -> Option<String> {
-        text.contains(self.expose()).then(|| text.replace(self.expose(), "[token]"))
-    }
-}
-
-impl fmt::Debug for VendorToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VendorToken(…)")
-    }
 }
 
 /// Secret that signs callbacks (Standard Webhooks, `whsec_…`): 24 to 64 bytes.
@@ -136,18 +126,20 @@ impl fmt::Debug for CallbackSecret {
     }
 }
 
+/// Checks that a string has no character that editors do not show. Copied and saved texts often have one.
+///
+/// # Errors
+/// [`InvalidSecret::Invisible`] with the first such character.
+pub fn check_visible(text: &str) -> Result<(), InvalidSecret> {
+    match text.chars().enumerate().find(|(_, c)| is_invisible(*c)) {
+        Some((index, c)) => Err(InvalidSecret::Invisible { code_point: c.into(), position: index + 1 }),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_loses_its_line_break_and_is_never_displayed() {
-        let token = VendorToken::parse("s3cr3t\r\n").unwrap();
-        assert_eq!(token.expose(), "s3cr3t");
-        assert_eq!(format!("{token:?}"), "VendorToken(…)");
-        assert_eq!(VendorToken::parse("\n").unwrap_err(), InvalidSecret::Empty);
-        assert_eq!(VendorToken::parse("a b").unwrap_err(), InvalidSecret::Whitespace);
-    }
 
     #[test]
     fn a_callback_secret_has_the_standard_form() {

@@ -165,7 +165,7 @@ fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
     Err(unsupported(&format!("the body must be of type application/json{patch} in UTF-8")))
 }
 
-/// Whether the name of a character encoding is one of UTF-8. Clients also write `utf8`, which is not registered.
+/// Whether this name of a character encoding means UTF-8. Clients also write `utf8`, which is not registered.
 fn is_utf_8(charset: &str) -> bool {
     let letters: String = charset.chars().filter(char::is_ascii_alphanumeric).collect();
     letters.eq_ignore_ascii_case("utf8")

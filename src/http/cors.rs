@@ -51,26 +51,46 @@ const IGNORED_HEADERS: &[&str] = &[
     "cache-control",
     "expires",
     "pragma",
-    // Frameworks: Laravel, jQuery, Angular, Django, Rails and others.
+    // Frameworks and browsers: Laravel, Livewire, jQuery, Angular, Django, Rails, htmx, Inertia and others.
     "access-control-allow-origin",
     "csrf-token",
     "dnt",
+    "hx-boosted",
+    "hx-current-url",
+    "hx-prompt",
+    "hx-request",
+    "hx-target",
+    "hx-trigger",
+    "hx-trigger-name",
+    "ngsw-bypass",
     "priority",
+    "turbo-frame",
     "upgrade-insecure-requests",
     "user-agent",
+    "x-app-version",
+    "x-client-name",
     "x-client-version",
     "x-csrf-token",
     "x-csrftoken",
     "x-inertia",
     "x-inertia-version",
+    "x-livewire",
+    "x-pjax",
+    "x-requested-by",
     "x-requested-with",
     "x-socket-id",
     "x-timezone",
+    "x-timezone-offset",
+    "x-turbo-request-id",
     "x-xsrf-token",
+    // Tunnels for development.
+    "bypass-tunnel-reminder",
+    "ngrok-skip-browser-warning",
     // Tracing: W3C, Sentry, Zipkin, Jaeger, Datadog, New Relic, Elastic, Application Insights, AWS, Google, Instana, Dynatrace.
     "b3",
     "baggage",
     "correlation-context",
+    "correlation-id",
     "elastic-apm-traceparent",
     "newrelic",
     "request-context",
@@ -89,11 +109,16 @@ const IGNORED_HEADERS: &[&str] = &[
     "x-datadog-origin",
     "x-datadog-parent-id",
     "x-datadog-sampling-priority",
+    "x-datadog-tags",
     "x-datadog-trace-id",
     "x-dtpc",
     "x-instana-l",
     "x-instana-s",
     "x-instana-t",
+    "x-ms-client-request-id",
+    "x-newrelic-id",
+    "x-newrelic-transaction",
+    "x-session-id",
     "x-trace-id",
 ];
 
@@ -129,7 +154,7 @@ pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
     )
 }
 
-/// The problem of a refused request. It names the origin, the method or the headers that are not allowed.
+/// Returns the problem of a refused request. It names the origin, the method or the headers that are not allowed.
 pub(super) fn refusal(error: &CorsError, request: &HeaderMap) -> ApiError {
     let asked = |name: HeaderName| {
         request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()

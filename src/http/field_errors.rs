@@ -14,12 +14,12 @@ impl FieldErrors {
         self.0.push(FieldError { pointer: pointer.into(), detail: rule.to_string() });
     }
 
-    /// Takes the value of a field, or adds its error.
+    /// Returns the value of a field, or adds its error.
     pub(super) fn take<T>(&mut self, pointer: &str, parsed: Result<T, impl Display>) -> Option<T> {
         parsed.map_err(|rule| self.add(pointer, rule)).ok()
     }
 
-    /// The number of items on a page, or an error if `?limit` is not 1 to `max`.
+    /// Returns the number of items on a page, or adds an error if `?limit` is not 1 to `max`.
     pub(super) fn page_size(&mut self, limit: Option<u32>, default: u32, max: u32) -> usize {
         let limit = limit.unwrap_or(default);
         if !(1..=max).contains(&limit) {
@@ -28,7 +28,7 @@ impl FieldErrors {
         limit as usize
     }
 
-    /// Ends the collection.
+    /// Succeeds if all fields are valid.
     ///
     /// # Errors
     /// `invalid_request`, if a field is invalid.

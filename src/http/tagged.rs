@@ -26,7 +26,15 @@ pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     })
 }
 
-/// Creates an answer with a UTF-8 body in one of several formats.
+/// An answer with a body of unknown format.
+pub(super) fn tagged_bytes(request: &HttpRequest, body: Bytes) -> HttpResponse {
+    let etag = entity_tag(&body);
+    answer(request, etag, "Authorization", body, |response| {
+        response.content_type(header::ContentType::octet_stream());
+    })
+}
+
+/// An answer with a UTF-8 body in one of several formats.
 pub(super) fn tagged_file(request: &HttpRequest, file: &File<'_>, body: Bytes) -> HttpResponse {
     // The tag covers the format, because bodies of two formats may be equal.
     let etag = entity_tag(&[file.extension.as_bytes(), b"\n", &body].concat());

@@ -131,7 +131,7 @@ pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFi
     }
 }
 
-/// The checks of single fields.
+/// Checks of single fields.
 impl FieldErrors {
     fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
         let Some(kinds) = kinds else { return Some(EventFilter::all()) };

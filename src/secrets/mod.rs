@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub use encryption::Encryption;
 pub use kind::SecretKind;
 pub use unusable::UnusableSecret;
-pub(crate) use watched::{Watched, utf8, without_line_break};
+pub(crate) use watched::{Watched, trimmed, utf8};
 
 /// A secret whose file may change while the process runs.
 pub trait ReloadableSecret: Send + Sync {

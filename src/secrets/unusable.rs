@@ -30,7 +30,10 @@ pub enum UnusableSecret {
     /// The content is not valid UTF-8.
     #[error("the secret is not valid UTF-8")]
     NotText,
-    /// The environment variable is not set.
+    /// The content is in the encoding of another program.
+    #[error("the secret is encoded in UTF-16: save the file as UTF-8")]
+    Utf16,
+    /// The environment has no such variable.
     #[error("the environment variable with this name is not set")]
     NotSet,
     /// The content has the wrong form.
@@ -39,6 +42,9 @@ pub enum UnusableSecret {
     /// The keys in the key file of an issuer cannot be used.
     #[error("the key file {0}")]
     InvalidKeys(#[source] Box<dyn Error + Send + Sync>),
+    /// The file of certificate authorities cannot be used.
+    #[error("the file {0}")]
+    InvalidAuthorities(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// Returns the path for error texts. It hides a value that does not look like a path, which may be a secret under the

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::file::read_whole;
 use super::{Reload, ReloadableSecret, SecretKind, UnusableSecret};
 use crate::config::SettingsProblem;
-use crate::domain::secrets::InvalidSecret;
+use crate::domain::secrets::{InvalidSecret, check_visible};
 
 /// Creates a secret from the content of its file.
 type Parser<T> = Box<dyn Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync>;
@@ -135,23 +135,33 @@ fn read<T>(
 ) -> Result<(T, digest::Digest), UnusableSecret> {
     let content = read_whole(path, kind.max_file_bytes())?;
     let content = content.expose_secret();
-    let fingerprint = digest::digest(&digest::SHA256, without_line_break(content));
+    let fingerprint = digest::digest(&digest::SHA256, trimmed(content));
     Ok((parse(content)?, fingerprint))
 }
 
-/// Returns the content without the line break that editors and `echo` put at its end. The line break is not part of a
-/// secret.
-pub(crate) fn without_line_break(content: &[u8]) -> &[u8] {
+/// Returns the content without the line break at its end and, if it is text, without a byte-order mark. Editors add both, and
+/// neither is part of a secret.
+pub(crate) fn trimmed(content: &[u8]) -> &[u8] {
     let content = content.strip_suffix(b"\n").unwrap_or(content);
-    content.strip_suffix(b"\r").unwrap_or(content)
+    let content = content.strip_suffix(b"\r").unwrap_or(content);
+    match std::str::from_utf8(content) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text).as_bytes(),
+        Err(_) => content,
+    }
 }
 
-/// Creates a parser of a file's content from a parser of text.
+/// Turns a parser of text into a parser of a file's content. A byte-order mark of UTF-8 is removed, and other characters that
+/// editors do not show are refused.
 pub(crate) fn utf8<T>(
     parse: impl Fn(&str) -> Result<T, InvalidSecret>,
 ) -> impl Fn(&[u8]) -> Result<T, UnusableSecret> {
     move |content| {
+        if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+            return Err(UnusableSecret::Utf16);
+        }
         let text = std::str::from_utf8(content).map_err(|_| UnusableSecret::NotText)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        check_visible(text)?;
         Ok(parse(text)?)
     }
 }

@@ -57,8 +57,8 @@ use crate::domain::usage::Usage;
 use crate::env::Env;
 use crate::telemetry::metrics::Metrics;
 
-/// The most futures that a rule joins at once. `try_join_all` polls up to 30 futures in their order and in one poll, which `SQLite`
-/// needs, and which keeps the order of row locks.
+/// Maximum number of futures that a rule joins at once. `try_join_all` polls up to 30 futures in order and in one
+/// poll. `SQLite` needs the single poll, and the order keeps the order of row locks.
 pub(super) const PIPELINED: usize = 25;
 
 /// Another transaction changed or deleted the same rows between two statements. Where this can happen, the rule runs

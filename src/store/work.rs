@@ -6,10 +6,14 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use super::claims::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
+use super::refused_work::ResumeRefused;
 use super::rules::Engine;
 use super::transitions::{Applied, Apply, FailOverdue, OverdueFailures};
 use crate::domain::ids::TenantId;
 use crate::domain::lifecycle::Step;
+
+/// Maximum number of analyses of a queue that one transaction makes due.
+const RESUMED_AT_ONCE: usize = 500;
 
 /// The work on analyses.
 #[async_trait]
@@ -25,8 +29,11 @@ pub trait WorkStore: Send + Sync {
     /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
-    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. Used for
-    /// tenants whose circuit is open.
+    /// Makes all work of the tenant due now that waits because the vendor refused the tenant's token.
+    async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
+
+    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. For tenants whose
+    /// vendor cannot be asked now.
     async fn fail_overdue_across_tenants(
         &self,
         tenants: Vec<TenantId>,
@@ -47,6 +54,13 @@ impl<E: Engine> WorkStore for E {
 
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
         self.transact(Apply { lease, step }).await
+    }
+
+    async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        // Small transactions, so that other writes need not wait for all rows.
+        let resume = || ResumeRefused { tenant: tenant.clone(), limit: RESUMED_AT_ONCE };
+        while self.transact(resume()).await? == RESUMED_AT_ONCE {}
+        Ok(())
     }
 
     async fn fail_overdue_across_tenants(

@@ -65,6 +65,8 @@ metrics! {
         "1 while /readyz answers 200 (the gateway accepts requests and can use its store), else 0.";
     vendor_requests: HistogramVec = "vendor_request_duration_seconds" ["operation", "outcome"] in REMOTE,
         "Duration of requests to AloVoice in seconds, by operation and outcome.";
+    vendor_answer_warnings: IntCounterVec = "vendor_answer_warnings_total" ["code"],
+        "Number of results of AloVoice in which the gateway tolerated a deviation, by kind of deviation.";
     breakers_open: IntGaugeVec = "vendor_breakers_open" ["tenant"],
         "1 while the circuit breaker to AloVoice is open for a tenant, else 0.";
     vendor_token_refusals: IntCounterVec = "vendor_token_refusals_total" ["tenant"],

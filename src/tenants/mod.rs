@@ -8,7 +8,8 @@ use crate::config::{
     TenantSettings, VENDOR_TOKEN, key_path,
 };
 use crate::domain::ids::TenantId;
-use crate::domain::secrets::{CallbackSecret, InvalidSecret, VendorToken};
+use crate::domain::secrets::{CallbackSecret, InvalidSecret};
+use crate::domain::vendor_token::VendorToken;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
 /// Limits of tenants whose settings set none.
@@ -116,9 +117,9 @@ impl Tenant {
         &self.rate_limit
     }
 
-    /// Returns the current vendor token. Callers must call it again for each request, because the token may change.
-    pub fn vendor_token(&self) -> VendorToken {
-        self.vendor_token.current().as_ref().clone()
+    /// The vendor token in force. Callers ask again for each request, since the token may change.
+    pub fn vendor_token(&self) -> Arc<VendorToken> {
+        self.vendor_token.current()
     }
 
     /// Returns the secrets that sign callbacks: the current one first, then those that also sign during a rotation.

@@ -1,5 +1,5 @@
 //! Background workers: submit calls, poll results, deliver callbacks, replay events, delete expired data, and reload keys and
-//! secrets.
+//! secrets. Another worker resumes work after a change of a vendor token.
 //!
 //! # Protocol
 //!
@@ -27,6 +27,7 @@ mod deliverer;
 mod refresher;
 mod replayer;
 mod retention;
+mod token_watcher;
 mod vendor_worker;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use self::deliverer::Deliverer;
 pub use self::refresher::{ClockSync, KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
+pub use self::token_watcher::TokenWatcher;
 pub use self::vendor_worker::VendorWorker;
 use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
@@ -129,6 +131,8 @@ pub struct Wakes {
     pub deliverer: Wake,
     /// Wakes the replayer.
     pub replayer: Wake,
+    /// Wakes the watcher of the vendor tokens.
+    pub token_watcher: Wake,
 }
 
 impl Wakes {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
-use super::{Report, Worker};
+use super::{Report, Wake, Worker};
 use crate::auth::Verifier;
 use crate::domain::clock::{Clock, SteadyClock};
 use crate::env::Env;
-use crate::secrets::{Reload, ReloadableSecrets, SecretKind};
+use crate::secrets::{Reload, ReloadableSecret, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
 use crate::telemetry::metrics::whole;
 
@@ -45,15 +45,21 @@ impl Worker for KeyRefresher {
 pub struct SecretRefresher {
     /// The secrets of the tenants, the encryption, the issuers and the trace collector.
     pub secrets: Arc<ReloadableSecrets>,
+    /// Wakes the watcher of the vendor tokens.
+    pub token_watcher: Wake,
     /// The clock of schedules, and the metrics.
     pub env: Env,
 }
 
 impl SecretRefresher {
-    fn report(&self, key: &str, reload: &Reload) {
+    fn report(&self, secret: &dyn ReloadableSecret, reload: &Reload) {
+        let key = secret.key();
         let outcome = match reload {
             Reload::Changed => {
                 tracing::info!(secret = key, "secret changed");
+                if secret.kind() == SecretKind::VendorToken {
+                    self.token_watcher.wake();
+                }
                 "changed"
             }
             Reload::Failed(error) => {
@@ -82,7 +88,7 @@ impl Worker for SecretRefresher {
         let reloads = tokio::task::spawn_blocking(reload).await.unwrap_or_default();
         for (secret, reload) in self.secrets.iter().zip(reloads) {
             if let Some(reload) = reload {
-                self.report(secret.key(), &reload);
+                self.report(&**secret, &reload);
             }
         }
         for kind in SecretKind::ALL {

@@ -131,6 +131,7 @@ impl VendorWorker {
                 (Step::Polled(outcome), body_permit)
             }
         };
+        let is_refused = step.is_token_refused();
         let span = spans::store("apply", "analyses");
         let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
         drop(permit);
@@ -144,6 +145,13 @@ impl VendorWorker {
             Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
             // The lease expires, and the work is claimed again.
             Err(error) => tracing::error!(%error, "failed to store the outcome of a vendor request"),
+        }
+        // The token changed during the request, after the work that waited for it was resumed.
+        if is_refused
+            && !Arc::ptr_eq(&token, &tenant.vendor_token())
+            && let Err(error) = self.store.resume_refused(&analysis.tenant).await
+        {
+            tracing::error!(%error, "failed to resume work after a change of the vendor token");
         }
     }
 

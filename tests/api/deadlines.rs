@@ -31,7 +31,7 @@ async fn a_call_unknown_to_the_vendor_fails_after_the_grace_period() {
     insta::assert_json_snapshot!(denied.0, @r#"
     {
       "code": "call_not_found",
-      "detail": "the vendor did not know the call for 0 seconds",
+      "detail": "the vendor did not know the call for 0 seconds; last error: the vendor does not know the call (404): \"error 404\"",
       "retryable": true
     }
     "#);
@@ -45,7 +45,7 @@ async fn a_permanent_refusal_fails_at_once_and_is_not_retryable() {
     for (error, submits) in failures(&stage, &["submit-400-forever~1", "result-400-forever~1"]).await {
         assert_eq!(
             error,
-            json!({"code": "vendor_rejected", "detail": "the vendor answered 400", "retryable": false})
+            json!({"code": "vendor_rejected", "detail": "the vendor answered 400: \"error 400\"", "retryable": false})
         );
         assert_eq!(submits, 1);
     }
@@ -151,7 +151,7 @@ async fn a_call_stays_queued_while_the_vendor_refuses_the_token() {
     {
       "at": "[time]",
       "code": "token_refused",
-      "detail": "the vendor answered 401"
+      "detail": "the vendor answered 401: \"invalid token\""
     }
     "#);
     assert_eq!(stage.vendor.accepted_submits(&call("1")), 0);

@@ -28,15 +28,18 @@ async fn a_submission_is_answered_with_location_and_retry_after() {
       "completed_at": null,
       "error": null,
       "last_error": null,
+      "last_reanalysis": null,
       "metadata": {
         "ticket": "T-1"
       },
+      "reanalysis": null,
       "revision": 0,
       "status": "queued",
       "submitted_at": "[time]",
       "tags": null,
       "talk_metrics": null,
-      "transcript": null
+      "transcript": null,
+      "warnings": []
     }
     "#);
     let unfinished = stage.acme().get(answer.header("location")).await;
@@ -70,6 +73,7 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
       "completed_at": "[time]",
       "error": null,
       "last_error": null,
+      "last_reanalysis": null,
       "metadata": {
         "n": [
           1,
@@ -77,6 +81,7 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
         ],
         "ticket": "T-1"
       },
+      "reanalysis": null,
       "revision": 1,
       "status": "completed",
       "submitted_at": "[time]",
@@ -139,7 +144,8 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
           "speaker": "operator",
           "text": "assalomu alaykum oilaviy klinika qabulxonasi sizga qanday yordam bera olaman"
         }
-      ]
+      ],
+      "warnings": []
     }
     "#);
 }
@@ -224,17 +230,20 @@ async fn a_failed_analysis_is_delivered_in_a_signed_callback() {
         "completed_at": null,
         "error": {
           "code": "vendor_rejected",
-          "detail": "the vendor answered 400",
+          "detail": "the vendor answered 400: \"error 400\"",
           "retryable": false
         },
         "last_error": null,
+        "last_reanalysis": null,
         "metadata": {},
+        "reanalysis": null,
         "revision": 0,
         "status": "failed",
         "submitted_at": "[time]",
         "tags": null,
         "talk_metrics": null,
-        "transcript": null
+        "transcript": null,
+        "warnings": []
       },
       "timestamp": "[time]",
       "type": "analysis.failed"

@@ -113,6 +113,25 @@ fn unfit_keys_are_refused_at_the_start() {
     assert!(public(&[RS256], "").contains("must be PEM"));
 }
 
+#[tokio::test]
+async fn a_byte_order_mark_is_removed_and_other_invisible_characters_are_refused() {
+    let secret = "a secret of more than thirty-two characters";
+    let token = Signer::Hmac(secret.as_bytes().to_vec()).token(&json!({"alg": "HS256"}), &claims());
+    let (_directory, path) = file(format!("\u{feff}{secret}\r\n"));
+    let stage = Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(path))]);
+    assert_eq!(stage.verdict(&token).await, "ok");
+    let rsa = Signer::rsa();
+    let (_directory, path) = file(format!("\u{feff}{}", json!({"keys": [rsa.jwk(&json!({}))]})));
+    let stage = Stage::new(vec![issuer(&[RS256], KeySource::JwksFile(path))]);
+    let token = rsa.token(&json!({"alg": "RS256"}), &claims());
+    assert_eq!(stage.verdict(&token).await, "ok");
+    for invisible in ["\u{200b}", "\u{200e}", "\u{2060}", "\u{feff}\u{feff}"] {
+        let (_directory, path) = file(format!("{invisible}{secret}"));
+        let message = refusal(vec![issuer(&[HS256], KeySource::HmacSecretFile(path))]);
+        assert!(message.contains("has an invisible character"), "{message}");
+    }
+}
+
 #[test]
 fn all_unusable_files_are_reported_at_once_without_their_content() {
     let (_short, short) = file("hunter2");

@@ -22,7 +22,7 @@ SCRAPE_INTERVAL = "250ms"
 EMPTY_WHEN_WELL = {
     "5xx by route", "Open circuit breakers", "Failed", "Given up", "Unknown tenant or missing scope", "Over the rate limit",
     "Token rejected by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
-    "Store retries",
+    "Store retries", "Tolerated deviations of answers",
 }
 # Series that appear with their first event, such as a fault or another store, by metric and label.
 NOT_HERE = [

@@ -43,6 +43,41 @@ const OF_TAGS: &[&str] =
     &["name", "value", "visible", "tag_type", "begin", "end", "match_text", "fragment_id", "x"];
 const OF_ANSWERS: &[&str] = &["aicallid", "begin_time", "stereoaudio", "x"];
 
+/// Parts of texts that are almost JSON.
+const SIGNS: &[&str] = &[
+    "{\"answer\":{\"stalk\":[",
+    "]}}",
+    "{\"text\":",
+    "{'begin':",
+    "}",
+    "{",
+    "[",
+    "]",
+    ",",
+    ":",
+    "'",
+    "\"",
+    "\\",
+    "\\u",
+    "\\x4",
+    "NaN",
+    "-Infinity",
+    "1.#QNAN",
+    "None",
+    "undefined",
+    "007",
+    "+",
+    "-",
+    "1e999",
+    "answer",
+    "\u{feff}",
+    "\0",
+    "\n",
+    "Ж",
+    "</",
+    "x(",
+];
+
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => select(ODD).prop_map(str::to_owned),
@@ -78,6 +113,27 @@ proptest! {
     #[test]
     fn an_answer_is_accepted_or_refused(answer in answer()) {
         check(answer.as_bytes());
+    }
+
+    #[test]
+    fn an_answer_with_changed_bytes_is_accepted_or_refused(
+        answer in answer(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        before in select(vec![&b""[..], b"\xef\xbb\xbf", b"\xff\xfe", b"<b>Warning</b> {x}\n", b"f(", b"\"", b"\0"]),
+    ) {
+        let mut bytes = [before, answer.as_bytes()].concat();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        check(&bytes);
+    }
+
+    #[test]
+    fn an_answer_of_words_and_signs_is_accepted_or_refused(
+        parts in prop::collection::vec(select(SIGNS), 0..40),
+    ) {
+        check(parts.concat().as_bytes());
     }
 
     #[test]

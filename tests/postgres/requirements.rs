@@ -68,9 +68,11 @@ async fn missing_privileges_are_named() {
     // Since PostgreSQL 15 only the owner of a database may create tables in its schema `public`.
     let (url, _database) = url_of_role(&[]).await;
     let refused = verdict(&url).await;
-    assert!(refused.contains(
-                "may not create tables in the schema public: GRANT CREATE ON SCHEMA public TO role_"
-            ), "{refused}");
+    assert!(
+        refused
+            .contains("may not create tables in the schema public: GRANT CREATE ON SCHEMA public TO role_"),
+        "{refused}"
+    );
 
     let (url, _database) = url_of_role(&["ALTER ROLE {role} SET search_path = nowhere"]).await;
     let refused = verdict(&url).await;

@@ -214,6 +214,7 @@ pub(crate) fn obtained(words: &str) -> Box<VendorResult> {
         transcript: vec![turn],
         tags: Vec::new(),
         audio_path: Some("/stereo/1".to_owned()),
+        warnings: Vec::new(),
     };
     Box::new(VendorResult { result, vendor_answer: format!("as said: {words}").into(), etag: None })
 }

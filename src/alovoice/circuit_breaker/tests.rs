@@ -145,6 +145,21 @@ fn failures_of_requests_from_before_the_circuit_opened_are_ignored() {
 }
 
 #[test]
+fn a_probe_at_once_ends_the_pause_and_forgets_earlier_failures() {
+    let mut fixture = Fixture::open();
+    fixture.pauses(REFUSED, 6);
+    let before = fixture.now;
+    fixture.advance(1);
+    fixture.breaker.probe_at_once(fixture.now);
+    assert_eq!((fixture.limit(), fixture.pause()), (1, None));
+    fixture.breaker.record(REFUSED, before, fixture.now, 1.0);
+    assert_eq!((fixture.limit(), fixture.pause()), (1, None));
+    fixture.advance(1);
+    fixture.record_all(&[REFUSED]);
+    assert_eq!(fixture.pause(), Some(5));
+}
+
+#[test]
 fn a_clock_that_was_set_back_ends_the_pause() {
     let mut fixture = Fixture::open();
     fixture.now = Timestamp::from_millis(START.as_millis() - 86_400_000);
@@ -165,8 +180,11 @@ fn an_answer_about_a_call_is_not_a_failure() {
     ] {
         assert_eq!(health(code), DOWN);
     }
-    assert_eq!(VendorHealth::from(&PollOutcome::NotFound), VendorHealth::Answering);
-    assert_eq!(VendorHealth::from(&SubmitOutcome::Rejected(400)), VendorHealth::Answering);
+    assert_eq!(VendorHealth::from(&PollOutcome::NotFound(None)), VendorHealth::Answering);
+    assert_eq!(
+        VendorHealth::from(&SubmitOutcome::Rejected("the vendor answered 400".to_owned())),
+        VendorHealth::Answering
+    );
 }
 
 fn healths() -> impl Strategy<Value = VendorHealth> {

@@ -1,7 +1,8 @@
 //! Transitions after a poll for a result.
 
 use super::{Context, Effect, PollOutcome, delay, is_missing, not_found_detail, processed};
-use crate::domain::analysis::{Analysis, FailureCode, Stage, Work};
+use crate::domain::analysis::{Analysis, FailureCode, FaultCode, LastError, Stage, Work};
+use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
@@ -17,17 +18,16 @@ impl Analysis {
                 let as_before = context.current.is_some_and(|current| *current == obtained.result);
                 let since = work.accepted_at.unwrap_or(now);
                 if as_before && now.since(since) < context.policy.empty_grace {
-                    // During a repeated analysis, the vendor still shows the old result.
-                    return self.wait(work, None, context);
+                    // During another analysis, the vendor still shows the old result.
+                    return self.wait(work, None, None, context);
                 }
                 let pace = processed(&work, now)
                     .and_then(|processed| Pace::learn(context.pace, processed, context.policy, now));
                 return Effect { pace, ..self.complete(work, obtained, context) };
             }
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
-                // During a repeated analysis, the vendor has cleared the old result. An empty result never replaces a
-                // transcript.
-                return self.wait(work, None, context);
+                // During another analysis, the vendor cleared the old result. An empty result never replaces a transcript.
+                return self.wait(work, None, None, context);
             }
             PollOutcome::Empty(obtained) => {
                 work.missing_since = None;
@@ -35,13 +35,13 @@ impl Analysis {
                 if now.since(since) >= context.policy.empty_grace {
                     return self.complete(work, obtained, context);
                 }
-                // The next poll sends no `ETag`, because the poll that ends the grace period needs the answer and not
-                // a 304.
-                return self.wait(work, None, context);
+                // Without the ETag: the poll that ends the grace period needs the answer, not a 304.
+                return self.wait(work, None, None, context);
             }
-            PollOutcome::NotReady { etag, retry_after } => {
+            PollOutcome::NotReady { etag, retry_after, detail } => {
                 (work.empty_since, work.missing_since) = (None, None);
-                let effect = self.wait(work, etag, context);
+                let reason = reason(FaultCode::NoResult, detail, now);
+                let effect = self.wait(work, etag, reason, context);
                 if let (Some(work), Some(floor)) = (&mut self.work, retry_after) {
                     work.due_at = work.due_at.max(context.now + floor.min(PollingPolicy::MAX_RETRY_AFTER));
                 }
@@ -50,9 +50,10 @@ impl Analysis {
             PollOutcome::Unchanged => {
                 work.missing_since = None;
                 let etag = work.etag.take();
-                return self.wait(work, etag, context);
+                let reason = self.last_error.take().filter(|last| last.code == FaultCode::NoResult);
+                return self.wait(work, etag, reason, context);
             }
-            PollOutcome::NotFound if confirming => {
+            PollOutcome::NotFound(_) if confirming => {
                 if self.is_over(&work, context) {
                     return self.fail(
                         FailureCode::DeadlineExceeded,
@@ -70,14 +71,16 @@ impl Analysis {
                     work.due_at = now + context.policy.first_after.max(context.policy.min_interval);
                 }
             }
-            PollOutcome::NotFound => {
+            PollOutcome::NotFound(detail) => {
                 if is_missing(&mut work, context) {
-                    return self.fail(FailureCode::CallNotFound, not_found_detail(context.policy), now);
+                    let detail = not_found_detail(context.policy, detail.as_deref());
+                    return self.fail(FailureCode::CallNotFound, detail, now);
                 }
                 work.empty_since = None;
-                return self.wait(work, None, context);
+                let reason = reason(FaultCode::CallNotFound, detail, now);
+                return self.wait(work, None, reason, context);
             }
-            PollOutcome::Rejected(status) => return self.rejected(status, now),
+            PollOutcome::Rejected(detail) => return self.fail(FailureCode::VendorRejected, detail, now),
             PollOutcome::Fault(fault) => return self.faulted(work, fault, context),
         }
         self.work = Some(work);
@@ -104,4 +107,9 @@ impl Analysis {
             _ => Effect::none(),
         }
     }
+}
+
+/// The error that a caller sees while the analysis waits, if the vendor explained its answer.
+fn reason(code: FaultCode, detail: Option<String>, at: Timestamp) -> Option<LastError> {
+    detail.map(|detail| LastError { code, detail, at })
 }

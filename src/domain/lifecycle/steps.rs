@@ -28,8 +28,8 @@ pub enum SubmitOutcome {
     NotTaken(VendorFault),
     /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
-    /// The vendor refused the call permanently with this status.
-    Rejected(u16),
+    /// The vendor refused the call permanently. The text says how, for people.
+    Rejected(String),
 }
 
 /// Outcome of a poll.
@@ -45,13 +45,15 @@ pub enum PollOutcome {
         etag: Option<String>,
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,
+        /// The vendor's own words, if the answer has any, in a text for people.
+        detail: Option<String>,
     },
     /// 304: the answer has not changed.
     Unchanged,
-    /// 404: the vendor does not know the call.
-    NotFound,
-    /// The vendor refused permanently with this status.
-    Rejected(u16),
+    /// 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
+    NotFound(Option<String>),
+    /// The vendor refused permanently. The text says how, for people.
+    Rejected(String),
     /// The poll failed.
     Fault(VendorFault),
 }
@@ -63,6 +65,17 @@ pub enum Step {
     Submitted(SubmitOutcome),
     /// Outcome of a poll.
     Polled(PollOutcome),
+}
+
+impl Step {
+    /// Whether the vendor refused the tenant's token.
+    pub fn is_token_refused(&self) -> bool {
+        match self {
+            Self::Submitted(SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault))
+            | Self::Polled(PollOutcome::Fault(fault)) => fault.code == FaultCode::TokenRefused,
+            Self::Submitted(_) | Self::Polled(_) => false,
+        }
+    }
 }
 
 /// Data that a transition reads besides the analysis.

@@ -3,6 +3,7 @@
 mod pace;
 mod properties;
 mod reanalysis;
+mod refresh;
 mod waiting;
 
 use std::time::Duration;
@@ -45,6 +46,7 @@ fn obtained(words: &str) -> Box<VendorResult> {
         transcript: words.split_whitespace().map(turn).collect(),
         tags: Vec::new(),
         audio_path: None,
+        warnings: Vec::new(),
     };
     Box::new(VendorResult { result, vendor_answer: words.to_owned().into(), etag: Some("\"r\"".to_owned()) })
 }
@@ -66,7 +68,7 @@ fn empty() -> Step {
 }
 
 fn not_ready() -> Step {
-    Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None })
+    Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None, detail: None })
 }
 
 fn failing(code: FaultCode) -> Step {
@@ -108,6 +110,11 @@ impl LifecycleScenario {
             Stage::Submit | Stage::Confirm => Self::begin(),
             Stage::Poll => Self::accepted(),
             Stage::Settle => Self::completed(),
+            Stage::Refresh => {
+                let mut scenario = Self::completed();
+                scenario.analysis.refresh(&PollingPolicy::default(), after(60));
+                scenario
+            }
         }
     }
 
@@ -182,7 +189,7 @@ fn a_submit_is_accepted_repeated_confirmed_or_refused() {
         (S::NotTaken(busy(77)), "queued, submit in 77 s, last error throttled"),
         (S::Unknown(fault(FaultCode::VendorTimeout)), "queued, confirm in 5 s, last error timeout"),
         (S::Unknown(busy(77)), "queued, confirm in 77 s, last error throttled"),
-        (S::Rejected(400), "failed, VendorRejected → analysis.failed"),
+        (S::Rejected("the vendor answered 400".to_owned()), "failed, VendorRejected → analysis.failed"),
     ];
     check(Stage::Submit, &table.map(|(outcome, line)| (Step::Submitted(outcome), line)));
 }
@@ -196,8 +203,11 @@ fn an_unknown_outcome_is_confirmed_before_the_call_is_submitted_again() {
             (empty(), "processing, poll in 5 s"),
             (not_ready(), "processing, poll in 5 s"),
             (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::NotFound), "queued, confirm in 10 s"),
-            (Step::Polled(PollOutcome::Rejected(410)), "failed, VendorRejected → analysis.failed"),
+            (Step::Polled(PollOutcome::NotFound(None)), "queued, confirm in 10 s"),
+            (
+                Step::Polled(PollOutcome::Rejected("the vendor answered 410".to_owned())),
+                "failed, VendorRejected → analysis.failed",
+            ),
             (failing(FaultCode::VendorTimeout), "queued, confirm in 5 s, last error timeout"),
             (failing(FaultCode::AnswerUnreadable), "queued, confirm in 5 s, last error unreadable"),
         ],
@@ -213,8 +223,11 @@ fn a_poll_finds_a_result_or_waits() {
             (empty(), "processing, poll in 5 s"),
             (not_ready(), "processing, poll in 5 s"),
             (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::NotFound), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::Rejected(400)), "failed, VendorRejected → analysis.failed"),
+            (Step::Polled(PollOutcome::NotFound(None)), "processing, poll in 5 s"),
+            (
+                Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())),
+                "failed, VendorRejected → analysis.failed",
+            ),
             (Step::Polled(PollOutcome::Fault(busy(77))), "processing, poll in 77 s, last error throttled"),
             (failing(FaultCode::TokenRefused), "processing, poll in 300 s, last error token_refused"),
             (failing(FaultCode::AnswerUnreadable), "processing, poll in 5 s, last error unreadable"),
@@ -232,8 +245,8 @@ fn a_settle_poll_revises_the_result_or_keeps_it() {
             (empty(), "completed"),
             (not_ready(), "completed"),
             (Step::Polled(PollOutcome::Unchanged), "completed"),
-            (Step::Polled(PollOutcome::NotFound), "completed"),
-            (Step::Polled(PollOutcome::Rejected(400)), "completed"),
+            (Step::Polled(PollOutcome::NotFound(None)), "completed"),
+            (Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())), "completed"),
             (failing(FaultCode::VendorTimeout), "completed, settle in 5 s"),
         ],
     );

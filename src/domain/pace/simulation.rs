@@ -137,11 +137,12 @@ impl CallInFlight {
                 transcript: Vec::new(),
                 tags: Vec::new(),
                 audio_path: None,
+                warnings: Vec::new(),
             };
             let obtained = VendorResult { result, vendor_answer: Vec::new().into(), etag: None };
             Step::Polled(PollOutcome::Ready(Box::new(obtained)))
         } else {
-            Step::Polled(PollOutcome::NotReady { etag: None, retry_after: None })
+            Step::Polled(PollOutcome::NotReady { etag: None, retry_after: None, detail: None })
         }
     }
 }

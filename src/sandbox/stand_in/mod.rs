@@ -13,10 +13,12 @@ mod requests;
 mod stereo;
 mod talk;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use serde_json::json;
 use url::Url;
 
@@ -31,7 +33,7 @@ use self::requests::VendorRoute;
 use self::stereo::Stereo;
 use self::talk::Talk;
 use super::availability::Availability;
-use super::http::{self, Handler, Reply, Request, Server};
+use super::http::{self, Body, Handler, Reply, Request, Response, Server};
 use super::log::RequestLog;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ids::CallId;
@@ -65,6 +67,17 @@ impl Default for VendorOptions {
     }
 }
 
+/// A fixed answer in place of the one that the call id selects.
+#[derive(Debug, Clone)]
+pub struct FixedAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header `Content-Type`.
+    pub content_type: &'static str,
+    /// The body, byte for byte.
+    pub body: Bytes,
+}
+
 /// A running stand-in. Dropping it closes its port.
 pub struct VendorStandIn {
     vendor: Arc<Vendor>,
@@ -86,6 +99,7 @@ impl VendorStandIn {
         }
         let vendor = Arc::new(Vendor {
             calls: Mutex::new(Calls::new(options.tokens)),
+            fixed_answers: Mutex::default(),
             log: RequestLog::new(),
             availability: Availability::new(),
             processing: options.processing,
@@ -105,6 +119,12 @@ impl VendorStandIn {
     /// finds them.
     pub fn set_tokens(&self, tokens: Vec<String>) {
         self.vendor.calls().set_tokens(tokens);
+    }
+
+    /// Gives a fixed answer to requests with an accepted token about this call.
+    pub fn set_answer(&self, operation: Operation, call_id: CallId, answer: FixedAnswer) {
+        let mut answers = self.vendor.fixed_answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.insert((operation, call_id), answer);
     }
 
     /// While down, the vendor resets the connection of each request and accepts no submit.
@@ -161,6 +181,7 @@ impl VendorStandIn {
 /// The state that all connections share.
 struct Vendor {
     calls: Mutex<Calls>,
+    fixed_answers: Mutex<HashMap<(Operation, CallId), FixedAnswer>>,
     log: RequestLog<VendorRequest>,
     availability: Availability,
     processing: Ready,
@@ -199,6 +220,11 @@ impl Vendor {
         if self.availability.is_down() {
             return Reply::Reset;
         }
+        if customer.is_some()
+            && let Some(answer) = self.fixed_answer(operation, &call_id)
+        {
+            return answer;
+        }
         let redirect_to = format!("{}elsewhere{}", self.other_host, request.path());
         let behaviour = Scenario::parse(&call_id).behaviour;
         let replies = ReplyBuilder { request, behaviour, now, redirect_to };
@@ -222,9 +248,16 @@ impl Vendor {
         }
     }
 
+    fn fixed_answer(&self, operation: Operation, call_id: &CallId) -> Option<Reply> {
+        let answers = self.fixed_answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let FixedAnswer { status, content_type, body } = answers.get(&(operation, call_id.clone()))?.clone();
+        let response = Response::empty(status).with_header("Content-Type", content_type);
+        Some(response.with_body(Body::Full(body)).into())
+    }
+
     fn foreign_audio_url(&self, call_id: &CallId) -> Url {
         let mut url = self.other_host.clone();
-        url.set_path(&format!("elsewhere/{call_id}"));
+        url.set_path(&format!("elsewhere/{}", call_id.path_segment()));
         url
     }
 

@@ -42,8 +42,8 @@ pub(super) async fn take_steps(client: &mut Client, steps: &[Migration]) -> Resu
     Ok(())
 }
 
-/// Takes those of the steps that the database has not taken. [`PostgresStore::open`](super::PostgresStore::open) takes
-/// [`MIGRATIONS`]; tests take steps of later versions.
+/// Runs the steps that the database has not run yet. [`PostgresStore::open`](super::PostgresStore::open) runs
+/// [`MIGRATIONS`]; tests run steps of later versions.
 ///
 /// # Errors
 /// If a step fails, which then has no effect, or if the schema is too new for these steps.

@@ -97,7 +97,7 @@ pub(crate) async fn a_claimed_submit_is_stored_as_unconfirmed(harness: Harness) 
     for _ in 0..2 {
         assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
         let confirm = harness.claim_one(Queue::Polls).await;
-        harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound)).await.unwrap();
+        harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound(None))).await.unwrap();
         harness.advance(10);
     }
     assert_eq!(calls(&harness.claim(Queue::Submits).await), ["1"]);
@@ -114,7 +114,7 @@ pub(crate) async fn a_submit_clears_an_earlier_denial(harness: Harness) {
     harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs());
     let confirm = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound)).await.unwrap();
+    harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound(None))).await.unwrap();
     assert_eq!(harness.find("1").await.analysis.work.unwrap().stage, Stage::Confirm);
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
 }

@@ -10,7 +10,7 @@ use crate::harness::{Harness, acme, globex, ready, submission};
 
 /// Completes enough calls to learn a pace. Each result is found by the second poll, between 10 s and 100 s.
 pub(crate) async fn learn(harness: &Harness) -> Pace {
-    let not_ready = || Step::Polled(PollOutcome::NotReady { etag: None, retry_after: None });
+    let not_ready = || Step::Polled(PollOutcome::NotReady { etag: None, retry_after: None, detail: None });
     for call in 0..Pace::ENOUGH_SAMPLES {
         harness.submit(submission(&format!("learned-{call}"))).await;
         harness.submit_queued().await;
@@ -47,7 +47,11 @@ pub(crate) async fn the_learned_pace_sets_the_first_poll(harness: Harness) {
         harness.advance(10);
         harness.claim_one(Queue::Polls).await
     };
-    harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())))
+        .await
+        .unwrap();
     let pace = learn(&harness).await;
     assert_eq!(pace.samples, Pace::ENOUGH_SAMPLES);
     assert!((50..100).contains(&pace.first_poll_after.as_secs()), "{pace:?}");
@@ -65,6 +69,10 @@ pub(crate) async fn failures_and_revisions_do_not_change_the_pace(harness: Harne
     harness.submit_queued().await;
     harness.advance(10);
     let claimed = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())))
+        .await
+        .unwrap();
     assert_eq!(harness.rows.pace(&acme()).await, learned);
 }

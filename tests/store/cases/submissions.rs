@@ -141,7 +141,7 @@ pub(crate) async fn adopting_does_not_change_an_existing_analysis(harness: Harne
 
     let submit = harness.claim_one(Queue::Submits).await;
     harness.store.adopt(&acme(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
-    let step = Step::Polled(PollOutcome::Rejected(400));
+    let step = Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned()));
     let applied = harness.store.apply(submit.lease, step).await.unwrap();
     assert_eq!(applied.analysis.status, Status::Failed);
 }

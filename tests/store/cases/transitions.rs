@@ -46,7 +46,7 @@ pub(crate) async fn a_completion_writes_its_event_and_deliveries(harness: Harnes
 pub(crate) async fn a_failure_is_announced(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
-    let step = Step::Submitted(SubmitOutcome::Rejected(400));
+    let step = Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned()));
     let applied = harness.store.apply(claimed.lease, step).await.unwrap();
     assert_eq!((applied.event, &applied.analysis.work), (Some(EventKind::AnalysisFailed), &None));
     assert_eq!(harness.find("1").await.analysis, applied.analysis);
@@ -84,7 +84,11 @@ pub(crate) async fn a_settle_poll_without_changes_writes_no_event(harness: Harne
 pub(crate) async fn a_failed_call_restarts_on_request(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .await
+        .unwrap();
     announced(&harness).await;
     harness.submit(submission("1")).await;
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
@@ -99,7 +103,11 @@ pub(crate) async fn a_failed_new_round_announces_the_earlier_result(harness: Har
     announced(&harness).await;
     harness.submit(reanalysis("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .await
+        .unwrap();
     let (kind, data) = announced(&harness).await;
     assert_eq!((kind.as_str(), &data["status"]), ("analysis.updated", &"completed".into()));
     assert_eq!(data["last_error"]["code"], "vendor_error");
@@ -112,7 +120,11 @@ pub(crate) async fn polls_are_counted_per_round(harness: Harness) {
     harness.submit_queued().await;
     let fault = VendorFault { code: FaultCode::VendorError, detail: "502".to_owned(), retry_after: None };
     let steps = [
-        Step::Polled(PollOutcome::NotReady { etag: Some("\"n\"".to_owned()), retry_after: None }),
+        Step::Polled(PollOutcome::NotReady {
+            etag: Some("\"n\"".to_owned()),
+            retry_after: None,
+            detail: None,
+        }),
         Step::Polled(PollOutcome::Fault(fault)),
         ready("salom"),
     ];

@@ -39,7 +39,11 @@ pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
     harness.store.submit_all(&acme(), vec![submission("2"), with_callback("2", A)]).await.unwrap();
     harness.store.adopt(&acme(), &call_id("3"), trace(), obtained("salom")).await.unwrap();
     let claimed = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected(400))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .await
+        .unwrap();
     let delivery = harness.claim_delivery().await;
     harness.store.finish_attempt(delivery.lease, delivered()).await.unwrap();
     let deliveries = DeliveryUsage { attempts: 1, delivered: 1, failed: 0 };

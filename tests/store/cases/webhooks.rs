@@ -174,7 +174,11 @@ pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Har
     harness.announce("completed", &[A]).await;
     harness.submit(submission("failed")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Rejected(400))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())))
+        .await
+        .unwrap();
     events(&harness, "adopted", 1).await;
     harness.submit(submission("overdue")).await;
     harness.advance(PollingPolicy::default().deadline.as_secs());

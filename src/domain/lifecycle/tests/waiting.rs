@@ -18,7 +18,7 @@ fn an_unknown_call_is_retried_until_the_grace_period_ends() {
 #[test]
 fn a_denial_must_last_before_the_call_is_submitted_again() {
     let unknown = || Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
-    let not_found = || Step::Polled(PollOutcome::NotFound);
+    let not_found = || Step::Polled(PollOutcome::NotFound(None));
     let mut scenario = LifecycleScenario::begin();
     scenario.step(START, unknown());
     assert_eq!(scenario.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
@@ -32,7 +32,7 @@ fn a_denial_must_last_before_the_call_is_submitted_again() {
 #[test]
 fn the_grace_period_starts_with_the_first_not_found() {
     let mut scenario = LifecycleScenario::accepted();
-    let not_found = || Step::Polled(PollOutcome::NotFound);
+    let not_found = || Step::Polled(PollOutcome::NotFound(None));
     assert_eq!(scenario.line(after(3600), not_found()), "processing, poll in 300 s");
     assert_eq!(scenario.line(after(4199), not_found()), "processing, poll in 300 s");
     assert_eq!(scenario.line(after(4200), not_found()), "failed, CallNotFound → analysis.failed");
@@ -42,10 +42,10 @@ fn the_grace_period_starts_with_the_first_not_found() {
 fn a_call_that_was_found_again_gets_a_new_grace_period() {
     for between in [not_ready(), empty(), Step::Polled(PollOutcome::Unchanged)] {
         let mut scenario = LifecycleScenario::accepted();
-        scenario.step(after(100), Step::Polled(PollOutcome::NotFound));
+        scenario.step(after(100), Step::Polled(PollOutcome::NotFound(None)));
         scenario.step(after(600), between);
         assert_eq!(
-            scenario.line(after(800), Step::Polled(PollOutcome::NotFound)),
+            scenario.line(after(800), Step::Polled(PollOutcome::NotFound(None))),
             "processing, poll in 79 s"
         );
     }
@@ -54,7 +54,8 @@ fn a_call_that_was_found_again_gets_a_new_grace_period() {
 #[test]
 fn a_retry_after_of_the_vendor_is_honoured() {
     let mut scenario = LifecycleScenario::accepted();
-    let later = PollOutcome::NotReady { etag: None, retry_after: Some(Duration::from_secs(90)) };
+    let later =
+        PollOutcome::NotReady { etag: None, retry_after: Some(Duration::from_secs(90)), detail: None };
     assert_eq!(scenario.line(after(10), Step::Polled(later)), "processing, poll in 90 s");
 }
 
@@ -69,7 +70,7 @@ fn an_empty_answer_counts_after_the_grace_period() {
 
 #[test]
 fn an_interrupted_empty_answer_restarts_the_grace_period() {
-    for between in [not_ready(), Step::Polled(PollOutcome::NotFound)] {
+    for between in [not_ready(), Step::Polled(PollOutcome::NotFound(None))] {
         let mut scenario = LifecycleScenario::accepted();
         scenario.step(after(100), empty());
         scenario.step(after(300), between);
@@ -118,7 +119,7 @@ fn errors_back_off_and_a_success_resets_them() {
 fn an_accepted_submit_resets_its_errors() {
     let mut scenario = LifecycleScenario::begin();
     scenario.step(START, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
-    scenario.step(after(60), Step::Polled(PollOutcome::NotFound));
+    scenario.step(after(60), Step::Polled(PollOutcome::NotFound(None)));
     assert!(scenario.analysis.last_error.is_some(), "the vendor does not have it yet");
     assert_eq!(
         scenario.line(after(60), Step::Submitted(SubmitOutcome::Accepted)),
@@ -181,7 +182,7 @@ fn every_stage_ends_at_the_deadline() {
 
 #[test]
 fn a_call_that_the_vendor_denies_after_the_deadline_is_not_submitted_again() {
-    let line = LifecycleScenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound));
+    let line = LifecycleScenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound(None)));
     assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
 
@@ -201,7 +202,7 @@ fn the_etag_of_an_unfinished_result_is_kept_while_it_is_valid() {
         scenario.step(after(60), step);
         assert_eq!(scenario.work().etag.as_deref(), Some("\"n\""));
     }
-    scenario.step(after(60), Step::Polled(PollOutcome::NotFound));
+    scenario.step(after(60), Step::Polled(PollOutcome::NotFound(None)));
     assert_eq!(scenario.work().etag, None);
 }
 

@@ -1,0 +1,117 @@
+//! The JSON document in the text of an answer.
+
+use std::borrow::Cow;
+
+use super::json::Json;
+use super::repair::repair;
+use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
+
+/// The most text before a document, in bytes: some warnings of PHP.
+const MAX_TEXT_BEFORE: usize = 64 << 10;
+/// The most places where a document is looked for.
+const MAX_PLACES: usize = 8;
+
+/// Returns the document of a text, as valid JSON of at most `max_bytes`. `None` if there is none, or if there may be more than one.
+pub(super) fn document<'a>(
+    text: &'a str,
+    max_bytes: usize,
+    warnings: &mut AnswerWarnings,
+) -> Option<Cow<'a, str>> {
+    let json = if Json::parse(text).is_some() {
+        Cow::Borrowed(text)
+    } else if let Some(json) = whole(text, max_bytes, warnings) {
+        Cow::Owned(json)
+    } else {
+        Cow::Owned(embedded(text, max_bytes, warnings)?)
+    };
+    // An encoder that ran twice made a string of the document.
+    match Json::parse(&json).and_then(|json| nested(json, max_bytes, warnings)) {
+        Some(inner) => Some(Cow::Owned(inner)),
+        None => Some(json),
+    }
+}
+
+/// Returns the list or object that a string holds as JSON.
+pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
+    let text = string.string().filter(|text| text.trim_start().starts_with(['{', '[']))?;
+    let json = if Json::parse(&text).is_some() { text } else { whole(&text, max_bytes, warnings)? };
+    warnings.add(WarningCode::NestedJson, 1);
+    Some(json)
+}
+
+/// Returns a text that is one document with errors.
+fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
+    let mut tried = warnings.clone();
+    let (json, rest) = repair(text, max_bytes, &mut tried)?;
+    if !rest.trim().is_empty() {
+        return None;
+    }
+    *warnings = tried;
+    Some(json)
+}
+
+/// Returns the only object with an `answer` in a text.
+fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
+    let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
+    for at in places.take(MAX_PLACES) {
+        let mut tried = warnings.clone();
+        let Some((json, rest)) = repair(&text[at..], max_bytes, &mut tried) else { continue };
+        let found =
+            Json::parse(&json).and_then(|json| json.members(["answer"], &mut AnswerWarnings::default()));
+        if let Some([Some(_)]) = found {
+            if rest.contains("answer") {
+                return None;
+            }
+            tried.add(WarningCode::SurroundingText, 1);
+            *warnings = tried;
+            return Some(json);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the document and the codes of the warnings.
+    fn found(text: &str) -> Option<(String, Vec<&'static str>)> {
+        let mut warnings = AnswerWarnings::default();
+        let json = document(text, 1 << 20, &mut warnings)?.into_owned();
+        Some((json, warnings.into_list().iter().map(|warning| warning.code.as_str()).collect()))
+    }
+
+    #[test]
+    fn a_document_is_found_between_other_text() {
+        let json = r#"{"answer":{"stalk":[]}}"#;
+        for text in [
+            format!("<br />\n<b>Warning</b>: Undefined index {{x}} in /a.php on line 3<br />\n{json}"),
+            format!("callback({json});"),
+            format!(")]}}',\n{json}"),
+            format!("{json}\nNotice: {{closure}} failed"),
+            format!("{json}\0\0"),
+        ] {
+            assert_eq!(found(&text), Some((json.to_owned(), vec!["surrounding_text"])), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_was_encoded_twice_is_decoded() {
+        let json = r#"{"answer": null}"#;
+        let twice = serde_json::to_string(json).unwrap();
+        assert_eq!(found(&twice), Some((json.to_owned(), vec!["nested_json"])));
+        assert_eq!(found("\"wait\""), Some(("\"wait\"".to_owned(), vec![])));
+    }
+
+    #[test]
+    fn a_text_with_several_documents_or_none_is_refused() {
+        for text in [
+            "",
+            "<html><script>var x = {a: 1}</script></html>",
+            r#"{"answer": null}{"answer": {"stalk": []}}"#,
+            r#"x {"answer": {"stalk": [{"text": "cut"#,
+        ] {
+            assert_eq!(found(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The bodies of answers that are no result.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use reqwest::{Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::without_token;
+use super::encoding::decode;
+use super::words;
+use crate::domain::answer_warnings::AnswerWarnings;
+use crate::domain::vendor_token::VendorToken;
+
+/// The part of an error's body that is read for the vendor's words, in bytes.
+const MAX_ERROR_BYTES: usize = 16 << 10;
+/// The end of a body of [`MAX_ERROR_BYTES`] that is not used, in bytes.
+const CUT_BYTES: usize = 4 << 10;
+/// How long the body of an error may take. A slow body must not delay the outcome.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether the status says that the request failed.
+pub(super) fn is_refusal(status: StatusCode) -> bool {
+    status != StatusCode::NOT_MODIFIED && (status.is_redirection() || status.as_u16() >= 400)
+}
+
+/// Reads the vendor's words in the body of an error. A body that is incomplete or slow counts as far as it came.
+pub(super) async fn words_of_error(mut response: Response, token: &VendorToken) -> Option<String> {
+    let content_type = content_type_of(response.headers());
+    let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
+    let mut body = BytesMut::new();
+    while let Ok(Ok(Some(chunk))) = timeout_at(deadline, response.chunk()).await {
+        body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BYTES - body.len())]);
+        if body.len() == MAX_ERROR_BYTES {
+            break;
+        }
+    }
+    let mut body = without_token(body.freeze(), token);
+    // A token at the cut would not be recognized.
+    body.truncate(MAX_ERROR_BYTES - CUT_BYTES);
+    words_of_body(&body, content_type.as_deref(), token)
+}
+
+/// Returns the vendor's words in a body from which the token was removed.
+pub(super) fn words_of_body(body: &[u8], content_type: Option<&str>, token: &VendorToken) -> Option<String> {
+    words::of_body(&decode(body, content_type, &mut AnswerWarnings::default()), token)
+}
+
+/// The `Content-Type`.
+pub(super) fn content_type_of(headers: &HeaderMap) -> Option<String> {
+    text_of(headers, CONTENT_TYPE)
+}
+
+/// Returns a header that is ASCII.
+pub(super) fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}

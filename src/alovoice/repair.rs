@@ -1,0 +1,263 @@
+//! Rewrites text that is almost JSON as JSON. Scripting languages and speech engines write such text.
+//!
+//! Only errors that allow one meaning are repaired:
+//!
+//! - commas too many, strings in single quotes, names without quotes, a member without a value;
+//! - control characters in strings, and escapes that JSON does not have;
+//! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5` and `007`;
+//! - `NaN`, `-Infinity`, `1.#QNAN` and other numbers that are none, which become `null`.
+//!
+//! A missing comma, quote or bracket and other words are not repaired, because their meaning would be a guess.
+
+#[cfg(test)]
+mod tests;
+
+use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
+
+/// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text; `None` if there
+/// is no such value.
+pub(super) fn repair<'a>(
+    text: &'a str,
+    max_bytes: usize,
+    warnings: &mut AnswerWarnings,
+) -> Option<(String, &'a str)> {
+    let mut repair = Repair { text, at: 0, json: String::new(), max_bytes, syntax: 0, numbers: 0 };
+    repair.document()?;
+    warnings.add(WarningCode::Syntax, repair.syntax);
+    warnings.add(WarningCode::InvalidNumbers, repair.numbers);
+    Some((repair.json, &text[repair.at..]))
+}
+
+struct Repair<'a> {
+    text: &'a str,
+    at: usize,
+    json: String,
+    max_bytes: usize,
+    /// Number of repaired errors.
+    syntax: usize,
+    /// Number of words in the place of numbers.
+    numbers: usize,
+}
+
+impl Repair<'_> {
+    /// Reads one value with everything inside it. It does not recurse, so deep nesting cannot exhaust the call stack.
+    fn document(&mut self) -> Option<()> {
+        // The closing brackets that are still expected.
+        let mut open = Vec::new();
+        self.skip_space();
+        self.peek()?;
+        loop {
+            self.skip_space();
+            let opened = match self.peek() {
+                Some(b'{') => Some(b'}'),
+                Some(b'[') => Some(b']'),
+                _ => None,
+            };
+            if let Some(close) = opened {
+                self.json.push(if close == b'}' { '{' } else { '[' });
+                self.at += 1;
+                open.push(close);
+            } else {
+                self.scalar()?;
+            }
+            let mut is_first = opened.is_some();
+            loop {
+                let Some(close) = open.last().copied() else { return Some(()) };
+                let commas = self.skip_commas();
+                if self.peek()? == close {
+                    self.syntax += commas;
+                    self.json.push(close.into());
+                    self.at += 1;
+                    open.pop();
+                    is_first = false;
+                    continue;
+                }
+                match (is_first, commas) {
+                    (true, extra) => self.syntax += extra,
+                    (false, 0) => return None,
+                    (false, commas) => {
+                        self.syntax += commas - 1;
+                        self.json.push(',');
+                    }
+                }
+                if close == b'}' {
+                    self.name()?;
+                }
+                break;
+            }
+            if self.json.len() > self.max_bytes {
+                return None;
+            }
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        let rest = &self.text[self.at..];
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
+    /// Skips white space and commas, and returns the number of commas.
+    fn skip_commas(&mut self) -> usize {
+        let mut commas = 0;
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b',') {
+                return commas;
+            }
+            self.at += 1;
+            commas += 1;
+        }
+    }
+
+    /// Reads the name of a member and the colon.
+    fn name(&mut self) -> Option<()> {
+        if matches!(self.peek()?, b'"' | b'\'') {
+            self.string()?;
+        } else {
+            let rest = &self.text[self.at..];
+            let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '-');
+            let end = rest.find(|c| !is_part(c)).filter(|end| *end > 0)?;
+            self.json.push('"');
+            self.json.push_str(&rest[..end]);
+            self.json.push('"');
+            self.at += end;
+            self.syntax += 1;
+        }
+        self.skip_space();
+        if self.peek()? != b':' {
+            return None;
+        }
+        self.at += 1;
+        self.json.push(':');
+        Some(())
+    }
+
+    fn scalar(&mut self) -> Option<()> {
+        if matches!(self.peek(), Some(b'"' | b'\'')) {
+            return self.string();
+        }
+        let rest = &self.text[self.at..];
+        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}' | ':' | '"' | '\'' | '{' | '[');
+        let word = &rest[..rest.find(ends).unwrap_or(rest.len())];
+        self.at += word.len();
+        match classify(word)? {
+            Word::Json => self.json.push_str(word),
+            Word::Other(json) => {
+                self.syntax += 1;
+                self.json.push_str(&json);
+            }
+            Word::NotANumber => {
+                self.numbers += 1;
+                self.json.push_str("null");
+            }
+        }
+        Some(())
+    }
+
+    /// Reads a string in double or single quotes.
+    fn string(&mut self) -> Option<()> {
+        let quote = self.peek()?;
+        self.syntax += usize::from(quote == b'\'');
+        self.json.push('"');
+        self.at += 1;
+        loop {
+            let rest = &self.text[self.at..];
+            let is_special = |byte: &u8| *byte == quote || matches!(byte, b'\\' | b'"' | 0..0x20);
+            let end = rest.as_bytes().iter().position(is_special)?;
+            self.json.push_str(&rest[..end]);
+            self.at += end;
+            let special = rest.as_bytes()[end];
+            if special == quote {
+                break;
+            }
+            match special {
+                b'\\' => self.escape(),
+                b'"' => {
+                    self.json.push_str("\\\"");
+                    self.at += 1;
+                }
+                control => {
+                    self.json.push_str(&format!("\\u{control:04x}"));
+                    self.at += 1;
+                    self.syntax += 1;
+                }
+            }
+        }
+        self.json.push('"');
+        self.at += 1;
+        Some(())
+    }
+
+    /// Reads an escape. A backslash that begins none is a character of the text.
+    fn escape(&mut self) {
+        let rest = &self.text[self.at + 1..];
+        let hexadecimal =
+            |digits: usize| rest.get(1..=digits).filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let first = rest.bytes().next();
+        let digits = match first {
+            Some(b'u') => hexadecimal(4),
+            Some(b'x') => hexadecimal(2),
+            _ => None,
+        };
+        let (json, length) = match (first, digits) {
+            (_, Some(digits)) => (format!("\\u{digits:0>4}"), 1 + digits.len()),
+            (Some(byte @ (b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')), None) => {
+                (format!("\\{}", char::from(byte)), 1)
+            }
+            (Some(b'\''), None) => ("'".to_owned(), 1),
+            _ => ("\\\\".to_owned(), 0),
+        };
+        self.syntax += usize::from(!json.starts_with('\\') || length == 0 || length == 3);
+        self.json.push_str(&json);
+        self.at += 1 + length;
+    }
+}
+
+/// A value without quotes and brackets.
+enum Word {
+    /// The word is JSON.
+    Json,
+    /// The word has this meaning in JSON.
+    Other(String),
+    /// A number that is none.
+    NotANumber,
+}
+
+fn classify(word: &str) -> Option<Word> {
+    let lower = word.to_ascii_lowercase();
+    Some(match &lower[..] {
+        "true" | "false" | "null" if lower == word => Word::Json,
+        "true" | "false" => Word::Other(lower),
+        // Nothing: a member without a value.
+        "null" | "none" | "nil" | "undefined" | "(null)" | "" => Word::Other("null".to_owned()),
+        _ if is_json_number(word) => Word::Json,
+        _ => number(&lower)?,
+    })
+}
+
+fn is_json_number(word: &str) -> bool {
+    word.ends_with(|c: char| c.is_ascii_digit()) && serde_json::from_str::<serde_json::Number>(word).is_ok()
+        // A number that does not fit is JSON, too.
+        || word.contains(['e', 'E']) && serde_json::from_str::<&serde_json::value::RawValue>(word).is_ok()
+}
+
+fn number(lower: &str) -> Option<Word> {
+    let digits = lower.trim_start_matches(['+', '-']);
+    if matches!(digits, "" | "nan" | "snan" | "qnan" | "inf" | "infinity")
+        || digits.starts_with("nan(")
+        || digits.starts_with("1.#")
+    {
+        return Some(Word::NotANumber);
+    }
+    if !lower.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'+' | b'-')) {
+        return None;
+    }
+    match lower.parse::<f64>() {
+        Ok(number) if number.is_finite() => Some(Word::Other(number.to_string())),
+        Ok(_) | Err(_) => Some(Word::NotANumber),
+    }
+}

@@ -1,0 +1,54 @@
+//! Resumes the work of a tenant whose vendor token changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+
+use super::{Report, Worker};
+use crate::alovoice::VendorPermits;
+use crate::domain::ids::TenantId;
+use crate::domain::vendor_token::VendorToken;
+use crate::store::{Store, StoreError};
+use crate::tenants::Tenants;
+
+/// The worker that resumes work which waits because the vendor refused a token. A step resumes the work of each tenant whose
+/// token is new since the last step, so the first step resumes all: the token may have changed while the process did not run.
+///
+/// Each replica does so when it reads the new token. A replica with the old token may claim the work in between and wait
+/// again, until it reads the new token, too.
+pub struct TokenWatcher {
+    tenants: Arc<Tenants>,
+    store: Arc<dyn Store>,
+    permits: Arc<VendorPermits>,
+    known: Mutex<BTreeMap<TenantId, Arc<VendorToken>>>,
+}
+
+impl TokenWatcher {
+    /// A worker that knows no token yet.
+    pub fn new(tenants: Arc<Tenants>, store: Arc<dyn Store>, permits: Arc<VendorPermits>) -> Self {
+        Self { tenants, store, permits, known: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Worker for TokenWatcher {
+    fn name(&self) -> &'static str {
+        "token_watcher"
+    }
+
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        for tenant in self.tenants.all() {
+            let (id, token) = (tenant.id(), tenant.vendor_token());
+            let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known().get(id).is_some_and(|known| Arc::ptr_eq(known, &token)) {
+                continue;
+            }
+            self.permits.token_changed(id);
+            self.store.resume_refused(id).await?;
+            known().insert(id.clone(), token);
+        }
+        Ok(Report::default())
+    }
+}
