@@ -46,10 +46,10 @@ pub(super) async fn examine(connector: Connector, listening: Option<Connector>) 
     if pooling == Pooling::Transaction && listening.is_none() {
         return Err(UnsuitableDatabase::Session("store.url").into());
     }
-    if let Some(listening) = &listening {
-        if self::pooling(listening, "store.listen_url").await? == Pooling::Transaction {
-            return Err(UnsuitableDatabase::Session("store.listen_url").into());
-        }
+    if let Some(listening) = &listening
+        && self::pooling(listening, "store.listen_url").await? == Pooling::Transaction
+    {
+        return Err(UnsuitableDatabase::Session("store.listen_url").into());
     }
     let connector = if pooling == Pooling::Transaction { connector.without_sessions() } else { connector };
     let (mut client, _driving) = connector.connect(None).await?;
