@@ -19,7 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fault::{ConnectError, Fault};
-use super::parameters::{Parameters, Server};
+use super::parameters::{DatabaseServer, Parameters};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, SystemEntropy};
 
@@ -38,7 +38,7 @@ const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; SE
 #[derive(Clone)]
 pub(super) struct Connector {
     base: Config,
-    servers: Arc<[Server]>,
+    servers: Arc<[DatabaseServer]>,
     /// The index of the server to try first: the one that accepted the last connection, or the one after a server that failed.
     first: Arc<AtomicUsize>,
     tls: MakeRustlsConnect,
@@ -115,7 +115,7 @@ impl Connector {
 
     async fn connect_to(
         &self,
-        server: &Server,
+        server: &DatabaseServer,
         notifications: Option<UnboundedSender<Notification>>,
     ) -> Result<(Client, AbortOnDropHandle<()>), tokio_postgres::Error> {
         let mut config = server.configure(&self.base);

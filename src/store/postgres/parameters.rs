@@ -21,7 +21,7 @@ const PORT: u16 = 5432;
 
 /// A server of the URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct DatabaseServer {
     /// A name, an address or the folder of a Unix socket. The server's certificate must be valid for it.
     host: Option<String>,
     /// The address to connect to, instead of those of `host`.
@@ -29,7 +29,7 @@ pub(super) struct Server {
     port: u16,
 }
 
-impl Server {
+impl DatabaseServer {
     /// The configuration for a connection to this server.
     pub(super) fn configure(&self, base: &Config) -> Config {
         let mut config = base.clone();
@@ -44,7 +44,7 @@ impl Server {
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for DatabaseServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, self.address) {
             (Some(host), _) => write!(f, "{host}:{}", self.port),
@@ -59,7 +59,7 @@ pub(super) struct Parameters {
     /// The configuration without a server.
     pub(super) base: Config,
     /// The servers in the order of the URL; at least one.
-    pub(super) servers: Vec<Server>,
+    pub(super) servers: Vec<DatabaseServer>,
     /// Whether connections are spread over the servers.
     pub(super) is_balanced: bool,
     pub(super) tls: TlsMode,
@@ -156,7 +156,7 @@ fn number<T: FromStr>(key: &str, value: &str) -> Result<T, String> {
 }
 
 /// The servers of `host`, `hostaddr` and `port`, which are lists of the same length. A single port is that of all servers.
-fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<Server>, String> {
+fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<DatabaseServer>, String> {
     let list = |key: &str| get(key).map_or_else(Vec::new, |list| list.split(',').collect::<Vec<&str>>());
     let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
     let count = hosts.len().max(addresses.len());
@@ -178,7 +178,7 @@ fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<Server>, Str
             None | Some("") => PORT,
             Some(port) => number("port", port)?,
         };
-        Ok(Server { host, address, port })
+        Ok(DatabaseServer { host, address, port })
     };
     (0..count).map(server).collect()
 }
@@ -199,7 +199,7 @@ mod tests {
 
     fn servers(url: &str) -> String {
         let shown = |parameters: Parameters| {
-            let servers = parameters.servers.iter().map(Server::to_string);
+            let servers = parameters.servers.iter().map(DatabaseServer::to_string);
             servers.collect::<Vec<_>>().join(" ")
         };
         read(url).map_or_else(|error| error, shown)
