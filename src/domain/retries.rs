@@ -74,7 +74,7 @@ pub enum RetryDecision {
     Delivered,
     /// The next attempt is at this time.
     RetryAt(Timestamp),
-    /// The delivery failed for good.
+    /// The delivery failed permanently.
     GiveUp(GiveUpReason),
     /// The gateway itself could not send the attempt. The delivery waits until this time, and the attempt does not
     /// count in the schedule.
@@ -94,7 +94,7 @@ impl RetryDecision {
     }
 }
 
-/// Reason why a delivery fails for good.
+/// Reason why a delivery fails permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
     /// The receiver answered 410. Its webhook becomes disabled.
@@ -116,6 +116,11 @@ impl RetrySchedule {
     /// Creates a schedule. The first attempt has no pause, so there is one attempt more than pauses.
     pub const fn new(pauses: Vec<Duration>) -> Self {
         Self(pauses)
+    }
+
+    /// The longest pause between two attempts that the schedule allows.
+    pub fn longest_pause(&self) -> Duration {
+        self.0.iter().map(|pause| spread(*pause, 1.0)).fold(Self::MAX_RETRY_AFTER, Duration::max)
     }
 
     /// Decides what follows after attempt number `attempts_made` (from 1) ended at `now`.

@@ -1,13 +1,13 @@
 //! The store: analyses, events, deliveries and webhooks, on `SQLite` or PostgreSQL. The only module with SQL.
 //!
-//! Each subject has a trait, which each engine implements in the file that holds the subject's SQL. [`Store`] is all of
+//! Each subject has a trait, which each engine implements in the file that holds the subject's SQL. [`Store`] combines
 //! them. Methods on the data of one tenant take the tenant first; the others have `across_tenants` in their names.
 //!
 //! Guarantees of every engine:
 //!
 //! - A successful write is on disk.
-//! - A state change, its event and its deliveries are one transaction. The transition itself is the domain's
-//!   ([`crate::domain::lifecycle`]) and runs inside that transaction, on the row as it is then. The same transaction
+//! - A state change, its event and its deliveries are one transaction. The domain
+//!   ([`crate::domain::lifecycle`]) computes the change inside that transaction, from the current row. The same transaction
 //!   updates the tenant's learned processing time.
 //! - Work is claimed by **lease**: a claim sets `due_at` to the lease's end and raises the row's **fencing token**, which
 //!   every later write must carry. When the lease runs out, another worker may claim the row. Then the token of the first
@@ -44,6 +44,7 @@ pub mod sqlite;
 mod submissions;
 mod subscriptions;
 mod tables;
+mod time_corrections;
 mod transitions;
 mod upkeep;
 mod usage;
@@ -76,6 +77,7 @@ pub use self::refreshes::Refreshing;
 pub use self::replay_steps::Advanced;
 pub use self::replays::{ReplayBegin, ReplayStore};
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
+pub use self::time_corrections::TimeStore;
 pub use self::transitions::{Applied, OverdueFailures};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
@@ -149,6 +151,7 @@ pub trait Store:
     + RetentionStore
     + SealedStore
     + StatsStore
+    + TimeStore
     + UsageStore
     + WebhookStore
     + WorkStore
