@@ -140,7 +140,14 @@ async fn check_explains_a_token_without_printing_it() {
     let (code, explanation, errors) = explained(&stage, &good).await;
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{explanation}");
     let shown = explanation.replace(&good.len().to_string(), "N");
-    let shown: Vec<_> = shown.lines().map(|line| line.split("; it is ").next().unwrap()).collect();
+    // Without the time, and with the first operation of each scope.
+    let shown: Vec<_> = shown
+        .lines()
+        .map(|line| {
+            let is_of_scope = line.contains(" allows ") || line.contains(" lacks ");
+            line.split(if is_of_scope { ", " } else { "; it is " }).next().unwrap()
+        })
+        .collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
     ok      format     a signed JWT of N bytes, alg HS256
     ok      issuer     iss is "https://issuer.test"
@@ -152,10 +159,10 @@ async fn check_explains_a_token_without_printing_it() {
     ok      tenant     tenant is "acme"
     ok      scopes     scope is "openid analyses:read"
     ok      configured acme is configured
-    ok      allows     analyses:read: list_analyses, get_analysis, get_transcript, get_vendor_answer, list_events, get_usage
-    -       lacks      analyses:write: submit_analysis, submit_analyses, delete_analysis
-    -       lacks      audio:read: get_audio, create_audio_link
-    -       lacks      webhooks:manage: create_webhook, list_webhooks, get_webhook, change_webhook, delete_webhook, test_webhook, rotate_webhook_secret, replay_webhook, get_replay, list_deliveries, get_delivery, redeliver
+    ok      allows     analyses:read: list_analyses
+    -       lacks      analyses:write: submit_analysis
+    -       lacks      audio:read: get_audio
+    -       lacks      webhooks:manage: create_webhook
     the token would be accepted
     "#);
 
