@@ -43,6 +43,16 @@ macro_rules! contract {
                 changes_are_announced_after_the_commit,
                 statistics_count_stored_rows,
             ],
+            times: [
+                work_that_a_fast_clock_parked_becomes_due_after_a_restart,
+                waiting_work_keeps_its_pauses_when_a_fast_clock_is_corrected,
+                work_of_a_clock_without_time_starts_again_after_a_restart,
+                a_round_keeps_its_deadline_when_a_slow_clock_is_corrected,
+                finished_work_of_a_slow_clock_outlives_the_correction,
+                finished_work_keeps_its_times_at_a_small_step,
+                right_times_are_not_changed,
+                the_clock_keeper_corrects_the_clock_and_counts_the_step,
+            ],
             paces: [
                 a_completion_updates_the_pace_of_its_tenant_only,
                 the_learned_pace_sets_the_first_poll,
@@ -126,6 +136,7 @@ macro_rules! contract {
             ],
             usage: [
                 usage_is_counted_per_tenant_and_day,
+                usage_agrees_with_the_list_of_deliveries,
                 days_without_usage_are_omitted_and_old_days_deleted,
             ],
             refreshes: [
@@ -154,6 +165,8 @@ macro_rules! contract {
                 a_deleted_webhook_leaves_no_rows,
                 deliveries_to_a_disabled_webhook_expire,
                 a_redelivery_keeps_attempts_and_restarts_the_schedule,
+                a_thin_webhook_gets_no_result,
+                a_thin_callback_gets_no_result,
                 repeated_redeliveries_do_not_dominate_the_activity,
                 a_test_event_goes_to_one_webhook_and_not_to_the_feed,
                 deliveries_are_listed_by_filter,
@@ -161,6 +174,7 @@ macro_rules! contract {
             replays: [
                 a_replay_sends_each_event_since_a_time_once,
                 a_replay_restarts_finished_deliveries_only,
+                a_replay_counts_each_outcome_once,
                 a_replay_waits_for_a_slow_webhook,
                 a_replay_waits_while_its_webhook_is_disabled,
                 a_webhook_has_one_replay_at_a_time,
