@@ -23,7 +23,7 @@ pub struct RecordedDelivery {
     pub webhook: Option<WebhookId>,
     /// URL of the receiver. For a webhook it is the current URL.
     pub url: String,
-    /// What the receiver gets of the event. For a webhook it is the current payload.
+    /// Payload of the event. For a webhook it is the current payload of the webhook.
     pub payload: EventPayload,
     /// The event's id.
     pub event_id: EventId,
@@ -41,7 +41,7 @@ pub struct RecordedDelivery {
     pub due_at: Timestamp,
     /// Whether an attempt is in progress.
     pub leased: bool,
-    /// Time when the delivery succeeded or failed for good.
+    /// Time when the delivery succeeded or failed permanently.
     pub finished_at: Option<Timestamp>,
 }
 
