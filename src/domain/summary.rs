@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
+use super::analysis::{
+    Analysis, AnalysisResult, Failure, LastError, LastReanalysis, Metadata, Reanalysis, Status,
+};
 use super::clock::Timestamp;
 use super::ids::CallId;
 use super::public_url::PublicUrl;
@@ -91,9 +93,15 @@ pub struct AnalysisSummary {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice, while the gateway retries.
+    /// The error of the last request to AloVoice, while the gateway retries, or the reason why a new analysis failed.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// The new analysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    #[schema(required = true)]
+    pub reanalysis: Option<Reanalysis>,
+    /// The latest new analysis that has ended, or `null`.
+    #[schema(required = true)]
+    pub last_reanalysis: Option<LastReanalysis>,
     /// The distinct names of the matched quality rules: the first 100 with up to 256 characters.
     #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
@@ -119,6 +127,8 @@ impl AnalysisSummary {
             metadata: analysis.metadata.clone(),
             error: analysis.failure.clone(),
             last_error: analysis.last_error.clone(),
+            reanalysis: analysis.reanalysis(),
+            last_reanalysis: analysis.last_reanalysis,
             tag_names: None,
             talk_metrics: None,
             audio_url: None,

@@ -66,6 +66,9 @@ impl From<AnalysesError> for ApiError {
                     None => problem,
                 }
             }
+            AnalysesError::TooManyRefreshes => {
+                Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(5))
+            }
             AnalysesError::CallbackForbidden(forbidden) => {
                 Self::callback_forbidden("#/callback/url", &forbidden)
             }

@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
@@ -15,6 +16,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::audit::AuditEntry;
 use super::body::{RequestBody, receive};
+use super::conditional::preferred_wait;
 use super::idempotency::{IdempotentRequest, parse_key};
 use super::operations::{Access, ApiOperation, PathOperations};
 use super::path::PathParameters;
@@ -42,6 +44,8 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub trace: TraceContext,
     /// The request id. It is empty for safe methods, whose handlers do not need it.
     pub request_id: String,
+    /// The time that the caller prefers to wait for an outcome (`Prefer: wait`).
+    pub wait: Option<Duration>,
     /// The path parameters.
     pub path: P,
     /// The query parameters.
@@ -86,9 +90,10 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
     let bytes = receive::<B>(&request, payload, state).await?;
     let body = B::parse(bytes.as_deref())?;
     let calls = body.calls();
+    let wait = preferred_wait(&request);
     let call = path.call().or(calls.first());
     let idempotent = operation.keyed_answer.zip(key.filter(|_| !body.is_dry_run())).map(|(contents, key)| {
-        IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call))
+        IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call), wait)
     });
     AuditEntry::add_calls(&request, calls);
     let extensions = request.extensions();
@@ -100,6 +105,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
         caller,
         trace: trace.ok_or_else(|| ApiError::new(INTERNAL, "the request has no trace"))?.0,
         request_id: request_id.unwrap_or_default(),
+        wait,
         path,
         query,
         body,
