@@ -181,7 +181,7 @@ proptest! {
                     }
                     check_state(&scenario.analysis)?;
                 }
-                RandomEvent::Crash => scenario.claim(),
+                RandomEvent::Crash => scenario.claim(now),
                 RandomEvent::Work(submit, poll) => {
                     let Some(stage) = scenario.analysis.work.as_ref().map(|work| work.stage) else { continue };
                     let event = check_step(&mut scenario, now, step_of(stage, submit, poll))?;
