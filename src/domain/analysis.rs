@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::answer_warnings::AnswerWarning;
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
-use super::events::EventPayload;
+use super::event_payload::EventPayload;
 use super::ids::{CallId, TenantId};
 use super::tags::Tag;
 use super::trace::TraceContext;

@@ -9,6 +9,7 @@ pub mod callback_url;
 pub mod claim_path;
 pub mod clock;
 pub mod deliveries;
+pub mod event_payload;
 pub mod events;
 pub mod feed;
 pub mod idempotency;

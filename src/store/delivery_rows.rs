@@ -9,7 +9,7 @@ use super::webhook_rows::read_sealed;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
-use crate::domain::events::EventPayload;
+use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, WebhookId};
 
 /// A stored delivery.
@@ -23,7 +23,7 @@ pub struct RecordedDelivery {
     pub webhook: Option<WebhookId>,
     /// URL of the receiver. For a webhook it is the current URL.
     pub url: String,
-    /// What the receiver gets of the event. For a webhook it is the current payload.
+    /// Payload of the event. For a webhook it is the current payload of the webhook.
     pub payload: EventPayload,
     /// The event's id.
     pub event_id: EventId,
@@ -41,7 +41,7 @@ pub struct RecordedDelivery {
     pub due_at: Timestamp,
     /// Whether an attempt is in progress.
     pub leased: bool,
-    /// Time when the delivery succeeded or failed for good.
+    /// Time when the delivery succeeded or failed permanently.
     pub finished_at: Option<Timestamp>,
 }
 

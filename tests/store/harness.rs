@@ -9,7 +9,7 @@ use alovoice_gateway::domain::analysis::{
 };
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
-use alovoice_gateway::domain::events::EventPayload;
+use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;

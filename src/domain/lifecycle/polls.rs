@@ -77,7 +77,7 @@ impl Analysis {
         }
         let since = work.accepted_at.unwrap_or(now);
         if as_before && now.since(since) < context.policy.empty_grace {
-            // During another analysis, the vendor still shows the old result.
+            // During a reanalysis, the vendor still shows the old result.
             return self.wait(work, None, None, context);
         }
         let pace = processed(&work, now)
@@ -98,7 +98,7 @@ impl Analysis {
         let now = context.now;
         match outcome {
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
-                // During another analysis, the vendor cleared the old result. An empty result never replaces a transcript.
+                // The vendor cleared the old result for the reanalysis. An empty result never replaces a transcript.
                 self.wait(work, None, None, context)
             }
             PollOutcome::Empty(obtained) => {
@@ -175,7 +175,7 @@ fn explanation(outcome: &PollOutcome) -> (Option<String>, Option<Duration>) {
     }
 }
 
-/// The error that a caller sees while the analysis waits, if the vendor explained its answer.
+/// Returns the error to show while the analysis waits, if the vendor explained its answer.
 fn reason(code: FaultCode, detail: Option<String>, at: Timestamp) -> Option<LastError> {
     detail.map(|detail| LastError { code, detail, at })
 }
