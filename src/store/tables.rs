@@ -21,6 +21,9 @@ pub(super) const TABLES: [&str; 16] = [
     "idempotency",
 ];
 
+/// Tables whose rows are derived from the results, and not copied.
+pub(super) const DERIVED_TABLES: [&str; 3] = ["listings", "tags", "search"];
+
 /// A table of the database.
 #[derive(Debug)]
 pub(super) struct Table {
