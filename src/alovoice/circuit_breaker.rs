@@ -168,10 +168,11 @@ impl From<&PollOutcome> for VendorHealth {
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
-            // Even an unreadable answer shows that the vendor works.
-            FaultCode::CallNotFound | FaultCode::NoResult | FaultCode::AnswerUnreadable => {
-                return Self::Answering;
-            }
+            // An unreadable answer still shows that the vendor answers.
+            FaultCode::CallNotFound
+            | FaultCode::NoResult
+            | FaultCode::SubmissionUnconfirmed
+            | FaultCode::AnswerUnreadable => return Self::Answering,
             FaultCode::TokenRefused => true,
             FaultCode::VendorUnreachable
             | FaultCode::VendorTimeout

@@ -43,33 +43,6 @@ impl EventKind {
     }
 }
 
-/// What receivers of an event get: `full` (the whole analysis) or `thin` (the ids, the status, the revision and the URL of the
-/// analysis).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EventPayload {
-    /// The whole analysis.
-    #[default]
-    Full,
-    /// The ids, the status, the revision and the URL of the analysis.
-    Thin,
-}
-
-impl EventPayload {
-    /// Name in the API and the store.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Thin => "thin",
-        }
-    }
-
-    /// Parses the output of [`EventPayload::as_str`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Full, Self::Thin].into_iter().find(|payload| payload.as_str() == word)
-    }
-}
-
 /// Event with the bodies that receivers get, byte for byte.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -85,7 +58,7 @@ pub struct Event {
     pub at: Timestamp,
     /// JSON object with `type`, `timestamp` and `data`.
     pub body: Bytes,
-    /// The same object with less `data`, for receivers of [`EventPayload::Thin`].
+    /// The same object with less `data`, for receivers of [`EventPayload::Thin`](super::event_payload::EventPayload).
     pub thin_body: Bytes,
 }
 
@@ -98,7 +71,7 @@ struct EventBody<T> {
     data: T,
 }
 
-/// The `data` of an event in [`EventPayload::Thin`].
+/// The `data` of an event in [`EventPayload::Thin`](super::event_payload::EventPayload).
 #[derive(Debug, Serialize)]
 struct ThinData<'a> {
     call_id: &'a CallId,

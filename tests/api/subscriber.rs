@@ -1,7 +1,7 @@
 //! A client of the event stream that follows the HTML standard (9.2.6) strictly and does not read ahead.
 
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::caller::{Answer, Caller};
@@ -25,18 +25,18 @@ pub(crate) enum StreamBlock {
 impl Subscriber {
     /// Opens a stream and reads the first block, which holds the current position.
     pub(crate) async fn open(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Self {
-        Self::try_open(caller, path, last_event_id).await.unwrap()
+        Self::try_open(caller, path, last_event_id).await.unwrap_or_else(|status| panic!("{path}: {status}"))
     }
 
-    /// Opens a stream as [`Self::open`] does. An error is the status of the refusal.
+    /// Opens a stream like [`Self::open`], or returns the status of the refusal.
     pub(crate) async fn try_open(
         caller: &Caller,
         path: &str,
         last_event_id: Option<&str>,
-    ) -> Result<Self, StatusCode> {
+    ) -> Result<Self, u16> {
         let response = ask(caller, path, last_event_id).await;
         if response.status() != 200 {
-            return Err(response.status());
+            return Err(response.status().as_u16());
         }
         let mut subscriber = Self {
             response,

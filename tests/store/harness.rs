@@ -8,8 +8,8 @@ use alovoice_gateway::domain::analysis::{
     AnalysisResult, Metadata, Submission, SubmissionCallback, VendorResult,
 };
 use alovoice_gateway::domain::callback_url::CallbackUrl;
-use alovoice_gateway::domain::clock::{Entropy, Timestamp};
-use alovoice_gateway::domain::events::EventPayload;
+use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
+use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -81,6 +81,10 @@ impl Harness {
     ) -> Self {
         let changes = Mutex::new(store.changes());
         Self { store, clock, rows, changes, _keep: Box::new(keep) }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(crate) fn advance(&self, seconds: u64) {

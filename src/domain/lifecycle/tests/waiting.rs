@@ -236,7 +236,14 @@ fn a_round_past_its_deadline_expires_without_a_poll() {
     let expire = |mut scenario: LifecycleScenario, second| {
         let policy = PollingPolicy::default();
         let current = scenario.held.as_ref();
-        let context = Context { now: after(second), policy: &policy, jitter: 0.0, current, pace: None };
+        let context = Context {
+            now: after(second),
+            policy: &policy,
+            jitter: 0.0,
+            current,
+            pace: None,
+            learned: &LearnedAnswers::nothing(),
+        };
         let effect = scenario.analysis.expire(&context);
         (effect.event, scenario.analysis)
     };
