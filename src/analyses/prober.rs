@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::alovoice::{VendorCall, VendorClient, VendorPermit};
 use crate::config::VendorSettings;
+use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::env::Env;
 use crate::store::{Store, StoreError};
@@ -58,7 +59,7 @@ impl Prober {
         let outcome = self.store.finish_probe(tenant.id(), claim, shape, self.pause).await?;
         let label = outcome.map_or("failed", |outcome| outcome.as_str());
         self.env.metrics.vendor_probes.with_label_values(&[tenant.id().as_str(), label]).inc();
-        let (tenant, status) = (tenant.id(), shape.map(|shape| shape.status()));
+        let (tenant, status) = (tenant.id(), shape.map(AnswerShape::status));
         tracing::info!(%tenant, status, outcome = label, "vendor probed for its answer to an unknown call");
         Ok(())
     }

@@ -64,11 +64,12 @@ impl Analysis {
         &mut self,
         mut work: Work,
         judgement: Judgement,
-        detail: Option<String>,
+        detail: Option<&str>,
         context: &Context<'_>,
     ) -> Effect {
         work.empty_since = None;
-        let reason = |code| detail.clone().map(|detail| LastError { code, detail, at: context.now });
+        let reason =
+            |code| detail.map(|detail| LastError { code, detail: detail.to_owned(), at: context.now });
         if judgement.meaning == Meaning::Ambiguous {
             work.missing_since = None;
             return self.wait(work, None, reason(FaultCode::NoResult), context);
@@ -80,7 +81,7 @@ impl Analysis {
             let effect = self.wait(work, None, reason(FaultCode::CallNotFound), context);
             return Effect { probe: judgement.needs_probe, ..effect };
         }
-        let detail = not_found_detail(context.policy, detail.as_deref());
+        let detail = not_found_detail(context.policy, detail);
         self.fail(FailureCode::CallNotFound, detail, context.now)
     }
 }

@@ -56,7 +56,7 @@ impl Analysis {
                 self.known(work, outcome, judgement.needs_probe, context)
             }
             _ if confirming => self.unconfirmed(work, judgement, detail.as_deref(), context),
-            _ => self.unknown(work, judgement, detail, context),
+            _ => self.unknown(work, judgement, detail.as_deref(), context),
         };
         if let (Some(work), Some(floor)) = (&mut self.work, retry_after) {
             work.due_at = work.due_at.max(context.now + floor.min(PollingPolicy::MAX_RETRY_AFTER));
