@@ -1,8 +1,5 @@
-//! Parses the answers of `callgetairesult`. The parser is lenient: it takes the fields that it can read and omits the others,
-//! and it tolerates errors that allow one meaning only. It counts them as warnings of the result.
-//!
-//! The memory it uses is bounded by the size of the answer: [`super::json`] builds no tree of values, and the numbers of
-//! turns and tags are limited.
+//! Parses the answers of `callgetairesult`. The parser is lenient: it reads the fields that are valid and omits the
+//! others, and it tolerates unambiguous errors. It counts them as warnings of the result.
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +29,7 @@ const MAX_NESTED_BYTES: usize = 1 << 20;
 /// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Whether a body is JSON, perhaps with errors that the reader of results tolerates.
+/// Whether a body is JSON, with or without errors that the reader of results tolerates.
 pub(super) fn is_json(body: &[u8], content_type: Option<&str>) -> bool {
     let mut warnings = AnswerWarnings::default();
     let text = decode(body, content_type, &mut warnings);
@@ -49,9 +46,9 @@ pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
 pub struct AnswerReader<'a> {
     /// The vendor's URL. Paths of recordings on other hosts are omitted.
     pub base_url: &'a Url,
-    /// The token that the vendor's words must not show.
+    /// The token to remove from the vendor's words.
     pub token: &'a VendorToken,
-    /// The largest text of an answer in UTF-8, in bytes.
+    /// Maximum length of the text of an answer in UTF-8, in bytes.
     pub max_bytes: usize,
 }
 
@@ -83,7 +80,7 @@ impl AnswerReader<'_> {
             return Ok(PollOutcome::NotReady { etag, retry_after: None, detail });
         };
         let is_silent = result.transcript.is_empty();
-        // A silent call is no error, and an error is no silent call.
+        // A silent call is not an error. An error must not be read as a silent call.
         if is_silent && let Some(words) = words::of_error(&json, self.token) {
             let detail = Some(quoted("the vendor answered without a result", Some(words)));
             return Ok(PollOutcome::NotReady { etag, retry_after: None, detail });
@@ -159,7 +156,7 @@ fn turns(fragments: Vec<Json<'_>>, warnings: &mut AnswerWarnings) -> Vec<Turn> {
     turns
 }
 
-/// Returns the number of characters that the vendor or the decoder could not read.
+/// Returns the number of characters that the vendor or the decoder replaced with U+FFFD.
 fn replacements(turns: &[Turn], tags: &[Tag]) -> usize {
     let texts = turns.iter().map(|turn| &turn.text[..]);
     let names = tags.iter().map(|tag| &tag.name[..]);

@@ -90,7 +90,8 @@ impl CircuitBreaker {
         matches!(self.state, CircuitState::Closed { .. })
     }
 
-    /// Allows a probe now, because the reason of the failures may be gone. Failures of requests that began before do not count.
+    /// Allows a probe now, because the cause of the failures may be gone. Failures of requests that began earlier do
+    /// not count.
     pub(super) fn probe_at_once(&mut self, now: Timestamp) {
         self.openings = 0;
         self.state = match self.state {
@@ -99,7 +100,7 @@ impl CircuitBreaker {
         };
     }
 
-    /// Records what a request showed that began at `began` and ended at `now`; `jitter` is between 0 and 1.
+    /// Records the outcome of a request that began at `began` and ended at `now`; `jitter` is between 0 and 1.
     pub(super) fn record(&mut self, health: VendorHealth, began: Timestamp, now: Timestamp, jitter: f64) {
         match (self.state, health) {
             (CircuitState::Closed { limit, .. }, VendorHealth::Answering) => self.close(limit),
@@ -167,7 +168,7 @@ impl From<&PollOutcome> for VendorHealth {
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
-            // An unreadable answer is an answer too.
+            // Even an unreadable answer shows that the vendor works.
             FaultCode::CallNotFound | FaultCode::NoResult | FaultCode::AnswerUnreadable => {
                 return Self::Answering;
             }

@@ -184,7 +184,8 @@ impl VendorClient {
         let content_type = content_type.as_deref();
         match self.read(response, request.token, exchange).await {
             Ok((body, _permit)) if body.is_empty() || is_json(&body, content_type) => SubmitOutcome::Accepted,
-            // Such as an HTML page. The result will show whether the vendor accepted the call.
+            // The answer is not JSON but, for example, an HTML page. A later poll shows whether the vendor accepted
+            // the call.
             Ok((body, _permit)) => {
                 let words = words_of_body(&body, content_type, request.token);
                 SubmitOutcome::Unknown(unreadable(quoted("the vendor's answer is not JSON", words)))

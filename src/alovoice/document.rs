@@ -6,9 +6,9 @@ use super::json::Json;
 use super::repair::repair;
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// The most text before a document, in bytes: some warnings of PHP.
+/// Maximum length of the text before a document, in bytes. Some warnings of PHP are long.
 const MAX_TEXT_BEFORE: usize = 64 << 10;
-/// The most places where a document is looked for.
+/// Maximum number of positions at which the search tries to read a document.
 const MAX_PLACES: usize = 8;
 
 /// Returns the document of a text, as valid JSON of at most `max_bytes`. `None` if there is none, or if there may be more than one.
@@ -24,14 +24,14 @@ pub(super) fn document<'a>(
     } else {
         Cow::Owned(embedded(text, max_bytes, warnings)?)
     };
-    // An encoder that ran twice made a string of the document.
+    // The vendor encoded the document twice, so it is a string.
     match Json::parse(&json).and_then(|json| nested(json, max_bytes, warnings)) {
         Some(inner) => Some(Cow::Owned(inner)),
         None => Some(json),
     }
 }
 
-/// Returns the list or object that a string holds as JSON.
+/// Returns the list or object that a string contains as JSON.
 pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let text = string.string().filter(|text| text.trim_start().starts_with(['{', '[']))?;
     let json = if Json::parse(&text).is_some() { text } else { whole(&text, max_bytes, warnings)? };

@@ -1,4 +1,4 @@
-//! The characters of an answer.
+//! Decodes the characters of an answer.
 
 use std::borrow::Cow;
 
@@ -15,9 +15,10 @@ enum Wide {
     Utf32 { is_big_endian: bool },
 }
 
-/// Returns the text of a body. Nothing is guessed: the encoding is that of the byte-order mark or of the zero bytes that UTF-16 and
-/// UTF-32 have in the first characters of JSON (RFC 4627, 3). A body without them is UTF-8, as JSON must be (RFC 8259, 8.1),
-/// and if it is not valid UTF-8, it is in the declared `charset`. Bytes that are no characters become U+FFFD.
+/// Returns the text of a body. The encoding is not guessed: it is that of the byte-order mark or of the zero bytes
+/// that UTF-16 and UTF-32 have in the first characters of JSON (RFC 4627, 3). A body without them is UTF-8, as JSON
+/// must be (RFC 8259, 8.1). If it is not valid UTF-8, it is in the declared `charset`. Bytes that are not characters
+/// become U+FFFD.
 pub(super) fn decode<'a>(
     body: &'a [u8],
     content_type: Option<&str>,

@@ -1,4 +1,4 @@
-//! The bodies of answers that are no result.
+//! The bodies of answers without a result.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::words;
 use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::vendor_token::VendorToken;
 
-/// The part of an error's body that is read for the vendor's words, in bytes.
+/// Maximum number of bytes of an error's body that are searched for the vendor's words.
 const MAX_ERROR_BYTES: usize = 16 << 10;
-/// The end of a body of [`MAX_ERROR_BYTES`] that is not used, in bytes.
+/// Number of bytes at the end of a body of [`MAX_ERROR_BYTES`] that are not used.
 const CUT_BYTES: usize = 4 << 10;
-/// How long the body of an error may take. A slow body must not delay the outcome.
+/// Maximum time for reading the body of an error. A slow body must not delay the outcome.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether the status says that the request failed.
+/// Whether the status is an error.
 pub(super) fn is_refusal(status: StatusCode) -> bool {
     status != StatusCode::NOT_MODIFIED && (status.is_redirection() || status.as_u16() >= 400)
 }
 
-/// Reads the vendor's words in the body of an error. A body that is incomplete or slow counts as far as it came.
+/// Reads the vendor's words in the body of an error. If the body is incomplete or slow, the received part is used.
 pub(super) async fn words_of_error(mut response: Response, token: &VendorToken) -> Option<String> {
     let content_type = content_type_of(response.headers());
     let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
@@ -47,7 +47,7 @@ pub(super) fn words_of_body(body: &[u8], content_type: Option<&str>, token: &Ven
     words::of_body(&decode(body, content_type, &mut AnswerWarnings::default()), token)
 }
 
-/// The `Content-Type`.
+/// Returns the `Content-Type`.
 pub(super) fn content_type_of(headers: &HeaderMap) -> Option<String> {
     text_of(headers, CONTENT_TYPE)
 }

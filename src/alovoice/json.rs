@@ -41,8 +41,8 @@ impl<'a> Json<'a> {
         Some(found.map(|value| value.map(Self)))
     }
 
-    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list. An object whose names
-    /// are numbers is a list, too: PHP writes lists with gaps in that form.
+    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list. An
+    /// object whose names are numbers is also a list: PHP writes lists with gaps in that form.
     pub(super) fn objects(
         self,
         max: usize,
@@ -55,7 +55,7 @@ impl<'a> Json<'a> {
             }
             Some(b'{') => {
                 let mut numbered = self.reader().deserialize_map(Numbered { max }).ok()?;
-                // PHP writes an empty list as `[]`, so an empty object is no list.
+                // PHP writes an empty list as `[]`, so an empty object is not a list.
                 let too_many = numbered.len() > max;
                 numbered.sort_by_key(|(number, _)| *number);
                 let objects: Vec<Self> = numbered.into_iter().map(|(_, element)| Self(element)).collect();
@@ -138,7 +138,7 @@ mod tests {
         Json::parse(text).unwrap()
     }
 
-    /// The members and the number of warnings about duplicates.
+    /// Returns the members and the number of warnings about duplicates.
     fn members<'a, const N: usize>(
         json: Json<'a>,
         names: [&str; N],

@@ -5,7 +5,7 @@
 //!
 //! - `client` sends the requests; `recordings` streams the recordings.
 //! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it, `json` reads
-//!   its parts. `words` finds the vendor's explanation in an answer that is no result, and `error_body` reads such answers.
+//!   its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body` reads such answers.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
 //! - `body_budget` limits the memory of all answers together.
 

@@ -1,11 +1,11 @@
 //! Rewrites text that is almost JSON as JSON. Scripting languages and speech engines write such text.
 //!
-//! Only errors that allow one meaning are repaired:
+//! Only unambiguous errors are repaired:
 //!
-//! - commas too many, strings in single quotes, names without quotes, a member without a value;
+//! - superfluous commas, strings in single quotes, names without quotes, a member without a value;
 //! - control characters in strings, and escapes that JSON does not have;
 //! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5` and `007`;
-//! - `NaN`, `-Infinity`, `1.#QNAN` and other numbers that are none, which become `null`.
+//! - `NaN`, `-Infinity`, `1.#QNAN` and other words instead of numbers, which become `null`.
 //!
 //! A missing comma, quote or bracket and other words are not repaired, because their meaning would be a guess.
 
@@ -35,14 +35,14 @@ struct Repair<'a> {
     max_bytes: usize,
     /// Number of repaired errors.
     syntax: usize,
-    /// Number of words in the place of numbers.
+    /// Number of words instead of numbers.
     numbers: usize,
 }
 
 impl Repair<'_> {
     /// Reads one value with everything inside it. It does not recurse, so deep nesting cannot exhaust the call stack.
     fn document(&mut self) -> Option<()> {
-        // The closing brackets that are still expected.
+        // The closing brackets that must still follow.
         let mut open = Vec::new();
         self.skip_space();
         self.peek()?;
@@ -192,7 +192,7 @@ impl Repair<'_> {
         Some(())
     }
 
-    /// Reads an escape. A backslash that begins none is a character of the text.
+    /// Reads an escape. A backslash that does not begin an escape is a character of the text.
     fn escape(&mut self) {
         let rest = &self.text[self.at + 1..];
         let hexadecimal =
@@ -223,7 +223,7 @@ enum Word {
     Json,
     /// The word has this meaning in JSON.
     Other(String),
-    /// A number that is none.
+    /// A word that means "not a number" or an infinite number.
     NotANumber,
 }
 
@@ -232,7 +232,7 @@ fn classify(word: &str) -> Option<Word> {
     Some(match &lower[..] {
         "true" | "false" | "null" if lower == word => Word::Json,
         "true" | "false" => Word::Other(lower),
-        // Nothing: a member without a value.
+        // An empty word is a member without a value.
         "null" | "none" | "nil" | "undefined" | "(null)" | "" => Word::Other("null".to_owned()),
         _ if is_json_number(word) => Word::Json,
         _ => number(&lower)?,
@@ -241,7 +241,7 @@ fn classify(word: &str) -> Option<Word> {
 
 fn is_json_number(word: &str) -> bool {
     word.ends_with(|c: char| c.is_ascii_digit()) && serde_json::from_str::<serde_json::Number>(word).is_ok()
-        // A number that does not fit is JSON, too.
+        // A number outside the range is also JSON.
         || word.contains(['e', 'E']) && serde_json::from_str::<&serde_json::value::RawValue>(word).is_ok()
 }
 

@@ -1,4 +1,4 @@
-//! The vendor's own words: the explanation in an answer that is no result.
+//! The vendor's own words: the explanation in an answer without a result.
 //!
 //! The vendor documents no form of errors, so words are found in JSON of any structure, in HTML and in plain text.
 
@@ -14,20 +14,20 @@ use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::invisible::is_invisible;
 use crate::domain::vendor_token::VendorToken;
 
-/// The most characters of the words.
+/// Maximum length of the words, in characters.
 const MAX_CHARS: usize = 200;
-/// The part of a text that is read, in characters. Words further on are not found.
+/// Maximum number of characters of a text that are searched for words.
 const MAX_TEXT_CHARS: usize = 16 << 10;
-/// The largest repaired body of an error, in bytes.
+/// Maximum length of the repaired body of an error, in bytes.
 const MAX_JSON_BYTES: usize = 256 << 10;
-/// The most values of a JSON document that are read.
+/// Maximum number of values of a JSON document that are read.
 const MAX_LEAVES: usize = 64;
 /// Parts of names whose values explain an error.
 const EXPLANATIONS: [&str; 10] =
     ["error", "message", "msg", "detail", "descr", "reason", "cause", "exception", "fault", "warning"];
 /// Parts of names whose values identify an error.
 const CODES: [&str; 2] = ["code", "status"];
-/// Members of a documented answer. They are no explanation.
+/// Members of a documented answer. They do not explain an error.
 const DOCUMENTED: [&str; 5] = ["begin_time", "aicallid", "stalk", "tags", "stereoaudio"];
 
 /// Returns the words of the body of an error: at most [`MAX_CHARS`] characters in one line, without control characters and without
@@ -50,7 +50,7 @@ pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     clean(&words, token)
 }
 
-/// Returns the words of JSON that is no result. The documented form of an answer that is not ready has none.
+/// Returns the words of JSON without a result. The documented form of an answer that is not ready has none.
 pub(super) fn of_answer(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     let is_documented = leaves.0.iter().any(Leaf::is_documented);
@@ -68,7 +68,7 @@ fn clean(words: &str, token: &VendorToken) -> Option<String> {
             line.push(c);
         }
     }
-    // The token is removed again: characters in the middle of it may have hidden it.
+    // The token is removed again: invisible characters in it may have hidden it.
     let line = token.erased_from_text(line);
     let line = line.trim();
     let words = match line.char_indices().nth(MAX_CHARS) {
@@ -101,7 +101,7 @@ fn of_markup(markup: &str) -> String {
     }
 }
 
-/// Returns the text between the tags; scripts and styles are left out. `lower` is the markup in lower case.
+/// Returns the text between the tags; scripts and styles are omitted. `lower` is the markup in lower case.
 fn without_tags(markup: &str, lower: &str) -> String {
     let (mut text, mut at) = (String::new(), 0);
     while let Some(length) = markup[at..].find('<') {
@@ -131,7 +131,7 @@ fn unescaped(text: &str) -> String {
 
 /// A string, number or boolean of a document.
 struct Leaf {
-    /// The names on the way to the value.
+    /// The names of the members that lead to the value.
     path: Vec<String>,
     value: String,
     is_text: bool,
@@ -150,7 +150,7 @@ impl Leaf {
         matches!(&self.path[..], [answer, name, ..] if answer == "answer" && DOCUMENTED.contains(&&name[..]))
     }
 
-    /// Whether the value says that the request failed.
+    /// Whether the value shows that the request failed.
     fn reports_error(&self) -> bool {
         let is_named = |names: &[&str]| {
             self.path.iter().any(|name| names.iter().any(|it| name.eq_ignore_ascii_case(it)))
@@ -185,7 +185,7 @@ impl Leaves {
     fn of(json: &str) -> Self {
         let (mut leaves, mut path) = (Vec::new(), Vec::new());
         let collector = Collector { leaves: &mut leaves, path: &mut path };
-        // An error ends the document: the values before it count.
+        // The document ends at an error. The values before it are used.
         let _ = collector.deserialize(&mut serde_json::Deserializer::from_str(json));
         Self(leaves)
     }

@@ -33,10 +33,10 @@ pub enum InvalidSecret {
         /// The position of the character, counted from 1.
         position: usize,
     },
-    /// The string is longer than a secret of its kind.
+    /// The string is longer than secrets of its kind can be.
     #[error("is longer than {max_bytes} bytes")]
     TooLong {
-        /// The length of the longest secret of the kind.
+        /// Maximum length of secrets of the kind, in bytes.
         max_bytes: usize,
     },
     /// The string is in quotes.
@@ -126,10 +126,7 @@ impl fmt::Debug for CallbackSecret {
     }
 }
 
-/// Checks that a string has no character that editors do not show. Copied and saved texts often have one.
-///
-/// # Errors
-/// [`InvalidSecret::Invisible`] with the first such character.
+/// Checks that a string has no invisible characters. Copied texts often have them.
 pub fn check_visible(text: &str) -> Result<(), InvalidSecret> {
     match text.chars().enumerate().find(|(_, c)| is_invisible(*c)) {
         Some((index, c)) => Err(InvalidSecret::Invisible { code_point: c.into(), position: index + 1 }),

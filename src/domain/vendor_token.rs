@@ -14,7 +14,7 @@ use super::secrets::{InvalidSecret, check_visible};
 pub struct VendorToken(SecretString);
 
 impl VendorToken {
-    /// The longest token. It is a segment of a URL.
+    /// Maximum length of a token, in bytes. The token is a segment of a URL.
     const MAX_BYTES: usize = 4096;
 
     /// Parses a token: visible ASCII characters. A trailing line break is not part of it.

@@ -26,7 +26,7 @@ pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     })
 }
 
-/// An answer with a body of unknown format.
+/// Returns an answer with a body of unknown format.
 pub(super) fn tagged_bytes(request: &HttpRequest, body: Bytes) -> HttpResponse {
     let etag = entity_tag(&body);
     answer(request, etag, "Authorization", body, |response| {
@@ -34,7 +34,7 @@ pub(super) fn tagged_bytes(request: &HttpRequest, body: Bytes) -> HttpResponse {
     })
 }
 
-/// An answer with a UTF-8 body in one of several formats.
+/// Returns an answer with a UTF-8 body in one of several formats.
 pub(super) fn tagged_file(request: &HttpRequest, file: &File<'_>, body: Bytes) -> HttpResponse {
     // The tag covers the format, because bodies of two formats may be equal.
     let etag = entity_tag(&[file.extension.as_bytes(), b"\n", &body].concat());

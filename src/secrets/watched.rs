@@ -139,8 +139,8 @@ fn read<T>(
     Ok((parse(content)?, fingerprint))
 }
 
-/// Returns the content without the line break at its end and, if it is text, without a byte-order mark. Editors add both, and
-/// neither is part of a secret.
+/// Returns the content without the line break at its end and, if it is text, without a byte-order mark. Editors add
+/// both, but they are not part of a secret.
 pub(crate) fn trimmed(content: &[u8]) -> &[u8] {
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     let content = content.strip_suffix(b"\r").unwrap_or(content);
@@ -150,8 +150,8 @@ pub(crate) fn trimmed(content: &[u8]) -> &[u8] {
     }
 }
 
-/// Turns a parser of text into a parser of a file's content. A byte-order mark of UTF-8 is removed, and other characters that
-/// editors do not show are refused.
+/// Creates a parser of a file's content from a parser of text. The new parser removes a byte-order mark and refuses
+/// other invisible characters.
 pub(crate) fn utf8<T>(
     parse: impl Fn(&str) -> Result<T, InvalidSecret>,
 ) -> impl Fn(&[u8]) -> Result<T, UnusableSecret> {

@@ -7,14 +7,14 @@ use super::values::values;
 use super::{Change, StoreError};
 use crate::domain::ids::TenantId;
 
-/// Makes waiting work of one tenant due now. Returns the number of analyses, at most `limit` for each queue.
+/// Makes waiting work of one tenant due now, at most `limit` analyses of each queue. Returns the number of analyses.
 pub(super) struct ResumeRefused {
     pub(super) tenant: TenantId,
     pub(super) limit: usize,
 }
 
-/// Each takes the tenant, the time and the most rows. A poll for late tags does not record its error, so it counts as refused
-/// after any error.
+/// The statements for each queue. Parameters: the tenant, the time and the maximum number of rows. A poll for late
+/// tags does not record its error, so any error counts as a refusal there.
 pub(super) static RESUME: [(Queue, Sql); 2] = [
     (
         Queue::Submits,

@@ -12,7 +12,7 @@ use crate::domain::usage::{Day, Usage};
 /// Usage per tenant and day.
 #[async_trait]
 pub trait UsageStore: Send + Sync {
-    /// Reads the usage of a tenant from one day to another, including both. Days without usage are left out.
+    /// Reads the usage of a tenant from one day to another, including both. Days without usage are omitted.
     ///
     /// `SQLite` counts in the transaction of the work. On PostgreSQL each replica adds its counts every few seconds.
     /// A killed replica loses the counts of these seconds. Work that a lost connection interrupted may be counted

@@ -29,11 +29,11 @@ pub trait WorkStore: Send + Sync {
     /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
-    /// Makes all work of the tenant due now that waits because the vendor refused the tenant's token.
+    /// Makes all work of the tenant due now that waits because the vendor refused the token.
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
 
-    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. For tenants whose
-    /// vendor cannot be asked now.
+    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. Used for
+    /// tenants whose circuit is open.
     async fn fail_overdue_across_tenants(
         &self,
         tenants: Vec<TenantId>,
@@ -57,7 +57,7 @@ impl<E: Engine> WorkStore for E {
     }
 
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError> {
-        // Small transactions, so that other writes need not wait for all rows.
+        // The transactions are small, so that other writes do not wait for all rows.
         let resume = || ResumeRefused { tenant: tenant.clone(), limit: RESUMED_AT_ONCE };
         while self.transact(resume()).await? == RESUMED_AT_ONCE {}
         Ok(())

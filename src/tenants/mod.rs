@@ -117,7 +117,7 @@ impl Tenant {
         &self.rate_limit
     }
 
-    /// The vendor token in force. Callers ask again for each request, since the token may change.
+    /// Returns the current vendor token. Callers must call this again for each request, because the token may change.
     pub fn vendor_token(&self) -> Arc<VendorToken> {
         self.vendor_token.current()
     }

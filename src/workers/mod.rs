@@ -1,5 +1,5 @@
 //! Background workers: submit calls, poll results, deliver callbacks, replay events, delete expired data, and reload keys and
-//! secrets. Another worker resumes work after a change of a vendor token.
+//! secrets. Another worker resumes work after a vendor token has changed.
 //!
 //! # Protocol
 //!
@@ -9,7 +9,7 @@
 //! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each a *lease*: the time at
 //!    which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires, no replica claims
 //!    the row again.
-//! 2. **Request.** The HTTP request runs in a task of its own. No transaction is open meanwhile. A request does not start if its
+//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request does not start if its
 //!    deadline lies after the end of the lease.
 //! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
 //!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
@@ -131,7 +131,7 @@ pub struct Wakes {
     pub deliverer: Wake,
     /// Wakes the replayer.
     pub replayer: Wake,
-    /// Wakes the watcher of the vendor tokens.
+    /// Wakes the token watcher.
     pub token_watcher: Wake,
 }
 

@@ -45,7 +45,7 @@ impl Worker for KeyRefresher {
 pub struct SecretRefresher {
     /// The secrets of the tenants, the encryption, the issuers and the trace collector.
     pub secrets: Arc<ReloadableSecrets>,
-    /// Wakes the watcher of the vendor tokens.
+    /// Wakes the token watcher.
     pub token_watcher: Wake,
     /// The clock of schedules, and the metrics.
     pub env: Env,

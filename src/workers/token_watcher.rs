@@ -13,11 +13,12 @@ use crate::domain::vendor_token::VendorToken;
 use crate::store::{Store, StoreError};
 use crate::tenants::Tenants;
 
-/// The worker that resumes work which waits because the vendor refused a token. A step resumes the work of each tenant whose
-/// token is new since the last step, so the first step resumes all: the token may have changed while the process did not run.
+/// Resumes work that waits because the vendor refused a token. A step resumes the work of each tenant whose token has
+/// changed since the last step. The first step resumes the work of all tenants, because tokens may have changed while
+/// the process was stopped.
 ///
-/// Each replica does so when it reads the new token. A replica with the old token may claim the work in between and wait
-/// again, until it reads the new token, too.
+/// Each replica does this when it reads the new token. A replica that still has the old token may claim the work
+/// before and fail with it. The work then waits until that replica also reads the new token.
 pub struct TokenWatcher {
     tenants: Arc<Tenants>,
     store: Arc<dyn Store>,
@@ -26,7 +27,7 @@ pub struct TokenWatcher {
 }
 
 impl TokenWatcher {
-    /// A worker that knows no token yet.
+    /// Creates a worker that knows no token yet.
     pub fn new(tenants: Arc<Tenants>, store: Arc<dyn Store>, permits: Arc<VendorPermits>) -> Self {
         Self { tenants, store, permits, known: Mutex::default() }
     }

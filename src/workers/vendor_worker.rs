@@ -146,7 +146,8 @@ impl VendorWorker {
             // The lease expires, and the work is claimed again.
             Err(error) => tracing::error!(%error, "failed to store the outcome of a vendor request"),
         }
-        // The token changed during the request, after the work that waited for it was resumed.
+        // The token changed during the request. The token watcher resumed the waiting work earlier, so this work must be
+        // resumed here.
         if is_refused
             && !Arc::ptr_eq(&token, &tenant.vendor_token())
             && let Err(error) = self.store.resume_refused(&analysis.tenant).await

@@ -140,7 +140,7 @@ async fn another_tenants_calls_are_not_found() {
         let conditional = stage.globex().get_with(&path, &[("if-none-match", &etag)]).await;
         conditional.problem(404, "not_found");
     }
-    // A submission by the other tenant creates an analysis of its own.
+    // A submission by the other tenant creates a separate analysis.
     let own = stage.globex().submitted(json!({"call_id": "private"})).await;
     assert_eq!((&own["metadata"], &own["status"]), (&json!({}), &json!("queued")));
     assert_eq!(stage.acme().analysis("private").await.json(), of_acme);

@@ -39,7 +39,7 @@ async fn committed_data_survives_every_kind_of_shutdown() {
     assert_eq!(words(&database.connect().await).await.unwrap(), committed);
 }
 
-/// The process that the next test starts and kills. This is not a test of its own.
+/// The process that the next test starts and kills. It tests nothing itself.
 #[tokio::test]
 #[ignore = "started by another test, which kills it"]
 async fn an_owner() {

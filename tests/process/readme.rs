@@ -3,7 +3,7 @@
 //! Each page gets a fresh sandbox and one shell that runs every block of `sh` in order, so that a block can use variables and files of
 //! earlier blocks. Only port numbers are replaced. A block without a language that follows is the answer: `…` stands for any text,
 //! white space does not count, and the rest must occur in the output in that order. Every request must succeed, except that the last
-//! one has the status of an answer that begins with `HTTP/1.1` or is a problem. docs/operating.md has a test of its own.
+//! one has the status of an answer that begins with `HTTP/1.1` or is a problem. docs/operating.md has its own test.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

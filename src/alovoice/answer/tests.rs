@@ -106,7 +106,7 @@ fn an_answer_without_a_result_has_the_vendors_words() {
     );
 }
 
-/// The turns as `begin-end text`, and the warnings as `code count`.
+/// Returns the turns as `begin-end text`, and the warnings as `code count`.
 fn turns_and_warnings(body: &[u8], content_type: Option<&str>) -> (Vec<String>, Vec<String>) {
     let result = match read(body, content_type) {
         Ok(PollOutcome::Ready(obtained)) => obtained.result,

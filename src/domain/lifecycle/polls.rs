@@ -18,7 +18,7 @@ impl Analysis {
                 let as_before = context.current.is_some_and(|current| *current == obtained.result);
                 let since = work.accepted_at.unwrap_or(now);
                 if as_before && now.since(since) < context.policy.empty_grace {
-                    // During another analysis, the vendor still shows the old result.
+                    // During a reanalysis, the vendor still shows the old result.
                     return self.wait(work, None, None, context);
                 }
                 let pace = processed(&work, now)
@@ -26,7 +26,7 @@ impl Analysis {
                 return Effect { pace, ..self.complete(work, obtained, context) };
             }
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
-                // During another analysis, the vendor cleared the old result. An empty result never replaces a transcript.
+                // The vendor cleared the old result for the reanalysis. An empty result never replaces a transcript.
                 return self.wait(work, None, None, context);
             }
             PollOutcome::Empty(obtained) => {
@@ -35,7 +35,7 @@ impl Analysis {
                 if now.since(since) >= context.policy.empty_grace {
                     return self.complete(work, obtained, context);
                 }
-                // Without the ETag: the poll that ends the grace period needs the answer, not a 304.
+                // The request has no ETag: the poll that ends the grace period needs the answer, not a 304.
                 return self.wait(work, None, None, context);
             }
             PollOutcome::NotReady { etag, retry_after, detail } => {
@@ -109,7 +109,7 @@ impl Analysis {
     }
 }
 
-/// The error that a caller sees while the analysis waits, if the vendor explained its answer.
+/// Returns the error to show while the analysis waits, if the vendor explained its answer.
 fn reason(code: FaultCode, detail: Option<String>, at: Timestamp) -> Option<LastError> {
     detail.map(|detail| LastError { code, detail, at })
 }

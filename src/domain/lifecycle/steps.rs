@@ -28,7 +28,7 @@ pub enum SubmitOutcome {
     NotTaken(VendorFault),
     /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
-    /// The vendor refused the call permanently. The text says how, for people.
+    /// The vendor refused the call permanently. The text explains the refusal, for people.
     Rejected(String),
 }
 
@@ -52,7 +52,7 @@ pub enum PollOutcome {
     Unchanged,
     /// 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
     NotFound(Option<String>),
-    /// The vendor refused permanently. The text says how, for people.
+    /// The vendor refused permanently. The text explains the refusal, for people.
     Rejected(String),
     /// The poll failed.
     Fault(VendorFault),

@@ -1,4 +1,4 @@
-//! Finds a token in bytes that repeat it, also in another spelling.
+//! Finds a token in bytes that repeat it, unchanged or in another spelling.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -6,20 +6,21 @@ use secrecy::zeroize::Zeroizing;
 
 /// Replaces the token.
 const REPLACEMENT: &[u8] = b"[token]";
-/// Shorter parts of base64 also occur by chance.
+/// Minimum length of a part of base64 that is replaced. Shorter parts also occur by chance.
 const MIN_BASE64: usize = 8;
-/// The most backslashes before an escape: JSON inside of JSON doubles them.
+/// Maximum number of backslashes before an escape: JSON inside of JSON doubles them.
 const MAX_BACKSLASHES: usize = 8;
-/// The longest entity, such as `&#00065;`.
+/// Maximum length of an entity, such as `&#00065;`.
 const MAX_ENTITY: usize = 10;
 
-/// How an encoding stores an ASCII character: in `bytes` bytes, all zero but the one at `low`.
+/// The bytes of an ASCII character in an encoding: `bytes` bytes, all zero except the byte at `low`.
 #[derive(Clone, Copy)]
 struct Width {
     bytes: usize,
     low: usize,
 }
 
+/// ASCII and UTF-8.
 const NARROW: Width = Width { bytes: 1, low: 0 };
 /// UTF-16 and UTF-32, little-endian and big-endian.
 const WIDE: [Width; 4] = [
@@ -93,7 +94,7 @@ impl<'a> Echo<'a> {
         Some(erased)
     }
 
-    /// Returns the end of a token that begins here.
+    /// Returns the end of the token that begins at this byte; `None` if none does.
     fn end(&self, units: Units<'_>, begin: usize) -> Option<usize> {
         let plain = |text: &[u8]| {
             text.iter().try_fold(begin, |at, byte| (units.get(at)? == *byte).then(|| units.after(at)))
@@ -137,7 +138,7 @@ impl Units<'_> {
         spelled.or_else(|| (first == wanted).then_some(next))
     }
 
-    /// After `%`: two hexadecimal digits, perhaps encoded more than once (`%2541`).
+    /// Reads the part after `%`: two hexadecimal digits, encoded once or several times (`%2541`).
     fn end_of_percent(self, wanted: u8, mut at: usize) -> Option<usize> {
         loop {
             let (value, end) = self.hexadecimal(at, 2)?;
@@ -149,7 +150,8 @@ impl Units<'_> {
         }
     }
 
-    /// After a backslash: `u0041`, `x41` or the character itself, perhaps after more backslashes.
+    /// Reads the part after a backslash: `u0041`, `x41` or the character itself, with or without more backslashes
+    /// before it.
     fn end_of_escape(self, wanted: u8, mut at: usize) -> Option<usize> {
         for _ in 0..MAX_BACKSLASHES {
             if self.get(at)? != b'\\' {
@@ -167,7 +169,7 @@ impl Units<'_> {
         coded.or_else(|| (kind == wanted).then(|| self.after(at)))
     }
 
-    /// After `&`: an entity with a name or a number.
+    /// Reads the part after `&`: the name or number of an entity.
     fn end_of_entity(self, wanted: u8, mut at: usize) -> Option<usize> {
         let mut name = String::new();
         for _ in 0..MAX_ENTITY {
