@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use actix_web::web;
 use tokio::runtime::Handle;
+use tracing::field::display;
 
 pub use self::gateway::Gateway;
 use self::gateway::Tasks;
@@ -25,14 +26,16 @@ use crate::alovoice::{VendorClient, VendorPermits};
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
-use crate::config::{Settings, SettingsProblems, StoreUrl};
+use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
 use crate::env::Env;
 use crate::http::admin::Readiness;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
+use crate::http::refusals::RefusalLog;
 use crate::http::state::ApiState;
+use crate::http_client::Network;
 use crate::secrets::Encryption;
 use crate::store::{KeyTerms, Queue};
 use crate::telemetry::Telemetry;
@@ -71,6 +74,7 @@ pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants,
 pub async fn start(
     settings: &Settings,
     variables: Variables<'_>,
+    network: &Network,
     telemetry: Telemetry,
 ) -> Result<Gateway, StartError> {
     let steady_clock = Arc::new(SteadyClock::starting_at(SystemClock.now()));
@@ -87,15 +91,21 @@ pub async fn start(
     series::create_series(&env.metrics, &tenants);
     tracing::info!(tenants = tenants.all().count(), "secrets loaded");
 
-    let verifier =
-        Arc::new(Verifier::new(&settings.auth, env.wall_clock.clone(), key_refresh_observer(&env.metrics))?);
+    let verifier = Arc::new(Verifier::new(
+        &settings.auth,
+        network,
+        env.wall_clock.clone(),
+        key_refresh_observer(&env.metrics),
+    )?);
     tracing::info!(issuers = settings.auth.issuers.len(), "token verifier built");
 
-    let vendor = VendorClient::new(&settings.vendor, env.clone());
+    let vendor = VendorClient::new(&settings.vendor, network, env.clone());
     let vendor = Arc::new(vendor.map_err(StartError::part("the vendor's client"))?);
     let limits = tenants.all().map(|tenant| (tenant.id().clone(), tenant.max_concurrency()));
     let vendor_permits = Arc::new(VendorPermits::new(limits, &settings.vendor.polling, &env));
-    let sender = Sender::new(&settings.callbacks).map_err(StartError::part("the callbacks' client"))?;
+    let sender =
+        Sender::new(&settings.callbacks, network).map_err(StartError::part("the callbacks' client"))?;
+    log_network(settings, network);
     tracing::info!(vendor_host = settings.vendor.base_url.host_str(), "HTTP clients built");
 
     let store = store::open(settings, &env, steady_clock.clone()).await?;
@@ -138,6 +148,7 @@ pub async fn start(
         webhooks,
         verifier: verifier.clone(),
         limits: RateLimits::new(rate_limits),
+        refusals: RefusalLog::new(env.clock.clone()),
         keyed: Arc::new(keyed),
         tenants: tenants.clone(),
         encryption: encryption.clone(),
@@ -178,6 +189,7 @@ pub async fn start(
                 encryption.secrets(),
                 verifier.secrets(),
                 telemetry.collector_headers.secrets(),
+                network.secrets(),
             ]
             .concat(),
         ),
@@ -219,6 +231,22 @@ pub async fn start(
         grace: settings.server.shutdown_grace,
         delay: settings.server.shutdown_delay,
     })
+}
+
+/// Logs how the gateway reaches other servers, and what weakens these connections.
+fn log_network(settings: &Settings, network: &Network) {
+    let NetworkSettings { https_proxy, http_proxy, .. } = &settings.network;
+    if https_proxy.is_some() || http_proxy.is_some() {
+        let (https_proxy, http_proxy) = (https_proxy.as_ref().map(display), http_proxy.as_ref().map(display));
+        let callbacks = settings.network.proxy_callbacks;
+        tracing::info!(https_proxy, http_proxy, callbacks, "forward proxy in use");
+    }
+    for warning in network.warnings() {
+        tracing::warn!(warning, "certificate authority skipped");
+    }
+    if settings.vendor.exposes_tokens() {
+        tracing::warn!("vendor.base_url is not https: the network sees the tenants' tokens");
+    }
 }
 
 const fn is_sqlite(settings: &Settings) -> bool {

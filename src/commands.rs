@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod check_token;
 mod health;
 mod sandbox;
 mod store_copy;
@@ -20,6 +21,7 @@ use crate::app::{self, StartError};
 use crate::config::{self, Settings};
 use crate::domain::public_url::PublicUrl;
 use crate::http::document;
+use crate::http_client::Network;
 use crate::telemetry::{Telemetry, TelemetryError};
 
 /// The error of a command, which decides the exit code.
@@ -60,7 +62,13 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Sandbox(arguments) => sandbox::run(&arguments, shutdown_signal()?).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::Openapi => print(&openapi()?),
-        Command::Check(arguments) => check::run(&load(&arguments)?).await,
+        Command::Check(arguments) => {
+            let settings = load(&arguments.config)?;
+            match &arguments.token {
+                Some(file) => check_token::run(&settings, file).await,
+                None => check::run(&settings).await,
+            }
+        }
         Command::Health(arguments) => health::run(&load(&arguments)?).await,
         Command::Store(StoreCommand::Copy(arguments)) => store_copy::run(&arguments).await,
         Command::Store(StoreCommand::Reseal(arguments)) => {
@@ -90,11 +98,12 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
-    let telemetry = Telemetry::start(settings).map_err(|error| Failed::of_telemetry(&error))?;
+    let network = Network::new(&settings.network).map_err(Failed::usage)?;
+    let telemetry = Telemetry::start(settings, &network).map_err(|error| Failed::of_telemetry(&error))?;
     let shutdown = shutdown_signal()?;
     tokio::pin!(shutdown);
     let started = tokio::select! {
-        started = app::start(settings, &variable, telemetry) => started,
+        started = app::start(settings, &variable, &network, telemetry) => started,
         () = &mut shutdown => return Ok(()),
     };
     let gateway = started.map_err(|error| Failed::of_start(&error))?;

@@ -1,20 +1,118 @@
 //! The rules that every outgoing HTTP client shares.
 //!
-//! The clients of the vendor, the issuers, the receivers, the trace collector and the `health` command all start from
-//! [`builder`]. Each of them adds its own time-outs, resolver and retry rule.
+//! The clients of the vendor, the issuers, the receivers and the trace collector start from [`Network`], which knows the
+//! forward proxies and the certificate authorities. Each of them adds its own time-outs, resolver and retry rule.
+//! [`Network::explain`] gives the reason of a failed request, the same for all of them.
+
+mod authorities;
+mod failure;
+mod proxies;
+
+use std::fmt;
+use std::sync::Arc;
 
 use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use url::Url;
 
-/// Starts an HTTP client that verifies TLS with the certificate authorities of the operating system.
+use self::authorities::Authorities;
+pub use self::failure::causes;
+use self::proxies::Proxies;
+use crate::config::{NetworkSettings, SettingsProblem, SettingsProblems};
+use crate::domain::transport_error::TransportError;
+use crate::secrets::ReloadableSecrets;
+
+/// Connections to other servers, as `[network]` describes them. Clones share the certificate authorities.
+#[derive(Clone)]
+pub struct Network {
+    tls: ClientConfig,
+    authorities: Arc<Authorities>,
+    proxies: Arc<Proxies>,
+    proxies_of_callbacks: Arc<Proxies>,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Loads the certificate authorities of the system and of `network.ca_file`.
+    ///
+    /// # Errors
+    /// If a file cannot be used, or if there are no certificate authorities at all.
+    pub fn new(settings: &NetworkSettings) -> Result<Self, SettingsProblems> {
+        let authorities = Arc::new(Authorities::load(settings)?);
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions();
+        let tls = tls.map_err(|error| problem("network", &error))?;
+        let mut tls = tls
+            .dangerous() // The verifier of `authorities` is that of rustls. It only adds to the errors.
+            .with_custom_certificate_verifier(authorities.clone())
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let proxies = Arc::new(Proxies::new(settings).map_err(|error| problem("network", &error))?);
+        let proxies_of_callbacks =
+            if settings.proxy_callbacks { Arc::clone(&proxies) } else { Arc::default() };
+        Ok(Self { tls, authorities, proxies, proxies_of_callbacks })
+    }
+
+    /// Returns the connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set: a proxy resolves names itself,
+    /// out of sight of the guard.
+    pub fn of_callbacks(&self) -> Self {
+        Self { proxies: Arc::clone(&self.proxies_of_callbacks), ..self.clone() }
+    }
+
+    /// Starts a client that uses the proxies.
+    pub fn builder(&self) -> ClientBuilder {
+        self.proxies.add_to(self.direct_builder())
+    }
+
+    /// Starts a client that connects to every server directly.
+    pub fn direct_builder(&self) -> ClientBuilder {
+        builder().tls_backend_preconfigured(self.tls.clone())
+    }
+
+    /// Returns whether a proxy forwards requests to this URL.
+    pub fn is_proxied(&self, url: &Url) -> bool {
+        self.proxies.forward(url)
+    }
+
+    /// Returns the reason of a failed request. `error` must still have its URL, which tells whether a proxy was involved.
+    pub fn explain(&self, error: &reqwest::Error) -> TransportError {
+        failure::explain(error, |url| self.is_proxied(url))
+    }
+
+    /// Returns the file of certificate authorities, which may change while the process runs.
+    pub fn secrets(&self) -> ReloadableSecrets {
+        self.authorities.secrets()
+    }
+
+    /// Returns the problems of the system's certificates that do not prevent connections, for the log.
+    pub fn warnings(&self) -> &[String] {
+        self.authorities.warnings()
+    }
+}
+
+/// Returns the reason of a failed request that no proxy forwards.
+pub fn explain(error: &reqwest::Error) -> TransportError {
+    failure::explain(error, |_| false)
+}
+
+/// Starts a client without proxies and with the certificate authorities of the system.
 ///
-/// - It does not follow redirects. A redirect would carry tokens and headers to another host, and would bypass the
-///   address guard of callbacks.
-/// - It ignores proxies from the environment (`HTTPS_PROXY`). A proxy resolves names itself, which would bypass that
-///   guard too.
+/// Redirects are not followed. A redirect would carry tokens and headers to another host, and past the address guard of
+/// callbacks.
 pub fn builder() -> ClientBuilder {
     ClientBuilder::new()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .no_proxy()
+}
+
+fn problem(path: &str, error: &dyn std::error::Error) -> SettingsProblem {
+    SettingsProblem { path: path.to_owned(), detail: error.to_string() }
 }

@@ -32,8 +32,8 @@ const ADAPTERS: &[&str] = &["store", "alovoice", "callbacks", "auth"];
 const MODULES: &[(&str, &[&[&str]])] = &[
     ("domain", &[]),
     ("config", &[&["domain"]]),
-    ("http_client", &[]),
     ("secrets", &[&["domain", "config"]]),
+    ("http_client", &[&["domain", "config", "secrets"]]),
     ("tenants", &[&["domain", "config", "secrets"]]),
     ("telemetry", &[&["domain", "config", "http_client", "secrets"]]),
     ("env", &[&["domain", "telemetry"]]),
@@ -45,7 +45,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     // Siblings: they never import each other.
     ("workers", &[SHARED, ADAPTERS, &["analyses"]]),
     ("http", &[SHARED, ADAPTERS, &["analyses"]]),
-    ("app", &[SHARED, ADAPTERS, &["analyses", "workers", "http"]]),
+    ("app", &[SHARED, ADAPTERS, &["analyses", "http_client", "workers", "http"]]),
     ("sandbox", &[&["domain"]]),
     (
         "commands",
@@ -65,8 +65,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool_postgres", &["store/"]),
     (
         "reqwest",
-        &["http_client.rs", "alovoice/", "callbacks/", "auth/", "telemetry/spans/", "commands/health.rs"],
+        &[
+            "http_client.rs",
+            "http_client/",
+            "alovoice/",
+            "callbacks/",
+            "auth/",
+            "telemetry/spans/",
+            "commands/health.rs",
+        ],
     ),
+    ("hyper_util", &["http_client/"]),
+    ("rustls_native_certs", &["http_client/"]),
     ("tracing_opentelemetry", &["telemetry/spans/"]),
     ("tracing_subscriber", &["telemetry/", "config/log_filter.rs"]),
     ("opentelemetry", &["telemetry/spans/"]),
@@ -85,6 +95,7 @@ const PURE: &[&str] = &[
     "httpdate",
     "ipnet",
     "jiff",
+    "percent_encoding",
     "rand",
     "secrecy",
     "serde",
@@ -112,6 +123,9 @@ const EXPOSURES: &[(&str, usize)] = &[
     // The database URL, which may hold a password: the definition and the reader.
     ("config/store_url.rs", 1),
     ("store/postgres/connect.rs", 1),
+    // The URL of a proxy, which may hold a password: the definition, and the clients that use it.
+    ("config/proxy_url.rs", 1),
+    ("http_client/proxies.rs", 1),
     // The vendor token, in the vendor's URL.
     ("alovoice/client.rs", 1),
     // A new webhook secret, in the one response that shows it.

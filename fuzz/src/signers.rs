@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alovoice_gateway::auth::Verifier;
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, NetworkSettings, SettingsProblems};
+use alovoice_gateway::domain::claim_path::ClaimPath;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::http_client::Network;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
@@ -87,12 +89,13 @@ pub(crate) fn verifier(issuers: &[Issuer<'_>]) -> Result<Verifier, SettingsProbl
             audiences: vec![AUDIENCE.to_owned()],
             algorithms: issuer.algorithms.to_vec(),
             keys: (issuer.source)(path),
-            tenant_claim: "tenant".to_owned(),
-            scope_claim: "scope".to_owned(),
+            tenant_claim: vec![ClaimPath::parse("tenant").unwrap()],
+            scope_claim: vec![ClaimPath::parse("scope").unwrap()],
         }
     });
+    let network = Network::new(&NetworkSettings::default())?;
     // The files are read once.
-    Verifier::new(&AuthSettings { issuers: settings.collect() }, Arc::new(Still), |_| {})
+    Verifier::new(&AuthSettings { issuers: settings.collect() }, &network, Arc::new(Still), |_| {})
 }
 
 /// A clock that stands still.

@@ -25,7 +25,7 @@ use crate::domain::retries::parse_retry_after;
 use crate::domain::trace::TraceContext;
 use crate::domain::vendor_token::VendorToken;
 use crate::env::Env;
-use crate::http_client;
+use crate::http_client::Network;
 
 /// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
 const MAX_ETAG_BYTES: usize = 256;
@@ -53,7 +53,15 @@ pub struct VendorClient {
     request_timeout: Duration,
     max_response_bytes: usize,
     body_budget: BodyBudget,
+    network: Network,
     env: Env,
+}
+
+/// A request that got no answer.
+struct Unanswered {
+    fault: VendorFault,
+    /// Whether the request was never sent.
+    is_unsent: bool,
 }
 
 /// The token, the call and the trace of a request.
@@ -72,8 +80,9 @@ impl VendorClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(settings: &VendorSettings, env: Env) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder()
+    pub fn new(settings: &VendorSettings, network: &Network, env: Env) -> Result<Self, reqwest::Error> {
+        let http = network
+            .builder()
             // One submit must be one request, so the client does not retry.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
@@ -82,11 +91,12 @@ impl VendorClient {
             .build()?;
         Ok(Self {
             http,
-            recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout)?,
+            recordings: Recordings::new(settings.base_url.clone(), settings.request_timeout, network)?,
             base_url: settings.base_url.clone(),
             request_timeout: settings.request_timeout,
             max_response_bytes: settings.max_response_bytes,
             body_budget: BodyBudget::new(settings.max_response_bytes),
+            network: network.clone(),
             env,
         })
     }
@@ -163,15 +173,17 @@ impl VendorClient {
     async fn try_submit(&self, request: VendorCall<'_>, exchange: &mut Exchange<'_>) -> SubmitOutcome {
         let response = match self.send(SUBMIT, request, None, exchange).await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return SubmitOutcome::NotTaken(transport(&error)),
-            Err(error) => return SubmitOutcome::Unknown(transport(&error)),
+            Err(Unanswered { fault, is_unsent: true }) => return SubmitOutcome::NotTaken(fault),
+            Err(Unanswered { fault, is_unsent: false }) => return SubmitOutcome::Unknown(fault),
         };
         let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
         if is_refusal(status) {
             let words = words_of_error(response, request.token).await;
             if let Some(fault) = fault_of_status(status, retry_after, words.clone()) {
                 return match fault.code {
-                    FaultCode::TokenRefused | FaultCode::VendorThrottled => SubmitOutcome::NotTaken(fault),
+                    FaultCode::TokenRefused | FaultCode::VendorThrottled | FaultCode::VendorUnreachable => {
+                        SubmitOutcome::NotTaken(fault)
+                    }
                     _ => SubmitOutcome::Unknown(fault),
                 };
             }
@@ -200,7 +212,8 @@ impl VendorClient {
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
     ) -> Result<(PollOutcome, BodyPermit), VendorFault> {
-        let response = self.send(RESULT, request, etag, exchange).await.map_err(|error| transport(&error))?;
+        let response =
+            self.send(RESULT, request, etag, exchange).await.map_err(|unanswered| unanswered.fault)?;
         let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
         let outcome = match status {
             StatusCode::NOT_MODIFIED => PollOutcome::Unchanged,
@@ -249,17 +262,22 @@ impl VendorClient {
         request: VendorCall<'_>,
         etag: Option<&str>,
         exchange: &mut Exchange<'_>,
-    ) -> Result<Response, reqwest::Error> {
+    ) -> Result<Response, Unanswered> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // The only line that exposes a vendor token.
-            path.pop_if_empty().extend([method.name, request.token.expose(), request.call_id.as_str()]);
+            path.pop_if_empty().extend([method.name, request.token.expose()]);
         }
+        // The library would leave brackets as they are, which some servers refuse.
+        url.set_path(&format!("{}/{}", url.path(), request.call_id.path_segment()));
         let mut http = self.http.get(url).header("traceparent", exchange.traceparent(request.trace));
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
-        let response = http.send().await.map_err(reqwest::Error::without_url)?;
+        let response = http.send().await.map_err(|error| Unanswered {
+            fault: transport(&self.network, &error),
+            is_unsent: error.is_connect(),
+        })?;
         exchange.answered(response.status().as_u16());
         Ok(response)
     }
@@ -278,7 +296,7 @@ impl VendorClient {
     ) -> Result<(Bytes, BodyPermit), VendorFault> {
         let (mut body, mut permit) = (BytesMut::new(), BodyPermit::default());
         let deadline = deadline(exchange.began, self.request_timeout);
-        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&error.without_url()))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&self.network, &error))? {
             let bytes = body.len() + chunk.len();
             if bytes > self.max_response_bytes {
                 return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));

@@ -6,6 +6,8 @@ use reqwest::StatusCode;
 
 use crate::domain::analysis::FaultCode;
 use crate::domain::lifecycle::VendorFault;
+use crate::domain::transport_error::TransportError;
+use crate::http_client::Network;
 
 /// Returns the fault of a status that means the same for all requests; `None` if its meaning depends on the request.
 pub(super) fn fault_of_status(
@@ -18,6 +20,13 @@ pub(super) fn fault_of_status(
         429 => FaultCode::VendorThrottled,
         304 => return None,
         300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
+        // From a proxy: the vendor did not see the request.
+        407 => {
+            return Some(fault(
+                FaultCode::VendorUnreachable,
+                not_connected(TransportError::ProxyAuthentication),
+            ));
+        }
         _ => return None,
     };
     Some(VendorFault { code, detail: answered(status, words), retry_after })
@@ -50,23 +59,27 @@ pub(super) fn call_not_found(words: Option<String>) -> VendorFault {
     fault(FaultCode::CallNotFound, quoted(UNKNOWN_CALL, words))
 }
 
-/// Returns the fault of a request that got no answer.
-pub(super) fn transport(error: &reqwest::Error) -> VendorFault {
-    if error.is_timeout() {
-        fault(FaultCode::VendorTimeout, "the vendor did not answer in time")
-    } else if error.is_connect() {
-        fault(FaultCode::VendorUnreachable, "cannot connect to the vendor")
-    } else {
-        fault(FaultCode::VendorUnreachable, "the connection to the vendor was lost")
+/// Returns the fault of a request that got no answer, or only a part of it. The error itself is not passed on, because it
+/// contains the URL.
+pub(super) fn transport(network: &Network, error: &reqwest::Error) -> VendorFault {
+    let code = if error.is_timeout() { FaultCode::VendorTimeout } else { FaultCode::VendorUnreachable };
+    match network.explain(error) {
+        TransportError::Timeout => fault(code, "the vendor did not answer in time"),
+        reason if error.is_connect() => fault(code, not_connected(reason)),
+        reason => fault(code, format!("the connection to the vendor was lost: {reason}")),
     }
 }
 
+fn not_connected(reason: TransportError) -> String {
+    format!("cannot connect to the vendor: {reason}")
+}
+
 /// Returns the fault of an answer whose body did not arrive completely.
-pub(super) fn broken_body(error: &reqwest::Error) -> VendorFault {
-    if error.is_timeout() {
-        transport(error)
-    } else {
-        unreadable("the vendor's answer is incomplete or damaged")
+pub(super) fn broken_body(network: &Network, error: &reqwest::Error) -> VendorFault {
+    match network.explain(error) {
+        _ if error.is_timeout() => transport(network, error),
+        TransportError::Reset => unreadable("the vendor's answer is incomplete: the connection was reset"),
+        _ => unreadable("the vendor's answer is incomplete or damaged"),
     }
 }
 

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::faults::transport;
 use crate::domain::lifecycle::VendorFault;
-use crate::http_client;
+use crate::http_client::Network;
 
 /// Request headers that are passed on to the vendor: ranges and conditions (RFC 9110, 13 and 14).
 pub const REQUEST_HEADERS: [&str; 6] =
@@ -33,17 +33,20 @@ pub struct RecordingRequest<'a> {
 /// A recording whose body has not been read yet.
 pub struct Recording {
     response: Response,
+    network: Network,
 }
 
 /// Client that fetches recordings.
 pub(super) struct Recordings {
     http: Client,
     base_url: Url,
+    network: Network,
 }
 
 impl Recordings {
-    pub(super) fn new(base_url: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder()
+    pub(super) fn new(base_url: Url, timeout: Duration, network: &Network) -> Result<Self, reqwest::Error> {
+        let http = network
+            .builder()
             // The bytes and their ranges are passed on unchanged.
             .no_gzip()
             .connect_timeout(timeout / 2)
@@ -51,7 +54,7 @@ impl Recordings {
             // client may listen while it reads.
             .read_timeout(timeout)
             .build()?;
-        Ok(Self { http, base_url })
+        Ok(Self { http, base_url, network: network.clone() })
     }
 
     /// Sends the request and waits for the headers of the answer.
@@ -71,8 +74,8 @@ impl Recordings {
         for (name, value) in request.headers {
             http = http.header(*name, &value[..]);
         }
-        let response = http.send().await.map_err(|error| transport(&error.without_url()))?;
-        Ok(Recording { response })
+        let response = http.send().await.map_err(|error| transport(&self.network, &error))?;
+        Ok(Recording { response, network: self.network.clone() })
     }
 }
 
@@ -93,12 +96,12 @@ impl Recording {
     /// Returns the bytes as they arrive. A lost connection is an error, so a caller never mistakes a part for the
     /// whole recording.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, VendorFault>> {
-        unfold(Some(self.response), |response| async {
-            let mut response = response?;
-            match response.chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(response))),
+        unfold(Some(self), |recording| async {
+            let mut recording = recording?;
+            match recording.response.chunk().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(recording))),
                 Ok(None) => None,
-                Err(error) => Some((Err(transport(&error.without_url())), None)),
+                Err(error) => Some((Err(transport(&recording.network, &error)), None)),
             }
         })
     }

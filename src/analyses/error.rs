@@ -21,6 +21,9 @@ pub enum AnalysesError {
         /// Time until the caller should ask again; `None` if the analysis has failed.
         retry_after: Option<Duration>,
     },
+    /// The tenant has the maximum number of refreshes in progress.
+    #[error("the tenant has too many refreshes in progress")]
+    TooManyRefreshes,
     /// The cursor belongs to another list.
     #[error("the cursor belongs to another list")]
     InvalidCursor(#[from] InvalidCursor),

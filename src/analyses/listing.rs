@@ -57,7 +57,7 @@ fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
     let codec = terms.fold(codec, |codec, term| {
         term.forms.iter().fold(codec.filter([u8::from(term.prefix)]), CursorCodec::filter)
     });
-    filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag))
+    filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag.as_str()))
 }
 
 fn encode(codec: &CursorCodec, submitted_at: Timestamp, call_id: &CallId) -> String {
@@ -78,6 +78,7 @@ fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCurs
 mod tests {
     use super::*;
     use crate::domain::analysis::Status;
+    use crate::domain::tags::TagKey;
 
     #[test]
     fn a_cursor_is_valid_only_with_the_same_filters() {
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!(decode(&all, &cursor), Ok(ListPosition { submitted_at, call_id }));
         for other in [
             AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
-            AnalysisFilter { tags: vec!["a".to_owned()], ..AnalysisFilter::default() },
+            AnalysisFilter { tags: vec![TagKey::of("a")], ..AnalysisFilter::default() },
             AnalysisFilter { submitted_after: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
             AnalysisFilter { submitted_before: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
         ] {

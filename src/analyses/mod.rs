@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod listing;
 mod lookup;
+mod refresh;
 mod representation;
 mod results;
 mod submission;
@@ -33,7 +34,6 @@ pub use self::feed::{EventStream, Feed, FeedPage, Start, StreamItem, TooManyStre
 pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::representation::{Representation, entity_tag};
-pub use self::submission::Submitted;
 use self::waiters::Waiters;
 pub use self::webhooks::{
     DeliveryPage, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
@@ -89,7 +89,8 @@ impl Analyses {
         }
     }
 
-    /// Returns the analysis of a call. With `wait`, returns once the analysis is finished or the time is over.
+    /// Returns the analysis of a call. With `wait`, returns once the analysis is finished and no new analysis of the call is in
+    /// progress, or once the time is over.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`], also for another tenant's call.
@@ -102,12 +103,24 @@ impl Analyses {
     ) -> Result<Arc<Representation>, AnalysesError> {
         let key = (tenant.id().clone(), call_id.clone());
         let Some(wait) = wait else { return self.read(tenant, &key, trace).await };
+        self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
+    }
+
+    /// Reads the analysis of a call once it meets a condition, or once the time is over.
+    async fn read_when(
+        &self,
+        tenant: &Tenant,
+        key: &Key,
+        wait: Duration,
+        trace: TraceContext,
+        is_met: impl Fn(&Representation) -> bool + Send,
+    ) -> Result<Arc<Representation>, AnalysesError> {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // The registration precedes the read, so that no change between the two is missed.
             let mut waiting = self.waiters.join(key.clone());
-            let representation = self.read(tenant, &key, trace).await?;
-            if representation.status.is_finished() {
+            let representation = self.read(tenant, key, trace).await?;
+            if is_met(&representation) {
                 return Ok(representation);
             }
             tokio::select! {

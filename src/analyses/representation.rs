@@ -19,17 +19,27 @@ pub struct Representation {
     pub etag: String,
     /// Status of the analysis.
     pub status: Status,
-    /// Time at which a caller should ask again; `None` once the analysis is finished.
+    /// Whether the analysis, or a new analysis of the call, is in progress.
+    pub under_way: bool,
+    /// Whether a refresh is in progress.
+    pub refreshing: bool,
+    /// Time at which a caller should ask again; `None` if nothing is in progress.
     pub retry_at: Option<Timestamp>,
 }
 
 impl Representation {
     pub(super) fn new(found: StoredAnalysis, public_url: &PublicUrl) -> Result<Self, StoreError> {
-        let status = found.analysis.status;
-        let retry_at = found.analysis.retry_at();
-        let resource = AnalysisResource::new(&found.analysis, found.result, public_url);
+        let analysis = &found.analysis;
+        let resource = AnalysisResource::new(analysis, found.result, public_url);
         let body = serde_json::to_vec(&resource).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        Ok(Self { etag: entity_tag(&body), body: body.into(), status, retry_at })
+        Ok(Self {
+            etag: entity_tag(&body),
+            body: body.into(),
+            status: analysis.status,
+            under_way: analysis.is_under_way(),
+            refreshing: analysis.is_refreshing(),
+            retry_at: analysis.retry_at(),
+        })
     }
 
     #[cfg(test)]
@@ -38,6 +48,8 @@ impl Representation {
             body: Bytes::from_static(body),
             etag: entity_tag(body),
             status: Status::Completed,
+            under_way: false,
+            refreshing: false,
             retry_at: None,
         }
     }

@@ -1,19 +1,13 @@
 //! Submits one call.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::{Analyses, AnalysesError, Representation};
 use crate::domain::analysis::Submission;
 use crate::store::StoreError;
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
-
-/// The result of a submission.
-#[derive(Debug)]
-pub struct Submitted {
-    /// The analysis after the submission.
-    pub representation: Representation,
-    /// Whether the analysis is unfinished.
-    pub under_way: bool,
-}
 
 impl Analyses {
     /// Checks a submission's callback without writing to the store.
@@ -30,18 +24,28 @@ impl Analyses {
         Ok(())
     }
 
-    /// Stores a submission. It is on disk when this returns.
+    /// Stores a submission. It is on disk when this returns. With `wait`, returns once the outcome is there, or once the time is
+    /// over.
     ///
     /// # Errors
     /// As [`Analyses::admit`], and if the store fails.
-    pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<Submitted, AnalysesError> {
+    pub async fn submit(
+        &self,
+        tenant: &Tenant,
+        submission: Submission,
+        wait: Option<Duration>,
+    ) -> Result<Arc<Representation>, AnalysesError> {
         self.admit(tenant, &submission)?;
         let key = (tenant.id().clone(), submission.call_id.clone());
+        let trace = submission.trace;
         let span = spans::store_call("submit", &key.0, &key.1);
         let submit = self.store.submit(tenant.id(), submission);
         let found = spans::run(span, StoreError::label, submit).await?;
         self.cache.invalidate(&key);
-        let under_way = found.analysis.is_under_way();
-        Ok(Submitted { representation: Representation::new(found, &self.env.public_url)?, under_way })
+        let submitted = Arc::new(Representation::new(found, &self.env.public_url)?);
+        let Some(wait) = wait.filter(|_| submitted.under_way) else { return Ok(submitted) };
+        let outcome = self.read_when(tenant, &key, wait, trace, |found| !found.under_way).await;
+        // The submission is stored, so a failure of the wait is no failure of the submission.
+        Ok(outcome.unwrap_or(submitted))
     }
 }

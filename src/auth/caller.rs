@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::scope::Scope;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -14,7 +15,7 @@ pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 /// The tenant's id is well formed, but the tenant may not be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The `sub` of the token.
+    /// The `sub` of the token. A number is kept as text.
     pub subject: Option<String>,
     /// The tenant of the caller.
     pub tenant: TenantId,
@@ -46,6 +47,11 @@ impl Scopes {
     /// Whether `scope` was granted. Scopes are case-sensitive (RFC 6749, 3.3).
     pub fn contains(&self, scope: &str) -> bool {
         self.0.contains(scope)
+    }
+
+    /// Whether at least one of these is a scope of the API.
+    pub(super) fn has_any_known(&self) -> bool {
+        Scope::ALL.iter().any(|scope| self.contains(scope.as_str()))
     }
 
     /// Returns all scopes in alphabetical order.

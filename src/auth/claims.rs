@@ -6,6 +6,7 @@ use super::caller::{Caller, LEEWAY, Scopes};
 use super::jws::object;
 use super::rejection::Rejection;
 use crate::config::IssuerSettings;
+use crate::domain::claim_path::ClaimPath;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -35,41 +36,58 @@ impl Claims {
 
     /// Returns the caller, if the token has a configured audience.
     pub(super) fn caller(&self, issuer: &IssuerSettings, expires_at: Timestamp) -> Result<Caller, Rejection> {
-        if !self.has_audience(&issuer.audiences) {
-            return Err(Rejection::Audience);
-        }
-        let tenant = self.0.get(&issuer.tenant_claim).and_then(Value::as_str);
-        let tenant = tenant.and_then(|name| TenantId::parse(name).ok()).ok_or(Rejection::TenantClaim)?;
-        let subject = match self.0.get("sub") {
-            None => None,
-            Some(Value::String(subject)) => Some(subject.clone()),
-            Some(_) => return Err(Rejection::Malformed("its sub is not a string")),
-        };
-        let scopes = self.scopes(&issuer.scope_claim)?;
-        Ok(Caller { subject, tenant, scopes, expires_at, issuer: issuer.issuer.clone() })
+        self.check_audience(&issuer.audiences)?;
+        Ok(Caller {
+            subject: self.0.get("sub").and_then(single_text),
+            tenant: self.tenant(&issuer.tenant_claim)?,
+            scopes: self.scopes(&issuer.scope_claim)?,
+            expires_at,
+            issuer: issuer.issuer.clone(),
+        })
     }
 
-    /// Whether the token names a configured audience. `aud` is a string or a list of strings (RFC 7519, 4.1.3).
-    fn has_audience(&self, audiences: &[String]) -> bool {
+    /// Checks that the token names a configured audience. `aud` is a string or a list of strings (RFC 7519, 4.1.3).
+    pub(super) fn check_audience(&self, audiences: &[String]) -> Result<(), Rejection> {
         let is_configured = |value: &Value| audiences.iter().any(|audience| value.as_str() == Some(audience));
-        match self.0.get("aud") {
+        let found = match self.0.get("aud") {
             Some(Value::Array(values)) => values.iter().any(is_configured),
             Some(value) => is_configured(value),
             None => false,
-        }
+        };
+        if found { Ok(()) } else { Err(Rejection::Audience) }
     }
 
-    fn scopes(&self, claim: &str) -> Result<Scopes, Rejection> {
-        const INVALID: Rejection =
-            Rejection::Malformed("its scopes are neither a string nor a list of strings");
-        match self.0.get(claim) {
-            None | Some(Value::Null) => Ok(Scopes::default()),
-            Some(Value::String(words)) => Ok(Scopes::parse(words)),
-            Some(Value::Array(values)) => {
-                values.iter().map(|value| value.as_str().map(str::to_owned).ok_or(INVALID)).collect()
+    /// Returns the tenant that the first present claim names.
+    pub(super) fn tenant(&self, paths: &[ClaimPath]) -> Result<TenantId, Rejection> {
+        let name = self.present(paths).next().and_then(|(_, value)| single_text(value));
+        name.and_then(|name| TenantId::parse(&name).ok()).ok_or(Rejection::TenantClaim)
+    }
+
+    /// Returns the scopes in the first claim that has a scope of the API, or else those in the first present claim. Keycloak,
+    /// for example, issues `scope` also if the scopes are roles.
+    pub(super) fn scopes(&self, paths: &[ClaimPath]) -> Result<Scopes, Rejection> {
+        let mut first = None;
+        for (_, value) in self.present(paths) {
+            let scopes = parse_scopes(value)?;
+            if scopes.has_any_known() {
+                return Ok(scopes);
             }
-            Some(_) => Err(INVALID),
+            first.get_or_insert(scopes);
         }
+        Ok(first.unwrap_or_default())
+    }
+
+    /// Returns the claims of the settings that the token has, in the order of the settings.
+    pub(super) fn present<'a>(
+        &'a self,
+        paths: &'a [ClaimPath],
+    ) -> impl Iterator<Item = (&'a ClaimPath, &'a Value)> {
+        paths.iter().filter_map(|path| Some((path, path.find(&self.0)?)))
+    }
+
+    /// Returns the claim of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
     }
 
     /// Reads a `NumericDate`: seconds since the epoch, optionally with a fraction (RFC 7519, 2).
@@ -88,13 +106,41 @@ impl Claims {
     }
 }
 
+/// Returns a string, a whole number as text, or the only element of a list. Some providers issue numeric ids, and others issue every
+/// claim as a list.
+fn single_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        Value::Array(values) => match values.as_slice() {
+            [Value::Array(_)] => None,
+            [only] => single_text(only),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Parses scopes: a string with spaces (RFC 6749, 3.3) or a list of strings.
+fn parse_scopes(value: &Value) -> Result<Scopes, Rejection> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let text = match value {
+        Value::Array(values) => values.iter().map(text).collect::<Option<Vec<_>>>().map(|all| all.join(" ")),
+        value => text(value),
+    };
+    let text = text.ok_or(Rejection::Malformed("its scopes are neither a string nor a list of strings"))?;
+    Ok(Scopes::parse(&text))
+}
+
 /// The period in which a token is valid. It is checked each time the token is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Validity {
     /// The value of `exp`. The token is expired from this time on.
     pub(super) expires_at: Timestamp,
-    not_before: Option<Timestamp>,
-    issued_at: Option<Timestamp>,
+    /// The value of `nbf`.
+    pub(super) not_before: Option<Timestamp>,
+    /// The value of `iat`.
+    pub(super) issued_at: Option<Timestamp>,
 }
 
 impl Validity {

@@ -9,6 +9,7 @@ use super::rejection::Rejection;
 use super::remote_keys::{RefreshObserver, RemoteKeys, Timing};
 use crate::config::{IssuerSettings, KeySource, SettingsProblem, key_path};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::http_client::Network;
 use crate::secrets::{SecretKind, UnusableSecret, Watched};
 
 /// The keys of one issuer.
@@ -29,12 +30,13 @@ impl IssuerKeys {
     pub(super) fn load(
         settings: &IssuerSettings,
         path: &str,
+        network: &Network,
         clock: &Arc<dyn Clock>,
         observer: &RefreshObserver,
     ) -> Result<Self, SettingsProblem> {
         let (setting, file, format) = match &settings.keys {
             KeySource::JwksUrl { url, refresh, max_stale, refetch_pause } => {
-                let client = JwksClient::new(url.clone()).map_err(|error| SettingsProblem {
+                let client = JwksClient::new(url.clone(), network).map_err(|error| SettingsProblem {
                     path: key_path(path, "jwks_url"),
                     detail: error.to_string(),
                 })?;

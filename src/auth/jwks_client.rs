@@ -1,13 +1,13 @@
 //! Fetches a published JWK Set.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use url::Url;
 
 use super::key_set::KeySetError;
-use crate::http_client;
+use crate::domain::transport_error::TransportError;
+use crate::http_client::Network;
 
 /// Maximum size of the answer, counted after decompression.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -19,11 +19,11 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No HTTP client can be built, for example because the system has no root certificates.
-    #[error("cannot build an HTTP client: {}", root_cause(.0))]
+    #[error("cannot build an HTTP client")]
     Client(#[source] reqwest::Error),
     /// The request failed.
-    #[error("cannot fetch the JWK Set: {}", root_cause(.0))]
-    Request(#[source] reqwest::Error),
+    #[error("cannot fetch the JWK Set: {0}")]
+    Request(TransportError),
     /// The URL answered with a status other than 200. Redirects are not followed.
     #[error("the JWKS URL answered with status {0}")]
     Status(u16),
@@ -35,30 +35,22 @@ pub enum FetchError {
     Keys(#[from] KeySetError),
 }
 
-/// Returns the innermost error. The text of reqwest's own error does not include the reason.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut error: &dyn Error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
 /// Fetches the JWK Set of one URL.
 pub(super) struct JwksClient {
     http: Client,
     url: Url,
+    network: Network,
 }
 
 impl JwksClient {
-    pub(super) fn new(url: Url) -> Result<Self, FetchError> {
-        let http = http_client::builder().timeout(FETCH_TIMEOUT).build().map_err(FetchError::Client)?;
-        Ok(Self { http, url })
+    pub(super) fn new(url: Url, network: &Network) -> Result<Self, FetchError> {
+        let http = network.builder().timeout(FETCH_TIMEOUT).build().map_err(FetchError::Client)?;
+        Ok(Self { http, url, network: network.clone() })
     }
 
     /// Fetches the content at the URL.
     pub(super) async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
-        let failed = |error: reqwest::Error| FetchError::Request(error.without_url());
+        let failed = |error: reqwest::Error| FetchError::Request(self.network.explain(&error));
         let mut response = self.http.get(self.url.clone()).send().await.map_err(failed)?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));

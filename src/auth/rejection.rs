@@ -1,5 +1,34 @@
 //! The reasons why a token is rejected.
 
+use crate::config::{IssuerSettings, claim_names};
+
+/// A rejected token, with what the log says about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{rejection}")]
+pub struct RejectedToken {
+    /// The reason.
+    pub rejection: Rejection,
+    /// The configured issuer that the token names. `None` if the token names none of them, or cannot be parsed.
+    pub issuer: Option<String>,
+    /// The claims that the reason is about, separated by commas.
+    pub claim: Option<String>,
+}
+
+impl RejectedToken {
+    /// Creates the rejection of a token that names this issuer.
+    pub(super) fn of(rejection: Rejection, issuer: &IssuerSettings) -> Self {
+        let tenant_claim = (rejection == Rejection::TenantClaim).then(|| claim_names(&issuer.tenant_claim));
+        let rejected = Self::from(rejection);
+        Self { issuer: Some(issuer.issuer.clone()), claim: tenant_claim.or(rejected.claim), ..rejected }
+    }
+}
+
+impl From<Rejection> for RejectedToken {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, issuer: None, claim: rejection.claim().map(str::to_owned) }
+    }
+}
+
 /// Reason why a token is rejected.
 ///
 /// The text is valid as `error_description` of RFC 6750: printable ASCII without quotation marks and backslashes. It never
@@ -84,6 +113,30 @@ impl Rejection {
             Self::Audience => "audience",
             Self::TenantClaim => "tenant_claim",
             Self::KeysUnavailable => "keys_unavailable",
+        }
+    }
+
+    /// Returns the registered claims that the reason is about (RFC 7519, 4.1).
+    const fn claim(self) -> Option<&'static str> {
+        match self {
+            Self::UnknownIssuer => Some("iss"),
+            Self::TimeClaim => Some("exp, nbf, iat"),
+            Self::Expired => Some("exp"),
+            Self::NotYetValid => Some("nbf"),
+            Self::IssuedInFuture => Some("iat"),
+            Self::Audience => Some("aud"),
+            Self::Missing
+            | Self::SeveralHeaders
+            | Self::NotBearer
+            | Self::TooLarge
+            | Self::Malformed(_)
+            | Self::Algorithm
+            | Self::Crit
+            | Self::Typ
+            | Self::UnknownKey
+            | Self::Signature
+            | Self::TenantClaim
+            | Self::KeysUnavailable => None,
         }
     }
 

@@ -11,10 +11,12 @@ use super::caller::Caller;
 use super::claims::{Claims, Validity};
 use super::issuer_keys::IssuerKeys;
 use super::jws::Jws;
-use super::rejection::Rejection;
+use super::key_set::KeySet;
+use super::rejection::{RejectedToken, Rejection};
 use super::remote_keys::{Refresh, RefreshObserver, RemoteKeys};
 use crate::config::{AuthSettings, IssuerSettings, SettingsProblems};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::http_client::Network;
 use crate::secrets::ReloadableSecrets;
 
 /// Maximum size of a token in bytes.
@@ -31,9 +33,38 @@ pub struct Verifier {
     clock: Arc<dyn Clock>,
 }
 
-struct Issuer {
-    settings: IssuerSettings,
+/// A configured issuer with its keys.
+pub(super) struct Issuer {
+    pub(super) settings: IssuerSettings,
     keys: IssuerKeys,
+}
+
+impl Issuer {
+    /// Checks the algorithm and the signature of a token, and returns the keys that the signature was checked with.
+    pub(super) async fn check_signature(&self, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
+        if !self.settings.algorithms.contains(&jws.algorithm) {
+            return Err(Rejection::Algorithm);
+        }
+        self.keys.verify(jws).await
+    }
+
+    async fn verify(&self, jws: &Jws<'_>, claims: &Claims, now: Timestamp) -> Result<Verified, Rejection> {
+        let key_set = self.check_signature(jws).await?;
+        let validity = claims.validity()?;
+        validity.check(now)?;
+        let caller = Arc::new(claims.caller(&self.settings, validity.expires_at)?);
+        Ok(Verified { caller, validity, keys: self.keys.clone(), key_set: Arc::clone(key_set.fingerprint()) })
+    }
+}
+
+/// Parses the header and the claims of a token.
+pub(super) fn parse(token: &str) -> Result<(Jws<'_>, Claims), Rejection> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Rejection::TooLarge);
+    }
+    let jws = Jws::parse(token)?;
+    let claims = Claims::parse(&jws.payload)?;
+    Ok((jws, claims))
 }
 
 /// A verified token, with the conditions under which it is accepted again.
@@ -65,13 +96,14 @@ impl Verifier {
     /// [`SettingsProblems`] lists every issuer whose keys cannot be loaded, by settings key.
     pub fn new(
         settings: &AuthSettings,
+        network: &Network,
         clock: Arc<dyn Clock>,
         observer: impl Fn(&Refresh) + Send + Sync + 'static,
     ) -> Result<Self, SettingsProblems> {
         let observer: RefreshObserver = Arc::new(observer);
         let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
         for (index, issuer) in settings.issuers.iter().enumerate() {
-            match IssuerKeys::load(issuer, &format!("auth.issuers[{index}]"), &clock, &observer) {
+            match IssuerKeys::load(issuer, &format!("auth.issuers[{index}]"), network, &clock, &observer) {
                 Ok(keys) => {
                     issuers.insert(issuer.issuer.clone(), Issuer { settings: issuer.clone(), keys });
                 }
@@ -90,10 +122,10 @@ impl Verifier {
     /// concurrent callers then wait for the same fetch.
     ///
     /// # Errors
-    /// [`Rejection`] names the first rule that the token violates.
-    pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, Rejection> {
+    /// [`RejectedToken`] names the first rule that the token violates.
+    pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, RejectedToken> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Rejection::TooLarge);
+            return Err(Rejection::TooLarge.into());
         }
         let mut fingerprint = [0; digest::SHA256_OUTPUT_LEN];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
@@ -109,25 +141,33 @@ impl Verifier {
         Ok(verified.caller)
     }
 
-    async fn verify_uncached(&self, token: &str) -> Result<Verified, Rejection> {
-        let jws = Jws::parse(token)?;
-        let claims = Claims::parse(&jws.payload)?;
-        // The claim is not trusted yet. It only selects the keys that must have signed the token.
-        let issuer =
-            claims.issuer().and_then(|name| self.issuers.get(name)).ok_or(Rejection::UnknownIssuer)?;
-        if !issuer.settings.algorithms.contains(&jws.algorithm) {
-            return Err(Rejection::Algorithm);
-        }
-        let key_set = issuer.keys.verify(&jws).await?;
-        let validity = claims.validity()?;
-        validity.check(self.clock.now())?;
-        let caller = Arc::new(claims.caller(&issuer.settings, validity.expires_at)?);
-        Ok(Verified {
-            caller,
-            validity,
-            keys: issuer.keys.clone(),
-            key_set: Arc::clone(key_set.fingerprint()),
-        })
+    async fn verify_uncached(&self, token: &str) -> Result<Verified, RejectedToken> {
+        let (jws, claims) = parse(token)?;
+        let issuer = self.issuer_of(&claims).ok_or(Rejection::UnknownIssuer)?;
+        let verified = issuer.verify(&jws, &claims, self.clock.now()).await;
+        verified.map_err(|rejection| RejectedToken::of(rejection, &issuer.settings))
+    }
+
+    /// Returns the issuer that a token names. The claim is not trusted yet: it only selects the keys that must have signed the token.
+    pub(super) fn issuer_of(&self, claims: &Claims) -> Option<&Issuer> {
+        self.issuers.get(claims.issuer()?)
+    }
+
+    /// Returns the settings of an issuer.
+    pub fn issuer(&self, name: &str) -> Option<&IssuerSettings> {
+        self.issuers.get(name).map(|issuer| &issuer.settings)
+    }
+
+    /// Returns the names of all issuers, in alphabetical order.
+    pub(super) fn issuers(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<_> = self.issuers.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names.into_iter()
+    }
+
+    /// Returns the time that the times of tokens are compared with.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Fetches the keys of every JWKS URL that is due, concurrently, and calls the observer for each of them.

@@ -1,7 +1,5 @@
 //! Makes one attempt to deliver a callback.
 
-use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use reqwest::{Client, Response, StatusCode};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
+use url::Host;
 
 use super::guard::{Forbidden, Guard};
 use super::resolve::{GuardedResolver, Lookup, SystemLookup};
@@ -17,10 +16,11 @@ use super::sign::sign;
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
-use crate::domain::retries::{AttemptError, AttemptOutcome, parse_retry_after};
+use crate::domain::retries::{AttemptOutcome, parse_retry_after};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transport_error::TransportError;
 use crate::domain::webhooks::CustomHeaders;
-use crate::http_client;
+use crate::http_client::{Network, causes};
 
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
@@ -67,10 +67,15 @@ pub struct Sent {
 pub struct BuildError(#[source] reqwest::Error);
 
 /// Sends callbacks. The process has one sender, which keeps connections open.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sender {
-    client: Client,
+    /// Connects to receivers directly, at the addresses that the guard checked.
+    direct: Client,
+    /// Connects to receivers through the proxy.
+    proxied: Client,
+    network: Network,
     guard: Guard,
+    lookup: Arc<dyn Lookup>,
     timeout: Duration,
 }
 
@@ -79,26 +84,36 @@ impl Sender {
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
-    pub fn new(settings: &CallbackSettings) -> Result<Self, BuildError> {
-        Self::with_lookup(settings, Arc::new(SystemLookup))
+    pub fn new(settings: &CallbackSettings, network: &Network) -> Result<Self, BuildError> {
+        Self::with_lookup(settings, network, Arc::new(SystemLookup))
     }
 
     /// Creates a sender with another source of addresses.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
-    pub fn with_lookup(settings: &CallbackSettings, lookup: Arc<dyn Lookup>) -> Result<Self, BuildError> {
-        let guard = Guard::new(settings);
-        let client = http_client::builder()
-            .dns_resolver(GuardedResolver::new(guard.clone(), lookup))
-            // One attempt must be one request. The retry schedule determines the next attempt.
-            .retry(reqwest::retry::never())
-            // The answer is stored without decompression, so that it cannot exceed its limit.
-            .no_gzip()
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .build()
-            .map_err(BuildError)?;
-        Ok(Self { client, guard, timeout: settings.timeout })
+    pub fn with_lookup(
+        settings: &CallbackSettings,
+        network: &Network,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, BuildError> {
+        let (guard, network) = (Guard::new(settings), network.of_callbacks());
+        let resolver = GuardedResolver::new(guard.clone(), Arc::clone(&lookup));
+        let direct = network.direct_builder().dns_resolver(resolver);
+        // Without the guard's resolver, because the address of the proxy is usually internal.
+        let proxied = network.builder();
+        let [direct, proxied] = [direct, proxied].map(|builder| {
+            builder
+                // One attempt must be one request. The retry schedule determines the next attempt.
+                .retry(reqwest::retry::never())
+                // The answer is stored without decompression, so that it cannot exceed its limit.
+                .no_gzip()
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .build()
+                .map_err(BuildError)
+        });
+        let timeout = settings.timeout;
+        Ok(Self { direct: direct?, proxied: proxied?, network, guard, lookup, timeout })
     }
 
     /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
@@ -107,7 +122,7 @@ impl Sender {
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let (outcome, status, response) = match timeout(self.timeout, self.post(outgoing)).await {
-            Err(_elapsed) => (AttemptOutcome::Failed { error: AttemptError::Timeout }, None, Vec::new()),
+            Err(_elapsed) => (AttemptOutcome::Failed { error: TransportError::Timeout }, None, Vec::new()),
             Ok(Err(outcome)) => (outcome, None, Vec::new()),
             Ok(Ok(answer)) => {
                 let status = answer.status();
@@ -124,8 +139,14 @@ impl Sender {
         // The check is repeated, because the settings may have changed since the submission. The resolver does not
         // check an address in the URL.
         self.guard.admit(outgoing.url).map_err(|rule| forbidden(&rule))?;
+        let client = if self.network.is_proxied(outgoing.url.as_url()) {
+            self.check_name(outgoing.url).await?;
+            &self.proxied
+        } else {
+            &self.direct
+        };
         let signature = sign(outgoing.secrets, outgoing.id, outgoing.timestamp, &outgoing.body);
-        self.client
+        client
             .post(outgoing.url.as_url().clone())
             .headers(custom(outgoing.headers))
             .header(CONTENT_TYPE, "application/json")
@@ -136,7 +157,16 @@ impl Sender {
             .body(outgoing.body.clone())
             .send()
             .await
-            .map_err(|error| failure(&error))
+            .map_err(|error| failure(&self.network, &error))
+    }
+
+    /// Refuses a receiver behind the proxy whose name resolves to a forbidden address here. A name that does not resolve here
+    /// is left to the proxy, since some networks resolve external names only there.
+    async fn check_name(&self, url: &CallbackUrl) -> Result<(), AttemptOutcome> {
+        let Some(Host::Domain(name)) = url.as_url().host() else { return Ok(()) };
+        let addresses = self.lookup.lookup(name).await.unwrap_or_default();
+        let checked = addresses.into_iter().try_for_each(|address| self.guard.check_address(address));
+        checked.map_err(|rule| forbidden_name(&rule))
     }
 }
 
@@ -188,37 +218,19 @@ fn forbidden(rule: &Forbidden) -> AttemptOutcome {
     AttemptOutcome::Forbidden { detail: rule.to_string() }
 }
 
-/// Returns the reason why a request got no answer. Only the kind of the error is used, because the texts of the HTTP
-/// client contain the URL.
-fn failure(error: &reqwest::Error) -> AttemptOutcome {
-    if let Some(rule) = causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
-        return forbidden(rule);
+/// Returns the outcome of a request that got no answer.
+fn failure(network: &Network, error: &reqwest::Error) -> AttemptOutcome {
+    match causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
+        Some(rule) => forbidden_name(rule),
+        None => AttemptOutcome::Failed { error: network.explain(error) },
     }
-    let mut io_kinds = causes(error).filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
-    let mut http = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
-    let error = if error.is_builder() {
-        AttemptError::Request
-    } else if error.is_dns() {
-        AttemptError::Dns
-    } else if error.is_timeout() {
-        AttemptError::Timeout
-    } else if error.is_connect() {
-        // A TCP connect cannot fail with these two kinds, so they come from the TLS handshake.
-        let tls = |kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
-        if io_kinds.any(tls) { AttemptError::Tls } else { AttemptError::Connect }
-    } else if http.any(hyper::Error::is_parse) {
-        AttemptError::Protocol
-    } else {
-        AttemptError::Closed
-    };
-    AttemptOutcome::Failed { error }
 }
 
-/// Returns an error, followed by all its causes.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
-        // The `source` of an I/O error skips the error that it wraps.
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => error.source(),
-    })
+/// Returns the outcome for a name that resolves to a forbidden address. Its detail does not tell which kind of address that is: the
+/// caller could find out which names exist in the internal network, and where.
+fn forbidden_name(rule: &Forbidden) -> AttemptOutcome {
+    if let Forbidden::Address { address, kind } = rule {
+        tracing::warn!(%address, kind, "callback receiver forbidden");
+    }
+    AttemptOutcome::Forbidden { detail: "the host's address must be public, but it is not".to_owned() }
 }

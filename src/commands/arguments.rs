@@ -80,8 +80,11 @@ pub enum Command {
     ///
     /// Reports all problems at once and changes nothing. Exits with 0 if `serve` would start, with 1 if the store or the keys
     /// of an issuer cannot be read, and with 2 if settings or secrets are wrong.
+    ///
+    /// With --token it explains instead, step by step, whether the gateway would accept a token and which operations the token
+    /// allows. It does not print the token. Exits with 0 if the token would be accepted, with 1 if not.
     #[command(after_help = SETTINGS_HELP)]
-    Check(ConfigArgs),
+    Check(CheckArgs),
 
     /// Check whether the gateway with these settings is alive on this machine.
     ///
@@ -101,6 +104,18 @@ pub struct ConfigArgs {
     /// TOML file with the settings. Without it, only environment variables and defaults apply.
     #[arg(long, value_name = "FILE", env = "GATEWAY_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CheckArgs {
+    /// File with a token to explain, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+
+    /// Location of the settings.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Arguments of `sandbox`. With port 0 the operating system chooses a free port.

@@ -1,65 +1,138 @@
 //! `check`: reports every problem that would prevent `serve` from working.
 
-use std::sync::{Arc, Mutex};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Failed, print, variable};
 use crate::app;
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
-use crate::config::{Settings, SettingsProblems, StoreUrl};
+use crate::config::{
+    AuthSettings, IssuerSettings, KeySource, NetworkSettings, Settings, SettingsProblem, SettingsProblems,
+    StoreUrl,
+};
 use crate::domain::clock::SystemClock;
+use crate::http_client::Network;
 use crate::secrets::Encryption;
-use crate::store::{postgres, sqlite};
+use crate::store::postgres;
+use crate::store::sqlite::{self, SqliteOpenError};
 use crate::telemetry::spans::CollectorHeaders;
 
+/// The problems found so far.
+#[derive(Default)]
+struct Report {
+    /// Mistakes in the settings and in the files that they name.
+    settings: Vec<String>,
+    /// Faults of this machine and of other servers, which may pass.
+    faults: Vec<String>,
+}
+
+impl Report {
+    /// Notes the problems of settings, and returns the value if there are none.
+    fn accept<T>(&mut self, checked: Result<T, SettingsProblems>) -> Option<T> {
+        checked
+            .map_err(|SettingsProblems(found)| self.settings.extend(found.iter().map(ToString::to_string)))
+            .ok()
+    }
+
+    fn finish(self) -> Result<(), Failed> {
+        let (has_settings, has_faults) = (!self.settings.is_empty(), !self.faults.is_empty());
+        let report = [self.settings, self.faults].concat().join("\n");
+        match (has_settings, has_faults) {
+            (false, false) => print("settings, secrets, issuers' keys, addresses and store are valid"),
+            (false, true) => Err(Failed::Fault(report)),
+            (true, _) => Err(Failed::Usage(report)),
+        }
+    }
+}
+
 pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
-    let mut wrong = Vec::new();
-    let mut note = |checked: Result<(), SettingsProblems>| {
-        if let Err(SettingsProblems(problems)) = checked {
-            wrong.extend(problems);
-        }
-    };
-    note(app::tenants(settings, &variable).map(drop));
-    note(Encryption::load(&settings.encryption).map(drop));
-    note(CollectorHeaders::load(&settings.traces).map(drop));
-    let (verifier, errors) = verifier(settings);
-    let mut faults = Vec::new();
-    match verifier {
-        Ok(verifier) => verifier.refresh_once().await,
-        Err(problems) => note(Err(problems)),
+    let mut report = Report::default();
+    report.accept(app::tenants(settings, &variable));
+    report.accept(Encryption::load(&settings.encryption));
+    report.accept(CollectorHeaders::load(&settings.traces));
+    check_vendor(settings, &mut report);
+    let network = report.accept(Network::new(&settings.network)).or_else(|| {
+        // Without the file that cannot be used, so that the issuers are checked too.
+        Network::new(&NetworkSettings { ca_file: None, ..settings.network.clone() }).ok()
+    });
+    if let Some(network) = network {
+        check_issuers(settings, &network, &mut report).await;
     }
-    if let Ok(mut errors) = errors.lock() {
-        faults.append(&mut errors);
-    }
-    if let Err(error) = inspect_store(settings).await {
-        faults.push(format!("store: {error}"));
-    }
-    let report = wrong.iter().map(ToString::to_string).chain(faults).collect::<Vec<_>>().join("\n");
-    match (wrong.is_empty(), report.is_empty()) {
-        (true, true) => print("settings, secrets, issuers' keys and store are valid"),
-        (true, false) => Err(Failed::Fault(report)),
-        (false, _) => Err(Failed::Usage(report)),
+    let is_used = check_address("server.listen", settings.server.listen, &mut report);
+    check_address("server.admin_listen", settings.server.admin_listen, &mut report);
+    check_store(settings, is_used, &mut report).await;
+    report.finish()
+}
+
+/// Reports tokens that would cross the network without TLS. `serve` works with such a URL and logs a warning.
+fn check_vendor(settings: &Settings, report: &mut Report) {
+    if settings.vendor.exposes_tokens() {
+        let detail = "must be an https URL: the URLs of requests contain the tenants' tokens, and everyone on the network path \
+                      can read them (vendor.allow_http allows it)";
+        let problem = SettingsProblem { path: "vendor.base_url".to_owned(), detail: detail.to_owned() };
+        report.settings.push(problem.to_string());
     }
 }
 
-/// Returns the verifier of tokens, and a list that receives an error for each issuer whose keys fail to load.
-fn verifier(settings: &Settings) -> (Result<Verifier, SettingsProblems>, Arc<Mutex<Vec<String>>>) {
-    let errors = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&errors);
-    let note = move |refresh: &Refresh| {
-        if let RefreshOutcome::Failed(error) = &refresh.outcome
-            && let Ok(mut errors) = sink.lock()
-        {
-            errors.push(format!("issuer {}: {error}", refresh.issuer));
-        }
+/// Reports key files that cannot be used, and key sets that cannot be fetched.
+async fn check_issuers(settings: &Settings, network: &Network, report: &mut Report) {
+    let failures: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let verifier = |settings: &AuthSettings| {
+        let sink = Arc::clone(&failures);
+        let note = move |refresh: &Refresh| {
+            if let RefreshOutcome::Failed(error) = &refresh.outcome {
+                let failure = (refresh.issuer.clone(), error.to_string());
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+            }
+        };
+        Verifier::new(settings, network, Arc::new(SystemClock), note)
     };
-    (Verifier::new(&settings.auth, Arc::new(SystemClock), note), errors)
+    let verifier = report.accept(verifier(&settings.auth)).or_else(|| {
+        // A key file that cannot be used must not hide a URL that does not answer.
+        let by_url = |issuer: &&IssuerSettings| matches!(issuer.keys, KeySource::JwksUrl { .. });
+        let issuers = settings.auth.issuers.iter().filter(by_url).cloned().collect();
+        verifier(&AuthSettings { issuers }).ok()
+    });
+    let Some(verifier) = verifier else { return };
+    verifier.refresh_once().await;
+    for (index, issuer) in settings.auth.issuers.iter().enumerate() {
+        let KeySource::JwksUrl { url, .. } = &issuer.keys else { continue };
+        let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((name, error)) = failures.iter().find(|(name, _)| *name == issuer.issuer) else { continue };
+        // A query may hold a key.
+        let mut shown = url.clone();
+        shown.set_query(None);
+        report.faults.push(format!("auth.issuers[{index}].jwks_url: issuer {name}, {shown}: {error}"));
+    }
 }
 
-async fn inspect_store(settings: &Settings) -> Result<(), String> {
-    match &settings.store.url {
-        StoreUrl::Sqlite(path) => sqlite::inspect(path).map_err(|error| error.to_string()),
+/// Reports an address that this machine does not have or that needs more rights. Returns whether its port is in use, which is no
+/// problem here: `check` often runs beside the gateway that it is about.
+fn check_address(key: &str, address: SocketAddr, report: &mut Report) -> bool {
+    match TcpListener::bind(address) {
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => true,
+        Err(error) => {
+            report.faults.push(format!("{key}: cannot listen on {address}: {error}"));
+            false
+        }
+    }
+}
+
+/// Reports a store that cannot be opened. `is_serving` tells whether a gateway with these settings seems to run: then it is the one
+/// that uses the file.
+async fn check_store(settings: &Settings, is_serving: bool, report: &mut Report) {
+    let checked = match &settings.store.url {
+        StoreUrl::Sqlite(path) => match sqlite::inspect(path) {
+            Err(SqliteOpenError::InUse(_)) if is_serving => Ok(()),
+            checked => checked.map_err(|error| error.to_string()),
+        },
         StoreUrl::Postgres(url) => {
             postgres::inspect(url, &settings.store).await.map(drop).map_err(|error| error.to_string())
         }
+    };
+    if let Err(error) = checked {
+        report.faults.push(format!("store: {error}"));
     }
 }

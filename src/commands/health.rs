@@ -1,6 +1,5 @@
 //! `health`: checks whether the gateway with these settings is alive, for images without a shell.
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -21,7 +20,10 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     match answer {
         Ok(answer) if answer.status() == StatusCode::OK => print("alive"),
         Ok(answer) => Err(Failed::fault(format!("{url} answered {}", answer.status()))),
-        Err(error) => Err(Failed::fault(format!("{url} is not reachable: {}", cause(&error)))),
+        Err(error) if error.is_timeout() => {
+            Err(Failed::fault(format!("{url} is not reachable: no answer within {} s", TIMEOUT.as_secs())))
+        }
+        Err(error) => Err(Failed::fault(format!("{url} is not reachable: {}", http_client::explain(&error)))),
     }
 }
 
@@ -38,18 +40,6 @@ fn reachable(listen: SocketAddr) -> Result<SocketAddr, Failed> {
         )),
         port => Ok(SocketAddr::new(ip, port)),
     }
-}
-
-/// Returns the innermost error; the outer ones only say that the request failed.
-fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("no answer within {} s", TIMEOUT.as_secs());
-    }
-    let mut deepest: &dyn Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::config::{self, Settings};
 use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::CallbackSecret;
+use crate::http_client::Network;
 use crate::sandbox::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
 use crate::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
 use crate::telemetry::Telemetry;
@@ -65,8 +66,9 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
     .map_err(Failed::fault)?;
 
     let settings = settings(arguments, &home.path, &vendor)?;
-    let telemetry = Telemetry::start(&settings).map_err(Failed::fault)?;
-    let gateway = app::start(&settings, &variable, telemetry).await.map_err(Failed::fault)?;
+    let network = Network::new(&settings.network).map_err(Failed::usage)?;
+    let telemetry = Telemetry::start(&settings, &network).map_err(Failed::fault)?;
+    let gateway = app::start(&settings, &variable, &network, telemetry).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
     let welcome = welcome(&gateway, &vendor, &receiver, &token, &secrets);
     write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;

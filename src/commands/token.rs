@@ -6,12 +6,15 @@ use secrecy::zeroize::Zeroizing;
 
 use super::arguments::TokenArgs;
 use super::{Failed, load, print};
-use crate::auth::DevelopmentToken;
+use crate::auth::{DevelopmentToken, Scope};
 use crate::config::{IssuerSettings, KeySource, Settings};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::ids::TenantId;
 
 pub(super) fn run(arguments: &TokenArgs) -> Result<(), Failed> {
     let settings = load(&arguments.config)?;
+    check_tenant(&settings, arguments)?;
+    check_scopes(&arguments.scope)?;
     let (issuer, path) = hmac_issuer(&settings, arguments.issuer.as_deref())?;
     let secret = std::fs::read(path)
         .map(Zeroizing::new)
@@ -19,18 +22,45 @@ pub(super) fn run(arguments: &TokenArgs) -> Result<(), Failed> {
     let (Some(algorithm), Some(audience)) = (issuer.algorithms.first(), issuer.audiences.first()) else {
         return Err(Failed::usage("the issuer has no algorithm or no audience"));
     };
+    let (Some(tenant_claim), Some(scope_claim)) = (issuer.tenant_claim.first(), issuer.scope_claim.first())
+    else {
+        return Err(Failed::usage("the issuer has no tenant_claim or no scope_claim"));
+    };
     let token = DevelopmentToken {
         algorithm: *algorithm,
         issuer: &issuer.issuer,
         audience,
-        tenant_claim: &issuer.tenant_claim,
+        tenant_claim: tenant_claim.as_str(),
         tenant: &arguments.tenant,
-        scope_claim: &issuer.scope_claim,
+        scope_claim: scope_claim.as_str(),
         scopes: &arguments.scope,
         subject: Some(&arguments.subject),
         lifetime: arguments.expires_in,
     };
     print(&token.mint(&secret, SystemClock.now()).map_err(Failed::usage)?)
+}
+
+/// Refuses a tenant that is not in the settings: the gateway would refuse its token.
+fn check_tenant(settings: &Settings, arguments: &TokenArgs) -> Result<(), Failed> {
+    let tenant = &arguments.tenant;
+    if settings.tenants.contains_key(tenant) {
+        return Ok(());
+    }
+    let known: Vec<_> = settings.tenants.keys().map(TenantId::as_str).collect();
+    Err(Failed::usage(format!("unknown tenant {tenant}; the settings have: {}", known.join(", "))))
+}
+
+/// Refuses an empty list, and scopes that no operation needs.
+fn check_scopes(scopes: &str) -> Result<(), Failed> {
+    let known = Scope::ALL.map(Scope::as_str);
+    let unknown: Vec<_> = scopes.split_whitespace().filter(|scope| !known.contains(scope)).collect();
+    let problem = match unknown.as_slice() {
+        [] if scopes.trim().is_empty() => "a token needs at least one scope".to_owned(),
+        [] => return Ok(()),
+        [one] => format!("unknown scope {one:?}"),
+        several => format!("unknown scopes {several:?}"),
+    };
+    Err(Failed::usage(format!("{problem}; the scopes are: {}", known.join(", "))))
 }
 
 /// Returns the only issuer with an HMAC secret, or the one named by `--issuer`.

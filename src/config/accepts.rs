@@ -31,6 +31,8 @@ pub(super) enum Accepts {
     Variable,
     /// An absolute `http` or `https` URL.
     Url,
+    /// The URL of a forward proxy.
+    ProxyUrl,
     /// A web origin as browsers write it (RFC 6454, section 6.2).
     Origin,
     /// A network in CIDR notation.
@@ -49,6 +51,8 @@ pub(super) enum Accepts {
         least: usize,
         /// Maximum number of elements.
         most: Option<usize>,
+        /// Whether one element may stand in place of the list.
+        or_one: bool,
     },
 }
 
@@ -76,6 +80,7 @@ impl fmt::Display for Accepts {
                 "the name of an environment variable: letters, digits and underscores, not starting with a digit",
             ),
             Self::Url => f.write_str("an absolute URL with http:// or https://"),
+            Self::ProxyUrl => f.write_str("the URL of a proxy such as \"http://proxy.example.uz:3128\""),
             Self::Origin => f.write_str("an origin such as \"https://crm.example.uz\""),
             Self::Network => f.write_str("a network such as \"10.0.0.0/8\" or \"fd00::/8\""),
             Self::Address => f.write_str("an IP address and a port such as \"0.0.0.0:8080\""),
@@ -130,12 +135,16 @@ impl Accepts {
             Self::Words(_) | Self::Text => "string".to_owned(),
             Self::File => "path".to_owned(),
             Self::Variable => "environment variable".to_owned(),
-            Self::Url | Self::StoreUrl => "URL".to_owned(),
+            Self::Url | Self::ProxyUrl | Self::StoreUrl => "URL".to_owned(),
             Self::Origin => "origin".to_owned(),
             Self::Network => "network".to_owned(),
             Self::Address => "address and port".to_owned(),
             Self::LogFilter => "log filter".to_owned(),
-            Self::List { of, .. } => format!("list of {}s", of.type_name().trim_end_matches('s')),
+            Self::List { of, or_one, .. } => {
+                let (one, list) =
+                    (of.type_name(), format!("list of {}s", of.type_name().trim_end_matches('s')));
+                if *or_one { format!("{one} or {list}") } else { list }
+            }
         }
     }
 
@@ -151,7 +160,7 @@ impl Accepts {
                 Some(format!("{} to {}", HumanSize(*bounds.start()), HumanSize(*bounds.end())))
             }
             Self::Words(words) => Some(words.join(", ")),
-            Self::List { of, least, most } => {
+            Self::List { of, least, most, .. } => {
                 let of = of.bounds().map(|bounds| format!("each {bounds}"));
                 let least = (*least > 0).then(|| format!("at least {least}"));
                 let most = most.map(|most| format!("at most {most}"));

@@ -1,16 +1,26 @@
 //! Environment variables that override the file: `GATEWAY_STORE__URL` is the key `store.url`.
+//!
+//! The usual variables of a forward proxy (`HTTPS_PROXY`, `NO_PROXY`) apply to keys of `[network]` that nothing else sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
 use super::problems::{SettingsProblem, element_path, key_path};
+use super::service_links::ServiceLinks;
 
 const PREFIX: &str = "GATEWAY_";
 /// Path of the settings file. The command line reads it; it is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
 /// The only list of tables. A level of digits is an index there, but a name under `tenants`.
 const LIST_OF_TABLES: &str = "auth.issuers";
+
+/// Keys of `[network]`, and the variables that programs conventionally read for them, the first one first.
+const PROXY_VARIABLES: [(&str, &[&str]); 3] = [
+    ("https_proxy", &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+    ("http_proxy", &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+    ("no_proxy", &["NO_PROXY", "no_proxy"]),
+];
 
 /// The environment variable that set each path.
 pub(super) type Origins = BTreeMap<String, String>;
@@ -24,13 +34,17 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Inserts each `GATEWAY_` variable into the table as a string. The rule of the key parses it later.
+/// Inserts each `GATEWAY_` variable into the table as a string, then the variables of a forward proxy. The rule of the key
+/// parses the string later.
 pub(super) fn overlay(
     table: &mut Table,
     environment: impl Iterator<Item = (String, String)>,
     problems: &mut Vec<SettingsProblem>,
 ) -> Origins {
-    let mut variables: Vec<Variable> = environment.filter_map(Variable::parse).collect();
+    let environment: BTreeMap<String, String> = environment.collect();
+    let links = ServiceLinks::find(&environment);
+    let settings = environment.iter().filter(|(name, text)| !links.contain(name, text));
+    let mut variables: Vec<Variable> = settings.filter_map(Variable::parse).collect();
     let secret_variables = secret_variables(table, &variables);
     variables.retain(|variable| !secret_variables.contains(&variable.name));
     // Indices are sorted as numbers, "2" before "10", so that issuers can be appended one by one.
@@ -50,7 +64,23 @@ pub(super) fn overlay(
             Err(problem) => problems.push(problem),
         }
     }
+    add_proxies(table, &environment, &mut origins);
     origins
+}
+
+/// Sets each key of a proxy that neither the file nor a `GATEWAY_` variable sets.
+fn add_proxies(table: &mut Table, environment: &BTreeMap<String, String>, origins: &mut Origins) {
+    for (key, names) in PROXY_VARIABLES {
+        let set = names.iter().filter_map(|name| environment.get_key_value(*name));
+        let Some((name, text)) = set.into_iter().find(|(_, text)| !text.trim().is_empty()) else { continue };
+        let network = table.entry("network").or_insert_with(|| Value::Table(Table::new()));
+        // A value that is not a table is reported by the reader.
+        let Some(network) = network.as_table_mut().filter(|network| !network.contains_key(key)) else {
+            continue;
+        };
+        network.insert(key.to_owned(), Value::String(text.clone()));
+        origins.insert(key_path("network", key), name.clone());
+    }
 }
 
 /// Returns the variables that hold secrets because a setting names them. They are not settings, even if they have the
@@ -79,11 +109,11 @@ struct Variable {
 }
 
 impl Variable {
-    fn parse((name, text): (String, String)) -> Option<Self> {
+    fn parse((name, text): (&String, &String)) -> Option<Self> {
         let folded = name.to_ascii_uppercase();
         let path = folded.strip_prefix(PREFIX).filter(|_| folded != CONFIG_FILE)?;
         let levels = path.split("__").map(str::to_ascii_lowercase).collect();
-        Some(Self { name, levels, text })
+        Some(Self { name: name.clone(), levels, text: text.clone() })
     }
 
     /// Finds or creates the value that the levels of the variable name, in the table at `path`.

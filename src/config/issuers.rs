@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use url::{Host, Url};
+use url::Url;
 
 use super::declare::settings;
-use super::keys::{Contents, inline, list_of};
+use super::keys::{Contents, inline, list_of, one_or_more};
+use super::loopback::is_loopback;
 use super::reader::Section;
 use super::rules::{InvalidValue, ValueRule, duration, file, http_url, one_of, text};
 use super::units::{DAY, HumanDuration, MILLISECOND};
+use crate::domain::claim_path::ClaimPath;
 
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("RS256", Algorithm::RS256),
@@ -40,16 +42,23 @@ settings! {
         algorithms: Vec<Algorithm> = list_of(algorithm()).not_empty().required().example(vec!["RS256"]),
         /// Source of the issuer's keys.
         keys: KeySource = inline(),
-        /// Claim that names the tenant.
-        tenant_claim: String = text().default("tenant").example("https://example.uz/tenant"),
-        /// Claim that contains the scopes, as a list or as a string with spaces.
-        scope_claim: String = text().default("scope").example("scp"),
+        /// Claim that names the tenant, or a list of claims of which the first that a token has counts. Each is a name, a JSON Pointer
+        /// (/app/tenant) or names joined by dots (app.tenant). The value is a string, a whole number, or a list of one of these.
+        tenant_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("tenant").example("https://example.uz/tenant"),
+        /// Claim that holds the scopes, or a list of claims of which the first that has a scope of this API counts, written as in
+        /// tenant_claim. The value is a list, or a string with spaces between the scopes.
+        scope_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("scope").example(vec!["scp", "realm_access.roles"]),
     }
     check |section| {
         if let (Some(algorithms), Some(keys)) = (&algorithms, &keys) {
             check_families(section, algorithms, keys);
         }
     }
+}
+
+/// Joins the names of claims for a message.
+pub fn claim_names(paths: &[ClaimPath]) -> String {
+    paths.iter().map(ClaimPath::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Source of an issuer's keys.
@@ -124,6 +133,12 @@ settings! {
     }
 }
 
+fn claim_path() -> ValueRule<ClaimPath> {
+    text().and(|path| {
+        ClaimPath::parse(&path).map_err(|error| InvalidValue::because(format!("{path:?} {error}")))
+    })
+}
+
 fn algorithm() -> ValueRule<Algorithm> {
     one_of(&ALGORITHMS).refuse(|given| {
         let is_none = given.value.as_str().is_some_and(|name| name.eq_ignore_ascii_case("none"));
@@ -142,15 +157,6 @@ fn jwks_url() -> ValueRule<Url> {
             "must be an https URL: an attacker who replaces the keys in transit can sign any token",
         ))
     })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// Checks that HMAC algorithms and public keys are not mixed. If a public key were accepted as an HMAC secret, anyone

@@ -173,11 +173,17 @@ pub(super) struct List<T> {
     rule: ValueRule<T>,
     least: usize,
     most: Option<usize>,
+    or_one: bool,
 }
 
 /// Declares a list whose elements follow one rule.
 pub(super) fn list_of<T>(rule: ValueRule<T>) -> List<T> {
-    List { rule, least: 0, most: None }
+    List { rule, least: 0, most: None, or_one: false }
+}
+
+/// Creates a rule for a list that is not empty, or for one value in place of a list of one.
+pub(super) fn one_or_more<T>(rule: ValueRule<T>) -> List<T> {
+    List { or_one: true, ..list_of(rule).not_empty() }
 }
 
 impl<T> List<T> {
@@ -196,8 +202,13 @@ impl<T> Contents for List<T> {
     type Value = Vec<T>;
 
     fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<Vec<T>> {
-        let elements = section
-            .judge(name, value, |given| given.list().ok_or_else(|| InvalidValue::must_be("a list")))?;
+        let elements = section.judge(name, value, |given| match given.list() {
+            None if !self.or_one => Err(InvalidValue::must_be("a list")),
+            list => Ok(list),
+        })?;
+        let Some(elements) = elements else {
+            return section.judge(name, value, |given| self.rule.apply(given)).map(|one| vec![one]);
+        };
         let count = elements.len();
         if count < self.least {
             section.problem(name, "must not be empty");
@@ -210,8 +221,8 @@ impl<T> Contents for List<T> {
     }
 
     fn accepts(&self) -> Accepts {
-        let Self { rule, least, most } = self;
-        Accepts::List { of: Box::new(rule.accepts().clone()), least: *least, most: *most }
+        let Self { rule, least, most, or_one } = self;
+        Accepts::List { of: Box::new(rule.accepts().clone()), least: *least, most: *most, or_one: *or_one }
     }
 }
 

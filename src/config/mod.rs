@@ -8,8 +8,8 @@
 //! An operator wants to see all mistakes at once. serde stops at the first error, so `reader` reads the file key by
 //! key, with `rules` that record each problem and continue.
 //!
-//! The settings contain no secret except a password in `store.url`, and no problem repeats a value that might contain
-//! one.
+//! The settings contain no secret except passwords in `store.url` and in the URLs of proxies, and no problem repeats a
+//! value that might contain one.
 
 mod accepts;
 mod declare;
@@ -18,12 +18,16 @@ mod environment;
 mod issuers;
 mod keys;
 mod log_filter;
+mod loopback;
+mod network;
 mod problems;
+mod proxy_url;
 mod rate_limit;
 mod reader;
 pub mod reference;
 mod rules;
 mod server;
+mod service_links;
 mod settings;
 mod store;
 mod store_url;
@@ -36,11 +40,13 @@ mod vendor;
 use std::path::Path;
 
 pub use environment::process_environment;
-pub use issuers::{IssuerSettings, KeySource};
+pub use issuers::{IssuerSettings, KeySource, claim_names};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
+pub use network::NetworkSettings;
 pub(crate) use problems::key_path;
 pub use problems::{SettingsProblem, SettingsProblems};
+pub use proxy_url::{InvalidProxyUrl, ProxyUrl};
 pub use rate_limit::RateLimitSettings;
 pub use server::ServerSettings;
 pub use settings::{
@@ -56,7 +62,8 @@ pub use vendor::VendorSettings;
 /// Reads the settings. An environment variable overrides the file, and the file overrides the defaults.
 ///
 /// `GATEWAY_STORE__URL` is the key `store.url`: the prefix, then the levels, separated by two underscores. A list is
-/// written with commas or as a TOML array. The index names an issuer: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`.
+/// written with commas or as a TOML array. The index names an issuer: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`. Variables that
+/// Kubernetes or Docker set for a Service or link named `gateway` are ignored.
 ///
 /// # Errors
 /// [`SettingsProblems`] has all mistakes, not only the first one.

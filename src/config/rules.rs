@@ -67,7 +67,7 @@ pub(super) struct RawValue<'v> {
 }
 
 impl<'v> RawValue<'v> {
-    fn text(self) -> Option<&'v str> {
+    pub(super) fn text(self) -> Option<&'v str> {
         self.value.as_str()
     }
 
@@ -103,7 +103,10 @@ pub(super) struct ValueRule<T> {
 
 impl<T> ValueRule<T> {
     /// Creates a rule with its own error messages.
-    fn new(accepts: Accepts, parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static) -> Self {
+    pub(super) fn new(
+        accepts: Accepts,
+        parse: impl Fn(RawValue<'_>) -> Result<T, InvalidValue> + 'static,
+    ) -> Self {
         Self { accepts, parse: Box::new(parse) }
     }
 
@@ -114,12 +117,12 @@ impl<T> ValueRule<T> {
     }
 
     /// Adds a check to the rule.
-    pub(super) fn and(self, check: impl Fn(T) -> Result<T, InvalidValue> + 'static) -> Self
+    pub(super) fn and<U>(self, check: impl Fn(T) -> Result<U, InvalidValue> + 'static) -> ValueRule<U>
     where
         T: 'static,
     {
         let parse = self.parse;
-        Self { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
+        ValueRule { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
     /// Adds a check of the raw value. Its error message takes precedence over that of the rule.

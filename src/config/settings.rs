@@ -11,6 +11,7 @@ use url::Url;
 use super::declare::settings;
 use super::issuers::IssuerSettings;
 use super::keys::{Contents, Tables, list_of, table};
+use super::network::NetworkSettings;
 use super::rate_limit::RateLimitSettings;
 use super::rules::{
     base_url, boolean, duration, file, integer, log_filter, network, number, one_of, origin, size,
@@ -29,6 +30,8 @@ settings! {
         server: ServerSettings = table(),
         /// Requests to AloVoice.
         vendor: VendorSettings = table(),
+        /// Connections to other servers.
+        network: NetworkSettings = table(),
         /// The database of the gateway.
         store: StoreSettings = table(),
         /// Finished analyses in memory.

@@ -6,7 +6,8 @@ use url::Url;
 
 use super::declare::settings;
 use super::keys::{Contents, table};
-use super::rules::{base_url, duration, integer, number, size};
+use super::loopback::is_loopback;
+use super::rules::{base_url, boolean, duration, integer, number, size};
 use super::units::{DAY, GIB, HumanDuration, KIB, MILLISECOND, MINUTE};
 use crate::domain::polling::PollingPolicy;
 
@@ -22,6 +23,10 @@ settings! {
     struct VendorSettings {
         /// Base URL of AloVoice. A path in the URL is kept as a prefix.
         base_url: Url = base_url().default("https://cld.alovoice.uz").example("https://vendor.example.uz"),
+        /// Allows a base_url with http://. The vendor's URLs contain the tenants' tokens, so everyone on the network path can read
+        /// them. Set it if a proxy beside the gateway adds TLS. Without it, "alovoice-gateway check" fails and the gateway logs a
+        /// warning, unless the host is a loopback address.
+        allow_http: bool = boolean().default(false),
         /// Deadline of one request, from connecting to the end of the answer.
         request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
         /// Maximum size of an answer after decompression. At most four answers of this size are read at the same time.
@@ -30,6 +35,13 @@ settings! {
         max_concurrency: usize = integer(CONCURRENCY).default(32),
         /// Schedule of the polls for a result.
         polling: PollingPolicy = table(),
+    }
+}
+
+impl VendorSettings {
+    /// Returns whether the tenants' tokens cross the network without TLS, and `allow_http` is off.
+    pub fn exposes_tokens(&self) -> bool {
+        !self.allow_http && self.base_url.scheme() != "https" && !is_loopback(&self.base_url)
     }
 }
 

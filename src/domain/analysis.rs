@@ -2,6 +2,7 @@
 //!
 //! [`super::lifecycle`] has the transitions between the states.
 
+mod reanalysis;
 mod work;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::tags::Tag;
 use super::trace::TraceContext;
 use super::transcript::Turn;
 
+pub use self::reanalysis::{LastReanalysis, Reanalysis, ReanalysisOutcome, ReanalysisStatus};
 pub use self::work::{Stage, Work};
 
 /// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),
@@ -225,6 +227,10 @@ pub struct Analysis {
     pub failure: Option<Failure>,
     /// The error of the last request to the vendor, if it failed or gave no result.
     pub last_error: Option<LastError>,
+    /// The latest new analysis that has ended.
+    pub last_reanalysis: Option<LastReanalysis>,
+    /// Due time of the latest refresh.
+    pub refreshed_at: Option<Timestamp>,
     /// Trace of the submission.
     pub trace: TraceContext,
     /// Next work; `None` if no work is left.
@@ -259,14 +265,16 @@ impl Analysis {
             metadata: submission.metadata.unwrap_or_default(),
             failure: None,
             last_error: None,
+            last_reanalysis: None,
+            refreshed_at: None,
             trace: submission.trace,
             work: Some(Work::begin(now)),
         }
     }
 
-    /// Returns the time at which a caller should ask again; `None` after the outcome.
+    /// Returns the time at which a caller should ask again; `None` if no round and no refresh is in progress.
     pub fn retry_at(&self) -> Option<Timestamp> {
-        let work = self.work.as_ref().filter(|_| !self.status.is_finished())?;
+        let work = self.work.as_ref().filter(|_| self.is_under_way() || self.is_refreshing())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.
         Some(if work.leased { work.started_at } else { work.due_at })
     }

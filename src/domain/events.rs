@@ -9,7 +9,7 @@ use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
-/// `analysis.updated` (the result changed later, or a repeated analysis failed).
+/// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` says how).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
     /// The result is available.
@@ -18,7 +18,7 @@ pub enum EventKind {
     /// There is no result.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// The result changed later, or a repeated analysis failed.
+    /// The result changed later, or a new analysis of a completed call ended.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
 }

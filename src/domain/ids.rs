@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -104,11 +105,34 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The vendor's id of a recorded call: 1 to 128 of `A-Za-z0-9 . _ ~ : @ + = -`, neither `.` nor `..`.
+    /// The vendor's id of a recorded call: 1 to 128 of ``A-Za-z0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, neither `.`
+    /// nor `..`.
     ///
-    /// No allowed character needs an escape in a path segment of a URL (RFC 3986, section 3.3).
-    CallId, 128, "A-Z a-z 0-9 . _ ~ : @ + = -",
-    |c| c.is_ascii_alphanumeric() || "._~:@+=-".contains(c)
+    /// These are the characters of a SIP `Call-ID` (RFC 3261, section 25.1) except `/`, with `=` and `#`.
+    CallId, 128, "A-Z a-z 0-9 . _ ~ : @ + = - ! \" # % ' ( ) * < > ? [ \\ ] ` { }",
+    |c| c.is_ascii_alphanumeric() || "._~:@+=-!\"#%'()*<>?[\\]`{}".contains(c)
+}
+
+/// Characters of a call id that must be encoded in a path segment of a URL (RFC 3986, section 3.3).
+const ENCODED: &AsciiSet = &CONTROLS
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+impl CallId {
+    /// Returns the id as a path segment of a URL.
+    pub fn path_segment(&self) -> PercentEncode<'_> {
+        utf8_percent_encode(&self.0, ENCODED)
+    }
 }
 
 text_id! {
@@ -188,7 +212,8 @@ mod tests {
 
     #[test]
     fn call_ids_have_allowed_characters_and_a_bounded_length() {
-        for good in ["1716207617.42", "a", "A~b:c@d+e=f-g_h.i", &"x".repeat(128), "..."] {
+        let sip = r#"f81d4fae-7dec-11d0-a765!%*_+`'~()<>:\"[]?{}#=@foo.bar.com"#;
+        for good in ["1716207617.42", "a", "A~b:c@d+e=f-g_h.i", sip, "%2F", &"x".repeat(128), "..."] {
             assert_eq!(CallId::parse(good).unwrap().as_str(), good);
         }
         assert_eq!(CallId::parse(""), Err(InvalidId::Length { max: 128, actual: 0 }));
@@ -196,9 +221,23 @@ mod tests {
         for dots in [".", ".."] {
             assert_eq!(CallId::parse(dots), Err(InvalidId::DotSegment));
         }
-        for bad in ["a b", "a/b", "a%2fb", "ü", "a\0", "a?b", "a#b", "a\n"] {
+        for bad in ["a b", "a/b", "ü", "a\0", "a$b", "a&b", "a,b", "a;b", "a^b", "a|b", "a\u{7f}", "a\n"] {
             assert!(matches!(CallId::parse(bad), Err(InvalidId::Character { .. })), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_path_segment_has_only_characters_of_rfc_3986() {
+        let segment = |id: &str| CallId::parse(id).unwrap().path_segment().to_string();
+        assert_eq!(segment("1716207617.42"), "1716207617.42");
+        assert_eq!(segment("a%2Fb?c#d"), "a%252Fb%3Fc%23d");
+        let every: String = (' '..='~').filter(|c| CallId::parse(&c.to_string().repeat(3)).is_ok()).collect();
+        let every = segment(&every);
+        assert!(
+            every.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%".contains(c)),
+            "{every}"
+        );
+        assert_eq!(every.matches('%').count(), 12, "{every}");
     }
 
     #[test]

@@ -7,10 +7,13 @@
 //!    └─────────────────────────────────────────────────┘         └──► failed
 //! ```
 //!
+//! A caller may ask for a new analysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
+//!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
 //! therefore polls for the result first and submits the call again only if the vendor denies it.
 
 mod polls;
+mod refresh;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -19,7 +22,8 @@ use std::time::Duration;
 
 pub use self::steps::{Context, Effect, PollOutcome, Step, SubmitOutcome, VendorFault};
 use super::analysis::{
-    Analysis, Failure, FailureCode, FaultCode, LastError, Stage, Status, Submission, VendorResult, Work,
+    Analysis, Failure, FailureCode, FaultCode, LastError, LastReanalysis, Reanalysis, ReanalysisOutcome,
+    Stage, Status, Submission, VendorResult, Work,
 };
 use super::clock::Timestamp;
 use super::events::EventKind;
@@ -29,21 +33,38 @@ use super::polling::PollingPolicy;
 impl Analysis {
     /// Applies the outcome of the current work. Without work it changes nothing.
     pub fn apply(&mut self, step: Step, context: &Context<'_>) -> Effect {
+        let reanalysis = self.reanalysis();
         let Some(mut work) = self.work.take() else { return Effect::none() };
         work.leased = false;
         let effect = match step {
             Step::Submitted(outcome) => self.submitted(work, outcome, context),
-            Step::Polled(outcome) if work.stage == Stage::Settle => self.settled(work, outcome, context),
-            Step::Polled(outcome) => self.polled(work, outcome, context),
+            Step::Polled(outcome) => match work.stage {
+                Stage::Settle => self.settled(work, outcome, context),
+                Stage::Refresh => self.refreshed(work, outcome, context),
+                Stage::Submit | Stage::Confirm | Stage::Poll => self.polled(work, outcome, context),
+            },
         };
         if let Some(work) = &mut self.work
-            && !matches!(work.stage, Stage::Settle)
+            && work.stage.is_of_round()
         {
             // The last poll happens at the deadline, not an interval after it.
             let deadline = work.started_at + context.policy.deadline;
             work.due_at = work.due_at.min(deadline.max(context.now + context.policy.min_interval));
         }
+        self.end_reanalysis(reanalysis, &effect, context);
         effect
+    }
+
+    /// Records the end of a new analysis, if the step ended one.
+    fn end_reanalysis(&mut self, before: Option<Reanalysis>, effect: &Effect, context: &Context<'_>) {
+        let Some(before) = before.filter(|_| !self.is_under_way()) else { return };
+        let outcome = match &effect.obtained {
+            None => ReanalysisOutcome::Failed,
+            Some(obtained) if context.current == Some(&obtained.result) => ReanalysisOutcome::SameResult,
+            Some(_) => ReanalysisOutcome::NewResult,
+        };
+        let (since, ended_at) = (before.since, context.now);
+        self.last_reanalysis = Some(LastReanalysis { outcome, since, ended_at });
     }
 
     /// Adopts a finished result of a call that was never submitted to the gateway.
@@ -52,15 +73,20 @@ impl Analysis {
         self.complete(work, obtained, context)
     }
 
-    /// Fails a round that is past its deadline without another poll, for use while the vendor is unreachable. It changes nothing
-    /// before the deadline, and nothing of a completed analysis that only settles.
+    /// Fails a round that is past its deadline without another poll, for use while the vendor is unreachable. It also ends a
+    /// refresh that is as old. It changes nothing before the deadline, and nothing of a completed analysis that only settles.
     pub fn expire(&mut self, context: &Context<'_>) -> Effect {
+        let reanalysis = self.reanalysis();
         let Some(work) = self.work.take() else { return Effect::none() };
         if work.stage == Stage::Settle || !self.is_over(&work, context) {
             self.work = Some(work);
             return Effect::none();
         }
-        match &self.last_error {
+        if work.stage == Stage::Refresh {
+            self.rest(work, context);
+            return Effect::none();
+        }
+        let effect = match &self.last_error {
             Some(last) => {
                 let (code, detail) = out_of_time(last.code, &last.detail);
                 self.fail(code, detail, context.now)
@@ -69,7 +95,9 @@ impl Analysis {
                 let detail = "the vendor could not be reached before the deadline".to_owned();
                 self.fail(FailureCode::DeadlineExceeded, detail, context.now)
             }
-        }
+        };
+        self.end_reanalysis(reanalysis, &effect, context);
+        effect
     }
 
     /// Applies another submission: replaces the metadata, and starts a new round if the submission requests one and
@@ -94,7 +122,7 @@ impl Analysis {
 
     /// Whether a round is in progress.
     pub fn is_under_way(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle)
+        self.work.as_ref().is_some_and(|work| work.stage.is_of_round())
     }
 
     fn submitted(&mut self, mut work: Work, outcome: SubmitOutcome, context: &Context<'_>) -> Effect {

@@ -5,14 +5,15 @@ use super::clock::Timestamp;
 use super::ids::CallId;
 use super::search::SearchQuery;
 use super::summary::ResultSummary;
+use super::tags::TagKey;
 
 /// Filter of a list of analyses. An analysis must match every part that is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnalysisFilter {
     /// Status of the analysis.
     pub status: Option<Status>,
-    /// Names of tags. The analysis must have all of them.
-    pub tags: Vec<String>,
+    /// Keys of tags. The analysis must have all of them.
+    pub tags: Vec<TagKey>,
     /// Search in the transcript.
     pub search: Option<SearchQuery>,
     /// Lower bound of the time of submission, exclusive.

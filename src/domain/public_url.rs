@@ -33,12 +33,12 @@ impl PublicUrl {
 
     /// Returns the link to the analysis of a call.
     pub fn analysis(&self, call_id: &CallId) -> String {
-        self.link(&format!("/v1/analyses/{call_id}"))
+        self.link(&format!("/v1/analyses/{}", call_id.path_segment()))
     }
 
     /// Returns the link to the recording of a call.
     pub fn recording(&self, call_id: &CallId) -> String {
-        self.link(&format!("/v1/analyses/{call_id}/audio"))
+        self.link(&format!("/v1/analyses/{}/audio", call_id.path_segment()))
     }
 }
 

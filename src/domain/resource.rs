@@ -3,7 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
+use super::analysis::{
+    Analysis, AnalysisResult, Failure, LastError, LastReanalysis, Metadata, Reanalysis, Status,
+};
 use super::answer_warnings::AnswerWarning;
 use super::clock::Timestamp;
 use super::ids::CallId;
@@ -41,9 +43,15 @@ pub struct AnalysisResource {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice, while the gateway retries.
+    /// The error of the last request to AloVoice, while the gateway retries, or the reason why a new analysis failed.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// The new analysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    #[schema(required = true)]
+    pub reanalysis: Option<Reanalysis>,
+    /// The latest new analysis that has ended, or `null`.
+    #[schema(required = true)]
+    pub last_reanalysis: Option<LastReanalysis>,
     /// Errors in the answer of AloVoice that the gateway tolerated. Usually empty.
     #[schema(max_items = 12)]
     pub warnings: Vec<AnswerWarning>,
@@ -75,6 +83,8 @@ impl AnalysisResource {
             metadata: analysis.metadata.clone(),
             error: analysis.failure.clone(),
             last_error: analysis.last_error.clone(),
+            reanalysis: analysis.reanalysis(),
+            last_reanalysis: analysis.last_reanalysis,
             warnings: Vec::new(),
             transcript: None,
             tags: None,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::clock::Timestamp;
+use super::transport_error::TransportError;
 
 /// Outcome of one delivery attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,34 +36,8 @@ pub enum AttemptOutcome {
     /// The attempt failed without an answer.
     Failed {
         /// Reason of the failure.
-        error: AttemptError,
+        error: TransportError,
     },
-}
-
-/// Reason why an attempt got no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AttemptError {
-    /// The host name does not resolve.
-    #[error("the host name could not be resolved")]
-    Dns,
-    /// The connection failed.
-    #[error("the connection to the receiver failed")]
-    Connect,
-    /// The TLS handshake failed or the certificate is invalid.
-    #[error("the TLS handshake with the receiver failed")]
-    Tls,
-    /// The deadline passed before the status arrived.
-    #[error("the receiver did not answer in time")]
-    Timeout,
-    /// The connection closed before the status arrived.
-    #[error("the connection was closed before the answer arrived")]
-    Closed,
-    /// The answer is not HTTP.
-    #[error("the answer is not HTTP")]
-    Protocol,
-    /// The URL or a header is not valid in a request.
-    #[error("the request could not be built")]
-    Request,
 }
 
 impl AttemptOutcome {
@@ -74,15 +49,7 @@ impl AttemptOutcome {
             Self::Gone => "gone",
             Self::Unsigned { .. } => "unsigned",
             Self::Forbidden { .. } => "forbidden",
-            Self::Failed { error } => match error {
-                AttemptError::Dns => "dns",
-                AttemptError::Connect => "connect",
-                AttemptError::Tls => "tls",
-                AttemptError::Timeout => "timeout",
-                AttemptError::Closed => "closed",
-                AttemptError::Protocol => "protocol",
-                AttemptError::Request => "request",
-            },
+            Self::Failed { error } => error.kind(),
         }
     }
 }
@@ -222,7 +189,7 @@ mod tests {
 
     #[test]
     fn follows_the_schedule_to_its_end() {
-        let failed = AttemptOutcome::Failed { error: AttemptError::Timeout };
+        let failed = AttemptOutcome::Failed { error: TransportError::Timeout };
         assert_eq!(schedule().next(1, &failed, NOW, 0.0), in_seconds(5));
         assert_eq!(schedule().next(1, &failed, NOW, 1.0), in_seconds(6));
         assert_eq!(schedule().next(2, &failed, NOW, 0.5), in_seconds(330));

@@ -1,14 +1,17 @@
 //! The form of an analysis in lists: without the transcript, so that a page stays small.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::analysis::{Analysis, AnalysisResult, Failure, LastError, Metadata, Status};
+use super::analysis::{
+    Analysis, AnalysisResult, Failure, LastError, LastReanalysis, Metadata, Reanalysis, Status,
+};
 use super::clock::Timestamp;
 use super::ids::CallId;
 use super::public_url::PublicUrl;
+use super::tags::TagKey;
 use super::talk_metrics::TalkMetrics;
 
 /// Maximum number of tags that lists show and that the filter by tag finds.
@@ -40,6 +43,13 @@ impl ResultSummary {
             talk_metrics: TalkMetrics::of(&result.transcript),
             has_audio: result.audio_path.is_some(),
         }
+    }
+
+    /// Returns the keys that the filter by tag finds, each once.
+    pub fn tag_keys(&self) -> impl Iterator<Item = TagKey> {
+        let keys: BTreeSet<_> = self.tag_names.iter().map(|name| TagKey::of(name)).collect();
+        // A few names get longer by normalization, and PostgreSQL bounds the size of an index entry.
+        keys.into_iter().filter(|key| key.as_str().chars().nth(MAX_TAG_CHARS).is_none())
     }
 }
 
@@ -83,9 +93,15 @@ pub struct AnalysisSummary {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice, while the gateway retries.
+    /// The error of the last request to AloVoice, while the gateway retries, or the reason why a new analysis failed.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// The new analysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    #[schema(required = true)]
+    pub reanalysis: Option<Reanalysis>,
+    /// The latest new analysis that has ended, or `null`.
+    #[schema(required = true)]
+    pub last_reanalysis: Option<LastReanalysis>,
     /// The distinct names of the matched quality rules: the first 100 with up to 256 characters.
     #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
@@ -111,6 +127,8 @@ impl AnalysisSummary {
             metadata: analysis.metadata.clone(),
             error: analysis.failure.clone(),
             last_error: analysis.last_error.clone(),
+            reanalysis: analysis.reanalysis(),
+            last_reanalysis: analysis.last_reanalysis,
             tag_names: None,
             talk_metrics: None,
             audio_url: None,

@@ -1,7 +1,25 @@
 //! Tags: the results of quality rules.
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
+
+/// The name of a quality rule as filters compare it: in Unicode Normalization Form C, because one program writes `й` as one character
+/// and another as two.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TagKey(String);
+
+impl TagKey {
+    /// Returns the key of a name.
+    pub fn of(name: &str) -> Self {
+        Self(name.nfc().collect())
+    }
+
+    /// Returns the key as a string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// One result of a quality rule. A rule with several matches has several tags of the same name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

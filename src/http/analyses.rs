@@ -1,5 +1,7 @@
 //! Handlers of `/v1/analyses` and `/v1/analyses/{call_id}`.
 
+use std::time::Duration;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Deserialize;
@@ -7,8 +9,8 @@ use serde_json::json;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{JsonBody, JsonFields};
-use super::conditional::{is_unchanged, preferred_wait};
+use super::body::{JsonBody, JsonFields, NoFields, OptionalBody};
+use super::conditional::is_unchanged;
 use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
 use super::json::Object;
@@ -27,11 +29,12 @@ use crate::domain::trace::TraceContext;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}}))]
 pub struct SubmitAnalysis {
-    /// The CALL_ID of AloVoice: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ : @ + = -`, but not `.` or `..`.
+    /// The CALL_ID of AloVoice: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, but not
+    /// `.` or `..`. Percent-encode it in paths, as for every URL.
     #[schema(
         min_length = 1,
         max_length = 128,
-        pattern = r"^[A-Za-z0-9._~:@+=-]+$",
+        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
         example = "1716207617.42"
     )]
     call_id: String,
@@ -126,19 +129,18 @@ impl SubmitAnalysis {
     }
 }
 
-/// Submits one call.
+/// Submits one call, and waits for its outcome if the caller prefers that.
 pub(super) async fn submit_analysis(
     request: ApiRequest<(), NoQuery, JsonBody<SubmitAnalysis>>,
 ) -> Result<HttpResponse, ApiError> {
-    let ApiRequest { state, tenant, trace, body, .. } = request;
+    let ApiRequest { state, tenant, trace, wait, body, .. } = request;
     let submission = body.0.into_submission(trace)?;
     let location = state.env.public_url.analysis(&submission.call_id);
-    let submitted = state.analyses.submit(&tenant, submission).await?;
-    let representation = submitted.representation;
-    let mut response = if submitted.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
+    let analysis = state.analyses.submit(&tenant, submission, wait).await?;
+    let mut response = if analysis.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
     response.insert_header((header::LOCATION, location));
-    describe(&mut response, &representation, state.env.clock.now());
-    Ok(response.body(representation.body))
+    describe(&mut response, &analysis, wait, state.env.clock.now());
+    Ok(response.body(analysis.body.clone()))
 }
 
 /// Returns one analysis. Waits for its outcome first if the caller prefers that.
@@ -146,25 +148,42 @@ pub(super) async fn get_analysis(
     http: HttpRequest,
     request: ApiRequest<CallId>,
 ) -> Result<HttpResponse, ApiError> {
-    let ApiRequest { state, tenant, trace, path: call_id, .. } = request;
-    let wait = preferred_wait(&http);
-    let representation = state.analyses.get(&tenant, &call_id, wait, trace).await?;
-    let unchanged = is_unchanged(&http, &representation.etag);
+    let ApiRequest { state, tenant, trace, wait, path: call_id, .. } = request;
+    let analysis = state.analyses.get(&tenant, &call_id, wait, trace).await?;
+    let unchanged = is_unchanged(&http, &analysis.etag);
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    describe(&mut response, &analysis, wait, state.env.clock.now());
+    Ok(if unchanged { response.finish() } else { response.body(analysis.body.clone()) })
+}
+
+/// Plans one more poll of a finished analysis, and waits for its end if the caller prefers that.
+pub(super) async fn refresh_analysis(
+    request: ApiRequest<CallId, NoQuery, OptionalBody<NoFields>>,
+) -> Result<HttpResponse, ApiError> {
+    let ApiRequest { state, tenant, trace, wait, path: call_id, .. } = request;
+    let analysis = state.analyses.refresh(&tenant, &call_id, wait, trace).await?;
+    let is_over = wait.is_some() && !analysis.under_way && !analysis.refreshing;
+    let mut response = if is_over { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    response.insert_header((header::LOCATION, state.env.public_url.analysis(&call_id)));
+    describe(&mut response, &analysis, wait, state.env.clock.now());
+    Ok(response.body(analysis.body.clone()))
+}
+
+fn describe(
+    response: &mut HttpResponseBuilder,
+    analysis: &Representation,
+    wait: Option<Duration>,
+    now: Timestamp,
+) {
+    response
+        .content_type(header::ContentType::json())
+        .insert_header((header::ETAG, analysis.etag.as_str()))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")))
+        .insert_header((header::VARY, HeaderValue::from_static("Authorization, Prefer")));
     if let Some(wait) = wait {
         response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
     }
-    describe(&mut response, &representation, state.env.clock.now());
-    Ok(if unchanged { response.finish() } else { response.body(representation.body.clone()) })
-}
-
-fn describe(response: &mut HttpResponseBuilder, representation: &Representation, now: Timestamp) {
-    response
-        .content_type(header::ContentType::json())
-        .insert_header((header::ETAG, representation.etag.as_str()))
-        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")))
-        .insert_header((header::VARY, HeaderValue::from_static("Authorization, Prefer")));
-    if let Some(at) = representation.retry_at {
+    if let Some(at) = analysis.retry_at {
         response.insert_header((header::RETRY_AFTER, retry_after(at.since(now))));
     }
 }

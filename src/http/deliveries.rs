@@ -30,7 +30,7 @@ pub struct ListDeliveries {
     #[param(inline)]
     status: Option<DeliveryStatus>,
     /// Filter by call.
-    #[param(min_length = 1, max_length = 128, pattern = r"^[A-Za-z0-9._~:@+=-]+$")]
+    #[param(min_length = 1, max_length = 128, pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##)]
     call_id: Option<String>,
     /// The `next_cursor` of the previous page. Use it with the same filters.
     #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]

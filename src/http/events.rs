@@ -130,21 +130,21 @@ fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError
     Start::parse(tenant, text).ok_or_else(|| ApiError::invalid_field(pointer, rule))
 }
 
-/// Opens a stream. A HEAD request has no body, so it does not count as an open stream.
+/// Opens a stream. A HEAD request passes the same checks, but its answer has no body, so its stream closes at once.
 async fn open_stream(
     http: &HttpRequest,
     request: &ApiRequest<(), ListEvents>,
     start: Start,
 ) -> Result<HttpResponse, ApiError> {
-    if *http.method() == Method::HEAD {
-        // Without content, but with the same headers: `finish` would add a length.
-        return Ok(stream_head().streaming(empty::<Result<Bytes, Infallible>>()));
-    }
     let (state, tenant) = (&request.state, request.tenant.id());
     let token = StreamToken::new(&state.verifier, http.headers())?;
     let refused = || state.env.metrics.rate_limited.with_label_values(&[tenant.as_str()]).inc();
     let place = state.feed.join(tenant).inspect_err(|_| refused())?;
     let events = state.feed.stream(tenant, start, request.caller.until(), place).await?;
+    if *http.method() == Method::HEAD {
+        // `finish` would add a length, which the answer to GET does not have.
+        return Ok(stream_head().streaming(empty::<Result<Bytes, Infallible>>()));
+    }
     Ok(stream_head().streaming(stream(events, token)))
 }
 

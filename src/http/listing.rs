@@ -12,6 +12,7 @@ use crate::domain::analysis::Status;
 use crate::domain::listing::AnalysisFilter;
 use crate::domain::search::{SearchQuery, SpeakerSide};
 use crate::domain::summary::{AnalysisSummary, MAX_TAG_CHARS};
+use crate::domain::tags::TagKey;
 
 const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
@@ -27,13 +28,13 @@ pub struct ListAnalyses {
     #[param(inline)]
     status: Option<Status>,
     /// Filter by the exact name of a matched quality rule, for example `Приветсвие`. Repeat the parameter to require
-    /// several rules.
+    /// several rules. Different Unicode spellings of the same characters are equal.
     #[serde(default)]
     #[param(inline, required = false, value_type = Vec<TagName>, max_items = 16)]
     tag: Vec<String>,
     /// Search for up to 16 words; all of them must occur in the transcript. `qabul*` matches every word with that prefix.
     /// Case, diacritics and apostrophes (`oʻ`, `o'`, `o‘`, none) do not matter. Uzbek words match in Latin and in Cyrillic
-    /// script: `salom` finds `салом`.
+    /// script, and in the alphabets of 1995 and 2026: `salom` finds `салом`, `shahar` finds `şahar`.
     #[param(min_length = 1, max_length = 256, pattern = r"\S")]
     q: Option<String>,
     /// Search only the words of this speaker. Without `q`, the filter selects calls in which this speaker says
@@ -82,7 +83,7 @@ impl ListAnalyses {
         errors.check()?;
         let filter = AnalysisFilter {
             status: self.status,
-            tags: self.tag,
+            tags: self.tag.iter().map(|name| TagKey::of(name)).collect(),
             search,
             submitted_after: self.submitted_after.map(|time| time.0),
             submitted_before: self.submitted_before.map(|time| time.0),

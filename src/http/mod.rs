@@ -36,6 +36,7 @@ mod problem_kinds;
 mod problem_mapping;
 pub mod query;
 pub mod rate_limits;
+pub mod refusals;
 pub mod request;
 pub mod request_context;
 pub mod routes;

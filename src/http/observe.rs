@@ -24,7 +24,6 @@ use super::state::ApiState;
 use super::unread::Unread;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::RequestId;
-use crate::domain::public_url::PublicUrl;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::spans;
 
@@ -57,7 +56,7 @@ pub async fn observe(
     // An error of a handler or extractor is already a response, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
-    let mut response = as_problem(response, &request_id, &state.env.public_url);
+    let mut response = as_problem(response, &request_id, &state);
     let remaining = response.request().extensions_mut().remove::<Remaining>();
     complete_headers(response.headers_mut(), &request_id, remaining, &state);
 
@@ -173,26 +172,27 @@ fn method_label(method: &str) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }
 
-/// Turns each error into a problem with the request id and a link to its page.
+/// Turns each error into a problem with the request id and a link to its page, and logs a refused request.
 fn as_problem(
     response: ServiceResponse<BoxBody>,
     request_id: &str,
-    public_url: &PublicUrl,
+    state: &ApiState,
 ) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
     let error = response.response().error();
-    let mut problem = if let Some(error) = error.and_then(|error| error.as_error::<ApiError>()) {
-        error.respond(request_id, public_url)
-    } else if let Some(error) = error.and_then(|error| error.as_error::<CorsError>()) {
-        cors::refusal(error, response.request().headers()).respond(request_id, public_url)
-    } else {
-        // Errors of the framework only have a status.
-        let error = ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default());
-        error.respond(request_id, public_url)
+    // Errors of the framework only have a status.
+    let other = match error.and_then(|error| error.as_error::<CorsError>()) {
+        Some(error) => cors::refusal(error, response.request().headers()),
+        None => ApiError::new(kind_of(status), status.canonical_reason().unwrap_or_default()),
     };
+    let error = error.and_then(|error| error.as_error::<ApiError>()).unwrap_or(&other);
+    if let Some((refusal, detail)) = error.refusal() {
+        state.refusals.write(&refusal, detail, request_id);
+    }
+    let mut problem = error.respond(request_id, &state.env.public_url);
     cors::copy_headers(response.headers(), problem.headers_mut());
     response.into_response(problem)
 }

@@ -4,6 +4,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, Route};
 
 use super::idempotency::AnswerContents;
+use crate::auth::Scope;
 
 /// One operation of the API.
 pub struct ApiOperation {
@@ -28,31 +29,6 @@ pub enum Access {
     Token(Scope),
     /// A sealed link in the path.
     Link,
-}
-
-/// A permission that a token grants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Read analyses, events and usage.
-    AnalysesRead,
-    /// Submit and delete analyses.
-    AnalysesWrite,
-    /// Read recordings and create links to them.
-    AudioRead,
-    /// Manage webhooks and deliveries.
-    WebhooksManage,
-}
-
-impl Scope {
-    /// Returns the name of the scope in tokens.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AnalysesRead => "analyses:read",
-            Self::AnalysesWrite => "analyses:write",
-            Self::AudioRead => "audio:read",
-            Self::WebhooksManage => "webhooks:manage",
-        }
-    }
 }
 
 /// A path with the operations that it has. Each resource of the router carries one.

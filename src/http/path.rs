@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 
+use super::operations::PathOperations;
 use super::problem::{ApiError, NOT_FOUND};
 use crate::domain::ids::{CallId, DeliveryId, InvalidId, ReplayId, WebhookId};
 
@@ -63,8 +64,28 @@ fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }
 
-/// Returns the call id in the path. The router does not decode the reserved characters of RFC 3986, which some
-/// clients encode.
-pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidId> {
-    CallId::parse(&percent_decode_str(request.match_info().query("call_id")).decode_utf8_lossy())
+/// Returns the call id in the path, decoded once. The router decodes only a part of the escapes, so the segment comes from the raw path.
+pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidCallId> {
+    let template = request.app_data::<PathOperations>().map_or("", |path| path.path);
+    let place = template.rsplit('/').position(|segment| segment == "{call_id}");
+    let segment = place.and_then(|place| request.uri().path().rsplit('/').nth(place)).unwrap_or_default();
+    let has_lone_percent = segment.split('%').skip(1).any(|rest| {
+        let digits = rest.as_bytes().get(..2);
+        !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    if has_lone_percent {
+        return Err(InvalidCallId::LonePercent);
+    }
+    Ok(CallId::parse(&percent_decode_str(segment).decode_utf8_lossy())?)
+}
+
+/// Why the segment of a path is not a call id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InvalidCallId {
+    /// A `%` is not followed by two hexadecimal digits.
+    #[error("must be percent-encoded: a \"%\" is written as \"%25\"")]
+    LonePercent,
+    /// The decoded segment is not a call id.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
 }

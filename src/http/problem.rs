@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use super::problem_kinds::*;
+use super::refusals::Refusal;
 use crate::domain::public_url::PublicUrl;
 
 /// An invalid field of a request.
@@ -57,12 +58,13 @@ pub struct ApiError {
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+    refusal: Option<Box<Refusal>>,
 }
 
 impl ApiError {
     /// Creates a problem of this kind, with the cause in `detail`.
     pub fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+        Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), refusal: None }
     }
 
     /// Creates an `invalid_request` problem with these fields.
@@ -100,6 +102,20 @@ impl ApiError {
     /// Adds a `Retry-After` header, rounded up to seconds.
     pub fn with_retry_after(self, after: Duration) -> Self {
         self.with_header(header::RETRY_AFTER, retry_after(after))
+    }
+
+    /// Adds what the log says about a refused request.
+    pub(super) fn with_refusal(self, refusal: Refusal) -> Self {
+        Self { refusal: Some(Box::new(refusal)), ..self }
+    }
+
+    /// Returns the refusal for the log, with the cause of the problem; `None` unless the status is 401 or 403.
+    pub(super) fn refusal(&self) -> Option<(Refusal, &str)> {
+        if !matches!(self.kind.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return None;
+        }
+        let refusal = self.refusal.as_deref().cloned();
+        Some((refusal.unwrap_or_else(|| Refusal::without_token(self.kind.code)), &self.detail))
     }
 
     /// Moves the pointers of the errors below `pointer`, which has no `#`.

@@ -9,8 +9,9 @@ use super::problem::{
     RATE_LIMITED, REPLAY_UNDER_WAY, UNAUTHORIZED, UNAVAILABLE, WEBHOOK_DISABLED, WEBHOOK_LIMIT,
     WEBHOOK_SEALED,
 };
+use super::refusals::Refusal;
 use crate::analyses::{AnalysesError, TooManyStreams, WebhooksError};
-use crate::auth::Rejection;
+use crate::auth::{RejectedToken, Rejection};
 use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::StoreError;
 
@@ -30,6 +31,13 @@ impl ApiError {
 
 impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
+        RejectedToken::from(rejection).into()
+    }
+}
+
+impl From<RejectedToken> for ApiError {
+    fn from(rejected: RejectedToken) -> Self {
+        let rejection = rejected.rejection;
         if rejection.is_unavailable() {
             return Self::new(UNAVAILABLE, rejection.to_string()).with_retry_after(Duration::from_secs(5));
         }
@@ -37,7 +45,7 @@ impl From<Rejection> for ApiError {
             None => "Bearer".to_owned(),
             Some(error) => format!("Bearer error=\"{error}\", error_description=\"{rejection}\""),
         };
-        let error = Self::new(UNAUTHORIZED, rejection.to_string());
+        let error = Self::new(UNAUTHORIZED, rejection.to_string()).with_refusal(Refusal::of_token(rejected));
         match HeaderValue::from_str(&challenge) {
             Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
             Err(_) => error,
@@ -57,6 +65,9 @@ impl From<AnalysesError> for ApiError {
                     Some(after) => problem.with_retry_after(after),
                     None => problem,
                 }
+            }
+            AnalysesError::TooManyRefreshes => {
+                Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(5))
             }
             AnalysesError::CallbackForbidden(forbidden) => {
                 Self::callback_forbidden("#/callback/url", &forbidden)

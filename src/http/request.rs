@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
@@ -15,15 +16,17 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::audit::AuditEntry;
 use super::body::{RequestBody, receive};
+use super::conditional::preferred_wait;
 use super::idempotency::{IdempotentRequest, parse_key};
-use super::operations::{Access, ApiOperation, PathOperations, Scope};
+use super::operations::{Access, ApiOperation, PathOperations};
 use super::path::PathParameters;
 use super::problem::{ApiError, INSUFFICIENT_SCOPE, INTERNAL, RATE_LIMITED, UNKNOWN_TENANT};
 use super::query::{NoQuery, QueryParameters};
 use super::rate_limits::Exceeded;
+use super::refusals::Refusal;
 use super::request_context::{RequestName, RequestTrace};
 use super::state::ApiState;
-use crate::auth::{Caller, bearer};
+use crate::auth::{Caller, Scope, bearer};
 use crate::domain::ids::TenantId;
 use crate::domain::trace::TraceContext;
 use crate::telemetry::spans;
@@ -41,6 +44,8 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub trace: TraceContext,
     /// The request id. It is empty for safe methods, whose handlers do not need it.
     pub request_id: String,
+    /// The time that the caller prefers to wait for an outcome (`Prefer: wait`).
+    pub wait: Option<Duration>,
     /// The path parameters.
     pub path: P,
     /// The query parameters.
@@ -85,9 +90,10 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
     let bytes = receive::<B>(&request, payload, state).await?;
     let body = B::parse(bytes.as_deref())?;
     let calls = body.calls();
+    let wait = preferred_wait(&request);
     let call = path.call().or(calls.first());
     let idempotent = operation.keyed_answer.zip(key.filter(|_| !body.is_dry_run())).map(|(contents, key)| {
-        IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call))
+        IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call), wait)
     });
     AuditEntry::add_calls(&request, calls);
     let extensions = request.extensions();
@@ -99,6 +105,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
         caller,
         trace: trace.ok_or_else(|| ApiError::new(INTERNAL, "the request has no trace"))?.0,
         request_id: request_id.unwrap_or_default(),
+        wait,
         path,
         query,
         body,
@@ -128,22 +135,27 @@ async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<Arc<Cal
     let values = request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let verified = match bearer(values) {
         Ok(token) => state.verifier.verify(token).await,
-        Err(rejection) => Err(rejection),
+        Err(rejection) => Err(rejection.into()),
     };
-    Ok(verified.inspect_err(|rejection| {
-        state.env.metrics.token_rejections.with_label_values(&[rejection.reason()]).inc();
+    Ok(verified.inspect_err(|rejected| {
+        state.env.metrics.token_rejections.with_label_values(&[rejected.rejection.reason()]).inc();
     })?)
 }
 
 /// Checks that the tenant of a verified token is configured and that the token has the scope.
 fn authorize(state: &ApiState, caller: &Caller, scope: Scope) -> Result<Arc<Tenant>, ApiError> {
+    let refused = |refusal: Refusal, error: ApiError| {
+        state.env.metrics.token_rejections.with_label_values(&[refusal.reason]).inc();
+        error.with_refusal(refusal)
+    };
+    let issuer = || state.verifier.issuer(&caller.issuer);
     let Some(tenant) = state.tenants.get(&caller.tenant) else {
-        state.env.metrics.token_rejections.with_label_values(&["unknown_tenant"]).inc();
-        return Err(ApiError::new(UNKNOWN_TENANT, "the tenant of the token is not configured"));
+        let error = ApiError::new(UNKNOWN_TENANT, "the tenant of the token is not configured");
+        return Err(refused(Refusal::unknown_tenant(caller, issuer()), error));
     };
     if !caller.scopes.contains(scope.as_str()) {
-        state.env.metrics.token_rejections.with_label_values(&["insufficient_scope"]).inc();
-        return Err(insufficient_scope(scope.as_str()));
+        let refusal = Refusal::insufficient_scope(caller, issuer());
+        return Err(refused(refusal, insufficient_scope(scope.as_str())));
     }
     spans::export("tenant", tenant.id());
     Ok(tenant)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::idempotency::KeyedRequests;
 use super::problem::ApiError;
 use super::rate_limits::RateLimits;
+use super::refusals::RefusalLog;
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
 use crate::domain::sealing::SealingKeys;
@@ -30,6 +31,8 @@ pub struct ApiState {
     pub encryption: Arc<Encryption>,
     /// Rate limits of the tenants.
     pub limits: RateLimits,
+    /// Log of refused requests.
+    pub refusals: RefusalLog,
     /// Executes requests with an `Idempotency-Key`.
     pub keyed: Arc<KeyedRequests>,
     /// Store, for readiness and metrics.

@@ -13,16 +13,19 @@ pub enum SecretKind {
     IssuerKey,
     /// The HTTP headers for the trace collector.
     CollectorHeaders,
+    /// Certificate authorities. They are public, but wrong ones cut the gateway off like a wrong secret.
+    CertificateAuthorities,
 }
 
 impl SecretKind {
     /// All kinds of secrets.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::VendorToken,
         Self::CallbackSecret,
         Self::EncryptionKey,
         Self::IssuerKey,
         Self::CollectorHeaders,
+        Self::CertificateAuthorities,
     ];
 
     /// Returns the label `kind` in metrics.
@@ -33,6 +36,7 @@ impl SecretKind {
             Self::EncryptionKey => "encryption_key",
             Self::IssuerKey => "issuer_key",
             Self::CollectorHeaders => "collector_headers",
+            Self::CertificateAuthorities => "certificate_authorities",
         }
     }
 
@@ -40,8 +44,8 @@ impl SecretKind {
     /// memory.
     pub(super) const fn max_file_bytes(self) -> usize {
         match self {
-            // This suffices for a JWK Set with hundreds of keys.
-            Self::IssuerKey => 1024 * 1024,
+            // A JWK Set with hundreds of keys fits, and so do all authorities of an operating system.
+            Self::IssuerKey | Self::CertificateAuthorities => 1024 * 1024,
             Self::VendorToken | Self::CallbackSecret | Self::EncryptionKey | Self::CollectorHeaders => {
                 64 * 1024
             }

@@ -42,6 +42,9 @@ pub enum UnusableSecret {
     /// The keys in the key file of an issuer cannot be used.
     #[error("the key file {0}")]
     InvalidKeys(#[source] Box<dyn Error + Send + Sync>),
+    /// The file of certificate authorities cannot be used.
+    #[error("the file {0}")]
+    InvalidAuthorities(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// Returns the path for error texts. It hides a value that does not look like a path, which may be a secret under the

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::StoreError;
 use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read};
 use super::deletion::{DeleteAnalysis, WasDeleted};
+use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::submissions::{Adopt, Submit, SubmitAll};
@@ -38,6 +39,9 @@ pub trait AnalysisStore: Send + Sync {
         trace: TraceContext,
         obtained: Box<VendorResult>,
     ) -> Result<bool, StoreError>;
+
+    /// Plans a poll for changes of a finished analysis. An analysis that the vendor is asked about anyway does not change.
+    async fn refresh_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Refreshing, StoreError>;
 
     /// Reads the analysis of a call.
     async fn find_analysis(
@@ -95,6 +99,10 @@ impl<E: Engine> AnalysisStore for E {
         obtained: Box<VendorResult>,
     ) -> Result<bool, StoreError> {
         self.transact(Adopt { tenant: tenant.clone(), call_id: call_id.clone(), trace, obtained }).await
+    }
+
+    async fn refresh_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Refreshing, StoreError> {
+        self.transact(RefreshAnalysis { tenant: tenant.clone(), call_id: call_id.clone() }).await
     }
 
     async fn find_analysis(

@@ -26,11 +26,12 @@ impl CallKey {
 
 /// The columns that [`read`] reads, and the fencing token.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
-     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, \
-     missing_since, denied_since, fence, leased";
+     failure, last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, accepted_at, polls, errors, \
+     etag, empty_since, missing_since, denied_since, fence, leased";
 
-/// Returns the values of the columns for status, revision, end, metadata, failure, last error and trace.
-pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 7], StoreError> {
+/// Returns the values of the columns for status, revision, end, metadata, failure, last error, last new analysis, last refresh and
+/// trace.
+pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
     Ok([
         analysis.status.as_str().into(),
         analysis.revision.into(),
@@ -38,6 +39,8 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 7], StoreError> {
         analysis.metadata.to_json().into(),
         analysis.failure.as_ref().map(json).transpose()?.into(),
         analysis.last_error.as_ref().map(json).transpose()?.into(),
+        analysis.last_reanalysis.as_ref().map(json).transpose()?.into(),
+        analysis.refreshed_at.into(),
         json(&analysis.trace)?.into(),
     ])
 }
@@ -72,6 +75,8 @@ pub(super) fn read(row: &dyn Row) -> Result<Analysis, StoreError> {
         metadata: row.json::<Option<_>>("metadata")?.unwrap_or_default(),
         failure: row.json("failure")?,
         last_error: row.json("last_error")?,
+        last_reanalysis: row.json("last_reanalysis")?,
+        refreshed_at: row.get("refreshed_at")?,
         trace: row.json("trace")?,
         work: read_work(row)?,
     })

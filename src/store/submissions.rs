@@ -22,8 +22,9 @@ pub(super) struct Submit {
 
 /// Parameters: those of [`inserted`]. Inserts nothing if the tenant has the call already.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
-     last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, denied_since) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+     last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, \
+     empty_since, missing_since, denied_since) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
      ON CONFLICT (tenant, call_id) DO NOTHING";
 
 impl Rule for Submit {
@@ -38,7 +39,7 @@ impl Rule for Submit {
                 "WITH inserted AS (",
                 INSERT,
                 " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url) \
-                 SELECT id, CAST(?21 AS text) FROM inserted WHERE CAST(?21 AS text) IS NOT NULL) SELECT id FROM inserted",
+                 SELECT id, CAST(?23 AS text) FROM inserted WHERE CAST(?23 AS text) IS NOT NULL) SELECT id FROM inserted",
             ],
         );
         let analysis = begin(transaction, &self.tenant, &self.submission);
@@ -207,7 +208,7 @@ pub(super) async fn insert(
 }
 
 fn inserted(analysis: &Analysis) -> Result<Vec<Value<'_>>, StoreError> {
-    let mut values = Vec::with_capacity(21);
+    let mut values = Vec::with_capacity(23);
     values.extend([(&analysis.tenant).into(), (&analysis.call_id).into(), analysis.submitted_at.into()]);
     values.extend(state(analysis)?);
     values.extend(work(analysis));

@@ -204,21 +204,21 @@ pub(super) async fn update(
     analysis: &Analysis,
     with_work: bool,
 ) -> Result<(), StoreError> {
-    let mut values = Vec::with_capacity(18);
+    let mut values = Vec::with_capacity(20);
     values.push(row.into());
     values.extend(state(analysis)?);
     let update = if with_work {
         values.extend(work(analysis));
         sql!(
             "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
-             last_error = ?7, trace = ?8, stage = ?9, due_at = ?10, started_at = ?11, accepted_at = ?12, polls = ?13, \
-             errors = ?14, etag = ?15, empty_since = ?16, missing_since = ?17, denied_since = ?18, leased = FALSE \
-             WHERE id = ?1"
+             last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10, stage = ?11, due_at = ?12, \
+             started_at = ?13, accepted_at = ?14, polls = ?15, errors = ?16, etag = ?17, empty_since = ?18, \
+             missing_since = ?19, denied_since = ?20, leased = FALSE WHERE id = ?1"
         )
     } else {
         sql!(
             "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
-             last_error = ?7, trace = ?8 WHERE id = ?1"
+             last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10 WHERE id = ?1"
         )
     };
     transaction.execute(update, &values).await?;

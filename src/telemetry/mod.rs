@@ -13,6 +13,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use self::metrics::Metrics;
 use self::spans::{CollectorHeaders, Export, ExporterError};
 use crate::config::{InvalidLogFilter, Settings, SettingsProblems};
+use crate::http_client::Network;
 
 /// Reason why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +50,10 @@ impl Telemetry {
     ///
     /// # Errors
     /// [`TelemetryError`] if the settings are wrong or a subscriber is set already.
-    pub fn start(settings: &Settings) -> Result<Self, TelemetryError> {
+    pub fn start(settings: &Settings, network: &Network) -> Result<Self, TelemetryError> {
         let metrics = Arc::new(Metrics::new()?);
         let collector_headers = Arc::new(CollectorHeaders::load(&settings.traces)?);
-        let export = Export::new(settings, &collector_headers, &metrics)?;
+        let export = Export::new(settings, network, &collector_headers, &metrics)?;
         let logs = logs::layer(&settings.log)?;
         tracing_subscriber::registry().with(export.layer()).with(logs).try_init()?;
         logs::log_panics();

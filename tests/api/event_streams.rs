@@ -228,6 +228,8 @@ async fn the_number_of_streams_of_a_tenant_is_limited() {
     let refused = Subscriber::refused(&stage.acme(), EVENTS, None).await;
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), "10");
+    let head = stage.acme().send(reqwest::Method::HEAD, EVENTS, &[("accept", "text/event-stream")], "").await;
+    assert_eq!(head.status, 429, "HEAD has the status of GET");
     let _others = Subscriber::open(&stage.globex(), EVENTS, None).await;
     assert_eq!(stage.acme().get(EVENTS).await.status, 200, "the limit does not apply to pages of events");
     stage.in_flight(0).await;

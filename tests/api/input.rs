@@ -69,7 +69,7 @@ async fn a_problem_names_fields_and_rules() {
       "detail": "2 fields are invalid",
       "errors": [
         {
-          "detail": "has the character ' '; allowed are A-Z a-z 0-9 . _ ~ : @ + = -",
+          "detail": "has the character ' '; allowed are A-Z a-z 0-9 . _ ~ : @ + = - ! \" # % ' ( ) * < > ? [ \\ ] ` { }",
           "pointer": "#/call_id"
         },
         {
@@ -363,7 +363,7 @@ async fn a_percent_encoded_call_id_is_decoded() {
             );
         }
     }
-    for hidden in ["a%2Fb", "a%252Bb", "%00"] {
+    for hidden in ["a%2Fb", "a%2", "%00"] {
         stage.acme().analysis(hidden).await.problem(422, "invalid_request");
     }
 }

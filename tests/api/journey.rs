@@ -28,9 +28,11 @@ async fn a_submission_is_answered_with_location_and_retry_after() {
       "completed_at": null,
       "error": null,
       "last_error": null,
+      "last_reanalysis": null,
       "metadata": {
         "ticket": "T-1"
       },
+      "reanalysis": null,
       "revision": 0,
       "status": "queued",
       "submitted_at": "[time]",
@@ -71,6 +73,7 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
       "completed_at": "[time]",
       "error": null,
       "last_error": null,
+      "last_reanalysis": null,
       "metadata": {
         "n": [
           1,
@@ -78,6 +81,7 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
         ],
         "ticket": "T-1"
       },
+      "reanalysis": null,
       "revision": 1,
       "status": "completed",
       "submitted_at": "[time]",
@@ -230,7 +234,9 @@ async fn a_failed_analysis_is_delivered_in_a_signed_callback() {
           "retryable": false
         },
         "last_error": null,
+        "last_reanalysis": null,
         "metadata": {},
+        "reanalysis": null,
         "revision": 0,
         "status": "failed",
         "submitted_at": "[time]",

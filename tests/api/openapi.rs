@@ -95,6 +95,7 @@ fn every_operation_documents_its_answers() {
       "get_analysis",
       "get_audio",
       "create_audio_link",
+      "refresh_analysis",
       "get_transcript",
       "get_vendor_answer",
       "get_linked_audio",

@@ -84,7 +84,7 @@ async fn a_page_of_an_allowed_origin_can_use_the_api() {
 }
 
 /// Headers that browsers, HTTP libraries, frameworks and monitoring scripts add to requests of a page.
-const ADDED_BY_LIBRARIES: [&str; 12] = [
+const ADDED_BY_LIBRARIES: [&str; 14] = [
     "authorization,content-type,idempotency-key,prefer,last-event-id,if-none-match,range",
     "accept,accept-language,authorization,content-language",
     "authorization,x-requested-with",
@@ -97,6 +97,8 @@ const ADDED_BY_LIBRARIES: [&str; 12] = [
     "authorization,newrelic,x-datadog-origin,x-datadog-parent-id,x-datadog-sampling-priority,x-datadog-trace-id",
     "authorization,x-amzn-trace-id,x-cloud-trace-context,elastic-apm-traceparent,x-dtpc",
     "Authorization, Cache-Control, DNT, User-Agent, X-Requested-With",
+    "authorization,hx-current-url,hx-request,hx-target,turbo-frame,x-livewire,x-inertia,x-pjax,ngsw-bypass",
+    "authorization,ngrok-skip-browser-warning,x-app-version,x-timezone",
 ];
 
 #[tokio::test]

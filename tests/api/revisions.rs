@@ -73,7 +73,8 @@ async fn a_repeated_analysis_with_a_new_result_creates_a_revision() {
     let (acme, hook) = (stage.acme(), stage.hook("ok"));
     acme.submitted(json!({"call_id": "changed~1", "callback": {"url": hook}})).await;
     let first = acme.outcome("changed~1").await;
-    let again = acme.submitted(json!({"call_id": "changed~1", "reanalyze": true})).await;
+    let mut again = acme.submitted(json!({"call_id": "changed~1", "reanalyze": true})).await;
+    assert_eq!(again["reanalysis"].take()["status"], "queued");
     assert_eq!(again, first, "the analysis stays completed while it is repeated");
     let [(_, _), (updated, second)] = two_events(&stage).await;
     assert_eq!((updated, &second["revision"]), (json!("analysis.updated"), &json!(2)));
@@ -138,6 +139,7 @@ async fn a_failed_repetition_keeps_the_completed_analysis_and_reports_the_error(
     stage.at_rest("1").await;
     let mut second = acme.analysis("1").await.json();
     assert_ne!(second["last_error"].take(), first["last_error"].take());
+    assert_eq!(second["last_reanalysis"].take()["outcome"], "failed");
     assert_eq!(second, first);
     assert_eq!(stage.deliveries("1").await.len(), 2, "the failed repetition is delivered to the callback");
 }

@@ -9,6 +9,7 @@ use alovoice_gateway::domain::sealing::SealingKeys;
 use alovoice_gateway::domain::secrets::CallbackSecret;
 use alovoice_gateway::domain::vendor_token::VendorToken;
 use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName, SealedSecrets, WebhookSealer};
+use alovoice_gateway::http_client::Network;
 use alovoice_gateway::secrets::Encryption;
 use alovoice_gateway::{app, config};
 
@@ -96,7 +97,8 @@ async fn print_errors_about_secrets(stage: &Stage, printed: &mut Printed) {
     let short = stage.home.path().join("short");
     let settings =
         stage.settings_with(&[("AUTH__ISSUERS__0__HMAC_SECRET_FILE", short.to_str().unwrap())]).unwrap();
-    let verifier = Verifier::new(&settings.auth, std::sync::Arc::new(SystemClock), |_| ());
+    let network = Network::new(&settings.network).unwrap();
+    let verifier = Verifier::new(&settings.auth, &network, std::sync::Arc::new(SystemClock), |_| ());
     printed.error(&verifier.err().unwrap());
     let tenant = TenantId::parse("acme").unwrap();
     let minting =
@@ -107,7 +109,7 @@ async fn print_errors_about_secrets(stage: &Stage, printed: &mut Printed) {
     // A refused token, a malformed header, and the caller of a valid token.
     let good = token("acme", "analyses:read");
     let settings = stage.settings_with(&[]).unwrap();
-    let verifier = Verifier::new(&settings.auth, std::sync::Arc::new(SystemClock), |_| ()).unwrap();
+    let verifier = Verifier::new(&settings.auth, &network, std::sync::Arc::new(SystemClock), |_| ()).unwrap();
     let caller = verifier.verify(&good).await.unwrap();
     let refused = verifier.verify(&good[..good.len() - 2]).await.unwrap_err();
     let malformed = bearer([format!("Bearer {good}, {good}").as_bytes()]).unwrap_err();

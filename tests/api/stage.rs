@@ -8,6 +8,7 @@ use alovoice_gateway::auth::DevelopmentToken;
 use alovoice_gateway::config::{self, Settings, SettingsProblems};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
+use alovoice_gateway::http_client::Network;
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery, Store, StoredAnalysis};
@@ -269,7 +270,8 @@ pub(crate) fn development_token<'a>(tenant: &'a TenantId, scopes: &'a str) -> De
 
 async fn start(settings: &[(String, String)]) -> Gateway {
     let settings = config::load(None, settings.iter().cloned()).unwrap();
-    app::start(&settings, &|_| None, Telemetry::metrics_only().unwrap()).await.unwrap()
+    let network = Network::new(&settings.network).unwrap();
+    app::start(&settings, &|_| None, &network, Telemetry::metrics_only().unwrap()).await.unwrap()
 }
 
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails while the stage is set fails the test")]
 
+mod claim_forms;
 #[path = "../support/clock.rs"]
 mod clock;
 mod clock_edges;
 mod confusion;
+mod explanations;
 mod jwks_server;
 mod key_files;
 mod key_sets;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alovoice_gateway::auth::{Caller, Refresh, RefreshOutcome, Verifier};
-use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, SettingsProblems};
+use alovoice_gateway::config::{AuthSettings, IssuerSettings, KeySource, NetworkSettings, SettingsProblems};
+use alovoice_gateway::domain::claim_path::ClaimPath;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::http_client::Network;
 use alovoice_gateway::secrets::Reload;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -49,13 +51,14 @@ impl Stage {
             };
             log.lock().unwrap().push(outcome);
         };
-        let verifier = Verifier::new(&AuthSettings { issuers }, clock.clone(), observer)?;
+        let network = Network::new(&NetworkSettings::default())?;
+        let verifier = Verifier::new(&AuthSettings { issuers }, &network, clock.clone(), observer)?;
         Ok(Self { verifier, clock, refreshes })
     }
 
     /// Verifies a token; the error is the reason for its rejection.
     pub(crate) async fn verify(&self, token: &str) -> Result<Arc<Caller>, &'static str> {
-        self.verifier.verify(token).await.map_err(|rejection| rejection.reason())
+        self.verifier.verify(token).await.map_err(|rejected| rejected.rejection.reason())
     }
 
     /// `ok`, or the reason for the token's rejection.
@@ -100,8 +103,8 @@ pub(crate) fn issuer(algorithms: &[Algorithm], keys: KeySource) -> IssuerSetting
         audiences: vec![AUDIENCE.to_owned(), "another-of-ours".to_owned()],
         algorithms: algorithms.to_vec(),
         keys,
-        tenant_claim: "tenant".to_owned(),
-        scope_claim: "scope".to_owned(),
+        tenant_claim: paths(&["tenant"]),
+        scope_claim: paths(&["scope"]),
     }
 }
 
@@ -113,6 +116,11 @@ pub(crate) fn jwks_url(url: &Url) -> KeySource {
         max_stale: MAX_STALE,
         refetch_pause: REFETCH_PAUSE,
     }
+}
+
+/// Paths of claims.
+pub(crate) fn paths(names: &[&str]) -> Vec<ClaimPath> {
+    names.iter().map(|name| ClaimPath::parse(name).unwrap()).collect()
 }
 
 /// Valid claims.

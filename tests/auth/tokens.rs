@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::signer::{Signer, unsigned};
-use crate::stage::{AUDIENCE, ISSUER, NOW, SECRET, Stage, claims, claims_with, file, issuer};
+use crate::stage::{AUDIENCE, ISSUER, NOW, SECRET, Stage, claims, claims_with, file, issuer, paths};
 
 fn stage_with_secret(algorithms: &[Algorithm]) -> (Stage, TempDir) {
     let (directory, path) = file(SECRET);
@@ -73,7 +73,6 @@ async fn required_claims_are_required() {
     for tenant in ["", "..", "a/b", "a b", &"x".repeat(65)] {
         assert_eq!(verdict_on(&claims_with(&json!({"tenant": tenant}))).await, "tenant_claim", "{tenant:?}");
     }
-    assert_eq!(verdict_on(&claims_with(&json!({"sub": 7}))).await, "malformed");
 }
 
 #[tokio::test]
@@ -245,8 +244,8 @@ async fn an_issuer_cannot_sign_for_another() {
     let (_second, second) = file([9; 32]);
     let mut other = issuer(&[HS256], KeySource::HmacSecretFile(second));
     other.issuer = "https://other.test".to_owned();
-    other.tenant_claim = "org".to_owned();
-    other.scope_claim = "scp".to_owned();
+    other.tenant_claim = paths(&["org"]);
+    other.scope_claim = paths(&["scp"]);
     let stage = Stage::new(vec![issuer(&[HS256], KeySource::HmacSecretFile(first)), other]);
     let header = json!({"alg": "HS256"});
     let theirs = claims_with(&json!({"iss": "https://other.test", "org": "globex", "scp": ["a"]}));

@@ -2,20 +2,20 @@
 
 use super::*;
 
-const fn failed(error: AttemptError) -> AttemptOutcome {
+const fn failed(error: TransportError) -> AttemptOutcome {
     AttemptOutcome::Failed { error }
 }
 
 async fn attempt(settings: &CallbackSettings, then: Then) -> Sent {
     let receiver = Receiver::start(then).await;
-    send(&Sender::new(settings).unwrap(), &receiver.url("/hook")).await
+    send(&Sender::new(settings, &network()).unwrap(), &receiver.url("/hook")).await
 }
 
 #[tokio::test]
 async fn a_receiver_that_never_answers_is_a_timeout() {
     for begin in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"] {
         let sent = attempt(&impatient(), Then::Stall(begin.into())).await;
-        assert_eq!((sent.outcome, sent.status), (failed(AttemptError::Timeout), None), "{begin:?}");
+        assert_eq!((sent.outcome, sent.status), (failed(TransportError::Timeout), None), "{begin:?}");
     }
 }
 
@@ -38,7 +38,7 @@ async fn a_body_that_never_ends_does_not_change_the_outcome() {
 async fn a_connection_closed_early_counts_as_answered_if_the_status_arrived() {
     for begin in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\n"] {
         let sent = attempt(&settings(), Then::Close(begin.into())).await;
-        assert_eq!(sent.outcome, failed(AttemptError::Closed), "{begin:?}");
+        assert_eq!(sent.outcome, failed(TransportError::Closed), "{begin:?}");
     }
     let head = "HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\nhalf";
     let sent = attempt(&settings(), Then::Close(head.into())).await;
@@ -49,7 +49,7 @@ async fn a_connection_closed_early_counts_as_answered_if_the_status_arrived() {
 #[tokio::test]
 async fn an_answer_that_is_not_http_is_a_protocol_fault() {
     let sent = attempt(&settings(), Then::Answer("SSH-2.0-OpenSSH_9.6\r\n\r\n".into())).await;
-    assert_eq!(sent.outcome, failed(AttemptError::Protocol));
+    assert_eq!(sent.outcome, failed(TransportError::Protocol));
 }
 
 #[tokio::test]
@@ -58,15 +58,18 @@ async fn a_closed_port_is_a_connect_fault() {
         let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}/hook", receiver.local_addr().unwrap())
     };
-    let sent = send(&Sender::new(&settings()).unwrap(), &url).await;
-    assert_eq!(sent.outcome, failed(AttemptError::Connect));
+    let sent = send(&Sender::new(&settings(), &network()).unwrap(), &url).await;
+    assert_eq!(sent.outcome, failed(TransportError::Refused));
 }
 
 #[tokio::test]
 async fn a_receiver_without_tls_is_a_tls_fault() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/hook", listener.local_addr().unwrap());
-    for answer in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), b""] {
+    for (answer, error) in [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), TransportError::NoTls),
+        (b"", TransportError::TlsHandshake),
+    ] {
         let receiver = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             // Read first: closing with unread bytes would reset the connection instead of ending it.
@@ -74,9 +77,9 @@ async fn a_receiver_without_tls_is_a_tls_fault() {
             tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await.unwrap();
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
         };
-        let sender = Sender::new(&settings()).unwrap();
+        let sender = Sender::new(&settings(), &network()).unwrap();
         let (sent, ()) = tokio::join!(send(&sender, &url), receiver);
-        assert_eq!(sent.outcome, failed(AttemptError::Tls), "{answer:?}");
+        assert_eq!(sent.outcome, failed(error), "{answer:?}");
     }
 }
 
@@ -92,7 +95,7 @@ async fn four_kibibytes_of_an_endless_body_are_kept() {
 #[tokio::test]
 async fn an_endless_head_is_a_fault() {
     let sent = attempt(&settings(), Then::Repeat("HTTP/1.1 200 OK\r\nx: ".into(), vec![b'x'; 1000])).await;
-    assert_eq!(sent.outcome, failed(AttemptError::Protocol));
+    assert_eq!(sent.outcome, failed(TransportError::Protocol));
 }
 
 #[tokio::test]
@@ -137,7 +140,7 @@ async fn the_first_bytes_of_a_gzip_bomb_are_kept() {
 async fn a_slow_answer_does_not_extend_the_deadline() {
     let head = Then::Drip("HTTP/1.1 200 OK\r\nx: ".into(), "x".into());
     let sent = attempt(&impatient(), head).await;
-    assert_eq!((sent.outcome, sent.status), (failed(AttemptError::Timeout), None));
+    assert_eq!((sent.outcome, sent.status), (failed(TransportError::Timeout), None));
     // Long enough for the head to arrive on a busy machine.
     let patient = CallbackSettings { timeout: Duration::from_secs(1), ..settings() };
     let sent = attempt(&patient, Then::Drip("HTTP/1.1 503 Any\r\n\r\n".into(), "x".into())).await;

@@ -3,19 +3,28 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod faults;
+#[path = "../support/forward_proxy.rs"]
+mod forward_proxy;
+mod proxies;
 mod receiver;
 mod ssrf;
+mod tls;
+#[path = "../support/tls_server.rs"]
+mod tls_server;
 
 use std::time::Duration;
 
 use alovoice_gateway::callbacks::{Outgoing, Sender, Sent, SignedHeaders, verify};
-use alovoice_gateway::config::CallbackSettings;
+use alovoice_gateway::config::{CallbackSettings, NetworkSettings};
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::Timestamp;
-use alovoice_gateway::domain::retries::{AttemptError, AttemptOutcome};
+use alovoice_gateway::domain::retries::AttemptOutcome;
 use alovoice_gateway::domain::secrets::CallbackSecret;
+use alovoice_gateway::domain::transport_error::TransportError;
 use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName};
+use alovoice_gateway::http_client::Network;
 
+use alovoice_gateway::secrets::Reload;
 use receiver::{Receiver, Then};
 
 const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_042); // 2024-05-20T12:20:17.042Z
@@ -30,6 +39,11 @@ fn settings() -> CallbackSettings {
         allow_networks: vec!["127.0.0.1/32".parse().unwrap()],
         retry_schedule: Vec::new(),
     }
+}
+
+/// Direct connections, with the certificate authorities of the system.
+fn network() -> Network {
+    Network::new(&NetworkSettings::default()).unwrap()
 }
 
 /// Settings with a short time-out, for receivers that never finish.
@@ -60,14 +74,14 @@ async fn send(sender: &Sender, url: &str) -> Sent {
 /// Makes one attempt to a receiver with this answer.
 async fn answered(answer: &str) -> Sent {
     let receiver = Receiver::start(Then::Answer(answer.into())).await;
-    send(&Sender::new(&settings()).unwrap(), &receiver.url("/hook")).await
+    send(&Sender::new(&settings(), &network()).unwrap(), &receiver.url("/hook")).await
 }
 
 #[tokio::test]
 async fn a_callback_carries_its_signed_headers_and_its_body() {
     let mut receiver =
         Receiver::start(Then::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into())).await;
-    let sent = send(&Sender::new(&settings()).unwrap(), &receiver.url("/hook?key=s3cr3t")).await;
+    let sent = send(&Sender::new(&settings(), &network()).unwrap(), &receiver.url("/hook?key=s3cr3t")).await;
     assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 200 });
     assert_eq!((sent.status, sent.response.as_slice()), (Some(200), b"ok".as_slice()));
 
@@ -108,7 +122,7 @@ async fn custom_headers_are_sent_and_cannot_replace_the_gateways_headers() {
         traceparent: TRACEPARENT,
     };
     assert!(!format!("{outgoing:?}").contains("a=b"));
-    Sender::new(&settings()).unwrap().send(&outgoing).await;
+    Sender::new(&settings(), &network()).unwrap().send(&outgoing).await;
     let request = receiver.request().await;
     assert_eq!(request.header("authorization"), "Bearer a=b");
     assert_eq!(request.header("x-key"), "one, two");
@@ -173,7 +187,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 #[tokio::test]
 async fn connections_are_reused() {
     let receiver = Receiver::start(Then::Answer("HTTP/1.1 204 Taken\r\n\r\n".into())).await;
-    let sender = Sender::new(&settings()).unwrap();
+    let sender = Sender::new(&settings(), &network()).unwrap();
     for _ in 0..3 {
         send(&sender, &receiver.url("/hook")).await;
     }

@@ -62,7 +62,7 @@ fn anything() -> impl Strategy<Value = Value> {
 fn call_id() -> impl Strategy<Value = Value> {
     let long = (120_usize..140).prop_map(|length| Value::from("x".repeat(length)));
     let odd = select(vec![".", "..", "...", "", "a b", "a\n", "é", "a/b"]).prop_map(Value::from);
-    prop_oneof![6 => "[A-Za-z0-9._~:@+=-]{1,12}".prop_map(Value::from), 1 => long, 2 => odd, 1 => anything()]
+    prop_oneof![6 => "[ -~]{1,3}|[A-Za-z0-9._~:@+=!\"#%'()*<>?\\[\\\\\\]`{}-]{1,12}".prop_map(Value::from), 1 => long, 2 => odd, 1 => anything()]
 }
 
 fn callback() -> impl Strategy<Value = Value> {

@@ -85,6 +85,112 @@ async fn check_reports_what_would_stop_serve() {
 }
 
 #[tokio::test]
+async fn check_finds_a_store_that_serve_cannot_use() {
+    let mut stage = Stage::set_up().await;
+    let url = stage.store.url();
+    // Not even root can create files there.
+    stage.set("STORE__URL", "sqlite:///proc/gateway.db");
+    let output = run(&stage, &["check"]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.starts_with("store: cannot create files in /proc: "), "{message}");
+
+    stage.set("STORE__URL", &url);
+    let gateway = stage.serve().await;
+    let output = run(&stage, &["check"]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("is in use by another process"), "{message}");
+    // Beside the gateway with the same address, as before an upgrade, there is nothing to report.
+    let api = gateway.api.socket_addrs(|| None).unwrap()[0];
+    stage.set("SERVER__LISTEN", &api.to_string());
+    let output = run(&stage, &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    gateway.stop().await;
+    let output = run(&stage, &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let left = stage
+        .home
+        .path()
+        .read_dir()
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".check"));
+    assert_eq!(left.count(), 0, "check leaves no file");
+}
+
+#[tokio::test]
+async fn check_reports_every_kind_of_problem_in_one_run() {
+    let mut stage = Stage::set_up().await;
+    stage.set("VENDOR__BASE_URL", "http://cld.alovoice.uz");
+    stage.set("NETWORK__CA_FILE", "/no/such/ca.pem");
+    stage.set("ENCRYPTION__KEY_FILE", "/no/such/key");
+    // A reserved address (RFC 5737) that no machine has.
+    stage.set("SERVER__LISTEN", "192.0.2.1:8080");
+    stage.set("STORE__URL", "sqlite:///no/such/folder/gateway.db");
+    stage.set("AUTH__ISSUERS__1__ISSUER", "https://other.test");
+    stage.set("AUTH__ISSUERS__1__AUDIENCES", "a");
+    stage.set("AUTH__ISSUERS__1__ALGORITHMS", "RS256");
+    stage.set("AUTH__ISSUERS__1__JWKS_URL", "http://127.0.0.1:1/jwks");
+    stage.set("AUTH__ISSUERS__0__HMAC_SECRET_FILE", "/no/such/hmac");
+    let output = run(&stage, &["check"]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for problem in [
+        "vendor.base_url: must be an https URL",
+        "network.ca_file: cannot read \"/no/such/ca.pem\"",
+        "encryption.key_file: cannot read \"/no/such/key\"",
+        "auth.issuers[0].hmac_secret_file: cannot read \"/no/such/hmac\"",
+        "auth.issuers[1].jwks_url: issuer https://other.test, http://127.0.0.1:1/jwks: ",
+        "server.listen: cannot listen on 192.0.2.1:8080: ",
+        "store: cannot create files in /no/such/folder: ",
+    ] {
+        assert!(message.contains(problem), "check does not report {problem}:\n{message}");
+    }
+    assert_eq!(message.trim_end().lines().count(), 7, "{message}");
+}
+
+#[tokio::test]
+async fn a_plain_http_vendor_is_a_problem_unless_it_is_on_this_machine_or_allowed() {
+    let mut stage = Stage::set_up().await;
+    for (base_url, allowed, code) in [
+        ("http://cld.alovoice.uz", "false", 2),
+        ("http://10.0.0.5:8080", "false", 2),
+        ("http://10.0.0.5:8080", "true", 0),
+        ("http://localhost:8080", "false", 0),
+        ("http://[::1]:8080", "false", 0),
+        ("https://cld.alovoice.uz", "false", 0),
+    ] {
+        stage.set("VENDOR__BASE_URL", base_url);
+        stage.set("VENDOR__ALLOW_HTTP", allowed);
+        let output = run(&stage, &["check"]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{base_url}: {message}");
+        assert_eq!(message.starts_with("vendor.base_url: "), code == 2, "{base_url}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn variables_of_kubernetes_do_not_stop_the_gateway() {
+    let mut stage = Stage::set_up().await;
+    for (name, value) in [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT_HTTP", "80"),
+        ("PORT", "tcp://10.0.0.1:80"),
+        ("PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("ADMIN_SERVICE_HOST", "10.0.0.2"),
+    ] {
+        stage.set(name, value);
+    }
+    let gateway = stage.serve().await;
+    assert_eq!(run(&stage, &["check"]).status.code(), Some(1), "the store is in use");
+    gateway.stop().await;
+    assert_eq!(run(&stage, &["check"]).status.code(), Some(0));
+    stage.set("STROE__URL", "sqlite://x.db");
+    let output = run(&stage, &["check"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
 async fn health_reports_liveness() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
@@ -123,7 +229,7 @@ async fn health_reports_liveness() {
     gateway.stop().await;
     let output = run(&stage, &["health"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("Connection refused"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the connection was refused"), "{}", text(&output.stderr));
 }
 
 #[tokio::test]

@@ -91,6 +91,10 @@ fn steps(hook: &str) -> Vec<Step> {
         Step::get("get_transcript", format!("{call}/transcript")),
         Step::get("get_transcript", format!("{call}/transcript")).with(("Accept", "image/png")).answers(406),
         Step::get("get_vendor_answer", format!("{call}/vendor-answer")),
+        Step { method: Method::POST, ..Step::get("refresh_analysis", format!("{call}/refresh")) }
+            .answers(202),
+        Step { method: Method::POST, ..Step::get("refresh_analysis", format!("{call}/refresh")) }
+            .with(("Prefer", "wait=60")),
         Step::post("create_audio_link", &format!("{call}/audio-link"), 201, json!({"expires_in": 86400})),
         Step::get("list_events", "/v1/events?limit=1"),
         Step::get("get_usage", format!("/v1/usage?from={today}&to={today}")),

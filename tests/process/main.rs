@@ -14,10 +14,15 @@ mod examples;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]
 mod floods;
+#[path = "../support/forward_proxy.rs"]
+#[expect(dead_code, reason = "each test binary uses only a part of it")]
+mod forward_proxy;
 mod gateway;
+mod identity;
 mod keys;
 mod leaks;
 mod links;
+mod network;
 mod operating;
 mod peers;
 #[path = "../postgres/mod.rs"]
@@ -33,4 +38,6 @@ mod sealing;
 mod stage;
 mod stop;
 mod store;
+#[path = "../support/tls_server.rs"]
+mod tls_server;
 mod traces;

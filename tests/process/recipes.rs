@@ -8,7 +8,8 @@ use crate::blocks::{blocks, pages};
 use crate::gateway::Serving;
 use crate::stage::{HMAC_SECRET, Stage};
 
-const PROVIDERS: [&str; 3] = ["Keycloak", "Auth0", "Microsoft Entra ID"];
+const PROVIDERS: [&str; 5] =
+    ["Keycloak", "Keycloak with roles", "Auth0", "Microsoft Entra ID", "Laravel Passport"];
 /// Settings of the stage that a recipe replaces.
 const REPLACED: [&str; 6] = [
     "AUTH__ISSUERS__0__ISSUER",
@@ -53,7 +54,7 @@ async fn a_token_of_each_recipe_is_accepted() {
             .lines()
             .map(|line| match line.split_once(" = ") {
                 Some(("algorithms", _)) => "algorithms = [\"HS256\"]\n".to_owned(),
-                Some(("jwks_url", _)) => format!("hmac_secret_file = \"{secret}\"\n"),
+                Some(("jwks_url" | "public_key_file", _)) => format!("hmac_secret_file = \"{secret}\"\n"),
                 Some(("vendor_token_file", _)) => format!("vendor_token_file = \"{vendor_token}\"\n"),
                 _ => format!("{line}\n"),
             })

@@ -112,6 +112,7 @@ macro_rules! contract {
                 operators_of_query_languages_are_searched_as_words,
                 a_search_can_be_limited_to_one_speaker,
                 filters_combine,
+                tags_are_compared_in_one_unicode_form,
                 a_revision_replaces_the_search_entry,
                 the_longest_transcript_is_stored_and_found,
             ],
@@ -126,6 +127,15 @@ macro_rules! contract {
             usage: [
                 usage_is_counted_per_tenant_and_day,
                 days_without_usage_are_omitted_and_old_days_deleted,
+            ],
+            refreshes: [
+                a_refresh_is_one_poll_and_no_submit,
+                a_stalled_refresh_cannot_write,
+                a_refresh_completes_a_failed_analysis,
+                only_the_tenants_own_calls_are_refreshed,
+                refreshes_in_progress_are_limited_per_tenant,
+                concurrent_refreshes_of_a_call_are_one,
+                the_end_of_a_reanalysis_is_stored,
             ],
             webhooks: [
                 a_webhook_is_read_back_unchanged,

@@ -87,7 +87,9 @@ fn of_value(accepts: &Accepts) -> Value {
         Accepts::Duration(_) => pattern("^[0-9]+(ms|s|m|h|d)$"),
         Accepts::Size(_) => pattern("^([0-9]+(B|KiB|MiB|GiB)|0)$"),
         Accepts::Words(words) => json!({"type": "string", "enum": words}),
-        Accepts::Text | Accepts::LogFilter | Accepts::StoreUrl => json!({"type": "string", "minLength": 1}),
+        Accepts::Text | Accepts::LogFilter | Accepts::ProxyUrl | Accepts::StoreUrl => {
+            json!({"type": "string", "minLength": 1})
+        }
         // In draft 7, other keywords beside `$ref` are ignored.
         Accepts::File => json!({"allOf": [{"$ref": "#/definitions/file"}]}),
         Accepts::Variable => pattern("^[A-Za-z_][A-Za-z0-9_]*$"),
@@ -95,7 +97,7 @@ fn of_value(accepts: &Accepts) -> Value {
         Accepts::Origin => pattern("^https?://[^/?#@]+$"),
         Accepts::Network => pattern("/[0-9]+$"),
         Accepts::Address => pattern(":[0-9]+$"),
-        Accepts::List { of, least, most } => {
+        Accepts::List { of, least, most, or_one } => {
             let mut schema = json!({"type": "array", "items": of_value(of)});
             if *least > 0 {
                 schema["minItems"] = json!(least);
@@ -103,7 +105,7 @@ fn of_value(accepts: &Accepts) -> Value {
             if let Some(most) = most {
                 schema["maxItems"] = json!(most);
             }
-            schema
+            if *or_one { json!({"anyOf": [of_value(of), schema]}) } else { schema }
         }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
-    IssuerSettings, KeySource, LogFormat, LogSettings, RateLimitSettings, SecretSource, ServerSettings,
-    StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
+    IssuerSettings, KeySource, LogFormat, LogSettings, NetworkSettings, RateLimitSettings, SecretSource,
+    ServerSettings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
 };
+use crate::domain::claim_path::ClaimPath;
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
 
@@ -84,6 +85,7 @@ fn documented() -> Settings {
         },
         vendor: VendorSettings {
             base_url: "https://cld.alovoice.uz".parse().unwrap(),
+            allow_http: false,
             request_timeout: seconds(10),
             max_response_bytes: 16 << 20,
             max_concurrency: 32,
@@ -98,6 +100,7 @@ fn documented() -> Settings {
                 settle_after: seconds(120),
             },
         },
+        network: NetworkSettings::default(),
         store: StoreSettings {
             url: StoreUrl::Sqlite(PathBuf::from("alovoice-gateway.db")),
             password_file: None,
@@ -126,8 +129,8 @@ fn documented() -> Settings {
                     max_stale: seconds(24 * HOUR),
                     refetch_pause: seconds(30),
                 },
-                tenant_claim: "tenant".to_owned(),
-                scope_claim: "scope".to_owned(),
+                tenant_claim: vec![ClaimPath::parse("tenant").unwrap()],
+                scope_claim: vec![ClaimPath::parse("scope").unwrap()],
             }],
         },
         log: LogSettings { format: LogFormat::Json, filter: "info".to_owned() },

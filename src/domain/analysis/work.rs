@@ -13,11 +13,13 @@ pub enum Stage {
     Poll,
     /// Poll once more after completion, for late tags.
     Settle,
+    /// Poll once more because a caller asked for it.
+    Refresh,
 }
 
 impl Stage {
     /// All kinds of work.
-    pub const ALL: [Self; 4] = [Self::Submit, Self::Confirm, Self::Poll, Self::Settle];
+    pub const ALL: [Self; 5] = [Self::Submit, Self::Confirm, Self::Poll, Self::Settle, Self::Refresh];
 
     /// Returns the name in the store.
     pub const fn as_str(self) -> &'static str {
@@ -26,7 +28,13 @@ impl Stage {
             Self::Confirm => "confirm",
             Self::Poll => "poll",
             Self::Settle => "settle",
+            Self::Refresh => "refresh",
         }
+    }
+
+    /// Whether the work belongs to a round. After a round, only polls for changes of its outcome follow.
+    pub const fn is_of_round(self) -> bool {
+        matches!(self, Self::Submit | Self::Confirm | Self::Poll)
     }
 
     /// Parses the output of [`Stage::as_str`].

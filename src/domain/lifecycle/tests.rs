@@ -3,6 +3,7 @@
 mod pace;
 mod properties;
 mod reanalysis;
+mod refresh;
 mod waiting;
 
 use std::time::Duration;
@@ -109,6 +110,11 @@ impl LifecycleScenario {
             Stage::Submit | Stage::Confirm => Self::begin(),
             Stage::Poll => Self::accepted(),
             Stage::Settle => Self::completed(),
+            Stage::Refresh => {
+                let mut scenario = Self::completed();
+                scenario.analysis.refresh(&PollingPolicy::default(), after(60));
+                scenario
+            }
         }
     }
 

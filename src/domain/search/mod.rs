@@ -7,6 +7,9 @@
 //! compares this spelling only with words of the other script. So two Russian words with the same Uzbek Latin spelling
 //! (`мать`, `мат`) stay distinct.
 //!
+//! The letters `ş ç ö ğ` of the Uzbek alphabet of 2026 equal `sh ch oʻ gʻ`. Other languages have these letters too, so a word with one
+//! of them is also indexed without the diacritic: `garcon` finds `garçon`.
+//!
 //! `oʻzbek` finds `o'zbek` with any apostrophe. `ozbek` finds both, because a word with apostrophes is also indexed without
 //! them.
 
@@ -112,6 +115,7 @@ impl SearchDocument {
 fn indexed_forms(word: &Word) -> Vec<String> {
     let mut forms = vec![word.folded()];
     forms.extend(word.in_latin().map(|latin| format!("{TRANSLITERATED}{latin}")));
+    forms.extend(word.without_diacritics());
     let bare = |form: &String| form.contains(APOSTROPHE).then(|| form.replace(APOSTROPHE, ""));
     let bare: Vec<String> = forms.iter().filter_map(bare).collect();
     forms.extend(bare);

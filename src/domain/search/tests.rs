@@ -84,6 +84,81 @@ fn an_uzbek_word_is_found_in_either_script() {
 }
 
 #[test]
+fn the_letters_of_the_alphabet_of_2026_equal_the_older_spelling() {
+    for (new, old, cyrillic) in [
+        ("özbekiston", "oʻzbekiston", "ўзбекистон"),
+        ("töğri", "toʻgʻri", "тўғри"),
+        ("şahar", "shahar", "шаҳар"),
+        ("çoy", "choy", "чой"),
+        ("qoşiq", "qoshiq", "қошиқ"),
+        ("bog", "bog", "бог"),
+        ("boğ", "bogʻ", "боғ"),
+        ("kö", "koʻ", "кў"),
+        ("Öğiloy", "Oʻgʻiloy", "Ўғилой"),
+        ("ŞAHAR ÇOY", "shahar choy", "шаҳар чой"),
+        ("s\u{327}ahar c\u{327}oy o\u{308}g\u{306}il", "shahar choy oʻgʻil", "шаҳар чой ўғил"),
+        ("S\u{327}ahar O\u{308}zbek", "Shahar Oʻzbek", "Шаҳар Ўзбек"),
+        ("șahar", "shahar", "шаҳар"),
+    ] {
+        for (query, text) in [(new, old), (old, new), (new, cyrillic), (cyrillic, new), (new, new)] {
+            assert!(finds(query, text), "{query} in {text}");
+        }
+        assert_eq!(fold(new), fold(old));
+    }
+    for (query, text) in [
+        ("şah*", "shaharda"),
+        ("sha*", "şaharda"),
+        ("ша*", "şaharda"),
+        ("ş*", "shaharda"),
+        ("öz*", "o'zbek"),
+        ("o'z*", "özbek"),
+        ("ozb*", "özbek"),
+        ("ö*", "oʻzbek"),
+        ("bogi", "boği"),
+        ("ö'g'il", "oʻgʻil"),
+    ] {
+        assert!(finds(query, text), "{query} in {text}");
+    }
+    for (query, text) in
+        [("şox", "sox"), ("sox", "shox"), ("ön", "on"), ("çek", "cek"), ("ğam", "gam"), ("toğri", "toʻgʻri")]
+    {
+        assert!(!finds(query, text), "{query} in {text}");
+    }
+}
+
+#[test]
+fn words_of_other_languages_are_found_without_their_diacritics() {
+    for (query, text) in [
+        ("garcon", "garçon"),
+        ("garçon", "garçon"),
+        ("GARÇON", "garçon"),
+        ("schon", "schön"),
+        ("schön", "Schön"),
+        ("agac", "ağaç"),
+        ("ağaç", "AĞAÇ"),
+        ("istanbul gorusme", "İstanbul görüşme"),
+        ("gor*", "görüşme"),
+        ("muller", "Müller"),
+        ("Müller", "muller"),
+        ("resume", "résumé"),
+    ] {
+        assert!(finds(query, text), "{query} in {text}");
+    }
+    for (query, text) in [("muller", "mueller"), ("schoen", "schön")] {
+        assert!(!finds(query, text), "{query} in {text}");
+    }
+}
+
+#[test]
+fn long_words_of_both_alphabets_are_cut_at_the_same_letter() {
+    for letters in 60..70 {
+        let (new, old) = (format!("{}şş", "a".repeat(letters)), format!("{}shsh", "a".repeat(letters)));
+        assert_eq!(fold(&new), fold(&old), "{letters}");
+        assert!(finds(&new, &old) && finds(&old, &new), "{letters}");
+    }
+}
+
+#[test]
 fn different_words_do_not_match() {
     for (query, text) in [
         // These Russian words have the same Uzbek Latin spelling.
@@ -152,16 +227,22 @@ fn a_very_long_transcript_is_indexed_up_to_the_maximum_size() {
 
 proptest! {
     #[test]
-    fn folding_is_idempotent(text in "\\PC{0,40}") {
+    fn folding_is_idempotent(text in "[aoşçöğșŞÖ'ʻ\u{308}\u{327} ]{0,24}|\\PC{0,40}") {
         let folded = fold(&text);
         prop_assert_eq!(fold(&folded), folded.clone());
     }
 
     #[test]
-    fn a_text_is_found_by_each_of_its_words(text in "[a-zA-Zа-яА-ЯёЁўқғҳʻ'’ ,.\\-]{0,60}|\\PC{0,40}") {
+    fn a_text_is_found_by_each_of_its_words(text in "[a-zA-Zа-яА-ЯёЁўқғҳşçöğŞÇÖĞʻ'’ ,.\\-]{0,60}|\\PC{0,40}") {
         for word in fold(&text).split(' ').filter(|word| !word.is_empty()) {
             prop_assert!(finds(word, &text), "{} in {}", word, text);
         }
+    }
+
+    #[test]
+    fn both_alphabets_have_the_same_folding(text in "[abcghostu şçöğŞÇÖĞʻ]{0,60}") {
+        let older = text.to_lowercase().replace('ş', "sh").replace('ç', "ch").replace('ö', "oʻ").replace('ğ', "gʻ");
+        prop_assert_eq!(fold(&text), fold(&older));
     }
 
     #[test]

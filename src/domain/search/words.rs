@@ -17,24 +17,54 @@ const UNSEEN: [char; 6] = ['\u{00AD}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{2
 /// Maximum length of a word in characters. Documents and queries ignore the end of a longer word.
 const MAX_CHARS: usize = 64;
 
+/// The letters that the Uzbek alphabet of 2026 has in place of digraphs and of letters with an apostrophe, each with its older
+/// spelling and without its diacritic. `ș` is often typed for `ş`.
+const NEW_LETTERS: [(char, &str, char); 5] =
+    [('ş', "sh", 's'), ('ș', "sh", 's'), ('ç', "ch", 'c'), ('ö', "o\u{02BB}", 'o'), ('ğ', "g\u{02BB}", 'g')];
+
+fn new_letter(letter: char) -> Option<&'static (char, &'static str, char)> {
+    NEW_LETTERS.iter().find(|(known, ..)| *known == letter)
+}
+
 /// Normalized word: lower case, without diacritics, with one form of apostrophe. It keeps `ё`, whose transliteration
-/// differs from that of `е`.
+/// differs from that of `е`, and the letters of the Uzbek alphabet of 2026.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word(String);
 
 impl Word {
+    /// Returns the word in the Uzbek spelling of 1995, so that words of both alphabets are equal.
     pub(super) fn folded(&self) -> String {
-        self.0.replace('ё', "е")
+        self.older().replace('ё', "е")
     }
 
     /// Returns the Uzbek Latin spelling; `None` if the word has no Cyrillic letter.
     pub(super) fn in_latin(&self) -> Option<String> {
-        cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.0))
+        cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.older()))
+    }
+
+    /// Returns the word without the diacritics of `ş ç ö ğ`, which are no digraphs in other languages; `None` if it has none of them.
+    pub(super) fn without_diacritics(&self) -> Option<String> {
+        let bare = |letter| new_letter(letter).map_or(letter, |(.., bare)| *bare);
+        self.0.contains(|letter| new_letter(letter).is_some()).then(|| self.0.chars().map(bare).collect())
+    }
+
+    fn older(&self) -> String {
+        let mut older = String::with_capacity(self.0.len());
+        for letter in self.0.chars() {
+            match new_letter(letter) {
+                Some((_, letters, _)) => older.push_str(letters),
+                None => older.push(letter),
+            }
+        }
+        match older.char_indices().nth(MAX_CHARS) {
+            Some((end, _)) => older[..end].to_owned(),
+            None => older,
+        }
     }
 
     /// Returns the length in characters.
     pub(super) fn len(&self) -> usize {
-        self.0.chars().count()
+        self.older().chars().count()
     }
 }
 
@@ -71,9 +101,9 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// Removes diacritics, but only in scripts in which they do not form distinct letters.
+/// Removes diacritics, but only in scripts in which they do not form distinct letters, and not from the letters of Uzbek.
 fn bare(c: char, mut emit: impl FnMut(char)) {
-    if matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
+    if new_letter(c).is_none() && matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {
             if !is_combining_mark(part) {
                 emit(part);
@@ -94,7 +124,8 @@ struct Builder {
 
 impl Builder {
     fn letter(&mut self, c: char) {
-        if std::mem::take(&mut self.apostrophe) {
+        // The older spelling of `ö` and `ğ` ends with an apostrophe already.
+        if std::mem::take(&mut self.apostrophe) && !self.word.ends_with(['ö', 'ğ']) {
             self.push(APOSTROPHE);
         }
         self.push(c);

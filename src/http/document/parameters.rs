@@ -20,7 +20,7 @@ const PATH_PARAMETERS: [PathParameter; 5] = [
         name: "call_id",
         description: "The CALL_ID of AloVoice.",
         max_length: 128,
-        pattern: "^[A-Za-z0-9._~:@+=-]+$",
+        pattern: r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
         example: "1716207617.42",
     },
     PathParameter {

@@ -89,6 +89,8 @@ pub(super) fn parse_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>,
 pub(super) struct IdempotentRequest {
     request: KeyedRequest,
     subject: Subject,
+    /// The time that the handler may wait for an outcome. The claim lasts longer by it.
+    wait: Duration,
 }
 
 impl IdempotentRequest {
@@ -97,6 +99,7 @@ impl IdempotentRequest {
         key: &IdempotencyKey,
         body: Option<&[u8]>,
         subject: Subject,
+        wait: Option<Duration>,
     ) -> Self {
         let uri = request.uri();
         let operation = [request.method().as_str(), " ", uri.path(), " "].map(str::as_bytes).concat();
@@ -108,7 +111,7 @@ impl IdempotentRequest {
             fingerprint: sha256(&[&operation, query, b" ", body]),
             concerns: subject.concerns().map(str::to_owned),
         };
-        Self { request, subject }
+        Self { request, subject, wait: wait.unwrap_or_default() }
     }
 }
 
@@ -136,9 +139,10 @@ impl KeyedRequests {
         idempotent: IdempotentRequest,
         work: impl Future<Output = Result<HttpResponse, ApiError>> + Send + 'static,
     ) -> Result<HttpResponse, ApiError> {
-        let IdempotentRequest { request, subject } = idempotent;
+        let IdempotentRequest { request, subject, wait } = idempotent;
+        let terms = KeyTerms { lease: self.terms.lease + wait, ..self.terms };
         let (tasks, runtime) = (self.tasks.clone(), self.runtime.clone());
-        let whole = async move { self.once(&tenant, request, &subject, work).await }.in_current_span();
+        let whole = async move { self.once(&tenant, request, &subject, terms, work).await }.in_current_span();
         match tasks.spawn_on(whole, &runtime).await {
             Ok(outcome) => outcome.map(Answer::respond),
             Err(_) => Err(ApiError::new(INTERNAL, "the request was aborted")),
@@ -150,10 +154,11 @@ impl KeyedRequests {
         tenant: &TenantId,
         request: KeyedRequest,
         subject: &Subject,
+        terms: KeyTerms,
         work: impl Future<Output = Result<HttpResponse, ApiError>> + Send,
     ) -> Result<Answer, ApiError> {
         let name = request.name;
-        let claim = match self.store.claim_key(tenant, request, self.terms).await? {
+        let claim = match self.store.claim_key(tenant, request, terms).await? {
             Keyed::Claimed(claim) => claim,
             Keyed::UnderWay => {
                 let detail = "a request with this Idempotency-Key is in progress";

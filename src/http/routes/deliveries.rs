@@ -1,9 +1,9 @@
 //! Operations on deliveries.
 
 use super::route_table;
+use crate::auth::Scope::WebhooksManage;
 use crate::http::deliveries::{DeliveryList, DeliveryResource, ListDeliveries};
 use crate::http::operations::Access::Token;
-use crate::http::operations::Scope::WebhooksManage;
 use crate::http::shared_problems::WebhookConflict;
 
 route_table! { "webhooks":

@@ -1,9 +1,9 @@
 //! The operation on events.
 
 use super::route_table;
+use crate::auth::Scope::AnalysesRead;
 use crate::http::events::{EventPage, LastEventId, ListEvents};
 use crate::http::operations::Access::Token;
-use crate::http::operations::Scope::AnalysesRead;
 use crate::http::shared_problems::NotAcceptable;
 
 route_table! { "events":

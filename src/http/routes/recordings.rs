@@ -1,10 +1,10 @@
 //! Operations on recordings.
 
 use super::route_table;
+use crate::auth::Scope::AudioRead;
 use crate::http::audio::{AudioResponses, Range};
 use crate::http::audio_links::{AudioLinkResource, CreateAudioLink};
 use crate::http::operations::Access::{Link, Token};
-use crate::http::operations::Scope::AudioRead;
 use crate::http::shared_problems::{EncryptionNotConfigured, LinkProblems, NoResult};
 
 route_table! { "analyses":

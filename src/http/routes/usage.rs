@@ -1,8 +1,8 @@
 //! The operation on usage.
 
 use super::route_table;
+use crate::auth::Scope::AnalysesRead;
 use crate::http::operations::Access::Token;
-use crate::http::operations::Scope::AnalysesRead;
 use crate::http::usage::{UsageDays, UsageReport};
 
 route_table! { "usage":

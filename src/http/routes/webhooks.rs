@@ -1,8 +1,8 @@
 //! Operations on webhooks.
 
 use super::route_table;
+use crate::auth::Scope::WebhooksManage;
 use crate::http::operations::Access::Token;
-use crate::http::operations::Scope::WebhooksManage;
 use crate::http::shared_problems::{EncryptionNotConfigured, WebhookConflict};
 use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
@@ -25,7 +25,7 @@ route_table! { "webhooks":
         request_body = CreateWebhook,
         responses(
             (status = 201, description = "The webhook is registered.", body = WebhookResource,
-                headers(("Location" = String, description = "Path of the webhook."))),
+                headers(("Location" = String, description = "Link to the webhook."))),
             WebhookConflict, EncryptionNotConfigured,
         )
     }
@@ -80,7 +80,7 @@ route_table! { "webhooks":
     {
         responses(
             (status = 202, description = "The delivery is scheduled.", body = Accepted,
-                headers(("Location" = String, description = "Path of the delivery."))),
+                headers(("Location" = String, description = "Link to the delivery."))),
             WebhookConflict,
         )
     }
@@ -110,7 +110,7 @@ route_table! { "webhooks":
         responses(
             (status = 200, description = "The number of events, for a dry run.", body = ReplayEstimate),
             (status = 202, description = "The replay has started.", body = ReplayResource,
-                headers(("Location" = String, description = "Path of the replay."))),
+                headers(("Location" = String, description = "Link to the replay."))),
             WebhookConflict,
         )
     }

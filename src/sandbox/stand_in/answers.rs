@@ -78,7 +78,7 @@ impl Answers<'_> {
     fn head(&self, method: &str) -> Value {
         let stereoaudio = match self.behaviour {
             Behaviour::AudioElsewhere => self.foreign_audio.to_string(),
-            _ => format!("/stereo/{}", self.call_id),
+            _ => format!("/stereo/{}", self.call_id.path_segment()),
         };
         json!({
             "begin_time": Talk::of(self.call_id).begin_time,

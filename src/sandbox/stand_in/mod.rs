@@ -257,7 +257,7 @@ impl Vendor {
 
     fn foreign_audio_url(&self, call_id: &CallId) -> Url {
         let mut url = self.other_host.clone();
-        url.set_path(&format!("elsewhere/{call_id}"));
+        url.set_path(&format!("elsewhere/{}", call_id.path_segment()));
         url
     }
 

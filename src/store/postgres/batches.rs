@@ -33,7 +33,8 @@ pub(super) async fn insert(
     let traces: Vec<String> =
         analyses.iter().map(|analysis| json(&analysis.trace)).collect::<Result<_, StoreError>>()?;
     let (tenant, submitted_at) = (template.tenant.as_str(), template.submitted_at.as_millis());
-    let ([status, revision, finished_at, _, failure, last_error, _], work) =
+    // Only the metadata and the trace differ, and a new analysis has no history.
+    let ([status, revision, finished_at, _, failure, last_error, ..], work) =
         (state(template)?, work(template));
     let shared: [&(dyn ToSql + Sync); 7] =
         [&tenant, &submitted_at, &status, &revision, &finished_at, &failure, &last_error];

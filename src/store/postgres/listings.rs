@@ -13,8 +13,9 @@ use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
+use crate::domain::tags::TagKey;
 
-/// Parameters: the row, the tenant, the summary, the names of the tags and the words. Replaces the entries of the
+/// Parameters: the row, the tenant, the summary, the keys of the tags and the words. Replaces the entries of the
 /// previous result.
 const INDEX: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
      DO UPDATE SET summary = excluded.summary), \
@@ -36,7 +37,9 @@ pub(super) async fn index(
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();
-    client.execute(&index, &[&row, &tenant.as_str(), &text, &summary.tag_names, &words]).await?;
+    let keys: Vec<TagKey> = summary.tag_keys().collect();
+    let keys: Vec<&str> = keys.iter().map(TagKey::as_str).collect();
+    client.execute(&index, &[&row, &tenant.as_str(), &text, &keys, &words]).await?;
     Ok(())
 }
 
@@ -115,8 +118,8 @@ fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>)
         let call_id = bind(Box::new(position.call_id.as_str().to_owned()));
         conditions.push(format!("(submitted_at, call_id) < (${submitted_at}, ${call_id})"));
     }
-    for name in &filter.tags {
-        let name = bind(Box::new(name.clone()));
+    for key in &filter.tags {
+        let name = bind(Box::new(key.as_str().to_owned()));
         conditions
             .push(format!("analyses.id IN (SELECT analysis FROM tags WHERE tenant = $1 AND name = ${name})"));
     }

@@ -15,23 +15,24 @@ use super::open_error::SqliteOpenError;
 /// Append only: a released step never changes. Each step has a counterpart in `postgres/migrations.rs`.
 pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
-/// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed, without changing anything.
+/// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed. It leaves the database as it is.
 ///
 /// # Errors
 /// The [`SqliteOpenError`] that opening would fail with.
 pub fn inspect(path: &Path) -> Result<(), SqliteOpenError> {
+    check_folder(path)?;
     if !path.exists() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        return folder
-            .metadata()
-            .map(|_| ())
-            .map_err(|source| SqliteOpenError::Io { path: folder.to_owned(), source });
+        return Ok(());
     }
+    // Opened like the store does, which needs the right to write.
+    create_private(path).map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
     let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
     schema_version(&connection, path)?;
-    copy_marker::check(&connection, path)
+    copy_marker::check(&connection, path)?;
+    // Last, because a caller may accept a gateway that uses the file.
+    if beside(path, ".lock").exists() { lock(path).map(drop) } else { Ok(()) }
 }
 
 /// Checks that the file has the current schema and is not being copied.
@@ -46,6 +47,15 @@ pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), 
         Ok(Some(_)) => Err(SqliteOpenError::BeingCopied(path.to_owned())),
         Err(source) => Err(SqliteOpenError::Sqlite { path: path.to_owned(), source }),
     }
+}
+
+/// Checks that this process may create files beside the database, as `SQLite` does. Only an attempt shows that: rights, read-only
+/// file systems and quotas differ.
+fn check_folder(path: &Path) -> Result<(), SqliteOpenError> {
+    let probe = beside(path, ".check");
+    let created = create_private(&probe).and_then(|_| std::fs::remove_file(&probe));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    created.map_err(|source| SqliteOpenError::Folder { path: folder.to_owned(), source })
 }
 
 /// Returns the URI that opens the file for inspection. A reader of a WAL database would create a log file, perhaps as

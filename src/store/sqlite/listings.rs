@@ -27,8 +27,8 @@ pub(super) fn index(
         .execute(params![row, json(&summary)?])?;
     connection.prepare_cached("DELETE FROM tags WHERE analysis = ?")?.execute([row])?;
     let mut tag = connection.prepare_cached("INSERT INTO tags (tenant, name, analysis) VALUES (?, ?, ?)")?;
-    for name in &summary.tag_names {
-        tag.execute(params![tenant.as_str(), name, row])?;
+    for key in summary.tag_keys() {
+        tag.execute(params![tenant.as_str(), key.as_str(), row])?;
     }
     let document = SearchDocument::of(tenant, &result.transcript);
     let words = document.entries().collect::<Vec<_>>().join(" ");
@@ -78,9 +78,9 @@ pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<
         conditions.push("(submitted_at, call_id) < (?, ?)");
         values.extend([at(position.submitted_at), text(position.call_id.as_str())]);
     }
-    for name in &filter.tags {
+    for key in &filter.tags {
         conditions.push("id IN (SELECT analysis FROM tags WHERE tenant = ? AND name = ?)");
-        values.extend([text(tenant.as_str()), text(name)]);
+        values.extend([text(tenant.as_str()), text(key.as_str())]);
     }
     if let Some(search) = &filter.search {
         conditions.push("id IN (SELECT rowid FROM search WHERE search MATCH ?)");

@@ -39,6 +39,14 @@ pub enum SqliteOpenError {
          (to use this file again instead, drop its table gateway_copy, and do not start gateways on the server)"
     )]
     Moved(PathBuf),
+    /// No file can be created in the folder of the database.
+    #[error("cannot create files in {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The I/O error.
+        source: std::io::Error,
+    },
     /// The file or its lock could not be opened.
     #[error("{path}: {source}")]
     Io {

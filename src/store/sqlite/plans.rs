@@ -7,6 +7,7 @@ use super::super::deletion::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::super::events::ENABLED_WEBHOOKS;
 use super::super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::super::idempotency::DELETE as DELETE_KEYS;
+use super::super::refreshes::IN_PROGRESS;
 use super::super::refused_work::RESUME;
 use super::super::replay_steps::SCAN;
 use super::super::replays::COUNT;
@@ -74,6 +75,12 @@ fn a_claim_of_deliveries_uses_indexes() {
     assert_eq!(plan(NEXT_RECEIVER), [search(by_receiver, "tenant=? AND receiver>?")]);
     let of_receiver = search(by_receiver, "tenant=? AND receiver=? AND due_at<?");
     assert_eq!(plan(OLDEST_OF_RECEIVER), [of_receiver, event]);
+}
+
+#[test]
+fn refreshes_are_counted_along_their_own_index() {
+    let search = "SEARCH analyses USING INDEX analyses_to_refresh (tenant=?)".to_owned();
+    assert!(plan(IN_PROGRESS.sqlite()).contains(&search));
 }
 
 #[test]

@@ -16,6 +16,10 @@ CREATE TABLE analyses (
     metadata      TEXT    NOT NULL,
     failure       TEXT,
     last_error    TEXT,
+    -- The latest new analysis that has ended.
+    last_reanalysis TEXT,
+    -- The due time of the latest refresh.
+    refreshed_at  INTEGER,
     trace         TEXT    NOT NULL,
     -- The pending work; stage is NULL when there is none.
     stage         TEXT,
@@ -37,6 +41,8 @@ CREATE TABLE analyses (
 -- One index per queue: the cost of a claim does not grow with the number of finished analyses.
 CREATE INDEX analyses_to_submit ON analyses (tenant, due_at) WHERE stage = 'submit';
 CREATE INDEX analyses_to_poll ON analyses (tenant, due_at) WHERE stage <> 'submit';
+-- Counts a tenant's refreshes in progress.
+CREATE INDEX analyses_to_refresh ON analyses (tenant) WHERE stage = 'refresh';
 -- Counts a tenant's work in progress before a claim.
 CREATE INDEX analyses_under_way ON analyses (tenant) WHERE leased;
 -- Finds analyses past their deadline.

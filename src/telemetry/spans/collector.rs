@@ -1,6 +1,6 @@
 //! The HTTP client of the collector, with a deadline and a bound on the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +10,8 @@ use reqwest::{Client, Request, Response};
 use tokio::runtime::Handle;
 
 use super::CollectorHeaders;
-use crate::http_client;
+use crate::domain::transport_error::TransportError;
+use crate::http_client::Network;
 
 /// Deadline for connection, request and answer together.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,17 +23,41 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 pub(super) struct CollectorClient {
     http: Client,
     headers: Arc<CollectorHeaders>,
+    network: Network,
+    failure: LastTransportError,
     runtime: Handle,
 }
 
+/// The reason of the last request that got no answer, which the exporter of the SDK drops.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
+
+impl LastTransportError {
+    /// Takes the reason, so that it is reported once.
+    pub(super) fn take(&self) -> Option<TransportError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, reason: TransportError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}
+
 impl CollectorClient {
-    pub(super) fn new(headers: Arc<CollectorHeaders>) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder()
+    pub(super) fn new(network: &Network, headers: Arc<CollectorHeaders>) -> Result<Self, reqwest::Error> {
+        let http = network
+            .builder()
             // The exporter retries, so the client does not.
             .retry(reqwest::retry::never())
             .timeout(REQUEST_TIMEOUT)
             .build()?;
-        Ok(Self { http, headers, runtime: Handle::current() })
+        let (network, failure) = (network.clone(), LastTransportError::default());
+        Ok(Self { http, headers, network, failure, runtime: Handle::current() })
+    }
+
+    /// Returns where this client leaves the reason of a failure.
+    pub(super) fn failure(&self) -> LastTransportError {
+        self.failure.clone()
     }
 }
 
@@ -41,14 +66,28 @@ impl HttpClient for CollectorClient {
     async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let mut request = Request::try_from(request)?;
         self.headers.add_to(request.headers_mut());
-        let http = self.http.clone();
-        self.runtime.spawn(async move { read(http.execute(request).await?).await }).await?
+        let (http, network, failure) = (self.http.clone(), self.network.clone(), self.failure.clone());
+        let explain = move |error: reqwest::Error| {
+            let reason = network.explain(&error);
+            failure.set(reason);
+            HttpError::from(reason)
+        };
+        let send = async move {
+            match http.execute(request).await {
+                Ok(answer) => read(answer, explain).await,
+                Err(error) => Err(explain(error)),
+            }
+        };
+        self.runtime.spawn(send).await?
     }
 }
 
-async fn read(mut answer: Response) -> Result<http::Response<Bytes>, HttpError> {
+async fn read(
+    mut answer: Response,
+    explain: impl Fn(reqwest::Error) -> HttpError,
+) -> Result<http::Response<Bytes>, HttpError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = answer.chunk().await? {
+    while let Some(chunk) = answer.chunk().await.map_err(&explain)? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(Box::new(ResponseBodyTooLarge::new()));
         }

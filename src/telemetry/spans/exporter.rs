@@ -11,9 +11,9 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use url::Url;
 
+use super::ExporterError;
 use super::attributes::{self, Database};
-use super::collector::CollectorClient;
-use super::{CollectorHeaders, ExporterError};
+use super::collector::{CollectorClient, LastTransportError};
 use crate::telemetry::metrics::Metrics;
 
 /// Deadline of one batch, including all its retries.
@@ -24,17 +24,25 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Builds the exporter for an OTLP endpoint over HTTP.
 pub(super) fn exporter(
     endpoint: &Url,
-    headers: Arc<CollectorHeaders>,
+    client: CollectorClient,
     database: Database,
     metrics: Arc<Metrics>,
 ) -> Result<CountingExporter, ExporterError> {
+    let failure = client.failure();
     let otlp = OtlpExporter::builder()
         .with_http()
-        .with_http_client(CollectorClient::new(headers)?)
+        .with_http_client(client)
         .with_endpoint(traces_url(endpoint))
         .with_timeout(EXPORT_TIMEOUT)
         .build()?;
-    Ok(CountingExporter { otlp, database, waiting: Arc::default(), metrics, outage: Mutex::default() })
+    Ok(CountingExporter {
+        otlp,
+        failure,
+        database,
+        waiting: Arc::default(),
+        metrics,
+        outage: Mutex::default(),
+    })
 }
 
 /// Returns the URL of traces below an endpoint (OTLP/HTTP, "request").
@@ -45,6 +53,7 @@ fn traces_url(endpoint: &Url) -> String {
 /// The OTLP exporter with metrics and logs. It removes from each span everything that is not in the allow-list.
 pub(super) struct CountingExporter {
     otlp: OtlpExporter,
+    failure: LastTransportError,
     database: Database,
     /// Number of spans in the queue and on their way to the collector.
     pub(super) waiting: Arc<AtomicUsize>,
@@ -93,6 +102,8 @@ impl SpanExporter for CountingExporter {
 impl CountingExporter {
     /// Logs the start and the end of an outage, and repeats the log line during a long outage.
     fn log(&self, error: Option<&OTelSdkError>, spans: usize) {
+        // The exporter's own error says "network error" only.
+        let reason = self.failure.take().map(tracing::field::display);
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         match (error, outage.as_mut()) {
             (None, None) => {}
@@ -103,13 +114,13 @@ impl CountingExporter {
             // The error is the exporter's own text, with a kind or a status. It contains nothing of the collector's
             // answer.
             (Some(error), None) => {
-                tracing::warn!(lost = spans, %error, "trace export failed");
+                tracing::warn!(lost = spans, reason, %error, "trace export failed");
                 *outage = Some(Outage { logged_at: Instant::now(), lost: spans });
             }
             (Some(error), Some(Outage { logged_at, lost })) => {
                 *lost += spans;
                 if logged_at.elapsed() >= LOG_INTERVAL {
-                    tracing::warn!(lost, %error, "trace export still fails");
+                    tracing::warn!(lost, reason, %error, "trace export still fails");
                     *logged_at = Instant::now();
                 }
             }

@@ -40,6 +40,7 @@ use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use url::Url;
 
+use self::collector::CollectorClient;
 pub use self::headers::CollectorHeaders;
 use self::queue::BoundedQueue;
 use self::sampler::sampler;
@@ -47,6 +48,7 @@ use super::metrics::Metrics;
 use crate::config::{Settings, StoreUrl};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::trace::TraceContext;
+use crate::http_client::Network;
 
 /// Target of spans that are only exported. Log lines inside such a span show the surrounding span.
 pub(super) const EXPORT_ONLY: &str = "alovoice_gateway::export_only";
@@ -72,6 +74,7 @@ impl Export {
     /// Prepares the export. It does not connect before the first span ends.
     pub(super) fn new(
         settings: &Settings,
+        network: &Network,
         headers: &Arc<CollectorHeaders>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ExporterError> {
@@ -80,7 +83,12 @@ impl Export {
             StoreUrl::Sqlite(_) => attributes::Database::Sqlite,
             StoreUrl::Postgres(_) => attributes::Database::Postgresql,
         };
-        let exporter = exporter::exporter(endpoint, headers.clone(), database, metrics.clone())?;
+        let exporter = exporter::exporter(
+            endpoint,
+            CollectorClient::new(network, headers.clone())?,
+            database,
+            metrics.clone(),
+        )?;
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler(&settings.traces))
             .with_resource(resource::describe())

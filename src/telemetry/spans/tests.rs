@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{fmt, registry};
 
 use super::*;
-use crate::config::TracesSettings;
+use crate::config::{NetworkSettings, TracesSettings};
 use crate::domain::clock::SystemEntropy;
 use crate::telemetry::tests::exclusive;
 
@@ -188,9 +188,10 @@ async fn spans_that_do_not_fit_are_dropped_and_counted() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let headers = Arc::new(CollectorHeaders::default());
+    let network = Network::new(&NetworkSettings::default()).unwrap();
+    let client = CollectorClient::new(&network, Arc::default()).unwrap();
     let exporter =
-        exporter::exporter(&endpoint, headers, attributes::Database::Sqlite, metrics.clone()).unwrap();
+        exporter::exporter(&endpoint, client, attributes::Database::Sqlite, metrics.clone()).unwrap();
     let provider = SdkTracerProvider::builder()
         .with_span_processor(BoundedQueue::new(exporter, metrics.clone()))
         .build();

@@ -11,6 +11,7 @@ pub(crate) mod feed;
 pub(crate) mod idempotency;
 pub(crate) mod listings;
 pub(crate) mod paces;
+pub(crate) mod refreshes;
 pub(crate) mod refused_work;
 pub(crate) mod replays;
 pub(crate) mod sealed;

@@ -11,6 +11,8 @@ const MINUTE: i64 = 60_000;
 enum RandomEvent {
     /// A caller submits the call again.
     Submission { reanalyze: bool },
+    /// A caller refreshes the analysis.
+    Refresh,
     /// A worker claims the work and its process dies.
     Crash,
     /// The work ends: with the first outcome if it is a submit, else with the second.
@@ -62,6 +64,7 @@ fn poll_outcomes() -> impl Strategy<Value = PollOutcome> {
 fn happenings() -> impl Strategy<Value = RandomEvent> {
     prop_oneof![
         1 => any::<bool>().prop_map(|reanalyze| RandomEvent::Submission { reanalyze }),
+        1 => Just(RandomEvent::Refresh),
         1 => Just(RandomEvent::Crash),
         6 => (submit_outcomes(), poll_outcomes()).prop_map(|(submit, poll)| RandomEvent::Work(submit, poll)),
     ]
@@ -92,7 +95,10 @@ fn check_state(analysis: &Analysis) -> Result<(), TestCaseError> {
     prop_assert_eq!(analysis.status.is_finished(), analysis.finished_at.is_some());
     prop_assert_eq!(analysis.status == Status::Completed, analysis.revision > 0);
     prop_assert!(analysis.status.is_finished() || analysis.is_under_way(), "stranded");
-    prop_assert!(analysis.status != Status::Failed || analysis.work.is_none(), "failed and at work");
+    let is_refreshing = analysis.work.as_ref().is_some_and(|work| work.stage == Stage::Refresh);
+    let rests = analysis.work.is_none() || is_refreshing;
+    prop_assert!(analysis.status != Status::Failed || rests, "failed and at work");
+    prop_assert!(analysis.reanalysis().is_none() || analysis.is_under_way());
     Ok(())
 }
 
@@ -105,7 +111,7 @@ fn check_step(
     let before = scenario.analysis.clone();
     let began = before.work.clone().unwrap();
     let may_submit = denies_the_call(began.stage, &step);
-    let confirming = began.stage == Stage::Confirm;
+    let (confirming, refreshing) = (began.stage == Stage::Confirm, began.stage == Stage::Refresh);
     let effect = scenario.step(now, step);
     let analysis = &scenario.analysis;
 
@@ -114,7 +120,7 @@ fn check_step(
     prop_assert!(effect.obtained.is_none() || effect.event.is_some(), "a result without an event");
     match effect.event {
         Some(EventKind::AnalysisUpdated) => prop_assert_eq!(before.status, Status::Completed),
-        Some(EventKind::AnalysisCompleted) => prop_assert!(!before.status.is_finished()),
+        Some(EventKind::AnalysisCompleted) => prop_assert!(!before.status.is_finished() || refreshing),
         Some(EventKind::AnalysisFailed) => prop_assert!(!before.status.is_finished()),
         None => prop_assert!(
             analysis.status == before.status || analysis.status == Status::Processing,
@@ -126,12 +132,21 @@ fn check_step(
         prop_assert!(work.stage != Stage::Submit || may_submit, "the vendor may have the call");
         prop_assert!(!at_once || confirming, "only a denied call is sent at once");
         prop_assert!(at_once || work.due_at >= now + PollingPolicy::default().min_interval, "a hot loop");
-        if work.stage != Stage::Settle {
+        if work.stage.is_of_round() {
             let latest = (work.started_at + PollingPolicy::default().deadline)
                 .max(now + PollingPolicy::default().min_interval);
             prop_assert!(work.due_at <= latest, "due long after the deadline");
         }
         prop_assert_eq!(work.started_at, began.started_at);
+    }
+    let ended = before.reanalysis().filter(|_| !analysis.is_under_way());
+    let expected = ended.map_or(before.last_reanalysis, |_| analysis.last_reanalysis);
+    prop_assert_eq!(analysis.last_reanalysis, expected, "only the end of a new analysis is recorded");
+    if let Some(ended) = ended {
+        prop_assert!(effect.event.is_some(), "a new analysis ends without an event");
+        let last = analysis.last_reanalysis.unwrap();
+        prop_assert_eq!((last.since, last.ended_at), (ended.since, now));
+        prop_assert_eq!(last.outcome == ReanalysisOutcome::Failed, effect.obtained.is_none());
     }
     check_state(analysis)?;
     Ok(effect.event)
@@ -152,6 +167,16 @@ proptest! {
                     let restarted = reanalyze && !before.is_under_way();
                     prop_assert_eq!(scenario.analysis != before, restarted);
                     if restarted && before.status == Status::Failed {
+                        ends = 0;
+                    }
+                    check_state(&scenario.analysis)?;
+                }
+                RandomEvent::Refresh => {
+                    let before = scenario.analysis.clone();
+                    let planned = scenario.analysis.refresh(&PollingPolicy::default(), now);
+                    prop_assert_eq!(scenario.analysis != before, planned);
+                    prop_assert!(!planned || before.status.is_finished());
+                    if before.status == Status::Failed {
                         ends = 0;
                     }
                     check_state(&scenario.analysis)?;

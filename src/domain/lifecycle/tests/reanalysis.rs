@@ -1,6 +1,7 @@
 //! Tests of repeated submissions of a call, and of repeated analysis.
 
 use super::*;
+use crate::domain::analysis::ReanalysisStatus;
 
 const AGAIN: u64 = 1000;
 
@@ -136,4 +137,70 @@ fn a_new_round_clears_the_last_error() {
     assert!(scenario.analysis.last_error.is_some());
     scenario.analysis.resubmitted(&submission(true), after(AGAIN + 100));
     assert_eq!(scenario.analysis.last_error, None);
+}
+
+/// The status and the start of the new analysis in progress.
+fn reanalysis_of(scenario: &LifecycleScenario) -> Option<(ReanalysisStatus, Timestamp)> {
+    scenario.analysis.reanalysis().map(|reanalysis| (reanalysis.status, reanalysis.since))
+}
+
+#[test]
+fn a_first_analysis_is_no_reanalysis() {
+    for stage in Stage::ALL {
+        assert_eq!(reanalysis_of(&LifecycleScenario::at_stage(stage)), None, "{stage:?}");
+        assert_eq!(LifecycleScenario::at_stage(stage).analysis.last_reanalysis, None, "{stage:?}");
+    }
+}
+
+#[test]
+fn a_reanalysis_shows_its_progress_and_its_end() {
+    let since = after(AGAIN);
+    let ends = [
+        (60, ready("salom yana"), ReanalysisOutcome::NewResult),
+        (600, ready("salom"), ReanalysisOutcome::SameResult),
+        (
+            60,
+            Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())),
+            ReanalysisOutcome::Failed,
+        ),
+        (86_400, not_ready(), ReanalysisOutcome::Failed),
+    ];
+    for (seconds, step, outcome) in ends {
+        let mut scenario = reanalyzed();
+        assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Queued, since)));
+        scenario.step(since, Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+        assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Queued, since)));
+        scenario.step(after(AGAIN + 10), not_ready());
+        assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Processing, since)));
+        // The grace period of the result from before begins with the acceptance.
+        let now = after(AGAIN + 10 + seconds);
+        let effect = scenario.step(now, step);
+        assert_eq!((effect.event, reanalysis_of(&scenario)), (Some(EventKind::AnalysisUpdated), None));
+        assert_eq!(scenario.analysis.last_reanalysis, Some(LastReanalysis { outcome, since, ended_at: now }));
+    }
+}
+
+#[test]
+fn a_reanalysis_of_a_failed_call_shows_its_progress_and_its_end() {
+    let mut scenario = LifecycleScenario::accepted();
+    scenario.step(after(60), Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())));
+    assert_eq!((reanalysis_of(&scenario), scenario.analysis.last_reanalysis), (None, None));
+    scenario.analysis.resubmitted(&submission(true), after(AGAIN));
+    assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Queued, after(AGAIN))));
+    scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Accepted));
+    assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Processing, after(AGAIN))));
+    scenario.step(after(AGAIN + 60), ready("salom"));
+    let last = scenario.analysis.last_reanalysis.unwrap();
+    assert_eq!((last.outcome, last.ended_at), (ReanalysisOutcome::NewResult, after(AGAIN + 60)));
+}
+
+#[test]
+fn a_reanalysis_that_expires_has_failed() {
+    let mut scenario = reanalyzed();
+    let policy = PollingPolicy::default();
+    let now = after(AGAIN + 86_400);
+    let context = Context { now, policy: &policy, jitter: 0.0, current: scenario.held.as_ref(), pace: None };
+    assert_eq!(scenario.analysis.expire(&context).event, Some(EventKind::AnalysisUpdated));
+    let last = scenario.analysis.last_reanalysis.unwrap();
+    assert_eq!((last.outcome, last.since, last.ended_at), (ReanalysisOutcome::Failed, after(AGAIN), now));
 }

@@ -1,0 +1,41 @@
+//! Refreshes an analysis: the vendor is asked once more, without a new submit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Analyses, AnalysesError, Representation};
+use crate::domain::ids::CallId;
+use crate::domain::trace::TraceContext;
+use crate::store::{Refreshing, StoreError};
+use crate::telemetry::spans;
+use crate::tenants::Tenant;
+
+impl Analyses {
+    /// Plans one more poll of a finished analysis. An analysis that the vendor is asked about anyway does not change. With
+    /// `wait`, returns once the vendor was asked and no analysis is in progress, or once the time is over.
+    ///
+    /// # Errors
+    /// [`AnalysesError::NotFound`], as for [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].
+    pub async fn refresh(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        wait: Option<Duration>,
+        trace: TraceContext,
+    ) -> Result<Arc<Representation>, AnalysesError> {
+        let key = (tenant.id().clone(), call_id.clone());
+        let span = spans::store_call("refresh", &key.0, &key.1);
+        let refresh = self.store.refresh_analysis(&key.0, &key.1);
+        let planned = match spans::run(span, StoreError::label, refresh).await? {
+            Refreshing::UnderWay(found) => Arc::new(Representation::new(*found, &self.env.public_url)?),
+            Refreshing::TooMany => return Err(AnalysesError::TooManyRefreshes),
+            // The lookup of a call that was never submitted asks the vendor too.
+            Refreshing::NotFound => return self.read(tenant, &key, trace).await,
+        };
+        self.cache.invalidate(&key);
+        let is_over = |found: &Representation| !found.under_way && !found.refreshing;
+        let Some(wait) = wait.filter(|_| !is_over(&planned)) else { return Ok(planned) };
+        // The refresh is stored, so a failure of the wait is no failure of the refresh.
+        Ok(self.read_when(tenant, &key, wait, trace, is_over).await.unwrap_or(planned))
+    }
+}

@@ -1,0 +1,30 @@
+//! The scopes of the API.
+
+/// A permission that a token grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Read analyses, events and usage.
+    AnalysesRead,
+    /// Submit and delete analyses.
+    AnalysesWrite,
+    /// Read recordings and create links to them.
+    AudioRead,
+    /// Manage webhooks and deliveries.
+    WebhooksManage,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 4] =
+        [Self::AnalysesRead, Self::AnalysesWrite, Self::AudioRead, Self::WebhooksManage];
+
+    /// Returns the name of the scope in tokens.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnalysesRead => "analyses:read",
+            Self::AnalysesWrite => "analyses:write",
+            Self::AudioRead => "audio:read",
+            Self::WebhooksManage => "webhooks:manage",
+        }
+    }
+}

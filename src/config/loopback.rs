@@ -1,0 +1,13 @@
+//! URLs that stay on this machine.
+
+use url::{Host, Url};
+
+/// Returns whether the host of a URL is this machine, so that no other machine sees the request.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

@@ -1,0 +1,65 @@
+//! Repeated analyses: a new analysis of a call that already has an outcome.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Analysis, Stage, Status};
+use crate::domain::clock::Timestamp;
+
+/// A new analysis that is in progress, of a call that already had an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reanalysis {
+    /// The status of the new analysis.
+    pub status: ReanalysisStatus,
+    /// Time of the submission that asked for it.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
+/// The status of a new analysis: `queued` (not yet accepted by AloVoice) or `processing` (AloVoice analyzes the call).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReanalysisStatus {
+    /// The vendor has not accepted the call again yet.
+    Queued,
+    /// The vendor analyzes the call again.
+    Processing,
+}
+
+/// The latest new analysis that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastReanalysis {
+    /// How it ended.
+    pub outcome: ReanalysisOutcome,
+    /// Time of the submission that asked for it.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Time of the end, which is the `timestamp` of its event.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended_at: Timestamp,
+}
+
+/// How a new analysis ended: `new_result` (there is another result), `same_result` (AloVoice returned the result from before)
+/// or `failed` (the result from before stays, and `last_error` has the reason; without a result, `error` has the reason).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReanalysisOutcome {
+    /// There is another result.
+    NewResult,
+    /// The vendor returned the result from before.
+    SameResult,
+    /// There is no new result.
+    Failed,
+}
+
+impl Analysis {
+    /// The new analysis in progress. `None` if no round is in progress, or if it is the first one.
+    pub fn reanalysis(&self) -> Option<Reanalysis> {
+        let work = self.work.as_ref().filter(|_| self.is_under_way())?;
+        // A failed call starts again as queued, so only the start of the round tells the rounds apart.
+        let is_first = self.status != Status::Completed && work.started_at == self.submitted_at;
+        let is_accepted = work.stage == Stage::Poll;
+        let status = if is_accepted { ReanalysisStatus::Processing } else { ReanalysisStatus::Queued };
+        (!is_first).then_some(Reanalysis { status, since: work.started_at })
+    }
+}

@@ -1,0 +1,85 @@
+//! Refreshes: a caller asks for one more poll of a finished analysis. A refresh never submits the call.
+
+use super::{Context, Effect, PollOutcome, delay};
+use crate::domain::analysis::{Analysis, LastError, Stage, Status, Work};
+use crate::domain::clock::Timestamp;
+use crate::domain::events::EventKind;
+use crate::domain::polling::PollingPolicy;
+
+/// Polls of one refresh, if all of them fail.
+const TRIES: u32 = 3;
+
+impl Analysis {
+    /// Plans a poll for changes of the outcome, at least the minimal interval after the last one that a refresh planned.
+    /// Returns `false` and changes nothing if the vendor is asked anyway: a round, a refresh or another poll is in progress.
+    pub fn refresh(&mut self, policy: &PollingPolicy, now: Timestamp) -> bool {
+        let is_polled = self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle || work.leased);
+        if is_polled {
+            return false;
+        }
+        // A wrong clock may have left a time in the future.
+        let due_at = self.refreshed_at.map_or(now, |last| now.max(last.min(now) + policy.min_interval));
+        self.refreshed_at = Some(due_at);
+        let etag = self.work.take().and_then(|work| work.etag);
+        self.work = Some(Work { stage: Stage::Refresh, due_at, etag, ..Work::begin(now) });
+        true
+    }
+
+    /// Whether a poll for changes of the outcome is in progress that a refresh planned or would wait for.
+    pub fn is_refreshing(&self) -> bool {
+        let is_polled =
+            |work: &Work| work.stage == Stage::Refresh || work.stage == Stage::Settle && work.leased;
+        self.work.as_ref().is_some_and(is_polled)
+    }
+
+    /// Applies the outcome of a poll of a refresh.
+    pub(super) fn refreshed(
+        &mut self,
+        mut work: Work,
+        outcome: PollOutcome,
+        context: &Context<'_>,
+    ) -> Effect {
+        self.last_error = None;
+        match outcome {
+            // The vendor finished the call after the analysis had failed.
+            PollOutcome::Ready(obtained) if self.status == Status::Failed => {
+                return self.complete(work, obtained, context);
+            }
+            PollOutcome::Ready(obtained) if context.current != Some(&obtained.result) => {
+                self.revision = self.revision.saturating_add(1);
+                work.etag.clone_from(&obtained.etag);
+                self.rest(work, context);
+                return Effect {
+                    event: Some(EventKind::AnalysisUpdated),
+                    obtained: Some(obtained),
+                    ..Effect::none()
+                };
+            }
+            PollOutcome::Fault(fault) => {
+                work.errors = work.errors.saturating_add(1);
+                work.due_at = context.now + delay(&fault, work.errors, context);
+                self.last_error = Some(LastError { code: fault.code, detail: fault.detail, at: context.now });
+                if work.errors < TRIES {
+                    self.work = Some(work);
+                    return Effect::none();
+                }
+            }
+            // A finished analysis keeps its outcome, even if the vendor reports a failure now.
+            _ => {}
+        }
+        self.rest(work, context);
+        Effect::none()
+    }
+
+    /// Ends a refresh. The poll for late tags follows if its time has not come yet.
+    pub(super) fn rest(&mut self, work: Work, context: &Context<'_>) {
+        let finished_at = self.finished_at.filter(|_| self.status == Status::Completed);
+        let settle_at = finished_at.map(|at| at + context.policy.settle_after);
+        self.work = settle_at.filter(|at| *at > context.now).map(|at| Work {
+            stage: Stage::Settle,
+            due_at: at.max(context.now + context.policy.min_interval),
+            errors: 0,
+            ..work
+        });
+    }
+}

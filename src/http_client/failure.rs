@@ -1,0 +1,126 @@
+//! Finds the reason of a failed request in the chain of its errors.
+//!
+//! The errors of the libraries have no common type: the reason may be an error of rustls, of the operating system, of the
+//! name resolution, of hyper, or a text of the proxy connector. Their own texts may contain the URL, and so the vendor's token.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+
+use rustls::{CertificateError, OtherError};
+use url::Url;
+
+use super::authorities::SelfSigned;
+use crate::domain::transport_error::TransportError;
+
+/// Explains a failed request. `is_proxied` tells whether a proxy forwards requests to the URL.
+pub(super) fn explain(error: &reqwest::Error, is_proxied: impl Fn(&Url) -> bool) -> TransportError {
+    if error.is_builder() {
+        return TransportError::Request;
+    }
+    if let Some(tls) = causes(error).find_map(|cause| cause.downcast_ref()) {
+        return of_tls(tls);
+    }
+    if let Some(reason) = causes(error).find_map(of_proxy) {
+        return reason;
+    }
+    // A request to an http:// URL goes to the proxy itself, so a failed connection is one to the proxy.
+    let is_to_proxy = error.url().is_some_and(|url| url.scheme() == "http" && is_proxied(url));
+    if error.is_connect() && is_to_proxy {
+        return TransportError::ProxyUnreachable;
+    }
+    if error.is_dns() {
+        return of_dns(error);
+    }
+    if error.is_timeout() {
+        return if error.is_connect() { TransportError::ConnectTimeout } else { TransportError::Timeout };
+    }
+    if let Some(reason) = causes(error).find_map(|cause| of_io(cause, error.is_connect())) {
+        return reason;
+    }
+    if causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
+        return TransportError::Protocol;
+    }
+    if error.is_connect() { TransportError::Connect } else { TransportError::Closed }
+}
+
+/// Returns an error, followed by all its causes.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        // The `source` of an I/O error skips the error that it wraps.
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+fn of_tls(error: &rustls::Error) -> TransportError {
+    match error {
+        rustls::Error::InvalidCertificate(error) => of_certificate(error),
+        rustls::Error::InvalidMessage(_) => TransportError::NoTls,
+        _ => TransportError::TlsHandshake,
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> TransportError {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            TransportError::CertificateExpired
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            TransportError::CertificateNotYetValid
+        }
+        // An authority that was made again has the name of the trusted one and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TransportError::UnknownAuthority,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            TransportError::WrongName
+        }
+        CertificateError::Other(OtherError(error)) if error.is::<SelfSigned>() => TransportError::SelfSigned,
+        _ => TransportError::InvalidCertificate,
+    }
+}
+
+/// Returns the reason that the connector of a proxy gives. Its error types are private, so the texts tell them apart; a test with a
+/// real proxy covers each of them.
+fn of_proxy(error: &(dyn Error + 'static)) -> Option<TransportError> {
+    let text = error.to_string();
+    let (reason, is_socks) = match (text.strip_prefix("tunnel error: "), text.strip_prefix("SOCKS error: ")) {
+        (Some(reason), _) => (reason, false),
+        (None, Some(reason)) => (reason, true),
+        (None, None) => return None,
+    };
+    Some(match reason {
+        "failed to create underlying connection" | "io error establishing tunnel" => {
+            TransportError::ProxyUnreachable
+        }
+        "proxy authorization required" => TransportError::ProxyAuthentication,
+        _ if is_socks && (reason.contains("authentication") || reason.contains("credentials")) => {
+            TransportError::ProxyAuthentication
+        }
+        _ => TransportError::ProxyRefused,
+    })
+}
+
+/// Returns the reason of a failed name resolution. `getaddrinfo` has no error codes in the standard library, only texts: those of glibc
+/// and musl.
+fn of_dns(error: &reqwest::Error) -> TransportError {
+    const FAILURES: [&str; 4] =
+        ["Temporary failure", "Non-recoverable failure", "Try again", "Unrecoverable error"];
+    let mut texts = causes(error).map(ToString::to_string);
+    let is_failure = |text: String| FAILURES.iter().any(|failure| text.contains(failure));
+    if texts.any(is_failure) { TransportError::NameServer } else { TransportError::UnknownHost }
+}
+
+fn of_io(error: &(dyn Error + 'static), is_connect: bool) -> Option<TransportError> {
+    match error.downcast_ref::<io::Error>()?.kind() {
+        ErrorKind::ConnectionRefused => Some(TransportError::Refused),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            Some(TransportError::Reset)
+        }
+        ErrorKind::NetworkUnreachable
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::AddrNotAvailable => Some(TransportError::Unreachable),
+        // A TCP connection cannot end with this kind, so the server closed it during the TLS handshake.
+        ErrorKind::UnexpectedEof if is_connect => Some(TransportError::TlsHandshake),
+        _ => None,
+    }
+}
