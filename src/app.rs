@@ -233,7 +233,7 @@ pub async fn start(
     })
 }
 
-/// Logs how the gateway reaches other servers, and what weakens these connections.
+/// Logs the proxies in use, and settings that make connections less secure.
 fn log_network(settings: &Settings, network: &Network) {
     let NetworkSettings { https_proxy, http_proxy, .. } = &settings.network;
     if https_proxy.is_some() || http_proxy.is_some() {

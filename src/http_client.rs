@@ -60,8 +60,8 @@ impl Network {
         Ok(Self { tls, authorities, proxies, proxies_of_callbacks })
     }
 
-    /// Returns the connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set: a proxy resolves names itself,
-    /// out of sight of the guard.
+    /// Returns the connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set. A proxy
+    /// resolves names itself, so the guard cannot check the addresses.
     pub fn of_callbacks(&self) -> Self {
         Self { proxies: Arc::clone(&self.proxies_of_callbacks), ..self.clone() }
     }
@@ -81,7 +81,7 @@ impl Network {
         self.proxies.forward(url)
     }
 
-    /// Returns the reason of a failed request. `error` must still have its URL, which tells whether a proxy was involved.
+    /// Returns the reason of a failed request. `error` must still have its URL, which shows whether a proxy was used.
     pub fn explain(&self, error: &reqwest::Error) -> TransportError {
         failure::explain(error, |url| self.is_proxied(url))
     }

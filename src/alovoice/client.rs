@@ -268,7 +268,7 @@ impl VendorClient {
             // The only line that exposes a vendor token.
             path.pop_if_empty().extend([method.name, request.token.expose()]);
         }
-        // The library would leave brackets as they are, which some servers refuse.
+        // The library does not encode brackets, which some servers refuse.
         url.set_path(&format!("{}/{}", url.path(), request.call_id.path_segment()));
         let mut http = self.http.get(url).header("traceparent", exchange.traceparent(request.trace));
         if let Some(etag) = etag {

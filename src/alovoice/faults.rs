@@ -20,7 +20,7 @@ pub(super) fn fault_of_status(
         429 => FaultCode::VendorThrottled,
         304 => return None,
         300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
-        // From a proxy: the vendor did not see the request.
+        // A proxy sent this answer: the vendor did not see the request.
         407 => {
             return Some(fault(
                 FaultCode::VendorUnreachable,
@@ -59,8 +59,8 @@ pub(super) fn call_not_found(words: Option<String>) -> VendorFault {
     fault(FaultCode::CallNotFound, quoted(UNKNOWN_CALL, words))
 }
 
-/// Returns the fault of a request that got no answer, or only a part of it. The error itself is not passed on, because it
-/// contains the URL.
+/// Returns the fault of a request that got no answer or an incomplete one. The fault does not contain the error,
+/// because the error contains the URL.
 pub(super) fn transport(network: &Network, error: &reqwest::Error) -> VendorFault {
     let code = if error.is_timeout() { FaultCode::VendorTimeout } else { FaultCode::VendorUnreachable };
     match network.explain(error) {

@@ -89,8 +89,8 @@ impl Analyses {
         }
     }
 
-    /// Returns the analysis of a call. With `wait`, returns once the analysis is finished and no new analysis of the call is in
-    /// progress, or once the time is over.
+    /// Returns the analysis of a call. With `wait`, returns when the analysis is finished and no new analysis of the
+    /// call is in progress, or when the time is over.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`], also for another tenant's call.
@@ -106,7 +106,7 @@ impl Analyses {
         self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
     }
 
-    /// Reads the analysis of a call once it meets a condition, or once the time is over.
+    /// Reads the analysis of a call when it meets a condition, or when the time is over.
     async fn read_when(
         &self,
         tenant: &Tenant,

@@ -1,4 +1,4 @@
-//! Refreshes an analysis: the vendor is asked once more, without a new submit.
+//! Refreshes an analysis: polls the vendor once more, without a new submit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Plans one more poll of a finished analysis. An analysis that the vendor is asked about anyway does not change. With
-    /// `wait`, returns once the vendor was asked and no analysis is in progress, or once the time is over.
+    /// Plans one more poll of a finished analysis. If a poll is already planned, the analysis does not change. With
+    /// `wait`, returns when the poll has ended and no analysis is in progress, or when the time is over.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`], as for [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].
@@ -29,13 +29,13 @@ impl Analyses {
         let planned = match spans::run(span, StoreError::label, refresh).await? {
             Refreshing::UnderWay(found) => Arc::new(Representation::new(*found, &self.env.public_url)?),
             Refreshing::TooMany => return Err(AnalysesError::TooManyRefreshes),
-            // The lookup of a call that was never submitted asks the vendor too.
+            // The lookup of a call that was never submitted also polls the vendor.
             Refreshing::NotFound => return self.read(tenant, &key, trace).await,
         };
         self.cache.invalidate(&key);
         let is_over = |found: &Representation| !found.under_way && !found.refreshing;
         let Some(wait) = wait.filter(|_| !is_over(&planned)) else { return Ok(planned) };
-        // The refresh is stored, so a failure of the wait is no failure of the refresh.
+        // The refresh is stored, so a failure of the wait is not an error.
         Ok(self.read_when(tenant, &key, wait, trace, is_over).await.unwrap_or(planned))
     }
 }

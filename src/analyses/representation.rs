@@ -23,7 +23,7 @@ pub struct Representation {
     pub under_way: bool,
     /// Whether a refresh is in progress.
     pub refreshing: bool,
-    /// Time at which a caller should ask again; `None` if nothing is in progress.
+    /// Time at which a caller should poll again; `None` if nothing is in progress.
     pub retry_at: Option<Timestamp>,
 }
 

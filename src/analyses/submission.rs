@@ -24,8 +24,7 @@ impl Analyses {
         Ok(())
     }
 
-    /// Stores a submission. It is on disk when this returns. With `wait`, returns once the outcome is there, or once the time is
-    /// over.
+    /// Stores a submission on disk. With `wait`, returns when the outcome is known, or when the time is over.
     ///
     /// # Errors
     /// As [`Analyses::admit`], and if the store fails.
@@ -45,7 +44,7 @@ impl Analyses {
         let submitted = Arc::new(Representation::new(found, &self.env.public_url)?);
         let Some(wait) = wait.filter(|_| submitted.under_way) else { return Ok(submitted) };
         let outcome = self.read_when(tenant, &key, wait, trace, |found| !found.under_way).await;
-        // The submission is stored, so a failure of the wait is no failure of the submission.
+        // The submission is stored, so a failure of the wait is not an error.
         Ok(outcome.unwrap_or(submitted))
     }
 }

@@ -15,7 +15,7 @@ pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 /// The tenant's id is well formed, but the tenant may not be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The `sub` of the token. A number is kept as text.
+    /// The `sub` of the token. A number is converted to text.
     pub subject: Option<String>,
     /// The tenant of the caller.
     pub tenant: TenantId,
@@ -49,7 +49,7 @@ impl Scopes {
         self.0.contains(scope)
     }
 
-    /// Whether at least one of these is a scope of the API.
+    /// Whether at least one of these texts is a scope of the API.
     pub(super) fn has_any_known(&self) -> bool {
         Scope::ALL.iter().any(|scope| self.contains(scope.as_str()))
     }

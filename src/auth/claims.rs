@@ -63,8 +63,8 @@ impl Claims {
         name.and_then(|name| TenantId::parse(&name).ok()).ok_or(Rejection::TenantClaim)
     }
 
-    /// Returns the scopes in the first claim that has a scope of the API, or else those in the first present claim. Keycloak,
-    /// for example, issues `scope` also if the scopes are roles.
+    /// Returns the scopes in the first claim that has a scope of the API, otherwise those in the first present claim.
+    /// Keycloak, for example, issues `scope` even if the permissions are roles.
     pub(super) fn scopes(&self, paths: &[ClaimPath]) -> Result<Scopes, Rejection> {
         let mut first = None;
         for (_, value) in self.present(paths) {

@@ -12,7 +12,7 @@ use super::verifier::{Issuer, Verifier, parse};
 use crate::config::claim_names;
 use crate::domain::claim_path::ClaimPath;
 
-/// A longer claim is cut to this number of characters.
+/// Maximum number of characters of a claim in an explanation. Longer claims are cut.
 const MAX_CLAIM_CHARS: usize = 200;
 
 /// One step of the verification of a token.
@@ -22,12 +22,13 @@ pub struct TokenCheck {
     pub name: &'static str,
     /// Whether the token passes this step.
     pub passed: bool,
-    /// What was checked, with the values.
+    /// The checked values.
     pub detail: String,
 }
 
 impl TokenCheck {
-    /// Creates a step from its outcome: the detail for a token that passes, or the reason and the detail for one that fails.
+    /// Creates a step from its outcome. `detail` describes a passed step; a failed step shows its reason and
+    /// `detail`.
     fn new(name: &'static str, outcome: Result<(), Rejection>, detail: impl Into<String>) -> Self {
         let (passed, detail) = match outcome {
             Ok(()) => (true, detail.into()),
@@ -38,7 +39,7 @@ impl TokenCheck {
 }
 
 impl Verifier {
-    /// Explains each step of the verification of a token, up to the first step without which no further one is possible.
+    /// Explains each step of the verification of a token, up to the first step after which no other step is possible.
     ///
     /// It loads the keys of the token's issuer, and compares times with the clock of this verifier.
     pub async fn explain(&self, token: &str) -> Vec<TokenCheck> {

@@ -2,15 +2,16 @@
 
 use crate::config::{IssuerSettings, claim_names};
 
-/// A rejected token, with what the log says about it.
+/// A rejected token, with the details for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{rejection}")]
 pub struct RejectedToken {
     /// The reason.
     pub rejection: Rejection,
-    /// The configured issuer that the token names. `None` if the token names none of them, or cannot be parsed.
+    /// The configured issuer that the token names. `None` if the token cannot be parsed or names no configured
+    /// issuer.
     pub issuer: Option<String>,
-    /// The claims that the reason is about, separated by commas.
+    /// The claims that caused the rejection, separated by commas.
     pub claim: Option<String>,
 }
 
@@ -116,7 +117,7 @@ impl Rejection {
         }
     }
 
-    /// Returns the registered claims that the reason is about (RFC 7519, 4.1).
+    /// Returns the registered claim that caused the rejection (RFC 7519, 4.1).
     const fn claim(self) -> Option<&'static str> {
         match self {
             Self::UnknownIssuer => Some("iss"),

@@ -40,7 +40,7 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    /// Checks the algorithm and the signature of a token, and returns the keys that the signature was checked with.
+    /// Checks the algorithm and the signature of a token, and returns the keys that were used.
     pub(super) async fn check_signature(&self, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
         if !self.settings.algorithms.contains(&jws.algorithm) {
             return Err(Rejection::Algorithm);
@@ -165,7 +165,7 @@ impl Verifier {
         names.into_iter()
     }
 
-    /// Returns the time that the times of tokens are compared with.
+    /// Returns the current time, which the times of tokens are compared with.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -100,7 +100,7 @@ impl Sender {
         let (guard, network) = (Guard::new(settings), network.of_callbacks());
         let resolver = GuardedResolver::new(guard.clone(), Arc::clone(&lookup));
         let direct = network.direct_builder().dns_resolver(resolver);
-        // Without the guard's resolver, because the address of the proxy is usually internal.
+        // This client does not use the guard's resolver, because the address of the proxy is usually internal.
         let proxied = network.builder();
         let [direct, proxied] = [direct, proxied].map(|builder| {
             builder
@@ -160,8 +160,8 @@ impl Sender {
             .map_err(|error| failure(&self.network, &error))
     }
 
-    /// Refuses a receiver behind the proxy whose name resolves to a forbidden address here. A name that does not resolve here
-    /// is left to the proxy, since some networks resolve external names only there.
+    /// Refuses a receiver behind the proxy if its name resolves to a forbidden address here. If the name does not
+    /// resolve here, only the proxy can check it, since some networks resolve external names only at the proxy.
     async fn check_name(&self, url: &CallbackUrl) -> Result<(), AttemptOutcome> {
         let Some(Host::Domain(name)) = url.as_url().host() else { return Ok(()) };
         let addresses = self.lookup.lookup(name).await.unwrap_or_default();
@@ -226,8 +226,8 @@ fn failure(network: &Network, error: &reqwest::Error) -> AttemptOutcome {
     }
 }
 
-/// Returns the outcome for a name that resolves to a forbidden address. Its detail does not tell which kind of address that is: the
-/// caller could find out which names exist in the internal network, and where.
+/// Returns the outcome for a name that resolves to a forbidden address. Its detail does not contain the kind of
+/// address. Otherwise callers could find out the names and addresses of the internal network.
 fn forbidden_name(rule: &Forbidden) -> AttemptOutcome {
     if let Forbidden::Address { address, kind } = rule {
         tracing::warn!(%address, kind, "callback receiver forbidden");

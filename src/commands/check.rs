@@ -23,12 +23,12 @@ use crate::telemetry::spans::CollectorHeaders;
 struct Report {
     /// Mistakes in the settings and in the files that they name.
     settings: Vec<String>,
-    /// Faults of this machine and of other servers, which may pass.
+    /// Faults of this machine and of other servers, which may be temporary.
     faults: Vec<String>,
 }
 
 impl Report {
-    /// Notes the problems of settings, and returns the value if there are none.
+    /// Records the problems of settings, and returns the value if there are none.
     fn accept<T>(&mut self, checked: Result<T, SettingsProblems>) -> Option<T> {
         checked
             .map_err(|SettingsProblems(found)| self.settings.extend(found.iter().map(ToString::to_string)))
@@ -53,7 +53,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     report.accept(CollectorHeaders::load(&settings.traces));
     check_vendor(settings, &mut report);
     let network = report.accept(Network::new(&settings.network)).or_else(|| {
-        // Without the file that cannot be used, so that the issuers are checked too.
+        // The unusable file is omitted, so that the issuers are also checked.
         Network::new(&NetworkSettings { ca_file: None, ..settings.network.clone() }).ok()
     });
     if let Some(network) = network {
@@ -100,15 +100,15 @@ async fn check_issuers(settings: &Settings, network: &Network, report: &mut Repo
         let KeySource::JwksUrl { url, .. } = &issuer.keys else { continue };
         let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((name, error)) = failures.iter().find(|(name, _)| *name == issuer.issuer) else { continue };
-        // A query may hold a key.
+        // A query may contain a key.
         let mut shown = url.clone();
         shown.set_query(None);
         report.faults.push(format!("auth.issuers[{index}].jwks_url: issuer {name}, {shown}: {error}"));
     }
 }
 
-/// Reports an address that this machine does not have or that needs more rights. Returns whether its port is in use, which is no
-/// problem here: `check` often runs beside the gateway that it is about.
+/// Reports an address that this machine does not have or that needs more rights. Returns whether its port is in use.
+/// A port in use is not a problem here: `check` often runs while the gateway runs.
 fn check_address(key: &str, address: SocketAddr, report: &mut Report) -> bool {
     match TcpListener::bind(address) {
         Ok(_) => false,
@@ -120,8 +120,8 @@ fn check_address(key: &str, address: SocketAddr, report: &mut Report) -> bool {
     }
 }
 
-/// Reports a store that cannot be opened. `is_serving` tells whether a gateway with these settings seems to run: then it is the one
-/// that uses the file.
+/// Reports a store that cannot be opened. `is_serving` is `true` if a gateway with these settings seems to run. That
+/// gateway then uses the file.
 async fn check_store(settings: &Settings, is_serving: bool, report: &mut Report) {
     let checked = match &settings.store.url {
         StoreUrl::Sqlite(path) => match sqlite::inspect(path) {

@@ -13,7 +13,7 @@ use crate::http::operations::Access;
 use crate::http::routes::operations;
 use crate::http_client::Network;
 
-/// Limit of bytes that are read. A token has at most 8 KiB.
+/// Maximum number of bytes that are read. A token has at most 8 KiB.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn run(settings: &Settings, file: &Path) -> Result<(), Failed> {
@@ -53,7 +53,7 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Returns the value of an `Authorization` header. A file may have the token alone, the value, or the whole header.
+/// Returns the value of an `Authorization` header. A file may contain only the token, the value, or the whole header.
 fn with_scheme(text: &str) -> String {
     let text = text.trim();
     let text = match text.split_once(':') {

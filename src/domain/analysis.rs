@@ -272,7 +272,7 @@ impl Analysis {
         }
     }
 
-    /// Returns the time at which a caller should ask again; `None` if no round and no refresh is in progress.
+    /// Returns the time at which a caller should poll again; `None` if no round and no refresh is in progress.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| self.is_under_way() || self.is_refreshing())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.

@@ -1,4 +1,5 @@
-//! Paths of claims in a token. Identity providers put the tenant and the scopes into claims of their own, often inside objects.
+//! Paths of claims in a token. Identity providers put the tenant and the scopes into different claims, often inside
+//! objects.
 
 use serde_json::{Map, Value};
 
@@ -32,7 +33,8 @@ impl ClaimPath {
 
     /// Returns the value of the claim; `None` if it is absent or `null`.
     ///
-    /// A claim with exactly this name comes first: a name can be a URL, contain dots, or start with a slash.
+    /// A claim with exactly this name has precedence, because a name can be a URL, contain dots, or start with a
+    /// slash.
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let exact = claims.get(&self.0).filter(|value| !value.is_null());
         let nested = || match self.0.strip_prefix('/') {
@@ -49,8 +51,8 @@ fn at_pointer<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Valu
     claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
 }
 
-/// Returns the value at names joined by dots. A name can contain dots itself, such as a client id in Keycloak's `resource_access`, so
-/// the longest known name comes first.
+/// Returns the value at names joined by dots. A name can itself contain dots, such as a client id in Keycloak's
+/// `resource_access`, so the longest existing name has precedence.
 fn at_names<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     path.rmatch_indices('.').find_map(|(dot, _)| {
         let (inner, rest) = (claims.get(&path[..dot])?.as_object()?, &path[dot + 1..]);
@@ -124,7 +126,7 @@ mod tests {
         for bad in ["/a~", "/a~2b", "/~x/y"] {
             assert_eq!(ClaimPath::parse(bad), Err(InvalidClaimPath), "{bad}");
         }
-        // Without the slash the tilde is a part of the name.
+        // Without the slash, the tilde is a part of the name.
         assert_eq!(find("a~b", &json!({"a~b": 1})), Some(json!(1)));
     }
 }

@@ -73,8 +73,9 @@ impl Analysis {
         self.complete(work, obtained, context)
     }
 
-    /// Fails a round that is past its deadline without another poll, for use while the vendor is unreachable. It also ends a
-    /// refresh that is as old. It changes nothing before the deadline, and nothing of a completed analysis that only settles.
+    /// Fails a round that is past its deadline without another poll, for use while the vendor is unreachable. It also
+    /// ends a refresh that is past its deadline. It changes nothing before the deadline, and nothing in a completed
+    /// analysis that only polls for late tags.
     pub fn expire(&mut self, context: &Context<'_>) -> Effect {
         let reanalysis = self.reanalysis();
         let Some(work) = self.work.take() else { return Effect::none() };

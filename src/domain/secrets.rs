@@ -127,6 +127,9 @@ impl fmt::Debug for CallbackSecret {
 }
 
 /// Checks that a string has no invisible characters. Copied texts often have them.
+///
+/// # Errors
+/// [`InvalidSecret::Invisible`] with the first such character.
 pub fn check_visible(text: &str) -> Result<(), InvalidSecret> {
     match text.chars().enumerate().find(|(_, c)| is_invisible(*c)) {
         Some((index, c)) => Err(InvalidSecret::Invisible { code_point: c.into(), position: index + 1 }),

@@ -2,8 +2,8 @@
 
 /// Reason why a request to another server got no answer.
 ///
-/// Its text is public: callers read it in `last_error` and in attempts of deliveries. So it says what to repair, and names no
-/// host, address or URL.
+/// Its text is public: callers read it in `last_error` and in attempts of deliveries. It therefore suggests the
+/// repair, and names no host, address or URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// DNS has no such name, or the name has no address.
@@ -12,7 +12,7 @@ pub enum TransportError {
     /// The name server failed or did not answer.
     #[error("the host name could not be resolved: the DNS server failed")]
     NameServer,
-    /// Nothing listens on the port, or a firewall rejects the connection.
+    /// No program listens on the port, or a firewall rejects the connection.
     #[error("the connection was refused")]
     Refused,
     /// No route leads to the host.
@@ -24,10 +24,10 @@ pub enum TransportError {
     /// The connection failed for another reason.
     #[error("the connection failed")]
     Connect,
-    /// The validity of the certificate is over.
+    /// The certificate has expired.
     #[error("the TLS certificate has expired")]
     CertificateExpired,
-    /// The validity of the certificate begins later.
+    /// The certificate becomes valid later.
     #[error("the TLS certificate is not valid yet")]
     CertificateNotYetValid,
     /// No trusted authority signed the certificate.
@@ -51,7 +51,7 @@ pub enum TransportError {
     /// The deadline passed before the answer arrived.
     #[error("the answer did not arrive in time")]
     Timeout,
-    /// The server or a device on the way reset the connection.
+    /// The server or a device between the gateway and the server reset the connection.
     #[error("the connection was reset")]
     Reset,
     /// The connection closed before the answer was complete.
@@ -63,7 +63,7 @@ pub enum TransportError {
     /// The URL or a header is not valid in a request.
     #[error("the request could not be built")]
     Request,
-    /// No connection to the proxy.
+    /// The gateway cannot connect to the proxy.
     #[error("the proxy cannot be reached")]
     ProxyUnreachable,
     /// The proxy answered 407.

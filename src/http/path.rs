@@ -64,7 +64,8 @@ fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }
 
-/// Returns the call id in the path, decoded once. The router decodes only a part of the escapes, so the segment comes from the raw path.
+/// Returns the call id in the path, decoded once. It is read from the raw path, because the router decodes only some
+/// escapes.
 pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidCallId> {
     let template = request.app_data::<PathOperations>().map_or("", |path| path.path);
     let place = template.rsplit('/').position(|segment| segment == "{call_id}");
@@ -79,7 +80,7 @@ pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidCallId> {
     Ok(CallId::parse(&percent_decode_str(segment).decode_utf8_lossy())?)
 }
 
-/// Why the segment of a path is not a call id.
+/// The reason why the segment of a path is not a call id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidCallId {
     /// A `%` is not followed by two hexadecimal digits.

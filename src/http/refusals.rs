@@ -1,7 +1,8 @@
-//! The log of refused requests: a line for an answer 401 or 403, with the reason and the claim concerned and without the token.
+//! The log of refused requests: a line for an answer 401 or 403, with the reason and the claim concerned and without
+//! the token.
 //!
-//! Callers decide how many requests are refused, so lines are limited for each reason and issuer. The next line says how many were
-//! suppressed; the metric `token_rejections_total` counts all of them.
+//! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. The next
+//! line has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use crate::config::{IssuerSettings, claim_names};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::TenantId;
 
-/// Limit of lines for a reason and an issuer in each window.
+/// Maximum number of lines for a reason and an issuer in each window.
 const MAX_LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -23,7 +24,7 @@ pub struct Refusal {
     pub reason: &'static str,
     /// The configured issuer that the token names.
     pub issuer: Option<String>,
-    /// The claims that the reason is about.
+    /// The claims that caused the refusal.
     pub claim: Option<String>,
     /// The tenant of a verified token.
     pub tenant: Option<TenantId>,
@@ -56,7 +57,7 @@ impl Refusal {
     }
 }
 
-/// Limits the lines. Reasons and configured issuers are few, so its memory is bounded.
+/// Limits the lines. There are few reasons and configured issuers, so the memory is bounded.
 pub struct RefusalLog {
     clock: Arc<dyn Clock>,
     windows: Mutex<HashMap<(&'static str, Option<String>), Window>>,
@@ -65,12 +66,12 @@ pub struct RefusalLog {
 struct Window {
     began: Timestamp,
     lines: u32,
-    /// Lines suppressed since the last one that was written.
+    /// Number of lines suppressed since the last written line.
     suppressed: u64,
 }
 
 impl RefusalLog {
-    /// Creates a log without lines so far.
+    /// Creates a log without lines.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, windows: Mutex::default() }
     }

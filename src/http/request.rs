@@ -44,7 +44,7 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub trace: TraceContext,
     /// The request id. It is empty for safe methods, whose handlers do not need it.
     pub request_id: String,
-    /// The time that the caller prefers to wait for an outcome (`Prefer: wait`).
+    /// Maximum time for which the caller wants to wait for an outcome (`Prefer: wait`).
     pub wait: Option<Duration>,
     /// The path parameters.
     pub path: P,

@@ -22,16 +22,16 @@ const KEY: &str = "network.ca_file";
 /// The variable that names a file with the authorities of the system.
 const SYSTEM_FILE: &str = "SSL_CERT_FILE";
 
-/// The certificate authorities in force.
+/// The current certificate authorities.
 pub(super) struct Authorities {
     verifier: Verifier,
     warnings: Vec<String>,
 }
 
 enum Verifier {
-    /// With the authorities of the system.
+    /// The verifier uses the authorities of the system.
     System(Arc<WebPkiServerVerifier>),
-    /// With the authorities of the system and of the file.
+    /// The verifier uses the authorities of the system and of the file.
     WithFile(Arc<Watched<Arc<WebPkiServerVerifier>>>),
 }
 
@@ -40,7 +40,7 @@ enum Verifier {
 #[error("the certificate is self-signed")]
 pub(super) struct SelfSigned;
 
-/// Why the content of a file of authorities cannot be used.
+/// The reason why the content of a file of authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum InvalidAuthorities {
     #[error("has no certificate in PEM format")]
@@ -92,7 +92,7 @@ impl Authorities {
     }
 }
 
-/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files only leave out an authority.
+/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files are only ignored.
 fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> {
     let named = std::env::var_os(SYSTEM_FILE)?;
     match &error.kind {
@@ -147,7 +147,7 @@ impl ServerCertVerifier for Authorities {
         let verified =
             self.current().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         verified.map_err(|error| {
-            // It has the names and the validity of the certificate. Callers learn only the kind of the error.
+            // The error has the names and the validity of the certificate. Callers see only the kind of the error.
             tracing::warn!(server_name = ?server_name, %error, "TLS certificate rejected");
             if is_untrusted(&error) && is_self_signed(end_entity) {
                 return CertificateError::Other(OtherError(Arc::new(SelfSigned))).into();
@@ -179,8 +179,8 @@ impl ServerCertVerifier for Authorities {
     }
 }
 
-/// Returns whether no trusted authority signed the certificate. A certificate made by `openssl req -x509` is its own authority, which webpki
-/// reports as an authority used for a server.
+/// Returns whether the server signed its certificate itself. A certificate made by `openssl req -x509` is also an
+/// authority, and webpki reports an authority that is used for a server.
 fn is_untrusted(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,

@@ -1,7 +1,8 @@
 //! Finds the reason of a failed request in the chain of its errors.
 //!
-//! The errors of the libraries have no common type: the reason may be an error of rustls, of the operating system, of the
-//! name resolution, of hyper, or a text of the proxy connector. Their own texts may contain the URL, and so the vendor's token.
+//! The errors of the libraries have no common type: the reason may be an error of rustls, of the operating system, of
+//! the name resolution, of hyper, or a text of the proxy connector. These texts may contain the URL with the vendor's
+//! token, so they are not shown.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -12,7 +13,7 @@ use url::Url;
 use super::authorities::SelfSigned;
 use crate::domain::transport_error::TransportError;
 
-/// Explains a failed request. `is_proxied` tells whether a proxy forwards requests to the URL.
+/// Explains a failed request. `is_proxied` is `true` if a proxy forwards requests to the URL.
 pub(super) fn explain(error: &reqwest::Error, is_proxied: impl Fn(&Url) -> bool) -> TransportError {
     if error.is_builder() {
         return TransportError::Request;
@@ -23,7 +24,7 @@ pub(super) fn explain(error: &reqwest::Error, is_proxied: impl Fn(&Url) -> bool)
     if let Some(reason) = causes(error).find_map(of_proxy) {
         return reason;
     }
-    // A request to an http:// URL goes to the proxy itself, so a failed connection is one to the proxy.
+    // With an http:// URL, the client connects only to the proxy, so a failed connection is one to the proxy.
     let is_to_proxy = error.url().is_some_and(|url| url.scheme() == "http" && is_proxied(url));
     if error.is_connect() && is_to_proxy {
         return TransportError::ProxyUnreachable;
@@ -68,7 +69,7 @@ fn of_certificate(error: &CertificateError) -> TransportError {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             TransportError::CertificateNotYetValid
         }
-        // An authority that was made again has the name of the trusted one and another key.
+        // A new authority may have the name of the trusted one but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TransportError::UnknownAuthority,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TransportError::WrongName
@@ -78,8 +79,8 @@ fn of_certificate(error: &CertificateError) -> TransportError {
     }
 }
 
-/// Returns the reason that the connector of a proxy gives. Its error types are private, so the texts tell them apart; a test with a
-/// real proxy covers each of them.
+/// Returns the reason that the connector of a proxy gives. Its error types are private, so only the texts identify
+/// the errors. A test with a real proxy covers each text.
 fn of_proxy(error: &(dyn Error + 'static)) -> Option<TransportError> {
     let text = error.to_string();
     let (reason, is_socks) = match (text.strip_prefix("tunnel error: "), text.strip_prefix("SOCKS error: ")) {

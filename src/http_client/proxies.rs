@@ -10,7 +10,7 @@ use crate::config::{NetworkSettings, ProxyUrl};
 #[derive(Default)]
 pub(super) struct Proxies {
     proxies: Vec<Proxy>,
-    /// The same rules in a form that can be asked. A client does not tell whether it used a proxy.
+    /// The same rules in a form that can be queried, because a client does not report whether it used a proxy.
     rules: Option<Matcher>,
 }
 

@@ -13,7 +13,7 @@ pub enum SecretKind {
     IssuerKey,
     /// The HTTP headers for the trace collector.
     CollectorHeaders,
-    /// Certificate authorities. They are public, but wrong ones cut the gateway off like a wrong secret.
+    /// Certificate authorities. They are public, but wrong ones prevent connections as a wrong secret does.
     CertificateAuthorities,
 }
 

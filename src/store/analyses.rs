@@ -40,7 +40,7 @@ pub trait AnalysisStore: Send + Sync {
         obtained: Box<VendorResult>,
     ) -> Result<bool, StoreError>;
 
-    /// Plans a poll for changes of a finished analysis. An analysis that the vendor is asked about anyway does not change.
+    /// Plans a poll for changes of a finished analysis. If a poll is already planned, the analysis does not change.
     async fn refresh_analysis(&self, tenant: &TenantId, call_id: &CallId) -> Result<Refreshing, StoreError>;
 
     /// Reads the analysis of a call.

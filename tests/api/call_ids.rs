@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 
 use crate::stage::{Stage, VENDOR_TOKENS, call};
 
-/// Characters of RFC 3261, section 25.1, `word`, without letters, digits and the slash, and the other ones that ids may have.
+/// Characters of RFC 3261, section 25.1, `word`, without letters, digits and the slash, and the other characters that
+/// ids may have.
 const MARKS: &str = "-.!%*_+`'~()<>:\\\"[]?{}@=#";
 
 /// Encodes every byte, as some clients do.

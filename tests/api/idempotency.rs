@@ -70,7 +70,7 @@ async fn the_same_request_gets_the_first_answer_again() {
 
 #[tokio::test]
 async fn a_repeated_reanalysis_is_submitted_once() {
-    // The result from before counts as the new one soon, so that the new analysis ends.
+    // The previous result soon counts as the new one, so that the new analysis ends.
     let stage = Stage::with(&[("VENDOR__POLLING__EMPTY_GRACE", "20ms")]).await;
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.acme().outcome("1").await;

@@ -12,7 +12,7 @@ async fn attempt(network: &Network, identity: Identity) -> AttemptOutcome {
     send(&sender, &format!("https://{address}/hook?key=s3cr3t")).await.outcome
 }
 
-/// Connections that trust an authority too. The file can be replaced.
+/// Connections that also trust this authority. The file can be replaced.
 fn trusting(authority: &Authority, folder: &tempfile::TempDir) -> Network {
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, &authority.pem).unwrap();

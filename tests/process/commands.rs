@@ -101,7 +101,7 @@ async fn check_finds_a_store_that_serve_cannot_use() {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("is in use by another process"), "{message}");
-    // Beside the gateway with the same address, as before an upgrade, there is nothing to report.
+    // While the gateway uses the same address, as before an upgrade, there is nothing to report.
     let api = gateway.api.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__LISTEN", &api.to_string());
     let output = run(&stage, &["check"]);

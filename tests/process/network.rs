@@ -105,7 +105,7 @@ async fn the_vendor_is_reached_through_a_proxy_of_the_environment() {
         proxy.lines()
     );
     assert!(!proxy.lines().is_empty());
-    // The callback goes to its receiver directly, although the proxy is for http:// URLs too.
+    // The callback goes to its receiver directly, although the proxy is also for http:// URLs.
     let before = proxy.lines().len();
     assert_eq!(stage.submit(&gateway, "known-1").await.unwrap().status(), StatusCode::OK);
     gateway.process.stderr.line("the delivery", |line| line.contains("callback delivered")).await;

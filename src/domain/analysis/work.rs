@@ -13,7 +13,7 @@ pub enum Stage {
     Poll,
     /// Poll once more after completion, for late tags.
     Settle,
-    /// Poll once more because a caller asked for it.
+    /// Poll once more because a caller requested a refresh.
     Refresh,
 }
 

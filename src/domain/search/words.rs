@@ -17,8 +17,8 @@ const UNSEEN: [char; 6] = ['\u{00AD}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{2
 /// Maximum length of a word in characters. Documents and queries ignore the end of a longer word.
 const MAX_CHARS: usize = 64;
 
-/// The letters that the Uzbek alphabet of 2026 has in place of digraphs and of letters with an apostrophe, each with its older
-/// spelling and without its diacritic. `ș` is often typed for `ş`.
+/// The letters that the Uzbek alphabet of 2026 has instead of digraphs and of letters with an apostrophe, each with
+/// its older spelling and without its diacritic. `ș` is often typed instead of `ş`.
 const NEW_LETTERS: [(char, &str, char); 5] =
     [('ş', "sh", 's'), ('ș', "sh", 's'), ('ç', "ch", 'c'), ('ö', "o\u{02BB}", 'o'), ('ğ', "g\u{02BB}", 'g')];
 

@@ -89,7 +89,7 @@ pub(super) fn parse_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>,
 pub(super) struct IdempotentRequest {
     request: KeyedRequest,
     subject: Subject,
-    /// The time that the handler may wait for an outcome. The claim lasts longer by it.
+    /// Maximum time for which the handler waits for an outcome. The claim lasts longer by this time.
     wait: Duration,
 }
 

@@ -24,14 +24,14 @@ pub fn inspect(path: &Path) -> Result<(), SqliteOpenError> {
     if !path.exists() {
         return Ok(());
     }
-    // Opened like the store does, which needs the right to write.
+    // The file is opened as the store opens it, which needs the right to write.
     create_private(path).map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
     let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(inspected(path), read_only).map_err(sqlite)?;
     schema_version(&connection, path)?;
     copy_marker::check(&connection, path)?;
-    // Last, because a caller may accept a gateway that uses the file.
+    // This check is the last one, because a caller may accept that a gateway uses the file.
     if beside(path, ".lock").exists() { lock(path).map(drop) } else { Ok(()) }
 }
 
@@ -49,8 +49,8 @@ pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), 
     }
 }
 
-/// Checks that this process may create files beside the database, as `SQLite` does. Only an attempt shows that: rights, read-only
-/// file systems and quotas differ.
+/// Checks that this process may create files beside the database, as `SQLite` does. It creates a file, because
+/// rights, read-only file systems and quotas cannot be checked otherwise.
 fn check_folder(path: &Path) -> Result<(), SqliteOpenError> {
     let probe = beside(path, ".check");
     let created = create_private(&probe).and_then(|_| std::fs::remove_file(&probe));

@@ -33,7 +33,7 @@ pub(super) struct CollectorClient {
 pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
 
 impl LastTransportError {
-    /// Takes the reason, so that it is reported once.
+    /// Takes the reason, so that it is reported only once.
     pub(super) fn take(&self) -> Option<TransportError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -55,7 +55,7 @@ impl CollectorClient {
         Ok(Self { http, headers, network, failure, runtime: Handle::current() })
     }
 
-    /// Returns where this client leaves the reason of a failure.
+    /// Returns the place in which this client stores the reason of a failure.
     pub(super) fn failure(&self) -> LastTransportError {
         self.failure.clone()
     }
