@@ -138,7 +138,7 @@ struct Leaf {
 }
 
 impl Leaf {
-    /// Whether one of the names has one of the parts.
+    /// Whether one of the names contains one of the parts.
     fn is_named(&self, parts: &[&str]) -> bool {
         self.path.iter().any(|name| {
             let name = name.to_lowercase();

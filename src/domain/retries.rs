@@ -74,7 +74,7 @@ pub enum RetryDecision {
     Delivered,
     /// The next attempt is at this time.
     RetryAt(Timestamp),
-    /// The delivery failed for good.
+    /// The delivery failed permanently.
     GiveUp(GiveUpReason),
     /// The gateway itself could not send the attempt. The delivery waits until this time, and the attempt does not
     /// count in the schedule.
@@ -94,7 +94,7 @@ impl RetryDecision {
     }
 }
 
-/// Reason why a delivery fails for good.
+/// Reason why a delivery fails permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
     /// The receiver answered 410. Its webhook becomes disabled.

@@ -100,7 +100,7 @@ pub struct DeliveryResource {
     /// Time when the delivery was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Time when the delivery succeeded or failed for good.
+    /// Time when the delivery succeeded or failed permanently.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
     /// The attempts, oldest first, at most the last 100. Lists omit this field.

@@ -38,7 +38,7 @@ pub struct RecordedDelivery {
     pub due_at: Timestamp,
     /// Whether an attempt is in progress.
     pub leased: bool,
-    /// Time when the delivery succeeded or failed for good.
+    /// Time when the delivery succeeded or failed permanently.
     pub finished_at: Option<Timestamp>,
 }
 

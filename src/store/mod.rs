@@ -1,13 +1,13 @@
 //! The store: analyses, events, deliveries and webhooks, on `SQLite` or PostgreSQL. The only module with SQL.
 //!
-//! Each subject has a trait, which each engine implements in the file that holds the subject's SQL. [`Store`] is all of
+//! Each subject has a trait, which each engine implements in the file that holds the subject's SQL. [`Store`] combines
 //! them. Methods on the data of one tenant take the tenant first; the others have `across_tenants` in their names.
 //!
 //! Guarantees of every engine:
 //!
 //! - A successful write is on disk.
-//! - A state change, its event and its deliveries are one transaction. The transition itself is the domain's
-//!   ([`crate::domain::lifecycle`]) and runs inside that transaction, on the row as it is then. The same transaction
+//! - A state change, its event and its deliveries are one transaction. The domain
+//!   ([`crate::domain::lifecycle`]) computes the change inside that transaction, from the current row. The same transaction
 //!   updates the tenant's learned processing time.
 //! - Work is claimed by **lease**: a claim sets `due_at` to the lease's end and raises the row's **fencing token**, which
 //!   every later write must carry. When the lease runs out, another worker may claim the row. Then the token of the first

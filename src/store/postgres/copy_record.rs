@@ -33,7 +33,7 @@ pub(super) async fn lock_exclusive(client: &Client) -> Result<bool, Fault> {
     try_lock(client, lock).await
 }
 
-/// Waits up to two seconds, because the server may not have noticed yet that the previous holder is gone.
+/// Tries to get the lock for up to two seconds, because the server may notice late that the previous holder is gone.
 async fn try_lock(client: &Client, lock: &str) -> Result<bool, Fault> {
     client.batch_execute("SET lock_timeout = '2s'").await?;
     let outcome = client.execute(lock, &[]).await;
