@@ -24,7 +24,10 @@ pub fn check(input: &[u8]) {
     assert_eq!(CallId::parse(body["call_id"].as_str().unwrap()), Ok(submission.call_id));
     assert_eq!(submission.reanalyze, body["reanalyze"] == true);
     let callback = body["callback"]["url"].as_str().map(|url| CallbackUrl::parse(url).unwrap());
-    assert_eq!(submission.callback, callback);
+    assert_eq!(submission.callback.as_ref().map(|callback| callback.url.clone()), callback);
+    let payload = submission.callback.map(|callback| callback.payload.as_str());
+    let expected = callback.map(|_| body["callback"]["payload"].as_str().unwrap_or("full"));
+    assert_eq!(payload, expected);
     let metadata = submission.metadata.map(|metadata| metadata.to_json());
     let metadata = metadata.map_or(Value::Null, |json| serde_json::from_str(&json).unwrap());
     assert_eq!(metadata, body["metadata"], "the metadata is unchanged");

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::answer_warnings::AnswerWarning;
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
+use super::events::EventPayload;
 use super::ids::{CallId, TenantId};
 use super::tags::Tag;
 use super::trace::TraceContext;
@@ -237,13 +238,22 @@ pub struct Analysis {
     pub work: Option<Work>,
 }
 
+/// The receiver that a submission names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmissionCallback {
+    /// URL of the receiver.
+    pub url: CallbackUrl,
+    /// What the receiver gets.
+    pub payload: EventPayload,
+}
+
 /// A caller's request to analyze a call.
 #[derive(Debug, Clone)]
 pub struct Submission {
     /// Id of the call.
     pub call_id: CallId,
     /// Receiver of the outcome.
-    pub callback: Option<CallbackUrl>,
+    pub callback: Option<SubmissionCallback>,
     /// Metadata that the resource and the callbacks return.
     pub metadata: Option<Metadata>,
     /// Whether to analyze a finished call again.

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::analysis::SubmissionCallback;
 use super::callback_url::CallbackUrl;
 use super::clock::{Entropy, Timestamp};
+use super::events::EventPayload;
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
 
@@ -93,8 +95,8 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// The callback of a submission.
-    Callback(CallbackUrl),
-    /// A webhook. The attempt uses the URL that the webhook has at that time.
+    Callback(SubmissionCallback),
+    /// A webhook. The attempt uses the URL and the payload that the webhook has at that time.
     Webhook(WebhookId),
 }
 
@@ -110,15 +112,23 @@ impl Destination {
     /// Returns the URL for the store. It is empty for a webhook, whose URL may change.
     pub fn url(&self) -> &str {
         match self {
-            Self::Callback(url) => url.as_str(),
+            Self::Callback(callback) => callback.url.as_str(),
             Self::Webhook(_) => "",
+        }
+    }
+
+    /// Returns the payload for the store. A delivery to a webhook has the payload of the webhook.
+    pub const fn payload(&self) -> EventPayload {
+        match self {
+            Self::Callback(callback) => callback.payload,
+            Self::Webhook(_) => EventPayload::Full,
         }
     }
 
     /// Returns the key for limits per receiver: the webhook, or the origin of the callback's URL.
     pub fn receiver(&self) -> String {
         match self {
-            Self::Callback(url) => url.receiver(),
+            Self::Callback(callback) => callback.url.receiver(),
             Self::Webhook(webhook) => webhook.to_string(),
         }
     }

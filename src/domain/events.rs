@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::analysis::Status;
 use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
@@ -42,7 +43,34 @@ impl EventKind {
     }
 }
 
-/// Event with the body that every receiver gets, byte for byte.
+/// Payload of an event: `full` (the whole analysis) or `thin` (the ids, the status, the revision and the URL of the
+/// analysis).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventPayload {
+    /// The whole analysis.
+    #[default]
+    Full,
+    /// The ids, the status, the revision and the URL of the analysis.
+    Thin,
+}
+
+impl EventPayload {
+    /// Name in the API and the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Thin => "thin",
+        }
+    }
+
+    /// Parses the output of [`EventPayload::as_str`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Full, Self::Thin].into_iter().find(|payload| payload.as_str() == word)
+    }
+}
+
+/// Event with the bodies that receivers get, byte for byte.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// Id of the event, and the `webhook-id` of its deliveries.
@@ -57,18 +85,27 @@ pub struct Event {
     pub at: Timestamp,
     /// JSON object with `type`, `timestamp` and `data`.
     pub body: Bytes,
+    /// The same object with less `data`, for receivers of [`EventPayload::Thin`].
+    pub thin_body: Bytes,
 }
 
 /// Body of an event in callbacks and in the feed.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EventBody<'a> {
-    /// Type of the event.
-    pub r#type: EventKind,
-    /// Time of the event.
-    #[schema(value_type = String, format = DateTime)]
-    pub timestamp: Timestamp,
-    /// Analysis at the time of the event.
-    pub data: &'a AnalysisResource,
+#[derive(Debug, Serialize)]
+struct EventBody<T> {
+    r#type: EventKind,
+    timestamp: Timestamp,
+    /// The analysis at the time of the event.
+    data: T,
+}
+
+/// The `data` of an event in [`EventPayload::Thin`].
+#[derive(Debug, Serialize)]
+struct ThinData<'a> {
+    call_id: &'a CallId,
+    ai_call_id: Option<&'a str>,
+    status: Status,
+    revision: u32,
+    url: String,
 }
 
 impl Event {
@@ -80,13 +117,31 @@ impl Event {
         kind: EventKind,
         tenant: TenantId,
         analysis: &AnalysisResource,
+        url: String,
         at: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Self, serde_json::Error> {
-        let body = serde_json::to_vec(&EventBody { r#type: kind, timestamp: at, data: analysis })?;
-        let id = EventId::generate(at, entropy);
-        Ok(Self { id, kind, tenant, call_id: analysis.call_id.clone(), at, body: body.into() })
+        let thin = ThinData {
+            call_id: &analysis.call_id,
+            ai_call_id: analysis.ai_call_id.as_deref(),
+            status: analysis.status,
+            revision: analysis.revision,
+            url,
+        };
+        Ok(Self {
+            id: EventId::generate(at, entropy),
+            kind,
+            tenant,
+            call_id: analysis.call_id.clone(),
+            at,
+            body: body_of(kind, at, analysis)?,
+            thin_body: body_of(kind, at, &thin)?,
+        })
     }
+}
+
+fn body_of(kind: EventKind, timestamp: Timestamp, data: &impl Serialize) -> Result<Bytes, serde_json::Error> {
+    Ok(serde_json::to_vec(&EventBody { r#type: kind, timestamp, data })?.into())
 }
 
 /// Type of a test event. A test event has no analysis and is not in the feed.

@@ -29,8 +29,12 @@ pub struct Replay {
     pub created_at: Timestamp,
     /// Time at which the last delivery was created.
     pub finished_at: Option<Timestamp>,
-    /// Number of deliveries created so far.
+    /// Number of events handed over so far: each has a delivery.
     pub sent: u64,
+    /// Number of these deliveries that succeeded.
+    pub delivered: u64,
+    /// Number of these deliveries that failed for good.
+    pub failed: u64,
     /// Trace of the request.
     pub trace: TraceContext,
 }

@@ -87,16 +87,18 @@ pub struct Usage {
     pub deliveries: DeliveryUsage,
 }
 
-/// Usage of deliveries. Each number counts on the day on which the attempt or the delivery ended.
+/// Usage of deliveries to callbacks and webhooks, including test events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct DeliveryUsage {
-    /// Number of finished attempts, successful or not.
+    /// Number of started attempts, on the day of their start: the sum of `attempt_count` of the deliveries.
     #[schema(example = 125)]
     pub attempts: u64,
-    /// Number of successful deliveries.
+    /// Number of times that a delivery reached the status `delivered`, on the day when it did. A delivery that is sent again
+    /// (redelivery or replay) counts again.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Number of failed deliveries.
+    /// Number of times that a delivery reached the status `failed`, on the day when it did. It still counts if the delivery
+    /// is sent again later.
     #[schema(example = 0)]
     pub failed: u64,
 }
@@ -114,11 +116,15 @@ impl Usage {
         Self { polls, completions, failures, ..Self::default() }
     }
 
-    /// Returns the counters of one attempt. `outcome` says whether the delivery succeeded; `None` means that it
-    /// continues.
-    pub fn attempt(outcome: Option<bool>) -> Self {
+    /// Returns the counters of attempts that begin.
+    pub fn attempts(attempts: u64) -> Self {
+        Self { deliveries: DeliveryUsage { attempts, ..DeliveryUsage::default() }, ..Self::default() }
+    }
+
+    /// Returns the counters of the end of an attempt. `outcome` says whether the delivery succeeded; `None` means that it continues.
+    pub fn delivery(outcome: Option<bool>) -> Self {
         let is = |wanted| u64::from(outcome == Some(wanted));
-        let deliveries = DeliveryUsage { attempts: 1, delivered: is(true), failed: is(false) };
+        let deliveries = DeliveryUsage { attempts: 0, delivered: is(true), failed: is(false) };
         Self { deliveries, ..Self::default() }
     }
 

@@ -18,9 +18,10 @@ use super::problem::{ApiError, retry_after};
 use super::query::NoQuery;
 use super::request::ApiRequest;
 use crate::analyses::Representation;
-use crate::domain::analysis::{Metadata, Submission};
+use crate::domain::analysis::{Metadata, Submission, SubmissionCallback};
 use crate::domain::callback_url::{CallbackUrl, InvalidCallbackUrl};
 use crate::domain::clock::Timestamp;
+use crate::domain::events::EventPayload;
 use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
 
@@ -77,17 +78,23 @@ pub struct Callback {
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
+    /// `full` sends the whole analysis. `thin` sends its ids, status, revision and URL, for receivers that limit the size of a
+    /// request: a transcript of three hours can have several megabytes.
+    #[serde(default)]
+    #[schema(default = "full")]
+    payload: EventPayload,
 }
 
 /// Advice for callers who need headers or credentials, which are not stored with submissions.
 const USE_A_WEBHOOK: &str = "for headers or credentials, register a webhook, which stores them encrypted";
 
 impl Callback {
-    fn into_url(self) -> Result<CallbackUrl, String> {
-        CallbackUrl::parse(&self.url).map_err(|error| match error {
+    fn into_receiver(self) -> Result<SubmissionCallback, String> {
+        let url = CallbackUrl::parse(&self.url).map_err(|error| match error {
             InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
             other => other.to_string(),
-        })
+        })?;
+        Ok(SubmissionCallback { url, payload: self.payload })
     }
 }
 
@@ -120,7 +127,7 @@ impl SubmitAnalysis {
         let mut errors = FieldErrors::default();
         let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
         let callback =
-            self.callback.and_then(|callback| errors.take("#/callback/url", callback.0.into_url()));
+            self.callback.and_then(|callback| errors.take("#/callback/url", callback.0.into_receiver()));
         let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
         errors.check()?;
         // An invalid call id is among the errors already.

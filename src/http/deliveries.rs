@@ -12,6 +12,7 @@ use super::request::ApiRequest;
 use crate::analyses::DeliveryWithAttempts;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryStatus};
+use crate::domain::events::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, WebhookId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
 
@@ -78,6 +79,8 @@ pub struct DeliveryResource {
     webhook: Option<String>,
     /// The URL of the receiver. For a webhook it is the current URL.
     url: String,
+    /// Payload of the event. For a webhook it is the current payload of the webhook.
+    payload: EventPayload,
     /// The id of the event, sent as `webhook-id`.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     event: String,
@@ -142,6 +145,7 @@ impl From<RecordedDelivery> for DeliveryResource {
             id: delivery.id.to_string(),
             webhook: delivery.webhook.map(|webhook| webhook.to_string()),
             url: delivery.url,
+            payload: delivery.payload,
             event: delivery.event_id.to_string(),
             event_type: delivery.kind,
             call_id: delivery.call_id.map(String::from),

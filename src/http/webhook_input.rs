@@ -11,7 +11,7 @@ use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
-use crate::domain::events::EventKind;
+use crate::domain::events::{EventKind, EventPayload};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 
@@ -37,6 +37,11 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
+    /// `full` sends the whole analysis. `thin` sends its ids, status, revision and URL, for receivers that limit the size of a
+    /// request: a transcript of three hours can have several megabytes.
+    #[serde(default)]
+    #[schema(default = "full")]
+    payload: EventPayload,
     /// A description for people, of up to 256 characters.
     #[serde(default)]
     #[schema(max_length = 256)]
@@ -105,6 +110,10 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// Payload of the events that the webhook receives. It also applies to pending deliveries.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<EventPayload>, nullable = false)]
+    payload: Option<EventPayload>,
     /// A description for people, of up to 256 characters.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 256)]
@@ -190,6 +199,7 @@ impl CreateWebhook {
             (Some(url), Some(events)) => Ok(Registration {
                 url,
                 events,
+                payload: self.payload,
                 headers,
                 description: self.description,
                 enabled: self.enabled,
@@ -212,6 +222,13 @@ impl ChangeWebhook {
             Some(Some(headers)) => HeaderChanges::Merge(errors.headers(headers)),
         };
         errors.check()?;
-        Ok(WebhookChange { url, events, headers, description: self.description, enabled: self.enabled })
+        Ok(WebhookChange {
+            url,
+            events,
+            payload: self.payload,
+            headers,
+            description: self.description,
+            enabled: self.enabled,
+        })
     }
 }

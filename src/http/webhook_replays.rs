@@ -66,12 +66,16 @@ pub struct ReplayResource {
     /// The types of events.
     #[schema(max_items = 3)]
     events: Vec<EventKind>,
-    /// Number of deliveries created so far.
+    /// Number of events handed over so far: each has a delivery, new or restarted.
     sent: u64,
+    /// Number of these deliveries that have succeeded. The others, up to `sent`, are pending, have failed or were deleted.
+    delivered: u64,
+    /// Number of these deliveries that have failed for good. A later redelivery does not change it.
+    failed: u64,
     /// Time of the request.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Time when the last delivery was created; `null` before that.
+    /// Time when the last event was handed over; `null` before that. Deliveries may still be pending then.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
 }
@@ -85,6 +89,8 @@ impl From<Replay> for ReplayResource {
             until: replay.span.until,
             events: replay.span.events.kinds().to_vec(),
             sent: replay.sent,
+            delivered: replay.delivered,
+            failed: replay.failed,
             created_at: replay.created_at,
             finished_at: replay.finished_at,
         }

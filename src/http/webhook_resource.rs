@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::analyses::WebhookState;
 use crate::domain::clock::Timestamp;
-use crate::domain::events::EventKind;
+use crate::domain::events::{EventKind, EventPayload};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::DisabledReason;
 
@@ -25,6 +25,8 @@ pub struct WebhookResource {
     /// The types of events that the webhook receives.
     #[schema(max_items = 3)]
     events: Vec<EventKind>,
+    /// Payload of the events that the webhook receives.
+    payload: EventPayload,
     /// The names of the custom headers, in lower case. Their values are secret and never returned.
     #[schema(max_items = 16, example = json!(["authorization"]))]
     header_names: Vec<String>,
@@ -126,6 +128,7 @@ impl WebhookResource {
             id: webhook.id.to_string(),
             url: webhook.url.as_str().to_owned(),
             events: webhook.events.kinds().to_vec(),
+            payload: webhook.payload,
             header_names: webhook.header_names,
             description: webhook.description,
             enabled: webhook.disabled.is_none(),

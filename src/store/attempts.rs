@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::StoreError;
 use super::claims::{Lease, Leased};
 use super::delivery_rows::webhook_id;
+use super::replay_outcomes;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, Value, values};
@@ -98,7 +99,7 @@ impl FinishAttempt {
     /// Records the end of the lease and counts the usage, inside the transaction or after it.
     async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
         transaction.end_lease(Leased::Delivery, self.lease);
-        transaction.count_usage(tenant, Usage::attempt(self.attempt.next.arrived())).await
+        transaction.count_usage(tenant, Usage::delivery(self.attempt.next.arrived())).await
     }
 
     /// Returns the effect of the attempt on the health of its webhook; `None` for the callback of a submission.
@@ -161,6 +162,11 @@ impl Rule for FinishAttempt {
         let of_attempt = [self.lease.row.into(), number.into(), outcome, status, latency, detail, response];
         transaction.execute(attempt, &of_attempt).await?;
         self.finished(transaction, &tenant).await?;
+        if let Some(arrived) = self.attempt.next.arrived()
+            && webhook.is_some()
+        {
+            replay_outcomes::count(transaction, self.lease.row, arrived).await?;
+        }
         match webhook.zip(self.verdict()) {
             Some((webhook, verdict)) => webhook_health::record(transaction, webhook, &verdict).await,
             None => Ok(None),

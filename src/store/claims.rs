@@ -1,11 +1,14 @@
 //! Claims of work by lease: how much may be claimed, and what a claim returns.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use crate::domain::analysis::Analysis;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
 use crate::domain::ids::{TenantId, WebhookId};
+use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
 
 /// The two queues of work on analyses.
@@ -98,4 +101,13 @@ pub struct DeliverySlots {
     pub per_tenant: usize,
     /// Maximum number of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
+}
+
+/// Returns the usage of the attempts that begin with a claim.
+pub(super) fn attempts_by_tenant(claimed: &[ClaimedDelivery]) -> HashMap<&TenantId, Usage> {
+    let mut usage: HashMap<&TenantId, Usage> = HashMap::new();
+    for claimed in claimed {
+        *usage.entry(&claimed.delivery.tenant).or_default() += Usage::attempts(1);
+    }
+    usage
 }

@@ -9,6 +9,7 @@ use super::webhook_rows::read_sealed;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
+use crate::domain::events::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, WebhookId};
 
 /// A stored delivery.
@@ -22,6 +23,8 @@ pub struct RecordedDelivery {
     pub webhook: Option<WebhookId>,
     /// URL of the receiver. For a webhook it is the current URL.
     pub url: String,
+    /// Payload of the event. For a webhook it is the current payload of the webhook.
+    pub payload: EventPayload,
     /// The event's id.
     pub event_id: EventId,
     /// The event's type.
@@ -44,7 +47,8 @@ pub struct RecordedDelivery {
 
 /// The columns that [`recorded`] reads, from `deliveries` joined with `events` and `webhooks`.
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
-     CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, events.id AS event_id, kind, \
+     CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, \
+     coalesce(webhooks.payload, deliveries.payload) AS payload, events.id AS event_id, kind, \
      deliveries.call_id AS call_id, status, attempts, deliveries.created_at AS created_at, due_at, leased, finished_at";
 
 /// Reads a row of [`RECORDED`].
@@ -54,6 +58,7 @@ pub(super) fn recorded(row: &dyn Row) -> Result<RecordedDelivery, StoreError> {
         id: row.get("id")?,
         webhook: webhook_id(row)?,
         url: row.get("url")?,
+        payload: row.get("payload")?,
         event_id: row.get("event_id")?,
         kind: row.get("kind")?,
         call_id: call_id(row)?,

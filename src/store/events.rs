@@ -7,7 +7,7 @@ use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::values::{Value, json, values};
 use super::{Change, StoreError, subscriptions};
-use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::analysis::{Analysis, AnalysisResult, SubmissionCallback};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
@@ -28,7 +28,8 @@ pub(super) async fn announce(
 ) -> Result<(), StoreError> {
     let entropy = &*transaction.env().entropy;
     let resource = AnalysisResource::new(analysis, result, &transaction.env().public_url);
-    let event = Event::new(kind, analysis.tenant.clone(), &resource, now, entropy)
+    let url = transaction.env().public_url.analysis(&analysis.call_id);
+    let event = Event::new(kind, analysis.tenant.clone(), &resource, url, now, entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let seq = write(transaction, &event).await?;
     transaction.notify(Change::Event(analysis.tenant.clone()));
@@ -57,18 +58,19 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
         event.kind.as_str(),
         event.at,
         &event.body[..],
+        &event.thin_body[..],
         position
     ];
     insert(transaction, values).await
 }
 
-/// Inserts an event. The values are id, tenant, call, type, time, body and position. Returns the number of the event.
+/// Inserts an event. The values are id, tenant, call, type, time, full body, thin body and position. Returns the number of the
+/// event.
 async fn insert(transaction: &impl Transaction, values: &[Value<'_>]) -> Result<i64, StoreError> {
     static INSERT: Sql = Sql::insert(
         "seq",
-        &[
-            "INSERT INTO events (id, tenant, call_id, kind, at, body, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        ],
+        &["INSERT INTO events (id, tenant, call_id, kind, at, body, thin_body, position) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"],
     );
     transaction
         .insert(&INSERT, values)
@@ -86,8 +88,9 @@ pub(super) async fn write_test(
     let (now, entropy) = (transaction.env().clock.now(), &*transaction.env().entropy);
     let id = EventId::generate(now, entropy);
     let body = test_body(webhook, now).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let position: Option<i64> = None;
-    let seq = insert(transaction, values![id, tenant, "", WEBHOOK_TEST, now, &body[..], position]).await?;
+    let (thin_body, position): (Option<&[u8]>, Option<i64>) = (None, None);
+    let values = values![id, tenant, "", WEBHOOK_TEST, now, &body[..], thin_body, position];
+    let seq = insert(transaction, values).await?;
     // A negative position is unique and does not belong to the feed.
     let hide = sql!("UPDATE events SET position = -seq WHERE seq = ?1");
     transaction.execute(hide, values![seq]).await?;
@@ -110,12 +113,14 @@ async fn destinations(
     row: i64,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
-    let callbacks = sql!("SELECT url FROM callbacks WHERE analysis = ?1");
+    let callbacks = sql!("SELECT url, payload FROM callbacks WHERE analysis = ?1");
     let (row, tenant) = (values![row], values![&event.tenant]);
     // The statements run in this order, so the lock is held when the webhooks are read.
     let (mut destinations, _, webhooks) = try_join!(
-        transaction
-            .query(callbacks, row, |row| { row.parse("url", CallbackUrl::parse).map(Destination::Callback) }),
+        transaction.query(callbacks, row, |row| {
+            let url = row.parse("url", CallbackUrl::parse)?;
+            Ok(Destination::Callback(SubmissionCallback { url, payload: row.get("payload")? }))
+        }),
         subscriptions::share(transaction, &event.tenant),
         transaction.query(&ENABLED_WEBHOOKS, tenant, |row| {
             let filter = row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?;
@@ -133,8 +138,8 @@ async fn insert_deliveries(
     deliveries: &[NewDelivery],
 ) -> Result<(), StoreError> {
     let insert = sql!(
-        "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, due_at, trace) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)"
+        "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, due_at, trace, \
+         payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)"
     );
     let mut rows = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
@@ -149,35 +154,42 @@ async fn insert_deliveries(
             DeliveryStatus::Pending.as_str().into(),
             delivery.due_at.into(),
             json(&delivery.trace)?.into(),
+            delivery.destination.payload().as_str().into(),
         ]);
     }
     transaction.execute_each(insert, &rows).await
 }
 
-/// Parameters: the row of the analysis and the URL.
+/// Parameters: the row of the analysis, the URL and the payload.
 pub(super) static ADD_CALLBACK: Sql =
-    Sql::new(&["INSERT INTO callbacks (analysis, url) VALUES (?1, ?2) ON CONFLICT DO NOTHING"]);
+    Sql::new(&["INSERT INTO callbacks (analysis, url, payload) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"]);
 
-/// Adds a callback URL to an analysis. Returns whether the URL is new.
+/// Adds a callback to an analysis. Returns whether the URL is new. A known URL gets the new payload.
 pub(super) async fn add_callback(
     transaction: &impl Transaction,
     row: i64,
-    url: &CallbackUrl,
+    callback: &SubmissionCallback,
 ) -> Result<bool, StoreError> {
-    Ok(transaction.execute(&ADD_CALLBACK, values![row, url.as_str()]).await? > 0)
+    let values = values![row, callback.url.as_str(), callback.payload.as_str()];
+    if transaction.execute(&ADD_CALLBACK, values).await? > 0 {
+        return Ok(true);
+    }
+    let update = sql!("UPDATE callbacks SET payload = ?3 WHERE analysis = ?1 AND url = ?2 AND payload <> ?3");
+    transaction.execute(update, values).await?;
+    Ok(false)
 }
 
-/// Delivers the latest event of a finished analysis to one additional URL.
+/// Delivers the latest event of a finished analysis to one additional callback.
 pub(super) async fn announce_latest(
     transaction: &impl Transaction,
     analysis: &Analysis,
-    url: &CallbackUrl,
+    callback: &SubmissionCallback,
 ) -> Result<(), StoreError> {
     let (tenant, call_id): (&TenantId, &CallId) = (&analysis.tenant, &analysis.call_id);
     let latest = sql!("SELECT seq FROM events WHERE tenant = ?1 AND call_id = ?2 ORDER BY seq DESC LIMIT 1");
     if let Some(seq) = transaction.find(latest, values![tenant, call_id], |row| row.get("seq")).await? {
         let env = transaction.env();
-        let destination = Destination::Callback(url.clone());
+        let destination = Destination::Callback(callback.clone());
         let (trace, now) = (analysis.trace, env.clock.now());
         let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*env.entropy);
         insert_deliveries(transaction, seq, &[delivery]).await?;

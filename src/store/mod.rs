@@ -32,6 +32,7 @@ mod idempotency;
 pub mod postgres;
 mod refreshes;
 mod refused_work;
+mod replay_outcomes;
 mod replay_rows;
 mod replay_steps;
 mod replays;

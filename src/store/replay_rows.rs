@@ -15,7 +15,7 @@ pub(super) struct Progress {
     pub(super) seq: i64,
 }
 
-/// The columns that [`read`] reads.
+/// The columns that [`read`] reads. The outcomes are in another table.
 pub(super) const COLUMNS: &str =
     "id, webhook, tenant, since, until, events, at, seq, sent, created_at, finished_at, trace";
 
@@ -29,6 +29,8 @@ pub(super) fn read(row: &dyn Row) -> Result<Progress, StoreError> {
             created_at: row.get("created_at")?,
             finished_at: row.get("finished_at")?,
             sent: row.get("sent")?,
+            delivered: 0,
+            failed: 0,
             trace: row.json("trace")?,
         },
         tenant: row.get("tenant")?,

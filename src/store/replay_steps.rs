@@ -137,7 +137,12 @@ static SEND: Sql = Sql::new(&[
      finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'",
 ]);
 
-/// Creates or restarts the deliveries of events.
+/// Takes the replay, the event and the webhook.
+static AWAIT: Sql =
+    Sql::new(&["INSERT INTO replay_deliveries (replay, delivery) SELECT ?1, seq FROM deliveries \
+     WHERE event = ?2 AND webhook = ?3 AND url = '' ON CONFLICT DO NOTHING"]);
+
+/// Creates or restarts the deliveries of events. The replay awaits the outcomes of all of them.
 async fn send(
     transaction: &impl Transaction,
     progress: &Progress,
@@ -152,7 +157,11 @@ async fn send(
         [id, (&webhook).into(), status, now.into(), (&trace).into(), (*event).into()]
     };
     let rows: Vec<_> = events.iter().map(row).collect();
-    transaction.execute_each(&SEND, &rows).await
+    transaction.execute_each(&SEND, &rows).await?;
+    let replay = progress.replay.id.to_string();
+    let rows: Vec<_> =
+        events.iter().map(|event| [(&replay).into(), (*event).into(), (&webhook).into()]).collect();
+    transaction.execute_each(&AWAIT, &rows).await
 }
 
 async fn save(

@@ -8,7 +8,7 @@ use super::replay_rows::{COLUMNS, is_wanted, read};
 use super::replay_steps::{AdvanceReplay, Advanced};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::values::{json, values};
+use super::values::{Row, json, values};
 use super::{Change, StoreError, subscriptions};
 use crate::domain::ids::{ReplayId, TenantId, WebhookId};
 use crate::domain::replays::{Replay, ReplayCount, ReplaySpan};
@@ -144,6 +144,8 @@ impl Rule for BeginReplay {
         if transaction.find(own, values![replay.id], |_| Ok(())).await?.is_none() {
             return Ok(ReplayBegin::UnderWay);
         }
+        let outcomes = sql!("INSERT INTO replay_outcomes (replay) VALUES (?1) ON CONFLICT DO NOTHING");
+        transaction.execute(outcomes, values![replay.id]).await?;
         transaction.notify(Change::Replay);
         Ok(ReplayBegin::Begun)
     }
@@ -160,9 +162,18 @@ impl Rule for FindReplay {
     type Output = Option<Replay>;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<Replay>, StoreError> {
-        let select = sql!("SELECT ", COLUMNS, " FROM replays WHERE id = ?1 AND tenant = ?2 AND webhook = ?3");
+        let select = sql!(
+            "SELECT ",
+            COLUMNS,
+            ", coalesce(delivered, 0) AS delivered, coalesce(failed, 0) AS failed FROM replays \
+             LEFT JOIN replay_outcomes ON replay = id WHERE id = ?1 AND tenant = ?2 AND webhook = ?3"
+        );
         let values = values![self.id, &self.tenant, self.webhook];
-        transaction.find(select, values, |row| Ok(read(row)?.replay)).await
+        let with_outcomes = |row: &dyn Row| {
+            let (delivered, failed) = (row.get("delivered")?, row.get("failed")?);
+            Ok(Replay { delivered, failed, ..read(row)?.replay })
+        };
+        transaction.find(select, values, with_outcomes).await
     }
 }
 

@@ -9,7 +9,6 @@ use super::sql::{Sql, sql};
 use super::values::{Value, values};
 use super::{Change, StoreError, deletion, events, transitions};
 use crate::domain::analysis::{Analysis, Submission, VendorResult};
-use crate::domain::callback_url::CallbackUrl;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
@@ -38,13 +37,15 @@ impl Rule for Submit {
             &[
                 "WITH inserted AS (",
                 INSERT,
-                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url) \
-                 SELECT id, CAST(?23 AS text) FROM inserted WHERE CAST(?23 AS text) IS NOT NULL) SELECT id FROM inserted",
+                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload) SELECT id, CAST(?23 AS text), \
+                 CAST(?24 AS text) FROM inserted WHERE CAST(?23 AS text) IS NOT NULL) SELECT id FROM inserted",
             ],
         );
         let analysis = begin(transaction, &self.tenant, &self.submission);
         let mut values = inserted(&analysis)?;
-        values.push(self.submission.callback.as_ref().map(CallbackUrl::as_str).into());
+        let callback = self.submission.callback.as_ref();
+        values.push(callback.map(|callback| callback.url.as_str()).into());
+        values.push(callback.map(|callback| callback.payload.as_str()).into());
         if transaction.find(&INSERT_WITH_CALLBACK, &values, |_| Ok(())).await?.is_none() {
             return Ok(None);
         }
@@ -58,8 +59,8 @@ impl Rule for Submit {
             transaction.count_usage(&self.tenant, Usage::submission()).await?;
             return resubmit(transaction, &self.tenant, &self.submission).await;
         };
-        if let Some(url) = &self.submission.callback {
-            events::add_callback(transaction, row, url).await?;
+        if let Some(callback) = &self.submission.callback {
+            events::add_callback(transaction, row, callback).await?;
         }
         created(transaction, analysis).await
     }
@@ -91,8 +92,9 @@ impl Rule for SubmitAll {
         let mut callbacks = Vec::new();
         for ((index, analysis), row) in first.into_iter().zip(analyses).zip(rows) {
             let Some(row) = row else { continue };
-            if let Some(url) = &self.submissions[index].callback {
-                callbacks.push([Value::from(row), url.as_str().into()]);
+            if let Some(callback) = &self.submissions[index].callback {
+                let (url, payload) = (callback.url.as_str(), callback.payload.as_str());
+                callbacks.push([Value::from(row), url.into(), payload.into()]);
             }
             stored[index] = Some(StoredAnalysis { analysis, result: None });
         }
@@ -154,12 +156,12 @@ async fn resubmit(
             transaction.notify(Change::Work(Queue::Submits));
         }
     }
-    if let Some(url) = &submission.callback
-        && events::add_callback(transaction, row, url).await?
+    if let Some(callback) = &submission.callback
+        && events::add_callback(transaction, row, callback).await?
         && analysis.status.is_finished()
         && !analysis.is_under_way()
     {
-        events::announce_latest(transaction, &analysis, url).await?;
+        events::announce_latest(transaction, &analysis, callback).await?;
     }
     Ok(StoredAnalysis { analysis, result })
 }
@@ -208,7 +210,7 @@ pub(super) async fn insert(
 }
 
 fn inserted(analysis: &Analysis) -> Result<Vec<Value<'_>>, StoreError> {
-    let mut values = Vec::with_capacity(23);
+    let mut values = Vec::with_capacity(24);
     values.extend([(&analysis.tenant).into(), (&analysis.call_id).into(), analysis.submitted_at.into()]);
     values.extend(state(analysis)?);
     values.extend(work(analysis));

@@ -2,7 +2,7 @@
 
 /// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
 /// database. List and search entries are not copied; they are derived from the results.
-pub(super) const TABLES: [&str; 13] = [
+pub(super) const TABLES: [&str; 15] = [
     "analyses",
     "results",
     "callbacks",
@@ -14,6 +14,8 @@ pub(super) const TABLES: [&str; 13] = [
     "audit",
     "webhooks",
     "replays",
+    "replay_deliveries",
+    "replay_outcomes",
     "usage",
     "idempotency",
 ];

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::domain::clock::Timestamp;
+use crate::domain::events::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 
 /// The parameters of a statement, each converted by [`Value::from`].
@@ -191,6 +192,15 @@ macro_rules! named_ids {
     )*};
 }
 named_ids!(TenantId, CallId);
+
+impl FromColumn<'_> for EventPayload {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        match value {
+            Value::Text(word) => Self::from_word(word),
+            _ => None,
+        }
+    }
+}
 
 macro_rules! generated_ids {
     ($($id:ty),*) => {$(

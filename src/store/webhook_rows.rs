@@ -9,7 +9,7 @@ use crate::domain::webhooks::{
 };
 
 /// The columns that [`read`] reads.
-pub(super) const COLUMNS: &str = "id, url, events, description, header_names, headers, secret, previous_secret, \
+pub(super) const COLUMNS: &str = "id, url, events, payload, description, header_names, headers, secret, previous_secret, \
      previous_until, disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
      last_success_at, last_failure_at, last_status, last_error, unsigned_since";
 
@@ -32,6 +32,7 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
         id: row.get("id")?,
         url: row.parse("url", CallbackUrl::parse)?,
         events: row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?,
+        payload: row.get("payload")?,
         description: row.get("description")?,
         header_names: names.split_whitespace().map(str::to_owned).collect(),
         sealed: read_sealed(row)?,
@@ -69,14 +70,15 @@ fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
     }
 }
 
-/// Returns the values of `url`, `events`, `description`, `header_names`, `headers`, `secret`, `previous_secret`,
+/// Returns the values of `url`, `events`, `payload`, `description`, `header_names`, `headers`, `secret`, `previous_secret`,
 /// `previous_until`, `disabled_at`, `disabled_reason`, `created_at` and `updated_at`.
-pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 12] {
+pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 13] {
     let Webhook { sealed, disabled, .. } = webhook;
     let previous = sealed.previous_secret.as_ref();
     [
         webhook.url.as_str().into(),
         webhook.events.to_text().into(),
+        webhook.payload.as_str().into(),
         webhook.description.as_ref().into(),
         webhook.header_names.join(" ").into(),
         sealed.headers.as_ref().into(),

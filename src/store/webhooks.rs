@@ -1,7 +1,8 @@
 //! Registered webhooks.
 //!
 //! A transaction that locks several rows locks them in this order, so that transactions cannot deadlock: the tenant's
-//! subscriptions ([`subscriptions::lock`]), `replays`, `deliveries`, `webhooks`. New rows may be inserted at any point.
+//! subscriptions ([`subscriptions::lock`]), `replays`, `deliveries`, `replay_deliveries`, `replay_outcomes`, `webhooks`. New
+//! rows may be inserted at any point.
 
 use async_trait::async_trait;
 
@@ -143,9 +144,9 @@ impl Rule for AddWebhook {
             return Ok(false);
         }
         let insert = sql!(
-            "INSERT INTO webhooks (url, events, description, header_names, headers, secret, previous_secret, \
+            "INSERT INTO webhooks (url, events, payload, description, header_names, headers, secret, previous_secret, \
              previous_until, disabled_at, disabled_reason, created_at, updated_at, id, tenant) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (id) DO NOTHING"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING"
         );
         let mut values = Vec::from(content(webhook));
         values.extend([webhook.id.into(), tenant.into()]);
@@ -202,14 +203,14 @@ impl Rule for ChangeWebhook {
             replays::wake(transaction, tenant, webhook.id).await?;
         }
         let update = sql!(
-            "UPDATE webhooks SET version = version + 1, url = ?1, events = ?2, description = ?3, header_names = ?4, \
-             headers = ?5, secret = ?6, previous_secret = ?7, previous_until = ?8, disabled_at = ?9, \
-             disabled_reason = ?10, created_at = ?11, updated_at = ?12, \
-             failures = CASE WHEN ?13 THEN 0 ELSE failures END, \
-             failing_since = CASE WHEN ?13 THEN NULL ELSE failing_since END, \
-             paused_until = CASE WHEN ?13 THEN NULL ELSE paused_until END, \
-             unsigned_since = CASE WHEN ?13 THEN NULL ELSE unsigned_since END \
-             WHERE id = ?14 AND tenant = ?15 AND version = ?16 AND deleted_at IS NULL"
+            "UPDATE webhooks SET version = version + 1, url = ?1, events = ?2, payload = ?3, description = ?4, \
+             header_names = ?5, headers = ?6, secret = ?7, previous_secret = ?8, previous_until = ?9, disabled_at = ?10, \
+             disabled_reason = ?11, created_at = ?12, updated_at = ?13, \
+             failures = CASE WHEN ?14 THEN 0 ELSE failures END, \
+             failing_since = CASE WHEN ?14 THEN NULL ELSE failing_since END, \
+             paused_until = CASE WHEN ?14 THEN NULL ELSE paused_until END, \
+             unsigned_since = CASE WHEN ?14 THEN NULL ELSE unsigned_since END \
+             WHERE id = ?15 AND tenant = ?16 AND version = ?17 AND deleted_at IS NULL"
         );
         let mut values = Vec::from(content(webhook));
         values.extend([(*forgive).into(), webhook.id.into(), tenant.into(), webhook.version.into()]);

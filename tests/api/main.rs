@@ -51,6 +51,7 @@ mod secrecy;
 mod stage;
 mod submissions;
 mod subscriber;
+mod thin_payloads;
 mod token_rotation;
 mod transcripts;
 mod usage;

@@ -48,6 +48,8 @@ async fn a_replay_sends_missed_and_delivered_events_with_their_ids() {
         received.insert(first.header("webhook-id").unwrap().to_owned());
     }
     assert_eq!(received, ids);
+    let done = outcomes(&acme, begun.header("location"), 3).await;
+    assert_eq!((&done["delivered"], &done["failed"]), (&json!(3), &json!(0)));
 
     let failed = json!({"since": LONG_AGO, "events": ["analysis.failed"], "dry_run": true});
     assert_eq!(acme.post(&replay, failed).await.json(), json!({"events": 0, "more": false}));
@@ -61,6 +63,32 @@ async fn a_replay_sends_missed_and_delivered_events_with_their_ids() {
     ] {
         assert_eq!(acme.post(&replay, body).await.pointers(), [pointer]);
     }
+}
+
+/// Waits until this number of a replay's deliveries have their outcome.
+async fn outcomes(caller: &Caller, path: &str, wanted: u64) -> Value {
+    loop {
+        let replay = caller.get(path).await.json();
+        if replay["delivered"].as_u64().unwrap() + replay["failed"].as_u64().unwrap() == wanted {
+            return replay;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replay_counts_failed_deliveries() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    completed(&stage, "1").await;
+    let (path, _) = registered(&acme, json!({"url": stage.hook("500")})).await;
+    let begun = acme.post(&format!("{path}/replay"), json!({"since": LONG_AGO})).await;
+    let started = begun.json();
+    assert_eq!(
+        (&started["sent"], &started["delivered"], &started["failed"]),
+        (&json!(0), &json!(0), &json!(0))
+    );
+    let replay = outcomes(&acme, begun.header("location"), 1).await;
+    assert_eq!((&replay["sent"], &replay["delivered"], &replay["failed"]), (&json!(1), &json!(0), &json!(1)));
 }
 
 #[tokio::test]

@@ -31,6 +31,28 @@ async fn usage_is_counted_and_includes_empty_days() {
 }
 
 #[tokio::test]
+async fn usage_counts_the_attempts_and_outcomes_that_the_list_of_deliveries_shows() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    for (call_id, hook) in [("1", "ok"), ("2", "500"), ("3", "500-twice"), ("4", "410")] {
+        acme.submitted(json!({"call_id": call_id, "callback": {"url": stage.hook(hook)}})).await;
+    }
+    let listed = loop {
+        let listed = acme.get("/v1/deliveries").await.json()["deliveries"].as_array().unwrap().clone();
+        if listed.len() == 4 && listed.iter().all(|delivery| delivery["status"] != "pending") {
+            break listed;
+        }
+    };
+    let days = acme.get("/v1/usage").await.json()["days"].as_array().unwrap().clone();
+    let counted =
+        |field: &str| days.iter().map(|day| day["deliveries"][field].as_u64().unwrap()).sum::<u64>();
+    let attempts: u64 = listed.iter().map(|delivery| delivery["attempt_count"].as_u64().unwrap()).sum();
+    let with = |status: &str| listed.iter().filter(|delivery| delivery["status"] == status).count() as u64;
+    assert_eq!((attempts, with("delivered"), with("failed")), (8, 2, 2));
+    assert_eq!((counted("attempts"), counted("delivered"), counted("failed")), (8, 2, 2));
+}
+
+#[tokio::test]
 async fn invalid_periods_are_refused() {
     let stage = Stage::start().await;
     for (query, pointer) in [

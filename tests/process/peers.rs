@@ -1,5 +1,6 @@
 //! Checks of the gateway with third-party tools. `tests/tools` installs the tools.
 
+mod alphabets;
 mod document;
 mod talk_metrics;
 mod transcripts;

@@ -126,6 +126,7 @@ macro_rules! contract {
             ],
             usage: [
                 usage_is_counted_per_tenant_and_day,
+                usage_agrees_with_the_list_of_deliveries,
                 days_without_usage_are_omitted_and_old_days_deleted,
             ],
             refreshes: [
@@ -154,6 +155,8 @@ macro_rules! contract {
                 a_deleted_webhook_leaves_no_rows,
                 deliveries_to_a_disabled_webhook_expire,
                 a_redelivery_keeps_attempts_and_restarts_the_schedule,
+                a_thin_webhook_gets_no_result,
+                a_thin_callback_gets_no_result,
                 repeated_redeliveries_do_not_dominate_the_activity,
                 a_test_event_goes_to_one_webhook_and_not_to_the_feed,
                 deliveries_are_listed_by_filter,
@@ -161,6 +164,7 @@ macro_rules! contract {
             replays: [
                 a_replay_sends_each_event_since_a_time_once,
                 a_replay_restarts_finished_deliveries_only,
+                a_replay_counts_each_outcome_once,
                 a_replay_waits_for_a_slow_webhook,
                 a_replay_waits_while_its_webhook_is_disabled,
                 a_webhook_has_one_replay_at_a_time,

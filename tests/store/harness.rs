@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alovoice_gateway::domain::analysis::{AnalysisResult, Metadata, Submission, VendorResult};
+use alovoice_gateway::domain::analysis::{
+    AnalysisResult, Metadata, Submission, SubmissionCallback, VendorResult,
+};
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::{Entropy, Timestamp};
+use alovoice_gateway::domain::events::EventPayload;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -184,7 +187,12 @@ pub(crate) fn submission(call: &str) -> Submission {
 }
 
 pub(crate) fn with_callback(call: &str, url: &str) -> Submission {
-    Submission { callback: Some(CallbackUrl::parse(url).unwrap()), ..submission(call) }
+    with_payload(call, url, EventPayload::Full)
+}
+
+pub(crate) fn with_payload(call: &str, url: &str, payload: EventPayload) -> Submission {
+    let callback = SubmissionCallback { url: CallbackUrl::parse(url).unwrap(), payload };
+    Submission { callback: Some(callback), ..submission(call) }
 }
 
 pub(crate) fn with_metadata(call: &str, ticket: &str) -> Submission {

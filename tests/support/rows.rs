@@ -73,6 +73,13 @@ impl Rows {
         self.select(&sql).await.into_iter().map(record).collect()
     }
 
+    /// The number of rows of a table.
+    pub(crate) async fn count(&self, table: &str) -> u64 {
+        let sql = format!("SELECT CAST(count(*) AS text) FROM {table}");
+        let [counted] = self.select(&sql).await.pop().unwrap().try_into().unwrap();
+        number(counted)
+    }
+
     /// The learned processing time of a tenant.
     pub(crate) async fn pace(&self, tenant: &TenantId) -> Option<Pace> {
         let sql = format!(

@@ -2,6 +2,7 @@
 
 use super::{TRIES, WebhookState, Webhooks, WebhooksError, contended};
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::events::EventPayload;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{
@@ -16,6 +17,8 @@ pub struct Registration {
     pub url: CallbackUrl,
     /// Types of the events that are sent.
     pub events: EventFilter,
+    /// What is sent of an event.
+    pub payload: EventPayload,
     /// Custom headers of the requests.
     pub headers: CustomHeaders,
     /// Description for people.
@@ -45,6 +48,8 @@ pub struct WebhookChange {
     pub url: Option<CallbackUrl>,
     /// Types of the events that are sent from now on.
     pub events: Option<EventFilter>,
+    /// What is sent of an event, also of those that are pending.
+    pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
     pub headers: HeaderChanges,
     /// Description for people; `Some(None)` removes it.
@@ -74,6 +79,7 @@ impl Webhooks {
             id,
             url: registration.url,
             events: registration.events,
+            payload: registration.payload,
             description: registration.description,
             header_names: registration.headers.names(),
             sealed: SealedSecrets {
@@ -96,8 +102,8 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. If the URL or the headers change or the webhook is
-    /// enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
+    /// Changes a webhook. Pending deliveries use the new state. If the URL, the payload or the headers change or the webhook
+    /// is enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
     ///
     /// # Errors
     /// If the tenant has no such webhook, or the address is forbidden.
@@ -111,6 +117,7 @@ impl Webhooks {
             self.guard.admit(url)?;
         }
         let forgive = change.url.is_some()
+            || change.payload.is_some()
             || change.enabled == Some(true)
             || !matches!(change.headers, HeaderChanges::None);
         for _ in 0..TRIES {
@@ -136,6 +143,9 @@ impl Webhooks {
         }
         if let Some(events) = &change.events {
             webhook.events = events.clone();
+        }
+        if let Some(payload) = change.payload {
+            webhook.payload = payload;
         }
         if let Some(description) = &change.description {
             webhook.description.clone_from(description);

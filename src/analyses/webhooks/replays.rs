@@ -40,6 +40,8 @@ impl Webhooks {
             created_at: now,
             finished_at: None,
             sent: 0,
+            delivered: 0,
+            failed: 0,
             trace,
         };
         match self.store.begin_replay(tenant, replay.clone()).await? {

@@ -11,7 +11,7 @@ pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
-use super::events::EventKind;
+use super::events::{EventKind, EventPayload};
 use super::ids::WebhookId;
 
 /// Maximum number of webhooks per tenant.
@@ -105,6 +105,8 @@ pub struct Webhook {
     pub url: CallbackUrl,
     /// Types of events that the webhook receives.
     pub events: EventFilter,
+    /// Payload of the events that the webhook receives.
+    pub payload: EventPayload,
     /// Description for people.
     pub description: Option<String>,
     /// Names of the custom headers.

@@ -50,6 +50,7 @@ use self::retries::with_retries;
 use self::usage::UsageBuffer;
 use super::changes::Changes;
 use super::claims::Leased;
+use super::claims::attempts_by_tenant;
 use super::rules::{Engine, Rule};
 use super::selection::ReceiverCursors;
 use super::{
@@ -208,6 +209,9 @@ impl Engine for PostgresStore {
             .await?;
         let now = self.now();
         self.deliveries.add(claims.claimed.iter().map(|claimed| claimed.lease), now, now + lease);
+        for (tenant, usage) in attempts_by_tenant(&claims.claimed) {
+            self.usage.count(tenant, now, usage);
+        }
         Ok(claims)
     }
 

@@ -82,10 +82,11 @@ CREATE TABLE search (
 
 CREATE INDEX search_by_word ON search USING gin (words);
 
--- The callback URLs of submissions.
+-- The callbacks of submissions.
 CREATE TABLE callbacks (
     analysis bigint NOT NULL REFERENCES analyses (id) ON DELETE CASCADE,
     url      text COLLATE "C" NOT NULL,
+    payload  text NOT NULL DEFAULT 'full',
     PRIMARY KEY (analysis, url)
 );
 
@@ -98,6 +99,8 @@ CREATE TABLE events (
     kind     text NOT NULL,
     at       bigint NOT NULL,
     body     bytea NOT NULL,
+    -- The body for receivers with the payload 'thin'; NULL if it equals body.
+    thin_body bytea,
     -- The position in the tenant's feed, counted from 1; NULL until the feed is read (feed.rs), negative for a test
     -- event, which is not in the feed.
     position bigint
@@ -126,6 +129,8 @@ CREATE TABLE deliveries (
     webhook          text COLLATE "C" NOT NULL DEFAULT '',
     -- Empty for a webhook: a delivery goes to the URL that the webhook has when it is sent.
     url              text COLLATE "C" NOT NULL,
+    -- Not used for a webhook: a delivery has the payload that the webhook has when it is sent.
+    payload          text NOT NULL DEFAULT 'full',
     -- The key of concurrency limits and circuit breakers: the webhook's id, or the URL's origin.
     receiver         text COLLATE "C" NOT NULL,
     status           text NOT NULL,
@@ -176,6 +181,7 @@ CREATE TABLE webhooks (
     url             text COLLATE "C" NOT NULL,
     -- Event types, separated by spaces.
     events          text NOT NULL,
+    payload         text NOT NULL DEFAULT 'full',
     description     text,
     header_names    text NOT NULL,
     headers         bytea,
@@ -230,6 +236,21 @@ CREATE INDEX replays_of_webhook ON replays (webhook);
 -- At most one unfinished replay per webhook.
 CREATE UNIQUE INDEX replays_under_way ON replays (webhook) WHERE finished_at IS NULL;
 CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT NULL;
+
+-- The deliveries whose outcome a replay awaits.
+CREATE TABLE replay_deliveries (
+    delivery bigint NOT NULL REFERENCES deliveries (seq) ON DELETE CASCADE,
+    replay   text COLLATE "C" NOT NULL,
+    PRIMARY KEY (delivery, replay)
+);
+
+-- The outcomes of the deliveries of each replay, each counted once. Not in the rows of replays, which a step locks while it
+-- waits for deliveries.
+CREATE TABLE replay_outcomes (
+    replay    text COLLATE "C" PRIMARY KEY REFERENCES replays (id) ON DELETE CASCADE,
+    delivered bigint NOT NULL DEFAULT 0,
+    failed    bigint NOT NULL DEFAULT 0
+);
 
 -- The learned processing time of each tenant's results.
 CREATE TABLE paces (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::attempts::MOST_ATTEMPTS;
+use super::super::claims::attempts_by_tenant;
 use super::super::delivery_rows::claimed;
 use super::super::selection::{
     Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
@@ -13,6 +14,7 @@ use super::super::selection::{
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::claims::earlier;
 use super::rows::time_if_any;
+use super::usage;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -77,7 +79,11 @@ pub(super) fn claim(
     }
     let rows = selection.into_rows();
     let taken = rows.into_iter().filter_map(|row| take(connection, row, now, lease).transpose());
-    Ok(ClaimBatch { claimed: taken.collect::<Result<_, _>>()?, next_due })
+    let claimed: Vec<ClaimedDelivery> = taken.collect::<Result<_, _>>()?;
+    for (tenant, usage) in attempts_by_tenant(&claimed) {
+        usage::count(connection, tenant, now, usage)?;
+    }
+    Ok(ClaimBatch { claimed, next_due })
 }
 
 /// Returns the tenants, starting with a random one, so that the first tenant does not take all slots.
@@ -180,8 +186,9 @@ fn take(
     let delivery = connection
         .prepare_cached(
             "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
-             coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, body, version, secret, \
-             previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
+             coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, \
+             CASE coalesce(webhooks.payload, deliveries.payload) WHEN 'thin' THEN coalesce(thin_body, body) ELSE body END AS body, \
+             version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
              LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
         )?
         .query_row([row], |row| Ok(claimed(row)))?;

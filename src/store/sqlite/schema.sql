@@ -82,10 +82,11 @@ CREATE TRIGGER analyses_deleted AFTER DELETE ON analyses BEGIN
     DELETE FROM search WHERE rowid = old.id;
 END;
 
--- The callback URLs of submissions.
+-- The callbacks of submissions.
 CREATE TABLE callbacks (
     analysis INTEGER NOT NULL REFERENCES analyses (id) ON DELETE CASCADE,
     url      TEXT    NOT NULL,
+    payload  TEXT    NOT NULL DEFAULT 'full',
     PRIMARY KEY (analysis, url)
 ) STRICT, WITHOUT ROWID;
 
@@ -98,6 +99,8 @@ CREATE TABLE events (
     kind     TEXT    NOT NULL,
     at       INTEGER NOT NULL,
     body     BLOB    NOT NULL,
+    -- The body for receivers with the payload 'thin'; NULL if it equals body.
+    thin_body BLOB,
     -- The position in the tenant's feed, counted from 1; negative for a test event, which is not in the feed.
     position INTEGER
 ) STRICT;
@@ -123,6 +126,8 @@ CREATE TABLE deliveries (
     webhook          TEXT    NOT NULL DEFAULT '',
     -- Empty for a webhook: a delivery goes to the URL that the webhook has when it is sent.
     url              TEXT    NOT NULL,
+    -- Not used for a webhook: a delivery has the payload that the webhook has when it is sent.
+    payload          TEXT    NOT NULL DEFAULT 'full',
     -- The key of concurrency limits and circuit breakers: the webhook's id, or the URL's origin.
     receiver         TEXT    NOT NULL,
     status           TEXT    NOT NULL,
@@ -173,6 +178,7 @@ CREATE TABLE webhooks (
     url             TEXT    NOT NULL,
     -- Event types, separated by spaces.
     events          TEXT    NOT NULL,
+    payload         TEXT    NOT NULL DEFAULT 'full',
     description     TEXT,
     header_names    TEXT    NOT NULL,
     headers         BLOB,
@@ -227,6 +233,21 @@ CREATE INDEX replays_of_webhook ON replays (webhook);
 -- At most one unfinished replay per webhook.
 CREATE UNIQUE INDEX replays_under_way ON replays (webhook) WHERE finished_at IS NULL;
 CREATE INDEX replays_finished ON replays (finished_at) WHERE finished_at IS NOT NULL;
+
+-- The deliveries whose outcome a replay awaits.
+CREATE TABLE replay_deliveries (
+    delivery INTEGER NOT NULL REFERENCES deliveries (seq) ON DELETE CASCADE,
+    replay   TEXT    NOT NULL,
+    PRIMARY KEY (delivery, replay)
+) STRICT, WITHOUT ROWID;
+
+-- The outcomes of the deliveries of each replay, each counted once. Not in the rows of replays, which a step locks while it
+-- waits for deliveries.
+CREATE TABLE replay_outcomes (
+    replay    TEXT PRIMARY KEY REFERENCES replays (id) ON DELETE CASCADE,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    failed    INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
 
 -- The learned processing time of each tenant's results.
 CREATE TABLE paces (

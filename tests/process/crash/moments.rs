@@ -5,13 +5,14 @@ use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
 use crate::gateway::within;
-use crate::stage::{Stage, id};
+use crate::stage::{SCOPES, Stage, id};
 
 super::on_every_store! {
     kill_right_after_the_response,
     kill_while_the_vendor_holds_a_submit,
     kill_during_a_submit_that_the_vendor_loses,
     kill_while_the_vendor_holds_a_poll,
+    kill_while_the_vendor_holds_a_refresh,
     kill_while_the_receiver_holds_a_callback,
     kill_among_hundreds_of_submissions,
 }
@@ -82,6 +83,30 @@ async fn kill_while_the_vendor_holds_a_poll(stage: Stage) {
     }
     let tally = ledger.settle(&stage, gateway).await;
     println!("2 kills while the vendor held a poll: {tally}");
+    assert_eq!(stage.vendor.submits(&id(call)), 1);
+}
+
+/// A refresh is stored before it is answered, and it never leads to a submit.
+async fn kill_while_the_vendor_holds_a_refresh(stage: Stage) {
+    let mut ledger = Ledger::default();
+    let call = "refreshed";
+    let mut gateway = stage.serve().await;
+    ledger.submit(&stage, &gateway, call).await;
+    within("the callback", stage.receiver.wait_for(|received| !received.is_empty())).await;
+    let polls = stage.vendor.polls(&id(call));
+    stage.vendor.set_held(true);
+    let refresh = gateway.api.join(&format!("v1/analyses/{call}/refresh")).unwrap();
+    let answer = stage.client.post(refresh).bearer_auth(stage.token(SCOPES)).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    for more in [1, 2] {
+        vendor_gets(&stage, Operation::Result, call, polls + more).await;
+        gateway.kill();
+        gateway = stage.serve().await;
+    }
+    stage.vendor.set_held(false);
+    vendor_gets(&stage, Operation::Result, call, polls + 3).await;
+    let tally = ledger.settle(&stage, gateway).await;
+    println!("2 kills while the vendor held the poll of a refresh: {tally}");
     assert_eq!(stage.vendor.submits(&id(call)), 1);
 }
 

@@ -2,17 +2,21 @@
 
 use std::collections::HashSet;
 
+use alovoice_gateway::domain::audit::Actor;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::domain::ids::{ReplayId, WebhookId};
 use alovoice_gateway::domain::replays::{Replay, ReplayCount, ReplaySpan};
+use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
 use alovoice_gateway::domain::webhooks::EventFilter;
-use alovoice_gateway::store::ReplayBegin;
+use alovoice_gateway::store::{ReplayBegin, StoreError};
 use futures_util::future::join_all;
 
 use super::deliveries::A;
 use super::webhooks::{deliveries_to, disable, events, registered};
-use crate::harness::{CountingEntropy, Harness, START, acme, delivered, globex, trace};
+use crate::harness::{
+    CountingEntropy, Harness, LEASE, START, acme, call_id, delivered, finished, globex, trace,
+};
 
 /// A replay of all events so far.
 pub(crate) fn replay_to(harness: &Harness, webhook: WebhookId, number: u64) -> Replay {
@@ -24,6 +28,8 @@ pub(crate) fn replay_to(harness: &Harness, webhook: WebhookId, number: u64) -> R
         created_at: now,
         finished_at: None,
         sent: 0,
+        delivered: 0,
+        failed: 0,
         trace: trace(),
     }
 }
@@ -156,6 +162,61 @@ pub(crate) async fn a_webhook_has_one_replay_at_a_time(harness: Harness) {
     assert!(harness.store.delete_webhook(&acme(), webhook.id).await.unwrap());
     assert_eq!(harness.store.find_replay(&acme(), webhook.id, next.id).await.unwrap(), None);
     assert_eq!(harness.store.advance_replays_across_tenants().await.unwrap().replays, 0);
+}
+
+/// The numbers of events that a replay handed over, that arrived and that failed.
+async fn outcomes(harness: &Harness, replay: &Replay) -> (u64, u64, u64) {
+    let Replay { sent, delivered, failed, .. } = found(harness, replay).await;
+    (sent, delivered, failed)
+}
+
+pub(crate) async fn a_replay_counts_each_outcome_once(harness: Harness) {
+    let given_up = || finished("refused", Some(500), RetryDecision::GiveUp(GiveUpReason::Exhausted));
+    let again = || finished("refused", Some(500), RetryDecision::RetryAt(START));
+    events(&harness, "event", 4).await;
+    let webhook = registered(&harness, A).await;
+    let first = replay_to(&harness, webhook.id, 1);
+    begin(&harness, &first).await;
+    harness.store.advance_replays_across_tenants().await.unwrap();
+    assert_eq!(outcomes(&harness, &first).await, (4, 0, 0));
+    let mut claimed = harness.claim_deliveries(1000, 1000).await;
+    let ids: Vec<_> = claimed.iter().map(|claimed| claimed.delivery.id).collect();
+    harness.store.finish_attempt(claimed.remove(0).lease, delivered()).await.unwrap();
+    harness.store.finish_attempt(claimed.remove(0).lease, given_up()).await.unwrap();
+    let pending = claimed.remove(0).lease;
+    harness.store.finish_attempt(pending, again()).await.unwrap();
+    assert_eq!(outcomes(&harness, &first).await, (4, 1, 1));
+    // A stale attempt and a second outcome of the same attempt do not count.
+    for _ in 0..2 {
+        let lost = harness.store.finish_attempt(pending, delivered()).await;
+        assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    }
+    // A redelivery is not part of the replay.
+    harness.store.redeliver(&acme(), ids[1]).await.unwrap();
+    let due = harness.claim_deliveries(1000, 1000).await;
+    let redelivered = due.iter().find(|claimed| claimed.delivery.id == ids[1]).unwrap();
+    harness.store.finish_attempt(redelivered.lease, delivered()).await.unwrap();
+    assert_eq!(outcomes(&harness, &first).await, (4, 1, 1));
+
+    // A second replay restarts the finished deliveries, and awaits the pending ones together with the first replay.
+    harness.advance(1);
+    let second = replay_to(&harness, webhook.id, 2);
+    assert_eq!(begin(&harness, &second).await, ReplayBegin::Begun);
+    harness.store.advance_replays_across_tenants().await.unwrap();
+    harness.advance(LEASE.as_secs() + 1);
+    assert_eq!(deliver(&harness).await.len(), 4);
+    assert_eq!(outcomes(&harness, &first).await, (4, 3, 1));
+    assert_eq!(outcomes(&harness, &second).await, (4, 4, 0));
+
+    // The numbers outlive the deliveries.
+    let call = call_id("event-0");
+    let actor = Actor { subject: None, request_id: "req_1".to_owned() };
+    assert!(harness.store.delete_analysis(&acme(), &call, actor).await.unwrap());
+    assert_eq!(outcomes(&harness, &second).await, (4, 4, 0));
+    harness.store.delete_webhook(&acme(), webhook.id).await.unwrap();
+    for table in ["replay_deliveries", "replay_outcomes"] {
+        assert_eq!(harness.rows.count(table).await, 0, "{table}");
+    }
 }
 
 pub(crate) async fn a_finished_replay_expires(harness: Harness) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
+use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
@@ -11,7 +12,8 @@ use alovoice_gateway::store::Queue;
 
 use super::deliveries::A;
 use crate::harness::{
-    Harness, START, acme, call_id, delivered, finished, globex, obtained, submission, trace, with_callback,
+    Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, submission, trace,
+    with_callback,
 };
 
 const A_DAY: u64 = 86_400;
@@ -50,6 +52,39 @@ pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
     let second = Usage { submissions: 2, polls: 1, completions: 1, failures: 1, deliveries };
     assert_eq!(usage(&harness, &acme()).await, [(0, first), (1, second)]);
     assert_eq!(usage(&harness, &globex()).await, []);
+}
+
+/// The attempts, the delivered and the failed deliveries that the list shows.
+async fn listed(harness: &Harness) -> DeliveryUsage {
+    let page = DeliveryQuery { filter: DeliveryFilter::default(), after: None, limit: 100 };
+    let deliveries = harness.store.list_deliveries(&acme(), page).await.unwrap();
+    let with = |status: &str| deliveries.iter().filter(|delivery| delivery.status == status).count() as u64;
+    let attempts = deliveries.iter().map(|delivery| u64::from(delivery.attempts)).sum();
+    DeliveryUsage { attempts, delivered: with("delivered"), failed: with("failed") }
+}
+
+pub(crate) async fn usage_agrees_with_the_list_of_deliveries(harness: Harness) {
+    let agree = async || {
+        let counted = usage(&harness, &acme()).await.remove(0).1.deliveries;
+        assert_eq!(counted, listed(&harness).await);
+        counted
+    };
+    harness.announce("1", &[A, "https://b.example/", "https://c.example/"]).await;
+    agree().await;
+    let mut claimed = harness.claim_deliveries(3, 1).await;
+    assert_eq!(agree().await.attempts, 3, "attempts in progress count");
+    harness.store.finish_attempt(claimed.remove(0).lease, delivered()).await.unwrap();
+    let given_up = finished("refused", Some(500), RetryDecision::GiveUp(GiveUpReason::Exhausted));
+    harness.store.finish_attempt(claimed.remove(0).lease, given_up).await.unwrap();
+    agree().await;
+    // The process of the third attempt died. The next attempt could not be signed.
+    harness.advance(LEASE.as_secs() + 1);
+    let claimed = harness.claim_delivery().await;
+    let unsigned = finished("unsigned", None, RetryDecision::WaitUntil(harness.clock.now()));
+    harness.store.finish_attempt(claimed.lease, unsigned).await.unwrap();
+    let claimed = harness.claim_delivery().await;
+    harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    assert_eq!(agree().await, DeliveryUsage { attempts: 5, delivered: 2, failed: 1 });
 }
 
 pub(crate) async fn days_without_usage_are_omitted_and_old_days_deleted(harness: Harness) {

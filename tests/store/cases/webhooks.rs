@@ -5,7 +5,7 @@ use std::time::Duration;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
-use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::events::{EventKind, EventPayload};
 use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -21,9 +21,10 @@ use futures_util::future::join_all;
 use futures_util::stream;
 
 use super::deliveries::A;
+use super::replays::{begin, replay_to};
 use crate::harness::{
-    Harness, LEASE, acme, call_id, delivered, finished, globex, obtained, slots, submission, trace,
-    with_callback,
+    Harness, LEASE, acme, call_id, delivered, event_of, finished, globex, obtained, ready, slots, submission,
+    trace, with_callback, with_payload,
 };
 
 /// A webhook with a unique id that is not registered yet.
@@ -36,6 +37,7 @@ pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
         id: WebhookId::generate(now, &entropy),
         url: CallbackUrl::parse(url).unwrap(),
         events: EventFilter::all(),
+        payload: EventPayload::Full,
         description: Some("ўзбекча \"' %".to_owned()),
         header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
         sealed: SealedSecrets {
@@ -124,6 +126,7 @@ pub(crate) async fn a_webhook_is_read_back_unchanged(harness: Harness) {
         header_names: Vec::new(),
         sealed: SealedSecrets { secret: vec![0; 60], previous_secret: None, headers: None },
         events: EventFilter::new(&[EventKind::AnalysisFailed]).unwrap(),
+        payload: EventPayload::Thin,
         ..new_webhook(&harness, A)
     };
     assert!(harness.store.add_webhook(&acme(), second.clone()).await.unwrap());
@@ -452,6 +455,74 @@ pub(crate) async fn a_redelivery_keeps_attempts_and_restarts_the_schedule(harnes
     assert_eq!(harness.store.find_delivery(&globex(), id).await.unwrap(), None);
     let unknown = DeliveryId::generate(harness.clock.now(), &crate::harness::CountingEntropy::starting_at(7));
     assert_eq!(harness.store.redeliver(&acme(), unknown).await.unwrap(), Sending::NotFound);
+}
+
+/// The `data` of a claimed delivery.
+fn data_of(claimed: &ClaimedDelivery) -> serde_json::Value {
+    event_of(claimed).1
+}
+
+pub(crate) async fn a_thin_webhook_gets_no_result(harness: Harness) {
+    let thin = Webhook { payload: EventPayload::Thin, ..new_webhook(&harness, A) };
+    assert!(harness.store.add_webhook(&acme(), thin.clone()).await.unwrap());
+    let event = |revision: u32| {
+        serde_json::json!({
+            "call_id": "1", "ai_call_id": "664b400ccccc3235a7cd17f", "status": "completed", "revision": revision,
+            "url": "/v1/analyses/1",
+        })
+    };
+    harness.complete(submission("1"), "salom").await;
+    let first = harness.claim_delivery().await;
+    assert_eq!((event_of(&first).0.as_str(), data_of(&first)), ("analysis.completed", event(1)));
+    finish(&harness, &first, delivered()).await;
+    // A redelivery and a replay send the same bytes.
+    harness.store.redeliver(&acme(), first.delivery.id).await.unwrap();
+    let again = harness.claim_delivery().await;
+    assert_eq!(again.body, first.body);
+    finish(&harness, &again, delivered()).await;
+    let replay = replay_to(&harness, thin.id, 1);
+    begin(&harness, &replay).await;
+    harness.store.advance_replays_across_tenants().await.unwrap();
+    let replayed = harness.claim_delivery().await;
+    assert_eq!(replayed.body, first.body);
+    // Pending deliveries follow a change of the payload.
+    finish(&harness, &replayed, refused(&harness)).await;
+    let full = Webhook { payload: EventPayload::Full, ..found(&harness, thin.id).await };
+    assert!(harness.store.change_webhook(&acme(), full, true).await.unwrap());
+    let whole = harness.claim_delivery().await;
+    assert_eq!(data_of(&whole)["transcript"][0]["text"], "salom");
+    assert_eq!(deliveries_to(&harness, thin.id).await[0].payload, EventPayload::Full);
+}
+
+pub(crate) async fn a_thin_callback_gets_no_result(harness: Harness) {
+    harness.submit(with_payload("1", A, EventPayload::Thin)).await;
+    harness.complete(with_callback("1", "https://b.example/"), "salom").await;
+    let mut claimed = harness.claim_deliveries(100, 100).await;
+    claimed.sort_by_key(|claimed| claimed.delivery.url.to_string());
+    assert_eq!(claimed[0].delivery.event_id, claimed[1].delivery.event_id, "one event");
+    let shown: Vec<_> = claimed.iter().map(|claimed| data_of(claimed)["transcript"].is_array()).collect();
+    assert_eq!(shown, [false, true]);
+    for claimed in &claimed {
+        finish(&harness, claimed, delivered()).await;
+    }
+    // A new callback of a finished call, and a known one whose payload changes for later events.
+    harness.submit(with_payload("1", "https://c.example/", EventPayload::Thin)).await;
+    assert_eq!(data_of(&harness.claim_delivery().await)["url"], "/v1/analyses/1");
+    harness.submit(with_payload("1", A, EventPayload::Full)).await;
+    let batch = vec![with_payload("2", A, EventPayload::Thin)];
+    harness.store.submit_all(&acme(), batch).await.unwrap();
+    harness.submit_queued().await;
+    harness.advance(120);
+    for claimed in harness.claim(Queue::Polls).await {
+        harness.store.apply(claimed.lease, ready("salom yana")).await.unwrap();
+    }
+    let claimed = harness.claim_deliveries(100, 100).await;
+    let to_a = claimed.iter().filter(|claimed| claimed.delivery.url.as_str() == A);
+    let mut shown: Vec<_> = to_a
+        .map(|claimed| (data_of(claimed)["call_id"].to_string(), data_of(claimed)["transcript"].is_array()))
+        .collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [("\"1\"".to_owned(), true), ("\"2\"".to_owned(), false)]);
 }
 
 /// Redelivers a delivery until it has this number of attempts.
