@@ -29,6 +29,7 @@ use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
+use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::http::admin::Readiness;
 use crate::http::idempotency::KeyedRequests;
@@ -42,7 +43,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, ClockSync, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
+    self, ClockKeeper, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
     VendorWorker, Wake, Wakes, Worker,
 };
 
@@ -211,10 +212,11 @@ pub async fn start(
     run(Arc::new(token_watcher), wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
-    if is_sqlite(settings) {
-        let (steady, wall) = (steady_clock, env.wall_clock.clone());
-        run(Arc::new(ClockSync { steady, wall }), Wake::default());
-    }
+    // PostgreSQL sets the clock by its own.
+    let reference = is_sqlite(settings).then(|| env.wall_clock.clone());
+    let schedule = RetrySchedule::new(settings.callbacks.retry_schedule.clone());
+    let clock_keeper = ClockKeeper::new(steady_clock, reference, store.clone(), &schedule, env.clone());
+    run(Arc::new(clock_keeper), Wake::default());
     tracing::info!(workers = tasks.workers.len(), "workers started");
 
     readiness.set(true);

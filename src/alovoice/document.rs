@@ -42,7 +42,7 @@ pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWa
 /// Returns a text that is one document with errors.
 fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let mut tried = warnings.clone();
-    let (json, rest) = repair(text, max_bytes, &mut tried)?;
+    let (json, rest) = repair(text, max_bytes, &mut tried).ok()?;
     if !rest.trim().is_empty() {
         return None;
     }
@@ -53,9 +53,17 @@ fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<
 /// Returns the only object with an `answer` in a text.
 fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
+    // Attempts that fail late must not add up.
+    let mut budget = 2 * text.len() + MAX_TEXT_BEFORE;
     for at in places.take(MAX_PLACES) {
         let mut tried = warnings.clone();
-        let Some((json, rest)) = repair(&text[at..], max_bytes, &mut tried) else { continue };
+        let (json, rest) = match repair(&text[at..], max_bytes, &mut tried) {
+            Ok(repaired) => repaired,
+            Err(read) => {
+                budget = budget.checked_sub(read)?;
+                continue;
+            }
+        };
         let found =
             Json::parse(&json).and_then(|json| json.members(["answer"], &mut AnswerWarnings::default()));
         if let Some([Some(_)]) = found {

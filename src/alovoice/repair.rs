@@ -14,18 +14,22 @@ mod tests;
 
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text; `None` if there
-/// is no such value.
+/// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text.
+///
+/// # Errors
+/// If there is no such value. The error is the number of bytes that were read.
 pub(super) fn repair<'a>(
     text: &'a str,
     max_bytes: usize,
     warnings: &mut AnswerWarnings,
-) -> Option<(String, &'a str)> {
+) -> Result<(String, &'a str), usize> {
     let mut repair = Repair { text, at: 0, json: String::new(), max_bytes, syntax: 0, numbers: 0 };
-    repair.document()?;
+    if repair.document().is_none() {
+        return Err(repair.at);
+    }
     warnings.add(WarningCode::Syntax, repair.syntax);
     warnings.add(WarningCode::InvalidNumbers, repair.numbers);
-    Some((repair.json, &text[repair.at..]))
+    Ok((repair.json, &text[repair.at..]))
 }
 
 struct Repair<'a> {
@@ -173,6 +177,9 @@ impl Repair<'_> {
             let special = rest.as_bytes()[end];
             if special == quote {
                 break;
+            }
+            if self.json.len() > self.max_bytes {
+                return None;
             }
             match special {
                 b'\\' => self.escape(),

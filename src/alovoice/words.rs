@@ -18,8 +18,10 @@ use crate::domain::vendor_token::VendorToken;
 const MAX_CHARS: usize = 200;
 /// Maximum number of characters of a text that are searched for words.
 const MAX_TEXT_CHARS: usize = 16 << 10;
-/// Maximum length of the repaired body of an error, in bytes.
-const MAX_JSON_BYTES: usize = 256 << 10;
+/// Maximum number of bytes of a body that are searched for words.
+const MAX_BODY_BYTES: usize = 64 << 10;
+/// Maximum length of a repaired body, in bytes.
+const MAX_JSON_BYTES: usize = 4 * MAX_BODY_BYTES;
 /// Maximum number of values of a JSON document that are read.
 const MAX_LEAVES: usize = 64;
 /// Parts of names whose values explain an error.
@@ -34,13 +36,14 @@ const DOCUMENTED: [&str; 5] = ["begin_time", "aicallid", "stalk", "tags", "stere
 /// the token.
 pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     let body = body.trim_start();
+    let body = &body[..body.floor_char_boundary(MAX_BODY_BYTES)];
     let words = if body.starts_with('<') {
         of_markup(body)
     } else if body.starts_with(['{', '[', '"', '\'']) {
         match repair(body, MAX_JSON_BYTES, &mut AnswerWarnings::default()) {
-            Some((json, _)) => Leaves::of(&json).words(),
+            Ok((json, _)) => Leaves::of(&json).words(),
             // The end of the body may be missing, or the body is a text such as "[error] no such call".
-            None => Some(Leaves::of(body).words())
+            Err(_) => Some(Leaves::of(body).words())
                 .filter(|words| !words.is_empty())
                 .unwrap_or_else(|| body.to_owned()),
         }

@@ -17,6 +17,9 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     for outcome in ["updated", "unchanged", "failed"] {
         let _ = metrics.jwks_refreshes.with_label_values(&[outcome]);
     }
+    for direction in ["forward", "backward"] {
+        let _ = metrics.clock_steps.with_label_values(&[direction]);
+    }
     for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
     }

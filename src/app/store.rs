@@ -22,7 +22,8 @@ pub(super) async fn open(
     Ok(match &settings.store.url {
         StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, context)?),
         StoreUrl::Postgres(url) => {
-            let follow = move |now| clock.set(now);
+            // The server's clock is the reference, so small differences are corrected at once too.
+            let follow = move |now| clock.follow(now, SteadyClock::STEP);
             Arc::new(PostgresStore::open(url, &settings.store, context, follow).await?)
         }
     })

@@ -134,15 +134,17 @@ impl RemoteKeys {
         Ok(keys)
     }
 
-    /// Returns the time of the next fetch.
-    pub(super) fn due(&self) -> Timestamp {
-        self.read_state().due.unwrap_or(Timestamp::from_millis(i64::MIN))
+    /// Returns the time of the next fetch. A time that is too far in the future comes from a clock that was wrong: the fetch is due now.
+    pub(super) fn due(&self, now: Timestamp) -> Timestamp {
+        let due = self.read_state().due.unwrap_or(Timestamp::from_millis(i64::MIN));
+        if due > now + self.timing.refresh { now } else { due }
     }
 
     /// Fetches the keys if they are due.
     pub(super) async fn refresh_if_due(&self) {
         let _flight = self.single_flight.lock().await;
-        if self.due() <= self.clock.now() {
+        let now = self.clock.now();
+        if self.due(now) <= now {
             self.fetch().await;
         }
     }
@@ -156,7 +158,7 @@ impl RemoteKeys {
         {
             let mut state = self.write_state();
             let refetch_pause = self.timing.refetch_pause;
-            let paused = state.refetched_at.is_some_and(|at| now.since(at) < refetch_pause);
+            let paused = state.refetched_at.is_some_and(|at| at <= now && now.since(at) < refetch_pause);
             if state.fetches != fetches || paused {
                 return;
             }

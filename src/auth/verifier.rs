@@ -173,12 +173,13 @@ impl Verifier {
     /// Fetches the keys of every JWKS URL that is due, concurrently, and calls the observer for each of them.
     pub async fn refresh_once(&self) {
         let now = self.clock.now();
-        join_all(self.remote().filter(|keys| keys.due() <= now).map(RemoteKeys::refresh_if_due)).await;
+        join_all(self.remote().filter(|keys| keys.due(now) <= now).map(RemoteKeys::refresh_if_due)).await;
     }
 
     /// Returns the time of the next [`Self::refresh_once`]; `None` if no issuer has a JWKS URL.
     pub fn next_refresh(&self) -> Option<Timestamp> {
-        self.remote().map(RemoteKeys::due).min()
+        let now = self.clock.now();
+        self.remote().map(|keys| keys.due(now)).min()
     }
 
     /// Returns the key files, which may change while the process runs.

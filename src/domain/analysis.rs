@@ -196,6 +196,15 @@ pub struct AnalysisResult {
     pub warnings: Vec<AnswerWarning>,
 }
 
+impl AnalysisResult {
+    /// Whether both results say the same. Warnings belong to an answer and are no content.
+    pub fn has_same_content(&self, other: &Self) -> bool {
+        let Self { ai_call_id, begin_time, transcript, tags, audio_path, warnings: _ } = self;
+        (ai_call_id, begin_time, audio_path) == (&other.ai_call_id, &other.begin_time, &other.audio_path)
+            && (transcript, tags) == (&other.transcript, &other.tags)
+    }
+}
+
 /// A result together with the vendor's answer from which it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VendorResult {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -110,32 +111,78 @@ impl Clock for SystemClock {
     }
 }
 
-/// Clock that starts at a given time and advances with the machine's monotonic clock. So a step of the machine's wall
-/// clock neither shortens nor extends leases.
+/// A correction of a [`SteadyClock`] that was too large to be made gradually.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The time that the clock showed when it was started, or at the previous step.
+    pub since: Timestamp,
+    /// The time that the clock showed before the correction.
+    pub from: Timestamp,
+    /// The time that the clock showed after the correction.
+    pub to: Timestamp,
+}
+
+impl ClockStep {
+    /// The correction in milliseconds; negative if the clock was ahead.
+    pub const fn shift_millis(self) -> i64 {
+        self.to.0.saturating_sub(self.from.0)
+    }
+
+    /// The size of the correction.
+    pub const fn size(self) -> Duration {
+        Duration::from_millis(self.shift_millis().unsigned_abs())
+    }
+
+    /// The label `direction` in metrics.
+    pub const fn direction(self) -> &'static str {
+        if self.shift_millis() < 0 { "backward" } else { "forward" }
+    }
+}
+
+/// Clock that starts at a given time and advances with the machine's monotonic clock. So a small change of the clock that it
+/// follows neither shortens nor extends leases. A large change means that a clock was wrong: it is a [`ClockStep`].
 #[derive(Debug)]
 pub struct SteadyClock {
     base: Instant,
     /// Time at `base` in milliseconds.
     at_base: AtomicI64,
+    /// The start of the clock or its last step.
+    since: AtomicI64,
+    steps: Mutex<Vec<ClockStep>>,
 }
 
 impl SteadyClock {
     /// Creates a clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
-        Self { base: Instant::now(), at_base: AtomicI64::new(now.as_millis()) }
+        Self {
+            base: Instant::now(),
+            at_base: AtomicI64::new(now.as_millis()),
+            since: AtomicI64::new(now.as_millis()),
+            steps: Mutex::default(),
+        }
     }
 
-    /// Sets the clock to `now`.
-    pub fn set(&self, now: Timestamp) {
-        self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
+    /// The difference from which on a correction is a step.
+    pub const STEP: Duration = Duration::from_secs(10);
+
+    /// Follows another clock, which shows `now`. A difference of less than [`Self::STEP`] is corrected by at most `at_most`, so that
+    /// repeated calls converge without a jump. A larger one is corrected at once, as a step.
+    pub fn follow(&self, now: Timestamp, at_most: Duration) {
+        let from = self.now();
+        let step = ClockStep { since: Timestamp(self.since.load(Ordering::Relaxed)), from, to: now };
+        let (off, most) = (step.shift_millis(), i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX));
+        if step.size() < Self::STEP {
+            self.at_base.fetch_add(off.clamp(-most, most), Ordering::Relaxed);
+            return;
+        }
+        self.at_base.fetch_add(off, Ordering::Relaxed);
+        self.since.store(now.as_millis(), Ordering::Relaxed);
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
     }
 
-    /// Moves the clock towards `now` by at most `at_most`. Repeated calls converge to a corrected clock without a
-    /// jump.
-    pub fn approach(&self, now: Timestamp, at_most: Duration) {
-        let most = i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX);
-        let off = now.as_millis().saturating_sub(self.now().as_millis());
-        self.at_base.fetch_add(off.clamp(-most, most), Ordering::Relaxed);
+    /// Takes the steps since the last call, the oldest first.
+    pub fn take_steps(&self) -> Vec<ClockStep> {
+        std::mem::take(&mut *self.steps.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn elapsed(&self) -> i64 {
@@ -181,16 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_clock_converges_without_a_jump() {
+    fn a_steady_clock_corrects_small_differences_gradually_and_large_ones_at_once() {
         let (start, step) = (Timestamp::from_millis(1_000_000), Duration::from_secs(1));
         let clock = SteadyClock::starting_at(start);
         let hour = Duration::from_hours(1);
-        clock.approach(start + hour, step);
+        let five = Duration::from_secs(5);
+        clock.follow(start + five, step);
         let nearer = clock.now();
-        assert!(start + step <= nearer && nearer < start + hour, "{nearer}");
-        clock.approach(start, hour);
-        clock.set(start + hour);
-        assert!(clock.now() >= start + hour);
+        assert!(start + step <= nearer && nearer < start + five, "{nearer}");
+        assert_eq!(clock.take_steps(), []);
+        clock.follow(start + hour, step);
+        assert!(clock.now() >= start + hour, "a large difference is corrected at once");
+        clock.follow(start, step);
+        let [forward, backward] = clock.take_steps()[..] else { panic!("two steps") };
+        assert_eq!((forward.since, forward.to, forward.direction()), (start, start + hour, "forward"));
+        assert_eq!((backward.since, backward.to, backward.direction()), (start + hour, start, "backward"));
+        assert!(forward.size() < hour && backward.size() >= hour, "{forward:?} {backward:?}");
+        assert_eq!(clock.take_steps(), []);
     }
 
     #[test]

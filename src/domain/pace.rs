@@ -69,6 +69,14 @@ impl Pace {
     /// estimate planned it.
     const LATE: f64 = 0.25;
 
+    /// Returns the longest pause before the next poll or submit that a policy allows.
+    pub fn longest_pause(policy: &PollingPolicy) -> Duration {
+        let PollingPolicy { first_after, min_interval, max_interval, settle_after, .. } = *policy;
+        [first_after, min_interval, max_interval, settle_after, PollingPolicy::MAX_RETRY_AFTER]
+            .into_iter()
+            .fold(Self::MAX_FIRST_POLL_AFTER, Duration::max)
+    }
+
     /// Returns the estimate after one more result, found at `now`. Returns `None` if the result gives no sample.
     pub fn learn(
         known: Option<Self>,

@@ -118,6 +118,11 @@ impl RetrySchedule {
         Self(pauses)
     }
 
+    /// The longest pause between two attempts that the schedule allows.
+    pub fn longest_pause(&self) -> Duration {
+        self.0.iter().map(|pause| spread(*pause, 1.0)).fold(Self::MAX_RETRY_AFTER, Duration::max)
+    }
+
     /// Decides what follows after attempt number `attempts_made` (from 1) ended at `now`.
     ///
     /// `jitter`, in `0.0..1.0`, spreads retries of attempts that failed together.

@@ -32,7 +32,9 @@ impl VendorToken {
         if is_assignment(text) {
             return Err(InvalidSecret::Assignment);
         }
-        if ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) || text.ends_with(*quote)) {
+        if text.contains('"')
+            || ['\'', '`'].iter().any(|quote| text.starts_with(*quote) || text.ends_with(*quote))
+        {
             return Err(InvalidSecret::Quoted);
         }
         check_visible(text)?;
@@ -123,6 +125,7 @@ mod tests {
             ("a\u{2011}b", InvalidSecret::NotAscii { position: 2 }),
             ("\"ab\"", InvalidSecret::Quoted),
             ("'ab'", InvalidSecret::Quoted),
+            ("{\"token\":\"ab\"}", InvalidSecret::Quoted),
             ("\u{201c}ab\u{201d}", InvalidSecret::NotAscii { position: 1 }),
             ("export TOKEN=ab", InvalidSecret::Assignment),
             ("export TOKEN", InvalidSecret::Assignment),

@@ -44,6 +44,7 @@ pub mod sqlite;
 mod submissions;
 mod subscriptions;
 mod tables;
+mod time_corrections;
 mod transitions;
 mod upkeep;
 mod usage;
@@ -76,6 +77,7 @@ pub use self::refreshes::Refreshing;
 pub use self::replay_steps::Advanced;
 pub use self::replays::{ReplayBegin, ReplayStore};
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
+pub use self::time_corrections::TimeStore;
 pub use self::transitions::{Applied, OverdueFailures};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
@@ -149,6 +151,7 @@ pub trait Store:
     + RetentionStore
     + SealedStore
     + StatsStore
+    + TimeStore
     + UsageStore
     + WebhookStore
     + WorkStore

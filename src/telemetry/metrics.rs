@@ -111,6 +111,8 @@ metrics! {
         "Number of secret files that cannot be read and whose previous value is used, by kind.";
     rate_limited: IntCounterVec = "rate_limited_total" ["tenant"],
         "Number of requests refused by a tenant's rate limit.";
+    clock_steps: IntCounterVec = "clock_steps_total" ["direction"],
+        "Number of corrections of a clock that was wrong by ten seconds or more, by direction.";
     store_errors: IntCounter = "store_errors_total" [],
         "Number of failed store operations.";
     store_transactions: HistogramVec = "store_transaction_duration_seconds" ["transaction", "outcome"] in TRANSACTION,

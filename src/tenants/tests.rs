@@ -164,6 +164,34 @@ fn an_unusable_file_keeps_the_previous_secret_and_each_reason_is_reported_once()
     assert_eq!(tenant.vendor_token().expose(), "new");
 }
 
+#[test]
+fn invisible_characters_in_secrets_are_refused_and_a_byte_order_mark_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (token, secrets) = (dir.path().join("token"), dir.path().join("secrets"));
+    fs::write(&token, "\u{feff}t0ken\r\n").unwrap();
+    fs::write(&secrets, format!("\u{feff}{FIRST}\r\n{SECOND}\r\n")).unwrap();
+    let tenants = load_acme(in_files(&token, Some(&secrets))).unwrap();
+    let tenant = tenants.get(&acme()).unwrap();
+    assert_eq!((tenant.vendor_token().expose(), tenant.callback_secrets().len()), ("t0ken", 2));
+
+    fs::write(&token, "t0\u{200b}ken").unwrap();
+    fs::write(&secrets, format!("{FIRST}\u{200e}")).unwrap();
+    let position = FIRST.len() + 1;
+    let expected = [
+        "tenants.acme.vendor_token_file: the secret has the invisible character U+200B at position 3"
+            .to_owned(),
+        format!(
+            "tenants.acme.callback_secret_file: the secret has the invisible character U+200E at position {position}"
+        ),
+    ];
+    assert_eq!(reload(&tenants), expected);
+    let utf16: Vec<u8> = "\u{feff}t0ken".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&token, utf16).unwrap();
+    let encoded = "tenants.acme.vendor_token_file: the secret is encoded in UTF-16: save the file as UTF-8";
+    assert_eq!(reload(&tenants), [encoded]);
+    assert_eq!(tenant.vendor_token().expose(), "t0ken");
+}
+
 /// Kubernetes mounts `token → ..data/token` and `..data → ..one`, and swaps `..data` by a rename.
 #[cfg(unix)]
 #[test]

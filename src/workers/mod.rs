@@ -23,6 +23,7 @@
 //! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
 //! 30 seconds. A drain stops the loop; started work runs to its end, and leases that are left are released.
 
+mod clock_keeper;
 mod deliverer;
 mod refresher;
 mod replayer;
@@ -40,8 +41,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::clock_keeper::ClockKeeper;
 pub use self::deliverer::Deliverer;
-pub use self::refresher::{ClockSync, KeyRefresher, SecretRefresher};
+pub use self::refresher::{KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;
 pub use self::token_watcher::TokenWatcher;

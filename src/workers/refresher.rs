@@ -1,4 +1,4 @@
-//! Keeps the keys of issuers, the secret files and the clock of schedules up to date.
+//! Keeps the keys of issuers and the secret files up to date.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use tokio_util::task::TaskTracker;
 
 use super::{Report, Wake, Worker};
 use crate::auth::Verifier;
-use crate::domain::clock::{Clock, SteadyClock};
 use crate::env::Env;
 use crate::secrets::{Reload, ReloadableSecret, ReloadableSecrets, SecretKind};
 use crate::store::StoreError;
@@ -97,30 +96,5 @@ impl Worker for SecretRefresher {
             self.env.metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(whole(unreadable));
         }
         Ok(Report { started: 0, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
-    }
-}
-
-/// Interval at which the clock of schedules is compared with the machine's clock.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum correction of one comparison. It is small enough that no lease ends early because of it.
-const CLOCK_STEP: Duration = Duration::from_secs(1);
-
-/// The worker that moves the clock of schedules towards the machine's clock. It is for a store that has no clock.
-pub struct ClockSync {
-    /// The clock of schedules and leases.
-    pub steady: Arc<SteadyClock>,
-    /// The machine's clock.
-    pub wall: Arc<dyn Clock>,
-}
-
-#[async_trait]
-impl Worker for ClockSync {
-    fn name(&self) -> &'static str {
-        "clock_sync"
-    }
-
-    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        self.steady.approach(self.wall.now(), CLOCK_STEP);
-        Ok(Report { started: 0, next_due: Some(self.steady.now() + CLOCK_INTERVAL) })
     }
 }

@@ -43,6 +43,16 @@ macro_rules! contract {
                 changes_are_announced_after_the_commit,
                 statistics_count_stored_rows,
             ],
+            times: [
+                work_that_a_fast_clock_parked_becomes_due_after_a_restart,
+                waiting_work_keeps_its_pauses_when_a_fast_clock_is_corrected,
+                work_of_a_clock_without_time_starts_again_after_a_restart,
+                a_round_keeps_its_deadline_when_a_slow_clock_is_corrected,
+                finished_work_of_a_slow_clock_outlives_the_correction,
+                finished_work_keeps_its_times_at_a_small_step,
+                right_times_are_not_changed,
+                the_clock_keeper_corrects_the_clock_and_counts_the_step,
+            ],
             paces: [
                 a_completion_updates_the_pace_of_its_tenant_only,
                 the_learned_pace_sets_the_first_poll,

@@ -7,7 +7,7 @@ use super::*;
 /// Returns the value, the rest, and the numbers of errors and of words instead of numbers.
 fn repaired(text: &str) -> Option<(Value, String, [u32; 2])> {
     let mut warnings = AnswerWarnings::default();
-    let (json, rest) = repair(text, 1 << 20, &mut warnings)?;
+    let (json, rest) = repair(text, 1 << 20, &mut warnings).ok()?;
     let count = |code| {
         let list = warnings.clone().into_list();
         list.iter().find(|warning| warning.code == code).map_or(0, |warning| warning.count)
@@ -75,7 +75,9 @@ fn text_with_more_than_one_meaning_is_not_repaired() {
 #[test]
 fn deep_nesting_and_long_output_are_bounded() {
     let deep = "[".repeat(1_000_000);
-    assert!(repair(&deep, usize::MAX, &mut AnswerWarnings::default()).is_none());
+    assert_eq!(repair(&deep, usize::MAX, &mut AnswerWarnings::default()), Err(deep.len()));
     let controls = format!("[{}]", "\"\u{1}\",".repeat(100));
-    assert!(repair(&controls, 100, &mut AnswerWarnings::default()).is_none());
+    assert!(repair(&controls, 100, &mut AnswerWarnings::default()).is_err());
+    let long = format!("\"{}\"", "\u{1}".repeat(1_000_000));
+    assert!(repair(&long, 100, &mut AnswerWarnings::default()).is_err_and(|read| read < 100));
 }

@@ -15,7 +15,8 @@ impl Analysis {
         work.polls = work.polls.saturating_add(1);
         match outcome {
             PollOutcome::Ready(obtained) => {
-                let as_before = context.current.is_some_and(|current| *current == obtained.result);
+                let as_before =
+                    context.current.is_some_and(|current| current.has_same_content(&obtained.result));
                 let since = work.accepted_at.unwrap_or(now);
                 if as_before && now.since(since) < context.policy.empty_grace {
                     // During a reanalysis, the vendor still shows the old result.
@@ -91,7 +92,9 @@ impl Analysis {
     pub(super) fn settled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
         const SETTLE_TRIES: u32 = 3;
         match outcome {
-            PollOutcome::Ready(obtained) if context.current != Some(&obtained.result) => {
+            PollOutcome::Ready(obtained)
+                if context.current.is_none_or(|current| !current.has_same_content(&obtained.result)) =>
+            {
                 self.revision = self.revision.saturating_add(1);
                 Effect { event: Some(EventKind::AnalysisUpdated), obtained: Some(obtained), ..Effect::none() }
             }

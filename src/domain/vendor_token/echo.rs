@@ -68,7 +68,12 @@ impl<'a> Echo<'a> {
     fn erase(&self, bytes: &[u8], width: Width) -> Option<Vec<u8>> {
         let mut may_begin = [false; 256];
         let begins = self.base64.iter().filter_map(|part| part.bytes().next());
-        for byte in begins.chain(self.token.first().copied()).chain(*b"%\\&") {
+        let first = self
+            .token
+            .first()
+            .into_iter()
+            .flat_map(|byte| [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()]);
+        for byte in begins.chain(first).chain(*b"%\\&") {
             may_begin[usize::from(byte)] = true;
         }
         let units = Units { bytes, width };
@@ -96,14 +101,24 @@ impl<'a> Echo<'a> {
 
     /// Returns the end of the token that begins at this byte; `None` if none does.
     fn end(&self, units: Units<'_>, begin: usize) -> Option<usize> {
-        let plain = |text: &[u8]| {
-            text.iter().try_fold(begin, |at, byte| (units.get(at)? == *byte).then(|| units.after(at)))
+        let plain = |text: &[u8], is_same: fn(u8, u8) -> bool| {
+            text.iter().try_fold(begin, |at, byte| is_same(units.get(at)?, *byte).then(|| units.after(at)))
         };
         let spelled = || self.token.iter().try_fold(begin, |at, byte| units.end_of(*byte, at));
-        plain(self.token)
+        plain(self.token, is_same_letter)
             .or_else(spelled)
-            .or_else(|| self.base64.iter().find_map(|part| plain(part.as_bytes())))
+            .or_else(|| self.base64.iter().find_map(|part| plain(part.as_bytes(), |one, other| one == other)))
     }
+}
+
+/// Whether both are the same letter, in upper or lower case, or the same character. A server may change the case of a URL.
+const fn is_same_letter(one: u8, other: u8) -> bool {
+    one.eq_ignore_ascii_case(&other)
+}
+
+/// Whether a coded character is this one, in upper or lower case.
+fn is_coded(value: u32, wanted: u8) -> bool {
+    u8::try_from(value).is_ok_and(|value| is_same_letter(value, wanted))
 }
 
 /// Text in an encoding with characters of one width.
@@ -135,7 +150,7 @@ impl Units<'_> {
             b'&' => self.end_of_entity(wanted, next),
             _ => None,
         };
-        spelled.or_else(|| (first == wanted).then_some(next))
+        spelled.or_else(|| is_same_letter(first, wanted).then_some(next))
     }
 
     /// Reads the part after `%`: two hexadecimal digits, encoded once or several times (`%2541`).
@@ -143,7 +158,7 @@ impl Units<'_> {
         loop {
             let (value, end) = self.hexadecimal(at, 2)?;
             match value {
-                _ if value == u32::from(wanted) => return Some(end),
+                _ if is_coded(value, wanted) => return Some(end),
                 0x25 => at = end,
                 _ => return None,
             }
@@ -165,8 +180,8 @@ impl Units<'_> {
             b'x' => self.hexadecimal(self.after(at), 2),
             _ => None,
         };
-        let coded = digits.filter(|(value, _)| *value == u32::from(wanted)).map(|(_, end)| end);
-        coded.or_else(|| (kind == wanted).then(|| self.after(at)))
+        let coded = digits.filter(|(value, _)| is_coded(*value, wanted)).map(|(_, end)| end);
+        coded.or_else(|| is_same_letter(kind, wanted).then(|| self.after(at)))
     }
 
     /// Reads the part after `&`: the name or number of an entity.
@@ -190,7 +205,7 @@ impl Units<'_> {
                     None => number.strip_prefix('#')?.parse().ok()?,
                 },
             };
-            return (value == u32::from(wanted)).then_some(at);
+            return is_coded(value, wanted).then_some(at);
         }
         None
     }
@@ -230,6 +245,8 @@ mod tests {
             r"tok\\u002dAc\\\/me\x2b7",
             "tok&#45;Ac&#x2F;me&#x2b;7",
             "tok-Ac/me%2B7",
+            "TOK-AC/ME+7",
+            "tok-ac%2Fme+7",
         ] {
             let text = format!("before {spelling} after {spelling}");
             let erased = String::from_utf8(erased(text.as_bytes()).unwrap()).unwrap();

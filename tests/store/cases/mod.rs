@@ -16,6 +16,7 @@ pub(crate) mod refused_work;
 pub(crate) mod replays;
 pub(crate) mod sealed;
 pub(crate) mod submissions;
+pub(crate) mod times;
 pub(crate) mod transitions;
 pub(crate) mod usage;
 pub(crate) mod webhooks;

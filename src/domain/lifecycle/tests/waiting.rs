@@ -207,6 +207,16 @@ fn the_etag_of_an_unfinished_result_is_kept_while_it_is_valid() {
 }
 
 #[test]
+fn an_answer_that_differs_only_in_its_warnings_is_no_revision() {
+    let mut scenario = LifecycleScenario::completed();
+    let mut again = obtained("salom");
+    let code = crate::domain::answer_warnings::WarningCode::ByteOrderMark;
+    again.result.warnings.push(crate::domain::answer_warnings::AnswerWarning { code, count: 1 });
+    let effect = scenario.step(after(180), Step::Polled(PollOutcome::Ready(again)));
+    assert_eq!((effect, scenario.analysis.revision), (Effect::default(), 1));
+}
+
+#[test]
 fn a_settle_poll_that_always_fails_ends() {
     let mut scenario = LifecycleScenario::completed();
     let lines = [(); 3].map(|()| scenario.line(after(180), failing(FaultCode::VendorTimeout)));
