@@ -23,7 +23,7 @@ use self::servers::{serve_admin, serve_api};
 pub use self::start_error::StartError;
 pub use self::store::attach;
 use crate::alovoice::{VendorClient, VendorPermits};
-use crate::analyses::{Analyses, Feed, Webhooks};
+use crate::analyses::{Analyses, Feed, Prober, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
@@ -114,7 +114,8 @@ pub async fn start(
     tracing::info!(engine, "store opened");
 
     let tasks = Tasks::default();
-    let vendor_access = (vendor.clone(), vendor_permits.clone());
+    let prober = Arc::new(Prober::new(&settings.vendor, env.clone(), store.clone(), vendor.clone()));
+    let vendor_access = (vendor.clone(), vendor_permits.clone(), prober.clone());
     let draining = &tasks.draining;
     let analyses = Analyses::new(settings, env.clone(), store.clone(), vendor_access, draining.clone());
     let analyses = Arc::new(analyses);
@@ -168,6 +169,7 @@ pub async fn start(
         queue: Queue::Submits,
         store: store.clone(),
         vendor,
+        prober,
         permits: vendor_permits.clone(),
         tenants: tenants.clone(),
         request_timeout: settings.vendor.request_timeout,

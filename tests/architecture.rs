@@ -121,8 +121,8 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("domain/webhooks/headers.rs", 2),
     ("domain/webhooks/sealed.rs", 3),
     // The database URL, which may hold a password: the definition and the reader.
-    ("config/store_url.rs", 1),
-    ("store/postgres/connect.rs", 1),
+    ("config/postgres_url.rs", 2),
+    ("store/postgres/parameters.rs", 1),
     // The URL of a proxy, which may hold a password: the definition, and the clients that use it.
     ("config/proxy_url.rs", 1),
     ("http_client/proxies.rs", 1),

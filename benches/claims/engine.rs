@@ -60,6 +60,7 @@ impl Engine {
                 let url = database.url().to_owned().into();
                 let settings = StoreSettings {
                     url: StoreUrl::Postgres(database.url().to_owned().into()),
+                    listen_url: None,
                     password_file: None,
                     max_connections: 4,
                     retention: Duration::MAX,

@@ -48,7 +48,11 @@ A template returns text, so structured data is passed as JSON.
 {{- end -}}
 {{- $user := include "alovoice-gateway.percent" $p.user -}}
 {{- $name := include "alovoice-gateway.percent" $p.name -}}
-{{- printf "postgres://%s@%s:%d/%s?%s" $user $p.host (int $p.port) $name (join "&" $parameters) -}}
+{{- $servers := list -}}
+{{- range splitList "," $p.host -}}
+{{- $servers = append $servers (printf "%s:%d" . (int $p.port)) -}}
+{{- end -}}
+{{- printf "postgres://%s@%s/%s?%s" $user (join "," $servers) $name (join "&" $parameters) -}}
 {{- end -}}
 
 {{/* Of {value, at, filesPath}, where `at` is the key's path: JSON with a path in place of each file. */}}

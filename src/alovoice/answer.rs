@@ -32,11 +32,18 @@ const MAX_NESTED_BYTES: usize = 1 << 20;
 /// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Whether a body is JSON, with or without errors that the reader of results tolerates.
-pub(super) fn is_json(body: &[u8], content_type: Option<&str>) -> bool {
+/// Returns whether a body confirms a submit: it has the documented `answer.aicallid`. The body may have errors that the reader
+/// of results tolerates.
+pub(super) fn is_acceptance(body: &[u8], content_type: Option<&str>) -> bool {
     let mut warnings = AnswerWarnings::default();
     let text = decode(body, content_type, &mut warnings);
-    document(&text, usize::MAX, &mut warnings).is_some()
+    let Some(json) = document(&text, usize::MAX, &mut warnings) else { return false };
+    let answer = Json::parse(&json).and_then(|json| json.members(["answer"], &mut warnings));
+    let answer = answer.and_then(|[answer]| answer);
+    let encoded_twice = answer.and_then(|answer| nested(answer, usize::MAX, &mut warnings));
+    let answer = encoded_twice.as_deref().map_or(answer, Json::parse);
+    let id = answer.and_then(|answer| answer.members(["aicallid"], &mut warnings)).and_then(|[id]| id);
+    id.is_some_and(|id| id.number().is_some() || id.string().is_some_and(|id| !id.trim().is_empty()))
 }
 
 /// Removes the vendor token from an answer that repeats it, because answers are stored and returned to callers.

@@ -169,9 +169,10 @@ impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
             // Even an unreadable answer shows that the vendor works.
-            FaultCode::CallNotFound | FaultCode::NoResult | FaultCode::AnswerUnreadable => {
-                return Self::Answering;
-            }
+            FaultCode::CallNotFound
+            | FaultCode::NoResult
+            | FaultCode::SubmissionUnconfirmed
+            | FaultCode::AnswerUnreadable => return Self::Answering,
             FaultCode::TokenRefused => true,
             FaultCode::VendorUnreachable
             | FaultCode::VendorTimeout

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use super::answer::{AnswerReader, is_json, without_token};
+use super::answer::{is_acceptance, without_token};
 use super::body_budget::{BodyBudget, BodyPermit, deadline};
-use super::error_body::{content_type_of, is_refusal, text_of, words_of_body, words_of_error};
+use super::error_body::{content_type_of, is_refusal, words_of_body, words_of_error};
 use super::exchange::Exchange;
 use super::faults::{
-    UNKNOWN_CALL, answered, broken_body, call_not_found, fault_of_status, over_budget, quoted, transport,
+    UNCONFIRMED, answered, broken_body, call_not_found, fault_of_status, over_budget, quoted, transport,
     unexpected_status, unreadable,
 };
 use super::permits::VendorPermit;
@@ -20,20 +20,18 @@ use super::recordings::{Recording, RecordingRequest, Recordings};
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::lifecycle::{PollOutcome, SubmitOutcome, VendorFault};
+use crate::domain::lifecycle::{SubmitOutcome, VendorFault};
 use crate::domain::retries::parse_retry_after;
 use crate::domain::trace::TraceContext;
 use crate::domain::vendor_token::VendorToken;
 use crate::env::Env;
 use crate::http_client::Network;
 
-/// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
-const MAX_ETAG_BYTES: usize = 256;
 /// One of the vendor's methods.
 #[derive(Clone, Copy)]
-struct Method {
+pub(super) struct Method {
     /// The label `operation` in metrics and log lines.
-    operation: &'static str,
+    pub(super) operation: &'static str,
     /// The first segment of the path.
     name: &'static str,
     /// The path for spans, without the token.
@@ -42,24 +40,26 @@ struct Method {
 
 const SUBMIT: Method =
     Method { operation: "submit", name: "callsendai", template: "/callsendai/{token}/{call_id}" };
-const RESULT: Method =
+pub(super) const RESULT: Method =
     Method { operation: "result", name: "callgetairesult", template: "/callgetairesult/{token}/{call_id}" };
+/// The result of a call that does not exist.
+pub(super) const PROBE: Method = Method { operation: "probe", ..RESULT };
 
 /// Client of the vendor's two methods and its recordings.
 pub struct VendorClient {
     http: Client,
     recordings: Recordings,
-    base_url: Url,
+    pub(super) base_url: Url,
     request_timeout: Duration,
-    max_response_bytes: usize,
+    pub(super) max_response_bytes: usize,
     body_budget: BodyBudget,
     network: Network,
-    env: Env,
+    pub(super) env: Env,
 }
 
 /// A request that got no answer.
-struct Unanswered {
-    fault: VendorFault,
+pub(super) struct Unanswered {
+    pub(super) fault: VendorFault,
     /// Whether the request was never sent.
     is_unsent: bool,
 }
@@ -114,26 +114,6 @@ impl VendorClient {
         outcome
     }
 
-    /// Gets the result of a call (`callgetairesult`), and records the outcome in the circuit breaker. With `etag`, an
-    /// unchanged result has no body. The caller holds the returned permit until the outcome is stored.
-    pub async fn result(
-        &self,
-        permit: &VendorPermit,
-        request: VendorCall<'_>,
-        etag: Option<&str>,
-    ) -> (PollOutcome, BodyPermit) {
-        let mut exchange = self.exchange(RESULT, permit, request);
-        let (outcome, body_permit) = match self.try_result(request, etag, &mut exchange).await {
-            Ok(result) => result,
-            Err(fault) => (PollOutcome::Fault(fault), BodyPermit::default()),
-        };
-        permit.record((&outcome).into());
-        self.report_warnings(&outcome, &exchange);
-        let fault = if let PollOutcome::Fault(fault) = &outcome { Some(fault) } else { None };
-        exchange.finish(&self.env.metrics, poll_label(&outcome), fault);
-        (outcome, body_permit)
-    }
-
     /// Opens a recording on the vendor's host.
     ///
     /// # Errors
@@ -160,7 +140,7 @@ impl VendorClient {
         opened
     }
 
-    fn exchange<'a>(
+    pub(super) fn exchange<'a>(
         &self,
         method: Method,
         permit: &'a VendorPermit,
@@ -195,68 +175,17 @@ impl VendorClient {
         let content_type = content_type_of(response.headers());
         let content_type = content_type.as_deref();
         match self.read(response, request.token, exchange).await {
-            Ok((body, _permit)) if body.is_empty() || is_json(&body, content_type) => SubmitOutcome::Accepted,
-            // The answer is not JSON but, for example, an HTML page. A later poll shows whether the vendor accepted
-            // the call.
+            Ok((body, _permit)) if is_acceptance(&body, content_type) => SubmitOutcome::Accepted,
+            // A later poll shows whether the vendor accepted the call.
             Ok((body, _permit)) => {
                 let words = words_of_body(&body, content_type, request.token);
-                SubmitOutcome::Unknown(unreadable(quoted("the vendor's answer is not JSON", words)))
+                SubmitOutcome::Unknown(unreadable(quoted(UNCONFIRMED, words)))
             }
             Err(fault) => SubmitOutcome::Unknown(fault),
         }
     }
 
-    async fn try_result(
-        &self,
-        request: VendorCall<'_>,
-        etag: Option<&str>,
-        exchange: &mut Exchange<'_>,
-    ) -> Result<(PollOutcome, BodyPermit), VendorFault> {
-        let response =
-            self.send(RESULT, request, etag, exchange).await.map_err(|unanswered| unanswered.fault)?;
-        let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
-        let outcome = match status {
-            StatusCode::NOT_MODIFIED => PollOutcome::Unchanged,
-            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-                PollOutcome::NotReady { etag: None, retry_after, detail: None }
-            }
-            _ if is_refusal(status) => {
-                let words = words_of_error(response, request.token).await;
-                if let Some(fault) = fault_of_status(status, retry_after, words.clone()) {
-                    return Err(fault);
-                }
-                match status {
-                    StatusCode::NOT_FOUND => {
-                        PollOutcome::NotFound(words.map(|words| quoted(UNKNOWN_CALL, Some(words))))
-                    }
-                    _ => PollOutcome::Rejected(answered(status, words)),
-                }
-            }
-            _ => {
-                let headers = response.headers();
-                let (etag, content_type) = (etag_of(headers), content_type_of(headers));
-                let (body, permit) = self.read(response, request.token, exchange).await?;
-                let (base_url, max_bytes) = (&self.base_url, self.max_response_bytes);
-                let reader = AnswerReader { base_url, token: request.token, max_bytes };
-                let outcome = reader.read(&body, content_type.as_deref(), etag).map_err(unreadable)?;
-                return Ok((outcome, permit));
-            }
-        };
-        Ok((outcome, BodyPermit::default()))
-    }
-
-    /// Counts and logs the deviations that were tolerated in an answer.
-    fn report_warnings(&self, outcome: &PollOutcome, exchange: &Exchange<'_>) {
-        let (PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)) = outcome else { return };
-        for warning in &obtained.result.warnings {
-            let (code, count) = (warning.code.as_str(), warning.count);
-            self.env.metrics.vendor_answer_warnings.with_label_values(&[code]).inc();
-            let Exchange { tenant, call_id, .. } = exchange;
-            tracing::info!(%tenant, %call_id, code, count, "vendor answer deviates from its documentation");
-        }
-    }
-
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         request: VendorCall<'_>,
@@ -282,13 +211,13 @@ impl VendorClient {
         Ok(response)
     }
 
-    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+    pub(super) fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
         parse_retry_after(text, self.env.wall_clock.now())
     }
 
     /// Reads a body within `vendor.max_response_bytes`, counted after decompression, and within the body budget.
-    async fn read(
+    pub(super) async fn read(
         &self,
         mut response: Response,
         token: &VendorToken,
@@ -308,26 +237,10 @@ impl VendorClient {
     }
 }
 
-fn etag_of(headers: &HeaderMap) -> Option<String> {
-    text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES)
-}
-
 const fn submit_label(outcome: &SubmitOutcome) -> &'static str {
     match outcome {
         SubmitOutcome::Accepted => "accepted",
         SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault) => fault.code.as_str(),
         SubmitOutcome::Rejected(_) => "rejected",
-    }
-}
-
-const fn poll_label(outcome: &PollOutcome) -> &'static str {
-    match outcome {
-        PollOutcome::Ready(_) => "ready",
-        PollOutcome::Empty(_) => "empty",
-        PollOutcome::NotReady { .. } => "not_ready",
-        PollOutcome::Unchanged => "unchanged",
-        PollOutcome::NotFound(_) => "not_found",
-        PollOutcome::Rejected(_) => "rejected",
-        PollOutcome::Fault(fault) => fault.code.as_str(),
     }
 }

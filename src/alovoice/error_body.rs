@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
@@ -26,8 +26,13 @@ pub(super) fn is_refusal(status: StatusCode) -> bool {
 }
 
 /// Reads the vendor's words in the body of an error. If the body is incomplete or slow, the received part is used.
-pub(super) async fn words_of_error(mut response: Response, token: &VendorToken) -> Option<String> {
+pub(super) async fn words_of_error(response: Response, token: &VendorToken) -> Option<String> {
     let content_type = content_type_of(response.headers());
+    words_of_body(&read_beginning(response, token).await, content_type.as_deref(), token)
+}
+
+/// Reads the beginning of a body and removes the token. If the body is incomplete or slow, the received part is used.
+pub(super) async fn read_beginning(mut response: Response, token: &VendorToken) -> Bytes {
     let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
     let mut body = BytesMut::new();
     while let Ok(Ok(Some(chunk))) = timeout_at(deadline, response.chunk()).await {
@@ -39,7 +44,7 @@ pub(super) async fn words_of_error(mut response: Response, token: &VendorToken) 
     let mut body = without_token(body.freeze(), token);
     // A token at the cut would not be recognized.
     body.truncate(MAX_ERROR_BYTES - CUT_BYTES);
-    words_of_body(&body, content_type.as_deref(), token)
+    body
 }
 
 /// Returns the vendor's words in a body from which the token was removed.

@@ -51,6 +51,9 @@ pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
+/// The meaning of an answer to a submit without the documented id.
+pub(super) const UNCONFIRMED: &str = "the vendor's answer does not confirm the submit";
+
 /// The meaning of 404.
 pub(super) const UNKNOWN_CALL: &str = "the vendor does not know the call (404)";
 

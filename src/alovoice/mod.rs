@@ -6,6 +6,8 @@
 //! - `client` sends the requests; `recordings` streams the recordings.
 //! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it, `json` reads
 //!   its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body` reads such answers.
+//! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an answer: the
+//!   answer without ids and times, which recognizes similar answers.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
 //! - `body_budget` limits the memory of all answers together.
 
@@ -22,6 +24,8 @@ mod json;
 mod permits;
 mod recordings;
 mod repair;
+mod results;
+mod shape;
 mod words;
 
 pub use self::answer::AnswerReader;
@@ -29,3 +33,4 @@ pub use self::body_budget::BodyPermit;
 pub use self::client::{VendorCall, VendorClient};
 pub use self::permits::{CircuitOpen, FreePermits, VendorPermit, VendorPermits};
 pub use self::recordings::{REQUEST_HEADERS, Recording, RecordingRequest};
+pub use self::results::VendorAnswer;

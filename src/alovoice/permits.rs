@@ -199,6 +199,11 @@ impl VendorPermit {
         &self.permits.tenant
     }
 
+    /// Returns whether the circuit is open, so that no further request may follow.
+    pub fn is_circuit_open(&self) -> bool {
+        self.permits.state().breaker.open_until(self.permits.env.clock.now()).is_some()
+    }
+
     /// Records the vendor's health in the circuit breaker.
     pub(super) fn record(&self, health: VendorHealth) {
         let TenantPermits { tenant, env, .. } = &*self.permits;

@@ -6,7 +6,9 @@ use moka::future::Cache;
 
 use super::cache::Key;
 use super::{Analyses, AnalysesError};
-use crate::alovoice::VendorCall;
+use crate::alovoice::{VendorAnswer, VendorCall, VendorPermit};
+use crate::domain::answer_shape::AnswerShape;
+use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::PollOutcome;
 use crate::domain::trace::TraceContext;
@@ -94,7 +96,9 @@ async fn ask(
     };
     let token = tenant.vendor_token();
     let request = VendorCall { token: &token, call_id: &key.1, trace };
-    let (outcome, _body_permit) = analyses.vendor.result(&permit, request, None).await;
+    let asked_at = analyses.env.clock.now();
+    let VendorAnswer { outcome, shape, body_permit: _held } =
+        analyses.vendor.result(&permit, request, None).await;
     match outcome {
         PollOutcome::Ready(obtained) => {
             let span = spans::store_call("adopt", &key.0, &key.1);
@@ -115,6 +119,31 @@ async fn ask(
         | PollOutcome::Unchanged
         | PollOutcome::NotFound(_)
         | PollOutcome::Rejected(_) => Ok(()),
-        PollOutcome::Fault(fault) => Err(LookupOutcome::Unavailable { retry_after: fault.retry_after }),
+        PollOutcome::Fault(fault) => {
+            let unavailable = LookupOutcome::Unavailable { retry_after: fault.retry_after };
+            let Some(shape) = shape else { return Err(unavailable) };
+            let is_unknown = is_unknown(analyses, tenant, &permit, request, (shape, asked_at));
+            match is_unknown.await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(unavailable),
+                Err(error) => Err(LookupOutcome::Store(error.to_string())),
+            }
+        }
     }
+}
+
+/// Whether an answer that cannot be read is the vendor's answer for unknown calls. Sends a probe if that is not yet known.
+async fn is_unknown(
+    analyses: &Analyses,
+    tenant: &Tenant,
+    permit: &VendorPermit,
+    request: VendorCall<'_>,
+    (shape, asked_at): (AnswerShape, Timestamp),
+) -> Result<bool, StoreError> {
+    let find = || analyses.store.find_learned_answers(tenant.id(), request.token.fingerprint());
+    if find().await?.is_unknown(shape, analyses.env.clock.now()) {
+        return Ok(true);
+    }
+    analyses.prober.probe(tenant, permit, request, asked_at).await?;
+    Ok(find().await?.is_unknown(shape, analyses.env.clock.now()))
 }

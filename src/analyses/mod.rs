@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod listing;
 mod lookup;
+mod prober;
 mod refresh;
 mod representation;
 mod results;
@@ -33,6 +34,7 @@ pub use self::error::AnalysesError;
 pub use self::feed::{EventStream, Feed, FeedPage, Start, StreamItem, TooManyStreams};
 pub use self::listing::Listing;
 use self::lookup::Lookups;
+pub use self::prober::Prober;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 pub use self::webhooks::{
@@ -59,6 +61,7 @@ pub struct Analyses {
     /// Client for calls that were never submitted here.
     vendor: Arc<VendorClient>,
     vendor_permits: Arc<VendorPermits>,
+    prober: Arc<Prober>,
     guard: Guard,
     /// Cancelled when the gateway drains; waiting callers are answered then.
     draining: CancellationToken,
@@ -73,7 +76,7 @@ impl Analyses {
         settings: &Settings,
         env: Env,
         store: Arc<dyn Store>,
-        (vendor, vendor_permits): (Arc<VendorClient>, Arc<VendorPermits>),
+        (vendor, vendor_permits, prober): (Arc<VendorClient>, Arc<VendorPermits>, Arc<Prober>),
         draining: CancellationToken,
     ) -> Self {
         Self {
@@ -81,6 +84,7 @@ impl Analyses {
             store,
             vendor,
             vendor_permits,
+            prober,
             guard: Guard::new(&settings.callbacks),
             draining,
             cache: RepresentationCache::new(&settings.cache),

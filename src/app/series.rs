@@ -3,6 +3,7 @@
 
 use crate::domain::answer_warnings::WarningCode;
 use crate::domain::events::EventKind;
+use crate::domain::learned_answers::ProbeOutcome;
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::webhooks::DisabledReason;
 use crate::secrets::SecretKind;
@@ -32,8 +33,17 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     let unsigned = AttemptOutcome::Unsigned { detail: String::new() };
     let _ = metrics.callback_attempts.with_label_values(&[unsigned.label()]);
     for tenant in tenants.all().map(|tenant| tenant.id().as_str()) {
-        for counter in [&metrics.rate_limited, &metrics.callbacks_given_up, &metrics.vendor_token_refusals] {
+        for counter in [
+            &metrics.rate_limited,
+            &metrics.callbacks_given_up,
+            &metrics.vendor_token_refusals,
+            &metrics.submissions_unconfirmed,
+            &metrics.submissions_repeated,
+        ] {
             let _ = counter.with_label_values(&[tenant]);
+        }
+        for outcome in ProbeOutcome::ALL.map(ProbeOutcome::as_str).into_iter().chain(["failed"]) {
+            let _ = metrics.vendor_probes.with_label_values(&[tenant, outcome]);
         }
         for kind in EventKind::ALL {
             let _ = metrics.events.with_label_values(&[tenant, kind.as_str()]);

@@ -10,7 +10,7 @@
 //!
 //! Invariants: a key is pinned to its algorithms when it is loaded, so a token's `alg` can only choose among them (RFC 8725,
 //! 3.1). Nothing in a token can name the source of a key (`jku`, `jwk`, `x5u` and `x5c` are not read). No error repeats any
-//! part of a token.
+//! part of a token, except for [`Verifier::explain`], which quotes claims.
 
 mod bearer;
 mod caller;

@@ -41,6 +41,8 @@ pub(super) enum Accepts {
     Address,
     /// The URL of a store.
     StoreUrl,
+    /// The URL of a PostgreSQL database.
+    PostgresUrl,
     /// A filter for logs.
     LogFilter,
     /// A list of values.
@@ -85,6 +87,7 @@ impl fmt::Display for Accepts {
             Self::Network => f.write_str("a network such as \"10.0.0.0/8\" or \"fd00::/8\""),
             Self::Address => f.write_str("an IP address and a port such as \"0.0.0.0:8080\""),
             Self::StoreUrl => f.write_str("\"sqlite://path\" or \"postgres://user@host:5432/database\""),
+            Self::PostgresUrl => f.write_str("\"postgres://user@host:5432/database\""),
             Self::LogFilter => f.write_str("a log filter such as \"info\""),
             Self::List { .. } => f.write_str("a list"),
         }
@@ -135,7 +138,7 @@ impl Accepts {
             Self::Words(_) | Self::Text => "string".to_owned(),
             Self::File => "path".to_owned(),
             Self::Variable => "environment variable".to_owned(),
-            Self::Url | Self::ProxyUrl | Self::StoreUrl => "URL".to_owned(),
+            Self::Url | Self::ProxyUrl | Self::StoreUrl | Self::PostgresUrl => "URL".to_owned(),
             Self::Origin => "origin".to_owned(),
             Self::Network => "network".to_owned(),
             Self::Address => "address and port".to_owned(),

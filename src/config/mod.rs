@@ -20,6 +20,7 @@ mod keys;
 mod log_filter;
 mod loopback;
 mod network;
+mod postgres_url;
 mod problems;
 mod proxy_url;
 mod rate_limit;
@@ -44,6 +45,7 @@ pub use issuers::{IssuerSettings, KeySource, claim_names};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
 pub use network::NetworkSettings;
+pub use postgres_url::{ConnectionParameters, InvalidPostgresUrl, PostgresUrl};
 pub(crate) use problems::key_path;
 pub use problems::{SettingsProblem, SettingsProblems};
 pub use proxy_url::{InvalidProxyUrl, ProxyUrl};
@@ -54,7 +56,7 @@ pub use settings::{
     LogFormat, LogSettings, Settings, TracesSettings,
 };
 pub use store::StoreSettings;
-pub use store_url::{InvalidStoreUrl, PostgresUrl, StoreUrl};
+pub use store_url::{InvalidStoreUrl, StoreUrl};
 pub(crate) use tenants::{CALLBACK_SECRET, SecretKeys, VENDOR_TOKEN};
 pub use tenants::{SecretSource, TenantSettings};
 pub use vendor::VendorSettings;

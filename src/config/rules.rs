@@ -1,5 +1,6 @@
 //! Rules for the values of settings, one for each kind of value, with their error messages.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,7 +13,6 @@ use url::Url;
 
 use super::accepts::Accepts;
 use super::log_filter::parse_log_filter;
-use super::store_url::{InvalidStoreUrl, StoreUrl};
 use super::units::{HumanDuration, HumanSize};
 
 /// Reason why a value is refused.
@@ -276,11 +276,11 @@ pub(super) fn address() -> ValueRule<SocketAddr> {
     ValueRule::plain(Accepts::Address, |given| given.text()?.parse().ok())
 }
 
-/// Creates the rule for the URL of a store. An error does not show the URL, because it may contain a password.
-pub(super) fn store_url() -> ValueRule<StoreUrl> {
-    ValueRule::new(Accepts::StoreUrl, |given| {
-        let url = given.text().unwrap_or_default();
-        url.parse().map_err(|error: InvalidStoreUrl| InvalidValue::because(error.to_string()))
+/// Creates the rule for text that may hold a secret, so that no message shows it.
+pub(super) fn secret_text<T: FromStr<Err: Display> + 'static>(accepts: Accepts) -> ValueRule<T> {
+    ValueRule::new(accepts, |given| {
+        let parsed = given.text().unwrap_or_default().parse::<T>();
+        parsed.map_err(|error| InvalidValue::because(error.to_string()))
     })
 }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::accepts::Accepts;
 use super::declare::settings;
 use super::keys::Contents;
-use super::rules::{duration, file, integer, store_url};
+use super::postgres_url::PostgresUrl;
+use super::rules::{duration, file, integer, secret_text};
 use super::store_url::StoreUrl;
 use super::units::{DAY, SECOND};
 
@@ -14,13 +16,22 @@ settings! {
     struct StoreSettings {
         /// URL of the database: "sqlite://relative/path" or "sqlite:///absolute/path" for a SQLite file, or
         /// "postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem" for a PostgreSQL server
-        /// (version 15 or newer). Several replicas need PostgreSQL.
-        url: StoreUrl = store_url().default("sqlite://alovoice-gateway.db").example("postgres://gateway@db.example.uz:5432/gateway"),
+        /// (version 15 or newer), with the parameters of psql. Several hosts, "postgres://user@one,two/database", are tried in their
+        /// order until one can be written to. Several replicas need PostgreSQL.
+        url: StoreUrl = secret_text(Accepts::StoreUrl).default("sqlite://alovoice-gateway.db").example("postgres://gateway@db.example.uz:5432/gateway"),
+        /// URL of a direct connection to the same PostgreSQL database, for LISTEN. Needed if url leads to a connection pooler that
+        /// pools by transaction.
+        listen_url: Option<PostgresUrl> = secret_text(Accepts::PostgresUrl).optional().example("postgres://gateway@db-direct.example.uz:5432/gateway"),
         /// File with the password for PostgreSQL. The gateway reads the file for every new connection.
         password_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/database-password"),
         /// Maximum number of connections from this process to PostgreSQL. One more connection listens for changes by other replicas.
         max_connections: usize = integer(2..=1000).default(16),
         /// Time after which finished analyses, their events and their deliveries are deleted.
         retention: Duration = duration(SECOND..=36_500 * DAY).default("90d"),
+    }
+    check |section| {
+        if let (Some(StoreUrl::Sqlite(_)), Some(Some(_))) = (&url, &listen_url) {
+            section.problem("listen_url", "needs a PostgreSQL database in url".to_owned());
+        }
     }
 }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::answer_warnings::AnswerWarning;
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
-use super::events::EventPayload;
+use super::event_payload::EventPayload;
 use super::ids::{CallId, TenantId};
 use super::tags::Tag;
 use super::trace::TraceContext;
@@ -95,7 +95,8 @@ pub struct Failure {
 
 /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
 /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-/// `call_not_found` (AloVoice may not know the call yet), `no_result` (AloVoice answered without a result; `detail` has its words) or
+/// `call_not_found` (AloVoice does not know the call, or does not know it yet), `no_result` (AloVoice answered without a
+/// result; `detail` has its words), `submission_unconfirmed` (AloVoice may or may not have accepted the call) or
 /// `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +115,8 @@ pub enum FaultCode {
     CallNotFound,
     /// The vendor answered with words in place of a result: an error, or that the result is not ready.
     NoResult,
+    /// The vendor may have accepted the call: its answers do not show whether it did.
+    SubmissionUnconfirmed,
     /// The answer of the vendor was invalid.
     AnswerUnreadable,
 }
@@ -129,6 +132,7 @@ impl FaultCode {
             Self::TokenRefused => "token_refused",
             Self::CallNotFound => "not_found",
             Self::NoResult => "no_result",
+            Self::SubmissionUnconfirmed => "unconfirmed",
             Self::AnswerUnreadable => "unreadable",
         }
     }

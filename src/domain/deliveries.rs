@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::analysis::SubmissionCallback;
 use super::callback_url::CallbackUrl;
 use super::clock::{Entropy, Timestamp};
-use super::events::EventPayload;
+use super::event_payload::EventPayload;
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
 

@@ -10,7 +10,8 @@ use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
-/// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` has the outcome).
+/// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` has the
+/// outcome).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
     /// The result is available.
@@ -43,33 +44,6 @@ impl EventKind {
     }
 }
 
-/// Payload of an event: `full` (the whole analysis) or `thin` (the ids, the status, the revision and the URL of the
-/// analysis).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EventPayload {
-    /// The whole analysis.
-    #[default]
-    Full,
-    /// The ids, the status, the revision and the URL of the analysis.
-    Thin,
-}
-
-impl EventPayload {
-    /// Name in the API and the store.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Thin => "thin",
-        }
-    }
-
-    /// Parses the output of [`EventPayload::as_str`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Full, Self::Thin].into_iter().find(|payload| payload.as_str() == word)
-    }
-}
-
 /// Event with the bodies that receivers get, byte for byte.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -85,7 +59,7 @@ pub struct Event {
     pub at: Timestamp,
     /// JSON object with `type`, `timestamp` and `data`.
     pub body: Bytes,
-    /// The same object with less `data`, for receivers of [`EventPayload::Thin`].
+    /// The same object with less `data`, for receivers of [`EventPayload::Thin`](super::event_payload::EventPayload).
     pub thin_body: Bytes,
 }
 
@@ -98,7 +72,7 @@ struct EventBody<T> {
     data: T,
 }
 
-/// The `data` of an event in [`EventPayload::Thin`].
+/// The `data` of an event in [`EventPayload::Thin`](super::event_payload::EventPayload).
 #[derive(Debug, Serialize)]
 struct ThinData<'a> {
     call_id: &'a CallId,

@@ -3,15 +3,18 @@
 //! ```text
 //!            submit            confirm (outcome unknown)          poll                     settle
 //! queued ──────────► accepted ────────────────────────► processing ──► completed ──► (revision) ──► rest
-//!    ▲                          vendor denies the call │         │
+//!    ▲                   vendor does not know the call │         │
 //!    └─────────────────────────────────────────────────┘         └──► failed
 //! ```
 //!
 //! A caller may ask for a new analysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
-//! therefore polls for the result first and submits the call again only if the vendor denies it.
+//! therefore polls for the result first. The gateway submits the call again only if the vendor answers that it does not know the
+//! call. The gateway learns this answer ([`learned_answers`](super::learned_answers)). If calls in progress may have the same
+//! answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
 
+mod confirmation;
 mod polls;
 mod refresh;
 mod steps;
@@ -20,7 +23,9 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::steps::{Context, Effect, PollOutcome, Step, SubmitOutcome, VendorFault};
+pub use self::steps::{
+    Confirmation, Context, Effect, PollOutcome, ShapedAnswer, Step, SubmitOutcome, VendorFault,
+};
 use super::analysis::{
     Analysis, Failure, FailureCode, FaultCode, LastError, LastReanalysis, Reanalysis, ReanalysisOutcome,
     Stage, Status, Submission, VendorResult, Work,
@@ -38,11 +43,8 @@ impl Analysis {
         work.leased = false;
         let effect = match step {
             Step::Submitted(outcome) => self.submitted(work, outcome, context),
-            Step::Polled(outcome) => match work.stage {
-                Stage::Settle => self.settled(work, outcome, context),
-                Stage::Refresh => self.refreshed(work, outcome, context),
-                Stage::Submit | Stage::Confirm | Stage::Poll => self.polled(work, outcome, context),
-            },
+            Step::Polled(outcome) => self.answered(work, outcome, None, context),
+            Step::Answered(outcome, answer) => self.answered(work, outcome, answer.shape, context),
         };
         if let Some(work) = &mut self.work
             && work.stage.is_of_round()
@@ -142,6 +144,7 @@ impl Analysis {
                     return self.fail(FailureCode::CallNotFound, detail, context.now);
                 }
                 work.stage = Stage::Submit;
+                work.submits = work.submits.saturating_sub(1);
                 self.faulted(work, fault, context)
             }
             SubmitOutcome::Unknown(fault) => {

@@ -1,6 +1,7 @@
 //! The domain: ids, states and their transitions, schedules, events, deliveries. Everything is pure: no I/O, no async, no framework.
 
 pub mod analysis;
+pub mod answer_shape;
 pub mod answer_warnings;
 pub mod audio_link;
 pub mod audit;
@@ -8,11 +9,13 @@ pub mod callback_url;
 pub mod claim_path;
 pub mod clock;
 pub mod deliveries;
+pub mod event_payload;
 pub mod events;
 pub mod feed;
 pub mod idempotency;
 pub mod ids;
 pub mod invisible;
+pub mod learned_answers;
 pub mod lifecycle;
 pub mod listing;
 pub mod pace;

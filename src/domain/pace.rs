@@ -1,5 +1,6 @@
 //! The vendor's processing time for a tenant's calls, learned from completed calls. It determines the time of the
-//! first poll: when the quickest results tend to be ready.
+//! first poll: when the quickest results tend to be ready. It also determines when a call without a result was probably
+//! lost: after the longest processing times.
 //!
 //! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro,
 //! 1951) on their logarithm. A sample above the estimate increases the estimate a little, and a sample below it
@@ -26,6 +27,8 @@ use super::polling::PollingPolicy;
 pub struct Pace {
     /// Time from the vendor's acceptance to the first poll, in whole milliseconds. It applies after enough samples.
     pub first_poll_after: Duration,
+    /// Processing time that one result in a hundred exceeds, in whole milliseconds. It applies after enough samples.
+    pub slowest: Duration,
     /// Number of samples so far. It saturates at the maximum.
     pub samples: u32,
     /// Time of the last sample.
@@ -49,6 +52,16 @@ impl Pace {
     pub const ENOUGH_SAMPLES: u32 = 16;
     /// Maximum time to the first poll, even if the estimate is longer.
     pub const MAX_FIRST_POLL_AFTER: Duration = Duration::from_secs(3600);
+
+    /// Share of results that are ready within [`Pace::slowest`].
+    pub const SLOWEST_QUANTILE: f64 = 0.99;
+    /// Until enough samples: the 99th percentile as a multiple of `first_after`. With default settings, five minutes.
+    const ASSUMED_SLOWEST: u32 = 30;
+    /// First estimate of the 99th percentile as a multiple of the first sample: that of a log-normal distribution with a spread of
+    /// about 0.35 whose first sample is at the first decile.
+    const SLOWEST_OF_FIRST: f64 = 3.5;
+    /// Gain of the 99th percentile: a slower vendor is followed within a few results, a quicker vendor within some hundreds.
+    const SLOWEST_GAIN: f64 = 0.2;
 
     /// Maximum gain. The first steps are large, but random outliers must not change the estimate much.
     const MOST_GAIN: f64 = 0.2;
@@ -90,7 +103,9 @@ impl Pace {
         }
         let Some(known) = known else {
             let first_poll_after = bounded(processed.likely(policy), policy);
-            return Some(Self { first_poll_after, samples: 1, learned_at: now });
+            let slowest = bounded_slowest(processed.found_after, policy).mul_f64(Self::SLOWEST_OF_FIRST);
+            let slowest = bounded_slowest(slowest, policy);
+            return Some(Self { first_poll_after, slowest, samples: 1, learned_at: now });
         };
         let estimate = bounded(known.first_poll_after, policy);
         // A clock that was set back must not stop the learning.
@@ -104,7 +119,22 @@ impl Pace {
         let below = processed.at_first_poll || processed.likely(policy) < estimate;
         let step = if below { -gain * (1.0 - Self::QUANTILE) } else { gain * Self::QUANTILE };
         let first_poll_after = bounded(estimate.mul_f64(step.exp()), policy);
-        Some(Self { first_poll_after, samples, learned_at: now })
+        // The poll that found the result bounds the processing time from above.
+        let exceeds = processed.found_after > known.slowest;
+        let share = if exceeds { Self::SLOWEST_QUANTILE } else { Self::SLOWEST_QUANTILE - 1.0 };
+        let slowest = bounded_slowest(known.slowest, policy).mul_f64((Self::SLOWEST_GAIN * share).exp());
+        let slowest = bounded_slowest(slowest, policy);
+        Some(Self { first_poll_after, slowest, samples, learned_at: now })
+    }
+
+    /// Returns the processing time that one result in a hundred exceeds.
+    pub fn slowest(known: Option<Self>, policy: &PollingPolicy) -> Duration {
+        let assumed = policy.first_after.saturating_mul(Self::ASSUMED_SLOWEST);
+        match known {
+            Some(known) if known.samples >= Self::ENOUGH_SAMPLES => known.slowest,
+            Some(known) => known.slowest.max(assumed),
+            None => assumed,
+        }
     }
 
     /// Returns the time from the vendor's acceptance to the first poll.
@@ -129,9 +159,19 @@ impl ProcessingTime {
     }
 }
 
-/// Limits the time to its bounds and rounds it to whole milliseconds, which the store keeps.
+/// Limits the time to the first poll to its bounds.
 fn bounded(first_poll_after: Duration, policy: &PollingPolicy) -> Duration {
     let least = policy.min_interval;
-    let bounded = first_poll_after.clamp(least, Pace::MAX_FIRST_POLL_AFTER.max(least));
-    Duration::from_millis(u64::try_from(bounded.as_millis()).unwrap_or(u64::MAX))
+    whole_millis(first_poll_after.clamp(least, Pace::MAX_FIRST_POLL_AFTER.max(least)))
+}
+
+/// Limits the 99th percentile to its bounds. No result is found after the deadline.
+fn bounded_slowest(slowest: Duration, policy: &PollingPolicy) -> Duration {
+    let least = policy.min_interval;
+    whole_millis(slowest.clamp(least, policy.deadline.max(least)))
+}
+
+/// Rounds to whole milliseconds, which the store keeps.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -4,7 +4,9 @@ mod echo;
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use self::echo::Echo;
 use super::secrets::{InvalidSecret, check_visible};
@@ -57,6 +59,12 @@ impl VendorToken {
         self.0.expose_secret()
     }
 
+    /// Returns a fingerprint that shows whether the token has changed.
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        let digest = digest(&SHA256, self.expose().as_bytes());
+        TokenFingerprint(digest.as_ref().iter().take(2).fold(0, |hash, byte| (hash << 8) | u16::from(*byte)))
+    }
+
     /// Returns the bytes with the token replaced, in each spelling in which a server may repeat it: plain, percent-encoded, with
     /// escapes of JSON or entities of HTML, in base64, each in UTF-8, UTF-16 or UTF-32. `None` if the token is not there.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -71,6 +79,11 @@ impl VendorToken {
         }
     }
 }
+
+/// Two bytes of a hash of a [`VendorToken`]. They suffice to notice another token, and are too few to test guesses of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenFingerprint(u16);
 
 /// Whether the text is a line of a shell script or of an environment file, such as `export TOKEN=value`. A token in base64
 /// may end with `=`.

@@ -21,7 +21,7 @@ use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission, SubmissionCallback};
 use crate::domain::callback_url::{CallbackUrl, InvalidCallbackUrl};
 use crate::domain::clock::Timestamp;
-use crate::domain::events::EventPayload;
+use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
 

@@ -12,7 +12,7 @@ use super::request::ApiRequest;
 use crate::analyses::DeliveryWithAttempts;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryStatus};
-use crate::domain::events::EventPayload;
+use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, WebhookId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
 

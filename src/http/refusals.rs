@@ -1,8 +1,8 @@
 //! The log of refused requests: a line for an answer 401 or 403, with the reason and the claim concerned and without
 //! the token.
 //!
-//! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. The next
-//! line has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.
+//! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. A further line
+//! has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,56 +60,74 @@ impl Refusal {
 /// Limits the lines. There are few reasons and configured issuers, so the memory is bounded.
 pub struct RefusalLog {
     clock: Arc<dyn Clock>,
-    windows: Mutex<HashMap<(&'static str, Option<String>), Window>>,
+    windows: Mutex<HashMap<Kind, Window>>,
 }
+
+/// A reason and an issuer.
+type Kind = (&'static str, Option<String>);
 
 struct Window {
     began: Timestamp,
     lines: u32,
-    /// Number of lines suppressed since the last written line.
+    /// Number of lines suppressed since the last written count.
     suppressed: u64,
+}
+
+/// Whether a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    Written,
+    /// The first line that is suppressed since the last count. A count must follow.
+    SuppressedFirst,
+    Suppressed,
 }
 
 impl RefusalLog {
     /// Creates a log without lines.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, windows: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, windows: Mutex::default() })
     }
 
-    /// Writes the line of a refused request, unless there are too many.
-    pub(super) fn write(&self, refusal: &Refusal, detail: &str, request_id: &str) {
-        let Some(suppressed) = self.admit(refusal) else { return };
-        let Refusal { reason, issuer, claim, tenant } = refusal;
-        tracing::info!(
-            reason,
-            detail,
-            issuer,
-            claim,
-            tenant = tenant.as_ref().map(TenantId::as_str),
-            request_id,
-            suppressed = (suppressed > 0).then_some(suppressed),
-            "request refused"
-        );
+    /// Writes the line of a refused request, unless there are too many. The number of suppressed lines follows after [`WINDOW`].
+    pub(super) fn write(self: &Arc<Self>, refusal: &Refusal, detail: &str, request_id: &str) {
+        let kind = (refusal.reason, refusal.issuer.clone());
+        match self.admit(&kind) {
+            Admission::Written => {
+                let Refusal { reason, issuer, claim, tenant } = refusal;
+                let tenant = tenant.as_ref().map(TenantId::as_str);
+                tracing::info!(reason, detail, issuer, claim, tenant, request_id, "request refused");
+            }
+            Admission::SuppressedFirst => {
+                let log = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(WINDOW).await;
+                    let suppressed = log.take_suppressed(&kind);
+                    tracing::info!(reason = kind.0, issuer = kind.1, suppressed, "further requests refused");
+                });
+            }
+            Admission::Suppressed => {}
+        }
     }
 
-    /// Counts a line. Returns the number of lines that were suppressed before it, or `None` if it is suppressed too.
-    fn admit(&self, refusal: &Refusal) -> Option<u64> {
+    fn admit(&self, kind: &Kind) -> Admission {
         let now = self.clock.now();
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.entry((refusal.reason, refusal.issuer.clone())).or_insert(Window {
-            began: now,
-            lines: 0,
-            suppressed: 0,
-        });
+        let window = windows.entry(kind.clone()).or_insert(Window { began: now, lines: 0, suppressed: 0 });
         if now.since(window.began) >= WINDOW {
             (window.began, window.lines) = (now, 0);
         }
-        if window.lines == MAX_LINES {
-            window.suppressed += 1;
-            return None;
+        if window.lines < MAX_LINES {
+            window.lines += 1;
+            return Admission::Written;
         }
-        window.lines += 1;
-        Some(std::mem::take(&mut window.suppressed))
+        window.suppressed += 1;
+        if window.suppressed == 1 { Admission::SuppressedFirst } else { Admission::Suppressed }
+    }
+
+    /// Returns the number of lines suppressed since the last call, and begins to count again.
+    fn take_suppressed(&self, kind: &Kind) -> u64 {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.get_mut(kind).map_or(0, |window| std::mem::take(&mut window.suppressed))
     }
 }
 
@@ -132,28 +150,29 @@ mod tests {
     fn lines_are_limited_for_each_reason_and_issuer() {
         let clock = Arc::new(ManualClock::default());
         let log = RefusalLog::new(clock.clone());
-        let of = |reason, issuer: &str| Refusal {
-            issuer: Some(issuer.to_owned()),
-            ..Refusal::without_token(reason)
-        };
-        let admitted = |refusal: &Refusal, count| (0..count).filter(|_| log.admit(refusal).is_some()).count();
+        let of = |reason, issuer: &str| (reason, Some(issuer.to_owned()));
         let expired = of("expired", "https://a.test");
-        assert_eq!(admitted(&expired, 25), 10);
-        for other in [
+        for kind in [
+            expired.clone(),
             of("audience", "https://a.test"),
             of("expired", "https://b.test"),
-            Refusal::without_token("missing"),
+            ("missing", None),
         ] {
-            assert_eq!(admitted(&other, 25), 10, "{other:?}");
+            let admitted: Vec<_> = (0..25).map(|_| log.admit(&kind)).collect();
+            assert!(admitted[..10].iter().all(|admission| *admission == Admission::Written), "{kind:?}");
+            assert_eq!(admitted[10], Admission::SuppressedFirst);
+            assert!(admitted[11..].iter().all(|admission| *admission == Admission::Suppressed), "{kind:?}");
         }
         clock.0.store(9_999, Ordering::SeqCst);
-        assert_eq!(log.admit(&expired), None);
-        clock.0.store(10_000, Ordering::SeqCst);
+        assert_eq!(log.admit(&expired), Admission::Suppressed);
+        assert_eq!((log.take_suppressed(&expired), log.take_suppressed(&expired)), (16, 0));
         assert_eq!(
             log.admit(&expired),
-            Some(16),
-            "the first line of a window counts those that were suppressed"
+            Admission::SuppressedFirst,
+            "a count follows each count with new lines"
         );
-        assert_eq!(log.admit(&expired), Some(0));
+        clock.0.store(10_000, Ordering::SeqCst);
+        assert_eq!(log.admit(&expired), Admission::Written);
+        assert_eq!(log.take_suppressed(&expired), 1);
     }
 }

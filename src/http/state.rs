@@ -32,7 +32,7 @@ pub struct ApiState {
     /// Rate limits of the tenants.
     pub limits: RateLimits,
     /// Log of refused requests.
-    pub refusals: RefusalLog,
+    pub refusals: Arc<RefusalLog>,
     /// Executes requests with an `Idempotency-Key`.
     pub keyed: Arc<KeyedRequests>,
     /// Store, for readiness and metrics.

@@ -15,6 +15,7 @@ pub(super) async fn get_vendor_answer(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: call_id, .. } = request;
     let answer = state.analyses.vendor_answer(&tenant, &call_id, trace).await?;
-    let is_json = serde_json::from_slice::<IgnoredAny>(&answer).is_ok();
+    // Ignored strings are not checked, so the encoding is checked before.
+    let is_json = str::from_utf8(&answer).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
     Ok(if is_json { tagged_json(&http, answer) } else { tagged_bytes(&http, answer) })
 }

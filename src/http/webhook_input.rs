@@ -11,7 +11,8 @@ use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
-use crate::domain::events::{EventKind, EventPayload};
+use crate::domain::event_payload::EventPayload;
+use crate::domain::events::EventKind;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::analyses::WebhookState;
 use crate::domain::clock::Timestamp;
-use crate::domain::events::{EventKind, EventPayload};
+use crate::domain::event_payload::EventPayload;
+use crate::domain::events::EventKind;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::DisabledReason;
 

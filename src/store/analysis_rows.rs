@@ -3,6 +3,7 @@
 use super::StoreError;
 use super::values::{Row, Value, json};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Status, Work};
+use crate::domain::answer_shape::{AnswerShape, InvalidShape};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::ListedAnalysis;
 
@@ -26,8 +27,8 @@ impl CallKey {
 
 /// The columns that [`read`] reads, and the fencing token.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
-     failure, last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, accepted_at, polls, errors, \
-     etag, empty_since, missing_since, denied_since, fence, leased";
+     failure, last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, sent_at, submits, \
+     accepted_at, polls, errors, etag, empty_since, missing_since, denied_since, shapes, fence, leased";
 
 /// Returns the values of the columns for status, revision, end, metadata, failure, last error, last new analysis, last refresh and
 /// trace.
@@ -45,14 +46,17 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
     ])
 }
 
-/// Returns the values of the columns for the work: stage; due, start and acceptance times; polls and errors; `ETag`;
-/// and the times since which the result has been empty, missing or denied.
-pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 10] {
+/// Returns the values of the columns for the work: stage; due, start and submit times; submits; time of acceptance;
+/// polls and errors; `ETag`; the times since which the result has been empty or missing, or the call unknown; shapes of
+/// the answers.
+pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 13] {
     let work = analysis.work.as_ref();
     [
         work.map(|work| work.stage.as_str()).into(),
         work.map(|work| work.due_at).into(),
         work.map(|work| work.started_at).into(),
+        work.and_then(|work| work.sent_at).into(),
+        work.map_or(0, |work| work.submits).into(),
         work.and_then(|work| work.accepted_at).into(),
         work.map_or(0, |work| work.polls).into(),
         work.map_or(0, |work| work.errors).into(),
@@ -60,6 +64,7 @@ pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 10] {
         work.and_then(|work| work.empty_since).into(),
         work.and_then(|work| work.missing_since).into(),
         work.and_then(|work| work.denied_since).into(),
+        work.map(|work| &work.shapes).filter(|shapes| !shapes.is_empty()).map(|shapes| joined(shapes)).into(),
     ]
 }
 
@@ -91,6 +96,8 @@ fn read_work(row: &dyn Row) -> Result<Option<Work>, StoreError> {
         due_at: row.get("due_at")?,
         leased: row.get("leased")?,
         started_at: row.get("started_at")?,
+        sent_at: row.get("sent_at")?,
+        submits: row.get("submits")?,
         accepted_at: row.get("accepted_at")?,
         polls: row.get("polls")?,
         errors: row.get("errors")?,
@@ -98,7 +105,16 @@ fn read_work(row: &dyn Row) -> Result<Option<Work>, StoreError> {
         empty_since: row.get("empty_since")?,
         missing_since: row.get("missing_since")?,
         denied_since: row.get("denied_since")?,
+        shapes: if row.value("shapes")? == Value::Null { Vec::new() } else { row.parse("shapes", parsed)? },
     }))
+}
+
+fn joined(shapes: &[AnswerShape]) -> String {
+    shapes.iter().map(AnswerShape::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn parsed(text: &str) -> Result<Vec<AnswerShape>, InvalidShape> {
+    text.split(' ').map(str::parse).collect()
 }
 
 /// Reads a row of [`COLUMNS`] and the summary of the result.

@@ -9,7 +9,7 @@ use super::webhook_rows::read_sealed;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
-use crate::domain::events::EventPayload;
+use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, WebhookId};
 
 /// A stored delivery.

@@ -29,6 +29,7 @@ mod delivery_rows;
 mod events;
 mod feed;
 mod idempotency;
+mod learned_answers;
 pub mod postgres;
 mod refreshes;
 mod refused_work;
@@ -73,6 +74,7 @@ pub use self::deliveries::{DeliveryStore, Sending};
 pub use self::delivery_rows::RecordedDelivery;
 pub use self::feed::FeedStore;
 pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};
+pub use self::learned_answers::{LearnedAnswersStore, ProbeClaim};
 pub use self::refreshes::Refreshing;
 pub use self::replay_steps::Advanced;
 pub use self::replays::{ReplayBegin, ReplayStore};
@@ -147,6 +149,7 @@ pub trait Store:
     + DeliveryStore
     + FeedStore
     + IdempotencyKeyStore
+    + LearnedAnswersStore
     + ReplayStore
     + RetentionStore
     + SealedStore

@@ -10,6 +10,7 @@ use super::values::{Value, values};
 use super::{Change, StoreError, deletion, events, transitions};
 use crate::domain::analysis::{Analysis, Submission, VendorResult};
 use crate::domain::ids::{CallId, TenantId};
+use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 
@@ -21,9 +22,9 @@ pub(super) struct Submit {
 
 /// Parameters: those of [`inserted`]. Inserts nothing if the tenant has the call already.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
-     last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, \
-     empty_since, missing_since, denied_since) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
+     last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, sent_at, submits, accepted_at, polls, \
+     errors, etag, empty_since, missing_since, denied_since, shapes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+     ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25) \
      ON CONFLICT (tenant, call_id) DO NOTHING";
 
 impl Rule for Submit {
@@ -37,8 +38,8 @@ impl Rule for Submit {
             &[
                 "WITH inserted AS (",
                 INSERT,
-                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload) SELECT id, CAST(?23 AS text), \
-                 CAST(?24 AS text) FROM inserted WHERE CAST(?23 AS text) IS NOT NULL) SELECT id FROM inserted",
+                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload) SELECT id, CAST(?26 AS text), \
+                 CAST(?27 AS text) FROM inserted WHERE CAST(?26 AS text) IS NOT NULL) SELECT id FROM inserted",
             ],
         );
         let analysis = begin(transaction, &self.tenant, &self.submission);
@@ -183,7 +184,8 @@ impl Rule for Adopt {
         let submission =
             Submission { call_id, callback: None, metadata: None, reanalyze: false, trace: self.trace };
         let mut analysis = begin(transaction, &self.tenant, &submission);
-        let context = transitions::context(transaction, None, None);
+        let nothing = LearnedAnswers::nothing();
+        let context = transitions::context(transaction, None, None, &nothing);
         let effect = analysis.adopt(self.obtained.clone(), &context);
         let Some(row) = insert(transaction, &analysis).await? else { return Ok(false) };
         // This check follows the insert, which waits for a simultaneous deletion.
@@ -210,7 +212,7 @@ pub(super) async fn insert(
 }
 
 fn inserted(analysis: &Analysis) -> Result<Vec<Value<'_>>, StoreError> {
-    let mut values = Vec::with_capacity(24);
+    let mut values = Vec::with_capacity(27);
     values.extend([(&analysis.tenant).into(), (&analysis.call_id).into(), analysis.submitted_at.into()]);
     values.extend(state(analysis)?);
     values.extend(work(analysis));

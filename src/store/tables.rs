@@ -2,7 +2,7 @@
 
 /// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
 /// database. List and search entries are not copied; they are derived from the results.
-pub(super) const TABLES: [&str; 15] = [
+pub(super) const TABLES: [&str; 16] = [
     "analyses",
     "results",
     "callbacks",
@@ -10,6 +10,7 @@ pub(super) const TABLES: [&str; 15] = [
     "deliveries",
     "attempts",
     "paces",
+    "learned_answers",
     "feeds",
     "audit",
     "webhooks",
@@ -19,6 +20,9 @@ pub(super) const TABLES: [&str; 15] = [
     "usage",
     "idempotency",
 ];
+
+/// Tables whose rows are derived from the results, and not copied.
+pub(super) const DERIVED_TABLES: [&str; 3] = ["listings", "tags", "search"];
 
 /// A table of the database.
 #[derive(Debug)]

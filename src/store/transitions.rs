@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join;
+
 use super::analysis_rows::{COLUMNS, read, state, work};
 use super::claims::{Lease, Leased, Queue};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, json, values};
-use super::{Change, StoreError, events};
+use super::{Change, StoreError, events, learned_answers};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::ids::TenantId;
-use crate::domain::lifecycle::{Context, Effect, Step};
+use crate::domain::learned_answers::LearnedAnswers;
+use crate::domain::lifecycle::{Confirmation, Context, Effect, Step};
 use crate::domain::pace::Pace;
 use crate::domain::usage::Usage;
+use crate::domain::vendor_token::TokenFingerprint;
 
 /// The outcome of a step.
 #[derive(Debug, Clone)]
@@ -25,6 +29,10 @@ pub struct Applied {
     pub event: Option<EventKind>,
     /// Number of polls in the round of this step.
     pub polls: u32,
+    /// A probe for unknown calls is needed that starts at this time or later.
+    pub probe: Option<Timestamp>,
+    /// State of a submit of unknown outcome, when the step changed it.
+    pub confirmation: Option<Confirmation>,
 }
 
 /// Analyses that failed because their deadline passed.
@@ -52,17 +60,23 @@ impl Rule for Apply {
             sql!("SELECT ", COLUMNS, " FROM analyses WHERE id = ?1 AND fence = ?2 AND leased FOR UPDATE");
         let analysis = transaction.find(select, values![lease.row, lease.fence], |row| read(row)).await?;
         let analysis = analysis.ok_or(StoreError::LeaseLost)?;
-        let polled = u32::from(matches!(step, Step::Polled(_)));
+        let (polled, account) = match step {
+            Step::Submitted(_) => (0, None),
+            Step::Polled(_) => (1, None),
+            Step::Answered(_, answer) => (1, Some(answer.account)),
+        };
         let polls = analysis.work.as_ref().map_or(0, |work| work.polls) + polled;
         let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step.clone(), context);
-        let (analysis, event) = transition(transaction, lease.row, analysis, step).await?;
+        let applied = transition(transaction, lease.row, analysis, account, step).await?;
+        let applied = Applied { polls, ..applied };
+        let analysis = &applied.analysis;
         transaction.end_lease(Leased::Analysis, *lease);
-        transaction.count_usage(&analysis.tenant, Usage::step(polled.into(), event)).await?;
+        transaction.count_usage(&analysis.tenant, Usage::step(polled.into(), applied.event)).await?;
         if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
             let queue = if stage == Stage::Submit { Queue::Submits } else { Queue::Polls };
             transaction.notify(Change::Work(queue));
         }
-        Ok(Applied { analysis, event, polls })
+        Ok(applied)
     }
 }
 
@@ -101,9 +115,9 @@ impl Rule for FailOverdue {
                 transaction.query(&OVERDUE, values![tenant, too_long_ago, now, left], numbered).await?;
             for (row, analysis) in overdue {
                 let polls = analysis.work.as_ref().map_or(0, |work| work.polls);
-                let (analysis, event) = transition(transaction, row, analysis, Analysis::expire).await?;
-                transaction.count_usage(tenant, Usage::step(0, event)).await?;
-                failures.applied.push(Applied { analysis, event, polls });
+                let applied = transition(transaction, row, analysis, None, Analysis::expire).await?;
+                transaction.count_usage(tenant, Usage::step(0, applied.event)).await?;
+                failures.applied.push(Applied { polls, ..applied });
             }
             let started = values![tenant, too_long_ago];
             let next = transaction.find(&NEXT_START, started, |row| row.get("started_at")).await?;
@@ -122,27 +136,34 @@ fn numbered(row: &dyn Row) -> Result<(i64, Analysis), StoreError> {
     Ok((row.get("id")?, read(row)?))
 }
 
-/// Runs a transition on a locked row, writes its effects, and ends the lease. Returns the analysis after the
-/// transition, and the event that was written.
+/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` says which learned answers the
+/// transition needs, if any.
 async fn transition(
     transaction: &impl Transaction,
     row: i64,
     mut analysis: Analysis,
+    account: Option<TokenFingerprint>,
     step: impl FnOnce(&mut Analysis, &Context<'_>) -> Effect + Send,
-) -> Result<(Analysis, Option<EventKind>), StoreError> {
+) -> Result<Applied, StoreError> {
     let was_finished = analysis.status.is_finished();
     let current = if analysis.revision > 0 { result(transaction, row).await? } else { None };
-    let pace = find_pace(transaction, &analysis.tenant).await?;
-    let context = context(transaction, current.as_ref(), pace);
+    let (pace, learned) = try_join(
+        find_pace(transaction, &analysis.tenant),
+        learned_answers::find(transaction, &analysis.tenant, account),
+    )
+    .await?;
+    let answers = learned.answers();
+    let context = context(transaction, current.as_ref(), pace, &answers);
     let effect = step(&mut analysis, &context);
     update(transaction, row, &analysis, true).await?;
     if let Some(learned) = effect.pace {
         save_pace(transaction, &analysis.tenant, learned, pace.is_none()).await?;
     }
-    let event = effect.event;
+    learned.learn(transaction, &analysis.tenant, &effect.pending).await?;
+    let (event, probe, confirmation) = (effect.event, effect.probe, effect.confirmation);
     notify(transaction, &analysis, was_finished);
     follow(transaction, row, &analysis, effect, &context).await?;
-    Ok((analysis, event))
+    Ok(Applied { analysis, event, polls: 0, probe, confirmation })
 }
 
 /// Returns the context of a transition.
@@ -150,10 +171,11 @@ pub(super) fn context<'a>(
     transaction: &'a impl Transaction,
     current: Option<&'a AnalysisResult>,
     pace: Option<Pace>,
+    learned: &'a LearnedAnswers,
 ) -> Context<'a> {
     let env = transaction.env();
     let (now, jitter) = (env.clock.now(), env.entropy.fraction());
-    Context { now, policy: transaction.policy(), jitter, current, pace }
+    Context { now, policy: transaction.policy(), jitter, current, pace, learned }
 }
 
 /// Announces that an analysis changed. Only finished analyses are cached.
@@ -204,7 +226,7 @@ pub(super) async fn update(
     analysis: &Analysis,
     with_work: bool,
 ) -> Result<(), StoreError> {
-    let mut values = Vec::with_capacity(20);
+    let mut values = Vec::with_capacity(23);
     values.push(row.into());
     values.extend(state(analysis)?);
     let update = if with_work {
@@ -212,8 +234,8 @@ pub(super) async fn update(
         sql!(
             "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
              last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10, stage = ?11, due_at = ?12, \
-             started_at = ?13, accepted_at = ?14, polls = ?15, errors = ?16, etag = ?17, empty_since = ?18, \
-             missing_since = ?19, denied_since = ?20, leased = FALSE WHERE id = ?1"
+             started_at = ?13, sent_at = ?14, submits = ?15, accepted_at = ?16, polls = ?17, errors = ?18, etag = ?19, \
+             empty_since = ?20, missing_since = ?21, denied_since = ?22, shapes = ?23, leased = FALSE WHERE id = ?1"
         )
     } else {
         sql!(
@@ -231,11 +253,13 @@ pub(super) async fn find_pace(
     transaction: &impl Transaction,
     tenant: &TenantId,
 ) -> Result<Option<Pace>, StoreError> {
-    let select = sql!("SELECT first_poll_after_ms, samples, learned_at FROM paces WHERE tenant = ?1");
+    let select =
+        sql!("SELECT first_poll_after_ms, slowest_ms, samples, learned_at FROM paces WHERE tenant = ?1");
     transaction
         .find(select, values![tenant], |row| {
             Ok(Pace {
                 first_poll_after: row.get("first_poll_after_ms")?,
+                slowest: row.get("slowest_ms")?,
                 samples: row.get("samples")?,
                 learned_at: row.get("learned_at")?,
             })
@@ -253,16 +277,17 @@ async fn save_pace(
 ) -> Result<(), StoreError> {
     let save = if is_first {
         sql!(
-            "INSERT INTO paces (tenant, first_poll_after_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4) \
+            "INSERT INTO paces (tenant, first_poll_after_ms, slowest_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT (tenant) DO NOTHING"
         )
     } else {
         sql!(
             "WITH free AS MATERIALIZED (SELECT tenant FROM paces WHERE tenant = ?1 FOR UPDATE SKIP LOCKED) \
-             UPDATE paces SET first_poll_after_ms = ?2, samples = ?3, learned_at = ?4 \
+             UPDATE paces SET first_poll_after_ms = ?2, slowest_ms = ?3, samples = ?4, learned_at = ?5 \
              WHERE tenant IN (SELECT tenant FROM free)"
         )
     };
-    transaction.execute(save, values![tenant, pace.first_poll_after, pace.samples, pace.learned_at]).await?;
+    let Pace { first_poll_after, slowest, samples, learned_at } = pace;
+    transaction.execute(save, values![tenant, first_poll_after, slowest, samples, learned_at]).await?;
     Ok(())
 }

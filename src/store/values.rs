@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::domain::clock::Timestamp;
-use crate::domain::events::EventPayload;
+use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 
 /// The parameters of a statement, each converted by [`Value::from`].

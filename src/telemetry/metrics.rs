@@ -71,6 +71,12 @@ metrics! {
         "1 while the circuit breaker to AloVoice is open for a tenant, else 0.";
     vendor_token_refusals: IntCounterVec = "vendor_token_refusals_total" ["tenant"],
         "Number of requests that AloVoice refused because of the tenant's token.";
+    vendor_probes: IntCounterVec = "vendor_probes_total" ["tenant", "outcome"],
+        "Number of probes that ask AloVoice for a call that cannot exist, by tenant and outcome.";
+    submissions_unconfirmed: IntCounterVec = "submissions_unconfirmed_total" ["tenant"],
+        "Number of submits of which AloVoice's answers do not show whether it accepted the call.";
+    submissions_repeated: IntCounterVec = "submissions_repeated_total" ["tenant"],
+        "Number of calls that are submitted again after a submit of unknown outcome.";
     analyses: IntGaugeVec = "analyses" ["tenant", "status"],
         "Number of unfinished analyses, by tenant and status.";
     events: IntCounterVec = "events_total" ["tenant", "type"],

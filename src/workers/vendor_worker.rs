@@ -10,10 +10,13 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument, error_span};
 
 use super::{Report, Worker, lease_for};
-use crate::alovoice::{BodyPermit, FreePermits, VendorCall, VendorClient, VendorPermit, VendorPermits};
+use crate::alovoice::{
+    BodyPermit, FreePermits, VendorAnswer, VendorCall, VendorClient, VendorPermit, VendorPermits,
+};
+use crate::analyses::Prober;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
-use crate::domain::lifecycle::Step;
+use crate::domain::lifecycle::{Confirmation, ShapedAnswer, Step};
 use crate::domain::trace::TraceContext;
 use crate::env::Env;
 use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, WorkSlots};
@@ -32,6 +35,8 @@ pub struct VendorWorker {
     pub store: Arc<dyn Store>,
     /// Client of the vendor.
     pub vendor: Arc<VendorClient>,
+    /// Learns how the vendor answers for unknown calls.
+    pub prober: Arc<Prober>,
     /// Limits of the requests in flight, per tenant.
     pub permits: Arc<VendorPermits>,
     /// The tenants with their vendor tokens.
@@ -121,25 +126,32 @@ impl VendorWorker {
         let token = tenant.vendor_token();
         let request = VendorCall { token: &token, call_id: &analysis.call_id, trace };
         // The permit for the memory of a large answer is held until the answer is stored.
-        let (step, _body_permit) = match self.queue {
+        let (step, body_permit) = match self.queue {
             Queue::Submits => {
                 (Step::Submitted(self.vendor.submit(&permit, request).await), BodyPermit::default())
             }
             Queue::Polls => {
                 let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
-                let (outcome, body_permit) = self.vendor.result(&permit, request, etag).await;
-                (Step::Polled(outcome), body_permit)
+                let VendorAnswer { outcome, shape, body_permit } =
+                    self.vendor.result(&permit, request, etag).await;
+                (Step::Answered(outcome, ShapedAnswer { shape, account: token.fingerprint() }), body_permit)
             }
         };
         let is_refused = step.is_token_refused();
         let span = spans::store("apply", "analyses");
         let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
-        drop(permit);
+        drop(body_permit);
         match applied {
             Ok(applied) => {
                 self.observe(&applied);
                 if let Some(event) = applied.event {
                     spans::export("event", event.as_str());
+                }
+                if let Some(since) = applied.probe
+                    && let Err(error) = self.prober.probe(&tenant, &permit, request, since).await
+                {
+                    // The next answer that needs the probe asks for it again.
+                    tracing::error!(%error, "failed to store the outcome of a probe");
                 }
             }
             Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
@@ -158,9 +170,23 @@ impl VendorWorker {
 
     fn observe(&self, applied: &Applied) {
         let analysis = &applied.analysis;
+        let tenant = analysis.tenant.as_str();
+        match applied.confirmation {
+            Some(Confirmation::Unconfirmed) => {
+                tracing::warn!(
+                    "submission unconfirmed: the vendor's answers do not show whether it accepted the call"
+                );
+                self.env.metrics.submissions_unconfirmed.with_label_values(&[tenant]).inc();
+            }
+            Some(Confirmation::Resubmitted) => {
+                tracing::info!("call submitted again after a submit of unknown outcome");
+                self.env.metrics.submissions_repeated.with_label_values(&[tenant]).inc();
+            }
+            None => {}
+        }
         let Some(event) = applied.event else { return };
         tracing::info!(event = event.as_str(), revision = analysis.revision, "analysis changed");
-        self.env.metrics.events.with_label_values(&[analysis.tenant.as_str(), event.as_str()]).inc();
+        self.env.metrics.events.with_label_values(&[tenant, event.as_str()]).inc();
         if event == EventKind::AnalysisCompleted
             && let Some(at) = analysis.finished_at
         {

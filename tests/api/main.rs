@@ -54,6 +54,7 @@ mod subscriber;
 mod thin_payloads;
 mod token_rotation;
 mod transcripts;
+mod unknown_calls;
 mod usage;
 mod vendor_encodings;
 mod vendor_forms;

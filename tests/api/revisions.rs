@@ -102,17 +102,17 @@ async fn a_repeated_analysis_with_the_same_result_creates_a_revision_after_the_g
 async fn a_repeated_failed_analysis_starts_from_the_beginning() {
     let stage = Stage::start().await;
     let acme = stage.acme();
-    acme.submitted(json!({"call_id": "result-400~1"})).await;
-    assert_eq!(acme.outcome("result-400~1").await["status"], "failed");
-    let same = acme.submit(json!({"call_id": "result-400~1"})).await;
+    acme.submitted(json!({"call_id": "submit-400~1"})).await;
+    assert_eq!(acme.outcome("submit-400~1").await["status"], "failed");
+    let same = acme.submit(json!({"call_id": "submit-400~1"})).await;
     assert_eq!((same.status, &same.json()["status"]), (200, &json!("failed")));
-    // The stand-in refuses the first two polls, and each of the first two analyses fails at its first poll.
+    // The stand-in refuses the first two submits.
     for wanted in ["failed", "completed"] {
-        let again = acme.submitted(json!({"call_id": "result-400~1", "reanalyze": true})).await;
+        let again = acme.submitted(json!({"call_id": "submit-400~1", "reanalyze": true})).await;
         assert_eq!((&again["status"], &again["error"]), (&json!("queued"), &Value::Null));
-        assert_eq!(acme.outcome("result-400~1").await["status"], wanted);
+        assert_eq!(acme.outcome("submit-400~1").await["status"], wanted);
     }
-    assert_eq!(stage.vendor.submits(&call("result-400~1")), 3);
+    assert_eq!(stage.vendor.submits(&call("submit-400~1")), 3);
 }
 
 #[tokio::test]

@@ -25,8 +25,19 @@ pub(crate) enum StreamBlock {
 impl Subscriber {
     /// Opens a stream and reads the first block, which holds the current position.
     pub(crate) async fn open(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Self {
+        Self::try_open(caller, path, last_event_id).await.unwrap_or_else(|status| panic!("{path}: {status}"))
+    }
+
+    /// Opens a stream like [`Self::open`], or returns the status of the refusal.
+    pub(crate) async fn try_open(
+        caller: &Caller,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<Self, u16> {
         let response = ask(caller, path, last_event_id).await;
-        assert_eq!(response.status(), 200);
+        if response.status() != 200 {
+            return Err(response.status().as_u16());
+        }
         let mut subscriber = Self {
             response,
             received: Vec::new(),
@@ -35,7 +46,7 @@ impl Subscriber {
         let head = subscriber.block().await.unwrap();
         assert!(head.starts_with("retry: 2000\nid: "), "{head}");
         subscriber.last_event_id = head.lines().last().unwrap()["id: ".len()..].to_owned();
-        subscriber
+        Ok(subscriber)
     }
 
     /// Requests a stream and returns the error response.

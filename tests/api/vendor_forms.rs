@@ -1,9 +1,10 @@
 //! Every kind of vendor response, each produced by a behaviour of the stand-in.
 
+use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::sandbox::stand_in::{Behaviour, Operation};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, VENDOR_TOKENS};
+use crate::stage::{Stage, VENDOR_TOKENS, call};
 
 /// The end of a call and the number of its submits to the vendor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,9 +48,10 @@ fn end_of(behaviour: Behaviour) -> End {
         | Behaviour::AudioTruncated
         | Behaviour::AudioLong => End::Completed(1),
         // The outcome is known: the vendor accepted the call.
-        Behaviour::Submit202 | Behaviour::Submit204 => End::Completed(1),
+        Behaviour::Submit202 => End::Completed(1),
         // The outcome is unknown, and the vendor has the call.
-        Behaviour::SubmitHtml
+        Behaviour::Submit204
+        | Behaviour::SubmitHtml
         | Behaviour::SubmitReset
         | Behaviour::SubmitHang
         | Behaviour::Submit500Taken => End::Completed(1),
@@ -83,16 +85,25 @@ fn end_of(behaviour: Behaviour) -> End {
     }
 }
 
+/// The call with this behaviour.
+fn call_of(behaviour: Behaviour) -> CallId {
+    match behaviour {
+        // A refusal ends the analysis only after a probe. The stand-in must still refuse then.
+        Behaviour::Result400 => call("result-400-forever~1"),
+        behaviour => behaviour.call_id("1").unwrap(),
+    }
+}
+
 #[tokio::test]
 async fn every_vendor_behaviour_leads_to_the_expected_end() {
     let limits = [("VENDOR__REQUEST_TIMEOUT", "300ms"), ("VENDOR__MAX_RESPONSE_BYTES", "256KiB")];
     let stage = Stage::with(&limits).await;
     let acme = stage.acme();
     for behaviour in Behaviour::ALL {
-        acme.submitted(json!({"call_id": behaviour.call_id("1").unwrap()})).await;
+        acme.submitted(json!({"call_id": call_of(*behaviour)})).await;
     }
     for behaviour in Behaviour::ALL.iter().copied().filter(|behaviour| end_of(*behaviour) != End::Open) {
-        let (name, call) = (behaviour.name(), behaviour.call_id("1").unwrap());
+        let (name, call) = (behaviour.name(), call_of(behaviour));
         let analysis = acme.outcome(call.as_str()).await;
         let billed = (stage.vendor.submits(&call), stage.vendor.accepted_submits(&call));
         match end_of(behaviour) {
@@ -109,7 +120,7 @@ async fn every_vendor_behaviour_leads_to_the_expected_end() {
         }
     }
     for behaviour in Behaviour::ALL.iter().filter(|behaviour| end_of(**behaviour) == End::Open) {
-        let call = behaviour.call_id("1").unwrap();
+        let call = call_of(*behaviour);
         let analysis = acme.analysis(call.as_str()).await.json();
         assert_eq!(analysis["status"], "processing", "{behaviour:?}");
         assert_eq!(stage.vendor.submits(&call), 1, "{behaviour:?}");

@@ -118,7 +118,7 @@ class Settings(unittest.TestCase):
                 # 2 means wrong settings; 1 means that a server cannot be reached.
                 self.assertIn(code, (0, 1), said)
                 for line in said.splitlines():
-                    self.assertRegex(line, r"^(issuer https?://sso\.example\.uz|store: |settings, secrets, )", said)
+                    self.assertRegex(line, r"^(auth\.issuers\[\d\]\.jwks_url: issuer https?://sso\.example\.uz|store: |settings, secrets, )", said)
 
 
 def candidates():
@@ -148,6 +148,12 @@ def check(gateway, mode, folder):
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
+def authority():
+    """The certificate of an authority, in PEM format."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=authority -keyout /dev/null"
+    return subprocess.run(command.split(), capture_output=True, check=True).stdout
+
+
 def content_of_files(rendered):
     """Valid content for each file."""
     made = {
@@ -156,6 +162,7 @@ def content_of_files(rendered):
         "callback_secret_file": ENVIRONMENT["ENV_TENANT_CALLBACKS"].encode(),
         "hmac_secret_file": b"0123456789abcdef0123456789abcdef",
         "headers_file": b"api-key: key\n",
+        "ca_file": authority(),
         "key_file": b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n",
     }
     volume = next(one for one in pod(rendered)["volumes"] if one["name"] == "files")

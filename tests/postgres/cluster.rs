@@ -155,7 +155,7 @@ impl Cluster {
 }
 
 /// A free port below the range of outgoing connections, so that the port stays free while the server is stopped.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let random = || 10_000 + (SystemEntropy.fraction() * 20_000.0) as u16;
     std::iter::repeat_with(random).find(is_free).unwrap()

@@ -1,4 +1,4 @@
-//! Tests of the PostgreSQL server and the links that the other tests use.
+//! Tests of the PostgreSQL server, links and pooler that the other tests use, and of the databases that the gateway refuses.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at any line")]
 
@@ -6,13 +6,11 @@ mod ends;
 mod links;
 #[path = "mod.rs"]
 mod postgres;
+mod requirements;
 
-use std::time::Duration;
-
-use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
-use alovoice_gateway::store::postgres::inspect;
 use postgres::database::{Database, connect};
 use postgres::server::{Options, Server};
+use requirements::verdict;
 use tokio_postgres::{Client, Error};
 
 async fn fresh_database() -> Database {
@@ -65,18 +63,6 @@ async fn text_is_stored_as_unicode_and_sorted_by_bytes() {
         write(&connection, word).await.unwrap();
     }
     assert_eq!(words(&connection).await.unwrap(), ["A", "B", "a", "b", "ўзбек"]);
-}
-
-/// The gateway's check of a database: "fine", or the error.
-async fn verdict(url: &str) -> String {
-    let url = PostgresUrl::from(url.to_owned());
-    let settings = StoreSettings {
-        url: StoreUrl::Postgres(url.clone()),
-        password_file: None,
-        max_connections: 2,
-        retention: Duration::ZERO,
-    };
-    inspect(&url, &settings).await.map_or_else(|error| error.to_string(), |_| "fine".to_owned())
 }
 
 #[tokio::test]

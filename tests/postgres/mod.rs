@@ -11,4 +11,5 @@ mod run;
 
 pub(crate) mod database;
 pub(crate) mod link;
+pub(crate) mod pooler;
 pub(crate) mod server;

@@ -28,7 +28,6 @@ struct Progress {
 }
 
 /// An output stream of a process, read by a background thread.
-#[derive(Clone)]
 pub(crate) struct Output(watch::Receiver<Progress>);
 
 impl Output {

@@ -158,7 +158,12 @@ impl Stage {
 
     /// A token with these scopes. It was issued ten minutes ago, so that a gateway with a slow clock accepts it.
     pub(crate) fn token(&self, scopes: &str) -> String {
-        let tenant = TenantId::parse("acme").unwrap();
+        self.token_of("acme", scopes)
+    }
+
+    /// A token of this tenant.
+    pub(crate) fn token_of(&self, tenant: &str, scopes: &str) -> String {
+        let tenant = TenantId::parse(tenant).unwrap();
         let token = DevelopmentToken {
             algorithm: Algorithm::HS256,
             issuer: ISSUER,

@@ -58,6 +58,16 @@ macro_rules! contract {
                 the_learned_pace_sets_the_first_poll,
                 failures_and_revisions_do_not_change_the_pace,
             ],
+            learned_answers: [
+                one_process_probes_at_a_time,
+                a_probe_without_an_answer_is_repeated_after_a_pause,
+                a_stale_probe_cannot_write,
+                a_changed_answer_is_noticed,
+                another_token_starts_without_learned_answers,
+                a_completed_call_teaches_the_answer_of_calls_in_progress,
+                a_completion_does_not_undo_a_probe,
+                a_claimed_submit_starts_a_new_history_of_answers,
+            ],
             refused_work: [
                 refused_work_of_one_tenant_is_resumed,
                 other_work_keeps_its_time,

@@ -8,8 +8,8 @@ use alovoice_gateway::domain::analysis::{
     AnalysisResult, Metadata, Submission, SubmissionCallback, VendorResult,
 };
 use alovoice_gateway::domain::callback_url::CallbackUrl;
-use alovoice_gateway::domain::clock::{Entropy, Timestamp};
-use alovoice_gateway::domain::events::EventPayload;
+use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
+use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -20,7 +20,7 @@ use alovoice_gateway::domain::transcript::{Speaker, Turn};
 use alovoice_gateway::env::Env;
 use alovoice_gateway::store::{
     Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoreContext,
-    StoredAnalysis, WorkSlots,
+    StoreError, StoredAnalysis, WorkSlots,
 };
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
@@ -83,6 +83,10 @@ impl Harness {
         Self { store, clock, rows, changes, _keep: Box::new(keep) }
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
@@ -140,8 +144,16 @@ impl Harness {
     }
 
     pub(crate) async fn claim_deliveries(&self, total: usize, per_receiver: usize) -> Vec<ClaimedDelivery> {
+        self.try_claim_deliveries(total, per_receiver).await.unwrap()
+    }
+
+    pub(crate) async fn try_claim_deliveries(
+        &self,
+        total: usize,
+        per_receiver: usize,
+    ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let slots = slots(total, usize::MAX, per_receiver);
-        self.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap().claimed
+        Ok(self.store.claim_deliveries_across_tenants(slots, LEASE).await?.claimed)
     }
 
     pub(crate) async fn claim_delivery(&self) -> ClaimedDelivery {

@@ -1,6 +1,7 @@
 //! The contract on PostgreSQL, and tests of this engine.
 
 mod commits;
+mod failover;
 mod outages;
 mod replicas;
 mod schema;
@@ -29,14 +30,21 @@ async fn open() -> Harness {
 
 /// Opens one more store on a database, with its own clock.
 async fn open_at(url: &str, keep: impl Send + Sync + 'static) -> Harness {
+    open_with(&settings(url), url, keep).await
+}
+
+/// Opens a store with these settings. `direct` is a URL of the database for one server and without a pooler.
+async fn open_with(settings: &StoreSettings, direct: &str, keep: impl Send + Sync + 'static) -> Harness {
+    let StoreUrl::Postgres(url) = &settings.url else { panic!("the URL of a file") };
     let (context, clock) = store_context();
-    let store = PostgresStore::open(&url.to_owned().into(), &settings(url), context, |_| {}).await;
-    Harness::new(Arc::new(store.unwrap()), clock, Rows::of_server(url), keep)
+    let store = PostgresStore::open(url, settings, context, |_| {}).await.unwrap();
+    Harness::new(Arc::new(store), clock, Rows::of_server(direct), keep)
 }
 
 fn settings(url: &str) -> StoreSettings {
     StoreSettings {
         url: StoreUrl::Postgres(url.to_owned().into()),
+        listen_url: None,
         password_file: None,
         max_connections: 4,
         retention: Duration::from_secs(1),

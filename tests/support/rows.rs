@@ -83,12 +83,14 @@ impl Rows {
     /// The learned processing time of a tenant.
     pub(crate) async fn pace(&self, tenant: &TenantId) -> Option<Pace> {
         let sql = format!(
-            "SELECT CAST(first_poll_after_ms AS text), CAST(samples AS text), CAST(learned_at AS text) FROM paces \
+            "SELECT CAST(first_poll_after_ms AS text), CAST(slowest_ms AS text), CAST(samples AS text), CAST(learned_at AS text) FROM paces \
              WHERE tenant = '{tenant}'"
         );
-        let [first_poll_after, samples, learned_at] = self.select(&sql).await.pop()?.try_into().unwrap();
+        let [first_poll_after, slowest, samples, learned_at] =
+            self.select(&sql).await.pop()?.try_into().unwrap();
         Some(Pace {
             first_poll_after: Duration::from_millis(number(first_poll_after)),
+            slowest: Duration::from_millis(number(slowest)),
             samples: number(samples),
             learned_at: Timestamp::from_millis(number(learned_at)),
         })

@@ -23,6 +23,32 @@ fn ready(json: &str) -> AnalysisResult {
 }
 
 #[test]
+fn only_an_id_of_the_analysis_confirms_a_submit() {
+    let is_acceptance = |body: &str| is_acceptance(body.as_bytes(), None);
+    for body in [
+        r#"{"answer": {"aicallid": "664b400c"}}"#,
+        r#"{"x": 1, "answer": {"aicallid": 7, "y": null}}"#,
+        "\u{feff}{\"answer\": {\"aicallid\": \"664b400c\", \"x\": NaN}}",
+    ] {
+        assert!(is_acceptance(body), "{body}");
+    }
+    for body in [
+        "",
+        "ok",
+        "{}",
+        r#"{"answer": null}"#,
+        r#"{"answer": "accepted"}"#,
+        r#"{"aicallid": "664b400c"}"#,
+        r#"{"answer": {"aicallid": null}}"#,
+        r#"{"answer": {"aicallid": " "}}"#,
+        r#"{"answer": {"aicallid": {}}}"#,
+        r#"{"error": "call not found"}"#,
+    ] {
+        assert!(!is_acceptance(body), "{body}");
+    }
+}
+
+#[test]
 fn an_answer_without_turns_and_tags_is_not_ready() {
     for json in [
         "",

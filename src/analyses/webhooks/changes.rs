@@ -2,7 +2,7 @@
 
 use super::{TRIES, WebhookState, Webhooks, WebhooksError, contended};
 use crate::domain::callback_url::CallbackUrl;
-use crate::domain::events::EventPayload;
+use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{

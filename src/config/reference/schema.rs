@@ -87,7 +87,7 @@ fn of_value(accepts: &Accepts) -> Value {
         Accepts::Duration(_) => pattern("^[0-9]+(ms|s|m|h|d)$"),
         Accepts::Size(_) => pattern("^([0-9]+(B|KiB|MiB|GiB)|0)$"),
         Accepts::Words(words) => json!({"type": "string", "enum": words}),
-        Accepts::Text | Accepts::LogFilter | Accepts::ProxyUrl | Accepts::StoreUrl => {
+        Accepts::Text | Accepts::LogFilter | Accepts::ProxyUrl | Accepts::StoreUrl | Accepts::PostgresUrl => {
             json!({"type": "string", "minLength": 1})
         }
         // In draft 7, other keywords beside `$ref` are ignored.

@@ -103,6 +103,7 @@ fn documented() -> Settings {
         network: NetworkSettings::default(),
         store: StoreSettings {
             url: StoreUrl::Sqlite(PathBuf::from("alovoice-gateway.db")),
+            listen_url: None,
             password_file: None,
             max_connections: 16,
             retention: seconds(90 * 24 * HOUR),

@@ -1,5 +1,6 @@
 //! The next work of an analysis and the history of the current round.
 
+use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 
 /// Kind of the next work.
@@ -54,6 +55,10 @@ pub struct Work {
     pub leased: bool,
     /// Start of the round: the time of the submission, or of the request to analyze again.
     pub started_at: Timestamp,
+    /// Time of the last submit in this round. A claim of a submit sets it.
+    pub sent_at: Option<Timestamp>,
+    /// Number of submits in this round that the vendor may have accepted. A claim of a submit increments it.
+    pub submits: u32,
     /// Time at which the vendor accepted the call in this round.
     pub accepted_at: Option<Timestamp>,
     /// Number of polls in this round.
@@ -66,8 +71,11 @@ pub struct Work {
     pub empty_since: Option<Timestamp>,
     /// Time since which the vendor has not known the call.
     pub missing_since: Option<Timestamp>,
-    /// Time since which the vendor has denied a call whose submit got no answer. A claim of a submit resets it.
+    /// Time since which the vendor has answered that it does not know a call whose submit got no answer. A claim of a submit
+    /// resets it.
     pub denied_since: Option<Timestamp>,
+    /// Shapes of the answers without a result since the last submit, the latest last. A claim of a submit clears them.
+    pub shapes: Vec<AnswerShape>,
 }
 
 impl Work {
@@ -78,6 +86,8 @@ impl Work {
             due_at: now,
             leased: false,
             started_at: now,
+            sent_at: None,
+            submits: 0,
             accepted_at: None,
             polls: 0,
             errors: 0,
@@ -85,6 +95,21 @@ impl Work {
             empty_since: None,
             missing_since: None,
             denied_since: None,
+            shapes: Vec::new(),
         }
+    }
+
+    /// Time since which the vendor may have the call.
+    pub fn sent_since(&self) -> Timestamp {
+        // A row that was set to `Confirm` by hand, after a restored backup, has no time of its submit.
+        self.sent_at.unwrap_or(self.started_at)
+    }
+
+    /// Remembers the shape of an answer without a result. The number of different shapes is limited.
+    pub(in crate::domain) fn remember(&mut self, shape: AnswerShape) {
+        const MAX_SHAPES: usize = 4;
+        self.shapes.retain(|known| *known != shape);
+        self.shapes.truncate(MAX_SHAPES - 1);
+        self.shapes.push(shape);
     }
 }

@@ -1,95 +1,138 @@
 //! Transitions after a poll for a result.
 
-use super::{Context, Effect, PollOutcome, delay, is_missing, not_found_detail, processed};
-use crate::domain::analysis::{Analysis, FailureCode, FaultCode, LastError, Stage, Work};
+use std::time::Duration;
+
+use super::{Context, Effect, PollOutcome, delay, processed};
+use crate::domain::analysis::{Analysis, FailureCode, FaultCode, LastError, Stage, VendorResult, Work};
+use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
+use crate::domain::learned_answers::{Judgement, Meaning};
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 
 impl Analysis {
-    /// Applies the outcome of a poll before completion.
-    pub(super) fn polled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
-        let now = context.now;
+    /// Applies the outcome of a poll. `shape` is the shape of the answer.
+    pub(super) fn answered(
+        &mut self,
+        work: Work,
+        outcome: PollOutcome,
+        shape: Option<AnswerShape>,
+        context: &Context<'_>,
+    ) -> Effect {
+        match work.stage {
+            Stage::Settle => self.settled(work, outcome, context),
+            Stage::Refresh => self.refreshed(work, outcome, context),
+            Stage::Submit | Stage::Confirm | Stage::Poll => self.polled(work, outcome, shape, context),
+        }
+    }
+
+    /// Applies the outcome of a poll before completion. `shape` is the shape of the answer.
+    fn polled(
+        &mut self,
+        mut work: Work,
+        outcome: PollOutcome,
+        shape: Option<AnswerShape>,
+        context: &Context<'_>,
+    ) -> Effect {
         let confirming = work.stage == Stage::Confirm;
         work.polls = work.polls.saturating_add(1);
-        match outcome {
-            PollOutcome::Ready(obtained) => {
-                let as_before =
-                    context.current.is_some_and(|current| current.has_same_content(&obtained.result));
-                let since = work.accepted_at.unwrap_or(now);
-                if as_before && now.since(since) < context.policy.empty_grace {
-                    // During a reanalysis, the vendor still shows the old result.
-                    return self.wait(work, None, None, context);
-                }
-                let pace = processed(&work, now)
-                    .and_then(|processed| Pace::learn(context.pace, processed, context.policy, now));
-                return Effect { pace, ..self.complete(work, obtained, context) };
+        if let PollOutcome::Ready(obtained) = outcome {
+            return self.ready(work, obtained, context);
+        }
+        // Status 304 repeats the vendor's last answer.
+        let shape = if outcome == PollOutcome::Unchanged { work.shapes.last().copied() } else { shape };
+        if let Some(shape) = shape {
+            work.remember(shape);
+        }
+        let judgement = judge(&work, &outcome, shape, context);
+        let (detail, retry_after) = explanation(&outcome);
+        let mut effect = match (judgement.meaning, outcome) {
+            (Meaning::Known, PollOutcome::Fault(fault)) => {
+                let probe = judgement.needs_probe.filter(|_| confirming);
+                Effect { probe, ..self.faulted(work, fault, context) }
             }
+            (Meaning::Known, outcome) if !confirming || judgement.needs_probe.is_none() => {
+                self.known(work, outcome, judgement.needs_probe, context)
+            }
+            _ if confirming => self.unconfirmed(work, judgement, detail.as_deref(), context),
+            _ => self.unknown(work, judgement, detail.as_deref(), context),
+        };
+        if let (Some(work), Some(floor)) = (&mut self.work, retry_after) {
+            work.due_at = work.due_at.max(context.now + floor.min(PollingPolicy::MAX_RETRY_AFTER));
+        }
+        let unexpected = judgement.needs_probe.filter(|_| judgement.is_unexpected);
+        let overdue = || shape.and_then(|_| context.learned.overdue_probe(context.now));
+        effect.probe = effect.probe.or(unexpected).or_else(overdue);
+        effect
+    }
+
+    /// Applies a result with turns.
+    fn ready(&mut self, mut work: Work, obtained: Box<VendorResult>, context: &Context<'_>) -> Effect {
+        let now = context.now;
+        let as_before = context.current.is_some_and(|current| current.has_same_content(&obtained.result));
+        if as_before && work.stage == Stage::Confirm {
+            // The old result does not show whether the vendor analyses the call again.
+            return self.unconfirmed(work, Judgement::certain(Meaning::Ambiguous), None, context);
+        }
+        let since = work.accepted_at.unwrap_or(now);
+        if as_before && now.since(since) < context.policy.empty_grace {
+            // During a reanalysis, the vendor still shows the old result.
+            return self.wait(work, None, None, context);
+        }
+        let pace = processed(&work, now)
+            .and_then(|processed| Pace::learn(context.pace, processed, context.policy, now));
+        let pending = std::mem::take(&mut work.shapes);
+        Effect { pace, pending, ..self.complete(work, obtained, context) }
+    }
+
+    /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, an outcome that ends the round
+    /// waits for it.
+    fn known(
+        &mut self,
+        mut work: Work,
+        outcome: PollOutcome,
+        needs_probe: Option<Timestamp>,
+        context: &Context<'_>,
+    ) -> Effect {
+        let now = context.now;
+        match outcome {
             PollOutcome::Empty(_) if context.current.is_some_and(|held| !held.transcript.is_empty()) => {
                 // The vendor cleared the old result for the reanalysis. An empty result never replaces a transcript.
-                return self.wait(work, None, None, context);
+                self.wait(work, None, None, context)
             }
             PollOutcome::Empty(obtained) => {
                 work.missing_since = None;
                 let since = *work.empty_since.get_or_insert(now);
-                if now.since(since) >= context.policy.empty_grace {
+                let is_silent = now.since(since) >= context.policy.empty_grace;
+                if is_silent && needs_probe.is_none() {
                     return self.complete(work, obtained, context);
                 }
                 // The request has no ETag: the poll that ends the grace period needs the answer, not a 304.
-                return self.wait(work, None, None, context);
+                Effect { probe: needs_probe.filter(|_| is_silent), ..self.wait(work, None, None, context) }
             }
-            PollOutcome::NotReady { etag, retry_after, detail } => {
+            PollOutcome::NotReady { etag, detail, .. } => {
                 (work.empty_since, work.missing_since) = (None, None);
-                let reason = reason(FaultCode::NoResult, detail, now);
-                let effect = self.wait(work, etag, reason, context);
-                if let (Some(work), Some(floor)) = (&mut self.work, retry_after) {
-                    work.due_at = work.due_at.max(context.now + floor.min(PollingPolicy::MAX_RETRY_AFTER));
-                }
-                return effect;
+                self.wait(work, etag, reason(FaultCode::NoResult, detail, now), context)
             }
-            PollOutcome::Unchanged => {
+            PollOutcome::Rejected(detail) if needs_probe.is_some() => {
+                let effect =
+                    self.wait(work, None, reason(FaultCode::VendorError, Some(detail), now), context);
+                Effect { probe: needs_probe, ..effect }
+            }
+            PollOutcome::Rejected(detail) => self.fail(FailureCode::VendorRejected, detail, now),
+            PollOutcome::Fault(fault) => self.faulted(work, fault, context),
+            PollOutcome::Unchanged | PollOutcome::NotFound(_) | PollOutcome::Ready(_) => {
                 work.missing_since = None;
                 let etag = work.etag.take();
                 let reason = self.last_error.take().filter(|last| last.code == FaultCode::NoResult);
-                return self.wait(work, etag, reason, context);
+                self.wait(work, etag, reason, context)
             }
-            PollOutcome::NotFound(_) if confirming => {
-                if self.is_over(&work, context) {
-                    return self.fail(
-                        FailureCode::DeadlineExceeded,
-                        "the vendor did not accept the call before the deadline".to_owned(),
-                        now,
-                    );
-                }
-                // The vendor denies the call. Either it did not accept the submit of unknown outcome, or some of its
-                // servers do not know the call yet. A second submit may be billed, so the denial has to last.
-                let since = *work.denied_since.get_or_insert(now);
-                if now.since(since) >= context.policy.first_after {
-                    work.stage = Stage::Submit;
-                    work.due_at = now;
-                } else {
-                    work.due_at = now + context.policy.first_after.max(context.policy.min_interval);
-                }
-            }
-            PollOutcome::NotFound(detail) => {
-                if is_missing(&mut work, context) {
-                    let detail = not_found_detail(context.policy, detail.as_deref());
-                    return self.fail(FailureCode::CallNotFound, detail, now);
-                }
-                work.empty_since = None;
-                let reason = reason(FaultCode::CallNotFound, detail, now);
-                return self.wait(work, None, reason, context);
-            }
-            PollOutcome::Rejected(detail) => return self.fail(FailureCode::VendorRejected, detail, now),
-            PollOutcome::Fault(fault) => return self.faulted(work, fault, context),
         }
-        self.work = Some(work);
-        Effect::none()
     }
 
     /// Applies the outcome of the poll for late tags.
-    pub(super) fn settled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
+    fn settled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
         const SETTLE_TRIES: u32 = 3;
         match outcome {
             PollOutcome::Ready(obtained)
@@ -109,6 +152,26 @@ impl Analysis {
             // A completed analysis stays completed, even if the vendor reports a failure now.
             _ => Effect::none(),
         }
+    }
+}
+
+/// Returns the meaning of an answer without a result. Without a shape, the outcome decides.
+fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context: &Context<'_>) -> Judgement {
+    match (shape, outcome) {
+        (Some(shape), _) => context.learned.judge(shape, work.sent_since(), context.now),
+        (None, PollOutcome::NotFound(_)) => Judgement::certain(Meaning::Unknown { is_proven: true }),
+        (None, _) => Judgement::certain(Meaning::Known),
+    }
+}
+
+/// Returns the vendor's words and its `Retry-After`.
+fn explanation(outcome: &PollOutcome) -> (Option<String>, Option<Duration>) {
+    match outcome {
+        PollOutcome::NotReady { retry_after, detail, .. } => (detail.clone(), *retry_after),
+        PollOutcome::NotFound(detail) => (detail.clone(), None),
+        PollOutcome::Rejected(detail) => (Some(detail.clone()), None),
+        PollOutcome::Fault(fault) => (Some(fault.detail.clone()), None),
+        PollOutcome::Ready(_) | PollOutcome::Empty(_) | PollOutcome::Unchanged => (None, None),
     }
 }
 

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use crate::domain::analysis::{AnalysisResult, FaultCode, VendorResult};
+use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
+use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
+use crate::domain::vendor_token::TokenFingerprint;
 
 /// A request to the vendor that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +66,19 @@ pub enum PollOutcome {
 pub enum Step {
     /// Outcome of a submit.
     Submitted(SubmitOutcome),
-    /// Outcome of a poll.
+    /// Outcome of a poll whose answer is taken as it is, or that got no answer.
     Polled(PollOutcome),
+    /// Outcome of a poll that got an answer. What the gateway has learned of such answers decides what it means.
+    Answered(PollOutcome, ShapedAnswer),
+}
+
+/// Shape of an answer of the vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShapedAnswer {
+    /// The shape. `None` for a result with turns.
+    pub shape: Option<AnswerShape>,
+    /// Fingerprint of the token of the request. It decides which learned answers apply.
+    pub account: TokenFingerprint,
 }
 
 impl Step {
@@ -72,8 +86,9 @@ impl Step {
     pub fn is_token_refused(&self) -> bool {
         match self {
             Self::Submitted(SubmitOutcome::NotTaken(fault) | SubmitOutcome::Unknown(fault))
-            | Self::Polled(PollOutcome::Fault(fault)) => fault.code == FaultCode::TokenRefused,
-            Self::Submitted(_) | Self::Polled(_) => false,
+            | Self::Polled(PollOutcome::Fault(fault))
+            | Self::Answered(PollOutcome::Fault(fault), _) => fault.code == FaultCode::TokenRefused,
+            Self::Submitted(_) | Self::Polled(_) | Self::Answered(..) => false,
         }
     }
 }
@@ -91,6 +106,8 @@ pub struct Context<'a> {
     pub current: Option<&'a AnalysisResult>,
     /// Learned estimate of the tenant's processing times.
     pub pace: Option<Pace>,
+    /// Learned answers of the tenant.
+    pub learned: &'a LearnedAnswers,
 }
 
 /// Data that the store must write besides the analysis.
@@ -102,6 +119,21 @@ pub struct Effect {
     pub obtained: Option<Box<VendorResult>>,
     /// Estimate that replaces [`Context::pace`].
     pub pace: Option<Pace>,
+    /// Shapes of the answers before the result: the vendor gives them for calls in progress.
+    pub pending: Vec<AnswerShape>,
+    /// A probe for unknown calls is needed that starts at this time or later.
+    pub probe: Option<Timestamp>,
+    /// State of a submit of unknown outcome, when it changed.
+    pub confirmation: Option<Confirmation>,
+}
+
+/// State of a submit of unknown outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The answers do not show whether the vendor accepted the call. The gateway waits before it submits the call again.
+    Unconfirmed,
+    /// The call is submitted again now.
+    Resubmitted,
 }
 
 impl Effect {

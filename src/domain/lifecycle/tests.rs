@@ -4,6 +4,8 @@ mod pace;
 mod properties;
 mod reanalysis;
 mod refresh;
+mod unknown_calls;
+mod vendor_model;
 mod waiting;
 
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::analysis::{AnalysisResult, Metadata};
 use crate::domain::ids::{CallId, TenantId};
+use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::{Speaker, Turn};
 
@@ -82,13 +85,16 @@ struct LifecycleScenario {
     held: Option<AnalysisResult>,
     /// Estimate that the store would hold for the tenant.
     pace: Option<Pace>,
+    /// Answers that the store would hold for the tenant.
+    learned: LearnedAnswers,
 }
 
 impl LifecycleScenario {
     /// Creates an analysis that was submitted at [`START`].
     fn begin() -> Self {
         let tenant = TenantId::parse("acme").unwrap();
-        Self { analysis: Analysis::begin(tenant, submission(false), START), held: None, pace: None }
+        let analysis = Analysis::begin(tenant, submission(false), START);
+        Self { analysis, held: None, pace: None, learned: LearnedAnswers::nothing() }
     }
 
     /// Creates an analysis that the vendor accepted at once.
@@ -118,22 +124,27 @@ impl LifecycleScenario {
         }
     }
 
-    /// Applies the changes that a claim writes before the request is sent.
-    fn claim(&mut self) {
+    /// Applies what a claim writes before the request leaves.
+    fn claim(&mut self, now: Timestamp) {
         if let Some(work) = &mut self.analysis.work
             && work.stage == Stage::Submit
         {
             work.stage = Stage::Confirm;
+            work.sent_at = Some(now);
+            work.submits += 1;
             work.denied_since = None;
+            work.shapes.clear();
         }
     }
 
     fn step(&mut self, now: Timestamp, step: Step) -> Effect {
-        self.claim();
+        self.claim(now);
         let policy = PollingPolicy::default();
         let current = self.held.as_ref();
-        let context = Context { now, policy: &policy, jitter: 0.5, current, pace: self.pace };
+        let (pace, learned) = (self.pace, &self.learned);
+        let context = Context { now, policy: &policy, jitter: 0.5, current, pace, learned };
         let effect = self.analysis.apply(step, &context);
+        self.learned.learn_pending(&effect.pending, now);
         if let Some(obtained) = &effect.obtained {
             self.held = Some(obtained.result.clone());
         }
@@ -274,7 +285,14 @@ fn a_completion_and_a_revision_increment_the_revision() {
 fn an_adopted_result_completes_and_settles() {
     let mut scenario = LifecycleScenario::begin();
     let policy = PollingPolicy::default();
-    let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
+    let context = Context {
+        now: START,
+        policy: &policy,
+        jitter: 0.0,
+        current: None,
+        pace: None,
+        learned: &LearnedAnswers::nothing(),
+    };
     let effect = scenario.analysis.adopt(obtained("salom"), &context);
     assert_eq!(effect.event, Some(EventKind::AnalysisCompleted));
     assert_eq!((scenario.analysis.status, scenario.analysis.revision), (Status::Completed, 1));

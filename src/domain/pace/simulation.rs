@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
+use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::lifecycle::{Context, PollOutcome, Step, SubmitOutcome};
 use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
@@ -108,7 +109,14 @@ impl Simulation {
             let asked_at = Timestamp::from_millis(now.as_millis() - latency.as_millis() as i64 / 2);
             let step = call.answer(asked_at);
             let polls = call.analysis.work.as_ref().map_or(0, |work| work.polls);
-            let context = Context { now, policy, jitter: 0.5, current: None, pace: self.pace };
+            let context = Context {
+                now,
+                policy,
+                jitter: 0.5,
+                current: None,
+                pace: self.pace,
+                learned: &LearnedAnswers::nothing(),
+            };
             let effect = call.analysis.apply(step, &context);
             if learns {
                 self.pace = effect.pace.or(self.pace);

@@ -88,6 +88,28 @@ fn a_burst_planned_without_an_estimate_does_not_distort_the_estimate() {
     }
 }
 
+/// The share of processing times of a later day that exceed the estimate.
+fn exceeding(estimate: Duration, chance: &mut SeededRandom, median: Duration, spread: f64) -> f64 {
+    let exceeding = (0..20_000).filter(|_| chance.takes(median, spread) > estimate).count();
+    exceeding as f64 / 20_000.0
+}
+
+#[test]
+fn one_result_in_a_hundred_takes_longer_than_the_99th_percentile() {
+    let policy = PollingPolicy::default();
+    assert_eq!(Pace::slowest(None, &policy), policy.first_after * 30);
+    for spread in [0.2, SPREAD, 0.6] {
+        let mut chance = SeededRandom::seeded(7);
+        let mut simulation = simulation();
+        simulation.run(&chance.calls(16, APART, MEDIAN, spread));
+        let early = exceeding(Pace::slowest(simulation.pace, &policy), &mut chance, MEDIAN, spread);
+        assert!(early < 0.1, "{early} after few results with spread {spread}");
+        simulation.run(&chance.calls(5000, APART, MEDIAN, spread));
+        let late = exceeding(Pace::slowest(simulation.pace, &policy), &mut chance, MEDIAN, spread);
+        assert!((0.000_5..0.03).contains(&late), "{late} with spread {spread}");
+    }
+}
+
 fn durations() -> impl Strategy<Value = Duration> {
     prop_oneof![any::<Duration>(), (0..10_000_u64).prop_map(Duration::from_millis)]
 }
@@ -103,7 +125,7 @@ proptest! {
         let policy = PollingPolicy { min_interval, growth, ..PollingPolicy::default() };
         let at = Timestamp::from_millis;
         let mut pace = known.map(|(first_poll_after, samples, learned_at)| Pace {
-            first_poll_after, samples, learned_at: at(learned_at),
+            first_poll_after, slowest: first_poll_after, samples, learned_at: at(learned_at),
         });
         for (found_after, at_first_poll, now) in observations {
             let learned = Pace::learn(pace, ProcessingTime { found_after, at_first_poll }, &policy, at(now));
@@ -113,6 +135,8 @@ proptest! {
                 prop_assert!(learned.samples >= pace.map_or(0, |pace| pace.samples));
             }
             pace = learned.or(pace);
+            let slowest = learned.map_or(min_interval, |learned| learned.slowest);
+            prop_assert!(slowest >= min_interval && slowest <= policy.deadline.max(min_interval));
             let first_poll_after = Pace::first_poll_after(pace, &policy);
             prop_assert!(first_poll_after <= Pace::MAX_FIRST_POLL_AFTER.max(min_interval).max(policy.first_after));
         }

@@ -11,7 +11,8 @@ pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
-use super::events::{EventKind, EventPayload};
+use super::event_payload::EventPayload;
+use super::events::EventKind;
 use super::ids::WebhookId;
 
 /// Maximum number of webhooks per tenant.

@@ -1,8 +1,9 @@
-//! The vendor's state of each call, and its reply to each request.
+//! The vendor's state of each call, and its reply to each request. The vendor documents no reply for a call that it does not know.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde_json::json;
 use url::Url;
 
 use super::answers::Answers;
@@ -24,8 +25,68 @@ pub enum Ready {
 pub(super) enum VendorReply {
     /// JSON with this status; 204 has no body.
     Json(u16, serde_json::Value),
+    /// A text with status 200.
+    Text(String),
     /// A fault that the vendor's documentation does not mention, with the JSON of the regular answer.
     Fault(InjectedFault, serde_json::Value),
+}
+
+/// The answer of `callgetairesult` for a call that the stand-in does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownCallAnswer {
+    /// 404.
+    #[default]
+    NotFound,
+    /// 400.
+    BadRequest,
+    /// 204 without a body.
+    NoContent,
+    /// `{"answer": null}`.
+    Null,
+    /// A text that is not JSON, with the id of the call.
+    Text,
+    /// An object with an error, the id of the call, the time and a number that differs each time.
+    ErrorObject,
+    /// A result with `stalk` and `tags` empty.
+    EmptyStalk,
+    /// The same answer as for a call in progress.
+    LikePending,
+}
+
+impl UnknownCallAnswer {
+    /// All answers.
+    pub const ALL: [Self; 8] = [
+        Self::NotFound,
+        Self::BadRequest,
+        Self::NoContent,
+        Self::Null,
+        Self::Text,
+        Self::ErrorObject,
+        Self::EmptyStalk,
+        Self::LikePending,
+    ];
+
+    pub(super) fn reply(self, answers: &Answers<'_>, now: Timestamp) -> VendorReply {
+        let call_id = answers.call_id;
+        let not_found = || json!({ "error": "call not found" });
+        match self {
+            Self::NotFound => VendorReply::Json(404, not_found()),
+            Self::BadRequest => VendorReply::Json(400, not_found()),
+            Self::NoContent => VendorReply::Json(204, json!(null)),
+            Self::Null => VendorReply::Json(200, json!({ "answer": null })),
+            Self::Text => VendorReply::Text(format!("There is no call {call_id}.")),
+            Self::ErrorObject => VendorReply::Json(
+                200,
+                json!({
+                    "error": { "code": 17, "message": format!("call {call_id} not found") },
+                    "at": now.to_string(),
+                    "request": now.as_millis(),
+                }),
+            ),
+            Self::EmptyStalk => VendorReply::Json(200, json!({ "answer": { "stalk": [], "tags": [] } })),
+            Self::LikePending => VendorReply::Json(200, answers.unfinished()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -45,15 +106,27 @@ struct CallState {
 pub(super) struct Calls {
     tokens: Vec<String>,
     calls: HashMap<(usize, CallId), CallState>,
+    /// The answers for unknown calls that differ from 404, by customer.
+    unknown: HashMap<usize, UnknownCallAnswer>,
+    /// Whether accepted calls are answered like unknown calls.
+    is_forgetful: bool,
 }
 
 impl Calls {
     pub(super) fn new(tokens: Vec<String>) -> Self {
-        Self { tokens, calls: HashMap::new() }
+        Self { tokens, calls: HashMap::new(), unknown: HashMap::new(), is_forgetful: false }
     }
 
     pub(super) fn set_tokens(&mut self, tokens: Vec<String>) {
         self.tokens = tokens;
+    }
+
+    pub(super) fn set_unknown_answer(&mut self, customer: usize, answer: UnknownCallAnswer) {
+        self.unknown.insert(customer, answer);
+    }
+
+    pub(super) fn set_forgetful(&mut self, forgetful: bool) {
+        self.is_forgetful = forgetful;
     }
 
     pub(super) fn customer(&self, token: &str) -> Option<usize> {
@@ -100,10 +173,10 @@ impl Calls {
     ) -> VendorReply {
         let scenario = Scenario::parse(call_id);
         let answers = Answers { call_id, behaviour: scenario.behaviour, foreign_audio };
-        let unknown = || VendorReply::Json(404, serde_json::json!({ "error": "call not found" }));
+        let unknown = self.unknown.get(&customer).copied().unwrap_or_default();
         let call = self.calls.entry((customer, call_id.clone())).or_default();
-        if !scenario.is_known && call.accepted_at.is_none() {
-            return unknown();
+        if !scenario.is_known && (call.accepted_at.is_none() || self.is_forgetful) {
+            return unknown.reply(&answers, now);
         }
         call.polls += 1;
         call.all_polls += 1;
@@ -122,7 +195,7 @@ impl Calls {
         match scenario.behaviour {
             Behaviour::NotReady202 => VendorReply::Json(202, answers.unfinished()),
             Behaviour::NotReady204 => VendorReply::Json(204, answers.unfinished()),
-            Behaviour::NotReady404 => unknown(),
+            Behaviour::NotReady404 => UnknownCallAnswer::NotFound.reply(&answers, now),
             // A silent call looks the same before and after its result is ready.
             Behaviour::Silent => VendorReply::Json(200, answers.finished(0)),
             _ => VendorReply::Json(200, answers.unfinished()),

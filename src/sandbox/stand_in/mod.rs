@@ -23,7 +23,7 @@ use serde_json::json;
 use url::Url;
 
 pub use self::behaviour::{Behaviour, Scenario};
-pub use self::calls::Ready;
+pub use self::calls::{Ready, UnknownCallAnswer};
 pub use self::requests::{Operation, VendorRequest};
 
 use self::calls::{Calls, VendorReply};
@@ -119,6 +119,16 @@ impl VendorStandIn {
     /// finds them.
     pub fn set_tokens(&self, tokens: Vec<String>) {
         self.vendor.calls().set_tokens(tokens);
+    }
+
+    /// Replaces the answer for calls that the customer with this position in the list of tokens has not submitted.
+    pub fn set_unknown_answer(&self, customer: usize, answer: UnknownCallAnswer) {
+        self.vendor.calls().set_unknown_answer(customer, answer);
+    }
+
+    /// While forgetful, the vendor answers for accepted calls as for unknown calls.
+    pub fn set_forgetful(&self, forgetful: bool) {
+        self.vendor.calls().set_forgetful(forgetful);
     }
 
     /// Gives a fixed answer to requests with an accepted token about this call.

@@ -37,6 +37,11 @@ impl ReplyBuilder<'_> {
     pub(super) fn reply(&self, reply: VendorReply) -> Reply {
         match reply {
             VendorReply::Json(status, json) => self.json(status, &json).into(),
+            VendorReply::Text(text) => self
+                .plain(200)
+                .with_header("Content-Type", "text/plain; charset=utf-8")
+                .with_body(Body::Full(text.into()))
+                .into(),
             VendorReply::Fault(fault, json) => self.fault(fault, &json),
         }
     }

@@ -15,10 +15,11 @@ use crate::domain::analysis::Analysis;
 /// with the calls, the metadata and the traces. The rows are inserted in the order of the calls, so two batches
 /// cannot deadlock. Returns the new rows.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
-     failure, last_error, trace, stage, due_at, started_at, accepted_at, polls, errors, etag, empty_since, missing_since, \
-     denied_since) SELECT $1::text, item.call_id, $2::bigint, $3::text, $4::bigint, $5::bigint, item.metadata, $6::text, \
-     $7::text, item.trace, $8::text, $9::bigint, $10::bigint, $11::bigint, $12::bigint, $13::bigint, $14::text, \
-     $15::bigint, $16::bigint, $17::bigint FROM unnest($18::text[], $19::text[], $20::text[]) \
+     failure, last_error, trace, stage, due_at, started_at, sent_at, submits, accepted_at, polls, errors, etag, empty_since, \
+     missing_since, denied_since, shapes) SELECT $1::text, item.call_id, $2::bigint, $3::text, $4::bigint, $5::bigint, \
+     item.metadata, $6::text, $7::text, item.trace, $8::text, $9::bigint, $10::bigint, $11::bigint, $12::bigint, \
+     $13::bigint, $14::bigint, $15::bigint, $16::text, $17::bigint, $18::bigint, $19::bigint, $20::text \
+     FROM unnest($21::text[], $22::text[], $23::text[]) \
      AS item (call_id, metadata, trace) ORDER BY item.call_id COLLATE \"C\" \
      ON CONFLICT (tenant, call_id) DO NOTHING RETURNING id, call_id";
 

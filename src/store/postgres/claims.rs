@@ -35,6 +35,9 @@ pub(super) fn claim_sql(queue: Queue) -> String {
          ORDER BY due_at LIMIT greatest(0, least(slot.free, slot.most - under_way.busy)) FOR UPDATE SKIP LOCKED) AS oldest) \
          UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
+         shapes = CASE stage WHEN 'submit' THEN NULL ELSE shapes END, \
+         sent_at = CASE stage WHEN 'submit' THEN $3 ELSE sent_at END, \
+         submits = CASE stage WHEN 'submit' THEN submits + 1 ELSE submits END, \
          fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {}",
         condition(queue),
         COLUMNS

@@ -56,7 +56,7 @@ pub(super) async fn list(
     let sql = format!(
         "SELECT {RECORDED} FROM ({page}) AS deliveries \
          CROSS JOIN LATERAL (SELECT id, kind FROM events WHERE seq = deliveries.event LIMIT 1) AS events \
-         LEFT JOIN LATERAL (SELECT url FROM webhooks WHERE id = deliveries.webhook LIMIT 1) AS webhooks ON true \
+         LEFT JOIN LATERAL (SELECT url, payload FROM webhooks WHERE id = deliveries.webhook LIMIT 1) AS webhooks ON true \
          ORDER BY deliveries.seq DESC"
     );
     let select = client.prepare_cached(&sql).await?;

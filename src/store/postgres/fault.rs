@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::super::StoreError;
 use super::super::rules::Raced;
+use super::unsuitable::UnsuitableDatabase;
 
 /// Reason why an operation failed.
 pub(super) enum Fault {
@@ -14,6 +15,10 @@ pub(super) enum Fault {
     Postgres(tokio_postgres::Error),
     /// The pool has no connection.
     Pool(PoolError),
+    /// No server accepts a connection.
+    Connect(ConnectError),
+    /// The gateway cannot use the database.
+    Unsuitable(Box<UnsuitableDatabase>),
     /// The operation exceeded its time limit.
     TimedOut,
     /// Another transaction changed the same rows.
@@ -30,9 +35,46 @@ impl Fault {
                 error.code().map_or_else(|| error.is_closed() || is_io(error), is_transient)
             }
             Self::Pool(PoolError::Backend(error)) => error.code().is_none_or(is_transient),
+            Self::Connect(error) => error.is_transient(),
             Self::Raced => true,
-            Self::Pool(_) | Self::TimedOut | Self::Store(_) => false,
+            Self::Pool(_) | Self::Unsuitable(_) | Self::TimedOut | Self::Store(_) => false,
         }
+    }
+
+    /// Whether the server has become a standby.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))
+    }
+}
+
+/// No server accepted a connection. Each server has its error; `None` stands for the time limit.
+pub(super) struct ConnectError(pub(super) Vec<(String, Option<tokio_postgres::Error>)>);
+
+impl ConnectError {
+    /// Whether no server answered in time.
+    pub(super) fn is_time_limit(&self) -> bool {
+        self.0.iter().all(|(_, error)| error.is_none())
+    }
+
+    /// Whether a later attempt may succeed.
+    pub(super) fn is_transient(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(_, error)| error.as_ref().is_none_or(|error| error.code().is_none_or(is_transient)))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (server, error)) in self.0.iter().enumerate() {
+            let separator = if number > 0 { "; " } else { "" };
+            write!(f, "{separator}{server}: ")?;
+            match error {
+                Some(error) => describe(error, f)?,
+                None => f.write_str("the server did not answer in time")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -67,6 +109,18 @@ impl From<tokio_postgres::Error> for Fault {
 impl From<PoolError> for Fault {
     fn from(error: PoolError) -> Self {
         Self::Pool(error)
+    }
+}
+
+impl From<ConnectError> for Fault {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(error)
+    }
+}
+
+impl From<UnsuitableDatabase> for Fault {
+    fn from(unsuitable: UnsuitableDatabase) -> Self {
+        Self::Unsuitable(Box::new(unsuitable))
     }
 }
 
@@ -106,6 +160,8 @@ impl fmt::Display for Fault {
         match self {
             Self::Postgres(error) | Self::Pool(PoolError::Backend(error)) => describe(error, f),
             Self::Pool(error) => write!(f, "{error}"),
+            Self::Connect(error) => write!(f, "{error}"),
+            Self::Unsuitable(unsuitable) => write!(f, "{unsuitable}"),
             Self::TimedOut => f.write_str("the database did not answer in time"),
             Self::Raced => write!(f, "{Raced}"),
             Self::Store(error) => write!(f, "{error}"),
@@ -127,6 +183,11 @@ fn describe(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::R
         write!(f, "{} {}: {}", answer.severity(), answer.code().code(), answer.message())?;
         return answer.constraint().map_or(Ok(()), |constraint| write!(f, " (constraint {constraint})"));
     }
+    let source = std::error::Error::source(error);
+    if source.is_some_and(|source| source.to_string() == "database does not allow writes") {
+        return f
+            .write_str("the server is read-only: it is a standby, or default_transaction_read_only is on");
+    }
     write!(f, "{error}")?;
-    std::error::Error::source(error).map_or(Ok(()), |source| write!(f, ": {source}"))
+    source.map_or(Ok(()), |source| write!(f, ": {source}"))
 }

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, Notification};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Change;
 use super::connect::Connector;
@@ -62,20 +63,11 @@ impl Freshness {
     }
 }
 
-/// The task of a connection. Dropping this value ends the task.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// A connection that receives notices.
 pub(super) struct Subscription {
     client: Client,
     notifications: mpsc::UnboundedReceiver<Notification>,
-    _driving: AbortOnDrop,
+    _driving: AbortOnDropHandle<()>,
 }
 
 /// Receives the notices of the other replicas.
@@ -106,9 +98,9 @@ impl Listener {
     /// Opens a connection that receives notices from now on.
     pub(super) async fn connect(&self) -> Result<Subscription, Fault> {
         let (sender, notifications) = mpsc::unbounded_channel();
-        let connect = timeout(HEARTBEAT_TIMEOUT * 2, self.connector.listen(sender));
+        let connect = timeout(self.connector.patience(), self.connector.connect(Some(sender)));
         let (client, driving) = connect.await.map_err(|_| Fault::TimedOut)??;
-        let subscription = Subscription { client, notifications, _driving: AbortOnDrop(driving) };
+        let subscription = Subscription { client, notifications, _driving: driving };
         let listen = format!("LISTEN \"{}\"", self.channel.name.replace('"', "\"\""));
         let listening = timeout(HEARTBEAT_TIMEOUT, subscription.client.batch_execute(&listen));
         listening.await.map_err(|_| Fault::TimedOut)??;

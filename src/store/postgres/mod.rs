@@ -24,12 +24,15 @@ mod listings;
 mod migrations;
 mod notices;
 mod open;
+mod parameters;
+mod requirements;
 mod retries;
 mod rows;
 mod stats;
 mod target;
 mod tls;
 mod transaction;
+mod unsuitable;
 mod usage;
 
 use std::sync::Arc;
@@ -66,6 +69,7 @@ use crate::env::Env;
 pub use self::migrations::{MIGRATIONS, Migration, migrate};
 pub use self::open::{PostgresOpenError, inspect};
 pub(super) use self::target::Target;
+pub use self::unsuitable::UnsuitableDatabase;
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {

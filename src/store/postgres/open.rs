@@ -1,22 +1,23 @@
 //! Opens the store: connects, migrates the schema, and starts the background tasks.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio::sync::{Mutex, broadcast};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
-use super::connect::{Connector, OPERATION_TIMEOUT, Session};
+use super::connect::{Connector, OPERATION_TIMEOUT};
 use super::fault::Fault;
 use super::leases::HeldLeases;
 use super::listener::{Freshness, Listener};
 use super::migrations::{self, MIGRATIONS};
 use super::notices::{Announcer, NoticeChannel};
-use super::retries::with_retries;
+use super::requirements::{Examined, examine};
+use super::retries::{retry, with_retries};
+use super::unsuitable::UnsuitableDatabase;
 use super::usage::UsageBuffer;
 use super::{PostgresStore, copy_record};
 use crate::config::{PostgresUrl, StoreSettings};
@@ -25,6 +26,8 @@ use crate::domain::clock::Timestamp;
 /// Time limit of the migration. An index on a large table takes hours, and replicas that start at the same time wait
 /// for it.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(6);
+/// Time limit of the checks of the database, which open several connections.
+const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Number of characters of the schema's name in the channel's name. PostgreSQL limits the channel's name to 63 bytes.
 const MAX_SCHEMA_CHARS: usize = 40;
 
@@ -32,8 +35,11 @@ const MAX_SCHEMA_CHARS: usize = 40;
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
     /// The connection URL or the TLS settings are invalid.
-    #[error("store.url: {0}")]
+    #[error("{0}")]
     Settings(String),
+    /// The database does not have what the gateway needs.
+    #[error("{0}")]
+    Unsuitable(UnsuitableDatabase),
     /// The database holds an incomplete copy of a file.
     #[error(
         "the copy of a file into the database is not finished: run `alovoice-gateway store copy` again, \
@@ -48,8 +54,17 @@ pub enum PostgresOpenError {
     Store(#[from] StoreError),
 }
 
+impl From<Fault> for PostgresOpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unsuitable(unsuitable) => Self::Unsuitable(*unsuitable),
+            fault => Self::Store(fault.into()),
+        }
+    }
+}
+
 impl PostgresStore {
-    /// Connects, migrates the schema, and listens for changes by other replicas. `on_server_time` is called with the
+    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. `on_server_time` is called with the
     /// server's time now and every few seconds. Leases end by the server's clock, so the clock of
     /// [`StoreContext::env`] should follow it.
     ///
@@ -61,13 +76,16 @@ impl PostgresStore {
         context: StoreContext,
         on_server_time: impl Fn(Timestamp) + Send + Sync + 'static,
     ) -> Result<Self, PostgresOpenError> {
-        let connector = connector(url, settings.password_file.as_deref())?;
+        let (connector, listening) = connectors(url, settings)?;
+        let examine = |_| examine(connector.clone(), listening.clone());
+        let Examined { connector, listening, is_current } =
+            retry(&context.env, EXAMINATION_TIMEOUT, "examine", examine).await?;
         let pool = connector.pool(settings.max_connections).map_err(PostgresOpenError::Settings)?;
-        let channel = migrate(&context, &pool).await?;
+        let channel = migrate(&context, &pool, is_current).await?;
         let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
         let (freshness, stop) = (Arc::new(Freshness::new()), CancellationToken::new());
         let listener = Listener {
-            connector,
+            connector: listening,
             channel: channel.clone(),
             listeners: listeners.clone(),
             freshness: freshness.clone(),
@@ -97,15 +115,26 @@ impl PostgresStore {
     }
 }
 
-fn connector(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Connector, PostgresOpenError> {
-    Connector::new(url, password_file).map_err(PostgresOpenError::Settings)
+/// The connectors of `store.url` and of `store.listen_url`.
+fn connectors(
+    url: &PostgresUrl,
+    settings: &StoreSettings,
+) -> Result<(Connector, Option<Connector>), PostgresOpenError> {
+    let connector = |setting, url| {
+        let connector = Connector::new(url, settings.password_file.as_deref());
+        connector.map_err(|error| PostgresOpenError::Settings(format!("{setting}: {error}")))
+    };
+    let listening = settings.listen_url.as_ref().map(|url| connector("store.listen_url", url)).transpose()?;
+    Ok((connector("store.url", url)?, listening))
 }
 
-/// Migrates the schema. Returns the schema's channel, with a new id for this replica.
-async fn migrate(context: &StoreContext, pool: &Pool) -> Result<NoticeChannel, StoreError> {
+/// Migrates the schema unless it `is_current`. Returns the schema's channel, with a new id for this replica.
+async fn migrate(context: &StoreContext, pool: &Pool, is_current: bool) -> Result<NoticeChannel, StoreError> {
     with_retries(&context.env, pool, MIGRATION_TIMEOUT, "migrate", |mut session| async move {
         let client = session.client()?;
-        migrations::take_steps(client, &MIGRATIONS).await?;
+        if !is_current {
+            migrations::take_steps(client, &MIGRATIONS).await?;
+        }
         let names = "SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')";
         let row = client.query_one(names, &[]).await?;
         let (schema, origin): (String, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -132,17 +161,13 @@ async fn check_copy(context: &StoreContext, pool: &Pool) -> Result<(), PostgresO
 /// # Errors
 /// The [`PostgresOpenError`] that opening would fail with.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, PostgresOpenError> {
-    let connector = connector(url, settings.password_file.as_deref())?;
-    let pool = connector.pool(1).map_err(PostgresOpenError::Settings)?;
-    let deadline = Instant::now() + OPERATION_TIMEOUT;
+    let (connector, listening) = connectors(url, settings)?;
     let read = async {
-        let mut session = Session::take(&pool, deadline).await?;
-        let client = session.client()?;
-        let is_current = migrations::inspect(client).await?;
-        Ok((is_current, copy_record::read(client).await?))
+        let Examined { connector, is_current, .. } = examine(connector, listening).await?;
+        let (client, _driving) = connector.connect(None).await?;
+        Ok((is_current, copy_record::read(&client).await?))
     };
-    let (is_current, record) =
-        timeout_at(deadline, read).await.unwrap_or(Err(Fault::TimedOut)).map_err(StoreError::from)?;
+    let (is_current, record) = timeout(EXAMINATION_TIMEOUT, read).await.unwrap_or(Err(Fault::TimedOut))?;
     if record.is_some_and(|record| !record.is_finished) {
         return Err(PostgresOpenError::UnfinishedCopy);
     }

@@ -16,8 +16,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(8);
 /// Maximum pause before a retry. Each pause is a random fraction of it.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs an operation on a connection from the pool, and repeats it after transient failures. `timeout` limits each
-/// attempt. Measures the operation under its name.
+/// Runs an operation on a connection from the pool as [`retry`] does. Measures the operation under its name.
 pub(super) async fn with_retries<T, F>(
     env: &Env,
     pool: &Pool,
@@ -29,23 +28,43 @@ where
     F: Future<Output = Result<T, Fault>>,
 {
     let began = Instant::now();
-    let end = began + RETRY_PERIOD;
-    let outcome = loop {
+    let attempt = async |deadline| {
+        let outcome = operation(Session::take(pool, deadline).await?).await;
+        if outcome.as_ref().is_err_and(Fault::is_read_only) {
+            // The other connections lead to the same server.
+            pool.retain(|_, _| false);
+        }
+        outcome
+    };
+    let outcome = retry(env, timeout, name, attempt).await.map_err(StoreError::from);
+    measure(&env.metrics, name, began.into_std(), &outcome);
+    outcome
+}
+
+/// Runs an operation, and repeats it after transient failures. `timeout` limits each attempt, which gets its deadline.
+pub(super) async fn retry<T, F>(
+    env: &Env,
+    timeout: Duration,
+    name: &'static str,
+    operation: impl Fn(Instant) -> F,
+) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let end = Instant::now() + RETRY_PERIOD;
+    loop {
         let deadline = Instant::now() + timeout;
-        let attempt = async { operation(Session::take(pool, deadline).await?).await };
-        let fault = match timeout_at(deadline, attempt).await {
-            Ok(Ok(value)) => break Ok(value),
+        let fault = match timeout_at(deadline, operation(deadline)).await {
+            Ok(Ok(value)) => return Ok(value),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::TimedOut,
         };
         let pause = MAX_PAUSE.mul_f64(env.entropy.fraction());
         if !fault.is_transient() || Instant::now() + pause >= end {
-            break Err(StoreError::from(fault));
+            return Err(fault);
         }
         tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
         env.metrics.store_retries.with_label_values(&[name]).inc();
         sleep(pause).await;
-    };
-    measure(&env.metrics, name, began.into_std(), &outcome);
-    outcome
+    }
 }

@@ -25,6 +25,8 @@ CREATE TABLE analyses (
     stage         text,
     due_at        bigint,
     started_at    bigint,
+    sent_at       bigint,
+    submits       bigint NOT NULL DEFAULT 0,
     accepted_at   bigint,
     polls         bigint NOT NULL DEFAULT 0,
     errors        bigint NOT NULL DEFAULT 0,
@@ -32,6 +34,8 @@ CREATE TABLE analyses (
     empty_since   bigint,
     missing_since bigint,
     denied_since  bigint,
+    -- Shapes of answers without a result, separated by spaces.
+    shapes        text,
     -- The fencing token, which every claim increments. During a lease, due_at is the end of the lease.
     fence         bigint NOT NULL DEFAULT 0,
     leased        boolean NOT NULL DEFAULT false,
@@ -256,8 +260,18 @@ CREATE TABLE replay_outcomes (
 CREATE TABLE paces (
     tenant        text COLLATE "C" PRIMARY KEY,
     first_poll_after_ms bigint NOT NULL,
+    slowest_ms    bigint NOT NULL,
     samples       bigint NOT NULL,
     learned_at    bigint NOT NULL
+);
+
+-- What is learned of the vendor's answers for unknown calls and for calls in progress, as JSON. `claim` is the fencing token of
+-- the latest probe; no other probe starts before `leased_until`.
+CREATE TABLE learned_answers (
+    tenant       text COLLATE "C" PRIMARY KEY,
+    learned      text   NOT NULL,
+    claim        bigint NOT NULL DEFAULT 0,
+    leased_until bigint NOT NULL DEFAULT 0
 );
 
 -- Usage per tenant and day (days since the Unix epoch, UTC).

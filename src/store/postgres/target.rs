@@ -16,6 +16,7 @@ use super::connect::Connector;
 use super::copy_record::{self, CopyRecord};
 use super::fault::Fault;
 use super::migrations::{self, MIGRATIONS};
+use super::requirements::examine;
 use super::{PostgresOpenError, listings};
 use crate::config::PostgresUrl;
 
@@ -30,7 +31,10 @@ impl Target {
         url: &PostgresUrl,
         password_file: Option<&Path>,
     ) -> Result<Self, PostgresOpenError> {
-        let connector = Connector::new(url, password_file).map_err(PostgresOpenError::Settings)?;
+        let connector = Connector::new(url, password_file);
+        let connector =
+            connector.map_err(|error| PostgresOpenError::Settings(format!("store.url: {error}")))?;
+        let connector = examine(connector, None).await?.connector;
         let pool = connector.pool(1).map_err(PostgresOpenError::Settings)?;
         let mut client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
         migrations::migrate(&mut client, &MIGRATIONS).await?;

@@ -1,18 +1,24 @@
 //! TLS to the server. The parameters `sslmode` and `sslrootcert` of the connection URL have the same meaning as in libpq
 //! (PostgreSQL documentation, section 32.19.1).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::version::TLS13;
+use rustls::{
+    ALL_VERSIONS, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+static NEWEST_VERSION: &[&SupportedProtocolVersion] = &[&TLS13];
 
 /// Verification of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +38,24 @@ pub(super) struct TlsMode {
     check: Check,
     /// PEM file of trusted certificate authorities. They replace the authorities of the operating system.
     roots: Option<PathBuf>,
+    /// PEM files of the client's certificate and its private key.
+    identity: Option<(PathBuf, PathBuf)>,
+    versions: &'static [&'static SupportedProtocolVersion],
 }
 
 impl TlsMode {
-    /// Parses `sslmode` (`prefer` by default) and `sslrootcert`.
-    pub(super) fn parse(mode: Option<&str>, roots: Option<&str>) -> Result<Self, String> {
-        let roots = roots.map(PathBuf::from);
-        let (mode, check) = match mode.unwrap_or("prefer") {
+    /// Parses `sslmode` (`prefer` by default), `sslrootcert`, `sslcert`, `sslkey` and `ssl_min_protocol_version`.
+    pub(super) fn parse<'a>(get: impl Fn(&str) -> Option<&'a str> + Copy) -> Result<Self, String> {
+        let system = get("sslrootcert") == Some("system");
+        let roots = get("sslrootcert").filter(|_| !system).map(PathBuf::from);
+        let default = if system { "verify-full" } else { "prefer" };
+        let (mode, check) = match get("sslmode").unwrap_or(default) {
+            // As in libpq: otherwise any certificate of a public authority would be accepted.
+            mode if system && mode != "verify-full" => {
+                return Err("sslrootcert=system: sslmode must be verify-full".to_owned());
+            }
             "disable" => (SslMode::Disable, Check::Nothing),
-            "prefer" => (SslMode::Prefer, Check::Nothing),
+            "allow" | "prefer" => (SslMode::Prefer, Check::Nothing),
             // As in libpq, `sslrootcert` turns `require` into `verify-ca`.
             "require" if roots.is_some() => (SslMode::Require, Check::Authority),
             "require" => (SslMode::Require, Check::Nothing),
@@ -48,11 +63,24 @@ impl TlsMode {
             "verify-full" => (SslMode::Require, Check::Host),
             other => {
                 return Err(format!(
-                    "sslmode={other}: must be disable, prefer, require, verify-ca or verify-full"
+                    "sslmode={other}: must be disable, allow, prefer, require, verify-ca or verify-full"
                 ));
             }
         };
-        Ok(Self { mode, check, roots })
+        let identity = match (get("sslcert"), get("sslkey")) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            _ => return Err("sslcert and sslkey must be given together".to_owned()),
+        };
+        let versions = match get("ssl_min_protocol_version") {
+            None | Some("TLSv1" | "TLSv1.1" | "TLSv1.2") => ALL_VERSIONS,
+            Some("TLSv1.3") => NEWEST_VERSION,
+            Some(other) => {
+                let versions = "TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3";
+                return Err(format!("ssl_min_protocol_version={other}: must be {versions}"));
+            }
+        };
+        Ok(Self { mode, check, roots, identity, versions })
     }
 
     /// Creates the TLS connector.
@@ -66,11 +94,19 @@ impl TlsMode {
             }
         };
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.versions)
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let config = match &self.identity {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = certificates("sslcert", certificate)?;
+                let unusable = |error: String| format!("sslkey {}: {error}", key.display());
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(error.to_string()))?;
+                config.with_client_auth_cert(chain, key).map_err(|error| unusable(error.to_string()))?
+            }
+        };
         Ok(MakeRustlsConnect::new(config))
     }
 
@@ -85,8 +121,7 @@ impl TlsMode {
         };
         let unusable = |error: String| format!("sslrootcert {}: {error}", path.display());
         let mut store = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))? {
-            let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        for certificate in certificates("sslrootcert", path)? {
             store.add(certificate).map_err(|error| unusable(error.to_string()))?;
         }
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
@@ -94,6 +129,12 @@ impl TlsMode {
             .map_err(|error| unusable(error.to_string()))?;
         Ok(verifier)
     }
+}
+
+/// Reads the certificates of a file. The error names the parameter.
+fn certificates(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    certificates.map_err(|error| format!("{parameter} {}: {error}", path.display()))
 }
 
 /// Accepts any certificate, but verifies the signatures of the handshake.

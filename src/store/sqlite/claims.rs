@@ -23,6 +23,9 @@ pub(super) fn claim_sql(queue: Queue) -> String {
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
+         shapes = CASE stage WHEN 'submit' THEN NULL ELSE shapes END, \
+         sent_at = CASE stage WHEN 'submit' THEN ?2 ELSE sent_at END, \
+         submits = CASE stage WHEN 'submit' THEN submits + 1 ELSE submits END, \
          fence = fence + 1, leased = true, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
          WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
         condition(queue),

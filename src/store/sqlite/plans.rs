@@ -157,7 +157,8 @@ fn the_metrics_read_unfinished_rows_only() {
         assert_eq!(plan(&oldest_work_sql(queue)), search("analyses", index, "tenant=?"));
     }
     let due = search("deliveries", "deliveries_due", "tenant=?");
-    assert_eq!(plan(PENDING), due);
+    let by_receiver = search("deliveries", "deliveries_due_by_receiver", "tenant=?");
+    assert!([&due, &by_receiver].contains(&&plan(PENDING)), "both indexes hold pending deliveries only");
     let oldest = plan(OLDEST_DELIVERY);
     assert_eq!(oldest[0], due[0]);
     assert!(

@@ -25,6 +25,8 @@ CREATE TABLE analyses (
     stage         TEXT,
     due_at        INTEGER,
     started_at    INTEGER,
+    sent_at       INTEGER,
+    submits       INTEGER NOT NULL DEFAULT 0,
     accepted_at   INTEGER,
     polls         INTEGER NOT NULL DEFAULT 0,
     errors        INTEGER NOT NULL DEFAULT 0,
@@ -32,6 +34,8 @@ CREATE TABLE analyses (
     empty_since   INTEGER,
     missing_since INTEGER,
     denied_since  INTEGER,
+    -- Shapes of answers without a result, separated by spaces.
+    shapes        TEXT,
     -- The fencing token, which every claim increments. During a lease, due_at is the end of the lease.
     fence         INTEGER NOT NULL DEFAULT 0,
     leased        INTEGER NOT NULL DEFAULT 0,
@@ -253,8 +257,18 @@ CREATE TABLE replay_outcomes (
 CREATE TABLE paces (
     tenant        TEXT    PRIMARY KEY,
     first_poll_after_ms INTEGER NOT NULL,
+    slowest_ms    INTEGER NOT NULL,
     samples       INTEGER NOT NULL,
     learned_at    INTEGER NOT NULL
+) STRICT;
+
+-- What is learned of the vendor's answers for unknown calls and for calls in progress, as JSON. `claim` is the fencing token of
+-- the latest probe; no other probe starts before `leased_until`.
+CREATE TABLE learned_answers (
+    tenant       TEXT    PRIMARY KEY,
+    learned      TEXT    NOT NULL,
+    claim        INTEGER NOT NULL DEFAULT 0,
+    leased_until INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Usage per tenant and day (days since the Unix epoch, UTC).

@@ -31,3 +31,4 @@ mod ledger;
 mod moments;
 mod random;
 mod storm;
+mod unknown_calls;

@@ -9,6 +9,7 @@ pub(crate) mod deliveries;
 pub(crate) mod expiry;
 pub(crate) mod feed;
 pub(crate) mod idempotency;
+pub(crate) mod learned_answers;
 pub(crate) mod listings;
 pub(crate) mod paces;
 pub(crate) mod refreshes;

@@ -81,6 +81,7 @@ impl CopyFixture {
     fn settings(&self) -> StoreSettings {
         StoreSettings {
             url: StoreUrl::Postgres(self.url()),
+            listen_url: None,
             password_file: None,
             max_connections: 4,
             retention: Duration::from_secs(1),

@@ -4,7 +4,8 @@ use super::*;
 
 fn learned(first_poll_after: u64) -> Option<Pace> {
     let first_poll_after = Duration::from_secs(first_poll_after);
-    Some(Pace { first_poll_after, samples: Pace::ENOUGH_SAMPLES, learned_at: Timestamp::from_millis(0) })
+    let learned_at = Timestamp::from_millis(0);
+    Some(Pace { first_poll_after, slowest: first_poll_after * 3, samples: Pace::ENOUGH_SAMPLES, learned_at })
 }
 
 fn accepted() -> Step {
@@ -66,7 +67,14 @@ fn a_result_of_unknown_processing_time_teaches_nothing() {
     // The result was adopted without a poll.
     let mut scenario = LifecycleScenario::begin();
     let policy = PollingPolicy::default();
-    let context = Context { now: START, policy: &policy, jitter: 0.0, current: None, pace: None };
+    let context = Context {
+        now: START,
+        policy: &policy,
+        jitter: 0.0,
+        current: None,
+        pace: None,
+        learned: &LearnedAnswers::nothing(),
+    };
     assert_eq!(scenario.analysis.adopt(obtained("salom"), &context).pace, None);
 }
 

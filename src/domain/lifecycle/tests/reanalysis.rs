@@ -93,6 +93,25 @@ fn the_old_result_counts_as_new_only_after_the_grace_period() {
 }
 
 #[test]
+fn the_old_result_does_not_confirm_a_submit_of_unknown_outcome() {
+    let mut scenario = reanalyzed();
+    scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+    let line = scenario.line(after(AGAIN + 5), ready("salom"));
+    assert_eq!(line, "completed, confirm in 5 s, last error unconfirmed");
+    // Twice the 99th percentile that is assumed until it is learned.
+    let line = scenario.line(after(AGAIN + 599), ready("salom"));
+    assert_eq!(line, "completed, confirm in 5 s, last error unconfirmed");
+    assert_eq!(
+        scenario.line(after(AGAIN + 604), ready("salom")),
+        "completed, submit in 0 s, last error unconfirmed"
+    );
+    let mut scenario = reanalyzed();
+    scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+    let line = scenario.line(after(AGAIN + 60), ready("salom yana"));
+    assert_eq!(line, "completed, settle in 120 s → analysis.updated");
+}
+
+#[test]
 fn an_empty_result_never_replaces_a_transcript() {
     let mut scenario = reanalyzed_accepted();
     scenario.step(after(AGAIN + 60), empty());
@@ -199,7 +218,14 @@ fn a_reanalysis_that_expires_has_failed() {
     let mut scenario = reanalyzed();
     let policy = PollingPolicy::default();
     let now = after(AGAIN + 86_400);
-    let context = Context { now, policy: &policy, jitter: 0.0, current: scenario.held.as_ref(), pace: None };
+    let context = Context {
+        now,
+        policy: &policy,
+        jitter: 0.0,
+        current: scenario.held.as_ref(),
+        pace: None,
+        learned: &LearnedAnswers::nothing(),
+    };
     assert_eq!(scenario.analysis.expire(&context).event, Some(EventKind::AnalysisUpdated));
     let last = scenario.analysis.last_reanalysis.unwrap();
     assert_eq!((last.outcome, last.since, last.ended_at), (ReanalysisOutcome::Failed, after(AGAIN), now));

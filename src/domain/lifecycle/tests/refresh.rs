@@ -130,7 +130,14 @@ fn a_refresh_past_its_deadline_ends() {
         rested
     });
     let current = scenario.held.as_ref();
-    let context = Context { now: after(1000 + 86_400), policy: &policy, jitter: 0.0, current, pace: None };
+    let context = Context {
+        now: after(1000 + 86_400),
+        policy: &policy,
+        jitter: 0.0,
+        current,
+        pace: None,
+        learned: &LearnedAnswers::nothing(),
+    };
     assert_eq!(scenario.analysis.expire(&context), Effect::default());
     assert_eq!(scenario.analysis, rested);
 }

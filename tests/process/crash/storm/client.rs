@@ -78,7 +78,8 @@ impl ClientContext {
         addresses.values().choose(random).unwrap().clone()
     }
 
-    /// Sends a request to a random replica. `None` if there is no response, or if the response is 503.
+    /// Sends a request to a random replica. `None` if there is no response, or if the replica refused to read the request: 503
+    /// while it cannot serve, and 408 if the head took too long on a busy machine.
     async fn ask(&self, random: &mut StdRng, method: Method, path: &str, body: Value) -> Option<Value> {
         let url = self.any_replica(random).await.join(path).unwrap();
         let timeout = TIMEOUTS[usize::from(random.random_bool(0.1))];
@@ -95,12 +96,12 @@ impl ClientContext {
         let answer = answer.await;
         self.counts.send_modify(|counts| match answer {
             Some((200 | 202, _)) => counts.good += 1,
-            Some((503, _)) => counts.refused += 1,
+            Some((408 | 503, _)) => counts.refused += 1,
             Some((status, ref body)) => panic!("{status} for {path}: {}", String::from_utf8_lossy(body)),
             None => counts.failed += 1,
         });
         let (status, body) = answer?;
-        (status != 503).then(|| serde_json::from_slice(&body).unwrap())
+        (status < 400).then(|| serde_json::from_slice(&body).unwrap())
     }
 
     pub(super) async fn submit(self: Arc<Self>, call: Call, mut random: StdRng) {

@@ -1,0 +1,149 @@
+//! Requests results from the vendor, and probes its answer to a call that does not exist.
+
+use reqwest::StatusCode;
+use reqwest::header::{ETAG, HeaderMap};
+
+use super::answer::AnswerReader;
+use super::body_budget::BodyPermit;
+use super::client::{Method, PROBE, RESULT, VendorCall, VendorClient};
+use super::error_body::{content_type_of, is_refusal, read_beginning, text_of, words_of_body};
+use super::exchange::Exchange;
+use super::faults::{UNKNOWN_CALL, answered, fault_of_status, quoted, unreadable};
+use super::permits::VendorPermit;
+use super::shape::{impossible_call, shape_of};
+use crate::domain::answer_shape::AnswerShape;
+use crate::domain::lifecycle::{PollOutcome, VendorFault};
+
+/// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
+const MAX_ETAG_BYTES: usize = 256;
+
+/// The vendor's answer to a request for a result.
+#[derive(Debug)]
+pub struct VendorAnswer {
+    /// Meaning of the answer if the vendor knows the call.
+    pub outcome: PollOutcome,
+    /// Shape of an answer without a result. `None` for a result, without an answer, or for an answer that repeats an earlier one
+    /// (304).
+    pub shape: Option<AnswerShape>,
+    /// The memory of the answer. The caller holds it until the outcome is stored.
+    pub body_permit: BodyPermit,
+}
+
+impl VendorAnswer {
+    fn new(outcome: PollOutcome, shape: Option<AnswerShape>) -> Self {
+        Self { outcome, shape, body_permit: BodyPermit::default() }
+    }
+}
+
+impl VendorClient {
+    /// Gets the result of a call (`callgetairesult`), and records the outcome in the circuit breaker. With `etag`, an
+    /// unchanged result has no body.
+    pub async fn result(
+        &self,
+        permit: &VendorPermit,
+        request: VendorCall<'_>,
+        etag: Option<&str>,
+    ) -> VendorAnswer {
+        self.get(RESULT, permit, request, etag).await
+    }
+
+    /// Requests the result of a call that cannot exist, with an id in the form of `request.call_id`, and records the outcome in
+    /// the circuit breaker. Returns the shape of the answer, or `None` if the answer has no shape.
+    pub async fn probe(&self, permit: &VendorPermit, request: VendorCall<'_>) -> Option<AnswerShape> {
+        let call_id = impossible_call(request.call_id, &*self.env.entropy);
+        let request = VendorCall { call_id: &call_id, ..request };
+        self.get(PROBE, permit, request, None).await.shape
+    }
+
+    async fn get(
+        &self,
+        method: Method,
+        permit: &VendorPermit,
+        request: VendorCall<'_>,
+        etag: Option<&str>,
+    ) -> VendorAnswer {
+        let mut exchange = self.exchange(method, permit, request);
+        let answer = match self.try_result(request, etag, &mut exchange).await {
+            Ok(answer) => answer,
+            Err(fault) => VendorAnswer::new(PollOutcome::Fault(fault), None),
+        };
+        permit.record((&answer.outcome).into());
+        self.report_warnings(&answer.outcome, &exchange);
+        let (label, fault) = match &answer.outcome {
+            // A probe needs only the shape of the answer, so an unreadable answer is a success.
+            _ if method.operation == PROBE.operation && answer.shape.is_some() => ("answered", None),
+            PollOutcome::Fault(fault) => (fault.code.as_str(), Some(fault)),
+            outcome => (poll_label(outcome), None),
+        };
+        exchange.finish(&self.env.metrics, label, fault);
+        answer
+    }
+
+    async fn try_result(
+        &self,
+        request: VendorCall<'_>,
+        etag: Option<&str>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<VendorAnswer, VendorFault> {
+        let response =
+            self.send(RESULT, request, etag, exchange).await.map_err(|unanswered| unanswered.fault)?;
+        let (status, retry_after) = (response.status(), self.retry_after(response.headers()));
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(VendorAnswer::new(PollOutcome::Unchanged, None));
+        }
+        let (new_etag, content_type) = (etag_of(response.headers()), content_type_of(response.headers()));
+        let content_type = content_type.as_deref();
+        let shape = |body: &[u8]| shape_of(status.as_u16(), content_type, body, request.call_id);
+        let is_unfinished = matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT);
+        if !is_unfinished && !is_refusal(status) {
+            let (body, body_permit) = self.read(response, request.token, exchange).await?;
+            let (base_url, max_bytes) = (&self.base_url, self.max_response_bytes);
+            let reader = AnswerReader { base_url, token: request.token, max_bytes };
+            let outcome = reader.read(&body, content_type, new_etag);
+            let outcome = outcome.unwrap_or_else(|reason| PollOutcome::Fault(unreadable(reason)));
+            let is_result = matches!(outcome, PollOutcome::Ready(_));
+            let shape = (!is_result).then(|| shape(&body));
+            return Ok(VendorAnswer { outcome, shape, body_permit });
+        }
+        let body = read_beginning(response, request.token).await;
+        let words = words_of_body(&body, content_type, request.token);
+        if let Some(fault) = fault_of_status(status, retry_after, words.clone()) {
+            return Err(fault);
+        }
+        let outcome = match status {
+            _ if is_unfinished => PollOutcome::NotReady { etag: None, retry_after, detail: None },
+            StatusCode::NOT_FOUND => {
+                PollOutcome::NotFound(words.map(|words| quoted(UNKNOWN_CALL, Some(words))))
+            }
+            _ => PollOutcome::Rejected(answered(status, words)),
+        };
+        Ok(VendorAnswer::new(outcome, Some(shape(&body))))
+    }
+
+    /// Counts and logs the deviations that were tolerated in an answer.
+    fn report_warnings(&self, outcome: &PollOutcome, exchange: &Exchange<'_>) {
+        let (PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)) = outcome else { return };
+        for warning in &obtained.result.warnings {
+            let (code, count) = (warning.code.as_str(), warning.count);
+            self.env.metrics.vendor_answer_warnings.with_label_values(&[code]).inc();
+            let Exchange { tenant, call_id, .. } = exchange;
+            tracing::info!(%tenant, %call_id, code, count, "vendor answer deviates from its documentation");
+        }
+    }
+}
+
+fn etag_of(headers: &HeaderMap) -> Option<String> {
+    text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES)
+}
+
+const fn poll_label(outcome: &PollOutcome) -> &'static str {
+    match outcome {
+        PollOutcome::Ready(_) => "ready",
+        PollOutcome::Empty(_) => "empty",
+        PollOutcome::NotReady { .. } => "not_ready",
+        PollOutcome::Unchanged => "unchanged",
+        PollOutcome::NotFound(_) => "not_found",
+        PollOutcome::Rejected(_) => "rejected",
+        PollOutcome::Fault(fault) => fault.code.as_str(),
+    }
+}

@@ -1,0 +1,253 @@
+//! Learned answers of the vendor to the requests of a tenant, and the meaning of an answer.
+//!
+//! - **Unknown calls.** A probe requests the result of a call that cannot exist. Answers of the same shape mean that the vendor
+//!   does not know the call. Status 404 always means this.
+//! - **Calls in progress.** The gateway learns the shapes of the answers before the result from each call that completes.
+//!   Answers of these shapes mean that the result is not ready.
+//!
+//! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
+//! **proven** once enough calls in progress had other shapes.
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::answer_shape::AnswerShape;
+use super::clock::Timestamp;
+use super::vendor_token::TokenFingerprint;
+
+/// Learned answers of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LearnedAnswers {
+    /// Token of the requests from which the answers were learned. Another token may belong to another account, with other answers.
+    account: Option<TokenFingerprint>,
+    /// Answers to probes, latest first.
+    unknown: Vec<UnknownAnswer>,
+    /// Answers of calls in progress that became ready later.
+    pending: Vec<PendingAnswer>,
+}
+
+/// Answer for a call that the vendor does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct UnknownAnswer {
+    shape: AnswerShape,
+    probed_at: Timestamp,
+    /// Number of consecutive probes with this answer.
+    probes: u32,
+}
+
+/// Answer for a call in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct PendingAnswer {
+    shape: AnswerShape,
+    /// Number of calls that had this answer and became ready later. It saturates at [`LearnedAnswers::ENOUGH_CALLS`].
+    calls: u32,
+    /// Time at which such a call became ready, to the hour.
+    seen_at: Timestamp,
+}
+
+/// Meaning of an answer without a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The vendor knows the call.
+    Known,
+    /// The vendor does not know the call.
+    Unknown {
+        /// Whether enough calls in progress had other answers. If not, calls in progress may have this answer too.
+        is_proven: bool,
+    },
+    /// Unknown calls and calls in progress have the same answer.
+    Ambiguous,
+}
+
+/// Meaning of an answer by the learned answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// The meaning by the latest probe.
+    pub meaning: Meaning,
+    /// Earliest start of a probe that makes the meaning certain. `None` if the meaning is certain.
+    pub needs_probe: Option<Timestamp>,
+    /// Whether neither unknown calls nor earlier calls in progress had such an answer. The vendor may have changed its answers.
+    pub is_unexpected: bool,
+}
+
+impl Judgement {
+    /// A meaning that needs no probe.
+    pub const fn certain(meaning: Meaning) -> Self {
+        Self { meaning, needs_probe: None, is_unexpected: false }
+    }
+}
+
+/// Result of a comparison of a probe with the previous probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The tenant had no earlier probe with this token.
+    Learned,
+    /// The answer has the same shape as before.
+    Unchanged,
+    /// The answer has another shape.
+    Changed,
+}
+
+impl ProbeOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 3] = [Self::Learned, Self::Unchanged, Self::Changed];
+
+    /// Name in metrics and log lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+impl LearnedAnswers {
+    /// Interval of probes while the gateway polls for results.
+    pub const PROBE_INTERVAL: Duration = Duration::from_hours(24);
+    /// Number of calls in progress with other answers that prove an answer for unknown calls.
+    pub const ENOUGH_CALLS: u32 = 10;
+
+    /// An answer of calls in progress is forgotten after this time without such a call, because the vendor may have changed its
+    /// answers.
+    const RETENTION: Duration = Duration::from_hours(30 * 24);
+    /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
+    /// send it.
+    const OVERLAP: Duration = Duration::from_hours(48);
+    /// Minimum time between two writes of a known answer of calls in progress.
+    const REFRESH: Duration = Duration::from_hours(1);
+    /// Maximum number of different answers of calls in progress.
+    const MAX_PENDING: usize = 16;
+    /// Number of probes with the same words after which other words are a different answer. With fewer probes, the words may be
+    /// random.
+    const ENOUGH_PROBES: u32 = 2;
+
+    /// Creates the answers of a tenant without learned answers.
+    pub const fn nothing() -> Self {
+        Self { account: None, unknown: Vec::new(), pending: Vec::new() }
+    }
+
+    /// Returns the answers if they were learned with this token, and no answers otherwise.
+    #[must_use]
+    pub fn of_account(self, account: TokenFingerprint) -> Self {
+        if self.account == Some(account) { self } else { Self { account: Some(account), ..Self::default() } }
+    }
+
+    /// Whether no probe has started at `since` or later.
+    pub fn lacks_probe(&self, since: Timestamp) -> bool {
+        self.unknown.first().is_none_or(|latest| latest.probed_at < since)
+    }
+
+    /// The earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
+    pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
+        let interval = i64::try_from(Self::PROBE_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        Some(Timestamp::from_millis(now.as_millis().saturating_sub(interval)))
+            .filter(|since| self.lacks_probe(*since))
+    }
+
+    /// Returns the meaning of an answer without a result, for a call that was submitted at `since`. The meaning is certain after a
+    /// probe at `since` or later, because the vendor may have changed its answers before.
+    pub fn judge(&self, shape: AnswerShape, since: Timestamp, now: Timestamp) -> Judgement {
+        let probe_since = |since| Some(since).filter(|since| self.lacks_probe(*since));
+        if !self.is_unknown(shape, now) {
+            // The structure is the same and the words differ: only more probes show whether the words are random.
+            let random = self
+                .unknown
+                .first()
+                .filter(|latest| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES);
+            let after_latest = random.map(|latest| latest.probed_at + Duration::from_millis(1));
+            let needs_probe = probe_since(after_latest.map_or(since, |after| after.max(since)));
+            let is_seen = self.pending.iter().any(|pending| pending.shape.is_alike(shape));
+            let is_unexpected = !is_seen && !self.pending.is_empty();
+            return Judgement { meaning: Meaning::Known, needs_probe, is_unexpected };
+        }
+        let pending = self.pending.iter().filter(|pending| !pending.is_forgotten(now));
+        let (same, other): (Vec<&PendingAnswer>, Vec<&PendingAnswer>) =
+            pending.partition(|pending| pending.shape.is_alike(shape) && self.is_unknown(pending.shape, now));
+        let meaning = if same.is_empty() {
+            let calls = other.iter().map(|pending| pending.calls).sum::<u32>();
+            Meaning::Unknown { is_proven: calls >= Self::ENOUGH_CALLS }
+        } else {
+            Meaning::Ambiguous
+        };
+        let is_certain = shape.status() == NOT_FOUND;
+        let needs_probe = probe_since(since).filter(|_| !is_certain);
+        Judgement { meaning, needs_probe, is_unexpected: false }
+    }
+
+    /// Whether an answer has the shape of an answer for unknown calls.
+    pub fn is_unknown(&self, shape: AnswerShape, now: Timestamp) -> bool {
+        let latest = self.unknown.first().map(|latest| latest.probed_at);
+        let mut valid = self.unknown.iter().filter(|unknown| {
+            Some(unknown.probed_at) == latest || now.since(unknown.probed_at) < Self::OVERLAP
+        });
+        shape.status() == NOT_FOUND || valid.any(|unknown| shape.matches(unknown.shape))
+    }
+
+    /// Learns the answer to a probe that started at `probed_at`.
+    pub fn learn_unknown(&mut self, shape: AnswerShape, probed_at: Timestamp) -> ProbeOutcome {
+        let outcome = match self.unknown.first_mut() {
+            None => ProbeOutcome::Learned,
+            // The same probe, written again after a lost connection.
+            Some(latest) if latest.probed_at == probed_at => return ProbeOutcome::Unchanged,
+            Some(latest) if shape.is_alike(latest.shape) => {
+                let merged = latest.shape.merged(shape);
+                let is_same = merged == latest.shape;
+                *latest = UnknownAnswer { shape: merged, probed_at, probes: latest.probes.saturating_add(1) };
+                return if is_same { ProbeOutcome::Unchanged } else { ProbeOutcome::Changed };
+            }
+            Some(_) => ProbeOutcome::Changed,
+        };
+        // If two answers alternate, each keeps its learned words.
+        let earlier = self.unknown.iter().position(|earlier| shape.is_alike(earlier.shape));
+        let earlier = earlier.map(|index| self.unknown.remove(index));
+        let (shape, probes) =
+            earlier.map_or((shape, 0), |earlier| (earlier.shape.merged(shape), earlier.probes));
+        self.unknown.insert(0, UnknownAnswer { shape, probed_at, probes: probes.saturating_add(1) });
+        self.unknown.truncate(2);
+        outcome
+    }
+
+    /// Learns the answers of a call that became ready at `now`. Returns whether the learned answers changed.
+    pub fn learn_pending(&mut self, shapes: &[AnswerShape], now: Timestamp) -> bool {
+        let mut is_new = false;
+        for shape in shapes {
+            match self.pending.iter_mut().find(|pending| pending.shape == *shape) {
+                Some(known)
+                    if known.calls >= Self::ENOUGH_CALLS && now.since(known.seen_at) < Self::REFRESH =>
+                {
+                    continue;
+                }
+                Some(known) => {
+                    known.calls = known.calls.saturating_add(1).min(Self::ENOUGH_CALLS);
+                    known.seen_at = now;
+                }
+                None => self.pending.push(PendingAnswer { shape: *shape, calls: 1, seen_at: now }),
+            }
+            is_new = true;
+        }
+        if is_new {
+            // Answers that unknown calls have too are kept longest, because they make the meaning ambiguous.
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.retain(|pending| !pending.is_forgotten(now));
+            pending.sort_by_key(|pending| Reverse((self.is_unknown(pending.shape, now), pending.seen_at)));
+            pending.truncate(Self::MAX_PENDING);
+            self.pending = pending;
+        }
+        is_new
+    }
+}
+
+impl PendingAnswer {
+    fn is_forgotten(&self, now: Timestamp) -> bool {
+        now.since(self.seen_at) >= LearnedAnswers::RETENTION
+    }
+}
+
+/// Status that HTTP defines for an unknown resource (RFC 9110, 15.5.5).
+const NOT_FOUND: u16 = 404;

@@ -1,0 +1,94 @@
+//! The meaning of answers, and what is kept of the learned answers.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+const START: Timestamp = Timestamp::from_millis(1_716_207_617_000);
+
+fn at(hours: u32) -> Timestamp {
+    START + HOUR * hours
+}
+
+fn shape(structure: &str, words: &str) -> AnswerShape {
+    AnswerShape::new(200, structure, words, words)
+}
+
+fn probed(shapes: &[(u32, AnswerShape)]) -> LearnedAnswers {
+    let mut learned = LearnedAnswers::nothing();
+    for (hour, shape) in shapes {
+        learned.learn_unknown(*shape, at(*hour));
+    }
+    learned
+}
+
+#[test]
+fn a_probe_decides_only_about_calls_that_were_submitted_before() {
+    let learned = probed(&[(1, shape("u", ""))]);
+    let judge = |structure, hour| learned.judge(shape(structure, ""), at(hour), at(9));
+    let unknown = Meaning::Unknown { is_proven: false };
+    assert_eq!(judge("u", 1), Judgement::certain(unknown));
+    assert_eq!(judge("u", 2), Judgement { needs_probe: Some(at(2)), ..Judgement::certain(unknown) });
+    assert_eq!(judge("p", 1), Judgement::certain(Meaning::Known));
+    assert_eq!(judge("p", 2), Judgement { needs_probe: Some(at(2)), ..Judgement::certain(Meaning::Known) });
+    let not_found = AnswerShape::new(404, "", "", "");
+    assert_eq!(learned.judge(not_found, at(2), at(9)), Judgement::certain(unknown));
+    assert_eq!((learned.overdue_probe(at(24)), learned.overdue_probe(at(26))), (None, Some(at(2))));
+}
+
+#[test]
+fn an_answer_that_no_call_in_progress_had_is_unexpected() {
+    let mut learned = probed(&[(1, shape("u", ""))]);
+    let is_unexpected =
+        |learned: &LearnedAnswers, structure| learned.judge(shape(structure, ""), at(2), at(3)).is_unexpected;
+    assert!(!is_unexpected(&learned, "p"), "nothing is learned of calls in progress");
+    learned.learn_pending(&[shape("p", "")], at(2));
+    assert!(is_unexpected(&learned, "q") && !is_unexpected(&learned, "p") && !is_unexpected(&learned, "u"));
+}
+
+#[test]
+fn words_that_differ_between_probes_are_random() {
+    let answer = shape("u", "ref qwerty");
+    let learned = probed(&[(1, shape("u", "ref asdfgh"))]);
+    let judgement = learned.judge(answer, at(0), at(2));
+    assert_eq!(judgement.meaning, Meaning::Known);
+    assert!(judgement.needs_probe.is_some_and(|since| since > at(1)), "one probe does not show it");
+    let learned = probed(&[(1, shape("u", "ref asdfgh")), (2, shape("u", "ref zxcvbn"))]);
+    assert_eq!(learned.judge(answer, at(0), at(2)).meaning, Meaning::Unknown { is_proven: false });
+    // The same words twice: other words are another answer.
+    let learned = probed(&[(1, shape("u", "no call")), (2, shape("u", "no call"))]);
+    let known = Judgement::certain(Meaning::Known);
+    assert_eq!(learned.judge(answer, at(0), at(2)), known);
+}
+
+#[test]
+fn a_former_answer_for_unknown_calls_counts_for_two_days() {
+    let (former, present) = (shape("u", ""), shape("v", ""));
+    let learned = probed(&[(1, former), (2, present)]);
+    let meaning = |shape, hour| learned.judge(shape, at(2), at(hour)).meaning;
+    let unknown = Meaning::Unknown { is_proven: false };
+    assert_eq!((meaning(former, 48), meaning(former, 49)), (unknown, Meaning::Known));
+    assert_eq!(meaning(present, 1000), unknown);
+}
+
+#[test]
+fn the_answers_of_calls_in_progress_are_bounded() {
+    let mut learned = probed(&[(0, shape("u", ""))]);
+    assert!(learned.learn_pending(&[shape("u", "")], at(1)));
+    for number in 0..100 {
+        assert!(learned.learn_pending(&[shape(&format!("p{number}"), "")], at(2)));
+    }
+    assert_eq!(learned.pending.len(), LearnedAnswers::MAX_PENDING);
+    let meaning = learned.judge(shape("u", ""), at(0), at(3)).meaning;
+    assert_eq!(meaning, Meaning::Ambiguous, "the answer that matters is dropped last");
+}
+
+#[test]
+fn a_known_answer_of_calls_in_progress_is_written_once_an_hour() {
+    let mut learned = LearnedAnswers::nothing();
+    for _ in 0..LearnedAnswers::ENOUGH_CALLS {
+        assert!(learned.learn_pending(&[shape("p", "")], at(1)));
+    }
+    assert!(!learned.learn_pending(&[shape("p", "")], at(1)));
+    assert!(learned.learn_pending(&[shape("p", "")], at(2)));
+    assert!(!learned.learn_pending(&[], at(9)));
+}

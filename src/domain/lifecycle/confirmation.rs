@@ -1,0 +1,100 @@
+//! Transitions after an answer that may mean that the vendor does not know the call.
+
+use std::time::Duration;
+
+use super::{Confirmation, Context, Effect, is_missing, not_found_detail};
+use crate::domain::analysis::{Analysis, FailureCode, FaultCode, LastError, Stage, Work};
+use crate::domain::learned_answers::{Judgement, Meaning};
+use crate::domain::pace::Pace;
+
+/// Maximum number of doublings of the wait for a confirmation. The wait doubles with each submit.
+const MAX_DOUBLINGS: u32 = 10;
+
+impl Analysis {
+    /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is submitted again
+    /// only after the vendor has answered for long enough that it does not know it, because a second submit may be billed.
+    pub(super) fn unconfirmed(
+        &mut self,
+        mut work: Work,
+        judgement: Judgement,
+        detail: Option<&str>,
+        context: &Context<'_>,
+    ) -> Effect {
+        let (now, policy) = (context.now, context.policy);
+        if self.is_over(&work, context) {
+            let detail = "the vendor did not accept the call before the deadline".to_owned();
+            return self.fail(FailureCode::DeadlineExceeded, detail, now);
+        }
+        let sent_at = work.sent_since();
+        let next_poll = now + policy.interval(now.since(sent_at));
+        if judgement.needs_probe.is_some() {
+            work.due_at = next_poll;
+            self.work = Some(work);
+            return Effect { probe: judgement.needs_probe, ..Effect::none() };
+        }
+        let is_first = work.denied_since.is_none();
+        // Some of the vendor's servers may not know the call yet, so one such answer is not enough.
+        let lasting_at = *work.denied_since.get_or_insert(now) + policy.first_after;
+        let patience = patience(judgement.meaning, work.submits, context);
+        let resubmit_at = patience.map_or(lasting_at, |patience| lasting_at.max(sent_at + patience));
+        let mut effect = Effect::none();
+        if now >= resubmit_at {
+            work.stage = Stage::Submit;
+            work.due_at = now;
+            effect.confirmation = Some(Confirmation::Resubmitted);
+        } else if patience.is_some() {
+            work.due_at = resubmit_at.min(next_poll).max(now + policy.min_interval);
+            let seconds = resubmit_at.since(now).as_secs();
+            let words = detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default();
+            let detail = format!(
+                "the vendor's answers do not show whether it accepted the call; without a result, the call is submitted \
+                 again in {seconds} seconds{words}"
+            );
+            self.last_error = Some(LastError { code: FaultCode::SubmissionUnconfirmed, detail, at: now });
+            effect.confirmation = is_first.then_some(Confirmation::Unconfirmed);
+        } else {
+            work.due_at = resubmit_at.max(now + policy.min_interval);
+        }
+        self.work = Some(work);
+        effect
+    }
+
+    /// Applies an answer for unknown calls to a call that the vendor accepted.
+    pub(super) fn unknown(
+        &mut self,
+        mut work: Work,
+        judgement: Judgement,
+        detail: Option<&str>,
+        context: &Context<'_>,
+    ) -> Effect {
+        work.empty_since = None;
+        let reason =
+            |code| detail.map(|detail| LastError { code, detail: detail.to_owned(), at: context.now });
+        if judgement.meaning == Meaning::Ambiguous {
+            work.missing_since = None;
+            return self.wait(work, None, reason(FaultCode::NoResult), context);
+        }
+        if !is_missing(&mut work, context) {
+            return self.wait(work, None, reason(FaultCode::CallNotFound), context);
+        }
+        if judgement.needs_probe.is_some() {
+            let effect = self.wait(work, None, reason(FaultCode::CallNotFound), context);
+            return Effect { probe: judgement.needs_probe, ..effect };
+        }
+        let detail = not_found_detail(context.policy, detail);
+        self.fail(FailureCode::CallNotFound, detail, context.now)
+    }
+}
+
+/// Time within which the result would most likely be ready after a submit of unknown outcome. `None` if the answer proves that
+/// the vendor does not know the call, so there is no reason to wait.
+fn patience(meaning: Meaning, submits: u32, context: &Context<'_>) -> Option<Duration> {
+    let doublings = submits.saturating_sub(1).min(MAX_DOUBLINGS);
+    let patience = Pace::slowest(context.pace, context.policy).saturating_mul(2 << doublings);
+    match meaning {
+        Meaning::Unknown { is_proven: true } => None,
+        // After the grace period, "not found" no longer means "not ready yet".
+        Meaning::Unknown { is_proven: false } => Some(patience.min(context.policy.not_found_grace)),
+        Meaning::Ambiguous | Meaning::Known => Some(patience),
+    }
+}
