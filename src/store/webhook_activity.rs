@@ -16,7 +16,7 @@ pub struct WebhookActivity {
     pub attempts: u64,
     /// Number of successful attempts.
     pub delivered: u64,
-    /// Number of pending deliveries, counted up to [`PENDING_COUNTED`].
+    /// Number of pending deliveries, counted up to 1,000.
     pub pending: u64,
     /// Whether there are more pending deliveries than `pending`.
     pub more_pending: bool,
@@ -81,7 +81,7 @@ pub(super) static PENDING: Sql =
     Sql::new(&["SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = ?1 AND receiver = ?2 LIMIT ?3) AS waiting"]);
 
-/// Counts the pending deliveries of a webhook, up to [`PENDING_COUNTED`].
+/// Counts the pending deliveries of a webhook, up to 1,000.
 pub(super) async fn pending(
     transaction: &impl Transaction,
     tenant: &TenantId,

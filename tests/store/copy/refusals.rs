@@ -85,7 +85,11 @@ async fn a_difference_is_found_and_blocks_gateways() {
         ),
         ("UPDATE results SET vendor_answer = vendor_answer || '\\x00' WHERE analysis = 1", "", &["results"]),
         ("DELETE FROM attempts WHERE delivery = 1", "", &["attempts", "results"]),
-        ("DELETE FROM events WHERE seq = 1", "", &["attempts", "deliveries", "events", "results"]),
+        (
+            "DELETE FROM events WHERE seq = 1",
+            "",
+            &["attempts", "deliveries", "events", "replay_deliveries", "results"],
+        ),
     ] {
         other.batch_execute(damage).await.unwrap();
         for outcome in [copy.verify().await, copy.finish().await] {
