@@ -148,7 +148,8 @@ pub(crate) fn check_callbacks(call_id: &str, received: &[Received]) {
         for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
             headers.insert(name, callback.header(name).unwrap().parse().unwrap());
         }
-        webhook.verify(&callback.body, &headers).unwrap();
+        // The timestamp is signed, and other tests compare it with the clock. Here it may be minutes old, by a clock that was wrong.
+        webhook.verify_ignoring_timestamp(&callback.body, &headers).unwrap();
         let event: Value = serde_json::from_slice(&callback.body).unwrap();
         assert_eq!(
             (&event["type"], &event["data"]["call_id"]),
