@@ -144,12 +144,11 @@ fn call_of(received: &Received) -> String {
 pub(crate) fn check_callbacks(call_id: &str, received: &[Received]) {
     let webhook = standardwebhooks::Webhook::new(CALLBACK_SECRET).unwrap();
     for callback in received {
-        let mut headers = reqwest::header::HeaderMap::new();
-        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
-            headers.insert(name, callback.header(name).unwrap().parse().unwrap());
-        }
-        // The timestamp is signed, and other tests compare it with the clock. Here it may be minutes old, by a clock that was wrong.
-        webhook.verify_ignoring_timestamp(&callback.body, &headers).unwrap();
+        let header = |name| callback.header(name).unwrap();
+        // Not `verify`, which compares the timestamp with the clock: at the end of a storm the callback can be too old for it.
+        let timestamp = header("webhook-timestamp").parse().unwrap();
+        let signature = webhook.sign(header("webhook-id"), timestamp, &callback.body).unwrap();
+        assert_eq!(header("webhook-signature"), signature, "{call_id}");
         let event: Value = serde_json::from_slice(&callback.body).unwrap();
         assert_eq!(
             (&event["type"], &event["data"]["call_id"]),
