@@ -32,8 +32,8 @@ const MAX_NESTED_BYTES: usize = 1 << 20;
 /// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Whether a body confirms a submit: it has the documented `answer.aicallid`, perhaps with errors that the reader of results
-/// tolerates.
+/// Returns whether a body confirms a submit: it has the documented `answer.aicallid`. The body may have errors that the reader
+/// of results tolerates.
 pub(super) fn is_acceptance(body: &[u8], content_type: Option<&str>) -> bool {
     let mut warnings = AnswerWarnings::default();
     let text = decode(body, content_type, &mut warnings);

@@ -168,7 +168,7 @@ impl From<&PollOutcome> for VendorHealth {
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {
-            // An unreadable answer still shows that the vendor answers.
+            // Even an unreadable answer shows that the vendor works.
             FaultCode::CallNotFound
             | FaultCode::NoResult
             | FaultCode::SubmissionUnconfirmed

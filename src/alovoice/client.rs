@@ -176,7 +176,7 @@ impl VendorClient {
         let content_type = content_type.as_deref();
         match self.read(response, request.token, exchange).await {
             Ok((body, _permit)) if is_acceptance(&body, content_type) => SubmitOutcome::Accepted,
-            // The result will show whether the vendor accepted the call.
+            // A later poll shows whether the vendor accepted the call.
             Ok((body, _permit)) => {
                 let words = words_of_body(&body, content_type, request.token);
                 SubmitOutcome::Unknown(unreadable(quoted(UNCONFIRMED, words)))

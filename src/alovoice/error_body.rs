@@ -25,13 +25,13 @@ pub(super) fn is_refusal(status: StatusCode) -> bool {
     status != StatusCode::NOT_MODIFIED && (status.is_redirection() || status.as_u16() >= 400)
 }
 
-/// Reads the vendor's words in the body of an error. A body that is incomplete or slow counts as far as it came.
+/// Reads the vendor's words in the body of an error. If the body is incomplete or slow, the received part is used.
 pub(super) async fn words_of_error(response: Response, token: &VendorToken) -> Option<String> {
     let content_type = content_type_of(response.headers());
     words_of_body(&read_beginning(response, token).await, content_type.as_deref(), token)
 }
 
-/// Reads the beginning of a body and removes the token. A body that is incomplete or slow counts as far as it came.
+/// Reads the beginning of a body and removes the token. If the body is incomplete or slow, the received part is used.
 pub(super) async fn read_beginning(mut response: Response, token: &VendorToken) -> Bytes {
     let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
     let mut body = BytesMut::new();

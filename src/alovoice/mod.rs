@@ -5,9 +5,9 @@
 //!
 //! - `client` sends the requests; `recordings` streams the recordings.
 //! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it, `json` reads
-//!   its parts. `words` finds the vendor's explanation in an answer that is no result, and `error_body` reads such answers.
-//! - `results` asks for results and for the vendor's answer to unknown calls; `shape` derives what is left of an answer without ids
-//!   and times, to recognize that answer.
+//!   its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body` reads such answers.
+//! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an answer: the
+//!   answer without ids and times, which recognizes similar answers.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
 //! - `body_budget` limits the memory of all answers together.
 

@@ -1,4 +1,4 @@
-//! Asks the vendor for results, and for its answer to a call that does not exist.
+//! Requests results from the vendor, and probes its answer to a call that does not exist.
 
 use reqwest::StatusCode;
 use reqwest::header::{ETAG, HeaderMap};
@@ -17,12 +17,13 @@ use crate::domain::lifecycle::{PollOutcome, VendorFault};
 /// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
 const MAX_ETAG_BYTES: usize = 256;
 
-/// Answer to a request for a result.
+/// The vendor's answer to a request for a result.
 #[derive(Debug)]
 pub struct VendorAnswer {
-    /// The answer, as if the vendor knew the call.
+    /// Meaning of the answer if the vendor knows the call.
     pub outcome: PollOutcome,
-    /// Shape of an answer without a result. `None` if there was no answer, or it repeats an earlier one.
+    /// Shape of an answer without a result. `None` for a result, without an answer, or for an answer that repeats an earlier one
+    /// (304).
     pub shape: Option<AnswerShape>,
     /// The memory of the answer. The caller holds it until the outcome is stored.
     pub body_permit: BodyPermit,
@@ -46,8 +47,8 @@ impl VendorClient {
         self.get(RESULT, permit, request, etag).await
     }
 
-    /// Asks for the result of a call that cannot exist, with an id in the form of `request.call_id`, and records the outcome in
-    /// the circuit breaker. Returns the shape of the answer; `None` if the answer shows nothing.
+    /// Requests the result of a call that cannot exist, with an id in the form of `request.call_id`, and records the outcome in
+    /// the circuit breaker. Returns the shape of the answer, or `None` if the answer has no shape.
     pub async fn probe(&self, permit: &VendorPermit, request: VendorCall<'_>) -> Option<AnswerShape> {
         let call_id = impossible_call(request.call_id, &*self.env.entropy);
         let request = VendorCall { call_id: &call_id, ..request };
@@ -69,7 +70,7 @@ impl VendorClient {
         permit.record((&answer.outcome).into());
         self.report_warnings(&answer.outcome, &exchange);
         let (label, fault) = match &answer.outcome {
-            // An answer that cannot be read is an answer too.
+            // A probe needs only the shape of the answer, so an unreadable answer is a success.
             _ if method.operation == PROBE.operation && answer.shape.is_some() => ("answered", None),
             PollOutcome::Fault(fault) => (fault.code.as_str(), Some(fault)),
             outcome => (poll_label(outcome), None),

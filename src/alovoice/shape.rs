@@ -11,11 +11,11 @@ use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::clock::Entropy;
 use crate::domain::ids::CallId;
 
-/// The structure of a larger answer is not derived.
+/// Maximum size in bytes of an answer whose structure is derived.
 const MAX_BYTES: usize = 64 << 10;
-/// Longer words are ids.
+/// Maximum length of a word in characters. Longer words count as ids.
 const MAX_WORD: usize = 24;
-/// Integers below are codes and counts; larger ones are ids and times.
+/// Integers below this limit count as codes. Other integers count as ids or times.
 const MAX_CODE: u64 = 1000;
 /// Names in times, such as those of RFC 9110. Months come before days.
 const NAMES_IN_TIMES: [&str; 19] = [
@@ -52,14 +52,14 @@ pub(super) fn shape_of(
     AnswerShape::new(status, &structure, &words_of(&text, None), &words_of(&text, Some(call_id)))
 }
 
-/// The structure of a value: names, types and truth values. Strings and small integers are collected in order.
+/// Returns the structure of a value: names, types and truth values. Collects strings and codes in order.
 fn structure_of(value: &Value, strings: &mut Vec<String>) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(boolean) => boolean.to_string(),
         Value::Number(number) => {
             let code = number.as_u64().filter(|code| *code < MAX_CODE);
-            // In words, so that it is not removed like the digits of ids.
+            // Letters replace the digits, because words with digits count as ids.
             strings.extend(
                 code.map(|code| code.to_string().bytes().map(|b| char::from(b - b'0' + b'a')).collect()),
             );
@@ -81,7 +81,7 @@ fn structure_of(value: &Value, strings: &mut Vec<String>) -> String {
     }
 }
 
-/// The words of a text in lower case. Ids and times become `#`.
+/// Returns the words of a text in lower case. Ids and times become `#`.
 fn words_of(text: &str, call_id: Option<&CallId>) -> String {
     let is_separator = |c: char| !(c.is_alphanumeric() || "#_~:@+=-.%".contains(c));
     let without_id = call_id.map(|id| without(text, &id.as_str().to_lowercase()));
@@ -97,7 +97,7 @@ fn words_of(text: &str, call_id: Option<&CallId>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Replaces an id where it is not a part of a longer word.
+/// Replaces an id with `#`, except inside a longer word.
 fn without(text: &str, id: &str) -> String {
     let is_in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let (mut replaced, mut end) = (String::with_capacity(text.len()), 0);
@@ -113,7 +113,7 @@ fn without(text: &str, id: &str) -> String {
     replaced + &text[end..]
 }
 
-/// Whether the word is the name of a month or of a day, in full or in three letters.
+/// Returns whether the word is the name of a month or a day, in full or in three letters.
 fn is_name_in_time(word: &str) -> bool {
     const FULL: [&str; 19] = [
         "january",
@@ -142,9 +142,9 @@ fn is_name_in_time(word: &str) -> bool {
 /// Makes the id of a call that cannot exist, in the form of an existing call. The vendor may treat ids of other forms
 /// differently.
 pub(super) fn impossible_call(like: &CallId, entropy: &dyn Entropy) -> CallId {
-    /// Number of random digits that make a coincidence impossible in practice: one in 10^12.
+    /// Number of digits that make a collision with an existing call improbable (one in 10^12).
     const ENOUGH_DIGITS: usize = 12;
-    /// The form of the telephone systems that the vendor documents: seconds since 1970, a dot and a number.
+    /// Form of the ids in the vendor's documentation: seconds since 1970, a dot and a number.
     const TELEPHONE: &str = "0000000000.000000";
     let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
     let form = if digits(like.as_str()) >= ENOUGH_DIGITS { like.as_str() } else { TELEPHONE };
@@ -163,7 +163,7 @@ pub(super) fn impossible_call(like: &CallId, entropy: &dyn Entropy) -> CallId {
     CallId::parse(&id.collect::<String>()).unwrap_or_else(|_| like.clone())
 }
 
-/// Whether the id is a number of base 16, perhaps in groups, such as a UUID.
+/// Returns whether the id has only hexadecimal digits and hyphens, such as a UUID.
 fn is_hexadecimal(id: &str) -> bool {
     id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }

@@ -1,4 +1,4 @@
-//! Learns how the vendor answers for a call that it does not know: asks for the result of a call that cannot exist.
+//! Probes of the vendor: requests for the result of a call that cannot exist. They show the vendor's answer to an unknown call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Creates the prober of a process. Replicas share their probes by the store.
+    /// Creates the prober of a process. Replicas share their probes through the store.
     pub fn new(
         settings: &VendorSettings,
         env: Env,
@@ -37,8 +37,8 @@ impl Prober {
         }
     }
 
-    /// Sends a probe, unless one started at `since` or later, or another one is in progress or was sent a moment ago. The id of
-    /// the probe has the form of the call's id. The request uses the permit of an earlier request.
+    /// Sends a probe, unless a probe started at `since` or later, is in progress or has just ended. The id of the probe has the
+    /// form of the call's id. The request uses the permit of an earlier request.
     ///
     /// # Errors
     /// If the store fails.

@@ -53,7 +53,7 @@ pub(super) enum Accepts {
         least: usize,
         /// Maximum number of elements.
         most: Option<usize>,
-        /// Whether one element may stand in place of the list.
+        /// Whether one element is allowed instead of a list.
         or_one: bool,
     },
 }

@@ -15,7 +15,7 @@ const CONFIG_FILE: &str = "GATEWAY_CONFIG";
 /// The only list of tables. A level of digits is an index there, but a name under `tenants`.
 const LIST_OF_TABLES: &str = "auth.issuers";
 
-/// Keys of `[network]`, and the variables that programs conventionally read for them, the first one first.
+/// Keys of `[network]`, and the usual variables for them in order of precedence.
 const PROXY_VARIABLES: [(&str, &[&str]); 3] = [
     ("https_proxy", &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
     ("http_proxy", &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),

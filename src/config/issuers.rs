@@ -42,10 +42,10 @@ settings! {
         algorithms: Vec<Algorithm> = list_of(algorithm()).not_empty().required().example(vec!["RS256"]),
         /// Source of the issuer's keys.
         keys: KeySource = inline(),
-        /// Claim that names the tenant, or a list of claims of which the first that a token has counts. Each is a name, a JSON Pointer
+        /// Claim that names the tenant, or a list of claims. The first one in the token is used. Each is a name, a JSON Pointer
         /// (/app/tenant) or names joined by dots (app.tenant). The value is a string, a whole number, or a list of one of these.
         tenant_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("tenant").example("https://example.uz/tenant"),
-        /// Claim that holds the scopes, or a list of claims of which the first that has a scope of this API counts, written as in
+        /// Claim with the scopes, or a list of claims. The first one that has a scope of this API is used. Each is written as in
         /// tenant_claim. The value is a list, or a string with spaces between the scopes.
         scope_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("scope").example(vec!["scp", "realm_access.roles"]),
     }

@@ -181,7 +181,7 @@ pub(super) fn list_of<T>(rule: ValueRule<T>) -> List<T> {
     List { rule, least: 0, most: None, or_one: false }
 }
 
-/// Creates a rule for a list that is not empty, or for one value in place of a list of one.
+/// Creates a rule for a list that is not empty. One value is accepted instead of a list of one.
 pub(super) fn one_or_more<T>(rule: ValueRule<T>) -> List<T> {
     List { or_one: true, ..list_of(rule).not_empty() }
 }

@@ -2,7 +2,7 @@
 
 use url::{Host, Url};
 
-/// Returns whether the host of a URL is this machine, so that no other machine sees the request.
+/// Returns whether the host of a URL is this machine, so that requests do not cross the network.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

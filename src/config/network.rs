@@ -32,10 +32,10 @@ settings! {
         https_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
         /// Forward proxy for http:// URLs. Without it, the variables HTTP_PROXY and ALL_PROXY apply.
         http_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
-        /// Hosts that are reached without a proxy: names (with all names below them), addresses, networks, or "*" for all. Without it,
+        /// Hosts to connect to without a proxy: names (including their subdomains), addresses, networks, or "*" for all. Without it,
         /// the variable NO_PROXY applies.
         no_proxy: Vec<String> = list_of(text()).default(Value::Array(Vec::new())).example(vec!["localhost", ".svc", "10.0.0.0/8"]),
-        /// Sends callbacks through the proxy too. The proxy connects to the receivers, so the proxy must refuse internal addresses. The
+        /// Also sends callbacks through the proxy. The proxy connects to the receivers, so the proxy must refuse internal addresses. The
         /// gateway still refuses a receiver whose name it resolves to a forbidden address.
         proxy_callbacks: bool = boolean().default(false),
         /// PEM file with certificate authorities that are trusted in addition to those of the system, for AloVoice, issuers, receivers

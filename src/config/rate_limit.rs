@@ -10,7 +10,7 @@ use super::rules::integer;
 pub(super) const RATE: RangeInclusive<i64> = 1..=1_000_000;
 
 settings! {
-    /// The rate limit applies to each tenant. A tenant can have a limit of its own.
+    /// The rate limit applies to each tenant. A tenant can have its own limit.
     struct RateLimitSettings {
         /// Sustained number of requests per second.
         requests_per_second: u32 = integer(RATE).default(100),

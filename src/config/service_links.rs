@@ -1,16 +1,16 @@
-//! Variables that Kubernetes and Docker add to a process. They are no settings, even if they begin with `GATEWAY_`.
+//! Variables that Kubernetes and Docker add to a process. They are not settings, even if they begin with `GATEWAY_`.
 //!
-//! For a Service named `gateway` or `gateway-admin`, Kubernetes sets `GATEWAY_SERVICE_HOST`, `GATEWAY_SERVICE_PORT_HTTP`,
-//! `GATEWAY_PORT_80_TCP_ADDR` and others in every pod of the namespace, unless the pod has `enableServiceLinks: false`. A
-//! link of Docker sets `GATEWAY_NAME`, `GATEWAY_PORT` and `GATEWAY_ENV_…`.
+//! For a Service named `gateway` or `gateway-admin`, Kubernetes sets `GATEWAY_SERVICE_HOST`,
+//! `GATEWAY_SERVICE_PORT_HTTP`, `GATEWAY_PORT_80_TCP_ADDR` and others in every pod of the namespace, unless the pod
+//! has `enableServiceLinks: false`. A link of Docker sets `GATEWAY_NAME`, `GATEWAY_PORT` and `GATEWAY_ENV_…`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The Services and links that the environment describes, by the beginning of their variables.
+/// The Services and links that the environment describes. Each is stored as the prefix of its variables.
 pub(super) struct ServiceLinks(BTreeSet<String>);
 
 impl ServiceLinks {
-    /// Finds the Services and links. Each has a variable that no setting can be mistaken for.
+    /// Finds the Services and links. Each has a variable that cannot be a setting.
     pub(super) fn find(environment: &BTreeMap<String, String>) -> Self {
         let beginning = |(name, text): (&String, &String)| {
             let name = name.to_ascii_uppercase();
@@ -26,14 +26,14 @@ impl ServiceLinks {
         self.0.iter().filter_map(|beginning| name.strip_prefix(beginning.as_str())).any(|end| match end {
             "_SERVICE_PORT" => true,
             "_SERVICE_HOST" | "_PORT" | "_NAME" => is_telling(end, text),
-            // Followed by the name or number of a port, or by the name of a variable.
+            // The prefix is followed by the name or number of a port, or by the name of a variable.
             _ => ["_SERVICE_PORT_", "_PORT_", "_ENV_"].iter().any(|beginning| end.starts_with(beginning)),
         })
     }
 }
 
-/// Returns whether the value proves that a name with this end is no misspelt setting: a host, the URL of a port such as
-/// `tcp://10.0.0.1:80`, or the path of a link.
+/// Returns whether the value proves that a variable with this suffix is not a misspelt setting. Proofs are a host,
+/// the URL of a port such as `tcp://10.0.0.1:80`, and the path of a link.
 fn is_telling(end: &str, text: &str) -> bool {
     match end {
         "_PORT" => ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme)),

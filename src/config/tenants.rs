@@ -14,7 +14,7 @@ use super::vendor::CONCURRENCY;
 use crate::domain::ids::TenantId;
 
 settings! {
-    /// A tenant is a customer with a vendor token of its own. Its name is the value of the tenant claim in its tokens. At least one
+    /// A tenant is a customer with its own vendor token. Its name is the value of the tenant claim in its tokens. At least one
     /// tenant is needed.
     struct TenantSettings {
         /// Vendor token of the tenant.

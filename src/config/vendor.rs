@@ -24,7 +24,7 @@ settings! {
         /// Base URL of AloVoice. A path in the URL is kept as a prefix.
         base_url: Url = base_url().default("https://cld.alovoice.uz").example("https://vendor.example.uz"),
         /// Allows a base_url with http://. The vendor's URLs contain the tenants' tokens, so everyone on the network path can read
-        /// them. Set it if a proxy beside the gateway adds TLS. Without it, "alovoice-gateway check" fails and the gateway logs a
+        /// them. Set this key if a proxy beside the gateway adds TLS. Without it, "alovoice-gateway check" fails and the gateway logs a
         /// warning, unless the host is a loopback address.
         allow_http: bool = boolean().default(false),
         /// Deadline of one request, from connecting to the end of the answer.

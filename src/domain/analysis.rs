@@ -95,8 +95,9 @@ pub struct Failure {
 
 /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
 /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
-/// `call_not_found` (perhaps not yet known), `no_result` (AloVoice answered without a result; `detail` has its words),
-/// `submission_unconfirmed` (AloVoice may or may not have accepted the call) or `answer_unreadable`.
+/// `call_not_found` (AloVoice does not know the call, or does not know it yet), `no_result` (AloVoice answered without a
+/// result; `detail` has its words), `submission_unconfirmed` (AloVoice may or may not have accepted the call) or
+/// `answer_unreadable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -294,7 +295,7 @@ impl Analysis {
         }
     }
 
-    /// Returns the time at which a caller should ask again; `None` if no round and no refresh is in progress.
+    /// Returns the time at which a caller should poll again; `None` if no round and no refresh is in progress.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| self.is_under_way() || self.is_refreshing())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.

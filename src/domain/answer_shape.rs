@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 pub struct AnswerShape {
     status: u16,
     structure: u64,
-    /// `None` if the answers differ in their words, and any words match.
+    /// `None` if the answers to probes have different words. Any words match then.
     words: Option<ShapeWords>,
 }
 
-/// Hashes of the words of an answer.
+/// Hashes of the words in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ShapeWords {
     /// All words.
@@ -29,20 +29,20 @@ struct ShapeWords {
     without_id: u32,
 }
 
-/// The string is not a shape.
+/// Error for a string that is not a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a shape of an answer")]
 pub struct InvalidShape;
 
 impl AnswerShape {
-    /// Hashes the parts of an answer. `without_id` are its words without the id of the call.
+    /// Creates a shape from the parts of an answer. `without_id` has the words without the id of the call.
     pub fn new(status: u16, structure: &str, words: &str, without_id: &str) -> Self {
         let short = |text| u32::try_from(hash(text) >> 32).unwrap_or(u32::MAX);
         let words = ShapeWords { plain: short(words), without_id: short(without_id) };
         Self { status, structure: hash(structure), words: Some(words) }
     }
 
-    /// The status of the answer.
+    /// HTTP status of the answer.
     pub const fn status(self) -> u16 {
         self.status
     }
@@ -52,7 +52,7 @@ impl AnswerShape {
         (self.status, self.structure) == (other.status, other.structure)
     }
 
-    /// Whether an answer of this shape says the same as an answer to a probe.
+    /// Whether an answer of this shape has the meaning of an answer to a probe. Words of ids and times do not count.
     pub fn matches(self, probed: Self) -> bool {
         let has_words = |wanted: ShapeWords| {
             self.words.is_some_and(|words| [words.plain, words.without_id].contains(&wanted.without_id))
@@ -60,13 +60,13 @@ impl AnswerShape {
         self.is_alike(probed) && probed.words.is_none_or(has_words)
     }
 
-    /// The shape that both of two alike answers to probes match.
+    /// Merges the shapes of two answers to probes that [are alike](Self::is_alike). Both answers match the merged shape.
     pub fn merged(self, other: Self) -> Self {
         Self { words: self.words.filter(|_| self.matches(other)), ..self }
     }
 }
 
-/// The first eight bytes of SHA-256. The hash is stored, so it must not depend on the version of the program.
+/// Returns the first eight bytes of SHA-256. The hash is stored, so it must not depend on the version of the program.
 fn hash(text: &str) -> u64 {
     let digest = digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))

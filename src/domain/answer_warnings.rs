@@ -30,16 +30,16 @@ macro_rules! codes {
 codes! {
     ByteOrderMark "byte_order_mark" "The answer began with a byte-order mark."
     Encoding "encoding" "The answer was not in UTF-8 but in the encoding of its byte-order mark or `Content-Type`."
-    InvalidCharacters "invalid_characters" "Texts have U+FFFD in the place of bytes or escapes that are no characters."
+    InvalidCharacters "invalid_characters" "Texts have U+FFFD instead of bytes or escapes that are not characters."
     SurroundingText "surrounding_text" "Text before or after the JSON was ignored, for example a warning of PHP."
-    NestedJson "nested_json" "A string held the JSON, which was encoded twice."
-    Syntax "syntax" "The JSON had errors that allow one meaning only, such as a comma at the end of a list."
-    InvalidNumbers "invalid_numbers" "`NaN`, `Infinity` and other words in the place of numbers were taken as missing."
-    DuplicateNames "duplicate_names" "An object had a name twice; the last value was taken."
+    NestedJson "nested_json" "The JSON was encoded twice, so it was a string."
+    Syntax "syntax" "The JSON had unambiguous errors, such as a comma at the end of a list."
+    InvalidNumbers "invalid_numbers" "`NaN`, `Infinity` and other words instead of numbers count as missing."
+    DuplicateNames "duplicate_names" "An object had a name twice. The last value counts."
     ListsAsObjects "lists_as_objects" "A list was an object with numbers as names."
     UnknownTimes "unknown_times" "Turns had no readable begin or end. Such a turn has no length and keeps its place."
-    OmittedTurns "omitted_turns" "Elements of the transcript that were no objects were left out."
-    OmittedTags "omitted_tags" "Elements of the tags that were no objects were left out."
+    OmittedTurns "omitted_turns" "Elements of the transcript that were not objects were omitted."
+    OmittedTags "omitted_tags" "Elements of the tags that were not objects were omitted."
 }
 
 /// A deviation of the answer of AloVoice that the gateway tolerated.
@@ -47,7 +47,7 @@ codes! {
 pub struct AnswerWarning {
     /// The kind of deviation.
     pub code: WarningCode,
-    /// How often it occurred.
+    /// Number of occurrences.
     #[schema(minimum = 1, example = 2)]
     pub count: u32,
 }

@@ -1,10 +1,10 @@
-//! The payload of an event: all of it, or only what a receiver needs to read the rest.
+//! Payload of an event: the whole analysis, or only the members that a receiver needs to read it.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-/// What receivers of an event get: `full` (the whole analysis) or `thin` (the ids, the status, the revision and the URL of the
+/// Payload of an event: `full` (the whole analysis) or `thin` (the ids, the status, the revision and the URL of the
 /// analysis).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -10,7 +10,8 @@ use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
-/// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` says how).
+/// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` has the
+/// outcome).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
     /// The result is available.

@@ -1,12 +1,12 @@
-//! What the gateway has learned of a tenant's answers from the vendor, and what an answer therefore means.
+//! Learned answers of the vendor to the requests of a tenant, and the meaning of an answer.
 //!
-//! - **Unknown calls.** A probe asks for the result of a call that cannot exist. The shape of the answer is the vendor's way to
-//!   say that it does not know a call. 404 always says so.
-//! - **Calls in progress.** The shapes of the answers of a call that became ready later are the vendor's way to say that it is
-//!   not ready. They are learned from every call that completes.
+//! - **Unknown calls.** A probe requests the result of a call that cannot exist. Answers of the same shape mean that the vendor
+//!   does not know the call. Status 404 always means this.
+//! - **Calls in progress.** The gateway learns the shapes of the answers before the result from each call that completes.
+//!   Answers of these shapes mean that the result is not ready.
 //!
-//! A shape that is in both lists is **ambiguous**: it proves nothing. A shape that only the probe gave is **proven** once enough
-//! calls in progress had other shapes.
+//! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
+//! **proven** once enough calls in progress had other shapes.
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +23,9 @@ use super::vendor_token::TokenFingerprint;
 /// Learned answers of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LearnedAnswers {
-    /// Token of the requests that taught the answers. Another token may belong to another account, with other answers.
+    /// Token of the requests from which the answers were learned. Another token may belong to another account, with other answers.
     account: Option<TokenFingerprint>,
-    /// Answers to probes, the latest first.
+    /// Answers to probes, latest first.
     unknown: Vec<UnknownAnswer>,
     /// Answers of calls in progress that became ready later.
     pending: Vec<PendingAnswer>,
@@ -64,14 +64,14 @@ pub enum Meaning {
     Ambiguous,
 }
 
-/// Meaning of an answer, as far as it is learned.
+/// Meaning of an answer by the learned answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement {
     /// The meaning by the latest probe.
     pub meaning: Meaning,
-    /// The meaning is certain only after a probe that starts at this time or later. `None` if it is certain.
+    /// Earliest start of a probe that makes the meaning certain. `None` if the meaning is certain.
     pub needs_probe: Option<Timestamp>,
-    /// Whether neither unknown calls nor earlier calls in progress had such an answer. The vendor may have changed.
+    /// Whether neither unknown calls nor earlier calls in progress had such an answer. The vendor may have changed its answers.
     pub is_unexpected: bool,
 }
 
@@ -82,10 +82,10 @@ impl Judgement {
     }
 }
 
-/// What a probe showed, compared with the probe before it.
+/// Result of a comparison of a probe with the previous probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeOutcome {
-    /// The tenant had no probe before, or another token.
+    /// The tenant had no earlier probe with this token.
     Learned,
     /// The answer has the same shape as before.
     Unchanged,
@@ -108,29 +108,31 @@ impl ProbeOutcome {
 }
 
 impl LearnedAnswers {
-    /// A probe is repeated after this time while results are awaited.
+    /// Interval of probes while the gateway polls for results.
     pub const PROBE_INTERVAL: Duration = Duration::from_hours(24);
     /// Number of calls in progress with other answers that prove an answer for unknown calls.
     pub const ENOUGH_CALLS: u32 = 10;
 
-    /// An answer of calls in progress is forgotten after this time without such a call: the vendor may have changed.
+    /// An answer of calls in progress is forgotten after this time without such a call, because the vendor may have changed its
+    /// answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
-    /// An answer to an earlier probe counts for this time after a probe had another one: some of the vendor's servers may still
-    /// give it.
+    /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
+    /// send it.
     const OVERLAP: Duration = Duration::from_hours(48);
-    /// A known answer of calls in progress is written at most once in this time.
+    /// Minimum time between two writes of a known answer of calls in progress.
     const REFRESH: Duration = Duration::from_hours(1);
     /// Maximum number of different answers of calls in progress.
     const MAX_PENDING: usize = 16;
-    /// Probes with the same words after which an answer with other words is another answer. Before, the words may be random.
+    /// Number of probes with the same words after which other words are a different answer. With fewer probes, the words may be
+    /// random.
     const ENOUGH_PROBES: u32 = 2;
 
-    /// Answers of a tenant for which nothing is learned.
+    /// Creates the answers of a tenant without learned answers.
     pub const fn nothing() -> Self {
         Self { account: None, unknown: Vec::new(), pending: Vec::new() }
     }
 
-    /// The answers if they were learned with this token, else nothing.
+    /// Returns the answers if they were learned with this token, and no answers otherwise.
     #[must_use]
     pub fn of_account(self, account: TokenFingerprint) -> Self {
         if self.account == Some(account) { self } else { Self { account: Some(account), ..Self::default() } }
@@ -148,12 +150,12 @@ impl LearnedAnswers {
             .filter(|since| self.lacks_probe(*since))
     }
 
-    /// The meaning of an answer without a result, for a call that was submitted at `since`. A later probe decides: the vendor may
-    /// have changed before.
+    /// Returns the meaning of an answer without a result, for a call that was submitted at `since`. The meaning is certain after a
+    /// probe at `since` or later, because the vendor may have changed its answers before.
     pub fn judge(&self, shape: AnswerShape, since: Timestamp, now: Timestamp) -> Judgement {
         let probe_since = |since| Some(since).filter(|since| self.lacks_probe(*since));
         if !self.is_unknown(shape, now) {
-            // The same structure with other words: only further probes show whether the words are random.
+            // The structure is the same and the words differ: only more probes show whether the words are random.
             let random = self
                 .unknown
                 .first()
@@ -201,7 +203,7 @@ impl LearnedAnswers {
             }
             Some(_) => ProbeOutcome::Changed,
         };
-        // An answer that alternates with another one keeps what was learned of its words.
+        // If two answers alternate, each keeps its learned words.
         let earlier = self.unknown.iter().position(|earlier| shape.is_alike(earlier.shape));
         let earlier = earlier.map(|index| self.unknown.remove(index));
         let (shape, probes) =
@@ -211,7 +213,7 @@ impl LearnedAnswers {
         outcome
     }
 
-    /// Learns the answers of a call that became ready at `now`. Returns whether they teach anything new.
+    /// Learns the answers of a call that became ready at `now`. Returns whether the learned answers changed.
     pub fn learn_pending(&mut self, shapes: &[AnswerShape], now: Timestamp) -> bool {
         let mut is_new = false;
         for shape in shapes {
@@ -230,7 +232,7 @@ impl LearnedAnswers {
             is_new = true;
         }
         if is_new {
-            // An answer that makes the answer for unknown calls ambiguous is the last to be dropped.
+            // Answers that unknown calls have too are kept longest, because they make the meaning ambiguous.
             let mut pending = std::mem::take(&mut self.pending);
             pending.retain(|pending| !pending.is_forgotten(now));
             pending.sort_by_key(|pending| Reverse((self.is_unknown(pending.shape, now), pending.seen_at)));
@@ -247,5 +249,5 @@ impl PendingAnswer {
     }
 }
 
-/// Says in HTTP itself that the call is unknown (RFC 9110, 15.5.5).
+/// Status that HTTP defines for an unknown resource (RFC 9110, 15.5.5).
 const NOT_FOUND: u16 = 404;

@@ -3,16 +3,16 @@
 //! ```text
 //!            submit            confirm (outcome unknown)          poll                     settle
 //! queued ──────────► accepted ────────────────────────► processing ──► completed ──► (revision) ──► rest
-//!    ▲                          vendor denies the call │         │
+//!    ▲                   vendor does not know the call │         │
 //!    └─────────────────────────────────────────────────┘         └──► failed
 //! ```
 //!
 //! A caller may ask for a new analysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
-//! therefore polls for the result first and submits the call again only if the vendor denies it. What a denial looks like is
-//! learned ([`learned_answers`](super::learned_answers)). If calls in progress may look the same, the row waits until a result
-//! would most likely be ready ([`Pace::slowest`]).
+//! therefore polls for the result first. The gateway submits the call again only if the vendor answers that it does not know the
+//! call. The gateway learns this answer ([`learned_answers`](super::learned_answers)). If calls in progress may have the same
+//! answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;

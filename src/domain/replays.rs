@@ -33,7 +33,7 @@ pub struct Replay {
     pub sent: u64,
     /// Number of these deliveries that succeeded.
     pub delivered: u64,
-    /// Number of these deliveries that failed for good.
+    /// Number of these deliveries that have failed and are not retried.
     pub failed: u64,
     /// Trace of the request.
     pub trace: TraceContext,

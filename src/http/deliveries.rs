@@ -79,7 +79,7 @@ pub struct DeliveryResource {
     webhook: Option<String>,
     /// The URL of the receiver. For a webhook it is the current URL.
     url: String,
-    /// What the receiver gets of the event. For a webhook it is the current payload.
+    /// Payload of the event. For a webhook it is the current payload of the webhook.
     payload: EventPayload,
     /// The id of the event, sent as `webhook-id`.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
@@ -103,7 +103,7 @@ pub struct DeliveryResource {
     /// Time when the delivery was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Time when the delivery succeeded or failed for good.
+    /// Time when the delivery succeeded or failed permanently.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
     /// The attempts, oldest first, at most the last 100. Lists omit this field.

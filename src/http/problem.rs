@@ -104,7 +104,7 @@ impl ApiError {
         self.with_header(header::RETRY_AFTER, retry_after(after))
     }
 
-    /// Adds what the log says about a refused request.
+    /// Adds the details of a refused request for the log.
     pub(super) fn with_refusal(self, refusal: Refusal) -> Self {
         Self { refusal: Some(Box::new(refusal)), ..self }
     }

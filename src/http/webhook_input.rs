@@ -111,7 +111,7 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
-    /// What the webhook receives of an event, also of pending deliveries.
+    /// Payload of the events that the webhook receives. It also applies to pending deliveries.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<EventPayload>, nullable = false)]
     payload: Option<EventPayload>,

@@ -70,7 +70,7 @@ pub struct ReplayResource {
     sent: u64,
     /// Number of these deliveries that have succeeded. The others, up to `sent`, are pending, have failed or were deleted.
     delivered: u64,
-    /// Number of these deliveries that have failed for good. A later redelivery does not change it.
+    /// Number of these deliveries that have failed and are not retried. A later redelivery does not change it.
     failed: u64,
     /// Time of the request.
     #[schema(value_type = String, format = DateTime)]

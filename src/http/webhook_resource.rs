@@ -26,7 +26,7 @@ pub struct WebhookResource {
     /// The types of events that the webhook receives.
     #[schema(max_items = 3)]
     events: Vec<EventKind>,
-    /// What the webhook receives of an event.
+    /// Payload of the events that the webhook receives.
     payload: EventPayload,
     /// The names of the custom headers, in lower case. Their values are secret and never returned.
     #[schema(max_items = 16, example = json!(["authorization"]))]

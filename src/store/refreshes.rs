@@ -7,13 +7,14 @@ use super::values::values;
 use super::{Change, Queue, StoreError, StoredAnalysis, transitions};
 use crate::domain::ids::{CallId, TenantId};
 
-/// The most refreshes of one tenant in progress, on all replicas. Simultaneous requests may exceed it by a few.
-const MOST_REFRESHES: usize = 100;
+/// Maximum number of refreshes of one tenant in progress, on all replicas. Simultaneous requests may exceed it
+/// slightly.
+const MAX_REFRESHES: usize = 100;
 
 /// The outcome of a request to refresh an analysis.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refreshing {
-    /// The vendor is asked, because of this request or anyway.
+    /// A poll is planned, because of this request or an earlier one.
     UnderWay(Box<StoredAnalysis>),
     /// The tenant has no analysis of the call.
     NotFound,
@@ -27,7 +28,7 @@ pub(super) struct RefreshAnalysis {
     pub(super) call_id: CallId,
 }
 
-/// Takes the tenant and the most refreshes to count.
+/// Parameters: the tenant and the maximum number of refreshes to count.
 pub(super) static IN_PROGRESS: Sql =
     Sql::new(&["SELECT count(*) AS refreshes FROM (SELECT 1 FROM analyses \
      WHERE stage = 'refresh' AND tenant = ?1 LIMIT ?2) AS refreshing"]);
@@ -43,10 +44,10 @@ impl Rule for RefreshAnalysis {
         let found = transaction.find(select, call, |row| Ok((row.get::<i64>("id")?, read(row)?))).await?;
         let Some((row, mut analysis)) = found else { return Ok(Refreshing::NotFound) };
         if analysis.refresh(transaction.policy(), transaction.env().clock.now()) {
-            let count = values![tenant, MOST_REFRESHES];
+            let count = values![tenant, MAX_REFRESHES];
             let refreshes: Option<usize> =
                 transaction.find(&IN_PROGRESS, count, |row| row.get("refreshes")).await?;
-            if refreshes.unwrap_or(0) >= MOST_REFRESHES {
+            if refreshes.unwrap_or(0) >= MAX_REFRESHES {
                 return Ok(Refreshing::TooMany);
             }
             transitions::update(transaction, row, &analysis, true).await?;

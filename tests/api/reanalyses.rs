@@ -7,7 +7,7 @@ use crate::stage::{Stage, call};
 
 const WAIT: (&str, &str) = ("prefer", "wait=60");
 
-/// A short grace period, after which the result from before counts as the new result.
+/// A short grace period, after which the previous result counts as the new result.
 const SHORT_GRACE: &[(&str, &str)] = &[("VENDOR__POLLING__EMPTY_GRACE", "20ms")];
 
 async fn submit(stage: &Stage, headers: &[(&str, &str)], body: Value) -> Answer {
@@ -34,7 +34,7 @@ async fn a_new_analysis_is_shown_until_it_ends() {
     let queued = again.json()["reanalysis"].take();
     assert_eq!((&queued["status"], queued["since"].is_string()), (&json!("queued"), true));
     assert!(queued["since"].as_str() >= first["completed_at"].as_str());
-    // A submission without `reanalyze`, a batch, the resource and the list say the same.
+    // A submission without `reanalyze`, a batch, the resource and the list show the same.
     let plain = acme.submit(json!({"call_id": "changed~1"})).await;
     assert_eq!((plain.status, plain.json()["reanalysis"].take()), (202, queued.clone()));
     let batch = acme.post("/v1/analyses/batch", json!({"analyses": [{"call_id": "changed~1"}]})).await.json();
@@ -63,7 +63,7 @@ async fn the_progress_of_a_new_analysis_is_visible_before_its_result() {
     // The first analysis is found without a wait, because the vendor knows the call.
     assert_eq!(acme.analysis("known-1").await.status, 200);
     acme.submitted(json!({"call_id": "known-1", "reanalyze": true})).await;
-    // The result from before does not end the new analysis.
+    // The previous result does not end the new analysis.
     stage.record("known-1", |found| found.analysis.work.as_ref().is_some_and(|work| work.polls > 0)).await;
     let analysis = acme.analysis("known-1").await.json();
     assert_eq!(
@@ -73,7 +73,7 @@ async fn the_progress_of_a_new_analysis_is_visible_before_its_result() {
 }
 
 #[tokio::test]
-async fn every_end_of_a_new_analysis_is_an_event_that_says_how_it_ended() {
+async fn every_end_of_a_new_analysis_is_an_event_with_the_outcome() {
     for (call_id, outcome, settings) in
         [("changed~1", "new_result", &[][..]), ("1", "same_result", SHORT_GRACE)]
     {
@@ -137,7 +137,7 @@ async fn a_submission_waits_for_its_outcome() {
         (analysis, &answer.json()["metadata"]),
         (stage.acme().analysis("1").await.json(), &json!({"ticket": "T-1"}))
     );
-    // A finished call is answered at once, and the preference was honoured all the same.
+    // The answer for a finished call is immediate, and the preference is still applied.
     let finished = submit(&stage, &[WAIT], json!({"call_id": "1"})).await;
     assert_eq!((finished.status, finished.header("preference-applied")), (200, "wait=60"));
     let plain = submit(&stage, &[], json!({"call_id": "1"})).await;

@@ -1,4 +1,4 @@
-//! Refreshes: the vendor is asked once more for the result of a finished call.
+//! Refreshes: the gateway polls the vendor once more for the result of a finished call.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ async fn a_failed_call_that_has_a_result_now_becomes_completed() {
 }
 
 #[tokio::test]
-async fn an_unfinished_call_is_not_asked_about_twice() {
+async fn an_unfinished_call_is_not_polled_twice() {
     let stage = Stage::with(&[("VENDOR__POLLING__FIRST_AFTER", LATER)]).await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "1"})).await;
@@ -120,7 +120,7 @@ async fn unknown_foreign_and_deleted_calls_are_not_found() {
 }
 
 #[tokio::test]
-async fn a_vendor_that_is_down_is_asked_three_times_and_the_error_is_shown() {
+async fn a_vendor_that_is_down_is_polled_three_times_and_the_error_is_shown() {
     let stage = Stage::start().await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "1"})).await;

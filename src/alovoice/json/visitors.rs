@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Objects {
 
 /// Collects the members of an object whose names are numbers and whose values are objects. Any other member is an error.
 pub(super) struct Numbered {
-    /// One element more than this is read, so that the caller sees that there are too many.
+    /// Maximum number of elements. One more is read, so that the caller can detect that there are too many.
     pub(super) max: usize,
 }
 
@@ -100,10 +100,10 @@ impl<'de> Visitor<'de> for Numbered {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut numbered = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            let number = name.parse().map_err(|_| A::Error::custom("a name is no number"))?;
+            let number = name.parse().map_err(|_| A::Error::custom("a name is not a number"))?;
             let element = map.next_value::<&RawValue>()?;
             if !element.get().starts_with('{') {
-                return Err(A::Error::custom("an element is no object"));
+                return Err(A::Error::custom("an element is not an object"));
             }
             if numbered.len() <= self.max {
                 numbered.push((number, element));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The value, the rest, and the numbers of errors and of words in the place of numbers.
+/// Returns the value, the rest, and the numbers of errors and of words instead of numbers.
 fn repaired(text: &str) -> Option<(Value, String, [u32; 2])> {
     let mut warnings = AnswerWarnings::default();
     let (json, rest) = repair(text, 1 << 20, &mut warnings).ok()?;
@@ -43,7 +43,7 @@ fn errors_with_one_meaning_are_repaired() {
 }
 
 #[test]
-fn numbers_that_are_none_become_null() {
+fn words_instead_of_numbers_become_null() {
     let words =
         "NaN, nan, -nan, Infinity, -Infinity, inf, -INF, 1.#QNAN, -1.#IND, 1.#INF, nan(ind), -, 1.2.3, 1-2";
     let (value, _, counts) = repaired(&format!("[{words}]")).unwrap();

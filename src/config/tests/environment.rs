@@ -151,7 +151,7 @@ const SERVICE_LINKS: [(&str, &str); 24] = [
 ];
 
 #[test]
-fn variables_of_services_and_links_are_no_settings() {
+fn variables_of_services_and_links_are_not_settings() {
     assert_eq!(with(&SERVICE_LINKS), settings(""));
     let own = [&SERVICE_LINKS[..], &[("GATEWAY_STORE__URL", "sqlite://own.db")]].concat();
     assert_eq!(with(&own).store.url, StoreUrl::Sqlite(PathBuf::from("own.db")));

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 pub struct Reanalysis {
     /// The status of the new analysis.
     pub status: ReanalysisStatus,
-    /// Time of the submission that asked for it.
+    /// Time of the submission that requested it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
@@ -29,9 +29,9 @@ pub enum ReanalysisStatus {
 /// The latest new analysis that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastReanalysis {
-    /// How it ended.
+    /// The outcome.
     pub outcome: ReanalysisOutcome,
-    /// Time of the submission that asked for it.
+    /// Time of the submission that requested it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// Time of the end, which is the `timestamp` of its event.
@@ -39,14 +39,15 @@ pub struct LastReanalysis {
     pub ended_at: Timestamp,
 }
 
-/// How a new analysis ended: `new_result` (there is another result), `same_result` (AloVoice returned the result from before)
-/// or `failed` (the result from before stays, and `last_error` has the reason; without a result, `error` has the reason).
+/// The outcome of a new analysis: `new_result` (there is another result), `same_result` (AloVoice returned the
+/// previous result) or `failed` (the previous result stays, and `last_error` has the reason; without a result,
+/// `error` has the reason).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReanalysisOutcome {
     /// There is another result.
     NewResult,
-    /// The vendor returned the result from before.
+    /// The vendor returned the previous result.
     SameResult,
     /// There is no new result.
     Failed,
@@ -56,7 +57,7 @@ impl Analysis {
     /// The new analysis in progress. `None` if no round is in progress, or if it is the first one.
     pub fn reanalysis(&self) -> Option<Reanalysis> {
         let work = self.work.as_ref().filter(|_| self.is_under_way())?;
-        // A failed call starts again as queued, so only the start of the round tells the rounds apart.
+        // A failed call starts again as queued. Only the start of a round shows which round it is.
         let is_first = self.status != Status::Completed && work.started_at == self.submitted_at;
         let is_accepted = work.stage == Stage::Poll;
         let status = if is_accepted { ReanalysisStatus::Processing } else { ReanalysisStatus::Queued };

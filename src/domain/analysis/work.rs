@@ -71,7 +71,8 @@ pub struct Work {
     pub empty_since: Option<Timestamp>,
     /// Time since which the vendor has not known the call.
     pub missing_since: Option<Timestamp>,
-    /// Time since which the vendor has denied a call whose submit got no answer. A claim of a submit resets it.
+    /// Time since which the vendor has answered that it does not know a call whose submit got no answer. A claim of a submit
+    /// resets it.
     pub denied_since: Option<Timestamp>,
     /// Shapes of the answers without a result since the last submit, the latest last. A claim of a submit clears them.
     pub shapes: Vec<AnswerShape>,

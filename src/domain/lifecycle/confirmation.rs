@@ -1,4 +1,4 @@
-//! Transitions after an answer that the vendor may give for a call that it does not know.
+//! Transitions after an answer that may mean that the vendor does not know the call.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::domain::analysis::{Analysis, FailureCode, FaultCode, LastError, Stage
 use crate::domain::learned_answers::{Judgement, Meaning};
 use crate::domain::pace::Pace;
 
-/// The longest wait for a confirmation doubles with each submit, up to this exponent.
+/// Maximum number of doublings of the wait for a confirmation. The wait doubles with each submit.
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
     /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is submitted again
-    /// only if the vendor has denied it for long enough, because a second submit may be billed.
+    /// only after the vendor has answered for long enough that it does not know it, because a second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
@@ -33,7 +33,7 @@ impl Analysis {
             return Effect { probe: judgement.needs_probe, ..Effect::none() };
         }
         let is_first = work.denied_since.is_none();
-        // Not all of the vendor's servers may know the call yet, so the denial has to last.
+        // Some of the vendor's servers may not know the call yet, so one such answer is not enough.
         let lasting_at = *work.denied_since.get_or_insert(now) + policy.first_after;
         let patience = patience(judgement.meaning, work.submits, context);
         let resubmit_at = patience.map_or(lasting_at, |patience| lasting_at.max(sent_at + patience));
@@ -59,7 +59,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer that the vendor gives for unknown calls, although it accepted the call.
+    /// Applies an answer for unknown calls to a call that the vendor accepted.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,
@@ -86,14 +86,14 @@ impl Analysis {
     }
 }
 
-/// Time after a submit of unknown outcome within which its result would most likely be ready. `None` if no call in progress has
-/// such an answer, so that there is no reason to wait for a result.
+/// Time within which the result would most likely be ready after a submit of unknown outcome. `None` if the answer proves that
+/// the vendor does not know the call, so there is no reason to wait.
 fn patience(meaning: Meaning, submits: u32, context: &Context<'_>) -> Option<Duration> {
     let doublings = submits.saturating_sub(1).min(MAX_DOUBLINGS);
     let patience = Pace::slowest(context.pace, context.policy).saturating_mul(2 << doublings);
     match meaning {
         Meaning::Unknown { is_proven: true } => None,
-        // "Not found" does not mean "not ready yet" for longer than that.
+        // After the grace period, "not found" no longer means "not ready yet".
         Meaning::Unknown { is_proven: false } => Some(patience.min(context.policy.not_found_grace)),
         Meaning::Ambiguous | Meaning::Known => Some(patience),
     }

@@ -40,7 +40,7 @@ impl Analysis {
         if let PollOutcome::Ready(obtained) = outcome {
             return self.ready(work, obtained, context);
         }
-        // A vendor that answers 304 repeats its last answer.
+        // Status 304 repeats the vendor's last answer.
         let shape = if outcome == PollOutcome::Unchanged { work.shapes.last().copied() } else { shape };
         if let Some(shape) = shape {
             work.remember(shape);
@@ -86,8 +86,8 @@ impl Analysis {
         Effect { pace, pending, ..self.complete(work, obtained, context) }
     }
 
-    /// Applies an answer without a result for a call that the vendor knows. An outcome that ends the round waits for the probe
-    /// that is needed.
+    /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, an outcome that ends the round
+    /// waits for it.
     fn known(
         &mut self,
         mut work: Work,
@@ -108,7 +108,7 @@ impl Analysis {
                 if is_silent && needs_probe.is_none() {
                     return self.complete(work, obtained, context);
                 }
-                // Without the ETag: the poll that ends the grace period needs the answer, not a 304.
+                // The request has no ETag: the poll that ends the grace period needs the answer, not a 304.
                 Effect { probe: needs_probe.filter(|_| is_silent), ..self.wait(work, None, None, context) }
             }
             PollOutcome::NotReady { etag, detail, .. } => {
@@ -155,7 +155,7 @@ impl Analysis {
     }
 }
 
-/// The meaning of an answer without a result. An answer without a shape is taken as it is.
+/// Returns the meaning of an answer without a result. Without a shape, the outcome decides.
 fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context: &Context<'_>) -> Judgement {
     match (shape, outcome) {
         (Some(shape), _) => context.learned.judge(shape, work.sent_since(), context.now),
@@ -164,7 +164,7 @@ fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context
     }
 }
 
-/// The vendor's words and its `Retry-After`.
+/// Returns the vendor's words and its `Retry-After`.
 fn explanation(outcome: &PollOutcome) -> (Option<String>, Option<Duration>) {
     match outcome {
         PollOutcome::NotReady { retry_after, detail, .. } => (detail.clone(), *retry_after),

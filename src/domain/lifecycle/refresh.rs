@@ -6,18 +6,18 @@ use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::polling::PollingPolicy;
 
-/// Polls of one refresh, if all of them fail.
-const TRIES: u32 = 3;
+/// Maximum number of polls of one refresh.
+const MAX_POLLS: u32 = 3;
 
 impl Analysis {
-    /// Plans a poll for changes of the outcome, at least the minimal interval after the last one that a refresh planned.
-    /// Returns `false` and changes nothing if the vendor is asked anyway: a round, a refresh or another poll is in progress.
+    /// Plans a poll for changes of the outcome, at least the minimal interval after the previous refresh. If a poll
+    /// is already planned for a round, a refresh or changes of the outcome, it changes nothing and returns `false`.
     pub fn refresh(&mut self, policy: &PollingPolicy, now: Timestamp) -> bool {
         let is_polled = self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle || work.leased);
         if is_polled {
             return false;
         }
-        // A wrong clock may have left a time in the future.
+        // A wrong clock may have caused a time in the future.
         let due_at = self.refreshed_at.map_or(now, |last| now.max(last.min(now) + policy.min_interval));
         self.refreshed_at = Some(due_at);
         let etag = self.work.take().and_then(|work| work.etag);
@@ -59,7 +59,7 @@ impl Analysis {
                 work.errors = work.errors.saturating_add(1);
                 work.due_at = context.now + delay(&fault, work.errors, context);
                 self.last_error = Some(LastError { code: fault.code, detail: fault.detail, at: context.now });
-                if work.errors < TRIES {
+                if work.errors < MAX_POLLS {
                     self.work = Some(work);
                     return Effect::none();
                 }
@@ -71,7 +71,7 @@ impl Analysis {
         Effect::none()
     }
 
-    /// Ends a refresh. The poll for late tags follows if its time has not come yet.
+    /// Ends a refresh. If the poll for late tags is not due yet, it follows.
     pub(super) fn rest(&mut self, work: Work, context: &Context<'_>) {
         let finished_at = self.finished_at.filter(|_| self.status == Status::Completed);
         let settle_at = finished_at.map(|at| at + context.policy.settle_after);

@@ -106,7 +106,7 @@ pub struct Webhook {
     pub url: CallbackUrl,
     /// Types of events that the webhook receives.
     pub events: EventFilter,
-    /// What the webhook receives of an event.
+    /// Payload of the events that the webhook receives.
     pub payload: EventPayload,
     /// Description for people.
     pub description: Option<String>,

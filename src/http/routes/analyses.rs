@@ -20,9 +20,9 @@ route_table! { "analyses":
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
     /// progress adds the `callback` and replaces `metadata` if you send it.
     ///
-    /// With `reanalyze`, AloVoice analyzes a finished call again. A completed analysis keeps its result meanwhile, and
-    /// `reanalysis` shows the progress. The end is always an event, also if the new analysis fails or brings the same result;
-    /// `last_reanalysis` says how it ended.
+    /// With `reanalyze`, AloVoice analyzes a finished call again. Until then a completed analysis keeps its result, and
+    /// `reanalysis` shows the progress. The end is always an event, even if the new analysis fails or has the same result.
+    /// `last_reanalysis` has the outcome.
     ///
     /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the outcome before it answers: 200 with the
     /// outcome, or 202 if the time is over first.
@@ -68,7 +68,7 @@ route_table! { "analyses":
     /// Get the analysis of a call
     ///
     /// While the analysis is unfinished, `Retry-After` says when to poll again. With `Prefer: wait=N` the gateway waits up
-    /// to N seconds (at most 60) for the outcome before it answers, also for the outcome of a new analysis (`reanalyze`).
+    /// to N seconds (at most 60) for the outcome before it answers, including the outcome of a new analysis (`reanalyze`).
     ///
     /// If the call was never submitted to the gateway, the gateway asks AloVoice once. If AloVoice has a result, the
     /// gateway stores and returns it, and you need not submit the call.
@@ -85,24 +85,24 @@ route_table! { "analyses":
 
     /// Refresh the analysis of a call
     ///
-    /// Asks AloVoice once more for the result of a finished call, for example after rules were changed there. The call is not
+    /// Asks AloVoice once more for the result of a finished call, for example after you changed rules there. The call is not
     /// submitted again. If the result changed, the analysis gets a new `revision` and an `analysis.updated` event. If a failed
     /// call has a result now, the analysis becomes completed, with an `analysis.completed` event. Otherwise nothing changes
     /// and there is no event. If AloVoice cannot be reached, the gateway tries three times and `last_error` has the reason.
     ///
-    /// While an analysis or a refresh is in progress, AloVoice is asked anyway, and the request changes nothing. Refreshes of
-    /// one call are at least `vendor.polling.min_interval` apart, and a tenant has at most 100 in progress; more are answered
-    /// with 429.
+    /// While an analysis or a refresh is in progress, the gateway polls AloVoice already, and the request changes nothing.
+    /// Refreshes of one call are at least `vendor.polling.min_interval` apart. A tenant has at most 100 refreshes in
+    /// progress; the answer to further requests is 429.
     ///
     /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the end before it answers with 200.
     post "/v1/analyses/{call_id}/refresh" => analyses::refresh_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
         responses(
-            (status = 202, description = "AloVoice will be asked.", body = AnalysisResource,
+            (status = 202, description = "The refresh is planned.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."),
                         ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
-            (status = 200, description = "AloVoice was asked (with `Prefer: wait`).", body = AnalysisResource,
+            (status = 200, description = "The refresh has ended (with `Prefer: wait`).", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."))),
         )
     }

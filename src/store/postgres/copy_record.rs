@@ -17,7 +17,7 @@ pub(in crate::store) struct CopyRecord {
     pub(in crate::store) is_finished: bool,
 }
 
-/// Prevents copies for the life of the connection.
+/// Acquires the lock of a gateway. No copy can start until the connection ends.
 pub(super) async fn lock_shared(client: &Client) -> Result<(), Fault> {
     let lock =
         "SELECT pg_advisory_lock_shared(hashtext('alovoice-gateway work'), hashtext(current_schema()))";
@@ -27,7 +27,8 @@ pub(super) async fn lock_shared(client: &Client) -> Result<(), Fault> {
     Err(StoreError::Unavailable("a file is being copied into the database".into()).into())
 }
 
-/// Prevents gateways and other copies for the life of the connection. Returns whether the lock was acquired.
+/// Acquires the lock of a copy. No gateway and no other copy can start until the connection ends. Returns whether the lock was
+/// acquired.
 pub(super) async fn lock_exclusive(client: &Client) -> Result<bool, Fault> {
     let lock = "SELECT pg_advisory_lock(hashtext('alovoice-gateway work'), hashtext(current_schema()))";
     try_lock(client, lock).await

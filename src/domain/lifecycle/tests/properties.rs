@@ -80,8 +80,8 @@ fn step_of(stage: Stage, submit: SubmitOutcome, poll: PollOutcome) -> Step {
     if stage == Stage::Submit { Step::Submitted(submit) } else { Step::Polled(poll) }
 }
 
-/// Whether `step`, applied at `stage`, may plan a submit.
-fn denies_the_call(stage: Stage, step: &Step) -> bool {
+/// Returns whether `step` may plan a submit at `stage`.
+fn allows_submit(stage: Stage, step: &Step) -> bool {
     matches!(
         (stage, step),
         (_, Step::Submitted(SubmitOutcome::NotTaken(_)))
@@ -113,7 +113,7 @@ fn check_step(
     // The old result of a repeated analysis does not show whether the vendor accepted the submit.
     let is_old = matches!(&step, Step::Polled(PollOutcome::Ready(obtained))
         if scenario.held.as_ref() == Some(&obtained.result));
-    let may_submit = denies_the_call(began.stage, &step) || (began.stage == Stage::Confirm && is_old);
+    let may_submit = allows_submit(began.stage, &step) || (began.stage == Stage::Confirm && is_old);
     let (confirming, refreshing) = (began.stage == Stage::Confirm, began.stage == Stage::Refresh);
     let effect = scenario.step(now, step);
     let analysis = &scenario.analysis;

@@ -164,7 +164,7 @@ fn reanalysis_of(scenario: &LifecycleScenario) -> Option<(ReanalysisStatus, Time
 }
 
 #[test]
-fn a_first_analysis_is_no_reanalysis() {
+fn a_first_analysis_is_not_a_reanalysis() {
     for stage in Stage::ALL {
         assert_eq!(reanalysis_of(&LifecycleScenario::at_stage(stage)), None, "{stage:?}");
         assert_eq!(LifecycleScenario::at_stage(stage).analysis.last_reanalysis, None, "{stage:?}");
@@ -191,7 +191,7 @@ fn a_reanalysis_shows_its_progress_and_its_end() {
         assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Queued, since)));
         scenario.step(after(AGAIN + 10), not_ready());
         assert_eq!(reanalysis_of(&scenario), Some((ReanalysisStatus::Processing, since)));
-        // The grace period of the result from before begins with the acceptance.
+        // The grace period of the previous result begins with the acceptance.
         let now = after(AGAIN + 10 + seconds);
         let effect = scenario.step(now, step);
         assert_eq!((effect.event, reanalysis_of(&scenario)), (Some(EventKind::AnalysisUpdated), None));

@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// The settle poll after [`LifecycleScenario::completed`] is due at this second.
+/// The poll for late tags after [`LifecycleScenario::completed`] is due at this second.
 const SETTLE: u64 = 180;
 
 fn refresh(scenario: &mut LifecycleScenario, second: u64) -> bool {
     scenario.analysis.refresh(&PollingPolicy::default(), after(second))
 }
 
-/// A completed analysis whose settle poll was done, with a refresh at this second.
+/// A completed analysis after its poll for late tags, with a refresh at this second.
 fn refreshed_at_rest(second: u64) -> LifecycleScenario {
     let mut scenario = LifecycleScenario::completed();
     scenario.step(after(SETTLE), Step::Polled(PollOutcome::Unchanged));
@@ -82,7 +82,7 @@ fn a_refresh_of_a_failed_analysis_completes_it_if_there_is_a_result() {
 }
 
 #[test]
-fn a_refresh_changes_nothing_while_the_vendor_is_asked_anyway() {
+fn a_refresh_changes_nothing_while_a_poll_is_planned() {
     for stage in [Stage::Submit, Stage::Poll, Stage::Refresh] {
         let mut scenario = LifecycleScenario::at_stage(stage);
         let before = scenario.analysis.clone();

@@ -16,14 +16,14 @@ fn an_unknown_call_is_retried_until_the_grace_period_ends() {
 }
 
 #[test]
-fn a_denial_must_last_before_the_call_is_submitted_again() {
+fn an_unknown_call_is_submitted_again_only_after_a_wait() {
     let unknown = || Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout)));
     let not_found = || Step::Polled(PollOutcome::NotFound(None));
     let mut scenario = LifecycleScenario::begin();
     scenario.step(START, unknown());
     assert_eq!(scenario.line(after(5), not_found()), "queued, confirm in 10 s, last error timeout");
     assert_eq!(scenario.line(after(15), not_found()), "queued, submit in 0 s, last error timeout");
-    // After the next submit without an answer, the earlier denial does not count.
+    // After the next submit without an answer, the earlier "not found" does not count.
     scenario.step(after(16), unknown());
     assert_eq!(scenario.line(after(21), not_found()), "queued, confirm in 10 s, last error timeout");
     assert_eq!(scenario.line(after(31), not_ready()), "processing, poll in 5 s");
@@ -181,7 +181,7 @@ fn every_stage_ends_at_the_deadline() {
 }
 
 #[test]
-fn a_call_that_the_vendor_denies_after_the_deadline_is_not_submitted_again() {
+fn a_call_that_is_unknown_after_the_deadline_is_not_submitted_again() {
     let line = LifecycleScenario::begin().line(after(DEADLINE), Step::Polled(PollOutcome::NotFound(None)));
     assert_eq!(line, "failed, DeadlineExceeded → analysis.failed");
 }
