@@ -103,8 +103,8 @@ impl Callback {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `preferred_wait` reads")]
 pub struct Prefer {
-    /// `wait=N`: wait up to N seconds (at most 60) for the outcome.
-    #[param(rename = "Prefer", example = "wait=30")]
+    /// `wait=N`: wait up to N seconds (at most 60) for the outcome, for example `wait=30`.
+    #[param(rename = "Prefer")]
     prefer: Option<String>,
 }
 

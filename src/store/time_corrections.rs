@@ -134,25 +134,20 @@ static WAITING: [Sql; 4] = [
     Sql::new(&["UPDATE webhooks SET paused_until = paused_until - ?2 WHERE paused_until > ?1"]),
 ];
 
-/// Takes the time now, the earliest possible time, the latest time that is not in the future, and the latest time at which the
-/// work may be due.
+/// Takes the time now, the earliest possible time, the latest time that is not in the future, the latest time at which the work
+/// may be due, and the latest time that finished work keeps: receivers have got it already.
 static SUBMITS: Sql = Sql::new(&[BOUND_WORK, "stage = 'submit'", IMPOSSIBLE]);
 static POLLS: Sql = Sql::new(&[BOUND_WORK, "stage <> 'submit'", IMPOSSIBLE]);
 const BOUND_WORK: &str = concat!(
     "UPDATE analyses SET due_at = CASE WHEN due_at > ?4 THEN ?1 ELSE due_at END, ",
-    bounded!(
-        "submitted_at",
-        "finished_at",
-        "started_at",
-        "accepted_at",
-        "empty_since",
-        "missing_since",
-        "denied_since"
-    ),
+    "submitted_at = CASE WHEN submitted_at > ?5 OR submitted_at < ?2 OR (submitted_at > ?1 AND finished_at IS NULL) \
+     THEN ?1 ELSE submitted_at END, \
+     finished_at = CASE WHEN finished_at > ?5 OR finished_at < ?2 THEN ?1 ELSE finished_at END, ",
+    bounded!("started_at", "accepted_at", "empty_since", "missing_since", "denied_since"),
     " WHERE "
 );
 const IMPOSSIBLE: &str = " AND (due_at > ?4 OR started_at > ?3 OR started_at < ?2 OR accepted_at > ?3 OR accepted_at < ?2 \
-     OR submitted_at > ?3 OR submitted_at < ?2 OR finished_at > ?3 OR finished_at < ?2)";
+     OR submitted_at > ?5 OR submitted_at < ?2 OR (submitted_at > ?3 AND finished_at IS NULL) OR finished_at > ?5 OR finished_at < ?2)";
 
 impl Rule for CorrectTimes {
     const NAME: &'static str = "correct_times";
@@ -184,22 +179,22 @@ impl Rule for CorrectTimes {
 impl CorrectTimes {
     /// Moves times that are impossible to the present: those too far in the future, and those from before any gateway.
     async fn limit(&self, transaction: &impl Transaction, now: Timestamp) -> Result<usize, StoreError> {
-        let soon = now + TOLERANCE;
+        let (soon, far) = (now + TOLERANCE, now + LARGE_STEP);
         // A clock that is itself behind must not call the right times wrong.
         let earliest = if now > EARLIEST { EARLIEST } else { Timestamp::from_millis(i64::MIN) };
         let latest_poll = now + Pace::longest_pause(transaction.policy());
         let mut limited = 0;
         for statement in [&SUBMITS, &POLLS] {
-            limited += transaction.execute(statement, values![now, earliest, soon, latest_poll]).await?;
+            limited += transaction.execute(statement, values![now, earliest, soon, latest_poll, far]).await?;
         }
         let finished = sql!(
             "UPDATE analyses SET ",
             bounded!("submitted_at", "finished_at"),
             " WHERE stage IS NULL AND (finished_at > ?3 OR finished_at < ?2)"
         );
-        limited += transaction.execute(finished, values![now, earliest, soon]).await?;
+        limited += transaction.execute(finished, values![now, earliest, far]).await?;
         let events = sql!("UPDATE events SET at = ?1 WHERE at > ?3 OR at < ?2");
-        limited += transaction.execute(events, values![now, earliest, soon]).await?;
+        limited += transaction.execute(events, values![now, earliest, far]).await?;
         let deliveries = sql!("UPDATE deliveries SET due_at = ?1 WHERE status = 'pending' AND due_at > ?2");
         limited += transaction.execute(deliveries, values![now, now + self.longest_retry]).await?;
         let replays = sql!("UPDATE replays SET due_at = ?1 WHERE finished_at IS NULL AND due_at > ?2");

@@ -50,6 +50,7 @@ macro_rules! contract {
                 a_round_keeps_its_deadline_when_a_slow_clock_is_corrected,
                 finished_work_of_a_slow_clock_outlives_the_correction,
                 finished_work_keeps_its_times_at_a_small_step,
+                finished_work_of_a_fast_clock_keeps_its_times_after_a_restart,
                 right_times_are_not_changed,
                 the_clock_keeper_corrects_the_clock_and_counts_the_step,
             ],

@@ -20,12 +20,8 @@ route_table! { "analyses":
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
     /// progress adds the `callback` and replaces `metadata` if you send it.
     ///
-    /// With `reanalyze`, AloVoice analyzes a finished call again. Until then a completed analysis keeps its result, and
-    /// `reanalysis` shows the progress. The end is always an event, even if the new analysis fails or has the same result.
-    /// `last_reanalysis` has the outcome.
-    ///
-    /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the outcome before it answers: 200 with the
-    /// outcome, or 202 if the time is over first.
+    /// With `reanalyze`, AloVoice analyzes a finished call again. `reanalysis` shows the progress, and `last_reanalysis` the
+    /// outcome. The end is always an event. With `Prefer: wait=N` the answer is 200 with the outcome if it comes in time.
     post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),

@@ -150,8 +150,9 @@ async fn one_trace_from_the_request_to_the_callback() {
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
+        GET /callgetairesult/{token}/{call_id} [client] failed error.type=404 http.request.method=GET http.response.status_code=404 outcome=answered server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
       poll result [consumer] call_id=traced tenant=acme
-        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=304 outcome=unchanged server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
+        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
       poll result [consumer] call_id=traced event=analysis.completed tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
@@ -179,6 +180,7 @@ async fn one_trace_over_replicas() {
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
+        GET /callgetairesult/{token}/{call_id} [client] failed error.type=404 http.request.method=GET http.response.status_code=404 outcome=answered server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=304 outcome=unchanged server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql

@@ -140,6 +140,16 @@ pub(crate) async fn finished_work_keeps_its_times_at_a_small_step(harness: Harne
     assert_eq!((after.submitted_at, after.finished_at), (before.submitted_at, before.finished_at));
 }
 
+/// Receivers have got these times already.
+pub(crate) async fn finished_work_of_a_fast_clock_keeps_its_times_after_a_restart(harness: Harness) {
+    harness.announce("1", &[A]).await;
+    let finished = harness.find("1").await.analysis;
+    harness.clock.set(before(START, Duration::from_hours(2)));
+    correct_at_start(&harness).await;
+    let after = harness.find("1").await.analysis;
+    assert_eq!((after.submitted_at, after.finished_at), (finished.submitted_at, finished.finished_at));
+}
+
 pub(crate) async fn right_times_are_not_changed(harness: Harness) {
     harness.announce("1", &[A]).await;
     harness.submit(submission("2")).await;
