@@ -62,6 +62,11 @@ impl BodyBudget {
 }
 
 impl BodyPermit {
+    /// Size of the largest answer that the permit covers, in bytes; 0 if the answer is small.
+    pub(super) fn bytes(&self) -> usize {
+        self.mebibytes() * MIB
+    }
+
     fn mebibytes(&self) -> usize {
         self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }

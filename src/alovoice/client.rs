@@ -231,6 +231,10 @@ impl VendorClient {
                 return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
             }
             permit = self.body_budget.grow(permit, bytes, deadline).await.ok_or_else(over_budget)?;
+            if bytes > body.capacity() {
+                // A buffer that doubles would leave unused copies of the body in the memory of the process.
+                body.reserve(permit.bytes().clamp(bytes, self.max_response_bytes) - body.len());
+            }
             body.extend_from_slice(&chunk);
         }
         Ok((without_token(body.freeze(), token), permit))

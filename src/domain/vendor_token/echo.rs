@@ -78,9 +78,13 @@ impl<'a> Echo<'a> {
         }
         let units = Units { bytes, width };
         let (mut erased, mut copied, mut at) = (Vec::new(), 0, 0);
-        while at < bytes.len() {
-            let begins = units.get(at).is_some_and(|unit| may_begin[usize::from(unit)]);
-            let Some(end) = begins.then(|| self.end(units, at)).flatten() else {
+        // Most bytes of a large answer begin no token, so they are skipped before their unit is read.
+        while let Some(skipped) = bytes
+            .get(at + width.low..)
+            .and_then(|rest| rest.iter().position(|byte| may_begin[usize::from(*byte)]))
+        {
+            at += skipped;
+            let Some(end) = self.end(units, at) else {
                 at += 1;
                 continue;
             };
