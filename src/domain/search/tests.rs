@@ -233,6 +233,13 @@ proptest! {
     }
 
     #[test]
+    fn ascii_text_folds_as_it_does_beside_other_text(text in "[ -~]{0,60}") {
+        let beside = fold(&format!("{text} салом"));
+        let alone = format!("{} салом", fold(&text));
+        prop_assert_eq!(alone.trim_start(), beside);
+    }
+
+    #[test]
     fn a_text_is_found_by_each_of_its_words(text in "[a-zA-Zа-яА-ЯёЁўқғҳşçöğŞÇÖĞʻ'’ ,.\\-]{0,60}|\\PC{0,40}") {
         for word in fold(&text).split(' ').filter(|word| !word.is_empty()) {
             prop_assert!(finds(word, &text), "{} in {}", word, text);

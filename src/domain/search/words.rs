@@ -44,11 +44,17 @@ impl Word {
 
     /// Returns the word without the diacritics of `ş ç ö ğ`, which are no digraphs in other languages; `None` if it has none of them.
     pub(super) fn without_diacritics(&self) -> Option<String> {
+        if self.0.is_ascii() {
+            return None;
+        }
         let bare = |letter| new_letter(letter).map_or(letter, |(.., bare)| *bare);
         self.0.contains(|letter| new_letter(letter).is_some()).then(|| self.0.chars().map(bare).collect())
     }
 
     fn older(&self) -> String {
+        if self.0.is_ascii() {
+            return self.0.clone();
+        }
         let mut older = String::with_capacity(self.0.len());
         for letter in self.0.chars() {
             match new_letter(letter) {
@@ -76,21 +82,16 @@ pub fn fold(text: &str) -> String {
 
 /// Splits a text into words, in their order.
 pub(super) fn words(text: &str) -> Vec<Word> {
-    // Apostrophes are replaced first, because NFKC turns a standalone acute accent into a space with a mark.
-    let signs = text.chars().map(|c| if APOSTROPHES.contains(&c) { APOSTROPHE } else { c });
     let mut builder = Builder::default();
-    // Lower-casing can decompose letters, so the text is normalized again. NFKC turns more characters into
-    // apostrophes (U+0374).
-    for c in signs.nfkc().flat_map(char::to_lowercase).nfkc() {
-        if APOSTROPHES.contains(&c) {
-            builder.apostrophe();
-        } else if is_mark(c) || UNSEEN.contains(&c) {
-            // These are marks that NFKC could not compose with a letter, mostly stress marks.
-        } else if c.is_alphanumeric() {
-            bare(c, |c| builder.letter(c));
-        } else {
-            builder.end();
-        }
+    if text.is_ascii() {
+        // NFKC changes no ASCII character. Most texts are long and in Latin letters.
+        text.chars().for_each(|c| builder.character(c.to_ascii_lowercase()));
+    } else {
+        // Apostrophes are replaced first, because NFKC turns a standalone acute accent into a space with a mark.
+        let signs = text.chars().map(|c| if APOSTROPHES.contains(&c) { APOSTROPHE } else { c });
+        // Lower-casing can decompose letters, so the text is normalized again. NFKC turns more characters into
+        // apostrophes (U+0374).
+        signs.nfkc().flat_map(char::to_lowercase).nfkc().for_each(|c| builder.character(c));
     }
     builder.end();
     builder.words
@@ -123,6 +124,21 @@ struct Builder {
 }
 
 impl Builder {
+    /// Adds a normalized character.
+    fn character(&mut self, c: char) {
+        if c.is_ascii_alphanumeric() {
+            self.letter(c);
+        } else if APOSTROPHES.contains(&c) {
+            self.apostrophe();
+        } else if is_mark(c) || UNSEEN.contains(&c) {
+            // These are marks that NFKC could not compose with a letter, mostly stress marks.
+        } else if c.is_alphanumeric() {
+            bare(c, |c| self.letter(c));
+        } else {
+            self.end();
+        }
+    }
+
     fn letter(&mut self, c: char) {
         // The older spelling of `ö` and `ğ` ends with an apostrophe already.
         if std::mem::take(&mut self.apostrophe) && !self.word.ends_with(['ö', 'ğ']) {

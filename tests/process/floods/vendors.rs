@@ -10,13 +10,15 @@ use crate::stage::Stage;
 /// A valid finished result.
 const FINISHED: &str =
     r#"{"answer":{"stalk":[{"begin":0,"end":9,"direction":"client","text":"salom"}],"tags":[]}}"#;
+/// The documented answer to a submit.
+const ACCEPTED: &str = r#"{"answer":{"aicallid":"664b400ccccc3235a7cd17f"}}"#;
 /// Number of calls that can be in progress at once.
 const CALLS: usize = 32;
 
 /// Floods the first poll of each call, and answers the second poll with a result.
 async fn flooded_by_vendor(flow: FloodResponse, settings: &[(&str, &str)]) -> (Flooded, FloodServer) {
     let vendor = FloodServer::start(move |path, before| match before {
-        _ if path.starts_with("/callsendai/") => json("{}"),
+        _ if path.starts_with("/callsendai/") => json(ACCEPTED),
         0 if !path.contains("known-") => flow.clone(),
         _ => json(FINISHED),
     })
@@ -96,6 +98,8 @@ async fn only_a_few_of_the_largest_responses_are_in_memory_at_once() {
     assert!((15 * MIB..16 * MIB).contains(&(answer.len() as u64)));
     let (flooded, _vendor) = flooded_by_vendor(json(&answer), &[("CACHE__MAX_BYTES", "0")]).await;
     finish(&flooded, 8).await;
-    // Each response is in memory with its parsed form, and both are copied on the way into the store.
-    flooded.check_healthy_within(4 * 4 * 16 * MIB + MAX_GROWTH).await;
+    // Each response is in memory with its parsed form, and both are copied on the way into the store. glibc keeps freed memory in
+    // an arena per thread, so only the bound of the whole process is certain.
+    let room = 512 * MIB - flooded.before;
+    flooded.check_healthy_within(room).await;
 }
