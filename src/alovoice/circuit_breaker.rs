@@ -165,6 +165,12 @@ impl From<&PollOutcome> for VendorHealth {
     }
 }
 
+impl From<Option<&VendorFault>> for VendorHealth {
+    fn from(fault: Option<&VendorFault>) -> Self {
+        fault.map_or(Self::Answering, Self::from)
+    }
+}
+
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
         let token_refused = match fault.code {

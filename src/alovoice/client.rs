@@ -219,23 +219,38 @@ impl VendorClient {
     /// Reads a body within `vendor.max_response_bytes`, counted after decompression, and within the body budget.
     pub(super) async fn read(
         &self,
+        response: Response,
+        token: &VendorToken,
+        exchange: &Exchange<'_>,
+    ) -> Result<(Bytes, BodyPermit), VendorFault> {
+        let (body, permit) = self.read_up_to(self.max_response_bytes + 1, response, token, exchange).await?;
+        if body.len() > self.max_response_bytes {
+            return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
+        }
+        Ok((body, permit))
+    }
+
+    /// Reads at most `max_bytes` of a body, within the body budget, and removes the token.
+    pub(super) async fn read_up_to(
+        &self,
+        max_bytes: usize,
         mut response: Response,
         token: &VendorToken,
         exchange: &Exchange<'_>,
     ) -> Result<(Bytes, BodyPermit), VendorFault> {
         let (mut body, mut permit) = (BytesMut::new(), BodyPermit::default());
         let deadline = deadline(exchange.began, self.request_timeout);
-        while let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&self.network, &error))? {
+        while body.len() < max_bytes
+            && let Some(chunk) = response.chunk().await.map_err(|error| broken_body(&self.network, &error))?
+        {
+            let chunk = &chunk[..chunk.len().min(max_bytes - body.len())];
             let bytes = body.len() + chunk.len();
-            if bytes > self.max_response_bytes {
-                return Err(unreadable("the vendor's answer is larger than vendor.max_response_bytes"));
-            }
             permit = self.body_budget.grow(permit, bytes, deadline).await.ok_or_else(over_budget)?;
             if bytes > body.capacity() {
                 // A buffer that doubles would leave unused copies of the body in the memory of the process.
-                body.reserve(permit.bytes().clamp(bytes, self.max_response_bytes) - body.len());
+                body.reserve(permit.bytes().min(max_bytes).max(bytes) - body.len());
             }
-            body.extend_from_slice(&chunk);
+            body.extend_from_slice(chunk);
         }
         Ok((without_token(body.freeze(), token), permit))
     }

@@ -22,6 +22,7 @@ mod exchange;
 mod faults;
 mod json;
 mod permits;
+mod probe;
 mod recordings;
 mod repair;
 mod results;

@@ -1,16 +1,16 @@
-//! Requests results from the vendor, and probes its answer to a call that does not exist.
+//! Requests results from the vendor.
 
 use reqwest::StatusCode;
 use reqwest::header::{ETAG, HeaderMap};
 
 use super::answer::AnswerReader;
 use super::body_budget::BodyPermit;
-use super::client::{Method, PROBE, RESULT, VendorCall, VendorClient};
+use super::client::{RESULT, VendorCall, VendorClient};
 use super::error_body::{content_type_of, is_refusal, read_beginning, text_of, words_of_body};
 use super::exchange::Exchange;
 use super::faults::{UNKNOWN_CALL, answered, fault_of_status, quoted, unreadable};
 use super::permits::VendorPermit;
-use super::shape::{impossible_call, shape_of};
+use super::shape::shape_of;
 use crate::domain::answer_shape::AnswerShape;
 use crate::domain::lifecycle::{PollOutcome, VendorFault};
 
@@ -44,38 +44,15 @@ impl VendorClient {
         request: VendorCall<'_>,
         etag: Option<&str>,
     ) -> VendorAnswer {
-        self.get(RESULT, permit, request, etag).await
-    }
-
-    /// Requests the result of a call that cannot exist, with an id in the form of `request.call_id`, and records the outcome in
-    /// the circuit breaker. Returns the shape of the answer, or `None` if the answer has no shape.
-    pub async fn probe(&self, permit: &VendorPermit, request: VendorCall<'_>) -> Option<AnswerShape> {
-        let call_id = impossible_call(request.call_id, &*self.env.entropy);
-        let request = VendorCall { call_id: &call_id, ..request };
-        self.get(PROBE, permit, request, None).await.shape
-    }
-
-    async fn get(
-        &self,
-        method: Method,
-        permit: &VendorPermit,
-        request: VendorCall<'_>,
-        etag: Option<&str>,
-    ) -> VendorAnswer {
-        let mut exchange = self.exchange(method, permit, request);
+        let mut exchange = self.exchange(RESULT, permit, request);
         let answer = match self.try_result(request, etag, &mut exchange).await {
             Ok(answer) => answer,
             Err(fault) => VendorAnswer::new(PollOutcome::Fault(fault), None),
         };
         permit.record((&answer.outcome).into());
         self.report_warnings(&answer.outcome, &exchange);
-        let (label, fault) = match &answer.outcome {
-            // A probe needs only the shape of the answer, so an unreadable answer is a success.
-            _ if method.operation == PROBE.operation && answer.shape.is_some() => ("answered", None),
-            PollOutcome::Fault(fault) => (fault.code.as_str(), Some(fault)),
-            outcome => (poll_label(outcome), None),
-        };
-        exchange.finish(&self.env.metrics, label, fault);
+        let fault = if let PollOutcome::Fault(fault) = &answer.outcome { Some(fault) } else { None };
+        exchange.finish(&self.env.metrics, poll_label(&answer.outcome), fault);
         answer
     }
 

@@ -11,8 +11,8 @@ use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::clock::Entropy;
 use crate::domain::ids::CallId;
 
-/// Maximum size in bytes of an answer whose structure is derived.
-const MAX_BYTES: usize = 64 << 10;
+/// Maximum size in bytes of an answer whose structure is derived. All larger answers have the structure `large`.
+pub(super) const MAX_BYTES: usize = 64 << 10;
 /// Maximum length of a word in characters. Longer words count as ids.
 const MAX_WORD: usize = 24;
 /// Integers below this limit count as codes. Other integers count as ids or times.
