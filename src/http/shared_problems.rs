@@ -101,8 +101,7 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "KeyConflict",
         IDEMPOTENCY_KEY_IN_USE,
         RETRY,
-        "The first request with this `Idempotency-Key` is in progress (`idempotency_key_in_use`), or its answer is no longer \
-         available (`idempotent_answer_not_kept`).",
+        "The key is in use (`idempotency_key_in_use`), or its answer is not available (`idempotent_answer_not_kept`).",
     ),
     problem(
         "NoResultOrKeyConflict",

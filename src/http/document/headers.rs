@@ -28,8 +28,7 @@ const HEADERS: [SharedHeader; 6] = [
     SharedHeader {
         name: "RateLimit-Policy",
         schema_type: Type::String,
-        description: "The rate limit of the tenant (draft-ietf-httpapi-ratelimit-headers-10). The tenant may send `q` requests at \
-                      once, and a used-up limit is full again after `w` seconds.",
+        description: "The rate limit of the tenant: at most `q` requests at once, refilled in `w` seconds.",
         example: || json!("\"default\";q=200;w=2"),
     },
     SharedHeader {

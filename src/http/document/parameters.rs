@@ -65,10 +65,8 @@ pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Parameter>)> {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A unique key for this request, for example a UUID: 1 to 255 visible ASCII characters, with or without quotes. If \
-             you repeat the request with the same key within 24 hours, it is not executed again and you get the first answer \
-             with `Idempotency-Replayed: true`. The same key with a different request is refused with 422 \
-             `idempotency_key_reused`. Problems are not stored: after a problem the key is free again.",
+            "A unique key of 1 to 255 visible ASCII characters, for example a UUID. A request repeated with its key within 24 hours \
+             gets the first answer, with `Idempotency-Replayed: true`; another request with the key is refused (422).",
         ))
         .schema(Some(
             ObjectBuilder::new()

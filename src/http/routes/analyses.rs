@@ -14,14 +14,12 @@ use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
 route_table! { "analyses":
     /// Submit a call
     ///
-    /// The gateway sends each call to AloVoice once, however often you submit it. It answers when the submission is stored
-    /// on disk. To learn the outcome, give a `callback`, register a webhook, read the events, or poll `Location`.
+    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. A `callback`, a webhook, the
+    /// events and `Location` show the outcome.
     ///
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
-    /// progress adds the `callback` and replaces `metadata` if you send it.
-    ///
-    /// With `reanalyze`, AloVoice analyzes a finished call again. `reanalysis` shows the progress, and `last_reanalysis` the
-    /// outcome. The end is always an event. With `Prefer: wait=N` the answer is 200 with the outcome if it comes in time.
+    /// progress adds the `callback` and replaces `metadata` if you send it. With `reanalyze`, AloVoice analyzes a finished
+    /// call again: see `reanalysis` and `last_reanalysis`.
     post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
