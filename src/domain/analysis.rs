@@ -3,6 +3,7 @@
 //! [`super::lifecycle`] has the transitions between the states.
 
 mod reanalysis;
+mod submission;
 mod work;
 
 use std::time::Duration;
@@ -12,15 +13,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer_warnings::AnswerWarning;
-use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
-use super::event_payload::EventPayload;
 use super::ids::{CallId, TenantId};
 use super::tags::Tag;
 use super::trace::TraceContext;
 use super::transcript::Turn;
 
 pub use self::reanalysis::{LastReanalysis, Reanalysis, ReanalysisOutcome, ReanalysisStatus};
+pub use self::submission::{Metadata, MetadataTooLarge, Submission, SubmissionCallback};
 pub use self::work::{Stage, Work};
 
 /// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),
@@ -151,37 +151,6 @@ pub struct LastError {
     pub at: Timestamp,
 }
 
-/// JSON object of up to 4 KiB from the caller. The resource and the callbacks contain it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Metadata(serde_json::Map<String, serde_json::Value>);
-
-/// The object is larger than [`Metadata::MAX_BYTES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must have at most {max} bytes as compact JSON, has {0}", max = Metadata::MAX_BYTES)]
-pub struct MetadataTooLarge(usize);
-
-impl Metadata {
-    /// Maximum size in bytes as compact JSON.
-    pub const MAX_BYTES: usize = 4096;
-
-    /// Checks the size.
-    ///
-    /// # Errors
-    /// [`MetadataTooLarge`] if the object is too large.
-    pub fn parse(object: serde_json::Map<String, serde_json::Value>) -> Result<Self, MetadataTooLarge> {
-        let metadata = Self(object);
-        let size = metadata.to_json().len();
-        if size > Self::MAX_BYTES { Err(MetadataTooLarge(size)) } else { Ok(metadata) }
-    }
-
-    /// Returns the object as compact JSON.
-    pub fn to_json(&self) -> String {
-        // A map with string keys always serializes.
-        serde_json::to_string(&self.0).unwrap_or_default()
-    }
-}
-
 /// Result of the vendor's analysis in the gateway's format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnalysisResult {
@@ -249,30 +218,6 @@ pub struct Analysis {
     pub trace: TraceContext,
     /// Next work; `None` if no work is left.
     pub work: Option<Work>,
-}
-
-/// The receiver that a submission names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubmissionCallback {
-    /// URL of the receiver.
-    pub url: CallbackUrl,
-    /// What the receiver gets.
-    pub payload: EventPayload,
-}
-
-/// A caller's request to analyze a call.
-#[derive(Debug, Clone)]
-pub struct Submission {
-    /// Id of the call.
-    pub call_id: CallId,
-    /// Receiver of the outcome.
-    pub callback: Option<SubmissionCallback>,
-    /// Metadata that the resource and the callbacks return.
-    pub metadata: Option<Metadata>,
-    /// Whether to analyze a finished call again.
-    pub reanalyze: bool,
-    /// Trace of the request.
-    pub trace: TraceContext,
 }
 
 impl Analysis {

@@ -1,6 +1,6 @@
 //! Corrections of stored times after a clock was wrong.
 //!
-//! A clock that was ahead leaves times in the future: work that nobody does until then, and rounds without a deadline. A clock
+//! A clock that was ahead leaves times in the future: work waits until then, and rounds have no deadline. A clock
 //! that was behind, such as one that started in 1970, leaves rounds that seem to be past their deadline, and results that seem
 //! to be past their retention. The rule repairs both, as far as it knows by how much the clock was wrong.
 

@@ -4,6 +4,7 @@ mod pace;
 mod properties;
 mod reanalysis;
 mod refresh;
+mod steps;
 mod unknown_calls;
 mod vendor_model;
 mod waiting;
@@ -152,6 +153,20 @@ impl LifecycleScenario {
         effect
     }
 
+    /// Adopts a result with these words at the start.
+    fn adopt(&mut self, words: &str) -> Effect {
+        let (policy, learned) = (PollingPolicy::default(), LearnedAnswers::nothing());
+        let context = Context {
+            now: START,
+            policy: &policy,
+            jitter: 0.0,
+            current: None,
+            pace: None,
+            learned: &learned,
+        };
+        self.analysis.adopt(obtained(words), &context)
+    }
+
     /// Applies the step and describes the new state in one line.
     fn line(&mut self, now: Timestamp, step: Step) -> String {
         let effect = self.step(now, step);
@@ -179,123 +194,4 @@ impl LifecycleScenario {
     fn due_in(&self, now: Timestamp) -> u64 {
         self.work().due_at.since(now).as_secs()
     }
-}
-
-/// Checks each step. Each one is applied to a new scenario, one minute after the submission.
-fn check(stage: Stage, table: &[(Step, &str)]) {
-    for (step, expected) in table {
-        let line = LifecycleScenario::at_stage(stage).line(after(60), step.clone());
-        assert_eq!(line, *expected, "{stage:?}: {step:?}");
-    }
-}
-
-#[test]
-fn a_submit_is_accepted_repeated_confirmed_or_refused() {
-    use SubmitOutcome as S;
-    let table = [
-        (S::Accepted, "processing, poll in 10 s"),
-        (S::NotTaken(fault(FaultCode::VendorUnreachable)), "queued, submit in 5 s, last error unreachable"),
-        (S::NotTaken(fault(FaultCode::CallNotFound)), "queued, submit in 5 s, last error not_found"),
-        (S::NotTaken(fault(FaultCode::TokenRefused)), "queued, submit in 300 s, last error token_refused"),
-        (S::NotTaken(busy(77)), "queued, submit in 77 s, last error throttled"),
-        (S::Unknown(fault(FaultCode::VendorTimeout)), "queued, confirm in 5 s, last error timeout"),
-        (S::Unknown(busy(77)), "queued, confirm in 77 s, last error throttled"),
-        (S::Rejected("the vendor answered 400".to_owned()), "failed, VendorRejected → analysis.failed"),
-    ];
-    check(Stage::Submit, &table.map(|(outcome, line)| (Step::Submitted(outcome), line)));
-}
-
-#[test]
-fn an_unknown_outcome_is_confirmed_before_the_call_is_submitted_again() {
-    check(
-        Stage::Confirm,
-        &[
-            (ready("salom"), "completed, settle in 120 s → analysis.completed"),
-            (empty(), "processing, poll in 5 s"),
-            (not_ready(), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::NotFound(None)), "queued, confirm in 10 s"),
-            (
-                Step::Polled(PollOutcome::Rejected("the vendor answered 410".to_owned())),
-                "failed, VendorRejected → analysis.failed",
-            ),
-            (failing(FaultCode::VendorTimeout), "queued, confirm in 5 s, last error timeout"),
-            (failing(FaultCode::AnswerUnreadable), "queued, confirm in 5 s, last error unreadable"),
-        ],
-    );
-}
-
-#[test]
-fn a_poll_finds_a_result_or_waits() {
-    check(
-        Stage::Poll,
-        &[
-            (ready("salom"), "completed, settle in 120 s → analysis.completed"),
-            (empty(), "processing, poll in 5 s"),
-            (not_ready(), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::Unchanged), "processing, poll in 5 s"),
-            (Step::Polled(PollOutcome::NotFound(None)), "processing, poll in 5 s"),
-            (
-                Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())),
-                "failed, VendorRejected → analysis.failed",
-            ),
-            (Step::Polled(PollOutcome::Fault(busy(77))), "processing, poll in 77 s, last error throttled"),
-            (failing(FaultCode::TokenRefused), "processing, poll in 300 s, last error token_refused"),
-            (failing(FaultCode::AnswerUnreadable), "processing, poll in 5 s, last error unreadable"),
-        ],
-    );
-}
-
-#[test]
-fn a_settle_poll_revises_the_result_or_keeps_it() {
-    check(
-        Stage::Settle,
-        &[
-            (ready("salom"), "completed"),
-            (ready("salom yana"), "completed → analysis.updated"),
-            (empty(), "completed"),
-            (not_ready(), "completed"),
-            (Step::Polled(PollOutcome::Unchanged), "completed"),
-            (Step::Polled(PollOutcome::NotFound(None)), "completed"),
-            (Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())), "completed"),
-            (failing(FaultCode::VendorTimeout), "completed, settle in 5 s"),
-        ],
-    );
-}
-
-#[test]
-fn an_analysis_without_work_ignores_steps() {
-    let mut scenario = LifecycleScenario::completed();
-    scenario.step(after(180), Step::Polled(PollOutcome::Unchanged));
-    let rested = scenario.analysis.clone();
-    assert_eq!(scenario.step(after(240), ready("boshqa")), Effect::default());
-    assert_eq!(scenario.analysis, rested);
-}
-
-#[test]
-fn a_completion_and_a_revision_increment_the_revision() {
-    let mut scenario = LifecycleScenario::completed();
-    assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (1, Some(after(60))));
-    let effect = scenario.step(after(180), ready("salom yana"));
-    assert_eq!((scenario.analysis.revision, scenario.analysis.finished_at), (2, Some(after(60))));
-    assert_eq!(effect.obtained, Some(obtained("salom yana")));
-}
-
-#[test]
-fn an_adopted_result_completes_and_settles() {
-    let mut scenario = LifecycleScenario::begin();
-    let policy = PollingPolicy::default();
-    let context = Context {
-        now: START,
-        policy: &policy,
-        jitter: 0.0,
-        current: None,
-        pace: None,
-        learned: &LearnedAnswers::nothing(),
-    };
-    let effect = scenario.analysis.adopt(obtained("salom"), &context);
-    assert_eq!(effect.event, Some(EventKind::AnalysisCompleted));
-    assert_eq!((scenario.analysis.status, scenario.analysis.revision), (Status::Completed, 1));
-    assert_eq!((scenario.work().stage, scenario.due_in(START)), (Stage::Settle, 120));
-    assert_eq!(scenario.work().etag.as_deref(), Some("\"r\""));
 }

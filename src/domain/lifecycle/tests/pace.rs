@@ -66,16 +66,7 @@ fn a_result_of_unknown_processing_time_teaches_nothing() {
     assert_eq!(taught(&[(0, Step::Submitted(unknown))], 300), None);
     // The result was adopted without a poll.
     let mut scenario = LifecycleScenario::begin();
-    let policy = PollingPolicy::default();
-    let context = Context {
-        now: START,
-        policy: &policy,
-        jitter: 0.0,
-        current: None,
-        pace: None,
-        learned: &LearnedAnswers::nothing(),
-    };
-    assert_eq!(scenario.analysis.adopt(obtained("salom"), &context).pace, None);
+    assert_eq!(scenario.adopt("salom").pace, None);
 }
 
 #[test]

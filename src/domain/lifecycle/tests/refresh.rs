@@ -1,5 +1,6 @@
 //! Refreshes of finished analyses.
 
+use super::steps::check;
 use super::*;
 
 /// The poll for late tags after [`LifecycleScenario::completed`] is due at this second.
