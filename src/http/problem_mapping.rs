@@ -123,6 +123,11 @@ impl From<StoreError> for ApiError {
                 tracing::error!(error = %source, "store unavailable");
                 Self::new(UNAVAILABLE, "the store is unavailable").with_retry_after(Duration::from_secs(1))
             }
+            StoreError::FileLost(reason) => {
+                tracing::error!(error = reason, "request refused: the store file is lost");
+                let detail = "the database file of the store was removed or replaced: the operator must act";
+                Self::new(UNAVAILABLE, detail).with_retry_after(Duration::from_secs(30))
+            }
             StoreError::Corrupt(message) => {
                 tracing::error!(error = message, "store returned an invalid value");
                 Self::new(INTERNAL, "a stored record is invalid")

@@ -97,6 +97,9 @@ pub enum StoreError {
     /// Another worker owns the work, or the work was deleted. The caller must discard its outcome.
     #[error("the lease was lost")]
     LeaseLost,
+    /// The files of the store were removed, replaced or overwritten. The process cannot use the store again.
+    #[error("the store is lost: {0}")]
+    FileLost(String),
     /// The store cannot be used now; a later attempt may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -110,6 +113,7 @@ impl StoreError {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::LeaseLost => "lease_lost",
+            Self::FileLost(_) => "file_lost",
             Self::Unavailable(_) => "unavailable",
             Self::Corrupt(_) => "corrupt",
         }
@@ -173,7 +177,7 @@ pub trait Store:
     /// Subscribes to the changes that are committed from now on.
     fn changes(&self) -> broadcast::Receiver<Change>;
 
-    /// Returns whether [`Store::changes`] reports the commits of all replicas within seconds. While it returns
+    /// Returns whether [`Store::changes`] reports the commits of all replicas within 5 seconds. While it returns
     /// `false`, cached values may be stale.
     fn is_current(&self) -> bool;
 }

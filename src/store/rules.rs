@@ -283,7 +283,10 @@ pub(super) fn measure<T>(
     let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
     metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
     // A lost lease is not a failure of the store.
-    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_))) {
+    if matches!(
+        outcome,
+        Err(StoreError::Unavailable(_) | StoreError::FileLost(_) | StoreError::Corrupt(_))
+    ) {
         metrics.store_errors.inc();
     }
 }

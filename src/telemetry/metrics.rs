@@ -138,6 +138,11 @@ metrics! {
         "Maximum number of connections of this replica to PostgreSQL; 0 with SQLite.";
     store_connections_waiting: IntGauge = "store_connections_waiting" [],
         "Number of operations that wait for a connection to PostgreSQL.";
+    store_notifications_arrive: IntGauge = "store_notifications_arrive" [],
+        "1 while notifications of other replicas arrive within 5 seconds, else 0 (reads go to the store before the cache); \
+         always 1 with SQLite.";
+    store_file_lost: IntGauge = "store_file_lost" [],
+        "1 after the files of SQLite were removed, replaced or overwritten while the gateway was using them, else 0.";
     store_file_bytes: IntGaugeVec = "store_file_bytes" ["file"],
         "Size of the files of SQLite in bytes, by file; none with PostgreSQL.";
 }

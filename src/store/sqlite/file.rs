@@ -70,7 +70,7 @@ fn inspected(path: &Path) -> OsString {
 }
 
 /// Returns the name of a file beside the database, such as its log.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)

@@ -5,6 +5,8 @@
 //!   (`writer`). A successful write is on disk when the caller gets its result.
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row. The file belongs to
 //!   one process, so opening the file releases the leases of a process that died.
+//! - **Lost files.** The writer notices when another program removes, replaces or overwrites the files, and the store refuses all
+//!   requests from then on (`file_watch`).
 //! - **One process.** A lock file prevents a second process from opening the file; the system releases the lock when the
 //!   process ends.
 
@@ -13,6 +15,7 @@ mod copy_marker;
 mod deliveries;
 mod delivery_claims;
 mod file;
+mod file_watch;
 mod listings;
 mod open_error;
 #[cfg(test)]
@@ -35,6 +38,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
 use self::file::{configure, lock, migrate};
+use self::file_watch::FileWatch;
 use self::readers::Readers;
 use self::writer::{Done, Writer};
 use super::rules::{Engine, Rule, measure};
@@ -62,6 +66,8 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     readers: Readers,
+    /// Closed after the connections, see [`FileWatch`].
+    _index: Arc<File>,
     changes: broadcast::Sender<Change>,
     context: Arc<StoreContext>,
     cursors: Arc<Mutex<ReceiverCursors>>,
@@ -112,13 +118,18 @@ impl SqliteStore {
             })
             .collect::<Result<_, rusqlite::Error>>()
             .map_err(sqlite)?;
+        // The first read opens the log and its index.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(sqlite)?;
+        let io = |source| SqliteOpenError::Io { path: path.to_owned(), source };
+        let watch = FileWatch::start(path, Arc::clone(&context.env.metrics)).map_err(io)?;
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
-        let writer = Writer::start(connection, changes.clone())
-            .map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
+        let (readers, index) = (Readers::new(readers, watch.loss()), watch.index_file());
+        let writer = Writer::start(connection, watch, changes.clone()).map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
             writer,
-            readers: Readers::new(readers),
+            readers,
+            _index: index,
             changes,
             context: Arc::new(context),
             cursors: Arc::default(),
@@ -293,8 +304,8 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 
-    /// Always `true`, because no other process writes to the file.
+    /// Returns `true` until the files are lost, because no other process writes to them.
     fn is_current(&self) -> bool {
-        true
+        !self.writer.is_lost()
     }
 }
