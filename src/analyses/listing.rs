@@ -3,7 +3,7 @@
 use super::cursor::{CursorCodec, InvalidCursor};
 use super::{Analyses, AnalysesError};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
+use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
@@ -13,6 +13,8 @@ use crate::tenants::Tenant;
 pub struct Listing {
     /// The analyses, newest first.
     pub analyses: Vec<AnalysisSummary>,
+    /// The call ids of the analyses on this page that cannot be read.
+    pub unreadable: Vec<String>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
@@ -37,12 +39,20 @@ impl Analyses {
         let is_last = listed.len() <= limit;
         listed.truncate(limit);
         let last = listed.last().filter(|_| !is_last);
-        let next_cursor = last.map(|last| encode(&codec, last.analysis.submitted_at, &last.analysis.call_id));
-        let summary = |listed: ListedAnalysis| {
-            AnalysisSummary::new(&listed.analysis, listed.result, &self.env.public_url)
-        };
-        let analyses = listed.into_iter().map(summary).collect();
-        Ok(Listing { analyses, next_cursor })
+        let next_cursor = last.map(|last| match last {
+            Ok(last) => encode(&codec, last.analysis.submitted_at, last.analysis.call_id.as_str()),
+            Err(last) => encode(&codec, last.submitted_at, &last.call_id),
+        });
+        let (mut analyses, mut unreadable) = (Vec::with_capacity(listed.len()), Vec::new());
+        for row in listed {
+            match row {
+                Ok(ListedAnalysis { analysis, result }) => {
+                    analyses.push(AnalysisSummary::new(&analysis, result, &self.env.public_url));
+                }
+                Err(position) => unreadable.push(position.call_id),
+            }
+        }
+        Ok(Listing { analyses, unreadable, next_cursor })
     }
 }
 
@@ -60,8 +70,8 @@ fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
     filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag.as_str()))
 }
 
-fn encode(codec: &CursorCodec, submitted_at: Timestamp, call_id: &CallId) -> String {
-    codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_str().as_bytes()].concat())
+fn encode(codec: &CursorCodec, submitted_at: Timestamp, call_id: &str) -> String {
+    codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_bytes()].concat())
 }
 
 fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCursor> {
@@ -70,7 +80,7 @@ fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCurs
     let call_id = std::str::from_utf8(call_id).map_err(|_| InvalidCursor)?;
     Ok(ListPosition {
         submitted_at: Timestamp::from_millis(i64::from_be_bytes(*millis)),
-        call_id: CallId::parse(call_id).map_err(|_| InvalidCursor)?,
+        call_id: call_id.to_owned(),
     })
 }
 
@@ -85,7 +95,7 @@ mod tests {
         let acme = TenantId::parse("acme").unwrap();
         let all = codec(&acme, &AnalysisFilter::default());
         let submitted_at = Timestamp::from_millis(1_716_207_617_042);
-        let call_id = CallId::parse("1716207617.42").unwrap();
+        let call_id = "1716207617.42".to_owned();
         let cursor = encode(&all, submitted_at, &call_id);
         assert_eq!(decode(&all, &cursor), Ok(ListPosition { submitted_at, call_id }));
         for other in [

@@ -2,7 +2,6 @@
 
 use super::analysis::{Analysis, Status};
 use super::clock::Timestamp;
-use super::ids::CallId;
 use super::search::SearchQuery;
 use super::summary::ResultSummary;
 use super::tags::TagKey;
@@ -28,8 +27,8 @@ pub struct AnalysisFilter {
 pub struct ListPosition {
     /// Time of submission of the last analysis on the previous page.
     pub submitted_at: Timestamp,
-    /// Call id of the last analysis on the previous page.
-    pub call_id: CallId,
+    /// Call id of the last analysis on the previous page, as stored. It may have a form that only a later version knows.
+    pub call_id: String,
 }
 
 /// Query for one page of analyses, newest first.

@@ -42,7 +42,8 @@ async fn livez() -> HttpResponse {
 }
 
 /// The line of `/readyz` while notifications of other replicas may not arrive.
-const NOT_CURRENT: &str = "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
+const NOT_CURRENT: &str =
+    "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
 
 /// Answers 200 if this replica accepts requests and the store accepts writes. The body also says whether notifications of other
 /// replicas arrive. A replica without them works, but more slowly.

@@ -8,6 +8,7 @@ use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::QueryTime;
 use super::request::ApiRequest;
+use crate::analyses::Listing;
 use crate::domain::analysis::Status;
 use crate::domain::listing::AnalysisFilter;
 use crate::domain::search::{SearchQuery, SpeakerSide};
@@ -98,6 +99,11 @@ pub struct AnalysisList {
     /// The analyses, newest first by `submitted_at`, then by `call_id`.
     #[schema(max_items = 200)]
     analyses: Vec<AnalysisSummary>,
+    /// The call ids of analyses on this page that this version of the service cannot read, usually because a later version wrote
+    /// them. `GET` of such a call answers `unreadable_record`, and `DELETE` works. Omitted if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 200)]
+    unreadable: Vec<String>,
     /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -107,6 +113,7 @@ pub struct AnalysisList {
 pub(super) async fn list_analyses(request: ApiRequest<(), ListAnalyses>) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, query, .. } = request;
     let (filter, cursor, limit) = query.into_filter()?;
-    let listing = state.analyses.list(&tenant, filter, cursor.as_deref(), limit).await?;
-    Ok(HttpResponse::Ok().json(AnalysisList { analyses: listing.analyses, next_cursor: listing.next_cursor }))
+    let Listing { analyses, unreadable, next_cursor } =
+        state.analyses.list(&tenant, filter, cursor.as_deref(), limit).await?;
+    Ok(HttpResponse::Ok().json(AnalysisList { analyses, unreadable, next_cursor }))
 }

@@ -6,8 +6,8 @@ use actix_web::http::header::{self, HeaderValue};
 
 use super::problem::{
     ApiError, CALLBACK_FORBIDDEN, ENCRYPTION_NOT_CONFIGURED, FieldError, INTERNAL, NO_RESULT, NOT_FOUND,
-    RATE_LIMITED, REPLAY_UNDER_WAY, UNAUTHORIZED, UNAVAILABLE, WEBHOOK_DISABLED, WEBHOOK_LIMIT,
-    WEBHOOK_SEALED,
+    RATE_LIMITED, REPLAY_UNDER_WAY, UNAUTHORIZED, UNAVAILABLE, UNREADABLE_RECORD, WEBHOOK_DISABLED,
+    WEBHOOK_LIMIT, WEBHOOK_SEALED,
 };
 use super::refusals::Refusal;
 use crate::analyses::{AnalysesError, TooManyStreams, WebhooksError};
@@ -129,8 +129,9 @@ impl From<StoreError> for ApiError {
                 Self::new(UNAVAILABLE, detail).with_retry_after(Duration::from_secs(30))
             }
             StoreError::Corrupt(message) => {
-                tracing::error!(error = message, "store returned an invalid value");
-                Self::new(INTERNAL, "a stored record is invalid")
+                tracing::error!(error = message, "failed to read a stored record");
+                let detail = "the stored record cannot be read by this version of the service";
+                Self::new(UNREADABLE_RECORD, detail)
             }
             StoreError::LeaseLost => Self::new(INTERNAL, "a record was changed by another process"),
         }

@@ -10,11 +10,12 @@ use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::submissions::{Adopt, Submit, SubmitAll};
+use super::unreadable::report;
 use super::values::values;
 use crate::domain::analysis::{Submission, VendorResult};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::trace::TraceContext;
 
 /// Analyses of one tenant.
@@ -57,12 +58,12 @@ pub trait AnalysisStore: Send + Sync {
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError>;
 
-    /// Reads one page of a tenant's analyses, the newest first.
+    /// Reads one page of a tenant's analyses, the newest first. Of an analysis that cannot be read, it has only the position.
     async fn list_analyses(
         &self,
         tenant: &TenantId,
         page: AnalysisQuery,
-    ) -> Result<Vec<ListedAnalysis>, StoreError>;
+    ) -> Result<Vec<Result<ListedAnalysis, ListPosition>>, StoreError>;
 
     /// Deletes a call with its result, events, deliveries and stored answers, even while a worker processes it, and
     /// writes an audit record. Returns whether any data of the call existed.
@@ -125,8 +126,12 @@ impl<E: Engine> AnalysisStore for E {
         &self,
         tenant: &TenantId,
         page: AnalysisQuery,
-    ) -> Result<Vec<ListedAnalysis>, StoreError> {
-        self.list(tenant, page).await
+    ) -> Result<Vec<Result<ListedAnalysis, ListPosition>>, StoreError> {
+        let rows = self.list(tenant, page).await?;
+        for unreadable in rows.iter().filter_map(|row| row.as_ref().err()) {
+            report(&self.env().metrics, "analyses", format_args!("{tenant}/{}", unreadable.call_id));
+        }
+        Ok(rows)
     }
 
     async fn delete_analysis(

@@ -30,6 +30,7 @@ mod events;
 mod feed;
 mod idempotency;
 mod learned_answers;
+mod paces;
 pub mod postgres;
 mod refreshes;
 mod refused_work;
@@ -47,6 +48,7 @@ mod subscriptions;
 mod tables;
 mod time_corrections;
 mod transitions;
+mod unreadable;
 mod upkeep;
 mod usage;
 mod values;
@@ -71,8 +73,8 @@ pub use self::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, WorkSlots,
 };
 pub use self::deliveries::{DeliveryStore, Sending};
-pub use self::delivery_rows::RecordedDelivery;
-pub use self::feed::FeedStore;
+pub use self::delivery_rows::{RecordedDelivery, UnreadableDelivery};
+pub use self::feed::{FeedRows, FeedStore};
 pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};
 pub use self::learned_answers::{LearnedAnswersStore, ProbeClaim};
 pub use self::refreshes::Refreshing;
@@ -103,7 +105,7 @@ pub enum StoreError {
     /// The store cannot be used now; a later attempt may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A row holds a value that this version of the program cannot read.
+    /// A row holds a value that this version of the program cannot read. The text names the column and never contains the value.
     #[error("the store holds a value that cannot be read: {0}")]
     Corrupt(String),
 }

@@ -44,14 +44,14 @@ use std::time::{Duration, Instant};
 use super::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Leased, Queue, WorkSlots,
 };
-use super::delivery_rows::RecordedDelivery;
+use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
 use super::sql::Sql;
 use super::values::{Row, Value};
 use super::{Change, StoreContext, StoreError};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
 use crate::env::Env;
@@ -241,7 +241,7 @@ pub(super) trait Engine: Send + Sync {
         &self,
         tenant: &TenantId,
         page: AnalysisQuery,
-    ) -> impl Future<Output = Result<Vec<ListedAnalysis>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Result<ListedAnalysis, ListPosition>>, StoreError>> + Send;
 
     /// Engine-specific part of [`WorkStore::claim_work_across_tenants`](super::WorkStore::claim_work_across_tenants).
     fn claim_work(
@@ -263,7 +263,7 @@ pub(super) trait Engine: Send + Sync {
         &self,
         tenant: &TenantId,
         query: DeliveryQuery,
-    ) -> impl Future<Output = Result<Vec<RecordedDelivery>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>> + Send;
 
     /// Assigns feed positions to a batch of new events, unless the engine assigns them when it writes events. Returns
     /// whether there may be more.
@@ -283,10 +283,7 @@ pub(super) fn measure<T>(
     let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
     metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
     // A lost lease is not a failure of the store.
-    if matches!(
-        outcome,
-        Err(StoreError::Unavailable(_) | StoreError::FileLost(_) | StoreError::Corrupt(_))
-    ) {
+    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::FileLost(_) | StoreError::Corrupt(_))) {
         metrics.store_errors.inc();
     }
 }

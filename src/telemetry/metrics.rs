@@ -128,6 +128,8 @@ metrics! {
         "Duration of store transactions in seconds, including waits and retries, by transaction and outcome.";
     store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
         "Number of retries of store transactions after a lost connection or a conflict, by transaction.";
+    store_unreadable_rows: IntCounterVec = "store_unreadable_rows_total" ["table"],
+        "Number of times that a row was skipped because this version cannot read it, by table.";
     trace_spans_exported: IntCounter = "trace_spans_exported_total" [],
         "Number of spans that the trace collector accepted.";
     trace_spans_dropped: IntCounterVec = "trace_spans_dropped_total" ["reason"],

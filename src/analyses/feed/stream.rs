@@ -19,6 +19,8 @@ const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
 pub enum StreamItem {
     /// An event of the tenant's feed.
     Event(FeedEvent),
+    /// Events that cannot be read, by their ids as stored. The stream continues after them.
+    Unreadable(Vec<String>),
     /// No event arrived during one heartbeat interval. The connection needs a sign of life.
     Heartbeat,
     /// The end of the stream, with a reason for people.
@@ -31,6 +33,8 @@ pub struct EventStream {
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
+    /// The position after the page.
+    page_end: FeedPosition,
     until: Timestamp,
     /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.
     signal: watch::Receiver<()>,
@@ -45,7 +49,7 @@ impl EventStream {
         signal: watch::Receiver<()>,
     ) -> Self {
         feed.env.metrics.event_streams.inc();
-        Self { feed, tenant, position, page: VecDeque::new(), until, signal }
+        Self { feed, tenant, position, page: VecDeque::new(), page_end: position, until, signal }
     }
 
     /// Returns the cursor after the last event that this stream returned.
@@ -56,7 +60,7 @@ impl EventStream {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// If the store has a row that cannot be read. An outage of the store only delays the stream.
+    /// If the store is lost. An outage of the store only delays the stream.
     pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {
@@ -66,11 +70,16 @@ impl EventStream {
                 self.position = event.position;
                 return Ok(StreamItem::Event(event));
             }
+            self.position = self.page_end;
             // The signal is marked as seen before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
-                Ok(events) if !events.is_empty() => {
-                    self.page = events.into();
+                Ok(rows) if rows.end != self.position => {
+                    self.page_end = rows.end;
+                    self.page = rows.events.into();
+                    if !rows.unreadable.is_empty() {
+                        return Ok(StreamItem::Unreadable(rows.unreadable));
+                    }
                     continue;
                 }
                 Ok(_) => false,

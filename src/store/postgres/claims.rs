@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Row;
-
 use super::super::analysis_rows::{COLUMNS, read};
-use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
+use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
@@ -70,25 +68,18 @@ pub(super) async fn work(
     let (now, end) = (now.as_millis(), (now + lease).as_millis());
     let rows = client.query(&claim, &[&tenants, &free, &now, &end, &most]).await?;
     let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now]).await?.try_get(0)?;
-    let claimed = rows.iter().filter_map(claimed_work).collect();
-    Ok(ClaimBatch { claimed, next_due: next_due.map(Timestamp::from_millis) })
+    let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
+        match read(row) {
+            Ok(analysis) => claimed.push(ClaimedWork { lease, analysis }),
+            Err(StoreError::Corrupt(_)) => unreadable.push(lease),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(ClaimBatch { claimed, unreadable, next_due: next_due.map(Timestamp::from_millis) })
 }
 
 fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Returns `None` for an unreadable analysis, so that it does not block the others. Its lease expires, and it is
-/// claimed again.
-fn claimed_work(row: &Row) -> Option<ClaimedWork> {
-    let read = || {
-        let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
-        Ok::<_, Fault>(ClaimedWork { lease, analysis: read(row)? })
-    };
-    read()
-        .inspect_err(|fault| {
-            let analysis = row.try_get::<_, i64>("id").ok();
-            tracing::error!(analysis, error = %fault, "failed to read a claimed analysis");
-        })
-        .ok()
 }

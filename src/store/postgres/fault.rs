@@ -39,11 +39,9 @@ impl Fault {
             Self::Pool(PoolError::Backend(error)) => error.code().is_none_or(is_transient),
             Self::Connect(error) => error.is_transient(),
             Self::Raced => true,
-            Self::Pool(_)
-            | Self::Unsuitable(_)
-            | Self::TimedOut
-            | Self::Undelivered
-            | Self::Store(_) => false,
+            Self::Pool(_) | Self::Unsuitable(_) | Self::TimedOut | Self::Undelivered | Self::Store(_) => {
+                false
+            }
         }
     }
 

@@ -72,7 +72,6 @@ impl Freshness {
         let staleness = u64::try_from(STALENESS.as_millis()).unwrap_or(u64::MAX);
         self.until.fetch_max(time.saturating_add(staleness), Ordering::Relaxed);
     }
-
 }
 
 /// A connection that receives notices.
@@ -137,8 +136,7 @@ impl Listener {
         let sent = self.echoes.sent.load(Ordering::Relaxed);
         let echo = Echo { number: sent + 1, sent_at: self.freshness.now() };
         let deadline = Instant::now() + HEARTBEAT_TIMEOUT;
-        let send =
-            async { self.channel.send_echo(Session::take(&self.pool, deadline).await?, echo).await };
+        let send = async { self.channel.send_echo(Session::take(&self.pool, deadline).await?, echo).await };
         timeout_at(deadline, send).await.unwrap_or(Err(Fault::TimedOut))?;
         self.echoes.sent.store(echo.number, Ordering::Relaxed);
         Ok(())

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::rows::{from_json, parsed};
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 use crate::domain::tags::TagKey;
@@ -80,7 +80,7 @@ pub(super) async fn list(
     mut session: Session,
     tenant: &TenantId,
     page: &AnalysisQuery,
-) -> Result<Vec<ListedAnalysis>, Fault> {
+) -> Result<Vec<Result<ListedAnalysis, ListPosition>>, Fault> {
     let client = session.client()?;
     let (sql, values) = list_sql(tenant, page);
     let select = client.prepare_cached(&sql).await?;
@@ -115,7 +115,7 @@ fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>)
     }
     if let Some(position) = &page.after {
         let submitted_at = bind(Box::new(position.submitted_at.as_millis()));
-        let call_id = bind(Box::new(position.call_id.as_str().to_owned()));
+        let call_id = bind(Box::new(position.call_id.clone()));
         conditions.push(format!("(submitted_at, call_id) < (${submitted_at}, ${call_id})"));
     }
     for key in &filter.tags {

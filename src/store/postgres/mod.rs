@@ -58,12 +58,12 @@ use super::rules::{Engine, Rule};
 use super::selection::ReceiverCursors;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
-    Store, StoreContext, StoreError, WorkSlots,
+    Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::env::Env;
 
 pub use self::migrations::{MIGRATIONS, Migration, migrate};
@@ -179,7 +179,11 @@ impl Engine for PostgresStore {
         &self.context.env
     }
 
-    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> Result<Vec<Result<ListedAnalysis, ListPosition>>, StoreError> {
         let page = &page;
         self.run("list_analyses", |session| listings::list(session, tenant, page)).await
     }
@@ -223,7 +227,7 @@ impl Engine for PostgresStore {
         &self,
         tenant: &TenantId,
         query: DeliveryQuery,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+    ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
         let query = &query;
         self.run("list_deliveries", |session| deliveries::list(session, tenant, query)).await
     }

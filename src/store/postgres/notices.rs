@@ -101,8 +101,7 @@ impl NoticeChannel {
 
     /// Reads an echo of this replica; `None` for another notice.
     pub(super) fn read_echo(&self, notice: &str) -> Option<Echo> {
-        let (number, sent_at) =
-            notice.strip_prefix(&self.origin)?.strip_prefix(" echo ")?.split_once(' ')?;
+        let (number, sent_at) = notice.strip_prefix(&self.origin)?.strip_prefix(" echo ")?.split_once(' ')?;
         Some(Echo { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
     }
 

@@ -135,8 +135,7 @@ impl LogIndex {
             self.frames >= before.frames
         } else {
             // The first commit to an empty log chooses random salts.
-            before.frames == 0
-                || self.salts[0] != before.salts[0] && is_later(self.salts[0], before.salts[0])
+            before.frames == 0 || self.salts[0] != before.salts[0] && is_later(self.salts[0], before.salts[0])
         }
     }
 }

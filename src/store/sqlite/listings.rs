@@ -11,7 +11,7 @@ use super::transaction::SqliteRow;
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::search::{SearchDocument, SearchQuery};
 use crate::domain::summary::ResultSummary;
 
@@ -43,7 +43,7 @@ pub(super) fn list(
     connection: &Connection,
     tenant: &TenantId,
     page: &AnalysisQuery,
-) -> Result<Vec<ListedAnalysis>, StoreError> {
+) -> Result<Vec<Result<ListedAnalysis, ListPosition>>, StoreError> {
     let (sql, values) = list_sql(tenant, page);
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(values))?;
@@ -77,7 +77,7 @@ pub(super) fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<
     }
     if let Some(position) = &page.after {
         conditions.push("(submitted_at, call_id) < (?, ?)");
-        values.extend([at(position.submitted_at), text(position.call_id.as_str())]);
+        values.extend([at(position.submitted_at), text(&position.call_id)]);
     }
     for key in &filter.tags {
         conditions.push("id IN (SELECT analysis FROM tags WHERE tenant = ? AND name = ?)");

@@ -37,7 +37,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
-use self::file::{configure, lock, migrate};
+use self::file::{configure, migrate, open_exclusive};
 use self::file_watch::FileWatch;
 use self::readers::Readers;
 use self::writer::{Done, Writer};
@@ -45,12 +45,12 @@ use super::rules::{Engine, Rule, measure};
 use super::selection::ReceiverCursors;
 use super::{
     CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
-    Resources, Store, StoreContext, StoreError, WorkSlots,
+    Resources, Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::env::Env;
 
 pub(super) use self::copy_marker::CopyMarker;
@@ -138,16 +138,6 @@ impl SqliteStore {
     }
 }
 
-/// Opens or creates the file for this process alone.
-fn open_exclusive(path: &Path) -> Result<(Connection, File), SqliteOpenError> {
-    let lock = lock(path)?;
-    let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
-    file::create_private(path).map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
-    let connection = Connection::open(path).map_err(sqlite)?;
-    configure(&connection).map_err(sqlite)?;
-    Ok((connection, lock))
-}
-
 /// Migrates the schema, and releases all leases. The file belongs to this process, so the processes that held the
 /// leases have ended.
 fn migrate_and_release(
@@ -159,18 +149,6 @@ fn migrate_and_release(
     claims::release_all(connection, now)
         .and_then(|()| claims::release_keys(connection, now))
         .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error {
-            rusqlite::Error::FromSqlConversionFailure(_, _, source) => Self::Corrupt(source.to_string()),
-            rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
-                Self::Corrupt(error.to_string())
-            }
-            other => Self::Unavailable(Box::new(other)),
-        }
-    }
 }
 
 impl SqliteStore {
@@ -227,7 +205,11 @@ impl Engine for SqliteStore {
         &self.context.env
     }
 
-    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        page: AnalysisQuery,
+    ) -> Result<Vec<Result<ListedAnalysis, ListPosition>>, StoreError> {
         let tenant = tenant.clone();
         self.read("list_analyses", move |connection| listings::list(connection, &tenant, &page)).await
     }
@@ -259,7 +241,7 @@ impl Engine for SqliteStore {
         &self,
         tenant: &TenantId,
         query: DeliveryQuery,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+    ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
         let tenant = tenant.clone();
         self.read("list_deliveries", move |connection| deliveries::list(connection, &tenant, &query)).await
     }

@@ -108,8 +108,7 @@ fn a_page_of_analyses_is_read_in_the_order_of_an_index() {
         let tenant = TenantId::parse("acme").unwrap();
         list_sql(&tenant, &AnalysisQuery { filter, after, limit: 10 }).0
     };
-    let position =
-        ListPosition { submitted_at: Timestamp::from_millis(0), call_id: CallId::parse("1").unwrap() };
+    let position = ListPosition { submitted_at: Timestamp::from_millis(0), call_id: "1".to_owned() };
     let summary = "SEARCH listings USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN";
     for (sql, index) in [
         (page(None, None), "analyses_newest (tenant=?)"),

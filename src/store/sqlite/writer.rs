@@ -176,7 +176,9 @@ impl Groups {
 
     /// Waits for a job. Returns `Some(None)` if the files must be checked before one arrives.
     fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
-        runtime.block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await }).map_or(Some(None), |job| job.map(Some))
+        runtime
+            .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
+            .map_or(Some(None), |job| job.map(Some))
     }
 
     fn write_group(&mut self, first: Option<Job>) {

@@ -13,6 +13,7 @@ use alovoice_gateway::store::Queue;
 use crate::harness::{
     Harness, START, acme, call_id, globex, obtained, ready, reanalysis, submission, trace, with_metadata,
 };
+use crate::rows::readable;
 
 /// One page of a tenant's list.
 async fn page(
@@ -22,7 +23,7 @@ async fn page(
     after: Option<ListPosition>,
     limit: usize,
 ) -> Vec<ListedAnalysis> {
-    harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap()
+    readable(harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap())
 }
 
 /// The calls of the tenant acme that match a filter.
@@ -35,7 +36,7 @@ fn names(listed: &[ListedAnalysis]) -> Vec<String> {
 }
 
 fn position(listed: &ListedAnalysis) -> ListPosition {
-    ListPosition { submitted_at: listed.analysis.submitted_at, call_id: listed.analysis.call_id.clone() }
+    ListPosition { submitted_at: listed.analysis.submitted_at, call_id: listed.analysis.call_id.to_string() }
 }
 
 fn search(text: &str, side: Option<SpeakerSide>) -> AnalysisFilter {
