@@ -92,8 +92,7 @@ impl CertificateVerifier {
     /// Returns whether the certificate has the name and the key of a trusted authority. The handshake proves that the server has the
     /// key, and who has this key could sign any certificate.
     fn is_authority(&self, certificate: &CertificateDer<'_>) -> bool {
-        anchor_from_trusted_cert(certificate)
-            .is_ok_and(|anchor| self.authorities.roots.iter().any(|authority| *authority == anchor))
+        anchor_from_trusted_cert(certificate).is_ok_and(|anchor| self.authorities.roots.contains(&anchor))
     }
 }
 
