@@ -11,8 +11,8 @@ use serde_json::{Deserializer as Reader, Value};
 use self::visitors::{Members, Numbered, Objects, Text};
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// Maximum nesting of values. Deeper values are kept as text. The limit is far below that of the parser that reads
-/// stored results, in which these values are nested a few levels deeper.
+/// Maximum nesting of values. Deeper values are kept as text. Stored results nest these values a few levels deeper,
+/// and the limit of their parser is much higher.
 const MAX_LEVELS: usize = 64;
 
 /// A value as its JSON text.

@@ -86,8 +86,8 @@ impl Analysis {
     }
 }
 
-/// Time within which the result would most likely be ready after a submit of unknown outcome. `None` if the answer proves that
-/// the vendor does not know the call, so there is no reason to wait.
+/// Returns the time within which the result would most likely be ready after a submit of unknown outcome. Returns
+/// `None` if the answer proves that the vendor does not know the call, so there is no reason to wait.
 fn patience(meaning: Meaning, submits: u32, context: &Context<'_>) -> Option<Duration> {
     let doublings = submits.saturating_sub(1).min(MAX_DOUBLINGS);
     let patience = Pace::slowest(context.pace, context.policy).saturating_mul(2 << doublings);
