@@ -94,7 +94,8 @@ impl<'a> Json<'a> {
     }
 
     /// Returns the value. A value that cannot be represented becomes its JSON text. So does a list or object that is
-    /// nested too deeply or exceeds `nested_bytes`, which is then reduced by the size of the value.
+    /// nested too deeply or is larger than `nested_bytes`. Any other list or object reduces `nested_bytes` by its
+    /// size.
     pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();
         if let Some(string) = self.string() {

@@ -122,7 +122,7 @@ async fn signature_steps(issuer: &Issuer, jws: &Jws<'_>) -> Vec<TokenCheck> {
     steps
 }
 
-/// Describes the claims of the settings that the token has.
+/// Describes the claims that the settings name and the token has.
 fn present(claims: &Claims, paths: &[ClaimPath]) -> String {
     let found: Vec<_> =
         claims.present(paths).map(|(path, value)| named(path.as_str(), Some(value))).collect();

@@ -11,8 +11,9 @@ use crate::domain::pace::Pace;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is submitted again
-    /// only after the vendor has answered for long enough that it does not know it, because a second submit may be billed.
+    /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is
+    /// submitted again only after the vendor has answered for long enough that it does not know the call, because a
+    /// second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,

@@ -48,7 +48,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Parses the connection URL. The error is the message for the problem of the setting.
+    /// Parses the connection URL. The error is a message for the operator.
     pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let Parameters { base, servers, is_balanced, tls } = Parameters::parse(url)?;
         let first = if is_balanced { SystemEntropy.fraction() * servers.len() as f64 } else { 0.0 };

@@ -30,7 +30,7 @@ pub enum SqliteOpenError {
         /// The version of this program.
         known: usize,
     },
-    /// A copy of the file has begun, and would miss a change.
+    /// A copy of the file has begun. The copy would miss a change that is made now.
     #[error("{0} is being copied to a PostgreSQL server: finish the copy, or start a gateway on the file")]
     BeingCopied(PathBuf),
     /// The file was copied to a server that continues its work. A gateway on the file would do the same work twice.
