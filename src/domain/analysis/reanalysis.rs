@@ -34,7 +34,7 @@ pub struct LastReanalysis {
     /// Time of the submission that requested it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// Time when it ended. The event has the same time as its `timestamp`.
+    /// Time when the new analysis ended. It equals the `timestamp` of the event.
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
 }
