@@ -71,7 +71,7 @@ pub async fn observe(
     match status {
         // Another service is unavailable. The code that noticed it logs the reason.
         503 => {
-            tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: service unavailable")
+            tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: service unavailable");
         }
         500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "request failed"),
         _ => tracing::debug!(status, took_ms, "request answered"),
