@@ -74,7 +74,7 @@ fn wide_encoding(body: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Returns the rule that a text in another encoding than UTF-8 breaks.
+/// Returns the broken rule, for a text in an encoding other than UTF-8.
 fn encoding_rule(body: &[u8]) -> &'static str {
     let invalid = std::str::from_utf8(body).err().map(|error| &body[error.valid_up_to()..]);
     match invalid {
