@@ -5,8 +5,8 @@ use crate::domain::usage::{Day, Usage};
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Returns the usage of each day from `from` to `to`, including both days and days without usage; `None` for a day whose usage
-    /// cannot be read.
+    /// Returns the usage of each day from `from` to `to`, inclusive. Days without usage are included. A day whose usage cannot be
+    /// read has `None`.
     ///
     /// # Errors
     /// If the store fails.

@@ -61,7 +61,7 @@ pub struct ClaimBatch<T> {
     pub claimed: Vec<T>,
     /// Leases of claimed rows that this version cannot read.
     pub(crate) unreadable: Vec<Lease>,
-    /// Time when the next unclaimed work is due, as far as the claim has read.
+    /// Time when the next unclaimed work is due, among the work that the claim has read.
     pub next_due: Option<Timestamp>,
 }
 
