@@ -43,7 +43,7 @@ struct PendingAnswer {
     shape: AnswerShape,
     /// Number of calls that had this answer and became ready later. It saturates at [`LearnedAnswers::ENOUGH_CALLS`].
     calls: u32,
-    /// Time at which such a call became ready, to the hour.
+    /// Time at which the latest such call became ready, accurate to an hour.
     seen_at: Timestamp,
 }
 
@@ -73,7 +73,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// A meaning that needs no probe.
+    /// Creates a meaning that needs no probe.
     pub const fn certain(meaning: Meaning) -> Self {
         Self { meaning, needs_probe: None, is_unexpected: false }
     }
@@ -91,10 +91,10 @@ pub enum ProbeOutcome {
 }
 
 impl ProbeOutcome {
-    /// All outcomes.
+    /// All outcomes of a probe.
     pub const ALL: [Self; 3] = [Self::Learned, Self::Unchanged, Self::Changed];
 
-    /// Name in metrics and log lines.
+    /// Returns the name in metrics and log lines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Learned => "learned",
@@ -110,8 +110,8 @@ impl LearnedAnswers {
     /// Number of calls in progress with other answers that prove an answer for unknown calls.
     pub const ENOUGH_CALLS: u32 = 10;
 
-    /// An answer of calls in progress is forgotten after this time without such a call, because the vendor may have changed its
-    /// answers.
+    /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
+    /// changed its answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
     /// Minimum time between two writes of a known answer of calls in progress.
     const REFRESH: Duration = Duration::from_hours(1);
@@ -138,7 +138,7 @@ impl LearnedAnswers {
         self.unknown.lacks_probe(since)
     }
 
-    /// The earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
+    /// Returns the earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
         Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since))
     }
