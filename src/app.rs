@@ -28,6 +28,8 @@ use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
+use crate::domain::clock_guard::TOLERANCE;
+use crate::domain::clock_status::ClockStatus;
 use crate::domain::public_url::PublicUrl;
 use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
@@ -43,7 +45,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, ClockKeeper, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
+    self, ClockKeeper, Clocks, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
     VendorWorker, Wake, Wakes, Worker,
 };
 
@@ -52,6 +54,9 @@ const KEY_RETENTION: Duration = Duration::from_hours(24);
 /// Time that a component waits for the store. It is longer than the store retries before it reports that it is
 /// unavailable.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The largest gradual correction of the clock at one comparison, small enough that no lease ends early because of it.
+const GRADUAL: Duration = Duration::from_millis(200);
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -109,9 +114,25 @@ pub async fn start(
     log_network(settings, network);
     tracing::info!(vendor_host = settings.vendor.base_url.host_str(), "HTTP clients built");
 
-    let store = store::open(settings, &env, steady_clock.clone()).await?;
+    let server_clock = Arc::new(SteadyClock::starting_at(SystemClock.now()));
+    let store = store::open(settings, &env, server_clock.clone()).await?;
     let engine = if is_sqlite(settings) { "sqlite" } else { "postgresql" };
     tracing::info!(engine, "store opened");
+
+    let clocks = if is_sqlite(settings) {
+        let (reference, machine) = (env.wall_clock.clone(), None);
+        Clocks { own: steady_clock, reference, gradual: GRADUAL, machine, vendor: vendor.clone() }
+    } else {
+        let (reference, machine) = (server_clock, Some(env.wall_clock.clone()));
+        // All replicas follow the server's clock, so small differences are corrected at once.
+        Clocks { own: steady_clock, reference, gradual: TOLERANCE, machine, vendor: vendor.clone() }
+    };
+    let clock_status = Arc::new(ClockStatus::default());
+    let schedule = RetrySchedule::new(settings.callbacks.retry_schedule.clone());
+    let clock_keeper =
+        ClockKeeper::start(clocks, store.clone(), &schedule, env.clone(), clock_status.clone());
+    let clock_keeper = clock_keeper.await.map_err(StartError::part("the clock"))?;
+    tracing::info!(now = %env.clock.now(), "clock set");
 
     let tasks = Tasks::default();
     let prober = Arc::new(Prober::new(&settings.vendor, env.clone(), store.clone(), vendor.clone()));
@@ -155,6 +176,7 @@ pub async fn start(
         tenants: tenants.clone(),
         encryption: encryption.clone(),
         store: store.clone(),
+        clock_status: clock_status.clone(),
         max_body_bytes: settings.server.max_body_bytes,
         body_timeout: settings.server.body_timeout,
         env: env.clone(),
@@ -200,8 +222,12 @@ pub async fn start(
         env: env.clone(),
     };
     let token_watcher = TokenWatcher::new(tenants.clone(), store.clone(), vendor_permits.clone());
-    let retention =
-        Retention { store: store.clone(), period: settings.store.retention, clock: env.clock.clone() };
+    let retention = Retention {
+        store: store.clone(),
+        period: settings.store.retention,
+        clock: env.clock.clone(),
+        clock_status,
+    };
     let run = |worker: Arc<dyn Worker>, wake: Wake| {
         let (work, draining) = (tasks.work.clone(), tasks.draining.clone());
         tasks.workers.spawn(workers::run(worker, wake, env.clock.clone(), work, draining));
@@ -214,11 +240,7 @@ pub async fn start(
     run(Arc::new(token_watcher), wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
-    // PostgreSQL sets the clock by its own.
-    let reference = is_sqlite(settings).then(|| env.wall_clock.clone());
-    let schedule = RetrySchedule::new(settings.callbacks.retry_schedule.clone());
-    let clock_keeper = ClockKeeper::new(steady_clock, reference, store.clone(), &schedule, env.clone());
-    run(Arc::new(clock_keeper), Wake::default());
+    run(Arc::new(clock_keeper), wakes.clock_keeper);
     tracing::info!(workers = tasks.workers.len(), "workers started");
 
     readiness.set(true);

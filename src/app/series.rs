@@ -20,6 +20,7 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     }
     for direction in ["forward", "backward"] {
         let _ = metrics.clock_steps.with_label_values(&[direction]);
+        let _ = metrics.clock_jumps.with_label_values(&[direction]);
     }
     for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);

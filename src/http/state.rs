@@ -9,6 +9,7 @@ use super::rate_limits::RateLimits;
 use super::refusals::RefusalLog;
 use crate::analyses::{Analyses, Feed, Webhooks};
 use crate::auth::Verifier;
+use crate::domain::clock_status::ClockStatus;
 use crate::domain::sealing::SealingKeys;
 use crate::env::Env;
 use crate::secrets::Encryption;
@@ -37,6 +38,8 @@ pub struct ApiState {
     pub keyed: Arc<KeyedRequests>,
     /// Store, for readiness and metrics.
     pub store: Arc<dyn Store>,
+    /// State of the clock, for readiness.
+    pub clock_status: Arc<ClockStatus>,
     /// Limit of the body of a request, in bytes.
     pub max_body_bytes: usize,
     /// Time limit for the body of a request.

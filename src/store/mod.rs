@@ -22,6 +22,7 @@ mod analysis_rows;
 mod attempts;
 mod changes;
 mod claims;
+mod clock;
 pub mod copy;
 mod deletion;
 mod deliveries;
@@ -70,6 +71,7 @@ pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, WorkSlots,
 };
+pub use self::clock::ClockStore;
 pub use self::deliveries::{DeliveryStore, Sending};
 pub use self::delivery_rows::RecordedDelivery;
 pub use self::feed::FeedStore;
@@ -79,7 +81,6 @@ pub use self::refreshes::Refreshing;
 pub use self::replay_steps::Advanced;
 pub use self::replays::{ReplayBegin, ReplayStore};
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
-pub use self::time_corrections::TimeStore;
 pub use self::transitions::{Applied, OverdueFailures};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
@@ -146,6 +147,7 @@ pub enum Change {
 #[async_trait]
 pub trait Store:
     AnalysisStore
+    + ClockStore
     + DeliveryStore
     + FeedStore
     + IdempotencyKeyStore
@@ -154,7 +156,6 @@ pub trait Store:
     + RetentionStore
     + SealedStore
     + StatsStore
-    + TimeStore
     + UsageStore
     + WebhookStore
     + WorkStore

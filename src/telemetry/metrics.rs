@@ -122,6 +122,10 @@ metrics! {
         "Number of requests refused by a tenant's rate limit.";
     clock_steps: IntCounterVec = "clock_steps_total" ["direction"],
         "Number of corrections of a clock that was wrong by ten seconds or more, by direction.";
+    clock_jumps: IntCounterVec = "clock_jumps_total" ["direction"],
+        "Number of jumps of another clock that the gateway's clock did not follow at once, by direction.";
+    clock_in_doubt: IntGauge = "clock_in_doubt" [],
+        "1 while the gateway's clock is in doubt and retention is paused, else 0.";
     store_errors: IntCounter = "store_errors_total" [],
         "Number of failed store operations.";
     store_transactions: HistogramVec = "store_transaction_duration_seconds" ["transaction", "outcome"] in TRANSACTION,

@@ -73,6 +73,7 @@ impl FaultInjector {
             Fault::Replace(slot) => self.fleet.replica(slot).serving.process.terminate(),
             Fault::Pause(slot) => self.fleet.replica(slot).serving.process.signal("STOP"),
             Fault::Clock(slot, seconds) => self.fleet.set_clock(slot, seconds),
+            Fault::ServerClock(seconds) => self.server.as_ref().unwrap().set_clock(seconds),
             Fault::Link(slot, passage) => self.fleet.set_links(Some(slot), passage),
             Fault::Links(passage) => self.fleet.set_links(None, passage),
             Fault::Server(how) => self.server.as_mut().unwrap().stop(how).await,
@@ -97,6 +98,7 @@ impl FaultInjector {
                 self.fleet.replica(slot).serving.process.signal("CONT");
             }
             Fault::Clock(slot, _) => self.fleet.set_clock(slot, 0),
+            Fault::ServerClock(_) => self.server.as_ref().unwrap().set_clock(0),
             Fault::Link(slot, _) => self.fleet.set_links(Some(slot), Passage::Open),
             Fault::Links(_) => self.fleet.set_links(None, Passage::Open),
             Fault::Server(_) => self.server.as_mut().unwrap().start_again().await,
