@@ -73,7 +73,7 @@ mod tests {
     fn the_time_is_the_date_plus_the_age() {
         let date = (DATE, "Mon, 20 May 2024 12:20:17 GMT");
         let at = Timestamp::from_millis(1_716_207_617_500);
-        assert_eq!(date_of(&headers(&[date.clone()])), Some(at));
+        assert_eq!(date_of(&headers(std::slice::from_ref(&date))), Some(at));
         assert_eq!(date_of(&headers(&[date.clone(), (AGE, "60")])), Some(at + Duration::from_mins(1)));
         assert_eq!(date_of(&headers(&[date, (AGE, "old")])), Some(at));
         assert_eq!(date_of(&headers(&[(DATE, "yesterday")])), None);

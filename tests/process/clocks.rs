@@ -33,6 +33,7 @@ impl ClockStage {
         Self::of(Stage::set_up().await)
     }
 
+    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
     fn of(stage: Stage) -> Option<Self> {
         let clock = SteppedClock::find(stage.home.path().join("clock"));
         let Some(clock) = clock else {
