@@ -4,6 +4,7 @@
 //! server stops accepting; requests and work in progress finish within the grace period; leases are released; the admin port closes
 //! last.
 
+mod clocks;
 mod gateway;
 mod series;
 mod servers;
@@ -28,10 +29,7 @@ use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
-use crate::domain::clock_guard::TOLERANCE;
-use crate::domain::clock_status::ClockStatus;
 use crate::domain::public_url::PublicUrl;
-use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::http::admin::Readiness;
 use crate::http::idempotency::KeyedRequests;
@@ -45,18 +43,14 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, ClockKeeper, Clocks, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
-    VendorWorker, Wake, Wakes, Worker,
+    self, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher, VendorWorker, Wake,
+    Wakes, Worker,
 };
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
 const KEY_RETENTION: Duration = Duration::from_hours(24);
-/// Time that a component waits for the store. It is longer than the store retries before it reports that it is
-/// unavailable.
+/// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// The largest gradual correction of the clock at one comparison, small enough that no lease ends early because of it.
-const GRADUAL: Duration = Duration::from_millis(200);
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -119,19 +113,9 @@ pub async fn start(
     let engine = if is_sqlite(settings) { "sqlite" } else { "postgresql" };
     tracing::info!(engine, "store opened");
 
-    let clocks = if is_sqlite(settings) {
-        let (reference, machine) = (env.wall_clock.clone(), None);
-        Clocks { own: steady_clock, reference, gradual: GRADUAL, machine, vendor: vendor.clone() }
-    } else {
-        let (reference, machine) = (server_clock, Some(env.wall_clock.clone()));
-        // All replicas follow the server's clock, so small differences are corrected at once.
-        Clocks { own: steady_clock, reference, gradual: TOLERANCE, machine, vendor: vendor.clone() }
-    };
-    let clock_status = Arc::new(ClockStatus::default());
-    let schedule = RetrySchedule::new(settings.callbacks.retry_schedule.clone());
-    let clock_keeper =
-        ClockKeeper::start(clocks, store.clone(), &schedule, env.clone(), clock_status.clone());
-    let clock_keeper = clock_keeper.await.map_err(StartError::part("the clock"))?;
+    let clocks = (steady_clock, server_clock);
+    let (clock_keeper, clock_status) =
+        clocks::keep(settings, clocks, vendor.clone(), store.clone(), &env).await?;
     tracing::info!(now = %env.clock.now(), "clock set");
 
     let tasks = Tasks::default();

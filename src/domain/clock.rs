@@ -16,7 +16,7 @@ impl Timestamp {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
@@ -132,17 +132,17 @@ pub struct ClockStep {
 }
 
 impl ClockStep {
-    /// The step in milliseconds; negative if the clock was ahead.
+    /// Returns the step in milliseconds; negative if the clock was ahead.
     pub const fn shift_millis(self) -> i64 {
         self.to.millis_after(self.from)
     }
 
-    /// The size of the step.
+    /// Returns the size of the step.
     pub const fn size(self) -> Duration {
         Duration::from_millis(self.shift_millis().unsigned_abs())
     }
 
-    /// The label `direction` in metrics.
+    /// Returns the label `direction` for metrics.
     pub const fn direction(self) -> &'static str {
         direction(self.shift_millis())
     }
