@@ -185,10 +185,14 @@ impl ClockKeeper {
                 state.guard.reset(step.to, confirmation != Confirmation::NewStore);
                 state.jumped_at = Instant::now();
                 state.limit_at = Some(Instant::now() + STEP_LAG);
-                self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();
                 let (seconds, confirmed_by) = (step.shift_millis() / 1000, confirmation.as_str());
                 let ClockStep { from, to, .. } = step;
-                tracing::warn!(%from, %to, seconds, confirmed_by, rows, "clock corrected");
+                if confirmation == Confirmation::ShortOutage {
+                    tracing::info!(%from, %to, seconds, rows, "no gateway ran for a while: deadlines moved");
+                } else {
+                    self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();
+                    tracing::warn!(%from, %to, seconds, confirmed_by, rows, "clock corrected");
+                }
                 Ok(true)
             }
             Ok(None) => Ok(false),

@@ -36,7 +36,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Makes a plan. Without libfaketime it has no steps of clocks; with `STORM_CLOCK` set, every step of the plan has one.
+    /// Makes a plan. Without libfaketime it has no steps of clocks; with `STORM_CLOCK` set, every step of the plan has one that its
+    /// first fault allows.
     pub(super) fn make(engine: Engine, random: &mut StdRng, with_clocks: bool) -> Self {
         let always_steps = with_clocks && std::env::var_os("STORM_CLOCK").is_some();
         let mut faults = kinds(engine, random);
