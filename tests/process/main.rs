@@ -26,6 +26,7 @@ mod links;
 mod network;
 mod operating;
 mod peers;
+mod pooler;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod postgres;
@@ -40,5 +41,6 @@ mod stage;
 mod stop;
 mod store;
 #[path = "../support/tls_server.rs"]
+#[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod tls_server;
 mod traces;
