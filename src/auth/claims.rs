@@ -77,7 +77,7 @@ impl Claims {
         Ok(first.unwrap_or_default())
     }
 
-    /// Returns the claims of the settings that the token has, in the order of the settings.
+    /// Returns the claims that the settings name and the token has, in the order of the settings.
     pub(super) fn present<'a>(
         &'a self,
         paths: &'a [ClaimPath],

@@ -12,7 +12,7 @@ use super::service_links::ServiceLinks;
 const PREFIX: &str = "GATEWAY_";
 /// Path of the settings file. The command line reads it; it is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
-/// The only list of tables. A level of digits is an index there, but a name under `tenants`.
+/// The only list of tables. In its variables a number is an index; under `tenants` a number is a name.
 const LIST_OF_TABLES: &str = "auth.issuers";
 
 /// Keys of `[network]`, and the usual variables for them in order of precedence.
@@ -116,7 +116,7 @@ impl Variable {
         Some(Self { name: name.clone(), levels, text: text.clone() })
     }
 
-    /// Finds or creates the value that the levels of the variable name, in the table at `path`.
+    /// Finds or creates the value to which `levels` lead in the table at `path`.
     fn place<'t>(
         &self,
         table: &'t mut Table,

@@ -65,8 +65,9 @@ impl VendorToken {
         TokenFingerprint(digest.as_ref().iter().take(2).fold(0, |hash, byte| (hash << 8) | u16::from(*byte)))
     }
 
-    /// Returns the bytes with the token replaced, in each spelling in which a server may repeat it: plain, percent-encoded, with
-    /// escapes of JSON or entities of HTML, in base64, each in UTF-8, UTF-16 or UTF-32. `None` if the token is not there.
+    /// Replaces the token in every spelling in which a server may repeat it: plain, percent-encoded, with escapes of
+    /// JSON or entities of HTML, and in base64. Each spelling is recognized in UTF-8, UTF-16 and UTF-32. Returns
+    /// `None` if the bytes do not contain the token.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         Echo::of(self.expose()).erased_from(bytes)
     }

@@ -83,7 +83,7 @@ pub trait JsonFields: DeserializeOwned {
         false
     }
 
-    /// Advice for a caller who sends an unknown field at this JSON pointer.
+    /// Returns advice for a caller who sends an unknown field at this JSON pointer.
     fn advice(_pointer: &str) -> Option<&'static str> {
         None
     }

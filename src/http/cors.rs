@@ -33,8 +33,8 @@ const API_HEADERS: &[&str] = &[
     "x-request-id",
 ];
 
-/// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API ignores
-/// them, so that they need not be removed from the page.
+/// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API
+/// allows and ignores them, so pages need not remove them.
 const IGNORED_HEADERS: &[&str] = &[
     // Safelisted headers. A browser asks for them if their values are unusual.
     "accept-language",

@@ -66,7 +66,7 @@ fn is_utf_16(body: &[u8]) -> bool {
     matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=127, ..] | [1..=127, 0, ..])
 }
 
-/// Returns the rule that a text in another encoding than UTF-8 breaks.
+/// Returns the broken rule, for a text in an encoding other than UTF-8.
 fn encoding_rule(body: &[u8]) -> &'static str {
     let invalid = std::str::from_utf8(body).err().map(|error| &body[error.valid_up_to()..]);
     match invalid {

@@ -92,7 +92,7 @@ impl Authorities {
     }
 }
 
-/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files are only ignored.
+/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files are ignored.
 fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> {
     let named = std::env::var_os(SYSTEM_FILE)?;
     match &error.kind {
@@ -179,8 +179,8 @@ impl ServerCertVerifier for Authorities {
     }
 }
 
-/// Returns whether the server signed its certificate itself. A certificate made by `openssl req -x509` is also an
-/// authority, and webpki reports an authority that is used for a server.
+/// Returns whether the server signed its certificate itself. `openssl req -x509` marks its certificate as an
+/// authority, and webpki rejects a server certificate that is an authority.
 fn is_untrusted(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,

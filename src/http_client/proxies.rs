@@ -1,4 +1,4 @@
-//! Forward proxies.
+//! Forward proxies between the gateway and other servers.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
@@ -42,7 +42,7 @@ impl Proxies {
     }
 }
 
-/// Returns the URL for the client, which sends its user name and password to the proxy; empty if there is none.
+/// Returns the URL of a proxy with its user name and password; empty if there is no proxy.
 fn url_of(proxy: Option<&ProxyUrl>) -> &str {
     proxy.map_or("", ProxyUrl::expose)
 }

@@ -43,7 +43,7 @@ pub struct VendorWorker {
     pub tenants: Arc<Tenants>,
     /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
-    /// The clock of leases, and the metrics.
+    /// Environment, for the clock of leases and the metrics.
     pub env: Env,
 }
 

@@ -99,7 +99,7 @@ impl Work {
         }
     }
 
-    /// Time since which the vendor may have the call.
+    /// Returns the time since which the vendor may have the call.
     pub fn sent_since(&self) -> Timestamp {
         // A row that was set to `Confirm` by hand, after a restored backup, has no time of its submit.
         self.sent_at.unwrap_or(self.started_at)

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 
-/// Replaces the token.
+/// Text that replaces the token.
 const REPLACEMENT: &[u8] = b"[token]";
 /// Minimum length of a part of base64 that is replaced. Shorter parts also occur by chance.
 const MIN_BASE64: usize = 8;
@@ -33,7 +33,8 @@ const WIDE: [Width; 4] = [
 /// A token in all its spellings.
 pub(super) struct Echo<'a> {
     token: &'a [u8],
-    /// The characters of base64 that the token determines, at each of its positions in a group of three bytes.
+    /// The part of the base64 form that depends on the token alone, for each position of the token in a group of three
+    /// bytes.
     base64: Vec<Zeroizing<String>>,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Parses the connection URL. The error is text for the setting.
+    /// Parses the connection URL. The error is a message for the operator.
     pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let Parameters { base, servers, is_balanced, tls } = Parameters::parse(url)?;
         let first = if is_balanced { SystemEntropy.fraction() * servers.len() as f64 } else { 0.0 };
@@ -62,7 +62,7 @@ impl Connector {
         })
     }
 
-    /// The connector for a pooler that gives each transaction another session: its sessions keep no settings.
+    /// Returns a connector that does not set up sessions, for a pooler that gives each transaction another session.
     pub(super) fn without_sessions(self) -> Self {
         Self { session: "", ..self }
     }
@@ -83,7 +83,7 @@ impl Connector {
             .map_err(|error| error.to_string())
     }
 
-    /// The time limit of a connection: enough to find one server that answers.
+    /// Returns the time limit of a connection. It suffices to try each server once.
     pub(super) fn patience(&self) -> Duration {
         let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         CONNECT_TIMEOUT.saturating_mul(servers).min(OPERATION_TIMEOUT)
@@ -141,7 +141,7 @@ impl Connector {
         Ok((client, driving))
     }
 
-    /// Sets the password to the password file's present content.
+    /// Sets the password to the current content of the password file.
     fn read_password(&self, config: &mut Config) {
         let Some(path) = &self.password_file else { return };
         match std::fs::read_to_string(path).map(Zeroizing::new) {

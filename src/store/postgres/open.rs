@@ -115,7 +115,7 @@ impl PostgresStore {
     }
 }
 
-/// The connectors of `store.url` and of `store.listen_url`.
+/// Returns the connectors of `store.url` and of `store.listen_url`.
 fn connectors(
     url: &PostgresUrl,
     settings: &StoreSettings,

@@ -30,7 +30,7 @@ pub(super) struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    /// The configuration for a connection to this server.
+    /// Returns the configuration for a connection to this server.
     pub(super) fn configure(&self, base: &Config) -> Config {
         let mut config = base.clone();
         config.port(self.port);
@@ -66,7 +66,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Parses a URL. The error names the parameter; it is text for the key of the setting.
+    /// Parses a URL. The error is a message that names the parameter.
     pub(super) fn parse(url: &PostgresUrl) -> Result<Self, String> {
         let parameters = url.expose().map_err(|error| error.to_string())?;
         let get = |key: &str| parameters.get(key).map(|value| value.as_str());
@@ -155,7 +155,8 @@ fn number<T: FromStr>(key: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{key}={value}: must be a number that is not negative"))
 }
 
-/// The servers of `host`, `hostaddr` and `port`, which are lists of the same length. A single port is that of all servers.
+/// Returns the servers of `host`, `hostaddr` and `port`, which are lists of the same length. A single port applies to
+/// all servers.
 fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<DatabaseServer>, String> {
     let list = |key: &str| get(key).map_or_else(Vec::new, |list| list.split(',').collect::<Vec<&str>>());
     let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
