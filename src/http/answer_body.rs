@@ -25,12 +25,24 @@ const UNCOUNTED: usize = 8 << 10;
 #[derive(Clone)]
 pub(super) struct AnswerTenant(pub(super) TenantId);
 
-/// Marks an answer whose body is in memory anyway. Only its buffer counts.
-struct SharedBody;
+/// The memory of a body that does not have its size in memory for the answer alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OtherMemory {
+    /// All callers share the body. Only its buffer counts.
+    Shared,
+    /// The body is streamed, and counts its memory against another budget.
+    Streamed,
+}
 
 /// Marks the body of an answer as one that is in memory anyway, because all callers share it.
 pub(super) fn shared(mut response: HttpResponse) -> HttpResponse {
-    response.extensions_mut().insert(SharedBody);
+    response.extensions_mut().insert(OtherMemory::Shared);
+    response
+}
+
+/// Marks the body of an answer as a stream that holds its own permit. It may have a length.
+pub(super) fn streamed(mut response: HttpResponse) -> HttpResponse {
+    response.extensions_mut().insert(OtherMemory::Streamed);
     response
 }
 
@@ -81,7 +93,8 @@ fn permit(
     bytes: usize,
     state: &ApiState,
 ) -> Result<Option<MemoryPermit>, ApiError> {
-    if response.response().body().size() == BodySize::Stream {
+    let other = response.response().extensions().get::<OtherMemory>().copied();
+    if response.response().body().size() == BodySize::Stream || other == Some(OtherMemory::Streamed) {
         return Ok(None);
     }
     // The handler took its memory before it read the data.
@@ -92,8 +105,7 @@ fn permit(
         taken.shrink(bytes);
         return Ok(Some(taken));
     }
-    let is_shared = response.response().extensions().contains::<SharedBody>();
-    let bytes = if is_shared { bytes.min(2 * CHUNK) } else { bytes };
+    let bytes = if other == Some(OtherMemory::Shared) { bytes.min(2 * CHUNK) } else { bytes };
     let tenant = response.request().extensions().get::<AnswerTenant>().cloned();
     let tenant = tenant.as_ref().map(|tenant| &tenant.0);
     match state.answers.try_take(tenant, bytes) {

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use utoipa::openapi::{Content, RefOr, Response, ResponseBuilder, ResponsesBuilder};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
+use super::answer_body::streamed;
 use super::disposition::inline;
 use super::problem::{ApiError, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE};
 use super::request::ApiRequest;
@@ -125,7 +126,7 @@ pub(super) async fn stream(
     let broken = |fault: VendorFault| std::io::Error::other(fault.detail);
     let bytes = recording.into_stream().map_err(broken);
     // The recording counts until its body is dropped.
-    Ok(response.streaming(bytes.inspect(move |_| _ = &memory)))
+    Ok(streamed(response.streaming(bytes.inspect(move |_| _ = &memory))))
 }
 
 /// Returns the file name extension of an audio type; `None` for other types.

@@ -50,7 +50,7 @@ impl RawConnection {
     }
 
     /// Whether the gateway reset the connection before the end of its answer.
-    pub(super) async fn is_reset(mut self) -> bool {
+    pub(super) async fn ends_with_reset(mut self) -> bool {
         let mut answer = Vec::new();
         self.0.read_to_end(&mut answer).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }

@@ -132,7 +132,7 @@ async fn a_client_that_reads_nothing_is_disconnected_whatever_the_answer_is() {
     unread.push(("a stream", stream));
     flooded.until_metric("http_write_timeouts_total", unread.len() as f64).await;
     for (path, connection) in unread {
-        assert!(within(path, connection.is_reset()).await, "{path} was read to its end");
+        assert!(within(path, connection.ends_with_reset()).await, "{path} was read to its end");
     }
 }
 
@@ -187,9 +187,9 @@ async fn unfinished_bodies_of_a_tenant_use_its_share_of_the_memory_only() {
         let mut connection = flooded.ask("acme", "POST /v1/analyses", headers).await;
         // The first body gets memory, so the gateway reads all of it.
         if number == 0 {
-            connection.send(bytes).await
+            connection.send(bytes).await;
         } else {
-            connection.offer(bytes).await
+            connection.offer(bytes).await;
         }
         unfinished.push(connection);
     }
