@@ -5,9 +5,10 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use actix_web::dev::{ServerHandle, Service, ServiceResponse};
+use actix_web::error::ErrorInternalServerError;
 use actix_web::http::ConnectionType;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, Error, HttpServer, web};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -39,8 +40,13 @@ pub(super) fn serve_api(
             .wrap(cors(&of_pages))
             .wrap(from_fn(observe))
             .wrap_fn(move |request, api| {
+                let is_safe = request.method().is_safe();
                 let (answering, draining) = (api.call(request), draining.clone());
-                async move { Ok(last_if(draining.is_cancelled(), answering.await?)) }
+                async move {
+                    // A caller may disconnect after it has sent a write, which is executed nevertheless.
+                    let answer = if is_safe { answering.await? } else { run_to_end(answering).await? };
+                    Ok(last_if(draining.is_cancelled(), answer))
+                }
             })
             .configure(move |config| crate::http::configure(config, &public_url))
     })
@@ -49,6 +55,8 @@ pub(super) fn serve_api(
     .max_connections(settings.server.max_connections.div_ceil(workers))
     .client_request_timeout(settings.server.head_timeout)
     .keep_alive(KEEP_ALIVE)
+    // A caller that disconnects ends its read, and with it the statements in the database.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(settings.server.shutdown_grace.as_secs())
     .disable_signals()
     .bind(address)
@@ -81,6 +89,13 @@ pub(super) fn serve_admin(
     let handle = server.handle();
     loops.spawn(log_end(server));
     Ok((handle, url))
+}
+
+/// Answers a request in a task of its own, which continues if the caller disconnects.
+async fn run_to_end<B: 'static>(
+    answering: impl Future<Output = Result<ServiceResponse<B>, Error>> + 'static,
+) -> Result<ServiceResponse<B>, Error> {
+    actix_web::rt::spawn(answering).await.map_err(ErrorInternalServerError)?
 }
 
 /// During a drain, marks a response as the last one of its connection. Clients then send the next request to another
