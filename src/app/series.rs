@@ -51,6 +51,9 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         for outcome in ProbeOutcome::ALL.map(ProbeOutcome::as_str).into_iter().chain(["failed"]) {
             let _ = metrics.vendor_probes.with_label_values(&[tenant, outcome]);
         }
+        for outcome in ["tenant_limit", "deadline", "cancelled"] {
+            let _ = metrics.store_scans.with_label_values(&[tenant, outcome]);
+        }
         for kind in EventKind::ALL {
             let _ = metrics.events.with_label_values(&[tenant, kind.as_str()]);
         }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server, ServerHandle, Service, ServiceResponse};
+use actix_web::error::ErrorInternalServerError;
 use actix_web::http::ConnectionType;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, Error, HttpServer, web};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::TcpSocket;
@@ -70,8 +71,13 @@ pub(super) fn serve_api(
             .wrap(cors(&of_pages))
             .wrap(from_fn(observe))
             .wrap_fn(move |request, api| {
+                let is_safe = request.method().is_safe();
                 let (answering, draining) = (api.call(request), draining.clone());
-                async move { Ok(last_if(draining.is_cancelled(), answering.await?)) }
+                async move {
+                    // A caller may disconnect after it has sent a write, which is executed nevertheless.
+                    let answer = if is_safe { answering.await? } else { run_to_end(answering).await? };
+                    Ok(last_if(draining.is_cancelled(), answer))
+                }
             })
             .configure(|config| crate::http::configure(config, &public_url));
         let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
@@ -83,6 +89,8 @@ pub(super) fn serve_api(
             .client_request_timeout(server.head_timeout)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .keep_alive(KEEP_ALIVE)
+            // A caller that disconnects ends its read, and with it the statements in the database.
+            .h1_allow_half_closed(false)
             .local_addr(local)
             .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.state()))
             .h1(map_config(app, |()| AppConfig::default()));
@@ -131,6 +139,13 @@ pub(super) fn serve_admin(
     let handle = server.handle();
     loops.spawn(log_end(server));
     Ok((handle, url))
+}
+
+/// Answers a request in a task of its own, which continues if the caller disconnects.
+async fn run_to_end<B: 'static>(
+    answering: impl Future<Output = Result<ServiceResponse<B>, Error>> + 'static,
+) -> Result<ServiceResponse<B>, Error> {
+    actix_web::rt::spawn(answering).await.map_err(ErrorInternalServerError)?
 }
 
 /// Marks a response as the last one of its connection if the connection is one too many, and during a drain. Clients

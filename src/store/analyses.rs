@@ -14,7 +14,7 @@ use super::values::{Row, values};
 use crate::domain::analysis::{Submission, VendorResult};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::domain::trace::TraceContext;
 
 /// The outcome of a read with a limit on its size.
@@ -95,12 +95,12 @@ pub trait AnalysisStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<SizedRead<Bytes>>, StoreError>;
 
-    /// Reads one page of a tenant's analyses, the newest first.
+    /// Reads one page of a tenant's analyses, the newest first. The page may end early, see [`AnalysisPage::searched_to`].
     async fn list_analyses(
         &self,
         tenant: &TenantId,
-        page: AnalysisQuery,
-    ) -> Result<Vec<ListedAnalysis>, StoreError>;
+        query: AnalysisQuery,
+    ) -> Result<AnalysisPage, StoreError>;
 
     /// Deletes a call with its result, events, deliveries and stored answers, even while a worker processes it, and
     /// writes an audit record. Returns whether any data of the call existed.
@@ -182,9 +182,9 @@ impl<E: Engine> AnalysisStore for E {
     async fn list_analyses(
         &self,
         tenant: &TenantId,
-        page: AnalysisQuery,
-    ) -> Result<Vec<ListedAnalysis>, StoreError> {
-        self.list(tenant, page).await
+        query: AnalysisQuery,
+    ) -> Result<AnalysisPage, StoreError> {
+        self.scans().run(tenant, |permit| self.list(tenant, query, permit)).await
     }
 
     async fn delete_analysis(

@@ -138,6 +138,10 @@ metrics! {
         "Duration of store transactions in seconds, including waits and retries, by transaction and outcome.";
     store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
         "Number of retries of store transactions after a lost connection or a conflict, by transaction.";
+    store_scans: IntCounterVec = "store_scans_total" ["tenant", "outcome"],
+        "Number of lists, searches and other expensive reads of the store, by tenant and outcome; `cancelled` if the caller disconnected.";
+    store_scans_running: IntGauge = "store_scans_running" [],
+        "Number of expensive reads of the store in progress.";
     trace_spans_exported: IntCounter = "trace_spans_exported_total" [],
         "Number of spans that the trace collector accepted.";
     trace_spans_dropped: IntCounterVec = "trace_spans_dropped_total" ["reason"],

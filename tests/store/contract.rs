@@ -146,6 +146,9 @@ macro_rules! contract {
                 tags_are_compared_in_one_unicode_form,
                 a_revision_replaces_the_search_entry,
                 the_longest_transcript_is_stored_and_found,
+                a_prefix_of_many_words_finds_every_call,
+                a_page_that_ends_early_has_a_position_to_continue_from,
+                rare_matches_are_found_in_one_page,
             ],
             deletion: [
                 a_deleted_call_leaves_only_its_audit_record,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -14,6 +15,9 @@ use crate::store::StoreError;
 
 /// Limits of the events that a stream holds in memory, except for the event that exceeds the limit.
 const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
+
+/// Pause after a read that the store refused because it is busy.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The next item of a stream.
 #[derive(Debug)]
@@ -91,6 +95,11 @@ impl EventStream {
                 Err(StoreError::Unavailable(error)) => {
                     tracing::warn!(%error, "event stream waits: the store is unavailable");
                     true
+                }
+                // The position has not changed, so the next read continues here.
+                Err(StoreError::Refused(_)) => {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
