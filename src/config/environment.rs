@@ -78,9 +78,16 @@ fn add_proxies(table: &mut Table, environment: &BTreeMap<String, String>, origin
         let Some(network) = network.as_table_mut().filter(|network| !network.contains_key(key)) else {
             continue;
         };
-        network.insert(key.to_owned(), Value::String(text.clone()));
+        let value = if key == "no_proxy" { hosts(text) } else { Value::String(text.clone()) };
+        network.insert(key.to_owned(), value);
         origins.insert(key_path("network", key), name.clone());
     }
+}
+
+/// Splits the value of `NO_PROXY`. Other programs also accept spaces, and commas without an entry between them.
+fn hosts(text: &str) -> Value {
+    let hosts = text.split([',', ' ', '\t']).filter(|host| !host.is_empty());
+    Value::Array(hosts.map(|host| Value::String(host.to_owned())).collect())
 }
 
 /// Returns the variables that hold secrets because a setting names them. They are not settings, even if they have the

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
 
 use super::tls::TlsMode;
 use crate::config::PostgresUrl;
@@ -36,6 +36,10 @@ impl DatabaseServer {
         config.port(self.port);
         if let Some(host) = &self.host {
             config.host(host);
+        }
+        // As in libpq, a Unix socket has no TLS, whatever sslmode says.
+        if self.address.is_none() && self.host.as_ref().is_some_and(|host| host.starts_with(['/', '@'])) {
+            config.ssl_mode(SslMode::Disable);
         }
         if let Some(address) = self.address {
             config.hostaddr(address);
@@ -186,8 +190,6 @@ fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<DatabaseServ
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::SslMode;
-
     use super::*;
 
     fn read(url: &str) -> Result<Parameters, String> {
