@@ -1,5 +1,6 @@
 //! Refreshes: a caller asks for one more poll of a finished analysis. A refresh never submits the call.
 
+use super::polls::revises;
 use super::{Context, Effect, PollOutcome, delay};
 use crate::domain::analysis::{Analysis, LastError, Stage, Status, Work};
 use crate::domain::clock::Timestamp;
@@ -45,7 +46,9 @@ impl Analysis {
             PollOutcome::Ready(obtained) if self.status == Status::Failed => {
                 return self.complete(work, obtained, context);
             }
-            PollOutcome::Ready(obtained) if context.current != Some(&obtained.result) => {
+            PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)
+                if self.status == Status::Completed && revises(context.current, &obtained.result) =>
+            {
                 self.revision = self.revision.saturating_add(1);
                 work.etag.clone_from(&obtained.etag);
                 self.rest(work, context);
