@@ -161,8 +161,8 @@ impl Connector {
     }
 }
 
-/// Reads the password in a file. A byte order mark and the line break at the end are not part of it. The error is text for the key of
-/// the setting.
+/// Reads the password in a file. A byte order mark and the line break at the end are not part of it. The error is a
+/// message for the operator.
 pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, String> {
     let content = std::fs::read(path).map(Zeroizing::new);
     let content = content.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
