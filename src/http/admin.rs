@@ -45,13 +45,15 @@ async fn livez() -> HttpResponse {
 const NOT_CURRENT: &str =
     "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
 
-/// Answers 200 if this replica accepts requests and the store accepts writes. The body also says whether notifications of other
-/// replicas arrive. A replica without them works, but more slowly.
+/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body say whether a clock is in
+/// doubt and whether notifications of other replicas are missing.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => {
+            let clock = state.clock_status.warning(state.env.clock.now());
+            let clock = clock.map(|warning| format!("{warning}\n")).unwrap_or_default();
             let note = if state.store.is_current() { "" } else { NOT_CURRENT };
-            HttpResponse::Ok().body(format!("ok\n{note}"))
+            HttpResponse::Ok().body(format!("ok\n{clock}{note}"))
         }
         Err(reason) => HttpResponse::ServiceUnavailable().body(format!("not ready: {reason}\n")),
     }

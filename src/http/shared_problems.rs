@@ -49,7 +49,12 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         None,
         "The request is invalid. `errors` names each field and its rule.",
     ),
-    problem("RateLimited", RATE_LIMITED, RETRY, "The tenant has exceeded its rate limit."),
+    problem(
+        "RateLimited",
+        RATE_LIMITED,
+        RETRY,
+        "The tenant has exceeded its rate limit, or has too many expensive reads in progress.",
+    ),
     problem(
         "InternalError",
         INTERNAL,
@@ -57,7 +62,12 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "The service has a fault (`internal`), or the stored record cannot be read (`unreadable_record`). Report the \
          `request_id` to its operator.",
     ),
-    problem("Unavailable", UNAVAILABLE, RETRY, "A required component is unavailable. Try again later."),
+    problem(
+        "Unavailable",
+        UNAVAILABLE,
+        RETRY,
+        "A required component is unavailable, or a read took too long. Try again later.",
+    ),
     problem("MalformedBody", MALFORMED_BODY, None, "The body is not valid JSON."),
     problem("BodyTimeout", BODY_TOO_SLOW, None, "The body did not arrive in time."),
     problem("BodyTooLarge", BODY_TOO_LARGE, None, "The body is too large."),

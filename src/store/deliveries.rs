@@ -103,7 +103,7 @@ impl<E: Engine> DeliveryStore for E {
         tenant: &TenantId,
         page: DeliveryQuery,
     ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
-        let rows = self.deliveries(tenant, page).await?;
+        let rows = self.scans().run(tenant, |permit| self.deliveries(tenant, page, permit)).await?;
         for unreadable in rows.iter().filter_map(|row| row.as_ref().err()) {
             report(&self.env().metrics, "deliveries", &unreadable.id);
         }

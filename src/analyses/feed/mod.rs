@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::stream::{EventStream, StreamItem};
 use super::cursor::CursorCodec;
+use super::{AnalysesError, MemoryBudget, MemoryPermit};
 use crate::config::EventSettings;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
@@ -25,6 +26,8 @@ use crate::store::{Change, Store, StoreError};
 
 /// Number of unreadable events after which a page ends without a readable one.
 const MOST_UNREADABLE: usize = 500;
+/// Memory that a read takes until the size of its events is known, in bytes: that of the largest page and its answer.
+const READ_BYTES: usize = 8 << 20;
 
 /// The start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub struct FeedPage {
     pub unreadable: Vec<String>,
     /// Cursor of the next page. It always exists, because the feed grows.
     pub next_cursor: String,
+    /// Permit for the events and an answer with them.
+    pub memory: MemoryPermit,
 }
 
 /// The tenant has the maximum number of open streams.
@@ -77,6 +82,8 @@ pub struct TooManyStreams {
 pub struct Feed {
     env: Env,
     store: Arc<dyn Store>,
+    /// Memory for events that are read.
+    memory: Arc<MemoryBudget>,
     /// Cancelled when the gateway drains; streams end then.
     draining: CancellationToken,
     settings: EventSettings,
@@ -90,22 +97,24 @@ impl Feed {
         settings: &EventSettings,
         env: Env,
         store: Arc<dyn Store>,
+        memory: Arc<MemoryBudget>,
         draining: CancellationToken,
     ) -> Self {
-        Self { env, store, draining, settings: settings.clone(), signals: Mutex::default() }
+        Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after a start.
+    /// Reads the events after a start, once there is memory for them.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store fails, or if there is no memory in time.
     pub async fn page(
         &self,
         tenant: &TenantId,
         start: Start,
         limits: PageLimits,
-    ) -> Result<FeedPage, StoreError> {
+    ) -> Result<FeedPage, AnalysesError> {
         let mut position = self.position(tenant, start).await?;
+        let memory = self.memory.take_in_time(tenant, READ_BYTES).await?;
         let mut unreadable = Vec::new();
         loop {
             let rows = self.store.events_after(tenant, position, limits).await?;
@@ -114,11 +123,8 @@ impl Feed {
             unreadable.extend(rows.unreadable);
             // A page without events shows that there is no newer event, so unreadable events alone do not make a page.
             if is_end || !rows.events.is_empty() || unreadable.len() >= MOST_UNREADABLE {
-                return Ok(FeedPage {
-                    events: rows.events,
-                    unreadable,
-                    next_cursor: cursor(tenant, position),
-                });
+                let next_cursor = cursor(tenant, position);
+                return Ok(FeedPage { events: rows.events, unreadable, next_cursor, memory });
             }
         }
     }

@@ -37,7 +37,7 @@ async fn listed(harness: &Harness, limit: usize) -> (Vec<String>, Vec<String>) {
     let (mut readable, mut unreadable, mut after) = (Vec::new(), Vec::new(), None::<ListPosition>);
     loop {
         let query = AnalysisQuery { filter: AnalysisFilter::default(), after: after.clone(), limit };
-        let page = harness.store.list_analyses(&acme(), query).await.unwrap();
+        let page = harness.store.list_analyses(&acme(), query).await.unwrap().analyses;
         let Some(last) = page.last() else { return (readable, unreadable) };
         after = Some(match last {
             Ok(listed) => ListPosition {
