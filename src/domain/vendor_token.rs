@@ -66,9 +66,15 @@ impl VendorToken {
     }
 
     /// Returns the bytes with the token replaced, in each spelling in which a server may repeat it: plain, percent-encoded, with
-    /// escapes of JSON or entities of HTML, in base64, each in UTF-8, UTF-16 or UTF-32. `None` if the token is not there.
+    /// escapes of JSON or entities of HTML, also one in another, in base64 and hexadecimal, each in UTF-8, UTF-16 or UTF-32. `None`
+    /// if the token is not there.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         Echo::of(self.expose()).erased_from(bytes)
+    }
+
+    /// Whether the bytes contain the token in one of these spellings.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.erased_from(bytes).is_some()
     }
 
     /// Returns the text with the token replaced, as [`VendorToken::erased_from`] does.
