@@ -29,6 +29,7 @@ use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
+use crate::domain::receivers::Receivers;
 use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::http::admin::Readiness;
@@ -120,7 +121,9 @@ pub async fn start(
     let analyses = Analyses::new(settings, env.clone(), store.clone(), vendor_access, draining.clone());
     let analyses = Arc::new(analyses);
     let feed = Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), draining.clone()));
-    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone());
+    let receivers = Arc::new(Receivers::default());
+    let webhooks =
+        Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), receivers.clone());
 
     // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
     // cache.
@@ -172,6 +175,7 @@ pub async fn start(
         prober,
         permits: vendor_permits.clone(),
         tenants: tenants.clone(),
+        polling: settings.vendor.polling.clone(),
         request_timeout: settings.vendor.request_timeout,
         env: env.clone(),
     };
@@ -183,6 +187,7 @@ pub async fn start(
         sender,
         tenants.clone(),
         encryption.clone(),
+        receivers,
         wakes.deliverer.clone(),
     );
     let secrets = SecretRefresher {

@@ -68,7 +68,8 @@ pub use self::analyses::AnalysisStore;
 pub use self::analysis_rows::StoredAnalysis;
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::claims::{
-    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, WorkSlots,
+    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, TenantSlots,
+    WorkSlots,
 };
 pub use self::deliveries::{DeliveryStore, Sending};
 pub use self::delivery_rows::RecordedDelivery;
