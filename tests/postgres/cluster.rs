@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use alovoice_gateway::domain::clock::{Entropy, SystemEntropy};
 use tempfile::TempDir;
@@ -154,9 +156,14 @@ impl Cluster {
     }
 }
 
-/// A free port below the range of outgoing connections, so that the port stays free while the server is stopped.
-pub(super) fn free_port() -> u16 {
+/// A free port below the range of outgoing connections, so that the port stays free while no server listens on it.
+/// No port is returned twice in one process.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((SystemEntropy.fraction() * f64::from(COUNT)) as u16));
+    let next = || FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let random = || 10_000 + (SystemEntropy.fraction() * 20_000.0) as u16;
-    std::iter::repeat_with(random).find(is_free).unwrap()
+    std::iter::repeat_with(next).find(is_free).unwrap()
 }

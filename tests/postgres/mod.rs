@@ -5,7 +5,7 @@
 //! (`Server::start`). A server listens on loopback only, and ends with the process that started it, even after a crash.
 
 mod certificate;
-mod cluster;
+pub(crate) mod cluster;
 mod programs;
 mod run;
 

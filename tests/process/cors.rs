@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::peers::{browser, run, text};
+use crate::postgres::cluster::free_port;
 use crate::stage::{SCOPES, Stage};
 
 #[tokio::test]
 async fn only_a_page_of_an_allowed_origin_can_read_responses() {
     let mut stage = Stage::set_up().await;
-    // The listener closes at once, and the page's server binds the same port.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     stage.set("CORS__ALLOWED_ORIGINS", &format!("http://127.0.0.1:{port}"));
     let gateway = stage.serve().await;
     let mut page = browser("cors.cjs");

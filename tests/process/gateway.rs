@@ -20,6 +20,13 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// A shell that does not outlive a hanging test.
+pub(crate) fn bash() -> Command {
+    let mut shell = Command::new("timeout");
+    shell.args([&PATIENCE.as_secs().to_string(), "bash"]);
+    shell
+}
+
 /// Lines of a stream so far.
 #[derive(Default)]
 struct Progress {

@@ -3,7 +3,6 @@
 //! Every block of `sh` runs. Only folders, addresses and names of databases are replaced. A function stands for `systemctl`. After a
 //! chapter the test checks that calls and webhooks are still there.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +10,8 @@ use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use tempfile::TempDir;
 
 use crate::blocks::{Block, blocks};
-use crate::gateway::within;
+use crate::gateway::{bash, within};
+use crate::postgres::cluster::free_port;
 use crate::postgres::server::Server;
 use crate::stage::{BINARY, id};
 
@@ -85,10 +85,6 @@ fn answers() -> Vec<String> {
     lines.filter(has_no_number).map(str::to_owned).collect()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Folders, addresses and the database that replace those of the page.
 struct Places {
     home: TempDir,
@@ -139,7 +135,7 @@ impl Places {
 
     fn shell(&self, vendor: &VendorStandIn, psql: &Path) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut shell = Command::new("bash");
+        let mut shell = bash();
         shell.args(["-c", &self.script()]).current_dir(self.home.path()).env_clear();
         let programs = psql.parent().unwrap_or(psql).display();
         shell.env("PATH", format!("{}/bin:{programs}:{path}", self.home.path().display()));

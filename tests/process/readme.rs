@@ -6,15 +6,14 @@
 //! one has the status of an answer that begins with `HTTP/1.1` or is a problem. docs/operating.md has its own test.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::blocks::{Page, blocks, pages};
-use crate::gateway::within;
+use crate::gateway::{bash, within};
 use crate::peers::tools;
+use crate::postgres::cluster::free_port;
 use crate::sandbox::Sandbox;
 use crate::stage::{BINARY, Stage};
 
@@ -99,8 +98,7 @@ impl Ports {
         ];
         // Two gateways with settings of the reader's own, and two receivers.
         for name in ["8180", "9190", "9000", "9001"] {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            ports.push((name.to_owned(), free.to_string()));
+            ports.push((name.to_owned(), free_port().to_string()));
         }
         Self(ports)
     }
@@ -158,7 +156,7 @@ async fn run(page: Page) -> Result<BTreeSet<Operation>, String> {
     symlink(BINARY, programs.path().join("alovoice-gateway")).unwrap();
     symlink(tools().join("python"), folder.path().join("venv")).unwrap();
     let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap_or_default());
-    let mut shell = Command::new("bash");
+    let mut shell = bash();
     shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).env("no_proxy", "*");
     let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
     let output = within("the end of a page", output).await.unwrap();

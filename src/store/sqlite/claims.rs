@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::analysis_rows::{COLUMNS, read};
 use super::super::claims::UNFAILED_WINDOW;
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
+use super::transaction::SqliteRow;
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 
@@ -110,7 +111,7 @@ pub(super) fn work(
 
 fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, StoreError> {
     let lease = Lease { row: row.get("id")?, fence: row.get("fence")? };
-    Ok(ClaimedWork { lease, analysis: read(row)? })
+    Ok(ClaimedWork { lease, analysis: read(&SqliteRow::new(row))? })
 }
 
 pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Timestamp> {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::super::delivery_rows::{RECORDED, recorded};
 use super::super::{RecordedDelivery, StoreError};
 use super::rows::text;
+use super::transaction::SqliteRow;
 use crate::domain::deliveries::{DeliveryQuery, DeliveryStatus};
 use crate::domain::ids::TenantId;
 
@@ -19,7 +20,7 @@ pub(super) fn list(
     let mut rows = deliveries.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(recorded(row)?);
+        found.push(recorded(&SqliteRow::new(row))?);
     }
     Ok(found)
 }

@@ -14,6 +14,7 @@ use super::super::selection::{
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
 use super::claims::earlier;
 use super::rows::time_if_any;
+use super::transaction::SqliteRow;
 use super::usage;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -191,7 +192,7 @@ fn take(
              version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
              LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
         )?
-        .query_row([row], |row| Ok(claimed(row)))?;
+        .query_row([row], |row| Ok(claimed(&SqliteRow::new(row))))?;
     match delivery {
         Ok(claimed) => {
             if let Some(earlier) = claimed.delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|n| *n > 0) {

@@ -7,6 +7,7 @@ use super::super::StoreError;
 use super::super::analysis_rows::{COLUMNS, read_listed};
 use super::super::values::json;
 use super::rows::text;
+use super::transaction::SqliteRow;
 use crate::domain::analysis::{AnalysisResult, Status};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -48,7 +49,7 @@ pub(super) fn list(
     let mut rows = select.query(params_from_iter(values))?;
     let mut page = Vec::new();
     while let Some(row) = rows.next()? {
-        page.push(read_listed(row)?);
+        page.push(read_listed(&SqliteRow::new(row))?);
     }
     Ok(page)
 }

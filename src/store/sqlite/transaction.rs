@@ -1,5 +1,6 @@
 //! Runs rules on `SQLite`. A rule runs to its end on the thread that has the connection.
 
+use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -75,7 +76,7 @@ impl Transaction for SqliteTransaction<'_> {
         let mut statement = connection.prepare_cached(sql.sqlite())?;
         let mut rows = statement.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
-            read(row)?;
+            read(&SqliteRow::new(row))?;
         }
         Ok(())
     }
@@ -134,9 +135,32 @@ impl Transaction for SqliteTransaction<'_> {
     }
 }
 
-impl Row for rusqlite::Row<'_> {
+/// A row of a result. Readers ask for columns in the order of the statement, so the search for a column begins where the
+/// previous one ended. `rusqlite` would compare names from the first column each time, which costs more than the reading.
+pub(super) struct SqliteRow<'a> {
+    row: &'a rusqlite::Row<'a>,
+    previous: Cell<usize>,
+}
+
+impl<'a> SqliteRow<'a> {
+    pub(super) fn new(row: &'a rusqlite::Row<'a>) -> Self {
+        Self { row, previous: Cell::new(0) }
+    }
+
+    fn index(&self, column: &str) -> Result<usize, rusqlite::Error> {
+        let statement = self.row.as_ref();
+        let begin = self.previous.get();
+        let is_named = |index: &usize| statement.column_name(*index).is_ok_and(|name| name == column);
+        let index = (begin..statement.column_count()).chain(0..begin).find(is_named);
+        let index = index.ok_or_else(|| rusqlite::Error::InvalidColumnName(column.to_owned()))?;
+        self.previous.set(index);
+        Ok(index)
+    }
+}
+
+impl Row for SqliteRow<'_> {
     fn value(&self, column: &str) -> Result<Value<'_>, StoreError> {
-        Ok(match self.get_ref(column)? {
+        Ok(match self.row.get_ref(self.index(column)?)? {
             ValueRef::Null => Value::Null,
             ValueRef::Integer(number) => Value::Integer(number),
             ValueRef::Text(text) => {
