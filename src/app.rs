@@ -184,10 +184,9 @@ pub async fn start(
         &settings.callbacks,
         env.clone(),
         store.clone(),
-        sender,
+        (sender, receivers),
         tenants.clone(),
         encryption.clone(),
-        receivers,
         wakes.deliverer.clone(),
     );
     let secrets = SecretRefresher {

@@ -227,16 +227,18 @@ impl CircuitBreaker {
     }
 
     fn open(&mut self, health: VendorHealth, now: Timestamp, jitter: f64) {
-        let VendorHealth::Failing { token_refused, retry_after, .. } = health else { return };
+        let VendorHealth::Failing { token_refused, is_throttled, retry_after } = health else { return };
         self.openings = self.openings.saturating_add(1);
-        let only_operator_helps = token_refused && !self.has_just_answered(now);
+        let just_answered = self.has_just_answered(now);
+        let only_operator_helps = token_refused && !just_answered;
         let max = if only_operator_helps { Duration::MAX } else { MAX_PAUSE.max(self.policy.min_interval) };
         let pause = self.policy.backoff(self.openings, jitter).min(max);
         let unfailed_pause = if only_operator_helps { pause } else { pause.min(self.policy.min_interval) };
         let floor = retry_after.unwrap_or_default().min(PollingPolicy::MAX_RETRY_AFTER);
+        let unfailed_floor = if just_answered && !is_throttled { Duration::ZERO } else { floor };
         self.state = CircuitState::Open {
             since: now,
-            unfailed_from: now + unfailed_pause.max(floor),
+            unfailed_from: now + unfailed_pause.max(unfailed_floor),
             until: now + pause.max(floor),
         };
     }

@@ -167,7 +167,7 @@ mod tests {
         let delivered = AttemptOutcome::Delivered { status: 200 };
         let prompt = |receivers: &Receivers| (receivers.is_prompt(&acme(), A), receivers.has_prompt(&acme()));
         assert_eq!(prompt(&after(&[], true)), (false, false));
-        assert_eq!(prompt(&after(&[delivered.clone()], false)), (true, true));
+        assert_eq!(prompt(&after(std::slice::from_ref(&delivered), false)), (true, true));
         assert_eq!(prompt(&after(&[delivered.clone(), SERVER_ERROR], true)), (false, false));
         let receivers = after(&[], true);
         receivers.record(&acme(), A, true, (&delivered, PROMPT), NOW);

@@ -81,10 +81,9 @@ impl Deliverer {
         settings: &CallbackSettings,
         env: Env,
         store: Arc<dyn Store>,
-        sender: Sender,
+        (sender, receivers): (Sender, Arc<Receivers>),
         tenants: Arc<Tenants>,
         encryption: Arc<Encryption>,
-        receivers: Arc<Receivers>,
         wake: Wake,
     ) -> Self {
         Self {

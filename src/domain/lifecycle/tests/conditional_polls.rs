@@ -3,7 +3,7 @@
 use super::*;
 
 /// Applies the answer to polls and returns the numbers of the conditional ones.
-fn conditional_polls(scenario: &mut LifecycleScenario, polls: u32, answer: Step) -> Vec<u32> {
+fn conditional_polls(scenario: &mut LifecycleScenario, polls: u32, answer: &Step) -> Vec<u32> {
     let policy = PollingPolicy::default();
     let mut conditional = Vec::new();
     for number in 1..=polls {
@@ -18,7 +18,7 @@ fn conditional_polls(scenario: &mut LifecycleScenario, polls: u32, answer: Step)
 fn every_fourth_poll_and_the_last_poll_of_a_round_are_unconditional() {
     let policy = PollingPolicy::default();
     let mut scenario = LifecycleScenario::accepted();
-    assert_eq!(conditional_polls(&mut scenario, 10, not_ready()), [2, 3, 5, 6, 7, 9, 10]);
+    assert_eq!(conditional_polls(&mut scenario, 10, &not_ready()), [2, 3, 5, 6, 7, 9, 10]);
     let deadline = policy.deadline.as_secs();
     assert_eq!(scenario.work().condition(&policy, after(deadline - 1)), Some("\"n\""));
     assert_eq!(scenario.work().condition(&policy, after(deadline)), None);
