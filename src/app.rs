@@ -50,8 +50,7 @@ use crate::workers::{
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
 const KEY_RETENTION: Duration = Duration::from_hours(24);
-/// Time that a component waits for the store. It is longer than the store retries before it reports that it is
-/// unavailable.
+/// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks up an environment variable.
@@ -218,7 +217,7 @@ pub async fn start(
     run(Arc::new(token_watcher), wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
-    // PostgreSQL sets the clock by its own.
+    // With PostgreSQL, the clock follows the server instead.
     let reference = is_sqlite(settings).then(|| env.wall_clock.clone());
     let schedule = RetrySchedule::new(settings.callbacks.retry_schedule.clone());
     let clock_keeper = ClockKeeper::new(steady_clock, reference, store.clone(), &schedule, env.clone());

@@ -50,11 +50,11 @@ impl Network {
             .with_safe_default_protocol_versions();
         let tls = tls.map_err(|error| problem("network", &error))?;
         let mut tls = tls
-            .dangerous() // The verifier of `authorities` is that of rustls. It only adds to the errors.
+            .dangerous() // `authorities` uses the verifier of rustls and only makes its errors more precise.
             .with_custom_certificate_verifier(authorities.clone())
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let proxies = Arc::new(Proxies::new(settings).map_err(|error| problem("network", &error))?);
+        let proxies = Arc::new(Proxies::new(settings));
         let proxies_of_callbacks =
             if settings.proxy_callbacks { Arc::clone(&proxies) } else { Arc::default() };
         Ok(Self { tls, authorities, proxies, proxies_of_callbacks })

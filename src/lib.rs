@@ -23,6 +23,7 @@
 //! | [`sandbox`] | the stand-in for AloVoice and the receiver of callbacks, used by the `sandbox` command and by tests |
 //! | [`env`](mod@env) | clocks, randomness and metrics, built once and passed down |
 //! | [`http_client`] | the base of every outgoing HTTP client |
+//! | [`certificates`] | the verification of server certificates, the same for HTTP and PostgreSQL |
 //! | [`config`], [`secrets`], [`tenants`], [`telemetry`] | settings, secrets that change while the gateway runs, tenants, logs, traces and metrics |
 //!
 //! # Life of a request
@@ -48,6 +49,7 @@ pub mod analyses;
 pub mod app;
 pub mod auth;
 pub mod callbacks;
+pub mod certificates;
 pub mod commands;
 pub mod config;
 pub mod domain;

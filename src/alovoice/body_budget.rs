@@ -62,7 +62,7 @@ impl BodyBudget {
 }
 
 impl BodyPermit {
-    /// Size of the largest answer that the permit covers, in bytes; 0 if the answer is small.
+    /// Returns the size of the largest answer that the permit covers, in bytes; 0 if the answer is small.
     pub(super) fn bytes(&self) -> usize {
         self.mebibytes() * MIB
     }

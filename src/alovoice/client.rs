@@ -42,7 +42,7 @@ const SUBMIT: Method =
     Method { operation: "submit", name: "callsendai", template: "/callsendai/{token}/{call_id}" };
 pub(super) const RESULT: Method =
     Method { operation: "result", name: "callgetairesult", template: "/callgetairesult/{token}/{call_id}" };
-/// The result of a call that does not exist.
+/// The request for the result of a call that does not exist.
 pub(super) const PROBE: Method = Method { operation: "probe", ..RESULT };
 
 /// Client of the vendor's two methods and its recordings.

@@ -39,7 +39,7 @@ pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWa
     Some(json)
 }
 
-/// Returns a text that is one document with errors.
+/// Repairs a text that is a single document with errors; `None` if it is not.
 fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let mut tried = warnings.clone();
     let (json, rest) = repair(text, max_bytes, &mut tried).ok()?;
@@ -53,7 +53,7 @@ fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<
 /// Returns the only object with an `answer` in a text.
 fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
-    // Attempts that fail late must not add up.
+    // Each failed attempt reads a part of the text. The budget bounds the total.
     let mut budget = 2 * text.len() + MAX_TEXT_BEFORE;
     for at in places.take(MAX_PLACES) {
         let mut tried = warnings.clone();

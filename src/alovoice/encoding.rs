@@ -15,10 +15,9 @@ enum Wide {
     Utf32 { is_big_endian: bool },
 }
 
-/// Returns the text of a body. The encoding is not guessed: it is that of the byte-order mark or of the zero bytes
-/// that UTF-16 and UTF-32 have in the first characters of JSON (RFC 4627, 3). A body without them is UTF-8, as JSON
-/// must be (RFC 8259, 8.1). If it is not valid UTF-8, it is in the declared `charset`. Bytes that are not characters
-/// become U+FFFD.
+/// Decodes a body. The encoding is not guessed. A byte-order mark, or the zero bytes in the first characters of JSON
+/// (RFC 4627, 3), show UTF-16 or UTF-32. Any other body is UTF-8, as JSON must be (RFC 8259, 8.1), unless it is
+/// invalid UTF-8; then the declared `charset` applies. Bytes that are not characters become U+FFFD.
 pub(super) fn decode<'a>(
     body: &'a [u8],
     content_type: Option<&str>,

@@ -11,8 +11,8 @@ use serde_json::{Deserializer as Reader, Value};
 use self::visitors::{Members, Numbered, Objects, Text};
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// Maximum nesting of values. Deeper values are kept as text. The limit is far below that of the parser that reads
-/// stored results, in which these values are nested a few levels deeper.
+/// Maximum nesting of values. Deeper values are kept as text. Stored results nest these values a few levels deeper,
+/// and the limit of their parser is much higher.
 const MAX_LEVELS: usize = 64;
 
 /// A value as its JSON text.
@@ -94,7 +94,8 @@ impl<'a> Json<'a> {
     }
 
     /// Returns the value. A value that cannot be represented becomes its JSON text. So does a list or object that is
-    /// nested too deeply or exceeds `nested_bytes`, which is then reduced by the size of the value.
+    /// nested too deeply or is larger than `nested_bytes`. Any other list or object reduces `nested_bytes` by its
+    /// size.
     pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();
         if let Some(string) = self.string() {

@@ -3,7 +3,7 @@
 //! The vendor's own names (`stalk`, `aicallid`) stay inside this module. The vendor token stays inside too: one line of
 //! `client` puts it into a URL, and no error, log line or answer that leaves the module contains a URL.
 //!
-//! - `client` sends the requests; `recordings` streams the recordings.
+//! - `client` sends the requests; `recordings` streams the recordings; `connection` checks that the vendor answers.
 //! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it, `json` reads
 //!   its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body` reads such answers.
 //! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an answer: the
@@ -15,6 +15,7 @@ mod answer;
 mod body_budget;
 mod circuit_breaker;
 mod client;
+mod connection;
 mod document;
 mod encoding;
 mod error_body;
@@ -32,6 +33,7 @@ mod words;
 pub use self::answer::AnswerReader;
 pub use self::body_budget::BodyPermit;
 pub use self::client::{VendorCall, VendorClient};
+pub use self::connection::check_connection;
 pub use self::permits::{CircuitOpen, FreePermits, VendorPermit, VendorPermits};
 pub use self::recordings::{REQUEST_HEADERS, Recording, RecordingRequest};
 pub use self::results::VendorAnswer;

@@ -23,8 +23,8 @@ const MAX_ETAG_BYTES: usize = 256;
 pub struct VendorAnswer {
     /// Meaning of the answer if the vendor knows the call.
     pub outcome: PollOutcome,
-    /// Shape of an answer without a result. `None` for a result, without an answer, or for an answer that repeats an earlier one
-    /// (304).
+    /// Shape of an answer without a result. `None` if there was no answer, if the answer is a result, or if it repeats
+    /// an earlier answer (304).
     pub shape: Option<AnswerShape>,
     /// The memory of the answer. The caller holds it until the outcome is stored.
     pub body_permit: BodyPermit,

@@ -229,7 +229,7 @@ impl Collector<'_> {
             return Err(E::custom("too many values"));
         }
         let leaf = Leaf { path: self.path.clone(), value, is_text };
-        // One value shows that the answer is a documented one. The others must not take the place of words.
+        // One documented value suffices to recognize a documented answer. More of them would displace words.
         let is_needless = leaf.is_documented() && self.leaves.iter().any(Leaf::is_documented);
         if !leaf.value.trim().is_empty() && !is_needless {
             self.leaves.push(leaf);

@@ -110,7 +110,7 @@ impl Analyses {
         self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
     }
 
-    /// Reads the analysis of a call when it meets a condition, or when the time is over.
+    /// Reads the analysis of a call, once it meets a condition or the time is over.
     async fn read_when(
         &self,
         tenant: &Tenant,

@@ -37,8 +37,8 @@ impl Prober {
         }
     }
 
-    /// Sends a probe, unless a probe started at `since` or later, is in progress or has just ended. The id of the probe has the
-    /// form of the call's id. The request uses the permit of an earlier request.
+    /// Sends a probe. Does nothing if a probe started at `since` or later, is in progress or has just ended. The id of
+    /// the probe has the form of the call's id. The request uses the permit of an earlier request.
     ///
     /// # Errors
     /// If the store fails.

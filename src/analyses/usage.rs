@@ -5,7 +5,7 @@ use crate::domain::usage::{Day, Usage};
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Returns the usage of each day from `from` to `to`, including both days and days without usage.
+    /// Returns the usage of each day from `from` to `to`, inclusive. Days without usage are included.
     ///
     /// # Errors
     /// If the store fails.

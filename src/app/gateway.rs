@@ -132,7 +132,7 @@ impl Gateway {
             }
         };
         if tokio::time::timeout(CLOSING_SHARE, unused).await.is_err() {
-            tracing::debug!("store still in use");
+            tracing::debug!("store still in use at the end of the shutdown");
         }
     }
 }

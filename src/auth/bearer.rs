@@ -26,8 +26,8 @@ pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str,
     std::str::from_utf8(token).map_err(|_| Rejection::Malformed("it is not ASCII text"))
 }
 
-/// Whether the character belongs to the alphabet of `b64token` (RFC 6750, 2.1). The alphabet has no comma, with which
-/// some proxies join two headers into one.
+/// Whether the character belongs to the alphabet of `b64token` (RFC 6750, 2.1). The alphabet has no comma, so two
+/// headers that a proxy has joined with a comma are refused.
 fn is_token_byte(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)
 }

@@ -59,7 +59,7 @@ impl Claims {
 
     /// Returns the tenant that the first present claim names.
     pub(super) fn tenant(&self, paths: &[ClaimPath]) -> Result<TenantId, Rejection> {
-        let name = self.present(paths).next().and_then(|(_, value)| single_text(value));
+        let name = self.present(paths).next().and_then(|(_, value)| tenant_name(value));
         name.and_then(|name| TenantId::parse(&name).ok()).ok_or(Rejection::TenantClaim)
     }
 
@@ -77,7 +77,7 @@ impl Claims {
         Ok(first.unwrap_or_default())
     }
 
-    /// Returns the claims of the settings that the token has, in the order of the settings.
+    /// Returns the claims that the settings name and the token has, in the order of the settings.
     pub(super) fn present<'a>(
         &'a self,
         paths: &'a [ClaimPath],
@@ -103,6 +103,17 @@ impl Claims {
             (None, None) => return Err(Rejection::TimeClaim),
         };
         Ok(Some(Timestamp::from_millis(millis)))
+    }
+}
+
+/// Returns the name of a tenant: a [`single_text`], or the only key of an object of objects. Keycloak issues an organization with its
+/// details as `{"acme": {"id": "…"}}`.
+fn tenant_name(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(organizations) if organizations.len() == 1 => {
+            organizations.iter().find(|(_, details)| details.is_object()).map(|(name, _)| name.clone())
+        }
+        value => single_text(value),
     }
 }
 

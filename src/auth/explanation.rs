@@ -39,7 +39,7 @@ impl TokenCheck {
 }
 
 impl Verifier {
-    /// Explains each step of the verification of a token, up to the first step after which no other step is possible.
+    /// Explains each step of the verification of a token. Ends early if a failed step makes the next steps impossible.
     ///
     /// It loads the keys of the token's issuer, and compares times with the clock of this verifier.
     pub async fn explain(&self, token: &str) -> Vec<TokenCheck> {
@@ -122,7 +122,7 @@ async fn signature_steps(issuer: &Issuer, jws: &Jws<'_>) -> Vec<TokenCheck> {
     steps
 }
 
-/// Describes the claims of the settings that the token has.
+/// Describes the claims that the settings name and the token has.
 fn present(claims: &Claims, paths: &[ClaimPath]) -> String {
     let found: Vec<_> =
         claims.present(paths).map(|(path, value)| named(path.as_str(), Some(value))).collect();

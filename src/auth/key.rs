@@ -85,7 +85,7 @@ impl Material {
 }
 
 impl Key {
-    /// Reads a key of a JWK Set (RFC 7517), for use with those of the `allowed` algorithms that fit its type.
+    /// Reads a key of a JWK Set (RFC 7517), for use with the `allowed` algorithms that fit its type.
     pub(super) fn from_jwk(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, KeyFault> {
         let common = &jwk.common;
         let for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)

@@ -67,7 +67,7 @@ pub(super) struct KeySet {
 }
 
 impl KeySet {
-    /// Reads the keys and pins each of them to those of the `allowed` algorithms that fit it.
+    /// Reads the keys and pins each of them to the `allowed` algorithms that fit it.
     ///
     /// # Errors
     /// If the content has the wrong form, or if none of its keys can be used.

@@ -6,7 +6,7 @@ use crate::config::{IssuerSettings, claim_names};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{rejection}")]
 pub struct RejectedToken {
-    /// The reason.
+    /// Reason for the rejection.
     pub rejection: Rejection,
     /// The configured issuer that the token names. `None` if the token cannot be parsed or names no configured
     /// issuer.

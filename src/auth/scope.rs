@@ -14,7 +14,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All scopes.
+    /// All scopes of the API.
     pub const ALL: [Self; 4] =
         [Self::AnalysesRead, Self::AnalysesWrite, Self::AudioRead, Self::WebhooksManage];
 

@@ -233,7 +233,7 @@ fn failure(network: &Network, error: &reqwest::Error) -> AttemptOutcome {
 /// address. Otherwise callers could find out the names and addresses of the internal network.
 fn forbidden_name(rule: &Forbidden) -> AttemptOutcome {
     if let Forbidden::Address { address, kind } = rule {
-        tracing::warn!(%address, kind, "callback receiver forbidden");
+        tracing::warn!(%address, kind, "callback not sent: the address of the receiver is forbidden");
     }
     AttemptOutcome::Forbidden { detail: "the host's address must be public, but it is not".to_owned() }
 }

@@ -78,8 +78,8 @@ pub enum Command {
 
     /// Check the settings, the secrets, the store and the keys of the issuers.
     ///
-    /// Reports all problems at once and changes nothing. Exits with 0 if `serve` would start, with 1 if the store or the keys
-    /// of an issuer cannot be read, and with 2 if settings or secrets are wrong.
+    /// Reports all problems at once and changes nothing. Exits with 0 if `serve` would start, with 2 if settings or files
+    /// are wrong, and with 1 if there are only other problems, such as an unreachable store or issuer.
     ///
     /// With --token it explains instead, step by step, whether the gateway would accept a token and which operations the token
     /// allows. It does not print the token. Exits with 0 if the token would be accepted, with 1 if not.

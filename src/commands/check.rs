@@ -1,10 +1,11 @@
 //! `check`: reports every problem that would prevent `serve` from working.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Failed, print, variable};
+use crate::alovoice::check_connection;
 use crate::app;
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::config::{
@@ -14,7 +15,7 @@ use crate::config::{
 use crate::domain::clock::SystemClock;
 use crate::http_client::Network;
 use crate::secrets::Encryption;
-use crate::store::postgres;
+use crate::store::postgres::{self, PostgresOpenError};
 use crate::store::sqlite::{self, SqliteOpenError};
 use crate::telemetry::spans::CollectorHeaders;
 
@@ -25,6 +26,8 @@ struct Report {
     settings: Vec<String>,
     /// Faults of this machine and of other servers, which may be temporary.
     faults: Vec<String>,
+    /// Outages that do not prevent a start.
+    warnings: Vec<String>,
 }
 
 impl Report {
@@ -36,6 +39,9 @@ impl Report {
     }
 
     fn finish(self) -> Result<(), Failed> {
+        for warning in &self.warnings {
+            writeln!(std::io::stderr(), "warning: {warning}").map_err(Failed::fault)?;
+        }
         let (has_settings, has_faults) = (!self.settings.is_empty(), !self.faults.is_empty());
         let report = [self.settings, self.faults].concat().join("\n");
         match (has_settings, has_faults) {
@@ -58,6 +64,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     });
     if let Some(network) = network {
         check_issuers(settings, &network, &mut report).await;
+        check_vendor_connection(settings, &network, &mut report).await;
     }
     let is_used = check_address("server.listen", settings.server.listen, &mut report);
     check_address("server.admin_listen", settings.server.admin_listen, &mut report);
@@ -72,6 +79,18 @@ fn check_vendor(settings: &Settings, report: &mut Report) {
                       can read them (vendor.allow_http allows it)";
         let problem = SettingsProblem { path: "vendor.base_url".to_owned(), detail: detail.to_owned() };
         report.settings.push(problem.to_string());
+    }
+}
+
+/// Reports a vendor that does not answer. `serve` would start, and its work would wait. So an outage of the vendor is only a warning.
+async fn check_vendor_connection(settings: &Settings, network: &Network, report: &mut Report) {
+    let base_url = &settings.vendor.base_url;
+    if settings.vendor.exposes_tokens() {
+        return;
+    }
+    if let Err(reason) = check_connection(base_url, network).await {
+        let problem = format!("vendor.base_url: cannot connect to {base_url}: {reason}");
+        if reason.is_permanent() { report.faults.push(problem) } else { report.warnings.push(problem) }
     }
 }
 
@@ -123,16 +142,16 @@ fn check_address(key: &str, address: SocketAddr, report: &mut Report) -> bool {
 /// Reports a store that cannot be opened. `is_serving` is `true` if a gateway with these settings seems to run. That
 /// gateway then uses the file.
 async fn check_store(settings: &Settings, is_serving: bool, report: &mut Report) {
-    let checked = match &settings.store.url {
+    match &settings.store.url {
         StoreUrl::Sqlite(path) => match sqlite::inspect(path) {
-            Err(SqliteOpenError::InUse(_)) if is_serving => Ok(()),
-            checked => checked.map_err(|error| error.to_string()),
+            Err(SqliteOpenError::InUse(_)) if is_serving => {}
+            checked => report.faults.extend(checked.err().map(|error| format!("store: {error}"))),
         },
-        StoreUrl::Postgres(url) => {
-            postgres::inspect(url, &settings.store).await.map(drop).map_err(|error| error.to_string())
-        }
-    };
-    if let Err(error) = checked {
-        report.faults.push(format!("store: {error}"));
+        StoreUrl::Postgres(url) => match postgres::inspect(url, &settings.store).await {
+            Ok(_) => {}
+            // The error names the key.
+            Err(PostgresOpenError::Settings(error)) => report.settings.push(error),
+            Err(error) => report.faults.push(format!("store: {error}")),
+        },
     }
 }

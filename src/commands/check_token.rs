@@ -55,13 +55,14 @@ fn read(file: &Path) -> std::io::Result<String> {
 
 /// Returns the value of an `Authorization` header. A file may contain only the token, the value, or the whole header.
 fn with_scheme(text: &str) -> String {
-    let text = text.trim();
+    // An editor may begin the file with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}').trim();
     let text = match text.split_once(':') {
-        Some((name, value)) if name.eq_ignore_ascii_case("authorization") => value.trim(),
+        Some((name, value)) if name.trim_end().eq_ignore_ascii_case("authorization") => value.trim(),
         _ => text,
     };
-    match text.split_once(' ') {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => text.to_owned(),
+    match text.split_once(char::is_whitespace) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => format!("Bearer {}", token.trim()),
         _ => format!("Bearer {text}"),
     }
 }

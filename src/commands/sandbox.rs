@@ -163,7 +163,7 @@ fn read_or_create(path: &Path, make: impl Fn() -> String) -> Result<String, Fail
     fs::read_to_string(path).map_err(Failed::fault)
 }
 
-/// Settings of the sandbox, given as environment variables so that they are checked like those of `serve`.
+/// Returns the settings of the sandbox as environment variables, so that they are checked like those of `serve`.
 fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Result<Settings, Failed> {
     let file = |name: &str| home.join(name).display().to_string();
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());

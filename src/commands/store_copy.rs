@@ -74,10 +74,10 @@ async fn run_copy(mut copy: StoreCopy) -> Result<String, CopyError> {
 
 /// Formats the comparison, one line per table.
 fn table(comparisons: &[Comparison]) -> String {
-    let mut lines = format!("{:<12}{:>10}  sha256", "table", "rows");
+    let mut lines = format!("{:<17}{:>10}  sha256", "table", "rows");
     for Comparison { table, file, .. } in comparisons {
         // Writing to a string cannot fail.
-        let _ = write!(lines, "\n{table:<12}{:>10}  {}", file.rows, file.short());
+        let _ = write!(lines, "\n{table:<17}{:>10}  {}", file.rows, file.short());
     }
     lines
 }

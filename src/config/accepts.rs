@@ -95,7 +95,8 @@ impl fmt::Display for Accepts {
 }
 
 impl Accepts {
-    /// Returns a valid value that differs from the given one, for types whose bounds suffice to find one.
+    /// Returns a valid value that differs from the given value; `None` if the type and the bounds do not suffice to
+    /// find one.
     pub(super) fn other_than(&self, value: &Value) -> Option<Value> {
         match self {
             Self::Boolean => Some(Value::Boolean(!value.as_bool()?)),

@@ -12,7 +12,7 @@ use super::service_links::ServiceLinks;
 const PREFIX: &str = "GATEWAY_";
 /// Path of the settings file. The command line reads it; it is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
-/// The only list of tables. A level of digits is an index there, but a name under `tenants`.
+/// The only list of tables. In its variables a number is an index; under `tenants` a number is a name.
 const LIST_OF_TABLES: &str = "auth.issuers";
 
 /// Keys of `[network]`, and the usual variables for them in order of precedence.
@@ -78,9 +78,16 @@ fn add_proxies(table: &mut Table, environment: &BTreeMap<String, String>, origin
         let Some(network) = network.as_table_mut().filter(|network| !network.contains_key(key)) else {
             continue;
         };
-        network.insert(key.to_owned(), Value::String(text.clone()));
+        let value = if key == "no_proxy" { hosts(text) } else { Value::String(text.clone()) };
+        network.insert(key.to_owned(), value);
         origins.insert(key_path("network", key), name.clone());
     }
+}
+
+/// Splits the value of `NO_PROXY`. Other programs also accept spaces, and commas without an entry between them.
+fn hosts(text: &str) -> Value {
+    let hosts = text.split([',', ' ', '\t']).filter(|host| !host.is_empty());
+    Value::Array(hosts.map(|host| Value::String(host.to_owned())).collect())
 }
 
 /// Returns the variables that hold secrets because a setting names them. They are not settings, even if they have the
@@ -116,7 +123,7 @@ impl Variable {
         Some(Self { name: name.clone(), levels, text: text.clone() })
     }
 
-    /// Finds or creates the value that the levels of the variable name, in the table at `path`.
+    /// Finds or creates the value to which `levels` lead in the table at `path`.
     fn place<'t>(
         &self,
         table: &'t mut Table,

@@ -43,7 +43,8 @@ settings! {
         /// Source of the issuer's keys.
         keys: KeySource = inline(),
         /// Claim that names the tenant, or a list of claims. The first one in the token is used. Each is a name, a JSON Pointer
-        /// (/app/tenant) or names joined by dots (app.tenant). The value is a string, a whole number, or a list of one of these.
+        /// (/app/tenant) or names joined by dots (app.tenant). The value is a string, a whole number, a list of one of these, or an
+        /// object whose only key is the tenant and has an object as its value.
         tenant_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("tenant").example("https://example.uz/tenant"),
         /// Claim with the scopes, or a list of claims. The first one that has a scope of this API is used. Each is written as in
         /// tenant_claim. The value is a list, or a string with spaces between the scopes.

@@ -65,7 +65,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: Optional { one_of: &[] }, example: None }
     }
 
-    /// Declares one of several keys, of which exactly one must be set. The table itself checks this.
+    /// Declares one of several alternative keys. Exactly one of `keys` must be set, which the table itself checks.
     fn one_of(self, keys: &'static [&'static str]) -> Setting<Self, Optional>
     where
         Self: Sized,

@@ -8,7 +8,7 @@
 //! An operator wants to see all mistakes at once. serde stops at the first error, so `reader` reads the file key by
 //! key, with `rules` that record each problem and continue.
 //!
-//! The settings contain no secret except passwords in `store.url` and in the URLs of proxies, and no problem repeats a
+//! The settings contain no secret except passwords in the URLs of the store and of proxies, and no problem repeats a
 //! value that might contain one.
 
 mod accepts;

@@ -32,13 +32,13 @@ settings! {
         https_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
         /// Forward proxy for http:// URLs. Without it, the variables HTTP_PROXY and ALL_PROXY apply.
         http_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
-        /// Hosts to connect to without a proxy: names (including their subdomains), addresses, networks, or "*" for all. Without it,
-        /// the variable NO_PROXY applies.
+        /// Hosts to connect to without a proxy: names (including their subdomains), addresses, networks, each with or without a port, or
+        /// "*" for all. Without it, the variable NO_PROXY applies.
         no_proxy: Vec<String> = list_of(text()).default(Value::Array(Vec::new())).example(vec!["localhost", ".svc", "10.0.0.0/8"]),
         /// Also sends callbacks through the proxy. The proxy connects to the receivers, so the proxy must refuse internal addresses. The
         /// gateway still refuses a receiver whose name it resolves to a forbidden address.
         proxy_callbacks: bool = boolean().default(false),
-        /// PEM file with certificate authorities that are trusted in addition to those of the system, for AloVoice, issuers, receivers
+        /// PEM file with certificate authorities and self-signed server certificates that are trusted in addition to those of the system, for AloVoice, issuers, receivers
         /// and the trace collector. The gateway re-reads the file when it changes. The variables SSL_CERT_FILE and SSL_CERT_DIR replace
         /// the authorities of the system.
         ca_file: Option<PathBuf> = file().optional().example("/etc/alovoice/corporate-ca.pem"),

@@ -11,8 +11,8 @@ use secrecy::zeroize::Zeroizing;
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(Zeroizing<String>);
 
-/// The parameters of a connection URL, decoded: those of its query, and `user`, `password`, `host`, `port` and `dbname` of the part
-/// before. `host` and `port` are lists with commas.
+/// The decoded parameters of a connection URL: those of its query, and `user`, `password`, `host`, `port` and `dbname`
+/// from the part before the query. `host` and `port` are lists with commas.
 pub type ConnectionParameters = BTreeMap<String, Zeroizing<String>>;
 
 /// The URL does not have the form of libpq.
@@ -43,7 +43,8 @@ impl fmt::Debug for PostgresUrl {
 }
 
 impl PostgresUrl {
-    /// Parses the URL into its parameters, of which one may be a password. A parameter that occurs twice has its last value.
+    /// Parses the URL into its parameters, which may include a password. If a parameter occurs twice, its last value
+    /// counts.
     ///
     /// # Errors
     /// If the URL does not have the form of libpq. Names and values of parameters are not checked.
@@ -93,7 +94,7 @@ impl PostgresUrl {
     }
 }
 
-/// Splits `host:port`, where the host may be an IPv6 address in brackets. A port that is not given is empty.
+/// Splits `host:port`, where the host may be an IPv6 address in brackets. A missing port becomes an empty string.
 fn split_port(server: &str) -> Result<(&str, &str), InvalidPostgresUrl> {
     let (host, port) = match server.strip_prefix('[').and_then(|address| address.split_once(']')) {
         Some((address, "")) => (address, ""),
@@ -116,7 +117,7 @@ fn decode(text: &str) -> Result<Zeroizing<String>, InvalidPostgresUrl> {
 mod tests {
     use super::*;
 
-    /// The parameters as `key=value` in the order of their keys, or "invalid".
+    /// Returns the parameters as `key=value` in the order of their keys, or "invalid".
     fn read(url: &str) -> String {
         match PostgresUrl::from(url.to_owned()).expose() {
             Ok(found) => {

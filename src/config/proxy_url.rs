@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::zeroize::Zeroizing;
 use url::Url;
 
@@ -40,14 +41,40 @@ impl fmt::Debug for ProxyUrl {
 #[error("must be the URL of a proxy such as \"http://proxy.example.uz:3128\"")]
 pub struct InvalidProxyUrl;
 
+/// The characters that are not percent-encoded in a user name and a password (RFC 3986, 3.2.1), and `%`, because the text may be
+/// encoded already.
+const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'%');
+
 impl FromStr for ProxyUrl {
     type Err = InvalidProxyUrl;
 
-    /// Parses a URL. As other programs do, it reads `proxy.example.uz:3128` as a URL with `http://`.
+    /// Parses a URL. As other programs do, it reads `proxy.example.uz:3128` as a URL with `http://`. The user name and the password
+    /// need no percent-encoding, except for `%`, because they end at the last `@`.
     fn from_str(text: &str) -> Result<Self, InvalidProxyUrl> {
         let text = text.trim();
-        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let url = Url::parse(&with_scheme).map_err(|_| InvalidProxyUrl)?;
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let (user, server) =
+            rest.rsplit_once('@').map_or((None, rest), |(user, server)| (Some(user), server));
+        let user = user.map(|user| format!("{}@", utf8_percent_encode(user, USER_INFO)));
+        let url = Zeroizing::new(format!("{scheme}://{}{server}", user.unwrap_or_default()));
+        let url = Url::parse(&url).map_err(|_| InvalidProxyUrl)?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(InvalidProxyUrl)?;
         let has_only_root = matches!(url.path(), "" | "/");
         if !SCHEMES.contains(&url.scheme())
@@ -60,5 +87,28 @@ impl FromStr for ProxyUrl {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let shown = format!("{}://{host}{port}", url.scheme());
         Ok(Self { url: String::from(url).into(), shown })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_and_a_password_may_have_any_character() {
+        for (text, url) in [
+            ("http://u:p%40ss@proxy.test:3128", "http://u:p%40ss@proxy.test:3128/"),
+            ("http://u:p@ss:w@proxy.test:3128", "http://u:p%40ss%3Aw@proxy.test:3128/"),
+            ("http://CORP\\u:p#a/s?s@proxy.test", "http://CORP%5Cu:p%23a%2Fs%3Fs@proxy.test/"),
+            ("u:100%@proxy.test:3128", "http://u:100%@proxy.test:3128/"),
+            ("socks5h://u:\u{43f}@proxy.test", "socks5h://u:%D0%BF@proxy.test"),
+        ] {
+            let proxy: ProxyUrl = text.parse().unwrap();
+            assert_eq!(proxy.expose(), url, "{text}");
+            assert!(
+                proxy.to_string().ends_with("//proxy.test")
+                    || proxy.to_string().ends_with("//proxy.test:3128")
+            );
+        }
     }
 }

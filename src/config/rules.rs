@@ -125,7 +125,7 @@ impl<T> ValueRule<T> {
         ValueRule { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
-    /// Adds a check of the raw value. Its error message takes precedence over that of the rule.
+    /// Adds a check of the raw value. Its error message replaces the message of the rule.
     pub(super) fn refuse(self, check: impl Fn(RawValue<'_>) -> Option<InvalidValue> + 'static) -> Self
     where
         T: 'static,

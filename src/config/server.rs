@@ -37,7 +37,11 @@ settings! {
     }
     check |section| {
         // Port 0 requests a free port from the system, so two listeners with port 0 get different ports.
-        if listen.is_some_and(|listen| listen.port() != 0 && Some(listen) == admin_listen) {
+        let is_same = |listen: SocketAddr, admin: SocketAddr| {
+            let is_any = listen.ip().is_unspecified() || admin.ip().is_unspecified();
+            listen.port() != 0 && listen.port() == admin.port() && (is_any || listen.ip() == admin.ip())
+        };
+        if listen.zip(admin_listen).is_some_and(|(listen, admin)| is_same(listen, admin)) {
             section.problem("admin_listen", "must differ from server.listen: callers must not reach metrics and probes");
         }
         if let (Some(delay), Some(grace)) = (shutdown_delay, shutdown_grace)

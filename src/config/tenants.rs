@@ -23,11 +23,11 @@ settings! {
         /// rotate it, list several secrets, separated by white space, newest first: each callback has a signature of each. Without
         /// a secret, submissions with a callback are refused.
         callback_secret: Option<SecretSource> = CALLBACK_SECRET,
-        /// Sustained number of requests per second, instead of the one in the table rate_limit.
+        /// Sustained number of requests per second. It overrides rate_limit.requests_per_second.
         requests_per_second: Option<u32> = integer(RATE).optional().example(50),
-        /// Number of requests that may arrive at once, instead of the one in the table rate_limit.
+        /// Number of requests that may arrive at once. It overrides rate_limit.burst.
         burst: Option<u32> = integer(RATE).optional().example(150),
-        /// Maximum number of submits and polls in flight, instead of the one in the table vendor.
+        /// Maximum number of submits and polls in flight. It overrides vendor.max_concurrency.
         max_concurrency: Option<usize> = integer(CONCURRENCY).optional().example(16),
     }
 }
@@ -63,7 +63,7 @@ pub(crate) static CALLBACK_SECRET: SecretKeys = SecretKeys {
     examples: ["/run/secrets/alovoice/acme-callbacks", "ACME_CALLBACK_SECRET"],
 };
 
-/// Two keys, of which one gives the location of a secret: a file or an environment variable.
+/// Two keys, one of which gives the location of a secret: a file or an environment variable.
 #[derive(Debug)]
 pub(crate) struct SecretKeys {
     names: [&'static str; 2],

@@ -172,7 +172,7 @@ pub struct AnalysisResult {
 }
 
 impl AnalysisResult {
-    /// Whether both results say the same. Warnings belong to an answer and are no content.
+    /// Whether both results have the same content. Warnings concern the answer and are not content.
     pub fn has_same_content(&self, other: &Self) -> bool {
         let Self { ai_call_id, begin_time, transcript, tags, audio_path, warnings: _ } = self;
         (ai_call_id, begin_time, audio_path) == (&other.ai_call_id, &other.begin_time, &other.audio_path)

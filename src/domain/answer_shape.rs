@@ -22,10 +22,10 @@ pub struct AnswerShape {
 /// Hashes of the words in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ShapeWords {
-    /// All words.
+    /// Hash of all words.
     plain: u32,
-    /// The words without the id of the call that the answer is about. An id such as `a` may also be a word of the text, so both
-    /// hashes are kept.
+    /// Hash of the words without the id of the call that the answer is about. An id such as `a` may also be a word of
+    /// the text, so both hashes are kept.
     without_id: u32,
 }
 
@@ -42,7 +42,7 @@ impl AnswerShape {
         Self { status, structure: hash(structure), words: Some(words) }
     }
 
-    /// HTTP status of the answer.
+    /// Returns the HTTP status of the answer.
     pub const fn status(self) -> u16 {
         self.status
     }

@@ -16,10 +16,10 @@ macro_rules! codes {
         }
 
         impl WarningCode {
-            /// All codes.
+            /// All kinds of deviations.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Name in the API and the label `code` in metrics.
+            /// Returns the name in the API, which is also the label `code` in metrics.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }

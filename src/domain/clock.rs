@@ -17,7 +17,7 @@ impl Timestamp {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
@@ -123,17 +123,17 @@ pub struct ClockStep {
 }
 
 impl ClockStep {
-    /// The correction in milliseconds; negative if the clock was ahead.
+    /// Returns the correction in milliseconds; negative if the clock was ahead.
     pub const fn shift_millis(self) -> i64 {
         self.to.0.saturating_sub(self.from.0)
     }
 
-    /// The size of the correction.
+    /// Returns the size of the correction.
     pub const fn size(self) -> Duration {
         Duration::from_millis(self.shift_millis().unsigned_abs())
     }
 
-    /// The label `direction` in metrics.
+    /// Returns the label `direction` for metrics.
     pub const fn direction(self) -> &'static str {
         if self.shift_millis() < 0 { "backward" } else { "forward" }
     }
@@ -146,7 +146,7 @@ pub struct SteadyClock {
     base: Instant,
     /// Time at `base` in milliseconds.
     at_base: AtomicI64,
-    /// The start of the clock or its last step.
+    /// Time in milliseconds at the start of the clock or at its last step.
     since: AtomicI64,
     steps: Mutex<Vec<ClockStep>>,
 }
@@ -162,7 +162,7 @@ impl SteadyClock {
         }
     }
 
-    /// The difference from which on a correction is a step.
+    /// Minimum difference that is corrected as a step.
     pub const STEP: Duration = Duration::from_secs(10);
 
     /// Follows another clock, which shows `now`. A difference of less than [`Self::STEP`] is corrected by at most `at_most`, so that

@@ -17,7 +17,7 @@ pub enum EventPayload {
 }
 
 impl EventPayload {
-    /// Name in the API and the store.
+    /// Returns the name in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",

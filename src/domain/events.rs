@@ -1,7 +1,8 @@
 //! Events: changes of an analysis, as the feed and the callbacks report them.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::analysis::Status;
@@ -12,7 +13,7 @@ use super::resource::AnalysisResource;
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
 /// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` has the
 /// outcome).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub enum EventKind {
     /// The result is available.
     #[serde(rename = "analysis.completed")]
@@ -41,6 +42,15 @@ impl EventKind {
             Self::AnalysisFailed => "analysis.failed",
             Self::AnalysisUpdated => "analysis.updated",
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for EventKind {
+    /// Reads a string, because the derived code reports another type as malformed JSON.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let known = &["analysis.completed", "analysis.failed", "analysis.updated"];
+        Self::from_word(&word).ok_or_else(|| D::Error::unknown_variant(&word, known))
     }
 }
 

@@ -74,8 +74,8 @@ impl Bisection {
         Ok(FeedPosition(self.older + (self.younger - self.older) / 2))
     }
 
-    /// Continues with the event after `place`: the position after that event, and whether it is younger than the
-    /// deleted event.
+    /// Continues the search. `found` is the event after `place`: the position after the event, and whether the event
+    /// is younger than the deleted one.
     pub const fn learn(&mut self, place: FeedPosition, found: Option<(FeedPosition, bool)>) {
         match found {
             Some((after, false)) if after.0 <= self.younger => self.older = after.0,

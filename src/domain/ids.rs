@@ -105,10 +105,10 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The vendor's id of a recorded call: 1 to 128 of ``A-Za-z0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, neither `.`
-    /// nor `..`.
+    /// The vendor's id of a recorded call: 1 to 128 of ``A-Za-z0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` {
+    /// }``, neither `.` nor `..`.
     ///
-    /// These are the characters of a SIP `Call-ID` (RFC 3261, section 25.1) except `/`, with `=` and `#`.
+    /// These are the characters of a SIP `Call-ID` (RFC 3261, section 25.1) without `/`, and additionally `=` and `#`.
     CallId, 128, "A-Z a-z 0-9 . _ ~ : @ + = - ! \" # % ' ( ) * < > ? [ \\ ] ` { }",
     |c| c.is_ascii_alphanumeric() || "._~:@+=-!\"#%'()*<>?[\\]`{}".contains(c)
 }

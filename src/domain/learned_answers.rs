@@ -46,7 +46,7 @@ struct PendingAnswer {
     shape: AnswerShape,
     /// Number of calls that had this answer and became ready later. It saturates at [`LearnedAnswers::ENOUGH_CALLS`].
     calls: u32,
-    /// Time at which such a call became ready, to the hour.
+    /// Time at which the latest such call became ready, accurate to an hour.
     seen_at: Timestamp,
 }
 
@@ -76,7 +76,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// A meaning that needs no probe.
+    /// Creates a meaning that needs no probe.
     pub const fn certain(meaning: Meaning) -> Self {
         Self { meaning, needs_probe: None, is_unexpected: false }
     }
@@ -94,10 +94,10 @@ pub enum ProbeOutcome {
 }
 
 impl ProbeOutcome {
-    /// All outcomes.
+    /// All outcomes of a probe.
     pub const ALL: [Self; 3] = [Self::Learned, Self::Unchanged, Self::Changed];
 
-    /// Name in metrics and log lines.
+    /// Returns the name in metrics and log lines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Learned => "learned",
@@ -113,8 +113,8 @@ impl LearnedAnswers {
     /// Number of calls in progress with other answers that prove an answer for unknown calls.
     pub const ENOUGH_CALLS: u32 = 10;
 
-    /// An answer of calls in progress is forgotten after this time without such a call, because the vendor may have changed its
-    /// answers.
+    /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
+    /// changed its answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
     /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
     /// send it.
@@ -143,7 +143,7 @@ impl LearnedAnswers {
         self.unknown.first().is_none_or(|latest| latest.probed_at < since)
     }
 
-    /// The earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
+    /// Returns the earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
         let interval = i64::try_from(Self::PROBE_INTERVAL.as_millis()).unwrap_or(i64::MAX);
         Some(Timestamp::from_millis(now.as_millis().saturating_sub(interval)))

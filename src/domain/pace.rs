@@ -57,8 +57,8 @@ impl Pace {
     pub const SLOWEST_QUANTILE: f64 = 0.99;
     /// Until enough samples: the 99th percentile as a multiple of `first_after`. With default settings, five minutes.
     const ASSUMED_SLOWEST: u32 = 30;
-    /// First estimate of the 99th percentile as a multiple of the first sample: that of a log-normal distribution with a spread of
-    /// about 0.35 whose first sample is at the first decile.
+    /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
+    /// with a spread of about 0.35, and a first sample at the first decile.
     const SLOWEST_OF_FIRST: f64 = 3.5;
     /// Gain of the 99th percentile: a slower vendor is followed within a few results, a quicker vendor within some hundreds.
     const SLOWEST_GAIN: f64 = 0.2;
@@ -75,8 +75,7 @@ impl Pace {
     /// finish in the order of their processing times, so counting each of them would move the estimate to the
     /// slowest.
     const SPACING: u32 = 16;
-    /// A result that the first poll finds was probably ready earlier. This is the share of its age by which it was
-    /// earlier.
+    /// A result that the first poll finds was ready earlier, on average by this share of its age.
     const READY_BEFORE: f64 = 0.13;
     /// A first poll that is later than planned by more than this share gives no sample: it was delayed, or an old
     /// estimate planned it.

@@ -29,11 +29,11 @@ pub struct Replay {
     pub created_at: Timestamp,
     /// Time at which the last delivery was created.
     pub finished_at: Option<Timestamp>,
-    /// Number of events handed over so far: each has a delivery.
+    /// Number of replayed events so far: each has a delivery.
     pub sent: u64,
-    /// Number of these deliveries that succeeded.
+    /// Number of deliveries of the replay that succeeded.
     pub delivered: u64,
-    /// Number of these deliveries that have failed and are not retried.
+    /// Number of deliveries of the replay that have failed and are not retried.
     pub failed: u64,
     /// Trace of the request.
     pub trace: TraceContext,

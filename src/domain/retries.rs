@@ -118,7 +118,7 @@ impl RetrySchedule {
         Self(pauses)
     }
 
-    /// The longest pause between two attempts that the schedule allows.
+    /// Returns the longest pause between two attempts that the schedule allows.
     pub fn longest_pause(&self) -> Duration {
         self.0.iter().map(|pause| spread(*pause, 1.0)).fold(Self::MAX_RETRY_AFTER, Duration::max)
     }

@@ -45,6 +45,9 @@ pub enum InvalidSecret {
     /// The string is a line of a shell script or of an environment file.
     #[error("is an assignment; put only the value into the file")]
     Assignment,
+    /// The string is a URL, for example one of the vendor's with the token in it.
+    #[error("is a URL; put only the token into the file")]
+    Url,
     /// The string is not a secret of Standard Webhooks.
     #[error("must be \"whsec_\" followed by base64 of 24 to 64 bytes")]
     NotAWebhookSecret,

@@ -45,6 +45,12 @@ pub enum TransportError {
     /// The server answered with another protocol.
     #[error("the server does not speak TLS on this port")]
     NoTls,
+    /// The server requires a certificate of its clients (mutual TLS).
+    #[error("the server requires a TLS client certificate, which the gateway does not have")]
+    ClientCertificate,
+    /// The server has only older versions of TLS.
+    #[error("the server has no TLS version in common: the gateway uses TLS 1.2 and 1.3")]
+    TlsVersion,
     /// The handshake ended without a session: no common version or algorithm, or the server closed the connection.
     #[error("the TLS handshake failed: the server refused it, or has no TLS version or algorithm in common")]
     TlsHandshake,
@@ -75,6 +81,11 @@ pub enum TransportError {
 }
 
 impl TransportError {
+    /// Whether the error persists until someone changes the settings, a certificate or the proxy. Other errors may be an outage.
+    pub fn is_permanent(self) -> bool {
+        self.kind() == "tls" || matches!(self, Self::ProxyAuthentication | Self::ProxyRefused)
+    }
+
     /// Returns the kind of the error, for the labels of metrics.
     pub const fn kind(self) -> &'static str {
         match self {
@@ -88,6 +99,8 @@ impl TransportError {
             | Self::WrongName
             | Self::InvalidCertificate
             | Self::NoTls
+            | Self::ClientCertificate
+            | Self::TlsVersion
             | Self::TlsHandshake => "tls",
             Self::Reset | Self::Closed => "closed",
             Self::Protocol => "protocol",

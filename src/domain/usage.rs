@@ -27,7 +27,7 @@ impl Day {
         Self(number)
     }
 
-    /// Days since 1 January 1970.
+    /// Returns the number of days since 1 January 1970.
     pub const fn number(self) -> i64 {
         self.0
     }
@@ -90,15 +90,16 @@ pub struct Usage {
 /// Usage of deliveries to callbacks and webhooks, including test events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct DeliveryUsage {
-    /// Number of started attempts, on the day of their start: the sum of `attempt_count` of the deliveries.
+    /// Number of attempts that started on this day. Each attempt is also counted in the `attempt_count` of its
+    /// delivery.
     #[schema(example = 125)]
     pub attempts: u64,
-    /// Number of times that a delivery reached the status `delivered`, on the day when it did. A delivery that is sent again
+    /// Number of times on this day that a delivery reached the status `delivered`. A delivery that is sent again
     /// (redelivery or replay) counts again.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Number of times that a delivery reached the status `failed`, on the day when it did. It still counts if the delivery
-    /// is sent again later.
+    /// Number of times on this day that a delivery reached the status `failed`. It still counts if the delivery is
+    /// sent again later.
     #[schema(example = 0)]
     pub failed: u64,
 }

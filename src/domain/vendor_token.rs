@@ -31,6 +31,9 @@ impl VendorToken {
         if text.len() > Self::MAX_BYTES {
             return Err(InvalidSecret::TooLong { max_bytes: Self::MAX_BYTES });
         }
+        if text.contains("://") {
+            return Err(InvalidSecret::Url);
+        }
         if is_assignment(text) {
             return Err(InvalidSecret::Assignment);
         }
@@ -65,9 +68,9 @@ impl VendorToken {
         TokenFingerprint(digest.as_ref().iter().take(2).fold(0, |hash, byte| (hash << 8) | u16::from(*byte)))
     }
 
-    /// Returns the bytes with the token replaced, in each spelling in which a server may repeat it: plain, percent-encoded, with
-    /// escapes of JSON or entities of HTML, also one in another, in base64 and hexadecimal, each in UTF-8, UTF-16 or UTF-32. `None`
-    /// if the token is not there.
+    /// Replaces the token in every spelling in which a server may repeat it: plain, percent-encoded, with escapes of
+    /// JSON or entities of HTML, also one in another, and in base64 and hexadecimal. Each spelling is recognized in
+    /// UTF-8, UTF-16 and UTF-32. Returns `None` if the bytes do not contain the token.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         Echo::of(self.expose()).erased_from(bytes)
     }
@@ -91,12 +94,13 @@ impl VendorToken {
 #[serde(transparent)]
 pub struct TokenFingerprint(u16);
 
-/// Whether the text is a line of a shell script or of an environment file, such as `export TOKEN=value`. A token in base64
-/// may end with `=`.
+/// Whether the text is a line of a shell script or of an environment file, such as `export TOKEN=value` or `vendor_token=value`. A
+/// token in base64 may end with `=`.
 fn is_assignment(text: &str) -> bool {
     let Some((name, value)) = text.split_once('=') else { return text.starts_with("export ") };
-    let is_name = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+    let is_constant = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let is_name = is_constant || name.to_ascii_lowercase().ends_with("token");
     name.starts_with("export ") || (is_name && !value.trim_matches('=').is_empty())
 }
 
@@ -115,7 +119,7 @@ mod tests {
         let token = VendorToken::parse("s3cr3t\r\n").unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert_eq!(format!("{token:?}"), "VendorToken(…)");
-        for valid in ["a", "YWJj/+==", "AB=", "a=b", "-._~:@!$&()*+,;"] {
+        for valid in ["a", "YWJj/+==", "AB=", "a=b", "token=", "-._~:@!$&()*+,;"] {
             assert_eq!(VendorToken::parse(valid).unwrap().expose(), valid);
         }
     }
@@ -150,6 +154,9 @@ mod tests {
             ("export TOKEN", InvalidSecret::Assignment),
             ("VENDOR_TOKEN=ab", InvalidSecret::Assignment),
             ("TOKEN=\"ab\"", InvalidSecret::Assignment),
+            ("token=ab", InvalidSecret::Assignment),
+            ("alovoice_token=ab", InvalidSecret::Assignment),
+            ("https://cld.alovoice.uz/callsendai/ab/1", InvalidSecret::Url),
         ] {
             assert_eq!(VendorToken::parse(text).unwrap_err(), reason, "{text:?}");
         }

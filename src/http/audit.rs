@@ -33,8 +33,8 @@ struct Entry {
     /// For an operation that only reads, the id is known only with the answer.
     request_id: Option<String>,
     trace: Option<RequestTrace>,
-    /// The calls that the request concerns. A call has a status if it differs from that of the answer. Each call gets
-    /// a line; a request without calls gets one.
+    /// The calls that the request concerns. A call has its own status if that status differs from the status of the
+    /// answer. Each call gets a line; a request without calls gets one.
     calls: Vec<(CallId, Option<u16>)>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,

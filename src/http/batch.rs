@@ -65,7 +65,7 @@ fn read(item: &RawValue, index: usize, trace: TraceContext) -> Result<Submission
     read().map_err(|error| error.within(&format!("/analyses/{index}")))
 }
 
-/// Returns the `call_id` of an item, even if the item is invalid otherwise, cut to the length of a call id.
+/// Returns the `call_id` of an item, cut to the maximum length of a call id. The rest of the item may be invalid.
 fn named(item: &RawValue) -> Option<String> {
     let fields: serde_json::Value = serde_json::from_str(item.get()).ok()?;
     Some(fields.get("call_id")?.as_str()?.chars().take(CallId::MAX_LEN).collect())
@@ -77,7 +77,7 @@ impl JsonFields for SubmitAnalyses {
     }
 }
 
-/// Submits many calls, each accepted or refused on its own.
+/// Submits many calls. Each is accepted or refused independently of the others.
 pub(super) async fn submit_analyses(
     request: ApiRequest<(), NoQuery, JsonBody<SubmitAnalyses>>,
 ) -> Result<HttpResponse, ApiError> {

@@ -66,7 +66,7 @@ pub trait JsonFields: DeserializeOwned {
         false
     }
 
-    /// Advice for a caller who sends an unknown field at this JSON pointer.
+    /// Returns advice for a caller who sends an unknown field at this JSON pointer.
     fn advice(_pointer: &str) -> Option<&'static str> {
         None
     }
@@ -165,10 +165,10 @@ fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
     Err(unsupported(&format!("the body must be of type application/json{patch} in UTF-8")))
 }
 
-/// Whether this name of a character encoding means UTF-8. Clients also write `utf8`, which is not registered.
+/// Whether this name of a character encoding means UTF-8 or its subset ASCII. Clients also write `utf8`, which is not registered.
 fn is_utf_8(charset: &str) -> bool {
     let letters: String = charset.chars().filter(char::is_ascii_alphanumeric).collect();
-    letters.eq_ignore_ascii_case("utf8")
+    ["utf8", "usascii", "ascii"].iter().any(|name| letters.eq_ignore_ascii_case(name))
 }
 
 /// Whether the media type is JSON for this method. A merge patch has its own media type (RFC 7396, 4).

@@ -33,8 +33,8 @@ const API_HEADERS: &[&str] = &[
     "x-request-id",
 ];
 
-/// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API ignores
-/// them, so that they need not be removed from the page.
+/// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API
+/// allows and ignores them, so pages need not remove them.
 const IGNORED_HEADERS: &[&str] = &[
     // Safelisted headers. A browser asks for them if their values are unusual.
     "accept-language",
@@ -51,8 +51,9 @@ const IGNORED_HEADERS: &[&str] = &[
     "cache-control",
     "expires",
     "pragma",
-    // Frameworks and browsers: Laravel, Livewire, jQuery, Angular, Django, Rails, htmx, Inertia and others.
+    // Frameworks and browsers: Laravel, Livewire, jQuery, Angular, Django, Rails, htmx, Inertia, Bitrix24 and others.
     "access-control-allow-origin",
+    "bx-ajax",
     "csrf-token",
     "dnt",
     "hx-boosted",
@@ -68,6 +69,8 @@ const IGNORED_HEADERS: &[&str] = &[
     "upgrade-insecure-requests",
     "user-agent",
     "x-app-version",
+    "x-bitrix-csrf-token",
+    "x-bitrix-site-id",
     "x-client-name",
     "x-client-version",
     "x-csrf-token",
@@ -146,6 +149,8 @@ pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
         .allowed_methods(METHODS)
         .allowed_headers(API_HEADERS.iter().chain(IGNORED_HEADERS).copied())
         .expose_headers(RESPONSE_HEADERS)
+        // A gateway in an internal network, called by a page of a public origin (Private Network Access).
+        .allow_private_network_access()
         .max_age(MAX_AGE);
     let origins = &settings.allowed_origins;
     Condition::new(

@@ -120,8 +120,10 @@ pub struct Attempt {
     /// Start time. The attempt is recorded before the request is sent.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// The outcome: `delivered`, `refused`, `gone`, `timeout`, `connect`, `dns`, `tls`, `closed`, `protocol`, `forbidden`,
-    /// `unsigned` or `request`. It is `null` while the attempt is in progress, or if the gateway crashed during it.
+    /// The outcome: `delivered`, `refused` (another status than 2xx), `gone` (410), `timeout`, `connect`, `dns`,
+    /// `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed), `unsigned` (no secret could be
+    /// read) or `request` (the request could not be built). It is `null` while the attempt is in progress, or if the
+    /// gateway crashed during it.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,
     /// The HTTP status of the receiver, if it answered.

@@ -45,8 +45,10 @@ pub struct ListEvents {
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, example = 100)]
     limit: Option<usize>,
     /// For streams: the same as the header `Last-Event-ID`, for libraries that cannot send this header. The header takes
-    /// precedence; both take precedence over `after`.
-    #[serde(rename = "lastEventId")]
+    /// precedence; both take precedence over `after`. `Last-Event-ID`, `last-event-id`, `last_event_id` and `lastEventID` are other
+    /// names of this parameter.
+    #[serde(rename = "lastEventId", alias = "Last-Event-ID", alias = "last-event-id")]
+    #[serde(alias = "last_event_id", alias = "lastEventID")]
     #[param(max_length = 64, pattern = r"^[A-Za-z0-9_-]*$")]
     last_event_id: Option<String>,
 }
@@ -102,8 +104,8 @@ pub(super) async fn list_events(
         if limit.is_some() {
             return Err(ApiError::invalid_field("?limit", "must not be given for a stream"));
         }
-        let header = http.headers().get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or_default());
-        let given = [("Last-Event-ID", header), ("?lastEventId", last_event_id.as_deref())];
+        let header = http.headers().get(LAST_EVENT_ID).map(|last| String::from_utf8_lossy(last.as_bytes()));
+        let given = [("Last-Event-ID", header.as_deref()), ("?lastEventId", last_event_id.as_deref())];
         let last =
             given.into_iter().find_map(|(name, last)| Some((name, last.filter(|last| !last.is_empty())?)));
         let last = last.map(|(name, last)| start(tenant, name, last)).transpose()?;

@@ -25,8 +25,9 @@ type Advice = fn(&str) -> Option<&'static str>;
 /// another form.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8], advice: Advice) -> Result<T, ApiError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    if is_utf_16(body) {
-        return Err(ApiError::new(MALFORMED_BODY, "the body is encoded in UTF-16: send it in UTF-8"));
+    if let Some(encoding) = wide_encoding(body) {
+        let detail = format!("the body is encoded in {encoding}: send it in UTF-8");
+        return Err(ApiError::new(MALFORMED_BODY, detail));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer)
@@ -48,6 +49,8 @@ fn invalid(body: &[u8], pointer: &str, error: &serde_json::Error, advice: Advice
     } else if is("lone leading surrogate in hex escape") || is("unexpected end of hex escape") {
         // JSON can express half of a pair, but no text can hold it.
         ApiError::invalid_field(shortened(pointer), LONE_SURROGATE)
+    } else if is("number out of range") {
+        ApiError::invalid_field(shortened(pointer), "has a number that is too large")
     } else if is("invalid unicode code point") {
         let detail = format!("{} {}", shortened(pointer), encoding_rule(body));
         ApiError::new(MALFORMED_BODY, detail)
@@ -61,12 +64,17 @@ fn malformed(error: &serde_json::Error) -> ApiError {
     ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
 }
 
-/// Whether a text begins with the byte order mark of UTF-16, or with an ASCII character in UTF-16.
-fn is_utf_16(body: &[u8]) -> bool {
-    matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=127, ..] | [1..=127, 0, ..])
+/// Returns the encoding of a text that begins with the byte order mark of UTF-16 or UTF-32, or with an ASCII character in one of them.
+fn wide_encoding(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0, 0, 0, 1..=127, ..] | [1..=127, 0, 0, 0, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=127, ..] | [1..=127, 0, ..] => Some("UTF-16"),
+        _ => None,
+    }
 }
 
-/// Returns the rule that a text in another encoding than UTF-8 breaks.
+/// Returns the broken rule, for a text in an encoding other than UTF-8.
 fn encoding_rule(body: &[u8]) -> &'static str {
     let invalid = std::str::from_utf8(body).err().map(|error| &body[error.valid_up_to()..]);
     match invalid {

@@ -37,8 +37,8 @@ pub struct ListAnalyses {
     /// script, and in the alphabets of 1995 and 2026: `salom` finds `салом`, `shahar` finds `şahar`.
     #[param(min_length = 1, max_length = 256, pattern = r"\S")]
     q: Option<String>,
-    /// Search only the words of this speaker. Without `q`, the filter selects calls in which this speaker says
-    /// anything.
+    /// Search only the words of this speaker. Without `q`, the filter selects calls in which this speaker says at
+    /// least one word.
     #[param(inline)]
     speaker: Option<SpeakerSide>,
     /// Only calls first submitted after this time, for example `2026-11-01T00:00:00Z`.

@@ -39,7 +39,8 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[&str], default: usize)
 /// The precision of a range that names a type without wildcards.
 const EXACT: u8 = 2;
 
-/// Returns the precision of a range, in lower case, that matches a type; `None` if it does not match.
+/// Returns the precision of a range that matches a type; `None` if the range does not match. The range is in lower
+/// case.
 fn precision(range: &str, offer: &str) -> Option<u8> {
     let is_of_kind = |kind: &str| offer.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
     match range.strip_suffix("/*") {

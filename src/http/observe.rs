@@ -70,7 +70,9 @@ pub async fn observe(
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
         // Another service is unavailable. The code that noticed it logs the reason.
-        503 => tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: unavailable"),
+        503 => {
+            tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: service unavailable");
+        }
         500.. => tracing::error!(request_id, trace_id = %trace, status, took_ms, "request failed"),
         _ => tracing::debug!(status, took_ms, "request answered"),
     }

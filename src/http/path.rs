@@ -1,4 +1,4 @@
-//! Path parameters.
+//! Parameters in the paths of operations.
 
 use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
@@ -59,7 +59,7 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// Returns 404 for a text that is not a generated id, as for the id of an unknown resource.
+/// Answers 404 if a text is not a generated id, as for the id of an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }

@@ -118,7 +118,7 @@ impl ApiError {
         Some((refusal.unwrap_or_else(|| Refusal::without_token(self.kind.code)), &self.detail))
     }
 
-    /// Moves the pointers of the errors below `pointer`, which has no `#`.
+    /// Puts `pointer` before the pointers of the errors. `pointer` has no `#`.
     pub fn within(mut self, pointer: &str) -> Self {
         let was_invalid = self.kind == INVALID_REQUEST;
         for error in &mut self.errors {

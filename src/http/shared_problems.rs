@@ -71,7 +71,12 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
     problem("LinkNotFound", NOT_FOUND, None, "The link is unknown, or the recording no longer exists."),
     problem("LinkExpired", LINK_EXPIRED, None, "The link has expired."),
     problem("NotAcceptable", NOT_ACCEPTABLE, None, "`Accept` excludes all available media types."),
-    problem("PreconditionFailed", PRECONDITION_FAILED, None, "The condition of the request is false."),
+    problem(
+        "PreconditionFailed",
+        PRECONDITION_FAILED,
+        None,
+        "The condition in `If-Match` or `If-Unmodified-Since` is false.",
+    ),
     problem(
         "RangeNotSatisfiable",
         RANGE_NOT_SATISFIABLE,

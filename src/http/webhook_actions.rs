@@ -71,7 +71,7 @@ pub(super) async fn test_webhook(
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(accepted))
 }
 
-/// Replaces the secret. The answer is the only one that contains it.
+/// Replaces the secret. Only this answer contains the new secret.
 pub(super) async fn rotate_webhook_secret(
     request: ApiRequest<WebhookId, NoQuery, OptionalBody<RotateSecret>>,
 ) -> Result<HttpResponse, ApiError> {

@@ -131,8 +131,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
-/// Returns the filter for a list of event types. Without the list, the filter is the `default`, which the error
-/// names.
+/// Returns the filter for a list of event types. `default` describes the filter without a list, for the error text.
 pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFilter, String> {
     let most = EventKind::ALL.len();
     match EventFilter::new(kinds) {

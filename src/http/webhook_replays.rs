@@ -66,16 +66,17 @@ pub struct ReplayResource {
     /// The types of events.
     #[schema(max_items = 3)]
     events: Vec<EventKind>,
-    /// Number of events handed over so far: each has a delivery, new or restarted.
+    /// Number of replayed events so far: each has a delivery, new or restarted.
     sent: u64,
-    /// Number of these deliveries that have succeeded. The others, up to `sent`, are pending, have failed or were deleted.
+    /// Number of deliveries of the replay that have succeeded. The others, up to `sent`, are pending, have failed or
+    /// were deleted.
     delivered: u64,
-    /// Number of these deliveries that have failed and are not retried. A later redelivery does not change it.
+    /// Number of deliveries of the replay that have failed and are not retried. A later redelivery does not change it.
     failed: u64,
     /// Time of the request.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Time when the last event was handed over; `null` before that. Deliveries may still be pending then.
+    /// Time when the delivery of the last event was created; `null` before that. Deliveries may still be pending then.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
 }

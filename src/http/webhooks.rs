@@ -11,7 +11,7 @@ use super::webhook_input::{ChangeWebhook, CreateWebhook};
 use super::webhook_resource::{WebhookList, WebhookResource, not_cached};
 use crate::domain::ids::WebhookId;
 
-/// Registers a webhook. The answer is the only one that contains its secret.
+/// Registers a webhook. Only this answer contains the secret of the webhook.
 pub(super) async fn create_webhook(
     request: ApiRequest<(), NoQuery, JsonBody<CreateWebhook>>,
 ) -> Result<HttpResponse, ApiError> {

@@ -6,14 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_native_certs::{ErrorKind, load_native_certs};
-use webpki::EndEntityCert;
 
+use crate::certificates::CertificateVerifier;
 use crate::config::{NetworkSettings, SettingsProblem};
 use crate::secrets::{ReloadableSecrets, SecretKind, UnusableSecret, Watched};
 
@@ -21,6 +18,8 @@ use crate::secrets::{ReloadableSecrets, SecretKind, UnusableSecret, Watched};
 const KEY: &str = "network.ca_file";
 /// The variable that names a file with the authorities of the system.
 const SYSTEM_FILE: &str = "SSL_CERT_FILE";
+/// The variable that names folders with the authorities of the system.
+const SYSTEM_FOLDER: &str = "SSL_CERT_DIR";
 
 /// The current certificate authorities.
 pub(super) struct Authorities {
@@ -30,23 +29,9 @@ pub(super) struct Authorities {
 
 enum Verifier {
     /// The verifier uses the authorities of the system.
-    System(Arc<WebPkiServerVerifier>),
+    System(Arc<CertificateVerifier>),
     /// The verifier uses the authorities of the system and of the file.
-    WithFile(Arc<Watched<Arc<WebPkiServerVerifier>>>),
-}
-
-/// The server signed its certificate itself.
-#[derive(Debug, thiserror::Error)]
-#[error("the certificate is self-signed")]
-pub(super) struct SelfSigned;
-
-/// The reason why the content of a file of authorities cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum InvalidAuthorities {
-    #[error("has no certificate in PEM format")]
-    Empty,
-    #[error("has a certificate that cannot be used: {0}")]
-    Certificate(Box<dyn std::error::Error + Send + Sync>),
+    WithFile(Arc<Watched<CertificateVerifier>>),
 }
 
 impl Authorities {
@@ -60,10 +45,10 @@ impl Authorities {
         let mut system = RootCertStore::empty();
         system.add_parsable_certificates(found.certs);
         let verifier = match settings.ca_file.as_deref() {
-            None => Verifier::System(verifier(system).map_err(|_| none_found())?),
+            None => Verifier::System(Arc::new(CertificateVerifier::new(system).map_err(|_| none_found())?)),
             Some(file) => {
                 let parse = move |content: &[u8]| {
-                    with_added(system.clone(), content)
+                    CertificateVerifier::with_file(system.clone(), content)
                         .map_err(|error| UnusableSecret::InvalidAuthorities(Box::new(error)))
                 };
                 let kind = SecretKind::CertificateAuthorities;
@@ -84,15 +69,15 @@ impl Authorities {
         &self.warnings
     }
 
-    fn current(&self) -> Arc<WebPkiServerVerifier> {
+    fn current(&self) -> Arc<CertificateVerifier> {
         match &self.verifier {
             Verifier::System(verifier) => Arc::clone(verifier),
-            Verifier::WithFile(verifier) => Arc::clone(&verifier.current()),
+            Verifier::WithFile(verifier) => verifier.current(),
         }
     }
 }
 
-/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files are only ignored.
+/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files are ignored.
 fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> {
     let named = std::env::var_os(SYSTEM_FILE)?;
     match &error.kind {
@@ -103,30 +88,18 @@ fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> 
     }
 }
 
+/// Returns the problem of a system without authorities. It names the variable that replaces them, if there is one.
 fn none_found() -> SettingsProblem {
-    let detail = "the system has no certificate authorities: install the package ca-certificates, or set this key or the \
-                  variable SSL_CERT_FILE";
-    SettingsProblem { path: KEY.to_owned(), detail: detail.to_owned() }
-}
-
-fn with_added(
-    mut roots: RootCertStore,
-    content: &[u8],
-) -> Result<Arc<WebPkiServerVerifier>, InvalidAuthorities> {
-    let before = roots.len();
-    for certificate in CertificateDer::pem_slice_iter(content) {
-        let certificate = certificate.map_err(|error| InvalidAuthorities::Certificate(error.into()))?;
-        roots.add(certificate).map_err(|error| InvalidAuthorities::Certificate(error.into()))?;
-    }
-    if roots.len() == before {
-        return Err(InvalidAuthorities::Empty);
-    }
-    verifier(roots).map_err(|error| InvalidAuthorities::Certificate(error.into()))
-}
-
-fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
+    let named = [SYSTEM_FILE, SYSTEM_FOLDER].into_iter().find(|name| std::env::var_os(name).is_some());
+    let (path, detail) = match named {
+        Some(variable) => (variable, "names no file with a certificate in PEM format"),
+        None => (
+            KEY,
+            "the system has no certificate authorities: install the package ca-certificates, or set this key or the variable \
+             SSL_CERT_FILE",
+        ),
+    };
+    SettingsProblem { path: path.to_owned(), detail: detail.to_owned() }
 }
 
 impl fmt::Debug for Authorities {
@@ -146,13 +119,9 @@ impl ServerCertVerifier for Authorities {
     ) -> Result<ServerCertVerified, Error> {
         let verified =
             self.current().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        verified.map_err(|error| {
+        verified.inspect_err(|error| {
             // The error has the names and the validity of the certificate. Callers see only the kind of the error.
             tracing::warn!(server_name = ?server_name, %error, "TLS certificate rejected");
-            if is_untrusted(&error) && is_self_signed(end_entity) {
-                return CertificateError::Other(OtherError(Arc::new(SelfSigned))).into();
-            }
-            error
         })
     }
 
@@ -177,21 +146,4 @@ impl ServerCertVerifier for Authorities {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.current().supported_verify_schemes()
     }
-}
-
-/// Returns whether the server signed its certificate itself. A certificate made by `openssl req -x509` is also an
-/// authority, and webpki reports an authority that is used for a server.
-fn is_untrusted(error: &Error) -> bool {
-    match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
-        Error::InvalidCertificate(CertificateError::Other(OtherError(error))) => {
-            matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-        }
-        _ => false,
-    }
-}
-
-fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
-    EndEntityCert::try_from(certificate)
-        .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
 }

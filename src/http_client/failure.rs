@@ -7,10 +7,10 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-use rustls::{CertificateError, OtherError};
+use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible};
 use url::Url;
 
-use super::authorities::SelfSigned;
+use crate::certificates::SelfSigned;
 use crate::domain::transport_error::TransportError;
 
 /// Explains a failed request. `is_proxied` is `true` if a proxy forwards requests to the URL.
@@ -23,6 +23,10 @@ pub(super) fn explain(error: &reqwest::Error, is_proxied: impl Fn(&Url) -> bool)
     }
     if let Some(reason) = causes(error).find_map(of_proxy) {
         return reason;
+    }
+    // With socks4 and socks5 the client resolves the name of the server itself.
+    if causes(error).any(|cause| cause.to_string() == "error resolving for socks proxy") {
+        return of_dns(error);
     }
     // With an http:// URL, the client connects only to the proxy, so a failed connection is one to the proxy.
     let is_to_proxy = error.url().is_some_and(|url| url.scheme() == "http" && is_proxied(url));
@@ -57,6 +61,13 @@ fn of_tls(error: &rustls::Error) -> TransportError {
     match error {
         rustls::Error::InvalidCertificate(error) => of_certificate(error),
         rustls::Error::InvalidMessage(_) => TransportError::NoTls,
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            TransportError::ClientCertificate
+        }
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            TransportError::TlsVersion
+        }
         _ => TransportError::TlsHandshake,
     }
 }

@@ -46,9 +46,9 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
     ])
 }
 
-/// Returns the values of the columns for the work: stage; due, start and submit times; submits; time of acceptance;
-/// polls and errors; `ETag`; the times since which the result has been empty or missing, or the call unknown; shapes of
-/// the answers.
+/// Returns the values of the columns for the work, in this order: stage; due, start and submit times; number of
+/// submits; time of acceptance; numbers of polls and errors; `ETag`; times since which the result is empty, the result
+/// is missing, and the call is denied; shapes of the answers.
 pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 13] {
     let work = analysis.work.as_ref();
     [

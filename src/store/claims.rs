@@ -55,7 +55,7 @@ pub struct ClaimedWork {
 pub struct ClaimBatch<T> {
     /// The claimed work.
     pub claimed: Vec<T>,
-    /// Time when the next unclaimed work is due, as far as the claim has read.
+    /// Time when the next unclaimed work is due, among the work that the claim has read.
     pub next_due: Option<Timestamp>,
 }
 

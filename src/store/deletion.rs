@@ -108,8 +108,8 @@ pub(super) struct DeleteExpired {
     pub(super) limit: usize,
 }
 
-/// A pending delivery keeps its event and its analysis. The exception is a delivery that may wait forever: its
-/// webhook is disabled, or could not sign since before the retention period.
+/// A pending delivery keeps its event and its analysis. The exception is a delivery that may wait forever: its webhook
+/// is disabled, or has been unable to sign for longer than the retention period.
 const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";

@@ -17,7 +17,8 @@ use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::EventFilter;
 
-/// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that want it.
+/// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that
+/// receive its type.
 pub(super) async fn announce(
     transaction: &impl Transaction,
     row: i64,

@@ -37,8 +37,8 @@ pub trait FeedStore: Send + Sync {
     /// Returns the position after the last event.
     async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError>;
 
-    /// Returns the position after an event. If the event was deleted, returns a position that no younger event
-    /// precedes. Events written within a minute of the deleted event may then be read twice.
+    /// Returns the position after an event. If the event was deleted, returns a position before all younger events.
+    /// Events written within a minute of the deleted event may then be read twice.
     async fn feed_position(&self, tenant: &TenantId, event: EventId) -> Result<FeedPosition, StoreError>;
 }
 
@@ -84,7 +84,7 @@ struct ReadEvents {
 }
 
 /// Parameters: the tenant, the position, the maximum number of events and the maximum number of bytes. PostgreSQL
-/// does not send the events after the one that exceeds the bytes, and measures bodies without reading them. `SQLite`
+/// stops after the first event that exceeds the number of bytes, and measures bodies without reading them. `SQLite`
 /// reads only the rows that the caller consumes.
 pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
     &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],

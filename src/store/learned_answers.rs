@@ -1,4 +1,5 @@
-//! What is learned of the vendor's answers, per tenant, and the lease of the probe that learns from an unknown call.
+//! The learned answers of the vendor, per tenant, and the lease of the probe that learns the answer for an unknown
+//! call.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub struct ProbeClaim {
 /// The learned answers of the tenants.
 #[async_trait]
 pub trait LearnedAnswersStore: Send + Sync {
-    /// Reads what was learned with a token.
+    /// Reads the answers that were learned with a token.
     async fn find_learned_answers(
         &self,
         tenant: &TenantId,
@@ -93,7 +94,7 @@ impl<E: Engine> LearnedAnswersStore for E {
     }
 }
 
-/// Learned answers as a transition read them.
+/// Learned answers, as read by a transition.
 pub(super) struct FoundAnswers {
     account: Option<TokenFingerprint>,
     stored: Option<LearnedAnswers>,
@@ -110,7 +111,7 @@ pub(super) async fn find(
 }
 
 impl FoundAnswers {
-    /// The answers that the token taught.
+    /// Returns the learned answers if they were learned with this token, and no answers otherwise.
     pub(super) fn answers(&self) -> LearnedAnswers {
         let stored = self.stored.clone().unwrap_or_default();
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))

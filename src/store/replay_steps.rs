@@ -21,7 +21,7 @@ const REPLAY_BATCH: usize = 200;
 const REPLAY_BACKLOG: usize = 400;
 /// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
-/// Pause after a failure to read a replay. A replica of another version may be able to read it.
+/// Pause after a failure to read a replay. Another replica with another version may be able to read it.
 const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
 /// Pause of a replay whose webhook is disabled. Enabling the webhook ends the pause.
 const REPLAY_PAUSE_WHILE_DISABLED: Duration = Duration::from_secs(60);
@@ -137,7 +137,7 @@ static SEND: Sql = Sql::new(&[
      finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'",
 ]);
 
-/// Takes the replay, the event and the webhook.
+/// Parameters: the replay, the event and the webhook.
 static AWAIT: Sql =
     Sql::new(&["INSERT INTO replay_deliveries (replay, delivery) SELECT ?1, seq FROM deliveries \
      WHERE event = ?2 AND webhook = ?3 AND url = '' ON CONFLICT DO NOTHING"]);

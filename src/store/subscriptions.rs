@@ -7,8 +7,8 @@ use super::values::values;
 use crate::domain::ids::{TenantId, WebhookId};
 
 /// Waits until all transactions that write events of the tenant have committed, and blocks new ones until this
-/// transaction ends. So each event is fanned out either with the webhooks before this transaction or with those after
-/// it. `SQLite` has one writer and needs no lock.
+/// transaction ends. So an event goes either to the webhooks as they were before this transaction, or to the webhooks
+/// as they are after it. `SQLite` has one writer and needs no lock.
 pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
     static LOCK: Sql = Sql::per_engine(
         &[],

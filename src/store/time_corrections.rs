@@ -1,8 +1,8 @@
 //! Corrections of stored times after a clock was wrong.
 //!
-//! A clock that was ahead leaves times in the future: work waits until then, and rounds have no deadline. A clock
-//! that was behind, such as one that started in 1970, leaves rounds that seem to be past their deadline, and results that seem
-//! to be past their retention. The rule repairs both, as far as it knows by how much the clock was wrong.
+//! A clock that was ahead leaves times in the future: work waits until then, and deadlines come too late. A
+//! clock that was behind, such as one that started in 1970, leaves times in the past: deadlines and retention periods
+//! seem to be over. The rule repairs both, as far as it knows by how much the clock was wrong.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use crate::domain::pace::Pace;
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that had lost its time.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
-/// Finished analyses and events keep their times after a smaller correction. A machine that was suspended makes the same step
-/// as a clock that was wrong, and its finished work has the right times.
+/// Finished analyses and events keep their times after a smaller correction. The clock of a machine that was suspended
+/// makes the same step as a wrong clock, but the times of its finished work are right.
 const LARGE_STEP: Duration = Duration::from_hours(24);
 /// The longest time for which the key of a request is remembered.
 const KEY_RETENTION: Duration = Duration::from_hours(24);
-/// The longest wait of a replay. It depends on nothing but its webhook.
+/// The longest pause of a replay.
 const LONGEST_REPLAY_PAUSE: Duration = Duration::from_hours(1);
-/// The longest pause of a webhook after failures, with room for a change of it.
+/// The longest pause of a webhook after failures, with a margin.
 const LONGEST_WEBHOOK_PAUSE: Duration = Duration::from_hours(1);
 
 /// Corrections of stored times.
@@ -78,21 +78,21 @@ macro_rules! bounded {
     };
 }
 
-/// Times from which the ages of unfinished work count.
+/// Times from which the age of unfinished work is measured. Parameters: the first time, the last time and the shift.
 static AGES: Sql = Sql::new(&[
     "UPDATE analyses SET ",
     shifted!("started_at", "accepted_at", "empty_since", "missing_since", "denied_since"),
     " WHERE stage IS NOT NULL AND (started_at BETWEEN ?1 AND ?2 OR accepted_at BETWEEN ?1 AND ?2)",
 ]);
 
-/// The time of the submission, of calls that have no result yet.
+/// Submission times of calls that have no result yet. Parameters: as for [`AGES`].
 static SUBMISSIONS: Sql = Sql::new(&[
     "UPDATE analyses SET ",
     shifted!("submitted_at"),
     " WHERE stage IS NOT NULL AND finished_at IS NULL AND submitted_at BETWEEN ?1 AND ?2",
 ]);
 
-/// Times of what happened. Each statement takes the first time, the last time and the shift.
+/// Times in the past. Parameters: as for [`AGES`].
 static HISTORY: [Sql; 6] = [
     Sql::new(&[
         "UPDATE analyses SET ",
@@ -122,11 +122,11 @@ static HISTORY: [Sql; 6] = [
     ]),
 ];
 
-/// Times until which keys of requests are remembered.
+/// Times until which keys of requests are remembered. Parameters: as for [`AGES`].
 static KEYS: Sql =
     Sql::new(&["UPDATE idempotency SET ", shifted!("expires_at"), " WHERE expires_at BETWEEN ?1 AND ?2"]);
 
-/// Times at which waiting work continues. Each statement takes the time now and how far the clock was ahead.
+/// Times at which waiting work continues. Parameters: the current time, and the time by which the clock was ahead.
 static WAITING: [Sql; 4] = [
     Sql::new(&["UPDATE analyses SET due_at = due_at - ?2 WHERE stage IS NOT NULL AND due_at > ?1"]),
     Sql::new(&["UPDATE deliveries SET due_at = due_at - ?2 WHERE status = 'pending' AND due_at > ?1"]),
@@ -134,8 +134,8 @@ static WAITING: [Sql; 4] = [
     Sql::new(&["UPDATE webhooks SET paused_until = paused_until - ?2 WHERE paused_until > ?1"]),
 ];
 
-/// Takes the time now, the earliest possible time, the latest time that is not in the future, the latest time at which the work
-/// may be due, and the latest time that finished work keeps: receivers have got it already.
+/// Parameters: the current time, the earliest possible time, the latest time that is not in the future, the latest
+/// time at which the work may be due, and the latest time that finished work keeps, because receivers already have it.
 static SUBMITS: Sql = Sql::new(&[BOUND_WORK, "stage = 'submit'", IMPOSSIBLE]);
 static POLLS: Sql = Sql::new(&[BOUND_WORK, "stage <> 'submit'", IMPOSSIBLE]);
 const BOUND_WORK: &str = concat!(
@@ -177,10 +177,11 @@ impl Rule for CorrectTimes {
 }
 
 impl CorrectTimes {
-    /// Moves times that are impossible to the present: those too far in the future, and those from before any gateway.
+    /// Replaces impossible times by the current time: times too far in the future, and times before the first gateway
+    /// existed.
     async fn limit(&self, transaction: &impl Transaction, now: Timestamp) -> Result<usize, StoreError> {
         let (soon, far) = (now + TOLERANCE, now + LARGE_STEP);
-        // A clock that is itself behind must not call the right times wrong.
+        // If the clock is behind, an earlier time may be right.
         let earliest = if now > EARLIEST { EARLIEST } else { Timestamp::from_millis(i64::MIN) };
         let latest_poll = now + Pace::longest_pause(transaction.policy());
         let mut limited = 0;
@@ -209,7 +210,7 @@ async fn shift(transaction: &impl Transaction, step: ClockStep) -> Result<usize,
     let values = values![step.since, step.from, step.shift_millis()];
     let mut shifted = transaction.execute(&AGES, values).await?;
     shifted += transaction.execute(&SUBMISSIONS, values).await?;
-    // Only then are the times of the wrong clock apart from all others.
+    // Only after such a step do the times of the wrong clock not overlap with right times.
     if step.size() >= LARGE_STEP && step.size() > step.from.since(step.since) {
         for statement in &HISTORY {
             shifted += transaction.execute(statement, values).await?;
@@ -220,7 +221,7 @@ async fn shift(transaction: &impl Transaction, step: ClockStep) -> Result<usize,
     Ok(shifted)
 }
 
-/// The newest time that the store holds of something that happened.
+/// Returns the latest time of an event or of a start of work in the store.
 async fn newest(transaction: &impl Transaction) -> Result<Option<Timestamp>, StoreError> {
     let mut newest = None;
     for select in [

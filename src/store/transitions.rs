@@ -29,7 +29,7 @@ pub struct Applied {
     pub event: Option<EventKind>,
     /// Number of polls in the round of this step.
     pub polls: u32,
-    /// A probe for unknown calls is needed that starts at this time or later.
+    /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when the step changed it.
     pub confirmation: Option<Confirmation>,

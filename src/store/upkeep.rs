@@ -34,7 +34,7 @@ pub struct Stats {
 pub struct WebhookCounts {
     /// Webhooks that get all events.
     pub enabled: u64,
-    /// Webhooks that are paused after consecutive failures, or that single deliveries probe.
+    /// Webhooks that are paused after consecutive failures or are probed by a single delivery.
     pub paused: u64,
     /// Webhooks that get no events.
     pub disabled: u64,

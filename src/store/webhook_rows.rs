@@ -70,8 +70,9 @@ fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
     }
 }
 
-/// Returns the values of `url`, `events`, `payload`, `description`, `header_names`, `headers`, `secret`, `previous_secret`,
-/// `previous_until`, `disabled_at`, `disabled_reason`, `created_at` and `updated_at`.
+/// Returns the values of the columns that a change writes: `url`, `events`, `payload`, `description`, `header_names`,
+/// `headers`, `secret`, `previous_secret`, `previous_until`, `disabled_at`, `disabled_reason`, `created_at` and
+/// `updated_at`.
 pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 13] {
     let Webhook { sealed, disabled, .. } = webhook;
     let previous = sealed.previous_secret.as_ref();

@@ -79,9 +79,9 @@ metrics! {
     vendor_probes: IntCounterVec = "vendor_probes_total" ["tenant", "outcome"],
         "Number of probes that ask AloVoice for a call that cannot exist, by tenant and outcome.";
     submissions_unconfirmed: IntCounterVec = "submissions_unconfirmed_total" ["tenant"],
-        "Number of submits of which AloVoice's answers do not show whether it accepted the call.";
+        "Number of submits for which AloVoice's answers do not show whether it accepted the call, by tenant.";
     submissions_repeated: IntCounterVec = "submissions_repeated_total" ["tenant"],
-        "Number of calls that are submitted again after a submit of unknown outcome.";
+        "Number of calls that were submitted again after a submit of unknown outcome, by tenant.";
     analyses: IntGaugeVec = "analyses" ["tenant", "status"],
         "Number of unfinished analyses, by tenant and status.";
     events: IntCounterVec = "events_total" ["tenant", "type"],

@@ -13,9 +13,9 @@ use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::store::{Store, StoreError};
 
-/// How often the clock of schedules is compared.
+/// Interval at which the clock of schedules is compared with its reference.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// The largest gradual correction of one comparison, small enough that no lease ends early because of it.
+/// The largest gradual correction in one comparison. It is so small that no lease ends early.
 const GRADUAL: Duration = Duration::from_millis(200);
 
 /// The worker that keeps the clock of schedules and the stored times correct.
@@ -24,18 +24,19 @@ pub struct ClockKeeper {
     pub steady: Arc<SteadyClock>,
     /// The clock that `steady` follows; `None` if the store sets `steady`.
     pub reference: Option<Arc<dyn Clock>>,
-    /// Holds the times.
+    /// Store whose times are corrected.
     pub store: Arc<dyn Store>,
     /// The longest pause between two attempts of a delivery.
     pub longest_retry: Duration,
-    /// The metrics.
+    /// Environment, for its metrics.
     pub env: Env,
-    /// Corrections that the store has not made yet. At a start there is one, of unknown size.
+    /// Corrections that the store has not made yet. At the start there is one of unknown size.
     pub pending: Mutex<Vec<Option<ClockStep>>>,
 }
 
 impl ClockKeeper {
-    /// Creates the worker. Its first step corrects the times that a clock left that was wrong before this start.
+    /// Creates the worker. Its first step corrects stored times, because the clock may have been wrong before this
+    /// start.
     pub fn new(
         steady: Arc<SteadyClock>,
         reference: Option<Arc<dyn Clock>>,

@@ -59,8 +59,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Returns the length of a lease for work that sends one request with this deadline: twice the deadline and two
-/// seconds, for the claim before the request and the write after it. The work of a replica that died is delayed by as
-/// much.
+/// seconds, for the claim before the request and the write after it. After the death of a replica, its work is delayed
+/// by this time.
 fn lease_for(timeout: Duration) -> Duration {
     timeout * 2 + Duration::from_secs(2)
 }

@@ -21,7 +21,7 @@ const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 pub struct KeyRefresher {
     /// Holds the key sets.
     pub verifier: Arc<Verifier>,
-    /// The clocks of tokens and of schedules.
+    /// Environment, for the clocks of tokens and of schedules.
     pub env: Env,
 }
 
@@ -46,7 +46,7 @@ pub struct SecretRefresher {
     pub secrets: Arc<ReloadableSecrets>,
     /// Wakes the token watcher.
     pub token_watcher: Wake,
-    /// The clock of schedules, and the metrics.
+    /// Environment, for the clock of schedules and the metrics.
     pub env: Env,
 }
 

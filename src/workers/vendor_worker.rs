@@ -46,7 +46,7 @@ pub struct VendorWorker {
     pub polling: PollingPolicy,
     /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
-    /// The clock of leases, and the metrics.
+    /// Environment, for the clock of leases and the metrics.
     pub env: Env,
 }
 

@@ -53,7 +53,7 @@ async fn ambiguous_credentials_are_refused() {
         (format!("Authorization: Basic YTpi\r\nAuthorization: Bearer {good}"), "invalid_request"),
         (format!("Authorization: Bearer {good}\r\nAuthorization:"), "invalid_request"),
         (format!("Authorization:\r\nX-Between: 1\r\nAuthorization: Bearer {good}"), "invalid_request"),
-        // Two values in one header, in the way that proxies join headers.
+        // Two values in one header, as proxies join headers.
         (format!("Authorization: Bearer {good}, Bearer {other}"), "invalid_token"),
         (format!("Authorization: Bearer {good},Bearer {other}"), "invalid_token"),
         (format!("Authorization: Bearer {good},{other}"), "invalid_token"),

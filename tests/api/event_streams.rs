@@ -63,12 +63,18 @@ async fn a_stream_starts_at_the_given_position() {
         (format!("{EVENTS}?after=earliest&lastEventId={id}"), None, "2"),
         (format!("{EVENTS}?after={id}&lastEventId="), None, "2"),
         (format!("{EVENTS}?after=earliest&lastEventId=earliest"), Some(id), "2"),
+        (format!("{EVENTS}?Last-Event-ID={id}"), None, "2"),
+        (format!("{EVENTS}?last-event-id={id}"), None, "2"),
+        (format!("{EVENTS}?last_event_id={id}&after=earliest"), None, "2"),
+        (format!("{EVENTS}?lastEventID={id}"), None, "2"),
     ] {
         let mut stream = Subscriber::open(&stage.acme(), &path, last_event_id).await;
         assert_eq!(stream.call().await, first, "{path} {last_event_id:?}");
     }
     let refused = Subscriber::refused(&stage.acme(), EVENTS, Some("evt_1")).await;
     assert_eq!(refused.pointers(), ["Last-Event-ID"]);
+    let refused = Subscriber::refused(&stage.acme(), EVENTS, Some("evt_\u{e9}")).await;
+    assert_eq!(refused.pointers(), ["Last-Event-ID"], "an id that is not ASCII is not ignored");
     let refused = Subscriber::refused(&stage.acme(), "/v1/events?lastEventId=evt_1", None).await;
     assert_eq!(refused.pointers(), ["?lastEventId"]);
     let page = stage.acme().get(&format!("/v1/events?lastEventId={id}")).await;

@@ -142,10 +142,17 @@ async fn a_body_in_another_encoding_is_named() {
     let utf_16 = |mark: &str, bytes: fn(u16) -> [u8; 2]| {
         format!("{mark}{}", json!({"call_id": "1"})).encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
     };
+    let utf_32 = |mark: &str, bytes: fn(u32) -> [u8; 4]| {
+        let text = format!("{mark}{}", json!({"call_id": "1"}));
+        text.chars().map(u32::from).flat_map(bytes).collect::<Vec<u8>>()
+    };
     for (body, detail) in [
         (utf_16("", u16::to_le_bytes), "the body is encoded in UTF-16: send it in UTF-8"),
         (utf_16("\u{feff}", u16::to_le_bytes), "the body is encoded in UTF-16: send it in UTF-8"),
         (utf_16("\u{feff}", u16::to_be_bytes), "the body is encoded in UTF-16: send it in UTF-8"),
+        (utf_32("", u32::to_le_bytes), "the body is encoded in UTF-32: send it in UTF-8"),
+        (utf_32("\u{feff}", u32::to_le_bytes), "the body is encoded in UTF-32: send it in UTF-8"),
+        (utf_32("\u{feff}", u32::to_be_bytes), "the body is encoded in UTF-32: send it in UTF-8"),
         (
             b"{\"call_id\": \"1\", \"metadata\": {\"note\": \"\xf1\xe0\xeb\xee\xec\"}}".to_vec(),
             "#/metadata/note is not encoded in UTF-8",
@@ -213,6 +220,46 @@ async fn a_callback_with_credentials_is_refused_in_favour_of_a_webhook() {
         assert!(detail.as_str().unwrap().contains("register a webhook"), "{callback}: {detail}");
         assert!(!answer.text().contains("secret@") && !answer.text().contains("dXNl"), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_is_named_with_its_field() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let url = stage.hook("ok");
+    let created = acme.send(Method::POST, "/v1/webhooks", &[JSON], json!({"url": url}).to_string()).await;
+    let webhook = created.header("location");
+    for value in ["null", "1", "true", "[]", "-0.5", r#"{"full": null}"#, r#"{"analysis.failed": null}"#] {
+        let callback = format!(r#"{{"url": "{url}", "payload": {value}}}"#);
+        for (method, path, body, pointer) in [
+            (
+                Method::POST,
+                "/v1/analyses",
+                format!(r#"{{"call_id": "1", "callback": {callback}}}"#),
+                "#/callback/payload",
+            ),
+            (Method::POST, "/v1/webhooks", callback.clone(), "#/payload"),
+            (
+                Method::POST,
+                "/v1/webhooks",
+                format!(r#"{{"url": "{url}", "events": ["analysis.failed", {value}]}}"#),
+                "#/events/1",
+            ),
+            (Method::PATCH, webhook, format!(r#"{{"payload": {value}}}"#), "#/payload"),
+        ] {
+            let answer = acme.send(method, path, &[JSON], body.clone()).await;
+            assert_eq!(answer.pointers(), [pointer], "{body}");
+            let detail = answer.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+            assert!(detail.ends_with("expected a string"), "{body}: {detail}");
+        }
+        let batch = format!(r#"{{"analyses": [{{"call_id": "1", "callback": {callback}}}]}}"#);
+        let results = acme.send(Method::POST, "/v1/analyses/batch", &[JSON], batch).await.json();
+        let problem = &results["results"][0]["problem"];
+        assert_eq!(problem["errors"][0]["pointer"], "#/analyses/0/callback/payload", "{problem}");
+    }
+    let large = acme.post_with(&[JSON], r#"{"call_id": "1", "metadata": {"a": [1, 1e400]}}"#).await;
+    assert_eq!(large.pointers(), ["#/metadata/a/1"]);
+    assert_eq!(large.json()["errors"][0]["detail"], "has a number that is too large");
 }
 
 #[tokio::test]
@@ -284,6 +331,8 @@ async fn a_body_must_have_the_json_media_type() {
         "application/json; charset = utf_8 ;",
         "application/json;odata.metadata=minimal;charset=utf-8",
         "application/json; charset=utf-8; odata=verbose",
+        // ASCII is a subset of UTF-8.
+        "application/json; charset=us-ascii",
     ] {
         let answer = stage.acme().post_with(&[("content-type", content_type)], body).await;
         assert_eq!(answer.status, 202, "{content_type}");

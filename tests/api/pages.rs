@@ -84,7 +84,7 @@ async fn a_page_of_an_allowed_origin_can_use_the_api() {
 }
 
 /// Headers that browsers, HTTP libraries, frameworks and monitoring scripts add to requests of a page.
-const ADDED_BY_LIBRARIES: [&str; 14] = [
+const ADDED_BY_LIBRARIES: [&str; 15] = [
     "authorization,content-type,idempotency-key,prefer,last-event-id,if-none-match,range",
     "accept,accept-language,authorization,content-language",
     "authorization,x-requested-with",
@@ -99,6 +99,7 @@ const ADDED_BY_LIBRARIES: [&str; 14] = [
     "Authorization, Cache-Control, DNT, User-Agent, X-Requested-With",
     "authorization,hx-current-url,hx-request,hx-target,turbo-frame,x-livewire,x-inertia,x-pjax,ngsw-bypass",
     "authorization,ngrok-skip-browser-warning,x-app-version,x-timezone",
+    "authorization,bx-ajax,x-bitrix-csrf-token,x-bitrix-site-id",
 ];
 
 #[tokio::test]
@@ -110,6 +111,29 @@ async fn headers_that_libraries_add_are_allowed() {
         let allowed = words(answer.header("access-control-allow-headers"));
         assert!(words(headers).iter().all(|header| allowed.contains(header)), "{headers}");
     }
+}
+
+/// Chromium asks whether a page of a public origin may call an internal address.
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_may_call_an_internal_gateway() {
+    let stage = Stage::with(&ALLOWED).await;
+    let ask = async |origin| {
+        let headers = [
+            origin,
+            ("access-control-request-method", "GET"),
+            ("access-control-request-headers", "authorization"),
+            ("access-control-request-private-network", "true"),
+        ];
+        stage.acme().anonymous().send(Method::OPTIONS, "/v1/analyses/1", &headers, "").await
+    };
+    let answer = ask(CRM).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-private-network")), (200, "true"));
+    let answer = ask(ELSEWHERE).await;
+    answer.problem(403, "cors_refused");
+    assert!(!answer.has("access-control-allow-private-network"));
+    assert!(
+        !preflight(&stage, CRM, "GET", "authorization").await.has("access-control-allow-private-network")
+    );
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ async fn a_body_stays_in_the_callers_socket_while_the_issuers_keys_are_fetched()
         socket.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    // Meanwhile the gateway reads a body of the same size from a known caller to its end.
+    // At the same time, the gateway reads a body of the same size from a known caller to its end.
     tokio::select! {
         biased;
         sent = sending => panic!("the gateway read the body of an unknown caller: {sent:?}"),

@@ -16,7 +16,7 @@ fn rotate(stage: &Stage) {
     stage.vendor.set_tokens(vec!["rotated".to_owned(), globex, initech]);
 }
 
-/// Submits calls, and waits until the vendor refused each of them. The circuit breaker opens meanwhile.
+/// Submits calls, and waits until the vendor refused each of them. This opens the circuit breaker.
 async fn refuse(stage: &Stage) {
     for call_id in CALLS {
         stage.acme().submitted(json!({"call_id": call_id})).await;

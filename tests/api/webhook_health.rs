@@ -1,4 +1,4 @@
-//! Failing webhooks: pauses, disabling, and the deliveries that wait meanwhile.
+//! Failing webhooks: pauses, disabling, and deliveries that wait.
 
 use serde_json::{Value, json};
 

@@ -41,6 +41,13 @@ async fn tokens_of_common_providers_are_accepted() {
             ("acme", "analyses:read"),
         ),
         (
+            "Keycloak, an organization with its details",
+            "organization",
+            "scope",
+            json!({"tenant": null, "organization": {"acme": {"id": "42c3e46f-2477-44d7-a85b-d3b43f6b31fa"}}, "scope": "analyses:read"}),
+            ("acme", "analyses:read"),
+        ),
+        (
             "Entra ID, application",
             "tid",
             "roles",
@@ -110,6 +117,12 @@ async fn a_tenant_is_one_text_or_one_number() {
         (json!(1.5), None),
         (json!(true), None),
         (json!({"id": "acme"}), None),
+        (json!({"acme": {}}), Some("acme")),
+        (json!({"acme": {}, "globex": {}}), None),
+        (json!({"acme": ["globex"]}), None),
+        (json!({"a b": {}}), None),
+        (json!({}), None),
+        (json!([{"acme": {}}]), None),
         (json!(["a b"]), None),
     ] {
         let found = identity(&stage, &json!({"tenant": tenant})).await.map(|(tenant, _)| tenant);

@@ -1,5 +1,7 @@
 //! Receivers that send invalid answers or none.
 
+use alovoice_gateway::callbacks::Lookup;
+
 use super::*;
 
 const fn failed(error: TransportError) -> AttemptOutcome {
@@ -146,4 +148,33 @@ async fn a_slow_answer_does_not_extend_the_deadline() {
     let sent = attempt(&patient, Then::Drip("HTTP/1.1 503 Any\r\n\r\n".into(), "x".into())).await;
     assert_eq!(sent.outcome, AttemptOutcome::Refused { status: 503, retry_after: None });
     assert!(sent.response.iter().all(|byte| *byte == b'x') && sent.response.len() < 4096);
+}
+
+/// A resolver that fails with the text of an operating system.
+struct FailingLookup(&'static str);
+
+#[async_trait::async_trait]
+impl Lookup for FailingLookup {
+    async fn lookup(&self, _: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+        Err(std::io::Error::other(format!("failed to lookup address information: {}", self.0)))
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_distinguished_from_a_broken_name_server() {
+    for (text, error) in [
+        // glibc, then musl.
+        ("Name or service not known", TransportError::UnknownHost),
+        ("No address associated with hostname", TransportError::UnknownHost),
+        ("Temporary failure in name resolution", TransportError::NameServer),
+        ("Non-recoverable failure in name resolution", TransportError::NameServer),
+        ("Name does not resolve", TransportError::UnknownHost),
+        ("Try again", TransportError::NameServer),
+        ("Unrecoverable error", TransportError::NameServer),
+    ] {
+        let lookup = std::sync::Arc::new(FailingLookup(text));
+        let sender = Sender::with_lookup(&settings(), &network(), lookup).unwrap();
+        let outcome = send(&sender, "https://crm.test/hook").await.outcome;
+        assert_eq!((outcome.label(), outcome), ("dns", AttemptOutcome::Failed { error }), "{text}");
+    }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod forward_proxy;
 mod proxies;
 mod receiver;
+mod socks;
 mod ssrf;
 mod tls;
 #[path = "../support/tls_server.rs"]

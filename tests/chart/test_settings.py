@@ -118,7 +118,7 @@ class Settings(unittest.TestCase):
                 # 2 means wrong settings; 1 means that a server cannot be reached.
                 self.assertIn(code, (0, 1), said)
                 for line in said.splitlines():
-                    self.assertRegex(line, r"^(auth\.issuers\[\d\]\.jwks_url: issuer https?://sso\.example\.uz|store: |settings, secrets, )", said)
+                    self.assertRegex(line, r"^(warning: vendor\.base_url: |auth\.issuers\[\d\]\.jwks_url: issuer https?://sso\.example\.uz|store: |settings, secrets, )", said)
 
 
 def candidates():

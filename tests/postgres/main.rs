@@ -74,6 +74,8 @@ async fn a_tls_server_refuses_connections_without_valid_tls() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stranger.crt");
     std::fs::write(&path, stranger.cert.pem()).unwrap();
+    let empty = folder.path().join("empty.crt");
+    std::fs::write(&empty, "").unwrap();
     let (plain, _) = database.url().split_once('?').unwrap();
     let elsewhere = database.url().replace("127.0.0.1", "localhost");
 
@@ -85,10 +87,17 @@ async fn a_tls_server_refuses_connections_without_valid_tls() {
         (elsewhere.replace("verify-full", "verify-ca"), "fine"),
         (elsewhere, "not valid for name"),
         (format!("{plain}?sslmode=disable"), "no encryption"),
-        (format!("{plain}?sslmode=verify-full&sslrootcert={}", path.display()), "invalid peer certificate"),
+        (
+            format!("{plain}?sslmode=verify-full&sslrootcert={}", path.display()),
+            "invalid peer certificate: Other(OtherError(SelfSigned))",
+        ),
         (format!("{plain}?sslmode=require&sslrootcert={}", path.display()), "invalid peer certificate"),
         (format!("{plain}?sslmode=verify-full"), "invalid peer certificate"),
         (format!("{plain}?sslmode=verify-full&sslrootcert=/no/such/file"), "No such file"),
+        (
+            format!("{plain}?sslmode=verify-full&sslrootcert={}", empty.display()),
+            "has no certificate in PEM format",
+        ),
     ] {
         let verdict = verdict(&url).await;
         assert!(verdict.contains(expected), "{url}: {verdict}");

@@ -12,20 +12,27 @@ use crate::postgres::server::{Options, Server};
 
 /// The gateway's check of a database: "fine", or the error.
 pub(crate) async fn verdict(url: &str) -> String {
-    verdict_with(url, None).await
+    verdict_of(&settings(url)).await
 }
 
 async fn verdict_with(url: &str, listen_url: Option<&str>) -> String {
-    let url = url.to_owned().into();
-    let settings = StoreSettings {
-        url: StoreUrl::Postgres(url),
-        listen_url: listen_url.map(|url| url.to_owned().into()),
+    let listen_url = listen_url.map(|url| url.to_owned().into());
+    verdict_of(&StoreSettings { listen_url, ..settings(url) }).await
+}
+
+fn settings(url: &str) -> StoreSettings {
+    StoreSettings {
+        url: StoreUrl::Postgres(url.to_owned().into()),
+        listen_url: None,
         password_file: None,
         max_connections: 2,
         retention: Duration::ZERO,
-    };
+    }
+}
+
+async fn verdict_of(settings: &StoreSettings) -> String {
     let StoreUrl::Postgres(url) = &settings.url else { unreachable!() };
-    inspect(url, &settings).await.map_or_else(|error| error.to_string(), |_| "fine".to_owned())
+    inspect(url, settings).await.map_or_else(|error| error.to_string(), |_| "fine".to_owned())
 }
 
 /// Runs statements as the superuser of the shared server.
@@ -143,6 +150,9 @@ async fn urls_that_psql_accepts_are_accepted() {
     let port = server.port();
     for (url, expected) in [
         (socket.clone(), "fine"),
+        // A Unix socket has no TLS, whatever sslmode says.
+        (format!("{socket}?sslmode=require"), "fine"),
+        (format!("{socket}?sslmode=verify-full&sslrootcert=system"), "fine"),
         (format!("postgresql:///{name}?host={folder}&port={port}&user=gateway"), "fine"),
         (
             format!("postgresql://gateway@localhost:{port}/{name}?hostaddr=127.0.0.1&connect_timeout=3"),
@@ -171,6 +181,31 @@ async fn urls_that_psql_accepts_are_accepted() {
     ] {
         let verdict = verdict(&url).await;
         assert!(verdict.contains(expected), "{url}: {verdict}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_file_that_cannot_be_used_is_refused_without_its_content() {
+    let database = fresh_database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let verdict = async || {
+        let password_file = Some(file.clone());
+        verdict_of(&StoreSettings { password_file, ..settings(database.url()) }).await
+    };
+    assert!(verdict().await.starts_with("store.password_file: cannot read "), "{}", verdict().await);
+    // The test server trusts every password.
+    for (content, expected) in [
+        (&b"s3cr3t\r\n"[..], "fine"),
+        (b"\xef\xbb\xbfs3cr3t s3cr3t", "fine"),
+        (b"s3cr3t\xe2\x80\x8b\n", "has the invisible character U+200B at position 7"),
+        (b"\xff\xfes\x003\x00", "is not valid UTF-8"),
+        (b"\n", "is empty"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let verdict = verdict().await;
+        assert!(verdict.contains(expected) && !verdict.contains("s3cr3t"), "{verdict}");
+        assert!(expected == "fine" || verdict.starts_with("store.password_file: "), "{verdict}");
     }
 }
 

@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::postgres::server::Server;
 use crate::stage::Stage;
 
-fn run(stage: &Stage, arguments: &[&str]) -> Output {
-    stage.command(arguments).output().unwrap()
+/// Runs a command while the servers of the test go on.
+async fn run(stage: &Stage, arguments: &[&str]) -> Output {
+    crate::peers::run(stage.command(arguments), "").await
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -42,7 +43,7 @@ async fn every_wrong_setting_is_reported() {
     for arguments in
         [&["serve"] as &[_], &["check"], &["health"], &["token", "--tenant", "acme", "--scope", "x"]]
     {
-        let output = run(&stage, arguments);
+        let output = run(&stage, arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let message = text(&output.stderr);
         for key in keys {
@@ -56,7 +57,7 @@ async fn every_wrong_setting_is_reported() {
 #[tokio::test]
 async fn check_reports_what_would_stop_serve() {
     let mut stage = Stage::set_up().await;
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(!stage.file().exists(), "check must not create the store");
 
@@ -65,7 +66,7 @@ async fn check_reports_what_would_stop_serve() {
     stage.set("AUTH__ISSUERS__0__ALGORITHMS", "RS256");
     stage.set("AUTH__ISSUERS__0__JWKS_URL", "http://127.0.0.1:1/jwks");
     stage.set("STORE__URL", "sqlite:///no/such/folder/gateway.db");
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("https://issuer.test"), "{message}");
@@ -73,7 +74,7 @@ async fn check_reports_what_would_stop_serve() {
 
     stage.set("TENANTS__ACME__VENDOR_TOKEN_FILE", "/no/such/token");
     stage.set_file("TENANTS__ACME__CALLBACK_SECRET_FILE", "whsec_short");
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{message}");
     for problem in
@@ -90,24 +91,24 @@ async fn check_finds_a_store_that_serve_cannot_use() {
     let url = stage.store.url();
     // Not even root can create files there.
     stage.set("STORE__URL", "sqlite:///proc/gateway.db");
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.starts_with("store: cannot create files in /proc: "), "{message}");
 
     stage.set("STORE__URL", &url);
     let gateway = stage.serve().await;
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("is in use by another process"), "{message}");
     // While the gateway uses the same address, as before an upgrade, there is nothing to report.
     let api = gateway.api.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__LISTEN", &api.to_string());
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     gateway.stop().await;
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let left = stage
         .home
@@ -132,7 +133,7 @@ async fn check_reports_every_kind_of_problem_in_one_run() {
     stage.set("AUTH__ISSUERS__1__ALGORITHMS", "RS256");
     stage.set("AUTH__ISSUERS__1__JWKS_URL", "http://127.0.0.1:1/jwks");
     stage.set("AUTH__ISSUERS__0__HMAC_SECRET_FILE", "/no/such/hmac");
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{message}");
     for problem in [
@@ -153,16 +154,16 @@ async fn check_reports_every_kind_of_problem_in_one_run() {
 async fn a_plain_http_vendor_is_a_problem_unless_it_is_on_this_machine_or_allowed() {
     let mut stage = Stage::set_up().await;
     for (base_url, allowed, code) in [
-        ("http://cld.alovoice.uz", "false", 2),
+        ("http://vendor.invalid", "false", 2),
         ("http://10.0.0.5:8080", "false", 2),
-        ("http://10.0.0.5:8080", "true", 0),
+        ("http://vendor.invalid:8080", "true", 0),
         ("http://localhost:8080", "false", 0),
         ("http://[::1]:8080", "false", 0),
-        ("https://cld.alovoice.uz", "false", 0),
+        ("https://vendor.invalid", "false", 0),
     ] {
         stage.set("VENDOR__BASE_URL", base_url);
         stage.set("VENDOR__ALLOW_HTTP", allowed);
-        let output = run(&stage, &["check"]);
+        let output = run(&stage, &["check"]).await;
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{base_url}: {message}");
         assert_eq!(message.starts_with("vendor.base_url: "), code == 2, "{base_url}: {message}");
@@ -182,11 +183,11 @@ async fn variables_of_kubernetes_do_not_stop_the_gateway() {
         stage.set(name, value);
     }
     let gateway = stage.serve().await;
-    assert_eq!(run(&stage, &["check"]).status.code(), Some(1), "the store is in use");
+    assert_eq!(run(&stage, &["check"]).await.status.code(), Some(1), "the store is in use");
     gateway.stop().await;
-    assert_eq!(run(&stage, &["check"]).status.code(), Some(0));
+    assert_eq!(run(&stage, &["check"]).await.status.code(), Some(0));
     stage.set("STROE__URL", "sqlite://x.db");
-    let output = run(&stage, &["check"]);
+    let output = run(&stage, &["check"]).await;
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 }
 
@@ -194,13 +195,13 @@ async fn variables_of_kubernetes_do_not_stop_the_gateway() {
 async fn health_reports_liveness() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
-    let output = run(&stage, &["health"]);
+    let output = run(&stage, &["health"]).await;
     assert_eq!(output.status.code(), Some(2), "the settings do not contain the port that the system chose");
     assert!(text(&output.stderr).contains("server.admin_listen"), "{}", text(&output.stderr));
 
     let admin = gateway.admin.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
-    let output = run(&stage, &["health"]);
+    let output = run(&stage, &["health"]).await;
     assert_eq!(
         (output.status.code(), text(&output.stdout)),
         (Some(0), "alive\n"),
@@ -209,11 +210,11 @@ async fn health_reports_liveness() {
     );
     // The default listens on every address of the machine.
     stage.set("SERVER__ADMIN_LISTEN", &format!("0.0.0.0:{}", admin.port()));
-    assert_eq!(run(&stage, &["health"]).status.code(), Some(0));
+    assert_eq!(run(&stage, &["health"]).await.status.code(), Some(0));
 
     // A stopped process still accepts connections, but does not answer.
     gateway.process.signal("STOP");
-    let output = run(&stage, &["health"]);
+    let output = run(&stage, &["health"]).await;
     gateway.process.signal("CONT");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no answer within 2 s"), "{}", text(&output.stderr));
@@ -221,13 +222,13 @@ async fn health_reports_liveness() {
     // The API's port has no probes.
     let api = gateway.api.socket_addrs(|| None).unwrap()[0];
     stage.set("SERVER__ADMIN_LISTEN", &api.to_string());
-    let output = run(&stage, &["health"]);
+    let output = run(&stage, &["health"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("answered 404"), "{}", text(&output.stderr));
 
     stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
     gateway.stop().await;
-    let output = run(&stage, &["health"]);
+    let output = run(&stage, &["health"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("the connection was refused"), "{}", text(&output.stderr));
 }
@@ -235,7 +236,7 @@ async fn health_reports_liveness() {
 #[tokio::test]
 async fn the_token_command_prints_only_a_valid_token() {
     let stage = Stage::set_up().await;
-    let output = run(&stage, &["token", "--tenant", "acme", "--scope", "analyses:read"]);
+    let output = run(&stage, &["token", "--tenant", "acme", "--scope", "analyses:read"]).await;
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
     let token = text(&output.stdout).strip_suffix('\n').unwrap();
@@ -260,7 +261,7 @@ async fn the_token_command_prints_only_a_valid_token() {
 #[tokio::test]
 async fn the_openapi_command_prints_the_served_document() {
     let stage = Stage::set_up().await;
-    let output = run(&stage, &["openapi"]);
+    let output = run(&stage, &["openapi"]).await;
     assert_eq!(output.status.code(), Some(0));
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(printed["paths"]["/v1/analyses"]["post"]["operationId"], "submit_analysis");
@@ -282,26 +283,26 @@ async fn store_copy_moves_a_sqlite_store_to_postgres() {
     let from = stage.store.url();
     let copy = ["store", "copy", "--from", &from, "--to", database.url()];
 
-    let output = run(&stage, &copy);
+    let output = run(&stage, &copy).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("in use by another process"), "{message}");
     gateway.stop().await;
 
-    let output = run(&stage, &copy);
+    let output = run(&stage, &copy).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let message = text(&output.stdout);
     for line in ["analyses             1  ", "results              1  ", "events               1  "] {
         assert!(message.contains(line), "{line:?}:\n{message}");
     }
     assert!(message.contains("Next: set store.url"), "{message}");
-    let output = run(&stage, &copy);
+    let output = run(&stage, &copy).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("There is nothing to do"));
-    let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
+    let output = run(&stage, &[&copy[..], &["--verify-only"]].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 
-    let output = run(&stage, &["serve"]);
+    let output = run(&stage, &["serve"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("was copied to a PostgreSQL server"));
     stage.set("STORE__URL", database.url());
@@ -311,7 +312,7 @@ async fn store_copy_moves_a_sqlite_store_to_postgres() {
 
     let change = "UPDATE analyses SET metadata = '{\"ticket\":\"T-2\"}'";
     database.connect().await.batch_execute(change).await.unwrap();
-    let output = run(&stage, &[&copy[..], &["--verify-only"]].concat());
+    let output = run(&stage, &[&copy[..], &["--verify-only"]].concat()).await;
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("analyses: 1 rows ("), "{message}");
@@ -334,7 +335,7 @@ async fn a_failed_store_copy_reports_the_reason_without_the_password() {
         (&from, "postgres://gateway:hunter2@127.0.0.1:1/gateway?sslmode=maybe", &[], 2),
         (&from, server, &["--password-file", "/no/such/password"], 2),
     ] {
-        let output = run(&stage, &[&["store", "copy", "--from", from, "--to", to], more].concat());
+        let output = run(&stage, &[&["store", "copy", "--from", from, "--to", to], more].concat()).await;
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{to}: {message}");
         assert!(!message.is_empty() && !message.contains("hunter2"), "{message}");

@@ -169,6 +169,8 @@ async fn check_explains_a_token_without_printing_it() {
     for (text, code, reason) in [
         (format!("Bearer {good}\n"), 0, "the token would be accepted"),
         (format!("Authorization: Bearer {good}\r\n"), 0, "the token would be accepted"),
+        (format!("\u{feff}authorization : bearer\t{good} \n\n"), 0, "the token would be accepted"),
+        (format!("Bearer\n{good}\n"), 0, "the token would be accepted"),
         (token(&json!({"aud": ["account"], "exp": 1})), 1, "the token has expired"),
         (token(&json!({"tenant": "umbrella"})), 1, "unknown_tenant"),
         (token(&json!({"scope": "openid"})), 1, "insufficient_scope"),

@@ -58,7 +58,7 @@ fn anchors(page: &str) -> Vec<String> {
     headings.map(anchor).collect()
 }
 
-/// What is wrong with a link, if anything.
+/// The problem of a link, if there is one.
 fn fault(page: &Path, link: &str) -> Option<String> {
     if link.contains("://") {
         return None;

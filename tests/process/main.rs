@@ -25,6 +25,7 @@ mod links;
 mod network;
 mod operating;
 mod peers;
+mod pooler;
 #[path = "../postgres/mod.rs"]
 #[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod postgres;
@@ -39,5 +40,6 @@ mod stage;
 mod stop;
 mod store;
 #[path = "../support/tls_server.rs"]
+#[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod tls_server;
 mod traces;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::forward_proxy::{ForwardProxy, Policy};
 use crate::gateway::{Serving, within};
+use crate::peers::run;
 use crate::stage::Stage;
 use crate::tls_server::{Authority, Identity, serve};
 
@@ -119,14 +120,28 @@ async fn the_vendor_is_reached_through_a_proxy_of_the_environment() {
 #[tokio::test]
 async fn no_proxy_names_the_hosts_that_are_reached_directly() {
     let mut stage = Stage::set_up().await;
-    let proxy = ForwardProxy::start(Policy::Forbidding, address_of(&stage)).await;
+    let vendor = address_of(&stage);
+    let proxy = ForwardProxy::start(Policy::Forbidding, vendor).await;
     stage.set("NETWORK__HTTP_PROXY", &proxy_url(&proxy));
+    for (name, hosts) in [
+        ("NO_PROXY", "localhost,127.0.0.0/8".to_owned()),
+        ("no_proxy", format!("localhost,, .svc {vendor},")),
+        ("NO_PROXY", "*".to_owned()),
+    ] {
+        let mut command = stage.command(&["serve"]);
+        command.env(name, &hosts);
+        let gateway = serving(&stage, command).await;
+        assert_eq!(stage.get(&gateway, "known-1", "").await.status(), StatusCode::OK, "{hosts}");
+        assert!(proxy.lines().is_empty(), "{hosts}");
+        gateway.stop().await;
+    }
     let mut command = stage.command(&["serve"]);
-    command.env("NO_PROXY", "localhost,127.0.0.0/8");
+    command.env("NO_PROXY", format!("localhost,127.0.0.1:{}", closed().port()));
     let gateway = serving(&stage, command).await;
-    assert_eq!(stage.get(&gateway, "known-1", "").await.status(), StatusCode::OK);
-    assert!(proxy.lines().is_empty());
-    gateway.stop().await;
+    assert_eq!(stage.submit(&gateway, "another-port").await.unwrap().status(), StatusCode::ACCEPTED);
+    last_error(&stage, &gateway, "another-port").await;
+    assert!(!proxy.lines().is_empty(), "the entry is for another port");
+    gateway.kill();
 }
 
 /// A proxy that refuses is not the vendor's refusal: the work waits and goes on when the proxy forwards again.
@@ -191,6 +206,40 @@ async fn the_log_and_last_error_say_why_the_vendor_cannot_be_reached() {
     }
 }
 
+/// An outage of the vendor does not prevent a start. A certificate or a proxy that refuses does not change by itself.
+#[tokio::test]
+async fn check_says_why_the_vendor_cannot_be_reached() {
+    let mut stage = Stage::set_up().await;
+    let authority = Authority::new();
+    stage.set_file("NETWORK__CA_FILE", &authority.pem);
+    let over_tls = |address: SocketAddr| format!("https://{address}/");
+    let valid = with_tls(&stage, authority.identity("127.0.0.1"));
+    let refusing = ForwardProxy::start(Policy::Authenticated("Basic b3RoZXI="), valid).await;
+    for (base_url, proxy, code, report) in [
+        (over_tls(valid), None, 0, ""),
+        (over_tls(serve(authority.expired(), |_| Vec::new())), None, 1, "the TLS certificate has expired"),
+        (over_tls(plain()), None, 1, "the server does not speak TLS on this port"),
+        (over_tls(closed()), None, 0, "the connection was refused"),
+        (
+            "https://vendor.test/".to_owned(),
+            Some(proxy_url(&refusing)),
+            1,
+            "the proxy requires a valid user name and password (407)",
+        ),
+    ] {
+        stage.set("VENDOR__BASE_URL", &base_url);
+        let mut command = stage.command(&["check"]);
+        command.envs(proxy.map(|proxy| ("HTTPS_PROXY", proxy)));
+        let output = run(command, "").await;
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{message}");
+        let prefix = if code == 0 { "warning: " } else { "" };
+        let expected = format!("{prefix}vendor.base_url: cannot connect to {base_url}: {report}\n");
+        assert_eq!(message, if report.is_empty() { String::new() } else { expected });
+        assert!(!message.contains("s3cr3t"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn check_says_why_the_keys_of_an_issuer_cannot_be_fetched() {
     let mut stage = Stage::set_up().await;
@@ -209,7 +258,7 @@ async fn check_says_why_the_keys_of_an_issuer_cannot_be_fetched() {
     ] {
         let url = format!("https://{address}/keys");
         stage.set("AUTH__ISSUERS__0__JWKS_URL", &format!("{url}?key=s3cr3t"));
-        let output = stage.command(&["check"]).output().unwrap();
+        let output = run(stage.command(&["check"]), "").await;
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{message}");
         let expected = format!("auth.issuers[0].jwks_url: issuer https://issuer.test, {url}: ");

@@ -1,4 +1,4 @@
-//! What a test can observe of the stand-in, and how it controls it.
+//! Observation and control of the stand-in by tests.
 
 use std::sync::Arc;
 use std::time::Duration;

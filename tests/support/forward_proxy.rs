@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How the proxy treats requests.
+/// Treatment of requests by the proxy.
 #[derive(Debug, Clone)]
 pub(crate) enum Policy {
     /// Forwards all requests.

@@ -6,10 +6,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// A certificate authority of the test.
 pub(crate) struct Authority {
@@ -19,9 +24,10 @@ pub(crate) struct Authority {
 }
 
 /// A certificate and its key.
+#[derive(Clone)]
 pub(crate) struct Identity {
     certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    key: Arc<PrivateKeyDer<'static>>,
 }
 
 fn params(name: &str) -> CertificateParams {
@@ -30,8 +36,8 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-fn key_of(pair: &KeyPair) -> PrivateKeyDer<'static> {
-    PrivatePkcs8KeyDer::from(pair.serialize_der()).into()
+fn key_of(pair: &KeyPair) -> Arc<PrivateKeyDer<'static>> {
+    Arc::new(PrivatePkcs8KeyDer::from(pair.serialize_der()).into())
 }
 
 impl Authority {
@@ -67,12 +73,35 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity { certificate: certificate.der().clone(), key: key_of(&key) }
     }
+
+    /// Verifies that a client has a certificate by this authority.
+    fn client_verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
+    }
 }
 
 impl Identity {
     /// A certificate for 127.0.0.1 that signed itself. `openssl req -x509` makes it an authority, other tools do not.
     pub(crate) fn self_signed(is_authority: bool) -> Self {
+        Self::signing_itself(params("127.0.0.1"), is_authority)
+    }
+
+    /// A certificate for another host that signed itself and is an authority.
+    pub(crate) fn self_signed_for(host: &str) -> Self {
+        Self::signing_itself(params(host), true)
+    }
+
+    /// A certificate for 127.0.0.1 that signed itself, is an authority, and expired in 2021.
+    pub(crate) fn self_signed_and_expired() -> Self {
         let mut params = params("127.0.0.1");
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        Self::signing_itself(params, true)
+    }
+
+    fn signing_itself(mut params: CertificateParams, is_authority: bool) -> Self {
         if is_authority {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
@@ -80,6 +109,18 @@ impl Identity {
         let certificate = params.self_signed(&key).unwrap();
         Self { certificate: certificate.der().clone(), key: key_of(&key) }
     }
+
+    /// The certificate in DER format.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.certificate
+    }
+}
+
+/// Converts a certificate to PEM format.
+pub(crate) fn pem_of(der: &[u8]) -> String {
+    let lines: Vec<_> = STANDARD.encode(der).into_bytes().chunks(64).map(<[u8]>::to_vec).collect();
+    let body = String::from_utf8(lines.join(&b'\n')).unwrap();
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
 /// Starts a server on a free port of 127.0.0.1. It answers each request, of which it reads the head, and closes the connection.
@@ -87,12 +128,25 @@ pub(crate) fn serve(
     identity: Identity,
     answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
 ) -> SocketAddr {
+    serve_clients(identity, WebPkiClientVerifier::no_client_auth(), answer)
+}
+
+/// Starts a server as [`serve`] does, whose clients must have a certificate by the authority.
+pub(crate) fn serve_with_client_certificates(identity: Identity, authority: &Authority) -> SocketAddr {
+    serve_clients(identity, authority.client_verifier(), |_| Vec::new())
+}
+
+fn serve_clients(
+    identity: Identity,
+    clients: Arc<dyn ClientCertVerifier>,
+    answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
+) -> SocketAddr {
     let Identity { certificate, key } = identity;
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![certificate], key.clone_key())
         .unwrap();
     let (config, answer) = (Arc::new(config), Arc::new(answer));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -17,7 +17,7 @@ pub struct Registration {
     pub url: CallbackUrl,
     /// Types of the events that are sent.
     pub events: EventFilter,
-    /// What is sent of an event.
+    /// Payload of the events.
     pub payload: EventPayload,
     /// Custom headers of the requests.
     pub headers: CustomHeaders,
@@ -48,7 +48,7 @@ pub struct WebhookChange {
     pub url: Option<CallbackUrl>,
     /// Types of the events that are sent from now on.
     pub events: Option<EventFilter>,
-    /// What is sent of an event, also of those that are pending.
+    /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
     pub headers: HeaderChanges,

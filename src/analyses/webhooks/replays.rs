@@ -13,7 +13,7 @@ use crate::store::ReplayBegin;
 pub struct ReplayRequest {
     /// Start of the time span.
     pub since: Timestamp,
-    /// End of the time span; `None` for now.
+    /// End of the time span; `None` means the current time.
     pub until: Option<Timestamp>,
     /// Types of the events; `None` for the types that the webhook is registered for.
     pub events: Option<EventFilter>,

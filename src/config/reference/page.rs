@@ -6,7 +6,7 @@ use super::declared_settings;
 use crate::config::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
 
 const PREFACE: &str = "\
-<!-- Generated from src/config. CONTRIBUTING.md, section \"Settings\", says how to regenerate this page. -->
+<!-- Generated from src/config. CONTRIBUTING.md, section \"Generated files\", says how to regenerate this page. -->
 
 # Settings
 

@@ -186,6 +186,10 @@ fn the_usual_variables_of_a_proxy_apply_unless_a_setting_does() {
             ["http://p:1", "none", "a .b 10.0.0.0/8"],
         ),
         (
+            vec![("HTTPS_PROXY", "http://p:1"), ("no_proxy", "localhost,, .b  *.c:8443\t10.0.0.0/8,")],
+            ["http://p:1", "none", "localhost .b *.c:8443 10.0.0.0/8"],
+        ),
+        (
             vec![("https_proxy", "p:1"), ("http_proxy", "https://q"), ("no_proxy", "*")],
             ["http://p:1", "https://q", "*"],
         ),

@@ -1,6 +1,6 @@
-//! The files that are generated from the declarations.
+//! Tests that the generated files match the declared settings.
 //!
-//! `RECORD_SETTINGS=1 cargo test --lib config::tests::generated` writes them.
+//! `RECORD_SETTINGS=1 cargo test --lib config::tests::generated` writes the files.
 
 use std::path::Path;
 

@@ -35,8 +35,8 @@ fn problems(text: &str) -> String {
     load_with(&format!("{SMALLEST}\n{text}"), &[]).unwrap_err().to_string()
 }
 
-/// Returns the problems of an issuer that has the keys in `text`, and each of the three required keys that `text`
-/// does not set.
+/// Returns the problems of an issuer with the keys in `text`. A required key that `text` does not set gets a valid
+/// value.
 fn issuer_problems(text: &str) -> String {
     let mut issuer = String::from("[tenants.acme]\nvendor_token_env = \"ACME\"\n[[auth.issuers]]\n");
     for (key, value) in [("issuer", "\"me\""), ("audiences", "[\"us\"]"), ("algorithms", "[\"RS256\"]")] {

@@ -25,6 +25,11 @@ fn server() {
                 "server.listen: must be an IP address and a port such as \"0.0.0.0:8080\"; got \"localhost:80\"",
             ),
             ("listen = \"0.0.0.0:9090\"", "server.admin_listen: must differ from server.listen"),
+            ("listen = \"127.0.0.1:9090\"", "server.admin_listen: must differ from server.listen"),
+            (
+                "listen = \"[::]:7000\"\nadmin_listen = \"10.0.0.1:7000\"",
+                "server.admin_listen: must differ from server.listen",
+            ),
             (
                 "shutdown_grace = 25",
                 "server.shutdown_grace: must be a duration such as \"15s\", from \"0s\" to \"1h\"; got 25",

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{Analysis, Stage, Status};
 use crate::domain::clock::Timestamp;
 
-/// A new analysis that is in progress, of a call that already had an outcome.
+/// A new analysis in progress, for a call that already had an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reanalysis {
     /// The status of the new analysis.
@@ -29,19 +29,19 @@ pub enum ReanalysisStatus {
 /// The latest new analysis that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastReanalysis {
-    /// The outcome.
+    /// The outcome of the new analysis.
     pub outcome: ReanalysisOutcome,
     /// Time of the submission that requested it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// Time of the end, which is the `timestamp` of its event.
+    /// Time when the new analysis ended. It equals the `timestamp` of the event.
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
 }
 
 /// The outcome of a new analysis: `new_result` (there is another result), `same_result` (AloVoice returned the
-/// previous result) or `failed` (the previous result stays, and `last_error` has the reason; without a result,
-/// `error` has the reason).
+/// previous result) or `failed` (there is no new result). After `failed`, a call with a previous result keeps it and
+/// has the reason in `last_error`; a call without a result has the reason in `error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReanalysisOutcome {
@@ -54,7 +54,7 @@ pub enum ReanalysisOutcome {
 }
 
 impl Analysis {
-    /// The new analysis in progress. `None` if no round is in progress, or if it is the first one.
+    /// Returns the new analysis in progress; `None` if no round is in progress, or if it is the first one.
     pub fn reanalysis(&self) -> Option<Reanalysis> {
         let work = self.work.as_ref().filter(|_| self.is_under_way())?;
         // A failed call starts again as queued. Only the start of a round shows which round it is.

@@ -12,7 +12,7 @@ use crate::domain::trace::TraceContext;
 pub struct SubmissionCallback {
     /// URL of the receiver.
     pub url: CallbackUrl,
-    /// What the receiver gets.
+    /// Payload of the events for the receiver.
     pub payload: EventPayload,
 }
 

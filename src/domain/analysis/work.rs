@@ -126,7 +126,7 @@ impl Work {
         self.etag = obtained.etag.clone().filter(|_| !is_stale && !is_unproven);
     }
 
-    /// Time since which the vendor may have the call.
+    /// Returns the time since which the vendor may have the call.
     pub fn sent_since(&self) -> Timestamp {
         // A row that was set to `Confirm` by hand, after a restored backup, has no time of its submit.
         self.sent_at.unwrap_or(self.started_at)

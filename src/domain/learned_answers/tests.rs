@@ -1,4 +1,4 @@
-//! The meaning of answers, and what is kept of the learned answers.
+//! Tests of the meaning of answers, and of the answers that are kept.
 
 use super::*;
 

@@ -11,8 +11,9 @@ use crate::domain::pace::Pace;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is submitted again
-    /// only after the vendor has answered for long enough that it does not know it, because a second submit may be billed.
+    /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is
+    /// submitted again only after the vendor has answered for long enough that it does not know the call, because a
+    /// second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
@@ -86,8 +87,8 @@ impl Analysis {
     }
 }
 
-/// Time within which the result would most likely be ready after a submit of unknown outcome. `None` if the answer proves that
-/// the vendor does not know the call, so there is no reason to wait.
+/// Returns the time within which the result would most likely be ready after a submit of unknown outcome. Returns
+/// `None` if the answer proves that the vendor does not know the call, so there is no reason to wait.
 fn patience(meaning: Meaning, submits: u32, context: &Context<'_>) -> Option<Duration> {
     let doublings = submits.saturating_sub(1).min(MAX_DOUBLINGS);
     let patience = Pace::slowest(context.pace, context.policy).saturating_mul(2 << doublings);

@@ -98,8 +98,8 @@ impl Analysis {
         Effect { pace, pending, ..self.complete(work, obtained, context) }
     }
 
-    /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, an outcome that ends the round
-    /// waits for it.
+    /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, the round ends only
+    /// after the probe.
     fn known(
         &mut self,
         mut work: Work,

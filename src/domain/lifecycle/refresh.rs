@@ -26,7 +26,7 @@ impl Analysis {
         true
     }
 
-    /// Whether a poll for changes of the outcome is in progress that a refresh planned or would wait for.
+    /// Whether a refresh is in progress, or a poll for late tags that takes its place.
     pub fn is_refreshing(&self) -> bool {
         let is_polled =
             |work: &Work| work.stage == Stage::Refresh || work.stage == Stage::Settle && work.leased;

@@ -66,9 +66,9 @@ pub enum PollOutcome {
 pub enum Step {
     /// Outcome of a submit.
     Submitted(SubmitOutcome),
-    /// Outcome of a poll whose answer is taken as it is, or that got no answer.
+    /// Outcome of a poll that needs no learned answers, for example because it got no answer.
     Polled(PollOutcome),
-    /// Outcome of a poll that got an answer. What the gateway has learned of such answers decides what it means.
+    /// Outcome of a poll that got an answer. The learned answers decide its meaning.
     Answered(PollOutcome, ShapedAnswer),
 }
 
@@ -121,7 +121,7 @@ pub struct Effect {
     pub pace: Option<Pace>,
     /// Shapes of the answers before the result: the vendor gives them for calls in progress.
     pub pending: Vec<AnswerShape>,
-    /// A probe for unknown calls is needed that starts at this time or later.
+    /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when it changed.
     pub confirmation: Option<Confirmation>,

@@ -88,7 +88,7 @@ fn a_burst_planned_without_an_estimate_does_not_distort_the_estimate() {
     }
 }
 
-/// The share of processing times of a later day that exceed the estimate.
+/// Returns the share of processing times of a later day that exceed the estimate.
 fn exceeding(estimate: Duration, chance: &mut SeededRandom, median: Duration, spread: f64) -> f64 {
     let exceeding = (0..20_000).filter(|_| chance.takes(median, spread) > estimate).count();
     exceeding as f64 / 20_000.0

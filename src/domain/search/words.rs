@@ -102,7 +102,7 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// Removes diacritics, but only in scripts in which they do not form distinct letters, and not from the letters of Uzbek.
+/// Removes diacritics in scripts in which they do not form distinct letters. The letters of Uzbek keep theirs.
 fn bare(c: char, mut emit: impl FnMut(char)) {
     if new_letter(c).is_none() && matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {

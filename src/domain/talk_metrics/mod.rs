@@ -187,8 +187,8 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
 
 /// Returns the longest time in which only one side talks.
 ///
-/// The first pass ignores all short remarks, which shows the remarks that lie wholly inside a monologue. In the
-/// second pass, all other remarks end a monologue.
+/// The first pass ignores all short remarks. It shows which of them lie wholly inside a monologue. In the second pass,
+/// all other remarks end a monologue.
 fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     let (short, long): (Vec<_>, Vec<_>) =
         other.iter().partition(|remark| remark.length() < THRESHOLDS.backchannel_ms);

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 
-/// Replaces the token.
+/// Text that replaces the token.
 const REPLACEMENT: &[u8] = b"[token]";
 /// Minimum length of a part of base64 and of hexadecimal digits that are replaced. Shorter parts also occur by chance.
 const MIN_ENCODED: usize = 8;
@@ -43,7 +43,8 @@ const WIDE: [Width; 4] = [
 /// A token in all its spellings.
 pub(super) struct Echo<'a> {
     token: &'a [u8],
-    /// The characters of base64 that the token determines, at each of its positions in a group of three bytes.
+    /// The part of the base64 form that depends on the token alone, for each position of the token in a group of three
+    /// bytes.
     base64: Vec<Zeroizing<String>>,
     /// The token in hexadecimal digits, if it is long enough.
     hexadecimal: Option<Zeroizing<String>>,

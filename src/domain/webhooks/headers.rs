@@ -22,7 +22,7 @@ pub enum InvalidHeader {
     )]
     Value,
     /// There are more headers than [`CustomHeaders::MAX`].
-    #[error("must be at most {max} headers, has {0}", max = CustomHeaders::MAX)]
+    #[error("must have at most {max} headers, has {0}", max = CustomHeaders::MAX)]
     TooMany(usize),
 }
 
@@ -110,12 +110,12 @@ impl CustomHeaders {
         if self.0.len() > Self::MAX { Err(InvalidHeader::TooMany(self.0.len())) } else { Ok(()) }
     }
 
-    /// Names in alphabetical order.
+    /// Returns the names in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.0.keys().map(|name| name.0.clone()).collect()
     }
 
-    /// Names and values for a request.
+    /// Returns the names and values for a request.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }

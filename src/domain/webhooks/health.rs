@@ -81,7 +81,8 @@ impl Health {
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
     /// Pause of a webhook whose deliveries cannot be signed. After it, one delivery probes the webhook.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
-    /// Accuracy of the time of the last success. A lower accuracy would write a busy webhook with every delivery.
+    /// Accuracy of the time of the last success. With a higher accuracy, every delivery to a busy webhook would write
+    /// its row.
     const PRECISION: Duration = Duration::from_secs(1);
 
     /// Returns the limit at this time.

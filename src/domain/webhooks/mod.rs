@@ -70,7 +70,7 @@ pub enum DisabledReason {
 }
 
 impl DisabledReason {
-    /// All reasons.
+    /// All reasons for disabling a webhook.
     pub const ALL: [Self; 3] = [Self::Requested, Self::Gone, Self::Failing];
 
     /// Returns the name in the API, the store and in logs.

@@ -61,8 +61,9 @@ route_table! { "analyses":
 
     /// Get the analysis of a call
     ///
-    /// While the analysis is unfinished, `Retry-After` says when to poll again. With `Prefer: wait=N` the gateway waits up
-    /// to N seconds (at most 60) for the outcome before it answers, including the outcome of a new analysis (`reanalyze`).
+    /// While the analysis is unfinished, `Retry-After` says when to poll again. With `Prefer: wait=N` the gateway
+    /// waits up to N seconds (at most 60) for the outcome before it answers. It also waits for the outcome of a new
+    /// analysis (`reanalyze`).
     ///
     /// If the call was never submitted to the gateway, the gateway asks AloVoice once. If AloVoice has a result, the
     /// gateway stores and returns it, and you need not submit the call.
@@ -103,12 +104,12 @@ route_table! { "analyses":
 
     /// Delete the analysis of a call
     ///
-    /// Deletes all data of the call, finished or in progress: the analysis, the transcript, the answer of AloVoice, the
-    /// events, and pending deliveries. A delivery that is being sent at this moment may still arrive. The gateway keeps a
-    /// record of the deletion (call, time, subject of the token) without any content.
+    /// Deletes all data of the call, whether its analysis is finished or not: the analysis, the transcript, the answer
+    /// of AloVoice, the events, and pending deliveries. A delivery that is being sent at this moment may still arrive.
+    /// The gateway keeps a record of the deletion (call, time, subject of the token) without any content.
     ///
-    /// The call stays deleted: `get_analysis` answers 404 and the gateway no longer asks AloVoice for it. If you submit the
-    /// call again, it is sent to AloVoice again. The copy at AloVoice is not deleted.
+    /// The call stays deleted: `get_analysis` answers 404 and the gateway no longer asks AloVoice for it. If you
+    /// submit the call again, it is sent to AloVoice again. The copy at AloVoice is not deleted.
     delete "/v1/analyses/{call_id}" => deletion::delete_analysis, Token(AnalysesWrite);
     {
         responses((status = 204, description = "The analysis is deleted."))

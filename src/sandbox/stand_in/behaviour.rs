@@ -124,7 +124,7 @@ impl Behaviour {
 pub struct Scenario {
     /// Whether the vendor has the result without a submit.
     pub is_known: bool,
-    /// How the answers differ from the vendor's documentation.
+    /// Difference between the answers and the vendor's documentation.
     pub behaviour: Behaviour,
     /// Whether a fault never ends.
     pub is_forever: bool,

@@ -34,14 +34,14 @@ pub(super) enum VendorReply {
 /// The answer of `callgetairesult` for a call that the stand-in does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownCallAnswer {
-    /// 404.
+    /// Status 404 with an error.
     #[default]
     NotFound,
-    /// 400.
+    /// Status 400 with an error.
     BadRequest,
     /// 204 without a body.
     NoContent,
-    /// `{"answer": null}`.
+    /// The object `{"answer": null}`.
     Null,
     /// A text that is not JSON, with the id of the call.
     Text,
@@ -54,7 +54,7 @@ pub enum UnknownCallAnswer {
 }
 
 impl UnknownCallAnswer {
-    /// All answers.
+    /// All answers, in the order of their declaration.
     pub const ALL: [Self; 8] = [
         Self::NotFound,
         Self::BadRequest,

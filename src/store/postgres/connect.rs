@@ -1,5 +1,6 @@
 //! Connections to the servers: the pool, the time limits, and failover between several servers.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -22,6 +23,8 @@ use super::fault::{ConnectError, Fault};
 use super::parameters::{DatabaseServer, Parameters};
 use crate::config::PostgresUrl;
 use crate::domain::clock::{Entropy, SystemEntropy};
+use crate::domain::secrets::check_visible;
+use crate::secrets::trimmed;
 
 /// The time limit of one operation, from the wait for a connection to the commit.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +51,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Parses the connection URL. The error is text for the setting.
+    /// Parses the connection URL. The error is a message for the operator.
     pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
         let Parameters { base, servers, is_balanced, tls } = Parameters::parse(url)?;
         let first = if is_balanced { SystemEntropy.fraction() * servers.len() as f64 } else { 0.0 };
@@ -62,7 +65,7 @@ impl Connector {
         })
     }
 
-    /// The connector for a pooler that gives each transaction another session: its sessions keep no settings.
+    /// Returns a connector that does not set up sessions, for a pooler that gives each transaction another session.
     pub(super) fn without_sessions(self) -> Self {
         Self { session: "", ..self }
     }
@@ -83,7 +86,7 @@ impl Connector {
             .map_err(|error| error.to_string())
     }
 
-    /// The time limit of a connection: enough to find one server that answers.
+    /// Returns the time limit of a connection. It suffices to try each server once.
     pub(super) fn patience(&self) -> Duration {
         let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         CONNECT_TIMEOUT.saturating_mul(servers).min(OPERATION_TIMEOUT)
@@ -141,17 +144,29 @@ impl Connector {
         Ok((client, driving))
     }
 
-    /// Sets the password to the password file's present content.
+    /// Sets the password to the current content of the password file.
     fn read_password(&self, config: &mut Config) {
         let Some(path) = &self.password_file else { return };
-        match std::fs::read_to_string(path).map(Zeroizing::new) {
+        match password(path) {
             Ok(password) => {
-                config.password(password.trim_end_matches(['\r', '\n']));
+                config.password(password.as_str());
             }
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "failed to read the database password");
-            }
+            Err(error) => tracing::error!(error, "failed to read the database password"),
         }
+    }
+}
+
+/// Reads the password in a file. A byte order mark and the line break at the end are not part of it. The error is text for the key of
+/// the setting.
+pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, String> {
+    let content = std::fs::read(path).map(Zeroizing::new);
+    let content = content.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let unusable = |reason: &dyn fmt::Display| format!("the password in {} {reason}", path.display());
+    let text = std::str::from_utf8(trimmed(&content)).map_err(|_| unusable(&"is not valid UTF-8"))?;
+    check_visible(text).map_err(|reason| unusable(&reason))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(unusable(&"is empty")),
+        password => Ok(password.to_owned().into()),
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn list_copied(
         // An unreadable result is copied but gets no entries.
         match from_json::<AnalysisResult>(row, "result") {
             Ok(Some(result)) => index(client, analysis, &tenant, &result).await?,
-            Ok(None) | Err(_) => tracing::error!(analysis, %tenant, "stored result cannot be read"),
+            Ok(None) | Err(_) => tracing::error!(analysis, %tenant, "failed to read a stored result"),
         }
     }
     rows.last().map(|row| Ok((row.try_get("analysis")?, rows.len()))).transpose()

@@ -101,7 +101,9 @@ async fn found(transaction: &Transaction<'_>) -> Result<SchemaVersion, Fault> {
 fn check(found: SchemaVersion, steps: &[Migration]) -> Result<(), Fault> {
     if found.compatible_from > steps.len() {
         let (version, known) = (found.version, steps.len());
-        let message = format!("the database has schema {version}, this version knows up to {known}");
+        let message = format!(
+            "the database has schema version {version}, this program supports versions up to {known}"
+        );
         return Err(StoreError::Corrupt(message).into());
     }
     Ok(())

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
-use super::connect::{Connector, OPERATION_TIMEOUT};
+use super::connect::{Connector, OPERATION_TIMEOUT, password};
 use super::fault::Fault;
 use super::leases::HeldLeases;
 use super::listener::{Freshness, Listener};
@@ -115,11 +115,15 @@ impl PostgresStore {
     }
 }
 
-/// The connectors of `store.url` and of `store.listen_url`.
+/// Returns the connectors of `store.url` and of `store.listen_url`.
 fn connectors(
     url: &PostgresUrl,
     settings: &StoreSettings,
 ) -> Result<(Connector, Option<Connector>), PostgresOpenError> {
+    if let Some(path) = &settings.password_file {
+        password(path)
+            .map_err(|error| PostgresOpenError::Settings(format!("store.password_file: {error}")))?;
+    }
     let connector = |setting, url| {
         let connector = Connector::new(url, settings.password_file.as_deref());
         connector.map_err(|error| PostgresOpenError::Settings(format!("{setting}: {error}")))

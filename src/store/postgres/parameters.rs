@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
 
 use super::tls::TlsMode;
 use crate::config::PostgresUrl;
@@ -30,12 +30,16 @@ pub(super) struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    /// The configuration for a connection to this server.
+    /// Returns the configuration for a connection to this server.
     pub(super) fn configure(&self, base: &Config) -> Config {
         let mut config = base.clone();
         config.port(self.port);
         if let Some(host) = &self.host {
             config.host(host);
+        }
+        // As in libpq, a Unix socket has no TLS, whatever sslmode says.
+        if self.address.is_none() && self.host.as_ref().is_some_and(|host| host.starts_with(['/', '@'])) {
+            config.ssl_mode(SslMode::Disable);
         }
         if let Some(address) = self.address {
             config.hostaddr(address);
@@ -66,7 +70,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Parses a URL. The error names the parameter; it is text for the key of the setting.
+    /// Parses a URL. The error is a message that names the parameter.
     pub(super) fn parse(url: &PostgresUrl) -> Result<Self, String> {
         let parameters = url.expose().map_err(|error| error.to_string())?;
         let get = |key: &str| parameters.get(key).map(|value| value.as_str());
@@ -155,7 +159,8 @@ fn number<T: FromStr>(key: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{key}={value}: must be a number that is not negative"))
 }
 
-/// The servers of `host`, `hostaddr` and `port`, which are lists of the same length. A single port is that of all servers.
+/// Returns the servers of `host`, `hostaddr` and `port`, which are lists of the same length. A single port applies to
+/// all servers.
 fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<DatabaseServer>, String> {
     let list = |key: &str| get(key).map_or_else(Vec::new, |list| list.split(',').collect::<Vec<&str>>());
     let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
@@ -185,8 +190,6 @@ fn servers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<DatabaseServ
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::SslMode;
-
     use super::*;
 
     fn read(url: &str) -> Result<Parameters, String> {

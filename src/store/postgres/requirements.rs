@@ -1,4 +1,4 @@
-//! What the gateway needs from a database. Checked when a gateway starts and by `check`.
+//! The requirements of the gateway on a database. They are checked when a gateway starts and by `check`.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use super::unsuitable::UnsuitableDatabase;
 const OLDEST_VERSION: i32 = 150_000;
 /// The time limit of a statement that should not have to wait.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many transactions are held open to find out whether a pooler takes the session of another connection.
+/// Number of transactions that are held open to find out whether a pooler takes the session of another connection.
 const HELD_TRANSACTIONS: usize = 2;
 
-/// How a URL reaches the server.
+/// Relation between connections and sessions of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
-    /// Each connection has a session of its own.
+    /// Each connection has its session for its whole life.
     Session,
     /// A pooler gives each transaction a session.
     Transaction,
@@ -86,7 +86,8 @@ async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling
     }
 }
 
-/// The answer, or `None` if the session does not know the prepared statement, or knows that of another client.
+/// Returns the answer. Returns `None` if a pooler changed the session: the session does not know the prepared
+/// statement, or knows one of another client.
 fn kept<T>(answer: Result<T, tokio_postgres::Error>) -> Result<Option<T>, Fault> {
     let lost = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
     match answer {

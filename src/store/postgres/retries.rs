@@ -31,7 +31,7 @@ where
     let attempt = async |deadline| {
         let outcome = operation(Session::take(pool, deadline).await?).await;
         if outcome.as_ref().is_err_and(Fault::is_read_only) {
-            // The other connections lead to the same server.
+            // The other connections of the pool lead to the same server.
             pool.retain(|_, _| false);
         }
         outcome

@@ -43,7 +43,7 @@ impl Target {
         Ok(Self { client })
     }
 
-    /// Prevents gateways and other copies. Returns whether the lock was acquired.
+    /// Prevents gateways and other copies from using the database. Returns whether the lock was acquired.
     pub(in crate::store) async fn lock(&self) -> Result<bool, StoreError> {
         Ok(copy_record::lock_exclusive(&self.client).await?)
     }

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -17,6 +16,8 @@ use rustls::{
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::certificates::{self, CertificateVerifier};
 
 static NEWEST_VERSION: &[&SupportedProtocolVersion] = &[&TLS13];
 
@@ -101,7 +102,8 @@ impl TlsMode {
         let config = match &self.identity {
             None => config.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificates("sslcert", certificate)?;
+                let chain = certificates::parse(&read("sslcert", certificate)?)
+                    .map_err(|error| format!("sslcert {} {error}", certificate.display()))?;
                 let unusable = |error: String| format!("sslkey {}: {error}", key.display());
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(error.to_string()))?;
                 config.with_client_auth_cert(chain, key).map_err(|error| unusable(error.to_string()))?
@@ -119,22 +121,15 @@ impl TlsMode {
             let verifier = PlatformVerifier::new(provider.clone()).map_err(|error| error.to_string())?;
             return Ok(Arc::new(verifier));
         };
-        let unusable = |error: String| format!("sslrootcert {}: {error}", path.display());
-        let mut store = RootCertStore::empty();
-        for certificate in certificates("sslrootcert", path)? {
-            store.add(certificate).map_err(|error| unusable(error.to_string()))?;
-        }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
-            .build()
-            .map_err(|error| unusable(error.to_string()))?;
-        Ok(verifier)
+        let content = read("sslrootcert", path)?;
+        let verifier = CertificateVerifier::with_file(RootCertStore::empty(), &content);
+        Ok(Arc::new(verifier.map_err(|error| format!("sslrootcert {} {error}", path.display()))?))
     }
 }
 
-/// Reads the certificates of a file. The error names the parameter.
-fn certificates(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    certificates.map_err(|error| format!("{parameter} {}: {error}", path.display()))
+/// Reads a file. The error names the parameter.
+fn read(parameter: &str, path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{parameter} {}: {error}", path.display()))
 }
 
 /// Accepts any certificate, but verifies the signatures of the handshake.

@@ -1,6 +1,6 @@
 //! Databases that the gateway cannot use.
 
-/// Why the gateway cannot use a database.
+/// Reason why the gateway cannot use a database.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsuitableDatabase {
     /// The server is too old.
@@ -39,7 +39,7 @@ pub enum UnsuitableDatabase {
         role: String,
         /// The schema of the table.
         schema: String,
-        /// The table.
+        /// The table that the role may not access.
         table: String,
         /// The privilege that is missing.
         privilege: String,
@@ -61,7 +61,7 @@ pub enum UnsuitableDatabase {
          with max_prepared_statements above 0, or pool by session (pool_mode = session)"
     )]
     Statements,
-    /// A pooler has no transactions.
+    /// A pooler gives each statement another session.
     #[error(
         "{0} leads to a connection pooler that pools by statement: pool by session (PgBouncer: pool_mode = session)"
     )]

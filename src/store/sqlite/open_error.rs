@@ -9,7 +9,7 @@ pub enum SqliteOpenError {
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
     /// A later version of this program wrote the file.
-    #[error("{path} has schema {found}, this version knows up to {known}")]
+    #[error("{path} has schema version {found}, this program supports versions up to {known}")]
     TooNew {
         /// The path of the database file.
         path: PathBuf,
@@ -20,7 +20,7 @@ pub enum SqliteOpenError {
     },
     /// The file is empty, or its schema is older than this version of the program.
     #[error(
-        "{path} has schema {found}, this version works on {known}: start a gateway of this version first"
+        "{path} has schema version {found}, this program needs version {known}: start a gateway of this version first"
     )]
     TooOld {
         /// The path of the database file.
@@ -30,7 +30,7 @@ pub enum SqliteOpenError {
         /// The version of this program.
         known: usize,
     },
-    /// A copy of the file has begun, and would miss a change.
+    /// A copy of the file has begun. The copy would miss a change that is made now.
     #[error("{0} is being copied to a PostgreSQL server: finish the copy, or start a gateway on the file")]
     BeingCopied(PathBuf),
     /// The file was copied to a server that continues its work. A gateway on the file would do the same work twice.
@@ -42,7 +42,7 @@ pub enum SqliteOpenError {
     /// No file can be created in the folder of the database.
     #[error("cannot create files in {path}: {source}")]
     Folder {
-        /// The folder.
+        /// The folder of the database.
         path: PathBuf,
         /// The I/O error.
         source: std::io::Error,

@@ -34,7 +34,7 @@ const EXPORTED: &[(&str, &str)] = &[
 
 /// The attribute that marks a span of the store.
 const OPERATION: &str = "db.operation.name";
-/// The name of the span of a caller's request. Every other span without a kind belongs to later work.
+/// The name of the span of a caller's request.
 const REQUEST: &str = "request";
 /// Maximum length of an attribute's text in bytes. A path is free text from a caller.
 const MAX_TEXT_BYTES: usize = 256;
@@ -48,7 +48,7 @@ pub(super) enum Database {
     Postgresql,
 }
 
-/// A tracer that sets the kind of spans that log lines also show. Such a span has no field for its kind.
+/// A tracer that sets the kind of spans that have none: server for a caller's request, consumer for later work.
 #[derive(Debug)]
 pub(super) struct KindTracer(pub(super) SdkTracer);
 

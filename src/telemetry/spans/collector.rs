@@ -28,7 +28,7 @@ pub(super) struct CollectorClient {
     runtime: Handle,
 }
 
-/// The reason of the last request that got no answer, which the exporter of the SDK drops.
+/// The reason why the last request got no answer. The exporter of the SDK does not report it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
 
@@ -55,7 +55,7 @@ impl CollectorClient {
         Ok(Self { http, headers, network, failure, runtime: Handle::current() })
     }
 
-    /// Returns the place in which this client stores the reason of a failure.
+    /// Returns the shared place for the reason of the last failure.
     pub(super) fn failure(&self) -> LastTransportError {
         self.failure.clone()
     }

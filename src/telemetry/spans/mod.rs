@@ -50,7 +50,8 @@ use crate::domain::ids::{CallId, TenantId};
 use crate::domain::trace::TraceContext;
 use crate::http_client::Network;
 
-/// Target of spans that are only exported. Log lines inside such a span show the surrounding span.
+/// Target of spans that are exported and do not appear in log lines. Log lines inside such a span show the surrounding
+/// span.
 pub(super) const EXPORT_ONLY: &str = "alovoice_gateway::export_only";
 /// Target of all exported spans: those of this crate.
 const EXPORTED_TARGETS: &str = "alovoice_gateway";

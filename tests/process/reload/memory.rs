@@ -14,7 +14,7 @@ pub(crate) fn found<'a>(process: u32, texts: &[&'a str]) -> Vec<&'a str> {
         let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
         let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // The region may have been unmapped meanwhile.
+        // The region may have been unmapped since it was listed.
         if memory.read_exact_at(&mut bytes, from).is_err() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Replacement of every kind of secret under load, in the way of Kubernetes. No request fails, the new secret is used, an invalid
+//! Replacement of every kind of secret under load, as Kubernetes does it. No request fails, the new secret is used, an invalid
 //! secret is ignored, and no old secret stays in memory.
 
 mod generation;

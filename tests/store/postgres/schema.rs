@@ -42,7 +42,11 @@ async fn a_later_step_keeps_the_rows_and_refuses_the_version_before_it() {
 
     let refused = migrate(&mut client, &MIGRATIONS).await.unwrap_err().to_string();
     let (later, known) = (steps.len(), MIGRATIONS.len());
-    assert!(refused.contains(&format!("has schema {later}, this version knows up to {known}")), "{refused}");
+    assert!(
+        refused
+            .contains(&format!("has schema version {later}, this program supports versions up to {known}")),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -74,7 +78,7 @@ async fn a_later_schema_is_used_while_it_declares_compatibility() {
     let (context, _) = store_context();
     let refused = PostgresStore::open(&url, &settings(database.url()), context, |_| {}).await.err();
     let refused = refused.unwrap().to_string();
-    assert!(refused.contains("has schema 1001, this version knows up to"), "{refused}");
+    assert!(refused.contains("has schema version 1001, this program supports versions up to"), "{refused}");
     let inspected = inspect(&url, &settings(database.url())).await.unwrap_err().to_string();
     assert_eq!(inspected, refused);
 }

@@ -1,16 +1,16 @@
-//! Refreshes of finished analyses.
+//! Tests of refreshes of finished analyses.
 
 use super::steps::check;
 use super::*;
 
-/// The poll for late tags after [`LifecycleScenario::completed`] is due at this second.
+/// Second at which the poll for late tags is due after [`LifecycleScenario::completed`].
 const SETTLE: u64 = 180;
 
 fn refresh(scenario: &mut LifecycleScenario, second: u64) -> bool {
     scenario.analysis.refresh(&PollingPolicy::default(), after(second))
 }
 
-/// A completed analysis after its poll for late tags, with a refresh at this second.
+/// Returns a completed analysis after its poll for late tags, refreshed at this second.
 fn refreshed_at_rest(second: u64) -> LifecycleScenario {
     let mut scenario = LifecycleScenario::completed();
     scenario.step(after(SETTLE), Step::Polled(PollOutcome::Unchanged));

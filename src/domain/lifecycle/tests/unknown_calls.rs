@@ -1,11 +1,11 @@
-//! Every call is submitted once and completes, whatever the vendor answers for calls that it does not know.
+//! Tests that every call is submitted once and completes, whatever the vendor answers for calls that it does not know.
 
 use proptest::prelude::*;
 
 use super::vendor_model::{Case, Model, SubmitFate, UnknownForm};
 use super::*;
 
-/// What the tenant's earlier calls have taught.
+/// Earlier calls of the tenant, from which the gateway has learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
     /// No call was submitted before.
@@ -35,7 +35,7 @@ fn run(case: Case, history: &LifecycleScenario) -> Model {
     Model::new(case, history, after(4 * 3600)).run()
 }
 
-/// The longest time after a submit at which a result is awaited before the call is submitted again.
+/// Returns the longest wait for a result after a submit, before the call is submitted again.
 fn patience(history: &LifecycleScenario, form: UnknownForm) -> Duration {
     let twice = Pace::slowest(history.pace, &PollingPolicy::default()) * 2;
     let is_learned = history.pace.is_some();
@@ -50,7 +50,7 @@ fn fate(accepted_after: Option<u64>, lost: FaultCode) -> SubmitFate {
     SubmitFate { accepted_after: accepted_after.map(Duration::from_secs), lost: Some(lost) }
 }
 
-/// The crashes at every operation, and no crash.
+/// Returns a crash at every operation, and no crash.
 fn crashes() -> Vec<Option<(usize, bool)>> {
     let mut crashes = vec![None];
     crashes.extend((0..10).flat_map(|operation| [Some((operation, false)), Some((operation, true))]));

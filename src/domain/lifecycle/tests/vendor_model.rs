@@ -58,12 +58,12 @@ fn pending() -> (PollOutcome, AnswerShape) {
     (outcome, AnswerShape::new(200, "pending", "", ""))
 }
 
-/// What happens to one submit.
+/// Outcome of one submit at the vendor and on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SubmitFate {
-    /// When the vendor knows the call, counted from the submit. `None` if it never does.
+    /// Time from the submit until the vendor knows the call; `None` if it never does.
     pub(super) accepted_after: Option<Duration>,
-    /// How the answer is lost. `None` if it arrives.
+    /// Reason why the answer is lost; `None` if it arrives.
     pub(super) lost: Option<FaultCode>,
 }
 
@@ -71,13 +71,13 @@ impl SubmitFate {
     pub(super) const ANSWERED: Self = Self { accepted_after: Some(Duration::ZERO), lost: None };
 }
 
-/// What a case varies.
+/// Parameters of one case.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
     pub(super) form: UnknownForm,
-    /// What happens to the first submits. Later ones are answered.
+    /// Outcomes of the first submits. Later submits are accepted and answered.
     pub(super) fates: Vec<SubmitFate>,
-    /// The operation during which the process dies, counted from zero, and whether its request was sent before.
+    /// Index of the operation during which the process dies, and whether the process had already sent its request.
     pub(super) crash: Option<(usize, bool)>,
     /// Processing time of the call.
     pub(super) takes: Duration,
@@ -99,7 +99,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// A call of a tenant with this history, submitted at `start`.
+    /// Creates the model of a call that a tenant with this history submits at `start`.
     pub(super) fn new(case: Case, history: &LifecycleScenario, start: Timestamp) -> Self {
         let tenant = TenantId::parse("acme").unwrap();
         let scenario = LifecycleScenario {
@@ -198,7 +198,7 @@ impl Model {
         self.accepted_at.iter().any(|at| *at <= self.now)
     }
 
-    /// Whether the process dies at this moment. It dies once.
+    /// Whether the process dies at this moment. It dies only once.
     fn crashes(&mut self, is_sent: bool) -> bool {
         let crashes = self.case.crash == Some((self.operations, is_sent));
         if crashes {

@@ -1,0 +1,33 @@
+//! Checks the connection to the vendor, for the command `check`.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use url::Url;
+
+use crate::domain::transport_error::TransportError;
+use crate::http_client::Network;
+
+/// Deadline of the request.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A path that the vendor does not have. In the vendor's log it shows who sent the request.
+const PATH: [&str; 3] = ["alovoice-gateway", "check", "connection"];
+
+/// Sends a request without a token to the vendor. Any answer is a success, because the vendor does not have the path.
+///
+/// # Errors
+/// The reason why the vendor did not answer.
+pub async fn check_connection(base_url: &Url, network: &Network) -> Result<(), TransportError> {
+    let explain = |error: reqwest::Error| network.explain(&error);
+    let client =
+        network.builder().retry(reqwest::retry::never()).timeout(TIMEOUT).build().map_err(explain)?;
+    let mut url = base_url.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(PATH);
+    }
+    let answer = client.get(url).send().await.map_err(explain)?;
+    match answer.status() {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(TransportError::ProxyAuthentication),
+        _ => Ok(()),
+    }
+}
