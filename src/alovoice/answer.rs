@@ -73,11 +73,11 @@ impl AnswerReader<'_> {
         content_type: Option<&str>,
         etag: Option<String>,
     ) -> Result<PollOutcome, String> {
-        if body.is_empty() {
-            return Ok(PollOutcome::NotReady { etag, retry_after: None, detail: None });
-        }
         let mut warnings = AnswerWarnings::default();
         let text = decode(body, content_type, &mut warnings);
+        if text.trim().is_empty() {
+            return Ok(PollOutcome::NotReady { etag, retry_after: None, detail: None });
+        }
         if text.len() > self.max_bytes {
             return Err("the vendor's answer is larger than vendor.max_response_bytes".to_owned());
         }

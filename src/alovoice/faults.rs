@@ -32,6 +32,12 @@ pub(super) fn fault_of_status(
     Some(VendorFault { code, detail: answered(status, words), retry_after })
 }
 
+/// Whether a fault may be the vendor's answer for a call that it does not know: a redirect, or an error of its program. The other
+/// statuses come from its proxies or concern the caller.
+pub(super) fn may_be_about_call(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 300..=303 | 305..=399 | 500 | 501 | 505..=511)
+}
+
 /// Returns a text with a status and the vendor's words.
 pub(super) fn answered(status: StatusCode, words: Option<String>) -> String {
     quoted(format!("the vendor answered {}", status.as_u16()), words)

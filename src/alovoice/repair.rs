@@ -2,9 +2,10 @@
 //!
 //! Only unambiguous errors are repaired:
 //!
-//! - superfluous commas, strings in single quotes, names without quotes, a member without a value;
+//! - superfluous commas, strings in single quotes, names without quotes, a member without a value, `=>` in place of a colon;
+//! - comments of JavaScript, and `u` before a string of Python;
 //! - control characters in strings, and escapes that JSON does not have;
-//! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5` and `007`;
+//! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5`, `007` and `0x1f`;
 //! - `NaN`, `-Infinity`, `1.#QNAN` and other words instead of numbers, which become `null`.
 //!
 //! A missing comma, quote or bracket and other words are not repaired, because their meaning would be a guess.
@@ -99,9 +100,27 @@ impl Repair<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    /// Skips white space and comments.
     fn skip_space(&mut self) {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start().len();
+        loop {
+            let rest = &self.text[self.at..];
+            let text = rest.trim_start();
+            self.at += rest.len() - text.len();
+            let (start, end) = if text.starts_with("//") { (2, "\n") } else { (2, "*/") };
+            if !text.starts_with("//") && !text.starts_with("/*") {
+                return;
+            }
+            self.at += text[start..].find(end).map_or(text.len(), |at| start + at + end.len());
+            self.syntax += 1;
+        }
+    }
+
+    /// Skips the `u` before a string of Python.
+    fn skip_prefix(&mut self) {
+        if ["u'", "u\""].iter().any(|prefix| self.text[self.at..].starts_with(prefix)) {
+            self.at += 1;
+            self.syntax += 1;
+        }
     }
 
     /// Skips white space and commas, and returns the number of commas.
@@ -119,6 +138,7 @@ impl Repair<'_> {
 
     /// Reads the name of a member and the colon.
     fn name(&mut self) -> Option<()> {
+        self.skip_prefix();
         if matches!(self.peek()?, b'"' | b'\'') {
             self.string()?;
         } else {
@@ -132,20 +152,25 @@ impl Repair<'_> {
             self.syntax += 1;
         }
         self.skip_space();
-        if self.peek()? != b':' {
+        let rest = &self.text[self.at..];
+        let is_arrow = rest.starts_with("=>");
+        if !is_arrow && !rest.starts_with(':') {
             return None;
         }
-        self.at += 1;
+        self.at += if is_arrow { 2 } else { 1 };
+        self.syntax += usize::from(is_arrow);
         self.json.push(':');
         Some(())
     }
 
     fn scalar(&mut self) -> Option<()> {
+        self.skip_prefix();
         if matches!(self.peek(), Some(b'"' | b'\'')) {
             return self.string();
         }
         let rest = &self.text[self.at..];
-        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}' | ':' | '"' | '\'' | '{' | '[');
+        let ends =
+            |c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}' | ':' | '"' | '\'' | '{' | '[' | '/');
         let word = &rest[..rest.find(ends).unwrap_or(rest.len())];
         self.at += word.len();
         match classify(word)? {
@@ -240,7 +265,7 @@ fn classify(word: &str) -> Option<Word> {
         "true" | "false" | "null" if lower == word => Word::Json,
         "true" | "false" => Word::Other(lower),
         // An empty word is a member without a value.
-        "null" | "none" | "nil" | "undefined" | "(null)" | "" => Word::Other("null".to_owned()),
+        "null" | "none" | "nil" | "undef" | "undefined" | "(null)" | "" => Word::Other("null".to_owned()),
         _ if is_json_number(word) => Word::Json,
         _ => number(&lower)?,
     })
@@ -259,6 +284,11 @@ fn number(lower: &str) -> Option<Word> {
         || digits.starts_with("1.#")
     {
         return Some(Word::NotANumber);
+    }
+    if let Some(hexadecimal) = digits.strip_prefix("0x") {
+        let value = u32::from_str_radix(hexadecimal, 16).ok().filter(|_| !hexadecimal.starts_with('+'))?;
+        let sign = if lower.starts_with('-') { "-" } else { "" };
+        return Some(Word::Other(format!("{sign}{value}")));
     }
     if !lower.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'+' | b'-')) {
         return None;

@@ -8,7 +8,7 @@ use super::body_budget::BodyPermit;
 use super::client::{RESULT, VendorCall, VendorClient};
 use super::error_body::{content_type_of, is_refusal, read_beginning, text_of, words_of_body};
 use super::exchange::Exchange;
-use super::faults::{UNKNOWN_CALL, answered, fault_of_status, quoted, unreadable};
+use super::faults::{UNKNOWN_CALL, answered, fault_of_status, may_be_about_call, quoted, unreadable};
 use super::permits::VendorPermit;
 use super::shape::shape_of;
 use crate::domain::answer_shape::AnswerShape;
@@ -87,7 +87,8 @@ impl VendorClient {
         let body = read_beginning(response, request.token).await;
         let words = words_of_body(&body, content_type, request.token);
         if let Some(fault) = fault_of_status(status, retry_after, words.clone()) {
-            return Err(fault);
+            let shape = may_be_about_call(status).then(|| shape(&body));
+            return Ok(VendorAnswer::new(PollOutcome::Fault(fault), shape));
         }
         let outcome = match status {
             _ if is_unfinished => PollOutcome::NotReady { etag: None, retry_after, detail: None },

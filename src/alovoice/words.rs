@@ -2,13 +2,11 @@
 //!
 //! The vendor documents no form of errors, so words are found in JSON of any structure, in HTML and in plain text.
 
+mod leaves;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-
+use self::leaves::{Leaf, Leaves};
 use super::repair::repair;
 use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::invisible::is_invisible;
@@ -22,15 +20,6 @@ const MAX_TEXT_CHARS: usize = 16 << 10;
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// Maximum length of a repaired body, in bytes.
 const MAX_JSON_BYTES: usize = 4 * MAX_BODY_BYTES;
-/// Maximum number of values of a JSON document that are read.
-const MAX_LEAVES: usize = 64;
-/// Parts of names whose values explain an error.
-const EXPLANATIONS: [&str; 10] =
-    ["error", "message", "msg", "detail", "descr", "reason", "cause", "exception", "fault", "warning"];
-/// Parts of names whose values identify an error.
-const CODES: [&str; 2] = ["code", "status"];
-/// Members of a documented answer. They do not explain an error.
-const DOCUMENTED: [&str; 5] = ["begin_time", "aicallid", "stalk", "tags", "stereoaudio"];
 
 /// Returns the words of the body of an error: at most [`MAX_CHARS`] characters in one line, without control characters and without
 /// the token.
@@ -130,169 +119,4 @@ fn unescaped(text: &str) -> String {
         [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'"), ("&nbsp;", " ")];
     let text = names.into_iter().fold(text.to_owned(), |text, (name, c)| text.replace(name, c));
     text.replace("&amp;", "&")
-}
-
-/// A string, number or boolean of a document.
-struct Leaf {
-    /// The names of the members that lead to the value.
-    path: Vec<String>,
-    value: String,
-    is_text: bool,
-}
-
-impl Leaf {
-    /// Whether one of the names contains one of the parts.
-    fn is_named(&self, parts: &[&str]) -> bool {
-        self.path.iter().any(|name| {
-            let name = name.to_lowercase();
-            parts.iter().any(|part| name.contains(part))
-        })
-    }
-
-    fn is_documented(&self) -> bool {
-        matches!(&self.path[..], [answer, name, ..] if answer == "answer" && DOCUMENTED.contains(&&name[..]))
-    }
-
-    /// Whether the value shows that the request failed.
-    fn reports_error(&self) -> bool {
-        let is_named = |names: &[&str]| {
-            self.path.iter().any(|name| names.iter().any(|it| name.eq_ignore_ascii_case(it)))
-        };
-        let is_failure = is_named(&["success", "ok"]) && self.value == "false";
-        !self.is_documented()
-            && (is_failure || self.is_text && is_named(&["error", "errors", "exception", "fault"]))
-    }
-
-    /// Whether the value identifies an error.
-    fn is_code(&self) -> bool {
-        self.path.last().is_some_and(|name| {
-            let name = name.to_lowercase();
-            CODES.iter().any(|part| name.contains(part))
-        })
-    }
-
-    /// Returns the value; a number or a code has its name in front.
-    fn labelled(&self) -> String {
-        match self.path.last() {
-            Some(name) if !self.is_text || self.is_code() => format!("{name}: {}", self.value),
-            _ => self.value.clone(),
-        }
-    }
-}
-
-/// The first values of a document, in their order.
-struct Leaves(Vec<Leaf>);
-
-impl Leaves {
-    /// Reads the values up to the first error in the document.
-    fn of(json: &str) -> Self {
-        let (mut leaves, mut path) = (Vec::new(), Vec::new());
-        let collector = Collector { leaves: &mut leaves, path: &mut path };
-        // The document ends at an error. The values before it are used.
-        let _ = collector.deserialize(&mut serde_json::Deserializer::from_str(json));
-        Self(leaves)
-    }
-
-    /// Returns the values that explain an error, and its code if there is one; else all values.
-    fn words(&self) -> String {
-        let explanations = self.explanations();
-        if explanations.is_empty() { joined(self.0.iter()) } else { explanations }
-    }
-
-    /// Returns the values that explain an error, and its code if there is one.
-    fn explanations(&self) -> String {
-        let own = || self.0.iter().filter(|leaf| !leaf.is_documented());
-        let explains =
-            |leaf: &&Leaf| leaf.is_named(&EXPLANATIONS) && !leaf.is_code() && leaf.value != "false";
-        if own().all(|leaf| !explains(&leaf)) {
-            return String::new();
-        }
-        joined(own().filter(explains).chain(own().filter(|leaf| leaf.is_code())))
-    }
-}
-
-fn joined<'a>(leaves: impl Iterator<Item = &'a Leaf>) -> String {
-    let mut words: Vec<String> = leaves.map(Leaf::labelled).collect();
-    words.dedup();
-    words.join("; ")
-}
-
-/// Collects the values of a document.
-struct Collector<'a> {
-    leaves: &'a mut Vec<Leaf>,
-    path: &'a mut Vec<String>,
-}
-
-impl Collector<'_> {
-    fn add<E: Error>(self, value: String, is_text: bool) -> Result<(), E> {
-        if self.leaves.len() >= MAX_LEAVES {
-            return Err(E::custom("too many values"));
-        }
-        let leaf = Leaf { path: self.path.clone(), value, is_text };
-        // One documented value suffices to recognize a documented answer. More of them would displace words.
-        let is_needless = leaf.is_documented() && self.leaves.iter().any(Leaf::is_documented);
-        if !leaf.value.trim().is_empty() && !is_needless {
-            self.leaves.push(leaf);
-        }
-        Ok(())
-    }
-
-    fn inner(&mut self) -> Collector<'_> {
-        Collector { leaves: self.leaves, path: self.path }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Collector<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Collector<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.add(value.to_string(), false)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.add(value.to_string(), false)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.add(value.to_string(), false)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.add(value.to_string(), false)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.add(value.chars().take(MAX_TEXT_CHARS).collect(), true)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(self.inner())?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<String>()? {
-            self.path.push(name);
-            let value = map.next_value_seed(self.inner());
-            self.path.pop();
-            value?;
-        }
-        Ok(())
-    }
 }

@@ -120,7 +120,8 @@ async fn ask(
         | PollOutcome::Rejected(_) => Ok(()),
         PollOutcome::Fault(fault) => {
             let unavailable = LookupOutcome::Unavailable { retry_after: fault.retry_after };
-            let Some(shape) = shape else { return Err(unavailable) };
+            // A server error may mean an outage.
+            let Some(shape) = shape.filter(|shape| !shape.is_server_error()) else { return Err(unavailable) };
             let is_unknown = is_unknown(analyses, tenant, &permit, request, (shape, asked_at));
             match is_unknown.await {
                 Ok(true) => Ok(()),
@@ -140,9 +141,9 @@ async fn is_unknown(
     (shape, asked_at): (AnswerShape, Timestamp),
 ) -> Result<bool, StoreError> {
     let find = || analyses.store.find_learned_answers(tenant.id(), request.token.fingerprint());
-    if find().await?.is_unknown(shape, analyses.env.clock.now()) {
+    if find().await?.is_trusted(shape, analyses.env.clock.now()) {
         return Ok(true);
     }
-    analyses.prober.probe(tenant, permit, request, asked_at).await?;
-    Ok(find().await?.is_unknown(shape, analyses.env.clock.now()))
+    analyses.prober.probe(tenant, permit, request, (asked_at, false)).await?;
+    Ok(find().await?.is_trusted(shape, analyses.env.clock.now()))
 }

@@ -39,6 +39,8 @@ impl Prober {
 
     /// Sends a probe. Does nothing if a probe started at `since` or later, is in progress or has just ended. The id of
     /// the probe has the form of the call's id. The request uses the permit of an earlier request.
+    /// An open circuit prevents the probe, unless the vendor answered the earlier request: a vendor whose answer for
+    /// unknown calls is an error opens the circuit itself.
     ///
     /// # Errors
     /// If the store fails.
@@ -47,9 +49,9 @@ impl Prober {
         tenant: &Tenant,
         permit: &VendorPermit,
         call: VendorCall<'_>,
-        since: Timestamp,
+        (since, is_answered): (Timestamp, bool),
     ) -> Result<(), StoreError> {
-        if permit.is_circuit_open() {
+        if permit.is_circuit_open() && !is_answered {
             return Ok(());
         }
         let account = call.token.fingerprint();

@@ -47,6 +47,11 @@ impl AnswerShape {
         self.status
     }
 
+    /// Whether the vendor answered with a server error.
+    pub const fn is_server_error(self) -> bool {
+        self.status >= 500
+    }
+
     /// Whether the two answers have the same status and structure. Their words may differ.
     pub fn is_alike(self, other: Self) -> bool {
         (self.status, self.structure) == (other.status, other.structure)

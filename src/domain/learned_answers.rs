@@ -7,15 +7,22 @@
 //!
 //! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
 //! **proven** once enough calls in progress had other shapes.
+//!
+//! During maintenance or an outage, the vendor may give one answer for all calls, and probes get it too. Therefore:
+//!
+//! - An answer that replaces another one is ambiguous until a call became ready and a later probe got the same answer again.
+//! - A server error (5xx) is always ambiguous, and counts only while no probe got another answer.
 
 #[cfg(test)]
 mod tests;
+mod unknown_answers;
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::unknown_answers::UnknownAnswers;
 use super::answer_shape::AnswerShape;
 use super::clock::Timestamp;
 use super::vendor_token::TokenFingerprint;
@@ -23,21 +30,11 @@ use super::vendor_token::TokenFingerprint;
 /// Learned answers of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LearnedAnswers {
-    /// Token of the requests from which the answers were learned. Another token may belong to another account, with other answers.
+    /// Token of the probes. Another token may belong to another account, with other answers for unknown calls.
     account: Option<TokenFingerprint>,
-    /// Answers to probes, latest first.
-    unknown: Vec<UnknownAnswer>,
+    unknown: UnknownAnswers,
     /// Answers of calls in progress that became ready later.
     pending: Vec<PendingAnswer>,
-}
-
-/// Answer for a call that the vendor does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct UnknownAnswer {
-    shape: AnswerShape,
-    probed_at: Timestamp,
-    /// Number of consecutive probes with this answer.
-    probes: u32,
 }
 
 /// Answer for a call in progress.
@@ -116,51 +113,63 @@ impl LearnedAnswers {
     /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
     /// changed its answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
-    /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
-    /// send it.
-    const OVERLAP: Duration = Duration::from_hours(48);
     /// Minimum time between two writes of a known answer of calls in progress.
     const REFRESH: Duration = Duration::from_hours(1);
     /// Maximum number of different answers of calls in progress.
     const MAX_PENDING: usize = 16;
-    /// Number of probes with the same words after which other words are a different answer. With fewer probes, the words may be
-    /// random.
-    const ENOUGH_PROBES: u32 = 2;
 
     /// Creates the answers of a tenant without learned answers.
     pub const fn nothing() -> Self {
-        Self { account: None, unknown: Vec::new(), pending: Vec::new() }
+        Self { account: None, unknown: UnknownAnswers::nothing(), pending: Vec::new() }
     }
 
-    /// Returns the answers if they were learned with this token, and no answers otherwise.
+    /// Returns the answers for requests with this token. After a change of the token, only the answers of calls in progress stay:
+    /// the token usually belongs to the same account, whose calls are still in progress.
     #[must_use]
     pub fn of_account(self, account: TokenFingerprint) -> Self {
-        if self.account == Some(account) { self } else { Self { account: Some(account), ..Self::default() } }
+        if self.account == Some(account) {
+            return self;
+        }
+        Self { account: Some(account), unknown: UnknownAnswers::nothing(), pending: self.pending }
     }
 
     /// Whether no probe has started at `since` or later.
     pub fn lacks_probe(&self, since: Timestamp) -> bool {
-        self.unknown.first().is_none_or(|latest| latest.probed_at < since)
+        self.unknown.lacks_probe(since)
     }
 
     /// Returns the earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
+        Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since))
+    }
+
+    fn a_probe_interval_before(now: Timestamp) -> Timestamp {
         let interval = i64::try_from(Self::PROBE_INTERVAL.as_millis()).unwrap_or(i64::MAX);
-        Some(Timestamp::from_millis(now.as_millis().saturating_sub(interval)))
-            .filter(|since| self.lacks_probe(*since))
+        Timestamp::from_millis(now.as_millis().saturating_sub(interval))
+    }
+
+    /// The earliest useful time of a probe after a call became ready at `now`, if the latest answer for unknown calls is not
+    /// trusted.
+    pub fn confirming_probe(&self, now: Timestamp) -> Option<Timestamp> {
+        self.unknown.is_suspect().then_some(now)
+    }
+
+    /// Whether the answer to a probe can be learned. A server error usually means an outage, so it is learned only while no probe
+    /// got another answer.
+    pub fn may_learn_unknown(&self, shape: AnswerShape) -> bool {
+        self.unknown.may_learn(shape)
     }
 
     /// Returns the meaning of an answer without a result, for a call that was submitted at `since`. The meaning is certain after a
     /// probe at `since` or later, because the vendor may have changed its answers before.
     pub fn judge(&self, shape: AnswerShape, since: Timestamp, now: Timestamp) -> Judgement {
+        if !self.may_learn_unknown(shape) {
+            return Judgement::certain(Meaning::Known);
+        }
         let probe_since = |since| Some(since).filter(|since| self.lacks_probe(*since));
         if !self.is_unknown(shape, now) {
-            // The structure is the same and the words differ: only more probes show whether the words are random.
-            let random = self
-                .unknown
-                .first()
-                .filter(|latest| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES);
-            let after_latest = random.map(|latest| latest.probed_at + Duration::from_millis(1));
+            let probed_at = self.unknown.has_other_words(shape);
+            let after_latest = probed_at.map(|probed_at| probed_at + Duration::from_millis(1));
             let needs_probe = probe_since(after_latest.map_or(since, |after| after.max(since)));
             let is_seen = self.pending.iter().any(|pending| pending.shape.is_alike(shape));
             let is_unexpected = !is_seen && !self.pending.is_empty();
@@ -169,9 +178,10 @@ impl LearnedAnswers {
         let pending = self.pending.iter().filter(|pending| !pending.is_forgotten(now));
         let (same, other): (Vec<&PendingAnswer>, Vec<&PendingAnswer>) =
             pending.partition(|pending| pending.shape.is_alike(shape) && self.is_unknown(pending.shape, now));
-        let meaning = if same.is_empty() {
-            let calls = other.iter().map(|pending| pending.calls).sum::<u32>();
-            Meaning::Unknown { is_proven: calls >= Self::ENOUGH_CALLS }
+        let meaning = if same.is_empty() && self.is_trusted(shape, now) {
+            // One call can have several answers, so the sum would count calls repeatedly.
+            let calls = other.iter().map(|pending| pending.calls).max();
+            Meaning::Unknown { is_proven: calls.is_some_and(|calls| calls >= Self::ENOUGH_CALLS) }
         } else {
             Meaning::Ambiguous
         };
@@ -182,40 +192,22 @@ impl LearnedAnswers {
 
     /// Whether an answer has the shape of an answer for unknown calls.
     pub fn is_unknown(&self, shape: AnswerShape, now: Timestamp) -> bool {
-        let latest = self.unknown.first().map(|latest| latest.probed_at);
-        let mut valid = self.unknown.iter().filter(|unknown| {
-            Some(unknown.probed_at) == latest || now.since(unknown.probed_at) < Self::OVERLAP
-        });
-        shape.status() == NOT_FOUND || valid.any(|unknown| shape.matches(unknown.shape))
+        shape.status() == NOT_FOUND || self.unknown.has(shape, now)
     }
 
-    /// Learns the answer to a probe that started at `probed_at`.
+    /// Whether an answer has the shape of an answer that the vendor gives for unknown calls only.
+    pub fn is_trusted(&self, shape: AnswerShape, now: Timestamp) -> bool {
+        shape.status() == NOT_FOUND || self.unknown.has_trusted(shape, now)
+    }
+
+    /// Learns the answer to a probe that started at `probed_at`, if it [may be learned](Self::may_learn_unknown).
     pub fn learn_unknown(&mut self, shape: AnswerShape, probed_at: Timestamp) -> ProbeOutcome {
-        let outcome = match self.unknown.first_mut() {
-            None => ProbeOutcome::Learned,
-            // The same probe, written again after a lost connection.
-            Some(latest) if latest.probed_at == probed_at => return ProbeOutcome::Unchanged,
-            Some(latest) if shape.is_alike(latest.shape) => {
-                let merged = latest.shape.merged(shape);
-                let is_same = merged == latest.shape;
-                *latest = UnknownAnswer { shape: merged, probed_at, probes: latest.probes.saturating_add(1) };
-                return if is_same { ProbeOutcome::Unchanged } else { ProbeOutcome::Changed };
-            }
-            Some(_) => ProbeOutcome::Changed,
-        };
-        // If two answers alternate, each keeps its learned words.
-        let earlier = self.unknown.iter().position(|earlier| shape.is_alike(earlier.shape));
-        let earlier = earlier.map(|index| self.unknown.remove(index));
-        let (shape, probes) =
-            earlier.map_or((shape, 0), |earlier| (earlier.shape.merged(shape), earlier.probes));
-        self.unknown.insert(0, UnknownAnswer { shape, probed_at, probes: probes.saturating_add(1) });
-        self.unknown.truncate(2);
-        outcome
+        self.unknown.learn(shape, probed_at)
     }
 
-    /// Learns the answers of a call that became ready at `now`. Returns whether the learned answers changed.
+    /// Learns from a call that became ready at `now`. `shapes` are its earlier answers. Returns whether the learned answers changed.
     pub fn learn_pending(&mut self, shapes: &[AnswerShape], now: Timestamp) -> bool {
-        let mut is_new = false;
+        let mut is_new = self.unknown.learn_ready_call();
         for shape in shapes {
             match self.pending.iter_mut().find(|pending| pending.shape == *shape) {
                 Some(known)

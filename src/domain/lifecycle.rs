@@ -62,7 +62,11 @@ impl Analysis {
         let Some(before) = before.filter(|_| !self.is_under_way()) else { return };
         let outcome = match &effect.obtained {
             None => ReanalysisOutcome::Failed,
-            Some(obtained) if context.current == Some(&obtained.result) => ReanalysisOutcome::SameResult,
+            Some(obtained)
+                if context.current.is_some_and(|current| current.has_same_content(&obtained.result)) =>
+            {
+                ReanalysisOutcome::SameResult
+            }
             Some(_) => ReanalysisOutcome::NewResult,
         };
         let (since, ended_at) = (before.since, context.now);
@@ -148,6 +152,12 @@ impl Analysis {
                 self.faulted(work, fault, context)
             }
             SubmitOutcome::Unknown(fault) => {
+                work.stage = Stage::Confirm;
+                self.faulted(work, fault, context)
+            }
+            // The vendor may refuse the repetition of a submit of unknown outcome because it has the call.
+            SubmitOutcome::Rejected(detail) if work.submits == 2 => {
+                let fault = VendorFault { code: FaultCode::VendorError, detail, retry_after: None };
                 work.stage = Stage::Confirm;
                 self.faulted(work, fault, context)
             }

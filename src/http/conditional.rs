@@ -9,15 +9,16 @@ use utoipa::IntoParams;
 /// Maximum wait. Common ingresses close connections that are idle for longer.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`]. The first value counts. The RFC
+/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`], however many digits it has. The first value counts. The RFC
 /// requires that malformed preferences are ignored.
 pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("wait")
-            .then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
+        let seconds = value.trim().trim_matches('"');
+        let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+        let is_wait = name.trim().eq_ignore_ascii_case("wait") && is_number;
+        is_wait.then(|| seconds.parse().unwrap_or(u64::MAX))
     })?;
     Some(Duration::from_secs(seconds).min(MAX_WAIT))
 }
@@ -55,8 +56,10 @@ mod tests {
             |value| preferred_wait(&TestRequest::get().insert_header(("prefer", value)).to_http_request());
         assert_eq!(wait("wait=5"), Some(Duration::from_secs(5)));
         assert_eq!(wait("return=minimal, Wait = \"7\"; x=y"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("wait=100000"), Some(MAX_WAIT));
-        for none in ["wait", "wait=", "wait=-1", "wait=soon", "respond-async"] {
+        for long in ["wait=100000", "wait=99999999999999999999999", "respond-async, wait=100"] {
+            assert_eq!(wait(long), Some(MAX_WAIT), "{long}");
+        }
+        for none in ["wait", "wait=", "wait=-1", "wait=soon", "wait=+5", "respond-async"] {
             assert_eq!(wait(none), None, "{none}");
         }
     }

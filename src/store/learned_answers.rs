@@ -45,8 +45,8 @@ pub trait LearnedAnswersStore: Send + Sync {
         lease: Duration,
     ) -> Result<Option<ProbeClaim>, StoreError>;
 
-    /// Learns the answer to a claimed probe. The next probe may start after `pause`. Without an answer nothing is learned, and the
-    /// result is `None`.
+    /// Learns the answer to a claimed probe. The next probe may start after `pause`. Without an answer, or after an answer that
+    /// [may not be learned](LearnedAnswers::may_learn_unknown), the result is `None`.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] if another probe was claimed.
@@ -117,7 +117,7 @@ impl FoundAnswers {
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))
     }
 
-    /// Learns the answers of a call that became ready, unless another transaction writes the same row: one call is not worth a
+    /// Learns from a call that became ready, unless another transaction writes the same row: one call is not worth a
     /// wait for its commit.
     pub(super) async fn learn(
         &self,
@@ -226,6 +226,7 @@ impl Rule for FinishProbe {
         let lock = sql!("SELECT learned FROM learned_answers WHERE tenant = ?1 AND claim = ?2 FOR UPDATE");
         let stored = transaction.find(lock, values![tenant, claim.claim], read).await?;
         let mut learned = stored.ok_or(StoreError::LeaseLost)?.of_account(claim.account);
+        let answer = answer.filter(|shape| learned.may_learn_unknown(*shape));
         let outcome = answer.map(|shape| learned.learn_unknown(shape, claim.began));
         let update = sql!("UPDATE learned_answers SET learned = ?2, leased_until = ?3 WHERE tenant = ?1");
         let next = transaction.env().clock.now() + *pause;

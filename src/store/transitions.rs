@@ -161,7 +161,9 @@ async fn transition(
     if let Some(learned) = effect.pace {
         save_pace(transaction, &analysis.tenant, learned, pace.is_none()).await?;
     }
-    learned.learn(transaction, &analysis.tenant, &effect.pending).await?;
+    if effect.obtained.is_some() {
+        learned.learn(transaction, &analysis.tenant, &effect.pending).await?;
+    }
     let (event, probe, confirmation) = (effect.event, effect.probe, effect.confirmation);
     let discarded = effect.discarded;
     notify(transaction, &analysis, was_finished);

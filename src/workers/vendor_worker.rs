@@ -142,7 +142,7 @@ impl VendorWorker {
                 (Step::Answered(outcome, ShapedAnswer { shape, account: token.fingerprint() }), body_permit)
             }
         };
-        let is_refused = step.is_token_refused();
+        let (is_refused, is_answered) = (step.is_token_refused(), step.is_answered_with_error());
         let span = spans::store("apply", "analyses");
         let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
         drop(body_permit);
@@ -153,7 +153,8 @@ impl VendorWorker {
                     spans::export("event", event.as_str());
                 }
                 if let Some(since) = applied.probe
-                    && let Err(error) = self.prober.probe(&tenant, &permit, request, since).await
+                    && let Err(error) =
+                        self.prober.probe(&tenant, &permit, request, (since, is_answered)).await
                 {
                     // The next answer that needs the probe asks for it again.
                     tracing::error!(%error, "failed to store the outcome of a probe");

@@ -36,7 +36,7 @@ async fn a_result_that_is_almost_json_is_read_with_warnings_and_kept_unchanged()
         cp1251.bytes().flat_map(|byte| if byte == 1 { b"\xf1\xe0\xeb\xee\xec".to_vec() } else { vec![byte] });
     let cp1251: Vec<u8> = cp1251.collect();
     let broken = vec!["\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}", "ha"];
-    let cases: [Case; 12] = [
+    let cases: [Case; 14] = [
         ("plain", json, RESULT.into(), both.clone(), &[]),
         ("bom", json, format!("\u{feff}{RESULT}").into(), both.clone(), &["byte_order_mark 1"]),
         ("utf-16", json, utf16(RESULT), both.clone(), &["byte_order_mark 1", "encoding 1"]),
@@ -76,6 +76,20 @@ async fn a_result_that_is_almost_json_is_read_with_warnings_and_kept_unchanged()
             RESULT.replace("\"end\": 4", "\"end\": 4, \"end\": 5").into(),
             both.clone(),
             &["duplicate_names 1"],
+        ),
+        (
+            "comments",
+            json,
+            RESULT.replace("\"begin\": 3", "/* ms */ \"begin\": 0x3").into(),
+            both.clone(),
+            &["syntax 2"],
+        ),
+        (
+            "ruby",
+            json,
+            RESULT.replace("\"begin\": 3", "\"begin\"=>3, \"x\"=>nil").into(),
+            both.clone(),
+            &["syntax 3"],
         ),
         (
             "php",

@@ -52,6 +52,8 @@ fn only_an_id_of_the_analysis_confirms_a_submit() {
 fn an_answer_without_turns_and_tags_is_not_ready() {
     for json in [
         "",
+        " \r\n",
+        "\u{feff}\n",
         "{}",
         "null",
         "[]",

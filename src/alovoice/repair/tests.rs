@@ -36,6 +36,9 @@ fn errors_with_one_meaning_are_repaired() {
         ("\"a\nb\tc\0\"", json!("a\nb\tc\0"), 3),
         (r#""C:\dir \x41 \u12 \q""#, json!("C:\\dir A \\u12 \\q"), 4),
         ("[True, False, None, undefined, NULL]", json!([true, false, null, null, null]), 5),
+        ("// a\n{/* b */\"a\"/*,*/: 1 // }\n,}", json!({"a": 1}), 5),
+        ("{u'a': u\"b\", 'c' => [0x1F, -0xa, undef]}", json!({"a": "b", "c": [31, -10, null]}), 8),
+        ("[\"/* no */ // comment\", 1/**/]", json!(["/* no */ // comment", 1]), 1),
         ("[+1, .5, 5., 007, -01]", json!([1, 0.5, 5, 7, -1]), 5),
     ] {
         assert_eq!(repaired(text), Some((value, String::new(), [errors, 0])), "{text}");
@@ -62,7 +65,11 @@ fn text_with_more_than_one_meaning_is_not_repaired() {
         "{\"a\": 1,5}",
         "{\"text\": \"he said \"hello\" twice\"}",
         "[hello]",
-        "[0x10]",
+        "[0x]",
+        "[0x-1]",
+        "[1 /* open",
+        "{\"a\" = 1}",
+        "[a/b]",
         "[1, 2}",
         "<html>",
     ] {

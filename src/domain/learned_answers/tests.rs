@@ -1,6 +1,7 @@
 //! Tests of the meaning of answers, and of the answers that are kept.
 
 use super::*;
+use crate::domain::vendor_token::VendorToken;
 
 const HOUR: Duration = Duration::from_hours(1);
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000);
@@ -46,6 +47,18 @@ fn an_answer_that_no_call_in_progress_had_is_unexpected() {
 }
 
 #[test]
+fn answers_of_calls_in_progress_outlive_a_change_of_the_token() {
+    let account = |token| VendorToken::parse(token).unwrap().fingerprint();
+    let mut learned = LearnedAnswers::nothing().of_account(account("a"));
+    learned.learn_unknown(shape("u", ""), at(1));
+    learned.learn_pending(&[shape("u", "")], at(2));
+    let mut rotated = learned.of_account(account("b"));
+    assert!(rotated.lacks_probe(at(0)) && !rotated.is_unknown(shape("u", ""), at(3)));
+    rotated.learn_unknown(shape("u", ""), at(3));
+    assert_eq!(rotated.judge(shape("u", ""), at(3), at(4)).meaning, Meaning::Ambiguous);
+}
+
+#[test]
 fn words_that_differ_between_probes_are_random() {
     let answer = shape("u", "ref qwerty");
     let learned = probed(&[(1, shape("u", "ref asdfgh"))]);
@@ -67,7 +80,46 @@ fn a_former_answer_for_unknown_calls_counts_for_two_days() {
     let meaning = |shape, hour| learned.judge(shape, at(2), at(hour)).meaning;
     let unknown = Meaning::Unknown { is_proven: false };
     assert_eq!((meaning(former, 48), meaning(former, 49)), (unknown, Meaning::Known));
-    assert_eq!(meaning(present, 1000), unknown);
+    assert_eq!(
+        meaning(present, 1000),
+        Meaning::Ambiguous,
+        "the vendor may give it for all calls for a while"
+    );
+}
+
+#[test]
+fn an_answer_that_replaces_another_one_is_trusted_after_a_ready_call_and_a_probe() {
+    let (former, present) = (shape("u", ""), shape("v", ""));
+    let meaning = |learned: &LearnedAnswers| learned.judge(present, at(0), at(9)).meaning;
+    let unknown = Meaning::Unknown { is_proven: false };
+    let mut learned = probed(&[(1, former), (2, present), (3, present)]);
+    assert_eq!((meaning(&learned), learned.confirming_probe(at(4))), (Meaning::Ambiguous, Some(at(4))));
+    assert!(learned.learn_pending(&[], at(4)));
+    assert_eq!((meaning(&learned), learned.confirming_probe(at(4))), (Meaning::Ambiguous, Some(at(4))));
+    let mut again = learned.clone();
+    again.learn_unknown(present, at(5));
+    assert_eq!((meaning(&again), again.confirming_probe(at(5))), (unknown, None));
+    // The vendor gave the answer for all calls for a while, and does so again later.
+    learned.learn_unknown(former, at(5));
+    assert_eq!(learned.confirming_probe(at(5)), None);
+    assert_eq!(learned.judge(former, at(0), at(9)).meaning, unknown);
+    learned.learn_pending(&[], at(6));
+    learned.learn_unknown(present, at(7));
+    assert_eq!(meaning(&learned), Meaning::Ambiguous);
+}
+
+#[test]
+fn a_server_error_is_learned_only_without_another_answer() {
+    let error = |structure| AnswerShape::new(500, structure, "", "");
+    let mut learned = LearnedAnswers::nothing();
+    assert!(learned.may_learn_unknown(error("e")));
+    learned.learn_unknown(error("e"), at(1));
+    assert_eq!(learned.judge(error("e"), at(0), at(2)), Judgement::certain(Meaning::Ambiguous));
+    assert!(!learned.is_trusted(error("e"), at(2)));
+    learned.learn_unknown(shape("u", ""), at(3));
+    assert_eq!(learned.judge(shape("u", ""), at(0), at(4)).meaning, Meaning::Unknown { is_proven: false });
+    assert!(!learned.may_learn_unknown(error("e")));
+    assert_eq!(learned.judge(error("e"), at(9), at(10)), Judgement::certain(Meaning::Known));
 }
 
 #[test]

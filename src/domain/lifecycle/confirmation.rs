@@ -23,7 +23,8 @@ impl Analysis {
     ) -> Effect {
         let (now, policy) = (context.now, context.policy);
         if self.is_over(&work, context) {
-            let detail = "the vendor did not accept the call before the deadline".to_owned();
+            let words = last_answer(detail);
+            let detail = format!("the vendor did not accept the call before the deadline{words}");
             return self.fail(FailureCode::DeadlineExceeded, detail, now);
         }
         let sent_at = work.sent_since();
@@ -46,7 +47,7 @@ impl Analysis {
         } else if patience.is_some() {
             work.due_at = resubmit_at.min(next_poll).max(now + policy.min_interval);
             let seconds = resubmit_at.since(now).as_secs();
-            let words = detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default();
+            let words = last_answer(detail);
             let detail = format!(
                 "the vendor's answers do not show whether it accepted the call; without a result, the call is submitted \
                  again in {seconds} seconds{words}"
@@ -85,6 +86,11 @@ impl Analysis {
         let detail = not_found_detail(context.policy, detail);
         self.fail(FailureCode::CallNotFound, detail, context.now)
     }
+}
+
+/// Returns the end of a text about the vendor's last answer.
+fn last_answer(detail: Option<&str>) -> String {
+    detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default()
 }
 
 /// Returns the time within which the result would most likely be ready after a submit of unknown outcome. Returns

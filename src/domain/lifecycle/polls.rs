@@ -44,17 +44,24 @@ impl Analysis {
         }
         // Status 304 repeats the vendor's last answer.
         let shape = if outcome == PollOutcome::Unchanged { work.shapes.last().copied() } else { shape };
-        if let Some(shape) = shape {
+        // An error says nothing about the answers of calls in progress.
+        let is_error = matches!(&outcome, PollOutcome::Fault(fault) if fault.code == FaultCode::VendorError);
+        if let Some(shape) = shape.filter(|_| !is_error) {
             work.remember(shape);
         }
         let judgement = judge(&work, &outcome, shape, context);
         let (detail, retry_after) = explanation(&outcome);
+        // A server error may mean an outage, so it is never evidence against an accepted call, and it leads to one more submit
+        // at most.
+        let is_outage = shape.is_some_and(AnswerShape::is_server_error) && !(confirming && work.submits <= 1);
         let mut effect = match (judgement.meaning, outcome) {
-            (Meaning::Known, PollOutcome::Fault(fault)) => {
+            (meaning, PollOutcome::Fault(fault)) if meaning == Meaning::Known || is_outage => {
                 let probe = judgement.needs_probe.filter(|_| confirming);
                 Effect { probe, ..self.faulted(work, fault, context) }
             }
-            (Meaning::Known, outcome) if !confirming || judgement.needs_probe.is_none() => {
+            (Meaning::Known, outcome)
+                if !confirming || judgement.needs_probe.is_none() && !is_unclear(&outcome, judgement) =>
+            {
                 self.known(work, outcome, judgement.needs_probe, context)
             }
             _ if confirming => self.unconfirmed(work, judgement, detail.as_deref(), context),
@@ -64,7 +71,8 @@ impl Analysis {
             work.due_at = work.due_at.max(context.now + floor.min(PollingPolicy::MAX_RETRY_AFTER));
         }
         let unexpected = judgement.needs_probe.filter(|_| judgement.is_unexpected);
-        let overdue = || shape.and_then(|_| context.learned.overdue_probe(context.now));
+        let learnable = shape.filter(|shape| !shape.is_server_error());
+        let overdue = || learnable.and_then(|_| context.learned.overdue_probe(context.now));
         effect.probe = effect.probe.or(unexpected).or_else(overdue);
         effect
     }
@@ -95,7 +103,8 @@ impl Analysis {
         let pace = processed(&work, now)
             .and_then(|processed| Pace::learn(context.pace, processed, context.policy, now));
         let pending = std::mem::take(&mut work.shapes);
-        Effect { pace, pending, ..self.complete(work, obtained, context) }
+        let probe = context.learned.confirming_probe(now);
+        Effect { pace, pending, probe, ..self.complete(work, obtained, context) }
     }
 
     /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, the round ends only
@@ -117,7 +126,8 @@ impl Analysis {
                 work.missing_since = None;
                 let since = *work.empty_since.get_or_insert(now);
                 let is_silent = now.since(since) >= context.policy.empty_grace;
-                if is_silent && needs_probe.is_none() {
+                // Some vendors never answer a probe, so the deadline ends the wait for it.
+                if is_silent && (needs_probe.is_none() || self.is_over(&work, context)) {
                     return self.complete(work, obtained, context);
                 }
                 // The request has no ETag: the poll that ends the grace period needs the answer, not a 304.
@@ -127,7 +137,7 @@ impl Analysis {
                 (work.empty_since, work.missing_since) = (None, None);
                 self.wait(work, etag, reason(FaultCode::NoResult, detail, now), context)
             }
-            PollOutcome::Rejected(detail) if needs_probe.is_some() => {
+            PollOutcome::Rejected(detail) if needs_probe.is_some() && !self.is_over(&work, context) => {
                 let effect =
                     self.wait(work, None, reason(FaultCode::VendorError, Some(detail), now), context);
                 Effect { probe: needs_probe, ..effect }
@@ -150,8 +160,8 @@ impl Analysis {
         let errors = work.errors.saturating_add(1);
         let pause = match outcome {
             PollOutcome::Ready(_) if missing.is_some() => context.policy.backoff(errors, context.jitter),
-            PollOutcome::Ready(obtained)
-                if context.current.is_none_or(|current| !current.has_same_content(&obtained.result)) =>
+            PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)
+                if missing.is_none() && revises(context.current, &obtained.result) =>
             {
                 self.revision = self.revision.saturating_add(1);
                 return Effect {
@@ -183,6 +193,16 @@ pub(super) fn missing(
     }
 }
 
+/// Whether a result revises the stored one of a completed analysis. A result without turns revises only one without turns: a
+/// silent call may get tags late.
+pub(super) fn revises(current: Option<&AnalysisResult>, result: &AnalysisResult) -> bool {
+    match current {
+        Some(current) if current.has_same_content(result) => false,
+        Some(current) => current.transcript.is_empty() || !result.transcript.is_empty(),
+        None => !result.transcript.is_empty(),
+    }
+}
+
 /// Returns the meaning of an answer without a result. Without a shape, the outcome decides.
 fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context: &Context<'_>) -> Judgement {
     match (shape, outcome) {
@@ -192,13 +212,18 @@ fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context
     }
 }
 
+/// Whether an explanation that no call in progress got before says nothing about a submit of unknown outcome.
+const fn is_unclear(outcome: &PollOutcome, judgement: Judgement) -> bool {
+    judgement.is_unexpected && matches!(outcome, PollOutcome::NotReady { detail: Some(_), .. })
+}
+
 /// Returns the vendor's words and its `Retry-After`.
 fn explanation(outcome: &PollOutcome) -> (Option<String>, Option<Duration>) {
     match outcome {
         PollOutcome::NotReady { retry_after, detail, .. } => (detail.clone(), *retry_after),
         PollOutcome::NotFound(detail) => (detail.clone(), None),
         PollOutcome::Rejected(detail) => (Some(detail.clone()), None),
-        PollOutcome::Fault(fault) => (Some(fault.detail.clone()), None),
+        PollOutcome::Fault(fault) => (Some(fault.detail.clone()), fault.retry_after),
         PollOutcome::Ready(_) | PollOutcome::Empty(_) | PollOutcome::Unchanged => (None, None),
     }
 }

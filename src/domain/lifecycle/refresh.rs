@@ -1,6 +1,6 @@
 //! Refreshes: a caller asks for one more poll of a finished analysis. A refresh never submits the call.
 
-use super::polls::missing;
+use super::polls::{missing, revises};
 use super::{Context, Effect, PollOutcome, delay};
 use crate::domain::analysis::{Analysis, FaultCode, LastError, Stage, Status, Work};
 use crate::domain::clock::Timestamp;
@@ -53,7 +53,9 @@ impl Analysis {
             (PollOutcome::Ready(obtained), _) if self.status == Status::Failed => {
                 return self.complete(work, obtained, context);
             }
-            (PollOutcome::Ready(obtained), _) if context.current != Some(&obtained.result) => {
+            (PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained), None)
+                if self.status == Status::Completed && revises(context.current, &obtained.result) =>
+            {
                 self.revision = self.revision.saturating_add(1);
                 work.keep_etag_of(&obtained);
                 self.rest(work, context);

@@ -82,6 +82,12 @@ pub struct ShapedAnswer {
 }
 
 impl Step {
+    /// Whether the vendor answered a poll with an error that may be its answer for an unknown call, and asked for no pause.
+    pub fn is_answered_with_error(&self) -> bool {
+        let Self::Answered(PollOutcome::Fault(fault), answer) = self else { return false };
+        fault.code == FaultCode::VendorError && fault.retry_after.is_none() && answer.shape.is_some()
+    }
+
     /// Whether the vendor refused the tenant's token.
     pub fn is_token_refused(&self) -> bool {
         match self {

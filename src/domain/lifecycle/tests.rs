@@ -148,8 +148,8 @@ impl LifecycleScenario {
         let (pace, learned) = (self.pace, &self.learned);
         let context = Context { now, policy: &policy, jitter: 0.5, current, pace, learned };
         let effect = self.analysis.apply(step, &context);
-        self.learned.learn_pending(&effect.pending, now);
         if let Some(obtained) = &effect.obtained {
+            self.learned.learn_pending(&effect.pending, now);
             self.held = Some(obtained.result.clone());
         }
         self.pace = effect.pace.or(self.pace);

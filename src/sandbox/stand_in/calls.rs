@@ -51,11 +51,15 @@ pub enum UnknownCallAnswer {
     EmptyStalk,
     /// The same answer as for a call in progress.
     LikePending,
+    /// 302.
+    Redirect,
+    /// 500, as of a program that does not expect an unknown call.
+    ServerError,
 }
 
 impl UnknownCallAnswer {
-    /// All answers, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    /// All answers except for [`ServerError`](Self::ServerError), which may also mean an outage.
+    pub const ALL: [Self; 9] = [
         Self::NotFound,
         Self::BadRequest,
         Self::NoContent,
@@ -64,6 +68,7 @@ impl UnknownCallAnswer {
         Self::ErrorObject,
         Self::EmptyStalk,
         Self::LikePending,
+        Self::Redirect,
     ];
 
     pub(super) fn reply(self, answers: &Answers<'_>, now: Timestamp) -> VendorReply {
@@ -85,6 +90,10 @@ impl UnknownCallAnswer {
             ),
             Self::EmptyStalk => VendorReply::Json(200, json!({ "answer": { "stalk": [], "tags": [] } })),
             Self::LikePending => VendorReply::Json(200, answers.unfinished()),
+            Self::Redirect => VendorReply::Json(302, not_found()),
+            Self::ServerError => {
+                VendorReply::Json(500, json!({ "error": "Cannot read properties of null (reading 'stalk')" }))
+            }
         }
     }
 }

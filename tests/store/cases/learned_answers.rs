@@ -97,7 +97,30 @@ pub(crate) async fn a_changed_answer_is_noticed(harness: Harness) {
     assert_eq!(probe(&harness, "u").await, ProbeOutcome::Unchanged);
     harness.advance(100);
     assert_eq!(probe(&harness, "v").await, ProbeOutcome::Changed);
+    assert_eq!(judge(&harness, "v").await.meaning, Meaning::Ambiguous, "it may be the answer for all calls");
+    // A call becomes ready and asks for a probe, which gets the same answer.
+    harness.submit(submission("1")).await;
+    harness.submit_queued().await;
+    harness.advance(100);
+    let claimed = harness.claim_one(Queue::Polls).await;
+    let ready = answered(PollOutcome::Ready(obtained("salom")), None);
+    let since = harness.store.apply(claimed.lease, ready).await.unwrap().probe;
+    assert_eq!(since, Some(harness.now()));
+    assert_eq!(probe(&harness, "v").await, ProbeOutcome::Unchanged);
     assert_eq!(judge(&harness, "v").await.meaning, Meaning::Unknown { is_proven: false });
+}
+
+pub(crate) async fn a_server_error_does_not_replace_a_learned_answer(harness: Harness) {
+    assert_eq!(probe(&harness, "u").await, ProbeOutcome::Learned);
+    harness.advance(100);
+    let now = harness.now();
+    let claim = harness.store.claim_probe(&acme(), account("a"), now, LEASE).await.unwrap().unwrap();
+    let error = AnswerShape::new(500, "e", "", "");
+    let outcome = harness.store.finish_probe(&acme(), claim, Some(error), PAUSE).await.unwrap();
+    assert_eq!(outcome, None);
+    let learned = learned(&harness).await;
+    assert!(learned.is_unknown(shape("u"), now) && !learned.is_unknown(error, now));
+    assert!(learned.lacks_probe(now));
 }
 
 pub(crate) async fn another_token_starts_without_learned_answers(harness: Harness) {

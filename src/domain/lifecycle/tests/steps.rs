@@ -26,6 +26,53 @@ fn a_submit_is_accepted_repeated_confirmed_or_refused() {
     check(Stage::Submit, &table.map(|(outcome, line)| (Step::Submitted(outcome), line)));
 }
 
+/// The vendor may refuse the second submit because it has the call from the first one.
+#[test]
+fn a_refusal_after_a_submit_of_unknown_outcome_is_confirmed_once() {
+    let refused = || Step::Submitted(SubmitOutcome::Rejected("the vendor answered 409".to_owned()));
+    let mut scenario = LifecycleScenario::begin();
+    for second in [0, 20] {
+        scenario
+            .step(after(second), Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+        scenario.step(after(second + 5), Step::Polled(PollOutcome::NotFound(None)));
+        scenario.step(after(second + 15), Step::Polled(PollOutcome::NotFound(None)));
+        if second == 0 {
+            let mut refused_once = scenario.clone();
+            assert_eq!(refused_once.line(after(16), refused()), "queued, confirm in 5 s, last error error");
+            let mut known = refused_once.clone();
+            assert_eq!(known.line(after(21), not_ready()), "processing, poll in 5 s");
+            refused_once.step(after(21), Step::Polled(PollOutcome::NotFound(None)));
+            refused_once.step(after(31), Step::Polled(PollOutcome::NotFound(None)));
+            assert_eq!(refused_once.work().stage, Stage::Submit);
+            let line = refused_once.line(after(32), refused());
+            assert_eq!(line, "failed, VendorRejected, last error error → analysis.failed");
+        }
+    }
+    let line = scenario.line(after(36), refused());
+    assert_eq!(line, "failed, VendorRejected, last error timeout → analysis.failed");
+}
+
+/// Tags of a silent call that arrive late.
+#[test]
+fn a_silent_call_gets_its_late_tags() {
+    let tagged = || {
+        let mut obtained = obtained("");
+        obtained.result.ai_call_id = Some("another".to_owned());
+        Step::Polled(PollOutcome::Empty(obtained))
+    };
+    let mut scenario = LifecycleScenario::accepted();
+    scenario.step(after(100), empty());
+    scenario.step(after(700), empty());
+    let mut refreshed = scenario.clone();
+    assert!(refreshed.analysis.refresh(&PollingPolicy::default(), after(800)));
+    for scenario in [&mut scenario, &mut refreshed] {
+        let effect = scenario.step(after(820), tagged());
+        assert_eq!((effect.event, scenario.analysis.revision), (Some(EventKind::AnalysisUpdated), 2));
+    }
+    let effect = LifecycleScenario::completed().step(after(180), tagged());
+    assert_eq!(effect, Effect::default(), "a result without turns never replaces a transcript");
+}
+
 #[test]
 fn an_unknown_outcome_is_confirmed_before_the_call_is_submitted_again() {
     check(

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::vendor_model::{Case, Model, SubmitFate, UnknownForm};
 use super::*;
+use crate::domain::answer_shape::AnswerShape;
+use crate::domain::vendor_token::VendorToken;
 
 /// Earlier calls of the tenant, from which the gateway has learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,7 @@ fn patience(history: &LifecycleScenario, form: UnknownForm) -> Duration {
     let twice = Pace::slowest(history.pace, &PollingPolicy::default()) * 2;
     let is_learned = history.pace.is_some();
     match form {
-        UnknownForm::LikePending if is_learned => twice,
+        UnknownForm::LikePending | UnknownForm::ServerError if is_learned => twice,
         _ if is_learned => PollingPolicy::default().first_after,
         _ => twice.min(PollingPolicy::default().not_found_grace),
     }
@@ -93,7 +95,79 @@ fn every_call_is_submitted_once_and_completes() {
             }
         }
     }
-    assert_eq!(cases, 8 * 2 * 3 * 3 * 21 * 3);
+    assert_eq!(cases, 9 * 2 * 3 * 3 * 21 * 3);
+}
+
+/// A server error may mean an outage, so it leads to one more submit at most, and never ends an accepted call.
+#[test]
+fn a_lost_call_is_submitted_once_more_after_server_errors() {
+    let form = UnknownForm::ServerError;
+    for history in History::ALL {
+        let past = history.of(form);
+        let takes = Duration::from_secs(100);
+        for crash in crashes() {
+            let lost = fate(None, FaultCode::VendorTimeout);
+            let case = Case { form, fates: vec![lost], crash, takes };
+            let model = run(case, &past);
+            // A process that dies with a claimed submit uses up one of the two.
+            assert!(crash.is_some() || model.accepted_at.len() == 1);
+            if !model.accepted_at.is_empty() {
+                check_end(&model, &format!("{history:?} {crash:?}"));
+            }
+            let submits: Vec<_> = model.submits.iter().map(|(at, _)| *at).collect();
+            assert!(submits.windows(2).all(|pair| pair[1].since(pair[0]) >= patience(&past, form)));
+            assert!(submits.len() <= 2, "{history:?} {crash:?}: {submits:?}");
+            let twice = Case { form, fates: vec![lost; 9], crash, takes };
+            let model = run(twice, &past);
+            assert_eq!(model.scenario.analysis.failure.unwrap().code, FailureCode::DeadlineExceeded);
+            assert!(model.submits.len() <= 2, "{history:?} {crash:?}: {:?}", model.submits);
+        }
+        let forgotten = SubmitFate { accepted_after: None, lost: None };
+        let model = run(Case { form, fates: vec![forgotten], crash: None, takes }, &past);
+        assert_eq!(model.scenario.analysis.failure.unwrap().code, FailureCode::DeadlineExceeded);
+        assert_eq!(model.submits.len(), 1);
+    }
+}
+
+/// A tenant whose vendor is known to answer otherwise for unknown calls.
+#[test]
+fn server_errors_of_an_outage_lead_to_no_submit() {
+    for known in UnknownForm::ALL {
+        let past = History::Learned.of(known);
+        let fates = vec![fate(None, FaultCode::VendorTimeout)];
+        let model =
+            run(Case { form: UnknownForm::ServerError, fates, crash: None, takes: Duration::ZERO }, &past);
+        assert_eq!(model.submits.len(), 1, "{known:?}");
+        assert_eq!(model.scenario.analysis.failure.unwrap().code, FailureCode::DeadlineExceeded);
+    }
+}
+
+/// The vendor shows a page for hours, also to probes. Twice, with a week between.
+#[test]
+fn calls_in_progress_survive_maintenance_of_the_vendor() {
+    for form in UnknownForm::ALL {
+        for history in History::ALL {
+            for takes in [100, 7200, 30_000] {
+                let mut scenario = history.of(form);
+                for start in [4 * 3600, 7 * 24 * 3600, 14 * 24 * 3600] {
+                    let takes = Duration::from_secs(takes);
+                    let case = Case { form, fates: vec![SubmitFate::ANSWERED], crash: None, takes };
+                    let model = Model::new(case, &scenario, after(start)).with_maintenance(20, 20_000).run();
+                    let name = format!("{form:?} {history:?} {takes:?} {start}");
+                    // Until such a call was ready once, the answer of a call in progress looks like that of an unknown call.
+                    if form == UnknownForm::LikePending
+                        && history == History::None
+                        && takes.as_secs() > 20_600
+                    {
+                        continue;
+                    }
+                    assert_eq!(model.scenario.analysis.status, Status::Completed, "{name}");
+                    assert_eq!(model.submits.len(), 1, "{name}");
+                    scenario = model.scenario;
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -158,10 +232,32 @@ fn a_vendor_that_changes_its_answer_for_unknown_calls_is_probed_again() {
         let case = Case { form: after, fates, crash: None, takes: Duration::from_secs(100) };
         let model = run(case, &past);
         check_end(&model, &format!("{before:?} to {after:?}"));
-        // 404 needs no probe.
-        let probes = usize::from(after != UnknownForm::NotFound);
+        // 404 needs no probe. An answer that replaces another one needs a second probe after the call.
+        let probes = match after {
+            UnknownForm::NotFound => 0,
+            _ if before == after => 1,
+            _ => 2,
+        };
         assert_eq!((model.submits.len(), model.probes), (2, probes), "{before:?} to {after:?}");
     }
+}
+
+/// The vendor's program fails for a moment, with an explanation in an answer 200.
+#[test]
+fn an_unexpected_explanation_does_not_confirm_a_lost_submit() {
+    let mut scenario = History::Learned.of(UnknownForm::Null);
+    scenario.analysis = LifecycleScenario::begin().analysis;
+    scenario.held = None;
+    let start = 4 * 3600;
+    scenario.step(after(start), Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
+    scenario.learned.learn_unknown(AnswerShape::new(200, "Null", "", ""), after(start + 1));
+    let detail = Some("the vendor answered without a result: \"try later\"".to_owned());
+    let outcome = PollOutcome::NotReady { etag: None, retry_after: None, detail };
+    let account = VendorToken::parse("token").unwrap().fingerprint();
+    let shape = Some(AnswerShape::new(200, "try later", "", ""));
+    let line = scenario.line(after(start + 5), Step::Answered(outcome, ShapedAnswer { shape, account }));
+    assert!(line.starts_with("queued, confirm in"), "{line}");
+    assert!(line.ends_with("last error unconfirmed"), "{line}");
 }
 
 fn fates() -> impl Strategy<Value = SubmitFate> {

@@ -24,10 +24,14 @@ pub(super) enum UnknownForm {
     EmptyStalk,
     /// The same answer as for a call in progress.
     LikePending,
+    Redirect,
+    /// An error of the vendor's program. It may also mean an outage.
+    ServerError,
 }
 
 impl UnknownForm {
-    pub(super) const ALL: [Self; 8] = [
+    /// All forms that are no server error.
+    pub(super) const ALL: [Self; 9] = [
         Self::NotFound,
         Self::BadRequest,
         Self::NoContent,
@@ -36,6 +40,7 @@ impl UnknownForm {
         Self::ErrorObject,
         Self::EmptyStalk,
         Self::LikePending,
+        Self::Redirect,
     ];
 
     fn answer(self) -> (PollOutcome, AnswerShape) {
@@ -48,9 +53,17 @@ impl UnknownForm {
             Self::Text => (200, PollOutcome::Fault(fault(FaultCode::AnswerUnreadable))),
             Self::EmptyStalk => (200, PollOutcome::Empty(obtained(""))),
             Self::LikePending => return pending(),
+            Self::Redirect => (302, PollOutcome::Fault(fault(FaultCode::VendorError))),
+            Self::ServerError => (500, PollOutcome::Fault(fault(FaultCode::VendorError))),
         };
         (outcome, AnswerShape::new(status, &format!("{self:?}"), "", ""))
     }
+}
+
+/// The page that the vendor shows for each request during maintenance.
+fn maintenance() -> (PollOutcome, AnswerShape) {
+    let outcome = PollOutcome::Fault(fault(FaultCode::AnswerUnreadable));
+    (outcome, AnswerShape::new(200, "maintenance", "", ""))
 }
 
 fn pending() -> (PollOutcome, AnswerShape) {
@@ -96,6 +109,8 @@ pub(super) struct Model {
     probe_free_at: Timestamp,
     operations: usize,
     pub(super) now: Timestamp,
+    /// Begin and end of maintenance.
+    maintenance: (Timestamp, Timestamp),
 }
 
 impl Model {
@@ -119,7 +134,14 @@ impl Model {
             probe_free_at: start,
             operations: 0,
             now: start,
+            maintenance: (start, start),
         }
+    }
+
+    /// Adds maintenance of the vendor, in seconds after the start.
+    pub(super) fn with_maintenance(mut self, from: u64, to: u64) -> Self {
+        self.maintenance = (self.now + Duration::from_secs(from), self.now + Duration::from_secs(to));
+        self
     }
 
     /// Works until the round has ended.
@@ -169,6 +191,7 @@ impl Model {
         }
         let ready_at = self.accepted_at.iter().map(|at| *at + self.case.takes).min();
         let (outcome, shape) = match ready_at {
+            _ if self.is_in_maintenance() => answered(maintenance()),
             Some(ready_at) if ready_at <= self.now => (PollOutcome::Ready(obtained("salom")), None),
             _ if self.knows_the_call() => answered(pending()),
             _ => answered(self.case.form.answer()),
@@ -184,14 +207,20 @@ impl Model {
             return;
         }
         let began = self.now;
+        let (_, shape) = if self.is_in_maintenance() { maintenance() } else { self.case.form.answer() };
         let is_lost = self.crashes(true);
         self.operations += 1;
         self.probes += 1;
         self.now = self.now + REQUEST;
         self.probe_free_at = self.now + if is_lost { LEASE } else { PollingPolicy::default().first_after };
-        if !is_lost {
-            self.scenario.learned.learn_unknown(self.case.form.answer().1, began);
+        if !is_lost && self.scenario.learned.may_learn_unknown(shape) {
+            self.scenario.learned.learn_unknown(shape, began);
         }
+    }
+
+    fn is_in_maintenance(&self) -> bool {
+        let (from, to) = self.maintenance;
+        from <= self.now && self.now < to
     }
 
     fn knows_the_call(&self) -> bool {

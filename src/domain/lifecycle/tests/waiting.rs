@@ -187,6 +187,16 @@ fn a_call_that_is_unknown_after_the_deadline_is_not_submitted_again() {
 }
 
 #[test]
+fn a_call_that_is_never_accepted_fails_with_the_vendors_words() {
+    let mut scenario = LifecycleScenario::begin();
+    let answer = PollOutcome::NotFound(Some("the vendor does not know the call (404): \"who?\"".to_owned()));
+    scenario.step(after(DEADLINE), Step::Polled(answer));
+    let detail = "the vendor did not accept the call before the deadline; its last answer: \
+                  the vendor does not know the call (404): \"who?\"";
+    assert_eq!(scenario.analysis.failure.unwrap().detail, detail);
+}
+
+#[test]
 fn a_call_accepted_after_the_deadline_gets_one_poll() {
     let mut scenario = LifecycleScenario::begin();
     let accepted = scenario.line(after(DEADLINE + 60), Step::Submitted(SubmitOutcome::Accepted));

@@ -1,0 +1,144 @@
+//! The answers to probes: how the vendor answers for calls that it does not know.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ProbeOutcome;
+use crate::domain::answer_shape::AnswerShape;
+use crate::domain::clock::Timestamp;
+
+/// Answers to probes, latest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct UnknownAnswers(Vec<UnknownAnswer>);
+
+/// Answer for a call that the vendor does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct UnknownAnswer {
+    shape: AnswerShape,
+    probed_at: Timestamp,
+    /// Number of consecutive probes with this answer.
+    probes: u32,
+    #[serde(default)]
+    trust: Trust,
+}
+
+/// Evidence that the vendor gives an answer for unknown calls only, and not for all calls for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Trust {
+    /// The answer is the first one that was learned, or probes got it before and after a call became ready.
+    #[default]
+    Trusted,
+    /// The answer replaced another one, and no call became ready since.
+    Suspect,
+    /// A call became ready after a probe with this answer. The next probe decides.
+    Contrasted,
+}
+
+impl UnknownAnswers {
+    /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
+    /// send it.
+    const OVERLAP: Duration = Duration::from_hours(48);
+    /// Number of probes with the same words after which other words are a different answer. With fewer probes, the words may be
+    /// random.
+    const ENOUGH_PROBES: u32 = 2;
+    /// Maximum number of answers.
+    const MAX: usize = 2;
+
+    pub(super) const fn nothing() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Whether no probe has started at `since` or later.
+    pub(super) fn lacks_probe(&self, since: Timestamp) -> bool {
+        self.0.first().is_none_or(|latest| latest.probed_at < since)
+    }
+
+    /// Whether the latest answer may be one that the vendor gives for all calls for a while.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.0.first().is_some_and(|latest| latest.trust != Trust::Trusted)
+    }
+
+    /// Whether the answer to a probe can be learned. A server error usually means an outage, so it is learned only while no probe
+    /// got another answer.
+    pub(super) fn may_learn(&self, shape: AnswerShape) -> bool {
+        !shape.is_server_error() || self.0.iter().all(|unknown| unknown.shape.is_server_error())
+    }
+
+    /// Whether a valid answer has this shape.
+    pub(super) fn has(&self, shape: AnswerShape, now: Timestamp) -> bool {
+        self.valid(now).any(|unknown| shape.matches(unknown.shape))
+    }
+
+    /// Whether a valid and trusted answer has this shape. A server error is never trusted.
+    pub(super) fn has_trusted(&self, shape: AnswerShape, now: Timestamp) -> bool {
+        let mut trusted = self.valid(now).filter(|unknown| unknown.trust == Trust::Trusted);
+        !shape.is_server_error() && trusted.any(|unknown| shape.matches(unknown.shape))
+    }
+
+    fn valid(&self, now: Timestamp) -> impl Iterator<Item = &UnknownAnswer> {
+        let recent = move |unknown: &&UnknownAnswer| now.since(unknown.probed_at) < Self::OVERLAP;
+        self.0.iter().take(1).chain(self.0.iter().skip(1).filter(recent))
+    }
+
+    /// If an answer has the structure of the latest one with other words, and only more probes show whether the words are random:
+    /// the time of the latest probe.
+    pub(super) fn has_other_words(&self, shape: AnswerShape) -> Option<Timestamp> {
+        let is_alike =
+            |latest: &&UnknownAnswer| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES;
+        self.0.first().filter(is_alike).map(|latest| latest.probed_at)
+    }
+
+    /// Learns the answer to a probe that started at `probed_at`.
+    pub(super) fn learn(&mut self, shape: AnswerShape, probed_at: Timestamp) -> ProbeOutcome {
+        if !shape.is_server_error() {
+            self.0.retain(|unknown| !unknown.shape.is_server_error());
+        }
+        let new = UnknownAnswer { shape, probed_at, probes: 1, trust: Trust::Suspect };
+        let Some(latest) = self.0.first_mut() else {
+            self.0.push(UnknownAnswer { trust: Trust::Trusted, ..new });
+            return ProbeOutcome::Learned;
+        };
+        // The same probe, written again after a lost connection.
+        if latest.probed_at == probed_at {
+            return ProbeOutcome::Unchanged;
+        }
+        if shape.is_alike(latest.shape) {
+            let before = latest.shape;
+            if latest.trust == Trust::Contrasted {
+                latest.trust = Trust::Trusted;
+            }
+            latest.repeat(shape, probed_at);
+            return if latest.shape == before { ProbeOutcome::Unchanged } else { ProbeOutcome::Changed };
+        }
+        if latest.trust == Trust::Contrasted {
+            latest.trust = Trust::Suspect;
+        }
+        // If two answers alternate, each keeps its learned words.
+        let earlier = self.0.iter().position(|earlier| shape.is_alike(earlier.shape));
+        let earlier = earlier.map(|index| self.0.remove(index)).map(|mut earlier| {
+            earlier.repeat(shape, probed_at);
+            earlier
+        });
+        self.0.insert(0, earlier.unwrap_or(new));
+        self.0.truncate(Self::MAX);
+        ProbeOutcome::Changed
+    }
+
+    /// Learns that a call became ready. Returns whether the answers changed.
+    pub(super) fn learn_ready_call(&mut self) -> bool {
+        let suspect = self.0.first_mut().filter(|latest| latest.trust == Trust::Suspect);
+        suspect.map(|latest| latest.trust = Trust::Contrasted).is_some()
+    }
+}
+
+impl UnknownAnswer {
+    /// Learns the same answer to another probe.
+    fn repeat(&mut self, shape: AnswerShape, probed_at: Timestamp) {
+        self.shape = self.shape.merged(shape);
+        self.probed_at = probed_at;
+        self.probes = self.probes.saturating_add(1);
+    }
+}
