@@ -9,6 +9,8 @@ pub mod callback_url;
 pub mod claim_order;
 pub mod claim_path;
 pub mod clock;
+pub mod clock_guard;
+pub mod clock_status;
 pub mod deliveries;
 pub mod event_payload;
 pub mod events;

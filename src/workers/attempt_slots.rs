@@ -12,19 +12,19 @@ use crate::store::{ClaimedDelivery, DeliverySlots, TenantSlots};
 const MAX_CONCURRENCY: usize = 128;
 /// Maximum size of the bodies in flight in bytes, besides those in the tenants' own slots, and except for the body that exceeds
 /// the limit.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 16 << 20;
 /// Maximum number of attempts in flight per tenant. So other tenants have room, however many receivers one tenant
 /// names.
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;
 /// Maximum size of a tenant's bodies in flight in bytes, except for the body that exceeds the limit.
-const MAX_BYTES_PER_TENANT: usize = 16 << 20;
+const MAX_BYTES_PER_TENANT: usize = 4 << 20;
 /// Maximum number of attempts in flight per receiver. So a slow receiver delays only its own deliveries.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 /// Number of slots that only this tenant can take. They suffice for one receiver, so a tenant with one receiver is not affected by
 /// the receivers of other tenants, however many never answer.
 const OWN_SLOTS: usize = MAX_CONCURRENCY_PER_RECEIVER;
 /// Size of the bodies in a tenant's own slots, in bytes.
-const OWN_BYTES: usize = 1 << 20;
+const OWN_BYTES: usize = 256 << 10;
 
 /// The slots of a process.
 pub(super) struct AttemptSlots {

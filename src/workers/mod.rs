@@ -42,7 +42,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::clock_keeper::ClockKeeper;
+pub use self::clock_keeper::{ClockKeeper, Clocks, RemoteClock};
 pub use self::deliverer::Deliverer;
 pub use self::refresher::{KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
@@ -136,6 +136,8 @@ pub struct Wakes {
     pub replayer: Wake,
     /// Wakes the token watcher.
     pub token_watcher: Wake,
+    /// Wakes the clock keeper.
+    pub clock_keeper: Wake,
 }
 
 impl Wakes {
@@ -168,6 +170,8 @@ impl Wakes {
                     self.poller.wake();
                     self.deliverer.wake();
                     self.replayer.wake();
+                    // Another replica may have stepped the clock.
+                    self.clock_keeper.wake();
                 }
                 Err(RecvError::Closed) => return,
             }

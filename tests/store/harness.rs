@@ -10,6 +10,7 @@ use alovoice_gateway::domain::analysis::{
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::claim_order::ClaimOrder;
 use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
+use alovoice_gateway::domain::clock_status::ClockStatus;
 use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome};
@@ -61,6 +62,13 @@ pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
     let public_url = PublicUrl::default();
     let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics, public_url };
     (StoreContext { env, policy: PollingPolicy::default() }, clock)
+}
+
+/// The status of a clock without doubt.
+pub(crate) fn certain_clock() -> Arc<ClockStatus> {
+    let status = ClockStatus::default();
+    status.set(None, Timestamp::from_millis(0));
+    Arc::new(status)
 }
 
 /// A store with its clock and its rows. Each case gets a new one.

@@ -121,11 +121,11 @@ pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Time
 /// Releases all leases, so that their work is due now. Call this only while no other process can hold a lease.
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     connection.execute(
-        "UPDATE analyses SET leased = false, due_at = ? WHERE leased AND stage IS NOT NULL",
+        "UPDATE analyses SET leased = false, due_at = min(due_at, ?) WHERE leased AND stage IS NOT NULL",
         [now.as_millis()],
     )?;
     connection.execute(
-        "UPDATE deliveries SET leased = false, due_at = ? WHERE leased AND status = 'pending'",
+        "UPDATE deliveries SET leased = false, due_at = min(due_at, ?) WHERE leased AND status = 'pending'",
         [now.as_millis()],
     )?;
     Ok(())
