@@ -32,7 +32,7 @@ settings! {
         body_timeout: Duration = duration(MILLISECOND..=HOUR).default("30s"),
         /// Maximum number of open connections. Further connections wait. With several tenants, a tenant gets half of them at most.
         /// Each connection needs a file descriptor: see ulimit -n.
-        max_connections: usize = integer(1..=1_000_000).default(8_192),
+        max_connections: usize = integer(1..=1_000_000).default(4_096),
         /// Public URL of the API. All links in answers and events begin with it: Location, audio_url, links to recordings, the type of a
         /// problem, the server in the OpenAPI document. Without it, links are paths. It may have a path that a proxy in front removes.
         public_url: Option<Url> = base_url().optional().example("https://calls.example.uz"),

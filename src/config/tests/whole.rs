@@ -80,7 +80,7 @@ fn documented() -> Settings {
             max_body_bytes: 4 << 20,
             head_timeout: seconds(10),
             body_timeout: seconds(30),
-            max_connections: 8_192,
+            max_connections: 4_096,
             public_url: None,
         },
         vendor: VendorSettings {
