@@ -43,8 +43,16 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         ] {
             let _ = counter.with_label_values(&[tenant]);
         }
+        for resource in
+            ["answers", "connections", "large_bodies", "recordings", "small_bodies", "write_buffers"]
+        {
+            let _ = metrics.overload_refusals.with_label_values(&[tenant, resource]);
+        }
         for outcome in ProbeOutcome::ALL.map(ProbeOutcome::as_str).into_iter().chain(["failed"]) {
             let _ = metrics.vendor_probes.with_label_values(&[tenant, outcome]);
+        }
+        for outcome in ["tenant_limit", "deadline", "cancelled"] {
+            let _ = metrics.store_scans.with_label_values(&[tenant, outcome]);
         }
         for kind in EventKind::ALL {
             let _ = metrics.events.with_label_values(&[tenant, kind.as_str()]);

@@ -19,6 +19,7 @@ mod deliveries;
 mod draining;
 mod event_streams;
 mod events;
+mod expensive_reads;
 mod heads;
 mod idempotency;
 mod input;

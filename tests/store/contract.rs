@@ -12,6 +12,7 @@ macro_rules! contract {
                 a_repeated_callback_is_stored_once,
                 tenants_do_not_see_each_other,
                 stored_values_are_read_back_unchanged,
+                a_large_value_is_measured_and_not_read,
                 a_callback_added_after_completion_gets_the_latest_event,
                 a_callback_added_during_processing_gets_the_completion,
                 a_call_is_adopted_once,
@@ -145,6 +146,9 @@ macro_rules! contract {
                 tags_are_compared_in_one_unicode_form,
                 a_revision_replaces_the_search_entry,
                 the_longest_transcript_is_stored_and_found,
+                a_prefix_of_many_words_finds_every_call,
+                a_page_that_ends_early_has_a_position_to_continue_from,
+                rare_matches_are_found_in_one_page,
             ],
             deletion: [
                 a_deleted_call_leaves_only_its_audit_record,

@@ -186,7 +186,8 @@ fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context
     }
 }
 
-/// Whether an explanation that no call in progress got before says nothing about a submit of unknown outcome.
+/// Whether the answer has an explanation that no call in progress had before. Such an answer does not show the outcome
+/// of a submit.
 const fn is_unclear(outcome: &PollOutcome, judgement: Judgement) -> bool {
     judgement.is_unexpected && matches!(outcome, PollOutcome::NotReady { detail: Some(_), .. })
 }
