@@ -64,7 +64,7 @@ use crate::domain::ids::{CallId, TenantId};
 use crate::domain::polling::PollingPolicy;
 use crate::env::Env;
 
-pub use self::analyses::AnalysisStore;
+pub use self::analyses::{AnalysisStore, SizedRead};
 pub use self::analysis_rows::StoredAnalysis;
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::claims::{

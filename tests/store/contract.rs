@@ -12,6 +12,7 @@ macro_rules! contract {
                 a_repeated_callback_is_stored_once,
                 tenants_do_not_see_each_other,
                 stored_values_are_read_back_unchanged,
+                a_large_value_is_measured_and_not_read,
                 a_callback_added_after_completion_gets_the_latest_event,
                 a_callback_added_during_processing_gets_the_completion,
                 a_call_is_adopted_once,
