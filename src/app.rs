@@ -23,7 +23,7 @@ use self::servers::{serve_admin, serve_api};
 pub use self::start_error::StartError;
 pub use self::store::attach;
 use crate::alovoice::{VendorClient, VendorPermits};
-use crate::analyses::{Analyses, Feed, Prober, Webhooks};
+use crate::analyses::{Analyses, Feed, MemoryBudget, Prober, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
@@ -32,6 +32,10 @@ use crate::domain::public_url::PublicUrl;
 use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::http::admin::Readiness;
+use crate::http::audio::RECORDINGS;
+use crate::http::body::{SMALL_BODIES, large_bodies};
+use crate::http::connection::WRITE_BUFFERS;
+use crate::http::connection_limits::ConnectionLimits;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::refusals::RefusalLog;
@@ -51,6 +55,9 @@ use crate::workers::{
 const KEY_RETENTION: Duration = Duration::from_hours(24);
 /// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Size of the memory for answers in bytes. It suffices for four reads of the largest page of events.
+const ANSWERS: usize = 32 << 20;
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -113,12 +120,17 @@ pub async fn start(
     tracing::info!(engine, "store opened");
 
     let tasks = Tasks::default();
+    let tenant_ids = || tenants.all().map(|tenant| tenant.id());
+    let budget = |resource, bytes| MemoryBudget::new((resource, bytes), env.metrics.clone(), tenant_ids());
+    let answers = Arc::new(budget("answers", ANSWERS));
     let prober = Arc::new(Prober::new(&settings.vendor, env.clone(), store.clone(), vendor.clone()));
     let vendor_access = (vendor.clone(), vendor_permits.clone(), prober.clone());
     let draining = &tasks.draining;
-    let analyses = Analyses::new(settings, env.clone(), store.clone(), vendor_access, draining.clone());
+    let analyses =
+        Analyses::new(settings, env.clone(), store.clone(), answers.clone(), vendor_access, draining.clone());
     let analyses = Arc::new(analyses);
-    let feed = Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), draining.clone()));
+    let feed =
+        Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), answers.clone(), draining.clone()));
     let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone());
 
     // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
@@ -154,6 +166,12 @@ pub async fn start(
         tenants: tenants.clone(),
         encryption: encryption.clone(),
         store: store.clone(),
+        connections: ConnectionLimits::new(settings.server.max_connections, tenant_ids()),
+        small_bodies: budget("small_bodies", SMALL_BODIES),
+        large_bodies: budget("large_bodies", large_bodies(settings.server.max_body_bytes)),
+        answers,
+        recordings: budget("recordings", RECORDINGS),
+        write_buffers: Arc::new(budget("write_buffers", WRITE_BUFFERS)),
         max_body_bytes: settings.server.max_body_bytes,
         body_timeout: settings.server.body_timeout,
         env: env.clone(),

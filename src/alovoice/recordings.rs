@@ -19,6 +19,11 @@ pub const REQUEST_HEADERS: [&str; 6] =
 const RESPONSE_HEADERS: [&str; 6] =
     ["accept-ranges", "content-length", "content-range", "content-type", "etag", "last-modified"];
 
+/// Number of bytes of one recording that the vendor may send ahead over HTTP/2.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all recordings of a connection. It is larger than the sum of their windows.
+const CONNECTION_WINDOW: u32 = 256 << 20;
+
 /// A request for a recording or a part of it.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordingRequest<'a> {
@@ -53,6 +58,9 @@ impl Recordings {
             // The limit applies to the time between two reads. There is no limit on the whole transfer, because a
             // client may listen while it reads.
             .read_timeout(timeout)
+            // A client that does not read must neither fill the memory nor delay the other recordings of the connection.
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .build()?;
         Ok(Self { http, base_url, network: network.clone() })
     }

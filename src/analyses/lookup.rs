@@ -73,7 +73,7 @@ async fn ask(
     trace: TraceContext,
 ) -> Result<(), LookupOutcome> {
     // An earlier lookup of the same call may have stored the result since the caller read the store.
-    match analyses.store.find_analysis(&key.0, &key.1).await {
+    match analyses.store.find_analysis_within(&key.0, &key.1, 0).await {
         Ok(Some(_)) => return Err(LookupOutcome::Adopted),
         Ok(None) => {}
         Err(error) => return Err(LookupOutcome::Store(error.to_string())),

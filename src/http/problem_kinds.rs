@@ -75,7 +75,7 @@ kinds! {
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "Range not satisfiable",
         "The requested range is outside the recording. `Content-Range` states the length of the recording.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Rate limit exceeded",
-        "Your tenant has exceeded its rate limit, or has too many open event streams. Wait as long as `Retry-After` says.";
+        "Your tenant has exceeded its rate limit, or has too many open event streams or connections. Wait as long as `Retry-After` says.";
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
         "An `Idempotency-Key` belongs to one request with its method, path and body. Use a new key for a different request.";
     IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", CONFLICT, "Idempotency key in use",

@@ -10,7 +10,7 @@ use super::problem::{
     WEBHOOK_SEALED,
 };
 use super::refusals::Refusal;
-use crate::analyses::{AnalysesError, TooManyStreams, WebhooksError};
+use crate::analyses::{AnalysesError, MemoryUsedUp, TooManyStreams, WebhooksError};
 use crate::auth::{RejectedToken, Rejection};
 use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::StoreError;
@@ -80,6 +80,7 @@ impl From<AnalysesError> for ApiError {
                 Self::new(UNAVAILABLE, "AloVoice is unavailable, and the request needs it")
                     .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
             }
+            AnalysesError::MemoryUsedUp(error) => error.into(),
             AnalysesError::Store(error) => error.into(),
         }
     }
@@ -113,6 +114,12 @@ impl From<WebhooksError> for ApiError {
 impl From<TooManyStreams> for ApiError {
     fn from(error: TooManyStreams) -> Self {
         Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(10))
+    }
+}
+
+impl From<MemoryUsedUp> for ApiError {
+    fn from(error: MemoryUsedUp) -> Self {
+        Self::new(UNAVAILABLE, error.to_string()).with_retry_after(Duration::from_secs(1))
     }
 }
 

@@ -64,6 +64,12 @@ metrics! {
         "Duration of HTTP requests in seconds, by route template, method and status.";
     http_in_flight: IntGauge = "http_requests_in_flight" [],
         "Number of HTTP requests in progress.";
+    connections: IntGauge = "http_connections_open" [],
+        "Number of open connections to the API.";
+    write_timeouts: IntCounter = "http_write_timeouts_total" [],
+        "Number of connections that were closed because the client read nothing of an answer for server.body_timeout.";
+    overload_refusals: IntCounterVec = "overload_refusals_total" ["tenant", "resource"],
+        "Number of requests that were refused because a limit of memory or connections was reached, by tenant and resource.";
     ready: IntGauge = "ready" [],
         "1 while /readyz answers 200 (the gateway accepts requests and can use its store), else 0.";
     vendor_requests: HistogramVec = "vendor_request_duration_seconds" ["operation", "outcome"] in REMOTE,

@@ -27,7 +27,7 @@ use crate::tenants::Tenants;
 /// Maximum number of attempts in flight.
 const MAX_CONCURRENCY: usize = 128;
 /// Maximum size of the bodies in flight in bytes, except for the body that exceeds the limit.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 16 << 20;
 /// Maximum number of attempts in flight per tenant. So other tenants have room, however many receivers one tenant
 /// names.
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;

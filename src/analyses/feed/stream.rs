@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Feed, cursor};
+use super::{Feed, READ_BYTES, cursor};
+use crate::analyses::MemoryPermit;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::TenantId;
@@ -31,6 +32,8 @@ pub struct EventStream {
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
+    /// Permit for the events of the page.
+    memory: Option<MemoryPermit>,
     until: Timestamp,
     /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.
     signal: watch::Receiver<()>,
@@ -45,7 +48,7 @@ impl EventStream {
         signal: watch::Receiver<()>,
     ) -> Self {
         feed.env.metrics.event_streams.inc();
-        Self { feed, tenant, position, page: VecDeque::new(), until, signal }
+        Self { feed, tenant, position, page: VecDeque::new(), memory: None, until, signal }
     }
 
     /// Returns the cursor after the last event that this stream returned.
@@ -66,11 +69,22 @@ impl EventStream {
                 self.position = event.position;
                 return Ok(StreamItem::Event(event));
             }
+            self.memory = None;
+            // Clients that do not read keep their parts of the memory until they are disconnected.
+            let mut memory = tokio::select! {
+                biased;
+                memory = self.feed.memory.take(&self.tenant, READ_BYTES) => memory.ok(),
+                () = self.feed.draining.cancelled() => continue,
+                () = tokio::time::sleep(self.feed.settings.heartbeat) => return Ok(StreamItem::Heartbeat),
+            };
             // The signal is marked as seen before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
                 Ok(events) if !events.is_empty() => {
-                    self.page = events.into();
+                    if let Some(memory) = &mut memory {
+                        memory.shrink(events.iter().map(|event| event.body.len()).sum());
+                    }
+                    (self.page, self.memory) = (events.into(), memory);
                     continue;
                 }
                 Ok(_) => false,
@@ -80,6 +94,7 @@ impl EventStream {
                 }
                 Err(error) => return Err(error),
             };
+            drop(memory);
             if self.pause(is_away).await {
                 return Ok(StreamItem::Heartbeat);
             }
