@@ -8,7 +8,7 @@
 //! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
 //! **proven** once enough calls in progress had other shapes.
 //!
-//! During maintenance or an outage, the vendor may give one answer for all calls, and probes get it too. Therefore:
+//! During maintenance or an outage, the vendor may give the same answer for all calls, and also to probes. Therefore:
 //!
 //! - An answer that replaces another one is ambiguous until a call became ready and a later probe got the same answer again.
 //! - A server error (5xx) is always ambiguous, and counts only while no probe got another answer.

@@ -104,7 +104,7 @@ impl UnknownAnswers {
             self.0.push(UnknownAnswer { trust: Trust::Trusted, ..new });
             return ProbeOutcome::Learned;
         };
-        // The same probe, written again after a lost connection.
+        // The store repeats this write after a lost connection, so the probe is already known.
         if latest.probed_at == probed_at {
             return ProbeOutcome::Unchanged;
         }
@@ -138,7 +138,7 @@ impl UnknownAnswers {
 }
 
 impl UnknownAnswer {
-    /// Learns the same answer to another probe.
+    /// Learns that another probe got the same answer.
     fn repeat(&mut self, shape: AnswerShape, probed_at: Timestamp) {
         self.shape = self.shape.merged(shape);
         self.probed_at = probed_at;
