@@ -41,6 +41,16 @@ pub(super) enum Leased {
     Delivery,
 }
 
+impl Leased {
+    /// Returns the name of the table.
+    pub(super) const fn table(self) -> &'static str {
+        match self {
+            Self::Analysis => "analyses",
+            Self::Delivery => "deliveries",
+        }
+    }
+}
+
 /// A claimed analysis.
 #[derive(Debug, Clone)]
 pub struct ClaimedWork {
@@ -55,6 +65,8 @@ pub struct ClaimedWork {
 pub struct ClaimBatch<T> {
     /// The claimed work.
     pub claimed: Vec<T>,
+    /// Leases of claimed rows that this version cannot read.
+    pub(crate) unreadable: Vec<Lease>,
     /// Time when the next unclaimed work is due, among the work that the claim has read.
     pub next_due: Option<Timestamp>,
 }

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 
 /// Number of analyses in the first window of a page.
 const FIRST_WINDOW: usize = 512;
@@ -30,7 +30,7 @@ pub(super) const MAX_INDEX_TIME: Duration = Duration::from_millis(50);
 /// A part of a tenant's analyses, in the order of lists.
 pub(super) struct ListWindow {
     /// The analyses that match the filter.
-    pub(super) matches: Vec<ListedAnalysis>,
+    pub(super) matches: Vec<ListedRow>,
     /// Number of examined analyses.
     pub(super) examined: usize,
     /// Position of the last examined analysis; `None` if the list has ended.
@@ -49,7 +49,7 @@ pub(super) trait ListReader {
 
     /// Finds the first matches of the query through the indexes of words and tags. Returns `None` if there are more than
     /// [`MAX_MATCHES`], or if the search takes longer than [`MAX_INDEX_TIME`].
-    fn find_all(&mut self) -> impl Future<Output = Result<Option<Vec<ListedAnalysis>>, StoreError>> + Send;
+    fn find_all(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRow>>, StoreError>> + Send;
 }
 
 /// Reads one page.

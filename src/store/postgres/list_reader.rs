@@ -9,11 +9,11 @@ use super::super::analysis_rows::{COLUMNS, read_listed};
 use super::super::listings::{ListReader, ListWindow, MAX_INDEX_TIME, MAX_MATCHES, read_page};
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows::{number, parsed};
+use super::rows::number;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 use crate::domain::search::SearchQuery;
 
 /// Maximum number of analyses that one statement examines.
@@ -67,7 +67,7 @@ impl ListReader for PostgresListReader<'_> {
         let examined: usize = number(first, "examined")?;
         let last = ListPosition {
             submitted_at: Timestamp::from_millis(number(first, "oldest_at")?),
-            call_id: parsed(first, "oldest_call", CallId::parse)?,
+            call_id: first.try_get("oldest_call").map_err(Fault::from)?,
         };
         let mut matches = Vec::new();
         for row in &found {
@@ -78,7 +78,7 @@ impl ListReader for PostgresListReader<'_> {
         Ok(ListWindow { matches, examined, last: (examined == rows).then_some(last) })
     }
 
-    async fn find_all(&mut self) -> Result<Option<Vec<ListedAnalysis>>, StoreError> {
+    async fn find_all(&mut self) -> Result<Option<Vec<ListedRow>>, StoreError> {
         let Some(ids) = self.find_candidates().await? else { return Ok(None) };
         let mut sql = Statement::of(self.tenant);
         let bounds = sql.bounds(self.query, self.query.after.as_ref());
@@ -172,7 +172,7 @@ impl Statement {
         }
         if let Some(position) = after {
             let submitted_at = self.bind(position.submitted_at.as_millis());
-            let call_id = self.bind(position.call_id.as_str().to_owned());
+            let call_id = self.bind(position.call_id.clone());
             conditions.push(format!("(submitted_at, call_id) < ({submitted_at}, {call_id})"));
         }
         conditions.join(" AND ")

@@ -17,8 +17,8 @@ use super::word_search::{WordMatch, WordSearch};
 use super::writer::lock;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 
 /// Minimum number of transcripts that a window may read, whatever time that takes. So a small store answers with full pages.
 const MIN_TRANSCRIPTS: usize = 200;
@@ -55,7 +55,7 @@ struct ListCandidate {
 
 /// The matches among candidates.
 struct ListSelection {
-    matches: Vec<ListedAnalysis>,
+    matches: Vec<ListedRow>,
     /// Number of candidates that were examined.
     examined: usize,
 }
@@ -76,7 +76,7 @@ impl ListReader for SqliteListReader<'_> {
         Ok(ListWindow { matches, examined, last })
     }
 
-    async fn find_all(&mut self) -> Result<Option<Vec<ListedAnalysis>>, StoreError> {
+    async fn find_all(&mut self) -> Result<Option<Vec<ListedRow>>, StoreError> {
         let Some((ids, by_words)) = self.find_candidates()? else { return Ok(None) };
         let mut candidates = Vec::with_capacity(ids.len());
         for id in ids {
@@ -86,7 +86,7 @@ impl ListReader for SqliteListReader<'_> {
         }
         candidates.sort_unstable_by(|a, b| {
             let key = |candidate: &ListCandidate| candidate.position.submitted_at;
-            key(b).cmp(&key(a)).then_with(|| b.position.call_id.as_str().cmp(a.position.call_id.as_str()))
+            key(b).cmp(&key(a)).then_with(|| b.position.call_id.cmp(&a.position.call_id))
         });
         let limit = self.query.limit;
         let select = || self.select(&candidates, limit, !by_words);
@@ -107,8 +107,7 @@ impl SqliteListReader<'_> {
         let mut rows = select.query(params_from_iter(values))?;
         let mut candidates = Vec::new();
         while let Some(row) = rows.next()? {
-            let call_id: String = row.get("call_id")?;
-            let call_id = CallId::parse(&call_id).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+            let call_id = row.get("call_id")?;
             let submitted_at = Timestamp::from_millis(row.get("submitted_at")?);
             candidates
                 .push(ListCandidate { id: row.get("id")?, position: ListPosition { submitted_at, call_id } });
@@ -169,7 +168,7 @@ impl SqliteListReader<'_> {
     }
 
     /// Reads an analysis, unless it has another status than the filter.
-    fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedAnalysis>, StoreError> {
+    fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedRow>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id WHERE id = ?"
         );
@@ -177,7 +176,8 @@ impl SqliteListReader<'_> {
         let mut rows = select.query([id])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let listed = read_listed(&SqliteRow::new(row))?;
-        let has_status = self.query.filter.status.is_none_or(|status| status == listed.analysis.status);
+        let status: String = row.get("status")?;
+        let has_status = self.query.filter.status.is_none_or(|wanted| wanted.as_str() == status);
         Ok(has_status.then_some(listed))
     }
 
@@ -240,7 +240,7 @@ pub(super) fn order_sql(
     }
     if let Some(position) = after {
         conditions.push("(submitted_at, call_id) < (?, ?)");
-        values.extend([at(position.submitted_at), text(position.call_id.as_str())]);
+        values.extend([at(position.submitted_at), text(&position.call_id)]);
     }
     values.push(Value::from(i64::try_from(rows).unwrap_or(i64::MAX)));
     let sql = format!(
