@@ -4,6 +4,7 @@
 //! server stops accepting; requests and work in progress finish within the grace period; leases are released; the admin port closes
 //! last.
 
+mod clocks;
 mod gateway;
 mod series;
 mod servers;
@@ -23,15 +24,19 @@ use self::servers::{serve_admin, serve_api};
 pub use self::start_error::StartError;
 pub use self::store::attach;
 use crate::alovoice::{VendorClient, VendorPermits};
-use crate::analyses::{Analyses, Feed, Prober, Webhooks};
+use crate::analyses::{Analyses, Feed, MemoryBudget, Prober, Webhooks};
 use crate::auth::{Refresh, RefreshOutcome, Verifier};
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
-use crate::domain::retries::RetrySchedule;
+use crate::domain::receivers::Receivers;
 use crate::env::Env;
 use crate::http::admin::Readiness;
+use crate::http::audio::RECORDINGS;
+use crate::http::body::{SMALL_BODIES, large_bodies};
+use crate::http::connection::WRITE_BUFFERS;
+use crate::http::connection_limits::ConnectionLimits;
 use crate::http::idempotency::KeyedRequests;
 use crate::http::rate_limits::RateLimits;
 use crate::http::refusals::RefusalLog;
@@ -43,14 +48,17 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, ClockKeeper, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher,
-    VendorWorker, Wake, Wakes, Worker,
+    self, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher, VendorWorker, Wake,
+    Wakes, Worker,
 };
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
 const KEY_RETENTION: Duration = Duration::from_hours(24);
 /// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Size of the memory for answers in bytes. It suffices for four reads of the largest page of events.
+const ANSWERS: usize = 32 << 20;
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -108,18 +116,31 @@ pub async fn start(
     log_network(settings, network);
     tracing::info!(vendor_host = settings.vendor.base_url.host_str(), "HTTP clients built");
 
-    let store = store::open(settings, &env, steady_clock.clone()).await?;
+    let server_clock = Arc::new(SteadyClock::starting_at(SystemClock.now()));
+    let store = store::open(settings, &env, server_clock.clone()).await?;
     let engine = if is_sqlite(settings) { "sqlite" } else { "postgresql" };
     tracing::info!(engine, "store opened");
 
+    let clocks = (steady_clock, server_clock);
+    let (clock_keeper, clock_status) =
+        clocks::keep(settings, clocks, vendor.clone(), store.clone(), &env).await?;
+    tracing::info!(now = %env.clock.now(), "clock set");
+
     let tasks = Tasks::default();
+    let tenant_ids = || tenants.all().map(|tenant| tenant.id());
+    let budget = |resource, bytes| MemoryBudget::new((resource, bytes), env.metrics.clone(), tenant_ids());
+    let answers = Arc::new(budget("answers", ANSWERS));
     let prober = Arc::new(Prober::new(&settings.vendor, env.clone(), store.clone(), vendor.clone()));
     let vendor_access = (vendor.clone(), vendor_permits.clone(), prober.clone());
     let draining = &tasks.draining;
-    let analyses = Analyses::new(settings, env.clone(), store.clone(), vendor_access, draining.clone());
+    let analyses =
+        Analyses::new(settings, env.clone(), store.clone(), answers.clone(), vendor_access, draining.clone());
     let analyses = Arc::new(analyses);
-    let feed = Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), draining.clone()));
-    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone());
+    let feed =
+        Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), answers.clone(), draining.clone()));
+    let receivers = Arc::new(Receivers::default());
+    let webhooks =
+        Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), receivers.clone());
 
     // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
     // cache.
@@ -154,6 +175,13 @@ pub async fn start(
         tenants: tenants.clone(),
         encryption: encryption.clone(),
         store: store.clone(),
+        clock_status: clock_status.clone(),
+        connections: ConnectionLimits::new(settings.server.max_connections, tenant_ids()),
+        small_bodies: budget("small_bodies", SMALL_BODIES),
+        large_bodies: budget("large_bodies", large_bodies(settings.server.max_body_bytes)),
+        answers,
+        recordings: budget("recordings", RECORDINGS),
+        write_buffers: Arc::new(budget("write_buffers", WRITE_BUFFERS)),
         max_body_bytes: settings.server.max_body_bytes,
         body_timeout: settings.server.body_timeout,
         env: env.clone(),
@@ -171,6 +199,7 @@ pub async fn start(
         prober,
         permits: vendor_permits.clone(),
         tenants: tenants.clone(),
+        polling: settings.vendor.polling.clone(),
         request_timeout: settings.vendor.request_timeout,
         env: env.clone(),
     };
@@ -179,7 +208,7 @@ pub async fn start(
         &settings.callbacks,
         env.clone(),
         store.clone(),
-        sender,
+        (sender, receivers),
         tenants.clone(),
         encryption.clone(),
         wakes.deliverer.clone(),
@@ -199,8 +228,12 @@ pub async fn start(
         env: env.clone(),
     };
     let token_watcher = TokenWatcher::new(tenants.clone(), store.clone(), vendor_permits.clone());
-    let retention =
-        Retention { store: store.clone(), period: settings.store.retention, clock: env.clock.clone() };
+    let retention = Retention {
+        store: store.clone(),
+        period: settings.store.retention,
+        clock: env.clock.clone(),
+        clock_status,
+    };
     let run = |worker: Arc<dyn Worker>, wake: Wake| {
         let (work, draining) = (tasks.work.clone(), tasks.draining.clone());
         tasks.workers.spawn(workers::run(worker, wake, env.clock.clone(), work, draining));
@@ -213,11 +246,7 @@ pub async fn start(
     run(Arc::new(token_watcher), wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
-    // With PostgreSQL, the clock follows the server instead.
-    let reference = is_sqlite(settings).then(|| env.wall_clock.clone());
-    let schedule = RetrySchedule::new(settings.callbacks.retry_schedule.clone());
-    let clock_keeper = ClockKeeper::new(steady_clock, reference, store.clone(), &schedule, env.clone());
-    run(Arc::new(clock_keeper), Wake::default());
+    run(Arc::new(clock_keeper), wakes.clock_keeper);
     tracing::info!(workers = tasks.workers.len(), "workers started");
 
     readiness.set(true);

@@ -5,6 +5,7 @@ mod check;
 mod check_token;
 mod health;
 mod sandbox;
+mod store_confirm_clock;
 mod store_copy;
 mod store_reseal;
 mod token;
@@ -71,6 +72,9 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
         }
         Command::Health(arguments) => health::run(&load(&arguments)?).await,
         Command::Store(StoreCommand::Copy(arguments)) => store_copy::run(&arguments).await,
+        Command::Store(StoreCommand::ConfirmClock(arguments)) => {
+            store_confirm_clock::run(&load(&arguments)?).await
+        }
         Command::Store(StoreCommand::Reseal(arguments)) => {
             store_reseal::run(&load(&arguments.config)?, arguments.check).await
         }

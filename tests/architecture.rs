@@ -70,6 +70,8 @@ const MODULES: &[(&str, &[&[&str]])] = &[
 /// Crates that only some files may use: those whose path under `src/` begins as listed.
 const HOMES: &[(&str, &[&str])] = &[
     ("actix_web", &["http/", "app.rs", "app/"]),
+    ("actix_http", &["app/"]),
+    ("actix_service", &["app/"]),
     ("utoipa_swagger_ui", &["http/"]),
     ("rusqlite", &["store/"]),
     ("tokio_postgres", &["store/"]),

@@ -55,7 +55,7 @@ impl Engine {
             }
             Self::Postgres => {
                 let sql = fill::sql(r"'\x7b7d'", at_rest, due, flood);
-                let server = Server::start(Options { fsync: true, tls: false }).await;
+                let server = Server::start(Options { fsync: true, ..Options::default() }).await;
                 let database = server.fresh_database().await;
                 let url = database.url().to_owned().into();
                 let settings = StoreSettings {

@@ -14,9 +14,9 @@ const MIB: usize = 1 << 20;
 /// Size up to which an answer needs no permit, in bytes.
 const SMALL: usize = 64 << 10;
 /// Number of answers of the maximum size that fit into the budget.
-const LARGEST_AT_ONCE: usize = 4;
+const LARGEST_AT_ONCE: usize = 2;
 /// Minimum size of the budget, in MiB.
-const MIN_BUDGET_MIB: usize = 64;
+const MIN_BUDGET_MIB: usize = 32;
 
 /// The memory that one answer uses. The permit is held until the result is stored.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn four_answers_of_the_largest_size_fit_into_the_budget() {
+    async fn two_answers_of_the_largest_size_fit_into_the_budget() {
         let budget = BodyBudget::new(16 * MIB);
         let now = Instant::now();
         let mut taken = Vec::new();

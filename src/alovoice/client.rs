@@ -1,6 +1,6 @@
 //! Sends requests to the vendor.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, IF_NONE_MATCH, RETRY_AFTER};
@@ -17,6 +17,7 @@ use super::faults::{
 };
 use super::permits::VendorPermit;
 use super::recordings::{Recording, RecordingRequest, Recordings};
+use super::vendor_time::VendorTime;
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
 use crate::domain::ids::{CallId, TenantId};
@@ -47,13 +48,14 @@ pub(super) const PROBE: Method = Method { operation: "probe", ..RESULT };
 
 /// Client of the vendor's two methods and its recordings.
 pub struct VendorClient {
-    http: Client,
+    pub(super) http: Client,
     recordings: Recordings,
     pub(super) base_url: Url,
     request_timeout: Duration,
     pub(super) max_response_bytes: usize,
     body_budget: BodyBudget,
     network: Network,
+    pub(super) time: VendorTime,
     pub(super) env: Env,
 }
 
@@ -97,6 +99,7 @@ impl VendorClient {
             max_response_bytes: settings.max_response_bytes,
             body_budget: BodyBudget::new(settings.max_response_bytes),
             network: network.clone(),
+            time: VendorTime::default(),
             env,
         })
     }
@@ -203,10 +206,12 @@ impl VendorClient {
         if let Some(etag) = etag {
             http = http.header(IF_NONE_MATCH, etag);
         }
+        let began = Instant::now();
         let response = http.send().await.map_err(|error| Unanswered {
             fault: transport(&self.network, &error),
             is_unsent: error.is_connect(),
         })?;
+        self.time.read(response.headers(), began);
         exchange.answered(response.status().as_u16());
         Ok(response)
     }

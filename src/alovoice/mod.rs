@@ -9,6 +9,7 @@
 //! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an answer: the
 //!   answer without ids and times, which recognizes similar answers.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
+//! - `vendor_time` reads the vendor's clock, a witness for [`domain::clock_guard`](crate::domain::clock_guard).
 //! - `body_budget` limits the memory of all answers together.
 
 mod answer;
@@ -28,6 +29,7 @@ mod recordings;
 mod repair;
 mod results;
 mod shape;
+mod vendor_time;
 mod words;
 
 pub use self::answer::AnswerReader;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cursor::InvalidCursor;
+use super::memory_budget::MemoryUsedUp;
 use crate::callbacks::Forbidden;
 use crate::domain::analysis::Status;
 use crate::store::StoreError;
@@ -42,7 +43,21 @@ pub enum AnalysesError {
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,
     },
+    /// There is no memory for a large result.
+    #[error(transparent)]
+    MemoryUsedUp(#[from] MemoryUsedUp),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AnalysesError {
+    /// Returns the name of the error in traces.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.label(),
+            Self::MemoryUsedUp(_) => "memory_used_up",
+            _ => "failed",
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::cursor::{CursorCodec, InvalidCursor};
 use super::{Analyses, AnalysesError};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::listing::{AnalysisFilter, AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
 
@@ -15,10 +15,14 @@ pub struct Listing {
     pub analyses: Vec<AnalysisSummary>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
+    /// Time of submission of the last analysis that was examined, if the page ended because it had examined enough
+    /// analyses.
+    pub searched_back_to: Option<Timestamp>,
 }
 
 impl Analyses {
-    /// Lists up to `limit` analyses that match the filter, after the cursor or from the newest on.
+    /// Lists up to `limit` analyses that match the filter, after the cursor or from the newest on. A page may have fewer
+    /// analyses, even none, and still have a next page.
     ///
     /// # Errors
     /// [`AnalysesError::InvalidCursor`] for a cursor of another list.
@@ -32,17 +36,20 @@ impl Analyses {
         let codec = codec(tenant.id(), &filter);
         let after = cursor.map(|cursor| decode(&codec, cursor)).transpose()?;
         // One more row than the page holds shows whether there is a next page.
-        let page = AnalysisQuery { filter, after, limit: limit.saturating_add(1) };
-        let mut listed = self.store.list_analyses(tenant.id(), page).await?;
-        let is_last = listed.len() <= limit;
+        let query = AnalysisQuery { filter, after, limit: limit.saturating_add(1) };
+        let AnalysisPage { analyses: mut listed, searched_to } =
+            self.store.list_analyses(tenant.id(), query).await?;
+        let is_full = listed.len() > limit;
         listed.truncate(limit);
-        let last = listed.last().filter(|_| !is_last);
-        let next_cursor = last.map(|last| encode(&codec, last.analysis.submitted_at, &last.analysis.call_id));
+        let searched_to = searched_to.filter(|_| !is_full);
+        let searched_back_to = searched_to.as_ref().map(|position| position.submitted_at);
+        let last = if is_full { listed.last().map(ListedAnalysis::position) } else { searched_to };
+        let next_cursor = last.map(|last| encode(&codec, &last));
         let summary = |listed: ListedAnalysis| {
             AnalysisSummary::new(&listed.analysis, listed.result, &self.env.public_url)
         };
         let analyses = listed.into_iter().map(summary).collect();
-        Ok(Listing { analyses, next_cursor })
+        Ok(Listing { analyses, next_cursor, searched_back_to })
     }
 }
 
@@ -60,7 +67,8 @@ fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
     filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag.as_str()))
 }
 
-fn encode(codec: &CursorCodec, submitted_at: Timestamp, call_id: &CallId) -> String {
+fn encode(codec: &CursorCodec, position: &ListPosition) -> String {
+    let ListPosition { submitted_at, call_id } = position;
     codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_str().as_bytes()].concat())
 }
 
@@ -86,8 +94,9 @@ mod tests {
         let all = codec(&acme, &AnalysisFilter::default());
         let submitted_at = Timestamp::from_millis(1_716_207_617_042);
         let call_id = CallId::parse("1716207617.42").unwrap();
-        let cursor = encode(&all, submitted_at, &call_id);
-        assert_eq!(decode(&all, &cursor), Ok(ListPosition { submitted_at, call_id }));
+        let position = ListPosition { submitted_at, call_id };
+        let cursor = encode(&all, &position);
+        assert_eq!(decode(&all, &cursor), Ok(position));
         for other in [
             AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
             AnalysisFilter { tags: vec![TagKey::of("a")], ..AnalysisFilter::default() },

@@ -73,7 +73,7 @@ async fn ask(
     trace: TraceContext,
 ) -> Result<(), LookupOutcome> {
     // An earlier lookup of the same call may have stored the result since the caller read the store.
-    match analyses.store.find_analysis(&key.0, &key.1).await {
+    match analyses.store.find_analysis_within(&key.0, &key.1, 0).await {
         Ok(Some(_)) => return Err(LookupOutcome::Adopted),
         Ok(None) => {}
         Err(error) => return Err(LookupOutcome::Store(error.to_string())),
@@ -84,9 +84,8 @@ async fn ask(
         Ok(false) => {}
         Err(error) => return Err(LookupOutcome::Store(error.to_string())),
     }
-    let taken =
-        tokio::time::timeout(LOOKUP_PATIENCE, analyses.vendor_permits.acquire_for_lookup(tenant.id())).await;
-    let permit = match taken {
+    let acquire = analyses.vendor_permits.acquire_for_lookup(tenant.id(), &key.1);
+    let permit = match tokio::time::timeout(LOOKUP_PATIENCE, acquire).await {
         Ok(Ok(permit)) => permit,
         Ok(Err(circuit)) => {
             let retry_after = circuit.until.map(|until| until.since(analyses.env.clock.now()));

@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod listing;
 mod lookup;
+mod memory_budget;
 mod prober;
 mod refresh;
 mod representation;
@@ -34,6 +35,7 @@ pub use self::error::AnalysesError;
 pub use self::feed::{EventStream, Feed, FeedPage, Start, StreamItem, TooManyStreams};
 pub use self::listing::Listing;
 use self::lookup::Lookups;
+pub use self::memory_budget::{MemoryBudget, MemoryPermit, MemoryUsedUp};
 pub use self::prober::Prober;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
@@ -54,10 +56,15 @@ use crate::tenants::Tenant;
 /// Time that a read waits for the store before the cache answers, while changes by other replicas may be missed.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Number of copies of a result in memory while a request reads it: its text, its parsed form, and the answer.
+const COPIES: usize = 3;
+
 /// The use cases about analyses.
 pub struct Analyses {
     env: Env,
     store: Arc<dyn Store>,
+    /// Memory for large results.
+    memory: Arc<MemoryBudget>,
     /// Client for calls that were never submitted here.
     vendor: Arc<VendorClient>,
     vendor_permits: Arc<VendorPermits>,
@@ -76,12 +83,14 @@ impl Analyses {
         settings: &Settings,
         env: Env,
         store: Arc<dyn Store>,
+        memory: Arc<MemoryBudget>,
         (vendor, vendor_permits, prober): (Arc<VendorClient>, Arc<VendorPermits>, Arc<Prober>),
         draining: CancellationToken,
     ) -> Self {
         Self {
             env,
             store,
+            memory,
             vendor,
             vendor_permits,
             prober,
@@ -180,7 +189,7 @@ impl Analyses {
         self.env.metrics.cache_misses.inc();
         let epoch = self.cache.epoch(key);
         let find = self.find(tenant, key, trace);
-        let found = match cached {
+        let (found, _memory) = match cached {
             None => find.await?,
             Some(representation) => match tokio::time::timeout(CUT_OFF_PATIENCE, find).await {
                 Ok(Err(AnalysesError::Store(StoreError::Unavailable(_)))) | Err(_) => {
@@ -197,20 +206,27 @@ impl Analyses {
         Ok(representation)
     }
 
-    /// Reads the analysis from the store, else from the vendor.
+    /// Reads the analysis from the store, else from the vendor. A large result has a permit.
     async fn find(
         &self,
         tenant: &Tenant,
         key: &Key,
         trace: TraceContext,
-    ) -> Result<StoredAnalysis, AnalysesError> {
-        let store = &self.store;
+    ) -> Result<(StoredAnalysis, Option<MemoryPermit>), AnalysesError> {
         let span = spans::store_call("find", &key.0, &key.1);
-        let find = store.find_analysis(&key.0, &key.1);
-        if let Some(found) = spans::run(span, StoreError::label, find).await? {
+        let find = self.find_stored(key);
+        if let Some(found) = spans::run(span, AnalysesError::label, find).await? {
             return Ok(found);
         }
         self.lookups.adopt(self, tenant, key, trace).await?;
-        store.find_analysis(&key.0, &key.1).await?.ok_or(AnalysesError::NotFound)
+        self.find_stored(key).await?.ok_or(AnalysesError::NotFound)
+    }
+
+    async fn find_stored(
+        &self,
+        (tenant, call_id): &Key,
+    ) -> Result<Option<(StoredAnalysis, Option<MemoryPermit>)>, AnalysesError> {
+        let read = |max_bytes| self.store.find_analysis_within(tenant, call_id, max_bytes);
+        self.sized(tenant, COPIES, read).await
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     }
     for direction in ["forward", "backward"] {
         let _ = metrics.clock_steps.with_label_values(&[direction]);
+        let _ = metrics.clock_jumps.with_label_values(&[direction]);
     }
     for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
@@ -36,14 +37,23 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         for counter in [
             &metrics.rate_limited,
             &metrics.callbacks_given_up,
+            &metrics.results_discarded,
             &metrics.vendor_token_refusals,
             &metrics.submissions_unconfirmed,
             &metrics.submissions_repeated,
         ] {
             let _ = counter.with_label_values(&[tenant]);
         }
+        for resource in
+            ["answers", "connections", "large_bodies", "recordings", "small_bodies", "write_buffers"]
+        {
+            let _ = metrics.overload_refusals.with_label_values(&[tenant, resource]);
+        }
         for outcome in ProbeOutcome::ALL.map(ProbeOutcome::as_str).into_iter().chain(["failed"]) {
             let _ = metrics.vendor_probes.with_label_values(&[tenant, outcome]);
+        }
+        for outcome in ["tenant_limit", "deadline", "cancelled"] {
+            let _ = metrics.store_scans.with_label_values(&[tenant, outcome]);
         }
         for kind in EventKind::ALL {
             let _ = metrics.events.with_label_values(&[tenant, kind.as_str()]);

@@ -1,13 +1,22 @@
 //! The servers of the API and of the admin port.
 
-use std::net::SocketAddr;
+use std::future::ready;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 use std::time::Duration;
 
-use actix_web::dev::{ServerHandle, Service, ServiceResponse};
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server, ServerHandle, Service, ServiceResponse};
+use actix_web::error::ErrorInternalServerError;
 use actix_web::http::ConnectionType;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, Error, HttpServer, web};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -15,6 +24,7 @@ use url::Url;
 use super::StartError;
 use crate::config::Settings;
 use crate::http::admin::{self, Readiness};
+use crate::http::connection::{Connection, ConnectionPolicy, is_last};
 use crate::http::cors::cors;
 use crate::http::observe::observe;
 use crate::http::state::ApiState;
@@ -23,41 +33,89 @@ use crate::http::state::ApiState;
 /// ingress closes the connection first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// Time for which a connection that ends waits for the end of the client.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Number of bytes of a connection that wait in the kernel, beyond those that the client is ready to receive.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 128 << 10;
+/// Maximum number of connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 pub(super) fn serve_api(
     settings: &Settings,
     state: &web::Data<ApiState>,
     draining: &CancellationToken,
     loops: &TaskTracker,
 ) -> Result<(ServerHandle, Url), StartError> {
-    let (address, public_url) = (settings.server.listen, state.env.public_url.clone());
+    let address = settings.server.listen;
+    let listen = |source| StartError::Listen { address, source };
+    let listener = listener(address).map_err(listen)?;
+    let local = listener.local_addr().map_err(listen)?;
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (state, draining, of_pages) = (state.clone(), draining.clone(), settings.cors.clone());
-    let server = HttpServer::new(move || {
-        let (public_url, draining) = (public_url.clone(), draining.clone());
-        App::new()
+    let (server, state, draining) = (settings.server.clone(), state.clone(), draining.clone());
+    let (public_url, of_pages) = (state.env.public_url.clone(), settings.cors.clone());
+    let builder = Server::build()
+        .workers(workers)
+        // The limit applies to each server thread.
+        .max_concurrent_connections(server.max_connections.div_ceil(workers))
+        .shutdown_timeout(server.shutdown_grace.as_secs())
+        .disable_signals();
+    let shutdown = builder.graceful_shutdown_signal();
+    let policy =
+        ConnectionPolicy::new(server.body_timeout, state.write_buffers.clone(), state.env.metrics.clone());
+    // `HttpServer` of the framework does the same, but it does not allow another type of connection.
+    let builder = builder.listen("api", listener, move || {
+        let (public_url, draining, shutdown) = (public_url.clone(), draining.clone(), shutdown.clone());
+        let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&of_pages))
             .wrap(from_fn(observe))
             .wrap_fn(move |request, api| {
+                let is_safe = request.method().is_safe();
                 let (answering, draining) = (api.call(request), draining.clone());
-                async move { Ok(last_if(draining.is_cancelled(), answering.await?)) }
+                async move {
+                    // A caller may disconnect after it has sent a write, which is executed nevertheless.
+                    let answer = if is_safe { answering.await? } else { run_to_end(answering).await? };
+                    Ok(last_if(draining.is_cancelled(), answer))
+                }
             })
-            .configure(move |config| crate::http::configure(config, &public_url))
-    })
-    .workers(workers)
-    // The limit applies to each server thread.
-    .max_connections(settings.server.max_connections.div_ceil(workers))
-    .client_request_timeout(settings.server.head_timeout)
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(settings.server.shutdown_grace.as_secs())
-    .disable_signals()
-    .bind(address)
-    .map_err(|source| StartError::Listen { address, source })?;
-    let url = url_of(&server.addrs());
-    let server = server.run();
+            .configure(|config| crate::http::configure(config, &public_url));
+        let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let shutdown = shutdown.clone();
+                async move { shutdown.notified().await }
+            })
+            .client_request_timeout(server.head_timeout)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .keep_alive(KEEP_ALIVE)
+            // A caller that disconnects ends its read, and with it the statements in the database.
+            .h1_allow_half_closed(false)
+            .local_addr(local)
+            .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.state()))
+            .h1(map_config(app, |()| AppConfig::default()));
+        let policy = policy.clone();
+        fn_service(move |stream: TcpStream| {
+            let peer = stream.peer_addr().ok();
+            ready(Ok((Connection::new(stream, policy.clone()), peer)))
+        })
+        .and_then(http)
+    });
+    let server = builder.map_err(listen)?.run();
     let handle = server.handle();
     loops.spawn(log_end(server));
-    Ok((handle, url))
+    Ok((handle, url_of(&[local])))
+}
+
+/// Listens at an address. Accepted connections inherit the options.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // The kernel would take megabytes of an answer that the client does not read.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 pub(super) fn serve_admin(
@@ -83,16 +141,23 @@ pub(super) fn serve_admin(
     Ok((handle, url))
 }
 
-/// During a drain, marks a response as the last one of its connection. Clients then send the next request to another
-/// replica, and no request is lost on a connection that closes.
+/// Answers a request in a task of its own, which continues if the caller disconnects.
+async fn run_to_end<B: 'static>(
+    answering: impl Future<Output = Result<ServiceResponse<B>, Error>> + 'static,
+) -> Result<ServiceResponse<B>, Error> {
+    actix_web::rt::spawn(answering).await.map_err(ErrorInternalServerError)?
+}
+
+/// Marks a response as the last one of its connection if the connection is one too many, and during a drain. Clients
+/// then send the next request to another replica, and no request is lost on a connection that closes.
 fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceResponse<B> {
-    if is_draining {
+    if is_draining || is_last(response.request()) {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     response
 }
 
-async fn log_end(server: actix_web::dev::Server) {
+async fn log_end(server: Server) {
     if let Err(error) = server.await {
         tracing::error!(%error, "server failed");
     }

@@ -12,7 +12,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreContext};
 use crate::telemetry::metrics::Metrics;
 
-/// Opens the store for a gateway. A PostgreSQL server sets `clock`, so that all replicas share the server's time.
+/// Opens the store for a gateway. `clock` shows the time of a PostgreSQL server, which all replicas share.
 pub(super) async fn open(
     settings: &Settings,
     env: &Env,
@@ -22,9 +22,8 @@ pub(super) async fn open(
     Ok(match &settings.store.url {
         StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, context)?),
         StoreUrl::Postgres(url) => {
-            // The server's clock is the reference, so small differences are corrected at once too.
-            let follow = move |now| clock.follow(now, SteadyClock::STEP);
-            Arc::new(PostgresStore::open(url, &settings.store, context, follow).await?)
+            let set = move |now| clock.set(now);
+            Arc::new(PostgresStore::open(url, &settings.store, context, set).await?)
         }
     })
 }

@@ -93,7 +93,7 @@ pub enum Command {
     #[command(after_help = SETTINGS_HELP)]
     Health(ConfigArgs),
 
-    /// Copy a store, or encrypt its secrets with a new key.
+    /// Copy a store, encrypt its secrets with a new key, or confirm its clock.
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
 }

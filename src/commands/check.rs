@@ -58,13 +58,16 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     report.accept(Encryption::load(&settings.encryption));
     report.accept(CollectorHeaders::load(&settings.traces));
     check_vendor(settings, &mut report);
-    let network = report.accept(Network::new(&settings.network)).or_else(|| {
+    let network = report.accept(Network::new(&settings.network));
+    if let Some(network) = &network {
+        check_vendor_connection(settings, network, &mut report).await;
+    }
+    let network = network.or_else(|| {
         // The unusable file is omitted, so that the issuers are also checked.
         Network::new(&NetworkSettings { ca_file: None, ..settings.network.clone() }).ok()
     });
     if let Some(network) = network {
         check_issuers(settings, &network, &mut report).await;
-        check_vendor_connection(settings, &network, &mut report).await;
     }
     let is_used = check_address("server.listen", settings.server.listen, &mut report);
     check_address("server.admin_listen", settings.server.admin_listen, &mut report);

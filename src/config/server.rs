@@ -27,10 +27,12 @@ settings! {
         max_body_bytes: usize = size(KIB..=64 * MIB).default("4MiB"),
         /// Maximum time that a client may take to send the head of a request. A slower client gets a 408.
         head_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
-        /// Maximum time that a client may take to send the body of a request. A slower client gets a 408.
+        /// Maximum time that a client may take to send the body of a request. A slower client gets a 408. A client that reads
+        /// nothing of an answer for this time is disconnected.
         body_timeout: Duration = duration(MILLISECOND..=HOUR).default("30s"),
-        /// Maximum number of open connections. Further connections wait. Each connection needs a file descriptor: see ulimit -n.
-        max_connections: usize = integer(1..=1_000_000).default(25_000),
+        /// Maximum number of open connections. Further connections wait. With several tenants, a tenant gets half of them at most.
+        /// Each connection needs a file descriptor: see ulimit -n.
+        max_connections: usize = integer(1..=1_000_000).default(8_192),
         /// Public URL of the API. All links in answers and events begin with it: Location, audio_url, links to recordings, the type of a
         /// problem, the server in the OpenAPI document. Without it, links are paths. It may have a path that a proxy in front removes.
         public_url: Option<Url> = base_url().optional().example("https://calls.example.uz"),

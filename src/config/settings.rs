@@ -61,7 +61,7 @@ settings! {
     /// The cache keeps finished analyses in memory.
     struct CacheSettings {
         /// Maximum size of the cache. The value "0" turns the cache off.
-        max_bytes: u64 = size(0..=1024 * GIB).default("256MiB"),
+        max_bytes: u64 = size(0..=1024 * GIB).default("64MiB"),
         /// Maximum time that an analysis stays in the cache.
         time_to_live: Duration = duration(MILLISECOND..=365 * DAY).default("24h"),
     }

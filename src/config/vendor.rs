@@ -29,7 +29,7 @@ settings! {
         allow_http: bool = boolean().default(false),
         /// Deadline of one request, from connecting to the end of the answer.
         request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
-        /// Maximum size of an answer after decompression. At most four answers of this size are read at the same time.
+        /// Maximum size of an answer after decompression. At most two answers of this size are read at the same time.
         max_response_bytes: usize = size(KIB..=GIB).default("16MiB"),
         /// Maximum number of submits and polls in flight per tenant, over all replicas. Concurrent claims can exceed it briefly.
         max_concurrency: usize = integer(CONCURRENCY).default(32),

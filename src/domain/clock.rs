@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,6 +24,16 @@ impl Timestamp {
     /// Returns the whole seconds since the Unix epoch, rounded down.
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(1000)
+    }
+
+    /// Returns the milliseconds since `other`; negative if `other` is later.
+    pub const fn millis_after(self, other: Self) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+
+    /// Returns the time that is this number of milliseconds later. The result saturates.
+    pub const fn plus_millis(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
     }
 
     /// Returns the time since `earlier`. Returns zero if `earlier` is later, because a clock can step back.
@@ -111,78 +120,63 @@ impl Clock for SystemClock {
     }
 }
 
-/// A correction of a [`SteadyClock`] that was too large to be made gradually.
+/// A jump of a [`SteadyClock`] to another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
-    /// The time that the clock showed when it was started, or at the previous step.
-    pub since: Timestamp,
-    /// The time that the clock showed before the correction.
+    /// Time on the clock before the step, since which the clock was wrong. `None` if it was always wrong.
+    pub since: Option<Timestamp>,
+    /// The time that the clock showed before the step.
     pub from: Timestamp,
-    /// The time that the clock showed after the correction.
+    /// The time that the clock shows after the step.
     pub to: Timestamp,
 }
 
 impl ClockStep {
-    /// Returns the correction in milliseconds; negative if the clock was ahead.
+    /// Returns the step in milliseconds; negative if the clock was ahead.
     pub const fn shift_millis(self) -> i64 {
-        self.to.0.saturating_sub(self.from.0)
+        self.to.millis_after(self.from)
     }
 
-    /// Returns the size of the correction.
+    /// Returns the size of the step.
     pub const fn size(self) -> Duration {
         Duration::from_millis(self.shift_millis().unsigned_abs())
     }
 
     /// Returns the label `direction` for metrics.
     pub const fn direction(self) -> &'static str {
-        if self.shift_millis() < 0 { "backward" } else { "forward" }
+        direction(self.shift_millis())
     }
 }
 
-/// Clock that starts at a given time and advances with the machine's monotonic clock. So a small change of the clock that it
-/// follows neither shortens nor extends leases. A large change means that a clock was wrong: it is a [`ClockStep`].
+/// The label `direction` of a difference in milliseconds.
+pub const fn direction(millis: i64) -> &'static str {
+    if millis < 0 { "backward" } else { "forward" }
+}
+
+/// Clock that starts at a given time and advances with the machine's monotonic clock, so no reading of another clock shortens or
+/// extends a lease. [`ClockGuard`](super::clock_guard::ClockGuard) decides when it changes.
 #[derive(Debug)]
 pub struct SteadyClock {
     base: Instant,
     /// Time at `base` in milliseconds.
     at_base: AtomicI64,
-    /// Time in milliseconds at the start of the clock or at its last step.
-    since: AtomicI64,
-    steps: Mutex<Vec<ClockStep>>,
 }
 
 impl SteadyClock {
     /// Creates a clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
-        Self {
-            base: Instant::now(),
-            at_base: AtomicI64::new(now.as_millis()),
-            since: AtomicI64::new(now.as_millis()),
-            steps: Mutex::default(),
-        }
+        Self { base: Instant::now(), at_base: AtomicI64::new(now.as_millis()) }
     }
 
-    /// Minimum difference that is corrected as a step.
-    pub const STEP: Duration = Duration::from_secs(10);
+    /// Sets the clock.
+    pub fn set(&self, now: Timestamp) {
+        self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
+    }
 
-    /// Follows another clock, which shows `now`. A difference of less than [`Self::STEP`] is corrected by at most `at_most`, so that
-    /// repeated calls converge without a jump. A larger one is corrected at once, as a step.
+    /// Brings the clock closer to `now` by at most `at_most`, so that repeated calls converge without a jump.
     pub fn follow(&self, now: Timestamp, at_most: Duration) {
-        let from = self.now();
-        let step = ClockStep { since: Timestamp(self.since.load(Ordering::Relaxed)), from, to: now };
-        let (off, most) = (step.shift_millis(), i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX));
-        if step.size() < Self::STEP {
-            self.at_base.fetch_add(off.clamp(-most, most), Ordering::Relaxed);
-            return;
-        }
-        self.at_base.fetch_add(off, Ordering::Relaxed);
-        self.since.store(now.as_millis(), Ordering::Relaxed);
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
-    }
-
-    /// Takes the steps since the last call, the oldest first.
-    pub fn take_steps(&self) -> Vec<ClockStep> {
-        std::mem::take(&mut *self.steps.lock().unwrap_or_else(PoisonError::into_inner))
+        let most = i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX);
+        self.at_base.fetch_add(now.millis_after(self.now()).clamp(-most, most), Ordering::Relaxed);
     }
 
     fn elapsed(&self) -> i64 {
@@ -228,23 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_clock_corrects_small_differences_gradually_and_large_ones_at_once() {
-        let (start, step) = (Timestamp::from_millis(1_000_000), Duration::from_secs(1));
+    fn a_steady_clock_follows_gradually_and_can_be_set() {
+        let (start, second, hour) =
+            (Timestamp::from_millis(1_000_000), Duration::from_secs(1), Duration::from_hours(1));
         let clock = SteadyClock::starting_at(start);
-        let hour = Duration::from_hours(1);
-        let five = Duration::from_secs(5);
-        clock.follow(start + five, step);
+        clock.follow(start + hour, second);
         let nearer = clock.now();
-        assert!(start + step <= nearer && nearer < start + five, "{nearer}");
-        assert_eq!(clock.take_steps(), []);
-        clock.follow(start + hour, step);
-        assert!(clock.now() >= start + hour, "a large difference is corrected at once");
-        clock.follow(start, step);
-        let [forward, backward] = clock.take_steps()[..] else { panic!("two steps") };
-        assert_eq!((forward.since, forward.to, forward.direction()), (start, start + hour, "forward"));
-        assert_eq!((backward.since, backward.to, backward.direction()), (start + hour, start, "backward"));
-        assert!(forward.size() < hour && backward.size() >= hour, "{forward:?} {backward:?}");
-        assert_eq!(clock.take_steps(), []);
+        assert!(start + second <= nearer && nearer < start + hour, "{nearer}");
+        clock.set(start + hour);
+        assert!(clock.now() >= start + hour);
+        clock.set(start);
+        assert!(clock.now() < start + hour);
     }
 
     #[test]

@@ -148,8 +148,8 @@ impl LearnedAnswers {
         Timestamp::from_millis(now.as_millis().saturating_sub(interval))
     }
 
-    /// The earliest useful time of a probe after a call became ready at `now`, if the latest answer for unknown calls is not
-    /// trusted.
+    /// Returns the earliest useful time of a probe after a call became ready at `now`, if the latest answer for
+    /// unknown calls is not trusted.
     pub fn confirming_probe(&self, now: Timestamp) -> Option<Timestamp> {
         self.unknown.is_suspect().then_some(now)
     }

@@ -22,6 +22,19 @@ pub struct AnalysisFilter {
     pub submitted_before: Option<Timestamp>,
 }
 
+impl AnalysisFilter {
+    /// Returns whether an analysis of the list may fail a part of the filter, so that a page may need to examine many
+    /// analyses. All other parts are bounds of an index.
+    pub fn skips_analyses(&self) -> bool {
+        self.status == Some(Status::Completed) || self.has_indexed_part()
+    }
+
+    /// Returns whether an index finds all matches without examining other analyses.
+    pub fn has_indexed_part(&self) -> bool {
+        !self.tags.is_empty() || self.search.is_some()
+    }
+}
+
 /// Position in a list. Its parts never change for an analysis, and no two analyses have the same position. So pages
 /// are stable: concurrent writes cause no duplicates or gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,4 +63,21 @@ pub struct ListedAnalysis {
     pub analysis: Analysis,
     /// Summary of the result, if there is one.
     pub result: Option<ResultSummary>,
+}
+
+/// One page of analyses, newest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AnalysisPage {
+    /// The analyses that match the filter.
+    pub analyses: Vec<ListedAnalysis>,
+    /// Position of the last analysis that was examined, if the page ended because it had examined enough analyses.
+    /// Older ones may match. `None` if the page is full or the list has ended.
+    pub searched_to: Option<ListPosition>,
+}
+
+impl ListedAnalysis {
+    /// Returns the position of the analysis in lists.
+    pub fn position(&self) -> ListPosition {
+        ListPosition { submitted_at: self.analysis.submitted_at, call_id: self.analysis.call_id.clone() }
+    }
 }

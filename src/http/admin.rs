@@ -41,10 +41,13 @@ async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// Answers 200 if this replica accepts requests and the store accepts writes.
+/// Answers 200 if this replica accepts requests and the store accepts writes. A clock in doubt is a second line of the body.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
-        Ok(()) => HttpResponse::Ok().body("ok\n"),
+        Ok(()) => {
+            let warning = state.clock_status.warning(state.env.clock.now());
+            HttpResponse::Ok().body(warning.map_or("ok\n".to_owned(), |warning| format!("ok\n{warning}\n")))
+        }
         Err(reason) => HttpResponse::ServiceUnavailable().body(format!("not ready: {reason}\n")),
     }
 }

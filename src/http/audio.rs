@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use utoipa::openapi::{Content, RefOr, Response, ResponseBuilder, ResponsesBuilder};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
+use super::answer_body::streamed;
 use super::disposition::inline;
 use super::problem::{ApiError, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE};
 use super::request::ApiRequest;
@@ -19,6 +20,11 @@ use crate::domain::ids::CallId;
 use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
+
+/// Maximum memory of a recording whose client does not read: what the HTTP client reads ahead, and a buffer.
+const RECORDING_BYTES: usize = 512 << 10;
+/// Size of the budget of recordings in bytes.
+pub const RECORDINGS: usize = 64 * RECORDING_BYTES;
 
 /// The responses of a recording, for the document.
 pub struct AudioResponses;
@@ -83,6 +89,7 @@ pub(super) async fn stream(
         .filter_map(|name| Some((name, request.headers().get(name)?.as_bytes().to_vec())))
         .collect();
     let head = request.method() == Method::HEAD;
+    let memory = state.recordings.take_in_time(tenant.id(), RECORDING_BYTES).await?;
     let recording = state.analyses.recording(tenant, call_id, head, &headers, trace).await?;
     let mut response = match recording.status() {
         412 => {
@@ -117,7 +124,9 @@ pub(super) async fn stream(
     }
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
     let broken = |fault: VendorFault| std::io::Error::other(fault.detail);
-    Ok(response.streaming(recording.into_stream().map_err(broken)))
+    let bytes = recording.into_stream().map_err(broken);
+    // The recording counts until its body is dropped.
+    Ok(streamed(response.streaming(bytes.inspect(move |_| _ = &memory))))
 }
 
 /// Returns the file name extension of an audio type; `None` for other types.

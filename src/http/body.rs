@@ -1,5 +1,7 @@
 //! Request bodies: received within the limits of size and time, then parsed as JSON.
 
+use std::rc::Rc;
+
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
@@ -7,11 +9,26 @@ use actix_web::web::BytesMut;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
+use super::connection::ConnectionState;
 use super::json::{Object, parse};
 use super::problem::{ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED_BODY, UNSUPPORTED_MEDIA_TYPE};
 use super::state::ApiState;
-use crate::domain::ids::CallId;
+use crate::analyses::MemoryPermit;
+use crate::domain::ids::{CallId, TenantId};
+
+/// Size up to which a body is small. Small bodies have a budget of their own, so they do not wait for large ones.
+const SMALL: usize = 64 << 10;
+/// Number of bodies of the maximum size that fit into the budget of large bodies.
+const LARGEST_AT_ONCE: usize = 2;
+/// Size of the budget of small bodies in bytes.
+pub const SMALL_BODIES: usize = 4 << 20;
+
+/// Returns the size of the budget of large bodies in bytes.
+pub const fn large_bodies(max_body_bytes: usize) -> usize {
+    max_body_bytes.saturating_mul(LARGEST_AT_ONCE)
+}
 
 /// The body of an operation.
 pub trait RequestBody: Sized {
@@ -119,30 +136,46 @@ impl<T: JsonFields + Default> RequestBody for OptionalBody<T> {
     }
 }
 
+/// A received body, with the memory that it counts for.
+pub(super) struct ReceivedBody {
+    pub(super) bytes: BytesMut,
+    pub(super) memory: MemoryPermit,
+}
+
 /// Receives the body of a request. Returns `None` if the operation takes no body or the request has none.
 ///
 /// # Errors
-/// A problem with the size, the media type or the time limit of the body.
+/// A problem with the size, the media type or the time limit of the body, and `unavailable` if the memory for bodies
+/// is used up.
 pub(super) async fn receive<B: RequestBody>(
     request: &HttpRequest,
     payload: Payload,
     state: &ApiState,
-) -> Result<Option<BytesMut>, ApiError> {
+    tenant: &TenantId,
+) -> Result<Option<ReceivedBody>, ApiError> {
     match B::PRESENCE {
         BodyPresence::None => return Ok(None),
         BodyPresence::Optional if is_absent(request) => return Ok(None),
         BodyPresence::Optional | BodyPresence::Required => {}
     }
     check_media_type(request)?;
-    let whole = collect(request, payload, state.max_body_bytes);
-    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
-    tokio::time::timeout(state.body_timeout, whole).await.map_err(too_slow)?.map(Some)
+    collect(request, payload, state, tenant).await.map(Some)
 }
 
 fn is_absent(request: &HttpRequest) -> bool {
     let headers = request.headers();
     headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
         && !headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Returns the length of the body; `None` if it is chunked.
+fn length(request: &HttpRequest) -> Option<usize> {
+    let headers = request.headers();
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match announced.and_then(|length| length.trim().parse::<u64>().ok()) {
+        Some(length) => Some(usize::try_from(length).unwrap_or(usize::MAX)),
+        None => (!headers.contains_key(header::TRANSFER_ENCODING)).then_some(0),
+    }
 }
 
 fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
@@ -177,19 +210,62 @@ fn is_json(method: &Method, media_type: &str) -> bool {
         || (method == Method::PATCH && media_type == "application/merge-patch+json")
 }
 
-async fn collect(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<BytesMut, ApiError> {
+/// Reads the body. Until its memory is granted, its bytes stay in the kernel and at the client.
+async fn collect(
+    request: &HttpRequest,
+    mut payload: Payload,
+    state: &ApiState,
+    tenant: &TenantId,
+) -> Result<ReceivedBody, ApiError> {
+    let limit = state.max_body_bytes;
     let too_large = || ApiError::new(BODY_TOO_LARGE, format!("the body must have at most {limit} bytes"));
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+    let too_slow = |_| ApiError::new(BODY_TOO_SLOW, "the body did not arrive in time");
+    let announced = length(request);
+    if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
+    // A body of unknown size begins as a small one.
+    let mut room = announced.unwrap_or(SMALL.min(limit));
+    let mut memory = memory(room, state, tenant).await?;
+    let mut deadline = Instant::now() + state.body_timeout;
+    let connection = ConnectionState::of(request);
+    resume(connection);
+    let mut body = BytesMut::with_capacity(room);
+    // The framework does not end the body of a request with `Upgrade: websocket`.
+    while announced.is_none_or(|length| body.len() < length)
+        && let Some(chunk) = timeout_at(deadline, payload.next()).await.map_err(too_slow)?
+    {
         let chunk = chunk.map_err(|_| ApiError::new(MALFORMED_BODY, "the body ended early"))?;
-        if body.len() + chunk.len() > limit {
+        let bytes = body.len() + chunk.len();
+        if bytes > limit {
             return Err(too_large());
+        }
+        if bytes > room {
+            pause(connection);
+            // Large bodies do not wait for small ones, so a body that holds its small part cannot block itself.
+            let large = self::memory(limit, state, tenant).await?;
+            (room, memory, deadline) = (limit, large, Instant::now() + state.body_timeout);
+            resume(connection);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(ReceivedBody { bytes: body, memory })
+}
+
+fn pause(connection: Option<&Rc<ConnectionState>>) {
+    if let Some(connection) = connection {
+        connection.pause();
+    }
+}
+
+fn resume(connection: Option<&Rc<ConnectionState>>) {
+    if let Some(connection) = connection {
+        connection.resume();
+    }
+}
+
+/// Waits for memory for a body.
+async fn memory(bytes: usize, state: &ApiState, tenant: &TenantId) -> Result<MemoryPermit, ApiError> {
+    let budget = if bytes <= SMALL { &state.small_bodies } else { &state.large_bodies };
+    Ok(budget.take_in_time(tenant, bytes).await?)
 }

@@ -10,6 +10,7 @@ use futures_util::stream::empty;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::answer_body::taken;
 use super::event_stream::{StreamToken, stream};
 use super::negotiation::negotiate;
 use super::problem::ApiError;
@@ -24,7 +25,7 @@ use crate::domain::resource::AnalysisResource;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
 /// Limit of the event bodies in one page. The event that exceeds it is the last one.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+const PAGE_BYTES: usize = 4 << 20;
 /// The available media types. A caller that accepts both by name gets a stream. [`PAGE`] is the default.
 const OFFERED: [&str; 2] = ["text/event-stream", "application/json"];
 const STREAM: usize = 0;
@@ -41,7 +42,7 @@ pub struct ListEvents {
     /// starts with the oldest event, and a stream starts with the next new event.
     #[param(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9_-]+$", example = "earliest")]
     after: Option<String>,
-    /// Maximum number of events in a page. The default is 100. A page also ends at 8 MiB. Not allowed for streams.
+    /// Maximum number of events in a page. The default is 100. A page also ends at 4 MiB. Not allowed for streams.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, example = 100)]
     limit: Option<usize>,
     /// For streams: the same as the header `Last-Event-ID`, for libraries that cannot send this header. The header takes
@@ -120,11 +121,12 @@ pub(super) async fn list_events(
     }
     let limits = PageLimits { events: limit, bytes: PAGE_BYTES };
     let page = request.state.feed.page(tenant, after.unwrap_or(Start::Earliest), limits).await?;
-    Ok(HttpResponse::Ok()
+    let response = HttpResponse::Ok()
         .content_type(header::ContentType::json())
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .insert_header((header::VARY, HeaderValue::from_static("Authorization, Accept")))
-        .body(body(&page)))
+        .body(body(&page));
+    Ok(taken(response, Some(page.memory)))
 }
 
 fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError> {

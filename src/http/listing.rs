@@ -8,7 +8,9 @@ use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::QueryTime;
 use super::request::ApiRequest;
+use crate::analyses::Listing;
 use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
 use crate::domain::listing::AnalysisFilter;
 use crate::domain::search::{SearchQuery, SpeakerSide};
 use crate::domain::summary::{AnalysisSummary, MAX_TAG_CHARS};
@@ -92,7 +94,7 @@ impl ListAnalyses {
     }
 }
 
-/// One page of analyses.
+/// One page of analyses. A page of a search can have fewer analyses than `limit`, even none, and still have a `next_cursor`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AnalysisList {
     /// The analyses, newest first by `submitted_at`, then by `call_id`.
@@ -101,6 +103,12 @@ pub struct AnalysisList {
     /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
+    /// The time of submission that a search has reached, if it ended before the page was full: this page and the earlier ones have
+    /// all matching calls that were submitted later, and `next_cursor` continues the search. Absent if the page is full or the last
+    /// one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String, format = DateTime)]
+    searched_back_to: Option<Timestamp>,
 }
 
 /// Lists the analyses that match all filters.
@@ -108,5 +116,6 @@ pub(super) async fn list_analyses(request: ApiRequest<(), ListAnalyses>) -> Resu
     let ApiRequest { state, tenant, query, .. } = request;
     let (filter, cursor, limit) = query.into_filter()?;
     let listing = state.analyses.list(&tenant, filter, cursor.as_deref(), limit).await?;
-    Ok(HttpResponse::Ok().json(AnalysisList { analyses: listing.analyses, next_cursor: listing.next_cursor }))
+    let Listing { analyses, next_cursor, searched_back_to } = listing;
+    Ok(HttpResponse::Ok().json(AnalysisList { analyses, next_cursor, searched_back_to }))
 }

@@ -6,12 +6,15 @@
 
 pub mod admin;
 pub mod analyses;
+mod answer_body;
 pub mod audio;
 pub mod audio_links;
 mod audit;
 pub mod batch;
 pub mod body;
 pub mod conditional;
+pub mod connection;
+pub mod connection_limits;
 pub mod cors;
 mod deletion;
 pub mod deliveries;
@@ -25,6 +28,7 @@ pub mod idempotency;
 mod item_statuses;
 pub mod json;
 pub mod listing;
+mod message_scan;
 mod negotiation;
 mod numbers;
 pub mod observe;
@@ -69,7 +73,7 @@ pub fn configure(config: &mut web::ServiceConfig, public_url: &PublicUrl) {
     let document = document::document_body(public_url);
     let get_document = move || {
         let document = document.clone();
-        async { HttpResponse::Ok().content_type(ContentType::json()).body(document) }
+        async { answer_body::shared(HttpResponse::Ok().content_type(ContentType::json()).body(document)) }
     };
     config
         .service(page("/", pages::redirect_to_swagger_ui))

@@ -13,6 +13,7 @@ use percent_encoding::percent_decode_str;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
+use super::answer_body;
 use super::audit;
 use super::cors;
 use super::operations::PathOperations;
@@ -56,6 +57,7 @@ pub async fn observe(
     // An error of a handler or extractor is already a response, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let _entered = span.enter();
+    let response = answer_body::count(response, &state);
     let mut response = as_problem(response, &request_id, &state);
     let remaining = response.request().extensions_mut().remove::<Remaining>();
     complete_headers(response.headers_mut(), &request_id, remaining, &state);

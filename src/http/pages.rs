@@ -1,11 +1,14 @@
 //! Pages for people: Swagger UI and the explanations of problems.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::http::header;
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use utoipa_swagger_ui::Config;
 
+use super::answer_body::shared;
 use super::problem::{self, ApiError, INTERNAL, NOT_FOUND};
 use super::security_headers::CSP_OF_PAGES;
 use super::state::ApiState;
@@ -15,21 +18,25 @@ const INITIALIZER: &str = include_str!("swagger_ui/initializer.js");
 
 /// Returns a file of Swagger UI. The gateway has its own page and start script.
 pub(super) async fn get_swagger_ui(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    let page = |content_type: &str, body: Vec<u8>| {
-        HttpResponse::Ok()
-            .content_type(content_type)
-            .insert_header((header::CONTENT_SECURITY_POLICY, CSP_OF_PAGES))
-            .body(body)
+    let page = |content_type: &str, body: Bytes| {
+        let mut response = HttpResponse::Ok();
+        response.content_type(content_type).insert_header((header::CONTENT_SECURITY_POLICY, CSP_OF_PAGES));
+        response.body(body)
     };
+    let text =
+        |content_type, text: &'static str| shared(page(content_type, Bytes::from_static(text.as_bytes())));
     match name.as_str() {
-        "" | "index.html" => return Ok(page("text/html; charset=utf-8", INDEX.into())),
-        "swagger-initializer.js" => return Ok(page("text/javascript; charset=utf-8", INITIALIZER.into())),
+        "" | "index.html" => return Ok(text("text/html; charset=utf-8", INDEX)),
+        "swagger-initializer.js" => return Ok(text("text/javascript; charset=utf-8", INITIALIZER)),
         _ => {}
     }
     let file = utoipa_swagger_ui::serve(&name, Arc::new(Config::from("")))
         .map_err(|error| ApiError::new(INTERNAL, error.to_string()))?
         .ok_or_else(|| ApiError::new(NOT_FOUND, "Swagger UI has no such file"))?;
-    Ok(page(&file.content_type, file.bytes.into_owned()))
+    Ok(match file.bytes {
+        Cow::Borrowed(bytes) => shared(page(&file.content_type, Bytes::from_static(bytes))),
+        Cow::Owned(bytes) => page(&file.content_type, bytes.into()),
+    })
 }
 
 /// Redirects to the page of Swagger UI. An ingress may serve the gateway below a path, so the redirect uses the public URL.

@@ -75,7 +75,10 @@ kinds! {
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "Range not satisfiable",
         "The requested range is outside the recording. `Content-Range` states the length of the recording.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Rate limit exceeded",
-        "Your tenant has exceeded its rate limit, or has too many open event streams. Wait as long as `Retry-After` says.";
+        "Your tenant has exceeded its rate limit, or has too many open event streams or connections. Wait as long as `Retry-After` says.";
+    TOO_MANY_READS = "too_many_reads", TOO_MANY_REQUESTS, "Too many expensive reads",
+        "Your tenant has too many lists, searches, pages of events or statistics in progress at the same time. Send fewer of them \
+         in parallel, and wait as long as `Retry-After` says.";
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
         "An `Idempotency-Key` belongs to one request with its method, path and body. Use a new key for a different request.";
     IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", CONFLICT, "Idempotency key in use",
@@ -90,4 +93,7 @@ kinds! {
         "The operation needs an encryption key. The operator of this service must configure `encryption.key_file`.";
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Service unavailable",
         "A component that this request needs is unavailable. No data is lost. Try again after `Retry-After`.";
+    READ_TIMEOUT = "read_timeout", SERVICE_UNAVAILABLE, "Read timeout",
+        "A list, a search or a statistic took too long and was cancelled. Wait as long as `Retry-After` says, or request less: \
+         a shorter period, a smaller `limit`, longer words.";
 }

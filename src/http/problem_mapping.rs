@@ -6,14 +6,14 @@ use actix_web::http::header::{self, HeaderValue};
 
 use super::problem::{
     ApiError, CALLBACK_FORBIDDEN, ENCRYPTION_NOT_CONFIGURED, FieldError, INTERNAL, NO_RESULT, NOT_FOUND,
-    RATE_LIMITED, REPLAY_UNDER_WAY, UNAUTHORIZED, UNAVAILABLE, WEBHOOK_DISABLED, WEBHOOK_LIMIT,
-    WEBHOOK_SEALED,
+    RATE_LIMITED, READ_TIMEOUT, REPLAY_UNDER_WAY, TOO_MANY_READS, UNAUTHORIZED, UNAVAILABLE,
+    WEBHOOK_DISABLED, WEBHOOK_LIMIT, WEBHOOK_SEALED,
 };
 use super::refusals::Refusal;
-use crate::analyses::{AnalysesError, TooManyStreams, WebhooksError};
+use crate::analyses::{AnalysesError, MemoryUsedUp, TooManyStreams, WebhooksError};
 use crate::auth::{RejectedToken, Rejection};
 use crate::domain::webhooks::MAX_WEBHOOKS;
-use crate::store::StoreError;
+use crate::store::{ScanRefusal, StoreError};
 
 impl ApiError {
     /// Creates the problem of an operation that needs an encryption key when none is configured.
@@ -80,6 +80,7 @@ impl From<AnalysesError> for ApiError {
                 Self::new(UNAVAILABLE, "AloVoice is unavailable, and the request needs it")
                     .with_retry_after(retry_after.unwrap_or(Duration::from_secs(5)))
             }
+            AnalysesError::MemoryUsedUp(error) => error.into(),
             AnalysesError::Store(error) => error.into(),
         }
     }
@@ -116,12 +117,25 @@ impl From<TooManyStreams> for ApiError {
     }
 }
 
+impl From<MemoryUsedUp> for ApiError {
+    fn from(error: MemoryUsedUp) -> Self {
+        Self::new(UNAVAILABLE, error.to_string()).with_retry_after(Duration::from_secs(1))
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(source) => {
                 tracing::error!(error = %source, "store unavailable");
                 Self::new(UNAVAILABLE, "the store is unavailable").with_retry_after(Duration::from_secs(1))
+            }
+            StoreError::Refused(refusal) => {
+                let (kind, retry_after) = match refusal {
+                    ScanRefusal::TenantLimit => (TOO_MANY_READS, Duration::from_secs(1)),
+                    ScanRefusal::Deadline => (READ_TIMEOUT, Duration::from_secs(5)),
+                };
+                Self::new(kind, refusal.to_string()).with_retry_after(retry_after)
             }
             StoreError::Corrupt(message) => {
                 tracing::error!(error = message, "store returned an invalid value");

@@ -14,8 +14,9 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
+use super::answer_body::AnswerTenant;
 use super::audit::AuditEntry;
-use super::body::{RequestBody, receive};
+use super::body::{ReceivedBody, RequestBody, receive};
 use super::conditional::preferred_wait;
 use super::idempotency::{IdempotentRequest, parse_key};
 use super::operations::{Access, ApiOperation, PathOperations};
@@ -26,6 +27,7 @@ use super::rate_limits::Exceeded;
 use super::refusals::Refusal;
 use super::request_context::{RequestName, RequestTrace};
 use super::state::ApiState;
+use crate::analyses::MemoryPermit;
 use crate::auth::{Caller, Scope, bearer};
 use crate::domain::ids::TenantId;
 use crate::domain::trace::TraceContext;
@@ -54,6 +56,8 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub body: B,
     /// The `Idempotency-Key`, if the request has one and the operation takes it.
     pub(super) idempotent: Option<IdempotentRequest>,
+    /// The memory of the body, which counts until the handler has ended.
+    _memory: Option<MemoryPermit>,
 }
 
 impl<P, Q, B> FromRequest for ApiRequest<P, Q, B>
@@ -87,7 +91,8 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
     let path = P::parse(&request)?;
     let query = Q::parse(&request)?;
     let key = operation.keyed_answer.map(|_| parse_key(&request)).transpose()?.flatten();
-    let bytes = receive::<B>(&request, payload, state).await?;
+    let received = receive::<B>(&request, payload, state, tenant.id()).await?;
+    let (bytes, memory) = received.map(|ReceivedBody { bytes, memory }| (bytes, memory)).unzip();
     let body = B::parse(bytes.as_deref())?;
     let calls = body.calls();
     let wait = preferred_wait(&request);
@@ -110,6 +115,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
         query,
         body,
         idempotent,
+        _memory: memory,
     })
 }
 
@@ -170,8 +176,8 @@ fn insufficient_scope(scope: &str) -> ApiError {
     }
 }
 
-/// Counts a request against the rate limit of its tenant. The middleware `observe` writes the remaining requests to
-/// the answer, whether the request succeeds or not.
+/// Counts a request against the rate limit of its tenant, and its connection against the limit of connections. The
+/// middleware `observe` writes the remaining requests to the answer, whether the request succeeds or not.
 pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),
@@ -181,8 +187,14 @@ pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &Tenant
             (Some(remaining), Err(error.with_retry_after(wait)))
         }
     };
+    let mut extensions = request.extensions_mut();
+    extensions.insert(AnswerTenant(tenant.clone()));
     if let Some(remaining) = remaining {
-        request.extensions_mut().insert(remaining);
+        extensions.insert(remaining);
     }
-    outcome
+    outcome?;
+    state.connections.count(request, tenant).map_err(|too_many| {
+        state.env.metrics.overload_refusals.with_label_values(&[tenant.as_str(), "connections"]).inc();
+        ApiError::new(RATE_LIMITED, too_many.to_string()).with_retry_after(Duration::from_secs(1))
+    })
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connection_limits::ConnectionLimits;
 use super::idempotency::KeyedRequests;
 use super::problem::ApiError;
 use super::rate_limits::RateLimits;
 use super::refusals::RefusalLog;
-use crate::analyses::{Analyses, Feed, Webhooks};
+use crate::analyses::{Analyses, Feed, MemoryBudget, Webhooks};
 use crate::auth::Verifier;
+use crate::domain::clock_status::ClockStatus;
 use crate::domain::sealing::SealingKeys;
 use crate::env::Env;
 use crate::secrets::Encryption;
@@ -37,6 +39,20 @@ pub struct ApiState {
     pub keyed: Arc<KeyedRequests>,
     /// Store, for readiness and metrics.
     pub store: Arc<dyn Store>,
+    /// State of the clock, for readiness.
+    pub clock_status: Arc<ClockStatus>,
+    /// Limits of the tenants' connections.
+    pub connections: ConnectionLimits,
+    /// Memory for request bodies of up to 64 KiB.
+    pub small_bodies: MemoryBudget,
+    /// Memory for larger request bodies.
+    pub large_bodies: MemoryBudget,
+    /// Memory for answers.
+    pub answers: Arc<MemoryBudget>,
+    /// Memory for recordings that are being sent.
+    pub recordings: MemoryBudget,
+    /// Memory for written bytes that clients do not read.
+    pub write_buffers: Arc<MemoryBudget>,
     /// Limit of the body of a request, in bytes.
     pub max_body_bytes: usize,
     /// Time limit for the body of a request.

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::answer_body::taken;
 use super::negotiation::negotiate;
 use super::problem::{ApiError, INTERNAL};
 use super::request::ApiRequest;
@@ -112,9 +113,9 @@ pub(super) async fn get_transcript(
             TranscriptFormat::ALL[negotiate(&http, &offered, 0)?]
         }
     };
-    let transcript = state.analyses.transcript(&tenant, &call_id, trace).await?;
+    let (transcript, memory) = state.analyses.transcript(&tenant, &call_id, trace).await?;
     let body = format.render(transcript).map_err(|error| ApiError::new(INTERNAL, error.to_string()))?;
     let file =
         File { media_type: format.media_type(), stem: call_id.as_str(), extension: format.extension() };
-    Ok(tagged_file(&http, &file, body.into()))
+    Ok(taken(tagged_file(&http, &file, body.into()), memory))
 }

@@ -7,27 +7,39 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
+use actix_web::http::header;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 
+use super::connection::{BodyLength, ConnectionState};
+
 /// A body that its reader and its answer share.
 #[derive(Clone)]
-pub(super) struct Unread(Rc<RefCell<Payload>>);
+pub(super) struct Unread {
+    payload: Rc<RefCell<Payload>>,
+    connection: Option<Rc<ConnectionState>>,
+}
 
 impl Unread {
-    /// Shares the body of a request; `None` if it has none.
+    /// Shares the body of a request; `None` if it has none. The body is not received before the request has passed all
+    /// checks and has memory for it.
     pub(super) fn share(request: &mut ServiceRequest) -> Option<Self> {
+        let connection = ConnectionState::of(request.request()).cloned();
         let payload = request.take_payload();
-        if matches!(payload, Payload::None) {
+        let has_body = !matches!(payload, Payload::None);
+        if let Some(connection) = &connection {
+            connection.begin(if has_body { length(request) } else { BodyLength::None });
+        }
+        if !has_body {
             return None;
         }
-        let unread = Self(Rc::new(RefCell::new(payload)));
+        let unread = Self { payload: Rc::new(RefCell::new(payload)), connection };
         let payload = Box::pin(unread.clone());
         request.set_payload(Payload::Stream { payload });
         Some(unread)
@@ -35,7 +47,7 @@ impl Unread {
 
     /// Holds the body until the answer is sent.
     pub(super) fn hold(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-        response.map_body(|_, body| BoxBody::new(Holding { body, _unread: self }))
+        response.map_body(|_, body| BoxBody::new(Holding { body, unread: self }))
     }
 }
 
@@ -43,13 +55,37 @@ impl Stream for Unread {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_next(context)
+        let chunk = ready!(Pin::new(&mut *self.payload.borrow_mut()).poll_next(context));
+        if chunk.is_none()
+            && let Some(connection) = &self.connection
+        {
+            connection.end_body();
+        }
+        Poll::Ready(chunk)
+    }
+}
+
+/// Returns the length of a body.
+fn length(request: &ServiceRequest) -> BodyLength {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match length.and_then(|length| length.trim().parse().ok()) {
+        Some(bytes) => BodyLength::Bytes(bytes),
+        None => BodyLength::Chunked,
     }
 }
 
 struct Holding {
     body: BoxBody,
-    _unread: Unread,
+    unread: Unread,
+}
+
+impl Drop for Holding {
+    /// Continues to read from a client whose body was not read. The connection discards the rest of the body.
+    fn drop(&mut self) {
+        if let Some(connection) = &self.unread.connection {
+            connection.resume();
+        }
+    }
 }
 
 impl MessageBody for Holding {

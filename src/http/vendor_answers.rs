@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use serde::de::IgnoredAny;
 
+use super::answer_body::taken;
 use super::problem::ApiError;
 use super::request::ApiRequest;
 use super::tagged::{tagged_bytes, tagged_json};
@@ -14,8 +15,9 @@ pub(super) async fn get_vendor_answer(
     request: ApiRequest<CallId>,
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: call_id, .. } = request;
-    let answer = state.analyses.vendor_answer(&tenant, &call_id, trace).await?;
+    let (answer, memory) = state.analyses.vendor_answer(&tenant, &call_id, trace).await?;
     // Ignored strings are not checked, so the encoding is checked before.
     let is_json = str::from_utf8(&answer).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-    Ok(if is_json { tagged_json(&http, answer) } else { tagged_bytes(&http, answer) })
+    let response = if is_json { tagged_json(&http, answer) } else { tagged_bytes(&http, answer) };
+    Ok(taken(response, memory))
 }

@@ -10,12 +10,34 @@ use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::submissions::{Adopt, Submit, SubmitAll};
-use super::values::values;
+use super::values::{Row, values};
 use crate::domain::analysis::{Submission, VendorResult};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::domain::trace::TraceContext;
+
+/// The outcome of a read with a limit on its size.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SizedRead<T> {
+    /// The value has at most the maximum size.
+    Whole(T),
+    /// The value is larger, and was not read.
+    TooLarge {
+        /// Size of the value in bytes.
+        bytes: usize,
+    },
+}
+
+impl<T> SizedRead<T> {
+    /// Returns the value that a read without a limit found.
+    fn unlimited(self) -> Result<T, StoreError> {
+        match self {
+            Self::Whole(value) => Ok(value),
+            Self::TooLarge { bytes } => Err(StoreError::Corrupt(format!("a value has {bytes} bytes"))),
+        }
+    }
+}
 
 /// Analyses of one tenant.
 #[async_trait]
@@ -50,6 +72,14 @@ pub trait AnalysisStore: Send + Sync {
         call_id: &CallId,
     ) -> Result<Option<StoredAnalysis>, StoreError>;
 
+    /// Reads the analysis of a call, unless its result has more than `max_bytes`.
+    async fn find_analysis_within(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        max_bytes: usize,
+    ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError>;
+
     /// Reads the vendor's answer that the result was read from, byte for byte.
     async fn find_vendor_answer(
         &self,
@@ -57,12 +87,20 @@ pub trait AnalysisStore: Send + Sync {
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError>;
 
-    /// Reads one page of a tenant's analyses, the newest first.
+    /// Reads the vendor's answer, unless it has more than `max_bytes`.
+    async fn find_vendor_answer_within(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        max_bytes: usize,
+    ) -> Result<Option<SizedRead<Bytes>>, StoreError>;
+
+    /// Reads one page of a tenant's analyses, the newest first. The page may end early, see [`AnalysisPage::searched_to`].
     async fn list_analyses(
         &self,
         tenant: &TenantId,
-        page: AnalysisQuery,
-    ) -> Result<Vec<ListedAnalysis>, StoreError>;
+        query: AnalysisQuery,
+    ) -> Result<AnalysisPage, StoreError>;
 
     /// Deletes a call with its result, events, deliveries and stored answers, even while a worker processes it, and
     /// writes an audit record. Returns whether any data of the call existed.
@@ -110,7 +148,17 @@ impl<E: Engine> AnalysisStore for E {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Option<StoredAnalysis>, StoreError> {
-        self.query(FindAnalysis(CallKey::new(tenant, call_id))).await
+        let found = self.find_analysis_within(tenant, call_id, usize::MAX).await?;
+        found.map(SizedRead::unlimited).transpose()
+    }
+
+    async fn find_analysis_within(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        max_bytes: usize,
+    ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError> {
+        self.query(FindAnalysis { call: CallKey::new(tenant, call_id), max_bytes }).await
     }
 
     async fn find_vendor_answer(
@@ -118,15 +166,25 @@ impl<E: Engine> AnalysisStore for E {
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError> {
-        self.query(FindVendorAnswer(CallKey::new(tenant, call_id))).await
+        let found = self.find_vendor_answer_within(tenant, call_id, usize::MAX).await?;
+        found.map(SizedRead::unlimited).transpose()
+    }
+
+    async fn find_vendor_answer_within(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        max_bytes: usize,
+    ) -> Result<Option<SizedRead<Bytes>>, StoreError> {
+        self.query(FindVendorAnswer { call: CallKey::new(tenant, call_id), max_bytes }).await
     }
 
     async fn list_analyses(
         &self,
         tenant: &TenantId,
-        page: AnalysisQuery,
-    ) -> Result<Vec<ListedAnalysis>, StoreError> {
-        self.list(tenant, page).await
+        query: AnalysisQuery,
+    ) -> Result<AnalysisPage, StoreError> {
+        self.scans().run(tenant, |permit| self.list(tenant, query, permit)).await
     }
 
     async fn delete_analysis(
@@ -143,46 +201,70 @@ impl<E: Engine> AnalysisStore for E {
     }
 }
 
-struct FindAnalysis(CallKey);
+struct FindAnalysis {
+    call: CallKey,
+    max_bytes: usize,
+}
 
 impl Rule for FindAnalysis {
     const NAME: &'static str = "find_analysis";
-    type Output = Option<StoredAnalysis>;
+    type Output = Option<SizedRead<StoredAnalysis>>;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
-        let Self(CallKey(tenant, call_id)) = self;
-        // One statement, so that the analysis and its result come from one snapshot.
+    async fn run<T: Transaction>(
+        &self,
+        transaction: &T,
+    ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError> {
+        let Self { call: CallKey(tenant, call_id), max_bytes } = self;
+        // One statement, so that the analysis and its result come from one snapshot. Neither engine reads the value to
+        // measure it.
         let select = sql!(
             "SELECT ",
             COLUMNS,
-            ", result FROM analyses LEFT JOIN results ON results.analysis = analyses.id \
-             WHERE tenant = ?1 AND call_id = ?2",
+            ", CAST(octet_length(result) AS bigint) AS bytes, \
+             CASE WHEN octet_length(result) <= CAST(?3 AS bigint) THEN result END AS result \
+             FROM analyses LEFT JOIN results ON results.analysis = analyses.id WHERE tenant = ?1 AND call_id = ?2",
         );
         transaction
-            .find(select, values![tenant, call_id], |row| {
+            .find(select, values![tenant, call_id, *max_bytes], |row| {
                 let analysis = read(row)?;
-                let result = if analysis.revision > 0 { row.json("result")? } else { None };
-                Ok(StoredAnalysis { analysis, result })
+                if analysis.revision == 0 {
+                    return Ok(SizedRead::Whole(StoredAnalysis { analysis, result: None }));
+                }
+                if let Some(bytes) = too_large(row, *max_bytes)? {
+                    return Ok(SizedRead::TooLarge { bytes });
+                }
+                Ok(SizedRead::Whole(StoredAnalysis { analysis, result: row.json("result")? }))
             })
             .await
     }
 }
 
-struct FindVendorAnswer(CallKey);
+/// Returns the size in the column `bytes` if it exceeds the limit.
+fn too_large(row: &dyn Row, max_bytes: usize) -> Result<Option<usize>, StoreError> {
+    let bytes: Option<usize> = row.get("bytes")?;
+    Ok(bytes.filter(|bytes| *bytes > max_bytes))
+}
+
+struct FindVendorAnswer {
+    call: CallKey,
+    max_bytes: usize,
+}
 
 impl Rule for FindVendorAnswer {
     const NAME: &'static str = "find_vendor_answer";
-    type Output = Option<Bytes>;
+    type Output = Option<SizedRead<Bytes>>;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<Bytes>, StoreError> {
-        let Self(CallKey(tenant, call_id)) = self;
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<SizedRead<Bytes>>, StoreError> {
+        let Self { call: CallKey(tenant, call_id), max_bytes } = self;
         let select = sql!(
-            "SELECT vendor_answer FROM results JOIN analyses ON analyses.id = results.analysis \
-             WHERE tenant = ?1 AND call_id = ?2"
+            "SELECT CAST(octet_length(vendor_answer) AS bigint) AS bytes, \
+             CASE WHEN octet_length(vendor_answer) <= CAST(?3 AS bigint) THEN vendor_answer END AS vendor_answer \
+             FROM results JOIN analyses ON analyses.id = results.analysis WHERE tenant = ?1 AND call_id = ?2"
         );
         transaction
-            .find(select, values![tenant, call_id], |row| {
-                row.get::<Vec<u8>>("vendor_answer").map(Bytes::from)
+            .find(select, values![tenant, call_id, *max_bytes], |row| match too_large(row, *max_bytes)? {
+                Some(bytes) => Ok(SizedRead::TooLarge { bytes }),
+                None => row.get::<Vec<u8>>("vendor_answer").map(Bytes::from).map(SizedRead::Whole),
             })
             .await
     }

@@ -100,7 +100,7 @@ impl<E: Engine> DeliveryStore for E {
         tenant: &TenantId,
         page: DeliveryQuery,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        self.deliveries(tenant, page).await
+        self.scans().run(tenant, |permit| self.deliveries(tenant, page, permit)).await
     }
 
     async fn find_delivery(

@@ -50,8 +50,12 @@ impl<E: Engine> FeedStore for E {
         after: FeedPosition,
         limits: PageLimits,
     ) -> Result<Vec<FeedEvent>, StoreError> {
-        self.number_events(tenant).await?;
-        self.query(ReadEvents { tenant: tenant.clone(), after, limits }).await
+        let rule = ReadEvents { tenant: tenant.clone(), after, limits };
+        let read = |permit| async move {
+            self.number_events(tenant).await?;
+            self.read(rule, Some(permit)).await
+        };
+        self.feed_scans().run(tenant, read).await
     }
 
     async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError> {

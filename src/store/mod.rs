@@ -14,6 +14,8 @@
 //!   worker is outdated, and its write gets [`StoreError::LeaseLost`].
 //! - The claim of a submit marks its outcome as unknown, before the request is sent.
 //! - No transaction is open during a request to the vendor or to a receiver.
+//! - Lists, searches and other scans of one tenant leave connections to other tenants and to cheap reads (`scan_limits`),
+//!   and examine a bounded number of rows per page (`listings`).
 //!
 //! [`copy`] copies a `SQLite` store to PostgreSQL.
 
@@ -22,6 +24,7 @@ mod analysis_rows;
 mod attempts;
 mod changes;
 mod claims;
+mod clock;
 pub mod copy;
 mod deletion;
 mod deliveries;
@@ -30,6 +33,7 @@ mod events;
 mod feed;
 mod idempotency;
 mod learned_answers;
+mod listings;
 pub mod postgres;
 mod refreshes;
 mod refused_work;
@@ -38,6 +42,7 @@ mod replay_rows;
 mod replay_steps;
 mod replays;
 mod rules;
+mod scan_limits;
 mod sealed;
 mod selection;
 mod sql;
@@ -64,12 +69,14 @@ use crate::domain::ids::{CallId, TenantId};
 use crate::domain::polling::PollingPolicy;
 use crate::env::Env;
 
-pub use self::analyses::AnalysisStore;
+pub use self::analyses::{AnalysisStore, SizedRead};
 pub use self::analysis_rows::StoredAnalysis;
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::claims::{
-    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, WorkSlots,
+    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, TenantSlots,
+    WorkSlots,
 };
+pub use self::clock::ClockStore;
 pub use self::deliveries::{DeliveryStore, Sending};
 pub use self::delivery_rows::RecordedDelivery;
 pub use self::feed::FeedStore;
@@ -78,8 +85,8 @@ pub use self::learned_answers::{LearnedAnswersStore, ProbeClaim};
 pub use self::refreshes::Refreshing;
 pub use self::replay_steps::Advanced;
 pub use self::replays::{ReplayBegin, ReplayStore};
+pub use self::scan_limits::ScanRefusal;
 pub use self::sealed::{SealedAnswer, SealedStore, SealedWebhook};
-pub use self::time_corrections::TimeStore;
 pub use self::transitions::{Applied, OverdueFailures};
 pub use self::upkeep::{Resources, RetentionStore, Stats, StatsStore, WebhookCounts};
 pub use self::usage::UsageStore;
@@ -100,6 +107,9 @@ pub enum StoreError {
     /// The store cannot be used now; a later attempt may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The read was refused or ended early, so that it does not slow down others.
+    #[error(transparent)]
+    Refused(#[from] ScanRefusal),
     /// A row holds a value that this version of the program cannot read.
     #[error("the store holds a value that cannot be read: {0}")]
     Corrupt(String),
@@ -111,6 +121,7 @@ impl StoreError {
         match self {
             Self::LeaseLost => "lease_lost",
             Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "refused",
             Self::Corrupt(_) => "corrupt",
         }
     }
@@ -146,6 +157,7 @@ pub enum Change {
 #[async_trait]
 pub trait Store:
     AnalysisStore
+    + ClockStore
     + DeliveryStore
     + FeedStore
     + IdempotencyKeyStore
@@ -154,7 +166,6 @@ pub trait Store:
     + RetentionStore
     + SealedStore
     + StatsStore
-    + TimeStore
     + UsageStore
     + WebhookStore
     + WorkStore

@@ -51,7 +51,7 @@ pub trait ReplayStore: Send + Sync {
 #[async_trait]
 impl<E: Engine> ReplayStore for E {
     async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError> {
-        self.query(CountEvents { tenant: tenant.clone(), span }).await
+        self.scan(tenant, CountEvents { tenant: tenant.clone(), span }).await
     }
 
     async fn begin_replay(&self, tenant: &TenantId, replay: Replay) -> Result<ReplayBegin, StoreError> {

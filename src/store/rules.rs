@@ -28,7 +28,7 @@
 //! ```
 //!
 //! - [`Engine::transact`] runs a rule in a transaction that commits if the rule returns `Ok`; [`Engine::query`] runs a rule that
-//!   only reads. Both measure the rule under its name.
+//!   only reads, and [`Engine::scan`] one that reads many rows. All of them measure the rule under its name.
 //! - A rule may run more than once: PostgreSQL repeats it after a lost connection or a deadlock, even if the commit of the
 //!   first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
 //!   (`ON CONFLICT DO NOTHING`).
@@ -45,13 +45,14 @@ use super::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Leased, Queue, WorkSlots,
 };
 use super::delivery_rows::RecordedDelivery;
+use super::scan_limits::{ScanLimits, ScanPermit};
 use super::sql::Sql;
 use super::values::{Row, Value};
 use super::{Change, StoreContext, StoreError};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
 use crate::env::Env;
@@ -230,8 +231,32 @@ pub(super) trait Engine: Send + Sync {
     /// Runs a rule in a transaction. The result is on disk when this returns.
     fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// Runs a rule that only reads.
-    fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
+    /// Runs a rule that only reads, with the permit of a scan if it is one.
+    fn read<R: Rule>(
+        &self,
+        rule: R,
+        permit: Option<ScanPermit>,
+    ) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
+
+    /// Runs a cheap rule that only reads.
+    fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
+        self.read(rule, None)
+    }
+
+    /// Runs a rule that only reads, within the limits of scans.
+    fn scan<R: Rule>(
+        &self,
+        tenant: &TenantId,
+        rule: R,
+    ) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
+        self.scans().run(tenant, |permit| self.read(rule, Some(permit)))
+    }
+
+    /// Returns the limits of lists, searches and statistics.
+    fn scans(&self) -> &ScanLimits;
+
+    /// Returns the limits of reads of the feed. They are separate, so that lists do not delay events.
+    fn feed_scans(&self) -> &ScanLimits;
 
     /// Returns the environment of the process.
     fn env(&self) -> &Env;
@@ -240,8 +265,9 @@ pub(super) trait Engine: Send + Sync {
     fn list(
         &self,
         tenant: &TenantId,
-        page: AnalysisQuery,
-    ) -> impl Future<Output = Result<Vec<ListedAnalysis>, StoreError>> + Send;
+        query: AnalysisQuery,
+        permit: ScanPermit,
+    ) -> impl Future<Output = Result<AnalysisPage, StoreError>> + Send;
 
     /// Engine-specific part of [`WorkStore::claim_work_across_tenants`](super::WorkStore::claim_work_across_tenants).
     fn claim_work(
@@ -263,6 +289,7 @@ pub(super) trait Engine: Send + Sync {
         &self,
         tenant: &TenantId,
         query: DeliveryQuery,
+        permit: ScanPermit,
     ) -> impl Future<Output = Result<Vec<RecordedDelivery>, StoreError>> + Send;
 
     /// Assigns feed positions to a batch of new events, unless the engine assigns them when it writes events. Returns

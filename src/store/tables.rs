@@ -2,7 +2,7 @@
 
 /// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
 /// database. List and search entries are not copied; they are derived from the results.
-pub(super) const TABLES: [&str; 16] = [
+pub(super) const TABLES: [&str; 17] = [
     "analyses",
     "results",
     "callbacks",
@@ -19,6 +19,7 @@ pub(super) const TABLES: [&str; 16] = [
     "replay_outcomes",
     "usage",
     "idempotency",
+    "clock",
 ];
 
 /// Tables whose rows are derived from the results, and not copied.

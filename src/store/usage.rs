@@ -25,7 +25,7 @@ impl<E: Engine> UsageStore for E {
     async fn usage(&self, tenant: &TenantId, from: Day, to: Day) -> Result<Vec<(Day, Usage)>, StoreError> {
         // The counts of this process must be visible at once. If they cannot be written, they cannot be read either.
         self.flush_usage().await?;
-        self.query(ReadUsage { tenant: tenant.clone(), from, to }).await
+        self.scan(tenant, ReadUsage { tenant: tenant.clone(), from, to }).await
     }
 }
 

@@ -108,7 +108,7 @@ impl<E: Engine> WebhookStore for E {
         tenant: &TenantId,
         ids: Vec<WebhookId>,
     ) -> Result<Vec<WebhookActivity>, StoreError> {
-        self.query(ReadActivities { tenant: tenant.clone(), ids }).await
+        self.scan(tenant, ReadActivities { tenant: tenant.clone(), ids }).await
     }
 
     async fn test_webhook(

@@ -64,12 +64,20 @@ metrics! {
         "Duration of HTTP requests in seconds, by route template, method and status.";
     http_in_flight: IntGauge = "http_requests_in_flight" [],
         "Number of HTTP requests in progress.";
+    connections: IntGauge = "http_connections_open" [],
+        "Number of open connections to the API.";
+    write_timeouts: IntCounter = "http_write_timeouts_total" [],
+        "Number of connections that were closed because the client read nothing of an answer for server.body_timeout.";
+    overload_refusals: IntCounterVec = "overload_refusals_total" ["tenant", "resource"],
+        "Number of requests that were refused because a limit of memory or connections was reached, by tenant and resource.";
     ready: IntGauge = "ready" [],
         "1 while /readyz answers 200 (the gateway accepts requests and can use its store), else 0.";
     vendor_requests: HistogramVec = "vendor_request_duration_seconds" ["operation", "outcome"] in REMOTE,
         "Duration of requests to AloVoice in seconds, by operation and outcome.";
     vendor_answer_warnings: IntCounterVec = "vendor_answer_warnings_total" ["code"],
         "Number of results of AloVoice in which the gateway tolerated a deviation, by kind of deviation.";
+    results_discarded: IntCounterVec = "vendor_results_discarded_total" ["tenant"],
+        "Number of results of AloVoice that did not replace the stored result because they had less content.";
     breakers_open: IntGaugeVec = "vendor_breakers_open" ["tenant"],
         "1 while the circuit breaker to AloVoice is open for a tenant, else 0.";
     vendor_token_refusals: IntCounterVec = "vendor_token_refusals_total" ["tenant"],
@@ -122,12 +130,20 @@ metrics! {
         "Number of requests refused by a tenant's rate limit.";
     clock_steps: IntCounterVec = "clock_steps_total" ["direction"],
         "Number of corrections of a clock that was wrong by ten seconds or more, by direction.";
+    clock_jumps: IntCounterVec = "clock_jumps_total" ["direction"],
+        "Number of jumps of another clock that the gateway's clock did not follow at once, by direction.";
+    clock_in_doubt: IntGauge = "clock_in_doubt" [],
+        "1 while the gateway's clock is in doubt and retention is paused, else 0.";
     store_errors: IntCounter = "store_errors_total" [],
         "Number of failed store operations.";
     store_transactions: HistogramVec = "store_transaction_duration_seconds" ["transaction", "outcome"] in TRANSACTION,
         "Duration of store transactions in seconds, including waits and retries, by transaction and outcome.";
     store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
         "Number of retries of store transactions after a lost connection or a conflict, by transaction.";
+    store_scans: IntCounterVec = "store_scans_total" ["tenant", "outcome"],
+        "Number of lists, searches and other expensive reads of the store, by tenant and outcome; `cancelled` if the caller disconnected.";
+    store_scans_running: IntGauge = "store_scans_running" [],
+        "Number of expensive reads of the store in progress.";
     trace_spans_exported: IntCounter = "trace_spans_exported_total" [],
         "Number of spans that the trace collector accepted.";
     trace_spans_dropped: IntCounterVec = "trace_spans_dropped_total" ["reason"],

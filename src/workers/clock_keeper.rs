@@ -1,57 +1,246 @@
-//! Keeps the clock of schedules correct, and the stored times after a clock was wrong.
+//! Compares the gateway's clock with other clocks, and steps it when [`domain::clock_guard`](crate::domain::clock_guard) believes a jump.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::{Report, Worker};
-use crate::domain::clock::{Clock, ClockStep, SteadyClock};
+use crate::alovoice::VendorClient;
+use crate::domain::clock::{Clock, ClockStep, SteadyClock, Timestamp, direction};
+use crate::domain::clock_guard::{ClockGuard, Confirmation, Doubt, Readings, StoredClock, Verdict};
+use crate::domain::clock_status::ClockStatus;
 use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::store::{Store, StoreError};
 
-/// Interval at which the clock of schedules is compared with its reference.
+/// How often the clocks are compared.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// The largest gradual correction in one comparison. It is so small that no lease ends early.
-const GRADUAL: Duration = Duration::from_millis(200);
+/// How often the time is stored.
+const RECORD_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the vendor is asked for its time.
+const ASK_INTERVAL: Duration = Duration::from_mins(1);
+/// The time after a step in which every replica has learned of it.
+const STEP_LAG: Duration = Duration::from_secs(10);
 
-/// The worker that keeps the clock of schedules and the stored times correct.
+/// A clock of another organization.
+#[async_trait]
+pub trait RemoteClock: Send + Sync {
+    /// Returns its time now, from the latest answer. `None` without an answer since `since`.
+    fn now_if_read_since(&self, since: Instant) -> Option<Timestamp>;
+
+    /// Requests an answer with the time.
+    async fn ask(&self);
+}
+
+#[async_trait]
+impl RemoteClock for VendorClient {
+    fn now_if_read_since(&self, since: Instant) -> Option<Timestamp> {
+        self.vendor_time(since)
+    }
+
+    async fn ask(&self) {
+        self.ask_time().await;
+    }
+}
+
+/// The clocks of a process.
+#[derive(Clone)]
+pub struct Clocks {
+    /// The gateway's clock: schedules, leases, deadlines and retention use it.
+    pub own: Arc<SteadyClock>,
+    /// The clock that `own` follows.
+    pub reference: Arc<dyn Clock>,
+    /// The largest gradual correction of `own` at one comparison.
+    pub gradual: Duration,
+    /// The machine's clock, if it is not the reference.
+    pub machine: Option<Arc<dyn Clock>>,
+    /// The vendor's clock.
+    pub vendor: Arc<dyn RemoteClock>,
+}
+
+/// The worker that keeps the gateway's clock.
 pub struct ClockKeeper {
-    /// The clock of schedules and leases.
-    pub steady: Arc<SteadyClock>,
-    /// The clock that `steady` follows; `None` if the store sets `steady`.
-    pub reference: Option<Arc<dyn Clock>>,
-    /// Store whose times are corrected.
-    pub store: Arc<dyn Store>,
-    /// The longest pause between two attempts of a delivery.
-    pub longest_retry: Duration,
-    /// Environment, for its metrics.
-    pub env: Env,
-    /// Corrections that the store has not made yet. At the start there is one of unknown size.
-    pub pending: Mutex<Vec<Option<ClockStep>>>,
+    clocks: Clocks,
+    store: Arc<dyn Store>,
+    longest_retry: Duration,
+    env: Env,
+    status: Arc<ClockStatus>,
+    state: Mutex<State>,
+}
+
+struct State {
+    guard: ClockGuard,
+    /// The number of steps that this process knows.
+    steps: i64,
+    /// The latest jump of the reference. Earlier readings of the vendor's clock are outdated.
+    jumped_at: Instant,
+    /// The latest request for the vendor's time.
+    asked_at: Option<Instant>,
+    /// The moment for a check of the stored times after a start or a step.
+    limit_at: Option<Instant>,
+    /// The doubt that was announced.
+    announced: Option<Doubt>,
 }
 
 impl ClockKeeper {
-    /// Creates the worker. Its first step corrects stored times, because the clock may have been wrong before this
-    /// start.
-    pub fn new(
-        steady: Arc<SteadyClock>,
-        reference: Option<Arc<dyn Clock>>,
+    /// Sets the gateway's clock to the time with which the process begins, and makes the first comparison. Call this before any worker
+    /// starts.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn start(
+        clocks: Clocks,
         store: Arc<dyn Store>,
         schedule: &RetrySchedule,
         env: Env,
-    ) -> Self {
-        let pending = Mutex::new(vec![None]);
-        Self { steady, reference, store, longest_retry: schedule.longest_pause(), env, pending }
+        status: Arc<ClockStatus>,
+    ) -> Result<Self, StoreError> {
+        let stored = store.find_clock().await?;
+        let (guard, own) = ClockGuard::start(stored, clocks.reference.now());
+        clocks.own.set(own);
+        let steps = stored.map_or(0, |stored| stored.steps);
+        store.record_clock(own, steps, guard.is_anchored()).await?;
+        let now = Instant::now();
+        let state =
+            State { guard, steps, jumped_at: now, asked_at: None, limit_at: Some(now), announced: None };
+        let longest_retry = schedule.longest_pause();
+        let keeper = Self { clocks, store, longest_retry, env, status, state: Mutex::new(state) };
+        keeper.compare(&mut *keeper.state.lock().await).await?;
+        Ok(keeper)
     }
 
-    fn announce(&self, step: ClockStep) {
-        self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();
-        let seconds = step.shift_millis() / 1000;
-        tracing::warn!(from = %step.from, to = %step.to, seconds, "clock corrected: it was wrong");
+    /// Compares the clocks once.
+    async fn compare(&self, state: &mut State) -> Result<(), StoreError> {
+        let Some(mut stored) = self.store.find_clock().await? else {
+            self.store.record_clock(self.clocks.own.now(), state.steps, state.guard.is_anchored()).await?;
+            return Ok(());
+        };
+        if stored.steps != state.steps {
+            self.adopt(state, stored);
+        }
+        let was_anchored = state.guard.is_anchored();
+        let readings = self.read(state, stored.confirmed);
+        let verdict = state.guard.observe(&readings);
+        let doubt = match verdict {
+            Verdict::Agreement => {
+                self.clocks.own.follow(readings.reference, self.clocks.gradual);
+                None
+            }
+            Verdict::Doubt(doubt) => Some(doubt),
+            Verdict::Step(step, confirmation) => {
+                if !self.step(state, step, confirmation).await? {
+                    // Another replica was faster; the next comparison adopts its step.
+                    return Ok(());
+                }
+                stored = stored.stepped(step, confirmation);
+                None
+            }
+        };
+        if state.guard.is_anchored() && !was_anchored {
+            tracing::info!(now = %self.clocks.own.now(), "clock confirmed for the first time");
+        }
+        self.announce(state, doubt);
+        self.publish(doubt, stored);
+        let (own, is_anchored) = (self.clocks.own.now(), state.guard.is_anchored());
+        if own.since(stored.at) >= RECORD_INTERVAL || is_anchored != was_anchored {
+            self.store.record_clock(own, state.steps, is_anchored).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the time of a step that another replica made.
+    fn adopt(&self, state: &mut State, stored: StoredClock) {
+        self.clocks.own.set(stored.at);
+        state.guard.reset(stored.at, stored.is_anchored);
+        state.steps = stored.steps;
+        state.jumped_at = Instant::now();
+        tracing::warn!(to = %stored.at, "clock corrected: another replica has corrected it");
+    }
+
+    fn read(&self, state: &mut State, confirmed: Option<Timestamp>) -> Readings {
+        let (own, reference) = (self.clocks.own.now(), self.clocks.reference.now());
+        if state.guard.is_new_jump(own, reference) {
+            state.jumped_at = Instant::now();
+        }
+        let vendor = self.clocks.vendor.now_if_read_since(state.jumped_at);
+        let machine = self.clocks.machine.as_ref().map(|machine| machine.now());
+        Readings { own, reference, vendor, machine, confirmed }
+    }
+
+    /// Steps the clock of all replicas. Returns `false` if another replica did.
+    async fn step(
+        &self,
+        state: &mut State,
+        step: ClockStep,
+        confirmation: Confirmation,
+    ) -> Result<bool, StoreError> {
+        let (began, own) = (Instant::now(), self.clocks.own.clone());
+        let outcome = self.store.step_clock_across_tenants(own, step, confirmation, state.steps).await;
+        match outcome {
+            Ok(Some(rows)) => {
+                state.steps += 1;
+                state.guard.reset(step.to, confirmation != Confirmation::NewStore);
+                state.jumped_at = Instant::now();
+                state.limit_at = Some(Instant::now() + STEP_LAG);
+                let (seconds, confirmed_by) = (step.shift_millis() / 1000, confirmation.as_str());
+                let ClockStep { from, to, .. } = step;
+                if confirmation == Confirmation::ShortOutage {
+                    tracing::info!(%from, %to, seconds, rows, "no gateway ran for a while: deadlines moved");
+                } else {
+                    self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();
+                    tracing::warn!(%from, %to, seconds, confirmed_by, rows, "clock corrected");
+                }
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => {
+                // If the step was committed after all, the next comparison adopts it.
+                self.clocks.own.set(step.from + began.elapsed());
+                Err(error)
+            }
+        }
+    }
+
+    /// Logs and counts the beginning and the end of a doubt.
+    fn announce(&self, state: &mut State, doubt: Option<Doubt>) {
+        let known = std::mem::replace(&mut state.announced, doubt);
+        match (known, doubt) {
+            (None, None) => {}
+            (Some(_), None) => tracing::warn!("clock no longer in doubt"),
+            (Some(known), Some(doubt)) if !doubt.differs_from(&known) => {}
+            (_, Some(doubt)) => {
+                let millis = doubt.difference_millis;
+                self.env.metrics.clock_jumps.with_label_values(&[direction(millis)]).inc();
+                let (own, seconds) = (self.clocks.own.now(), millis / 1000);
+                tracing::error!(
+                    %own,
+                    other = %own.plus_millis(millis),
+                    seconds,
+                    "clock in doubt: another clock jumped; the gateway keeps its own time and deletes nothing"
+                );
+            }
+        }
+    }
+
+    fn publish(&self, doubt: Option<Doubt>, stored: StoredClock) {
+        self.status.set(doubt, stored.retention_after);
+        let is_in_doubt =
+            doubt.is_some() || !stored.is_anchored && self.clocks.own.now() < stored.retention_after;
+        self.env.metrics.clock_in_doubt.set(is_in_doubt.into());
+    }
+
+    /// Asks the vendor for its time while the clock is in doubt or was never confirmed.
+    fn ask(&self, state: &mut State, tasks: &TaskTracker) {
+        let is_recent = state.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_INTERVAL);
+        if state.announced.is_none() && state.guard.is_anchored() || is_recent {
+            return;
+        }
+        state.asked_at = Some(Instant::now());
+        let vendor = self.clocks.vendor.clone();
+        tasks.spawn(async move { vendor.ask().await });
     }
 }
 
@@ -61,23 +250,17 @@ impl Worker for ClockKeeper {
         "clock_keeper"
     }
 
-    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        if let Some(reference) = &self.reference {
-            self.steady.follow(reference.now(), GRADUAL);
-        }
-        let mut pending = self.pending.lock().await;
-        for step in self.steady.take_steps() {
-            self.announce(step);
-            pending.push(Some(step));
-        }
-        // A correction that fails is repeated with the next step of this worker.
-        while let Some(step) = pending.first().copied() {
-            let rows = self.store.correct_times_across_tenants(step, self.longest_retry).await?;
-            pending.remove(0);
+    async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let state = &mut *self.state.lock().await;
+        self.compare(state).await?;
+        self.ask(state, tasks);
+        if state.limit_at.is_some_and(|limit_at| limit_at <= Instant::now()) {
+            let rows = self.store.limit_times_across_tenants(self.longest_retry).await?;
+            state.limit_at = None;
             if rows > 0 {
                 tracing::warn!(rows, "stored times corrected after a wrong clock");
             }
         }
-        Ok(Report { started: 0, next_due: Some(self.env.clock.now() + INTERVAL) })
+        Ok(Report { started: 0, next_due: Some(self.clocks.own.now() + INTERVAL) })
     }
 }

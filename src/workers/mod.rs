@@ -23,6 +23,7 @@
 //! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
 //! 30 seconds. A drain stops the loop; started work runs to its end, and leases that are left are released.
 
+mod attempt_slots;
 mod clock_keeper;
 mod deliverer;
 mod refresher;
@@ -41,7 +42,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::clock_keeper::ClockKeeper;
+pub use self::clock_keeper::{ClockKeeper, Clocks, RemoteClock};
 pub use self::deliverer::Deliverer;
 pub use self::refresher::{KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
@@ -135,6 +136,8 @@ pub struct Wakes {
     pub replayer: Wake,
     /// Wakes the token watcher.
     pub token_watcher: Wake,
+    /// Wakes the clock keeper.
+    pub clock_keeper: Wake,
 }
 
 impl Wakes {
@@ -167,6 +170,8 @@ impl Wakes {
                     self.poller.wake();
                     self.deliverer.wake();
                     self.replayer.wake();
+                    // Another replica may have stepped the clock.
+                    self.clock_keeper.wake();
                 }
                 Err(RecvError::Closed) => return,
             }

@@ -1,4 +1,5 @@
-//! Deletes analyses and events that are older than `store.retention`, and expired idempotency keys.
+//! Deletes analyses and events that are older than `store.retention`, and expired idempotency keys. While the clock is in doubt,
+//! and for a while after it was corrected, nothing is deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Report, Worker};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock_status::ClockStatus;
 use crate::store::{Store, StoreError};
 
 /// Maximum number of analyses and of events per transaction. Other writers wait for one transaction at most.
@@ -24,6 +26,8 @@ pub struct Retention {
     pub period: Duration,
     /// Clock that determines the age of data.
     pub clock: Arc<dyn Clock>,
+    /// Whether that clock is in doubt.
+    pub clock_status: Arc<ClockStatus>,
 }
 
 impl Retention {
@@ -40,6 +44,9 @@ impl Worker for Retention {
     }
 
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        if !self.clock_status.allows_retention(self.clock.now()) {
+            return Ok(Report::default());
+        }
         let before = self.ago(self.period);
         let records_before = self.ago(self.period.max(RECORDS_PERIOD));
         self.store.delete_records_across_tenants(records_before, BATCH).await?;

@@ -13,7 +13,7 @@ async fn scraped(gateway: &Gateway) -> String {
 }
 
 /// Scrapes the metrics until they contain each of these series.
-async fn scrape_until(gateway: &Gateway, series: &[&str]) -> String {
+pub(crate) async fn scrape_until(gateway: &Gateway, series: &[&str]) -> String {
     let is_there = |page: &str, line: &&str| page.contains(&format!("\nalovoice_gateway_{line}\n"));
     loop {
         let page = scraped(gateway).await;

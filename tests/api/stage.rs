@@ -115,6 +115,11 @@ impl Stage {
         Caller::new(self.http.clone(), gateway.api().clone(), &token("acme", EVERY_SCOPE))
     }
 
+    /// Whether the store is a `SQLite` file.
+    pub(crate) fn is_on_file(&self) -> bool {
+        self.database.is_none()
+    }
+
     /// Direct access to the rows of the store.
     pub(crate) fn rows(&self) -> Rows {
         match &self.database {

@@ -14,6 +14,7 @@ use super::programs::{Account, Programs};
 use super::run::Run;
 use super::server::Options;
 use super::server::USER;
+use super::stepped_clock::SteppedClock;
 
 /// Maximum number of starts. Two servers can choose the same port at the same moment, but not this often in a row.
 const ATTEMPTS: usize = 10;
@@ -24,6 +25,7 @@ pub(super) struct Cluster {
     account: Option<Account>,
     options: Options,
     port: u16,
+    clock: Option<SteppedClock>,
 }
 
 impl Cluster {
@@ -31,7 +33,8 @@ impl Cluster {
     pub(super) fn make(options: Options) -> Self {
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
         let account = Account::instead_of_root(folder.path());
-        let cluster = Self { programs: Programs::find(), account, options, port: free_port(), folder };
+        let clock = options.stepped_clock.then(|| SteppedClock::find(folder.path().join("clock"))).flatten();
+        let cluster = Self { programs: Programs::find(), account, options, port: free_port(), clock, folder };
         if let Some(account) = account {
             account.own(cluster.path());
         }
@@ -56,6 +59,10 @@ impl Cluster {
 
     pub(super) fn options(&self) -> Options {
         self.options
+    }
+
+    pub(super) fn clock(&self) -> Option<&SteppedClock> {
+        self.clock.as_ref()
     }
 
     fn data(&self) -> PathBuf {
@@ -103,12 +110,15 @@ impl Cluster {
         for (name, value) in self.settings() {
             supervisor.arg("-c").arg(format!("{name}={value}"));
         }
+        if let Some(clock) = &self.clock {
+            clock.apply(&mut supervisor);
+        }
         supervisor
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
         let switch = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
-        let Options { fsync, tls } = self.options;
+        let Options { fsync, tls, .. } = self.options;
         let mut settings = vec![
             ("listen_addresses", "127.0.0.1".to_owned()),
             ("port", self.port.to_string()),

@@ -8,6 +8,7 @@ mod links;
 mod postgres;
 mod requirements;
 
+use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use postgres::database::{Database, connect};
 use postgres::server::{Options, Server};
 use requirements::verdict;
@@ -101,5 +102,21 @@ async fn a_tls_server_refuses_connections_without_valid_tls() {
     ] {
         let verdict = verdict(&url).await;
         assert!(verdict.contains(expected), "{url}: {verdict}");
+    }
+}
+
+#[tokio::test]
+async fn the_clock_of_a_server_can_be_stepped() {
+    let server = Server::start(Options { stepped_clock: true, ..Options::default() }).await;
+    if !server.has_stepped_clock() {
+        return println!("skipped: libfaketime is missing (tests/tools installs it)");
+    }
+    let client = server.fresh_database().await.connect().await;
+    let in_days = "SELECT extract(epoch FROM clock_timestamp() - to_timestamp($1))::bigint / 86400";
+    let started = SystemClock.now().as_seconds();
+    for (offset, days) in [(0, 0), (400, 400), (0, 0)] {
+        server.set_clock(offset * 24 * 3600);
+        let row = client.query_one(in_days, &[&f64::from(i32::try_from(started).unwrap())]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), days);
     }
 }

@@ -13,3 +13,5 @@ pub(crate) mod database;
 pub(crate) mod link;
 pub(crate) mod pooler;
 pub(crate) mod server;
+#[path = "../support/stepped_clock.rs"]
+pub(crate) mod stepped_clock;

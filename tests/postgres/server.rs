@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) fsync: bool,
     /// Whether TCP connections require TLS.
     pub(crate) tls: bool,
+    /// Whether a test can step the server's clock (`Server::set_clock`), if libfaketime is installed.
+    pub(crate) stepped_clock: bool,
 }
 
 /// Kind of shutdown.
@@ -50,6 +52,16 @@ impl Server {
         let mut cluster = cluster.await.unwrap();
         let run = cluster.run(true).await;
         Self { run: Some(run), cluster }
+    }
+
+    /// Whether `set_clock` can step the clock.
+    pub(crate) fn has_stepped_clock(&self) -> bool {
+        self.cluster.clock().is_some()
+    }
+
+    /// Sets the offset of the server's clock from the real time, in seconds.
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        self.cluster.clock().unwrap().set(seconds);
     }
 
     /// The server that all tests of this process share.

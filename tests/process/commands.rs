@@ -292,7 +292,9 @@ async fn store_copy_moves_a_sqlite_store_to_postgres() {
     let output = run(&stage, &copy).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let message = text(&output.stdout);
-    for line in ["analyses             1  ", "results              1  ", "events               1  "] {
+    for line in
+        ["analyses                  1  ", "results                   1  ", "events                    1  "]
+    {
         assert!(message.contains(line), "{line:?}:\n{message}");
     }
     assert!(message.contains("Next: set store.url"), "{message}");

@@ -7,6 +7,7 @@
 mod audio_links;
 mod audit;
 mod blocks;
+mod clocks;
 mod commands;
 mod cors;
 mod crash;

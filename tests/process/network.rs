@@ -238,6 +238,13 @@ async fn check_says_why_the_vendor_cannot_be_reached() {
         assert_eq!(message, if report.is_empty() { String::new() } else { expected });
         assert!(!message.contains("s3cr3t"), "{message}");
     }
+    // Without the file of authorities, the connection would fail for that reason.
+    stage.set("VENDOR__BASE_URL", &over_tls(valid));
+    stage.set("NETWORK__CA_FILE", "/no/such/ca.pem");
+    let output = run(stage.command(&["check"]), "").await;
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+    assert!(message.starts_with("network.ca_file: "), "{message}");
 }
 
 #[tokio::test]

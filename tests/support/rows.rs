@@ -59,6 +59,34 @@ impl Rows {
         }
     }
 
+    /// Runs a statement.
+    pub(crate) async fn execute(&self, sql: &str) {
+        match self {
+            Self::File(path) => {
+                rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+            }
+            Self::Server(url) => {
+                let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+                tokio::spawn(connection);
+                client.batch_execute(sql).await.unwrap();
+            }
+        }
+    }
+
+    /// Replaces the words in the search index of the analyses that meet a condition.
+    pub(crate) async fn index_words(&self, words: &str, condition: &str) {
+        let sql = match self {
+            Self::File(_) => format!(
+                "INSERT OR REPLACE INTO search (rowid, words) SELECT id, '{words}' FROM analyses WHERE {condition}"
+            ),
+            Self::Server(_) => format!(
+                "INSERT INTO search (analysis, words) SELECT id, array_to_tsvector(string_to_array('{words}', ' ')) \
+                 FROM analyses WHERE {condition} ON CONFLICT (analysis) DO UPDATE SET words = excluded.words"
+            ),
+        };
+        self.execute(&sql).await;
+    }
+
     /// The audit records of a call, the oldest first.
     pub(crate) async fn audit_of_call(&self, tenant: &TenantId, call_id: &CallId) -> Vec<AuditRecord> {
         let sql = format!(

@@ -16,12 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::stream::{EventStream, StreamItem};
 use super::cursor::CursorCodec;
+use super::{AnalysesError, MemoryBudget, MemoryPermit};
 use crate::config::EventSettings;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 use crate::env::Env;
 use crate::store::{Change, Store, StoreError};
+
+/// Memory that a read takes until the size of its events is known, in bytes: that of the largest page and its answer.
+const READ_BYTES: usize = 8 << 20;
 
 /// The start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,8 @@ pub struct FeedPage {
     pub events: Vec<FeedEvent>,
     /// Cursor of the next page. It always exists, because the feed grows.
     pub next_cursor: String,
+    /// Permit for the events and an answer with them.
+    pub memory: MemoryPermit,
 }
 
 /// The tenant has the maximum number of open streams.
@@ -72,6 +78,8 @@ pub struct TooManyStreams {
 pub struct Feed {
     env: Env,
     store: Arc<dyn Store>,
+    /// Memory for events that are read.
+    memory: Arc<MemoryBudget>,
     /// Cancelled when the gateway drains; streams end then.
     draining: CancellationToken,
     settings: EventSettings,
@@ -85,25 +93,27 @@ impl Feed {
         settings: &EventSettings,
         env: Env,
         store: Arc<dyn Store>,
+        memory: Arc<MemoryBudget>,
         draining: CancellationToken,
     ) -> Self {
-        Self { env, store, draining, settings: settings.clone(), signals: Mutex::default() }
+        Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after a start.
+    /// Reads the events after a start, once there is memory for them.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store fails, or if there is no memory in time.
     pub async fn page(
         &self,
         tenant: &TenantId,
         start: Start,
         limits: PageLimits,
-    ) -> Result<FeedPage, StoreError> {
+    ) -> Result<FeedPage, AnalysesError> {
         let position = self.position(tenant, start).await?;
+        let memory = self.memory.take_in_time(tenant, READ_BYTES).await?;
         let events = self.store.events_after(tenant, position, limits).await?;
         let last = events.last().map_or(position, |event| event.position);
-        Ok(FeedPage { next_cursor: cursor(tenant, last), events })
+        Ok(FeedPage { next_cursor: cursor(tenant, last), events, memory })
     }
 
     /// Reserves a stream. Dropping the receiver releases it.

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Feed, cursor};
+use super::{Feed, READ_BYTES, cursor};
+use crate::analyses::MemoryPermit;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::TenantId;
@@ -13,6 +15,9 @@ use crate::store::StoreError;
 
 /// Limits of the events that a stream holds in memory, except for the event that exceeds the limit.
 const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
+
+/// Pause after a read that the store refused because it is busy.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The next item of a stream.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct EventStream {
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
+    /// Permit for the events of the page.
+    memory: Option<MemoryPermit>,
     until: Timestamp,
     /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.
     signal: watch::Receiver<()>,
@@ -45,7 +52,7 @@ impl EventStream {
         signal: watch::Receiver<()>,
     ) -> Self {
         feed.env.metrics.event_streams.inc();
-        Self { feed, tenant, position, page: VecDeque::new(), until, signal }
+        Self { feed, tenant, position, page: VecDeque::new(), memory: None, until, signal }
     }
 
     /// Returns the cursor after the last event that this stream returned.
@@ -66,11 +73,22 @@ impl EventStream {
                 self.position = event.position;
                 return Ok(StreamItem::Event(event));
             }
+            self.memory = None;
+            // Clients that do not read keep their parts of the memory until they are disconnected.
+            let mut memory = tokio::select! {
+                biased;
+                memory = self.feed.memory.take(&self.tenant, READ_BYTES) => memory.ok(),
+                () = self.feed.draining.cancelled() => continue,
+                () = tokio::time::sleep(self.feed.settings.heartbeat) => return Ok(StreamItem::Heartbeat),
+            };
             // The signal is marked as seen before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
                 Ok(events) if !events.is_empty() => {
-                    self.page = events.into();
+                    if let Some(memory) = &mut memory {
+                        memory.shrink(events.iter().map(|event| event.body.len()).sum());
+                    }
+                    (self.page, self.memory) = (events.into(), memory);
                     continue;
                 }
                 Ok(_) => false,
@@ -78,8 +96,14 @@ impl EventStream {
                     tracing::warn!(%error, "event stream waits: the store is unavailable");
                     true
                 }
+                // The position has not changed, so the next read continues here.
+                Err(StoreError::Refused(_)) => {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
+            drop(memory);
             if self.pause(is_away).await {
                 return Ok(StreamItem::Heartbeat);
             }

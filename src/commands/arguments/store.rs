@@ -29,6 +29,15 @@ Exit codes:
   1  some records need another key (--check), no configured key decrypts a record, or an error at run time
   2  wrong usage or settings";
 
+const CONFIRM_CLOCK_HELP: &str = "\
+Example, on a machine whose clock is right:
+  date -u && alovoice-gateway store confirm-clock --config gateway.toml
+
+Exit codes:
+  0  the time is confirmed
+  1  an error at run time, or no gateway has used the store yet
+  2  wrong usage or settings";
+
 /// Commands on a whole store.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum StoreCommand {
@@ -50,6 +59,13 @@ pub enum StoreCommand {
     /// interruption, run it again.
     #[command(after_help = RESEAL_HELP)]
     Reseal(ResealArgs),
+
+    /// Confirm that the clock of this machine is right, after the gateway has reported `clock in doubt`.
+    ///
+    /// The gateways that use the store, now or within 15 minutes, then accept this time at once, if the clock that they follow shows
+    /// it too: the clock of their machine, or with PostgreSQL the clock of the database server. Retention continues.
+    #[command(name = "confirm-clock", after_help = CONFIRM_CLOCK_HELP)]
+    ConfirmClock(ConfigArgs),
 }
 
 /// Arguments of `store reseal`.

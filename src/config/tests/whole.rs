@@ -36,7 +36,7 @@ settle_after = "2m"
 url = "sqlite://alovoice-gateway.db"
 retention = "90d"
 [cache]
-max_bytes = "256MiB"
+max_bytes = "64MiB"
 time_to_live = "24h"
 [callbacks]
 timeout = "15s"
@@ -80,7 +80,7 @@ fn documented() -> Settings {
             max_body_bytes: 4 << 20,
             head_timeout: seconds(10),
             body_timeout: seconds(30),
-            max_connections: 25_000,
+            max_connections: 8_192,
             public_url: None,
         },
         vendor: VendorSettings {
@@ -108,7 +108,7 @@ fn documented() -> Settings {
             max_connections: 16,
             retention: seconds(90 * 24 * HOUR),
         },
-        cache: CacheSettings { max_bytes: 256 << 20, time_to_live: seconds(24 * HOUR) },
+        cache: CacheSettings { max_bytes: 64 << 20, time_to_live: seconds(24 * HOUR) },
         events: EventSettings { heartbeat: seconds(15), streams_per_tenant: 100 },
         cors: CorsSettings { allowed_origins: Vec::new() },
         callbacks: CallbackSettings {

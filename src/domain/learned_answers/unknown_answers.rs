@@ -24,7 +24,7 @@ struct UnknownAnswer {
     trust: Trust,
 }
 
-/// Evidence that the vendor gives an answer for unknown calls only, and not for all calls for a while.
+/// Evidence that the vendor gives an answer only for unknown calls, and not temporarily for all calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Trust {
@@ -59,7 +59,7 @@ impl UnknownAnswers {
         self.0.first().is_none_or(|latest| latest.probed_at < since || is_wrong(latest.probed_at))
     }
 
-    /// Whether the latest answer may be one that the vendor gives for all calls for a while.
+    /// Whether the vendor may give the latest answer temporarily for all calls.
     pub(super) fn is_suspect(&self) -> bool {
         self.0.first().is_some_and(|latest| latest.trust != Trust::Trusted)
     }
@@ -86,8 +86,8 @@ impl UnknownAnswers {
         self.0.iter().take(1).chain(self.0.iter().skip(1).filter(recent))
     }
 
-    /// If an answer has the structure of the latest one with other words, and only more probes show whether the words are random:
-    /// the time of the latest probe.
+    /// Returns the time of the latest probe if an answer has the structure of the latest answer but other words, and
+    /// only more probes can show whether the words are random.
     pub(super) fn has_other_words(&self, shape: AnswerShape) -> Option<Timestamp> {
         let is_alike =
             |latest: &&UnknownAnswer| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES;

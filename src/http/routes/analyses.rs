@@ -53,6 +53,10 @@ route_table! { "analyses":
     ///
     /// Pages are stable: concurrent writes cause no duplicates or gaps. New analyses come before the first page. Use a
     /// cursor with the filters it was created with; `limit` may change.
+    ///
+    /// A page of a search examines a bounded number of calls. It can have fewer calls than `limit`, even none, and
+    /// still have a `next_cursor`; then `searched_back_to` says how far it has searched. The list ends when `next_cursor` is
+    /// `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
         params(ListAnalyses),

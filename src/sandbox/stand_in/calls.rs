@@ -51,9 +51,9 @@ pub enum UnknownCallAnswer {
     EmptyStalk,
     /// The same answer as for a call in progress.
     LikePending,
-    /// 302.
+    /// Status 302 to another page.
     Redirect,
-    /// 500, as of a program that does not expect an unknown call.
+    /// Status 500, like a program that does not expect an unknown call.
     ServerError,
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -68,6 +68,11 @@ impl Connector {
     /// Returns a connector that does not set up sessions, for a pooler that gives each transaction another session.
     pub(super) fn without_sessions(self) -> Self {
         Self { session: "", ..self }
+    }
+
+    /// The TLS settings of connections.
+    pub(super) fn tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
     }
 
     /// Creates a pool, which opens connections on demand.
@@ -156,8 +161,8 @@ impl Connector {
     }
 }
 
-/// Reads the password in a file. A byte order mark and the line break at the end are not part of it. The error is text for the key of
-/// the setting.
+/// Reads the password in a file. A byte order mark and the line break at the end are not part of it. The error is a
+/// message for the operator.
 pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, String> {
     let content = std::fs::read(path).map(Zeroizing::new);
     let content = content.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
@@ -193,17 +198,27 @@ impl Connect for Connector {
     }
 }
 
+/// The place of a connection after its session.
+pub(super) type ReturnedConnection = Arc<Mutex<Option<Object>>>;
+
 /// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to
 /// its last statement may never come, and the next operation would wait for that answer.
 pub(super) struct Session {
     object: Option<Object>,
     deadline: Instant,
+    /// The place of the connection after this session, if it does not return to the pool at once.
+    returned: Option<ReturnedConnection>,
 }
 
 impl Session {
     /// Takes a connection for an operation that is cancelled at `deadline`.
     pub(super) async fn take(pool: &Pool, deadline: Instant) -> Result<Self, PoolError> {
-        Ok(Self { object: Some(pool.get().await?), deadline })
+        Ok(Self { object: Some(pool.get().await?), deadline, returned: None })
+    }
+
+    /// Keeps the connection after the end of the session. Dropping the returned value returns it to the pool.
+    pub(super) fn keep_connection(&mut self) -> ReturnedConnection {
+        Arc::clone(self.returned.get_or_insert_default())
     }
 
     pub(super) fn client(&mut self) -> Result<&mut Object, Fault> {
@@ -213,7 +228,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if Instant::now() >= self.deadline
+        if let Some(returned) = &self.returned {
+            *returned.lock().unwrap_or_else(PoisonError::into_inner) = self.object.take();
+        } else if Instant::now() >= self.deadline
             && let Some(object) = self.object.take()
         {
             drop(Object::take(object));

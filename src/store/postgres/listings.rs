@@ -1,17 +1,13 @@
-//! Reads lists of analyses, and writes the indexes that they use.
+//! Writes the indexes that lists of analyses use.
 
 use deadpool_postgres::{GenericClient, Object};
-use tokio_postgres::types::ToSql;
 
-use super::super::analysis_rows::{COLUMNS, read_listed};
 use super::super::values::json;
-use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{from_json, parsed};
-use crate::domain::analysis::{AnalysisResult, Status};
+use crate::domain::analysis::AnalysisResult;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
-use crate::domain::search::{SearchDocument, SearchQuery};
+use crate::domain::search::SearchDocument;
 use crate::domain::summary::ResultSummary;
 use crate::domain::tags::TagKey;
 
@@ -74,76 +70,4 @@ pub(super) async fn list_copied(
         }
     }
     rows.last().map(|row| Ok((row.try_get("analysis")?, rows.len()))).transpose()
-}
-
-pub(super) async fn list(
-    mut session: Session,
-    tenant: &TenantId,
-    page: &AnalysisQuery,
-) -> Result<Vec<ListedAnalysis>, Fault> {
-    let client = session.client()?;
-    let (sql, values) = list_sql(tenant, page);
-    let select = client.prepare_cached(&sql).await?;
-    let values: Vec<&(dyn ToSql + Sync)> =
-        values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-    client.query(&select, &values).await?.iter().map(|row| Ok(read_listed(row)?)).collect()
-}
-
-type Parameter = Box<dyn ToSql + Sync + Send>;
-
-/// Returns the statement for a page, and its parameters.
-fn list_sql(tenant: &TenantId, page: &AnalysisQuery) -> (String, Vec<Parameter>) {
-    let filter = &page.filter;
-    let mut values: Vec<Parameter> = vec![Box::new(tenant.as_str().to_owned())];
-    let mut bind = |value: Parameter| {
-        values.push(value);
-        values.len()
-    };
-    let mut conditions = vec!["tenant = $1".to_owned()];
-    if let Some(status) = filter.status {
-        conditions.push(format!("status = ${}", bind(Box::new(status.as_str()))));
-        if status != Status::Completed {
-            // PostgreSQL uses the partial index only if its condition is written in the same way.
-            conditions.push("status <> 'completed'".to_owned());
-        }
-    }
-    if let Some(after) = filter.submitted_after {
-        conditions.push(format!("submitted_at > ${}", bind(Box::new(after.as_millis()))));
-    }
-    if let Some(before) = filter.submitted_before {
-        conditions.push(format!("submitted_at < ${}", bind(Box::new(before.as_millis()))));
-    }
-    if let Some(position) = &page.after {
-        let submitted_at = bind(Box::new(position.submitted_at.as_millis()));
-        let call_id = bind(Box::new(position.call_id.as_str().to_owned()));
-        conditions.push(format!("(submitted_at, call_id) < (${submitted_at}, ${call_id})"));
-    }
-    for key in &filter.tags {
-        let name = bind(Box::new(key.as_str().to_owned()));
-        conditions
-            .push(format!("analyses.id IN (SELECT analysis FROM tags WHERE tenant = $1 AND name = ${name})"));
-    }
-    if let Some(search) = &filter.search {
-        let query = bind(Box::new(expression(tenant, search)));
-        conditions.push(format!(
-            "analyses.id IN (SELECT analysis FROM search WHERE words @@ ${query}::text::tsquery)"
-        ));
-    }
-    let limit = bind(Box::new(i64::try_from(page.limit).unwrap_or(i64::MAX)));
-    let sql = format!(
-        "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id \
-         WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ${limit}",
-        conditions.join(" AND ")
-    );
-    (sql, values)
-}
-
-/// Returns the search as a `tsquery`. The words contain no quotes.
-fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
-    let terms = search.terms(tenant).into_iter().map(|term| {
-        let star = if term.prefix { ":*" } else { "" };
-        let forms: Vec<String> = term.forms.iter().map(|form| format!("'{form}'{star}")).collect();
-        format!("({})", forms.join(" | "))
-    });
-    terms.collect::<Vec<_>>().join(" & ")
 }

@@ -11,6 +11,7 @@
 //! - **Time limits.** Every wait for a connection, a lock, a statement or the network has a limit (`connect`).
 
 mod batches;
+mod cancellation;
 mod claims;
 mod connect;
 mod copy_record;
@@ -19,6 +20,7 @@ mod delivery_claims;
 mod fault;
 mod feed;
 mod leases;
+mod list_reader;
 mod listener;
 mod listings;
 mod migrations;
@@ -42,8 +44,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use tokio::sync::{Mutex, broadcast};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::DropGuard;
 
+use self::cancellation::cancel_on_drop;
 use self::connect::{OPERATION_TIMEOUT, Session};
 use self::fault::Fault;
 use self::leases::HeldLeases;
@@ -55,6 +59,7 @@ use super::changes::Changes;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
 use super::rules::{Engine, Rule};
+use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
@@ -63,7 +68,7 @@ use super::{
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::env::Env;
 
 pub use self::migrations::{MIGRATIONS, Migration, migrate};
@@ -84,9 +89,25 @@ pub struct PostgresStore {
     deliveries: HeldLeases,
     cursors: Mutex<ReceiverCursors>,
     usage: Arc<UsageBuffer>,
+    scans: ScanLimits,
+    feed_scans: ScanLimits,
+    /// TLS settings of requests to cancel a statement.
+    tls: MakeRustlsConnect,
     context: StoreContext,
     /// Stops the background tasks when the store is dropped.
     _stop: DropGuard,
+}
+
+/// Limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have the others.
+const fn scan_shares(max_connections: usize) -> ScanShares {
+    let total = if max_connections < 3 { 1 } else { max_connections / 3 };
+    ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
+}
+
+/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so that many reads wait.
+const fn feed_shares(max_connections: usize) -> ScanShares {
+    let total = if max_connections < 4 { 1 } else { max_connections / 4 };
+    ScanShares { total, per_tenant: total.div_ceil(2), waiting: 100_000 }
 }
 
 /// Counts the attempts whose outcome is unknown, because the answer was lost or the caller was cancelled. Such an
@@ -111,6 +132,21 @@ impl PostgresStore {
         F: Future<Output = Result<T, Fault>>,
     {
         with_retries(&self.context.env, &self.pool, OPERATION_TIMEOUT, name, operation).await
+    }
+
+    /// Runs a scan, which is cancelled if its caller no longer waits.
+    async fn run_scan<T, F>(
+        &self,
+        name: &'static str,
+        permit: ScanPermit,
+        scan: impl Fn(Session) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let (permit, scan) = (Arc::new(permit), &scan);
+        let attempt = |session| cancel_on_drop(session, self.tls.clone(), Arc::clone(&permit), scan);
+        self.run(name, attempt).await
     }
 
     /// Runs an operation that announces changes.
@@ -170,18 +206,35 @@ impl Engine for PostgresStore {
         Ok(output)
     }
 
-    async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
+    async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {
         let (context, rule) = (&self.context, &rule);
-        self.run(R::NAME, |session| transaction::read(session, context, rule)).await
+        let read = |session| transaction::read(session, context, rule);
+        match permit {
+            Some(permit) => self.run_scan(R::NAME, permit, read).await,
+            None => self.run(R::NAME, read).await,
+        }
+    }
+
+    fn scans(&self) -> &ScanLimits {
+        &self.scans
+    }
+
+    fn feed_scans(&self) -> &ScanLimits {
+        &self.feed_scans
     }
 
     fn env(&self) -> &Env {
         &self.context.env
     }
 
-    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
-        let page = &page;
-        self.run("list_analyses", |session| listings::list(session, tenant, page)).await
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        query: AnalysisQuery,
+        permit: ScanPermit,
+    ) -> Result<AnalysisPage, StoreError> {
+        let query = &query;
+        self.run_scan("list_analyses", permit, |session| list_reader::list(session, tenant, query)).await
     }
 
     async fn claim_work(
@@ -223,9 +276,10 @@ impl Engine for PostgresStore {
         &self,
         tenant: &TenantId,
         query: DeliveryQuery,
+        permit: ScanPermit,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let query = &query;
-        self.run("list_deliveries", |session| deliveries::list(session, tenant, query)).await
+        self.run_scan("list_deliveries", permit, |session| deliveries::list(session, tenant, query)).await
     }
 
     async fn number_events(&self, tenant: &TenantId) -> Result<bool, StoreError> {

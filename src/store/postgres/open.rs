@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, broadcast};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::super::scan_limits::ScanLimits;
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
 use super::connect::{Connector, OPERATION_TIMEOUT, password};
 use super::fault::Fault;
@@ -19,7 +20,7 @@ use super::requirements::{Examined, examine};
 use super::retries::{retry, with_retries};
 use super::unsuitable::UnsuitableDatabase;
 use super::usage::UsageBuffer;
-use super::{PostgresStore, copy_record};
+use super::{PostgresStore, copy_record, feed_shares, scan_shares};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
 
@@ -109,6 +110,9 @@ impl PostgresStore {
             deliveries: HeldLeases::default(),
             cursors: Mutex::default(),
             usage,
+            scans: ScanLimits::new(scan_shares(settings.max_connections), &context.env.metrics),
+            feed_scans: ScanLimits::new(feed_shares(settings.max_connections), &context.env.metrics),
+            tls: connector.tls(),
             context,
             _stop: stop.drop_guard(),
         })

@@ -1,7 +1,7 @@
 //! The parameters of the connection URL. They have the names and the meaning of libpq (PostgreSQL documentation, section 34.1.2).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -51,8 +51,9 @@ impl DatabaseServer {
 impl fmt::Display for DatabaseServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, self.address) {
+            (Some(host), _) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
             (Some(host), _) => write!(f, "{host}:{}", self.port),
-            (None, Some(address)) => write!(f, "{address}:{}", self.port),
+            (None, Some(address)) => write!(f, "{}", SocketAddr::new(address, self.port)),
             (None, None) => Ok(()),
         }
     }
@@ -234,7 +235,8 @@ mod tests {
             ("postgres://a,b:6432/x?target_session_attrs=read-write", "a:5432 b:6432"),
             ("postgres:///x?host=a,b&port=6432", "a:6432 b:6432"),
             ("postgres:///x?host=/run/postgresql", "/run/postgresql:5432"),
-            ("postgres://[::1]:6432/x", "::1:6432"),
+            ("postgres://[::1]:6432/x", "[::1]:6432"),
+            ("postgres:///x?hostaddr=::1", "[::1]:5432"),
             ("postgres:///x?hostaddr=10.0.0.1,10.0.0.2", "10.0.0.1:5432 10.0.0.2:5432"),
             ("postgres://a,b,c/x?port=1,2", "port has 2 values for 3 servers"),
             ("postgres://a/x?hostaddr=10.0.0.1,10.0.0.2", "host has 1 values for 2 servers"),

@@ -13,6 +13,7 @@ mod copy_marker;
 mod deliveries;
 mod delivery_claims;
 mod file;
+mod list_reader;
 mod listings;
 mod open_error;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod source;
 mod stats;
 mod transaction;
 mod usage;
+mod word_search;
 mod writer;
 
 use std::fs::File;
@@ -35,9 +37,10 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
 use self::file::{configure, lock, migrate};
-use self::readers::Readers;
+use self::readers::{Interruption, Readers};
 use self::writer::{Done, Writer};
 use super::rules::{Engine, Rule, measure};
+use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::{
     CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
@@ -46,7 +49,7 @@ use super::{
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::env::Env;
 
 pub(super) use self::copy_marker::CopyMarker;
@@ -54,8 +57,13 @@ pub use self::file::inspect;
 pub use self::open_error::SqliteOpenError;
 pub(super) use self::source::Source;
 
-/// Number of read-only connections. Each has a page cache, and more connections do not make one file faster.
-const READERS: usize = 4;
+/// Number of read-only connections. Each has a page cache, and more connections do not make one file faster. Those that scans
+/// do not use are for cheap reads.
+const READERS: usize = 8;
+/// Limits of lists, searches and statistics.
+const SCANS: ScanShares = ScanShares { total: 4, per_tenant: 2, waiting: 16 };
+/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so that many reads wait.
+const FEED_SCANS: ScanShares = ScanShares { total: 2, per_tenant: 2, waiting: 100_000 };
 
 /// A store in one file.
 pub struct SqliteStore {
@@ -63,6 +71,8 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     changes: broadcast::Sender<Change>,
+    scans: ScanLimits,
+    feed_scans: ScanLimits,
     context: Arc<StoreContext>,
     cursors: Arc<Mutex<ReceiverCursors>>,
     /// Lock that is held as long as the store exists; `None` for a store that is attached beside a gateway.
@@ -108,6 +118,7 @@ impl SqliteStore {
                 let reader = Connection::open_with_flags(path, read_only)?;
                 reader.busy_timeout(Duration::from_secs(5))?;
                 reader.set_prepared_statement_cache_capacity(32);
+                reader.execute_batch(word_search::TERMS_TABLE)?;
                 Ok(reader)
             })
             .collect::<Result<_, rusqlite::Error>>()
@@ -120,6 +131,8 @@ impl SqliteStore {
             writer,
             readers: Readers::new(readers),
             changes,
+            scans: ScanLimits::new(SCANS, &context.env.metrics),
+            feed_scans: ScanLimits::new(FEED_SCANS, &context.env.metrics),
             context: Arc::new(context),
             cursors: Arc::default(),
             _lock: lock,
@@ -177,13 +190,18 @@ impl SqliteStore {
     }
 
     /// Runs a query on a read-only connection and measures it under its name.
-    async fn read<T, F>(&self, name: &'static str, query: F) -> Result<T, StoreError>
+    async fn read_only<T, F>(
+        &self,
+        name: &'static str,
+        permit: Option<ScanPermit>,
+        query: F,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Mutex<Connection>, &Interruption) -> Result<T, StoreError> + Send + 'static,
     {
         let began = Instant::now();
-        let outcome = self.readers.run(move |connection| query(&writer::lock(connection))).await;
+        let outcome = self.readers.run(permit, query).await;
         measure(&self.context.env.metrics, name, began, &outcome);
         outcome
     }
@@ -202,23 +220,37 @@ impl Engine for SqliteStore {
         outcome
     }
 
-    async fn query<R: Rule>(&self, rule: R) -> Result<R::Output, StoreError> {
-        let (context, began) = (Arc::clone(&self.context), Instant::now());
-        let query = move |connection: &Mutex<Connection>| {
+    async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {
+        let context = Arc::clone(&self.context);
+        let query = move |connection: &Mutex<Connection>, _: &Interruption| {
             transaction::run(connection, &context, &rule).map(|done| done.value)
         };
-        let outcome = self.readers.run(query).await;
-        measure(&self.context.env.metrics, R::NAME, began, &outcome);
-        outcome
+        self.read_only(R::NAME, permit, query).await
+    }
+
+    fn scans(&self) -> &ScanLimits {
+        &self.scans
+    }
+
+    fn feed_scans(&self) -> &ScanLimits {
+        &self.feed_scans
     }
 
     fn env(&self) -> &Env {
         &self.context.env
     }
 
-    async fn list(&self, tenant: &TenantId, page: AnalysisQuery) -> Result<Vec<ListedAnalysis>, StoreError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        query: AnalysisQuery,
+        permit: ScanPermit,
+    ) -> Result<AnalysisPage, StoreError> {
         let tenant = tenant.clone();
-        self.read("list_analyses", move |connection| listings::list(connection, &tenant, &page)).await
+        let list = move |connection: &Mutex<Connection>, interruption: &Interruption| {
+            list_reader::list(connection, interruption, &tenant, &query)
+        };
+        self.read_only("list_analyses", Some(permit), list).await
     }
 
     async fn claim_work(
@@ -248,9 +280,13 @@ impl Engine for SqliteStore {
         &self,
         tenant: &TenantId,
         query: DeliveryQuery,
+        permit: ScanPermit,
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let tenant = tenant.clone();
-        self.read("list_deliveries", move |connection| deliveries::list(connection, &tenant, &query)).await
+        let list = move |connection: &Mutex<Connection>, _: &Interruption| {
+            deliveries::list(&writer::lock(connection), &tenant, &query)
+        };
+        self.read_only("list_deliveries", Some(permit), list).await
     }
 
     /// Does nothing: there is one writer, so an event gets its position when it is written.

@@ -1,12 +1,22 @@
 //! A pool of read-only connections. In WAL mode readers and the writer do not block each other.
+//!
+//! A query ends early if its caller no longer waits: dropping the future of [`Readers::run`] interrupts the statement in
+//! progress.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
 
 use super::super::StoreError;
+use super::super::scan_limits::ScanPermit;
 use super::writer::lock;
+
+/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption: less than a millisecond.
+/// A search in the full-text index executes few instructions for each page that it reads.
+const INSTRUCTIONS: i32 = 500;
 
 pub(super) struct Readers {
     permits: Arc<Semaphore>,
@@ -19,25 +29,79 @@ impl Readers {
         Self { permits, idle: Arc::new(Mutex::new(connections.into_iter().map(Mutex::new).collect())) }
     }
 
-    /// Runs a query on an idle connection, on a blocking thread. All its statements see the same snapshot.
-    pub(super) async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
+    /// Runs a query on an idle connection, on a blocking thread. All its statements see the same snapshot. A scan's permit
+    /// is held until the connection is idle again.
+    pub(super) async fn run<T, F>(&self, scan: Option<ScanPermit>, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Mutex<Connection>) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Mutex<Connection>, &Interruption) -> Result<T, StoreError> + Send + 'static,
     {
         let closed = || StoreError::Unavailable("the store is closed".into());
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let idle = Arc::clone(&self.idle);
+        let interruption = Arc::new(Interruption::default());
+        let _cancel = InterruptOnDrop(Arc::clone(&interruption));
         let query = move || {
-            // The permit is dropped after the loan, even if the caller is cancelled, because each permit stands for
+            // The permits are dropped after the loan, even if the caller is cancelled, because each permit stands for
             // an idle connection.
-            let _permit = permit;
+            let _permits = (permit, scan);
             let loan = Loan::take(&idle);
             let connection = loan.connection.as_ref().ok_or_else(closed)?;
+            let is_due = Arc::clone(&interruption);
+            lock(connection).progress_handler(INSTRUCTIONS, Some(move || is_due.is_due()))?;
             lock(connection).execute_batch("BEGIN")?;
-            query(connection)
+            query(connection, &interruption)
         };
         tokio::task::spawn_blocking(query).await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
+    }
+}
+
+/// Ends the statements of a query early.
+#[derive(Default)]
+pub(super) struct Interruption {
+    is_cancelled: AtomicBool,
+    /// End of the time limit of a part of the query.
+    limit: Mutex<Option<Instant>>,
+}
+
+impl Interruption {
+    /// Runs a part of a query with a time limit. Returns `None` if the limit ended it.
+    pub(super) fn within<T>(
+        &self,
+        limit: Duration,
+        part: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.set_limit(Some(Instant::now() + limit));
+        let outcome = part();
+        self.set_limit(None);
+        match outcome {
+            Err(error) if is_interrupted(&error) && !self.is_cancelled.load(Ordering::Relaxed) => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    fn set_limit(&self, limit: Option<Instant>) {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+    }
+
+    fn is_due(&self) -> bool {
+        let limit = *self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_cancelled.load(Ordering::Relaxed) || limit.is_some_and(|limit| Instant::now() >= limit)
+    }
+}
+
+fn is_interrupted(error: &StoreError) -> bool {
+    let StoreError::Unavailable(source) = error else { return false };
+    let source = source.downcast_ref::<rusqlite::Error>();
+    source.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::OperationInterrupted)
+}
+
+/// Interrupts a query whose caller no longer waits. After the query this has no effect.
+struct InterruptOnDrop(Arc<Interruption>);
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        self.0.is_cancelled.store(true, Ordering::Relaxed);
     }
 }
 
@@ -58,7 +122,7 @@ impl Drop for Loan<'_> {
     /// Ends the snapshot.
     fn drop(&mut self) {
         if let Some(connection) = &self.connection
-            && let Err(error) = end(&lock(connection))
+            && let Err(error) = end(&mut lock(connection))
         {
             tracing::error!(%error, "failed to end a read transaction");
         }
@@ -66,7 +130,8 @@ impl Drop for Loan<'_> {
     }
 }
 
-fn end(connection: &Connection) -> Result<(), rusqlite::Error> {
+fn end(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    connection.progress_handler(0, None::<fn() -> bool>)?;
     if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") }
 }
 
@@ -81,13 +146,16 @@ mod tests {
     }
 
     async fn answers(readers: &Readers) -> bool {
-        readers.run(|connection| Ok(lock(connection).query_row("SELECT 1", [], |_| Ok(()))?)).await.is_ok()
+        readers
+            .run(None, |connection, _| Ok(lock(connection).query_row("SELECT 1", [], |_| Ok(()))?))
+            .await
+            .is_ok()
     }
 
     #[tokio::test]
     async fn a_query_that_panics_returns_its_connection() {
         let readers = one_reader();
-        let outcome = readers.run(|_| -> Result<(), StoreError> { panic!("query failed") }).await;
+        let outcome = readers.run(None, |_, _| -> Result<(), StoreError> { panic!("query failed") }).await;
         assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
         assert!(answers(&readers).await);
     }
@@ -101,7 +169,7 @@ mod tests {
             let readers = Arc::clone(&readers);
             async move {
                 readers
-                    .run(move |_| {
+                    .run(None, move |_, _| {
                         let _ = begun.send(());
                         // An error also ends the wait.
                         let _ = wait.recv();
@@ -124,6 +192,39 @@ mod tests {
         assert!(second.await);
     }
 
+    /// A statement that never ends by itself.
+    fn endless(connection: &Mutex<Connection>) -> Result<i64, StoreError> {
+        const SQL: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT count(*) FROM numbers";
+        Ok(lock(connection).query_row(SQL, [], |row| row.get(0))?)
+    }
+
+    #[tokio::test]
+    async fn dropping_a_query_interrupts_its_statement() {
+        let readers = one_reader();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let query = readers.run(None, move |connection, _| {
+            let _ = begun.send(());
+            endless(connection)
+        });
+        tokio::select! {
+            biased;
+            outcome = query => panic!("the statement ended: {outcome:?}"),
+            begun = has_begun => begun.unwrap(),
+        }
+        assert!(answers(&readers).await, "the only connection is free again");
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_query_has_a_time_limit() {
+        let readers = one_reader();
+        let query = |connection: &Mutex<Connection>, interruption: &Interruption| {
+            assert_eq!(interruption.within(Duration::ZERO, || endless(connection))?, None);
+            // The limit does not apply to the rest of the query.
+            Ok(lock(connection).query_row("SELECT 1", [], |row| row.get::<_, i64>(0))?)
+        };
+        assert_eq!(readers.run(None, query).await.unwrap(), 1);
+    }
+
     #[tokio::test]
     async fn a_query_sees_one_snapshot() {
         let folder = tempfile::tempdir().unwrap();
@@ -133,7 +234,7 @@ mod tests {
         writer.execute_batch("CREATE TABLE t (n INTEGER); INSERT INTO t VALUES (1)").unwrap();
         let readers = Readers::new(vec![Connection::open(&path).unwrap()]);
         let seen = readers
-            .run(move |connection| {
+            .run(None, move |connection, _| {
                 let connection = lock(connection);
                 let read = || connection.query_row("SELECT n FROM t", [], |row| row.get::<_, i64>(0));
                 let before = read()?;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::{Queue, Stats, StatsStore, StoreError, WebhookCounts};
 use super::SqliteStore;
 use super::claims::condition;
+use super::writer::lock;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -34,7 +35,7 @@ impl StatsStore for SqliteStore {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, Stats>, StoreError> {
         let (tenants, now) = (tenants.to_vec(), self.now());
-        self.read("stats", move |connection| read(connection, tenants, now)).await
+        self.read_only("stats", None, move |connection, _| read(&lock(connection), tenants, now)).await
     }
 }
 

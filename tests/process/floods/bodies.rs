@@ -86,3 +86,25 @@ async fn a_slow_body_times_out() {
     }
     flooded.check_healthy().await;
 }
+
+#[tokio::test]
+async fn a_request_for_another_protocol_is_answered_like_any_other() {
+    let flooded = Flooded::start(&[]).await;
+    let (body, other_body) = (r#"{"call_id":"upgrade-1"}"#, r#"{"call_id":"upgrade-2"}"#);
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13";
+    let length = format!("{upgrade}\r\ncontent-length: {}", body.len());
+    let chunked = format!("{upgrade}\r\ntransfer-encoding: chunked");
+    let chunks = format!("{:x}\r\n{other_body}\r\n0\r\n\r\n", other_body.len());
+    for (headers, body, status) in
+        [(length.as_str(), body, 202), (&chunked, &chunks, 202), (upgrade, "", 400)]
+    {
+        let mut connection = RawConnection::open(&flooded.gateway.api).await;
+        connection.send(&flooded.head(headers)).await;
+        let outcome = connection.flood(std::iter::once(body.as_bytes().to_vec()), false).await;
+        assert_eq!(outcome.status(), status, "{headers}");
+    }
+    let mut connection = RawConnection::open(&flooded.gateway.api).await;
+    connection.send(format!("GET /openapi.json HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n\r\n").as_bytes()).await;
+    assert_eq!(connection.status().await, 200);
+    flooded.check_healthy().await;
+}

@@ -20,7 +20,8 @@ fn connections() -> usize {
 
 #[tokio::test]
 async fn ten_thousand_idle_connections_leave_the_api_usable() {
-    let flooded = Flooded::start(&[("SERVER__HEAD_TIMEOUT", "5m")]).await;
+    let flooded =
+        Flooded::start(&[("SERVER__HEAD_TIMEOUT", "5m"), ("SERVER__MAX_CONNECTIONS", "25000")]).await;
     let number = connections();
     let mut idle = Vec::new();
     for number in 0..number {

@@ -1,10 +1,11 @@
 //! A client that writes raw bytes to a socket.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use url::Url;
 
 use crate::gateway::within;
@@ -26,6 +27,32 @@ impl RawConnection {
     pub(super) async fn open(api: &Url) -> Self {
         let address = (api.host_str().unwrap(), api.port().unwrap());
         Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// Opens a connection that has room for few unread bytes.
+    pub(super) async fn open_narrow(api: &Url) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(2048).unwrap();
+        Self(socket.connect(api.socket_addrs(|| None).unwrap()[0]).await.unwrap())
+    }
+
+    /// Sends as many bytes as the gateway and the kernel take now. A closed connection takes none.
+    pub(super) async fn offer(&mut self, bytes: &[u8]) {
+        let mut offered = 0;
+        while offered < bytes.len() {
+            // The kernel moves bytes to the gateway in the background.
+            tokio::task::yield_now().await;
+            match self.0.try_write(&bytes[offered..]) {
+                Ok(written) => offered += written,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether the gateway reset the connection before the end of its answer.
+    pub(super) async fn ends_with_reset(mut self) -> bool {
+        let mut answer = Vec::new();
+        self.0.read_to_end(&mut answer).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }
 
     /// Sends bytes, and panics if the gateway does not accept them.

@@ -30,6 +30,7 @@ async fn found_by(harness: &Harness, words: &str) -> usize {
         .list_analyses(&acme(), AnalysisQuery { filter, after: None, limit: 10 })
         .await
         .unwrap()
+        .analyses
         .len()
 }
 

@@ -9,7 +9,7 @@ use alovoice_gateway::workers::{Retention, Worker};
 use tokio_util::task::TaskTracker;
 
 use super::deliveries::A;
-use crate::harness::{Harness, acme, call_id, delivered, submission};
+use crate::harness::{Harness, acme, call_id, certain_clock, delivered, submission};
 
 /// Runs the settle poll of every completed call, so that no work is pending.
 async fn settle(harness: &Harness) {
@@ -85,7 +85,8 @@ pub(crate) async fn the_worker_deletes_expired_rows(harness: Harness) {
     settle(&harness).await;
     let age = harness.clock.now().since(finished_at);
     let (store, clock) = (harness.store.clone(), harness.clock.clone());
-    let worker = Arc::new(Retention { store, period: age, clock });
+    let clock_status = certain_clock();
+    let worker = Arc::new(Retention { store, period: age, clock, clock_status });
     assert_eq!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().started, 0);
     harness.advance(1);
     assert_eq!(worker.run_once(&TaskTracker::new()).await.unwrap().started, 2);

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio_util::task::TaskTracker;
 
 use super::deletion::actor;
-use crate::harness::{Harness, acme, call_id, globex, submission};
+use crate::harness::{Harness, acme, call_id, certain_clock, globex, submission};
 
 const TERMS: KeyTerms = KeyTerms { lease: Duration::from_secs(60), kept_for: Duration::from_secs(3600) };
 
@@ -20,7 +20,7 @@ fn about(concerns: Option<&str>, key: u8, body: u8) -> KeyedRequest {
     KeyedRequest { name: [key; 32], fingerprint: [body; 32], concerns: concerns.map(str::to_owned) }
 }
 
-fn request(key: u8, body: u8) -> KeyedRequest {
+pub(crate) fn request(key: u8, body: u8) -> KeyedRequest {
     about(None, key, body)
 }
 
@@ -33,7 +33,7 @@ impl Harness {
         self.store.claim_key(&tenant, request, TERMS).await.unwrap()
     }
 
-    async fn key(&self, request: KeyedRequest) -> Keyed {
+    pub(crate) async fn key(&self, request: KeyedRequest) -> Keyed {
         self.key_of(acme(), request).await
     }
 
@@ -106,6 +106,7 @@ pub(crate) async fn expired_keys_are_free_and_deleted_in_batches(harness: Harnes
         store: harness.store.clone(),
         period: Duration::from_secs(1_000_000),
         clock: harness.clock.clone(),
+        clock_status: certain_clock(),
     };
     let worker = std::sync::Arc::new(worker);
     assert_eq!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().started, 1);

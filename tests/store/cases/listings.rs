@@ -22,7 +22,7 @@ async fn page(
     after: Option<ListPosition>,
     limit: usize,
 ) -> Vec<ListedAnalysis> {
-    harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap()
+    harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap().analyses
 }
 
 /// The calls of the tenant acme that match a filter.
@@ -32,10 +32,6 @@ async fn calls(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
 
 fn names(listed: &[ListedAnalysis]) -> Vec<String> {
     listed.iter().map(|listed| listed.analysis.call_id.to_string()).collect()
-}
-
-fn position(listed: &ListedAnalysis) -> ListPosition {
-    ListPosition { submitted_at: listed.analysis.submitted_at, call_id: listed.analysis.call_id.clone() }
 }
 
 fn search(text: &str, side: Option<SpeakerSide>) -> AnalysisFilter {
@@ -87,9 +83,9 @@ pub(crate) async fn a_page_is_limited_and_has_the_newest_first(harness: Harness)
     assert_eq!(calls(&harness, AnalysisFilter::default()).await, ["0", "b", "a", "C"]);
     let first = page(&harness, &acme(), AnalysisFilter::default(), None, 2).await;
     assert_eq!(names(&first), ["0", "b"]);
-    let rest = page(&harness, &acme(), AnalysisFilter::default(), Some(position(&first[1])), 2).await;
+    let rest = page(&harness, &acme(), AnalysisFilter::default(), Some(first[1].position()), 2).await;
     assert_eq!(names(&rest), ["a", "C"]);
-    assert_eq!(page(&harness, &acme(), AnalysisFilter::default(), Some(position(&rest[1])), 2).await, []);
+    assert_eq!(page(&harness, &acme(), AnalysisFilter::default(), Some(rest[1].position()), 2).await, []);
 }
 
 pub(crate) async fn pages_are_stable_under_writes(harness: Harness) {
@@ -101,7 +97,7 @@ pub(crate) async fn pages_are_stable_under_writes(harness: Harness) {
     for round in 0.. {
         let listed = page(&harness, &acme(), AnalysisFilter::default(), after, 3).await;
         let Some(last) = listed.last() else { break };
-        after = Some(position(last));
+        after = Some(last.position());
         seen.extend(names(&listed));
         // A new analysis, changes on the earlier and the later page, and a deletion.
         harness.submit(submission(&format!("new-{round}"))).await;
@@ -273,7 +269,7 @@ pub(crate) async fn filters_combine(harness: Harness) {
     let wider = AnalysisFilter { submitted_after: None, ..filter };
     let first = page(&harness, &acme(), wider.clone(), None, 1).await;
     assert_eq!(names(&first), ["2"]);
-    assert_eq!(names(&page(&harness, &acme(), wider, Some(position(&first[0])), 1).await), ["1"]);
+    assert_eq!(names(&page(&harness, &acme(), wider, Some(first[0].position()), 1).await), ["1"]);
 }
 
 pub(crate) async fn a_revision_replaces_the_search_entry(harness: Harness) {
@@ -302,4 +298,102 @@ pub(crate) async fn the_longest_transcript_is_stored_and_found(harness: Harness)
     let endless: String = (0..60_000).map(|n| format!("so'z{n} ")).collect();
     adopt(&harness, "1", &[("client", &endless)], &["x"; 500]).await;
     assert_eq!(calls(&harness, search("soz0 so'z1", Some(SpeakerSide::Client))).await, ["1"]);
+}
+
+pub(crate) async fn a_prefix_of_many_words_finds_every_call(harness: Harness) {
+    let call = |number: usize| format!("{number:02}");
+    for number in 0..50 {
+        // Words of several lengths, each in one call.
+        let word = format!("so{}{number}", "z".repeat(number % 3));
+        adopt(&harness, &call(number), &[("operator", &word)], &[]).await;
+    }
+    adopt(&harness, "other", &[("operator", "salom"), ("client", "nosoz")], &[]).await;
+    let wanted: Vec<String> = (0..50).rev().map(call).collect();
+    assert_eq!(calls(&harness, search("so*", None)).await, wanted);
+    assert_eq!(calls(&harness, search("so* soz4*", None)).await, ["49", "46", "43", "40", "04"]);
+    assert_eq!(calls(&harness, search("so* sa*", None)).await, [""; 0]);
+    assert_eq!(calls(&harness, search("so*", Some(SpeakerSide::Client))).await, [""; 0]);
+    let first = page(&harness, &acme(), search("so*", None), None, 40).await;
+    let rest = page(&harness, &acme(), search("so*", None), Some(first[39].position()), 40).await;
+    assert_eq!([names(&first), names(&rest)].concat(), wanted);
+}
+
+/// Number of calls that [`fill`] creates.
+const MANY: usize = 25_000;
+/// Number of the oldest of these calls that have the tag and the word, besides the newest call.
+const OLD: usize = 2_500;
+
+/// Fills the store with calls of the tenant acme, `c00001` first.
+async fn fill(harness: &Harness) {
+    let start = START.as_millis();
+    let trace = "{\"trace_id\":101518349412345678901234567890,\"flags\":0}";
+    let numbers = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {MANY})"
+    );
+    let rows = &harness.rows;
+    rows.execute(&format!(
+        "{numbers} INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, finished_at, metadata, trace) \
+         SELECT 'acme', 'c' || substr(CAST(100000 + n AS text), 2), 'completed', 1, {start} + n, {start} + n, '{{}}', '{trace}' \
+         FROM numbers"
+    ))
+    .await;
+    let matching = format!("submitted_at <= {start} + {OLD} OR submitted_at = {start} + {MANY}");
+    rows.execute(&format!(
+        "INSERT INTO tags (tenant, name, analysis) SELECT 'acme', 'Цена', id FROM analyses WHERE {matching}"
+    ))
+    .await;
+    rows.index_words("t_acme o_ salom o_salom", "revision > 0").await;
+    rows.index_words("t_acme o_ salom o_salom narxi o_narxi", &matching).await;
+}
+
+pub(crate) async fn a_page_that_ends_early_has_a_position_to_continue_from(harness: Harness) {
+    fill(&harness).await;
+    let wanted: Vec<String> =
+        std::iter::once(MANY).chain((1..=OLD).rev()).map(|number| format!("c{number:05}")).collect();
+    for filter in
+        [tagged(&["Цена"]), search("narxi", None), search("salom narx*", Some(SpeakerSide::Operator))]
+    {
+        let (mut found, mut early_pages, mut after) = (Vec::new(), 0, None);
+        loop {
+            let query = AnalysisQuery { filter: filter.clone(), after, limit: 100 };
+            let page = harness.store.list_analyses(&acme(), query).await.unwrap();
+            found.extend(names(&page.analyses));
+            let is_full = page.analyses.len() == 100;
+            assert!(!(is_full && page.searched_to.is_some()), "a full page has not ended early");
+            early_pages += usize::from(page.searched_to.is_some());
+            let last = page.analyses.last().map(ListedAnalysis::position).filter(|_| is_full);
+            after = page.searched_to.or(last);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, wanted, "{filter:?}");
+        assert!(early_pages > 0, "no page ended early: {filter:?}");
+    }
+}
+
+pub(crate) async fn rare_matches_are_found_in_one_page(harness: Harness) {
+    fill(&harness).await;
+    let rare = "submitted_at = 1716207617007";
+    harness
+        .rows
+        .execute(&format!(
+            "INSERT INTO tags (tenant, name, analysis) SELECT 'acme', 'rare', id FROM analyses WHERE {rare}"
+        ))
+        .await;
+    harness.rows.index_words("t_acme o_ qimmat o_qimmat", rare).await;
+    for filter in [
+        tagged(&["rare"]),
+        tagged(&["Цена", "rare"]),
+        search("qimmat", None),
+        search("qimma*", None),
+        AnalysisFilter { status: Some(Status::Completed), ..search("qimmat", Some(SpeakerSide::Operator)) },
+    ] {
+        assert_eq!(calls(&harness, filter).await, ["c00007"]);
+    }
+    for filter in [tagged(&["absent"]), search("absent", None), search("absent*", None)] {
+        let query = AnalysisQuery { filter, after: None, limit: 100 };
+        let page = harness.store.list_analyses(&acme(), query).await.unwrap();
+        assert_eq!((page.analyses, page.searched_to), (Vec::new(), None));
+    }
 }

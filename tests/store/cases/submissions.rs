@@ -2,7 +2,7 @@
 
 use alovoice_gateway::domain::analysis::{Metadata, Stage, Status, Work};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
-use alovoice_gateway::store::{Change, Queue};
+use alovoice_gateway::store::{Change, Queue, SizedRead};
 
 use crate::harness::{
     Harness, START, acme, call_id, event_of, globex, metadata, obtained, reanalysis, submission, trace,
@@ -81,6 +81,28 @@ pub(crate) async fn stored_values_are_read_back_unchanged(harness: Harness) {
     assert_eq!(found.analysis.metadata, metadata("Ўзбекча \u{0} \"' %"));
     let answer = harness.store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap();
     assert_eq!(answer, Some(obtained("assalomu aʼlaykum 🙂").vendor_answer));
+}
+
+pub(crate) async fn a_large_value_is_measured_and_not_read(harness: Harness) {
+    let found = harness.complete(submission("1"), "assalomu aʼlaykum").await;
+    let (store, acme, call) = (&harness.store, acme(), call_id("1"));
+    let Some(SizedRead::TooLarge { bytes }) = store.find_analysis_within(&acme, &call, 16).await.unwrap()
+    else {
+        panic!("the result has more than 16 bytes")
+    };
+    let within = |max_bytes| store.find_analysis_within(&acme, &call, max_bytes);
+    assert_eq!(within(bytes - 1).await.unwrap(), Some(SizedRead::TooLarge { bytes }));
+    assert_eq!(within(bytes).await.unwrap(), Some(SizedRead::Whole(found)));
+
+    let answer = obtained("assalomu aʼlaykum").vendor_answer;
+    let bytes = answer.len();
+    let within = |max_bytes| store.find_vendor_answer_within(&acme, &call, max_bytes);
+    assert_eq!(within(bytes - 1).await.unwrap(), Some(SizedRead::TooLarge { bytes }));
+    assert_eq!(within(bytes).await.unwrap(), Some(SizedRead::Whole(answer)));
+
+    let unfinished = harness.submit(submission("2")).await;
+    let found = store.find_analysis_within(&acme, &call_id("2"), 0).await.unwrap();
+    assert_eq!(found, Some(SizedRead::Whole(unfinished)));
 }
 
 pub(crate) async fn a_callback_added_after_completion_gets_the_latest_event(harness: Harness) {

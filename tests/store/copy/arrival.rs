@@ -38,7 +38,7 @@ async fn every_row_that_the_api_shows_is_copied() {
             after: None,
             limit: 1000,
         };
-        harness.store.list_analyses(&acme(), page).await.unwrap()
+        harness.store.list_analyses(&acme(), page).await.unwrap().analyses
     };
     for search in [None, Some("salom")] {
         let listed = lists(&before, search).await;

@@ -129,7 +129,7 @@ fn a_lost_call_is_submitted_once_more_after_server_errors() {
     }
 }
 
-/// A tenant whose vendor is known to answer otherwise for unknown calls.
+/// The gateway knows that the vendor gives another answer for unknown calls.
 #[test]
 fn server_errors_of_an_outage_lead_to_no_submit() {
     for known in UnknownForm::ALL {

@@ -30,7 +30,7 @@ pub(super) enum UnknownForm {
 }
 
 impl UnknownForm {
-    /// All forms that are no server error.
+    /// All forms except for the server error.
     pub(super) const ALL: [Self; 9] = [
         Self::NotFound,
         Self::BadRequest,

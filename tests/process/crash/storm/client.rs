@@ -62,7 +62,7 @@ impl ClientContext {
         Arc::new(Self {
             stage: stage.clone(),
             client: Client::builder().no_proxy().build().unwrap(),
-            token: stage.token(SCOPES),
+            token: stage.lasting_token(SCOPES),
             addresses,
             ledger: Mutex::default(),
             completed: Mutex::default(),

@@ -7,9 +7,8 @@ use rand::seq::IndexedRandom;
 use crate::postgres::link::Passage;
 use crate::postgres::server::Shutdown;
 
-/// Maximum step of a clock in seconds. Together with the duration of a storm, it stays below the five minutes for which receivers
-/// accept a signature.
-const MAX_STEP: i64 = 120;
+/// Maximum steps of a clock in seconds. A clock that is wrong by days makes a gateway without its guard delete and fail everything.
+const MAX_STEPS: [i64; 3] = [120, 3 * 24 * 3600, 800 * 24 * 3600];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine {
@@ -28,6 +27,8 @@ pub(super) enum Fault {
     Pause(usize),
     /// The clock of the replica is stepped by seconds, and set back at the end.
     Clock(usize, i64),
+    /// The clock of the PostgreSQL server is stepped by seconds, and set back at the end.
+    ServerClock(i64),
     /// Fault of the connection between one replica and PostgreSQL.
     Link(usize, Passage),
     /// Fault of the connections between all replicas and PostgreSQL.
@@ -50,6 +51,7 @@ impl Fault {
             Self::Replace(_) => "SIGTERM",
             Self::Pause(_) => "SIGSTOP",
             Self::Clock(..) => "clock stepped",
+            Self::ServerClock(_) => "server's clock stepped",
             Self::Link(..) => "replica cut off",
             Self::Links(_) => "all cut off",
             Self::Server(_) => "PostgreSQL down",
@@ -66,10 +68,18 @@ impl Fault {
             | Self::Pause(slot)
             | Self::Clock(slot, _)
             | Self::Link(slot, _) => Some(slot),
-            Self::Links(_) | Self::Server(_) | Self::DiskFull | Self::VendorHeld | Self::ReceiversDown => {
-                None
-            }
+            Self::ServerClock(_)
+            | Self::Links(_)
+            | Self::Server(_)
+            | Self::DiskFull
+            | Self::VendorHeld
+            | Self::ReceiversDown => None,
         }
+    }
+
+    /// Whether a clock is stepped.
+    pub(super) const fn is_of_clock(self) -> bool {
+        matches!(self, Self::Clock(..) | Self::ServerClock(_))
     }
 
     /// Whether PostgreSQL or the connection to it is affected.
@@ -80,7 +90,9 @@ impl Fault {
     /// Number of client requests that must end before the fault ends. It is higher for faults that do not slow requests down.
     pub(super) fn hold(self, random: &mut StdRng) -> usize {
         match self {
-            Self::Clock(..) | Self::VendorHeld | Self::ReceiversDown => random.random_range(20..=100),
+            Self::Clock(..) | Self::ServerClock(_) | Self::VendorHeld | Self::ReceiversDown => {
+                random.random_range(20..=100)
+            }
             Self::Links(_) | Self::Link(..) | Self::Server(_) => random.random_range(1..=30),
             Self::Kill(_) | Self::Replace(_) | Self::Pause(_) | Self::DiskFull => random.random_range(1..=8),
         }
@@ -98,14 +110,33 @@ impl Fault {
     }
 }
 
+/// A random step of a clock.
+fn step(random: &mut StdRng) -> i64 {
+    let most = *MAX_STEPS.choose(random).unwrap();
+    random.random_range(1..=most) * if random.random_bool(0.5) { 1 } else { -1 }
+}
+
+/// A random step of one of the clocks.
+pub(super) fn clock_step(engine: Engine, random: &mut StdRng) -> Fault {
+    match engine {
+        Engine::Postgres if random.random_bool(0.5) => Fault::ServerClock(step(random)),
+        Engine::Postgres => Fault::Clock(random.random_range(0..3), step(random)),
+        Engine::Sqlite => Fault::Clock(0, step(random)),
+    }
+}
+
 /// One random fault of each kind.
 pub(super) fn kinds(engine: Engine, random: &mut StdRng) -> Vec<Fault> {
     let passages = [Passage::Requests, Passage::Nothing, Passage::Cut];
     let ends = [Shutdown::Fast, Shutdown::Immediate, Shutdown::Kill];
-    let step = random.random_range(1..=MAX_STEP) * if random.random_bool(0.5) { 1 } else { -1 };
+    let steps = [step(random), step(random)];
     let mut slot = || if engine == Engine::Postgres { random.random_range(0..3) } else { 0 };
-    let mut kinds =
-        vec![Fault::Kill(slot()), Fault::Replace(slot()), Fault::Pause(slot()), Fault::Clock(slot(), step)];
+    let mut kinds = vec![
+        Fault::Kill(slot()),
+        Fault::Replace(slot()),
+        Fault::Pause(slot()),
+        Fault::Clock(slot(), steps[0]),
+    ];
     kinds.extend([Fault::VendorHeld, Fault::ReceiversDown]);
     match engine {
         Engine::Sqlite => kinds.push(Fault::DiskFull),
@@ -114,6 +145,7 @@ pub(super) fn kinds(engine: Engine, random: &mut StdRng) -> Vec<Fault> {
             kinds.push(Fault::Link(slot, *passages.choose(random).unwrap()));
             kinds.push(Fault::Links(*passages.choose(random).unwrap()));
             kinds.push(Fault::Server(*ends.choose(random).unwrap()));
+            kinds.push(Fault::ServerClock(steps[1]));
         }
     }
     kinds

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use url::Url;
 
-use super::clocks::SteppedClock;
 use crate::gateway::{Serving, within};
 use crate::postgres::link::{Link, Passage};
 use crate::postgres::server::Server;
+use crate::postgres::stepped_clock::SteppedClock;
 use crate::stage::{BINARY, Stage};
 use crate::store::Store;
 
@@ -67,6 +67,9 @@ impl Fleet {
         for slot in 0..fleet.slots.len() {
             fleet.fill(slot).await;
         }
+        // Until then, the times of a new store follow every jump, unlike those in events.
+        let log = &fleet.replica(0).serving.process.stderr;
+        log.line("a confirmed clock", |line| line.contains("clock confirmed for the first time")).await;
         fleet
     }
 

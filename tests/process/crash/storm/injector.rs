@@ -73,6 +73,7 @@ impl FaultInjector {
             Fault::Replace(slot) => self.fleet.replica(slot).serving.process.terminate(),
             Fault::Pause(slot) => self.fleet.replica(slot).serving.process.signal("STOP"),
             Fault::Clock(slot, seconds) => self.fleet.set_clock(slot, seconds),
+            Fault::ServerClock(seconds) => self.server.as_ref().unwrap().set_clock(seconds),
             Fault::Link(slot, passage) => self.fleet.set_links(Some(slot), passage),
             Fault::Links(passage) => self.fleet.set_links(None, passage),
             Fault::Server(how) => self.server.as_mut().unwrap().stop(how).await,
@@ -96,7 +97,14 @@ impl FaultInjector {
                 tokio::time::sleep(LEASE).await;
                 self.fleet.replica(slot).serving.process.signal("CONT");
             }
-            Fault::Clock(slot, _) => self.fleet.set_clock(slot, 0),
+            Fault::Clock(slot, _) => {
+                outlast_a_comparison().await;
+                self.fleet.set_clock(slot, 0);
+            }
+            Fault::ServerClock(_) => {
+                outlast_a_comparison().await;
+                self.server.as_ref().unwrap().set_clock(0);
+            }
             Fault::Link(slot, _) => self.fleet.set_links(Some(slot), Passage::Open),
             Fault::Links(_) => self.fleet.set_links(None, Passage::Open),
             Fault::Server(_) => self.server.as_mut().unwrap().start_again().await,
@@ -114,6 +122,11 @@ impl FaultInjector {
             assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
         }
     }
+}
+
+/// A gateway compares its clocks every two seconds, so a shorter jump has no effect.
+async fn outlast_a_comparison() {
+    tokio::time::sleep(LEASE).await;
 }
 
 /// Size of the smaller file of the store. With this limit, existing data still fits.

@@ -2,12 +2,11 @@
 //! the connection to it and their clocks, often two at once.
 //!
 //! The seed determines the plan, and a run prints both. `STORM_SEED=1 cargo test --test process storm` repeats a run, as far as the
-//! timing of the machine allows. `STORM_RUNS=20` makes 20 runs on each engine. `STORM_LOGS=folder` keeps the logs of the processes.
+//! timing of the machine allows. `STORM_RUNS=20` makes 20 runs on each engine. `STORM_CLOCK=1` steps a clock at every step of the plan. `STORM_LOGS=folder` keeps the logs of the processes.
 
 mod calls;
 mod client;
 mod clients;
-mod clocks;
 mod fault;
 mod fleet;
 mod injector;
@@ -52,7 +51,7 @@ fn prepared(mut stage: Stage) -> Arc<Stage> {
 /// Three replicas on their own PostgreSQL server, which is stopped and killed too.
 #[tokio::test]
 async fn postgres() {
-    let mut server = Server::start(Options::default()).await;
+    let mut server = Server::start(Options { stepped_clock: true, ..Options::default() }).await;
     let first = super::random::seed("STORM_SEED");
     for seed in (0..runs()).map(|run| first.wrapping_add(run)) {
         let stage = prepared(Stage::on(server.fresh_database().await).await);

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::calls::Call;
-use super::fault::{Engine, Fault, kinds};
+use super::fault::{Engine, Fault, clock_step, kinds};
 
 /// Number of calls that start with each step.
 const WAVE: usize = 30;
@@ -36,17 +36,25 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Makes a plan. Without libfaketime it has no steps of clocks; with `STORM_CLOCK` set, every step of the plan has one that its
+    /// first fault allows.
     pub(super) fn make(engine: Engine, random: &mut StdRng, with_clocks: bool) -> Self {
+        let always_steps = with_clocks && std::env::var_os("STORM_CLOCK").is_some();
         let mut faults = kinds(engine, random);
         while faults.len() < STEPS {
             faults.push(*kinds(engine, random).choose(random).unwrap());
         }
-        faults.retain(|fault| with_clocks || !matches!(fault, Fault::Clock(..)));
+        faults.retain(|fault| with_clocks || !fault.is_of_clock());
         faults.shuffle(random);
         let steps = faults.into_iter().enumerate().map(|(number, fault)| {
             let second = kinds(engine, random).choose(random).copied();
-            let second = second.filter(|second| with_clocks || !matches!(second, Fault::Clock(..)));
+            let second = second.filter(|second| with_clocks || !second.is_of_clock());
             let second = second.filter(|second| fault.goes_with(*second) && random.random_bool(0.5));
+            let second = if always_steps {
+                Some(clock_step(engine, random)).filter(|step| fault.goes_with(*step))
+            } else {
+                second
+            };
             let mut hold = |fault: Fault| (fault, fault.hold(random));
             let faults = [Some(fault), second].into_iter().flatten().map(&mut hold).collect();
             let calls = (0..WAVE).map(|call| Call::choose(&format!("{number}-{call}"), random)).collect();

@@ -12,22 +12,22 @@ fn library() -> Option<PathBuf> {
     installed.chain([tools]).find(|library| library.exists())
 }
 
-/// The clock of a replica slot.
-pub(super) struct SteppedClock {
+/// The clock of one or more processes.
+pub(crate) struct SteppedClock {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl SteppedClock {
-    /// Creates a clock without offset, if the library is installed.
-    pub(super) fn find(file: PathBuf) -> Option<Self> {
+    /// Creates a clock without offset, if the library is installed. `file` has the offset.
+    pub(crate) fn find(file: PathBuf) -> Option<Self> {
         let clock = Self { library: library()?, file };
         clock.set(0);
         Some(clock)
     }
 
     /// Sets the offset from the real time.
-    pub(super) fn set(&self, seconds: i64) {
+    pub(crate) fn set(&self, seconds: i64) {
         // The rename is atomic: no process reads a partial file.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n")).unwrap();
@@ -35,7 +35,7 @@ impl SteppedClock {
     }
 
     /// Makes the process use this clock for the time of day. The monotonic clock stays real.
-    pub(super) fn apply(&self, command: &mut Command) {
+    pub(crate) fn apply(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
         for switch in
             ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"]

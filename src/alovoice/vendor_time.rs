@@ -1,0 +1,95 @@
+//! The vendor's clock, read from the header `Date` of its answers.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use reqwest::header::{AGE, DATE, HeaderMap};
+
+use super::client::VendorClient;
+use crate::domain::clock::Timestamp;
+
+/// The longest request whose answer shows the time. The header may be as old as the request.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The mean of what the header, which has whole seconds, leaves out.
+const HALF_SECOND: Duration = Duration::from_millis(500);
+
+/// The latest reading of the vendor's clock.
+#[derive(Debug, Default)]
+pub(super) struct VendorTime(Mutex<Option<(Timestamp, Instant)>>);
+
+impl VendorTime {
+    /// Reads the clock from the headers of an answer to a request that began at `began`.
+    pub(super) fn read(&self, headers: &HeaderMap, began: Instant) {
+        if began.elapsed() <= MAX_DELAY
+            && let Some(time) = date_of(headers)
+        {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, Instant::now()));
+        }
+    }
+
+    /// Returns the vendor's time now, if an answer showed it since `since`.
+    fn now(&self, since: Instant) -> Option<Timestamp> {
+        let reading = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.filter(|(_, at)| *at >= since).map(|(time, at)| time + at.elapsed())
+    }
+}
+
+/// Returns the time in `Date`. A cache on the way says in `Age` how old the answer is.
+fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let date = httpdate::parse_http_date(text(DATE)?).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let age = text(AGE).and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+    Some(Timestamp::from_millis(0) + date + Duration::from_secs(age) + HALF_SECOND)
+}
+
+impl VendorClient {
+    /// Returns the vendor's time now, if an answer showed it since `since`.
+    pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
+        self.time.now(since)
+    }
+
+    /// Requests the root of the vendor's host, without a token, for the time in the answer.
+    pub async fn ask_time(&self) {
+        let mut url = self.base_url.clone();
+        url.set_path("/");
+        url.set_query(None);
+        let began = Instant::now();
+        match self.http.head(url).send().await {
+            Ok(response) => self.time.read(response.headers(), began),
+            Err(error) => tracing::warn!(error = %error.without_url(), "failed to read the vendor's time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(reqwest::header::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_time_is_the_date_plus_the_age() {
+        let date = (DATE, "Mon, 20 May 2024 12:20:17 GMT");
+        let at = Timestamp::from_millis(1_716_207_617_500);
+        assert_eq!(date_of(&headers(std::slice::from_ref(&date))), Some(at));
+        assert_eq!(date_of(&headers(&[date.clone(), (AGE, "60")])), Some(at + Duration::from_mins(1)));
+        assert_eq!(date_of(&headers(&[date, (AGE, "old")])), Some(at));
+        assert_eq!(date_of(&headers(&[(DATE, "yesterday")])), None);
+        assert_eq!(date_of(&headers(&[])), None);
+    }
+
+    #[test]
+    fn a_reading_from_before_counts_for_nothing() {
+        let (time, began) = (VendorTime::default(), Instant::now());
+        assert_eq!(time.now(began), None);
+        time.read(&headers(&[(DATE, "Mon, 20 May 2024 12:20:17 GMT")]), began);
+        assert!(time.now(began).unwrap() >= Timestamp::from_millis(1_716_207_617_500));
+        assert_eq!(time.now(Instant::now() + Duration::from_secs(1)), None);
+        let late = began.checked_sub(MAX_DELAY + Duration::from_secs(1)).unwrap();
+        let other = VendorTime::default();
+        other.read(&headers(&[(DATE, "Mon, 20 May 2024 12:20:17 GMT")]), late);
+        assert_eq!(other.now(began), None, "the answer was slow");
+    }
+}

@@ -1,0 +1,275 @@
+//! The rule that decides whether the gateway believes a jump of a clock.
+//!
+//! The gateway's own clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock, and the store keeps the latest
+//! time that it showed. Schedules, leases, deadlines, expiries and retention use only this clock. It follows a **reference**: the
+//! machine's clock, or with PostgreSQL the clock of the database server. The rule:
+//!
+//! 1. While the reference differs by less than [`TOLERANCE`], the own clock follows it gradually.
+//! 2. A larger difference is a **jump**. The own clock then ignores the reference and advances with the monotonic clock alone: the
+//!    clock is **in doubt**. At a start, the own clock continues from the stored time, so time during which no gateway ran is a
+//!    jump too. Retention pauses.
+//! 3. The doubt ends when the reference agrees again. Nothing has happened then.
+//! 4. Otherwise the doubt ends with a **step** of the own clock to the reference, when one of these confirms the jump
+//!    ([`Confirmation`]): the vendor's `Date`; an operator; [`OBSERVATION`], during which the jump stayed the same and no
+//!    witness supported the own clock. A short outage before a start ([`OUTAGE`]) is plausible without a witness.
+//! 5. A **witness** supports the clock that it is closer to, if they differ by at most [`AGREEMENT`]. Witnesses are the vendor's
+//!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock only ever supports the own clock against the server's:
+//!    both may run on one machine, so their agreement proves nothing.
+//! 6. A new store has no time to compare with. Until a witness agrees with the own clock for the first time, or
+//!    [`OBSERVATION`] has passed, the store is not **anchored**, and jumps are followed at once unless a witness contradicts them.
+//! 7. A time before [`EARLIEST`] is never believed.
+//!
+//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of it, not even after an outage of
+//! weeks. Data is deleted only by retention, which stays paused for a while after a step ([`Confirmation::retention_pause`]).
+
+use std::time::Duration;
+
+use super::clock::{ClockStep, Timestamp};
+
+#[cfg(test)]
+mod tests;
+
+/// The difference from which on the reference has jumped.
+pub const TOLERANCE: Duration = Duration::from_secs(10);
+/// The longest outage before a start that is plausible without a witness.
+pub const OUTAGE: Duration = Duration::from_hours(1);
+/// The time after which a jump is believed that no witness confirms and none contradicts.
+pub const OBSERVATION: Duration = Duration::from_hours(1);
+/// The largest difference between a witness and the clock that it supports.
+pub const AGREEMENT: Duration = Duration::from_mins(1);
+/// The time for which an operator's confirmation of the clock is valid.
+pub const CONFIRMATION_VALIDITY: Duration = Duration::from_mins(15);
+/// 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that had lost its time.
+pub const EARLIEST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
+
+/// The clock's state in the store, which all replicas share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredClock {
+    /// The latest time that a gateway's clock showed.
+    pub at: Timestamp,
+    /// The number of steps. A replica that knows another number adopts `at`.
+    pub steps: i64,
+    /// Whether the time was confirmed once.
+    pub is_anchored: bool,
+    /// The time before which retention deletes nothing.
+    pub retention_after: Timestamp,
+    /// The time that an operator confirmed.
+    pub confirmed: Option<Timestamp>,
+}
+
+impl StoredClock {
+    /// Returns the state after a step.
+    pub fn stepped(self, step: ClockStep, confirmation: Confirmation) -> Self {
+        let retention_after = match confirmation {
+            Confirmation::Operator => step.to,
+            // A pause in progress keeps its rest.
+            Confirmation::ShortOutage if self.retention_after > step.from => {
+                self.retention_after.plus_millis(step.shift_millis())
+            }
+            _ => step.to + confirmation.retention_pause(),
+        };
+        Self {
+            at: step.to,
+            steps: self.steps + 1,
+            is_anchored: confirmation != Confirmation::NewStore,
+            retention_after,
+            confirmed: None,
+        }
+    }
+}
+
+/// The times of one moment, as different clocks show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readings {
+    /// The gateway's own clock.
+    pub own: Timestamp,
+    /// The clock that the own clock follows.
+    pub reference: Timestamp,
+    /// The vendor's clock, read since the latest jump.
+    pub vendor: Option<Timestamp>,
+    /// The machine's clock, if it is not the reference.
+    pub machine: Option<Timestamp>,
+    /// The time that an operator confirmed.
+    pub confirmed: Option<Timestamp>,
+}
+
+/// A difference between two clocks that is not explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// Time on the own clock at which the doubt began.
+    pub since: Timestamp,
+    /// The time by which the other clock is ahead, in milliseconds.
+    pub difference_millis: i64,
+}
+
+impl Doubt {
+    /// Whether this is another jump than `other`.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        is_jump(self.difference_millis.saturating_sub(other.difference_millis))
+    }
+}
+
+/// The reason to believe a jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The vendor's clock agrees with the reference.
+    Vendor,
+    /// An operator confirmed the time.
+    Operator,
+    /// The jump stayed the same for [`OBSERVATION`].
+    Observation,
+    /// The gateway was off for a short time.
+    ShortOutage,
+    /// The store has no earlier time that is certain.
+    NewStore,
+}
+
+impl Confirmation {
+    /// The name of the reason in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vendor => "vendor",
+            Self::Operator => "operator",
+            Self::Observation => "observation",
+            Self::ShortOutage => "short_outage",
+            Self::NewStore => "new_store",
+        }
+    }
+
+    /// The time for which retention stays paused after a step: the weaker the reason, the longer.
+    pub const fn retention_pause(self) -> Duration {
+        match self {
+            Self::Operator | Self::ShortOutage => Duration::ZERO,
+            Self::Vendor | Self::NewStore => Duration::from_hours(1),
+            Self::Observation => Duration::from_hours(24),
+        }
+    }
+}
+
+/// The result of a comparison of the clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The clocks agree: the own clock follows the reference gradually.
+    Agreement,
+    /// The own clock ignores the reference.
+    Doubt(Doubt),
+    /// The own clock takes the time of the reference.
+    Step(ClockStep, Confirmation),
+}
+
+/// Compares the clocks of a process. See the [module](self).
+#[derive(Debug, Clone)]
+pub struct ClockGuard {
+    is_anchored: bool,
+    /// Whether the next comparison is the first one after a start.
+    is_first: bool,
+    doubt: Option<Doubt>,
+    /// Time on the own clock since which nothing contradicts the jump, or the time of the start.
+    observed_from: Timestamp,
+}
+
+impl ClockGuard {
+    /// Begins with the stored time, if there is one. Returns the guard and the first time of the own clock.
+    pub fn start(stored: Option<StoredClock>, reference: Timestamp) -> (Self, Timestamp) {
+        let own = match stored {
+            // The stored time is a little older than the last moment of the previous run.
+            Some(stored) if is_jump(reference.millis_after(stored.at)) => stored.at.max(EARLIEST),
+            Some(stored) => stored.at.max(reference),
+            None => reference.max(EARLIEST),
+        };
+        let is_anchored = stored.is_some_and(|stored| stored.is_anchored);
+        (Self { is_anchored, is_first: true, doubt: None, observed_from: own }, own)
+    }
+
+    /// Whether the own clock was confirmed once.
+    pub const fn is_anchored(&self) -> bool {
+        self.is_anchored
+    }
+
+    /// Forgets the doubt, after the own clock was set.
+    pub const fn reset(&mut self, own: Timestamp, is_anchored: bool) {
+        (self.doubt, self.observed_from, self.is_anchored) = (None, own, is_anchored);
+    }
+
+    /// Whether these readings begin a doubt or change it. Readings of the vendor's clock from before are then outdated.
+    pub fn is_new_jump(&self, own: Timestamp, reference: Timestamp) -> bool {
+        let difference = reference.millis_after(own);
+        let known = self.doubt.map_or(0, |doubt| doubt.difference_millis);
+        is_jump(difference) && is_jump(difference.saturating_sub(known))
+    }
+
+    /// Compares the clocks. The caller carries out a step and calls [`reset`](Self::reset).
+    pub fn observe(&mut self, readings: &Readings) -> Verdict {
+        let Readings { own, reference, vendor, machine, confirmed } = *readings;
+        let is_first = std::mem::take(&mut self.is_first);
+        let difference = reference.millis_after(own);
+        if !is_jump(difference) {
+            return self.agree(own, [vendor, machine]);
+        }
+        if self.is_new_jump(own, reference) {
+            self.observed_from = own;
+        }
+        let since = self.doubt.map_or(own, |doubt| doubt.since);
+        let doubt = Doubt { since, difference_millis: difference };
+        self.doubt = Some(doubt);
+        if reference < EARLIEST {
+            return Verdict::Doubt(doubt);
+        }
+        let supports_own =
+            |witness: Option<Timestamp>| witness.is_some_and(|witness| supports(witness, own, reference));
+        let is_contradicted = supports_own(vendor) || supports_own(machine);
+        if is_contradicted {
+            self.observed_from = own;
+        }
+        let confirmation = if confirmed.is_some_and(|at| is_within(at, reference, CONFIRMATION_VALIDITY)) {
+            Confirmation::Operator
+        } else if is_contradicted {
+            return Verdict::Doubt(doubt);
+        } else if !self.is_anchored {
+            Confirmation::NewStore
+        } else if vendor.is_some_and(|vendor| supports(vendor, reference, own)) {
+            Confirmation::Vendor
+        } else if is_first && difference > 0 && reference.since(own) <= OUTAGE {
+            Confirmation::ShortOutage
+        } else if own.since(self.observed_from) >= OBSERVATION {
+            Confirmation::Observation
+        } else {
+            return Verdict::Doubt(doubt);
+        };
+        let since = self.is_anchored.then_some(since);
+        Verdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
+    }
+
+    /// Ends the doubt, and anchors the own clock. Before it is anchored, a witness that disagrees is a reason for doubt too.
+    fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> Verdict {
+        if self.doubt.take().is_some() && self.is_anchored {
+            self.observed_from = own;
+        }
+        let mut witnesses = witnesses.into_iter().flatten();
+        let disagreeing = witnesses.clone().find(|witness| !is_within(*witness, own, AGREEMENT));
+        self.is_anchored = self.is_anchored
+            || own.since(self.observed_from) >= OBSERVATION
+            || disagreeing.is_none() && witnesses.next().is_some();
+        match disagreeing {
+            Some(witness) if !self.is_anchored => {
+                let difference_millis = witness.millis_after(own);
+                Verdict::Doubt(Doubt { since: self.observed_from, difference_millis })
+            }
+            _ => Verdict::Agreement,
+        }
+    }
+}
+
+fn is_jump(difference_millis: i64) -> bool {
+    Duration::from_millis(difference_millis.unsigned_abs()) >= TOLERANCE
+}
+
+fn is_within(one: Timestamp, other: Timestamp, difference: Duration) -> bool {
+    one.since(other).max(other.since(one)) <= difference
+}
+
+/// Whether a witness supports `clock` against `other`.
+fn supports(witness: Timestamp, clock: Timestamp, other: Timestamp) -> bool {
+    let distance = |clock: Timestamp| witness.since(clock).max(clock.since(witness));
+    distance(clock) <= AGREEMENT && distance(clock) < distance(other)
+}

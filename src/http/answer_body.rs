@@ -1,0 +1,139 @@
+//! The body of an answer while it is sent: its memory counts against a budget.
+//!
+//! The framework copies what a body yields into a buffer until the client has read it. This body yields small chunks,
+//! so the buffer stays small, and the memory of the answer is that of the body. A body that the client does not read
+//! keeps its part of the budget until the connection ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpResponse};
+
+use super::problem::ApiError;
+use super::state::ApiState;
+use crate::analyses::MemoryPermit;
+use crate::domain::ids::TenantId;
+
+/// Maximum size of a chunk. The buffer of a connection holds up to two chunks.
+const CHUNK: usize = 32 << 10;
+/// Size up to which an answer does not count. The buffer of every connection has this size.
+const UNCOUNTED: usize = 8 << 10;
+/// The tenant whose share of the budget the answer uses. It is an extension of the request.
+#[derive(Clone)]
+pub(super) struct AnswerTenant(pub(super) TenantId);
+
+/// The memory of a body that does not have its size in memory for the answer alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OtherMemory {
+    /// All callers share the body. Only its buffer counts.
+    Shared,
+    /// The body is streamed, and counts its memory against another budget.
+    Streamed,
+}
+
+/// Marks the body of an answer as one that is in memory anyway, because all callers share it.
+pub(super) fn shared(mut response: HttpResponse) -> HttpResponse {
+    response.extensions_mut().insert(OtherMemory::Shared);
+    response
+}
+
+/// Marks the body of an answer as a stream that holds its own permit. It may have a length.
+pub(super) fn streamed(mut response: HttpResponse) -> HttpResponse {
+    response.extensions_mut().insert(OtherMemory::Streamed);
+    response
+}
+
+/// Passes on the permit with which the data of an answer was read.
+pub(super) fn taken(mut response: HttpResponse, permit: Option<MemoryPermit>) -> HttpResponse {
+    if let Some(permit) = permit {
+        response.extensions_mut().insert(permit);
+    }
+    response
+}
+
+/// A body that counts against the budget.
+struct AnswerBody {
+    chunk: Bytes,
+    rest: BoxBody,
+    /// Size of the whole body.
+    size: BodySize,
+    _permit: Option<MemoryPermit>,
+}
+
+/// Counts the body of an answer against the budget.
+pub(super) fn count(mut response: ServiceResponse<BoxBody>, state: &ApiState) -> ServiceResponse<BoxBody> {
+    let size = response.response().body().size();
+    let bytes = match size {
+        BodySize::Stream => usize::MAX,
+        BodySize::Sized(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+        BodySize::None => 0,
+    };
+    if bytes <= UNCOUNTED {
+        return response;
+    }
+    let permit = match permit(&mut response, bytes, state) {
+        Ok(permit) => permit,
+        Err(error) => return response.error_response(error),
+    };
+    response.map_body(|_, body| {
+        let (chunk, rest) = match body.try_into_bytes() {
+            Ok(bytes) => (bytes, BoxBody::new(())),
+            Err(stream) => (Bytes::new(), stream),
+        };
+        BoxBody::new(AnswerBody { chunk, rest, size, _permit: permit })
+    })
+}
+
+/// Takes the part of the budget for a body of this size. A stream counts its own memory.
+fn permit(
+    response: &mut ServiceResponse<BoxBody>,
+    bytes: usize,
+    state: &ApiState,
+) -> Result<Option<MemoryPermit>, ApiError> {
+    let other = response.response().extensions().get::<OtherMemory>().copied();
+    if response.response().body().size() == BodySize::Stream || other == Some(OtherMemory::Streamed) {
+        return Ok(None);
+    }
+    // The handler took its memory before it read the data.
+    let taken: Option<MemoryPermit> = response.response_mut().extensions_mut().remove();
+    if let Some(mut taken) = taken
+        && taken.covers(bytes)
+    {
+        taken.shrink(bytes);
+        return Ok(Some(taken));
+    }
+    let bytes = if other == Some(OtherMemory::Shared) { bytes.min(2 * CHUNK) } else { bytes };
+    let tenant = response.request().extensions().get::<AnswerTenant>().cloned();
+    let tenant = tenant.as_ref().map(|tenant| &tenant.0);
+    match state.answers.try_take(tenant, bytes) {
+        Ok(permit) => Ok(Some(permit)),
+        // The request was executed, so its caller must get the answer. The size of its body bounds the answer.
+        Err(_) if !response.request().method().is_safe() => Ok(None),
+        Err(_) => Err(state.answers.refuse(tenant).into()),
+    }
+}
+
+impl MessageBody for AnswerBody {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.chunk.is_empty() {
+            match ready!(Pin::new(&mut self.rest).poll_next(context)) {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                end => return Poll::Ready(end),
+            }
+        }
+        let end = self.chunk.len().min(CHUNK);
+        Poll::Ready(Some(Ok(self.chunk.split_to(end))))
+    }
+}

@@ -1,0 +1,326 @@
+//! Connections of the API: what a client can make the server buffer, and for how long.
+//!
+//! The framework reads ahead without regard to what it can handle, and it has no time-out for writing. A
+//! [`Connection`] stands between the framework and the socket:
+//!
+//! - It passes on one head of a request, then its body, then the next head once the request is being handled. So
+//!   pipelined requests wait in the kernel and not in memory.
+//! - It passes on a body once the request has memory for it ([`ConnectionState::resume`]).
+//! - It ends if the client reads nothing of an answer for the time-out, whatever the answer is. Until then the bytes that the
+//!   framework has written count against a budget.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::rt::net::TcpStream;
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+
+use super::message_scan::{HeadScan, LastChunkScan};
+use crate::analyses::{MemoryBudget, MemoryPermit};
+use crate::domain::ids::TenantId;
+use crate::telemetry::metrics::Metrics;
+
+/// Maximum number of bytes that the framework gets before it must handle them.
+const READ_AT_ONCE: usize = 16 << 10;
+/// Size up to which a head or written bytes need no permit, in bytes. Every connection has a buffer of this size.
+const SMALL: usize = 8 << 10;
+/// Maximum size of the written bytes that a client has not read.
+const WRITE_BUFFER: usize = 64 << 10;
+/// Size of the budget of written bytes.
+pub const WRITE_BUFFERS: usize = 256 * WRITE_BUFFER;
+/// Number of larger heads that the server receives at the same time. Each can have 128 KiB, in a buffer of twice that size.
+const LARGE_HEADS: usize = 32;
+
+/// What all connections of a server share.
+#[derive(Clone)]
+pub struct ConnectionPolicy {
+    /// Time after which a client that reads nothing is disconnected.
+    timeout: Duration,
+    large_heads: Arc<Semaphore>,
+    write_buffers: Arc<MemoryBudget>,
+    metrics: Arc<Metrics>,
+}
+
+impl ConnectionPolicy {
+    /// Creates the policy of a server.
+    pub fn new(timeout: Duration, write_buffers: Arc<MemoryBudget>, metrics: Arc<Metrics>) -> Self {
+        Self { timeout, large_heads: Arc::new(Semaphore::new(LARGE_HEADS)), write_buffers, metrics }
+    }
+}
+
+/// A connection of a client.
+pub struct Connection {
+    stream: TcpStream,
+    policy: ConnectionPolicy,
+    state: Rc<ConnectionState>,
+    /// Runs while the client reads nothing.
+    stalled: Option<(Pin<Box<Sleep>>, Option<MemoryPermit>)>,
+    /// Number of bytes passed on since the framework last had to handle them.
+    passed_at_once: usize,
+    /// Bytes that the framework must not see yet.
+    held: Bytes,
+    head: HeadScan,
+    last_chunk: LastChunkScan,
+    /// Permit for a large head.
+    large_head: Option<OwnedSemaphorePermit>,
+}
+
+/// The state that a connection shares with its requests.
+#[derive(Default)]
+pub struct ConnectionState {
+    /// The place among the connections of the tenant that sent the last request with a valid token.
+    pub(super) place: RefCell<Option<ConnectionPlace>>,
+    /// Whether the connection ends after the current answer.
+    pub(super) is_last: Cell<bool>,
+    /// Whether the framework has a head that no request handles yet.
+    has_waiting_head: Cell<bool>,
+    body: Cell<BodyLength>,
+    is_paused: Cell<bool>,
+    /// Wakes the connection when it may read again.
+    reader: Cell<Option<Waker>>,
+}
+
+/// A place among the connections of a tenant.
+pub(super) struct ConnectionPlace {
+    pub(super) tenant: TenantId,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// The unread part of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum BodyLength {
+    #[default]
+    None,
+    Bytes(u64),
+    Chunked,
+}
+
+impl Connection {
+    /// Takes over an accepted connection.
+    pub fn new(stream: TcpStream, policy: ConnectionPolicy) -> Self {
+        policy.metrics.connections.inc();
+        Self {
+            stream,
+            policy,
+            state: Rc::default(),
+            stalled: None,
+            passed_at_once: 0,
+            held: Bytes::new(),
+            head: HeadScan::default(),
+            last_chunk: LastChunkScan::default(),
+            large_head: None,
+        }
+    }
+
+    /// Returns the state that requests share.
+    pub fn state(&self) -> Rc<ConnectionState> {
+        Rc::clone(&self.state)
+    }
+
+    /// Returns the number of bytes that the framework may see now: up to the end of the head or of the body.
+    fn passed(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.state.body.get() {
+            BodyLength::Bytes(left) => {
+                let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                let left = left - passed as u64;
+                self.state.body.set(if left == 0 { BodyLength::None } else { BodyLength::Bytes(left) });
+                Ok(passed)
+            }
+            BodyLength::Chunked => Ok(self.last_chunk.end(bytes).unwrap_or(bytes.len())),
+            BodyLength::None => {
+                let end = self.head.end(bytes);
+                self.state.has_waiting_head.set(end.is_some());
+                if end.is_some() {
+                    self.large_head = None;
+                } else if self.head.bytes() > SMALL && self.large_head.is_none() {
+                    let permit = Arc::clone(&self.policy.large_heads).try_acquire_owned();
+                    self.large_head = Some(permit.map_err(|_| io::ErrorKind::OutOfMemory)?);
+                }
+                Ok(end.unwrap_or(bytes.len()))
+            }
+        }
+    }
+
+    /// Waits until a request lets the connection read.
+    fn wait<T>(&mut self, context: &Context<'_>) -> Poll<T> {
+        self.state.reader.set(Some(context.waker().clone()));
+        self.passed_at_once = 0;
+        Poll::Pending
+    }
+
+    /// Holds the bytes after a head that no request handles yet. Most clients send none, so the connection only waits for
+    /// the socket then, which also notices a client that is gone.
+    fn poll_ahead(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            self.held = Bytes::copy_from_slice(&buffer.filled()[before..]);
+            buffer.set_filled(before);
+            if self.held.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.wait(context)
+    }
+
+    /// Passes on held bytes, else bytes of the socket.
+    fn poll_pass(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.held.is_empty() {
+            let readable = self.held.slice(..self.held.len().min(buffer.remaining()));
+            let passed = self.passed(&readable)?;
+            buffer.put_slice(&readable[..passed]);
+            self.held.advance(passed);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = &buffer.filled()[before..];
+        let passed = self.passed(read)?;
+        if passed < read.len() {
+            self.held = Bytes::copy_from_slice(&read[passed..]);
+            buffer.set_filled(before + passed);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Returns an error once the client has read nothing for the time-out, or if there is no memory for what it does not read.
+    fn poll_stalled<T>(&mut self, context: &mut Context<'_>, unread: usize) -> Poll<io::Result<T>> {
+        if self.stalled.is_none() {
+            let memory = (unread > SMALL).then(|| self.write_buffer()).transpose()?;
+            self.stalled = Some((Box::pin(sleep(self.policy.timeout)), memory));
+        }
+        if let Some((timeout, _)) = &mut self.stalled {
+            ready!(timeout.as_mut().poll(context));
+        }
+        self.policy.metrics.write_timeouts.inc();
+        Poll::Ready(Err(self.abort(io::ErrorKind::TimedOut)))
+    }
+
+    fn write_buffer(&self) -> io::Result<MemoryPermit> {
+        let tenant = self.state.place.borrow().as_ref().map(|place| place.tenant.clone());
+        self.policy.write_buffers.try_take(tenant.as_ref(), WRITE_BUFFER).map_err(|_| {
+            self.policy.write_buffers.refuse(tenant.as_ref());
+            self.abort(io::ErrorKind::OutOfMemory)
+        })
+    }
+
+    /// Makes the kernel forget the unread bytes. Otherwise it would go on to offer them to the client.
+    fn abort(&self, reason: io::ErrorKind) -> io::Error {
+        let _ = self.stream.set_zero_linger();
+        reason.into()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.policy.metrics.connections.dec();
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.state.is_paused.get() {
+            return self.wait(context);
+        }
+        if self.state.has_waiting_head.get() {
+            return self.poll_ahead(context, buffer);
+        }
+        if self.passed_at_once >= READ_AT_ONCE {
+            self.passed_at_once = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let outcome = self.poll_pass(context, buffer);
+        self.passed_at_once += buffer.filled().len() - before;
+        if outcome.is_pending() {
+            self.passed_at_once = 0;
+        } else if !self.held.is_empty() {
+            // The framework must handle the end of the body before it sees the next head.
+            self.passed_at_once = READ_AT_ONCE;
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => self.poll_stalled(context, bytes.len()),
+            written @ Poll::Ready(_) => {
+                self.stalled = None;
+                written
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl ConnectionState {
+    /// Returns the state of a request's connection; `None` in tests without a connection.
+    pub(super) fn of(request: &HttpRequest) -> Option<&Rc<Self>> {
+        request.conn_data()
+    }
+
+    /// Begins a request. Its body stays with the client until [`ConnectionState::resume`].
+    pub(super) fn begin(&self, body: BodyLength) {
+        self.has_waiting_head.set(false);
+        self.body.set(body);
+        self.is_paused.set(body != BodyLength::None);
+        self.wake();
+    }
+
+    /// Ends the body of a request. The next head may follow.
+    pub(super) fn end_body(&self) {
+        self.body.set(BodyLength::None);
+        self.resume();
+    }
+
+    /// Stops reading from the client, so that its bytes stay in the kernel.
+    pub(super) fn pause(&self) {
+        self.is_paused.set(true);
+    }
+
+    /// Continues to read from the client.
+    pub(super) fn resume(&self) {
+        self.is_paused.set(false);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// Whether the connection of a request ends after the answer: if it is one too many, or if the client asks for another
+/// protocol, which the gateway does not have.
+pub fn is_last(request: &HttpRequest) -> bool {
+    request.head().upgrade()
+        || ConnectionState::of(request).is_some_and(|connection| connection.is_last.get())
+}

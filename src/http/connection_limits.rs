@@ -1,0 +1,48 @@
+//! The number of connections that a tenant may have, so that others can connect.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use tokio::sync::Semaphore;
+
+use super::connection::{ConnectionPlace, ConnectionState};
+use crate::domain::ids::TenantId;
+
+/// The limits of all tenants.
+pub struct ConnectionLimits(HashMap<TenantId, Arc<Semaphore>>);
+
+/// The tenant has too many connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tenant has too many open connections")]
+pub struct TooManyConnections;
+
+impl ConnectionLimits {
+    /// Creates the limits. With several tenants, the limit of a tenant is half of all connections.
+    pub fn new<'a>(max_connections: usize, tenants: impl IntoIterator<Item = &'a TenantId>) -> Self {
+        let tenants: Vec<_> = tenants.into_iter().collect();
+        let most = if tenants.len() > 1 { max_connections.div_ceil(2) } else { max_connections };
+        Self(tenants.into_iter().map(|tenant| (tenant.clone(), Arc::new(Semaphore::new(most)))).collect())
+    }
+
+    /// Counts the connection of a request as one of the tenant, until it closes or another tenant uses it.
+    ///
+    /// # Errors
+    /// If the tenant has too many connections. Then this connection ends after the answer.
+    pub(super) fn count(&self, request: &HttpRequest, tenant: &TenantId) -> Result<(), TooManyConnections> {
+        let (Some(connection), Some(places)) = (ConnectionState::of(request), self.0.get(tenant)) else {
+            return Ok(());
+        };
+        let mut place = connection.place.borrow_mut();
+        if place.as_ref().is_some_and(|place| place.tenant == *tenant) {
+            return Ok(());
+        }
+        *place = None;
+        let permit = Arc::clone(places).try_acquire_owned().map_err(|_| {
+            connection.is_last.set(true);
+            TooManyConnections
+        })?;
+        *place = Some(ConnectionPlace { tenant: tenant.clone(), _permit: permit });
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Reads pages of analyses, see [`listings`](super::super::listings).
+
+use deadpool_postgres::{GenericClient, Object};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
+use super::super::StoreError;
+use super::super::analysis_rows::{COLUMNS, read_listed};
+use super::super::listings::{ListReader, ListWindow, MAX_INDEX_TIME, MAX_MATCHES, read_page};
+use super::connect::Session;
+use super::fault::Fault;
+use super::rows::{number, parsed};
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::search::SearchQuery;
+
+/// Maximum number of analyses that one statement examines.
+const MAX_WINDOW: usize = 8192;
+
+/// Reads one page.
+pub(super) async fn list(
+    mut session: Session,
+    tenant: &TenantId,
+    query: &AnalysisQuery,
+) -> Result<AnalysisPage, Fault> {
+    let mut reader = PostgresListReader { client: session.client()?, tenant, query };
+    Ok(read_page(&mut reader, query).await?)
+}
+
+struct PostgresListReader<'a> {
+    client: &'a mut Object,
+    tenant: &'a TenantId,
+    query: &'a AnalysisQuery,
+}
+
+impl ListReader for PostgresListReader<'_> {
+    async fn window(
+        &mut self,
+        after: Option<&ListPosition>,
+        rows: usize,
+        wanted: usize,
+    ) -> Result<ListWindow, StoreError> {
+        let mut sql = Statement::of(self.tenant);
+        let bounds = sql.bounds(self.query, after);
+        let matching = sql.joins(self.tenant, self.query, "examined");
+        // The number of rows is part of the text, because the planner's choice depends on it. The powers of two are few.
+        let rows = if rows > wanted { 1 << rows.ilog2() } else { rows.next_power_of_two() }.min(MAX_WINDOW);
+        let wanted = sql.bind(whole(wanted));
+        let text = format!(
+            "WITH examined AS MATERIALIZED (SELECT id, submitted_at, call_id FROM analyses WHERE {bounds} \
+             ORDER BY submitted_at DESC, call_id DESC LIMIT {rows}), \
+             matching AS MATERIALIZED (SELECT examined.id FROM examined {matching} \
+             ORDER BY examined.submitted_at DESC, examined.call_id DESC LIMIT {wanted}), \
+             oldest AS (SELECT submitted_at, call_id FROM examined ORDER BY submitted_at, call_id LIMIT 1) \
+             SELECT (SELECT count(*) FROM examined) AS examined, oldest.submitted_at AS oldest_at, \
+             oldest.call_id AS oldest_call, page.* FROM oldest LEFT JOIN (SELECT {COLUMNS}, summary FROM matching \
+             JOIN analyses USING (id) LEFT JOIN listings ON listings.analysis = id) AS page ON true \
+             ORDER BY page.submitted_at DESC, page.call_id DESC"
+        );
+        let found = sql.query(self.client, &text).await?;
+        let Some(first) = found.first() else {
+            return Ok(ListWindow { matches: Vec::new(), examined: 0, last: None });
+        };
+        let examined: usize = number(first, "examined")?;
+        let last = ListPosition {
+            submitted_at: Timestamp::from_millis(number(first, "oldest_at")?),
+            call_id: parsed(first, "oldest_call", CallId::parse)?,
+        };
+        let mut matches = Vec::new();
+        for row in &found {
+            if row.try_get::<_, Option<i64>>("id")?.is_some() {
+                matches.push(read_listed(row)?);
+            }
+        }
+        Ok(ListWindow { matches, examined, last: (examined == rows).then_some(last) })
+    }
+
+    async fn find_all(&mut self) -> Result<Option<Vec<ListedAnalysis>>, StoreError> {
+        let Some(ids) = self.find_candidates().await? else { return Ok(None) };
+        let mut sql = Statement::of(self.tenant);
+        let bounds = sql.bounds(self.query, self.query.after.as_ref());
+        let matching = sql.joins(self.tenant, self.query, "analyses");
+        let (ids, limit) = (sql.bind(ids), sql.bind(whole(self.query.limit)));
+        let text = format!(
+            "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = id {matching} \
+             WHERE {bounds} AND id = ANY ({ids}) ORDER BY submitted_at DESC, call_id DESC LIMIT {limit}"
+        );
+        let found = sql.query(self.client, &text).await?;
+        Ok(Some(found.iter().map(|row| read_listed(row)).collect::<Result<_, _>>()?))
+    }
+}
+
+impl PostgresListReader<'_> {
+    /// Finds the analyses with all words or with one of the tags. `None` if there are too many or the search takes too long.
+    async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
+        let filter = &self.query.filter;
+        let mut searches = Vec::new();
+        for key in &filter.tags {
+            let mut sql = Statement::of(self.tenant);
+            let name = sql.bind(key.as_str().to_owned());
+            searches.push((sql, format!("SELECT analysis FROM tags WHERE tenant = $1 AND name = {name}")));
+        }
+        if let Some(search) = &filter.search {
+            let mut sql = Statement::default();
+            let query = sql.bind(expression(self.tenant, search));
+            let text = format!("SELECT analysis FROM search WHERE words @@ (SELECT {query}::text::tsquery)");
+            searches.push((sql, text));
+        }
+        for (sql, text) in searches {
+            let text = format!("{text} LIMIT {}", MAX_MATCHES + 1);
+            if let Some(ids) = self.find_in_time(&sql, &text).await?
+                && ids.len() <= MAX_MATCHES
+            {
+                return Ok(Some(ids));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a column of numbers. Returns `None` if that takes longer than [`MAX_INDEX_TIME`].
+    async fn find_in_time(&mut self, sql: &Statement, text: &str) -> Result<Option<Vec<i64>>, Fault> {
+        let transaction = self.client.transaction().await?;
+        let limit = format!("SET LOCAL statement_timeout = {}", MAX_INDEX_TIME.as_millis());
+        transaction.batch_execute(&limit).await?;
+        let found = sql.query(&transaction, text).await;
+        transaction.rollback().await?;
+        match found {
+            Ok(rows) => Ok(Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)),
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The parameters of a statement.
+#[derive(Default)]
+struct Statement(Vec<Box<dyn ToSql + Sync + Send>>);
+
+impl Statement {
+    /// The first parameter is the tenant.
+    fn of(tenant: &TenantId) -> Self {
+        Self(vec![Box::new(tenant.as_str().to_owned())])
+    }
+
+    /// Adds a parameter and returns its name.
+    fn bind(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
+        self.0.push(Box::new(value));
+        format!("${}", self.0.len())
+    }
+
+    /// Returns the conditions that are bounds of an index.
+    fn bounds(&mut self, query: &AnalysisQuery, after: Option<&ListPosition>) -> String {
+        let filter = &query.filter;
+        let mut conditions = vec!["analyses.tenant = $1".to_owned()];
+        // PostgreSQL uses a partial index only if its condition is written in the same way.
+        match filter.status {
+            Some(status) if status != Status::Completed => {
+                conditions.push(format!("status = {} AND status <> 'completed'", self.bind(status.as_str())));
+            }
+            _ if filter.skips_analyses() => conditions.push("revision > 0".to_owned()),
+            _ => {}
+        }
+        if let Some(after) = filter.submitted_after {
+            conditions.push(format!("submitted_at > {}", self.bind(after.as_millis())));
+        }
+        if let Some(before) = filter.submitted_before {
+            conditions.push(format!("submitted_at < {}", self.bind(before.as_millis())));
+        }
+        if let Some(position) = after {
+            let submitted_at = self.bind(position.submitted_at.as_millis());
+            let call_id = self.bind(position.call_id.as_str().to_owned());
+            conditions.push(format!("(submitted_at, call_id) < ({submitted_at}, {call_id})"));
+        }
+        conditions.join(" AND ")
+    }
+
+    /// Returns the joins that keep the matches among the rows of `table`. The limits in the joins make the planner look up each
+    /// row, instead of reading all rows that match.
+    fn joins(&mut self, tenant: &TenantId, query: &AnalysisQuery, table: &str) -> String {
+        let filter = &query.filter;
+        let mut joins = String::new();
+        let mut join = |index: usize, condition: &str| {
+            joins += &format!(" CROSS JOIN LATERAL (SELECT 1 FROM {condition} LIMIT 1) AS match{index}");
+        };
+        if filter.status == Some(Status::Completed) {
+            join(0, &format!("analyses AS a WHERE a.id = {table}.id AND a.status = 'completed'"));
+        }
+        if let Some(search) = &filter.search {
+            let words = self.bind(expression(tenant, search));
+            join(
+                1,
+                &format!(
+                    "search WHERE search.analysis = {table}.id AND words @@ (SELECT {words}::text::tsquery)"
+                ),
+            );
+        }
+        for (index, key) in filter.tags.iter().enumerate() {
+            let name = self.bind(key.as_str().to_owned());
+            join(
+                index + 2,
+                &format!("tags WHERE tags.tenant = $1 AND name = {name} AND tags.analysis = {table}.id"),
+            );
+        }
+        joins
+    }
+
+    async fn query(
+        &self,
+        client: &impl GenericClient,
+        text: &str,
+    ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+        let select = client.prepare_cached(text).await?;
+        let values: Vec<&(dyn ToSql + Sync)> =
+            self.0.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+        client.query(&select, &values).await
+    }
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Returns the search as a `tsquery`. The words contain no quotes.
+fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
+    let terms = search.terms(tenant).into_iter().map(|term| {
+        let star = if term.prefix { ":*" } else { "" };
+        let forms: Vec<String> = term.forms.iter().map(|form| format!("'{form}'{star}")).collect();
+        format!("({})", forms.join(" | "))
+    });
+    terms.collect::<Vec<_>>().join(" & ")
+}

@@ -1,0 +1,251 @@
+//! Reads pages of analyses, see [`listings`](super::super::listings).
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::super::StoreError;
+use super::super::analysis_rows::{COLUMNS, read_listed};
+use super::super::listings::{ListReader, ListWindow, MAX_INDEX_TIME, MAX_MATCHES, read_page};
+use super::readers::Interruption;
+use super::rows::text;
+use super::transaction::SqliteRow;
+use super::word_search::{WordMatch, WordSearch};
+use super::writer::lock;
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{CallId, TenantId};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+
+/// Number of transcripts that a window reads at least, however long that takes. So a small store answers with whole pages.
+const MIN_TRANSCRIPTS: usize = 200;
+/// Maximum time of reading further transcripts.
+const MAX_READING_TIME: Duration = Duration::from_millis(15);
+
+/// Reads one page on a connection that is not used elsewhere.
+pub(super) fn list(
+    connection: &Mutex<Connection>,
+    interruption: &Interruption,
+    tenant: &TenantId,
+    query: &AnalysisQuery,
+) -> Result<AnalysisPage, StoreError> {
+    let search = query.filter.search.as_ref();
+    let search = search.map(|search| WordSearch::new(&lock(connection), tenant, search)).transpose()?;
+    let mut reader = SqliteListReader { connection, interruption, tenant, query, search };
+    let waits = || StoreError::Unavailable("a list waits for something besides its statements".into());
+    read_page(&mut reader, query).now_or_never().ok_or_else(waits)?
+}
+
+struct SqliteListReader<'a> {
+    connection: &'a Mutex<Connection>,
+    interruption: &'a Interruption,
+    tenant: &'a TenantId,
+    query: &'a AnalysisQuery,
+    search: Option<WordSearch<'a>>,
+}
+
+/// An analysis that may match.
+struct ListCandidate {
+    id: i64,
+    position: ListPosition,
+}
+
+/// The matches among candidates.
+struct ListSelection {
+    matches: Vec<ListedAnalysis>,
+    /// Number of candidates that were examined.
+    examined: usize,
+}
+
+impl ListReader for SqliteListReader<'_> {
+    async fn window(
+        &mut self,
+        after: Option<&ListPosition>,
+        rows: usize,
+        wanted: usize,
+    ) -> Result<ListWindow, StoreError> {
+        let (sql, values) = order_sql(self.tenant, self.query, after, rows);
+        let candidates = self.candidates(&sql, values)?;
+        let ListSelection { matches, examined } = self.select(&candidates, wanted, true)?;
+        let is_end = candidates.len() < rows && examined == candidates.len();
+        let last = examined.checked_sub(1).and_then(|last| candidates.into_iter().nth(last));
+        let last = last.filter(|_| !is_end).map(|last| last.position);
+        Ok(ListWindow { matches, examined, last })
+    }
+
+    async fn find_all(&mut self) -> Result<Option<Vec<ListedAnalysis>>, StoreError> {
+        let Some((ids, by_words)) = self.find_candidates()? else { return Ok(None) };
+        let mut candidates = Vec::with_capacity(ids.len());
+        for id in ids {
+            let (sql, values) = order_sql(self.tenant, self.query, self.query.after.as_ref(), 1);
+            let sql = sql.replacen("WHERE ", "WHERE id = ? AND ", 1);
+            candidates.extend(self.candidates(&sql, [vec![Value::from(id)], values].concat())?);
+        }
+        candidates.sort_unstable_by(|a, b| {
+            let key = |candidate: &ListCandidate| candidate.position.submitted_at;
+            key(b).cmp(&key(a)).then_with(|| b.position.call_id.as_str().cmp(a.position.call_id.as_str()))
+        });
+        let limit = self.query.limit;
+        let select = || self.select(&candidates, limit, !by_words);
+        let Some(selection) = self.interruption.within(MAX_INDEX_TIME, select)? else { return Ok(None) };
+        let is_whole = selection.examined == candidates.len() || selection.matches.len() == limit;
+        Ok(is_whole.then_some(selection.matches))
+    }
+}
+
+impl SqliteListReader<'_> {
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        lock(self.connection)
+    }
+
+    fn candidates(&self, sql: &str, values: Vec<Value>) -> Result<Vec<ListCandidate>, StoreError> {
+        let connection = self.connection();
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query(params_from_iter(values))?;
+        let mut candidates = Vec::new();
+        while let Some(row) = rows.next()? {
+            let call_id: String = row.get("call_id")?;
+            let call_id = CallId::parse(&call_id).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+            let submitted_at = Timestamp::from_millis(row.get("submitted_at")?);
+            candidates
+                .push(ListCandidate { id: row.get("id")?, position: ListPosition { submitted_at, call_id } });
+        }
+        Ok(candidates)
+    }
+
+    /// Examines candidates in their order until `wanted` of them match, or until the time to read transcripts is over.
+    fn select(
+        &self,
+        candidates: &[ListCandidate],
+        wanted: usize,
+        check_words: bool,
+    ) -> Result<ListSelection, StoreError> {
+        let connection = self.connection();
+        let ids = || candidates.iter().map(|candidate| candidate.id);
+        let (Some(first), Some(last)) = (ids().min(), ids().max()) else {
+            return Ok(ListSelection { matches: Vec::new(), examined: 0 });
+        };
+        let search = self.search.as_ref().filter(|_| check_words);
+        let words = search.map(|search| search.search(&connection, &(first..=last))).transpose()?;
+        let (mut selection, mut transcripts) = (ListSelection { matches: Vec::new(), examined: 0 }, 0);
+        let began = Instant::now();
+        for ListCandidate { id, .. } in candidates {
+            selection.examined += 1;
+            let of_words = words.as_ref().map_or(WordMatch::Yes, |words| words.of(*id));
+            if of_words == WordMatch::No || !self.has_tags(&connection, *id)? {
+                continue;
+            }
+            let is_match = match (of_words, search) {
+                (WordMatch::Undecided, Some(search)) => search.finds_in_result(&connection, *id)?,
+                _ => true,
+            };
+            if is_match {
+                selection.matches.extend(self.read(&connection, *id)?);
+            }
+            transcripts += usize::from(of_words == WordMatch::Undecided);
+            let is_slow = transcripts >= MIN_TRANSCRIPTS && began.elapsed() >= MAX_READING_TIME;
+            if selection.matches.len() == wanted || is_slow {
+                break;
+            }
+        }
+        Ok(selection)
+    }
+
+    fn has_tags(&self, connection: &Connection, id: i64) -> Result<bool, StoreError> {
+        for key in &self.query.filter.tags {
+            let has_tag: bool = connection
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM tags WHERE tenant = ? AND name = ? AND analysis = ?)",
+                )?
+                .query_row(params![self.tenant.as_str(), key.as_str(), id], |row| row.get(0))?;
+            if !has_tag {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads an analysis, unless it has another status than the filter.
+    fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedAnalysis>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id WHERE id = ?"
+        );
+        let mut select = connection.prepare_cached(&sql)?;
+        let mut rows = select.query([id])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let listed = read_listed(&SqliteRow::new(row))?;
+        let has_status = self.query.filter.status.is_none_or(|status| status == listed.analysis.status);
+        Ok(has_status.then_some(listed))
+    }
+
+    /// Finds the analyses with all words or with one of the tags. Returns whether they have the words. `None` if there are
+    /// too many or the search takes too long.
+    fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
+        let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
+        let by_words = self.search.as_ref().map(|search| {
+            let values = vec![text(&search.expression), Value::from(limit)];
+            ("SELECT rowid FROM search WHERE search MATCH ? LIMIT ?", values, true)
+        });
+        let by_tags = self.query.filter.tags.iter().map(|key| {
+            let values = vec![text(tenant), text(key.as_str()), Value::from(limit)];
+            ("SELECT analysis FROM tags WHERE tenant = ? AND name = ? LIMIT ?", values, false)
+        });
+        for (sql, values, is_of_words) in by_tags.chain(by_words) {
+            let connection = self.connection();
+            let find = || -> Result<Vec<i64>, StoreError> {
+                let mut select = connection.prepare_cached(sql)?;
+                let ids = select.query_map(params_from_iter(values), |row| row.get(0))?;
+                Ok(ids.collect::<Result<_, _>>()?)
+            };
+            if let Some(ids) = self.interruption.within(MAX_INDEX_TIME, find)?
+                && ids.len() <= MAX_MATCHES
+            {
+                return Ok(Some((ids, is_of_words)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Returns the statement for the next analyses in the order of the list, and its parameters. It checks the parts of the
+/// filter that are bounds of an index.
+pub(super) fn order_sql(
+    tenant: &TenantId,
+    query: &AnalysisQuery,
+    after: Option<&ListPosition>,
+    rows: usize,
+) -> (String, Vec<Value>) {
+    let filter = &query.filter;
+    let at = |at: Timestamp| Value::from(at.as_millis());
+    let (mut conditions, mut values) = (vec!["tenant = ?"], vec![text(tenant.as_str())]);
+    // `SQLite` uses a partial index only if its condition is written in the same way.
+    match filter.status {
+        Some(status) if status != Status::Completed => {
+            conditions.push("status = ? AND status <> 'completed'");
+            values.push(text(status.as_str()));
+        }
+        _ if filter.skips_analyses() => conditions.push("revision > 0"),
+        _ => {}
+    }
+    if let Some(after) = filter.submitted_after {
+        conditions.push("submitted_at > ?");
+        values.push(at(after));
+    }
+    if let Some(before) = filter.submitted_before {
+        conditions.push("submitted_at < ?");
+        values.push(at(before));
+    }
+    if let Some(position) = after {
+        conditions.push("(submitted_at, call_id) < (?, ?)");
+        values.extend([at(position.submitted_at), text(position.call_id.as_str())]);
+    }
+    values.push(Value::from(i64::try_from(rows).unwrap_or(i64::MAX)));
+    let sql = format!(
+        "SELECT id, submitted_at, call_id FROM analyses WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ?",
+        conditions.join(" AND ")
+    );
+    (sql, values)
+}

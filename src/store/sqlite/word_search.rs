@@ -1,0 +1,181 @@
+//! Searches in the full-text index, within a range of rows.
+//!
+//! FTS5 finds a word in a range of rows without reading the rest of its list. It cannot do so for a prefix: it merges the
+//! complete lists of all words with that prefix first, which takes seconds for `so*` in a large store. So a prefix is
+//! **expanded** to its shortest words, which are often the most frequent ones. If there are more words than that, the calls
+//! without any of them are decided by their transcripts.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::RangeInclusive;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::StoreError;
+use crate::domain::analysis::AnalysisResult;
+use crate::domain::ids::TenantId;
+use crate::domain::search::{SearchDocument, SearchQuery, Term};
+
+/// Lists the words of the full-text index. The table is temporary, because it belongs to a connection.
+pub(super) const TERMS_TABLE: &str =
+    "CREATE VIRTUAL TABLE temp.search_terms USING fts5vocab (main, search, instance)";
+/// Maximum number of words that a prefix is expanded to.
+const MAX_EXPANDED: usize = 32;
+/// Maximum number of look-ups to expand a prefix.
+const MAX_LOOKUPS: usize = 200;
+
+/// A search of one tenant.
+pub(super) struct WordSearch<'a> {
+    tenant: &'a TenantId,
+    query: &'a SearchQuery,
+    /// The whole search in the query language of FTS5.
+    pub(super) expression: String,
+    /// The search with expanded prefixes. Calls with these words match.
+    sufficient: Option<String>,
+    /// The search without the prefixes whose expansion is not complete. Calls without these words do not match.
+    necessary: Option<String>,
+}
+
+/// The calls of a range of rows.
+pub(super) struct RangeMatches {
+    /// Calls that match.
+    matching: HashSet<i64>,
+    /// Calls of which the transcript decides unless they match; `None` if all others do not match.
+    undecided: Option<HashSet<i64>>,
+}
+
+/// Whether a call matches a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WordMatch {
+    Yes,
+    No,
+    /// The transcript decides.
+    Undecided,
+}
+
+impl RangeMatches {
+    pub(super) fn of(&self, row: i64) -> WordMatch {
+        if self.matching.contains(&row) {
+            WordMatch::Yes
+        } else if self.undecided.as_ref().is_some_and(|undecided| undecided.contains(&row)) {
+            WordMatch::Undecided
+        } else {
+            WordMatch::No
+        }
+    }
+}
+
+impl<'a> WordSearch<'a> {
+    pub(super) fn new(
+        connection: &Connection,
+        tenant: &'a TenantId,
+        query: &'a SearchQuery,
+    ) -> Result<Self, StoreError> {
+        let terms = query.terms(tenant);
+        let (mut sufficient, mut necessary) = (Vec::new(), Vec::new());
+        let (mut is_possible, mut is_expanded, mut is_complete) = (true, true, true);
+        for term in &terms {
+            let (words, has_all_words) =
+                if term.prefix { expand(connection, &term.forms)? } else { (term.clone(), true) };
+            is_expanded &= !words.forms.is_empty();
+            is_possible &= !has_all_words || !words.forms.is_empty();
+            is_complete &= has_all_words;
+            if has_all_words {
+                necessary.push(words.clone());
+            }
+            sufficient.push(words);
+        }
+        Ok(Self {
+            tenant,
+            query,
+            expression: expression(&terms),
+            sufficient: is_expanded.then(|| expression(&sufficient)),
+            necessary: (is_possible && !is_complete).then(|| expression(&necessary)),
+        })
+    }
+
+    /// Searches a range of rows.
+    pub(super) fn search(
+        &self,
+        connection: &Connection,
+        rows: &RangeInclusive<i64>,
+    ) -> Result<RangeMatches, rusqlite::Error> {
+        let find = |expression: &str| -> Result<HashSet<i64>, rusqlite::Error> {
+            connection
+                .prepare_cached("SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ?")?
+                .query_map(params![expression, rows.start(), rows.end()], |row| row.get(0))?
+                .collect()
+        };
+        let matching = self.sufficient.as_deref().map(find).transpose()?.unwrap_or_default();
+        let undecided = self.necessary.as_deref().map(find).transpose()?;
+        Ok(RangeMatches { matching, undecided })
+    }
+
+    /// Whether the transcript of a call matches. A result that cannot be read does not match.
+    pub(super) fn finds_in_result(&self, connection: &Connection, row: i64) -> Result<bool, rusqlite::Error> {
+        let result: Option<String> = connection
+            .prepare_cached("SELECT result FROM results WHERE analysis = ?")?
+            .query_row([row], |row| row.get(0))
+            .optional()?;
+        let result = result.and_then(|result| serde_json::from_str::<AnalysisResult>(&result).ok());
+        Ok(result.is_some_and(|result| {
+            self.query.finds(self.tenant, &SearchDocument::of(self.tenant, &result.transcript))
+        }))
+    }
+}
+
+/// Returns terms in the query language of FTS5. The words contain no quotes.
+fn expression(terms: &[Term]) -> String {
+    let terms = terms.iter().map(|term| {
+        let star = if term.prefix { " *" } else { "" };
+        let forms: Vec<String> = term.forms.iter().map(|form| format!("\"{form}\"{star}")).collect();
+        format!("({})", forms.join(" OR "))
+    });
+    terms.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Expands the forms of a prefix to the shortest words with one of them. Returns whether these are all words.
+fn expand(connection: &Connection, prefixes: &[String]) -> Result<(Term, bool), rusqlite::Error> {
+    let (mut forms, mut has_all_words) = (Vec::new(), true);
+    for prefix in prefixes {
+        has_all_words &= add_words(connection, prefix, &mut forms)?;
+    }
+    Ok((Term { forms, prefix: false }, has_all_words))
+}
+
+/// Adds the shortest words with a prefix. Returns whether these are all words with it.
+///
+/// The words of a prefix form a tree: a branch for each next character. The function reads the tree level by level.
+fn add_words(
+    connection: &Connection,
+    prefix: &str,
+    words: &mut Vec<String>,
+) -> Result<bool, rusqlite::Error> {
+    let mut select = connection.prepare_cached(
+        "SELECT term FROM temp.search_terms WHERE term >= ? AND term < ? ORDER BY term LIMIT 1",
+    )?;
+    let (mut lookups, mut found) = (0, 0);
+    let mut branches = VecDeque::from([prefix.to_owned()]);
+    while let Some(branch) = branches.pop_front() {
+        let end = format!("{branch}{}", char::MAX);
+        let mut start = branch.clone();
+        loop {
+            if lookups == MAX_LOOKUPS || found == MAX_EXPANDED {
+                return Ok(false);
+            }
+            lookups += 1;
+            let term: Option<String> = select.query_row([&start, &end], |row| row.get(0)).optional()?;
+            let Some(term) = term else { break };
+            let Some(next) = term.strip_prefix(&branch).and_then(|rest| rest.chars().next()) else {
+                words.push(term);
+                found += 1;
+                start.push('\u{1}');
+                continue;
+            };
+            let mut child = branch.clone();
+            child.push(next);
+            start = format!("{child}{}", char::MAX);
+            branches.push_back(child);
+        }
+    }
+    Ok(true)
+}
