@@ -56,8 +56,7 @@ use crate::workers::{
 const KEY_RETENTION: Duration = Duration::from_hours(24);
 /// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Size of the memory for answers in bytes. It suffices for four reads of the largest page of events.
+/// Size of the memory budget of answers in bytes. It suffices for four reads of the largest page of events.
 const ANSWERS: usize = 32 << 20;
 
 /// Looks up an environment variable.
