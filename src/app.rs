@@ -30,6 +30,7 @@ use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
+use crate::domain::receivers::Receivers;
 use crate::env::Env;
 use crate::http::admin::Readiness;
 use crate::http::audio::RECORDINGS;
@@ -137,7 +138,9 @@ pub async fn start(
     let analyses = Arc::new(analyses);
     let feed =
         Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), answers.clone(), draining.clone()));
-    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone());
+    let receivers = Arc::new(Receivers::default());
+    let webhooks =
+        Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), receivers.clone());
 
     // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
     // cache.
@@ -196,6 +199,7 @@ pub async fn start(
         prober,
         permits: vendor_permits.clone(),
         tenants: tenants.clone(),
+        polling: settings.vendor.polling.clone(),
         request_timeout: settings.vendor.request_timeout,
         env: env.clone(),
     };
@@ -204,7 +208,7 @@ pub async fn start(
         &settings.callbacks,
         env.clone(),
         store.clone(),
-        sender,
+        (sender, receivers),
         tenants.clone(),
         encryption.clone(),
         wakes.deliverer.clone(),

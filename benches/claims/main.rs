@@ -14,6 +14,7 @@ mod postgres;
 
 use std::time::{Duration, Instant};
 
+use alovoice_gateway::domain::claim_order::ClaimOrder;
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::store::{DeliverySlots, Queue, WorkSlots};
 
@@ -60,7 +61,12 @@ async fn measure(engine: Engine, at_rest: usize, flood: usize) -> Costs {
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let slots = TENANTS
-            .map(|name| WorkSlots { tenant: tenant(name), free: CLAIMS_PER_TENANT, most: usize::MAX })
+            .map(|name| WorkSlots {
+                tenant: tenant(name),
+                free: CLAIMS_PER_TENANT,
+                most: usize::MAX,
+                order: ClaimOrder::OldestFirst,
+            })
             .to_vec();
         let claims = store.claim_work_across_tenants(Queue::Polls, slots, LEASE).await.unwrap();
         analyses.push(began.elapsed());
@@ -85,6 +91,7 @@ fn slots_for_deliveries() -> DeliverySlots {
         bytes: usize::MAX,
         per_tenant: CLAIMS_PER_TENANT,
         per_receiver: CLAIMS_PER_TENANT,
+        ..DeliverySlots::default()
     }
 }
 

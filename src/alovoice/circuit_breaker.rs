@@ -1,12 +1,20 @@
 //! The circuit breaker of one tenant: it decides whether requests to the vendor are allowed.
 //!
 //! ```text
-//!         5 failures in a row, or one with Retry-After           the pause is over
+//!     5 failures in a row, or one that asks for a pause          the pause is over
 //! closed ────────────────────────────────────────────► open ─────────────────────► half-open
 //!    ▲                                                   ▲                            │  │
 //!    │                                                   └──── the probe fails ───────┘  │
 //!    └──────────────── the vendor answers; the limit grows slowly ───────────────────────┘
 //! ```
+//!
+//! A call that always fails must not look like a vendor that is down:
+//!
+//! - While the vendor answers about other calls, only the first of a call's consecutive failures counts.
+//! - While the circuit is open, a call that has not failed may probe the vendor after each minimum interval. A call that has
+//!   failed waits for the end of the pause, which grows.
+//! - Calls that have failed share a limit of their own (`failed_limit`). It halves with each failure and doubles when such a
+//!   call succeeds.
 //!
 //! The breaker is pure: time and jitter are passed in.
 
@@ -25,19 +33,37 @@ const FAILURES_TO_OPEN: u32 = 5;
 /// Maximum pause between two probes. A `Retry-After` of the vendor can extend it, and so can a refused token, which
 /// only an operator can fix.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Time for which an answer shows that the vendor works and accepts the token. In this time, repeated failures of a call, one
+/// `Retry-After` and a refused token may concern a call alone.
+const ANSWER_VALIDITY: Duration = Duration::from_secs(60);
+/// Part of the concurrent requests that calls that have failed may always use.
+const MIN_FAILED_SHARE: usize = 8;
 
 /// State of the vendor, derived from one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VendorHealth {
-    /// The vendor answers this tenant, even if the answer cannot be used.
+    /// The vendor answers this tenant.
     Answering,
+    /// The vendor answers this tenant, but its answer about this call cannot be used.
+    Unusable,
     /// The vendor does not answer this tenant.
     Failing {
         /// Whether the vendor refused the tenant's token.
         token_refused: bool,
+        /// Whether the vendor limits the rate of requests.
+        is_throttled: bool,
         /// The value of the vendor's `Retry-After`.
         retry_after: Option<Duration>,
     },
+}
+
+/// A request that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EndedRequest {
+    pub(super) health: VendorHealth,
+    /// Whether the previous request about the same call failed.
+    pub(super) failed_before: bool,
+    pub(super) began: Timestamp,
 }
 
 /// The circuit breaker of one tenant.
@@ -51,36 +77,78 @@ pub(super) struct CircuitBreaker {
     /// Number of times that the circuit has opened since the full limit was last allowed. It determines the length of
     /// the next pause.
     openings: u32,
+    answered_at: Option<Timestamp>,
+    /// Maximum number of concurrent requests about calls that have failed.
+    failed_limit: usize,
+    failed_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CircuitState {
     /// After an outage the limit starts low, so that the work that has become due does not arrive all at once.
     Closed { limit: usize, failures: u32 },
-    /// No request is allowed before `until`. Afterwards the circuit is half-open: one request at a time is allowed.
-    Open { since: Timestamp, until: Timestamp },
+    /// No request is allowed before `unfailed_from`, then one request at a time about calls that have not failed. From `until` on
+    /// the circuit is half-open: one request at a time is allowed.
+    Open { since: Timestamp, unfailed_from: Timestamp, until: Timestamp },
 }
 
 impl CircuitBreaker {
     pub(super) const fn new(max_concurrency: usize, policy: PollingPolicy) -> Self {
         let state = CircuitState::Closed { limit: max_concurrency, failures: 0 };
-        Self { policy, max_concurrency, state, openings: 0 }
+        let (answered_at, failed_at) = (None, None);
+        Self {
+            policy,
+            max_concurrency,
+            state,
+            openings: 0,
+            answered_at,
+            failed_limit: max_concurrency,
+            failed_at,
+        }
     }
 
-    /// Returns the maximum number of concurrent requests now.
+    /// Returns the maximum number of concurrent requests now about calls that have not failed.
     pub(super) fn limit(&self, now: Timestamp) -> usize {
         match self.state {
+            CircuitState::Closed { limit, .. } => limit,
+            CircuitState::Open { .. } if self.unfailed_from(now).is_some() => 0,
+            CircuitState::Open { .. } => self.max_concurrency.min(1),
+        }
+    }
+
+    /// Returns the maximum number of concurrent requests now about calls that have failed.
+    pub(super) fn failed_limit(&self, now: Timestamp) -> usize {
+        match self.state {
+            CircuitState::Closed { .. } if self.has_failing_calls(now) => self.failed_limit,
             CircuitState::Closed { limit, .. } => limit,
             CircuitState::Open { .. } if self.open_until(now).is_some() => 0,
             CircuitState::Open { .. } => self.max_concurrency.min(1),
         }
     }
 
-    /// Returns the time when the next request is allowed; `None` if requests are allowed now.
+    /// Whether some calls have failed recently, so that they have a limit of their own.
+    pub(super) fn has_failing_calls(&self, now: Timestamp) -> bool {
+        // Each failing call is tried again within the maximum interval.
+        let memory = self.policy.max_interval.saturating_mul(2);
+        let recently = |at: Timestamp| at > now || now.since(at) <= memory;
+        self.failed_limit < self.max_concurrency && self.failed_at.is_some_and(recently)
+    }
+
+    /// Returns the time when the next request is allowed about a call that has failed; `None` if it is allowed now.
     pub(super) fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             // A clock that was set back must not extend the pause.
-            CircuitState::Open { since, until } if since <= now && now < until => Some(until),
+            CircuitState::Open { since, until, .. } if since <= now && now < until => Some(until),
+            CircuitState::Open { .. } | CircuitState::Closed { .. } => None,
+        }
+    }
+
+    /// Returns the time when the next request is allowed about a call that has not failed; `None` if it is allowed now.
+    pub(super) fn unfailed_from(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.state {
+            CircuitState::Open { since, unfailed_from, .. } if since <= now && now < unfailed_from => {
+                Some(unfailed_from)
+            }
             CircuitState::Open { .. } | CircuitState::Closed { .. } => None,
         }
     }
@@ -95,33 +163,58 @@ impl CircuitBreaker {
     pub(super) fn probe_at_once(&mut self, now: Timestamp) {
         self.openings = 0;
         self.state = match self.state {
-            CircuitState::Open { .. } => CircuitState::Open { since: now, until: now },
+            CircuitState::Open { .. } => CircuitState::Open { since: now, unfailed_from: now, until: now },
             CircuitState::Closed { limit, .. } => CircuitState::Closed { limit, failures: 0 },
         };
     }
 
-    /// Records the outcome of a request that began at `began` and ended at `now`; `jitter` is between 0 and 1.
-    pub(super) fn record(&mut self, health: VendorHealth, began: Timestamp, now: Timestamp, jitter: f64) {
-        match (self.state, health) {
-            (CircuitState::Closed { limit, .. }, VendorHealth::Answering) => self.close(limit),
-            (CircuitState::Open { .. }, VendorHealth::Answering) => self.close(1),
-            (
-                CircuitState::Closed { limit, failures },
-                VendorHealth::Failing { token_refused, retry_after },
-            ) => {
+    /// Records the outcome of a request that ended at `now`; `jitter` is between 0 and 1.
+    pub(super) fn record(&mut self, ended: EndedRequest, now: Timestamp, jitter: f64) {
+        self.limit_failing_calls(ended, now);
+        let VendorHealth::Failing { .. } = ended.health else {
+            self.answered_at = Some(now);
+            let previous = if let CircuitState::Closed { limit, .. } = self.state { limit } else { 1 };
+            self.close(previous);
+            return;
+        };
+        match self.state {
+            CircuitState::Closed { .. } if ended.failed_before && self.has_just_answered(now) => {}
+            CircuitState::Closed { limit, failures } => {
                 let failures = failures.saturating_add(1);
                 self.state = CircuitState::Closed { limit, failures };
-                if failures >= FAILURES_TO_OPEN || retry_after.is_some_and(|pause| !pause.is_zero()) {
-                    self.open(token_refused, retry_after, now, jitter);
+                if failures >= FAILURES_TO_OPEN || self.must_pause(ended.health, now) {
+                    self.open(ended.health, now, jitter);
                 }
             }
             // The request began before the circuit opened, so its failure adds no information.
-            (CircuitState::Open { since, .. }, VendorHealth::Failing { .. })
-                if began <= since && since <= now => {}
-            (CircuitState::Open { .. }, VendorHealth::Failing { token_refused, retry_after }) => {
-                self.open(token_refused, retry_after, now, jitter);
-            }
+            CircuitState::Open { since, .. } if ended.began <= since && since <= now => {}
+            CircuitState::Open { .. } => self.open(ended.health, now, jitter),
         }
+    }
+
+    fn limit_failing_calls(&mut self, ended: EndedRequest, now: Timestamp) {
+        if !self.has_failing_calls(now) {
+            self.failed_limit = self.max_concurrency;
+        }
+        if ended.health != VendorHealth::Answering {
+            let least = (self.max_concurrency / MIN_FAILED_SHARE).max(1);
+            self.failed_limit = (self.failed_limit / 2).max(least);
+            self.failed_at = Some(now);
+        } else if ended.failed_before {
+            self.failed_limit = self.failed_limit.saturating_mul(2).min(self.max_concurrency);
+        }
+    }
+
+    /// Whether one failure suffices to open the circuit: the vendor asks for a pause. If it has just answered about another
+    /// call, the pause may concern the failing call only, unless the vendor limits the rate.
+    fn must_pause(&self, health: VendorHealth, now: Timestamp) -> bool {
+        let VendorHealth::Failing { is_throttled, retry_after, .. } = health else { return false };
+        let asks = retry_after.is_some_and(|pause| !pause.is_zero());
+        asks && (is_throttled || !self.has_just_answered(now))
+    }
+
+    fn has_just_answered(&self, now: Timestamp) -> bool {
+        self.answered_at.is_some_and(|at| at <= now && now.since(at) < ANSWER_VALIDITY)
     }
 
     /// Closes the circuit after an answer and doubles the previous limit.
@@ -133,12 +226,21 @@ impl CircuitBreaker {
         }
     }
 
-    fn open(&mut self, token_refused: bool, retry_after: Option<Duration>, now: Timestamp, jitter: f64) {
+    fn open(&mut self, health: VendorHealth, now: Timestamp, jitter: f64) {
+        let VendorHealth::Failing { token_refused, is_throttled, retry_after } = health else { return };
         self.openings = self.openings.saturating_add(1);
-        let max = if token_refused { Duration::MAX } else { MAX_PAUSE.max(self.policy.min_interval) };
+        let just_answered = self.has_just_answered(now);
+        let only_operator_helps = token_refused && !just_answered;
+        let max = if only_operator_helps { Duration::MAX } else { MAX_PAUSE.max(self.policy.min_interval) };
         let pause = self.policy.backoff(self.openings, jitter).min(max);
+        let unfailed_pause = if only_operator_helps { pause } else { pause.min(self.policy.min_interval) };
         let floor = retry_after.unwrap_or_default().min(PollingPolicy::MAX_RETRY_AFTER);
-        self.state = CircuitState::Open { since: now, until: now + pause.max(floor) };
+        let unfailed_floor = if just_answered && !is_throttled { Duration::ZERO } else { floor };
+        self.state = CircuitState::Open {
+            since: now,
+            unfailed_from: now + unfailed_pause.max(unfailed_floor),
+            until: now + pause.max(floor),
+        };
     }
 }
 
@@ -173,18 +275,22 @@ impl From<Option<&VendorFault>> for VendorHealth {
 
 impl From<&VendorFault> for VendorHealth {
     fn from(fault: &VendorFault) -> Self {
-        let token_refused = match fault.code {
+        match fault.code {
+            FaultCode::CallNotFound | FaultCode::NoResult | FaultCode::SubmissionUnconfirmed => {
+                return Self::Answering;
+            }
             // Even an unreadable answer shows that the vendor works.
-            FaultCode::CallNotFound
-            | FaultCode::NoResult
-            | FaultCode::SubmissionUnconfirmed
-            | FaultCode::AnswerUnreadable => return Self::Answering,
-            FaultCode::TokenRefused => true,
-            FaultCode::VendorUnreachable
+            FaultCode::AnswerUnreadable => return Self::Unusable,
+            FaultCode::TokenRefused
+            | FaultCode::VendorUnreachable
             | FaultCode::VendorTimeout
             | FaultCode::VendorError
-            | FaultCode::VendorThrottled => false,
-        };
-        Self::Failing { token_refused, retry_after: fault.retry_after }
+            | FaultCode::VendorThrottled => {}
+        }
+        Self::Failing {
+            token_refused: fault.code == FaultCode::TokenRefused,
+            is_throttled: fault.code == FaultCode::VendorThrottled,
+            retry_after: fault.retry_after,
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Limits the requests to the vendor in flight, per tenant.
 //!
-//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it.
+//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it, and it gives calls that
+//! have failed a lower limit.
 
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::circuit_breaker::{CircuitBreaker, VendorHealth};
+use self::state::PermitState;
+use super::circuit_breaker::{CircuitBreaker, EndedRequest, VendorHealth};
+use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{CallId, TenantId};
 use crate::domain::polling::PollingPolicy;
 use crate::env::Env;
 
@@ -39,27 +43,28 @@ struct TenantPermits {
     any_released: Arc<Notify>,
 }
 
-struct PermitState {
-    breaker: CircuitBreaker,
-    in_flight: usize,
-    /// Number of lookups that wait for a permit. They get the next permits.
-    waiting: usize,
-}
-
 /// Right to have one request in flight. Dropping it releases the permit.
 pub struct VendorPermit {
     permits: Arc<TenantPermits>,
     acquired_at: Timestamp,
-    _lookup: Option<OwnedSemaphorePermit>,
+    /// Whether the previous request about the same call failed.
+    failed_before: bool,
+    lookup: Option<Lookup>,
+}
+
+/// The call of a lookup and the lookup's place.
+struct Lookup {
+    call_id: CallId,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The permits that workers may take now. While this value exists, no other task takes a permit.
 pub struct FreePermits<'a> {
-    /// The number of free permits of each tenant that has any.
-    pub by_tenant: Vec<(TenantId, usize)>,
+    /// The number of free permits of each tenant that has any, and the order in which calls get them.
+    pub by_tenant: Vec<(TenantId, usize, ClaimOrder)>,
     /// Tenants whose circuit is open.
     pub open_circuits: Vec<TenantId>,
-    /// Time when the first of the open circuits allows a request again.
+    /// Time when the first of the open circuits allows a request, or allows one about calls that have failed.
     pub next_probe: Option<Timestamp>,
     permits: &'a VendorPermits,
     _taking: MutexGuard<'a, ()>,
@@ -86,7 +91,7 @@ impl VendorPermits {
             let breaker = CircuitBreaker::new(limit, policy.clone());
             let permits = TenantPermits {
                 tenant: tenant.clone(),
-                state: Mutex::new(PermitState { breaker, in_flight: 0, waiting: 0 }),
+                state: Mutex::new(PermitState::new(breaker)),
                 lookups: Arc::new(Semaphore::new((limit / 4).max(1))),
                 released: Notify::new(),
                 env: env.clone(),
@@ -111,37 +116,45 @@ impl VendorPermits {
         };
         for (tenant, permits) in &self.tenants {
             let state = permits.state();
-            if let Some(at) = state.breaker.open_until(now) {
+            if let Some(until) = state.breaker.open_until(now) {
                 free.open_circuits.push(tenant.clone());
+                let at = state.breaker.unfailed_from(now).unwrap_or(until);
                 free.next_probe = free.next_probe.into_iter().chain([at]).min();
             }
             let taken = state.in_flight + state.waiting;
             let count = state.breaker.limit(now).saturating_sub(taken);
             if count > 0 {
-                free.by_tenant.push((tenant.clone(), count));
+                let order = state.order(now, self.env.entropy.fraction());
+                free.by_tenant.push((tenant.clone(), count, order));
             }
         }
         free
     }
 
-    /// Waits for a permit for a lookup and takes it.
+    /// Waits for a permit for a lookup of this call and takes it.
     ///
     /// # Errors
     /// [`CircuitOpen`], without waiting, if the circuit is open.
-    pub async fn acquire_for_lookup(&self, tenant: &TenantId) -> Result<VendorPermit, CircuitOpen> {
+    pub async fn acquire_for_lookup(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<VendorPermit, CircuitOpen> {
         let permits = self.tenants.get(tenant).ok_or(CircuitOpen { until: None })?;
-        self.check_circuit(permits)?;
-        let lookup = Arc::clone(&permits.lookups).acquire_owned().await.ok();
+        self.check_circuit(permits, call_id)?;
+        let place = Arc::clone(&permits.lookups).acquire_owned().await.ok();
         let _waiting = WaitingLookup::begin(permits);
         loop {
             // Created before the check, so that a permit released in between is not missed.
             let released = permits.released.notified();
             {
                 let _taking = self.taking.lock().await;
-                self.check_circuit(permits)?;
+                self.check_circuit(permits, call_id)?;
                 let mut state = permits.state();
                 if state.in_flight < state.breaker.limit(self.env.clock.now()) {
-                    return Ok(permits.take(&mut state, lookup));
+                    let failed_before = state.failed_lookups.contains(call_id);
+                    let lookup = Lookup { call_id: call_id.clone(), _place: place };
+                    return Ok(permits.take(&mut state, failed_before, Some(lookup)));
                 }
             }
             released.await;
@@ -161,8 +174,14 @@ impl VendorPermits {
         self.released.notified().await;
     }
 
-    fn check_circuit(&self, permits: &TenantPermits) -> Result<(), CircuitOpen> {
-        match permits.state().breaker.open_until(self.env.clock.now()) {
+    fn check_circuit(&self, permits: &TenantPermits, call_id: &CallId) -> Result<(), CircuitOpen> {
+        let (state, now) = (permits.state(), self.env.clock.now());
+        let until = if state.failed_lookups.contains(call_id) {
+            state.breaker.open_until(now)
+        } else {
+            state.breaker.unfailed_from(now)
+        };
+        match until {
             Some(at) => Err(CircuitOpen { until: Some(at) }),
             None => Ok(()),
         }
@@ -170,10 +189,11 @@ impl VendorPermits {
 }
 
 impl FreePermits<'_> {
-    /// Takes one of the free permits; `None` if the tenant is not configured.
-    pub fn take(&self, tenant: &TenantId) -> Option<VendorPermit> {
+    /// Takes one of the free permits; `None` if the tenant is not configured. `failed_before` says whether the previous request
+    /// about the same call failed.
+    pub fn take(&self, tenant: &TenantId, failed_before: bool) -> Option<VendorPermit> {
         let permits = self.permits.tenants.get(tenant)?;
-        Some(permits.take(&mut permits.state(), None))
+        Some(permits.take(&mut permits.state(), failed_before, None))
     }
 }
 
@@ -183,13 +203,19 @@ impl TenantPermits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, state: &mut PermitState, lookup: Option<OwnedSemaphorePermit>) -> VendorPermit {
+    fn take(
+        self: &Arc<Self>,
+        state: &mut PermitState,
+        failed_before: bool,
+        lookup: Option<Lookup>,
+    ) -> VendorPermit {
         state.in_flight += 1;
+        state.failed_in_flight += usize::from(failed_before && lookup.is_none());
         if !state.breaker.is_closed() {
             tracing::info!(tenant = %self.tenant, "circuit half-open: one probe request is sent");
         }
         let acquired_at = self.env.clock.now();
-        VendorPermit { permits: Arc::clone(self), acquired_at, _lookup: lookup }
+        VendorPermit { permits: Arc::clone(self), acquired_at, failed_before, lookup }
     }
 }
 
@@ -213,7 +239,11 @@ impl VendorPermit {
         }
         let mut state = self.permits.state();
         let was_closed = state.breaker.is_closed();
-        state.breaker.record(health, self.acquired_at, now, env.entropy.fraction());
+        let ended = EndedRequest { health, failed_before: self.failed_before, began: self.acquired_at };
+        state.breaker.record(ended, now, env.entropy.fraction());
+        if let Some(lookup) = &self.lookup {
+            state.remember_lookup(&lookup.call_id, health != VendorHealth::Answering);
+        }
         let (is_closed, until) = (state.breaker.is_closed(), state.breaker.open_until(now));
         drop(state);
         let is_open = env.metrics.breakers_open.with_label_values(&[tenant.as_str()]);
@@ -235,7 +265,11 @@ impl VendorPermit {
 impl Drop for VendorPermit {
     fn drop(&mut self) {
         // The permit is released before the listeners are notified.
-        self.permits.state().in_flight -= 1;
+        {
+            let mut state = self.permits.state();
+            state.in_flight -= 1;
+            state.failed_in_flight -= usize::from(self.failed_before && self.lookup.is_none());
+        }
         self.permits.released.notify_waiters();
         self.permits.any_released.notify_one();
     }

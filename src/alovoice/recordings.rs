@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Response};
 use url::Url;
 
 use super::faults::transport;
 use crate::domain::lifecycle::VendorFault;
+use crate::domain::vendor_token::VendorToken;
 use crate::http_client::Network;
 
 /// Request headers that are passed on to the vendor: ranges and conditions (RFC 9110, 13 and 14).
@@ -31,6 +33,8 @@ pub struct RecordingRequest<'a> {
     pub path: &'a str,
     /// Whether only the headers are requested.
     pub head: bool,
+    /// The token of the tenant. Headers of the answer that contain it are not passed on.
+    pub token: &'a VendorToken,
     /// The caller's headers that are in [`REQUEST_HEADERS`].
     pub headers: &'a [(&'static str, Vec<u8>)],
 }
@@ -38,6 +42,7 @@ pub struct RecordingRequest<'a> {
 /// A recording whose body has not been read yet.
 pub struct Recording {
     response: Response,
+    headers: Vec<(&'static str, HeaderValue)>,
     network: Network,
 }
 
@@ -83,7 +88,8 @@ impl Recordings {
             http = http.header(*name, &value[..]);
         }
         let response = http.send().await.map_err(|error| transport(&self.network, &error))?;
-        Ok(Recording { response, network: self.network.clone() })
+        let headers = headers_without(request.token, response.headers());
+        Ok(Recording { response, headers, network: self.network.clone() })
     }
 }
 
@@ -95,10 +101,7 @@ impl Recording {
 
     /// Returns the headers that describe the recording.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let headers = self.response.headers();
-        RESPONSE_HEADERS
-            .into_iter()
-            .filter_map(|name| headers.get(name).map(|value| (name, value.as_bytes())))
+        self.headers.iter().map(|(name, value)| (*name, value.as_bytes()))
     }
 
     /// Returns the bytes as they arrive. A lost connection is an error, so a caller never mistakes a part for the
@@ -113,4 +116,21 @@ impl Recording {
             }
         })
     }
+}
+
+/// Returns the headers of an answer that are passed on to the caller.
+fn headers_without(token: &VendorToken, headers: &HeaderMap) -> Vec<(&'static str, HeaderValue)> {
+    let found = RESPONSE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name)?)));
+    // A number in a range can equal a token of digits by chance.
+    let is_safe = |(name, value): &(&str, &HeaderValue)| match *name {
+        "accept-ranges" | "content-range" | "content-length" => is_range(value.as_bytes()),
+        _ => !token.is_in(value.as_bytes()),
+    };
+    found.filter(is_safe).map(|(name, value)| (name, value.clone())).collect()
+}
+
+/// Whether the value is a length, or a range in bytes (RFC 9110, 14.3 and 14.4).
+fn is_range(value: &[u8]) -> bool {
+    let range = value.strip_prefix(b"bytes").or_else(|| value.strip_prefix(b"none")).unwrap_or(value);
+    range.iter().all(|byte| byte.is_ascii_digit() || b" -/*".contains(byte))
 }

@@ -13,6 +13,7 @@ use super::permits::VendorPermit;
 use super::shape::shape_of;
 use crate::domain::answer_shape::AnswerShape;
 use crate::domain::lifecycle::{PollOutcome, VendorFault};
+use crate::domain::vendor_token::VendorToken;
 
 /// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
 const MAX_ETAG_BYTES: usize = 256;
@@ -68,7 +69,8 @@ impl VendorClient {
         if status == StatusCode::NOT_MODIFIED {
             return Ok(VendorAnswer::new(PollOutcome::Unchanged, None));
         }
-        let (new_etag, content_type) = (etag_of(response.headers()), content_type_of(response.headers()));
+        let (new_etag, content_type) =
+            (etag_of(response.headers(), request.token), content_type_of(response.headers()));
         let content_type = content_type.as_deref();
         let shape = |body: &[u8]| shape_of(status.as_u16(), content_type, body, request.call_id);
         let is_unfinished = matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT);
@@ -110,8 +112,9 @@ impl VendorClient {
     }
 }
 
-fn etag_of(headers: &HeaderMap) -> Option<String> {
-    text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES)
+/// Returns the `ETag`. One that contains the token is not stored, so the next poll is unconditional.
+fn etag_of(headers: &HeaderMap, token: &VendorToken) -> Option<String> {
+    text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES && !token.is_in(etag.as_bytes()))
 }
 
 const fn poll_label(outcome: &PollOutcome) -> &'static str {

@@ -84,9 +84,8 @@ async fn ask(
         Ok(false) => {}
         Err(error) => return Err(LookupOutcome::Store(error.to_string())),
     }
-    let taken =
-        tokio::time::timeout(LOOKUP_PATIENCE, analyses.vendor_permits.acquire_for_lookup(tenant.id())).await;
-    let permit = match taken {
+    let acquire = analyses.vendor_permits.acquire_for_lookup(tenant.id(), &key.1);
+    let permit = match tokio::time::timeout(LOOKUP_PATIENCE, acquire).await {
         Ok(Ok(permit)) => permit,
         Ok(Err(circuit)) => {
             let retry_after = circuit.until.map(|until| until.since(analyses.env.clock.now()));

@@ -109,7 +109,8 @@ impl Analyses {
         let path = self.recording_path(tenant, call_id, trace).await?;
         let unavailable =
             |fault: VendorFault| AnalysesError::VendorUnavailable { retry_after: fault.retry_after };
-        let request = RecordingRequest { path: &path, head, headers };
+        let token = tenant.vendor_token();
+        let request = RecordingRequest { path: &path, head, token: &token, headers };
         let recording = self.vendor.recording((tenant.id(), call_id), request, trace).await;
         let recording = recording.map_err(unavailable)?;
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }

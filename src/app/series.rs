@@ -37,6 +37,7 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         for counter in [
             &metrics.rate_limited,
             &metrics.callbacks_given_up,
+            &metrics.results_discarded,
             &metrics.vendor_token_refusals,
             &metrics.submissions_unconfirmed,
             &metrics.submissions_repeated,

@@ -13,6 +13,6 @@ pub mod send;
 pub mod sign;
 
 pub use guard::{Forbidden, Guard};
-pub use resolve::{Lookup, SystemLookup};
+pub use resolve::{Lookup, SystemLookup, hold_during_lookups};
 pub use send::{Outgoing, Sender, Sent};
 pub use sign::{SignatureError, SignedHeaders, sign, verify};

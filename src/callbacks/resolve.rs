@@ -4,12 +4,15 @@
 //! of them. The client connects to the addresses returned here and does not resolve the name again, so a name whose address
 //! changes between check and use (DNS rebinding) has no effect.
 
+use std::any::Any;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use super::guard::Guard;
 
@@ -23,14 +26,41 @@ pub trait Lookup: Send + Sync {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
+/// Maximum number of lookups in progress. Each needs a blocking thread, and the store needs some of them too.
+const MAX_LOOKUPS: usize = 256;
+
+tokio::task_local! {
+    /// Released when the attempt and its lookups have ended.
+    static HELD: Arc<dyn Any + Send + Sync>;
+}
+
+/// Runs an attempt. `held` is dropped when the attempt and its lookups have ended. The operating system cannot cancel a lookup, so a
+/// name server that does not answer occupies a thread after the attempt has timed out.
+pub async fn hold_during_lookups<F: Future>(held: Arc<dyn Any + Send + Sync>, attempt: F) -> F::Output {
+    HELD.scope(held, attempt).await
+}
+
 /// The resolver of the operating system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemLookup;
+#[derive(Debug, Clone)]
+pub struct SystemLookup(Arc<Semaphore>);
+
+impl Default for SystemLookup {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
+    }
+}
 
 #[async_trait]
 impl Lookup for SystemLookup {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+        let held = HELD.try_with(Arc::clone).ok();
+        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
+        let name = name.to_owned();
+        let lookup = move || {
+            let _until_it_ends = (held, permit);
+            Ok((&name[..], 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+        };
+        spawn_blocking(lookup).await.map_err(io::Error::other)?
     }
 }
 

@@ -25,6 +25,9 @@ use crate::http_client::{Network, causes};
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
+/// Maximum time for the body after the head of an answer. The status decides the outcome, so a slow body must not hold a slot.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
 /// rarely uses a connection that its receiver is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
@@ -85,7 +88,7 @@ impl Sender {
     /// # Errors
     /// If the HTTP client cannot be built.
     pub fn new(settings: &CallbackSettings, network: &Network) -> Result<Self, BuildError> {
-        Self::with_lookup(settings, network, Arc::new(SystemLookup))
+        Self::with_lookup(settings, network, Arc::new(SystemLookup::default()))
     }
 
     /// Creates a sender with another source of addresses.
@@ -127,7 +130,7 @@ impl Sender {
             Ok(Ok(answer)) => {
                 let status = answer.status();
                 let outcome = judge(&answer, outgoing.timestamp);
-                let left = self.timeout.saturating_sub(began.elapsed());
+                let left = self.timeout.saturating_sub(began.elapsed()).min(BODY_TIMEOUT);
                 (outcome, Some(status.as_u16()), first_bytes(answer, left).await)
             }
         };
@@ -197,8 +200,8 @@ fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
     }
 }
 
-/// Reads the first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or at the
-/// deadline.
+/// Reads the first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or when no
+/// time is left.
 async fn first_bytes(mut answer: Response, left: Duration) -> Vec<u8> {
     let mut kept = Vec::new();
     let read = async {

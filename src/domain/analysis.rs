@@ -2,6 +2,7 @@
 //!
 //! [`super::lifecycle`] has the transitions between the states.
 
+mod content;
 mod reanalysis;
 mod submission;
 mod work;
@@ -19,6 +20,7 @@ use super::tags::Tag;
 use super::trace::TraceContext;
 use super::transcript::Turn;
 
+pub use self::content::MissingContent;
 pub use self::reanalysis::{LastReanalysis, Reanalysis, ReanalysisOutcome, ReanalysisStatus};
 pub use self::submission::{Metadata, MetadataTooLarge, Submission, SubmissionCallback};
 pub use self::work::{Stage, Work};
@@ -97,7 +99,7 @@ pub struct Failure {
 /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
 /// `call_not_found` (AloVoice does not know the call, or does not know it yet), `no_result` (AloVoice answered without a
 /// result; `detail` has its words), `submission_unconfirmed` (AloVoice may or may not have accepted the call) or
-/// `answer_unreadable`.
+/// `answer_unreadable` (the answer was invalid, or had less content than the stored result).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -117,7 +119,7 @@ pub enum FaultCode {
     NoResult,
     /// The vendor may have accepted the call: its answers do not show whether it did.
     SubmissionUnconfirmed,
-    /// The answer of the vendor was invalid.
+    /// The answer of the vendor was invalid, or had less content than the stored result.
     AnswerUnreadable,
 }
 

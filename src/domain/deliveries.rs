@@ -89,6 +89,11 @@ impl Delivery {
     pub const fn attempts_of_round(&self) -> u32 {
         self.attempts.saturating_sub(self.earlier_attempts)
     }
+
+    /// Returns the key for limits per receiver, as [`Destination::receiver`] does.
+    pub fn receiver(&self) -> String {
+        self.webhook.map_or_else(|| self.url.receiver(), |webhook| webhook.to_string())
+    }
 }
 
 /// Receiver of a new delivery.

@@ -226,7 +226,7 @@ impl Analysis {
         work.stage = Stage::Settle;
         work.due_at = context.now + context.policy.settle_after;
         work.errors = 0;
-        work.etag.clone_from(&obtained.etag);
+        work.keep_etag_of(&obtained);
         self.work = Some(work);
         let event = if first { EventKind::AnalysisCompleted } else { EventKind::AnalysisUpdated };
         Effect { event: Some(event), obtained: Some(obtained), ..Effect::none() }

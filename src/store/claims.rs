@@ -1,15 +1,21 @@
 //! Claims of work by lease: how much may be claimed, and what a claim returns.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::domain::analysis::Analysis;
+use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
 use crate::domain::ids::{TenantId, WebhookId};
+use crate::domain::receivers::Receivers;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
+
+/// Number of a tenant's due analyses among which a claim searches those whose last request did not fail.
+pub(super) const UNFAILED_WINDOW: usize = 256;
 
 /// The two queues of work on analyses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +68,8 @@ pub struct WorkSlots {
     pub free: usize,
     /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it once.
     pub most: usize,
+    /// Order in which the analyses are claimed.
+    pub order: ClaimOrder,
 }
 
 /// Current state of the webhook of a claimed delivery.
@@ -88,19 +96,39 @@ pub struct ClaimedDelivery {
     pub body: Bytes,
 }
 
+/// Slots that only one tenant uses, and its share of the others, in one claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantSlots {
+    /// Number of slots that other tenants cannot take.
+    pub own: usize,
+    /// Number of body bytes in these slots.
+    pub own_bytes: usize,
+    /// Maximum number of body bytes of the tenant in the shared slots.
+    pub shared_bytes: usize,
+}
+
+impl TenantSlots {
+    /// No own slots, and shared slots without a limit of bytes.
+    pub(super) const SHARED: Self = Self { own: 0, own_bytes: 0, shared_bytes: usize::MAX };
+}
+
 /// Limits of one claim of deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlots {
     /// Tenants whose deliveries may be claimed.
     pub tenants: Vec<TenantId>,
-    /// Maximum number of deliveries in this claim.
+    /// Maximum number of deliveries in this claim, except for those in the tenants' own slots.
     pub total: usize,
-    /// Maximum number of body bytes in this claim. The delivery that exceeds it is the last one claimed.
+    /// Maximum number of body bytes of these deliveries. The delivery that exceeds it is the last one claimed.
     pub bytes: usize,
+    /// Slots of each tenant. A tenant that is not listed has none of its own.
+    pub by_tenant: HashMap<TenantId, TenantSlots>,
     /// Maximum number of deliveries of one tenant in progress, over all replicas.
     pub per_tenant: usize,
     /// Maximum number of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
+    /// Health of the receivers; `None` if it does not limit the claim.
+    pub receivers: Option<Arc<Receivers>>,
 }
 
 /// Returns the usage of the attempts that begin with a claim.

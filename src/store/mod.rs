@@ -73,7 +73,8 @@ pub use self::analyses::{AnalysisStore, SizedRead};
 pub use self::analysis_rows::StoredAnalysis;
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
 pub use self::claims::{
-    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, WorkSlots,
+    ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, TenantSlots,
+    WorkSlots,
 };
 pub use self::clock::ClockStore;
 pub use self::deliveries::{DeliveryStore, Sending};

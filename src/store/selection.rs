@@ -4,11 +4,17 @@
 //! more deliveries are due and slots are left, the claim also scans up to [`RECEIVERS_PER_CLAIM`] receivers of the
 //! tenant, one after another, and takes the oldest deliveries of each. The next claim continues the scan after the
 //! last receiver.
+//!
+//! Receivers that never answer hold their slots until the time-out. Others have room anyway:
+//!
+//! - A tenant has slots of its own. It uses the shared slots only when these are taken.
+//! - A quarter of a tenant's slots is for receivers that answered the last delivery promptly.
+//! - A receiver that does not answer is paused ([`Receivers`](crate::domain::receivers::Receivers)).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::claims::DeliverySlots;
+use super::claims::{DeliverySlots, TenantSlots};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::webhooks::{DeliveryLimit, Health};
@@ -35,6 +41,10 @@ pub(super) struct Candidate {
 /// The deliveries selected so far, of all tenants.
 pub(super) struct Selection<'a> {
     slots: &'a DeliverySlots,
+    now: Timestamp,
+    /// Number of selected deliveries in shared slots.
+    shared: usize,
+    /// Number of body bytes that are left for shared slots.
     bytes: usize,
     rows: Vec<i64>,
 }
@@ -42,11 +52,15 @@ pub(super) struct Selection<'a> {
 /// The selection of deliveries of one tenant.
 pub(super) struct Share<'s, 'a> {
     selection: &'s mut Selection<'a>,
+    tenant: &'a TenantId,
     /// Number of deliveries in progress or selected, by receiver.
     busy: HashMap<String, usize>,
-    /// The limits of receivers that are disabled or paused.
+    /// The limits of webhooks that are disabled or paused.
     limits: HashMap<String, usize>,
+    slots: TenantSlots,
     free: usize,
+    /// Number of slots that are left for receivers that are not known to be prompt.
+    free_unproven: usize,
 }
 
 /// The limits of a tenant's webhooks that are disabled or paused.
@@ -68,12 +82,8 @@ impl WebhookLimits {
         paused_until: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let limit = match (Health { paused_until, ..Health::default() }).delivery_limit(now) {
-            _ if is_disabled => 0,
-            DeliveryLimit::Unlimited => usize::MAX,
-            DeliveryLimit::Probing => 1,
-            DeliveryLimit::Paused(_) => 0,
-        };
+        let health = Health { paused_until, ..Health::default() };
+        let limit = if is_disabled { 0 } else { most(health.delivery_limit(now)) };
         self.limits.insert(webhook, limit);
         if !is_disabled && limit == 0 {
             self.next_end = self.next_end.into_iter().chain(paused_until).min();
@@ -81,24 +91,48 @@ impl WebhookLimits {
     }
 }
 
+/// Returns the maximum number of deliveries in progress.
+const fn most(limit: DeliveryLimit) -> usize {
+    match limit {
+        DeliveryLimit::Unlimited => usize::MAX,
+        DeliveryLimit::Probing => 1,
+        DeliveryLimit::Paused(_) => 0,
+    }
+}
+
 impl<'a> Selection<'a> {
-    pub(super) fn new(slots: &'a DeliverySlots) -> Self {
-        Self { slots, bytes: slots.bytes, rows: Vec::new() }
+    pub(super) fn new(slots: &'a DeliverySlots, now: Timestamp) -> Self {
+        Self { slots, now, shared: 0, bytes: slots.bytes, rows: Vec::new() }
     }
 
-    /// Whether no further delivery can be selected. Another claim follows when a slot becomes free.
-    pub(super) fn is_full(&self) -> bool {
-        self.rows.len() >= self.slots.total || self.bytes == 0
+    /// Whether no further delivery of the tenant can be selected. Another claim follows when a slot becomes free.
+    pub(super) fn is_full_for(&self, tenant: &TenantId) -> bool {
+        self.are_shared_slots_taken() && self.slots_of(tenant).own == 0
+    }
+
+    fn are_shared_slots_taken(&self) -> bool {
+        self.shared >= self.slots.total || self.bytes == 0
+    }
+
+    fn slots_of(&self, tenant: &TenantId) -> TenantSlots {
+        self.slots.by_tenant.get(tenant).copied().unwrap_or(TenantSlots::SHARED)
     }
 
     /// Begins the selection for a tenant. `busy` is the number of deliveries in progress by receiver.
     pub(super) fn tenant<'s>(
         &'s mut self,
+        tenant: &'a TenantId,
         busy: HashMap<String, usize>,
         limits: HashMap<String, usize>,
     ) -> Share<'s, 'a> {
-        let free = self.slots.per_tenant.saturating_sub(busy.values().sum());
-        Share { selection: self, busy, limits, free }
+        let per_tenant = self.slots.per_tenant;
+        let free = per_tenant.saturating_sub(busy.values().sum());
+        let free_unproven = self.slots.receivers.as_ref().map_or(usize::MAX, |receivers| {
+            let unproven = busy.iter().filter(|(receiver, _)| !receivers.is_prompt(tenant, receiver));
+            (per_tenant - per_tenant / 4).saturating_sub(unproven.map(|(_, busy)| *busy).sum())
+        });
+        let slots = self.slots_of(tenant);
+        Share { selection: self, tenant, busy, limits, slots, free, free_unproven }
     }
 
     pub(super) fn into_rows(self) -> Vec<i64> {
@@ -109,21 +143,49 @@ impl<'a> Selection<'a> {
 impl Share<'_, '_> {
     /// Whether another delivery of the tenant could be selected.
     pub(super) fn has_free_slots(&self) -> bool {
-        self.free > 0 && !self.selection.is_full()
+        let receivers = self.selection.slots.receivers.as_ref();
+        let has_room = self.slots.own > 0 || !self.selection.are_shared_slots_taken();
+        let has_receiver =
+            self.free_unproven > 0 || receivers.is_some_and(|receivers| receivers.has_prompt(self.tenant));
+        self.free > 0 && has_room && has_receiver
     }
 
     /// Selects a delivery if the claim, the tenant and the receiver have a free slot.
     pub(super) fn offer(&mut self, candidate: Candidate) {
-        let has_free_slots = self.has_free_slots();
-        let per_receiver = self.selection.slots.per_receiver;
-        let most =
-            self.limits.get(&candidate.receiver).map_or(per_receiver, |limit| per_receiver.min(*limit));
-        let busy = self.busy.entry(candidate.receiver).or_default();
-        if has_free_slots && *busy < most && !self.selection.rows.contains(&candidate.row) {
-            *busy += 1;
-            self.free -= 1;
-            self.selection.bytes = self.selection.bytes.saturating_sub(candidate.size);
-            self.selection.rows.push(candidate.row);
+        let is_own = self.slots.own > 0 && candidate.size <= self.slots.own_bytes;
+        let fits = is_own || (!self.selection.are_shared_slots_taken() && self.slots.shared_bytes > 0);
+        if self.free == 0 || !fits || self.selection.rows.contains(&candidate.row) {
+            return;
         }
+        let (most, is_prompt) = self.limit(&candidate.receiver);
+        if !is_prompt && self.free_unproven == 0 {
+            return;
+        }
+        let busy = self.busy.entry(candidate.receiver).or_default();
+        if *busy >= most {
+            return;
+        }
+        *busy += 1;
+        self.free -= 1;
+        self.free_unproven -= usize::from(!is_prompt);
+        if is_own {
+            self.slots.own -= 1;
+            self.slots.own_bytes -= candidate.size;
+        } else {
+            self.slots.shared_bytes = self.slots.shared_bytes.saturating_sub(candidate.size);
+            self.selection.shared += 1;
+            self.selection.bytes = self.selection.bytes.saturating_sub(candidate.size);
+        }
+        self.selection.rows.push(candidate.row);
+    }
+
+    /// Returns the maximum number of deliveries in progress to a receiver, and whether the receiver is known to be prompt.
+    fn limit(&self, receiver: &str) -> (usize, bool) {
+        let slots = self.selection.slots;
+        let of_webhook = self.limits.get(receiver).copied().unwrap_or(usize::MAX);
+        let Some(receivers) = &slots.receivers else { return (slots.per_receiver.min(of_webhook), true) };
+        let of_receiver = most(receivers.delivery_limit(self.tenant, receiver, self.selection.now));
+        let is_prompt = receivers.is_prompt(self.tenant, receiver);
+        (slots.per_receiver.min(of_webhook).min(of_receiver), is_prompt)
     }
 }

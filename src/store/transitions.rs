@@ -10,7 +10,7 @@ use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, json, values};
 use super::{Change, StoreError, events, learned_answers};
-use crate::domain::analysis::{Analysis, AnalysisResult, Stage};
+use crate::domain::analysis::{Analysis, AnalysisResult, MissingContent, Stage};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::ids::TenantId;
@@ -33,6 +33,8 @@ pub struct Applied {
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when the step changed it.
     pub confirmation: Option<Confirmation>,
+    /// Content that a result lacked, which therefore did not replace the stored one.
+    pub discarded: Option<MissingContent>,
 }
 
 /// Analyses that failed because their deadline passed.
@@ -163,9 +165,10 @@ async fn transition(
         learned.learn(transaction, &analysis.tenant, &effect.pending).await?;
     }
     let (event, probe, confirmation) = (effect.event, effect.probe, effect.confirmation);
+    let discarded = effect.discarded;
     notify(transaction, &analysis, was_finished);
     follow(transaction, row, &analysis, effect, &context).await?;
-    Ok(Applied { analysis, event, polls: 0, probe, confirmation })
+    Ok(Applied { analysis, event, polls: 0, probe, confirmation, discarded })
 }
 
 /// Returns the context of a transition.

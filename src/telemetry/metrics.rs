@@ -76,6 +76,8 @@ metrics! {
         "Duration of requests to AloVoice in seconds, by operation and outcome.";
     vendor_answer_warnings: IntCounterVec = "vendor_answer_warnings_total" ["code"],
         "Number of results of AloVoice in which the gateway tolerated a deviation, by kind of deviation.";
+    results_discarded: IntCounterVec = "vendor_results_discarded_total" ["tenant"],
+        "Number of results of AloVoice that did not replace the stored result because they had less content.";
     breakers_open: IntGaugeVec = "vendor_breakers_open" ["tenant"],
         "1 while the circuit breaker to AloVoice is open for a tenant, else 0.";
     vendor_token_refusals: IntCounterVec = "vendor_token_refusals_total" ["tenant"],

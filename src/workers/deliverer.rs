@@ -1,7 +1,7 @@
 //! Delivers events to webhooks and callbacks. Each attempt is stored before its request is sent, and its outcome is
 //! stored afterwards. [`workers`](super) documents the protocol.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,30 +9,22 @@ use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument, error_span};
 
+use super::attempt_slots::AttemptSlots;
 use super::{Report, Wake, Worker, lease_for};
-use crate::callbacks::{Outgoing, Sender, Sent};
+use crate::callbacks::{Outgoing, Sender, Sent, hold_during_lookups};
 use crate::config::CallbackSettings;
 use crate::domain::deliveries::Delivery;
 use crate::domain::ids::TenantId;
+use crate::domain::receivers::Receivers;
 use crate::domain::retries::{AttemptOutcome, RetryDecision, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, WebhookSealer};
 use crate::env::Env;
 use crate::secrets::Encryption;
-use crate::store::{ClaimedDelivery, DeliverySlots, FinishedAttempt, Store, StoreError};
+use crate::store::{ClaimedDelivery, FinishedAttempt, Store, StoreError};
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
-
-/// Maximum number of attempts in flight.
-const MAX_CONCURRENCY: usize = 128;
-/// Maximum size of the bodies in flight in bytes, except for the body that exceeds the limit.
-const MAX_BYTES: usize = 16 << 20;
-/// Maximum number of attempts in flight per tenant. So other tenants have room, however many receivers one tenant
-/// names.
-const MAX_CONCURRENCY_PER_TENANT: usize = 32;
-/// Maximum number of attempts in flight per receiver. So a slow receiver delays only its own deliveries.
-const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 
 /// The worker that delivers events.
 pub struct Deliverer {
@@ -43,16 +35,8 @@ pub struct Deliverer {
     tenants: Arc<Tenants>,
     encryption: Arc<Encryption>,
     timeout: Duration,
-    in_flight: Mutex<InFlight>,
-    /// Wakes this worker when an attempt ends and its slot is free.
-    wake: Wake,
-}
-
-/// Number and size of the attempts whose outcome is not known yet.
-#[derive(Debug, Default)]
-struct InFlight {
-    attempts: usize,
-    bytes: usize,
+    receivers: Arc<Receivers>,
+    slots: Arc<AttemptSlots>,
 }
 
 #[async_trait]
@@ -63,8 +47,11 @@ impl Worker for Deliverer {
 
     async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
         let lease = lease_for(self.timeout);
-        let claims = self.store.claim_deliveries_across_tenants(self.free_slots(), lease).await?;
-        let report = Report { started: claims.claimed.len(), next_due: claims.next_due };
+        let tenants = self.tenants.all().map(|tenant| tenant.id().clone()).collect();
+        let slots = self.slots.free(tenants, &self.receivers);
+        let claims = self.store.claim_deliveries_across_tenants(slots, lease).await?;
+        let next_due = claims.next_due.into_iter().chain(self.receivers.next_end(self.env.clock.now())).min();
+        let report = Report { started: claims.claimed.len(), next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
             // The span has the level `error`, so that log lines have these fields with every log filter.
@@ -79,8 +66,10 @@ impl Worker for Deliverer {
                 span_id = Empty,
             );
             let trace = spans::resume(&span, delivery.trace);
-            let slot = Slot::take(Arc::clone(&self), &claimed);
-            tasks.spawn(async move { slot.deliverer.deliver(claimed, trace).await }.instrument(span));
+            let slot = Arc::new(self.slots.take(&claimed));
+            let deliverer = Arc::clone(&self);
+            let attempt = async move { deliverer.deliver(claimed, trace).await };
+            tasks.spawn(hold_during_lookups(slot, attempt).instrument(span));
         }
         Ok(report)
     }
@@ -92,7 +81,7 @@ impl Deliverer {
         settings: &CallbackSettings,
         env: Env,
         store: Arc<dyn Store>,
-        sender: Sender,
+        (sender, receivers): (Sender, Arc<Receivers>),
         tenants: Arc<Tenants>,
         encryption: Arc<Encryption>,
         wake: Wake,
@@ -105,24 +94,8 @@ impl Deliverer {
             tenants,
             encryption,
             timeout: settings.timeout,
-            in_flight: Mutex::default(),
-            wake,
-        }
-    }
-
-    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
-        // The value is two counters, which a panic leaves consistent.
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn free_slots(&self) -> DeliverySlots {
-        let in_flight = self.in_flight();
-        DeliverySlots {
-            tenants: self.tenants.all().map(|tenant| tenant.id().clone()).collect(),
-            total: MAX_CONCURRENCY.saturating_sub(in_flight.attempts),
-            bytes: MAX_BYTES.saturating_sub(in_flight.bytes),
-            per_tenant: MAX_CONCURRENCY_PER_TENANT,
-            per_receiver: MAX_CONCURRENCY_PER_RECEIVER,
+            receivers,
+            slots: Arc::new(AttemptSlots::new(wake)),
         }
     }
 
@@ -137,6 +110,13 @@ impl Deliverer {
         self.env.metrics.callback_attempts.with_label_values(&[outcome]).observe(sent.latency.as_secs_f64());
         let next = self.next(delivery, &sent.outcome);
         log_outcome(&claimed, &sent, next);
+        self.receivers.record(
+            &delivery.tenant,
+            &delivery.receiver(),
+            delivery.webhook.is_none(),
+            (&sent.outcome, sent.latency),
+            self.env.clock.now(),
+        );
         let attempt = FinishedAttempt {
             outcome,
             webhook_version: claimed.webhook.as_ref().map(|webhook| webhook.version),
@@ -265,32 +245,5 @@ fn unsigned(reason: &'static str) -> Sent {
         latency: Duration::ZERO,
         response: Vec::new(),
         status: None,
-    }
-}
-
-/// The slot of a delivery in [`InFlight`]. Dropping it releases the slot, even after a panic.
-struct Slot {
-    deliverer: Arc<Deliverer>,
-    bytes: usize,
-}
-
-impl Slot {
-    fn take(deliverer: Arc<Deliverer>, claimed: &ClaimedDelivery) -> Self {
-        let bytes = claimed.body.len();
-        let mut in_flight = deliverer.in_flight();
-        in_flight.attempts += 1;
-        in_flight.bytes += bytes;
-        drop(in_flight);
-        Self { deliverer, bytes }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut in_flight = self.deliverer.in_flight();
-        in_flight.attempts -= 1;
-        in_flight.bytes -= self.bytes;
-        drop(in_flight);
-        self.deliverer.wake.wake();
     }
 }

@@ -23,6 +23,7 @@
 //! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
 //! 30 seconds. A drain stops the loop; started work runs to its end, and leases that are left are released.
 
+mod attempt_slots;
 mod clock_keeper;
 mod deliverer;
 mod refresher;

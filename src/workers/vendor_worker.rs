@@ -17,6 +17,7 @@ use crate::analyses::Prober;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::{Confirmation, ShapedAnswer, Step};
+use crate::domain::polling::PollingPolicy;
 use crate::domain::trace::TraceContext;
 use crate::env::Env;
 use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, WorkSlots};
@@ -41,6 +42,8 @@ pub struct VendorWorker {
     pub permits: Arc<VendorPermits>,
     /// The tenants with their vendor tokens.
     pub tenants: Arc<Tenants>,
+    /// Schedule of the polls, which decides which of them are conditional.
+    pub polling: PollingPolicy,
     /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
     /// Environment, for the clock of leases and the metrics.
@@ -66,7 +69,8 @@ impl Worker for VendorWorker {
             for claimed in claims.claimed {
                 // The permit is taken here and not in the task, so that the next step counts it. A tenant that is not
                 // configured has no permits, so none of its work is claimed.
-                let Some(permit) = free.take(&claimed.analysis.tenant) else { continue };
+                let failed_before = claimed.analysis.work.as_ref().is_some_and(|work| work.errors > 0);
+                let Some(permit) = free.take(&claimed.analysis.tenant, failed_before) else { continue };
                 self.start(claimed, permit, tasks);
             }
         }
@@ -89,9 +93,9 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 impl VendorWorker {
     async fn claim(&self, free: &FreePermits<'_>) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
         let lease = lease_for(self.request_timeout);
-        let slots = free.by_tenant.iter().filter_map(|(tenant, free)| {
+        let slots = free.by_tenant.iter().filter_map(|(tenant, free, order)| {
             let most = self.tenants.get(tenant)?.max_concurrency();
-            Some(WorkSlots { tenant: tenant.clone(), free: *free, most })
+            Some(WorkSlots { tenant: tenant.clone(), free: *free, most, order: *order })
         });
         self.store.claim_work_across_tenants(self.queue, slots.collect(), lease).await
     }
@@ -131,7 +135,8 @@ impl VendorWorker {
                 (Step::Submitted(self.vendor.submit(&permit, request).await), BodyPermit::default())
             }
             Queue::Polls => {
-                let etag = analysis.work.as_ref().and_then(|work| work.etag.as_deref());
+                let now = self.env.clock.now();
+                let etag = analysis.work.as_ref().and_then(|work| work.condition(&self.polling, now));
                 let VendorAnswer { outcome, shape, body_permit } =
                     self.vendor.result(&permit, request, etag).await;
                 (Step::Answered(outcome, ShapedAnswer { shape, account: token.fingerprint() }), body_permit)
@@ -184,6 +189,10 @@ impl VendorWorker {
                 self.env.metrics.submissions_repeated.with_label_values(&[tenant]).inc();
             }
             None => {}
+        }
+        if let Some(missing) = applied.discarded {
+            tracing::warn!(%missing, "vendor result discarded: it has less content than the stored result");
+            self.env.metrics.results_discarded.with_label_values(&[tenant]).inc();
         }
         let Some(event) = applied.event else { return };
         tracing::info!(event = event.as_str(), revision = analysis.revision, "analysis changed");

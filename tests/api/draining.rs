@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alovoice_gateway::domain::claim_order::ClaimOrder;
 use alovoice_gateway::store::{Queue, WorkSlots};
 use serde_json::json;
 use url::Url;
@@ -76,7 +77,8 @@ async fn a_drain_releases_the_lease_of_unfinished_work() {
     stage.acme().submitted(json!({"call_id": "1"})).await;
     stage.vendor.wait_for(|requests| requests.len() == 1).await;
     let store = stage.gateway.store();
-    let slots = || vec![WorkSlots { tenant: acme(), free: 1, most: usize::MAX }];
+    let slots =
+        || vec![WorkSlots { tenant: acme(), free: 1, most: usize::MAX, order: ClaimOrder::OldestFirst }];
     let claim = |queue| store.claim_work_across_tenants(queue, slots(), Duration::from_secs(30));
     assert!(claim(Queue::Polls).await.unwrap().claimed.is_empty(), "the work is leased");
 

@@ -91,7 +91,7 @@ async fn a_lost_call_is_submitted_once_more_if_unknown_calls_are_server_errors()
     stage.vendor.set_answer(
         Operation::Submit,
         call.clone(),
-        FixedAnswer { status: 503, content_type: "text/plain", body: "busy".into() },
+        FixedAnswer { status: 503, content_type: "text/plain", headers: Vec::new(), body: "busy".into() },
     );
     acme.submitted(json!({"call_id": call})).await;
     stage.vendor.wait_for(|_| stage.vendor.submits(&call) == 2).await;
@@ -113,7 +113,7 @@ async fn a_refused_repetition_of_a_submit_does_not_end_a_call_that_the_vendor_ha
     stage.acme().submitted(json!({"call_id": call})).await;
     stage.vendor.wait_for(|_| stage.vendor.submits(&call) == 1).await;
     let body = json!({"error": "already sent"}).to_string().into();
-    let conflict = FixedAnswer { status: 409, content_type: "application/json", body };
+    let conflict = FixedAnswer { status: 409, content_type: "application/json", headers: Vec::new(), body };
     stage.vendor.set_answer(Operation::Submit, call.clone(), conflict);
     stage.vendor.wait_for(|_| stage.vendor.submits(&call) == 2).await;
     stage.vendor.set_forgetful(false);

@@ -107,7 +107,8 @@ async fn a_result_that_is_almost_json_is_read_with_warnings_and_kept_unchanged()
         ),
     ];
     for (call_id, content_type, body, texts, warnings) in cases {
-        let answer = FixedAnswer { status: 200, content_type, body: body.clone().into() };
+        let answer =
+            FixedAnswer { status: 200, content_type, headers: Vec::new(), body: body.clone().into() };
         stage.vendor.set_answer(Operation::Result, call(call_id), answer);
         acme.submitted(json!({"call_id": call_id})).await;
         let analysis = acme.outcome(call_id).await;
@@ -136,7 +137,12 @@ async fn the_token_is_removed_from_kept_answers_in_each_encoding() {
     let stage = Stage::start().await;
     let echo = RESULT.replace("ha", &format!("GET /{}/1", VENDOR_TOKENS[0]));
     for (call_id, body) in [("utf-8", echo.clone().into_bytes()), ("utf-16", utf16(&echo))] {
-        let answer = FixedAnswer { status: 200, content_type: "application/json", body: body.into() };
+        let answer = FixedAnswer {
+            status: 200,
+            content_type: "application/json",
+            headers: Vec::new(),
+            body: body.into(),
+        };
         stage.vendor.set_answer(Operation::Result, call(call_id), answer);
         stage.acme().submitted(json!({"call_id": call_id})).await;
         assert_eq!(stage.acme().outcome(call_id).await["transcript"][1]["text"], "GET /[token]/1");
@@ -154,7 +160,12 @@ async fn an_answer_with_several_meanings_is_not_read() {
     let comma = RESULT.replace("\"begin\": 3", "\"begin\": 3,5");
     let quotes = RESULT.replace("ha", "h\"a");
     for (call_id, body) in [("two", two), ("comma", comma), ("quotes", quotes)] {
-        let answer = FixedAnswer { status: 200, content_type: "application/json", body: body.into() };
+        let answer = FixedAnswer {
+            status: 200,
+            content_type: "application/json",
+            headers: Vec::new(),
+            body: body.into(),
+        };
         stage.vendor.set_answer(Operation::Result, call(call_id), answer);
         stage.acme().submitted(json!({"call_id": call_id})).await;
         let analysis = stage.acme().outcome(call_id).await;

@@ -31,6 +31,9 @@ fn end_of(behaviour: Behaviour) -> End {
         | Behaviour::NotReady404
         | Behaviour::TagsLate
         | Behaviour::TagsMore
+        | Behaviour::TagsLost
+        | Behaviour::TurnsLost
+        | Behaviour::Emptied
         | Behaviour::Changed
         | Behaviour::BeginTimeString
         | Behaviour::NumbersAsStrings
@@ -40,6 +43,7 @@ fn end_of(behaviour: Behaviour) -> End {
         | Behaviour::TagTypes
         | Behaviour::AudioElsewhere
         | Behaviour::NoEtag
+        | Behaviour::EtagStale
         | Behaviour::EtagIgnored
         | Behaviour::Gzip
         | Behaviour::AudioMissing

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::stage::{Stage, VENDOR_TOKENS, call};
 
 fn answer(status: u16, content_type: &'static str, body: impl Into<String>) -> FixedAnswer {
-    FixedAnswer { status, content_type, body: body.into().into() }
+    FixedAnswer { status, content_type, headers: Vec::new(), body: body.into().into() }
 }
 
 fn json_answer(status: u16, body: &Value) -> FixedAnswer {

@@ -23,6 +23,8 @@ macro_rules! contract {
                 each_tenant_has_its_own_slots,
                 work_in_progress_of_a_tenant_is_limited,
                 the_oldest_work_is_claimed_first,
+                calls_that_have_not_failed_are_claimed_first,
+                a_claim_can_begin_with_the_newest_work,
                 a_claimed_submit_is_stored_as_unconfirmed,
                 a_submit_clears_an_earlier_denial,
                 leased_work_is_not_claimed_again,
@@ -106,6 +108,11 @@ macro_rules! contract {
                 every_receiver_is_served_when_slots_are_scarce,
                 released_deliveries_are_due_at_once,
                 deliveries_of_other_tenants_are_hidden,
+            ],
+            delivery_shares: [
+                a_tenant_has_slots_of_its_own,
+                a_receiver_that_does_not_answer_is_probed_after_a_pause,
+                receivers_that_are_not_known_to_be_prompt_leave_slots_for_others,
             ],
             expiry: [
                 expired_analyses_are_deleted_with_dependent_rows,

@@ -8,6 +8,7 @@ use alovoice_gateway::domain::analysis::{
     AnalysisResult, Metadata, Submission, SubmissionCallback, VendorResult,
 };
 use alovoice_gateway::domain::callback_url::CallbackUrl;
+use alovoice_gateway::domain::claim_order::ClaimOrder;
 use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
 use alovoice_gateway::domain::clock_status::ClockStatus;
 use alovoice_gateway::domain::event_payload::EventPayload;
@@ -178,12 +179,19 @@ impl Harness {
 
 /// Slots for a tenant's work, without a limit of work in progress.
 pub(crate) fn slots_of(tenant: TenantId, free: usize) -> WorkSlots {
-    WorkSlots { tenant, free, most: usize::MAX }
+    WorkSlots { tenant, free, most: usize::MAX, order: ClaimOrder::OldestFirst }
 }
 
 /// Slots for deliveries of both tenants, without a limit of bytes.
 pub(crate) fn slots(total: usize, per_tenant: usize, per_receiver: usize) -> DeliverySlots {
-    DeliverySlots { tenants: vec![acme(), globex()], total, bytes: usize::MAX, per_tenant, per_receiver }
+    DeliverySlots {
+        tenants: vec![acme(), globex()],
+        total,
+        bytes: usize::MAX,
+        per_tenant,
+        per_receiver,
+        ..DeliverySlots::default()
+    }
 }
 
 pub(crate) fn acme() -> TenantId {

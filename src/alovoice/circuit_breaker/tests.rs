@@ -6,11 +6,19 @@ use super::*;
 
 const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
 const MAX_CONCURRENCY: usize = 32;
-const DOWN: VendorHealth = VendorHealth::Failing { token_refused: false, retry_after: None };
-const REFUSED: VendorHealth = VendorHealth::Failing { token_refused: true, retry_after: None };
+const DOWN: VendorHealth =
+    VendorHealth::Failing { token_refused: false, is_throttled: false, retry_after: None };
+const REFUSED: VendorHealth =
+    VendorHealth::Failing { token_refused: true, is_throttled: false, retry_after: None };
 
 fn busy(seconds: u64) -> VendorHealth {
-    VendorHealth::Failing { token_refused: false, retry_after: Some(Duration::from_secs(seconds)) }
+    let retry_after = Some(Duration::from_secs(seconds));
+    VendorHealth::Failing { token_refused: false, is_throttled: false, retry_after }
+}
+
+fn throttled(seconds: u64) -> VendorHealth {
+    let retry_after = Some(Duration::from_secs(seconds));
+    VendorHealth::Failing { token_refused: false, is_throttled: true, retry_after }
 }
 
 /// A circuit breaker and a clock set by hand.
@@ -34,8 +42,13 @@ impl Fixture {
     /// Records requests that begin and end now, with the largest jitter.
     fn record_all(&mut self, healths: &[VendorHealth]) {
         for health in healths {
-            self.breaker.record(*health, self.now, self.now, 1.0);
+            self.record(*health, false, self.now);
         }
+    }
+
+    /// Records a request that ends now, with the largest jitter.
+    fn record(&mut self, health: VendorHealth, failed_before: bool, began: Timestamp) {
+        self.breaker.record(EndedRequest { health, failed_before, began }, self.now, 1.0);
     }
 
     fn advance(&mut self, seconds: u64) {
@@ -105,7 +118,8 @@ fn pauses_have_jitter() {
     let mut fixture = Fixture::open();
     fixture.pauses(DOWN, 3);
     fixture.advance(40);
-    fixture.breaker.record(DOWN, fixture.now, fixture.now, 0.5);
+    let ended = EndedRequest { health: DOWN, failed_before: false, began: fixture.now };
+    fixture.breaker.record(ended, fixture.now, 0.5);
     assert_eq!(fixture.pause(), Some(40));
 }
 
@@ -138,9 +152,9 @@ fn failures_of_requests_from_before_the_circuit_opened_are_ignored() {
     let mut fixture = Fixture::open();
     fixture.advance(5);
     let before = START;
-    fixture.breaker.record(DOWN, before, fixture.now, 1.0);
+    fixture.record(DOWN, false, before);
     assert_eq!((fixture.limit(), fixture.pause()), (1, None));
-    fixture.breaker.record(VendorHealth::Answering, before, fixture.now, 1.0);
+    fixture.record(VendorHealth::Answering, false, before);
     assert_eq!(fixture.limit(), 2);
 }
 
@@ -152,7 +166,7 @@ fn a_probe_at_once_ends_the_pause_and_forgets_earlier_failures() {
     fixture.advance(1);
     fixture.breaker.probe_at_once(fixture.now);
     assert_eq!((fixture.limit(), fixture.pause()), (1, None));
-    fixture.breaker.record(REFUSED, before, fixture.now, 1.0);
+    fixture.record(REFUSED, false, before);
     assert_eq!((fixture.limit(), fixture.pause()), (1, None));
     fixture.advance(1);
     fixture.record_all(&[REFUSED]);
@@ -167,19 +181,106 @@ fn a_clock_that_was_set_back_ends_the_pause() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_used_closes_the_circuit() {
+    let mut fixture = Fixture::open();
+    fixture.advance(5);
+    fixture.record_all(&[VendorHealth::Unusable]);
+    assert_eq!((fixture.limit(), fixture.pause()), (2, None));
+}
+
+#[test]
+fn a_call_that_fails_again_does_not_count_while_others_are_answered() {
+    let mut fixture = Fixture::closed();
+    fixture.record_all(&[VendorHealth::Answering]);
+    for _ in 0..100 {
+        fixture.record(DOWN, true, fixture.now);
+        fixture.record(busy(30), true, fixture.now);
+        fixture.record(REFUSED, true, fixture.now);
+    }
+    assert_eq!((fixture.limit(), fixture.pause()), (MAX_CONCURRENCY, None));
+    // Without an answer for a minute, the vendor may be down.
+    fixture.advance(60);
+    for _ in 0..FAILURES_TO_OPEN {
+        assert_eq!(fixture.pause(), None);
+        fixture.record(DOWN, true, fixture.now);
+    }
+    assert_eq!(fixture.pause(), Some(5));
+}
+
+#[test]
+fn one_retry_after_pauses_only_its_call_if_the_vendor_has_just_answered() {
+    let pause_after = |health, seconds| {
+        let mut fixture = Fixture::closed();
+        fixture.record_all(&[VendorHealth::Answering]);
+        fixture.advance(seconds);
+        fixture.record_all(&[health]);
+        fixture.pause()
+    };
+    assert_eq!((pause_after(busy(30), 59), pause_after(busy(30), 60)), (None, Some(30)));
+    assert_eq!(pause_after(throttled(30), 0), Some(30));
+}
+
+#[test]
+fn a_refused_token_has_short_pauses_while_the_token_was_just_accepted() {
+    let mut fixture = Fixture::closed();
+    fixture.record_all(&[VendorHealth::Answering]);
+    fixture.record_all(&[REFUSED; FAILURES_TO_OPEN as usize]);
+    assert_eq!(fixture.pauses(REFUSED, 3), [10, 20, 40]);
+    assert_eq!(fixture.pauses(REFUSED, 3), [80, 160, 300], "a minute later the token seems to be revoked");
+}
+
+#[test]
+fn a_call_that_has_not_failed_probes_after_each_minimum_interval() {
+    let mut fixture = Fixture::open();
+    fixture.pauses(DOWN, 4);
+    for _ in 0..3 {
+        assert_eq!((fixture.limit(), fixture.breaker.failed_limit(fixture.now)), (0, 0));
+        fixture.advance(5);
+        assert_eq!((fixture.limit(), fixture.breaker.failed_limit(fixture.now)), (1, 0));
+        fixture.record_all(&[DOWN]);
+    }
+    fixture.advance(60);
+    assert_eq!((fixture.limit(), fixture.breaker.failed_limit(fixture.now)), (1, 1));
+    fixture.record_all(&[busy(30)]);
+    fixture.advance(29);
+    assert_eq!(fixture.limit(), 0, "Retry-After holds for every call");
+}
+
+#[test]
+fn calls_that_fail_get_a_lower_limit_until_they_succeed() {
+    let mut fixture = Fixture::closed();
+    let failed_limit = |fixture: &Fixture| fixture.breaker.failed_limit(fixture.now);
+    let limits = [VendorHealth::Unusable, DOWN, DOWN, DOWN].map(|health| {
+        fixture.record(health, true, fixture.now);
+        failed_limit(&fixture)
+    });
+    assert_eq!(limits, [16, 8, 4, 4]);
+    fixture.record(VendorHealth::Answering, false, fixture.now);
+    assert_eq!(failed_limit(&fixture), 4, "the success of another call does not count");
+    let limits = [(); 4].map(|()| {
+        fixture.record(VendorHealth::Answering, true, fixture.now);
+        failed_limit(&fixture)
+    });
+    assert_eq!(limits, [8, 16, 32, 32]);
+    fixture.record(DOWN, true, fixture.now);
+    fixture.advance(600);
+    assert_eq!(failed_limit(&fixture), 16);
+    fixture.advance(1);
+    assert_eq!(failed_limit(&fixture), MAX_CONCURRENCY, "the failures are long ago");
+    assert_eq!(fixture.limit(), MAX_CONCURRENCY);
+}
+
+#[test]
 fn an_answer_about_a_call_is_not_a_failure() {
     let health = |code| VendorHealth::from(&VendorFault { code, detail: String::new(), retry_after: None });
     assert_eq!(health(FaultCode::CallNotFound), VendorHealth::Answering);
-    assert_eq!(health(FaultCode::AnswerUnreadable), VendorHealth::Answering);
+    assert_eq!(health(FaultCode::AnswerUnreadable), VendorHealth::Unusable);
     assert_eq!(health(FaultCode::TokenRefused), REFUSED);
-    for code in [
-        FaultCode::VendorUnreachable,
-        FaultCode::VendorTimeout,
-        FaultCode::VendorError,
-        FaultCode::VendorThrottled,
-    ] {
+    for code in [FaultCode::VendorUnreachable, FaultCode::VendorTimeout, FaultCode::VendorError] {
         assert_eq!(health(code), DOWN);
     }
+    let throttled = VendorHealth::Failing { token_refused: false, is_throttled: true, retry_after: None };
+    assert_eq!(health(FaultCode::VendorThrottled), throttled);
     assert_eq!(VendorHealth::from(&PollOutcome::NotFound(None)), VendorHealth::Answering);
     assert_eq!(
         VendorHealth::from(&SubmitOutcome::Rejected("the vendor answered 400".to_owned())),
@@ -190,8 +291,14 @@ fn an_answer_about_a_call_is_not_a_failure() {
 fn healths() -> impl Strategy<Value = VendorHealth> {
     prop_oneof![
         Just(VendorHealth::Answering),
-        (any::<bool>(), prop::option::of(any::<Duration>()))
-            .prop_map(|(token_refused, retry_after)| VendorHealth::Failing { token_refused, retry_after }),
+        Just(VendorHealth::Unusable),
+        (any::<bool>(), any::<bool>(), prop::option::of(any::<Duration>())).prop_map(
+            |(token_refused, is_throttled, retry_after)| VendorHealth::Failing {
+                token_refused,
+                is_throttled,
+                retry_after
+            }
+        ),
     ]
 }
 
@@ -199,15 +306,24 @@ proptest! {
     #[test]
     fn the_limit_is_never_exceeded_and_the_circuit_never_stays_open_forever(
         max_concurrency in 1..1024_usize,
-        steps in prop::collection::vec((healths(), any::<i64>(), 0..10_000_000_u64, 0.0..1.0_f64), 0..100),
+        steps in prop::collection::vec(
+            (healths(), any::<bool>(), any::<i64>(), 0..10_000_000_u64, 0.0..1.0_f64),
+            0..100
+        ),
     ) {
         let mut breaker = CircuitBreaker::new(max_concurrency, PollingPolicy::default());
         let mut now = START;
-        for (health, began, passed, jitter) in steps {
+        for (health, failed_before, began, passed, jitter) in steps {
             now = now + Duration::from_millis(passed);
-            breaker.record(health, Timestamp::from_millis(began), now, jitter);
-            prop_assert!(breaker.limit(now) <= max_concurrency);
-            prop_assert!(breaker.limit(now + PollingPolicy::MAX_RETRY_AFTER) >= 1);
+            let began = Timestamp::from_millis(began);
+            breaker.record(EndedRequest { health, failed_before, began }, now, jitter);
+            let later = now + PollingPolicy::MAX_RETRY_AFTER;
+            for (limit, later_limit) in [
+                (breaker.limit(now), breaker.limit(later)),
+                (breaker.failed_limit(now), breaker.failed_limit(later)),
+            ] {
+                prop_assert!(limit <= max_concurrency && later_limit >= 1);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Webhooks, WebhooksError, due};
 use crate::analyses::cursor::CursorCodec;
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use crate::domain::ids::{DeliveryId, TenantId};
 use crate::store::{RecordedAttempt, RecordedDelivery};
@@ -63,7 +64,7 @@ impl Webhooks {
         Ok(DeliveryWithAttempts { delivery, attempts })
     }
 
-    /// Makes a delivery due now, whether it was delivered, failed or is still pending.
+    /// Makes a delivery due now, whether it was delivered, failed or is still pending. Ends a pause of its receiver.
     ///
     /// # Errors
     /// If the tenant has no such delivery, or its webhook is disabled.
@@ -72,6 +73,12 @@ impl Webhooks {
         tenant: &TenantId,
         id: DeliveryId,
     ) -> Result<DeliveryWithAttempts, WebhooksError> {
+        // The pause ends first, because the deliverer claims the delivery as soon as it is due.
+        if let Some(delivery) = self.store.find_delivery(tenant, id).await?
+            && let Ok(url) = CallbackUrl::parse(&delivery.url)
+        {
+            self.receivers.end_pause(tenant, &url.receiver());
+        }
         due(self.store.redeliver(tenant, id).await?, "delivery")?;
         self.delivery(tenant, id).await
     }

@@ -17,6 +17,7 @@ pub use self::replays::ReplayRequest;
 use crate::callbacks::Guard;
 use crate::config::CallbackSettings;
 use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
+use crate::domain::receivers::Receivers;
 use crate::domain::sealing::SealingKeys;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
@@ -34,6 +35,7 @@ pub struct Webhooks {
     store: Arc<dyn Store>,
     guard: Guard,
     encryption: Arc<Encryption>,
+    receivers: Arc<Receivers>,
 }
 
 /// A webhook with its recent activity.
@@ -46,14 +48,16 @@ pub struct WebhookState {
 }
 
 impl Webhooks {
-    /// Creates the use cases. `encryption` seals the secrets and headers of webhooks.
+    /// Creates the use cases. `encryption` seals the secrets and headers of webhooks. `receivers` has the paused receivers of
+    /// callbacks.
     pub fn new(
         settings: &CallbackSettings,
         env: Env,
         store: Arc<dyn Store>,
         encryption: Arc<Encryption>,
+        receivers: Arc<Receivers>,
     ) -> Self {
-        Self { env, store, guard: Guard::new(settings), encryption }
+        Self { env, store, guard: Guard::new(settings), encryption, receivers }
     }
 
     /// Returns a webhook.

@@ -1,7 +1,12 @@
 //! The next work of an analysis and the history of the current round.
 
+use super::VendorResult;
 use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
+use crate::domain::polling::PollingPolicy;
+
+/// One of so many polls of a round is unconditional.
+const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +102,28 @@ impl Work {
             denied_since: None,
             shapes: Vec::new(),
         }
+    }
+
+    /// Returns the `ETag` for a conditional poll now, or `None` if the poll must be unconditional. A vendor's `ETag` may stay although
+    /// the answer changes, so these polls have no condition: every fourth poll of a round, the last poll before the deadline, polls
+    /// that a caller requested, and the poll for late tags if the first poll of the round found the result.
+    pub fn condition(&self, policy: &PollingPolicy, now: Timestamp) -> Option<&str> {
+        let is_last = now >= self.started_at + policy.deadline;
+        let is_unconditional = match self.stage {
+            Stage::Refresh => true,
+            Stage::Settle => self.polls < 2,
+            Stage::Submit | Stage::Confirm | Stage::Poll => {
+                is_last || self.polls % UNCONDITIONAL_POLLS == UNCONDITIONAL_POLLS - 1
+            }
+        };
+        self.etag.as_deref().filter(|_| !is_unconditional)
+    }
+
+    /// Keeps the `ETag` of a result, unless the answers before the result had the same one, or had none that could differ.
+    pub(in crate::domain) fn keep_etag_of(&mut self, obtained: &VendorResult) {
+        let is_stale = self.etag == obtained.etag;
+        let is_unproven = self.etag.is_none() && self.polls > 1;
+        self.etag = obtained.etag.clone().filter(|_| !is_stale && !is_unproven);
     }
 
     /// Returns the time since which the vendor may have the call.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Effect, PollOutcome, delay, processed};
 use crate::domain::analysis::{
-    Analysis, AnalysisResult, FailureCode, FaultCode, LastError, Stage, VendorResult, Work,
+    Analysis, AnalysisResult, FailureCode, FaultCode, LastError, MissingContent, Stage, VendorResult, Work,
 };
 use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
@@ -86,6 +86,16 @@ impl Analysis {
             return self.unconfirmed(work, Judgement::certain(Meaning::Ambiguous), None, context);
         }
         let since = work.accepted_at.unwrap_or(now);
+        let missing = context.current.and_then(|current| obtained.result.lacks_most_of(current));
+        if let Some(missing) = missing {
+            // During a reanalysis, the vendor shows a part of the new result.
+            let effect = if now.since(since) < context.policy.empty_grace {
+                self.wait(work, None, None, context)
+            } else {
+                self.fail(FailureCode::ResultUnreadable, missing.to_string(), now)
+            };
+            return Effect { discarded: Some(missing), ..effect };
+        }
         if as_before && now.since(since) < context.policy.empty_grace {
             // During a reanalysis, the vendor still shows the old result.
             return self.wait(work, None, None, context);
@@ -146,24 +156,40 @@ impl Analysis {
     /// Applies the outcome of the poll for late tags.
     fn settled(&mut self, mut work: Work, outcome: PollOutcome, context: &Context<'_>) -> Effect {
         const SETTLE_TRIES: u32 = 3;
-        match outcome {
+        let missing = missing(&outcome, |result| result.lacks_any_of(context.current?));
+        let errors = work.errors.saturating_add(1);
+        let pause = match outcome {
+            PollOutcome::Ready(_) if missing.is_some() => context.policy.backoff(errors, context.jitter),
             PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)
-                if revises(context.current, &obtained.result) =>
+                if missing.is_none() && revises(context.current, &obtained.result) =>
             {
                 self.revision = self.revision.saturating_add(1);
-                Effect { event: Some(EventKind::AnalysisUpdated), obtained: Some(obtained), ..Effect::none() }
+                return Effect {
+                    event: Some(EventKind::AnalysisUpdated),
+                    obtained: Some(obtained),
+                    ..Effect::none()
+                };
             }
-            PollOutcome::Fault(fault) => {
-                work.errors = work.errors.saturating_add(1);
-                if work.errors < SETTLE_TRIES {
-                    work.due_at = context.now + delay(&fault, work.errors, context);
-                    self.work = Some(work);
-                }
-                Effect::none()
-            }
+            PollOutcome::Fault(fault) => delay(&fault, errors, context),
             // A completed analysis stays completed, even if the vendor reports a failure now.
-            _ => Effect::none(),
+            _ => return Effect { discarded: missing, ..Effect::none() },
+        };
+        if errors < SETTLE_TRIES {
+            (work.errors, work.due_at) = (errors, context.now + pause);
+            self.work = Some(work);
         }
+        Effect { discarded: missing, ..Effect::none() }
+    }
+}
+
+/// Returns what the result of a poll lacks, if the poll brought a result.
+pub(super) fn missing(
+    outcome: &PollOutcome,
+    lacks: impl FnOnce(&AnalysisResult) -> Option<MissingContent>,
+) -> Option<MissingContent> {
+    match outcome {
+        PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained) => lacks(&obtained.result),
+        _ => None,
     }
 }
 

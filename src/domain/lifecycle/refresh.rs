@@ -1,8 +1,8 @@
 //! Refreshes: a caller asks for one more poll of a finished analysis. A refresh never submits the call.
 
-use super::polls::revises;
+use super::polls::{missing, revises};
 use super::{Context, Effect, PollOutcome, delay};
-use crate::domain::analysis::{Analysis, LastError, Stage, Status, Work};
+use crate::domain::analysis::{Analysis, FaultCode, LastError, Stage, Status, Work};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::polling::PollingPolicy;
@@ -41,16 +41,23 @@ impl Analysis {
         context: &Context<'_>,
     ) -> Effect {
         self.last_error = None;
-        match outcome {
+        let missing = missing(&outcome, |result| result.lacks_most_of(context.current?));
+        let effect = Effect { discarded: missing, ..Effect::none() };
+        let errors = work.errors.saturating_add(1);
+        let (code, detail, pause) = match (outcome, missing) {
+            (PollOutcome::Ready(_), Some(missing)) => {
+                let pause = context.policy.backoff(errors, context.jitter);
+                (FaultCode::AnswerUnreadable, missing.to_string(), pause)
+            }
             // The vendor finished the call after the analysis had failed.
-            PollOutcome::Ready(obtained) if self.status == Status::Failed => {
+            (PollOutcome::Ready(obtained), _) if self.status == Status::Failed => {
                 return self.complete(work, obtained, context);
             }
-            PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained)
+            (PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained), None)
                 if self.status == Status::Completed && revises(context.current, &obtained.result) =>
             {
                 self.revision = self.revision.saturating_add(1);
-                work.etag.clone_from(&obtained.etag);
+                work.keep_etag_of(&obtained);
                 self.rest(work, context);
                 return Effect {
                     event: Some(EventKind::AnalysisUpdated),
@@ -58,20 +65,24 @@ impl Analysis {
                     ..Effect::none()
                 };
             }
-            PollOutcome::Fault(fault) => {
-                work.errors = work.errors.saturating_add(1);
-                work.due_at = context.now + delay(&fault, work.errors, context);
-                self.last_error = Some(LastError { code: fault.code, detail: fault.detail, at: context.now });
-                if work.errors < MAX_POLLS {
-                    self.work = Some(work);
-                    return Effect::none();
-                }
+            (PollOutcome::Fault(fault), _) => {
+                let pause = delay(&fault, errors, context);
+                (fault.code, fault.detail, pause)
             }
             // A finished analysis keeps its outcome, even if the vendor reports a failure now.
-            _ => {}
+            _ => {
+                self.rest(work, context);
+                return effect;
+            }
+        };
+        self.last_error = Some(LastError { code, detail, at: context.now });
+        (work.errors, work.due_at) = (errors, context.now + pause);
+        if errors < MAX_POLLS {
+            self.work = Some(work);
+        } else {
+            self.rest(work, context);
         }
-        self.rest(work, context);
-        Effect::none()
+        effect
     }
 
     /// Ends a refresh. If the poll for late tags is not due yet, it follows.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::analysis::{AnalysisResult, FaultCode, VendorResult};
+use crate::domain::analysis::{AnalysisResult, FaultCode, MissingContent, VendorResult};
 use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
@@ -131,6 +131,8 @@ pub struct Effect {
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when it changed.
     pub confirmation: Option<Confirmation>,
+    /// Content that the result lacked, which therefore does not replace the stored one.
+    pub discarded: Option<MissingContent>,
 }
 
 /// State of a submit of unknown outcome.

@@ -1,5 +1,7 @@
 //! Tests of transitions: a table for each stage, then the rules of waiting.
 
+mod conditional_polls;
+mod missing_content;
 mod pace;
 mod properties;
 mod reanalysis;
@@ -15,6 +17,7 @@ use super::*;
 use crate::domain::analysis::{AnalysisResult, Metadata};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
+use crate::domain::tags::Tag;
 use crate::domain::trace::TraceContext;
 use crate::domain::transcript::{Speaker, Turn};
 

@@ -52,6 +52,12 @@ impl Answers<'_> {
             }
             Behaviour::TagsLate if answers_before == 0 => tags.clear(),
             Behaviour::TagsMore if answers_before == 0 => tags.truncate(1),
+            Behaviour::TagsLost if answers_before > 0 => tags.clear(),
+            Behaviour::TurnsLost if answers_before > 0 => stalk.truncate(1),
+            Behaviour::Emptied if answers_before > 0 => {
+                stalk.clear();
+                tags.clear();
+            }
             Behaviour::Changed if answers_before > 0 => stalk[0]["text"] = json!("alo eshitaman"),
             Behaviour::DirectionOther => change_directions(&mut stalk),
             Behaviour::Unordered => {

@@ -50,6 +50,9 @@ behaviours! {
     // Content of finished answers.
     TagsLate "tags-late" "Finished; the first answer has no tags, the second one has them."
     TagsMore "tags-more" "Finished; the first answer has one tag, the second one has all."
+    TagsLost "tags-lost" "Finished; the second answer has no tags."
+    TurnsLost "turns-lost" "Finished; the second answer has only the first turn."
+    Emptied "emptied" "Finished; the second answer has neither turns nor tags."
     Changed "changed" "Finished; the second answer has a different text."
     BeginTimeString "begin-time-string" "`begin_time` is a string of digits."
     NumbersAsStrings "numbers-as-strings" "All numbers are strings."
@@ -60,6 +63,7 @@ behaviours! {
     AudioElsewhere "audio-elsewhere" "`stereoaudio` is an absolute URL on another host."
     // Caching and encoding.
     NoEtag "no-etag" "Answers have no `ETag`."
+    EtagStale "etag-stale" "All answers have the same `ETag`, and a request with it gets 304."
     EtagIgnored "etag-ignored" "`If-None-Match` is ignored."
     Gzip "gzip" "Results are always compressed."
     // Recordings; these faults never end.

@@ -74,6 +74,8 @@ pub struct FixedAnswer {
     pub status: u16,
     /// The header `Content-Type`.
     pub content_type: &'static str,
+    /// More headers.
+    pub headers: Vec<(&'static str, String)>,
     /// The body, byte for byte.
     pub body: Bytes,
 }
@@ -131,7 +133,7 @@ impl VendorStandIn {
         self.vendor.calls().set_forgetful(forgetful);
     }
 
-    /// Gives a fixed answer to requests with an accepted token about this call.
+    /// Gives a fixed answer to requests about this call, except for those with a token that is not accepted.
     pub fn set_answer(&self, operation: Operation, call_id: CallId, answer: FixedAnswer) {
         let mut answers = self.vendor.fixed_answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.insert((operation, call_id), answer);
@@ -230,7 +232,7 @@ impl Vendor {
         if self.availability.is_down() {
             return Reply::Reset;
         }
-        if customer.is_some()
+        if (customer.is_some() || token.is_none())
             && let Some(answer) = self.fixed_answer(operation, &call_id)
         {
             return answer;
@@ -260,8 +262,11 @@ impl Vendor {
 
     fn fixed_answer(&self, operation: Operation, call_id: &CallId) -> Option<Reply> {
         let answers = self.fixed_answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let FixedAnswer { status, content_type, body } = answers.get(&(operation, call_id.clone()))?.clone();
+        let FixedAnswer { status, content_type, headers, body } =
+            answers.get(&(operation, call_id.clone()))?.clone();
         let response = Response::empty(status).with_header("Content-Type", content_type);
+        let response =
+            headers.into_iter().fold(response, |response, (name, value)| response.with_header(name, value));
         Some(response.with_body(Body::Full(body)).into())
     }
 

@@ -91,7 +91,10 @@ impl ReplyBuilder<'_> {
             return self.plain(204);
         }
         let body = Bytes::from(json.to_string());
-        let etag = format!("W/\"{:x}-{}\"", body.len(), short_hash(&body));
+        let etag = match self.behaviour {
+            Behaviour::EtagStale => "W/\"stale\"".to_owned(),
+            _ => format!("W/\"{:x}-{}\"", body.len(), short_hash(&body)),
+        };
         let is_known = self.request.header("if-none-match").is_some_and(|known| known == etag);
         let mut response = self.plain(status).with_header("Content-Type", "application/json; charset=utf-8");
         if self.behaviour != Behaviour::NoEtag {

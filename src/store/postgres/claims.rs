@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use deadpool_postgres::Object;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::super::analysis_rows::{COLUMNS, read};
+use super::super::claims::UNFAILED_WINDOW;
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
+use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 
 /// Returns the condition of the queue's partial index. PostgreSQL uses the index only if the condition is written in
@@ -19,28 +23,54 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Parameters: the tenants, the maximum number of rows of each in this claim, the time, the end of the lease, and the
-/// maximum number of rows of each in progress.
+/// Returns the statement of a claim. Parameters: the tenants, the maximum number of rows of each in this claim, the time, the end of
+/// the lease, the maximum number of rows of each in progress, and, except for [`ClaimOrder::OldestFirst`], the maximum number of rows
+/// of each whose last request failed.
 ///
-/// Each tenant's oldest work is searched separately, so a tenant with much due work does not hide the others. Rows
+/// Each tenant's work is searched separately, so a tenant with much due work does not hide the others. Rows
 /// that another replica is claiming are skipped. A claimed submit is marked as unconfirmed, because its outcome is
 /// unknown after a crash. The planner does not know how few rows there are; the array prevents it from a join with
 /// the whole table.
-pub(super) fn claim_sql(queue: Queue) -> String {
+pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
+    const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
+    let condition = condition(queue);
+    let due = |columns| {
+        format!(
+            "SELECT {columns} FROM analyses WHERE {condition} AND analyses.tenant = slot.tenant AND due_at <= $3"
+        )
+    };
+    let (slots, selected) = match order {
+        ClaimOrder::OldestFirst => (
+            "unnest($1::text[], $2::bigint[], $5::bigint[]) AS slot (tenant, free, most)",
+            format!("{} ORDER BY due_at {FREE} FOR UPDATE SKIP LOCKED", due("id")),
+        ),
+        // The rows of the window are not locked, so that another replica can claim those that are not selected.
+        ClaimOrder::UnfailedFirst { newest, .. } => {
+            let direction = if newest { "DESC" } else { "ASC" };
+            let window = due("id, due_at, errors");
+            (
+                "unnest($1::text[], $2::bigint[], $5::bigint[], $6::bigint[]) AS slot (tenant, free, most, max_failed)",
+                format!(
+                    "SELECT id FROM analyses WHERE id = ANY (ARRAY(SELECT id FROM (SELECT id, due_at, errors > 0 AS failed, \
+                     row_number() OVER (PARTITION BY errors > 0 ORDER BY due_at {direction}) AS place \
+                     FROM ({window} ORDER BY due_at {direction} LIMIT {UNFAILED_WINDOW}) AS waiting) AS placed \
+                     WHERE NOT failed OR place <= slot.max_failed ORDER BY failed, due_at {direction} {FREE})) \
+                     AND {condition} AND due_at <= $3 FOR UPDATE SKIP LOCKED"
+                ),
+            )
+        }
+    };
     format!(
-        "WITH due AS MATERIALIZED (SELECT oldest.id FROM unnest($1::text[], $2::bigint[], $5::bigint[]) \
-         AS slot (tenant, free, most) CROSS JOIN LATERAL (SELECT count(*) AS busy FROM analyses WHERE leased \
+        "WITH due AS MATERIALIZED (SELECT selected.id FROM {slots} \
+         CROSS JOIN LATERAL (SELECT count(*) AS busy FROM analyses WHERE leased \
          AND tenant = slot.tenant AND due_at + 0 > $3) AS under_way \
-         CROSS JOIN LATERAL (SELECT id FROM analyses WHERE {} AND analyses.tenant = slot.tenant AND due_at <= $3 \
-         ORDER BY due_at LIMIT greatest(0, least(slot.free, slot.most - under_way.busy)) FOR UPDATE SKIP LOCKED) AS oldest) \
+         CROSS JOIN LATERAL ({selected}) AS selected) \
          UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
          shapes = CASE stage WHEN 'submit' THEN NULL ELSE shapes END, \
          sent_at = CASE stage WHEN 'submit' THEN $3 ELSE sent_at END, \
          submits = CASE stage WHEN 'submit' THEN submits + 1 ELSE submits END, \
-         fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {}",
-        condition(queue),
-        COLUMNS
+         fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {COLUMNS}"
     )
 }
 
@@ -62,16 +92,48 @@ pub(super) async fn work(
     lease: Duration,
 ) -> Result<ClaimBatch<ClaimedWork>, Fault> {
     let client = session.client()?;
+    let mut claimed = Vec::new();
+    for is_of_group in [
+        (|order| order == ClaimOrder::OldestFirst) as fn(ClaimOrder) -> bool,
+        |order| matches!(order, ClaimOrder::UnfailedFirst { newest: false, .. }),
+        |order| matches!(order, ClaimOrder::UnfailedFirst { newest: true, .. }),
+    ] {
+        let group: Vec<&WorkSlots> = slots.iter().filter(|slot| is_of_group(slot.order)).collect();
+        if !group.is_empty() {
+            claimed.extend(claim(client, queue, &group, now, lease).await?);
+        }
+    }
+    let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
+    let next = client.prepare_cached(&next_work_sql(queue)).await?;
+    let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now.as_millis()]).await?.try_get(0)?;
+    Ok(ClaimBatch { claimed, next_due: next_due.map(Timestamp::from_millis) })
+}
+
+/// Claims work of tenants that have the same order.
+async fn claim(
+    client: &Object,
+    queue: Queue,
+    slots: &[&WorkSlots],
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Vec<ClaimedWork>, Fault> {
+    let Some(first) = slots.first() else { return Ok(Vec::new()) };
+    let statement = client.prepare_cached(&claim_sql(queue, first.order)).await?;
     let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
     let (free, most): (Vec<i64>, Vec<i64>) =
         slots.iter().map(|slot| (whole(slot.free), whole(slot.most))).unzip();
-    let claim = client.prepare_cached(&claim_sql(queue)).await?;
-    let next = client.prepare_cached(&next_work_sql(queue)).await?;
+    let failed = slots.iter().filter_map(|slot| match slot.order {
+        ClaimOrder::OldestFirst => None,
+        ClaimOrder::UnfailedFirst { max_failed, .. } => Some(whole(max_failed)),
+    });
+    let failed: Vec<i64> = failed.collect();
     let (now, end) = (now.as_millis(), (now + lease).as_millis());
-    let rows = client.query(&claim, &[&tenants, &free, &now, &end, &most]).await?;
-    let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now]).await?.try_get(0)?;
-    let claimed = rows.iter().filter_map(claimed_work).collect();
-    Ok(ClaimBatch { claimed, next_due: next_due.map(Timestamp::from_millis) })
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&tenants, &free, &now, &end, &most];
+    if !failed.is_empty() {
+        parameters.push(&failed);
+    }
+    let rows = client.query(&statement, &parameters).await?;
+    Ok(rows.iter().filter_map(claimed_work).collect())
 }
 
 fn whole(number: usize) -> i64 {

@@ -91,12 +91,13 @@ pub(super) async fn claim(
     let next_due = next(client, &names, now_ms).await?;
     let mut next_due = limits.values().filter_map(|limits| limits.next_end).chain(next_due).min();
 
-    let mut selection = Selection::new(slots);
+    let mut selection = Selection::new(slots, now);
     for tenant in &tenants {
         let Some(heads) = oldest.remove(tenant.as_str()) else { continue };
         let more_due = heads.len() >= WINDOW;
         let limits = limits.remove(tenant.as_str()).unwrap_or_default().limits;
-        let mut share = selection.tenant(under_way.remove(tenant.as_str()).unwrap_or_default(), limits);
+        let busy = under_way.remove(tenant.as_str()).unwrap_or_default();
+        let mut share = selection.tenant(tenant, busy, limits);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
         if more_due && share.has_free_slots() {
             let after = cursors.remove(tenant).unwrap_or_default();

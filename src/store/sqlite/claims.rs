@@ -5,8 +5,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::analysis_rows::{COLUMNS, read};
+use super::super::claims::UNFAILED_WINDOW;
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::transaction::SqliteRow;
+use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 
 /// Returns the condition of the queue's partial index. `SQLite` uses the index only if the condition is written in
@@ -18,20 +20,37 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
     }
 }
 
-/// Parameters: the tenant, the time, the maximum number of rows, and the end of the lease. A claimed submit is marked
-/// as unconfirmed, because its outcome is unknown after a crash.
-pub(super) fn claim_sql(queue: Queue) -> String {
+/// Returns the statement of a claim. Parameters: the tenant, the time, the maximum number of rows, the end of the lease, and, except
+/// for [`ClaimOrder::OldestFirst`], the maximum number of rows whose last request failed. A claimed submit is marked as unconfirmed,
+/// because its outcome is unknown after a crash.
+pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
+    let selected = match order {
+        ClaimOrder::OldestFirst => {
+            format!("{} ORDER BY due_at LIMIT ?3", due_sql("id", queue))
+        }
+        ClaimOrder::UnfailedFirst { newest, .. } => {
+            let direction = if newest { "DESC" } else { "ASC" };
+            format!(
+                "SELECT id FROM (SELECT id, due_at, errors > 0 AS failed, row_number() OVER \
+                 (PARTITION BY errors > 0 ORDER BY due_at {direction}) AS place FROM ({} ORDER BY due_at {direction} \
+                 LIMIT {UNFAILED_WINDOW})) WHERE NOT failed OR place <= ?5 ORDER BY failed, due_at {direction} LIMIT ?3",
+                due_sql("id, due_at, errors", queue)
+            )
+        }
+    };
     format!(
         "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
          denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
          shapes = CASE stage WHEN 'submit' THEN NULL ELSE shapes END, \
          sent_at = CASE stage WHEN 'submit' THEN ?2 ELSE sent_at END, \
          submits = CASE stage WHEN 'submit' THEN submits + 1 ELSE submits END, \
-         fence = fence + 1, leased = true, due_at = ?4 WHERE id IN (SELECT id FROM analyses \
-         WHERE {} AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3) RETURNING {}",
-        condition(queue),
-        COLUMNS
+         fence = fence + 1, leased = true, due_at = ?4 WHERE id IN ({selected}) RETURNING {COLUMNS}"
     )
+}
+
+fn due_sql(columns: &str, queue: Queue) -> String {
+    let condition = condition(queue);
+    format!("SELECT {columns} FROM analyses WHERE {condition} AND tenant = ?1 AND due_at <= ?2")
 }
 
 /// Parameters: the tenant and the time.
@@ -54,19 +73,25 @@ pub(super) fn work(
     now: Timestamp,
     lease: Duration,
 ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-    let mut claim = connection.prepare_cached(&claim_sql(queue))?;
     let mut next = connection.prepare_cached(&next_work_sql(queue))?;
     let mut under_way = connection.prepare_cached(UNDER_WAY)?;
     let mut claims = ClaimBatch { claimed: Vec::new(), next_due: None };
-    for WorkSlots { tenant, free, most } in slots {
+    for WorkSlots { tenant, free, most, order } in slots {
         let busy: usize = under_way.query_row(params![tenant.as_str(), now.as_millis()], |row| row.get(0))?;
         let limit = (*free).min(most.saturating_sub(busy));
         if limit == 0 {
             continue;
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let due = params![tenant.as_str(), now.as_millis(), limit, (now + lease).as_millis()];
-        let mut rows = claim.query(due)?;
+        let mut claim = connection.prepare_cached(&claim_sql(queue, *order))?;
+        let (due, end) = (now.as_millis(), (now + lease).as_millis());
+        let mut rows = match order {
+            ClaimOrder::OldestFirst => claim.query(params![tenant.as_str(), due, limit, end])?,
+            ClaimOrder::UnfailedFirst { max_failed, .. } => {
+                let max_failed = i64::try_from(*max_failed).unwrap_or(i64::MAX);
+                claim.query(params![tenant.as_str(), due, limit, end, max_failed])?
+            }
+        };
         while let Some(row) = rows.next()? {
             // An unreadable analysis must not block the others. Its lease expires, and it is claimed again.
             match claimed_work(row) {

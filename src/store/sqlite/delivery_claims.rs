@@ -53,10 +53,10 @@ pub(super) fn claim(
     lease: Duration,
 ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
     let mut next_due = None;
-    let mut selection = Selection::new(slots);
+    let mut selection = Selection::new(slots, now);
     for tenant in rotated(connection, &slots.tenants)? {
         next_due = earlier(next_due, next(connection, tenant, now)?);
-        if selection.is_full() {
+        if selection.is_full_for(tenant) {
             continue;
         }
         let heads = candidates(connection, OLDEST, params![tenant.as_str(), now.as_millis(), WINDOW])?;
@@ -66,7 +66,7 @@ pub(super) fn claim(
         let more_due = heads.len() >= WINDOW;
         let limits = webhook_limits(connection, tenant, now)?;
         next_due = limits.next_end.into_iter().chain(next_due).min();
-        let mut share = selection.tenant(under_way(connection, tenant, now)?, limits.limits);
+        let mut share = selection.tenant(tenant, under_way(connection, tenant, now)?, limits.limits);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
         if more_due && share.has_free_slots() {
             let after = cursors.remove(tenant).unwrap_or_default();

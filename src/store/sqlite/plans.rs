@@ -21,6 +21,7 @@ use super::file::{MIGRATIONS, configure};
 use super::list_reader::order_sql;
 use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
 use crate::domain::analysis::Status;
+use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::{SystemEntropy, Timestamp};
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
 use crate::domain::ids::{CallId, TenantId, WebhookId};
@@ -45,7 +46,7 @@ fn plan(sql: &str) -> Vec<String> {
 fn a_claim_of_work_uses_the_index_of_its_queue() {
     for (queue, index) in [(Queue::Submits, "analyses_to_submit"), (Queue::Polls, "analyses_to_poll")] {
         assert_eq!(
-            plan(&claim_sql(queue)),
+            plan(&claim_sql(queue, ClaimOrder::OldestFirst)),
             [
                 "SEARCH analyses USING INTEGER PRIMARY KEY (rowid=?)".to_owned(),
                 "LIST SUBQUERY 1".to_owned(),
@@ -56,6 +57,12 @@ fn a_claim_of_work_uses_the_index_of_its_queue() {
             plan(&next_work_sql(queue)),
             [format!("SEARCH analyses USING INDEX {index} (tenant=? AND due_at>?)")]
         );
+        for newest in [false, true] {
+            let plan = plan(&claim_sql(queue, ClaimOrder::UnfailedFirst { max_failed: 1, newest }));
+            let search = format!("SEARCH analyses USING INDEX {index} (tenant=? AND due_at<?)");
+            assert!(plan.contains(&search), "{plan:?}");
+            assert!(plan.iter().all(|line| !line.starts_with("SCAN analyses")), "{plan:?}");
+        }
     }
 }
 

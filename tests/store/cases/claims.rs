@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alovoice_gateway::domain::analysis::{FaultCode, Stage, Status};
+use alovoice_gateway::domain::claim_order::ClaimOrder;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome, VendorFault};
 use alovoice_gateway::store::{ClaimedWork, Queue, StoreError, WorkSlots};
 
@@ -59,7 +60,10 @@ pub(crate) async fn work_in_progress_of_a_tenant_is_limited(harness: Harness) {
         harness.store.submit(&globex(), submission(call)).await.unwrap();
     }
     let claim = async |free, most| {
-        let slots = vec![WorkSlots { tenant: acme(), free, most }, slots_of(globex(), 1)];
+        let slots = vec![
+            WorkSlots { tenant: acme(), free, most, order: ClaimOrder::OldestFirst },
+            slots_of(globex(), 1),
+        ];
         let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
         claims.claimed.into_iter().filter(|claimed| claimed.analysis.tenant == acme()).collect::<Vec<_>>()
     };
@@ -81,6 +85,57 @@ pub(crate) async fn the_oldest_work_is_claimed_first(harness: Harness) {
         let slots = vec![slots_of(acme(), 1)];
         let claims = harness.store.claim_work_across_tenants(Queue::Submits, slots, LEASE).await.unwrap();
         assert_eq!(calls(&claims.claimed), [expected]);
+    }
+}
+
+/// Claims polls of the tenant acme in this order, and returns the sorted calls.
+async fn claimed_in(harness: &Harness, free: usize, order: ClaimOrder) -> Vec<String> {
+    let slots = vec![WorkSlots { tenant: acme(), free, most: usize::MAX, order }];
+    let claims = harness.store.claim_work_across_tenants(Queue::Polls, slots, LEASE).await.unwrap();
+    let mut calls: Vec<_> = calls(&claims.claimed).into_iter().map(str::to_owned).collect();
+    calls.sort();
+    calls
+}
+
+pub(crate) async fn calls_that_have_not_failed_are_claimed_first(harness: Harness) {
+    for call in ["failing-1", "failing-2", "failing-3"] {
+        harness.submit(submission(call)).await;
+    }
+    harness.submit_queued().await;
+    harness.advance(10);
+    let fault = VendorFault { code: FaultCode::VendorError, detail: String::new(), retry_after: None };
+    for claimed in harness.claim(Queue::Polls).await {
+        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Fault(fault.clone()))).await.unwrap();
+    }
+    for call in ["sound-1", "sound-2"] {
+        harness.submit(submission(call)).await;
+    }
+    harness.submit_queued().await;
+    harness.advance(3600);
+    for newest in [false, true] {
+        let unfailed_first = |max_failed| ClaimOrder::UnfailedFirst { max_failed, newest };
+        assert_eq!(claimed_in(&harness, 2, unfailed_first(9)).await, ["sound-1", "sound-2"]);
+        assert_eq!(claimed_in(&harness, 9, unfailed_first(0)).await, [""; 0]);
+        assert_eq!(claimed_in(&harness, 9, unfailed_first(2)).await.len(), 2);
+        assert_eq!(claimed_in(&harness, 9, unfailed_first(2)).await.len(), 1);
+        // The leases end.
+        harness.advance(LEASE.as_secs());
+    }
+    let claimed = claimed_in(&harness, 4, ClaimOrder::UnfailedFirst { max_failed: 9, newest: false }).await;
+    assert_eq!(claimed.iter().filter(|call| call.starts_with("sound")).count(), 2, "{claimed:?}");
+    assert_eq!(claimed.len(), 4);
+}
+
+pub(crate) async fn a_claim_can_begin_with_the_newest_work(harness: Harness) {
+    for call in ["1", "2", "3", "4"] {
+        harness.submit(submission(call)).await;
+        harness.submit_queued().await;
+        harness.advance(1);
+    }
+    harness.advance(3600);
+    for (newest, call) in [(true, "4"), (false, "1"), (true, "3"), (false, "2")] {
+        let order = ClaimOrder::UnfailedFirst { max_failed: 0, newest };
+        assert_eq!(claimed_in(&harness, 1, order).await, [call]);
     }
 }
 

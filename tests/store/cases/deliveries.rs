@@ -14,14 +14,14 @@ use crate::harness::{
 use crate::rows::deliveries_of_call;
 
 pub(super) const A: &str = "https://a.example/";
-const B: &str = "https://b.example/";
+pub(super) const B: &str = "https://b.example/";
 
-fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {
+pub(super) fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {
     claimed.iter().map(|claimed| claimed.delivery.url.as_str().to_owned()).collect()
 }
 
 /// Creates finished calls, each with a due delivery to `url`.
-async fn flood(harness: &Harness, url: &str, count: usize) {
+pub(super) async fn flood(harness: &Harness, url: &str, count: usize) {
     let host = url.trim_start_matches("https://").trim_end_matches('/');
     // A few at a time: they share commits, and none waits long for a connection on a busy machine.
     let adopt = async |number| {

@@ -6,6 +6,7 @@ pub(crate) mod contention;
 pub(crate) mod deadlines;
 pub(crate) mod deletion;
 pub(crate) mod deliveries;
+pub(crate) mod delivery_shares;
 pub(crate) mod expiry;
 pub(crate) mod feed;
 pub(crate) mod idempotency;

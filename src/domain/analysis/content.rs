@@ -1,0 +1,57 @@
+//! Comparison of the contents of two results of a call. AloVoice's answer can be incomplete for a while, also after it was complete.
+
+use std::fmt;
+
+use super::AnalysisResult;
+
+/// Content that a result lacks compared with an earlier result of the same call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingContent {
+    now: Amount,
+    before: Amount,
+}
+
+/// Amount of content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Amount {
+    turns: usize,
+    tags: usize,
+    /// Number of bytes of the texts of all turns.
+    text: usize,
+}
+
+impl AnalysisResult {
+    /// Returns what is missing if this result has fewer turns or tags than the earlier one, or less than half of the text. Only
+    /// additions are expected shortly after completion.
+    pub fn lacks_any_of(&self, earlier: &Self) -> Option<MissingContent> {
+        let (now, before) = (self.amount(), earlier.amount());
+        let is_less = now.turns < before.turns || now.tags < before.tags;
+        (is_less || 2 * now.text < before.text).then_some(MissingContent { now, before })
+    }
+
+    /// Returns what is missing if this result has less than half of the turns, of the text or of the tags of the earlier one. A
+    /// caller who asks for changes may get a result with somewhat less.
+    pub fn lacks_most_of(&self, earlier: &Self) -> Option<MissingContent> {
+        let (now, before) = (self.amount(), earlier.amount());
+        let is_less =
+            2 * now.turns < before.turns || 2 * now.text < before.text || 2 * now.tags < before.tags;
+        is_less.then_some(MissingContent { now, before })
+    }
+
+    fn amount(&self) -> Amount {
+        let text = self.transcript.iter().map(|turn| turn.text.len()).sum();
+        Amount { turns: self.transcript.len(), tags: self.tags.len(), text }
+    }
+}
+
+/// Writes one sentence for people.
+impl fmt::Display for MissingContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { now, before } = self;
+        write!(
+            f,
+            "the vendor's answer has less content than the stored result: {} of {} turns, {} of {} tags, {} of {} bytes of text",
+            now.turns, before.turns, now.tags, before.tags, now.text, before.text
+        )
+    }
+}

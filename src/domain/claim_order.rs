@@ -1,0 +1,16 @@
+//! The order in which due work on calls is claimed.
+
+/// Order in which a claim selects the due calls of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimOrder {
+    /// The calls that have been due for the longest time, whether or not their last request failed.
+    OldestFirst,
+    /// Calls whose last request did not fail, before the others.
+    UnfailedFirst {
+        /// Maximum number of claimed calls whose last request failed.
+        max_failed: usize,
+        /// Whether the calls that became due last come first. Calls that will fail for the first time cannot be told from others.
+        /// If many of them wait, a new call does not have to wait for all of them.
+        newest: bool,
+    },
+}
