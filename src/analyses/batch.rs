@@ -3,7 +3,7 @@
 use super::{Analyses, AnalysesError};
 use crate::domain::analysis::Submission;
 use crate::domain::summary::{AnalysisSummary, ResultSummary};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoredAnalysis};
 use crate::telemetry::metrics::whole;
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
@@ -39,13 +39,18 @@ impl Analyses {
             let span = spans::store("submit_all", "analyses");
             span.record("tenant", tracing::field::display(tenant.id()));
             span.record("batch_size", whole(good.len()));
-            spans::run(span, StoreError::label, self.store.submit_all(tenant.id(), good)).await?
+            match spans::run(span, StoreError::label, self.store.submit_all(tenant.id(), good.clone())).await
+            {
+                // One of the calls cannot be read; the others must not fail with it.
+                Err(StoreError::Corrupt(_)) => self.submit_each(tenant, good).await?,
+                found => found?.into_iter().map(Ok).collect(),
+            }
         };
         let mut found = found.into_iter();
         let outcome = |item: Result<Submission, AnalysesError>| {
             let submission = item?;
             self.cache.invalidate(&(tenant.id().clone(), submission.call_id));
-            let found = found.next().ok_or(AnalysesError::NotFound)?;
+            let found = found.next().ok_or(AnalysesError::NotFound)??;
             let result = found.result.as_ref().map(ResultSummary::of);
             let under_way = found.analysis.is_under_way();
             Ok(BatchItem {
@@ -54,5 +59,21 @@ impl Analyses {
             })
         };
         Ok(admitted.into_iter().map(outcome).collect())
+    }
+
+    /// Stores submissions in transactions of their own. Only the failure of a call that cannot be read is in the list.
+    async fn submit_each(
+        &self,
+        tenant: &Tenant,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Result<StoredAnalysis, AnalysesError>>, StoreError> {
+        let mut found = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            found.push(match self.store.submit(tenant.id(), submission).await {
+                Err(unreadable @ StoreError::Corrupt(_)) => Err(unreadable.into()),
+                other => Ok(other?),
+            });
+        }
+        Ok(found)
     }
 }

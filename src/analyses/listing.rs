@@ -3,8 +3,10 @@
 use super::cursor::{CursorCodec, InvalidCursor};
 use super::{Analyses, AnalysesError};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisFilter, AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{
+    AnalysisFilter, AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis, ListedRow,
+};
 use crate::domain::summary::AnalysisSummary;
 use crate::tenants::Tenant;
 
@@ -13,10 +15,11 @@ use crate::tenants::Tenant;
 pub struct Listing {
     /// The analyses, newest first.
     pub analyses: Vec<AnalysisSummary>,
+    /// The call ids of the analyses on this page that cannot be read.
+    pub unreadable: Vec<String>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
-    /// Time of submission of the last analysis that was examined, if the page ended because it had examined enough
-    /// analyses.
+    /// Time of submission of the last examined analysis, if the page ended early at a limit of its work; else `None`.
     pub searched_back_to: Option<Timestamp>,
 }
 
@@ -43,13 +46,19 @@ impl Analyses {
         listed.truncate(limit);
         let searched_to = searched_to.filter(|_| !is_full);
         let searched_back_to = searched_to.as_ref().map(|position| position.submitted_at);
-        let last = if is_full { listed.last().map(ListedAnalysis::position) } else { searched_to };
+        let last = |row: &ListedRow| row.as_ref().map_or_else(ListPosition::clone, ListedAnalysis::position);
+        let last = if is_full { listed.last().map(last) } else { searched_to };
         let next_cursor = last.map(|last| encode(&codec, &last));
-        let summary = |listed: ListedAnalysis| {
-            AnalysisSummary::new(&listed.analysis, listed.result, &self.env.public_url)
-        };
-        let analyses = listed.into_iter().map(summary).collect();
-        Ok(Listing { analyses, next_cursor, searched_back_to })
+        let (mut analyses, mut unreadable) = (Vec::with_capacity(listed.len()), Vec::new());
+        for row in listed {
+            match row {
+                Ok(ListedAnalysis { analysis, result }) => {
+                    analyses.push(AnalysisSummary::new(&analysis, result, &self.env.public_url));
+                }
+                Err(position) => unreadable.push(position.call_id),
+            }
+        }
+        Ok(Listing { analyses, unreadable, next_cursor, searched_back_to })
     }
 }
 
@@ -69,7 +78,7 @@ fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
 
 fn encode(codec: &CursorCodec, position: &ListPosition) -> String {
     let ListPosition { submitted_at, call_id } = position;
-    codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_str().as_bytes()].concat())
+    codec.encode(&[&submitted_at.as_millis().to_be_bytes(), call_id.as_bytes()].concat())
 }
 
 fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCursor> {
@@ -78,7 +87,7 @@ fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCurs
     let call_id = std::str::from_utf8(call_id).map_err(|_| InvalidCursor)?;
     Ok(ListPosition {
         submitted_at: Timestamp::from_millis(i64::from_be_bytes(*millis)),
-        call_id: CallId::parse(call_id).map_err(|_| InvalidCursor)?,
+        call_id: call_id.to_owned(),
     })
 }
 
@@ -93,7 +102,7 @@ mod tests {
         let acme = TenantId::parse("acme").unwrap();
         let all = codec(&acme, &AnalysisFilter::default());
         let submitted_at = Timestamp::from_millis(1_716_207_617_042);
-        let call_id = CallId::parse("1716207617.42").unwrap();
+        let call_id = "1716207617.42".to_owned();
         let position = ListPosition { submitted_at, call_id };
         let cursor = encode(&all, &position);
         assert_eq!(decode(&all, &cursor), Ok(position));

@@ -5,7 +5,8 @@ use crate::domain::usage::{Day, Usage};
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Returns the usage of each day from `from` to `to`, inclusive. Days without usage are included.
+    /// Returns the usage of each day from `from` to `to`, inclusive. Days without usage are included. A day whose usage cannot be
+    /// read has `None`.
     ///
     /// # Errors
     /// If the store fails.
@@ -14,11 +15,11 @@ impl Analyses {
         tenant: &Tenant,
         from: Day,
         to: Day,
-    ) -> Result<Vec<(Day, Usage)>, AnalysesError> {
+    ) -> Result<Vec<(Day, Option<Usage>)>, AnalysesError> {
         let mut counted = self.store.usage(tenant.id(), from, to).await?.into_iter().peekable();
         let of_day = |day| {
             let found = counted.next_if(|(counted, _)| *counted == day);
-            (day, found.map(|(_, usage)| usage).unwrap_or_default())
+            (day, found.map_or(Some(Usage::default()), |(_, usage)| usage))
         };
         Ok(from.until(to).map(of_day).collect())
     }

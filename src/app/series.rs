@@ -22,6 +22,9 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         let _ = metrics.clock_steps.with_label_values(&[direction]);
         let _ = metrics.clock_jumps.with_label_values(&[direction]);
     }
+    for table in ["analyses", "deliveries", "events", "replays", "webhooks"] {
+        let _ = metrics.store_unreadable_rows.with_label_values(&[table]);
+    }
     for reason in ["queue_full", "export_failed"] {
         let _ = metrics.trace_spans_dropped.with_label_values(&[reason]);
     }

@@ -2,7 +2,6 @@
 
 use super::analysis::{Analysis, Status};
 use super::clock::Timestamp;
-use super::ids::CallId;
 use super::search::SearchQuery;
 use super::summary::ResultSummary;
 use super::tags::TagKey;
@@ -23,8 +22,8 @@ pub struct AnalysisFilter {
 }
 
 impl AnalysisFilter {
-    /// Returns whether an analysis of the list may fail a part of the filter, so that a page may need to examine many
-    /// analyses. All other parts are bounds of an index.
+    /// Returns whether the filter has a part that is not a bound of an index. Then a page may have to examine many analyses
+    /// that do not match.
     pub fn skips_analyses(&self) -> bool {
         self.status == Some(Status::Completed) || self.has_indexed_part()
     }
@@ -41,8 +40,8 @@ impl AnalysisFilter {
 pub struct ListPosition {
     /// Time of submission of the last analysis on the previous page.
     pub submitted_at: Timestamp,
-    /// Call id of the last analysis on the previous page.
-    pub call_id: CallId,
+    /// Call id of the last analysis on the previous page, as stored. It may have a form that only a later version knows.
+    pub call_id: String,
 }
 
 /// Query for one page of analyses, newest first.
@@ -65,11 +64,14 @@ pub struct ListedAnalysis {
     pub result: Option<ResultSummary>,
 }
 
+/// A row of a list: an analysis, or the position of one that this version cannot read.
+pub type ListedRow = Result<ListedAnalysis, ListPosition>;
+
 /// One page of analyses, newest first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AnalysisPage {
     /// The analyses that match the filter.
-    pub analyses: Vec<ListedAnalysis>,
+    pub analyses: Vec<ListedRow>,
     /// Position of the last analysis that was examined, if the page ended because it had examined enough analyses.
     /// Older ones may match. `None` if the page is full or the list has ended.
     pub searched_to: Option<ListPosition>,
@@ -78,6 +80,6 @@ pub struct AnalysisPage {
 impl ListedAnalysis {
     /// Returns the position of the analysis in lists.
     pub fn position(&self) -> ListPosition {
-        ListPosition { submitted_at: self.analysis.submitted_at, call_id: self.analysis.call_id.clone() }
+        ListPosition { submitted_at: self.analysis.submitted_at, call_id: self.analysis.call_id.to_string() }
     }
 }

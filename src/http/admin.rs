@@ -41,25 +41,33 @@ async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// Answers 200 if this replica accepts requests and the store accepts writes. A clock in doubt is a second line of the body.
+/// The line of `/readyz` while notifications of other replicas may not arrive.
+const NOT_CURRENT: &str =
+    "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
+
+/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body say whether a clock is in
+/// doubt and whether notifications of other replicas are missing.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => {
-            let warning = state.clock_status.warning(state.env.clock.now());
-            HttpResponse::Ok().body(warning.map_or("ok\n".to_owned(), |warning| format!("ok\n{warning}\n")))
+            let clock = state.clock_status.warning(state.env.clock.now());
+            let clock = clock.map(|warning| format!("{warning}\n")).unwrap_or_default();
+            let note = if state.store.is_current() { "" } else { NOT_CURRENT };
+            HttpResponse::Ok().body(format!("ok\n{clock}{note}"))
         }
         Err(reason) => HttpResponse::ServiceUnavailable().body(format!("not ready: {reason}\n")),
     }
 }
 
 /// Returns the result of the readiness check, with the reason if not ready.
-async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), &'static str> {
+async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), String> {
     if !readiness.get() {
-        return Err("starting or draining");
+        return Err("starting or draining".to_owned());
     }
     match tokio::time::timeout(READINESS_TIMEOUT, state.store.check()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err("the store cannot be used"),
+        Ok(Err(lost @ StoreError::FileLost(_))) => Err(lost.to_string()),
+        Ok(Err(_)) | Err(_) => Err("the store cannot be used".to_owned()),
     }
 }
 
@@ -73,6 +81,7 @@ async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) ->
         tokio::time::timeout(STATISTICS_TIMEOUT, observe_store(&state))
     );
     metrics.ready.set(ready.is_ok().into());
+    metrics.store_notifications_arrive.set(state.store.is_current().into());
     match observed {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

@@ -9,7 +9,7 @@ use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
-use crate::analyses::DeliveryWithAttempts;
+use crate::analyses::{DeliveryPage, DeliveryWithAttempts};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryStatus};
 use crate::domain::event_payload::EventPayload;
@@ -62,6 +62,11 @@ pub struct DeliveryList {
     /// The deliveries, newest first.
     #[schema(max_items = 200)]
     deliveries: Vec<DeliveryResource>,
+    /// The ids of deliveries on this page that this version of the service cannot read, usually because a later version wrote
+    /// them. Omitted if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 200)]
+    unreadable: Vec<String>,
     /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -191,8 +196,9 @@ pub(super) async fn list_deliveries(
     let ApiRequest { state, tenant, query, .. } = request;
     let (filter, cursor, limit) = query.into_filter()?;
     let list = state.webhooks.deliveries(tenant.id(), filter, cursor.as_deref(), limit).await?;
-    let deliveries = list.deliveries.into_iter().map(DeliveryResource::from).collect();
-    Ok(HttpResponse::Ok().json(DeliveryList { deliveries, next_cursor: list.next_cursor }))
+    let DeliveryPage { deliveries, unreadable, next_cursor } = list;
+    let deliveries = deliveries.into_iter().map(DeliveryResource::from).collect();
+    Ok(HttpResponse::Ok().json(DeliveryList { deliveries, unreadable, next_cursor }))
 }
 
 /// Returns one delivery with its attempts.

@@ -62,6 +62,7 @@ pub(super) fn stream(
                 }
                 Ok(StreamItem::Event(event)) => (Ok(encode(&event)), StreamState::Open(events, token)),
                 Ok(StreamItem::Heartbeat) => (Ok(Bytes::from_static(PING)), StreamState::Open(events, token)),
+                Ok(StreamItem::Unreadable(ids)) => (Ok(skipped(&ids)), StreamState::Open(events, token)),
                 Err(error) => {
                     tracing::error!(%error, "event stream failed");
                     (Err(error), StreamState::Closed)
@@ -70,6 +71,11 @@ pub(super) fn stream(
             StreamState::Closed => None,
         }
     })
+}
+
+/// Returns a comment about events that cannot be read. JSON escapes line breaks, which would end the comment.
+fn skipped(ids: &[String]) -> Bytes {
+    format!(": unreadable {}\n\n", serde_json::json!(ids)).into()
 }
 
 fn encode(event: &FeedEvent) -> Bytes {

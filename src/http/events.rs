@@ -77,6 +77,10 @@ pub struct EventPage {
     /// `limit` events although more events exist: only an empty page shows that there are no more.
     #[schema(max_items = 500)]
     events: Vec<EventResource>,
+    /// The ids of events before `next` that this version of the service cannot read, usually because a later version wrote them. Omitted
+    /// if there are none. A stream names them in a comment.
+    #[schema(required = false, max_items = 1000)]
+    unreadable: Vec<String>,
     /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later: it does not
     /// expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
@@ -174,7 +178,11 @@ fn body(page: &FeedPage) -> Vec<u8> {
         }
         event.write_json(&mut body);
     }
+    body.extend_from_slice(b"],");
+    if !page.unreadable.is_empty() {
+        body.extend_from_slice(format!("\"unreadable\":{},", serde_json::json!(page.unreadable)).as_bytes());
+    }
     // A cursor is base64, which needs no escaping.
-    body.extend_from_slice(format!("],\"next\":\"{}\"}}", page.next_cursor).as_bytes());
+    body.extend_from_slice(format!("\"next\":\"{}\"}}", page.next_cursor).as_bytes());
     body
 }

@@ -100,6 +100,11 @@ pub struct AnalysisList {
     /// The analyses, newest first by `submitted_at`, then by `call_id`.
     #[schema(max_items = 200)]
     analyses: Vec<AnalysisSummary>,
+    /// The call ids of analyses on this page that this version of the service cannot read, usually because a later version wrote
+    /// them. `GET` of such a call answers `unreadable_record`, and `DELETE` works. Omitted if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 200)]
+    unreadable: Vec<String>,
     /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -116,6 +121,6 @@ pub(super) async fn list_analyses(request: ApiRequest<(), ListAnalyses>) -> Resu
     let ApiRequest { state, tenant, query, .. } = request;
     let (filter, cursor, limit) = query.into_filter()?;
     let listing = state.analyses.list(&tenant, filter, cursor.as_deref(), limit).await?;
-    let Listing { analyses, next_cursor, searched_back_to } = listing;
-    Ok(HttpResponse::Ok().json(AnalysisList { analyses, next_cursor, searched_back_to }))
+    let Listing { analyses, unreadable, next_cursor, searched_back_to } = listing;
+    Ok(HttpResponse::Ok().json(AnalysisList { analyses, unreadable, next_cursor, searched_back_to }))
 }

@@ -89,6 +89,9 @@ kinds! {
          use a new key to execute the request again.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "This is a fault of the service. Report the `request_id` to its operator.";
+    UNREADABLE_RECORD = "unreadable_record", INTERNAL_SERVER_ERROR, "Unreadable record",
+        "This version of the service cannot read the stored record, because a later version wrote it or because it is damaged. Other \
+         records are not affected. DELETE removes it. Otherwise report the `request_id` to the operator of this service.";
     ENCRYPTION_NOT_CONFIGURED = "encryption_not_configured", NOT_IMPLEMENTED, "Encryption not configured",
         "The operation needs an encryption key. The operator of this service must configure `encryption.key_file`.";
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Service unavailable",

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderValue};
 use super::problem::{
     ApiError, CALLBACK_FORBIDDEN, ENCRYPTION_NOT_CONFIGURED, FieldError, INTERNAL, NO_RESULT, NOT_FOUND,
     RATE_LIMITED, READ_TIMEOUT, REPLAY_UNDER_WAY, TOO_MANY_READS, UNAUTHORIZED, UNAVAILABLE,
-    WEBHOOK_DISABLED, WEBHOOK_LIMIT, WEBHOOK_SEALED,
+    UNREADABLE_RECORD, WEBHOOK_DISABLED, WEBHOOK_LIMIT, WEBHOOK_SEALED,
 };
 use super::refusals::Refusal;
 use crate::analyses::{AnalysesError, MemoryUsedUp, TooManyStreams, WebhooksError};
@@ -130,6 +130,11 @@ impl From<StoreError> for ApiError {
                 tracing::error!(error = %source, "store unavailable");
                 Self::new(UNAVAILABLE, "the store is unavailable").with_retry_after(Duration::from_secs(1))
             }
+            StoreError::FileLost(reason) => {
+                tracing::error!(error = reason, "request refused: the store file is lost");
+                let detail = "the database file of the store was removed or replaced: the operator must act";
+                Self::new(UNAVAILABLE, detail).with_retry_after(Duration::from_secs(30))
+            }
             StoreError::Refused(refusal) => {
                 let (kind, retry_after) = match refusal {
                     ScanRefusal::TenantLimit => (TOO_MANY_READS, Duration::from_secs(1)),
@@ -138,8 +143,9 @@ impl From<StoreError> for ApiError {
                 Self::new(kind, refusal.to_string()).with_retry_after(retry_after)
             }
             StoreError::Corrupt(message) => {
-                tracing::error!(error = message, "store returned an invalid value");
-                Self::new(INTERNAL, "a stored record is invalid")
+                tracing::error!(error = message, "failed to read a stored record");
+                let detail = "the stored record cannot be read by this version of the service";
+                Self::new(UNREADABLE_RECORD, detail)
             }
             StoreError::LeaseLost => Self::new(INTERNAL, "a record was changed by another process"),
         }

@@ -59,7 +59,8 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "InternalError",
         INTERNAL,
         None,
-        "The service has a fault. Report the `request_id` to its operator.",
+        "The service has a fault (`internal`), or the stored record cannot be read (`unreadable_record`). Report the \
+         `request_id` to its operator.",
     ),
     problem(
         "Unavailable",

@@ -32,6 +32,10 @@ pub struct UsageReport {
     /// All days of the period in order, including days without usage.
     #[schema(max_items = 366)]
     days: Vec<UsageOfDay>,
+    /// The days whose usage this version of the service cannot read. They are not in `days`. Omitted if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, required = false, max_items = 366, example = json!(["2026-11-22"]))]
+    unreadable: Vec<Day>,
 }
 
 /// The usage of one day.
@@ -76,6 +80,12 @@ pub(super) async fn get_usage(request: ApiRequest<(), UsageDays>) -> Result<Http
         let rule = format!("must start a period of at most {MAX_DAYS} days");
         return Err(ApiError::invalid_field("?from", &rule));
     }
-    let days = state.analyses.usage(&tenant, from, to).await?;
-    Ok(HttpResponse::Ok().json(UsageReport { days: days.into_iter().map(UsageOfDay::from).collect() }))
+    let mut report = UsageReport { days: Vec::new(), unreadable: Vec::new() };
+    for (day, usage) in state.analyses.usage(&tenant, from, to).await? {
+        match usage {
+            Some(usage) => report.days.push(UsageOfDay::from((day, usage))),
+            None => report.unreadable.push(day),
+        }
+    }
+    Ok(HttpResponse::Ok().json(report))
 }

@@ -114,6 +114,11 @@ pub struct WebhookList {
     /// The webhooks, oldest first.
     #[schema(max_items = 50)]
     pub(super) webhooks: Vec<WebhookResource>,
+    /// The ids of webhooks that this version of the service cannot read, usually because a later version wrote them. They get
+    /// events, and `DELETE` works. Omitted if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 50)]
+    pub(super) unreadable: Vec<String>,
 }
 
 impl WebhookResource {

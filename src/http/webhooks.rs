@@ -25,10 +25,10 @@ pub(super) async fn create_webhook(
 
 /// Lists all webhooks of the tenant.
 pub(super) async fn list_webhooks(request: ApiRequest) -> Result<HttpResponse, ApiError> {
-    let (states, now) =
-        (request.state.webhooks.list(request.tenant.id()).await?, request.state.env.clock.now());
+    let (states, unreadable) = request.state.webhooks.list(request.tenant.id()).await?;
+    let now = request.state.env.clock.now();
     let webhooks = states.into_iter().map(|state| WebhookResource::new(state, None, now)).collect();
-    Ok(HttpResponse::Ok().json(WebhookList { webhooks }))
+    Ok(HttpResponse::Ok().json(WebhookList { webhooks, unreadable }))
 }
 
 /// Returns one webhook with its health.

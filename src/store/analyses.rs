@@ -10,6 +10,7 @@ use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
 use super::submissions::{Adopt, Submit, SubmitAll};
+use super::unreadable::report;
 use super::values::{Row, values};
 use crate::domain::analysis::{Submission, VendorResult};
 use crate::domain::audit::Actor;
@@ -95,7 +96,7 @@ pub trait AnalysisStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<SizedRead<Bytes>>, StoreError>;
 
-    /// Reads one page of a tenant's analyses, the newest first. The page may end early, see [`AnalysisPage::searched_to`].
+    /// Reads one page of a tenant's analyses, newest first. The page may end early, see [`AnalysisPage::searched_to`].
     async fn list_analyses(
         &self,
         tenant: &TenantId,
@@ -184,7 +185,11 @@ impl<E: Engine> AnalysisStore for E {
         tenant: &TenantId,
         query: AnalysisQuery,
     ) -> Result<AnalysisPage, StoreError> {
-        self.scans().run(tenant, |permit| self.list(tenant, query, permit)).await
+        let page = self.scans().run(tenant, |permit| self.list(tenant, query, permit)).await?;
+        for unreadable in page.analyses.iter().filter_map(|row| row.as_ref().err()) {
+            report(&self.env().metrics, "analyses", format_args!("{tenant}/{}", unreadable.call_id));
+        }
+        Ok(page)
     }
 
     async fn delete_analysis(

@@ -5,7 +5,7 @@ use super::values::{Row, Value, json};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Status, Work};
 use crate::domain::answer_shape::{AnswerShape, InvalidShape};
 use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::ListedAnalysis;
+use crate::domain::listing::{ListPosition, ListedAnalysis, ListedRow};
 
 /// An analysis with its result, if it has one.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,7 +117,15 @@ fn parsed(text: &str) -> Result<Vec<AnswerShape>, InvalidShape> {
     text.split(' ').map(str::parse).collect()
 }
 
-/// Reads a row of [`COLUMNS`] and the summary of the result.
-pub(super) fn read_listed(row: &dyn Row) -> Result<ListedAnalysis, StoreError> {
-    Ok(ListedAnalysis { analysis: read(row)?, result: row.json("summary")? })
+/// Reads a row of [`COLUMNS`] and the summary of the result. Returns only the position of an analysis that cannot be read.
+pub(super) fn read_listed(row: &dyn Row) -> Result<ListedRow, StoreError> {
+    let listed = || Ok(ListedAnalysis { analysis: read(row)?, result: row.json("summary")? });
+    match listed() {
+        Ok(listed) => Ok(Ok(listed)),
+        Err(StoreError::Corrupt(_)) => Ok(Err(ListPosition {
+            submitted_at: row.get("submitted_at")?,
+            call_id: row.get("call_id").unwrap_or_default(),
+        })),
+        Err(error) => Err(error),
+    }
 }

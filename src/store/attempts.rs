@@ -8,6 +8,7 @@ use super::delivery_rows::webhook_id;
 use super::replay_outcomes;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
+use super::unreadable::skip;
 use super::values::{Row, Value, values};
 use super::webhook_health::{self, Verdict};
 use crate::domain::clock::Timestamp;
@@ -174,7 +175,7 @@ impl Rule for FinishAttempt {
     }
 }
 
-/// Reads the last attempts of a delivery, the oldest first.
+/// Reads the last attempts of a delivery, the oldest first, without those that cannot be read.
 pub(super) struct ReadAttempts {
     pub(super) tenant: TenantId,
     pub(super) delivery: DeliveryId,
@@ -191,7 +192,9 @@ impl Rule for ReadAttempts {
              ORDER BY number DESC LIMIT ?3) AS last ORDER BY number"
         );
         let values = values![&self.tenant, self.delivery, MOST_ATTEMPTS];
-        transaction.query(select, values, recorded).await
+        let id = self.delivery;
+        let read = |row: &dyn Row| skip(transaction, "attempts", id, recorded(row));
+        Ok(transaction.query(select, values, read).await?.into_iter().flatten().collect())
     }
 }
 

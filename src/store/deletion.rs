@@ -1,8 +1,11 @@
 //! Deletes one call on request, and expired records.
 
+use std::time::Instant;
+
 use super::analysis_rows::CallKey;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
+use super::upkeep::DeletedBatch;
 use super::values::values;
 use super::{Change, StoreError, idempotency};
 use crate::domain::audit::{Actor, AuditedAction};
@@ -147,19 +150,22 @@ pub(super) static DELETE_REPLAYS: Sql =
 
 impl Rule for DeleteExpired {
     const NAME: &'static str = "delete_expired";
-    type Output = usize;
+    type Output = DeletedBatch;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
-        let (before, limit) = (self.before, self.limit);
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<DeletedBatch, StoreError> {
+        let (before, limit, began) = (self.before, self.limit, Instant::now());
         let deleted = transaction
             .query(&DELETE_ANALYSES, values![before, limit], |row| {
-                Ok(Change::Analysis(row.get("tenant")?, row.get("call_id")?))
+                let change =
+                    || Ok::<_, StoreError>(Change::Analysis(row.get("tenant")?, row.get("call_id")?));
+                // An unreadable row must be deletable.
+                Ok(change().unwrap_or(Change::Everything))
             })
             .await?;
         let analyses = deleted.len();
         deleted.into_iter().for_each(|change| transaction.invalidate(change));
         let events = transaction.execute(&DELETE_EVENTS, values![before, limit]).await?;
         let replays = transaction.execute(&DELETE_REPLAYS, values![before, limit]).await?;
-        Ok(analyses + events + replays)
+        Ok(DeletedBatch { rows: analyses + events + replays, took: began.elapsed() })
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt};
-use super::claims::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease};
-use super::delivery_rows::{RECORDED, RecordedDelivery, recorded};
+use super::claims::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, Leased};
+use super::delivery_rows::{RECORDED, RecordedDelivery, UnreadableDelivery, recorded};
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
+use super::unreadable::{postpone_claimed, report};
 use super::values::values;
 use super::{Change, StoreError, subscriptions, webhook_health};
 use crate::domain::deliveries::DeliveryQuery;
@@ -29,7 +30,7 @@ pub enum Sending {
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
     /// Claims due deliveries with fair shares for tenants and receivers. Records the attempts that begin with the
-    /// claim.
+    /// claim. Deliveries that cannot be read are postponed.
     async fn claim_deliveries_across_tenants(
         &self,
         slots: DeliverySlots,
@@ -55,7 +56,7 @@ pub trait DeliveryStore: Send + Sync {
         &self,
         tenant: &TenantId,
         page: DeliveryQuery,
-    ) -> Result<Vec<RecordedDelivery>, StoreError>;
+    ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>;
 
     /// Reads a delivery.
     async fn find_delivery(
@@ -76,7 +77,9 @@ impl<E: Engine> DeliveryStore for E {
         slots: DeliverySlots,
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedDelivery>, StoreError> {
-        self.claim_deliveries(slots, lease).await
+        let mut batch = self.claim_deliveries(slots, lease).await?;
+        postpone_claimed(self, Leased::Delivery, &mut batch).await;
+        Ok(batch)
     }
 
     async fn finish_attempt(
@@ -99,8 +102,12 @@ impl<E: Engine> DeliveryStore for E {
         &self,
         tenant: &TenantId,
         page: DeliveryQuery,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        self.scans().run(tenant, |permit| self.deliveries(tenant, page, permit)).await
+    ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
+        let rows = self.scans().run(tenant, |permit| self.deliveries(tenant, page, permit)).await?;
+        for unreadable in rows.iter().filter_map(|row| row.as_ref().err()) {
+            report(&self.env().metrics, "deliveries", &unreadable.id);
+        }
+        Ok(rows)
     }
 
     async fn find_delivery(

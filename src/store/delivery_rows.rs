@@ -45,6 +45,26 @@ pub struct RecordedDelivery {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A delivery in a list that this version cannot read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableDelivery {
+    /// Position in the list of all deliveries.
+    pub place: i64,
+    /// The id as stored.
+    pub id: String,
+}
+
+/// Reads a row of [`RECORDED`] for a list.
+pub(super) fn listed(row: &dyn Row) -> Result<Result<RecordedDelivery, UnreadableDelivery>, StoreError> {
+    match recorded(row) {
+        Ok(delivery) => Ok(Ok(delivery)),
+        Err(StoreError::Corrupt(_)) => {
+            Ok(Err(UnreadableDelivery { place: row.get("place")?, id: row.get("id").unwrap_or_default() }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The columns that [`recorded`] reads, from `deliveries` joined with `events` and `webhooks`.
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
      CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, \

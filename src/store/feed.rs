@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 
 use super::StoreError;
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::{Sql, sql};
+use super::unreadable::skip;
 use super::values::{Row, values};
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
@@ -25,14 +27,14 @@ fn is_younger(event: EventId, at: Timestamp) -> bool {
 /// The feed of a tenant's events.
 #[async_trait]
 pub trait FeedStore: Send + Sync {
-    /// Reads the events after a position, oldest first. A reader that continues after the last of them reads every
-    /// event exactly once, even if transactions that write events overlap.
+    /// Reads the events after a position, oldest first. A reader that continues after `end` reads every event exactly once, even if
+    /// transactions that write events overlap.
     async fn events_after(
         &self,
         tenant: &TenantId,
         after: FeedPosition,
         limits: PageLimits,
-    ) -> Result<Vec<FeedEvent>, StoreError>;
+    ) -> Result<FeedRows, StoreError>;
 
     /// Returns the position after the last event.
     async fn feed_end(&self, tenant: &TenantId) -> Result<FeedPosition, StoreError>;
@@ -49,7 +51,7 @@ impl<E: Engine> FeedStore for E {
         tenant: &TenantId,
         after: FeedPosition,
         limits: PageLimits,
-    ) -> Result<Vec<FeedEvent>, StoreError> {
+    ) -> Result<FeedRows, StoreError> {
         let rule = ReadEvents { tenant: tenant.clone(), after, limits };
         let read = |permit| async move {
             self.number_events(tenant).await?;
@@ -81,6 +83,17 @@ pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
     &[],
 );
 
+/// Events of a feed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FeedRows {
+    /// The events, oldest first.
+    pub events: Vec<FeedEvent>,
+    /// The ids, as stored, of events among them that cannot be read.
+    pub unreadable: Vec<String>,
+    /// The position after the last of both; the start if there are none.
+    pub end: FeedPosition,
+}
+
 struct ReadEvents {
     tenant: TenantId,
     after: FeedPosition,
@@ -103,28 +116,41 @@ const PAGE: &str = "SELECT position, id, kind, body FROM events WHERE tenant = ?
 
 impl Rule for ReadEvents {
     const NAME: &'static str = "events_after";
-    type Output = Vec<FeedEvent>;
+    type Output = FeedRows;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<FeedEvent>, StoreError> {
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<FeedRows, StoreError> {
         let Self { tenant, after, limits } = self;
         let values = values![tenant, after.number(), limits.events, limits.bytes];
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let mut rows = FeedRows { events: Vec::new(), unreadable: Vec::new(), end: *after };
+        let mut bytes = 0;
         transaction
             .for_each(&EVENTS_AFTER, values, |row| {
-                if bytes < limits.bytes {
-                    let event = event(row)?;
-                    bytes += event.body.len();
-                    events.push(event);
+                if bytes >= limits.bytes {
+                    return Ok(());
+                }
+                rows.end = position(row)?;
+                let id: String = row.get("id").unwrap_or_default();
+                match skip(transaction, "events", &id, event(row))? {
+                    Some(event) => {
+                        bytes += event.body.len();
+                        rows.events.push(event);
+                    }
+                    None => rows.unreadable.push(id),
                 }
                 Ok(())
             })
             .await?;
-        Ok(events)
+        Ok(rows)
     }
 }
 
 fn event(row: &dyn Row) -> Result<FeedEvent, StoreError> {
     let body: Vec<u8> = row.get("body")?;
+    // The body becomes a part of a page or of a stream without being parsed again.
+    let is_object = body.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+    if !is_object || body.contains(&b'\n') || body.contains(&b'\r') {
+        return Err(StoreError::Corrupt("column body holds no JSON object on one line".to_owned()));
+    }
     Ok(FeedEvent {
         position: position(row)?,
         id: row.get("id")?,

@@ -1,22 +1,22 @@
 //! Reads pages of a tenant's analyses with a bounded amount of work.
 //!
-//! Analyses have an order: the newest submission first. A page **walks** along an index in this order, window by window, and
+//! Lists are ordered by time of submission, newest first. A page **walks** along an index in this order, window by window, and
 //! keeps the analyses that match the filter. If matches are frequent, the first window fills the page.
 //!
-//! If they are rare, the indexes of words and tags find all of them at once: [`ListReader::find_all`], which gives up after
+//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words and tags. It gives up after
 //! [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
 //!
-//! If both fail, the walk goes on until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
-//! there, and its cursor continues after the last examined analysis, so pages together have every match exactly once.
+//! If both fail, the walk continues until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
+//! there, and its cursor continues after the last examined analysis. So the pages together have every match exactly once.
 
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 
 /// Number of analyses in the first window of a page.
 const FIRST_WINDOW: usize = 512;
-/// Minimum size of a window. A smaller one costs as much as this.
+/// Minimum size of a window. A smaller window would not be cheaper.
 const MIN_WINDOW: usize = 64;
 /// Maximum number of analyses that one page examines.
 const MAX_EXAMINED: usize = 20_000;
@@ -30,7 +30,7 @@ pub(super) const MAX_INDEX_TIME: Duration = Duration::from_millis(50);
 /// A part of a tenant's analyses, in the order of lists.
 pub(super) struct ListWindow {
     /// The analyses that match the filter.
-    pub(super) matches: Vec<ListedAnalysis>,
+    pub(super) matches: Vec<ListedRow>,
     /// Number of examined analyses.
     pub(super) examined: usize,
     /// Position of the last examined analysis; `None` if the list has ended.
@@ -39,7 +39,7 @@ pub(super) struct ListWindow {
 
 /// Reads the analyses of one query.
 pub(super) trait ListReader {
-    /// Examines up to `rows` analyses after a position, at least one, until `wanted` of them match.
+    /// Examines at least one and at most `rows` analyses after a position. Stops early when `wanted` of them match.
     fn window(
         &mut self,
         after: Option<&ListPosition>,
@@ -49,7 +49,7 @@ pub(super) trait ListReader {
 
     /// Finds the first matches of the query through the indexes of words and tags. Returns `None` if there are more than
     /// [`MAX_MATCHES`], or if the search takes longer than [`MAX_INDEX_TIME`].
-    fn find_all(&mut self) -> impl Future<Output = Result<Option<Vec<ListedAnalysis>>, StoreError>> + Send;
+    fn find_all(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRow>>, StoreError>> + Send;
 }
 
 /// Reads one page.

@@ -34,6 +34,7 @@ mod feed;
 mod idempotency;
 mod learned_answers;
 mod listings;
+mod paces;
 pub mod postgres;
 mod refreshes;
 mod refused_work;
@@ -52,6 +53,7 @@ mod subscriptions;
 mod tables;
 mod time_corrections;
 mod transitions;
+mod unreadable;
 mod upkeep;
 mod usage;
 mod values;
@@ -78,8 +80,8 @@ pub use self::claims::{
 };
 pub use self::clock::ClockStore;
 pub use self::deliveries::{DeliveryStore, Sending};
-pub use self::delivery_rows::RecordedDelivery;
-pub use self::feed::FeedStore;
+pub use self::delivery_rows::{RecordedDelivery, UnreadableDelivery};
+pub use self::feed::{FeedRows, FeedStore};
 pub use self::idempotency::{IdempotencyKeyStore, KeyClaim, KeyTerms, Keyed};
 pub use self::learned_answers::{LearnedAnswersStore, ProbeClaim};
 pub use self::refreshes::Refreshing;
@@ -104,13 +106,16 @@ pub enum StoreError {
     /// Another worker owns the work, or the work was deleted. The caller must discard its outcome.
     #[error("the lease was lost")]
     LeaseLost,
+    /// The files of the store were removed, replaced or overwritten. The process cannot use the store again.
+    #[error("the store is lost: {0}")]
+    FileLost(String),
     /// The store cannot be used now; a later attempt may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The read was refused or ended early, so that it does not slow down others.
     #[error(transparent)]
     Refused(#[from] ScanRefusal),
-    /// A row holds a value that this version of the program cannot read.
+    /// A row holds a value that this version of the program cannot read. The text names the column and never contains the value.
     #[error("the store holds a value that cannot be read: {0}")]
     Corrupt(String),
 }
@@ -120,6 +125,7 @@ impl StoreError {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::LeaseLost => "lease_lost",
+            Self::FileLost(_) => "file_lost",
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
             Self::Corrupt(_) => "corrupt",
@@ -184,7 +190,7 @@ pub trait Store:
     /// Subscribes to the changes that are committed from now on.
     fn changes(&self) -> broadcast::Receiver<Change>;
 
-    /// Returns whether [`Store::changes`] reports the commits of all replicas within seconds. While it returns
+    /// Returns whether [`Store::changes`] reports the commits of all replicas within 5 seconds. While it returns
     /// `false`, cached values may be stale.
     fn is_current(&self) -> bool;
 }

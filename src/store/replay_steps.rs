@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::replay_rows::{COLUMNS, Progress, is_wanted, read};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
+use super::unreadable::report;
 use super::values::{Value, json, values};
 use super::{Change, StoreError, subscriptions, webhook_activity};
 use crate::domain::clock::Timestamp;
@@ -59,7 +60,7 @@ impl Rule for AdvanceReplay {
             advanced.replays = 1;
             match progress {
                 Ok(progress) => advanced.sent = step(transaction, progress, now).await?,
-                Err(error) => postpone(transaction, &id, &error, now).await?,
+                Err(_) => postpone(transaction, &id, now).await?,
             }
             if advanced.sent > 0 {
                 transaction.notify(Change::Delivery);
@@ -72,13 +73,8 @@ impl Rule for AdvanceReplay {
 }
 
 /// Postpones a replay that cannot be read, so that it does not block the others.
-async fn postpone(
-    transaction: &impl Transaction,
-    id: &str,
-    error: &StoreError,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    tracing::error!(replay = id, %error, "failed to read a replay");
+async fn postpone(transaction: &impl Transaction, id: &str, now: Timestamp) -> Result<(), StoreError> {
+    report(&transaction.env().metrics, "replays", id);
     let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");
     transaction.execute(update, values![id, now + REPLAY_PAUSE_WHILE_UNREADABLE]).await?;
     Ok(())

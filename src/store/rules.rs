@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 use super::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Leased, Queue, WorkSlots,
 };
-use super::delivery_rows::RecordedDelivery;
+use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
 use super::scan_limits::{ScanLimits, ScanPermit};
 use super::sql::Sql;
 use super::values::{Row, Value};
@@ -290,7 +290,7 @@ pub(super) trait Engine: Send + Sync {
         tenant: &TenantId,
         query: DeliveryQuery,
         permit: ScanPermit,
-    ) -> impl Future<Output = Result<Vec<RecordedDelivery>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>> + Send;
 
     /// Assigns feed positions to a batch of new events, unless the engine assigns them when it writes events. Returns
     /// whether there may be more.
@@ -310,7 +310,7 @@ pub(super) fn measure<T>(
     let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
     metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
     // A lost lease is not a failure of the store.
-    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_))) {
+    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::FileLost(_) | StoreError::Corrupt(_))) {
         metrics.store_errors.inc();
     }
 }

@@ -6,8 +6,10 @@ use futures_util::future::try_join;
 
 use super::analysis_rows::{COLUMNS, read, state, work};
 use super::claims::{Lease, Leased, Queue};
+use super::paces::{find_pace, save_pace};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
+use super::unreadable::postpone_analysis;
 use super::values::{Row, json, values};
 use super::{Change, StoreError, events, learned_answers};
 use crate::domain::analysis::{Analysis, AnalysisResult, MissingContent, Stage};
@@ -33,7 +35,7 @@ pub struct Applied {
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when the step changed it.
     pub confirmation: Option<Confirmation>,
-    /// Content that a result lacked, which therefore did not replace the stored one.
+    /// Content that a result lacked. The result therefore did not replace the stored one.
     pub discarded: Option<MissingContent>,
 }
 
@@ -116,10 +118,21 @@ impl Rule for FailOverdue {
             let overdue =
                 transaction.query(&OVERDUE, values![tenant, too_long_ago, now, left], numbered).await?;
             for (row, analysis) in overdue {
-                let polls = analysis.work.as_ref().map_or(0, |work| work.polls);
-                let applied = transition(transaction, row, analysis, None, Analysis::expire).await?;
-                transaction.count_usage(tenant, Usage::step(0, applied.event)).await?;
-                failures.applied.push(Applied { polls, ..applied });
+                let expire = async {
+                    let analysis = analysis?;
+                    let polls = analysis.work.as_ref().map_or(0, |work| work.polls);
+                    let applied = transition(transaction, row, analysis, None, Analysis::expire).await?;
+                    Ok(Applied { polls, ..applied })
+                };
+                match expire.await {
+                    Ok(applied) => {
+                        transaction.count_usage(tenant, Usage::step(0, applied.event)).await?;
+                        failures.applied.push(applied);
+                    }
+                    // A transition reads all that it needs before it writes, so it has written nothing.
+                    Err(StoreError::Corrupt(_)) => postpone_analysis(transaction, row).await?,
+                    Err(error) => return Err(error),
+                }
             }
             let started = values![tenant, too_long_ago];
             let next = transaction.find(&NEXT_START, started, |row| row.get("started_at")).await?;
@@ -134,8 +147,8 @@ fn before(now: Timestamp, duration: Duration) -> i64 {
     now.as_millis().saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn numbered(row: &dyn Row) -> Result<(i64, Analysis), StoreError> {
-    Ok((row.get("id")?, read(row)?))
+fn numbered(row: &dyn Row) -> Result<(i64, Result<Analysis, StoreError>), StoreError> {
+    Ok((row.get("id")?, read(row)))
 }
 
 /// Runs a transition on a locked row, writes its effects, and ends the lease. `account` says which learned answers the
@@ -249,50 +262,5 @@ pub(super) async fn update(
         )
     };
     transaction.execute(update, &values).await?;
-    Ok(())
-}
-
-/// Reads the learned estimate of a tenant's processing times. The row is not locked, so two simultaneous results may
-/// update the same estimate.
-pub(super) async fn find_pace(
-    transaction: &impl Transaction,
-    tenant: &TenantId,
-) -> Result<Option<Pace>, StoreError> {
-    let select =
-        sql!("SELECT first_poll_after_ms, slowest_ms, samples, learned_at FROM paces WHERE tenant = ?1");
-    transaction
-        .find(select, values![tenant], |row| {
-            Ok(Pace {
-                first_poll_after: row.get("first_poll_after_ms")?,
-                slowest: row.get("slowest_ms")?,
-                samples: row.get("samples")?,
-                learned_at: row.get("learned_at")?,
-            })
-        })
-        .await
-}
-
-/// Writes the learned estimate. Skips the write if another transaction is writing the same row, because one sample is
-/// not worth the wait.
-async fn save_pace(
-    transaction: &impl Transaction,
-    tenant: &TenantId,
-    pace: Pace,
-    is_first: bool,
-) -> Result<(), StoreError> {
-    let save = if is_first {
-        sql!(
-            "INSERT INTO paces (tenant, first_poll_after_ms, slowest_ms, samples, learned_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (tenant) DO NOTHING"
-        )
-    } else {
-        sql!(
-            "WITH free AS MATERIALIZED (SELECT tenant FROM paces WHERE tenant = ?1 FOR UPDATE SKIP LOCKED) \
-             UPDATE paces SET first_poll_after_ms = ?2, slowest_ms = ?3, samples = ?4, learned_at = ?5 \
-             WHERE tenant IN (SELECT tenant FROM free)"
-        )
-    };
-    let Pace { first_poll_after, slowest, samples, learned_at } = pace;
-    transaction.execute(save, values![tenant, first_poll_after, slowest, samples, learned_at]).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use super::claims::Queue;
 use super::deletion::{DeleteExpired, DeleteRecords};
-use super::rules::Engine;
+use super::rules::{Engine, Rule};
 use super::webhook_deletion::PurgeWebhook;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -67,8 +67,8 @@ pub enum Resources {
 #[async_trait]
 pub trait RetentionStore: Send + Sync {
     /// Deletes up to `limit` finished analyses without work and up to `limit` events from before a time, with all
-    /// their dependent rows. Analyses and events with pending work or deliveries stay. Returns the number of deleted
-    /// rows; fewer than `limit` means that no expired rows are left.
+    /// their dependent rows, in short transactions. Analyses and events with pending work or deliveries stay. Returns the number of
+    /// deleted rows; fewer than `limit` means that no expired rows are left.
     async fn delete_expired_across_tenants(
         &self,
         before: Timestamp,
@@ -91,8 +91,8 @@ impl<E: Engine> RetentionStore for E {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let deleted = self.transact(DeleteExpired { before, limit }).await?;
-        Ok(deleted + self.transact(PurgeWebhook { id: None }).await?)
+        let expired = delete_in_batches(self, limit, |limit| DeleteExpired { before, limit }).await?;
+        Ok(expired + delete_in_batches(self, limit, |limit| PurgeWebhook { id: None, limit }).await?)
     }
 
     async fn delete_records_across_tenants(
@@ -102,6 +102,39 @@ impl<E: Engine> RetentionStore for E {
     ) -> Result<usize, StoreError> {
         self.transact(DeleteRecords { before, limit }).await
     }
+}
+
+/// The outcome of a transaction that deletes a batch.
+pub(super) struct DeletedBatch {
+    /// Number of deleted rows.
+    pub(super) rows: usize,
+    /// Duration of the deletion, without the commit.
+    pub(super) took: Duration,
+}
+
+/// Number of rows of each kind in the first batch.
+const FIRST_BATCH: usize = 4;
+/// Duration of a batch from which the next one is smaller. On `SQLite` all other writes wait for a batch.
+const LONG_BATCH: Duration = Duration::from_millis(20);
+
+/// Deletes up to `limit` rows of each kind. The deletion of a row takes from microseconds to many milliseconds, so the size of the
+/// batches adapts. Other transactions run between them.
+async fn delete_in_batches<R: Rule<Output = DeletedBatch>>(
+    engine: &impl Engine,
+    limit: usize,
+    batch: impl Fn(usize) -> R + Send,
+) -> Result<usize, StoreError> {
+    let (mut deleted, mut size) = (0, FIRST_BATCH);
+    while deleted < limit {
+        size = size.min(limit - deleted);
+        let DeletedBatch { rows, took } = engine.transact(batch(size)).await?;
+        deleted += rows;
+        if rows < size {
+            break;
+        }
+        size = if took > LONG_BATCH { (size / 2).max(1) } else { size * 2 };
+    }
+    Ok(deleted)
 }
 
 /// Statistics for the metrics.

@@ -55,18 +55,24 @@ impl dyn Row + '_ {
     /// Returns the value of a column that holds JSON; NULL is read as `null`.
     pub(super) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
         let text: Option<Cow<'_, str>> = self.get(column)?;
-        // The error does not contain the text, which may be a transcript.
-        serde_json::from_str(text.as_deref().unwrap_or("null"))
-            .map_err(|error| StoreError::Corrupt(format!("column {column} cannot be read: {error}")))
+        // The message of serde_json may contain a part of the text, which may be a transcript.
+        serde_json::from_str(text.as_deref().unwrap_or("null")).map_err(|error| {
+            let (kind, line, place) = (error.classify(), error.line(), error.column());
+            StoreError::Corrupt(format!(
+                "column {column} holds unknown JSON ({kind:?} error in line {line}, column {place})"
+            ))
+        })
     }
 }
 
-/// Returns an error that names the column and its value, unless the value is secret.
-pub(super) fn unreadable(column: &str, value: &Value<'_>) -> StoreError {
+/// Returns an error that names the column, and the kind and size of its value. The value may be the content of a call.
+fn unreadable(column: &str, value: &Value<'_>) -> StoreError {
     StoreError::Corrupt(match value {
-        Value::Bytes(bytes) => format!("column {column} holds {} bytes", bytes.len()),
-        Value::Text(text) => format!("column {column} holds {text:?}"),
-        other => format!("column {column} holds {other:?}"),
+        Value::Null => format!("column {column} is NULL"),
+        Value::Boolean(_) => format!("column {column} holds an unexpected boolean"),
+        Value::Integer(_) => format!("column {column} holds an unexpected number"),
+        Value::Text(text) => format!("column {column} holds an unknown text of {} bytes", text.len()),
+        Value::Bytes(bytes) => format!("column {column} holds unexpected {} bytes", bytes.len()),
     })
 }
 

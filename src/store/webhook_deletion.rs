@@ -1,7 +1,10 @@
 //! Deletion of webhooks, with their replays and deliveries.
 
+use std::time::Instant;
+
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
+use super::upkeep::DeletedBatch;
 use super::values::values;
 use super::{StoreError, subscriptions};
 use crate::domain::ids::{TenantId, WebhookId};
@@ -35,10 +38,9 @@ impl Rule for DeleteWebhook {
 pub(super) struct PurgeWebhook {
     /// The webhook; `None` for any deleted webhook.
     pub(super) id: Option<WebhookId>,
+    /// Maximum number of deliveries.
+    pub(super) limit: usize,
 }
-
-/// Number of deliveries that one transaction deletes.
-const DELETED_BATCH: usize = 500;
 
 /// Parameters: the webhook and the maximum number of deliveries. Deliveries that are being written are left for the
 /// next batch. The array prevents a join with the whole table, because PostgreSQL's planner does not know the size of
@@ -53,21 +55,22 @@ const OF_WEBHOOK: &str =
 impl Rule for PurgeWebhook {
     const NAME: &'static str = "purge_webhook";
     const NOTIFIES: bool = false;
-    /// Number of deleted rows.
-    type Output = usize;
+    type Output = DeletedBatch;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<DeletedBatch, StoreError> {
+        let began = Instant::now();
         let deleted = sql!("SELECT id FROM webhooks WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 1");
         let id = match self.id {
             Some(id) => Some(id),
             None => transaction.find(deleted, &[], |row| row.get("id")).await?,
         };
-        let Some(id) = id else { return Ok(0) };
-        let deliveries = transaction.execute(&DELETE_DELIVERIES, values![id, DELETED_BATCH]).await?;
+        let Some(id) = id else { return Ok(DeletedBatch { rows: 0, took: began.elapsed() }) };
+        let deliveries = transaction.execute(&DELETE_DELIVERIES, values![id, self.limit]).await?;
         let webhook = sql!(
             "DELETE FROM webhooks WHERE id = ?1 AND deleted_at IS NOT NULL \
              AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook = ?1 AND webhook <> '')"
         );
-        Ok(deliveries + transaction.execute(webhook, values![id]).await?)
+        let rows = deliveries + transaction.execute(webhook, values![id]).await?;
+        Ok(DeletedBatch { rows, took: began.elapsed() })
     }
 }

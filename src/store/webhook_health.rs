@@ -3,7 +3,8 @@
 use super::StoreError;
 use super::rules::Transaction;
 use super::sql::sql;
-use super::values::values;
+use super::unreadable::skip;
+use super::values::{Row, values};
 use super::webhook_rows::{COLUMNS, read};
 use crate::domain::ids::WebhookId;
 use crate::domain::webhooks::{DisabledReason, Health, Webhook, WebhookOutcome};
@@ -28,13 +29,15 @@ pub(super) async fn record(
     };
     // The first read takes no lock, because most attempts change nothing.
     let select = sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL");
-    let webhook = transaction.find(select, values![id], read).await?;
+    // The outcome must be written even if the webhook cannot be read. Otherwise the delivery would be sent again and again.
+    let read = |row: &dyn Row| skip(transaction, "webhooks", id, read(row));
+    let webhook = transaction.find(select, values![id], read).await?.flatten();
     if !webhook.is_some_and(|webhook| counts(&webhook)) {
         return Ok(None);
     }
     let lock =
         sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL FOR NO KEY UPDATE");
-    let webhook = transaction.find(lock, values![id], read).await?;
+    let webhook = transaction.find(lock, values![id], read).await?.flatten();
     let Some(mut webhook) = webhook.filter(counts) else { return Ok(None) };
     let newly_disabled =
         webhook.health.attempted(&verdict.outcome, now).filter(|_| webhook.disabled.is_none());

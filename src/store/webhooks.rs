@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::deliveries::Sending;
 use super::rules::{Engine, Rule, Transaction};
 use super::sql::sql;
+use super::unreadable::skip;
 use super::values::values;
 use super::webhook_activity::{ReadActivities, WebhookActivity};
 use super::webhook_deletion::{DeleteWebhook, PurgeWebhook};
@@ -17,6 +18,9 @@ use super::{Change, StoreError, events, replays, subscriptions, webhook_health};
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
+
+/// Number of deliveries that are deleted together with their webhook. Retention deletes the others.
+const PURGED_AT_ONCE: usize = 100;
 
 /// Webhooks of one tenant.
 #[async_trait]
@@ -28,8 +32,8 @@ pub trait WebhookStore: Send + Sync {
     /// Reads a webhook.
     async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError>;
 
-    /// Reads a tenant's webhooks, the oldest first.
-    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError>;
+    /// Reads a tenant's webhooks, the oldest first. Of a webhook that cannot be read, the list has only the id as stored.
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Result<Webhook, String>>, StoreError>;
 
     /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since. The
     /// health is not written; `forgive` resets the failures and ends a pause. The change applies to events from now
@@ -80,7 +84,7 @@ impl<E: Engine> WebhookStore for E {
         self.query(FindWebhook { tenant: tenant.clone(), id }).await
     }
 
-    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Webhook>, StoreError> {
+    async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Result<Webhook, String>>, StoreError> {
         self.query(ListWebhooks { tenant: tenant.clone() }).await
     }
 
@@ -98,7 +102,7 @@ impl<E: Engine> WebhookStore for E {
         if existed {
             // This is a separate transaction, because a delivery that is being written may wait for the row of the
             // webhook.
-            self.transact(PurgeWebhook { id: Some(id) }).await?;
+            self.transact(PurgeWebhook { id: Some(id), limit: PURGED_AT_ONCE }).await?;
         }
         Ok(existed)
     }
@@ -177,12 +181,17 @@ struct ListWebhooks {
 
 impl Rule for ListWebhooks {
     const NAME: &'static str = "list_webhooks";
-    type Output = Vec<Webhook>;
+    type Output = Vec<Result<Webhook, String>>;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<Webhook>, StoreError> {
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Self::Output, StoreError> {
         let select =
             sql!("SELECT ", COLUMNS, " FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL ORDER BY id");
-        transaction.query(select, values![&self.tenant], read).await
+        transaction
+            .query(select, values![&self.tenant], |row| {
+                let id: String = row.get("id")?;
+                Ok(skip(transaction, "webhooks", &id, read(row))?.ok_or(id))
+            })
+            .await
     }
 }
 

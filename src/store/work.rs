@@ -5,10 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
-use super::claims::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
+use super::claims::{ClaimBatch, ClaimedWork, Lease, Leased, Queue, WorkSlots};
 use super::refused_work::ResumeRefused;
 use super::rules::Engine;
 use super::transitions::{Applied, Apply, FailOverdue, OverdueFailures};
+use super::unreadable::{Postpone, postpone_claimed};
 use crate::domain::ids::TenantId;
 use crate::domain::lifecycle::Step;
 
@@ -18,7 +19,7 @@ const RESUMED_AT_ONCE: usize = 500;
 /// The work on analyses.
 #[async_trait]
 pub trait WorkStore: Send + Sync {
-    /// Claims due work, the oldest first, up to the limits of each tenant.
+    /// Claims due work, the oldest first, up to the limits of each tenant. Work that cannot be read is postponed.
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,
@@ -26,7 +27,8 @@ pub trait WorkStore: Send + Sync {
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError>;
 
-    /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease.
+    /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease. If the stored
+    /// result cannot be read, the outcome is discarded and the work is postponed.
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
 
     /// Makes all work of the tenant due now that waits because the vendor refused the token.
@@ -49,11 +51,18 @@ impl<E: Engine> WorkStore for E {
         slots: Vec<WorkSlots>,
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
-        self.claim_work(queue, slots, lease).await
+        let mut batch = self.claim_work(queue, slots, lease).await?;
+        postpone_claimed(self, Leased::Analysis, &mut batch).await;
+        Ok(batch)
     }
 
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
-        self.transact(Apply { lease, step }).await
+        let applied = self.transact(Apply { lease, step }).await;
+        if matches!(applied, Err(StoreError::Corrupt(_))) {
+            // The result cannot be read. Without the pause, the work would be claimed again as soon as the lease ends.
+            self.transact(Postpone { leased: Leased::Analysis, leases: vec![lease] }).await?;
+        }
+        applied
     }
 
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError> {

@@ -140,6 +140,8 @@ metrics! {
         "Duration of store transactions in seconds, including waits and retries, by transaction and outcome.";
     store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
         "Number of retries of store transactions after a lost connection or a conflict, by transaction.";
+    store_unreadable_rows: IntCounterVec = "store_unreadable_rows_total" ["table"],
+        "Number of times that a row was skipped because this version cannot read it, by table.";
     store_scans: IntCounterVec = "store_scans_total" ["tenant", "outcome"],
         "Number of lists, searches and other expensive reads of the store, by tenant and outcome; `cancelled` if the caller disconnected.";
     store_scans_running: IntGauge = "store_scans_running" [],
@@ -154,6 +156,11 @@ metrics! {
         "Maximum number of connections of this replica to PostgreSQL; 0 with SQLite.";
     store_connections_waiting: IntGauge = "store_connections_waiting" [],
         "Number of operations that wait for a connection to PostgreSQL.";
+    store_notifications_arrive: IntGauge = "store_notifications_arrive" [],
+        "1 while notifications of other replicas arrive within 5 seconds, else 0 (reads go to the store before the cache); \
+         always 1 with SQLite.";
+    store_file_lost: IntGauge = "store_file_lost" [],
+        "1 after the files of SQLite were removed, replaced or overwritten while the gateway was using them, else 0.";
     store_file_bytes: IntGaugeVec = "store_file_bytes" ["file"],
         "Size of the files of SQLite in bytes, by file; none with PostgreSQL.";
 }

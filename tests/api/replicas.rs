@@ -93,3 +93,50 @@ async fn without_the_database_a_replica_answers_from_its_cache_and_stays_ready()
     assert_eq!(elsewhere.outcome("3").await["status"], "completed");
     assert!(other.drain().await);
 }
+
+/// A pooler may give the listening session to another client while the connection seems to work.
+#[tokio::test]
+async fn a_replica_without_notifications_answers_from_the_database_and_says_so() {
+    let stage = stage().await;
+    let link = Link::that_reads_messages(Server::shared().await.port()).await;
+    let listen_url = stage.database().url_through(&link);
+    let other = stage.replica_with(("STORE__LISTEN_URL", &listen_url)).await;
+    for call_id in ["1", "2"] {
+        stage.acme().submitted(json!({"call_id": call_id})).await;
+    }
+    let elsewhere = stage.acme_at(&other);
+    for call_id in ["1", "2"] {
+        elsewhere.outcome(call_id).await;
+        elsewhere.analysis(call_id).await;
+    }
+    let admin = async |path: &str| {
+        let response = reqwest::get(other.admin().join(path).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.text().await.unwrap()
+    };
+    assert_eq!(admin("readyz").await, "ok\n");
+    assert!(admin("metrics").await.contains("alovoice_gateway_store_notifications_arrive 1\n"));
+
+    link.set(Passage::WithoutNotifications);
+    let deleted = stage.acme().send(reqwest::Method::DELETE, "/v1/analyses/1", &[], "").await;
+    assert_eq!(deleted.status, 204);
+    // The replica notices that its own notifications are missing. Until then its cache may answer.
+    while admin("readyz").await == "ok\n" {}
+    assert!(admin("readyz").await.starts_with("ok\nthe notifications of other replicas may not arrive"));
+    assert!(admin("metrics").await.contains("alovoice_gateway_store_notifications_arrive 0\n"));
+    elsewhere.analysis("1").await.problem(404, "not_found");
+    let deleted = stage.acme().send(reqwest::Method::DELETE, "/v1/analyses/2", &[], "").await;
+    assert_eq!(deleted.status, 204);
+    elsewhere.analysis("2").await.problem(404, "not_found");
+    // New work is done as before.
+    elsewhere.submitted(json!({"call_id": "3"})).await;
+    assert_eq!(elsewhere.outcome("3").await["status"], "completed");
+
+    link.set(Passage::Open);
+    while admin("readyz").await != "ok\n" {}
+    elsewhere.analysis("3").await;
+    let changed = stage.acme().submit(json!({"call_id": "3", "metadata": {"ticket": "T-2"}})).await;
+    assert_eq!(changed.status, 200);
+    while elsewhere.analysis("3").await.json()["metadata"] != json!({"ticket": "T-2"}) {}
+    assert!(other.drain().await);
+}

@@ -17,6 +17,9 @@ pub(crate) enum Passage {
     Open,
     /// Requests of the gateway only. Responses wait, so the gateway does not learn of commits.
     Requests,
+    /// All traffic but the notifications of the server, like a pooler that gives the session to another client. Only for a link
+    /// that [`Link::that_reads_messages`] created.
+    WithoutNotifications,
     /// No traffic. Connections stay open and new ones are accepted, but all data waits until the link opens.
     Nothing,
     /// No traffic. Existing and new connections are reset.
@@ -44,10 +47,20 @@ impl Link {
     /// Creates a link to a port on loopback. The server does not have to listen yet.
     pub(crate) async fn to(server: u16, passage: Passage) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::start(listener, server, passage, false)
+    }
+
+    /// Creates an open link that can drop notifications. The connections must not use TLS.
+    pub(crate) async fn that_reads_messages(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::start(listener, server, Passage::Open, true)
+    }
+
+    fn start(listener: TcpListener, server: u16, passage: Passage, reads_messages: bool) -> Self {
         let port = listener.local_addr().unwrap().port();
         let (passage, state) = watch::channel(passage);
         let traffic = Arc::new(watch::Sender::new(Traffic::default()));
-        let link_state = LinkState { passage: state, traffic: traffic.clone() };
+        let link_state = LinkState { passage: state, traffic: traffic.clone(), reads_messages };
         let accepting = tokio::spawn(accept(listener, server, link_state)).abort_handle();
         Self { port, passage, traffic, accepting }
     }
@@ -78,6 +91,7 @@ impl Drop for Link {
 struct LinkState {
     passage: watch::Receiver<Passage>,
     traffic: Arc<watch::Sender<Traffic>>,
+    reads_messages: bool,
 }
 
 impl LinkState {
@@ -120,10 +134,13 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     }
     let (from_gateway, to_gateway) = gateway.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = pass(from_gateway, to_server, link_state.clone(), |passage| {
-        matches!(passage, Passage::Open | Passage::Requests)
+    let requests = pass(from_gateway, to_server, link_state.clone(), None, |passage| {
+        matches!(passage, Passage::Open | Passage::Requests | Passage::WithoutNotifications)
     });
-    let answers = pass(from_server, to_gateway, link_state.clone(), |passage| *passage == Passage::Open);
+    let messages = link_state.reads_messages.then(Messages::default);
+    let answers = pass(from_server, to_gateway, link_state.clone(), messages, |passage| {
+        matches!(passage, Passage::Open | Passage::WithoutNotifications)
+    });
     tokio::join!(requests, answers);
 }
 
@@ -132,6 +149,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut link_state: LinkState,
+    mut messages: Option<Messages>,
     may_pass: impl Fn(&Passage) -> bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
@@ -143,10 +161,51 @@ async fn pass(
                 return;
             }
         }
-        if count == 0 || to.write_all(&buffer[..count]).await.is_err() {
+        let passage = *link_state.passage.borrow();
+        let passed = match &mut messages {
+            Some(messages) => messages.read(&buffer[..count], passage == Passage::WithoutNotifications),
+            None => buffer[..count].to_vec(),
+        };
+        if count == 0 || to.write_all(&passed).await.is_err() {
             let _ = to.shutdown().await;
             return;
         }
+    }
+}
+
+/// The messages of a server (PostgreSQL documentation, "Message Formats").
+#[derive(Default)]
+struct Messages {
+    has_begun: bool,
+    incomplete: Vec<u8>,
+}
+
+impl Messages {
+    const NOTIFICATION: u8 = b'A';
+
+    /// Takes the next bytes of the server. Returns the complete messages, without notifications if they are dropped.
+    fn read(&mut self, bytes: &[u8], drops_notifications: bool) -> Vec<u8> {
+        self.incomplete.extend_from_slice(bytes);
+        let mut passed = Vec::new();
+        // The answer to the request for TLS is one letter.
+        if !self.has_begun && !self.incomplete.is_empty() {
+            self.has_begun = true;
+            assert_ne!(self.incomplete[0], b'S', "the connection uses TLS");
+            if self.incomplete[0] == b'N' {
+                passed.push(self.incomplete.remove(0));
+            }
+        }
+        while let Some(length) = self.incomplete.get(1..5) {
+            let length = 1 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            if self.incomplete.len() < length {
+                break;
+            }
+            let message: Vec<u8> = self.incomplete.drain(..length).collect();
+            if !(drops_notifications && message[0] == Self::NOTIFICATION) {
+                passed.extend(message);
+            }
+        }
+        passed
     }
 }
 

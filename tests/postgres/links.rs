@@ -1,5 +1,7 @@
 //! Links that are cut, silent or restored.
 
+use std::future::poll_fn;
+
 use crate::postgres::database::connect;
 use crate::postgres::link::{Link, Passage};
 use crate::postgres::server::{Options, Server, Shutdown};
@@ -79,4 +81,30 @@ async fn a_link_survives_a_restart_of_the_server() {
     server.start_again().await;
     let again = connect(&database.url_through(&link)).await.unwrap();
     assert_eq!(words(&again).await.unwrap(), ["before"]);
+}
+
+#[tokio::test]
+async fn a_link_can_drop_notifications_only() {
+    let server = Server::shared().await;
+    let database = server.fresh_database().await;
+    let link = Link::that_reads_messages(server.port()).await;
+    let (client, mut connection) =
+        tokio_postgres::connect(&database.url_through(&link), tokio_postgres::NoTls).await.unwrap();
+    let (sender, mut notifications) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notification(notification) = message.unwrap() {
+                sender.send(notification.payload().to_owned()).unwrap();
+            }
+        }
+    });
+    client.batch_execute("LISTEN c; NOTIFY c, '1'").await.unwrap();
+    assert_eq!(notifications.recv().await.unwrap(), "1");
+    link.set(Passage::WithoutNotifications);
+    client.batch_execute("NOTIFY c, '2'").await.unwrap();
+    // The answer to this statement follows the notification.
+    client.batch_execute("SELECT repeat('x', 1000000)").await.unwrap();
+    link.set(Passage::Open);
+    client.batch_execute("NOTIFY c, '3'").await.unwrap();
+    assert_eq!(notifications.recv().await.unwrap(), "3");
 }

@@ -110,7 +110,7 @@ macro_rules! contract {
                 deliveries_of_other_tenants_are_hidden,
             ],
             delivery_shares: [
-                a_tenant_has_slots_of_its_own,
+                a_tenant_has_reserved_slots,
                 a_receiver_that_does_not_answer_is_probed_after_a_pause,
                 receivers_that_are_not_known_to_be_prompt_leave_slots_for_others,
             ],
@@ -156,6 +156,17 @@ macro_rules! contract {
                 a_prefix_of_many_words_finds_every_call,
                 a_page_that_ends_early_has_a_position_to_continue_from,
                 rare_matches_are_found_in_one_page,
+            ],
+            unreadable: [
+                a_list_of_analyses_skips_unreadable_rows,
+                an_unreadable_analysis_can_be_deleted,
+                lists_of_events_deliveries_webhooks_and_usage_skip_unreadable_rows,
+                unreadable_work_is_postponed_and_does_not_block_other_work,
+                an_outcome_for_an_unreadable_result_is_discarded_and_postponed,
+                an_unreadable_overdue_analysis_does_not_block_others,
+                an_unreadable_delivery_is_postponed_without_an_attempt,
+                an_unreadable_webhook_gets_events_and_outcomes_are_stored,
+                an_unreadable_pace_is_learned_again,
             ],
             deletion: [
                 a_deleted_call_leaves_only_its_audit_record,

@@ -8,6 +8,7 @@ mod clock;
 mod contract;
 mod copy;
 mod harness;
+mod lost_files;
 mod postgres;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 #[path = "../postgres/mod.rs"]

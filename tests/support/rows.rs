@@ -59,6 +59,31 @@ impl Rows {
         }
     }
 
+    /// Whether the store is a file.
+    pub(crate) const fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// The only number that a statement selects.
+    pub(crate) async fn number(&self, sql: &str) -> u64 {
+        let sql = format!("SELECT CAST(({sql}) AS text)");
+        let [found] = self.select(&sql).await.pop().unwrap().try_into().unwrap();
+        number(found)
+    }
+
+    /// Runs a statement that changes this number of rows.
+    pub(crate) async fn change(&self, sql: &str, expected: u64) {
+        let changed = match self {
+            Self::File(path) => rusqlite::Connection::open(path).unwrap().execute(sql, []).unwrap() as u64,
+            Self::Server(url) => {
+                let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+                tokio::spawn(connection);
+                client.execute(sql, &[]).await.unwrap()
+            }
+        };
+        assert_eq!(changed, expected, "{sql}");
+    }
+
     /// Runs a statement.
     pub(crate) async fn execute(&self, sql: &str) {
         match self {
@@ -133,9 +158,14 @@ pub(crate) async fn deliveries_of_call(
 ) -> Vec<RecordedDelivery> {
     let filter = DeliveryFilter { call_id: Some(call_id.clone()), ..DeliveryFilter::default() };
     let page = DeliveryQuery { filter, after: None, limit: 1000 };
-    let mut deliveries = store.list_deliveries(tenant, page).await.unwrap();
+    let mut deliveries = readable(store.list_deliveries(tenant, page).await.unwrap());
     deliveries.reverse();
     deliveries
+}
+
+/// The rows of a list that has no unreadable rows.
+pub(crate) fn readable<T, E: std::fmt::Debug>(rows: Vec<Result<T, E>>) -> Vec<T> {
+    rows.into_iter().map(Result::unwrap).collect()
 }
 
 fn number<T: std::str::FromStr<Err = std::num::ParseIntError>>(text: Option<String>) -> T {

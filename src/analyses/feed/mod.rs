@@ -24,7 +24,9 @@ use crate::domain::ids::{EventId, TenantId};
 use crate::env::Env;
 use crate::store::{Change, Store, StoreError};
 
-/// Memory that a read takes until the size of its events is known, in bytes: that of the largest page and its answer.
+/// Number of unreadable events after which a page ends without a readable one.
+const MOST_UNREADABLE: usize = 500;
+/// Memory that a read takes until the size of its events is known, in bytes. It suffices for the largest page and its answer.
 const READ_BYTES: usize = 8 << 20;
 
 /// The start of a read.
@@ -60,6 +62,8 @@ impl Start {
 pub struct FeedPage {
     /// The events, oldest first.
     pub events: Vec<FeedEvent>,
+    /// The ids of events on this page that cannot be read.
+    pub unreadable: Vec<String>,
     /// Cursor of the next page. It always exists, because the feed grows.
     pub next_cursor: String,
     /// Permit for the events and an answer with them.
@@ -78,7 +82,7 @@ pub struct TooManyStreams {
 pub struct Feed {
     env: Env,
     store: Arc<dyn Store>,
-    /// Memory for events that are read.
+    /// Memory budget of events.
     memory: Arc<MemoryBudget>,
     /// Cancelled when the gateway drains; streams end then.
     draining: CancellationToken,
@@ -99,7 +103,7 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after a start, once there is memory for them.
+    /// Reads the events after a start. Waits first for memory for the events.
     ///
     /// # Errors
     /// If the store fails, or if there is no memory in time.
@@ -109,11 +113,20 @@ impl Feed {
         start: Start,
         limits: PageLimits,
     ) -> Result<FeedPage, AnalysesError> {
-        let position = self.position(tenant, start).await?;
+        let mut position = self.position(tenant, start).await?;
         let memory = self.memory.take_in_time(tenant, READ_BYTES).await?;
-        let events = self.store.events_after(tenant, position, limits).await?;
-        let last = events.last().map_or(position, |event| event.position);
-        Ok(FeedPage { next_cursor: cursor(tenant, last), events, memory })
+        let mut unreadable = Vec::new();
+        loop {
+            let rows = self.store.events_after(tenant, position, limits).await?;
+            let is_end = rows.end == position;
+            position = rows.end;
+            unreadable.extend(rows.unreadable);
+            // A page without events shows that there is no newer event, so unreadable events alone do not make a page.
+            if is_end || !rows.events.is_empty() || unreadable.len() >= MOST_UNREADABLE {
+                let next_cursor = cursor(tenant, position);
+                return Ok(FeedPage { events: rows.events, unreadable, next_cursor, memory });
+            }
+        }
     }
 
     /// Reserves a stream. Dropping the receiver releases it.

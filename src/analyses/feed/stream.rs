@@ -24,6 +24,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub enum StreamItem {
     /// An event of the tenant's feed.
     Event(FeedEvent),
+    /// Events that cannot be read, by their ids as stored. The stream continues after them.
+    Unreadable(Vec<String>),
     /// No event arrived during one heartbeat interval. The connection needs a sign of life.
     Heartbeat,
     /// The end of the stream, with a reason for people.
@@ -36,6 +38,8 @@ pub struct EventStream {
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
+    /// The position after the page.
+    page_end: FeedPosition,
     /// Permit for the events of the page.
     memory: Option<MemoryPermit>,
     until: Timestamp,
@@ -52,7 +56,8 @@ impl EventStream {
         signal: watch::Receiver<()>,
     ) -> Self {
         feed.env.metrics.event_streams.inc();
-        Self { feed, tenant, position, page: VecDeque::new(), memory: None, until, signal }
+        let page = VecDeque::new();
+        Self { feed, tenant, position, page, page_end: position, memory: None, until, signal }
     }
 
     /// Returns the cursor after the last event that this stream returned.
@@ -63,7 +68,7 @@ impl EventStream {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// If the store has a row that cannot be read. An outage of the store only delays the stream.
+    /// If the store is lost. An outage of the store only delays the stream.
     pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {
@@ -73,8 +78,9 @@ impl EventStream {
                 self.position = event.position;
                 return Ok(StreamItem::Event(event));
             }
+            self.position = self.page_end;
             self.memory = None;
-            // Clients that do not read keep their parts of the memory until they are disconnected.
+            // This wait can be long: clients that do not read keep their permits until they are disconnected.
             let mut memory = tokio::select! {
                 biased;
                 memory = self.feed.memory.take(&self.tenant, READ_BYTES) => memory.ok(),
@@ -84,11 +90,15 @@ impl EventStream {
             // The signal is marked as seen before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
-                Ok(events) if !events.is_empty() => {
+                Ok(rows) if rows.end != self.position => {
                     if let Some(memory) = &mut memory {
-                        memory.shrink(events.iter().map(|event| event.body.len()).sum());
+                        memory.shrink(rows.events.iter().map(|event| event.body.len()).sum());
                     }
-                    (self.page, self.memory) = (events.into(), memory);
+                    self.page_end = rows.end;
+                    (self.page, self.memory) = (rows.events.into(), memory);
+                    if !rows.unreadable.is_empty() {
+                        return Ok(StreamItem::Unreadable(rows.unreadable));
+                    }
                     continue;
                 }
                 Ok(_) => false,

@@ -5,13 +5,15 @@ use crate::analyses::cursor::CursorCodec;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use crate::domain::ids::{DeliveryId, TenantId};
-use crate::store::{RecordedAttempt, RecordedDelivery};
+use crate::store::{RecordedAttempt, RecordedDelivery, UnreadableDelivery};
 
 /// A page of deliveries.
 #[derive(Debug)]
 pub struct DeliveryPage {
     /// The deliveries, newest first.
     pub deliveries: Vec<RecordedDelivery>,
+    /// The ids of the deliveries on this page that cannot be read.
+    pub unreadable: Vec<String>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
@@ -45,8 +47,15 @@ impl Webhooks {
         let is_last = deliveries.len() <= limit;
         deliveries.truncate(limit);
         let last = deliveries.last().filter(|_| !is_last);
-        let next_cursor = last.map(|last| codec.encode_number(last.place));
-        Ok(DeliveryPage { deliveries, next_cursor })
+        let place = |last: &Result<RecordedDelivery, UnreadableDelivery>| match last {
+            Ok(delivery) => delivery.place,
+            Err(unreadable) => unreadable.place,
+        };
+        let next_cursor = last.map(|last| codec.encode_number(place(last)));
+        let (readable, unreadable): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(Result::is_ok);
+        let deliveries = readable.into_iter().filter_map(Result::ok).collect();
+        let unreadable = unreadable.into_iter().filter_map(Result::err).map(|row| row.id).collect();
+        Ok(DeliveryPage { deliveries, unreadable, next_cursor })
     }
 
     /// Returns a delivery with its attempts.

@@ -69,19 +69,23 @@ impl Webhooks {
         self.with_activity(tenant, webhook).await
     }
 
-    /// Lists all webhooks, oldest first.
+    /// Lists all webhooks, oldest first, and the ids of webhooks that cannot be read.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn list(&self, tenant: &TenantId) -> Result<Vec<WebhookState>, WebhooksError> {
-        let webhooks = self.store.list_webhooks(tenant).await?;
+    pub async fn list(&self, tenant: &TenantId) -> Result<(Vec<WebhookState>, Vec<String>), WebhooksError> {
+        let (mut webhooks, mut unreadable) = (Vec::new(), Vec::new());
+        for row in self.store.list_webhooks(tenant).await? {
+            match row {
+                Ok(webhook) => webhooks.push(webhook),
+                Err(id) => unreadable.push(id),
+            }
+        }
         let ids = webhooks.iter().map(|webhook| webhook.id).collect();
         let activities = self.store.webhook_activities(tenant, ids).await?;
-        Ok(webhooks
-            .into_iter()
-            .zip(activities)
-            .map(|(webhook, activity)| WebhookState { webhook, activity })
-            .collect())
+        let states = webhooks.into_iter().zip(activities);
+        let states = states.map(|(webhook, activity)| WebhookState { webhook, activity }).collect();
+        Ok((states, unreadable))
     }
 
     /// Deletes a webhook, its deliveries and their attempts.

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::analysis_rows::{COLUMNS, read};
 use super::super::claims::UNFAILED_WINDOW;
-use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, WorkSlots};
+use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::claim_order::ClaimOrder;
@@ -92,7 +91,7 @@ pub(super) async fn work(
     lease: Duration,
 ) -> Result<ClaimBatch<ClaimedWork>, Fault> {
     let client = session.client()?;
-    let mut claimed = Vec::new();
+    let mut batch = ClaimBatch { claimed: Vec::new(), unreadable: Vec::new(), next_due: None };
     for is_of_group in [
         (|order| order == ClaimOrder::OldestFirst) as fn(ClaimOrder) -> bool,
         |order| matches!(order, ClaimOrder::UnfailedFirst { newest: false, .. }),
@@ -100,13 +99,14 @@ pub(super) async fn work(
     ] {
         let group: Vec<&WorkSlots> = slots.iter().filter(|slot| is_of_group(slot.order)).collect();
         if !group.is_empty() {
-            claimed.extend(claim(client, queue, &group, now, lease).await?);
+            claim(client, queue, &group, (now, lease), &mut batch).await?;
         }
     }
     let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
     let next = client.prepare_cached(&next_work_sql(queue)).await?;
     let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now.as_millis()]).await?.try_get(0)?;
-    Ok(ClaimBatch { claimed, next_due: next_due.map(Timestamp::from_millis) })
+    batch.next_due = next_due.map(Timestamp::from_millis);
+    Ok(batch)
 }
 
 /// Claims work of tenants that have the same order.
@@ -114,10 +114,10 @@ async fn claim(
     client: &Object,
     queue: Queue,
     slots: &[&WorkSlots],
-    now: Timestamp,
-    lease: Duration,
-) -> Result<Vec<ClaimedWork>, Fault> {
-    let Some(first) = slots.first() else { return Ok(Vec::new()) };
+    (now, lease): (Timestamp, Duration),
+    batch: &mut ClaimBatch<ClaimedWork>,
+) -> Result<(), Fault> {
+    let Some(first) = slots.first() else { return Ok(()) };
     let statement = client.prepare_cached(&claim_sql(queue, first.order)).await?;
     let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
     let (free, most): (Vec<i64>, Vec<i64>) =
@@ -132,25 +132,17 @@ async fn claim(
     if !failed.is_empty() {
         parameters.push(&failed);
     }
-    let rows = client.query(&statement, &parameters).await?;
-    Ok(rows.iter().filter_map(claimed_work).collect())
+    for row in &client.query(&statement, &parameters).await? {
+        let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
+        match read(row) {
+            Ok(analysis) => batch.claimed.push(ClaimedWork { lease, analysis }),
+            Err(StoreError::Corrupt(_)) => batch.unreadable.push(lease),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Returns `None` for an unreadable analysis, so that it does not block the others. Its lease expires, and it is
-/// claimed again.
-fn claimed_work(row: &Row) -> Option<ClaimedWork> {
-    let read = || {
-        let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
-        Ok::<_, Fault>(ClaimedWork { lease, analysis: read(row)? })
-    };
-    read()
-        .inspect_err(|fault| {
-            let analysis = row.try_get::<_, i64>("id").ok();
-            tracing::error!(analysis, error = %fault, "failed to read a claimed analysis");
-        })
-        .ok()
 }

@@ -1,7 +1,7 @@
 //! Reads lists of deliveries.
 
-use super::super::RecordedDelivery;
-use super::super::delivery_rows::{RECORDED, recorded};
+use super::super::delivery_rows::{RECORDED, listed};
+use super::super::{RecordedDelivery, UnreadableDelivery};
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::Parameter;
@@ -12,7 +12,7 @@ pub(super) async fn list(
     mut session: Session,
     tenant: &TenantId,
     page: &DeliveryQuery,
-) -> Result<Vec<RecordedDelivery>, Fault> {
+) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, Fault> {
     let client = session.client()?;
     let filter = &page.filter;
     let webhook = filter.webhook.map(|webhook| webhook.to_string()).unwrap_or_default();
@@ -61,5 +61,5 @@ pub(super) async fn list(
     );
     let select = client.prepare_cached(&sql).await?;
     let rows = client.query(&select, &parameters).await?;
-    Ok(rows.iter().map(|row| recorded(row)).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(|row| listed(row)).collect::<Result<_, _>>()?)
 }

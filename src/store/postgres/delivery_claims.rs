@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio_postgres::Row;
 
 use super::super::attempts::MOST_ATTEMPTS;
-use super::super::delivery_rows::claimed;
+use super::super::delivery_rows;
 use super::super::selection::{
     Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
 };
-use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
+use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{number, time_if_any};
@@ -110,12 +109,13 @@ pub(super) async fn claim(
         }
     }
     let rows = selection.into_rows();
-    let claimed = if rows.is_empty() { Vec::new() } else { take(client, &rows, now, lease).await? };
-    if claimed.len() < rows.len() {
+    let (claimed, unreadable) =
+        if rows.is_empty() { Default::default() } else { take(client, &rows, now, lease).await? };
+    if claimed.len() + unreadable.len() < rows.len() {
         // Another replica has claimed the other rows, and there may be more due deliveries.
         next_due = Some(now);
     }
-    Ok(ClaimBatch { claimed, next_due })
+    Ok(ClaimBatch { claimed, unreadable, next_due })
 }
 
 async fn under_way(
@@ -205,15 +205,24 @@ async fn take(
     rows: &[i64],
     now: Timestamp,
     lease: Duration,
-) -> Result<Vec<ClaimedDelivery>, Fault> {
+) -> Result<(Vec<ClaimedDelivery>, Vec<Lease>), Fault> {
     let claim = client.prepare_cached(CLAIM).await?;
-    let claimed = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
-    let claimed: Vec<_> = claimed.iter().filter_map(claimed_delivery).collect();
+    let rows = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
+    let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
+    for row in &rows {
+        match delivery_rows::claimed(row) {
+            Ok(delivery) => claimed.push(delivery),
+            Err(StoreError::Corrupt(_)) => {
+                unreadable.push(Lease { row: row.try_get("seq")?, fence: row.try_get("fence")? });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     // A failure here does not affect the claim. The next claim of the same delivery tries again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
         tracing::warn!(?fault, "failed to delete old attempts");
     }
-    Ok(claimed)
+    Ok((claimed, unreadable))
 }
 
 /// Deletes the oldest attempts of deliveries that have more than [`MOST_ATTEMPTS`].
@@ -226,14 +235,4 @@ async fn drop_earlier_attempts(client: &Object, claimed: &[ClaimedDelivery]) -> 
         }
     }
     Ok(())
-}
-
-/// Returns `None` for an unreadable delivery, so that it does not block the others. Its lease expires, and it is
-/// claimed again.
-fn claimed_delivery(row: &Row) -> Option<ClaimedDelivery> {
-    let log = |error: &StoreError| {
-        let row = row.try_get::<_, i64>("seq").ok();
-        tracing::error!(row, %error, "failed to read a claimed delivery");
-    };
-    claimed(row).inspect_err(log).ok()
 }

@@ -21,6 +21,8 @@ pub(super) enum Fault {
     Unsuitable(Box<UnsuitableDatabase>),
     /// The operation exceeded its time limit.
     TimedOut,
+    /// Notices that this replica sent to itself did not arrive.
+    Undelivered,
     /// Another transaction changed the same rows.
     Raced,
     /// A rule failed.
@@ -37,7 +39,9 @@ impl Fault {
             Self::Pool(PoolError::Backend(error)) => error.code().is_none_or(is_transient),
             Self::Connect(error) => error.is_transient(),
             Self::Raced => true,
-            Self::Pool(_) | Self::Unsuitable(_) | Self::TimedOut | Self::Store(_) => false,
+            Self::Pool(_) | Self::Unsuitable(_) | Self::TimedOut | Self::Undelivered | Self::Store(_) => {
+                false
+            }
         }
     }
 
@@ -163,6 +167,9 @@ impl fmt::Display for Fault {
             Self::Connect(error) => write!(f, "{error}"),
             Self::Unsuitable(unsuitable) => write!(f, "{unsuitable}"),
             Self::TimedOut => f.write_str("the database did not answer in time"),
+            Self::Undelivered => f.write_str(
+                "notifications do not arrive: the server or a pooler accepts LISTEN and delivers nothing",
+            ),
             Self::Raced => write!(f, "{Raced}"),
             Self::Store(error) => write!(f, "{error}"),
         }

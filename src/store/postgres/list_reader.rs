@@ -10,11 +10,11 @@ use super::super::analysis_rows::{COLUMNS, read_listed};
 use super::super::listings::{ListReader, ListWindow, MAX_INDEX_TIME, MAX_MATCHES, read_page};
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows::{number, parsed};
+use super::rows::number;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 use crate::domain::search::{SearchQuery, Term};
 
 /// Maximum number of analyses that one statement examines.
@@ -48,7 +48,8 @@ impl ListReader for PostgresListReader<'_> {
         let mut sql = Statement::of(self.tenant);
         let bounds = sql.bounds(self.query, after);
         let matching = sql.joins(self.tenant, self.query, "examined");
-        // The number of rows is part of the text, because the planner's choice depends on it. The powers of two are few.
+        // The number of rows is part of the statement, because the planner's choice depends on it. It is a power of two, so few
+        // different statements are prepared.
         let rows = if rows > wanted { 1 << rows.ilog2() } else { rows.next_power_of_two() }.min(MAX_WINDOW);
         let wanted = sql.bind(whole(wanted));
         let text = format!(
@@ -69,7 +70,7 @@ impl ListReader for PostgresListReader<'_> {
         let examined: usize = number(first, "examined")?;
         let last = ListPosition {
             submitted_at: Timestamp::from_millis(number(first, "oldest_at")?),
-            call_id: parsed(first, "oldest_call", CallId::parse)?,
+            call_id: first.try_get("oldest_call").map_err(Fault::from)?,
         };
         let mut matches = Vec::new();
         for row in &found {
@@ -80,7 +81,7 @@ impl ListReader for PostgresListReader<'_> {
         Ok(ListWindow { matches, examined, last: (examined == rows).then_some(last) })
     }
 
-    async fn find_all(&mut self) -> Result<Option<Vec<ListedAnalysis>>, StoreError> {
+    async fn find_all(&mut self) -> Result<Option<Vec<ListedRow>>, StoreError> {
         let Some(ids) = self.find_candidates().await? else { return Ok(None) };
         let mut sql = Statement::of(self.tenant);
         let bounds = sql.bounds(self.query, self.query.after.as_ref());
@@ -96,7 +97,8 @@ impl ListReader for PostgresListReader<'_> {
 }
 
 impl PostgresListReader<'_> {
-    /// Finds the analyses with all words or with one of the tags. `None` if there are too many or the search takes too long.
+    /// Finds the analyses with all words or with one of the tags. Returns `None` if there are too many, or if the search takes too
+    /// long.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();
@@ -157,7 +159,7 @@ impl PostgresListReader<'_> {
         Ok(rows.is_none_or(|rows| rows > MAX_ESTIMATED))
     }
 
-    /// Reads a column of numbers. Returns `None` if that takes longer than [`MAX_INDEX_TIME`].
+    /// Reads a column of numbers. Returns `None` if the read takes longer than [`MAX_INDEX_TIME`].
     async fn find_in_time(&mut self, sql: &Statement, text: &str) -> Result<Option<Vec<i64>>, Fault> {
         let transaction = self.client.transaction().await?;
         let limit = format!("SET LOCAL statement_timeout = {}", MAX_INDEX_TIME.as_millis());
@@ -208,7 +210,7 @@ impl Statement {
         }
         if let Some(position) = after {
             let submitted_at = self.bind(position.submitted_at.as_millis());
-            let call_id = self.bind(position.call_id.as_str().to_owned());
+            let call_id = self.bind(position.call_id.clone());
             conditions.push(format!("(submitted_at, call_id) < ({submitted_at}, {call_id})"));
         }
         conditions.join(" AND ")

@@ -1,9 +1,14 @@
 //! The connection that receives the notices of the other replicas.
 //!
-//! A heartbeat every [`HEARTBEAT`] proves that the connection works. It also reads the server's time, by which all
-//! replicas set their clocks. While heartbeats succeed, this replica learns of each change within [`STALENESS`].
-//! While they fail, [`Freshness`] is false, and reads go to the store before the cache. After a reconnect the
-//! listener announces that anything may have changed.
+//! A heartbeat every [`HEARTBEAT`] reads the server's time over the connection. By this time all replicas set their clocks.
+//!
+//! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client. So
+//! every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers
+//! notices in the order of their commits. So an echo that arrives proves that all notices from before it have arrived. While echoes
+//! arrive, this replica learns of each change within [`STALENESS`]. While they do not, [`Freshness`] is false, and reads go to the store
+//! before the cache.
+//!
+//! If echoes are missing, the listener opens another connection. After a reconnect it announces that anything may have changed.
 //!
 //! The connection also holds a shared lock that prevents `store copy` from writing to the database of a running
 //! gateway.
@@ -12,24 +17,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, sleep, timeout};
+use deadpool_postgres::Pool;
+use futures_util::future;
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::{Client, Notification};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Change;
-use super::connect::Connector;
+use super::connect::{Connector, Session};
 use super::copy_record;
 use super::fault::Fault;
-use super::notices::NoticeChannel;
+use super::notices::{Echo, NoticeChannel};
 use crate::domain::clock::Timestamp;
 
 /// Maximum time for which this replica may not know of a change by another replica.
 const STALENESS: Duration = Duration::from_secs(5);
 /// Interval of the heartbeat on the listening connection.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// The time limit of a heartbeat.
+/// Number of missing echoes after which the listener reconnects.
+const MAX_MISSING: u64 = 3;
+/// The time limit of a heartbeat and of an echo.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
@@ -50,16 +59,18 @@ impl Freshness {
     }
 
     pub(super) fn is_fresh(&self) -> bool {
-        self.elapsed(Instant::now()) < self.until.load(Ordering::Relaxed)
+        self.now() < self.until.load(Ordering::Relaxed)
     }
 
-    /// Records that the connection answered a heartbeat, which was sent at `asked`.
-    fn extend(&self, asked: Instant) {
-        self.until.store(self.elapsed(asked + STALENESS), Ordering::Relaxed);
+    /// Returns the present time in milliseconds after the creation.
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn elapsed(&self, at: Instant) -> u64 {
-        u64::try_from(at.duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
+    /// Records that all notices until `time` have arrived.
+    fn extend(&self, time: u64) {
+        let staleness = u64::try_from(STALENESS.as_millis()).unwrap_or(u64::MAX);
+        self.until.fetch_max(time.saturating_add(staleness), Ordering::Relaxed);
     }
 }
 
@@ -67,17 +78,33 @@ impl Freshness {
 pub(super) struct Subscription {
     client: Client,
     notifications: mpsc::UnboundedReceiver<Notification>,
+    /// Number of echoes that were sent before the connection listened.
+    sent_before: u64,
+    /// The number of the last echo that arrived.
+    heard: Option<u64>,
     _driving: AbortOnDropHandle<()>,
 }
 
 /// Receives the notices of the other replicas.
 pub(super) struct Listener {
     pub(super) connector: Connector,
+    /// The connections that send echoes, like the changes of this replica.
+    pub(super) pool: Pool,
     pub(super) channel: NoticeChannel,
     pub(super) listeners: broadcast::Sender<Change>,
     pub(super) freshness: Arc<Freshness>,
     /// Called with the server's time after each heartbeat.
     pub(super) on_server_time: Box<dyn Fn(Timestamp) + Send + Sync>,
+    pub(super) echoes: Echoes,
+}
+
+/// The echoes of this replica.
+#[derive(Debug, Default)]
+pub(super) struct Echoes {
+    /// Number of echoes that were sent.
+    sent: AtomicU64,
+    /// Asks for an echo now.
+    wanted: Notify,
 }
 
 impl Listener {
@@ -92,7 +119,42 @@ impl Listener {
                 sleep(RECONNECT_PAUSE).await;
             }
         };
-        stop.run_until_cancelled(listening).await;
+        let echoing = async {
+            loop {
+                // Without an echo the freshness ends; the next one may succeed.
+                if let Err(fault) = self.send_echo().await {
+                    tracing::warn!(?fault, "failed to check that notifications arrive");
+                }
+                let _ = timeout(HEARTBEAT, self.echoes.wanted.notified()).await;
+            }
+        };
+        stop.run_until_cancelled(future::join(listening, echoing)).await;
+    }
+
+    /// Sends an echo over a pooled connection. A repeated attempt has the same number.
+    async fn send_echo(&self) -> Result<(), Fault> {
+        let sent = self.echoes.sent.load(Ordering::Relaxed);
+        let echo = Echo { number: sent + 1, sent_at: self.freshness.now() };
+        let deadline = Instant::now() + HEARTBEAT_TIMEOUT;
+        let send = async { self.channel.send_echo(Session::take(&self.pool, deadline).await?, echo).await };
+        timeout_at(deadline, send).await.unwrap_or(Err(Fault::TimedOut))?;
+        self.echoes.sent.store(echo.number, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits for the first echo, so that the cache can be used from the start.
+    pub(super) async fn prove(&self, subscription: &mut Subscription) {
+        let prove = async {
+            self.send_echo().await?;
+            while !self.freshness.is_fresh() {
+                let notification = subscription.notifications.recv().await.ok_or(Fault::Undelivered)?;
+                self.receive(&mut subscription.heard, notification.payload())?;
+            }
+            Ok(())
+        };
+        if let Err(fault) = timeout(HEARTBEAT_TIMEOUT * 2, prove).await.unwrap_or(Err(Fault::Undelivered)) {
+            tracing::warn!(?fault, "failed to check that notifications arrive");
+        }
     }
 
     /// Opens a connection that receives notices from now on.
@@ -100,16 +162,18 @@ impl Listener {
         let (sender, notifications) = mpsc::unbounded_channel();
         let connect = timeout(self.connector.patience(), self.connector.connect(Some(sender)));
         let (client, driving) = connect.await.map_err(|_| Fault::TimedOut)??;
-        let subscription = Subscription { client, notifications, _driving: driving };
+        let mut subscription =
+            Subscription { client, notifications, sent_before: 0, heard: None, _driving: driving };
         let listen = format!("LISTEN \"{}\"", self.channel.name.replace('"', "\"\""));
         let listening = timeout(HEARTBEAT_TIMEOUT, subscription.client.batch_execute(&listen));
         listening.await.map_err(|_| Fault::TimedOut)??;
+        subscription.sent_before = self.echoes.sent.load(Ordering::Relaxed);
         let locking = timeout(HEARTBEAT_TIMEOUT * 2, copy_record::lock_shared(&subscription.client));
         locking.await.map_err(|_| Fault::TimedOut)??;
         Ok(subscription)
     }
 
-    /// Listens until the connection is lost.
+    /// Listens until the connection is lost, or until echoes are missing.
     async fn listen(&self, subscription: Option<Subscription>) -> Result<(), Fault> {
         let mut subscription = match subscription {
             Some(subscription) => subscription,
@@ -117,18 +181,23 @@ impl Listener {
                 let subscription = self.connect().await?;
                 // Notices may have been missed before this connection.
                 let _ = self.listeners.send(Change::Everything);
+                self.echoes.wanted.notify_one();
                 subscription
             }
         };
         loop {
             self.beat(&subscription).await?;
+            let heard = subscription.heard.unwrap_or(subscription.sent_before);
+            if self.echoes.sent.load(Ordering::Relaxed).saturating_sub(heard) >= MAX_MISSING {
+                return Err(Fault::Undelivered);
+            }
             let beat = sleep(HEARTBEAT);
             tokio::pin!(beat);
             loop {
                 tokio::select! {
                     () = &mut beat => break,
                     notification = subscription.notifications.recv() => match notification {
-                        Some(notification) => self.forward(notification.payload()),
+                        Some(notification) => self.receive(&mut subscription.heard, notification.payload())?,
                         // The connection is closed; the next heartbeat fails.
                         None => break,
                     },
@@ -137,7 +206,7 @@ impl Listener {
         }
     }
 
-    /// Reads the server's time, which also proves that the connection works.
+    /// Reads the server's time, which also shows that the connection works.
     pub(super) async fn beat(&self, subscription: &Subscription) -> Result<(), Fault> {
         let asked = Instant::now();
         let time = timeout(HEARTBEAT_TIMEOUT, subscription.client.query_one(TIME, &[]));
@@ -149,13 +218,23 @@ impl Listener {
             return Err(Fault::TimedOut);
         }
         (self.on_server_time)(Timestamp::from_millis(time) + took / 2);
-        self.freshness.extend(asked);
         Ok(())
     }
 
-    fn forward(&self, notice: &str) {
-        if let Some(change) = self.channel.read(notice) {
+    /// Forwards a change, or records an echo. `heard` is the number of the last echo.
+    ///
+    /// # Errors
+    /// [`Fault::Undelivered`] if an echo is missing, because other notices may be missing too.
+    fn receive(&self, heard: &mut Option<u64>, notice: &str) -> Result<(), Fault> {
+        if let Some(echo) = self.channel.read_echo(notice) {
+            if heard.is_some_and(|heard| echo.number > heard + 1) {
+                return Err(Fault::Undelivered);
+            }
+            *heard = Some(echo.number).max(*heard);
+            self.freshness.extend(echo.sent_at);
+        } else if let Some(change) = self.channel.read(notice) {
             let _ = self.listeners.send(change);
         }
+        Ok(())
     }
 }

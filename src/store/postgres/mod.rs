@@ -63,7 +63,7 @@ use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
-    Store, StoreContext, StoreError, WorkSlots,
+    Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
@@ -277,7 +277,7 @@ impl Engine for PostgresStore {
         tenant: &TenantId,
         query: DeliveryQuery,
         permit: ScanPermit,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+    ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
         let query = &query;
         self.run_scan("list_deliveries", permit, |session| deliveries::list(session, tenant, query)).await
     }

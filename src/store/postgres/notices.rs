@@ -2,7 +2,8 @@
 //!
 //! A notice is one line of text: the id of the sending replica, and the kind of the change with its tenant and call. A replica
 //! ignores its own notices, because it announces its own changes to its tasks directly. A notice of an unknown kind comes from
-//! a later version of the program and means that anything may have changed.
+//! a later version of the program and means that anything may have changed. An echo is a notice that a replica sends to itself, to
+//! prove that notices arrive; the other replicas ignore it.
 //!
 //! Commits that contain a `NOTIFY` wait for each other, including their fsync. So only a change that may make a cached value
 //! of another replica stale is announced in its transaction, which is rare. Changes that only wake tasks are announced after
@@ -42,6 +43,15 @@ pub(super) struct NoticeChannel {
     pub(super) origin: String,
 }
 
+/// A notice of a replica to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Echo {
+    /// Counts the echoes of the replica.
+    pub(super) number: u64,
+    /// Time when it was sent, on the clock of [`Freshness`](super::listener::Freshness).
+    pub(super) sent_at: u64,
+}
+
 impl NoticeChannel {
     /// Announces the changes that may make a cached value stale. They take effect with the commit of the transaction.
     pub(super) async fn announce_within(
@@ -61,6 +71,12 @@ impl NoticeChannel {
     pub(super) async fn announce_now(&self, session: Session, changes: &[Change]) -> Result<(), Fault> {
         let notices: Vec<String> = changes.iter().map(|change| self.notice(change)).collect();
         self.send(session, &notices).await
+    }
+
+    /// Sends an echo to this replica.
+    pub(super) async fn send_echo(&self, session: Session, echo: Echo) -> Result<(), Fault> {
+        let notice = format!("{} echo {} {}", self.origin, echo.number, echo.sent_at);
+        self.send(session, &[notice]).await
     }
 
     async fn send(&self, mut session: Session, notices: &[String]) -> Result<(), Fault> {
@@ -83,13 +99,20 @@ impl NoticeChannel {
         }
     }
 
-    /// Reads a notice; `None` for a notice of this replica.
+    /// Reads an echo of this replica; `None` for another notice.
+    pub(super) fn read_echo(&self, notice: &str) -> Option<Echo> {
+        let (number, sent_at) = notice.strip_prefix(&self.origin)?.strip_prefix(" echo ")?.split_once(' ')?;
+        Some(Echo { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
+    }
+
+    /// Reads a notice; `None` for a notice of this replica and for an echo of another one.
     pub(super) fn read(&self, notice: &str) -> Option<Change> {
         let mut words = notice.split(' ');
         if words.next() == Some(&self.origin) {
             return None;
         }
         Some(match (words.next(), words.next(), words.next()) {
+            (Some("echo"), Some(_), Some(_)) => return None,
             (Some("analysis"), Some(tenant), Some(call_id)) => {
                 match (TenantId::parse(tenant), CallId::parse(call_id)) {
                     (Ok(tenant), Ok(call_id)) => Change::Analysis(tenant, call_id),

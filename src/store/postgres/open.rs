@@ -13,7 +13,7 @@ use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
 use super::connect::{Connector, OPERATION_TIMEOUT, password};
 use super::fault::Fault;
 use super::leases::HeldLeases;
-use super::listener::{Freshness, Listener};
+use super::listener::{Echoes, Freshness, Listener};
 use super::migrations::{self, MIGRATIONS};
 use super::notices::{Announcer, NoticeChannel};
 use super::requirements::{Examined, examine};
@@ -87,13 +87,16 @@ impl PostgresStore {
         let (freshness, stop) = (Arc::new(Freshness::new()), CancellationToken::new());
         let listener = Listener {
             connector: listening,
+            pool: pool.clone(),
             channel: channel.clone(),
             listeners: listeners.clone(),
             freshness: freshness.clone(),
             on_server_time: Box::new(on_server_time),
+            echoes: Echoes::default(),
         };
-        let subscription = listener.connect().await.map_err(StoreError::from)?;
+        let mut subscription = listener.connect().await.map_err(StoreError::from)?;
         listener.beat(&subscription).await.map_err(StoreError::from)?;
+        listener.prove(&mut subscription).await;
         // This check follows `connect`, whose lock prevents a new copy from starting.
         check_copy(&context, &pool).await?;
         tokio::spawn(listener.run(subscription, stop.clone()));

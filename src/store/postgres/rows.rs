@@ -13,18 +13,18 @@ pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 pub(super) fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, Fault> {
     let text: Option<&str> = row.try_get(column)?;
-    text.map(|text| serde_json::from_str(text).map_err(|_| unreadable(column, text))).transpose()
+    text.map(|text| serde_json::from_str(text).map_err(|_| unreadable(column))).transpose()
 }
 
 pub(super) fn parsed<T, E>(row: &Row, column: &str, parse: fn(&str) -> Result<T, E>) -> Result<T, Fault> {
     let text: &str = row.try_get(column)?;
-    parse(text).map_err(|_| unreadable(column, text))
+    parse(text).map_err(|_| unreadable(column))
 }
 
 /// Reads a number from a `bigint` column.
 pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Fault> {
     let number: i64 = row.try_get(column)?;
-    T::try_from(number).map_err(|_| unreadable(column, &number.to_string()))
+    T::try_from(number).map_err(|_| unreadable(column))
 }
 
 pub(super) fn time_if_any(row: &Row, column: &str) -> Result<Option<Timestamp>, Fault> {
@@ -35,7 +35,7 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Fault> {
     Ok(row.try_get(column)?)
 }
 
-/// Returns the error for a stored value that cannot be read.
-pub(super) fn unreadable(column: &str, value: &str) -> Fault {
-    StoreError::Corrupt(format!("column {column} holds {value:?}")).into()
+/// Returns the error for a stored value that cannot be read. It does not contain the value, which may be the content of a call.
+pub(super) fn unreadable(column: &str) -> Fault {
+    StoreError::Corrupt(format!("column {column} holds an unexpected value")).into()
 }

@@ -99,7 +99,7 @@ async fn read(
 /// Returns the statistics of the tenant in the row.
 fn of_tenant<'a>(stats: &'a mut HashMap<&str, Stats>, row: &Row) -> Result<&'a mut Stats, Fault> {
     let tenant: &str = row.try_get("tenant")?;
-    stats.get_mut(tenant).ok_or_else(|| unreadable("tenant", tenant))
+    stats.get_mut(tenant).ok_or_else(|| unreadable("tenant"))
 }
 
 fn lag(row: &Row, now: Timestamp) -> Result<Duration, Fault> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::analysis_rows::{COLUMNS, read};
 use super::super::claims::UNFAILED_WINDOW;
@@ -75,7 +75,7 @@ pub(super) fn work(
 ) -> Result<ClaimBatch<ClaimedWork>, StoreError> {
     let mut next = connection.prepare_cached(&next_work_sql(queue))?;
     let mut under_way = connection.prepare_cached(UNDER_WAY)?;
-    let mut claims = ClaimBatch { claimed: Vec::new(), next_due: None };
+    let mut claims = ClaimBatch { claimed: Vec::new(), unreadable: Vec::new(), next_due: None };
     for WorkSlots { tenant, free, most, order } in slots {
         let busy: usize = under_way.query_row(params![tenant.as_str(), now.as_millis()], |row| row.get(0))?;
         let limit = (*free).min(most.saturating_sub(busy));
@@ -93,13 +93,11 @@ pub(super) fn work(
             }
         };
         while let Some(row) = rows.next()? {
-            // An unreadable analysis must not block the others. Its lease expires, and it is claimed again.
-            match claimed_work(row) {
-                Ok(claimed) => claims.claimed.push(claimed),
-                Err(error) => {
-                    let analysis = row.get::<_, i64>("id").ok();
-                    tracing::error!(analysis, %error, "failed to read a claimed analysis");
-                }
+            let lease = Lease { row: row.get("id")?, fence: row.get("fence")? };
+            match read(&SqliteRow::new(row)) {
+                Ok(analysis) => claims.claimed.push(ClaimedWork { lease, analysis }),
+                Err(StoreError::Corrupt(_)) => claims.unreadable.push(lease),
+                Err(error) => return Err(error),
             }
         }
         let due: Option<i64> =
@@ -107,11 +105,6 @@ pub(super) fn work(
         claims.next_due = earlier(claims.next_due, due);
     }
     Ok(claims)
-}
-
-fn claimed_work(row: &Row<'_>) -> Result<ClaimedWork, StoreError> {
-    let lease = Lease { row: row.get("id")?, fence: row.get("fence")? };
-    Ok(ClaimedWork { lease, analysis: read(&SqliteRow::new(row))? })
 }
 
 pub(super) fn earlier(known: Option<Timestamp>, due: Option<i64>) -> Option<Timestamp> {

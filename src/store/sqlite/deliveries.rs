@@ -3,8 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::super::delivery_rows::{RECORDED, recorded};
-use super::super::{RecordedDelivery, StoreError};
+use super::super::delivery_rows::{RECORDED, listed};
+use super::super::{RecordedDelivery, StoreError, UnreadableDelivery};
 use super::rows::text;
 use super::transaction::SqliteRow;
 use crate::domain::deliveries::{DeliveryQuery, DeliveryStatus};
@@ -14,13 +14,13 @@ pub(super) fn list(
     connection: &Connection,
     tenant: &TenantId,
     page: &DeliveryQuery,
-) -> Result<Vec<RecordedDelivery>, StoreError> {
+) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
     let (sql, values) = list_sql(tenant, page);
     let mut deliveries = connection.prepare_cached(&sql)?;
     let mut rows = deliveries.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(recorded(&SqliteRow::new(row))?);
+        found.push(listed(&SqliteRow::new(row))?);
     }
     Ok(found)
 }

@@ -11,7 +11,7 @@ use super::super::delivery_rows::claimed;
 use super::super::selection::{
     Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
 };
-use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, StoreError};
+use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, StoreError};
 use super::claims::earlier;
 use super::rows::time_if_any;
 use super::transaction::SqliteRow;
@@ -79,12 +79,17 @@ pub(super) fn claim(
         }
     }
     let rows = selection.into_rows();
-    let taken = rows.into_iter().filter_map(|row| take(connection, row, now, lease).transpose());
-    let claimed: Vec<ClaimedDelivery> = taken.collect::<Result<_, _>>()?;
+    let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
+    for row in rows {
+        match take(connection, row, now, lease)? {
+            Ok(delivery) => claimed.push(delivery),
+            Err(lease) => unreadable.push(lease),
+        }
+    }
     for (tenant, usage) in attempts_by_tenant(&claimed) {
         usage::count(connection, tenant, now, usage)?;
     }
-    Ok(ClaimBatch { claimed, next_due })
+    Ok(ClaimBatch { claimed, unreadable, next_due })
 }
 
 /// Returns the tenants, starting with a random one, so that the first tenant does not take all slots.
@@ -166,14 +171,13 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Claims one delivery and records the attempt that begins. Returns `None` for an unreadable delivery, so that it
-/// does not block the others. Its lease expires, and it is claimed again.
+/// Claims one delivery and records the attempt that begins. Returns the lease alone if the delivery cannot be read.
 fn take(
     connection: &Connection,
     row: i64,
     now: Timestamp,
     lease: Duration,
-) -> Result<Option<ClaimedDelivery>, StoreError> {
+) -> Result<Result<ClaimedDelivery, Lease>, StoreError> {
     connection
         .prepare_cached(
             "UPDATE deliveries SET fence = fence + 1, leased = true, due_at = ?, attempts = attempts + 1 WHERE seq = ?",
@@ -192,20 +196,17 @@ fn take(
              version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
              LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
         )?
-        .query_row([row], |row| Ok(claimed(&SqliteRow::new(row))))?;
-    match delivery {
+        .query_row([row], |row| Ok((Lease { row: row.get("seq")?, fence: row.get("fence")? }, claimed(&SqliteRow::new(row)))))?;
+    match delivery.1 {
         Ok(claimed) => {
             if let Some(earlier) = claimed.delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|n| *n > 0) {
                 connection
                     .prepare_cached("DELETE FROM attempts WHERE delivery = ? AND number <= ?")?
                     .execute(params![row, earlier])?;
             }
-            Ok(Some(claimed))
+            Ok(Ok(claimed))
         }
-        Err(StoreError::Corrupt(error)) => {
-            tracing::error!(row, %error, "failed to read a claimed delivery");
-            Ok(None)
-        }
+        Err(StoreError::Corrupt(_)) => Ok(Err(delivery.0)),
         Err(error) => Err(error),
     }
 }

@@ -70,7 +70,7 @@ fn inspected(path: &Path) -> OsString {
 }
 
 /// Returns the name of a file beside the database, such as its log.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
@@ -86,12 +86,22 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<usize, SqliteO
     Ok(found)
 }
 
+/// Opens or creates the file for this process alone.
+pub(super) fn open_exclusive(path: &Path) -> Result<(Connection, File), SqliteOpenError> {
+    let lock = lock(path)?;
+    let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
+    create_private(path).map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
+    let connection = Connection::open(path).map_err(sqlite)?;
+    configure(&connection).map_err(sqlite)?;
+    Ok((connection, lock))
+}
+
 /// Creates the file if it does not exist, readable by its owner only. `SQLite` gives the files beside it the same mode.
-pub(super) fn create_private(path: &Path) -> std::io::Result<File> {
+fn create_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
+fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     let lock_path = beside(path, ".lock");
     let io = |source| SqliteOpenError::Io { path: lock_path.clone(), source };
     let lock = create_private(&lock_path).map_err(io)?;

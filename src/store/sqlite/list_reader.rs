@@ -17,12 +17,12 @@ use super::word_search::{WordMatch, WordSearch};
 use super::writer::lock;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{CallId, TenantId};
-use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
+use crate::domain::ids::TenantId;
+use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 
-/// Number of transcripts that a window reads at least, however long that takes. So a small store answers with whole pages.
+/// Minimum number of transcripts that a window may read, whatever time that takes. So a small store answers with full pages.
 const MIN_TRANSCRIPTS: usize = 200;
-/// Maximum time of reading further transcripts.
+/// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
 /// Reads one page on a connection that is not used elsewhere.
@@ -60,7 +60,7 @@ struct ListCandidate {
 
 /// The matches among candidates.
 struct ListSelection {
-    matches: Vec<ListedAnalysis>,
+    matches: Vec<ListedRow>,
     /// Number of candidates that were examined.
     examined: usize,
 }
@@ -81,7 +81,7 @@ impl ListReader for SqliteListReader<'_> {
         Ok(ListWindow { matches, examined, last })
     }
 
-    async fn find_all(&mut self) -> Result<Option<Vec<ListedAnalysis>>, StoreError> {
+    async fn find_all(&mut self) -> Result<Option<Vec<ListedRow>>, StoreError> {
         let Some((ids, by_words)) = self.find_candidates()? else { return Ok(None) };
         let mut candidates = Vec::with_capacity(ids.len());
         for id in ids {
@@ -91,7 +91,7 @@ impl ListReader for SqliteListReader<'_> {
         }
         candidates.sort_unstable_by(|a, b| {
             let key = |candidate: &ListCandidate| candidate.position.submitted_at;
-            key(b).cmp(&key(a)).then_with(|| b.position.call_id.as_str().cmp(a.position.call_id.as_str()))
+            key(b).cmp(&key(a)).then_with(|| b.position.call_id.cmp(&a.position.call_id))
         });
         let limit = self.query.limit;
         let select = || self.select(&candidates, limit, !by_words);
@@ -112,8 +112,7 @@ impl SqliteListReader<'_> {
         let mut rows = select.query(params_from_iter(values))?;
         let mut candidates = Vec::new();
         while let Some(row) = rows.next()? {
-            let call_id: String = row.get("call_id")?;
-            let call_id = CallId::parse(&call_id).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+            let call_id = row.get("call_id")?;
             let submitted_at = Timestamp::from_millis(row.get("submitted_at")?);
             candidates
                 .push(ListCandidate { id: row.get("id")?, position: ListPosition { submitted_at, call_id } });
@@ -121,7 +120,7 @@ impl SqliteListReader<'_> {
         Ok(candidates)
     }
 
-    /// Examines candidates in their order until `wanted` of them match, or until the time to read transcripts is over.
+    /// Examines candidates in their order until `wanted` of them match, or until [`MAX_READING_TIME`] has passed.
     fn select(
         &self,
         candidates: &[ListCandidate],
@@ -174,7 +173,7 @@ impl SqliteListReader<'_> {
     }
 
     /// Reads an analysis, unless it has another status than the filter.
-    fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedAnalysis>, StoreError> {
+    fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedRow>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id WHERE id = ?"
         );
@@ -182,12 +181,13 @@ impl SqliteListReader<'_> {
         let mut rows = select.query([id])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let listed = read_listed(&SqliteRow::new(row))?;
-        let has_status = self.query.filter.status.is_none_or(|status| status == listed.analysis.status);
+        let status: String = row.get("status")?;
+        let has_status = self.query.filter.status.is_none_or(|wanted| wanted.as_str() == status);
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds the analyses with all words or with one of the tags. Returns whether they have the words. `None` if there are
-    /// too many or the search takes too long.
+    /// Finds the analyses with all words or with one of the tags, and returns whether they have the words. Returns `None` if there
+    /// are too many, or if the search takes too long.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let by_words = self.search.as_ref().map(|search| {
@@ -245,7 +245,7 @@ pub(super) fn order_sql(
     }
     if let Some(position) = after {
         conditions.push("(submitted_at, call_id) < (?, ?)");
-        values.extend([at(position.submitted_at), text(position.call_id.as_str())]);
+        values.extend([at(position.submitted_at), text(&position.call_id)]);
     }
     values.push(Value::from(i64::try_from(rows).unwrap_or(i64::MAX)));
     let sql = format!(

@@ -5,6 +5,8 @@
 //!   (`writer`). A successful write is on disk when the caller gets its result.
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row. The file belongs to
 //!   one process, so opening the file releases the leases of a process that died.
+//! - **Lost files.** The writer notices when another program removes, replaces or overwrites the files, and the store refuses all
+//!   requests from then on (`file_watch`).
 //! - **One process.** A lock file prevents a second process from opening the file; the system releases the lock when the
 //!   process ends.
 
@@ -13,6 +15,7 @@ mod copy_marker;
 mod deliveries;
 mod delivery_claims;
 mod file;
+mod file_watch;
 mod list_reader;
 mod listings;
 mod open_error;
@@ -36,7 +39,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
-use self::file::{configure, lock, migrate};
+use self::file::{configure, migrate, open_exclusive};
+use self::file_watch::FileWatch;
 use self::readers::{Interruption, Readers};
 use self::writer::{Done, Writer};
 use super::rules::{Engine, Rule, measure};
@@ -44,7 +48,7 @@ use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::{
     CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
-    Resources, Store, StoreContext, StoreError, WorkSlots,
+    Resources, Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
@@ -70,6 +74,8 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     readers: Readers,
+    /// Closed after the connections, see [`FileWatch`].
+    _index: Arc<File>,
     changes: broadcast::Sender<Change>,
     scans: ScanLimits,
     feed_scans: ScanLimits,
@@ -123,13 +129,18 @@ impl SqliteStore {
             })
             .collect::<Result<_, rusqlite::Error>>()
             .map_err(sqlite)?;
+        // The first read opens the log and its index.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(sqlite)?;
+        let io = |source| SqliteOpenError::Io { path: path.to_owned(), source };
+        let watch = FileWatch::start(path, Arc::clone(&context.env.metrics)).map_err(io)?;
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
-        let writer = Writer::start(connection, changes.clone())
-            .map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
+        let (readers, index) = (Readers::new(readers, watch.loss()), watch.index_file());
+        let writer = Writer::start(connection, watch, changes.clone()).map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
             writer,
-            readers: Readers::new(readers),
+            readers,
+            _index: index,
             changes,
             scans: ScanLimits::new(SCANS, &context.env.metrics),
             feed_scans: ScanLimits::new(FEED_SCANS, &context.env.metrics),
@@ -138,16 +149,6 @@ impl SqliteStore {
             _lock: lock,
         })
     }
-}
-
-/// Opens or creates the file for this process alone.
-fn open_exclusive(path: &Path) -> Result<(Connection, File), SqliteOpenError> {
-    let lock = lock(path)?;
-    let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
-    file::create_private(path).map_err(|source| SqliteOpenError::Io { path: path.to_owned(), source })?;
-    let connection = Connection::open(path).map_err(sqlite)?;
-    configure(&connection).map_err(sqlite)?;
-    Ok((connection, lock))
 }
 
 /// Migrates the schema, and releases all leases. The file belongs to this process, so the processes that held the
@@ -161,18 +162,6 @@ fn migrate_and_release(
     claims::release_all(connection, now)
         .and_then(|()| claims::release_keys(connection, now))
         .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error {
-            rusqlite::Error::FromSqlConversionFailure(_, _, source) => Self::Corrupt(source.to_string()),
-            rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
-                Self::Corrupt(error.to_string())
-            }
-            other => Self::Unavailable(Box::new(other)),
-        }
-    }
 }
 
 impl SqliteStore {
@@ -281,7 +270,7 @@ impl Engine for SqliteStore {
         tenant: &TenantId,
         query: DeliveryQuery,
         permit: ScanPermit,
-    ) -> Result<Vec<RecordedDelivery>, StoreError> {
+    ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
         let tenant = tenant.clone();
         let list = move |connection: &Mutex<Connection>, _: &Interruption| {
             deliveries::list(&writer::lock(connection), &tenant, &query)
@@ -329,8 +318,8 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 
-    /// Always `true`, because no other process writes to the file.
+    /// Returns `true` until the files are lost, because no other process writes to them.
     fn is_current(&self) -> bool {
-        true
+        !self.writer.is_lost()
     }
 }

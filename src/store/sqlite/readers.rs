@@ -1,7 +1,6 @@
 //! A pool of read-only connections. In WAL mode readers and the writer do not block each other.
 //!
-//! A query ends early if its caller no longer waits: dropping the future of [`Readers::run`] interrupts the statement in
-//! progress.
+//! Dropping the future of [`Readers::run`] interrupts the statement in progress, because its caller no longer waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,30 +11,37 @@ use tokio::sync::Semaphore;
 
 use super::super::StoreError;
 use super::super::scan_limits::ScanPermit;
+use super::file_watch::Loss;
 use super::writer::lock;
 
-/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption: less than a millisecond.
-/// A search in the full-text index executes few instructions for each page that it reads.
+/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption. They take less than a
+/// millisecond. The number is small because a search in the full-text index executes few instructions for each page that it reads.
 const INSTRUCTIONS: i32 = 500;
 
 pub(super) struct Readers {
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Mutex<Connection>>>>,
+    loss: Loss,
 }
 
 impl Readers {
-    pub(super) fn new(connections: Vec<Connection>) -> Self {
+    pub(super) fn new(connections: Vec<Connection>, loss: Loss) -> Self {
         let permits = Arc::new(Semaphore::new(connections.len()));
-        Self { permits, idle: Arc::new(Mutex::new(connections.into_iter().map(Mutex::new).collect())) }
+        let idle = Arc::new(Mutex::new(connections.into_iter().map(Mutex::new).collect()));
+        Self { permits, idle, loss }
     }
 
     /// Runs a query on an idle connection, on a blocking thread. All its statements see the same snapshot. A scan's permit
-    /// is held until the connection is idle again.
+    /// is held until the connection is idle again. Refuses the query once the files are lost, because their content may belong
+    /// to another database.
     pub(super) async fn run<T, F>(&self, scan: Option<ScanPermit>, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Mutex<Connection>, &Interruption) -> Result<T, StoreError> + Send + 'static,
     {
+        if let Some(lost) = self.loss.get() {
+            return Err(lost.clone().into());
+        }
         let closed = || StoreError::Unavailable("the store is closed".into());
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let idle = Arc::clone(&self.idle);
@@ -96,7 +102,7 @@ fn is_interrupted(error: &StoreError) -> bool {
     source.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::OperationInterrupted)
 }
 
-/// Interrupts a query whose caller no longer waits. After the query this has no effect.
+/// Interrupts a query when dropped. If the query has ended by then, this has no effect.
 struct InterruptOnDrop(Arc<Interruption>);
 
 impl Drop for InterruptOnDrop {
@@ -142,7 +148,7 @@ mod tests {
     use super::*;
 
     fn one_reader() -> Readers {
-        Readers::new(vec![Connection::open_in_memory().unwrap()])
+        Readers::new(vec![Connection::open_in_memory().unwrap()], Loss::default())
     }
 
     async fn answers(readers: &Readers) -> bool {
@@ -232,7 +238,7 @@ mod tests {
         let writer = Connection::open(&path).unwrap();
         writer.pragma_update(None, "journal_mode", "WAL").unwrap();
         writer.execute_batch("CREATE TABLE t (n INTEGER); INSERT INTO t VALUES (1)").unwrap();
-        let readers = Readers::new(vec![Connection::open(&path).unwrap()]);
+        let readers = Readers::new(vec![Connection::open(&path).unwrap()], Loss::default());
         let seen = readers
             .run(None, move |connection, _| {
                 let connection = lock(connection);

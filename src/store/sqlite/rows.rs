@@ -3,6 +3,7 @@
 use rusqlite::Row;
 use rusqlite::types::Value;
 
+use super::super::StoreError;
 use crate::domain::clock::Timestamp;
 
 pub(super) fn text(text: &str) -> Value {
@@ -11,4 +12,16 @@ pub(super) fn text(text: &str) -> Value {
 
 pub(super) fn time_if_any(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, rusqlite::Error> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(_, _, source) => Self::Corrupt(source.to_string()),
+            rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
+                Self::Corrupt(error.to_string())
+            }
+            other => Self::Unavailable(Box::new(other)),
+        }
+    }
 }

@@ -167,8 +167,8 @@ impl Row for SqliteRow<'_> {
                 Value::from(str::from_utf8(text).map_err(|error| StoreError::Corrupt(error.to_string()))?)
             }
             ValueRef::Blob(bytes) => Value::Bytes(bytes),
-            ValueRef::Real(number) => {
-                return Err(StoreError::Corrupt(format!("column {column} holds {number}")));
+            ValueRef::Real(_) => {
+                return Err(StoreError::Corrupt(format!("column {column} holds an unexpected fraction")));
             }
         })
     }

@@ -2,24 +2,52 @@
 //!
 //! Jobs that arrive during a commit share the next transaction, so one fsync of the write-ahead log makes the whole group
 //! durable. Each job runs in a savepoint: a job that fails or panics does not affect the other jobs of its group.
+//!
+//! Between the commit of a group and the answers to its callers, the writer checks that the files of the database are still in
+//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::super::{Change, StoreError};
+use super::file_watch::{FileFault, FileWatch, Loss};
 
 /// Maximum number of jobs in one transaction. It bounds the time that the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
 /// Maximum number of queued jobs. Further callers wait until the queue has room.
 const MAX_WAITING: usize = 1024;
 
+/// Interval of the checks of the files while there are no jobs.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Number of frames in the log from which a checkpoint copies them to the database.
+const CHECKPOINT_FRAMES: u32 = 1000;
+
+/// Reason why a group is not durable.
+#[derive(Debug, Clone)]
+enum CommitError {
+    Sqlite(Arc<rusqlite::Error>),
+    File(FileFault),
+}
+
+impl From<CommitError> for StoreError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Sqlite(error) => Self::Unavailable(Box::new(error)),
+            CommitError::File(fault) => fault.into(),
+        }
+    }
+}
+
 /// Answers the caller of a job after the commit, with its outcome.
-type Settle = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
+type Settle = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 /// A job, which runs in a group and adds its changes to those of the group.
 type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut Vec<Change>) -> Settle + Send>;
 
@@ -38,15 +66,29 @@ impl<T> Done<T> {
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    loss: Loss,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, changes: broadcast::Sender<Change>) -> std::io::Result<Self> {
+    /// Starts the thread. Only the thread makes checkpoints.
+    pub(super) fn start(
+        connection: Connection,
+        watch: FileWatch,
+        changes: broadcast::Sender<Change>,
+    ) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+        connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(std::io::Error::other)?;
+        let (loss, runtime) = (watch.loss(), Builder::new_current_thread().enable_time().build()?);
+        let groups = Groups { connection: Mutex::new(connection), watch, waiting, listeners: changes };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_groups(&Mutex::new(connection), waiting, &changes))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+            .spawn(move || groups.write(&runtime))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), loss })
+    }
+
+    /// Whether the files are lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.loss.get().is_some()
     }
 
     /// Runs a job in the next group and waits until its commit is on disk.
@@ -62,12 +104,14 @@ impl Writer {
                 done.value
             });
             Box::new(move |committed| {
-                let lost = |error| StoreError::Unavailable(Box::new(error));
                 // The caller may have been cancelled. The job is committed regardless.
-                let _ = answer.send(outcome.and_then(|value| committed.map_err(lost).map(|()| value)));
+                let _ = answer.send(outcome.and_then(|value| Ok(committed.map(|()| value)?)));
             })
         });
-        let stopped = || StoreError::Unavailable("the write did not run".into());
+        let stopped = || match self.loss.get() {
+            Some(lost) => lost.clone().into(),
+            None => StoreError::Unavailable("the write did not run".into()),
+        };
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         jobs.send(job).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
@@ -111,39 +155,80 @@ fn in_savepoint<T>(
     outcome
 }
 
-fn write_groups(
-    connection: &Mutex<Connection>,
-    mut waiting: mpsc::Receiver<Job>,
-    listeners: &broadcast::Sender<Change>,
-) {
-    while let Some(first) = waiting.blocking_recv() {
-        if let Err(error) = lock(connection).execute_batch("BEGIN IMMEDIATE") {
+/// The state of the writer's thread.
+struct Groups {
+    connection: Mutex<Connection>,
+    watch: FileWatch,
+    waiting: mpsc::Receiver<Job>,
+    listeners: broadcast::Sender<Change>,
+}
+
+impl Groups {
+    /// Writes groups until all senders of jobs are dropped.
+    fn write(mut self, runtime: &Runtime) {
+        while let Some(first) = self.next(runtime) {
+            self.write_group(first);
+            if self.watch.frames() >= CHECKPOINT_FRAMES {
+                self.checkpoint();
+            }
+        }
+    }
+
+    /// Waits for a job. Returns `Some(None)` if the files must be checked before one arrives.
+    fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
+        runtime
+            .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
+            .map_or(Some(None), |job| job.map(Some))
+    }
+
+    fn write_group(&mut self, first: Option<Job>) {
+        if let Err(error) = self.begin() {
             tracing::error!(%error, "failed to begin a transaction");
             // Dropping the job tells its caller that the write did not run.
-            continue;
+            return;
         }
-        let mut changes = Vec::new();
-        let mut settle = vec![first(connection, &mut changes)];
+        if self.watch.check().is_err() {
+            let _ = lock(&self.connection).execute_batch("ROLLBACK");
+            return;
+        }
+        let (mut changes, mut settle, mut next) = (Vec::new(), Vec::new(), first);
         // A full disk or an I/O error rolls the whole transaction back (`is_autocommit`). Then there is nothing to
         // commit, and every job of the group has failed.
-        while settle.len() < MAX_GROUP
-            && is_open(connection)
-            && let Ok(job) = waiting.try_recv()
-        {
-            settle.push(job(connection, &mut changes));
+        while let Some(job) = next {
+            settle.push(job(&self.connection, &mut changes));
+            let has_room = settle.len() < MAX_GROUP && !lock(&self.connection).is_autocommit();
+            next = if has_room { self.waiting.try_recv().ok() } else { None };
         }
-        let committed = commit(&lock(connection)).map_err(Arc::new);
+        let committed = commit(&lock(&self.connection)).map_err(|error| CommitError::Sqlite(Arc::new(error)));
+        // The check also follows a failed commit, because it remembers the state of the files.
+        let checked = self.watch.check().map_err(CommitError::File);
+        let committed = committed.and(checked);
         if committed.is_ok() {
-            announce(changes, listeners);
+            announce(changes, &self.listeners);
         }
         for settle in settle {
             settle(committed.clone());
         }
     }
-}
 
-fn is_open(connection: &Mutex<Connection>) -> bool {
-    !lock(connection).is_autocommit()
+    fn begin(&mut self) -> Result<(), StoreError> {
+        let Err(error) = lock(&self.connection).execute_batch("BEGIN IMMEDIATE") else { return Ok(()) };
+        // Changed files may be the cause, unless another process is writing.
+        if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) {
+            self.watch.check()?;
+        }
+        Err(error.into())
+    }
+
+    /// Copies the log to the database, as far as no reader needs the earlier content. The next commits reuse the log.
+    fn checkpoint(&mut self) {
+        let copied = lock(&self.connection).query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = copied {
+            tracing::error!(%error, "failed to copy the log to the database");
+        }
+        // A failure is logged, and the next group refuses to run.
+        let _ = self.watch.check();
+    }
 }
 
 fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {

@@ -24,7 +24,7 @@ impl Harness {
     }
 
     pub(crate) async fn feed(&self, tenant: &TenantId, after: FeedPosition) -> Vec<FeedEvent> {
-        self.store.events_after(tenant, after, ALL).await.unwrap()
+        self.store.events_after(tenant, after, ALL).await.unwrap().events
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn a_reader_continues_after_its_last_event(harness: Harness) {
         harness.adopt(&acme(), call).await;
     }
     let two = PageLimits { events: 2, ..ALL };
-    let first = harness.store.events_after(&acme(), FeedPosition::BEGINNING, two).await.unwrap();
+    let first = harness.store.events_after(&acme(), FeedPosition::BEGINNING, two).await.unwrap().events;
     assert_eq!(calls(&first), ["1", "2"]);
     let rest = harness.feed(&acme(), first[1].position).await;
     assert_eq!(calls(&rest), ["3"]);
@@ -97,7 +97,7 @@ pub(crate) async fn a_page_ends_with_the_event_that_exceeds_its_byte_limit(harne
     let size = harness.feed(&acme(), FeedPosition::BEGINNING).await[0].body.len();
     for (bytes, count) in [(1, 1), (size, 1), (size + 1, 2), (2 * size, 2), (3 * size, 3), (usize::MAX, 3)] {
         let limits = PageLimits { events: 10, bytes };
-        let page = harness.store.events_after(&acme(), FeedPosition::BEGINNING, limits).await.unwrap();
+        let page = harness.store.events_after(&acme(), FeedPosition::BEGINNING, limits).await.unwrap().events;
         assert_eq!(page.len(), count, "{bytes} of {size} each");
     }
 }
@@ -170,11 +170,11 @@ pub(crate) async fn concurrent_readers_see_each_event_once(harness: Harness) {
             let (mut place, mut seen) = (FeedPosition::BEGINNING, Vec::new());
             let few = PageLimits { events: 7, ..ALL };
             while seen.len() < WRITERS * EACH {
-                let page = harness.store.events_after(&acme(), place, few).await.unwrap();
+                let page = harness.store.events_after(&acme(), place, few).await.unwrap().events;
                 place = page.last().map_or(place, |event| event.position);
                 seen.extend(page.into_iter().map(|event| event.id));
             }
-            assert_eq!(harness.store.events_after(&acme(), place, few).await.unwrap(), []);
+            assert_eq!(harness.store.events_after(&acme(), place, few).await.unwrap().events, []);
             seen
         })
     });

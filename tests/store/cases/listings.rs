@@ -13,6 +13,7 @@ use alovoice_gateway::store::Queue;
 use crate::harness::{
     Harness, START, acme, call_id, globex, obtained, ready, reanalysis, submission, trace, with_metadata,
 };
+use crate::rows::readable;
 
 /// One page of a tenant's list.
 async fn page(
@@ -22,7 +23,8 @@ async fn page(
     after: Option<ListPosition>,
     limit: usize,
 ) -> Vec<ListedAnalysis> {
-    harness.store.list_analyses(tenant, AnalysisQuery { filter, after, limit }).await.unwrap().analyses
+    let query = AnalysisQuery { filter, after, limit };
+    readable(harness.store.list_analyses(tenant, query).await.unwrap().analyses)
 }
 
 /// The calls of the tenant acme that match a filter.
@@ -357,11 +359,12 @@ pub(crate) async fn a_page_that_ends_early_has_a_position_to_continue_from(harne
         loop {
             let query = AnalysisQuery { filter: filter.clone(), after, limit: 100 };
             let page = harness.store.list_analyses(&acme(), query).await.unwrap();
-            found.extend(names(&page.analyses));
-            let is_full = page.analyses.len() == 100;
+            let analyses = readable(page.analyses);
+            found.extend(names(&analyses));
+            let is_full = analyses.len() == 100;
             assert!(!(is_full && page.searched_to.is_some()), "a full page has not ended early");
             early_pages += usize::from(page.searched_to.is_some());
-            let last = page.analyses.last().map(ListedAnalysis::position).filter(|_| is_full);
+            let last = analyses.last().map(ListedAnalysis::position).filter(|_| is_full);
             after = page.searched_to.or(last);
             if after.is_none() {
                 break;

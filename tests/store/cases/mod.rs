@@ -20,5 +20,6 @@ pub(crate) mod sealed;
 pub(crate) mod submissions;
 pub(crate) mod times;
 pub(crate) mod transitions;
+pub(crate) mod unreadable;
 pub(crate) mod usage;
 pub(crate) mod webhooks;

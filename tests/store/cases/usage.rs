@@ -15,13 +15,14 @@ use crate::harness::{
     Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, submission, trace,
     with_callback,
 };
+use crate::rows::readable;
 
 const A_DAY: u64 = 86_400;
 
 async fn usage(harness: &Harness, tenant: &TenantId) -> Vec<(i64, Usage)> {
     let (from, to) = (Day::of(START), Day::of(harness.clock.now()));
     let days = harness.store.usage(tenant, from, to).await.unwrap();
-    days.into_iter().map(|(day, usage)| (day.number() - from.number(), usage)).collect()
+    days.into_iter().map(|(day, usage)| (day.number() - from.number(), usage.unwrap())).collect()
 }
 
 pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
@@ -57,7 +58,7 @@ pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
 /// The attempts, the delivered and the failed deliveries that the list shows.
 async fn listed(harness: &Harness) -> DeliveryUsage {
     let page = DeliveryQuery { filter: DeliveryFilter::default(), after: None, limit: 100 };
-    let deliveries = harness.store.list_deliveries(&acme(), page).await.unwrap();
+    let deliveries = readable(harness.store.list_deliveries(&acme(), page).await.unwrap());
     let with = |status: &str| deliveries.iter().filter(|delivery| delivery.status == status).count() as u64;
     let attempts = deliveries.iter().map(|delivery| u64::from(delivery.attempts)).sum();
     DeliveryUsage { attempts, delivered: with("delivered"), failed: with("failed") }

@@ -42,7 +42,7 @@ async fn every_row_that_the_api_shows_is_copied() {
     };
     for search in [None, Some("salom")] {
         let listed = lists(&before, search).await;
-        assert!(listed.iter().any(|listed| listed.result.is_some()));
+        assert!(listed.iter().flatten().any(|listed| listed.result.is_some()));
         assert_eq!(lists(&after, search).await, listed);
     }
     let of_before = before.store.list_webhooks(&acme()).await.unwrap();
@@ -52,7 +52,8 @@ async fn every_row_that_the_api_shows_is_copied() {
         let page = DeliveryQuery { filter: DeliveryFilter::default(), after: None, limit: 1000 };
         harness.store.list_deliveries(&acme(), page).await.unwrap()
     };
-    assert!(all(&before).await.iter().any(|delivery| delivery.webhook == Some(of_before[0].id)));
+    let webhook = of_before[0].as_ref().unwrap().id;
+    assert!(all(&before).await.iter().flatten().any(|delivery| delivery.webhook == Some(webhook)));
     assert_eq!(all(&after).await, all(&before).await);
     let advanced =
         [&before, &after].map(async |harness| harness.store.advance_replays_across_tenants().await.unwrap());

@@ -1,6 +1,7 @@
 //! Tests of groups in which a job fails or panics, or the transaction is lost.
 
 use super::*;
+use crate::telemetry::metrics::Metrics;
 
 type TestJob = fn(&Connection) -> Result<Done<()>, StoreError>;
 
@@ -18,7 +19,10 @@ fn writer_with_listener() -> (tempfile::TempDir, Writer, Connection, broadcast::
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
     let (changes, announced) = broadcast::channel(16);
-    (folder, Writer::start(connection, changes).unwrap(), Connection::open(&path).unwrap(), announced)
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let watch = FileWatch::start(&path, metrics).unwrap();
+    let writer = Writer::start(connection, watch, changes).unwrap();
+    (folder, writer, Connection::open(&path).unwrap(), announced)
 }
 
 fn insert(connection: &Connection, n: i64) -> Result<Done<()>, StoreError> {

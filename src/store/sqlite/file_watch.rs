@@ -1,0 +1,295 @@
+//! Notices when another program removes, replaces or overwrites the open database.
+//!
+//! `SQLite` does not notice it. A commit to a removed file succeeds, but its rows are lost when the process ends. So the writer
+//! checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few system calls:
+//!
+//! - The names of the database, of its log (`-wal`) and of its index (`-shm`) still lead to the files that are open.
+//! - The size and the modification time of the database only change with a checkpoint, and each checkpoint changes the index.
+//!   So other programs may use `SQLite` on the same file, for example for a backup or a checkpoint.
+//! - The index only moves forward.
+//! - The last frame of the log, and the one before this group, have the checksums that the index recorded.
+//!
+//! The format of the log and of the index is documented: <https://sqlite.org/walformat.html>.
+//!
+//! A loss is final, because no rule says which of the files is the right one. The process refuses all requests to the store until
+//! it is restarted.
+
+use std::fs::{File, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::super::StoreError;
+use super::file::beside;
+use crate::telemetry::metrics::Metrics;
+
+/// Size of the header of the log in bytes.
+const LOG_HEADER: u64 = 32;
+/// Size of the header of a frame in bytes.
+const FRAME_HEADER: u64 = 24;
+/// Number of checks that another process may disturb before a difference counts.
+const MAX_TRIES: usize = 10;
+
+/// The loss of the files, once the watch has noticed it.
+pub(super) type Loss = Arc<OnceLock<FileFault>>;
+
+/// Reason why a commit may be lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FileFault {
+    /// A name leads nowhere.
+    #[error("{} was removed while the gateway was using it", .0.display())]
+    Removed(PathBuf),
+    /// A name leads to another file.
+    #[error("{} was replaced by another file while the gateway was using it", .0.display())]
+    Replaced(PathBuf),
+    /// Another program than `SQLite` changed the content.
+    #[error("{} was overwritten while the gateway was using it", .0.display())]
+    Overwritten(PathBuf),
+    /// The file system did not answer. The next check may succeed.
+    #[error("{} cannot be checked: {}", .0.display(), .1)]
+    Unreachable(PathBuf, ErrorKind),
+}
+
+impl From<FileFault> for StoreError {
+    fn from(fault: FileFault) -> Self {
+        match fault {
+            FileFault::Unreachable(..) => Self::Unavailable(Box::new(fault)),
+            FileFault::Removed(_) | FileFault::Replaced(_) | FileFault::Overwritten(_) => {
+                Self::FileLost(fault.to_string())
+            }
+        }
+    }
+}
+
+/// Device and inode of a file.
+type FileId = (u64, u64);
+
+/// State of the database file, which only a checkpoint changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DatabaseState {
+    id: FileId,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl From<&Metadata> for DatabaseState {
+    fn from(file: &Metadata) -> Self {
+        Self { id: id(file), size: file.size(), modified: (file.mtime(), file.mtime_nsec()) }
+    }
+}
+
+fn id(file: &Metadata) -> FileId {
+    (file.dev(), file.ino())
+}
+
+/// The part of the index that describes the log. Numbers have the byte order of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LogIndex {
+    /// Counts commits.
+    commits: u32,
+    page_size: u32,
+    /// The number of valid frames in the log.
+    frames: u32,
+    /// Checksum of the last frame, which depends on all frames before it.
+    checksum: [u32; 2],
+    /// The first salt counts the restarts of the log, the second one is random.
+    salts: [u32; 2],
+    /// Number of frames that checkpoints have copied to the database, and that they have begun to copy.
+    copied: [u32; 2],
+}
+
+impl LogIndex {
+    /// Size of the part in bytes: two copies of the header, and the state of checkpoints and readers.
+    const SIZE: usize = 136;
+
+    /// Parses the part. Returns `None` while another process writes it.
+    fn parse(bytes: &[u8; Self::SIZE]) -> Option<Self> {
+        let (header, copy) = (&bytes[..48], &bytes[48..96]);
+        let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
+        let salt = |at: usize| u32::from_be(word(at));
+        // The page size has 16 bits; 1 stands for 65,536.
+        let page_size = bytes[14..].first_chunk().map_or(0, |word| u16::from_ne_bytes(*word));
+        (header == copy).then(|| Self {
+            commits: word(8),
+            page_size: if page_size == 1 { 1 << 16 } else { page_size.into() },
+            frames: word(16),
+            checksum: [word(24), word(28)],
+            salts: [salt(32), salt(36)],
+            copied: [word(96), word(128)],
+        })
+    }
+
+    /// Whether a checkpoint may have changed the database since `before`.
+    fn has_checkpoint_since(&self, before: &Self) -> bool {
+        (self.salts, self.copied) != (before.salts, before.copied)
+    }
+
+    /// Whether `SQLite` may have changed the index from `before` to this.
+    fn follows(&self, before: &Self) -> bool {
+        let is_later = |now: u32, before: u32| now.wrapping_sub(before) < 1 << 31;
+        if self.page_size != before.page_size || !is_later(self.commits, before.commits) {
+            return false;
+        }
+        if self.salts == before.salts {
+            self.frames >= before.frames
+        } else {
+            // The first commit to an empty log chooses random salts.
+            before.frames == 0 || self.salts[0] != before.salts[0] && is_later(self.salts[0], before.salts[0])
+        }
+    }
+}
+
+/// Watches the files of an open database.
+pub(super) struct FileWatch {
+    /// The name in the settings, which may be a symbolic link, with the id of the file or the link.
+    name: (PathBuf, FileId),
+    database: PathBuf,
+    log: (PathBuf, File, FileId),
+    /// `SQLite` locks the index. Closing it would release the locks of this process, so the store also holds it until all
+    /// connections are closed.
+    index: (PathBuf, Arc<File>, FileId),
+    /// The database and the index at the last check.
+    seen: (DatabaseState, LogIndex),
+    loss: Loss,
+    metrics: Arc<Metrics>,
+}
+
+impl FileWatch {
+    /// Begins to watch a database whose connections are open.
+    pub(super) fn start(path: &Path, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let name = (path.to_owned(), id(&path.symlink_metadata()?));
+        let database = path.canonicalize()?;
+        let opened = |ending| {
+            let path = beside(&database, ending);
+            let file = File::open(&path)?;
+            let id = id(&file.metadata()?);
+            Ok::<_, std::io::Error>((path, file, id))
+        };
+        let log = opened("-wal")?;
+        let (index_path, index, index_id) = opened("-shm")?;
+        let index = (index_path, Arc::new(index), index_id);
+        let read = |_| read_index(&index.1).ok();
+        let found = (0..MAX_TRIES).find_map(read);
+        let found = found.ok_or_else(|| std::io::Error::other("the index of the log cannot be read"))?;
+        let seen = (DatabaseState::from(&database.symlink_metadata()?), found);
+        Ok(Self { name, database, log, index, seen, loss: Loss::default(), metrics })
+    }
+
+    /// Returns the index file, which must stay open until the last connection is closed.
+    pub(super) fn index_file(&self) -> Arc<File> {
+        Arc::clone(&self.index.1)
+    }
+
+    /// Returns the place of the loss.
+    pub(super) fn loss(&self) -> Loss {
+        Arc::clone(&self.loss)
+    }
+
+    /// Returns the number of frames in the log at the last check.
+    pub(super) fn frames(&self) -> u32 {
+        self.seen.1.frames
+    }
+
+    /// Checks the files. Call this only while no other process can write a commit, or directly after a commit.
+    ///
+    /// # Errors
+    /// If commits since the last check, or later ones, may be lost.
+    pub(super) fn check(&mut self) -> Result<(), FileFault> {
+        if let Some(lost) = self.loss.get() {
+            return Err(lost.clone());
+        }
+        let mut outcome = self.compare();
+        for _ in 0..MAX_TRIES {
+            // Another process may have committed or restarted the log during the comparison.
+            match &outcome {
+                Err((FileFault::Overwritten(_), index)) if read_index(&self.index.1).ok() != *index => {
+                    outcome = self.compare();
+                }
+                _ => break,
+            }
+        }
+        match outcome {
+            Ok(seen) => {
+                self.seen = seen;
+                Ok(())
+            }
+            Err((fault, _)) => {
+                self.report(&fault);
+                Err(fault)
+            }
+        }
+    }
+
+    fn report(&self, fault: &FileFault) {
+        if matches!(fault, FileFault::Unreachable(..)) {
+            tracing::error!(error = %fault, "failed to check the files of the store");
+            return;
+        }
+        self.metrics.store_file_lost.set(1);
+        tracing::error!(
+            error = %fault,
+            "store file lost: all requests to the store are refused until a restart"
+        );
+        let _ = self.loss.set(fault.clone());
+    }
+
+    /// Compares the files with the last check. An error contains the index that it was compared with.
+    fn compare(&self) -> Result<(DatabaseState, LogIndex), (FileFault, Option<LogIndex>)> {
+        let database = self.check_names().map_err(|fault| (fault, None))?;
+        let overwritten = |path: &PathBuf| FileFault::Overwritten(path.clone());
+        let index = read_index(&self.index.1).map_err(|()| (overwritten(&self.index.0), None))?;
+        let before = &self.seen.1;
+        let intact = |is_intact: bool, path| {
+            if is_intact { Ok(()) } else { Err((overwritten(path), Some(index))) }
+        };
+        intact(index.follows(before), &self.index.0)?;
+        intact(database == self.seen.0 || index.has_checkpoint_since(before), &self.database)?;
+        intact(self.has_last_frame(&index), &self.log.0)?;
+        if index.salts == before.salts && index.frames != before.frames {
+            intact(self.has_last_frame(before), &self.log.0)?;
+        }
+        Ok((database, index))
+    }
+
+    /// Checks that the names lead to the open files. Returns the state of the database.
+    fn check_names(&self) -> Result<DatabaseState, FileFault> {
+        let name = metadata(&self.name.0, self.name.1)?;
+        let database = if name.is_symlink() { metadata(&self.database, self.seen.0.id)? } else { name };
+        metadata(&self.log.0, self.log.2)?;
+        metadata(&self.index.0, self.index.2)?;
+        Ok(DatabaseState::from(&database))
+    }
+
+    /// Whether the log has the last frame that the index describes.
+    fn has_last_frame(&self, index: &LogIndex) -> bool {
+        let Some(number) = index.frames.checked_sub(1) else { return true };
+        let place = LOG_HEADER + u64::from(number) * (FRAME_HEADER + u64::from(index.page_size));
+        let mut frame = [0; 16];
+        // The header of a frame ends with two salts and two checksums.
+        if self.log.1.read_exact_at(&mut frame, place + FRAME_HEADER - 16).is_err() {
+            return false;
+        }
+        let word = |at: usize| frame[at..].first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
+        ([word(0), word(4)], [word(8), word(12)]) == (index.salts, index.checksum)
+    }
+}
+
+/// Reads the description of the log. Fails if the file is too short, or while another process writes it.
+fn read_index(index: &File) -> Result<LogIndex, ()> {
+    let mut bytes = [0; LogIndex::SIZE];
+    index.read_exact_at(&mut bytes, 0).map_err(|_| ())?;
+    LogIndex::parse(&bytes).ok_or(())
+}
+
+/// Reads the metadata of a name, which must lead to the file with this id.
+fn metadata(path: &Path, id: FileId) -> Result<Metadata, FileFault> {
+    match path.symlink_metadata() {
+        Ok(found) if self::id(&found) == id => Ok(found),
+        Ok(_) => Err(FileFault::Replaced(path.to_owned())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(FileFault::Removed(path.to_owned()))
+        }
+        Err(error) => Err(FileFault::Unreachable(path.to_owned(), error.kind())),
+    }
+}
