@@ -6,6 +6,7 @@
 
 mod clocks;
 mod gateway;
+mod key_refreshes;
 mod series;
 mod servers;
 mod start_error;
@@ -25,7 +26,7 @@ pub use self::start_error::StartError;
 pub use self::store::attach;
 use crate::alovoice::{VendorClient, VendorPermits};
 use crate::analyses::{Analyses, Feed, MemoryBudget, Prober, Webhooks};
-use crate::auth::{Refresh, RefreshOutcome, Verifier};
+use crate::auth::Verifier;
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
 use crate::domain::clock::{Clock, SteadyClock, SystemClock, SystemEntropy};
@@ -45,7 +46,6 @@ use crate::http_client::Network;
 use crate::secrets::Encryption;
 use crate::store::{KeyTerms, Queue};
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::Metrics;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
     self, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher, VendorWorker, Wake,
@@ -56,8 +56,7 @@ use crate::workers::{
 const KEY_RETENTION: Duration = Duration::from_hours(24);
 /// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Size of the memory for answers in bytes. It suffices for four reads of the largest page of events.
+/// Size of the memory budget of answers in bytes. It suffices for four reads of the largest page of events.
 const ANSWERS: usize = 32 << 20;
 
 /// Looks up an environment variable.
@@ -103,7 +102,7 @@ pub async fn start(
         &settings.auth,
         network,
         env.wall_clock.clone(),
-        key_refresh_observer(&env.metrics),
+        key_refreshes::observer(&env.metrics),
     )?);
     tracing::info!(issuers = settings.auth.issuers.len(), "token verifier built");
 
@@ -283,23 +282,4 @@ fn log_network(settings: &Settings, network: &Network) {
 
 const fn is_sqlite(settings: &Settings) -> bool {
     matches!(settings.store.url, StoreUrl::Sqlite(_))
-}
-
-/// Logs and counts the fetches of issuers' key sets.
-fn key_refresh_observer(metrics: &Arc<Metrics>) -> impl Fn(&Refresh) + Send + Sync + 'static {
-    let metrics = Arc::clone(metrics);
-    move |refresh: &Refresh| {
-        let outcome = match &refresh.outcome {
-            RefreshOutcome::Updated => {
-                tracing::info!(issuer = refresh.issuer, "issuer's keys changed");
-                "updated"
-            }
-            RefreshOutcome::Unchanged => "unchanged",
-            RefreshOutcome::Failed(error) => {
-                tracing::error!(issuer = refresh.issuer, %error, "failed to load the issuer's keys");
-                "failed"
-            }
-        };
-        metrics.jwks_refreshes.with_label_values(&[outcome]).inc();
-    }
 }

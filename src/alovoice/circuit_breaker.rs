@@ -13,7 +13,7 @@
 //! - While the vendor answers about other calls, only the first of a call's consecutive failures counts.
 //! - While the circuit is open, a call that has not failed may probe the vendor after each minimum interval. A call that has
 //!   failed waits for the end of the pause, which grows.
-//! - Calls that have failed share a limit of their own (`failed_limit`). It halves with each failure and doubles when such a
+//! - Calls that have failed share a separate, lower limit (`failed_limit`). It halves with each failure and doubles when such a
 //!   call succeeds.
 //!
 //! The breaker is pure: time and jitter are passed in.
@@ -33,10 +33,10 @@ const FAILURES_TO_OPEN: u32 = 5;
 /// Maximum pause between two probes. A `Retry-After` of the vendor can extend it, and so can a refused token, which
 /// only an operator can fix.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Time for which an answer shows that the vendor works and accepts the token. In this time, repeated failures of a call, one
-/// `Retry-After` and a refused token may concern a call alone.
+/// Time for which an answer shows that the vendor works and accepts the token. During this time, repeated failures of a call, a
+/// single `Retry-After` and a refused token may concern only one call.
 const ANSWER_VALIDITY: Duration = Duration::from_secs(60);
-/// Part of the concurrent requests that calls that have failed may always use.
+/// Divisor of the maximum concurrency. The result is the minimum limit of the calls that have failed.
 const MIN_FAILED_SHARE: usize = 8;
 
 /// State of the vendor, derived from one request.
@@ -107,7 +107,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns the maximum number of concurrent requests now about calls that have not failed.
+    /// Returns the current maximum number of concurrent requests about calls that have not failed.
     pub(super) fn limit(&self, now: Timestamp) -> usize {
         match self.state {
             CircuitState::Closed { limit, .. } => limit,
@@ -116,7 +116,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns the maximum number of concurrent requests now about calls that have failed.
+    /// Returns the current maximum number of concurrent requests about calls that have failed.
     pub(super) fn failed_limit(&self, now: Timestamp) -> usize {
         match self.state {
             CircuitState::Closed { .. } if self.has_failing_calls(now) => self.failed_limit,
@@ -126,7 +126,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether some calls have failed recently, so that they have a limit of their own.
+    /// Whether calls have failed recently, so that the separate limit applies.
     pub(super) fn has_failing_calls(&self, now: Timestamp) -> bool {
         // Each failing call is tried again within the maximum interval.
         let memory = self.policy.max_interval.saturating_mul(2);
@@ -205,8 +205,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether one failure suffices to open the circuit: the vendor asks for a pause. If it has just answered about another
-    /// call, the pause may concern the failing call only, unless the vendor limits the rate.
+    /// Whether one failure suffices to open the circuit, because the vendor asks for a pause. If the vendor has just answered
+    /// about another call, the pause may concern only the failing call, unless the vendor limits the rate.
     fn must_pause(&self, health: VendorHealth, now: Timestamp) -> bool {
         let VendorHealth::Failing { is_throttled, retry_after, .. } = health else { return false };
         let asks = retry_after.is_some_and(|pause| !pause.is_zero());

@@ -10,10 +10,10 @@ use crate::http_client::Network;
 
 /// Deadline of the request.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A path that the vendor does not have. In the vendor's log it shows who sent the request.
+/// A path that the vendor does not have. The vendor's log shows it, so it names the sender.
 const PATH: [&str; 3] = ["alovoice-gateway", "check", "connection"];
 
-/// Sends a request without a token to the vendor. Any answer is a success, because the vendor does not have the path.
+/// Sends a request without a token to the vendor. Any answer is a success, even a 404.
 ///
 /// # Errors
 /// The reason why the vendor did not answer.

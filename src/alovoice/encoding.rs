@@ -15,7 +15,7 @@ enum Wide {
     Utf32 { is_big_endian: bool },
 }
 
-/// Decodes a body. The encoding is not guessed. A byte-order mark, or the zero bytes in the first characters of JSON
+/// Decodes a body. The encoding follows from fixed rules. A byte-order mark, or the zero bytes in the first characters of JSON
 /// (RFC 4627, 3), show UTF-16 or UTF-32. Any other body is UTF-8, as JSON must be (RFC 8259, 8.1), unless it is
 /// invalid UTF-8; then the declared `charset` applies. Bytes that are not characters become U+FFFD.
 pub(super) fn decode<'a>(

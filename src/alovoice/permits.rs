@@ -1,7 +1,7 @@
 //! Limits the requests to the vendor in flight, per tenant.
 //!
-//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it, and it gives calls that
-//! have failed a lower limit.
+//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it, and limits requests about
+//! calls that have failed separately.
 
 mod state;
 #[cfg(test)]
@@ -52,7 +52,7 @@ pub struct VendorPermit {
     lookup: Option<Lookup>,
 }
 
-/// The call of a lookup and the lookup's place.
+/// The call of a lookup, and the permit that limits lookups.
 struct Lookup {
     call_id: CallId,
     _place: Option<OwnedSemaphorePermit>,
@@ -60,7 +60,7 @@ struct Lookup {
 
 /// The permits that workers may take now. While this value exists, no other task takes a permit.
 pub struct FreePermits<'a> {
-    /// The number of free permits of each tenant that has any, and the order in which calls get them.
+    /// Each tenant with free permits, their number, and the order in which calls get them.
     pub by_tenant: Vec<(TenantId, usize, ClaimOrder)>,
     /// Tenants whose circuit is open.
     pub open_circuits: Vec<TenantId>,

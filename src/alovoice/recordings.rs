@@ -23,7 +23,8 @@ const RESPONSE_HEADERS: [&str; 6] =
 
 /// Number of bytes of one recording that the vendor may send ahead over HTTP/2.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all recordings of a connection. It is larger than the sum of their windows.
+/// Number of bytes that the vendor may send ahead for all recordings of a connection together. It is larger than the sum of
+/// their windows, so one recording cannot block the others.
 const CONNECTION_WINDOW: u32 = 256 << 20;
 
 /// A request for a recording or a part of it.
@@ -63,7 +64,7 @@ impl Recordings {
             // The limit applies to the time between two reads. There is no limit on the whole transfer, because a
             // client may listen while it reads.
             .read_timeout(timeout)
-            // A client that does not read must neither fill the memory nor delay the other recordings of the connection.
+            // A recording whose client does not read must not fill the memory or delay the other recordings of the connection.
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .build()?;

@@ -8,9 +8,9 @@ use reqwest::header::{AGE, DATE, HeaderMap};
 use super::client::VendorClient;
 use crate::domain::clock::Timestamp;
 
-/// The longest request whose answer shows the time. The header may be as old as the request.
+/// Maximum duration of a request whose answer is used. The header may be as old as the request.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The mean of what the header, which has whole seconds, leaves out.
+/// Mean of the fraction of a second that the header, which has whole seconds, leaves out.
 const HALF_SECOND: Duration = Duration::from_millis(500);
 
 /// The latest reading of the vendor's clock.
@@ -27,14 +27,14 @@ impl VendorTime {
         }
     }
 
-    /// Returns the vendor's time now, if an answer showed it since `since`.
+    /// Returns the vendor's current time, from an answer that arrived at `since` or later.
     fn now(&self, since: Instant) -> Option<Timestamp> {
         let reading = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.filter(|(_, at)| *at >= since).map(|(time, at)| time + at.elapsed())
     }
 }
 
-/// Returns the time in `Date`. A cache on the way says in `Age` how old the answer is.
+/// Returns the time in `Date` plus the age of the answer. A cache between the gateway and the vendor sets `Age`.
 fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let date = httpdate::parse_http_date(text(DATE)?).ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -43,12 +43,12 @@ fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
 }
 
 impl VendorClient {
-    /// Returns the vendor's time now, if an answer showed it since `since`.
+    /// Returns the vendor's current time, from an answer that arrived at `since` or later.
     pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
         self.time.now(since)
     }
 
-    /// Requests the root of the vendor's host, without a token, for the time in the answer.
+    /// Requests the root of the vendor's host, without a token, to read the time in the answer.
     pub async fn ask_time(&self) {
         let mut url = self.base_url.clone();
         url.set_path("/");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_from_before_counts_for_nothing() {
+    fn an_old_or_slow_reading_is_not_used() {
         let (time, began) = (VendorTime::default(), Instant::now());
         assert_eq!(time.now(began), None);
         time.read(&headers(&[(DATE, "Mon, 20 May 2024 12:20:17 GMT")]), began);

@@ -43,7 +43,7 @@ pub enum AnalysesError {
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// There is no memory for a large result.
+    /// The memory budget for large results is used up.
     #[error(transparent)]
     MemoryUsedUp(#[from] MemoryUsedUp),
     /// The store failed.

@@ -15,8 +15,7 @@ pub struct Listing {
     pub analyses: Vec<AnalysisSummary>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
-    /// Time of submission of the last analysis that was examined, if the page ended because it had examined enough
-    /// analyses.
+    /// Time of submission of the last examined analysis, if the page ended early at a limit of its work; else `None`.
     pub searched_back_to: Option<Timestamp>,
 }
 

@@ -1,10 +1,12 @@
 //! A budget of memory for the data of callers, in total and per tenant.
 //!
-//! Data counts before it is read, and until the last byte is no longer needed: until a body is processed, or until an
-//! answer is sent. A tenant can use its share of the budget at most, so some of the budget is left for the others.
+//! A request takes a permit before it reads data, and holds the permit until it no longer needs the data: until a body is
+//! processed, or until an answer is sent. A tenant can use at most its share of the budget, so the other tenants always
+//! have the rest.
 //!
-//! While a budget is used up, a request waits for room. Once a request has waited in vain, further requests of the tenant are
-//! refused at once, until a part is returned: clients that do not go on must not make the others wait.
+//! While the budget is used up, a request waits for a permit. After a wait has timed out, further requests of the tenant are
+//! refused at once until a permit of the tenant is returned. So clients that make no progress do not cause long waits for other
+//! clients of the tenant.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,10 +21,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// Unit of the budget in bytes.
 const UNIT: usize = 1024;
-/// Maximum time that a request waits for its part of the budget.
+/// Maximum time that a request waits for a permit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A budget of memory. Waiting requests are served in their order.
+/// A budget of memory. Waiting requests get their permits in the order of their arrival.
 pub struct MemoryBudget {
     /// Label `resource` of refusals in the metrics.
     resource: &'static str,
@@ -39,7 +41,7 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 struct Share {
     free: Arc<Semaphore>,
-    /// Whether a request has waited in vain since a part was returned.
+    /// Whether a wait has timed out since a permit was last returned.
     is_stuck: AtomicBool,
 }
 
@@ -52,7 +54,7 @@ pub struct MemoryPermit {
     of_total: OwnedSemaphorePermit,
 }
 
-/// The budget had no room in time.
+/// The budget was used up, and no permit was returned in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the memory for requests and answers of this kind is used up")]
 pub struct MemoryUsedUp;
@@ -78,10 +80,10 @@ impl MemoryBudget {
         }
     }
 
-    /// Takes a part for `bytes`, if there is room now. More than the share counts as the whole share.
+    /// Takes a permit for `bytes` without a wait. A number of bytes beyond the share counts as the whole share.
     ///
     /// # Errors
-    /// If there is no room.
+    /// [`MemoryUsedUp`] if the budget or the share is used up.
     pub fn try_take(&self, tenant: Option<&TenantId>, bytes: usize) -> Result<MemoryPermit, MemoryUsedUp> {
         let units = self.units(bytes);
         let take = |semaphore: &Arc<Semaphore>| {
@@ -92,7 +94,7 @@ impl MemoryBudget {
         Ok(MemoryPermit { share: Arc::clone(share), of_share, of_total: take(&self.total)? })
     }
 
-    /// Takes a part for `bytes`, and waits until there is room.
+    /// Takes a permit for `bytes`, and waits for it without a time limit.
     ///
     /// # Errors
     /// None, because the budget is never closed.
@@ -101,16 +103,17 @@ impl MemoryBudget {
         let take = async |semaphore: &Arc<Semaphore>| {
             Arc::clone(semaphore).acquire_many_owned(units).await.map_err(|_| MemoryUsedUp)
         };
-        // A tenant that waits for its own share takes nothing from the others.
+        // A tenant that waits for its share holds nothing of the total.
         let share = self.share_of(Some(tenant));
         let of_share = take(&share.free).await?;
         Ok(MemoryPermit { share: Arc::clone(share), of_share, of_total: take(&self.total).await? })
     }
 
-    /// Takes a part for `bytes`, and waits up to [`PATIENCE`], unless another request has just waited in vain.
+    /// Takes a permit for `bytes`, and waits for it up to [`PATIENCE`]. It does not wait if the wait of another request of the
+    /// tenant has timed out.
     ///
     /// # Errors
-    /// If there is no room in time.
+    /// [`MemoryUsedUp`] if there is no permit in time.
     pub async fn take_in_time(&self, tenant: &TenantId, bytes: usize) -> Result<MemoryPermit, MemoryUsedUp> {
         let share = self.share_of(Some(tenant));
         if share.is_stuck.load(Ordering::Relaxed) {
@@ -139,7 +142,7 @@ impl MemoryBudget {
 }
 
 impl MemoryPermit {
-    /// Returns what exceeds `bytes` to the budget.
+    /// Reduces the permit to `bytes`, and returns the rest to the budget.
     pub fn shrink(&mut self, bytes: usize) {
         let excess = self.of_total.num_permits().saturating_sub(bytes.div_ceil(UNIT));
         if excess > 0 {

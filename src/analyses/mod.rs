@@ -63,7 +63,7 @@ const COPIES: usize = 3;
 pub struct Analyses {
     env: Env,
     store: Arc<dyn Store>,
-    /// Memory for large results.
+    /// Memory budget of large results.
     memory: Arc<MemoryBudget>,
     /// Client for calls that were never submitted here.
     vendor: Arc<VendorClient>,
@@ -206,7 +206,7 @@ impl Analyses {
         Ok(representation)
     }
 
-    /// Reads the analysis from the store, else from the vendor. A large result has a permit.
+    /// Reads the analysis from the store, else from the vendor. Returns a permit with a large result.
     async fn find(
         &self,
         tenant: &Tenant,

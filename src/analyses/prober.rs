@@ -39,8 +39,8 @@ impl Prober {
 
     /// Sends a probe. Does nothing if a probe started at `since` or later, is in progress or has just ended. The id of
     /// the probe has the form of the call's id. The request uses the permit of an earlier request.
-    /// An open circuit prevents the probe, unless the vendor answered the earlier request: a vendor whose answer for
-    /// unknown calls is an error opens the circuit itself.
+    /// An open circuit prevents the probe, unless the vendor answered the earlier request. The exception is needed for a
+    /// vendor that answers unknown calls with an error, because these answers open the circuit.
     ///
     /// # Errors
     /// If the store fails.

@@ -67,7 +67,7 @@ impl Analyses {
             .await
     }
 
-    /// Reads a value. A large one is read once there is memory for `copies` of it.
+    /// Reads a value. Before it reads a large value, it waits for memory for this number of copies.
     pub(super) async fn sized<T, R>(
         &self,
         tenant: &TenantId,

@@ -14,10 +14,10 @@ use crate::env::Env;
 use crate::store::Store;
 use crate::workers::{ClockKeeper, Clocks};
 
-/// The largest gradual correction of the clock at one comparison, small enough that no lease ends early because of it.
+/// Maximum gradual correction of the clock at one comparison. It is so small that no lease ends early because of it.
 const GRADUAL: Duration = Duration::from_millis(200);
 
-/// Sets `own`, the gateway's clock, to the first time of this process. `server` shows the time of a PostgreSQL server.
+/// Sets `own`, the gateway's clock, to its first time in this process. `server` shows the time of a PostgreSQL server.
 pub(super) async fn keep(
     settings: &Settings,
     (own, server): (Arc<SteadyClock>, Arc<SteadyClock>),

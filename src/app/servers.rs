@@ -24,7 +24,8 @@ use url::Url;
 use super::StartError;
 use crate::config::Settings;
 use crate::http::admin::{self, Readiness};
-use crate::http::connection::{Connection, ConnectionPolicy, is_last};
+use crate::http::connection::{Connection, ConnectionPolicy};
+use crate::http::connection_state::is_last;
 use crate::http::cors::cors;
 use crate::http::observe::observe;
 use crate::http::state::ApiState;
@@ -33,9 +34,9 @@ use crate::http::state::ApiState;
 /// ingress closes the connection first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// Time for which a connection that ends waits for the end of the client.
+/// Time that the server waits for the client to close a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Number of bytes of a connection that wait in the kernel, beyond those that the client is ready to receive.
+/// Maximum number of bytes of a connection that wait in the kernel, beyond those that the client is ready to receive.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 << 10;
 /// Maximum number of connections that wait to be accepted.
@@ -63,7 +64,7 @@ pub(super) fn serve_api(
     let shutdown = builder.graceful_shutdown_signal();
     let policy =
         ConnectionPolicy::new(server.body_timeout, state.write_buffers.clone(), state.env.metrics.clone());
-    // `HttpServer` of the framework does the same, but it does not allow another type of connection.
+    // The framework's `HttpServer` does the same, but it does not accept another type of connection.
     let builder = builder.listen("api", listener, move || {
         let (public_url, draining, shutdown) = (public_url.clone(), draining.clone(), shutdown.clone());
         let app = App::new()
@@ -74,7 +75,7 @@ pub(super) fn serve_api(
                 let is_safe = request.method().is_safe();
                 let (answering, draining) = (api.call(request), draining.clone());
                 async move {
-                    // A caller may disconnect after it has sent a write, which is executed nevertheless.
+                    // A write is executed even if the caller disconnects.
                     let answer = if is_safe { answering.await? } else { run_to_end(answering).await? };
                     Ok(last_if(draining.is_cancelled(), answer))
                 }
@@ -89,7 +90,7 @@ pub(super) fn serve_api(
             .client_request_timeout(server.head_timeout)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .keep_alive(KEEP_ALIVE)
-            // A caller that disconnects ends its read, and with it the statements in the database.
+            // If a caller disconnects, its read ends, and the store cancels the statements of the read.
             .h1_allow_half_closed(false)
             .local_addr(local)
             .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.state()))
@@ -107,11 +108,11 @@ pub(super) fn serve_api(
     Ok((handle, url_of(&[local])))
 }
 
-/// Listens at an address. Accepted connections inherit the options.
+/// Listens at an address. Accepted connections inherit the socket options.
 fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
-    // The kernel would take megabytes of an answer that the client does not read.
+    // Without this limit, the kernel buffers megabytes of an answer that the client does not read.
     #[cfg(target_os = "linux")]
     SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT)?;
     socket.bind(address)?;
@@ -141,15 +142,15 @@ pub(super) fn serve_admin(
     Ok((handle, url))
 }
 
-/// Answers a request in a task of its own, which continues if the caller disconnects.
+/// Answers a request in a separate task, which continues if the caller disconnects.
 async fn run_to_end<B: 'static>(
     answering: impl Future<Output = Result<ServiceResponse<B>, Error>> + 'static,
 ) -> Result<ServiceResponse<B>, Error> {
     actix_web::rt::spawn(answering).await.map_err(ErrorInternalServerError)?
 }
 
-/// Marks a response as the last one of its connection if the connection is one too many, and during a drain. Clients
-/// then send the next request to another replica, and no request is lost on a connection that closes.
+/// Marks a response as the last one of its connection during a drain, or if [`is_last`] is true. Clients then send the
+/// next request on another connection, and no request is lost on a connection that closes.
 fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceResponse<B> {
     if is_draining || is_last(response.request()) {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);

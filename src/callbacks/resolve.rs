@@ -26,11 +26,11 @@ pub trait Lookup: Send + Sync {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// Maximum number of lookups in progress. Each needs a blocking thread, and the store needs some of them too.
+/// Maximum number of lookups in progress. Each lookup uses a blocking thread. The limit leaves threads for the store.
 const MAX_LOOKUPS: usize = 256;
 
 tokio::task_local! {
-    /// Released when the attempt and its lookups have ended.
+    /// Value that is dropped when the attempt and its lookups have ended.
     static HELD: Arc<dyn Any + Send + Sync>;
 }
 

@@ -25,7 +25,7 @@ use crate::http_client::{Network, causes};
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// Maximum time for the body after the head of an answer. The status decides the outcome, so a slow body must not hold a slot.
+/// Maximum time for the body of an answer after its head. The status alone decides the outcome, so a slow body must not hold a slot.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback

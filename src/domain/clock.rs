@@ -173,7 +173,7 @@ impl SteadyClock {
         self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
     }
 
-    /// Brings the clock closer to `now` by at most `at_most`, so that repeated calls converge without a jump.
+    /// Moves the clock towards `now` by at most `at_most`. Repeated calls converge without a jump.
     pub fn follow(&self, now: Timestamp, at_most: Duration) {
         let most = i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX);
         self.at_base.fetch_add(now.millis_after(self.now()).clamp(-most, most), Ordering::Relaxed);

@@ -1,26 +1,28 @@
-//! The rule that decides whether the gateway believes a jump of a clock.
+//! The rule that decides whether the gateway accepts a jump of another clock.
 //!
-//! The gateway's own clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock, and the store keeps the latest
-//! time that it showed. Schedules, leases, deadlines, expiries and retention use only this clock. It follows a **reference**: the
-//! machine's clock, or with PostgreSQL the clock of the database server. The rule:
+//! The gateway's clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock of the machine. The store keeps
+//! the latest time that it showed. Schedules, leases, deadlines, expiries and retention use only this clock. It follows a
+//! **reference**: the machine's clock, or with PostgreSQL the clock of the database server. The rule:
 //!
-//! 1. While the reference differs by less than [`TOLERANCE`], the own clock follows it gradually.
-//! 2. A larger difference is a **jump**. The own clock then ignores the reference and advances with the monotonic clock alone: the
-//!    clock is **in doubt**. At a start, the own clock continues from the stored time, so time during which no gateway ran is a
-//!    jump too. Retention pauses.
-//! 3. The doubt ends when the reference agrees again. Nothing has happened then.
-//! 4. Otherwise the doubt ends with a **step** of the own clock to the reference, when one of these confirms the jump
-//!    ([`Confirmation`]): the vendor's `Date`; an operator; [`OBSERVATION`], during which the jump stayed the same and no
-//!    witness supported the own clock. A short outage before a start ([`OUTAGE`]) is plausible without a witness.
+//! 1. While the reference differs by less than [`TOLERANCE`], the gateway's clock follows it gradually.
+//! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and advances
+//!    with the monotonic clock alone, and retention is paused. At a start, the gateway's clock continues from the stored time, so an
+//!    outage of all gateways is a jump too.
+//! 3. The doubt ends when the reference agrees with the gateway's clock again. Nothing was changed.
+//! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
+//!    [`Confirmation`]: the vendor's `Date`, an operator, or [`OBSERVATION`], during which the jump stayed the same and no witness
+//!    supported the gateway's clock. After an outage of at most [`OUTAGE`] a step needs no witness.
 //! 5. A **witness** supports the clock that it is closer to, if they differ by at most [`AGREEMENT`]. Witnesses are the vendor's
-//!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock only ever supports the own clock against the server's:
-//!    both may run on one machine, so their agreement proves nothing.
-//! 6. A new store has no time to compare with. Until a witness agrees with the own clock for the first time, or
-//!    [`OBSERVATION`] has passed, the store is not **anchored**, and jumps are followed at once unless a witness contradicts them.
-//! 7. A time before [`EARLIEST`] is never believed.
+//!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the server's
+//!    clock. It never confirms the server's clock, because both may run on one machine.
+//! 6. A new store has no time to compare with. The store is **anchored** when a witness agrees with the gateway's clock for the
+//!    first time, or when [`OBSERVATION`] has passed. Until then, the gateway's clock follows jumps at once, unless a witness
+//!    contradicts them.
+//! 7. A time before [`EARLIEST`] is never accepted.
 //!
-//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of it, not even after an outage of
-//! weeks. Data is deleted only by retention, which stays paused for a while after a step ([`Confirmation::retention_pause`]).
+//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of it, even after
+//! an outage of weeks. Only retention deletes data, and it stays paused for a while after a step
+//! ([`Confirmation::retention_pause`]).
 
 use std::time::Duration;
 
@@ -29,17 +31,17 @@ use super::clock::{ClockStep, Timestamp};
 #[cfg(test)]
 mod tests;
 
-/// The difference from which on the reference has jumped.
+/// Minimum difference between the reference and the gateway's clock that is a jump.
 pub const TOLERANCE: Duration = Duration::from_secs(10);
-/// The longest outage before a start that is plausible without a witness.
+/// Maximum outage before a start after which a step needs no witness.
 pub const OUTAGE: Duration = Duration::from_hours(1);
-/// The time after which a jump is believed that no witness confirms and none contradicts.
+/// Time after which a jump is accepted if no witness confirms or contradicts it.
 pub const OBSERVATION: Duration = Duration::from_hours(1);
-/// The largest difference between a witness and the clock that it supports.
+/// Maximum difference between a witness and the clock that it supports.
 pub const AGREEMENT: Duration = Duration::from_mins(1);
-/// The time for which an operator's confirmation of the clock is valid.
+/// Validity of an operator's confirmation of the clock.
 pub const CONFIRMATION_VALIDITY: Duration = Duration::from_mins(15);
-/// 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that had lost its time.
+/// 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that was not set.
 pub const EARLIEST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
 /// The clock's state in the store, which all replicas share.
@@ -47,9 +49,9 @@ pub const EARLIEST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 pub struct StoredClock {
     /// The latest time that a gateway's clock showed.
     pub at: Timestamp,
-    /// The number of steps. A replica that knows another number adopts `at`.
+    /// Number of steps. A replica that knows another number adopts the time `at`.
     pub steps: i64,
-    /// Whether the time was confirmed once.
+    /// Whether the time was ever confirmed.
     pub is_anchored: bool,
     /// The time before which retention deletes nothing.
     pub retention_after: Timestamp,
@@ -62,7 +64,7 @@ impl StoredClock {
     pub fn stepped(self, step: ClockStep, confirmation: Confirmation) -> Self {
         let retention_after = match confirmation {
             Confirmation::Operator => step.to,
-            // A pause in progress keeps its rest.
+            // A pause in progress keeps its remaining time.
             Confirmation::ShortOutage if self.retention_after > step.from => {
                 self.retention_after.plus_millis(step.shift_millis())
             }
@@ -78,12 +80,12 @@ impl StoredClock {
     }
 }
 
-/// The times of one moment, as different clocks show them.
+/// Readings of several clocks at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readings {
-    /// The gateway's own clock.
+    /// The gateway's clock.
     pub own: Timestamp,
-    /// The clock that the own clock follows.
+    /// The clock that the gateway's clock follows.
     pub reference: Timestamp,
     /// The vendor's clock, read since the latest jump.
     pub vendor: Option<Timestamp>,
@@ -93,23 +95,23 @@ pub struct Readings {
     pub confirmed: Option<Timestamp>,
 }
 
-/// A difference between two clocks that is not explained.
+/// An unexplained difference between the gateway's clock and another clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
-    /// Time on the own clock at which the doubt began.
+    /// Time on the gateway's clock at which the doubt began.
     pub since: Timestamp,
-    /// The time by which the other clock is ahead, in milliseconds.
+    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds.
     pub difference_millis: i64,
 }
 
 impl Doubt {
-    /// Whether this is another jump than `other`.
+    /// Whether this jump differs from `other`.
     pub fn differs_from(&self, other: &Self) -> bool {
         is_jump(self.difference_millis.saturating_sub(other.difference_millis))
     }
 }
 
-/// The reason to believe a jump.
+/// The reason to accept a jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     /// The vendor's clock agrees with the reference.
@@ -118,9 +120,9 @@ pub enum Confirmation {
     Operator,
     /// The jump stayed the same for [`OBSERVATION`].
     Observation,
-    /// The gateway was off for a short time.
+    /// No gateway ran for at most [`OUTAGE`].
     ShortOutage,
-    /// The store has no earlier time that is certain.
+    /// The store is new, and its time was never confirmed.
     NewStore,
 }
 
@@ -136,7 +138,7 @@ impl Confirmation {
         }
     }
 
-    /// The time for which retention stays paused after a step: the weaker the reason, the longer.
+    /// Duration of the pause of retention after a step. A weaker reason has a longer pause.
     pub const fn retention_pause(self) -> Duration {
         match self {
             Self::Operator | Self::ShortOutage => Duration::ZERO,
@@ -149,30 +151,30 @@ impl Confirmation {
 /// The result of a comparison of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The clocks agree: the own clock follows the reference gradually.
+    /// The clocks agree. The gateway's clock follows the reference gradually.
     Agreement,
-    /// The own clock ignores the reference.
+    /// The gateway's clock ignores the reference.
     Doubt(Doubt),
-    /// The own clock takes the time of the reference.
+    /// The gateway's clock takes the time of the reference.
     Step(ClockStep, Confirmation),
 }
 
-/// Compares the clocks of a process. See the [module](self).
+/// Compares the clocks of a process, see the [rule](self).
 #[derive(Debug, Clone)]
 pub struct ClockGuard {
     is_anchored: bool,
     /// Whether the next comparison is the first one after a start.
     is_first: bool,
     doubt: Option<Doubt>,
-    /// Time on the own clock since which nothing contradicts the jump, or the time of the start.
+    /// Time on the gateway's clock since which no witness contradicts the jump, or the time of the start.
     observed_from: Timestamp,
 }
 
 impl ClockGuard {
-    /// Begins with the stored time, if there is one. Returns the guard and the first time of the own clock.
+    /// Begins with the stored time, if there is one. Returns the guard and the first time of the gateway's clock.
     pub fn start(stored: Option<StoredClock>, reference: Timestamp) -> (Self, Timestamp) {
         let own = match stored {
-            // The stored time is a little older than the last moment of the previous run.
+            // The stored time is a little older than the end of the previous run.
             Some(stored) if is_jump(reference.millis_after(stored.at)) => stored.at.max(EARLIEST),
             Some(stored) => stored.at.max(reference),
             None => reference.max(EARLIEST),
@@ -181,17 +183,17 @@ impl ClockGuard {
         (Self { is_anchored, is_first: true, doubt: None, observed_from: own }, own)
     }
 
-    /// Whether the own clock was confirmed once.
+    /// Whether the gateway's clock was ever confirmed.
     pub const fn is_anchored(&self) -> bool {
         self.is_anchored
     }
 
-    /// Forgets the doubt, after the own clock was set.
+    /// Ends the doubt after the gateway's clock was set to `own`.
     pub const fn reset(&mut self, own: Timestamp, is_anchored: bool) {
         (self.doubt, self.observed_from, self.is_anchored) = (None, own, is_anchored);
     }
 
-    /// Whether these readings begin a doubt or change it. Readings of the vendor's clock from before are then outdated.
+    /// Whether these readings begin or change a doubt. Earlier readings of the vendor's clock are then outdated.
     pub fn is_new_jump(&self, own: Timestamp, reference: Timestamp) -> bool {
         let difference = reference.millis_after(own);
         let known = self.doubt.map_or(0, |doubt| doubt.difference_millis);
@@ -240,7 +242,8 @@ impl ClockGuard {
         Verdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
     }
 
-    /// Ends the doubt, and anchors the own clock. Before it is anchored, a witness that disagrees is a reason for doubt too.
+    /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before it is anchored, a witness that disagrees causes
+    /// doubt too.
     fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> Verdict {
         if self.doubt.take().is_some() && self.is_anchored {
             self.observed_from = own;

@@ -1,4 +1,4 @@
-//! The state of the gateway's clock, as the process shows it and as retention heeds it.
+//! The state of the gateway's clock. Readiness shows it, and retention obeys it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl ClockStatus {
         self.get().is_some_and(|compared| compared.doubt.is_none() && now >= compared.retention_after)
     }
 
-    /// Describes a clock in doubt or a pause of retention for people. `now` is the time of the gateway's clock.
+    /// Describes a clock in doubt or a pause of retention for operators. `now` is the time of the gateway's clock.
     pub fn warning(&self, now: Timestamp) -> Option<String> {
         let Compared { doubt, retention_after } = self.get()?;
         if let Some(doubt) = doubt {

@@ -23,8 +23,8 @@ pub struct AnalysisFilter {
 }
 
 impl AnalysisFilter {
-    /// Returns whether an analysis of the list may fail a part of the filter, so that a page may need to examine many
-    /// analyses. All other parts are bounds of an index.
+    /// Returns whether the filter has a part that is not a bound of an index. Then a page may have to examine many analyses
+    /// that do not match.
     pub fn skips_analyses(&self) -> bool {
         self.status == Some(Status::Completed) || self.has_indexed_part()
     }

@@ -1,4 +1,4 @@
-//! The health of receivers, as far as this process has seen it.
+//! The health of receivers, from the attempts of this process.
 //!
 //! A receiver of the callbacks of submissions has the same circuit breaker as a webhook ([`Health`]). It is kept in memory: after a
 //! restart, a few attempts show again that a receiver is down. The breaker of a webhook is in the store.
@@ -30,7 +30,7 @@ struct ReceiverState {
 }
 
 impl Receivers {
-    /// Records an attempt that ended now. `has_breaker` is false for a webhook.
+    /// Records an attempt that ended at `now`. `has_breaker` is false for a webhook, whose breaker is in the store.
     pub fn record(
         &self,
         tenant: &TenantId,
@@ -54,14 +54,14 @@ impl Receivers {
         }
     }
 
-    /// Returns how many deliveries the receiver may get now.
+    /// Returns the limit of deliveries to the receiver at `now`.
     pub fn delivery_limit(&self, tenant: &TenantId, receiver: &str, now: Timestamp) -> DeliveryLimit {
         let tenants = self.lock();
         let state = tenants.get(tenant).and_then(|receivers| receivers.get(receiver));
         state.map_or(DeliveryLimit::Unlimited, |state| state.health.delivery_limit(now))
     }
 
-    /// Whether the latest delivery to the receiver succeeded without delay.
+    /// Whether the latest delivery to the receiver succeeded in less than [`PROMPT`].
     pub fn is_prompt(&self, tenant: &TenantId, receiver: &str) -> bool {
         let tenants = self.lock();
         tenants.get(tenant).and_then(|receivers| receivers.get(receiver)).is_some_and(|state| state.is_prompt)
@@ -79,7 +79,7 @@ impl Receivers {
         states.filter_map(|state| state.health.paused_until.filter(|until| *until > now)).min()
     }
 
-    /// Ends a pause, because the caller wants to see now whether the receiver works.
+    /// Ends a pause of the receiver, so that a redelivery is sent at once.
     pub fn end_pause(&self, tenant: &TenantId, receiver: &str) {
         let mut tenants = self.lock();
         if let Some(state) = tenants.get_mut(tenant).and_then(|receivers| receivers.get_mut(receiver)) {
@@ -93,7 +93,7 @@ impl Receivers {
     }
 }
 
-/// Forgets the receiver that changed least recently, if there are too many.
+/// Evicts the receivers with the oldest attempts until there is room for another one.
 fn make_room(receivers: &mut HashMap<Arc<str>, ReceiverState>) {
     while receivers.len() >= MAX_RECEIVERS {
         let oldest = receivers.iter().min_by_key(|(_, state)| state.changed_at);
@@ -102,8 +102,8 @@ fn make_room(receivers: &mut HashMap<Arc<str>, ReceiverState>) {
     }
 }
 
-/// Returns the effect of an attempt on the breaker. An error about one event shows that the receiver works. `None` if nothing
-/// reached the receiver.
+/// Returns the effect of an attempt on the breaker; `None` if no request was sent. Most error statuses concern only one event and
+/// show that the receiver works.
 fn effect(outcome: &AttemptOutcome) -> Option<WebhookOutcome> {
     let failed = |status| WebhookOutcome::Failed { gone: false, status, error: String::new() };
     Some(match outcome {

@@ -81,7 +81,7 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// Whether the error persists until someone changes the settings, a certificate or the proxy. Other errors may be an outage.
+    /// Whether the error persists until an operator changes the settings, a certificate or the proxy. Other errors may be an outage.
     pub fn is_permanent(self) -> bool {
         self.kind() == "tls" || matches!(self, Self::ProxyAuthentication | Self::ProxyRefused)
     }

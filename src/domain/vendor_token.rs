@@ -69,7 +69,7 @@ impl VendorToken {
     }
 
     /// Replaces the token in every spelling in which a server may repeat it: plain, percent-encoded, with escapes of
-    /// JSON or entities of HTML, also one in another, and in base64 and hexadecimal. Each spelling is recognized in
+    /// JSON or entities of HTML, also nested ones, and in base64 and hexadecimal. Each spelling is recognized in
     /// UTF-8, UTF-16 and UTF-32. Returns `None` if the bytes do not contain the token.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         Echo::of(self.expose()).erased_from(bytes)

@@ -1,8 +1,8 @@
-//! The body of an answer while it is sent: its memory counts against a budget.
+//! Counts the memory of an answer against a budget while the answer is sent.
 //!
-//! The framework copies what a body yields into a buffer until the client has read it. This body yields small chunks,
-//! so the buffer stays small, and the memory of the answer is that of the body. A body that the client does not read
-//! keeps its part of the budget until the connection ends.
+//! The framework copies the chunks of a body into a buffer until the client has read them. This body has small chunks,
+//! so the buffer stays small, and the answer needs little more memory than its body. If the client does not read the
+//! answer, the body keeps its permit until the connection ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,13 +19,13 @@ use crate::domain::ids::TenantId;
 
 /// Maximum size of a chunk. The buffer of a connection holds up to two chunks.
 const CHUNK: usize = 32 << 10;
-/// Size up to which an answer does not count. The buffer of every connection has this size.
+/// Maximum size of an answer that does not count, in bytes. The buffer of every connection has this size.
 const UNCOUNTED: usize = 8 << 10;
 /// The tenant whose share of the budget the answer uses. It is an extension of the request.
 #[derive(Clone)]
 pub(super) struct AnswerTenant(pub(super) TenantId);
 
-/// The memory of a body that does not have its size in memory for the answer alone.
+/// Marks a body whose memory is not used for this answer alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OtherMemory {
     /// All callers share the body. Only its buffer counts.
@@ -34,7 +34,7 @@ enum OtherMemory {
     Streamed,
 }
 
-/// Marks the body of an answer as one that is in memory anyway, because all callers share it.
+/// Marks the body of an answer as shared by all callers. It is always in memory.
 pub(super) fn shared(mut response: HttpResponse) -> HttpResponse {
     response.extensions_mut().insert(OtherMemory::Shared);
     response
@@ -46,7 +46,7 @@ pub(super) fn streamed(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
-/// Passes on the permit with which the data of an answer was read.
+/// Attaches the permit for the data of an answer, which the handler took before it read the data.
 pub(super) fn taken(mut response: HttpResponse, permit: Option<MemoryPermit>) -> HttpResponse {
     if let Some(permit) = permit {
         response.extensions_mut().insert(permit);
@@ -110,7 +110,7 @@ fn permit(
     let tenant = tenant.as_ref().map(|tenant| &tenant.0);
     match state.answers.try_take(tenant, bytes) {
         Ok(permit) => Ok(Some(permit)),
-        // The request was executed, so its caller must get the answer. The size of its body bounds the answer.
+        // A request that was executed must be answered. The size of the request's body bounds the size of the answer.
         Err(_) if !response.request().method().is_safe() => Ok(None),
         Err(_) => Err(state.answers.refuse(tenant).into()),
     }

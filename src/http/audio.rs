@@ -21,7 +21,7 @@ use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
 
-/// Maximum memory of a recording whose client does not read: what the HTTP client reads ahead, and a buffer.
+/// Maximum memory of a recording in bytes: the data that the HTTP client reads ahead, and a buffer.
 const RECORDING_BYTES: usize = 512 << 10;
 /// Size of the budget of recordings in bytes.
 pub const RECORDINGS: usize = 64 * RECORDING_BYTES;
@@ -125,7 +125,7 @@ pub(super) async fn stream(
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
     let broken = |fault: VendorFault| std::io::Error::other(fault.detail);
     let bytes = recording.into_stream().map_err(broken);
-    // The recording counts until its body is dropped.
+    // The recording counts against the budget until its body is dropped.
     Ok(streamed(response.streaming(bytes.inspect(move |_| _ = &memory))))
 }
 

@@ -11,14 +11,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::ConnectionState;
+use super::connection_state::ConnectionState;
 use super::json::{Object, parse};
 use super::problem::{ApiError, BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED_BODY, UNSUPPORTED_MEDIA_TYPE};
 use super::state::ApiState;
 use crate::analyses::MemoryPermit;
 use crate::domain::ids::{CallId, TenantId};
 
-/// Size up to which a body is small. Small bodies have a budget of their own, so they do not wait for large ones.
+/// Maximum size of a small body in bytes. Small bodies use a separate budget, so they do not wait for large ones.
 const SMALL: usize = 64 << 10;
 /// Number of bodies of the maximum size that fit into the budget of large bodies.
 const LARGEST_AT_ONCE: usize = 2;
@@ -136,7 +136,7 @@ impl<T: JsonFields + Default> RequestBody for OptionalBody<T> {
     }
 }
 
-/// A received body, with the memory that it counts for.
+/// A received body, with the permit for its memory.
 pub(super) struct ReceivedBody {
     pub(super) bytes: BytesMut,
     pub(super) memory: MemoryPermit,
@@ -210,7 +210,7 @@ fn is_json(method: &Method, media_type: &str) -> bool {
         || (method == Method::PATCH && media_type == "application/merge-patch+json")
 }
 
-/// Reads the body. Until its memory is granted, its bytes stay in the kernel and at the client.
+/// Reads the body. Its bytes stay in the kernel or at the client until the body has a permit for its memory.
 async fn collect(
     request: &HttpRequest,
     mut payload: Payload,
@@ -224,7 +224,7 @@ async fn collect(
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    // A body of unknown size begins as a small one.
+    // A body of unknown size counts as a small one at first.
     let mut room = announced.unwrap_or(SMALL.min(limit));
     let mut memory = memory(room, state, tenant).await?;
     let mut deadline = Instant::now() + state.body_timeout;
@@ -242,7 +242,7 @@ async fn collect(
         }
         if bytes > room {
             pause(connection);
-            // Large bodies do not wait for small ones, so a body that holds its small part cannot block itself.
+            // The body keeps its permit for a small body while it waits. This cannot deadlock, because the budgets are separate.
             let large = self::memory(limit, state, tenant).await?;
             (room, memory, deadline) = (limit, large, Instant::now() + state.body_timeout);
             resume(connection);
@@ -264,7 +264,7 @@ fn resume(connection: Option<&Rc<ConnectionState>>) {
     }
 }
 
-/// Waits for memory for a body.
+/// Waits for a permit for the memory of a body.
 async fn memory(bytes: usize, state: &ApiState, tenant: &TenantId) -> Result<MemoryPermit, ApiError> {
     let budget = if bytes <= SMALL { &state.small_bodies } else { &state.large_bodies };
     Ok(budget.take_in_time(tenant, bytes).await?)

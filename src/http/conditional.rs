@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 /// Maximum wait. Common ingresses close connections that are idle for longer.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`], however many digits it has. The first value counts. The RFC
+/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`]. The number may have any number of digits. The first value counts. The RFC
 /// requires that malformed preferences are ignored.
 pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());

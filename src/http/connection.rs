@@ -1,46 +1,45 @@
-//! Connections of the API: what a client can make the server buffer, and for how long.
+//! Connections of the API. They limit how much data the server buffers for a client, and for how long.
 //!
-//! The framework reads ahead without regard to what it can handle, and it has no time-out for writing. A
+//! The framework reads ahead even if it cannot handle the data yet, and it has no time-out for writing. A
 //! [`Connection`] stands between the framework and the socket:
 //!
-//! - It passes on one head of a request, then its body, then the next head once the request is being handled. So
-//!   pipelined requests wait in the kernel and not in memory.
-//! - It passes on a body once the request has memory for it ([`ConnectionState::resume`]).
-//! - It ends if the client reads nothing of an answer for the time-out, whatever the answer is. Until then the bytes that the
-//!   framework has written count against a budget.
+//! - It passes the head of a request to the framework, and then the body. It passes the next head once a handler has
+//!   taken the request. So pipelined requests wait in the kernel and not in the memory of the process.
+//! - It passes a body once the request has memory for it ([`ConnectionState::resume`]).
+//! - It closes if the client reads nothing of an answer for the time-out. Until then, the unread bytes count against a
+//!   budget.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
+use super::connection_state::{BodyLength, ConnectionState};
 use super::message_scan::{HeadScan, LastChunkScan};
 use crate::analyses::{MemoryBudget, MemoryPermit};
-use crate::domain::ids::TenantId;
 use crate::telemetry::metrics::Metrics;
 
-/// Maximum number of bytes that the framework gets before it must handle them.
+/// Maximum number of bytes that the framework gets at once. It must handle them before it gets more.
 const READ_AT_ONCE: usize = 16 << 10;
-/// Size up to which a head or written bytes need no permit, in bytes. Every connection has a buffer of this size.
+/// Maximum size of a head, or of written bytes, that needs no permit, in bytes. Every connection has a buffer of this size.
 const SMALL: usize = 8 << 10;
-/// Maximum size of the written bytes that a client has not read.
+/// Maximum number of written bytes that a client has not read.
 const WRITE_BUFFER: usize = 64 << 10;
-/// Size of the budget of written bytes.
+/// Size of the budget of written bytes that clients have not read, in bytes.
 pub const WRITE_BUFFERS: usize = 256 * WRITE_BUFFER;
-/// Number of larger heads that the server receives at the same time. Each can have 128 KiB, in a buffer of twice that size.
+/// Maximum number of heads larger than [`SMALL`] that the server receives at the same time. Each can have 128 KiB and uses a
+/// buffer of up to 256 KiB.
 const LARGE_HEADS: usize = 32;
 
-/// What all connections of a server share.
+/// Time-out, limits and metrics that all connections of a server share.
 #[derive(Clone)]
 pub struct ConnectionPolicy {
     /// Time after which a client that reads nothing is disconnected.
@@ -62,9 +61,9 @@ pub struct Connection {
     stream: TcpStream,
     policy: ConnectionPolicy,
     state: Rc<ConnectionState>,
-    /// Runs while the client reads nothing.
+    /// Time-out of a write that makes no progress, and the permit for its bytes.
     stalled: Option<(Pin<Box<Sleep>>, Option<MemoryPermit>)>,
-    /// Number of bytes passed on since the framework last had to handle them.
+    /// Number of bytes that the framework has received since it last had to handle its bytes.
     passed_at_once: usize,
     /// Bytes that the framework must not see yet.
     held: Bytes,
@@ -74,38 +73,8 @@ pub struct Connection {
     large_head: Option<OwnedSemaphorePermit>,
 }
 
-/// The state that a connection shares with its requests.
-#[derive(Default)]
-pub struct ConnectionState {
-    /// The place among the connections of the tenant that sent the last request with a valid token.
-    pub(super) place: RefCell<Option<ConnectionPlace>>,
-    /// Whether the connection ends after the current answer.
-    pub(super) is_last: Cell<bool>,
-    /// Whether the framework has a head that no request handles yet.
-    has_waiting_head: Cell<bool>,
-    body: Cell<BodyLength>,
-    is_paused: Cell<bool>,
-    /// Wakes the connection when it may read again.
-    reader: Cell<Option<Waker>>,
-}
-
-/// A place among the connections of a tenant.
-pub(super) struct ConnectionPlace {
-    pub(super) tenant: TenantId,
-    pub(super) _permit: OwnedSemaphorePermit,
-}
-
-/// The unread part of a request's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum BodyLength {
-    #[default]
-    None,
-    Bytes(u64),
-    Chunked,
-}
-
 impl Connection {
-    /// Takes over an accepted connection.
+    /// Wraps an accepted connection.
     pub fn new(stream: TcpStream, policy: ConnectionPolicy) -> Self {
         policy.metrics.connections.inc();
         Self {
@@ -150,15 +119,15 @@ impl Connection {
         }
     }
 
-    /// Waits until a request lets the connection read.
+    /// Waits until a request allows the connection to read.
     fn wait<T>(&mut self, context: &Context<'_>) -> Poll<T> {
         self.state.reader.set(Some(context.waker().clone()));
         self.passed_at_once = 0;
         Poll::Pending
     }
 
-    /// Holds the bytes after a head that no request handles yet. Most clients send none, so the connection only waits for
-    /// the socket then, which also notices a client that is gone.
+    /// Holds back the bytes after a head that no request handles yet. Most clients send no such bytes. The connection then
+    /// waits for the socket, and so detects that the client disconnects.
     fn poll_ahead(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
             let before = buffer.filled().len();
@@ -172,7 +141,7 @@ impl Connection {
         self.wait(context)
     }
 
-    /// Passes on held bytes, else bytes of the socket.
+    /// Passes bytes to the framework: first those held back, then those of the socket.
     fn poll_pass(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.held.is_empty() {
             let readable = self.held.slice(..self.held.len().min(buffer.remaining()));
@@ -192,7 +161,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Returns an error once the client has read nothing for the time-out, or if there is no memory for what it does not read.
+    /// Returns an error if the client reads nothing for the time-out, or if there is no memory for the unread bytes.
     fn poll_stalled<T>(&mut self, context: &mut Context<'_>, unread: usize) -> Poll<io::Result<T>> {
         if self.stalled.is_none() {
             let memory = (unread > SMALL).then(|| self.write_buffer()).transpose()?;
@@ -213,7 +182,7 @@ impl Connection {
         })
     }
 
-    /// Makes the kernel forget the unread bytes. Otherwise it would go on to offer them to the client.
+    /// Discards the unread bytes in the kernel, so that the kernel does not go on sending them to the client.
     fn abort(&self, reason: io::ErrorKind) -> io::Error {
         let _ = self.stream.set_zero_linger();
         reason.into()
@@ -278,49 +247,4 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
-}
-
-impl ConnectionState {
-    /// Returns the state of a request's connection; `None` in tests without a connection.
-    pub(super) fn of(request: &HttpRequest) -> Option<&Rc<Self>> {
-        request.conn_data()
-    }
-
-    /// Begins a request. Its body stays with the client until [`ConnectionState::resume`].
-    pub(super) fn begin(&self, body: BodyLength) {
-        self.has_waiting_head.set(false);
-        self.body.set(body);
-        self.is_paused.set(body != BodyLength::None);
-        self.wake();
-    }
-
-    /// Ends the body of a request. The next head may follow.
-    pub(super) fn end_body(&self) {
-        self.body.set(BodyLength::None);
-        self.resume();
-    }
-
-    /// Stops reading from the client, so that its bytes stay in the kernel.
-    pub(super) fn pause(&self) {
-        self.is_paused.set(true);
-    }
-
-    /// Continues to read from the client.
-    pub(super) fn resume(&self) {
-        self.is_paused.set(false);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-}
-
-/// Whether the connection of a request ends after the answer: if it is one too many, or if the client asks for another
-/// protocol, which the gateway does not have.
-pub fn is_last(request: &HttpRequest) -> bool {
-    request.head().upgrade()
-        || ConnectionState::of(request).is_some_and(|connection| connection.is_last.get())
 }

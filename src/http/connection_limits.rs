@@ -1,4 +1,4 @@
-//! The number of connections that a tenant may have, so that others can connect.
+//! Limits the number of connections per tenant, so that other tenants can connect.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use tokio::sync::Semaphore;
 
-use super::connection::{ConnectionPlace, ConnectionState};
+use super::connection_state::{ConnectionPlace, ConnectionState};
 use crate::domain::ids::TenantId;
 
-/// The limits of all tenants.
+/// The limits of all tenants on open connections.
 pub struct ConnectionLimits(HashMap<TenantId, Arc<Semaphore>>);
 
 /// The tenant has too many connections.
@@ -25,10 +25,10 @@ impl ConnectionLimits {
         Self(tenants.into_iter().map(|tenant| (tenant.clone(), Arc::new(Semaphore::new(most)))).collect())
     }
 
-    /// Counts the connection of a request as one of the tenant, until it closes or another tenant uses it.
+    /// Counts the connection of a request as a connection of the tenant, until it closes or another tenant uses it.
     ///
     /// # Errors
-    /// If the tenant has too many connections. Then this connection ends after the answer.
+    /// [`TooManyConnections`] if the tenant has reached its limit. This connection then ends after the answer.
     pub(super) fn count(&self, request: &HttpRequest, tenant: &TenantId) -> Result<(), TooManyConnections> {
         let (Some(connection), Some(places)) = (ConnectionState::of(request), self.0.get(tenant)) else {
             return Ok(());

@@ -1,8 +1,9 @@
-//! Finds the ends of heads and of chunked bodies in the bytes of a connection, however they are cut.
+//! Finds the ends of heads and of chunked bodies in the bytes of a connection. The bytes may arrive in pieces of any size.
 //!
-//! The framework parses the messages. The scans only decide where it must stop reading.
+//! The framework parses the messages. The scans only decide how far it may read.
 
-/// The end of a chunked body without trailers. The data of a body can contain it too. Then the body arrives in more pieces.
+/// The end of a chunked body without trailers. If the data of a body contains these bytes, the framework only gets the body in
+/// more pieces.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Finds the end of a head: the first empty line after a line that is not empty.
@@ -17,7 +18,7 @@ pub(super) struct HeadScan {
 }
 
 impl HeadScan {
-    /// Returns the number of bytes up to the end of the head; `None` if the head goes on.
+    /// Returns the number of bytes up to the end of the head; `None` if the head is incomplete.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', bytes) {
@@ -47,12 +48,12 @@ fn has_text(line: &[u8]) -> bool {
 /// Finds the last chunk of a body.
 #[derive(Debug, Default)]
 pub(super) struct LastChunkScan {
-    /// Number of bytes of [`LAST_CHUNK`] that the bytes so far end with.
+    /// Number of bytes of [`LAST_CHUNK`] at the end of the bytes so far.
     matched: usize,
 }
 
 impl LastChunkScan {
-    /// Returns the number of bytes up to the end of the last chunk; `None` if the body goes on.
+    /// Returns the number of bytes up to the end of the last chunk; `None` if the body is incomplete.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         for (index, byte) in bytes.iter().enumerate() {
             self.matched = match *byte {
@@ -73,7 +74,7 @@ impl LastChunkScan {
 mod tests {
     use super::*;
 
-    /// The lengths of the heads, found in pieces of this size.
+    /// Scans a text in pieces of this size, and returns the lengths of its heads.
     fn heads(text: &str, piece: usize) -> Vec<usize> {
         let (mut scan, mut heads, mut length) = (HeadScan::default(), Vec::new(), 0);
         for mut bytes in text.as_bytes().chunks(piece) {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_with_its_first_empty_line_however_it_is_cut() {
+    fn a_head_ends_with_its_first_empty_line_for_every_size_of_pieces() {
         let heads_of = [
             "\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
             "GET /\n\n",
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_body_ends_with_its_last_chunk_however_it_is_cut() {
+    fn a_chunked_body_ends_with_its_last_chunk_for_every_size_of_pieces() {
         let body = b"3\r\n000\r\n5\r\n00\r\n0\r\n0\r\n\r\n";
         for piece in 1..body.len() {
             let mut scan = LastChunkScan::default();

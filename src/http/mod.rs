@@ -15,6 +15,7 @@ pub mod body;
 pub mod conditional;
 pub mod connection;
 pub mod connection_limits;
+pub mod connection_state;
 pub mod cors;
 mod deletion;
 pub mod deliveries;

@@ -17,7 +17,7 @@ use actix_web::http::header;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 
-use super::connection::{BodyLength, ConnectionState};
+use super::connection_state::{BodyLength, ConnectionState};
 
 /// A body that its reader and its answer share.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Shares the body of a request; `None` if it has none. The body is not received before the request has passed all
+    /// Shares the body of a request; `None` if it has none. The body is received only after the request has passed all
     /// checks and has memory for it.
     pub(super) fn share(request: &mut ServiceRequest) -> Option<Self> {
         let connection = ConnectionState::of(request.request()).cloned();

@@ -95,7 +95,7 @@ pub trait AnalysisStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<SizedRead<Bytes>>, StoreError>;
 
-    /// Reads one page of a tenant's analyses, the newest first. The page may end early, see [`AnalysisPage::searched_to`].
+    /// Reads one page of a tenant's analyses, newest first. The page may end early, see [`AnalysisPage::searched_to`].
     async fn list_analyses(
         &self,
         tenant: &TenantId,

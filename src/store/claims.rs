@@ -96,19 +96,19 @@ pub struct ClaimedDelivery {
     pub body: Bytes,
 }
 
-/// Slots that only one tenant uses, and its share of the others, in one claim.
+/// Slots that are reserved for one tenant, and its share of the shared slots, in one claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TenantSlots {
-    /// Number of slots that other tenants cannot take.
+    /// Number of reserved slots, which other tenants cannot take.
     pub own: usize,
-    /// Number of body bytes in these slots.
+    /// Maximum number of body bytes in the reserved slots.
     pub own_bytes: usize,
     /// Maximum number of body bytes of the tenant in the shared slots.
     pub shared_bytes: usize,
 }
 
 impl TenantSlots {
-    /// No own slots, and shared slots without a limit of bytes.
+    /// No reserved slots, and no limit of bytes in shared slots.
     pub(super) const SHARED: Self = Self { own: 0, own_bytes: 0, shared_bytes: usize::MAX };
 }
 
@@ -117,11 +117,11 @@ impl TenantSlots {
 pub struct DeliverySlots {
     /// Tenants whose deliveries may be claimed.
     pub tenants: Vec<TenantId>,
-    /// Maximum number of deliveries in this claim, except for those in the tenants' own slots.
+    /// Maximum number of deliveries in this claim, except for those in reserved slots.
     pub total: usize,
     /// Maximum number of body bytes of these deliveries. The delivery that exceeds it is the last one claimed.
     pub bytes: usize,
-    /// Slots of each tenant. A tenant that is not listed has none of its own.
+    /// Slots of each tenant. A tenant that is not listed has no reserved slots.
     pub by_tenant: HashMap<TenantId, TenantSlots>,
     /// Maximum number of deliveries of one tenant in progress, over all replicas.
     pub per_tenant: usize,

@@ -16,17 +16,17 @@ use crate::domain::clock_guard::{Confirmation, StoredClock};
 /// The clock in the store.
 #[async_trait]
 pub trait ClockStore: Send + Sync {
-    /// Reads the clock. A store of an earlier version has none; then the result is derived from the newest stored time. `None` if
-    /// the store is new.
+    /// Reads the clock. For a store of an earlier version, which has no clock, derives it from the newest stored time. Returns
+    /// `None` if the store is new.
     async fn find_clock(&self) -> Result<Option<StoredClock>, StoreError>;
 
-    /// Records the time of a gateway's clock, unless the store has a later one. Returns `false` if the number of steps is not
-    /// `steps`; then nothing is recorded.
+    /// Records the time of a gateway's clock, unless the store has a later one. If the store has another number of steps than
+    /// `steps`, records nothing and returns `false`.
     async fn record_clock(&self, at: Timestamp, steps: i64, is_anchored: bool) -> Result<bool, StoreError>;
 
-    /// Steps the clock of all replicas: corrects stored times and sets `clock`, in one transaction. `steps` is the number of earlier
-    /// steps. Returns the number of corrected rows, or `None` if another replica has stepped the clock. If the transaction fails,
-    /// `clock` may have been set.
+    /// Steps the clock of all replicas: corrects the stored times and sets `clock`, in one transaction. `steps` is the number of
+    /// earlier steps. Returns the number of corrected rows, or `None` if another replica has stepped the clock. If the transaction
+    /// fails, `clock` may have been set nevertheless.
     async fn step_clock_across_tenants(
         &self,
         clock: Arc<SteadyClock>,
@@ -38,7 +38,7 @@ pub trait ClockStore: Send + Sync {
     /// Records that an operator confirms this time. Returns `false` if no gateway has used the store yet.
     async fn confirm_clock(&self, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Makes work due that lies further in the future than its schedule allows, and moves times that are impossible to the present.
+    /// Makes work due if it lies further in the future than its schedule allows, and replaces impossible times by the current time.
     /// `longest_retry` is the longest pause between two attempts of a delivery. Returns the number of corrected rows.
     async fn limit_times_across_tenants(&self, longest_retry: Duration) -> Result<usize, StoreError>;
 }
@@ -105,7 +105,7 @@ impl Rule for FindClock {
     }
 }
 
-/// The newest time that the store holds of something that happened.
+/// Returns the newest stored time of a past event or attempt.
 async fn newest(transaction: &impl Transaction) -> Result<Option<Timestamp>, StoreError> {
     let mut newest = None;
     for select in [

@@ -1,13 +1,13 @@
 //! Reads pages of a tenant's analyses with a bounded amount of work.
 //!
-//! Analyses have an order: the newest submission first. A page **walks** along an index in this order, window by window, and
+//! Lists are ordered by time of submission, newest first. A page **walks** along an index in this order, window by window, and
 //! keeps the analyses that match the filter. If matches are frequent, the first window fills the page.
 //!
-//! If they are rare, the indexes of words and tags find all of them at once: [`ListReader::find_all`], which gives up after
+//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words and tags. It gives up after
 //! [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
 //!
-//! If both fail, the walk goes on until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
-//! there, and its cursor continues after the last examined analysis, so pages together have every match exactly once.
+//! If both fail, the walk continues until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
+//! there, and its cursor continues after the last examined analysis. So the pages together have every match exactly once.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAn
 
 /// Number of analyses in the first window of a page.
 const FIRST_WINDOW: usize = 512;
-/// Minimum size of a window. A smaller one costs as much as this.
+/// Minimum size of a window. A smaller window would not be cheaper.
 const MIN_WINDOW: usize = 64;
 /// Maximum number of analyses that one page examines.
 const MAX_EXAMINED: usize = 20_000;
@@ -39,7 +39,7 @@ pub(super) struct ListWindow {
 
 /// Reads the analyses of one query.
 pub(super) trait ListReader {
-    /// Examines up to `rows` analyses after a position, at least one, until `wanted` of them match.
+    /// Examines at least one and at most `rows` analyses after a position. Stops early when `wanted` of them match.
     fn window(
         &mut self,
         after: Option<&ListPosition>,

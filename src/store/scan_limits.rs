@@ -1,11 +1,10 @@
 //! Limits of scans: reads whose cost grows with the data, such as lists, searches and statistics.
 //!
-//! - **Bulkhead.** Scans use a part of the connections only, so that cheap reads and writes always find a free one.
-//! - **Fair shares.** A tenant uses a share of that part. Its other scans wait in a queue of the tenant, which is bounded.
-//! - **Deadline.** It covers the wait and the statements.
+//! - **Bulkhead.** Scans use only a part of the connections, so cheap reads and writes always find a free connection.
+//! - **Fair shares.** A tenant uses a share of that part. Its other scans wait in a bounded queue of the tenant.
+//! - **Deadline.** The deadline of a scan covers the wait and the statements.
 //! - **Cancellation.** A scan is a future. If its caller disconnects or its deadline passes, the future is dropped, and the
-//!   engine cancels the statement in progress. The permit moves with the connection: it is free again after the statement
-//!   has ended.
+//!   engine cancels the statement in progress. The permit is returned only after the connection is idle again or closed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +53,7 @@ pub(super) struct ScanShares {
     pub(super) waiting: usize,
 }
 
-/// Admits scans.
+/// Limits the number of scans that run and wait at the same time, in total and per tenant.
 pub(super) struct ScanLimits {
     shares: ScanShares,
     deadline: Duration,
@@ -68,7 +67,7 @@ struct TenantScans {
     waiting: AtomicUsize,
 }
 
-/// Permission to run a scan. It is held until the connection is idle again.
+/// Permit to run a scan. It is held until the connection is idle again or closed.
 pub(super) struct ScanPermit {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
@@ -122,7 +121,7 @@ impl ScanLimits {
         let scans = self.of_tenant(tenant);
         let _waiting = WaitingScan::join(&scans, self.shares.waiting)?;
         let of_tenant = Arc::clone(&scans.running).acquire_owned().await.map_err(closed)?;
-        // This queue holds at most one share of each tenant, so no tenant waits long for the others.
+        // Each tenant has at most its share in this queue, so no tenant waits long for the others.
         let of_all = Arc::clone(&self.running).acquire_owned().await.map_err(closed)?;
         self.metrics.store_scans_running.inc();
         Ok(ScanPermit { _of_tenant: of_tenant, _of_all: of_all, metrics: Arc::clone(&self.metrics) })
@@ -157,7 +156,7 @@ impl Drop for WaitingScan<'_> {
     }
 }
 
-/// Counts a scan by its outcome. Dropped before the scan has ended, it counts a scan whose caller disconnected.
+/// Counts a scan by its outcome when dropped. If the scan has not ended by then, its caller has disconnected.
 struct CountedScan<'a> {
     metrics: &'a Metrics,
     tenant: &'a TenantId,

@@ -5,10 +5,10 @@
 //! tenant, one after another, and takes the oldest deliveries of each. The next claim continues the scan after the
 //! last receiver.
 //!
-//! Receivers that never answer hold their slots until the time-out. Others have room anyway:
+//! Receivers that never answer hold their slots until the time-out. These rules leave slots for other receivers:
 //!
-//! - A tenant has slots of its own. It uses the shared slots only when these are taken.
-//! - A quarter of a tenant's slots is for receivers that answered the last delivery promptly.
+//! - Each tenant has reserved slots. It uses the shared slots only when its reserved slots are taken.
+//! - A quarter of a tenant's slots is reserved for receivers that answered the last delivery promptly.
 //! - A receiver that does not answer is paused ([`Receivers`](crate::domain::receivers::Receivers)).
 
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub(super) struct Selection<'a> {
     now: Timestamp,
     /// Number of selected deliveries in shared slots.
     shared: usize,
-    /// Number of body bytes that are left for shared slots.
+    /// Remaining number of body bytes in shared slots.
     bytes: usize,
     rows: Vec<i64>,
 }
@@ -59,7 +59,7 @@ pub(super) struct Share<'s, 'a> {
     limits: HashMap<String, usize>,
     slots: TenantSlots,
     free: usize,
-    /// Number of slots that are left for receivers that are not known to be prompt.
+    /// Remaining number of slots for receivers that are not known to be prompt.
     free_unproven: usize,
 }
 

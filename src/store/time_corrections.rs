@@ -1,8 +1,9 @@
 //! Corrections of stored times when the gateway's clock steps.
 //!
-//! A step keeps the age of everything that waits: times from which deadlines, grace periods, expiries and the five days of a failing
-//! webhook count move by the step. So no step ends anything, and a step back undoes a step. Work that waits becomes due at a step forward,
-//! and keeps its pause at a step back; leases keep their rest. Times of what happened while the clock was wrong are corrected too.
+//! A step keeps the age of all waiting work. The times from which deadlines, grace periods, expiries and the five days of a failing
+//! webhook count move by the step. So no deadline passes because of a step, and a step back undoes a step forward. Waiting work
+//! becomes due at a step forward, and keeps its pause at a step back. Leases keep their remaining time. Times that were written
+//! while the clock was wrong are corrected too.
 
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ use crate::domain::pace::Pace;
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// Finished analyses and events keep their times after a smaller step, because receivers have got these times already.
 const LARGE_STEP: Duration = Duration::from_hours(24);
-/// The longest wait of a replay. It depends on nothing but its webhook.
+/// Maximum pause of a replay. It depends only on the webhook.
 const LONGEST_REPLAY_PAUSE: Duration = Duration::from_hours(1);
-/// The longest pause of a webhook after failures, with room for a change of it.
+/// Upper bound for the pause of a webhook after failures, with a reserve for later versions.
 const LONGEST_WEBHOOK_PAUSE: Duration = Duration::from_hours(1);
 
 /// Adds `?3` to the columns whose times are after `?1` and not after `?2`.
@@ -99,14 +100,14 @@ static WAITING: [Sql; 5] = [
     waiting!("webhooks", "paused_until", "paused_until IS NOT NULL"),
 ];
 
-/// For a small step: the time of the submission, of calls that have no result yet. Takes the first time, the last time and the shift.
+/// For a small step: times of submission of calls without a result. The statement takes the first time, the last time and the shift.
 static SUBMISSIONS: Sql = Sql::new(&[
     "UPDATE analyses SET ",
     shifted!("submitted_at"),
     " WHERE stage IS NOT NULL AND finished_at IS NULL AND submitted_at > ?1 AND submitted_at <= ?2",
 ]);
 
-/// For a large step: times of what happened. Each statement takes the first time, the last time and the shift.
+/// For a large step: times of past events. Each statement takes the first time, the last time and the shift.
 static HISTORY: [Sql; 7] = [
     Sql::new(&[
         "UPDATE analyses SET ",
@@ -182,15 +183,15 @@ pub(super) async fn shift_times(
     Ok(shifted)
 }
 
-/// Moves times that are impossible to the present: those too far in the future, and those from before any gateway. A replica that
-/// learns of a step late writes such times.
+/// Replaces impossible times by the current time: times too far in the future, and times before any gateway ran. A replica that
+/// adopts a step late writes such times.
 pub(super) async fn limit_times(
     transaction: &impl Transaction,
     longest_retry: Duration,
 ) -> Result<usize, StoreError> {
     let now = transaction.env().clock.now();
     let (soon, far) = (now + TOLERANCE, now + LARGE_STEP);
-    // A clock that is itself behind must not call the right times wrong.
+    // If the clock itself is behind, early times may be right.
     let earliest = if now > EARLIEST { EARLIEST } else { Timestamp::from_millis(i64::MIN) };
     let latest_poll = now + Pace::longest_pause(transaction.policy());
     let mut limited = 0;

@@ -33,7 +33,7 @@ pub struct Applied {
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when the step changed it.
     pub confirmation: Option<Confirmation>,
-    /// Content that a result lacked, which therefore did not replace the stored one.
+    /// Content that a result lacked. The result therefore did not replace the stored one.
     pub discarded: Option<MissingContent>,
 }
 

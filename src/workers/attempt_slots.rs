@@ -1,4 +1,4 @@
-//! Slots of the attempts to deliver: how many are in flight, in total and per tenant.
+//! Limits the delivery attempts in flight, in total and per tenant.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,22 +8,20 @@ use crate::domain::ids::TenantId;
 use crate::domain::receivers::Receivers;
 use crate::store::{ClaimedDelivery, DeliverySlots, TenantSlots};
 
-/// Maximum number of attempts in flight, besides those in the tenants' own slots.
+/// Maximum number of attempts in flight in shared slots.
 const MAX_CONCURRENCY: usize = 128;
-/// Maximum size of the bodies in flight in bytes, besides those in the tenants' own slots, and except for the body that exceeds
-/// the limit.
+/// Maximum size of the bodies in flight in shared slots, in bytes. Only the last body may exceed the limit.
 const MAX_BYTES: usize = 16 << 20;
-/// Maximum number of attempts in flight per tenant. So other tenants have room, however many receivers one tenant
-/// names.
+/// Maximum number of attempts in flight per tenant, for any number of receivers.
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;
-/// Maximum size of a tenant's bodies in flight in bytes, except for the body that exceeds the limit.
+/// Maximum size of a tenant's bodies in flight, in bytes. Only the last body may exceed the limit.
 const MAX_BYTES_PER_TENANT: usize = 4 << 20;
 /// Maximum number of attempts in flight per receiver. So a slow receiver delays only its own deliveries.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
-/// Number of slots that only this tenant can take. They suffice for one receiver, so a tenant with one receiver is not affected by
-/// the receivers of other tenants, however many never answer.
+/// Number of slots that are reserved for each tenant. They suffice for one receiver, so silent receivers of other tenants do not
+/// affect a tenant with one receiver.
 const OWN_SLOTS: usize = MAX_CONCURRENCY_PER_RECEIVER;
-/// Size of the bodies in a tenant's own slots, in bytes.
+/// Maximum size of the bodies in a tenant's reserved slots, in bytes.
 const OWN_BYTES: usize = 256 << 10;
 
 /// The slots of a process.
@@ -81,7 +79,7 @@ impl AttemptSlots {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Load>> {
-        // Each change is two counters, which a panic leaves consistent.
+        // Each change updates only counters, so a panic leaves them consistent.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Compares the gateway's clock with other clocks, and steps it when [`domain::clock_guard`](crate::domain::clock_guard) believes a jump.
+//! Compares the gateway's clock with other clocks, and steps it when [`domain::clock_guard`](crate::domain::clock_guard) accepts a jump.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,22 +16,22 @@ use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
 use crate::store::{Store, StoreError};
 
-/// How often the clocks are compared.
+/// Interval between two comparisons of the clocks.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How often the time is stored.
+/// Interval between two writes of the time to the store.
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the vendor is asked for its time.
+/// Interval between two requests for the vendor's time.
 const ASK_INTERVAL: Duration = Duration::from_mins(1);
-/// The time after a step in which every replica has learned of it.
+/// Maximum time after a step until every replica has adopted it.
 const STEP_LAG: Duration = Duration::from_secs(10);
 
 /// A clock of another organization.
 #[async_trait]
 pub trait RemoteClock: Send + Sync {
-    /// Returns its time now, from the latest answer. `None` without an answer since `since`.
+    /// Returns the current time of this clock, from the latest answer; `None` if no answer has arrived at `since` or later.
     fn now_if_read_since(&self, since: Instant) -> Option<Timestamp>;
 
-    /// Requests an answer with the time.
+    /// Requests an answer that shows the time.
     async fn ask(&self);
 }
 
@@ -53,7 +53,7 @@ pub struct Clocks {
     pub own: Arc<SteadyClock>,
     /// The clock that `own` follows.
     pub reference: Arc<dyn Clock>,
-    /// The largest gradual correction of `own` at one comparison.
+    /// Maximum gradual correction of `own` at one comparison.
     pub gradual: Duration,
     /// The machine's clock, if it is not the reference.
     pub machine: Option<Arc<dyn Clock>>,
@@ -75,19 +75,19 @@ struct State {
     guard: ClockGuard,
     /// The number of steps that this process knows.
     steps: i64,
-    /// The latest jump of the reference. Earlier readings of the vendor's clock are outdated.
+    /// Moment of the latest jump of the reference. Earlier readings of the vendor's clock are outdated.
     jumped_at: Instant,
-    /// The latest request for the vendor's time.
+    /// Moment of the latest request for the vendor's time.
     asked_at: Option<Instant>,
-    /// The moment for a check of the stored times after a start or a step.
+    /// Moment of the next check of the stored times, after a start or a step.
     limit_at: Option<Instant>,
-    /// The doubt that was announced.
+    /// The latest doubt that was logged and counted.
     announced: Option<Doubt>,
 }
 
 impl ClockKeeper {
-    /// Sets the gateway's clock to the time with which the process begins, and makes the first comparison. Call this before any worker
-    /// starts.
+    /// Sets the gateway's clock to its first time in this process, and makes the first comparison. Call this function before any
+    /// worker starts.
     ///
     /// # Errors
     /// If the store fails.
@@ -170,7 +170,7 @@ impl ClockKeeper {
         Readings { own, reference, vendor, machine, confirmed }
     }
 
-    /// Steps the clock of all replicas. Returns `false` if another replica did.
+    /// Steps the clock of all replicas. Returns `false` if another replica has made the step.
     async fn step(
         &self,
         state: &mut State,

@@ -26,7 +26,7 @@ pub struct Retention {
     pub period: Duration,
     /// Clock that determines the age of data.
     pub clock: Arc<dyn Clock>,
-    /// Whether that clock is in doubt.
+    /// State of the clock. Retention is paused while the clock is in doubt.
     pub clock_status: Arc<ClockStatus>,
 }
 

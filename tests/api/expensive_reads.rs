@@ -28,7 +28,7 @@ async fn block_lists(stage: &Stage) -> Option<Client> {
     Some(client)
 }
 
-/// The number of running scans of one tenant, and the number of waiting ones.
+/// Maximum numbers of running and of waiting scans of one tenant.
 const RUNNING: usize = 2;
 const WAITING: usize = 16;
 
@@ -50,7 +50,7 @@ async fn lists_of_one_tenant_leave_the_store_to_the_others() {
         assert!(problem["detail"].as_str().unwrap().contains("expensive reads"), "{problem}");
         assert_eq!(answer.header("retry-after"), "1");
     }
-    // The requests of both tenants that cost little are answered, and the statistics of the other tenant.
+    // Cheap requests of both tenants, and statistics of the other tenant, are answered.
     for caller in [&acme, &globex] {
         assert_eq!(caller.analysis("1").await.status, 200);
         assert_eq!(caller.get("/v1/events?after=earliest").await.status, 200);
@@ -59,7 +59,7 @@ async fn lists_of_one_tenant_leave_the_store_to_the_others() {
     }
     assert_eq!(globex.get("/v1/usage").await.status, 200);
 
-    // The caller hangs up on its lists. That ends them, although the store would never answer.
+    // The caller disconnects. This ends its lists, although the store would never answer.
     drop(lists);
     let cancelled =
         format!("store_scans_total{{outcome=\"cancelled\",tenant=\"acme\"}} {}", RUNNING + WAITING);
@@ -92,7 +92,7 @@ async fn a_list_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_write_continues_after_its_caller_hung_up() {
+async fn a_write_continues_after_its_caller_has_disconnected() {
     let stage = Stage::start().await;
     let api = stage.gateway.api();
     let mut socket = TcpStream::connect((api.host_str().unwrap(), api.port().unwrap())).await.unwrap();

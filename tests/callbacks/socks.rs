@@ -1,4 +1,4 @@
-//! SOCKS proxies: who resolves names, and the reason of each failure.
+//! SOCKS proxies: name resolution, credentials, and the reason of each failure.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

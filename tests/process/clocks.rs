@@ -1,4 +1,4 @@
-//! Wrong clocks: nothing is lost, and the gateway says what it sees. The monotonic clock of the processes stays right.
+//! Wrong clocks lose no work, and the gateway reports them. The monotonic clock of the processes stays right.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +20,7 @@ const IN_DOUBT: &str = "clock in doubt";
 const CONFIRMED: &str = "clock confirmed for the first time";
 const CORRECTED: &str = "clock corrected";
 
-/// A stage whose gateways have a machine's clock that the test steps.
+/// A stage whose gateways run on a machine's clock that the test can step.
 struct ClockStage {
     stage: Stage,
     clock: SteppedClock,
@@ -122,7 +122,7 @@ impl ClockStage {
 
 const OPEN: &str = "never-ready~open";
 
-/// Whether the time of an analysis is the real time, but for the duration of the test.
+/// Whether the time of an analysis is the real time, to within the duration of the test.
 fn is_recent(time: &Value) -> bool {
     let time: Timestamp = serde_json::from_value(time.clone()).unwrap();
     let now = SystemClock.now();
@@ -241,7 +241,7 @@ async fn a_gateway_that_was_off_for_weeks_goes_on_by_itself() {
     gateway.process.stderr.line("a correction", corrected).await;
     clocks.complete(&gateway, "later").await;
     assert!(vendor.calls().iter().skip(asked).any(|request| request.call_id.as_str() == OPEN));
-    // Its deadline of 24 hours counts the time in which a gateway ran.
+    // Its deadline of 24 hours counts only the time during which a gateway ran.
     clocks.check_both(&gateway).await;
     let ready = clocks.page(&gateway, "readyz").await;
     assert!(ready.starts_with("ok\nclock corrected: it shows 20"), "{ready}");

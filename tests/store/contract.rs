@@ -110,7 +110,7 @@ macro_rules! contract {
                 deliveries_of_other_tenants_are_hidden,
             ],
             delivery_shares: [
-                a_tenant_has_slots_of_its_own,
+                a_tenant_has_reserved_slots,
                 a_receiver_that_does_not_answer_is_probed_after_a_pause,
                 receivers_that_are_not_known_to_be_prompt_leave_slots_for_others,
             ],

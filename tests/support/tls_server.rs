@@ -89,12 +89,12 @@ impl Identity {
         Self::signing_itself(params("127.0.0.1"), is_authority)
     }
 
-    /// A certificate for another host that signed itself and is an authority.
+    /// A self-signed certificate for another host. The certificate is an authority.
     pub(crate) fn self_signed_for(host: &str) -> Self {
         Self::signing_itself(params(host), true)
     }
 
-    /// A certificate for 127.0.0.1 that signed itself, is an authority, and expired in 2021.
+    /// A self-signed certificate for 127.0.0.1 that expired in 2021. The certificate is an authority.
     pub(crate) fn self_signed_and_expired() -> Self {
         let mut params = params("127.0.0.1");
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));

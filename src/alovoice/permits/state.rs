@@ -1,4 +1,4 @@
-//! The requests of one tenant.
+//! The state of the permits of one tenant.
 
 use std::collections::VecDeque;
 
@@ -14,12 +14,12 @@ const MAX_FAILED_LOOKUPS: usize = 256;
 pub(super) struct PermitState {
     pub(super) breaker: CircuitBreaker,
     pub(super) in_flight: usize,
-    /// Number of the requests in flight about calls whose previous request failed. Lookups do not count: they have a limit of
-    /// their own.
+    /// Number of requests in flight about calls whose previous request failed. Lookups do not count, because they have a separate
+    /// limit.
     pub(super) failed_in_flight: usize,
     /// Number of lookups that wait for a permit. They get the next permits.
     pub(super) waiting: usize,
-    /// Calls whose last lookup failed, the latest first. The store does not know these calls.
+    /// Calls whose last lookup failed, latest first. The store does not know these calls.
     pub(super) failed_lookups: VecDeque<CallId>,
 }
 
@@ -35,7 +35,7 @@ impl PermitState {
             return ClaimOrder::OldestFirst;
         }
         let max_failed = breaker.failed_limit(now).saturating_sub(self.failed_in_flight);
-        // A probe is about the call that became due last. Otherwise, each end of the queue gets half of the claims.
+        // A probe concerns the call that became due last. Otherwise, half of the claims take the newest calls.
         ClaimOrder::UnfailedFirst { max_failed, newest: !breaker.is_closed() || random < 0.5 }
     }
 

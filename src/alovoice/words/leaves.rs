@@ -1,4 +1,4 @@
-//! The values of a JSON document, and what they say about an error.
+//! Reads the values of a JSON document, and finds those that describe an error.
 
 use std::fmt;
 

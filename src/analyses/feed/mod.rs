@@ -24,7 +24,7 @@ use crate::domain::ids::{EventId, TenantId};
 use crate::env::Env;
 use crate::store::{Change, Store, StoreError};
 
-/// Memory that a read takes until the size of its events is known, in bytes: that of the largest page and its answer.
+/// Memory that a read takes until the size of its events is known, in bytes. It suffices for the largest page and its answer.
 const READ_BYTES: usize = 8 << 20;
 
 /// The start of a read.
@@ -78,7 +78,7 @@ pub struct TooManyStreams {
 pub struct Feed {
     env: Env,
     store: Arc<dyn Store>,
-    /// Memory for events that are read.
+    /// Memory budget of events.
     memory: Arc<MemoryBudget>,
     /// Cancelled when the gateway drains; streams end then.
     draining: CancellationToken,
@@ -99,7 +99,7 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after a start, once there is memory for them.
+    /// Reads the events after a start. Waits first for memory for the events.
     ///
     /// # Errors
     /// If the store fails, or if there is no memory in time.

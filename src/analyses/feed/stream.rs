@@ -74,7 +74,7 @@ impl EventStream {
                 return Ok(StreamItem::Event(event));
             }
             self.memory = None;
-            // Clients that do not read keep their parts of the memory until they are disconnected.
+            // This wait can be long: clients that do not read keep their permits until they are disconnected.
             let mut memory = tokio::select! {
                 biased;
                 memory = self.feed.memory.take(&self.tenant, READ_BYTES) => memory.ok(),

@@ -1,4 +1,4 @@
-//! Comparison of the contents of two results of a call. AloVoice's answer can be incomplete for a while, also after it was complete.
+//! Compares the contents of two results of a call. AloVoice's answer can be temporarily incomplete, even after it was complete.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ impl AnalysisResult {
     }
 
     /// Returns what is missing if this result has less than half of the turns, of the text or of the tags of the earlier one. A
-    /// caller who asks for changes may get a result with somewhat less.
+    /// result that a caller has requested may have somewhat less content.
     pub fn lacks_most_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         let is_less =
@@ -44,7 +44,7 @@ impl AnalysisResult {
     }
 }
 
-/// Writes one sentence for people.
+/// Writes one sentence for logs and for callers.
 impl fmt::Display for MissingContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { now, before } = self;

@@ -5,7 +5,7 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::polling::PollingPolicy;
 
-/// One of so many polls of a round is unconditional.
+/// Number of polls of a round of which one is unconditional.
 const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.

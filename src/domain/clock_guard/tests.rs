@@ -82,7 +82,7 @@ fn the_vendor_confirms_the_clock_that_it_is_closer_to() {
 }
 
 #[test]
-fn a_jump_that_stays_the_same_is_believed_after_the_observation() {
+fn a_jump_that_stays_the_same_is_accepted_after_the_observation() {
     let mut guard = anchored();
     later(&mut guard, Duration::ZERO, 0);
     let second = Duration::from_secs(1);
@@ -134,7 +134,7 @@ fn a_new_store_follows_a_jump_at_once_until_a_witness_agrees() {
 }
 
 #[test]
-fn a_time_before_any_gateway_is_never_believed() {
+fn a_time_before_any_gateway_is_never_accepted() {
     let in_2000 = Timestamp::from_millis(946_684_800_000);
     let (mut guard, own) = ClockGuard::start(None, in_2000);
     assert_eq!(own, EARLIEST);
@@ -169,7 +169,7 @@ fn moments(longest: u64) -> impl Strategy<Value = Vec<Moment>> {
         Just(400 * DAY),
         Just(-26 * 365 * DAY)
     ];
-    // The own clock follows differences below the tolerance.
+    // The gateway's clock follows differences below the tolerance.
     let error = jump.prop_map(|jump| if is_jump(jump) { jump } else { 0 });
     let moment =
         (1..longest, proptest::option::weighted(0.3, error), any::<bool>(), proptest::bool::weighted(0.1));
@@ -182,7 +182,7 @@ fn moments(longest: u64) -> impl Strategy<Value = Vec<Moment>> {
     proptest::collection::vec(moment, 1..200)
 }
 
-/// Runs a gateway with a reference that jumps. Returns the largest error of its own clock in milliseconds at each comparison.
+/// Runs a gateway with a reference that jumps. Returns the error of the gateway's clock at each comparison, in milliseconds.
 fn simulate(moments: &[Moment], vendor_answers: bool) -> Vec<i64> {
     let (mut guard, mut own) = ClockGuard::start(Some(stored(NOW)), NOW);
     assert_eq!(guard.observe(&readings(NOW, NOW)), Verdict::Agreement);
@@ -223,23 +223,23 @@ fn of_the_observation(moments: Vec<Moment>) -> Vec<Moment> {
 
 proptest! {
     #[test]
-    fn no_jump_moves_the_own_clock_while_the_vendor_answers(moments in moments(600)) {
+    fn no_jump_moves_the_gateways_clock_while_the_vendor_answers(moments in moments(600)) {
         let moment = |moment: Moment| Moment { restarts: false, has_vendor: true, ..moment };
         let errors = simulate(&moments.into_iter().map(moment).collect::<Vec<_>>(), true);
         prop_assert!(errors.iter().all(|error| *error == 0), "{errors:?}");
     }
 
     #[test]
-    fn no_jump_is_believed_before_the_end_of_the_observation(moments in moments(60)) {
+    fn no_jump_is_accepted_before_the_end_of_the_observation(moments in moments(60)) {
         let moment = |moment: Moment| Moment { restarts: false, ..moment };
         let moments = of_the_observation(moments.into_iter().map(moment).collect());
         let errors = simulate(&moments, false);
         prop_assert!(errors.iter().all(|error| *error == 0), "{errors:?}");
     }
 
-    /// A restart believes a jump ahead of at most [`OUTAGE`], and the own clock follows differences below the tolerance.
+    /// A restart accepts a jump ahead of at most [`OUTAGE`], and the gateway's clock follows differences below the tolerance.
     #[test]
-    fn restarts_among_jumps_believe_short_outages_only(moments in moments(60)) {
+    fn restarts_among_jumps_accept_short_outages_only(moments in moments(60)) {
         let moments = of_the_observation(moments);
         let restarts = u32::try_from(moments.iter().filter(|moment| moment.restarts).count()).unwrap();
         let followed = TOLERANCE * u32::try_from(moments.len()).unwrap() + AGREEMENT;
@@ -249,9 +249,9 @@ proptest! {
         }
     }
 
-    /// If the own clock is wrong and the vendor's is right, the own clock becomes right as soon as the reference is.
+    /// If the gateway's clock is wrong and the vendor's clock is right, the gateway's clock becomes right as soon as the reference is.
     #[test]
-    fn a_wrong_own_clock_is_corrected_with_the_reference(error in -800 * DAY..800 * DAY, after in 1_u64..100_000) {
+    fn a_wrong_gateway_clock_is_corrected_with_the_reference(error in -800 * DAY..800 * DAY, after in 1_u64..100_000) {
         prop_assume!(error.unsigned_abs() > 70_000);
         let wrong = NOW.plus_millis(error);
         let (mut guard, own) = ClockGuard::start(Some(stored(wrong)), wrong);

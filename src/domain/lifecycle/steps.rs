@@ -131,7 +131,7 @@ pub struct Effect {
     pub probe: Option<Timestamp>,
     /// State of a submit of unknown outcome, when it changed.
     pub confirmation: Option<Confirmation>,
-    /// Content that the result lacked, which therefore does not replace the stored one.
+    /// Content that the result lacked. The result therefore does not replace the stored one.
     pub discarded: Option<MissingContent>,
 }
 

@@ -9,9 +9,9 @@ use secrecy::zeroize::Zeroizing;
 
 /// Text that replaces the token.
 const REPLACEMENT: &[u8] = b"[token]";
-/// Minimum length of a part of base64 and of hexadecimal digits that are replaced. Shorter parts also occur by chance.
+/// Minimum length of a base64 or hexadecimal text that is replaced. Shorter texts also occur by chance.
 const MIN_ENCODED: usize = 8;
-/// Maximum number of escapes one in another, for example a percent-encoded entity in JSON.
+/// Maximum number of nested escapes. An example is a percent-encoded entity in JSON.
 const MAX_LAYERS: usize = 4;
 /// Maximum number of backslashes before an escape: JSON inside of JSON doubles them.
 const MAX_BACKSLASHES: usize = 8;
@@ -174,7 +174,7 @@ impl Units<'_> {
         })
     }
 
-    /// Reads one character and decodes up to `layers` escapes one in another. Returns the character and its end.
+    /// Reads one character and decodes up to `layers` nested escapes. Returns the character and its end.
     fn read(self, at: usize, layers: usize) -> Option<(u32, usize)> {
         let Some(inner) = layers.checked_sub(1) else {
             return Some((self.get(at)?.into(), self.after(at)));

@@ -1,8 +1,8 @@
 //! Cancels the statements of scans whose callers no longer wait.
 //!
-//! A scan that is dropped leaves a statement in progress on its connection. The gateway asks the server to cancel this
-//! statement and closes the connection. It does not use the connection again, because the request to cancel may arrive late
-//! and would end a statement of the next operation.
+//! A dropped scan leaves a statement in progress on its connection. The gateway asks the server to cancel this statement, and
+//! closes the connection. It does not reuse the connection, because a cancel request that arrives late would cancel a statement
+//! of the next operation.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::super::scan_limits::ScanPermit;
 use super::connect::{ReturnedConnection, Session};
 use super::fault::Fault;
 
-/// Time limit of a request to cancel a statement.
+/// Time limit of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a scan on a session. Dropping the future cancels the statement in progress.

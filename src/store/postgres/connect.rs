@@ -198,7 +198,7 @@ impl Connect for Connector {
     }
 }
 
-/// The place of a connection after its session.
+/// A connection after the end of its session.
 pub(super) type ReturnedConnection = Arc<Mutex<Option<Object>>>;
 
 /// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to
@@ -206,7 +206,7 @@ pub(super) type ReturnedConnection = Arc<Mutex<Option<Object>>>;
 pub(super) struct Session {
     object: Option<Object>,
     deadline: Instant,
-    /// The place of the connection after this session, if it does not return to the pool at once.
+    /// Receives the connection at the end of this session, if the connection does not return to the pool at once.
     returned: Option<ReturnedConnection>,
 }
 

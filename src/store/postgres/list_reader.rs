@@ -45,7 +45,8 @@ impl ListReader for PostgresListReader<'_> {
         let mut sql = Statement::of(self.tenant);
         let bounds = sql.bounds(self.query, after);
         let matching = sql.joins(self.tenant, self.query, "examined");
-        // The number of rows is part of the text, because the planner's choice depends on it. The powers of two are few.
+        // The number of rows is part of the statement, because the planner's choice depends on it. It is a power of two, so few
+        // different statements are prepared.
         let rows = if rows > wanted { 1 << rows.ilog2() } else { rows.next_power_of_two() }.min(MAX_WINDOW);
         let wanted = sql.bind(whole(wanted));
         let text = format!(
@@ -93,7 +94,8 @@ impl ListReader for PostgresListReader<'_> {
 }
 
 impl PostgresListReader<'_> {
-    /// Finds the analyses with all words or with one of the tags. `None` if there are too many or the search takes too long.
+    /// Finds the analyses with all words or with one of the tags. Returns `None` if there are too many, or if the search takes too
+    /// long.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();
@@ -119,7 +121,7 @@ impl PostgresListReader<'_> {
         Ok(None)
     }
 
-    /// Reads a column of numbers. Returns `None` if that takes longer than [`MAX_INDEX_TIME`].
+    /// Reads a column of numbers. Returns `None` if the read takes longer than [`MAX_INDEX_TIME`].
     async fn find_in_time(&mut self, sql: &Statement, text: &str) -> Result<Option<Vec<i64>>, Fault> {
         let transaction = self.client.transaction().await?;
         let limit = format!("SET LOCAL statement_timeout = {}", MAX_INDEX_TIME.as_millis());

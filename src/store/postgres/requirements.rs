@@ -18,7 +18,7 @@ use super::unsuitable::UnsuitableDatabase;
 const OLDEST_VERSION: i32 = 150_000;
 /// The time limit of a statement that should not have to wait.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Number of transactions that are held open to find out whether a pooler takes the session of another connection.
+/// Number of transactions that are held open to detect whether a pooler takes the session of another connection.
 const HELD_TRANSACTIONS: usize = 2;
 
 /// Relation between connections and sessions of the server.

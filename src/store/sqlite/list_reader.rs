@@ -20,9 +20,9 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedAnalysis};
 
-/// Number of transcripts that a window reads at least, however long that takes. So a small store answers with whole pages.
+/// Minimum number of transcripts that a window may read, whatever time that takes. So a small store answers with full pages.
 const MIN_TRANSCRIPTS: usize = 200;
-/// Maximum time of reading further transcripts.
+/// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
 /// Reads one page on a connection that is not used elsewhere.
@@ -116,7 +116,7 @@ impl SqliteListReader<'_> {
         Ok(candidates)
     }
 
-    /// Examines candidates in their order until `wanted` of them match, or until the time to read transcripts is over.
+    /// Examines candidates in their order until `wanted` of them match, or until [`MAX_READING_TIME`] has passed.
     fn select(
         &self,
         candidates: &[ListCandidate],
@@ -181,8 +181,8 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds the analyses with all words or with one of the tags. Returns whether they have the words. `None` if there are
-    /// too many or the search takes too long.
+    /// Finds the analyses with all words or with one of the tags, and returns whether they have the words. Returns `None` if there
+    /// are too many, or if the search takes too long.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let by_words = self.search.as_ref().map(|search| {

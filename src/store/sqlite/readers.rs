@@ -1,7 +1,6 @@
 //! A pool of read-only connections. In WAL mode readers and the writer do not block each other.
 //!
-//! A query ends early if its caller no longer waits: dropping the future of [`Readers::run`] interrupts the statement in
-//! progress.
+//! Dropping the future of [`Readers::run`] interrupts the statement in progress, because its caller no longer waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +13,8 @@ use super::super::StoreError;
 use super::super::scan_limits::ScanPermit;
 use super::writer::lock;
 
-/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption: less than a millisecond.
-/// A search in the full-text index executes few instructions for each page that it reads.
+/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption. They take less than a
+/// millisecond. The number is small because a search in the full-text index executes few instructions for each page that it reads.
 const INSTRUCTIONS: i32 = 500;
 
 pub(super) struct Readers {
@@ -96,7 +95,7 @@ fn is_interrupted(error: &StoreError) -> bool {
     source.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::OperationInterrupted)
 }
 
-/// Interrupts a query whose caller no longer waits. After the query this has no effect.
+/// Interrupts a query when dropped. If the query has ended by then, this has no effect.
 struct InterruptOnDrop(Arc<Interruption>);
 
 impl Drop for InterruptOnDrop {

@@ -1,9 +1,9 @@
 //! Searches in the full-text index, within a range of rows.
 //!
-//! FTS5 finds a word in a range of rows without reading the rest of its list. It cannot do so for a prefix: it merges the
-//! complete lists of all words with that prefix first, which takes seconds for `so*` in a large store. So a prefix is
-//! **expanded** to its shortest words, which are often the most frequent ones. If there are more words than that, the calls
-//! without any of them are decided by their transcripts.
+//! FTS5 finds a word in a range of rows without reading the complete list of the word's rows. For a prefix, FTS5 first merges
+//! the complete lists of all words with that prefix, which takes seconds for `so*` in a large store. So a prefix is
+//! **expanded** to its shortest words, which are often the most frequent ones. If the prefix has more words, the transcript of a
+//! call decides whether the call matches.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -15,7 +15,7 @@ use crate::domain::analysis::AnalysisResult;
 use crate::domain::ids::TenantId;
 use crate::domain::search::{SearchDocument, SearchQuery, Term};
 
-/// Lists the words of the full-text index. The table is temporary, because it belongs to a connection.
+/// Creates the table of the words in the full-text index. The table is temporary, so each connection has one.
 pub(super) const TERMS_TABLE: &str =
     "CREATE VIRTUAL TABLE temp.search_terms USING fts5vocab (main, search, instance)";
 /// Maximum number of words that a prefix is expanded to.
@@ -39,7 +39,7 @@ pub(super) struct WordSearch<'a> {
 pub(super) struct RangeMatches {
     /// Calls that match.
     matching: HashSet<i64>,
-    /// Calls of which the transcript decides unless they match; `None` if all others do not match.
+    /// Other calls that match if their transcripts do; `None` if no other call matches.
     undecided: Option<HashSet<i64>>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct RangeMatches {
 pub(super) enum WordMatch {
     Yes,
     No,
-    /// The transcript decides.
+    /// The transcript decides whether the call matches.
     Undecided,
 }
 
@@ -133,7 +133,7 @@ fn expression(terms: &[Term]) -> String {
     terms.collect::<Vec<_>>().join(" AND ")
 }
 
-/// Expands the forms of a prefix to the shortest words with one of them. Returns whether these are all words.
+/// Expands the forms of a prefix to the shortest words that begin with one of them. Returns whether these are all such words.
 fn expand(connection: &Connection, prefixes: &[String]) -> Result<(Term, bool), rusqlite::Error> {
     let (mut forms, mut has_all_words) = (Vec::new(), true);
     for prefix in prefixes {
@@ -142,7 +142,7 @@ fn expand(connection: &Connection, prefixes: &[String]) -> Result<(Term, bool), 
     Ok((Term { forms, prefix: false }, has_all_words))
 }
 
-/// Adds the shortest words with a prefix. Returns whether these are all words with it.
+/// Adds the shortest words with a prefix. Returns whether these are all words with the prefix.
 ///
 /// The words of a prefix form a tree: a branch for each next character. The function reads the tree level by level.
 fn add_words(

@@ -29,7 +29,7 @@ impl RawConnection {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// Opens a connection that has room for few unread bytes.
+    /// Opens a connection with a small buffer for unread bytes.
     pub(super) async fn open_narrow(api: &Url) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(2048).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that ask for answers and do not read them, send bodies that never end, or occupy connections.
+//! Clients that do not read their answers, send bodies that never end, or occupy connections.
 
 use std::collections::BTreeSet;
 
@@ -169,7 +169,7 @@ async fn unread_recordings_are_limited_in_number_and_memory() {
         unread.push(flooded.ask("acme", "GET /v1/analyses/known-0/audio", "").await);
     }
     flooded.until_metric(r#"overload_refusals_total{resource="recordings",tenant="acme"}"#, 68.0).await;
-    assert_eq!(flooded.get_as("acme", EVENTS).await.status(), 200, "other answers have memory of their own");
+    assert_eq!(flooded.get_as("acme", EVENTS).await.status(), 200, "other answers use a separate budget");
     flooded.check_healthy().await;
 }
 
@@ -213,7 +213,7 @@ async fn a_tenant_leaves_connections_to_the_others() {
     let mut other = RawConnection::open(&flooded.gateway.api).await;
     other.send(&flooded.request("globex", "GET /v1/analyses", "")).await;
     assert_eq!(within("the answer to another tenant", other.status()).await, 200);
-    // A connection that is one too many ends.
+    // The gateway closes a connection beyond the limit of the tenant.
     let mut statuses = BTreeSet::new();
     for connection in &mut unread {
         statuses.insert(within("a status", connection.status()).await);

@@ -1,4 +1,4 @@
-//! Fair shares of the deliveries in progress, however many receivers never answer.
+//! Fair shares of the deliveries in progress while receivers never answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ async fn claimed_by_tenant(harness: &Harness, slots: DeliverySlots) -> (usize, u
     (of(acme()), of(globex()))
 }
 
-pub(crate) async fn a_tenant_has_slots_of_its_own(harness: Harness) {
+pub(crate) async fn a_tenant_has_reserved_slots(harness: Harness) {
     flood(&harness, A, 9).await;
     harness.store.adopt(&globex(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
     harness.store.submit(&globex(), with_callback("1", A)).await.unwrap();

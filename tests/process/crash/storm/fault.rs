@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use crate::postgres::link::Passage;
 use crate::postgres::server::Shutdown;
 
-/// Maximum steps of a clock in seconds. A clock that is wrong by days makes a gateway without its guard delete and fail everything.
+/// Maximum steps of a clock in seconds. Without the clock guard, a gateway whose clock is wrong by days deletes and fails everything.
 const MAX_STEPS: [i64; 3] = [120, 3 * 24 * 3600, 800 * 24 * 3600];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
