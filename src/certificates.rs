@@ -67,7 +67,7 @@ pub fn parse(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidCert
 }
 
 impl CertificateVerifier {
-    /// Trusts these authorities.
+    /// Creates a verifier that trusts these authorities.
     ///
     /// # Errors
     /// If there are no authorities.
@@ -78,7 +78,7 @@ impl CertificateVerifier {
         Ok(Self { webpki, authorities })
     }
 
-    /// Trusts these authorities and those in the content of a file.
+    /// Creates a verifier that trusts these authorities and the certificates in the content of a file.
     ///
     /// # Errors
     /// [`InvalidCertificates`], if the content cannot be used.
@@ -142,13 +142,13 @@ impl ServerCertVerifier for CertificateVerifier {
     }
 }
 
-/// Returns whether no trusted authority vouches for the certificate.
+/// Returns whether the error means that no trusted authority issued the certificate.
 fn is_untrusted(error: &Error) -> bool {
     is_authority_of_server(error)
         || matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer))
 }
 
-/// Returns whether the server uses the certificate of an authority as its own.
+/// Returns whether the error means that the server presents the certificate of an authority.
 fn is_authority_of_server(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(error))) => {

@@ -182,7 +182,7 @@ impl Connection {
         })
     }
 
-    /// Discards the unread bytes in the kernel, so that the kernel does not go on sending them to the client.
+    /// Discards the unread bytes in the kernel, which would otherwise continue to send them to the client.
     fn abort(&self, reason: io::ErrorKind) -> io::Error {
         let _ = self.stream.set_zero_linger();
         reason.into()

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use crate::metrics::scrape_until;
 use crate::stage::{EVERY_SCOPE, Stage, token};
 
-/// Makes every list of analyses endless, while all other reads and writes work as before. On PostgreSQL, lists go on when
+/// Makes every list of analyses endless, while all other reads and writes work as before. On PostgreSQL, lists continue when
 /// the returned client is dropped.
 async fn block_lists(stage: &Stage) -> Option<Client> {
     if stage.is_on_file() {

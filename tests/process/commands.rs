@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::postgres::server::Server;
 use crate::stage::Stage;
 
-/// Runs a command while the servers of the test go on.
+/// Runs a command while the servers of the test continue to run.
 async fn run(stage: &Stage, arguments: &[&str]) -> Output {
     crate::peers::run(stage.command(arguments), "").await
 }

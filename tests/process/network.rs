@@ -144,7 +144,7 @@ async fn no_proxy_names_the_hosts_that_are_reached_directly() {
     gateway.kill();
 }
 
-/// A proxy that refuses is not the vendor's refusal: the work waits and goes on when the proxy forwards again.
+/// A refusal by the proxy does not count as a refusal by the vendor. The work waits until the proxy forwards again.
 #[tokio::test]
 async fn work_waits_while_the_proxy_refuses() {
     let mut stage = Stage::set_up().await;
@@ -206,7 +206,7 @@ async fn the_log_and_last_error_say_why_the_vendor_cannot_be_reached() {
     }
 }
 
-/// An outage of the vendor does not prevent a start. A certificate or a proxy that refuses does not change by itself.
+/// An outage of the vendor does not prevent a start. An invalid certificate or a refusal by the proxy needs an operator.
 #[tokio::test]
 async fn check_says_why_the_vendor_cannot_be_reached() {
     let mut stage = Stage::set_up().await;

@@ -62,8 +62,9 @@ pub enum StoreCommand {
 
     /// Confirm that the clock of this machine is right, after the gateway has reported `clock in doubt`.
     ///
-    /// The gateways that use the store, now or within 15 minutes, then accept this time at once, if the clock that they follow shows
-    /// it too: the clock of their machine, or with PostgreSQL the clock of the database server. Retention continues.
+    /// Each gateway that uses the store then accepts this time at once, and retention continues. The clock that the gateway follows
+    /// must show the same time: the clock of its machine, or with PostgreSQL the clock of the database server. The confirmation
+    /// is valid for 15 minutes.
     #[command(name = "confirm-clock", after_help = CONFIRM_CLOCK_HELP)]
     ConfirmClock(ConfigArgs),
 }
