@@ -21,13 +21,18 @@ pub async fn check_connection(base_url: &Url, network: &Network) -> Result<(), T
     let explain = |error: reqwest::Error| network.explain(&error);
     let client =
         network.builder().retry(reqwest::retry::never()).timeout(TIMEOUT).build().map_err(explain)?;
-    let mut url = base_url.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(PATH);
-    }
-    let answer = client.get(url).send().await.map_err(explain)?;
+    let answer = client.get(harmless_url(base_url)).send().await.map_err(explain)?;
     match answer.status() {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(TransportError::ProxyAuthentication),
         _ => Ok(()),
     }
+}
+
+/// Returns a URL that changes nothing and needs no token.
+pub(super) fn harmless_url(base_url: &Url) -> Url {
+    let mut url = base_url.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(PATH);
+    }
+    url
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use reqwest::header::{AGE, DATE, HeaderMap};
 
 use super::client::VendorClient;
+use super::connection::harmless_url;
 use crate::domain::clock::Timestamp;
 
 /// Maximum duration of a request whose answer is used. The header may be as old as the request.
@@ -48,13 +49,10 @@ impl VendorClient {
         self.time.now(since)
     }
 
-    /// Requests the root of the vendor's host, without a token, to read the time in the answer.
+    /// Sends the vendor a request without a token, to read the time in the answer.
     pub async fn ask_time(&self) {
-        let mut url = self.base_url.clone();
-        url.set_path("/");
-        url.set_query(None);
         let began = Instant::now();
-        match self.http.head(url).send().await {
+        match self.http.head(harmless_url(&self.base_url)).send().await {
             Ok(response) => self.time.read(response.headers(), began),
             Err(error) => tracing::warn!(error = %error.without_url(), "failed to read the vendor's time"),
         }

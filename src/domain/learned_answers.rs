@@ -133,14 +133,14 @@ impl LearnedAnswers {
         Self { account: Some(account), unknown: UnknownAnswers::nothing(), pending: self.pending }
     }
 
-    /// Whether no probe has started at `since` or later.
-    pub fn lacks_probe(&self, since: Timestamp) -> bool {
-        self.unknown.lacks_probe(since)
+    /// Whether no probe has started from `since` to `now`. A time in the future comes from a wrong clock and does not count.
+    pub fn lacks_probe(&self, since: Timestamp, now: Timestamp) -> bool {
+        self.unknown.lacks_probe(since, now)
     }
 
     /// Returns the earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
-        Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since))
+        Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since, now))
     }
 
     fn a_probe_interval_before(now: Timestamp) -> Timestamp {
@@ -166,7 +166,7 @@ impl LearnedAnswers {
         if !self.may_learn_unknown(shape) {
             return Judgement::certain(Meaning::Known);
         }
-        let probe_since = |since| Some(since).filter(|since| self.lacks_probe(*since));
+        let probe_since = |since| Some(since).filter(|since| self.lacks_probe(*since, now));
         if !self.is_unknown(shape, now) {
             let probed_at = self.unknown.has_other_words(shape);
             let after_latest = probed_at.map(|probed_at| probed_at + Duration::from_millis(1));

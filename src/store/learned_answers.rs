@@ -201,7 +201,7 @@ impl Rule for ClaimProbe {
             "SELECT learned FROM learned_answers WHERE tenant = ?1 AND (leased_until <= ?2 OR claim = ?3) FOR UPDATE"
         );
         let free = transaction.find(lock, values![tenant, began, *claim], read).await?;
-        if !free.is_some_and(|learned| learned.of_account(*account).lacks_probe(*since)) {
+        if !free.is_some_and(|learned| learned.of_account(*account).lacks_probe(*since, began)) {
             return Ok(None);
         }
         let update = sql!("UPDATE learned_answers SET claim = ?2, leased_until = ?3 WHERE tenant = ?1");

@@ -77,6 +77,8 @@ struct State {
     steps: i64,
     /// Moment of the latest jump of the reference. Earlier readings of the vendor's clock are outdated.
     jumped_at: Instant,
+    /// Moment of the start.
+    started_at: Instant,
     /// Moment of the latest request for the vendor's time.
     asked_at: Option<Instant>,
     /// Moment of the next check of the stored times, after a start or a step.
@@ -104,8 +106,15 @@ impl ClockKeeper {
         let steps = stored.map_or(0, |stored| stored.steps);
         store.record_clock(own, steps, guard.is_anchored()).await?;
         let now = Instant::now();
-        let state =
-            State { guard, steps, jumped_at: now, asked_at: None, limit_at: Some(now), announced: None };
+        let state = State {
+            guard,
+            steps,
+            jumped_at: now,
+            started_at: now,
+            asked_at: None,
+            limit_at: Some(now),
+            announced: None,
+        };
         let longest_retry = schedule.longest_pause();
         let keeper = Self { clocks, store, longest_retry, env, status, state: Mutex::new(state) };
         keeper.compare(&mut *keeper.state.lock().await).await?;
@@ -232,10 +241,13 @@ impl ClockKeeper {
         self.env.metrics.clock_in_doubt.set(is_in_doubt.into());
     }
 
-    /// Asks the vendor for its time while the clock is in doubt or was never confirmed.
+    /// Asks the vendor for its time: at once while the clock is in doubt, and after [`ASK_INTERVAL`] while the vendor's other
+    /// answers have not confirmed the clock.
     fn ask(&self, state: &mut State, tasks: &TaskTracker) {
-        let is_recent = state.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_INTERVAL);
-        if state.announced.is_none() && state.guard.is_anchored() || is_recent {
+        let is_in_doubt = state.announced.is_some();
+        let latest = if is_in_doubt { state.asked_at } else { state.asked_at.max(Some(state.started_at)) };
+        let is_recent = latest.is_some_and(|latest| latest.elapsed() < ASK_INTERVAL);
+        if is_recent || !is_in_doubt && state.guard.is_anchored() {
             return;
         }
         state.asked_at = Some(Instant::now());

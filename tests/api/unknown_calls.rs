@@ -3,7 +3,9 @@
 use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::sandbox::stand_in::{Behaviour, FixedAnswer, Operation, UnknownCallAnswer};
 use serde_json::json;
+use tokio::join;
 
+use crate::caller::Caller;
 use crate::stage::{LATER, Stage, call};
 
 /// Behaviours of submits: the outcome is unknown, and the vendor has the call or does not have it.
@@ -30,16 +32,29 @@ fn probes(stage: &Stage) -> Vec<CallId> {
 #[tokio::test]
 async fn every_call_completes_whatever_the_vendor_answers_for_unknown_calls() {
     let stage = Stage::start().await;
-    let acme = stage.acme();
-    for form in UnknownCallAnswer::ALL {
-        // The tenant has other forms in its history: the vendor changes its answer.
-        stage.vendor.set_unknown_answer(0, form);
+    let [first, second, third] =
+        [0, 1, 2].map(|tenant| UnknownCallAnswer::ALL.into_iter().skip(tenant).step_by(3));
+    join!(
+        every_call_completes(&stage, (0, stage.acme()), first),
+        every_call_completes(&stage, (1, stage.globex()), second),
+        every_call_completes(&stage, (2, stage.initech()), third),
+    );
+}
+
+/// Submits calls of one tenant. The vendor changes its answer for unknown calls, so the tenant has other answers in its history.
+async fn every_call_completes(
+    stage: &Stage,
+    (customer, caller): (usize, Caller),
+    forms: impl Iterator<Item = UnknownCallAnswer>,
+) {
+    for form in forms {
+        stage.vendor.set_unknown_answer(customer, form);
         let calls = SUBMITS.map(|behaviour| behaviour.call_id(&format!("{form:?}")).unwrap());
         for call in &calls {
-            acme.submitted(json!({"call_id": call})).await;
+            caller.submitted(json!({"call_id": call})).await;
         }
         for call in &calls {
-            let analysis = acme.outcome(call.as_str()).await;
+            let analysis = caller.outcome(call.as_str()).await;
             assert_eq!(analysis["status"], "completed", "{call}: {analysis}");
             assert!(!analysis["transcript"].as_array().unwrap().is_empty(), "{call}");
             let accepted = stage.vendor.accepted_submits(call);

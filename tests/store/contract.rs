@@ -76,6 +76,7 @@ macro_rules! contract {
                 a_stale_probe_cannot_write,
                 a_changed_answer_is_noticed,
                 a_server_error_does_not_replace_a_learned_answer,
+                a_probe_in_the_future_does_not_count,
                 another_token_starts_without_learned_answers,
                 a_completed_call_teaches_the_answer_of_calls_in_progress,
                 a_completion_does_not_undo_a_probe,

@@ -47,13 +47,25 @@ fn an_answer_that_no_call_in_progress_had_is_unexpected() {
 }
 
 #[test]
+fn a_probe_in_the_future_does_not_count() {
+    let learned = probed(&[(5000, shape("u", ""))]);
+    assert_eq!(learned.overdue_probe(at(30)), Some(at(6)));
+    assert!(learned.lacks_probe(at(1), at(30)) && !learned.lacks_probe(at(1), at(5000)));
+    let judgement = learned.judge(shape("u", ""), at(29), at(30));
+    assert_eq!(
+        (judgement.meaning, judgement.needs_probe),
+        (Meaning::Unknown { is_proven: false }, Some(at(29)))
+    );
+}
+
+#[test]
 fn answers_of_calls_in_progress_outlive_a_change_of_the_token() {
     let account = |token| VendorToken::parse(token).unwrap().fingerprint();
     let mut learned = LearnedAnswers::nothing().of_account(account("a"));
     learned.learn_unknown(shape("u", ""), at(1));
     learned.learn_pending(&[shape("u", "")], at(2));
     let mut rotated = learned.of_account(account("b"));
-    assert!(rotated.lacks_probe(at(0)) && !rotated.is_unknown(shape("u", ""), at(3)));
+    assert!(rotated.lacks_probe(at(0), at(3)) && !rotated.is_unknown(shape("u", ""), at(3)));
     rotated.learn_unknown(shape("u", ""), at(3));
     assert_eq!(rotated.judge(shape("u", ""), at(3), at(4)).meaning, Meaning::Ambiguous);
 }

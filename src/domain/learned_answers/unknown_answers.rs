@@ -46,14 +46,17 @@ impl UnknownAnswers {
     const ENOUGH_PROBES: u32 = 2;
     /// Maximum number of answers.
     const MAX: usize = 2;
+    /// Maximum difference between the clocks of replicas. A time that lies further in the future comes from a wrong clock.
+    const MAX_SKEW: Duration = Duration::from_mins(1);
 
     pub(super) const fn nothing() -> Self {
         Self(Vec::new())
     }
 
-    /// Whether no probe has started at `since` or later.
-    pub(super) fn lacks_probe(&self, since: Timestamp) -> bool {
-        self.0.first().is_none_or(|latest| latest.probed_at < since)
+    /// Whether no probe has started from `since` to `now`.
+    pub(super) fn lacks_probe(&self, since: Timestamp, now: Timestamp) -> bool {
+        let is_wrong = |at: Timestamp| at > now + Self::MAX_SKEW;
+        self.0.first().is_none_or(|latest| latest.probed_at < since || is_wrong(latest.probed_at))
     }
 
     /// Whether the vendor may give the latest answer temporarily for all calls.

@@ -1,6 +1,7 @@
 //! Reads pages of analyses, see [`listings`](super::super::listings).
 
 use deadpool_postgres::{GenericClient, Object};
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
@@ -14,10 +15,12 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
-use crate::domain::search::SearchQuery;
+use crate::domain::search::{SearchQuery, Term};
 
 /// Maximum number of analyses that one statement examines.
 const MAX_WINDOW: usize = 8192;
+/// Maximum estimated number of calls with a prefix for which the index of words is used.
+const MAX_ESTIMATED: f64 = 20_000.0;
 
 /// Reads one page.
 pub(super) async fn list(
@@ -105,10 +108,14 @@ impl PostgresListReader<'_> {
             searches.push((sql, format!("SELECT analysis FROM tags WHERE tenant = $1 AND name = {name}")));
         }
         if let Some(search) = &filter.search {
-            let mut sql = Statement::default();
-            let query = sql.bind(expression(self.tenant, search));
-            let text = format!("SELECT analysis FROM search WHERE words @@ (SELECT {query}::text::tsquery)");
-            searches.push((sql, text));
+            let terms = self.selective_terms(search).await?;
+            if !terms.is_empty() {
+                let mut sql = Statement::default();
+                let query = sql.bind(expression(&terms));
+                let text =
+                    format!("SELECT analysis FROM search WHERE words @@ (SELECT {query}::text::tsquery)");
+                searches.push((sql, text));
+            }
         }
         for (sql, text) in searches {
             let text = format!("{text} LIMIT {}", MAX_MATCHES + 1);
@@ -119,6 +126,37 @@ impl PostgresListReader<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the terms of a search for its index; none if they would not exclude any call of the tenant.
+    ///
+    /// A prefix of frequent words is left out: PostgreSQL collects all calls with one of these words first, and cannot
+    /// be interrupted while it does so.
+    async fn selective_terms(&self, search: &SearchQuery) -> Result<Vec<Term>, Fault> {
+        let mut terms = Vec::new();
+        for term in search.terms(self.tenant) {
+            if !term.prefix || !self.is_frequent(&term).await? {
+                terms.push(term);
+            }
+        }
+        // The first term is the tenant.
+        Ok(if terms.len() > 1 { terms } else { Vec::new() })
+    }
+
+    /// Whether many calls have one of the words of a term, as the planner estimates by its statistics of frequent words.
+    async fn is_frequent(&self, term: &Term) -> Result<bool, Fault> {
+        let query = expression(std::slice::from_ref(term));
+        let explain = format!(
+            "EXPLAIN (FORMAT JSON) SELECT 1 FROM search WHERE words @@ $query${query}$query$::tsquery"
+        );
+        let answer = self.client.simple_query(&explain).await?;
+        let plan = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let plan: Option<serde_json::Value> = plan.and_then(|plan| serde_json::from_str(plan).ok());
+        let rows = plan.and_then(|plan| plan.pointer("/0/Plan/Plan Rows")?.as_f64());
+        Ok(rows.is_none_or(|rows| rows > MAX_ESTIMATED))
     }
 
     /// Reads a column of numbers. Returns `None` if the read takes longer than [`MAX_INDEX_TIME`].
@@ -190,7 +228,7 @@ impl Statement {
             join(0, &format!("analyses AS a WHERE a.id = {table}.id AND a.status = 'completed'"));
         }
         if let Some(search) = &filter.search {
-            let words = self.bind(expression(tenant, search));
+            let words = self.bind(expression(&search.terms(tenant)));
             join(
                 1,
                 &format!(
@@ -224,9 +262,9 @@ fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Returns the search as a `tsquery`. The words contain no quotes.
-fn expression(tenant: &TenantId, search: &SearchQuery) -> String {
-    let terms = search.terms(tenant).into_iter().map(|term| {
+/// Returns terms as a `tsquery`. The words contain no quotes.
+fn expression(terms: &[Term]) -> String {
+    let terms = terms.iter().map(|term| {
         let star = if term.prefix { ":*" } else { "" };
         let forms: Vec<String> = term.forms.iter().map(|form| format!("'{form}'{star}")).collect();
         format!("({})", forms.join(" | "))

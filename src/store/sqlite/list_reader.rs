@@ -32,8 +32,13 @@ pub(super) fn list(
     tenant: &TenantId,
     query: &AnalysisQuery,
 ) -> Result<AnalysisPage, StoreError> {
-    let search = query.filter.search.as_ref();
-    let search = search.map(|search| WordSearch::new(&lock(connection), tenant, search)).transpose()?;
+    let search = match &query.filter.search {
+        None => None,
+        Some(search) => match WordSearch::prepare(&lock(connection), tenant, search)? {
+            None => return Ok(AnalysisPage::default()),
+            search => search,
+        },
+    };
     let mut reader = SqliteListReader { connection, interruption, tenant, query, search };
     let waits = || StoreError::Unavailable("a list waits for something besides its statements".into());
     read_page(&mut reader, query).now_or_never().ok_or_else(waits)?
@@ -186,7 +191,7 @@ impl SqliteListReader<'_> {
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let by_words = self.search.as_ref().map(|search| {
-            let values = vec![text(&search.expression), Value::from(limit)];
+            let values = vec![text(&search.everywhere), Value::from(limit)];
             ("SELECT rowid FROM search WHERE search MATCH ? LIMIT ?", values, true)
         });
         let by_tags = self.query.filter.tags.iter().map(|key| {

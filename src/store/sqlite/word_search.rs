@@ -27,8 +27,9 @@ const MAX_LOOKUPS: usize = 200;
 pub(super) struct WordSearch<'a> {
     tenant: &'a TenantId,
     query: &'a SearchQuery,
-    /// The whole search in the query language of FTS5.
-    pub(super) expression: String,
+    /// The search in the query language of FTS5, for all rows: expanded if the expansion has all words, because FTS5 is slow for
+    /// prefixes.
+    pub(super) everywhere: String,
     /// The search with expanded prefixes. Calls with these words match.
     sufficient: Option<String>,
     /// The search without the prefixes whose expansion is not complete. Calls without these words do not match.
@@ -65,11 +66,12 @@ impl RangeMatches {
 }
 
 impl<'a> WordSearch<'a> {
-    pub(super) fn new(
+    /// Prepares a search. Returns `None` if no call matches, because no word has one of its prefixes.
+    pub(super) fn prepare(
         connection: &Connection,
         tenant: &'a TenantId,
         query: &'a SearchQuery,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Option<Self>, StoreError> {
         let terms = query.terms(tenant);
         let (mut sufficient, mut necessary) = (Vec::new(), Vec::new());
         let (mut is_possible, mut is_expanded, mut is_complete) = (true, true, true);
@@ -84,13 +86,16 @@ impl<'a> WordSearch<'a> {
             }
             sufficient.push(words);
         }
-        Ok(Self {
+        if !is_possible {
+            return Ok(None);
+        }
+        Ok(Some(Self {
             tenant,
             query,
-            expression: expression(&terms),
+            everywhere: expression(if is_complete { &sufficient } else { &terms }),
             sufficient: is_expanded.then(|| expression(&sufficient)),
-            necessary: (is_possible && !is_complete).then(|| expression(&necessary)),
-        })
+            necessary: (!is_complete).then(|| expression(&necessary)),
+        }))
     }
 
     /// Searches a range of rows.

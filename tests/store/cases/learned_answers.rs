@@ -82,6 +82,16 @@ pub(crate) async fn a_probe_without_an_answer_is_repeated_after_a_pause(harness:
     assert_eq!(probe(&harness, "u").await, ProbeOutcome::Learned);
 }
 
+/// The clock was wrong during the probe.
+pub(crate) async fn a_probe_in_the_future_does_not_count(harness: Harness) {
+    harness.clock.set(START + Duration::from_hours(1000));
+    probe(&harness, "u").await;
+    assert!(!learned(&harness).await.lacks_probe(START, harness.now()));
+    harness.clock.set(START);
+    assert!(learned(&harness).await.lacks_probe(START, harness.now()));
+    assert_eq!(judge(&harness, "u").await.needs_probe, Some(START));
+}
+
 pub(crate) async fn a_stale_probe_cannot_write(harness: Harness) {
     let stale = harness.store.claim_probe(&acme(), account("a"), START, LEASE).await.unwrap().unwrap();
     harness.advance(20);
@@ -120,7 +130,7 @@ pub(crate) async fn a_server_error_does_not_replace_a_learned_answer(harness: Ha
     assert_eq!(outcome, None);
     let learned = learned(&harness).await;
     assert!(learned.is_unknown(shape("u"), now) && !learned.is_unknown(error, now));
-    assert!(learned.lacks_probe(now));
+    assert!(learned.lacks_probe(now, now));
 }
 
 pub(crate) async fn another_token_starts_without_learned_answers(harness: Harness) {
@@ -128,11 +138,13 @@ pub(crate) async fn another_token_starts_without_learned_answers(harness: Harnes
     harness.advance(100);
     let other = account("b");
     assert_ne!(other, account("a"));
-    assert!(harness.store.find_learned_answers(&acme(), other).await.unwrap().lacks_probe(START));
+    assert!(
+        harness.store.find_learned_answers(&acme(), other).await.unwrap().lacks_probe(START, harness.now())
+    );
     let claim = harness.store.claim_probe(&acme(), other, START, LEASE).await.unwrap().unwrap();
     let outcome = harness.store.finish_probe(&acme(), claim, Some(shape("v")), PAUSE).await.unwrap();
     assert_eq!(outcome, Some(ProbeOutcome::Learned));
-    assert!(learned(&harness).await.lacks_probe(START), "the former token has to learn again");
+    assert!(learned(&harness).await.lacks_probe(START, harness.now()), "the former token has to learn again");
 }
 
 pub(crate) async fn a_completed_call_teaches_the_answer_of_calls_in_progress(harness: Harness) {
@@ -162,7 +174,7 @@ pub(crate) async fn a_completion_does_not_undo_a_probe(harness: Harness) {
     let applied = harness.store.apply(claimed.lease, ready).await.unwrap();
     assert_eq!(applied.probe, None);
     let learned = learned(&harness).await;
-    assert!(!learned.lacks_probe(START));
+    assert!(!learned.lacks_probe(START, harness.now()));
     assert_eq!(
         learned.judge(shape("u"), START, harness.now()).meaning,
         Meaning::Unknown { is_proven: false }

@@ -203,7 +203,10 @@ impl Model {
     }
 
     fn probe(&mut self, since: Timestamp) {
-        if self.now < self.probe_free_at || !self.scenario.learned.lacks_probe(since) || self.crashes(false) {
+        if self.now < self.probe_free_at
+            || !self.scenario.learned.lacks_probe(since, self.now)
+            || self.crashes(false)
+        {
             return;
         }
         let began = self.now;
