@@ -41,7 +41,7 @@ impl Analyses {
             span.record("batch_size", whole(good.len()));
             match spans::run(span, StoreError::label, self.store.submit_all(tenant.id(), good.clone())).await
             {
-                // One of the calls cannot be read; the others must not fail with it.
+                // One of the calls cannot be read. The other calls must not fail because of it.
                 Err(StoreError::Corrupt(_)) => self.submit_each(tenant, good).await?,
                 found => found?.into_iter().map(Ok).collect(),
             }
@@ -61,7 +61,7 @@ impl Analyses {
         Ok(admitted.into_iter().map(outcome).collect())
     }
 
-    /// Stores submissions in transactions of their own. Only the failure of a call that cannot be read is in the list.
+    /// Stores each submission in a separate transaction. The list contains a failure only for a call that cannot be read.
     async fn submit_each(
         &self,
         tenant: &Tenant,

@@ -64,7 +64,7 @@ pub struct ListedAnalysis {
     pub result: Option<ResultSummary>,
 }
 
-/// A row of a list: an analysis, or the position of one that this version cannot read.
+/// A row of a list: an analysis, or the position of an analysis that this version cannot read.
 pub type ListedRow = Result<ListedAnalysis, ListPosition>;
 
 /// One page of analyses, newest first.

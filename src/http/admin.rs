@@ -45,8 +45,8 @@ async fn livez() -> HttpResponse {
 const NOT_CURRENT: &str =
     "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
 
-/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body say whether a clock is in
-/// doubt and whether notifications of other replicas are missing.
+/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body report a clock in doubt
+/// and missing notifications of other replicas.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::rules::{Engine, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::time_corrections::{limit_times, shift_times};
 use super::values::{Row, values};

@@ -122,7 +122,7 @@ async fn destinations(
         let url = row.parse("url", CallbackUrl::parse)?;
         Ok(Destination::Callback(SubmissionCallback { url, payload: row.get("payload")? }))
     };
-    // A receiver rather gets an event too many than misses one, so an unreadable filter lets every event pass.
+    // An additional event does less harm than a missing one, so a webhook with an unreadable filter gets every event.
     let wants = |row: &dyn Row| {
         row.parse("events", |text| EventFilter::from_text(text).ok_or(()))
             .map(|filter| filter.wants(event.kind))

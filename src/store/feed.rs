@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 use super::StoreError;
-use super::rules::{Engine, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::unreadable::skip;
 use super::values::{Row, values};
@@ -90,7 +91,7 @@ pub struct FeedRows {
     pub events: Vec<FeedEvent>,
     /// The ids, as stored, of events among them that cannot be read.
     pub unreadable: Vec<String>,
-    /// The position after the last of both; the start if there are none.
+    /// The position after the last readable or unreadable event; the start if there is no event.
     pub end: FeedPosition,
 }
 

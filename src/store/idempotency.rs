@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
-use super::rules::{Engine, Raced, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, values};
 use crate::domain::clock::Entropy;

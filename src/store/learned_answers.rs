@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
-use super::rules::{Engine, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::values::{Row, json, values};
 use crate::domain::answer_shape::AnswerShape;

@@ -29,6 +29,7 @@ pub mod copy;
 mod deletion;
 mod deliveries;
 mod delivery_rows;
+mod engine;
 mod events;
 mod feed;
 mod idempotency;

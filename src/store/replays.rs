@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
+use super::engine::Engine;
 use super::replay_rows::{COLUMNS, is_wanted, read};
 use super::replay_steps::{AdvanceReplay, Advanced};
-use super::rules::{Engine, Rule, Transaction};
+use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, json, values};
 use super::{Change, StoreError, subscriptions};

@@ -27,8 +27,8 @@
 //! }
 //! ```
 //!
-//! - [`Engine::transact`] runs a rule in a transaction that commits if the rule returns `Ok`; [`Engine::query`] runs a rule that
-//!   only reads, and [`Engine::scan`] one that reads many rows. All of them measure the rule under its name.
+//! - [`Engine`](super::engine::Engine) runs rules: `transact` runs a rule in a transaction that commits if the rule returns `Ok`,
+//!   `query` runs a rule that only reads, and `scan` runs a rule that reads many rows. All of them measure the rule under its name.
 //! - A rule may run more than once: PostgreSQL repeats it after a lost connection or a deadlock, even if the commit of the
 //!   first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
 //!   (`ON CONFLICT DO NOTHING`).
@@ -39,24 +39,15 @@
 //!   PostgreSQL then pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
-use std::time::{Duration, Instant};
-
-use super::claims::{
-    ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Lease, Leased, Queue, WorkSlots,
-};
-use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
-use super::scan_limits::{ScanLimits, ScanPermit};
+use super::claims::{Lease, Leased};
 use super::sql::Sql;
 use super::values::{Row, Value};
 use super::{Change, StoreContext, StoreError};
 use crate::domain::analysis::{Analysis, AnalysisResult};
-use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
 use crate::env::Env;
-use crate::telemetry::metrics::Metrics;
 
 /// Maximum number of futures that a rule joins at once. `try_join_all` polls up to 30 futures in order and in one
 /// poll. `SQLite` needs the single poll, and the order keeps the order of row locks.
@@ -224,93 +215,4 @@ pub(super) trait Rule: Send + Sync + 'static {
         &self,
         transaction: &T,
     ) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
-}
-
-/// A database engine: it runs rules, and implements the operations that differ between the engines.
-pub(super) trait Engine: Send + Sync {
-    /// Runs a rule in a transaction. The result is on disk when this returns.
-    fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
-
-    /// Runs a rule that only reads, with the permit of a scan if it is one.
-    fn read<R: Rule>(
-        &self,
-        rule: R,
-        permit: Option<ScanPermit>,
-    ) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
-
-    /// Runs a cheap rule that only reads.
-    fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
-        self.read(rule, None)
-    }
-
-    /// Runs a rule that only reads, within the limits of scans.
-    fn scan<R: Rule>(
-        &self,
-        tenant: &TenantId,
-        rule: R,
-    ) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
-        self.scans().run(tenant, |permit| self.read(rule, Some(permit)))
-    }
-
-    /// Returns the limits of lists, searches and statistics.
-    fn scans(&self) -> &ScanLimits;
-
-    /// Returns the limits of reads of the feed. They are separate, so that lists do not delay events.
-    fn feed_scans(&self) -> &ScanLimits;
-
-    /// Returns the environment of the process.
-    fn env(&self) -> &Env;
-
-    /// Engine-specific part of [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
-    fn list(
-        &self,
-        tenant: &TenantId,
-        query: AnalysisQuery,
-        permit: ScanPermit,
-    ) -> impl Future<Output = Result<AnalysisPage, StoreError>> + Send;
-
-    /// Engine-specific part of [`WorkStore::claim_work_across_tenants`](super::WorkStore::claim_work_across_tenants).
-    fn claim_work(
-        &self,
-        queue: Queue,
-        slots: Vec<WorkSlots>,
-        lease: Duration,
-    ) -> impl Future<Output = Result<ClaimBatch<ClaimedWork>, StoreError>> + Send;
-
-    /// Engine-specific part of [`DeliveryStore::claim_deliveries_across_tenants`](super::DeliveryStore::claim_deliveries_across_tenants).
-    fn claim_deliveries(
-        &self,
-        slots: DeliverySlots,
-        lease: Duration,
-    ) -> impl Future<Output = Result<ClaimBatch<ClaimedDelivery>, StoreError>> + Send;
-
-    /// Engine-specific part of [`DeliveryStore::list_deliveries`](super::DeliveryStore::list_deliveries).
-    fn deliveries(
-        &self,
-        tenant: &TenantId,
-        query: DeliveryQuery,
-        permit: ScanPermit,
-    ) -> impl Future<Output = Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>> + Send;
-
-    /// Assigns feed positions to a batch of new events, unless the engine assigns them when it writes events. Returns
-    /// whether there may be more.
-    fn number_events(&self, tenant: &TenantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// Writes the usage that this process has counted in memory.
-    fn flush_usage(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
-/// Measures a transaction and counts a failure of the store.
-pub(super) fn measure<T>(
-    metrics: &Metrics,
-    name: &'static str,
-    began: Instant,
-    outcome: &Result<T, StoreError>,
-) {
-    let label = outcome.as_ref().map_or_else(StoreError::label, |_| "ok");
-    metrics.store_transactions.with_label_values(&[name, label]).observe(began.elapsed().as_secs_f64());
-    // A lost lease is not a failure of the store.
-    if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::FileLost(_) | StoreError::Corrupt(_))) {
-        metrics.store_errors.inc();
-    }
 }

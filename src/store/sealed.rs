@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use super::StoreError;
-use super::rules::{Engine, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::values::values;
 use super::webhook_rows::read_sealed;

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::StoreError;
 use super::claims::{ClaimBatch, Lease, Leased};
-use super::rules::{Engine, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::values::values;
 use crate::domain::clock::Timestamp;
 use crate::telemetry::metrics::Metrics;
 
-/// Time for which the work of an unreadable row is postponed. A replica of another version may be able to do it.
+/// Time for which the work of an unreadable row is postponed. A replica of another version may be able to read the row.
 const PAUSE: Duration = Duration::from_hours(1);
 
 /// Logs and counts an unreadable row.
@@ -47,7 +48,7 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
         return;
     }
     let leases = std::mem::take(&mut batch.unreadable);
-    // The next claim finds the rows that these rows have displaced.
+    // Another claim is due at once, for the rows that these rows have displaced.
     batch.next_due = Some(engine.env().clock.now());
     // After a failure the leases expire, and the rows are claimed and postponed again.
     if let Err(error) = engine.transact(Postpone { leased, leases }).await {
@@ -55,7 +56,8 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
     }
 }
 
-/// Ends leases on rows that cannot be read, and makes their work due later. An attempt of a delivery that did not happen is deleted.
+/// Ends the leases on rows that cannot be read, and postpones their work. Deletes the recorded attempt of a delivery, because nothing
+/// was sent.
 pub(super) struct Postpone {
     pub(super) leased: Leased,
     pub(super) leases: Vec<Lease>,

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use super::StoreError;
 use super::claims::Queue;
 use super::deletion::{DeleteExpired, DeleteRecords};
-use super::rules::{Engine, Rule};
+use super::engine::Engine;
+use super::rules::Rule;
 use super::webhook_deletion::PurgeWebhook;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -114,7 +115,7 @@ pub(super) struct DeletedBatch {
 
 /// Number of rows of each kind in the first batch.
 const FIRST_BATCH: usize = 4;
-/// Duration of a batch from which the next one is smaller. On `SQLite` all other writes wait for a batch.
+/// Duration of a batch above which the next batch is smaller. On `SQLite` all other writes wait for a batch.
 const LONG_BATCH: Duration = Duration::from_millis(20);
 
 /// Deletes up to `limit` rows of each kind. The deletion of a row takes from microseconds to many milliseconds, so the size of the

@@ -7,7 +7,8 @@
 use async_trait::async_trait;
 
 use super::deliveries::Sending;
-use super::rules::{Engine, Rule, Transaction};
+use super::engine::Engine;
+use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::unreadable::skip;
 use super::values::values;
@@ -32,7 +33,7 @@ pub trait WebhookStore: Send + Sync {
     /// Reads a webhook.
     async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError>;
 
-    /// Reads a tenant's webhooks, the oldest first. Of a webhook that cannot be read, the list has only the id as stored.
+    /// Reads a tenant's webhooks, oldest first. For a webhook that cannot be read, the list has only the id as stored.
     async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Result<Webhook, String>>, StoreError>;
 
     /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since. The

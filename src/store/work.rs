@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use super::claims::{ClaimBatch, ClaimedWork, Lease, Leased, Queue, WorkSlots};
+use super::engine::Engine;
 use super::refused_work::ResumeRefused;
-use super::rules::Engine;
 use super::transitions::{Applied, Apply, FailOverdue, OverdueFailures};
 use super::unreadable::{Postpone, postpone_claimed};
 use crate::domain::ids::TenantId;
@@ -59,7 +59,7 @@ impl<E: Engine> WorkStore for E {
     async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
         let applied = self.transact(Apply { lease, step }).await;
         if matches!(applied, Err(StoreError::Corrupt(_))) {
-            // The result cannot be read. Without the pause, the work would be claimed again as soon as the lease ends.
+            // The stored result cannot be read. Without this pause, the work would be claimed again when the lease ends.
             self.transact(Postpone { leased: Leased::Analysis, leases: vec![lease] }).await?;
         }
         applied

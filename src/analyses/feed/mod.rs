@@ -24,7 +24,7 @@ use crate::domain::ids::{EventId, TenantId};
 use crate::env::Env;
 use crate::store::{Change, Store, StoreError};
 
-/// Number of unreadable events after which a page ends without a readable one.
+/// Number of unreadable events after which a page ends even if it has no readable event.
 const MOST_UNREADABLE: usize = 500;
 /// Memory that a read takes until the size of its events is known, in bytes. It suffices for the largest page and its answer.
 const READ_BYTES: usize = 8 << 20;

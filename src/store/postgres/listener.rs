@@ -1,11 +1,11 @@
 //! The connection that receives the notices of the other replicas.
 //!
-//! A heartbeat every [`HEARTBEAT`] reads the server's time over the connection. By this time all replicas set their clocks.
+//! A heartbeat every [`HEARTBEAT`] reads the server's time over the connection. All replicas set their clocks to this time.
 //!
 //! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client. So
 //! every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers
-//! notices in the order of their commits. So an echo that arrives proves that all notices from before it have arrived. While echoes
-//! arrive, this replica learns of each change within [`STALENESS`]. While they do not, [`Freshness`] is false, and reads go to the store
+//! notices in the order of their commits. So an echo that arrives proves that all earlier notices have arrived. While echoes
+//! arrive, this replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness`] is false, and reads go to the store
 //! before the cache.
 //!
 //! If echoes are missing, the listener opens another connection. After a reconnect it announces that anything may have changed.
@@ -62,7 +62,7 @@ impl Freshness {
         self.now() < self.until.load(Ordering::Relaxed)
     }
 
-    /// Returns the present time in milliseconds after the creation.
+    /// Returns the current time in milliseconds since the creation.
     fn now(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -121,7 +121,7 @@ impl Listener {
         };
         let echoing = async {
             loop {
-                // Without an echo the freshness ends; the next one may succeed.
+                // The freshness ends without an echo. The next echo may succeed.
                 if let Err(fault) = self.send_echo().await {
                     tracing::warn!(?fault, "failed to check that notifications arrive");
                 }

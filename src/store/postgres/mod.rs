@@ -26,6 +26,7 @@ mod listings;
 mod migrations;
 mod notices;
 mod open;
+mod operations;
 mod parameters;
 mod requirements;
 mod retries;
@@ -38,7 +39,7 @@ mod unsuitable;
 mod usage;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -47,18 +48,14 @@ use tokio::sync::{Mutex, broadcast};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::DropGuard;
 
-use self::cancellation::cancel_on_drop;
-use self::connect::{OPERATION_TIMEOUT, Session};
-use self::fault::Fault;
 use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
-use self::retries::with_retries;
 use self::usage::UsageBuffer;
-use super::changes::Changes;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
-use super::rules::{Engine, Rule};
+use super::engine::Engine;
+use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::{
@@ -91,7 +88,7 @@ pub struct PostgresStore {
     usage: Arc<UsageBuffer>,
     scans: ScanLimits,
     feed_scans: ScanLimits,
-    /// TLS settings of requests to cancel a statement.
+    /// TLS settings of cancel requests.
     tls: MakeRustlsConnect,
     context: StoreContext,
     /// Stops the background tasks when the store is dropped.
@@ -104,77 +101,13 @@ const fn scan_shares(max_connections: usize) -> ScanShares {
     ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
 }
 
-/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so that many reads wait.
+/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
 const fn feed_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 4 { 1 } else { max_connections / 4 };
     ScanShares { total, per_tenant: total.div_ceil(2), waiting: 100_000 }
 }
 
-/// Counts the attempts whose outcome is unknown, because the answer was lost or the caller was cancelled. Such an
-/// attempt may have been committed. Therefore dropping this value announces that anything may have changed.
-struct UnknownOutcomes<'a> {
-    announcer: &'a Announcer,
-    attempts: AtomicU32,
-}
-
-impl Drop for UnknownOutcomes<'_> {
-    fn drop(&mut self) {
-        if *self.attempts.get_mut() > 0 {
-            self.announcer.announce(Changes::everything());
-        }
-    }
-}
-
 impl PostgresStore {
-    /// Runs an operation and measures it under its name.
-    async fn run<T, F>(&self, name: &'static str, operation: impl Fn(Session) -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, Fault>>,
-    {
-        with_retries(&self.context.env, &self.pool, OPERATION_TIMEOUT, name, operation).await
-    }
-
-    /// Runs a scan, which is cancelled if its caller no longer waits.
-    async fn run_scan<T, F>(
-        &self,
-        name: &'static str,
-        permit: ScanPermit,
-        scan: impl Fn(Session) -> F,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, Fault>>,
-    {
-        let (permit, scan) = (Arc::new(permit), &scan);
-        let attempt = |session| cancel_on_drop(session, self.tls.clone(), Arc::clone(&permit), scan);
-        self.run(name, attempt).await
-    }
-
-    /// Runs an operation that announces changes.
-    async fn change<T, F>(
-        &self,
-        name: &'static str,
-        operation: impl Fn(Session) -> F,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<(T, Changes), Fault>>,
-    {
-        let mut unknown = UnknownOutcomes { announcer: &self.announcer, attempts: AtomicU32::new(0) };
-        let outcome = self
-            .run(name, |session| {
-                unknown.attempts.fetch_add(1, Ordering::Relaxed);
-                operation(session)
-            })
-            .await;
-        // The outcome is known if there was a single attempt and its connection was not lost.
-        if *unknown.attempts.get_mut() == 1 && !matches!(outcome, Err(StoreError::Unavailable(_))) {
-            *unknown.attempts.get_mut() = 0;
-        }
-        drop(unknown);
-        let (value, changes) = outcome?;
-        self.announcer.announce(changes);
-        Ok(value)
-    }
-
     fn now(&self) -> Timestamp {
         self.context.env.clock.now()
     }

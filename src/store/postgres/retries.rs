@@ -6,7 +6,7 @@ use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::StoreError;
-use super::super::rules::measure;
+use super::super::engine::measure;
 use super::connect::Session;
 use super::fault::Fault;
 use crate::env::Env;

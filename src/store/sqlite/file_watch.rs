@@ -1,7 +1,7 @@
-//! Notices when another program removes, replaces or overwrites the open database.
+//! Detects that another program has removed, replaced or overwritten the open database.
 //!
-//! `SQLite` does not notice it. A commit to a removed file succeeds, but its rows are lost when the process ends. So the writer
-//! checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few system calls:
+//! `SQLite` does not detect such a change. A commit to a removed file succeeds, but its rows are lost when the process ends. So the
+//! writer checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few system calls:
 //!
 //! - The names of the database, of its log (`-wal`) and of its index (`-shm`) still lead to the files that are open.
 //! - The size and the modification time of the database only change with a checkpoint, and each checkpoint changes the index.
@@ -37,7 +37,7 @@ pub(super) type Loss = Arc<OnceLock<FileFault>>;
 /// Reason why a commit may be lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FileFault {
-    /// A name leads nowhere.
+    /// A file of this name does not exist.
     #[error("{} was removed while the gateway was using it", .0.display())]
     Removed(PathBuf),
     /// A name leads to another file.
@@ -93,9 +93,9 @@ struct LogIndex {
     frames: u32,
     /// Checksum of the last frame, which depends on all frames before it.
     checksum: [u32; 2],
-    /// The first salt counts the restarts of the log, the second one is random.
+    /// The first salt counts the restarts of the log. The second salt is random.
     salts: [u32; 2],
-    /// Number of frames that checkpoints have copied to the database, and that they have begun to copy.
+    /// Number of frames that checkpoints have copied to the database, and number of frames that they have begun to copy.
     copied: [u32; 2],
 }
 
@@ -125,7 +125,7 @@ impl LogIndex {
         (self.salts, self.copied) != (before.salts, before.copied)
     }
 
-    /// Whether `SQLite` may have changed the index from `before` to this.
+    /// Whether a change of the index from `before` to this one can come from `SQLite`.
     fn follows(&self, before: &Self) -> bool {
         let is_later = |now: u32, before: u32| now.wrapping_sub(before) < 1 << 31;
         if self.page_size != before.page_size || !is_later(self.commits, before.commits) {
@@ -181,7 +181,7 @@ impl FileWatch {
         Arc::clone(&self.index.1)
     }
 
-    /// Returns the place of the loss.
+    /// Returns the shared value that records a loss.
     pub(super) fn loss(&self) -> Loss {
         Arc::clone(&self.loss)
     }

@@ -18,6 +18,7 @@ mod file;
 mod file_watch;
 mod list_reader;
 mod listings;
+mod open;
 mod open_error;
 #[cfg(test)]
 mod plans;
@@ -31,24 +32,23 @@ mod word_search;
 mod writer;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::broadcast;
 
-use self::file::{configure, migrate, open_exclusive};
-use self::file_watch::FileWatch;
 use self::readers::{Interruption, Readers};
 use self::writer::{Done, Writer};
-use super::rules::{Engine, Rule, measure};
-use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
+use super::engine::{Engine, measure};
+use super::rules::Rule;
+use super::scan_limits::{ScanLimits, ScanPermit};
 use super::selection::ReceiverCursors;
 use super::{
-    CHANGE_BACKLOG, Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery,
-    Resources, Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
+    Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
+    Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
@@ -61,20 +61,12 @@ pub use self::file::inspect;
 pub use self::open_error::SqliteOpenError;
 pub(super) use self::source::Source;
 
-/// Number of read-only connections. Each has a page cache, and more connections do not make one file faster. Those that scans
-/// do not use are for cheap reads.
-const READERS: usize = 8;
-/// Limits of lists, searches and statistics.
-const SCANS: ScanShares = ScanShares { total: 4, per_tenant: 2, waiting: 16 };
-/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so that many reads wait.
-const FEED_SCANS: ScanShares = ScanShares { total: 2, per_tenant: 2, waiting: 100_000 };
-
 /// A store in one file.
 pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     readers: Readers,
-    /// Closed after the connections, see [`FileWatch`].
+    /// Closed after the connections, see [`FileWatch`](file_watch::FileWatch).
     _index: Arc<File>,
     changes: broadcast::Sender<Change>,
     scans: ScanLimits,
@@ -83,85 +75,6 @@ pub struct SqliteStore {
     cursors: Arc<Mutex<ReceiverCursors>>,
     /// Lock that is held as long as the store exists; `None` for a store that is attached beside a gateway.
     _lock: Option<File>,
-}
-
-impl SqliteStore {
-    /// Opens or creates the file, migrates its schema, and releases the leases of a process that died.
-    ///
-    /// # Errors
-    /// [`SqliteOpenError`] says which step failed.
-    pub fn open(path: &Path, context: StoreContext) -> Result<Self, SqliteOpenError> {
-        let (mut connection, lock) = open_exclusive(path)?;
-        copy_marker::remove(&connection, path)?;
-        migrate_and_release(&mut connection, path, context.env.clock.now())?;
-        Self::build(path, connection, Some(lock), context)
-    }
-
-    /// Opens a file that a gateway may be using, for short transactions beside that gateway. The gateway gets no announcement of
-    /// their changes. The file must exist and have the present schema.
-    ///
-    /// # Errors
-    /// [`SqliteOpenError`] if the file cannot be used.
-    pub fn attach(path: &Path, context: StoreContext) -> Result<Self, SqliteOpenError> {
-        let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
-        let existing = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, existing).map_err(sqlite)?;
-        configure(&connection).map_err(sqlite)?;
-        file::check_present(&connection, path)?;
-        Self::build(path, connection, None, context)
-    }
-
-    fn build(
-        path: &Path,
-        connection: Connection,
-        lock: Option<File>,
-        context: StoreContext,
-    ) -> Result<Self, SqliteOpenError> {
-        let sqlite = |source| SqliteOpenError::Sqlite { path: path.to_owned(), source };
-        let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let readers = (0..READERS)
-            .map(|_| {
-                let reader = Connection::open_with_flags(path, read_only)?;
-                reader.busy_timeout(Duration::from_secs(5))?;
-                reader.set_prepared_statement_cache_capacity(32);
-                reader.execute_batch(word_search::TERMS_TABLE)?;
-                Ok(reader)
-            })
-            .collect::<Result<_, rusqlite::Error>>()
-            .map_err(sqlite)?;
-        // The first read opens the log and its index.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(sqlite)?;
-        let io = |source| SqliteOpenError::Io { path: path.to_owned(), source };
-        let watch = FileWatch::start(path, Arc::clone(&context.env.metrics)).map_err(io)?;
-        let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
-        let (readers, index) = (Readers::new(readers, watch.loss()), watch.index_file());
-        let writer = Writer::start(connection, watch, changes.clone()).map_err(io)?;
-        Ok(Self {
-            path: path.to_owned(),
-            writer,
-            readers,
-            _index: index,
-            changes,
-            scans: ScanLimits::new(SCANS, &context.env.metrics),
-            feed_scans: ScanLimits::new(FEED_SCANS, &context.env.metrics),
-            context: Arc::new(context),
-            cursors: Arc::default(),
-            _lock: lock,
-        })
-    }
-}
-
-/// Migrates the schema, and releases all leases. The file belongs to this process, so the processes that held the
-/// leases have ended.
-fn migrate_and_release(
-    connection: &mut Connection,
-    path: &Path,
-    now: Timestamp,
-) -> Result<(), SqliteOpenError> {
-    migrate(connection, path)?;
-    claims::release_all(connection, now)
-        .and_then(|()| claims::release_keys(connection, now))
-        .map_err(|source| SqliteOpenError::Sqlite { path: path.to_owned(), source })
 }
 
 impl SqliteStore {

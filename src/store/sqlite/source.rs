@@ -8,9 +8,10 @@ use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::StoreError;
 use super::super::tables::{Cell, Cells, ColumnKind, Table};
+use super::SqliteOpenError;
 use super::copy_marker::{self, CopyMarker};
 use super::file::open_exclusive;
-use super::{SqliteOpenError, migrate_and_release};
+use super::open::migrate_and_release;
 use crate::domain::clock::Timestamp;
 
 /// Limits of a batch. The row that reaches one of them is the last one.

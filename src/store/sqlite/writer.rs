@@ -27,7 +27,7 @@ const MAX_WAITING: usize = 1024;
 
 /// Interval of the checks of the files while there are no jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of frames in the log from which a checkpoint copies them to the database.
+/// Number of frames in the log that starts a checkpoint, which copies the frames to the database.
 const CHECKPOINT_FRAMES: u32 = 1000;
 
 /// Reason why a group is not durable.
@@ -174,7 +174,7 @@ impl Groups {
         }
     }
 
-    /// Waits for a job. Returns `Some(None)` if the files must be checked before one arrives.
+    /// Waits for a job. Returns `Some(None)` if the files must be checked before a job arrives.
     fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
         runtime
             .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
@@ -200,7 +200,7 @@ impl Groups {
             next = if has_room { self.waiting.try_recv().ok() } else { None };
         }
         let committed = commit(&lock(&self.connection)).map_err(|error| CommitError::Sqlite(Arc::new(error)));
-        // The check also follows a failed commit, because it remembers the state of the files.
+        // The check also runs after a failed commit, because it records the state of the files.
         let checked = self.watch.check().map_err(CommitError::File);
         let committed = committed.and(checked);
         if committed.is_ok() {
