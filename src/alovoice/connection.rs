@@ -28,7 +28,7 @@ pub async fn check_connection(base_url: &Url, network: &Network) -> Result<(), T
     }
 }
 
-/// Returns a URL that changes nothing and needs no token.
+/// Returns the URL of [`PATH`] at the vendor. A request for it changes nothing and needs no token.
 pub(super) fn harmless_url(base_url: &Url) -> Url {
     let mut url = base_url.clone();
     if let Ok(mut path) = url.path_segments_mut() {

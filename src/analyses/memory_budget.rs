@@ -1,8 +1,7 @@
 //! A budget of memory for the data of callers, in total and per tenant.
 //!
-//! A request takes a permit before it reads data, and holds the permit until it no longer needs the data: until a body is
-//! processed, or until an answer is sent. A tenant can use at most its share of the budget, so the other tenants always
-//! have the rest.
+//! A request takes a permit before it reads data. It holds the permit until a body is processed, or until an answer is sent. A
+//! tenant can use at most its share of the budget, so the other tenants always have the rest.
 //!
 //! While the budget is used up, a request waits for a permit. After a wait has timed out, further requests of the tenant are
 //! refused at once until a permit of the tenant is returned. So clients that make no progress do not cause long waits for other

@@ -77,7 +77,7 @@ struct State {
     steps: i64,
     /// Moment of the latest jump of the reference. Earlier readings of the vendor's clock are outdated.
     jumped_at: Instant,
-    /// Moment of the start.
+    /// Moment at which this worker started.
     started_at: Instant,
     /// Moment of the latest request for the vendor's time.
     asked_at: Option<Instant>,
@@ -241,8 +241,8 @@ impl ClockKeeper {
         self.env.metrics.clock_in_doubt.set(is_in_doubt.into());
     }
 
-    /// Asks the vendor for its time: at once while the clock is in doubt, and after [`ASK_INTERVAL`] while the vendor's other
-    /// answers have not confirmed the clock.
+    /// Asks the vendor for its time at most once per [`ASK_INTERVAL`]. While the clock is in doubt, the first request is sent at
+    /// once. Otherwise requests are sent only until the vendor's answers have confirmed the clock.
     fn ask(&self, state: &mut State, tasks: &TaskTracker) {
         let is_in_doubt = state.announced.is_some();
         let latest = if is_in_doubt { state.asked_at } else { state.asked_at.max(Some(state.started_at)) };

@@ -104,9 +104,9 @@ impl Work {
         }
     }
 
-    /// Returns the `ETag` for a conditional poll now, or `None` if the poll must be unconditional. A vendor's `ETag` may stay although
-    /// the answer changes, so these polls have no condition: every fourth poll of a round, the last poll before the deadline, polls
-    /// that a caller requested, and the poll for late tags if the first poll of the round found the result.
+    /// Returns the `ETag` for a conditional poll at `now`, or `None` if the poll must be unconditional. The vendor's `ETag` may stay
+    /// the same when the answer changes. So these polls are unconditional: every fourth poll of a round, the last poll before the
+    /// deadline, polls that a caller requested, and the poll for late tags if the first poll of the round found the result.
     pub fn condition(&self, policy: &PollingPolicy, now: Timestamp) -> Option<&str> {
         let is_last = now >= self.started_at + policy.deadline;
         let is_unconditional = match self.stage {

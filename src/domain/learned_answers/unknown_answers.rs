@@ -46,7 +46,7 @@ impl UnknownAnswers {
     const ENOUGH_PROBES: u32 = 2;
     /// Maximum number of answers.
     const MAX: usize = 2;
-    /// Maximum difference between the clocks of replicas. A time that lies further in the future comes from a wrong clock.
+    /// Maximum difference between the clocks of replicas. A time further in the future comes from a wrong clock.
     const MAX_SKEW: Duration = Duration::from_mins(1);
 
     pub(super) const fn nothing() -> Self {

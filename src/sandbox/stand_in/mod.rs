@@ -74,7 +74,7 @@ pub struct FixedAnswer {
     pub status: u16,
     /// The header `Content-Type`.
     pub content_type: &'static str,
-    /// More headers.
+    /// Additional headers of the answer.
     pub headers: Vec<(&'static str, String)>,
     /// The body, byte for byte.
     pub body: Bytes,

@@ -19,7 +19,7 @@ use crate::domain::search::{SearchQuery, Term};
 
 /// Maximum number of analyses that one statement examines.
 const MAX_WINDOW: usize = 8192;
-/// Maximum estimated number of calls with a prefix for which the index of words is used.
+/// Maximum number of calls with a prefix, as the planner estimates it, for which the index of words is used.
 const MAX_ESTIMATED: f64 = 20_000.0;
 
 /// Reads one page.
@@ -128,10 +128,11 @@ impl PostgresListReader<'_> {
         Ok(None)
     }
 
-    /// Returns the terms of a search for its index; none if they would not exclude any call of the tenant.
+    /// Returns the terms of a search that the index of words can find. Returns no terms if they do not exclude any call of the
+    /// tenant.
     ///
-    /// A prefix of frequent words is left out: PostgreSQL collects all calls with one of these words first, and cannot
-    /// be interrupted while it does so.
+    /// A prefix of frequent words is not among the terms. PostgreSQL would first collect all calls with one of these words, and
+    /// it cannot be interrupted meanwhile.
     async fn selective_terms(&self, search: &SearchQuery) -> Result<Vec<Term>, Fault> {
         let mut terms = Vec::new();
         for term in search.terms(self.tenant) {
@@ -143,7 +144,8 @@ impl PostgresListReader<'_> {
         Ok(if terms.len() > 1 { terms } else { Vec::new() })
     }
 
-    /// Whether many calls have one of the words of a term, as the planner estimates by its statistics of frequent words.
+    /// Whether many calls have one of the words of a term. The number is an estimate of the planner, from its statistics of frequent
+    /// words.
     async fn is_frequent(&self, term: &Term) -> Result<bool, Fault> {
         let query = expression(std::slice::from_ref(term));
         let explain = format!(

@@ -86,7 +86,7 @@ fn id(file: &Metadata) -> FileId {
 /// The part of the index that describes the log. Numbers have the byte order of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LogIndex {
-    /// Counts commits.
+    /// Number of commits to the log.
     commits: u32,
     page_size: u32,
     /// The number of valid frames in the log.

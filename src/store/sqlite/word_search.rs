@@ -27,8 +27,8 @@ const MAX_LOOKUPS: usize = 200;
 pub(super) struct WordSearch<'a> {
     tenant: &'a TenantId,
     query: &'a SearchQuery,
-    /// The search in the query language of FTS5, for all rows: expanded if the expansion has all words, because FTS5 is slow for
-    /// prefixes.
+    /// The search of all rows in the query language of FTS5. Prefixes are expanded if the expansion has all words, because FTS5 is
+    /// slow for prefixes.
     pub(super) everywhere: String,
     /// The search with expanded prefixes. Calls with these words match.
     sufficient: Option<String>,
@@ -66,7 +66,7 @@ impl RangeMatches {
 }
 
 impl<'a> WordSearch<'a> {
-    /// Prepares a search. Returns `None` if no call matches, because no word has one of its prefixes.
+    /// Prepares a search. Returns `None` if no call can match, because a prefix has no words.
     pub(super) fn prepare(
         connection: &Connection,
         tenant: &'a TenantId,
