@@ -9,6 +9,7 @@ use url::Url;
 
 use super::answer::{is_acceptance, without_token};
 use super::body_budget::{BodyBudget, BodyPermit, deadline};
+use super::connection::harmless_url;
 use super::error_body::{content_type_of, is_refusal, words_of_body, words_of_error};
 use super::exchange::Exchange;
 use super::faults::{
@@ -20,6 +21,7 @@ use super::recordings::{Recording, RecordingRequest, Recordings};
 use super::vendor_time::VendorTime;
 use crate::config::VendorSettings;
 use crate::domain::analysis::FaultCode;
+use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::lifecycle::{SubmitOutcome, VendorFault};
 use crate::domain::retries::parse_retry_after;
@@ -258,6 +260,20 @@ impl VendorClient {
             body.extend_from_slice(chunk);
         }
         Ok((without_token(body.freeze(), token), permit))
+    }
+
+    /// Returns the vendor's current time, from an answer that arrived at `since` or later.
+    pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
+        self.time.now(since)
+    }
+
+    /// Sends the vendor a request without a token, to read the time in the answer.
+    pub async fn ask_time(&self) {
+        let began = Instant::now();
+        match self.http.head(harmless_url(&self.base_url)).send().await {
+            Ok(response) => self.time.read(response.headers(), began),
+            Err(error) => tracing::warn!(error = %error.without_url(), "failed to read the vendor's time"),
+        }
     }
 }
 

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use reqwest::header::{AGE, DATE, HeaderMap};
 
-use super::client::VendorClient;
-use super::connection::harmless_url;
 use crate::domain::clock::Timestamp;
 
 /// Maximum duration of a request whose answer is used. The header may be as old as the request.
@@ -29,7 +27,7 @@ impl VendorTime {
     }
 
     /// Returns the vendor's current time, from an answer that arrived at `since` or later.
-    fn now(&self, since: Instant) -> Option<Timestamp> {
+    pub(super) fn now(&self, since: Instant) -> Option<Timestamp> {
         let reading = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.filter(|(_, at)| *at >= since).map(|(time, at)| time + at.elapsed())
     }
@@ -41,22 +39,6 @@ fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(text(DATE)?).ok()?.duration_since(UNIX_EPOCH).ok()?;
     let age = text(AGE).and_then(|age| age.trim().parse().ok()).unwrap_or(0);
     Some(Timestamp::from_millis(0) + date + Duration::from_secs(age) + HALF_SECOND)
-}
-
-impl VendorClient {
-    /// Returns the vendor's current time, from an answer that arrived at `since` or later.
-    pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
-        self.time.now(since)
-    }
-
-    /// Sends the vendor a request without a token, to read the time in the answer.
-    pub async fn ask_time(&self) {
-        let began = Instant::now();
-        match self.http.head(harmless_url(&self.base_url)).send().await {
-            Ok(response) => self.time.read(response.headers(), began),
-            Err(error) => tracing::warn!(error = %error.without_url(), "failed to read the vendor's time"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!    outage of all gateways is a jump too.
 //! 3. The doubt ends when the reference agrees with the gateway's clock again. Nothing was changed.
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
-//!    [`Confirmation`]: the vendor's `Date`, an operator, or [`OBSERVATION`], during which the jump stayed the same and no witness
+//!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or [`OBSERVATION`], during which the jump stayed the same and no witness
 //!    supported the gateway's clock. After an outage of at most [`OUTAGE`] a step needs no witness.
 //! 5. A **witness** supports the clock that it is closer to, if they differ by at most [`AGREEMENT`]. Witnesses are the vendor's
 //!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the server's
@@ -22,7 +22,7 @@
 //!
 //! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of it, even after
 //! an outage of weeks. Only retention deletes data, and it stays paused for a while after a step
-//! ([`Confirmation::retention_pause`]).
+//! ([`JumpConfirmation::retention_pause`]).
 
 use std::time::Duration;
 
@@ -61,11 +61,11 @@ pub struct StoredClock {
 
 impl StoredClock {
     /// Returns the state after a step.
-    pub fn stepped(self, step: ClockStep, confirmation: Confirmation) -> Self {
+    pub fn stepped(self, step: ClockStep, confirmation: JumpConfirmation) -> Self {
         let retention_after = match confirmation {
-            Confirmation::Operator => step.to,
+            JumpConfirmation::Operator => step.to,
             // A pause in progress keeps its remaining time.
-            Confirmation::ShortOutage if self.retention_after > step.from => {
+            JumpConfirmation::ShortOutage if self.retention_after > step.from => {
                 self.retention_after.plus_millis(step.shift_millis())
             }
             _ => step.to + confirmation.retention_pause(),
@@ -73,7 +73,7 @@ impl StoredClock {
         Self {
             at: step.to,
             steps: self.steps + 1,
-            is_anchored: confirmation != Confirmation::NewStore,
+            is_anchored: confirmation != JumpConfirmation::NewStore,
             retention_after,
             confirmed: None,
         }
@@ -113,7 +113,7 @@ impl Doubt {
 
 /// The reason to accept a jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confirmation {
+pub enum JumpConfirmation {
     /// The vendor's clock agrees with the reference.
     Vendor,
     /// An operator confirmed the time.
@@ -126,7 +126,7 @@ pub enum Confirmation {
     NewStore,
 }
 
-impl Confirmation {
+impl JumpConfirmation {
     /// The name of the reason in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -150,13 +150,13 @@ impl Confirmation {
 
 /// The result of a comparison of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ClockVerdict {
     /// The clocks agree. The gateway's clock follows the reference gradually.
     Agreement,
     /// The gateway's clock ignores the reference.
     Doubt(Doubt),
     /// The gateway's clock takes the time of the reference.
-    Step(ClockStep, Confirmation),
+    Step(ClockStep, JumpConfirmation),
 }
 
 /// Compares the clocks of a process, see the [rule](self).
@@ -201,7 +201,7 @@ impl ClockGuard {
     }
 
     /// Compares the clocks. The caller carries out a step and calls [`reset`](Self::reset).
-    pub fn observe(&mut self, readings: &Readings) -> Verdict {
+    pub fn observe(&mut self, readings: &Readings) -> ClockVerdict {
         let Readings { own, reference, vendor, machine, confirmed } = *readings;
         let is_first = std::mem::take(&mut self.is_first);
         let difference = reference.millis_after(own);
@@ -215,7 +215,7 @@ impl ClockGuard {
         let doubt = Doubt { since, difference_millis: difference };
         self.doubt = Some(doubt);
         if reference < EARLIEST {
-            return Verdict::Doubt(doubt);
+            return ClockVerdict::Doubt(doubt);
         }
         let supports_own =
             |witness: Option<Timestamp>| witness.is_some_and(|witness| supports(witness, own, reference));
@@ -224,27 +224,27 @@ impl ClockGuard {
             self.observed_from = own;
         }
         let confirmation = if confirmed.is_some_and(|at| is_within(at, reference, CONFIRMATION_VALIDITY)) {
-            Confirmation::Operator
+            JumpConfirmation::Operator
         } else if is_contradicted {
-            return Verdict::Doubt(doubt);
+            return ClockVerdict::Doubt(doubt);
         } else if !self.is_anchored {
-            Confirmation::NewStore
+            JumpConfirmation::NewStore
         } else if vendor.is_some_and(|vendor| supports(vendor, reference, own)) {
-            Confirmation::Vendor
+            JumpConfirmation::Vendor
         } else if is_first && difference > 0 && reference.since(own) <= OUTAGE {
-            Confirmation::ShortOutage
+            JumpConfirmation::ShortOutage
         } else if own.since(self.observed_from) >= OBSERVATION {
-            Confirmation::Observation
+            JumpConfirmation::Observation
         } else {
-            return Verdict::Doubt(doubt);
+            return ClockVerdict::Doubt(doubt);
         };
         let since = self.is_anchored.then_some(since);
-        Verdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
+        ClockVerdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
     }
 
     /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before it is anchored, a witness that disagrees causes
     /// doubt too.
-    fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> Verdict {
+    fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> ClockVerdict {
         if self.doubt.take().is_some() && self.is_anchored {
             self.observed_from = own;
         }
@@ -256,9 +256,9 @@ impl ClockGuard {
         match disagreeing {
             Some(witness) if !self.is_anchored => {
                 let difference_millis = witness.millis_after(own);
-                Verdict::Doubt(Doubt { since: self.observed_from, difference_millis })
+                ClockVerdict::Doubt(Doubt { since: self.observed_from, difference_millis })
             }
-            _ => Verdict::Agreement,
+            _ => ClockVerdict::Agreement,
         }
     }
 }

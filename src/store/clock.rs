@@ -12,7 +12,7 @@ use super::time_corrections::{limit_times, shift_times};
 use super::values::{Row, values};
 use super::{Change, StoreError};
 use crate::domain::clock::{ClockStep, SteadyClock, Timestamp};
-use crate::domain::clock_guard::{Confirmation, StoredClock};
+use crate::domain::clock_guard::{JumpConfirmation, StoredClock};
 
 /// The clock in the store.
 #[async_trait]
@@ -32,7 +32,7 @@ pub trait ClockStore: Send + Sync {
         &self,
         clock: Arc<SteadyClock>,
         step: ClockStep,
-        confirmation: Confirmation,
+        confirmation: JumpConfirmation,
         steps: i64,
     ) -> Result<Option<usize>, StoreError>;
 
@@ -58,7 +58,7 @@ impl<E: Engine> ClockStore for E {
         &self,
         clock: Arc<SteadyClock>,
         step: ClockStep,
-        confirmation: Confirmation,
+        confirmation: JumpConfirmation,
         steps: i64,
     ) -> Result<Option<usize>, StoreError> {
         self.transact(StepClock { clock, step, confirmation, steps }).await
@@ -145,7 +145,7 @@ impl Rule for RecordClock {
 struct StepClock {
     clock: Arc<SteadyClock>,
     step: ClockStep,
-    confirmation: Confirmation,
+    confirmation: JumpConfirmation,
     steps: i64,
 }
 

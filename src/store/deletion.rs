@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::analysis_rows::CallKey;
+use super::deletion_batches::DeletedBatch;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::upkeep::DeletedBatch;
 use super::values::values;
 use super::{Change, StoreError, idempotency};
 use crate::domain::audit::{Actor, AuditedAction};

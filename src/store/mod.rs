@@ -27,6 +27,7 @@ mod claims;
 mod clock;
 pub mod copy;
 mod deletion;
+mod deletion_batches;
 mod deliveries;
 mod delivery_rows;
 mod engine;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use super::StoreError;
 use super::claims::Queue;
 use super::deletion::{DeleteExpired, DeleteRecords};
+use super::deletion_batches::delete_in_batches;
 use super::engine::Engine;
-use super::rules::Rule;
 use super::webhook_deletion::PurgeWebhook;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -103,39 +103,6 @@ impl<E: Engine> RetentionStore for E {
     ) -> Result<usize, StoreError> {
         self.transact(DeleteRecords { before, limit }).await
     }
-}
-
-/// The outcome of a transaction that deletes a batch.
-pub(super) struct DeletedBatch {
-    /// Number of deleted rows.
-    pub(super) rows: usize,
-    /// Duration of the deletion, without the commit.
-    pub(super) took: Duration,
-}
-
-/// Number of rows of each kind in the first batch.
-const FIRST_BATCH: usize = 4;
-/// Duration of a batch above which the next batch is smaller. On `SQLite` all other writes wait for a batch.
-const LONG_BATCH: Duration = Duration::from_millis(20);
-
-/// Deletes up to `limit` rows of each kind. The deletion of a row takes from microseconds to many milliseconds, so the size of the
-/// batches adapts. Other transactions run between them.
-async fn delete_in_batches<R: Rule<Output = DeletedBatch>>(
-    engine: &impl Engine,
-    limit: usize,
-    batch: impl Fn(usize) -> R + Send,
-) -> Result<usize, StoreError> {
-    let (mut deleted, mut size) = (0, FIRST_BATCH);
-    while deleted < limit {
-        size = size.min(limit - deleted);
-        let DeletedBatch { rows, took } = engine.transact(batch(size)).await?;
-        deleted += rows;
-        if rows < size {
-            break;
-        }
-        size = if took > LONG_BATCH { (size / 2).max(1) } else { size * 2 };
-    }
-    Ok(deleted)
 }
 
 /// Statistics for the metrics.

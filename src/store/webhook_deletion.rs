@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use super::deletion_batches::DeletedBatch;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::upkeep::DeletedBatch;
 use super::values::values;
 use super::{StoreError, subscriptions};
 use crate::domain::ids::{TenantId, WebhookId};

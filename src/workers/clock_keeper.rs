@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::alovoice::VendorClient;
 use crate::domain::clock::{Clock, ClockStep, SteadyClock, Timestamp, direction};
-use crate::domain::clock_guard::{ClockGuard, Confirmation, Doubt, Readings, StoredClock, Verdict};
+use crate::domain::clock_guard::{ClockGuard, ClockVerdict, Doubt, JumpConfirmation, Readings, StoredClock};
 use crate::domain::clock_status::ClockStatus;
 use crate::domain::retries::RetrySchedule;
 use crate::env::Env;
@@ -134,12 +134,12 @@ impl ClockKeeper {
         let readings = self.read(state, stored.confirmed);
         let verdict = state.guard.observe(&readings);
         let doubt = match verdict {
-            Verdict::Agreement => {
+            ClockVerdict::Agreement => {
                 self.clocks.own.follow(readings.reference, self.clocks.gradual);
                 None
             }
-            Verdict::Doubt(doubt) => Some(doubt),
-            Verdict::Step(step, confirmation) => {
+            ClockVerdict::Doubt(doubt) => Some(doubt),
+            ClockVerdict::Step(step, confirmation) => {
                 if !self.step(state, step, confirmation).await? {
                     // Another replica was faster; the next comparison adopts its step.
                     return Ok(());
@@ -184,19 +184,19 @@ impl ClockKeeper {
         &self,
         state: &mut State,
         step: ClockStep,
-        confirmation: Confirmation,
+        confirmation: JumpConfirmation,
     ) -> Result<bool, StoreError> {
         let (began, own) = (Instant::now(), self.clocks.own.clone());
         let outcome = self.store.step_clock_across_tenants(own, step, confirmation, state.steps).await;
         match outcome {
             Ok(Some(rows)) => {
                 state.steps += 1;
-                state.guard.reset(step.to, confirmation != Confirmation::NewStore);
+                state.guard.reset(step.to, confirmation != JumpConfirmation::NewStore);
                 state.jumped_at = Instant::now();
                 state.limit_at = Some(Instant::now() + STEP_LAG);
                 let (seconds, confirmed_by) = (step.shift_millis() / 1000, confirmation.as_str());
                 let ClockStep { from, to, .. } = step;
-                if confirmation == Confirmation::ShortOutage {
+                if confirmation == JumpConfirmation::ShortOutage {
                     tracing::info!(%from, %to, seconds, rows, "no gateway ran for a while: deadlines moved");
                 } else {
                     self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();

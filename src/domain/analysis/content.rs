@@ -33,14 +33,26 @@ impl AnalysisResult {
     /// result that a caller has requested may have somewhat less content.
     pub fn lacks_most_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
-        let is_less =
-            2 * now.turns < before.turns || 2 * now.text < before.text || 2 * now.tags < before.tags;
-        is_less.then_some(MissingContent { now, before })
+        (now.is_less_than_half_the_talk(&before) || 2 * now.tags < before.tags)
+            .then_some(MissingContent { now, before })
+    }
+
+    /// Returns what is missing if this result has less than half of the turns or of the text of the earlier one. A new analysis may
+    /// well find other tags.
+    pub fn lacks_most_talk_of(&self, earlier: &Self) -> Option<MissingContent> {
+        let (now, before) = (self.amount(), earlier.amount());
+        now.is_less_than_half_the_talk(&before).then_some(MissingContent { now, before })
     }
 
     fn amount(&self) -> Amount {
         let text = self.transcript.iter().map(|turn| turn.text.len()).sum();
         Amount { turns: self.transcript.len(), tags: self.tags.len(), text }
+    }
+}
+
+impl Amount {
+    const fn is_less_than_half_the_talk(&self, before: &Self) -> bool {
+        2 * self.turns < before.turns || 2 * self.text < before.text
     }
 }
 

@@ -18,14 +18,14 @@ fn readings(own: Timestamp, reference: Timestamp) -> Readings {
 }
 
 /// Compares the clocks after a jump, `after` later.
-fn later(guard: &mut ClockGuard, after: Duration, jump: i64) -> Verdict {
+fn later(guard: &mut ClockGuard, after: Duration, jump: i64) -> ClockVerdict {
     guard.observe(&readings(NOW + after, (NOW + after).plus_millis(jump)))
 }
 
-fn confirmation(verdict: Verdict) -> Option<Confirmation> {
+fn confirmation(verdict: ClockVerdict) -> Option<JumpConfirmation> {
     match verdict {
-        Verdict::Step(_, confirmation) => Some(confirmation),
-        Verdict::Agreement | Verdict::Doubt(_) => None,
+        ClockVerdict::Step(_, confirmation) => Some(confirmation),
+        ClockVerdict::Agreement | ClockVerdict::Doubt(_) => None,
     }
 }
 
@@ -33,11 +33,11 @@ fn confirmation(verdict: Verdict) -> Option<Confirmation> {
 fn a_jump_that_returns_changes_nothing() {
     for jump in [400 * DAY, 2 * DAY, -2 * DAY, 12_000] {
         let mut guard = anchored();
-        assert_eq!(later(&mut guard, Duration::ZERO, 0), Verdict::Agreement);
+        assert_eq!(later(&mut guard, Duration::ZERO, 0), ClockVerdict::Agreement);
         let doubt = Doubt { since: NOW + TOLERANCE, difference_millis: jump };
-        assert_eq!(later(&mut guard, TOLERANCE, jump), Verdict::Doubt(doubt));
-        assert_eq!(later(&mut guard, TOLERANCE * 2, jump), Verdict::Doubt(doubt));
-        assert_eq!(later(&mut guard, TOLERANCE * 3, 0), Verdict::Agreement);
+        assert_eq!(later(&mut guard, TOLERANCE, jump), ClockVerdict::Doubt(doubt));
+        assert_eq!(later(&mut guard, TOLERANCE * 2, jump), ClockVerdict::Doubt(doubt));
+        assert_eq!(later(&mut guard, TOLERANCE * 3, 0), ClockVerdict::Agreement);
     }
 }
 
@@ -46,11 +46,11 @@ fn a_start_continues_from_the_stored_time() {
     for jump in [400 * DAY, 2 * DAY, -26 * 365 * DAY] {
         let (mut guard, own) = ClockGuard::start(Some(stored(NOW)), NOW.plus_millis(jump));
         assert_eq!(own, NOW);
-        assert!(matches!(later(&mut guard, Duration::ZERO, jump), Verdict::Doubt(_)), "{jump}");
+        assert!(matches!(later(&mut guard, Duration::ZERO, jump), ClockVerdict::Doubt(_)), "{jump}");
     }
     let (mut guard, own) = ClockGuard::start(Some(stored(NOW)), NOW.plus_millis(9_000));
     assert_eq!(own, NOW.plus_millis(9_000));
-    assert_eq!(guard.observe(&readings(own, own)), Verdict::Agreement);
+    assert_eq!(guard.observe(&readings(own, own)), ClockVerdict::Agreement);
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn a_short_outage_is_plausible_unless_the_machine_contradicts() {
     let start = || ClockGuard::start(Some(stored(NOW)), NOW + OUTAGE).0;
     let step = ClockStep { since: Some(NOW), from: NOW, to: NOW + OUTAGE };
     let verdict = start().observe(&readings(NOW, NOW + OUTAGE));
-    assert_eq!(verdict, Verdict::Step(step, Confirmation::ShortOutage));
+    assert_eq!(verdict, ClockVerdict::Step(step, JumpConfirmation::ShortOutage));
     let machine = Some(NOW + Duration::from_secs(1));
     let verdict = start().observe(&Readings { machine, ..readings(NOW, NOW + OUTAGE) });
-    assert!(matches!(verdict, Verdict::Doubt(_)), "{verdict:?}");
+    assert!(matches!(verdict, ClockVerdict::Doubt(_)), "{verdict:?}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn the_vendor_confirms_the_clock_that_it_is_closer_to() {
         for (vendor, expected) in [
             (own.plus_millis(2_000), None),
             (NOW.plus_millis(5 * 3600 * 1000), None),
-            (reference.plus_millis(-2_000), Some(Confirmation::Vendor)),
+            (reference.plus_millis(-2_000), Some(JumpConfirmation::Vendor)),
         ] {
             let verdict = guard.observe(&Readings { vendor: Some(vendor), ..readings(own, reference) });
             assert_eq!(confirmation(verdict), expected, "{jump} {vendor}");
@@ -94,7 +94,8 @@ fn a_jump_that_stays_the_same_is_accepted_after_the_observation() {
     let contradicted = Readings { machine: Some(at), ..readings(at, at.plus_millis(2 * DAY)) };
     assert_eq!(confirmation(guard.observe(&contradicted)), None);
     assert_eq!(confirmation(later(&mut guard, OBSERVATION * 3 - second, 2 * DAY)), None);
-    let Verdict::Step(step, Confirmation::Observation) = later(&mut guard, OBSERVATION * 3, 2 * DAY) else {
+    let ClockVerdict::Step(step, JumpConfirmation::Observation) = later(&mut guard, OBSERVATION * 3, 2 * DAY)
+    else {
         panic!("the jump is believed")
     };
     assert_eq!((step.since, step.shift_millis()), (Some(NOW + second), 2 * DAY));
@@ -106,7 +107,7 @@ fn an_operator_confirms_the_time_against_every_witness() {
     let (own, reference) = (NOW, NOW.plus_millis(DAY));
     let confirmed = Some(reference.plus_millis(-60_000));
     let readings = Readings { vendor: Some(own), machine: Some(own), confirmed, ..readings(own, reference) };
-    assert_eq!(confirmation(guard.observe(&readings)), Some(Confirmation::Operator));
+    assert_eq!(confirmation(guard.observe(&readings)), Some(JumpConfirmation::Operator));
     let outdated = Some(reference.plus_millis(-3600 * 1000));
     assert_eq!(confirmation(anchored().observe(&Readings { confirmed: outdated, ..readings })), None);
 }
@@ -115,7 +116,8 @@ fn an_operator_confirms_the_time_against_every_witness() {
 fn a_new_store_follows_a_jump_at_once_until_a_witness_agrees() {
     let (mut guard, own) = ClockGuard::start(None, NOW);
     assert_eq!((own, guard.is_anchored()), (NOW, false));
-    let Verdict::Step(step, Confirmation::NewStore) = later(&mut guard, Duration::ZERO, -400 * DAY) else {
+    let ClockVerdict::Step(step, JumpConfirmation::NewStore) = later(&mut guard, Duration::ZERO, -400 * DAY)
+    else {
         panic!("the jump is followed")
     };
     assert_eq!(step, ClockStep { since: None, from: NOW, to: NOW.plus_millis(-400 * DAY) });
@@ -123,12 +125,12 @@ fn a_new_store_follows_a_jump_at_once_until_a_witness_agrees() {
     let (mut guard, _) = ClockGuard::start(None, NOW);
     let vendor = Some(NOW.plus_millis(1_000));
     let verdict = guard.observe(&Readings { vendor, ..readings(NOW, NOW) });
-    assert_eq!((verdict, guard.is_anchored()), (Verdict::Agreement, true));
-    assert!(matches!(later(&mut guard, Duration::ZERO, DAY), Verdict::Doubt(_)));
+    assert_eq!((verdict, guard.is_anchored()), (ClockVerdict::Agreement, true));
+    assert!(matches!(later(&mut guard, Duration::ZERO, DAY), ClockVerdict::Doubt(_)));
 
     let (mut guard, _) = ClockGuard::start(None, NOW);
     let verdict = guard.observe(&Readings { vendor: Some(NOW.plus_millis(-DAY)), ..readings(NOW, NOW) });
-    assert_eq!(verdict, Verdict::Doubt(Doubt { since: NOW, difference_millis: -DAY }));
+    assert_eq!(verdict, ClockVerdict::Doubt(Doubt { since: NOW, difference_millis: -DAY }));
     later(&mut guard, OBSERVATION, 0);
     assert!(guard.is_anchored());
 }
@@ -142,10 +144,10 @@ fn a_time_before_any_gateway_is_never_accepted() {
         let after = Duration::from_hours(hours);
         let readings =
             Readings { vendor: Some(in_2000 + after), ..readings(EARLIEST + after, in_2000 + after) };
-        assert!(matches!(guard.observe(&readings), Verdict::Doubt(_)));
+        assert!(matches!(guard.observe(&readings), ClockVerdict::Doubt(_)));
     }
     let verdict = guard.observe(&readings(EARLIEST, NOW));
-    assert_eq!(confirmation(verdict), Some(Confirmation::NewStore), "the machine has its time again");
+    assert_eq!(confirmation(verdict), Some(JumpConfirmation::NewStore), "the machine has its time again");
 }
 
 /// One comparison of a simulation.
@@ -185,7 +187,7 @@ fn moments(longest: u64) -> impl Strategy<Value = Vec<Moment>> {
 /// Runs a gateway with a reference that jumps. Returns the error of the gateway's clock at each comparison, in milliseconds.
 fn simulate(moments: &[Moment], vendor_answers: bool) -> Vec<i64> {
     let (mut guard, mut own) = ClockGuard::start(Some(stored(NOW)), NOW);
-    assert_eq!(guard.observe(&readings(NOW, NOW)), Verdict::Agreement);
+    assert_eq!(guard.observe(&readings(NOW, NOW)), ClockVerdict::Agreement);
     let (mut time, mut error) = (NOW, 0);
     let mut errors = Vec::new();
     for moment in moments {
@@ -198,9 +200,9 @@ fn simulate(moments: &[Moment], vendor_answers: bool) -> Vec<i64> {
         }
         let vendor = (vendor_answers && moment.has_vendor).then_some(time);
         match guard.observe(&Readings { vendor, ..readings(own, reference) }) {
-            Verdict::Agreement => own = reference,
-            Verdict::Doubt(_) => {}
-            Verdict::Step(step, _) => {
+            ClockVerdict::Agreement => own = reference,
+            ClockVerdict::Doubt(_) => {}
+            ClockVerdict::Step(step, _) => {
                 assert_eq!((step.from, step.to), (own, reference));
                 own = reference;
                 guard.reset(own, true);
@@ -255,9 +257,9 @@ proptest! {
         prop_assume!(error.unsigned_abs() > 70_000);
         let wrong = NOW.plus_millis(error);
         let (mut guard, own) = ClockGuard::start(Some(stored(wrong)), wrong);
-        prop_assert_eq!(guard.observe(&readings(own, wrong)), Verdict::Agreement);
+        prop_assert_eq!(guard.observe(&readings(own, wrong)), ClockVerdict::Agreement);
         let (own, right) = (own + Duration::from_secs(after), NOW + Duration::from_secs(after));
         let verdict = guard.observe(&Readings { vendor: Some(right.plus_millis(900)), ..readings(own, right) });
-        prop_assert_eq!(confirmation(verdict), Some(Confirmation::Vendor));
+        prop_assert_eq!(confirmation(verdict), Some(JumpConfirmation::Vendor));
     }
 }

@@ -86,17 +86,13 @@ impl Analysis {
             return self.unconfirmed(work, Judgement::certain(Meaning::Ambiguous), None, context);
         }
         let since = work.accepted_at.unwrap_or(now);
-        let missing = context.current.and_then(|current| obtained.result.lacks_most_of(current));
-        if let Some(missing) = missing {
+        let is_early = now.since(since) < context.policy.empty_grace;
+        let missing = context.current.and_then(|current| obtained.result.lacks_most_talk_of(current));
+        if missing.is_some() && is_early {
             // During a reanalysis, the vendor shows a part of the new result.
-            let effect = if now.since(since) < context.policy.empty_grace {
-                self.wait(work, None, None, context)
-            } else {
-                self.fail(FailureCode::ResultUnreadable, missing.to_string(), now)
-            };
-            return Effect { discarded: Some(missing), ..effect };
+            return Effect { discarded: missing, ..self.wait(work, None, None, context) };
         }
-        if as_before && now.since(since) < context.policy.empty_grace {
+        if as_before && is_early {
             // During a reanalysis, the vendor still shows the old result.
             return self.wait(work, None, None, context);
         }

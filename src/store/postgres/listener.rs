@@ -29,7 +29,7 @@ use super::super::Change;
 use super::connect::{Connector, Session};
 use super::copy_record;
 use super::fault::Fault;
-use super::notices::{Echo, NoticeChannel};
+use super::notices::{NoticeChannel, NotificationEcho};
 use crate::domain::clock::Timestamp;
 
 /// Maximum time for which this replica may not know of a change by another replica.
@@ -134,7 +134,7 @@ impl Listener {
     /// Sends an echo over a pooled connection. A repeated attempt has the same number.
     async fn send_echo(&self) -> Result<(), Fault> {
         let sent = self.echoes.sent.load(Ordering::Relaxed);
-        let echo = Echo { number: sent + 1, sent_at: self.freshness.now() };
+        let echo = NotificationEcho { number: sent + 1, sent_at: self.freshness.now() };
         let deadline = Instant::now() + HEARTBEAT_TIMEOUT;
         let send = async { self.channel.send_echo(Session::take(&self.pool, deadline).await?, echo).await };
         timeout_at(deadline, send).await.unwrap_or(Err(Fault::TimedOut))?;

@@ -45,7 +45,7 @@ pub(super) struct NoticeChannel {
 
 /// A notice of a replica to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Echo {
+pub(super) struct NotificationEcho {
     /// Counts the echoes of the replica.
     pub(super) number: u64,
     /// Time when it was sent, on the clock of [`Freshness`](super::listener::Freshness).
@@ -74,7 +74,7 @@ impl NoticeChannel {
     }
 
     /// Sends an echo to this replica.
-    pub(super) async fn send_echo(&self, session: Session, echo: Echo) -> Result<(), Fault> {
+    pub(super) async fn send_echo(&self, session: Session, echo: NotificationEcho) -> Result<(), Fault> {
         let notice = format!("{} echo {} {}", self.origin, echo.number, echo.sent_at);
         self.send(session, &[notice]).await
     }
@@ -100,9 +100,9 @@ impl NoticeChannel {
     }
 
     /// Reads an echo of this replica; `None` for another notice.
-    pub(super) fn read_echo(&self, notice: &str) -> Option<Echo> {
+    pub(super) fn read_echo(&self, notice: &str) -> Option<NotificationEcho> {
         let (number, sent_at) = notice.strip_prefix(&self.origin)?.strip_prefix(" echo ")?.split_once(' ')?;
-        Some(Echo { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
+        Some(NotificationEcho { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
     }
 
     /// Reads a notice; `None` for a notice of this replica and for an echo of another one.

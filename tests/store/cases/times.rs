@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use alovoice_gateway::domain::analysis::Analysis;
 use alovoice_gateway::domain::clock::{Clock, ClockStep, SteadyClock, Timestamp};
-use alovoice_gateway::domain::clock_guard::{Confirmation, StoredClock};
+use alovoice_gateway::domain::clock_guard::{JumpConfirmation, StoredClock};
 use alovoice_gateway::domain::clock_status::ClockStatus;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
 use alovoice_gateway::domain::retries::{RetryDecision, RetrySchedule};
@@ -35,8 +35,12 @@ async fn step(harness: &Harness, since: Option<Timestamp>, to: Timestamp) -> usi
     let (store, from) = (&harness.store, harness.clock.now());
     assert!(store.record_clock(from, steps_of(harness).await, true).await.unwrap());
     let (clock, step) = (Arc::new(SteadyClock::starting_at(from)), ClockStep { since, from, to });
-    let taken =
-        store.step_clock_across_tenants(clock.clone(), step, Confirmation::Vendor, steps_of(harness).await);
+    let taken = store.step_clock_across_tenants(
+        clock.clone(),
+        step,
+        JumpConfirmation::Vendor,
+        steps_of(harness).await,
+    );
     let rows = taken.await.unwrap().unwrap();
     assert!(clock.now() >= to && clock.now() < to + Duration::from_mins(5));
     harness.clock.set(to);
@@ -260,8 +264,8 @@ pub(crate) async fn the_store_keeps_the_latest_time_and_counts_steps(harness: Ha
     let clock = Arc::new(SteadyClock::starting_at(START));
     let step = ClockStep { since: Some(START), from: START, to: START + DAY };
     let taken = |confirmation| store.step_clock_across_tenants(clock.clone(), step, confirmation, 0);
-    assert!(taken(Confirmation::Observation).await.unwrap().is_some());
-    assert_eq!(taken(Confirmation::Vendor).await.unwrap(), None, "another replica was faster");
+    assert!(taken(JumpConfirmation::Observation).await.unwrap().is_some());
+    assert_eq!(taken(JumpConfirmation::Vendor).await.unwrap(), None, "another replica was faster");
     assert!(!store.record_clock(START + 2 * DAY, 0, true).await.unwrap(), "this replica missed the step");
     let found = store.find_clock().await.unwrap().unwrap();
     let retention_after = START + 2 * DAY;

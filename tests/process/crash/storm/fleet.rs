@@ -67,8 +67,10 @@ impl Fleet {
         for slot in 0..fleet.slots.len() {
             fleet.fill(slot).await;
         }
-        // Until then, the times of a new store follow every jump, unlike those in events.
-        let log = &fleet.replica(0).serving.process.stderr;
+        // Until an answer of the vendor has confirmed the clock, the times of a new store follow every jump, unlike those in events.
+        let serving = &fleet.replica(0).serving;
+        stage.get(serving, "never-submitted", "").await;
+        let log = &serving.process.stderr;
         log.line("a confirmed clock", |line| line.contains("clock confirmed for the first time")).await;
         fleet
     }
