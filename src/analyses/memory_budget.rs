@@ -108,7 +108,7 @@ impl MemoryBudget {
         Ok(MemoryPermit { share: Arc::clone(share), of_share, of_total: take(&self.total).await? })
     }
 
-    /// Takes a permit for `bytes`, and waits for it up to [`PATIENCE`]. It does not wait if the wait of another request of the
+    /// Takes a permit for `bytes`, and waits for it up to `PATIENCE`. It does not wait if the wait of another request of the
     /// tenant has timed out.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub struct Receivers(Mutex<HashMap<TenantId, HashMap<Arc<str>, ReceiverState>>>)
 #[derive(Debug)]
 struct ReceiverState {
     health: Health,
-    /// Whether the latest delivery succeeded in less than [`PROMPT`].
+    /// Whether the latest delivery succeeded in less than `PROMPT`.
     is_prompt: bool,
     changed_at: Timestamp,
 }
@@ -61,7 +61,7 @@ impl Receivers {
         state.map_or(DeliveryLimit::Unlimited, |state| state.health.delivery_limit(now))
     }
 
-    /// Whether the latest delivery to the receiver succeeded in less than [`PROMPT`].
+    /// Whether the latest delivery to the receiver succeeded in less than `PROMPT`.
     pub fn is_prompt(&self, tenant: &TenantId, receiver: &str) -> bool {
         let tenants = self.lock();
         tenants.get(tenant).and_then(|receivers| receivers.get(receiver)).is_some_and(|state| state.is_prompt)

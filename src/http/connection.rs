@@ -5,7 +5,7 @@
 //!
 //! - It passes the head of a request to the framework, and then the body. It passes the next head once a handler has
 //!   taken the request. So pipelined requests wait in the kernel and not in the memory of the process.
-//! - It passes a body once the request has memory for it ([`ConnectionState::resume`]).
+//! - It passes a body once the request has memory for it (`ConnectionState::resume`).
 //! - It closes if the client reads nothing of an answer for the time-out. Until then, the unread bytes count against a
 //!   budget.
 
