@@ -63,33 +63,40 @@ async fn a_refresh_that_brings_less_changes_nothing_and_reports_the_error() {
     }
 }
 
-#[tokio::test]
-async fn a_new_analysis_that_brings_less_fails_and_keeps_the_result() {
-    for call_id in ["tags-lost~1", "turns-lost~1"] {
-        let stage = Stage::with(&[("VENDOR__POLLING__EMPTY_GRACE", "20ms")]).await;
-        let acme = stage.acme();
-        acme.submitted(json!({"call_id": call_id})).await;
-        let first = acme.outcome(call_id).await;
-        let less = json!({"answer": {
-            "stalk": [{"begin": 0, "end": 9, "direction": "client", "text": "salom"}], "tags": [],
-        }});
-        let less = FixedAnswer {
-            status: 200,
-            content_type: "application/json",
-            headers: Vec::new(),
-            body: less.to_string().into(),
-        };
-        stage.vendor.set_answer(Operation::Result, call(call_id), less);
-        acme.submitted(json!({"call_id": call_id, "reanalyze": true})).await;
-        stage.record(call_id, |found| found.analysis.last_reanalysis.is_some()).await;
-        let kept = acme.analysis(call_id).await.json();
-        assert_eq!(kept["last_reanalysis"]["outcome"], "failed");
-        assert_eq!(kept["last_error"]["code"], "answer_unreadable");
-        for part in ["status", "revision", "transcript", "tags"] {
-            assert_eq!(kept[part], first[part], "{call_id} {part}");
-        }
-        assert!(discarded(&stage).await, "{call_id}");
+/// A result with this number of turns, all with the same text.
+fn talk(turns: usize, text: &str) -> FixedAnswer {
+    let turn = json!({"begin": 0, "end": 9, "direction": "client", "text": text});
+    let answer = json!({"answer": {"stalk": vec![turn; turns], "tags": []}});
+    FixedAnswer {
+        status: 200,
+        content_type: "application/json",
+        headers: Vec::new(),
+        body: answer.to_string().into(),
     }
+}
+
+#[tokio::test]
+async fn a_new_analysis_waits_while_the_vendor_shows_a_part_of_it() {
+    let stage = Stage::with(&[("VENDOR__POLLING__EMPTY_GRACE", "1h")]).await;
+    let acme = stage.acme();
+    let call_id = "turns-lost~1";
+    acme.submitted(json!({"call_id": call_id})).await;
+    let first = acme.outcome(call_id).await;
+    stage.vendor.set_answer(Operation::Result, call(call_id), talk(1, "salom"));
+    acme.submitted(json!({"call_id": call_id, "reanalyze": true})).await;
+    stage.record(call_id, |found| found.analysis.work.as_ref().is_some_and(|work| work.polls > 0)).await;
+    assert!(discarded(&stage).await);
+    let waiting = acme.analysis(call_id).await.json();
+    assert!(waiting["reanalysis"].is_object(), "{waiting}");
+    assert_eq!(waiting["transcript"], first["transcript"]);
+
+    // A complete result may have other tags, and none.
+    let turns = first["transcript"].as_array().unwrap().len();
+    stage.vendor.set_answer(Operation::Result, call(call_id), talk(turns, &"boshqa ".repeat(100)));
+    stage.record(call_id, |found| found.analysis.last_reanalysis.is_some()).await;
+    let ended = acme.analysis(call_id).await.json();
+    assert_eq!(ended["last_reanalysis"]["outcome"], "new_result");
+    assert_eq!(ended["tags"], json!([]));
 }
 
 /// The token with each character in this form.

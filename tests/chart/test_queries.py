@@ -22,7 +22,7 @@ SCRAPE_INTERVAL = "250ms"
 EMPTY_WHEN_WELL = {
     "5xx by route", "Open circuit breakers", "Failed", "Given up", "Unknown tenant or missing scope", "Over the rate limit",
     "Token rejected by AloVoice", "Webhooks disabled by the gateway", "Connections to PostgreSQL",
-    "Store retries", "Tolerated deviations of answers",
+    "Store retries", "Tolerated deviations of answers", "Refused for lack of memory or connections",
 }
 # Series that appear with their first event, such as a fault or another store, by metric and label.
 NOT_HERE = [
@@ -103,12 +103,13 @@ class Queries(unittest.TestCase):
         cls.calls = 0
 
     def traffic(self):
-        """One call from its submission to its callback, one read and one refused request."""
+        """One call from its submission to its callback, one read, one list and one refused request."""
         analyses = f"{self.api}/v1/analyses"
         type(self).calls += 1
         status, _ = ask(analyses, self.token, {"call_id": f"call-{self.calls}", "callback": {"url": self.receiver}})
         self.assertEqual(status, 202)
         self.assertEqual(ask(f"{analyses}/call-1", self.token)[0], 200)
+        self.assertEqual(ask(analyses, self.token)[0], 200)
         self.assertEqual(ask(f"{analyses}/call-1")[0], 401)
 
     def query(self, expression):

@@ -163,6 +163,7 @@ def content_of_files(rendered):
         "hmac_secret_file": b"0123456789abcdef0123456789abcdef",
         "headers_file": b"api-key: key\n",
         "ca_file": authority(),
+        "ca": authority(),
         "key_file": b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n",
     }
     volume = next(one for one in pod(rendered)["volumes"] if one["name"] == "files")

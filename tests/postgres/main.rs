@@ -111,7 +111,8 @@ async fn the_clock_of_a_server_can_be_stepped() {
     if !server.has_stepped_clock() {
         return println!("skipped: libfaketime is missing (tests/tools installs it)");
     }
-    let client = server.fresh_database().await.connect().await;
+    let database = server.fresh_database().await;
+    let client = database.connect().await;
     let in_days = "SELECT extract(epoch FROM clock_timestamp() - to_timestamp($1))::bigint / 86400";
     let started = SystemClock.now().as_seconds();
     for (offset, days) in [(0, 0), (400, 400), (0, 0)] {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
-use alovoice_gateway::store::postgres::inspect;
+use alovoice_gateway::store::postgres::{MIGRATIONS, inspect};
 
 use crate::fresh_database;
 use crate::postgres::link::{Link, Passage};
@@ -89,11 +89,13 @@ async fn missing_privileges_are_named() {
     assert_eq!(verdict(&url).await, "fine");
 
     // A role that may only use what another role has created.
-    let tables = include_str!("../../src/store/postgres/schema.sql");
+    let tables = MIGRATIONS.iter().map(|step| step.sql).collect::<String>();
+    let versions =
+        format!("INSERT INTO gateway_schema SELECT n, 1 FROM generate_series(1, {}) n", MIGRATIONS.len());
     let (url, _database) = url_of_role(&[
-        tables,
+        &tables,
         "CREATE TABLE gateway_schema (version integer PRIMARY KEY, compatible_from integer NOT NULL)",
-        "INSERT INTO gateway_schema VALUES (1, 1)",
+        &versions,
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
         "REVOKE DELETE ON usage FROM {role}",
     ])

@@ -64,8 +64,9 @@ pub(super) use self::source::Source;
 /// A store in one file.
 pub struct SqliteStore {
     path: PathBuf,
-    writer: Writer,
     readers: Readers,
+    /// Closed after the readers, because the last connection copies the log to the database, and readers may not write.
+    writer: Writer,
     /// Closed after the connections, see [`FileWatch`](file_watch::FileWatch).
     _index: Arc<File>,
     changes: broadcast::Sender<Change>,
