@@ -35,8 +35,9 @@ pub(super) struct FloodServer {
 impl FloodServer {
     /// Starts a server. `answer` gets the path of a request and the number of earlier requests to that path.
     pub(super) async fn start(answer: impl Fn(&str, usize) -> FloodResponse + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        // All addresses of loopback reach the server.
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let url = format!("http://127.0.0.1:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
         let seen: Mutex<HashMap<String, usize>> = Mutex::default();
         let answer = Arc::new(move |path: &str| {
             let mut seen = seen.lock().unwrap();

@@ -16,7 +16,9 @@ async fn check_receiver_flood(calls: usize, flow: FloodResponse, timeout: &str) 
     .await;
     let flooded = Flooded::start(&[("CALLBACKS__TIMEOUT", timeout)]).await;
     for number in 0..calls {
-        let hook = receiver.url.join(&format!("hook/{number}")).unwrap();
+        // Each call has its own receiver, because a receiver without answers is paused.
+        let mut hook = receiver.url.join(&format!("hook/{number}")).unwrap();
+        hook.set_host(Some(&format!("127.0.0.{}", number + 1))).unwrap();
         let body = serde_json::json!({"call_id": format!("call-{number}"), "callback": {"url": hook}});
         let request = flooded.stage.client.post(flooded.gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").body(body.to_string());
