@@ -76,7 +76,11 @@ impl Receivers {
     pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
         let tenants = self.lock();
         let states = tenants.values().flat_map(HashMap::values);
-        states.filter_map(|state| state.health.paused_until.filter(|until| *until > now)).min()
+        let end = |state: &ReceiverState| match state.health.delivery_limit(now) {
+            DeliveryLimit::Paused(until) => Some(until),
+            DeliveryLimit::Unlimited | DeliveryLimit::Probing => None,
+        };
+        states.filter_map(end).min()
     }
 
     /// Ends a pause of the receiver, so that a redelivery is sent at once.

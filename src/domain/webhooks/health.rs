@@ -85,11 +85,14 @@ impl Health {
     /// its row.
     const PRECISION: Duration = Duration::from_secs(1);
 
-    /// Returns the limit at this time.
+    /// Returns the limit at this time. A pause that seems longer than the longest one began before the clock was set back, and has
+    /// ended.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
             None => DeliveryLimit::Unlimited,
-            Some(until) if until > now => DeliveryLimit::Paused(until),
+            Some(until) if until > now && until.since(now) <= Self::LONGEST_PAUSE => {
+                DeliveryLimit::Paused(until)
+            }
             Some(_) => DeliveryLimit::Probing,
         }
     }
@@ -124,7 +127,7 @@ impl Health {
         if self.unsigned_since.take().is_some() && self.failures < Self::PAUSES_AFTER {
             self.paused_until = None;
         }
-        let paused = self.paused_until.is_some_and(|until| until > now);
+        let paused = matches!(self.delivery_limit(now), DeliveryLimit::Paused(_));
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
@@ -163,6 +166,18 @@ mod tests {
 
     fn failed() -> WebhookOutcome {
         WebhookOutcome::Failed { gone: false, status: Some(500), error: "no".to_owned() }
+    }
+
+    #[test]
+    fn a_pause_ends_when_the_clock_is_set_back() {
+        let mut health = Health::default();
+        (0..Health::PAUSES_AFTER)
+            .for_each(|_| _ = health.attempted(&failed(), NOW + Duration::from_hours(24)));
+        assert_eq!(health.delivery_limit(NOW), DeliveryLimit::Probing);
+        health.attempted(&failed(), NOW);
+        assert!(
+            matches!(health.delivery_limit(NOW), DeliveryLimit::Paused(until) if until.since(NOW) <= Health::LONGEST_PAUSE)
+        );
     }
 
     #[test]
