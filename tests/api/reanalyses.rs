@@ -1,5 +1,6 @@
 //! New analyses of finished calls (`reanalyze`): their progress, the wait for them, and their ends.
 
+use alovoice_gateway::domain::clock::Timestamp;
 use serde_json::{Value, json};
 
 use crate::caller::Answer;
@@ -33,7 +34,8 @@ async fn a_new_analysis_is_shown_until_it_ends() {
     assert!(again.has("retry-after"), "{again:?}");
     let queued = again.json()["reanalysis"].take();
     assert_eq!((&queued["status"], queued["since"].is_string()), (&json!("queued"), true));
-    assert!(queued["since"].as_str() >= first["completed_at"].as_str());
+    let time = |value: &Value| -> Timestamp { serde_json::from_value(value.clone()).unwrap() };
+    assert!(time(&queued["since"]) >= time(&first["completed_at"]));
     // A submission without `reanalyze`, a batch, the resource and the list show the same.
     let plain = acme.submit(json!({"call_id": "changed~1"})).await;
     assert_eq!((plain.status, plain.json()["reanalysis"].take()), (202, queued.clone()));
