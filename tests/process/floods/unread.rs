@@ -28,6 +28,9 @@ const PATHS: [&str; 7] = [
     "/swagger-ui/swagger-ui-standalone-preset.js",
 ];
 
+/// Call that the vendor never finishes.
+const UNFINISHED: &str = "unfinished";
+
 /// A vendor whose recordings never end. The results of calls with the prefix `call-` have a megabyte.
 async fn vendor() -> FloodServer {
     let text = "salom ".repeat(RESULT_BYTES / 6);
@@ -46,6 +49,7 @@ async fn vendor() -> FloodServer {
             answer(r#"{"answer":{"aicallid":"664b400ccccc3235a7cd17f"}}"#)
         }
         path if path.starts_with("/stereo/") => recording.clone(),
+        path if path.ends_with(UNFINISHED) => answer(r#"{"answer":null}"#),
         path => answer(&result(path)),
     })
     .await
@@ -224,12 +228,11 @@ async fn a_tenant_leaves_connections_to_the_others() {
 #[tokio::test]
 async fn pipelined_requests_wait_outside_the_memory() {
     let (flooded, _vendor) = Flooded::with_results(&[]).await;
-    let unfinished = "never-ready~1";
-    assert_eq!(flooded.submit_as("acme", submission(unfinished, 100)).await, 202);
+    assert_eq!(flooded.submit_as("acme", submission(UNFINISHED, 100)).await, 202);
     let pipelined = b"GET / HTTP/1.0\r\n\r\n".repeat(7_000);
     let mut connections = Vec::new();
     for _ in 0..40 {
-        let path = format!("GET /v1/analyses/{unfinished}");
+        let path = format!("GET /v1/analyses/{UNFINISHED}");
         let mut connection = flooded.ask("acme", &path, "prefer: wait=60\r\n").await;
         connection.offer(&pipelined).await;
         connections.push(connection);
