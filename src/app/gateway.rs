@@ -1,7 +1,7 @@
 //! A running gateway and its shutdown.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use tokio_util::sync::CancellationToken;
@@ -12,10 +12,9 @@ use crate::http::admin::Readiness;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-/// Last part of the grace period. It is reserved for releasing the leases and closing the store.
-const CLOSING_SHARE: Duration = Duration::from_secs(1);
-/// Maximum time that the trace collector may delay the shutdown.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
+/// Last part of the grace period. It is reserved for releasing the leases, exporting the last spans and closing the store. A busy
+/// database needs it: leases that are not released delay their work until they expire.
+const CLOSING_SHARE: Duration = Duration::from_secs(3);
 /// Interval at which the shutdown checks whether the store is still in use.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -70,7 +69,6 @@ impl Gateway {
 
     /// Shuts down in order. Returns whether all requests and all work ended within the grace period.
     pub async fn drain(self) -> bool {
-        let began = Instant::now();
         // Readiness is cleared before the log line, so that an operator who reads the line finds `/readyz` off.
         self.readiness.set(false);
         tracing::info!(grace = ?self.grace, "shutdown started: not ready, no new work is claimed");
@@ -87,8 +85,7 @@ impl Gateway {
             self.api_server.stop(false).await;
         }
         // Spans of finished work have ended by now and can be exported.
-        let left = self.grace.saturating_sub(began.elapsed()).clamp(CLOSING_SHARE, FLUSH_PATIENCE);
-        tokio::join!(self.release_leases(), self.telemetry.flush(left));
+        tokio::join!(self.release_leases(), self.telemetry.flush(CLOSING_SHARE));
         self.tasks.stopping.cancel();
         self.admin_server.stop(true).await;
         self.tasks.background.wait().await;

@@ -227,20 +227,23 @@ impl Engine for PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
-        if let Err(fault) = self.usage.flush(&self.pool).await {
-            tracing::warn!(?fault, "failed to write usage before shutdown, the last counts are lost");
-        }
-        self.run("release_work", |session| leases::release_work(session, &self.work, self.now())).await?;
-        self.run("release_deliveries", |session| {
-            leases::release_deliveries(session, &self.deliveries, self.now())
-        })
-        .await?;
+        // The leases come first, and one failure stops no other step: the time for a shutdown is short.
+        let work =
+            self.run("release_work", |session| leases::release_work(session, &self.work, self.now())).await;
+        let deliveries = self
+            .run("release_deliveries", |session| {
+                leases::release_deliveries(session, &self.deliveries, self.now())
+            })
+            .await;
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
         // The announcement is not queued, because the process may end before the next batch. It may be lost without
         // harm.
-        let announced = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
-        announced.or(Ok(()))
+        let _ = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
+        if let Err(fault) = self.usage.flush(&self.pool).await {
+            tracing::warn!(?fault, "failed to write usage before shutdown, the last counts are lost");
+        }
+        work.and(deliveries)
     }
 
     async fn resources(&self) -> Result<Resources, StoreError> {
