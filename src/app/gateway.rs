@@ -111,12 +111,18 @@ impl Gateway {
         tokio::join!(requests, work);
     }
 
-    /// Releases the leases of this process, so that other replicas continue its work at once.
+    /// Releases the leases of this process, so that other replicas continue its work at once. If a busy database exceeds the time
+    /// limit, the release continues until the process ends.
     async fn release_leases(&self) {
-        match tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants()).await {
-            Ok(Ok(())) => tracing::info!("leases released"),
-            Ok(Err(error)) => tracing::error!(%error, "failed to release the leases: they will expire"),
-            Err(_) => tracing::error!("failed to release the leases in time: they will expire"),
+        let store = Arc::clone(&self.store);
+        let released = tokio::spawn(async move {
+            match store.release_across_tenants().await {
+                Ok(()) => tracing::info!("leases released"),
+                Err(error) => tracing::error!(%error, "failed to release the leases: they will expire"),
+            }
+        });
+        if tokio::time::timeout(CLOSING_SHARE, released).await.is_err() {
+            tracing::error!("failed to release the leases in time");
         }
     }
 
