@@ -16,8 +16,6 @@ use super::unsuitable::UnsuitableDatabase;
 
 /// The oldest version that the gateway is tested with, as `server_version_num`.
 const OLDEST_VERSION: i32 = 150_000;
-/// The time limit of a statement that should not have to wait.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Number of transactions that are held open to detect whether a pooler takes the session of another connection.
 const HELD_TRANSACTIONS: usize = 2;
 
@@ -61,6 +59,11 @@ pub(super) async fn examine(connector: Connector, listening: Option<Connector>) 
     Ok(Examined { connector, listening, is_current })
 }
 
+/// Returns the time limit of a statement that should not have to wait.
+fn patience(connector: &Connector) -> Duration {
+    connector.operation_timeout() * 3 / 10
+}
+
 /// Finds out whether a pooler moves a connection to another session while transactions of other connections are open.
 async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling, Fault> {
     // Settings of a session would stay with the pooler's session, which another client gets next.
@@ -72,7 +75,7 @@ async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling
     let mut process: Option<i32> = None;
     let mut held = Vec::new();
     loop {
-        let answer = timeout(PATIENCE, client.query_one(&statement, &[])).await;
+        let answer = timeout(patience(&connector), client.query_one(&statement, &[])).await;
         let answer = answer.map_err(|_| UnsuitableDatabase::Connections(setting))?;
         let Some(row) = kept(answer)? else { return Err(UnsuitableDatabase::Statements.into()) };
         let found = row.try_get(0)?;
@@ -119,7 +122,7 @@ async fn hold(
             Err(error) => Err(Fault::from(error)),
         }
     };
-    let patience = connector.patience() + PATIENCE;
+    let patience = connector.patience() + patience(connector);
     timeout(patience, open).await.unwrap_or_else(|_| Err(UnsuitableDatabase::Connections(setting).into()))
 }
 
@@ -168,7 +171,7 @@ async fn check_listening(client: &Client, listening: &Connector) -> Result<(), F
     let (listener, _driving) = listening.connect(Some(sender)).await?;
     listener.batch_execute(&format!("LISTEN {channel}")).await?;
     client.execute("SELECT pg_notify($1, '')", &[&channel]).await?;
-    match timeout(PATIENCE, notices.recv()).await {
+    match timeout(patience(listening), notices.recv()).await {
         Ok(Some(_)) => Ok(()),
         _ => Err(UnsuitableDatabase::Listening.into()),
     }
