@@ -268,7 +268,7 @@ async fn a_request_with_a_key_continues_after_the_client_disconnects() {
     let hanging_up = async {
         tokio::select! {
             answer = send_to("/v1/analyses/known-1/audio-link", &caller, "k", &body) => panic!("{answer:?}"),
-            _ = stage.vendor.wait_for(|requests| requests.len() == 1) => {}
+            _ = stage.vendor.wait_for(|requests| !requests.is_empty()) => {}
         }
     };
     hanging_up.await;
