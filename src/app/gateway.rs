@@ -15,6 +15,8 @@ use crate::telemetry::Telemetry;
 /// Last part of the grace period. It is reserved for releasing the leases, exporting the last spans and closing the store. A busy
 /// database needs it: leases that are not released delay their work until they expire.
 const CLOSING_SHARE: Duration = Duration::from_secs(3);
+/// Part of [`CLOSING_SHARE`] in which the steps of workers may end. A claim in progress would take new leases after the release.
+const STEP_PATIENCE: Duration = Duration::from_secs(2);
 /// Interval at which the shutdown checks whether the store is still in use.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -113,7 +115,13 @@ impl Gateway {
 
     /// Releases the leases of this process, so that other replicas continue its work at once.
     async fn release_leases(&self) {
-        match tokio::time::timeout(CLOSING_SHARE, self.store.release_across_tenants()).await {
+        let release = async {
+            if tokio::time::timeout(STEP_PATIENCE, self.tasks.workers.wait()).await.is_err() {
+                tracing::warn!("steps of workers are unfinished: leases that they take will expire");
+            }
+            self.store.release_across_tenants().await
+        };
+        match tokio::time::timeout(CLOSING_SHARE, release).await {
             Ok(Ok(())) => tracing::info!("leases released"),
             Ok(Err(error)) => tracing::error!(%error, "failed to release the leases: they will expire"),
             Err(_) => tracing::error!("failed to release the leases in time: they will expire"),
