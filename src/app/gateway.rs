@@ -15,6 +15,8 @@ use crate::telemetry::Telemetry;
 /// Last part of the grace period. It is reserved for releasing the leases, exporting the last spans and closing the store. A busy
 /// database needs it: leases that are not released delay their work until they expire.
 const CLOSING_SHARE: Duration = Duration::from_secs(3);
+/// Part of [`CLOSING_SHARE`] in which the steps of workers may end. A claim in progress would take new leases after the release.
+const STEP_PATIENCE: Duration = Duration::from_secs(2);
 /// Interval at which the shutdown checks whether the store is still in use.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -114,11 +116,14 @@ impl Gateway {
     /// Releases the leases of this process, so that other replicas continue its work at once. If a busy database exceeds the time
     /// limit, the release continues until the process ends.
     async fn release_leases(&self) {
-        let store = Arc::clone(&self.store);
+        let (store, workers) = (Arc::clone(&self.store), self.tasks.workers.clone());
         let released = tokio::spawn(async move {
-            match store.release_across_tenants().await {
-                Ok(()) => tracing::info!("leases released"),
-                Err(error) => tracing::error!(%error, "failed to release the leases: they will expire"),
+            let has_ended = tokio::time::timeout(STEP_PATIENCE, workers.wait()).await.is_ok();
+            release(&*store).await;
+            if !has_ended {
+                tracing::warn!("steps of workers are unfinished: their leases are released when they end");
+                workers.wait().await;
+                release(&*store).await;
             }
         });
         if tokio::time::timeout(CLOSING_SHARE, released).await.is_err() {
@@ -137,5 +142,12 @@ impl Gateway {
         if tokio::time::timeout(CLOSING_SHARE, unused).await.is_err() {
             tracing::debug!("store still in use at the end of the shutdown");
         }
+    }
+}
+
+async fn release(store: &dyn Store) {
+    match store.release_across_tenants().await {
+        Ok(()) => tracing::info!("leases released"),
+        Err(error) => tracing::error!(%error, "failed to release the leases: they will expire"),
     }
 }
