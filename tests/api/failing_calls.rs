@@ -17,7 +17,7 @@ const GROWING_PAUSES: [(&str, &str); 2] =
 async fn check_behaviour(behaviour: &str) {
     let small = ("VENDOR__MAX_RESPONSE_BYTES", "64KiB");
     // Other requests must not end by a time-out, because the machine may be busy.
-    let timeout = ("VENDOR__REQUEST_TIMEOUT", if behaviour.contains("hang") { "500ms" } else { "1m" });
+    let timeout = ("VENDOR__REQUEST_TIMEOUT", if behaviour.contains("hang") { "500ms" } else { "2m" });
     let [min, max] = GROWING_PAUSES;
     let stage = Stage::with(&[min, max, timeout, small]).await;
     let acme = stage.acme();

@@ -110,7 +110,7 @@ async fn every_vendor_behaviour_leads_to_the_expected_end() {
     // A short time-out would also end other requests if the machine is busy.
     let (silent, others): (Vec<_>, Vec<_>) =
         Behaviour::ALL.iter().partition(|behaviour| is_silent(**behaviour));
-    tokio::join!(lead_to_the_expected_end(silent, "300ms"), lead_to_the_expected_end(others, "1m"));
+    tokio::join!(lead_to_the_expected_end(silent, "300ms"), lead_to_the_expected_end(others, "2m"));
 }
 
 /// Submits a call with each behaviour and checks its end.
