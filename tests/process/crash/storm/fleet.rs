@@ -182,9 +182,12 @@ impl Fleet {
     }
 
     /// Replaces all replicas. The new ones have no receiver paused and wait longer for receivers, so the deliveries that the storm
-    /// has left do not wait for pauses, which a busy machine makes minutes long.
+    /// has left do not wait for pauses, which a busy machine makes minutes long. Submits of unknown outcome do not wait for the
+    /// processing times that were learned during the storm.
     pub(super) async fn renew(&mut self) {
         self.is_patient = true;
+        let forget = "UPDATE paces SET slowest_ms = 100, samples = 1000";
+        self.stage.store.change(forget, 1).await;
         for slot in 0..self.slots.len() {
             assert_eq!(self.terminate(slot).await, Some(0));
             self.fill(slot).await;
