@@ -128,7 +128,7 @@ impl PostgresStore {
 
 /// Returns the time limit of the checks of the database, which open several connections.
 fn examination_timeout(operation_timeout: Duration) -> Duration {
-    operation_timeout * 2
+    operation_timeout * 6
 }
 
 /// Returns the connectors of `store.url` and of `store.listen_url`.

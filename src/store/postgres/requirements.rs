@@ -1,7 +1,5 @@
 //! The requirements of the gateway on a database. They are checked when a gateway starts and by `check`.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -59,11 +57,6 @@ pub(super) async fn examine(connector: Connector, listening: Option<Connector>) 
     Ok(Examined { connector, listening, is_current })
 }
 
-/// Returns the time limit of a statement that should not have to wait.
-fn patience(connector: &Connector) -> Duration {
-    connector.operation_timeout() * 3 / 10
-}
-
 /// Finds out whether a pooler moves a connection to another session while transactions of other connections are open.
 async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling, Fault> {
     // Settings of a session would stay with the pooler's session, which another client gets next.
@@ -75,7 +68,7 @@ async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling
     let mut process: Option<i32> = None;
     let mut held = Vec::new();
     loop {
-        let answer = timeout(patience(&connector), client.query_one(&statement, &[])).await;
+        let answer = timeout(connector.operation_timeout(), client.query_one(&statement, &[])).await;
         let answer = answer.map_err(|_| UnsuitableDatabase::Connections(setting))?;
         let Some(row) = kept(answer)? else { return Err(UnsuitableDatabase::Statements.into()) };
         let found = row.try_get(0)?;
@@ -122,7 +115,8 @@ async fn hold(
             Err(error) => Err(Fault::from(error)),
         }
     };
-    let patience = connector.patience() + patience(connector);
+    // A slow server must not look like a pooler with too few connections.
+    let patience = connector.patience() + connector.operation_timeout();
     timeout(patience, open).await.unwrap_or_else(|_| Err(UnsuitableDatabase::Connections(setting).into()))
 }
 
@@ -171,7 +165,7 @@ async fn check_listening(client: &Client, listening: &Connector) -> Result<(), F
     let (listener, _driving) = listening.connect(Some(sender)).await?;
     listener.batch_execute(&format!("LISTEN {channel}")).await?;
     client.execute("SELECT pg_notify($1, '')", &[&channel]).await?;
-    match timeout(patience(listening), notices.recv()).await {
+    match timeout(listening.operation_timeout(), notices.recv()).await {
         Ok(Some(_)) => Ok(()),
         _ => Err(UnsuitableDatabase::Listening.into()),
     }
