@@ -66,13 +66,14 @@ async fn a_checkpoint_that_fails_again_and_again_is_not_a_lost_file() {
     shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "serve", crate::stage::BINARY, "serve"]);
     let gateway = Serving::start(shell, &stage.client).await;
     gateway.process.limit_files("4500000");
-    for call in 0.. {
-        if !submit_bulky(&stage, &gateway, &mut ledger, call).await {
-            break;
+    let failed = |line: &&String| line.contains("failed to copy the log to the database");
+    let filling = async {
+        let mut calls = 0..;
+        while gateway.process.stderr.so_far().iter().filter(failed).count() < 3 {
+            submit_bulky(&stage, &gateway, &mut ledger, calls.next().unwrap()).await;
         }
-    }
-    let failed = |line: &str| line.contains("failed to copy the log to the database");
-    gateway.process.stderr.repeated("failed checkpoints", 3, failed).await;
+    };
+    within("failed checkpoints", filling).await;
     assert!(stage.metrics(&gateway).await.contains("\nalovoice_gateway_store_file_lost 0\n"));
     gateway.process.limit_files("unlimited");
     ledger.submit(&stage, &gateway, "with-room-again").await;
