@@ -73,7 +73,7 @@ impl Flooded {
             let analysis = within(&call, flooded.stage.get(&flooded.gateway, &call, "wait=60")).await;
             assert!(analysis.text().await.unwrap().contains(r#""status":"completed""#));
         }
-        let flooded = Self { before: super::memory(&flooded.gateway, "VmRSS"), ..flooded };
+        let flooded = Self { before: super::resident(&flooded.gateway), ..flooded };
         (flooded, vendor)
     }
 
