@@ -101,8 +101,8 @@ impl Soak {
                 self.report.answered(operation, began.elapsed());
                 return Some(serde_json::from_slice(&body).unwrap());
             }
-            Ok((status, _)) => self.report.refused(operation, status.as_u16()),
-            Err(_) => self.report.refused(operation, 0),
+            Ok((_, body)) => self.report.refused(operation, &detail_of(&body)),
+            Err(error) => self.report.refused(operation, &format!("{error:?}")),
         }
         None
     }
@@ -136,8 +136,11 @@ async fn follow(soak: Arc<Soak>, tenant: String, streamed: Arc<Mutex<BTreeMap<St
         }
         match request.send().await {
             Ok(stream) if stream.status().is_success() => read(&soak, stream, &mut last, &streamed).await,
-            Ok(refusal) => soak.report.refused("event stream", refusal.status().as_u16()),
-            Err(_) => soak.report.refused("event stream", 0),
+            Ok(refusal) => {
+                let body = refusal.bytes().await.unwrap_or_default();
+                soak.report.refused("event stream", &detail_of(&body));
+            }
+            Err(error) => soak.report.refused("event stream", &format!("{error:?}")),
         }
         sleep(PAUSE).await;
     }
@@ -168,6 +171,12 @@ async fn read(
             }
         }
     }
+}
+
+/// Returns the detail of a problem, or the body of another answer.
+fn detail_of(body: &[u8]) -> String {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    problem["detail"].as_str().map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
 }
 
 /// Returns the time of an event.

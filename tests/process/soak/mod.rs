@@ -10,12 +10,14 @@ mod hostile;
 mod outcome;
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::sandbox::stand_in::VendorOptions;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -76,8 +78,21 @@ async fn one_hostile_tenant_does_not_hurt_nine_others() {
 
     let faults = outcome::check(&soak, &callers).await;
     println!("{}\n{attempts}\n{timeline}", soak.report);
+    println!("Logged errors: {:?}", logged_errors(&soak.gateway));
     let faults: Vec<String> = faults.into_iter().chain(timeline.fault(&soak.gateway)).collect();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Returns how often the gateway logged each error.
+fn logged_errors(gateway: &Serving) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for line in gateway.process.stderr.so_far() {
+        let record: Value = serde_json::from_str(&line).unwrap_or_default();
+        if record["level"] == "ERROR" {
+            *counts.entry(record["message"].to_string()).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// Starts the gateway with the calls that the hostile tenant can search. The server must live as long as the gateway.

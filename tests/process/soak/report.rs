@@ -29,8 +29,8 @@ pub(super) struct Report {
 #[derive(Default)]
 struct Outcomes {
     answered: Vec<Duration>,
-    /// Number of answers other than 2xx, by status; 0 stands for a request without an answer.
-    refused: BTreeMap<u16, usize>,
+    /// Number of requests without an answer of 2xx, by reason.
+    refused: BTreeMap<String, usize>,
 }
 
 impl Report {
@@ -45,8 +45,8 @@ impl Report {
         self.add(operation, |outcomes| outcomes.answered.push(took));
     }
 
-    pub(super) fn refused(&self, operation: &'static str, status: u16) {
-        self.add(operation, |outcomes| *outcomes.refused.entry(status).or_default() += 1);
+    pub(super) fn refused(&self, operation: &'static str, reason: &str) {
+        self.add(operation, |outcomes| *outcomes.refused.entry(reason.to_owned()).or_default() += 1);
     }
 
     fn add(&self, operation: &'static str, add: impl FnOnce(&mut Outcomes)) {
