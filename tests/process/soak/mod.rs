@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
-use alovoice_gateway::sandbox::stand_in::VendorOptions;
+use alovoice_gateway::sandbox::stand_in::{FixedAnswer, Operation, VendorOptions};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -28,12 +28,14 @@ use self::report::{Report, Timeline};
 use crate::fill::Calls;
 use crate::gateway::Serving;
 use crate::postgres::server::{Options, Server};
-use crate::stage::{BINARY, CALLBACK_SECRET, Stage};
+use crate::stage::{BINARY, CALLBACK_SECRET, Stage, id};
 
 const HOSTILE: &str = "hostile";
 const NORMAL: usize = 9;
 /// Number of finished calls that the hostile tenant can search.
 const SEARCHABLE: i64 = 100_000;
+/// Size of the recording that the hostile tenant requests.
+const RECORDING_BYTES: usize = 8 << 20;
 /// Settings of other tests that a soak does not use.
 const UNUSED_SETTINGS: [&str; 9] = [
     "VENDOR__REQUEST_TIMEOUT",
@@ -119,6 +121,10 @@ async fn set_up() -> (Arc<Soak>, Option<Server>) {
         stage.set_file(&format!("TENANTS__{key}__CALLBACK_SECRET_FILE"), CALLBACK_SECRET);
     }
     stage.vendor.set_tokens(tokens.collect());
+    // The stand-in would compute its recording again for each request, on the cores that the gateway needs.
+    let body = vec![0; RECORDING_BYTES].into();
+    let recording = FixedAnswer { status: 200, content_type: "audio/wav", headers: Vec::new(), body };
+    stage.vendor.set_answer(Operation::Stereo, id("known-0"), recording);
     let start = async || {
         let gateway = std::env::var("SOAK_GATEWAY").unwrap_or_else(|_| BINARY.to_owned());
         let mut command = stage.program(Path::new(&gateway));
