@@ -112,7 +112,7 @@ async fn send(mut connection: TcpStream, attack: Attack, token: &str) {
     } else if connection.write_all(&bytes).await.is_err() {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Sends one expensive read after the other, and reads the answers.

@@ -4,6 +4,8 @@
 //! fails if an acknowledged call of a normal tenant is lost or doubled, or if the memory exceeds the documented bound. The table
 //! shows how long the operations of the normal tenants take before and during the attack.
 
+#![expect(clippy::print_stdout, reason = "a soak prints its tables")]
+
 mod attacks;
 mod caller;
 mod hostile;
